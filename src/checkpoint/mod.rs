@@ -1,0 +1,1 @@
+//! Model files: metadata, the tensor table, and reading ranges of them.

@@ -1,0 +1,9 @@
+//! Firelight runs open-weight language models on any GPU.
+
+pub mod checkpoint;
+pub mod dtype;
+mod error;
+pub mod template;
+pub mod tokenizer;
+
+pub use error::{Error, Result};
