@@ -76,6 +76,6 @@ impl DType {
     /// Bytes of a row of `cols` weights; `None` if it is not whole blocks or too large to count.
     pub fn row_bytes(self, cols: u64) -> Option<u64> {
         let block = self.block_len() as u64;
-        if cols % block == 0 { (cols / block).checked_mul(self.block_bytes() as u64) } else { None }
+        if cols.is_multiple_of(block) { (cols / block).checked_mul(self.block_bytes() as u64) } else { None }
     }
 }
