@@ -3,6 +3,10 @@
 pub mod checkpoint;
 pub mod dtype;
 mod error;
+pub mod gpu;
+pub mod graph;
+pub mod ops;
+pub mod shader;
 pub mod template;
 pub mod tokenizer;
 

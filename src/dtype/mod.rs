@@ -79,3 +79,29 @@ impl DType {
         if cols.is_multiple_of(block) { (cols / block).checked_mul(self.block_bytes() as u64) } else { None }
     }
 }
+
+/// Temporary until the real table lands.
+pub struct Plane {
+    /// Bytes.
+    pub bytes: u32,
+    /// Groups.
+    pub groups: u32,
+}
+impl DType {
+    /// Temporary.
+    pub fn planes(self) -> &'static [Plane] {
+        &[]
+    }
+    /// Temporary.
+    pub fn shader(self) -> &'static str {
+        "quant/f32"
+    }
+    /// Where each plane of a tensor begins in its buffer, in bytes.
+    pub fn plane_offsets(self, _rows: u32, _cols: u32) -> Vec<u64> {
+        Vec::new()
+    }
+    /// Bytes of a tensor on the GPU.
+    pub fn gpu_bytes(self, rows: u32, cols: u32) -> u64 {
+        u64::from(rows) * u64::from(cols) * 4
+    }
+}

@@ -1,0 +1,121 @@
+// Attention of few rows over the paged cache. A workgroup takes one row, PER_WG query heads of one kv head, and a span
+// of SPLIT positions, so that keys and values are read once for all its heads. With one span it writes the result
+// (DIRECT), otherwise its share and the softmax's maximum and sum, which attention_merge joins.
+//#import lib/step
+//#import $reduce
+@group(0) @binding(1) var<storage, read> rows: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read> pages: array<u32>;
+@group(0) @binding(3) var<storage, read> q: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> k_cache: array<Kv4>;
+@group(0) @binding(5) var<storage, read> v_cache: array<Kv4>;
+@group(0) @binding(6) var<storage, read_write> y: array<vec4<f32>>;
+//#import $kv
+
+var<workgroup> q_s: array<vec4<f32>, PER_WG * HEAD_DIM4>;
+var<workgroup> p_s: array<vec4<f32>, SPLIT * PER_WG4>; // four heads in a vector
+var<workgroup> acc_s: array<vec4<f32>, WG>;
+
+// Where the values of kv head `head` at position `p` of the sequence begin.
+fn cached(sequence: u32, head: u32, p: u32) -> u32 {
+    let page = pages[sequence * PAGES_PER_SEQUENCE + p / PAGE];
+    return ((page * KV_HEADS + head) * PAGE + p % PAGE) * HEAD_DIM4;
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
+    let row = wg.z;
+    let sequence = rows[row].z;
+    let start = wg.x * SPLIT;
+    let end = min(start + SPLIT, rows[row].y + 1u);
+    if (start >= end) {
+        return;
+    }
+    let n = end - start;
+    let head0 = wg.y * PER_WG;
+    let kv_head = head0 / GROUP;
+    let q_base = (row * HEADS + head0) * HEAD_DIM4;
+    for (var i = lid; i < PER_WG * HEAD_DIM4; i += WG) {
+        q_s[i] = q[q_base + i] * SCALE;
+    }
+    workgroupBarrier();
+
+    var top: array<vec4<f32>, PER_WG4>;
+    //#unroll c PER_WG4
+    top[c] = vec4<f32>(-1e30);
+    //#end
+    for (var p = lid; p < n; p += WG) {
+        let at = cached(sequence, kv_head, start + p);
+        var score: array<f32, PER_WG>;
+        for (var d = 0u; d < HEAD_DIM4; d += 1u) {
+            let k = kv_unpack(k_cache[at + d]);
+            //#unroll h PER_WG
+            score[h] += dot(q_s[h * HEAD_DIM4 + d], k);
+            //#end
+        }
+        //#unroll c PER_WG4
+        {
+            var four = vec4<f32>(-1e30);
+            //#unroll j 4
+            if (c * 4u + j < PER_WG) {
+                four[j] = score[min(c * 4u + j, PER_WG - 1u)];
+            }
+            //#end
+            p_s[p * PER_WG4 + c] = four;
+            top[c] = max(top[c], four);
+        }
+        //#end
+    }
+    var sum: array<vec4<f32>, PER_WG4>;
+    //#unroll c PER_WG4
+    {
+        top[c] = reduce_max4(top[c], lid);
+        var part = vec4<f32>(0.0);
+        for (var p = lid; p < n; p += WG) {
+            let e = exp(p_s[p * PER_WG4 + c] - top[c]);
+            p_s[p * PER_WG4 + c] = e;
+            part += e;
+        }
+        sum[c] = reduce_sum4(part, lid);
+    }
+    //#end
+    workgroupBarrier();
+
+    let lane = lid % D_LANES;
+    let phase = lid / D_LANES;
+    for (var trip = 0u; trip < D_TRIPS; trip += 1u) {
+        let d = trip * D_LANES + lane;
+        var acc: array<vec4<f32>, PER_WG>;
+        if (phase < PHASES && d < HEAD_DIM4) {
+            for (var p = phase; p < n; p += PHASES) {
+                let v = kv_unpack(v_cache[cached(sequence, kv_head, start + p) + d]);
+                //#unroll h PER_WG
+                acc[h] += p_s[p * PER_WG4 + h / 4u][h % 4u] * v;
+                //#end
+            }
+        }
+        //#unroll h PER_WG
+        {
+            acc_s[lid] = acc[h];
+            workgroupBarrier();
+            if (phase == 0u && d < HEAD_DIM4) {
+                var total = acc[h];
+                for (var i = 1u; i < PHASES; i += 1u) {
+                    total += acc_s[i * D_LANES + lane];
+                }
+                if (DIRECT) {
+                    y[(row * HEADS + head0 + h) * HEAD_DIM4 + d] = total / sum[h / 4u][h % 4u];
+                } else {
+                    y[((row * HEADS + head0 + h) * MAX_SPLITS + wg.x) * (HEAD_DIM4 + 1u) + d] = total;
+                }
+            }
+            workgroupBarrier();
+        }
+        //#end
+    }
+    if (!DIRECT && lid == 0u) {
+        //#unroll h PER_WG
+        y[((row * HEADS + head0 + h) * MAX_SPLITS + wg.x) * (HEAD_DIM4 + 1u) + HEAD_DIM4] =
+            vec4<f32>(top[h / 4u][h % 4u], sum[h / 4u][h % 4u], 0.0, 0.0);
+        //#end
+    }
+}

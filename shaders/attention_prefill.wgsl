@@ -1,0 +1,103 @@
+// Attention of many rows: a workgroup takes a tile of up to TILE rows of one sequence and one head, and walks the
+// cache a page at a time with a running softmax (online softmax, arXiv 2205.14135).
+//#import lib/step
+@group(0) @binding(1) var<storage, read> rows: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read> pages: array<u32>;
+@group(0) @binding(3) var<storage, read> tiles: array<vec4<u32>>;
+@group(0) @binding(4) var<storage, read> q: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read> k_cache: array<Kv4>;
+@group(0) @binding(6) var<storage, read> v_cache: array<Kv4>;
+@group(0) @binding(7) var<storage, read_write> y: array<vec4<f32>>;
+//#import $kv
+
+var<workgroup> q_s: array<vec4<f32>, TILE * HEAD_DIM4>;
+var<workgroup> p_s: array<f32, TILE * PAGE>;
+var<workgroup> top_s: array<f32, TILE>;
+var<workgroup> sum_s: array<f32, TILE>;
+var<workgroup> scale_s: array<f32, TILE>;
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
+    let first = tiles[wg.x].x;
+    let count = tiles[wg.x].y;
+    let head = wg.y;
+    let sequence = rows[first].z;
+    let position = rows[first].y;
+    for (var i = lid; i < TILE * HEAD_DIM4; i += 64u) {
+        let r = min(i / HEAD_DIM4, count - 1u);
+        q_s[i] = q[((first + r) * HEADS + head) * HEAD_DIM4 + i % HEAD_DIM4] * SCALE;
+    }
+    if (lid < TILE) {
+        top_s[lid] = -1e30;
+        sum_s[lid] = 0.0;
+    }
+    workgroupBarrier();
+
+    // Scores: a thread takes one position of the page and half of the rows.
+    let p = lid % PAGE;
+    let half_row = lid / PAGE * (TILE / 2u);
+    // Values: a thread takes ROWS_EACH rows and, in D_TRIPS steps, four dimensions of every D_LANES * 4.
+    let lane = lid % D_LANES;
+    let row0 = lid / D_LANES * ROWS_EACH;
+    var acc: array<vec4<f32>, ACCS>; // (D_TRIPS, ROWS_EACH)
+    let n = position + count;
+    for (var start = 0u; start < n; start += PAGE) {
+        let page = pages[sequence * PAGES_PER_SEQUENCE + start / PAGE];
+        let base = (page * KV_HEADS + head / GROUP) * PAGE * HEAD_DIM4;
+        var score: array<f32, HALF_TILE>;
+        for (var d = 0u; d < HEAD_DIM4; d += 1u) {
+            let k = kv_unpack(k_cache[base + p * HEAD_DIM4 + d]);
+            //#unroll r HALF_TILE
+            score[r] += dot(q_s[(half_row + r) * HEAD_DIM4 + d], k);
+            //#end
+        }
+        //#unroll r HALF_TILE
+        p_s[(half_row + r) * PAGE + p] = select(-1e30, score[r], start + p <= position + half_row + r);
+        //#end
+        workgroupBarrier();
+        if (lid < TILE) {
+            var top = top_s[lid];
+            for (var i = 0u; i < PAGE; i += 1u) {
+                top = max(top, p_s[lid * PAGE + i]);
+            }
+            let scale = exp(top_s[lid] - top);
+            var sum = sum_s[lid] * scale;
+            for (var i = 0u; i < PAGE; i += 1u) {
+                let e = exp(p_s[lid * PAGE + i] - top);
+                p_s[lid * PAGE + i] = e;
+                sum += e;
+            }
+            top_s[lid] = top;
+            sum_s[lid] = sum;
+            scale_s[lid] = scale;
+        }
+        workgroupBarrier();
+        if (row0 < TILE) {
+            // Behind the last position a page may hold anything: it is never read.
+            let filled = min(PAGE, n - start);
+            for (var trip = 0u; trip < D_TRIPS; trip += 1u) {
+                let d = trip * D_LANES + lane;
+                if (d < HEAD_DIM4) {
+                    //#unroll r ROWS_EACH
+                    acc[trip * ROWS_EACH + r] *= scale_s[min(row0 + r, TILE - 1u)];
+                    //#end
+                    for (var i = 0u; i < filled; i += 1u) {
+                        let v = kv_unpack(v_cache[base + i * HEAD_DIM4 + d]);
+                        //#unroll r ROWS_EACH
+                        acc[trip * ROWS_EACH + r] += p_s[min(row0 + r, TILE - 1u) * PAGE + i] * v;
+                        //#end
+                    }
+                }
+            }
+        }
+        workgroupBarrier();
+    }
+    for (var trip = 0u; trip < D_TRIPS; trip += 1u) {
+        let d = trip * D_LANES + lane;
+        //#unroll r ROWS_EACH
+        if (row0 + r < count && d < HEAD_DIM4) {
+            y[((first + row0 + r) * HEADS + head) * HEAD_DIM4 + d] = acc[trip * ROWS_EACH + r] / sum_s[row0 + r];
+        }
+        //#end
+    }
+}

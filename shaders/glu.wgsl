@@ -1,0 +1,14 @@
+// y = activation(gate) * up, value by value.
+//#import lib/step
+@group(0) @binding(1) var<storage, read> gate: array<f32>;
+@group(0) @binding(2) var<storage, read> up: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+//#import $activation
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    if (id.x < COLS) {
+        let i = id.y * COLS + id.x;
+        y[i] = activation(gate[i]) * up[i];
+    }
+}

@@ -1,0 +1,12 @@
+// The sizes of the running step; ops::StepSizes, word for word.
+struct Step {
+    rows: u32,
+    logits: u32,
+    splits: u32,
+    tiles: u32,
+    filtered: u32,
+    sampled: u32,
+    pad0: u32,
+    pad1: u32,
+}
+@group(0) @binding(0) var<uniform> sizes: Step;

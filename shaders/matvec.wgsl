@@ -1,0 +1,75 @@
+// y[token, n] = sum over k of weight[n, k] * x[token, k], for few tokens: every weight is read once.
+//
+// LANES threads share a set of RPL weight rows and walk along them a group of 32 weights at a time; a workgroup holds
+// WG / LANES sets. With LANES = 1 a thread has its rows for itself and nothing is reduced: best for software adapters.
+//#import lib/step
+//#import $reduce
+@group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+//#import $weight
+//#import $route
+//#import $epilogue
+
+// Groups are padded with zero weights; what lies behind a row of x must not meet them (it may be NaN).
+fn x_at(row: u32, i: u32) -> vec4<f32> {
+    if (COLS4 % 8u != 0u) {
+        return select(vec4<f32>(0.0), x[row * COLS4 + min(i, COLS4 - 1u)], i < COLS4);
+    }
+    return x[row * COLS4 + i];
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
+    let count = route_count(wg.y);
+    if (count == 0u) {
+        return;
+    }
+    let lane = lid % LANES;
+    let n0 = (wg.x * (WG / LANES) + lid / LANES) * RPL;
+    let first = route_weight_row(wg.y);
+    var base: array<u32, RPL>;
+    //#unroll r RPL
+    base[r] = (first + min(n0 + r, ROWS - 1u)) * GROUPS;
+    //#end
+    var xrow: array<u32, TILE>;
+    //#unroll t TILE
+    xrow[t] = route_x(wg.y, min(t, count - 1u));
+    //#end
+    var acc: array<vec4<f32>, TILE>;
+    for (var g = lane; g < GROUPS; g += LANES) {
+        var b: array<Block, RPL>;
+        //#unroll r RPL
+        b[r] = load_block(base[r] + g);
+        //#end
+        //#unroll i 8
+        {
+            var w: array<vec4<f32>, RPL>;
+            //#unroll r RPL
+            w[r] = decode4(b[r], i);
+            //#end
+            //#unroll t TILE
+            {
+                let v = x_at(xrow[t], g * 8u + i);
+                //#unroll r RPL
+                acc[t][r] += dot(w[r], v);
+                //#end
+            }
+            //#end
+        }
+        //#end
+    }
+    //#unroll t TILE
+    {
+        let sum = reduce_sum4(acc[t], lid);
+        if (lane == 0u && t < count) {
+            let row = route_y(wg.y, t);
+            //#unroll r RPL
+            if (n0 + r < ROWS) {
+                y[row * OUT + ROW0 + n0 + r] = epilogue(sum[r], row, ROW0 + n0 + r);
+            }
+            //#end
+        }
+    }
+    //#end
+}

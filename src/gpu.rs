@@ -1,0 +1,453 @@
+//! The GPU: which adapter, what it can do, buffers, writing and reading them, and how it fails.
+//!
+//! Besides `plan` the only module that names wgpu, and besides the front ends the only one that may ask for the
+//! target architecture. It knows nothing of graphs or models.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use crate::{Error, Result};
+
+/// A buffer on the GPU.
+pub type Buffer = wgpu::Buffer;
+
+/// Which set of kernels runs. Each tier needs what its adapter must offer and falls back to the one below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Tier {
+    /// WebGPU's guaranteed features and limits: no subgroups, no f16 arithmetic, 8 storage buffers, 16 KiB of
+    /// workgroup memory, 256 invocations.
+    Baseline,
+    /// Reductions through subgroup operations.
+    Subgroups,
+}
+
+impl Tier {
+    /// Every tier, lowest first.
+    pub const ALL: [Tier; 2] = [Tier::Baseline, Tier::Subgroups];
+
+    /// The name used by `--tier`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Tier::Baseline => "baseline",
+            Tier::Subgroups => "subgroups",
+        }
+    }
+
+    /// The tier of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|t| t.name() == name)
+    }
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What an adapter can do, as far as kernels and plans care: plain data.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Caps {
+    /// The tier whose kernels run.
+    pub tier: Tier,
+    /// Smallest and largest subgroup of the adapter.
+    pub subgroup: (u32, u32),
+    /// A processor that pretends to be a GPU (lavapipe, SwiftShader, WARP): few, fat threads suit it best.
+    pub software: bool,
+    /// Largest storage binding in bytes.
+    pub max_binding: u64,
+    /// Largest buffer in bytes.
+    pub max_buffer: u64,
+    /// Largest number of workgroups in one dimension of a dispatch.
+    pub max_workgroups: u32,
+    /// Whether passes can be timed.
+    pub timestamps: bool,
+}
+
+impl Caps {
+    /// The smallest device that WebGPU allows; what every kernel must be content with.
+    pub fn baseline() -> Self {
+        Caps {
+            tier: Tier::Baseline,
+            subgroup: (4, 128),
+            software: false,
+            max_binding: 128 << 20,
+            max_buffer: 256 << 20,
+            max_workgroups: 65535,
+            timestamps: false,
+        }
+    }
+}
+
+/// One adapter, as `firelight devices` prints it.
+#[derive(Clone, Debug)]
+pub struct Card {
+    /// The adapter's name.
+    pub name: String,
+    /// Vulkan, Metal, Dx12, Gl or BrowserWebGpu.
+    pub backend: String,
+    /// Discrete, integrated, virtual, software or unknown.
+    pub kind: &'static str,
+    /// Driver name and version.
+    pub driver: String,
+    /// What it can do.
+    pub caps: Caps,
+    /// Why it has not a higher tier; empty if it has the highest.
+    pub why_not_higher: String,
+    /// Why it cannot be used at all, if so.
+    pub unusable: Option<String>,
+}
+
+/// How to open a [`Gpu`]. The default is the best adapter and its highest tier.
+#[derive(Clone, Debug, Default)]
+pub struct GpuOptions {
+    /// Part of an adapter's name (any case) or its index in [`Gpu::list`].
+    pub device: Option<String>,
+    /// A lower tier than the adapter's highest.
+    pub tier: Option<Tier>,
+}
+
+/// An opened device.
+pub struct Gpu {
+    card: Card,
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    lost: Arc<OnceLock<String>>,
+}
+
+/// What every kernel needs of an adapter (WebGPU's own default limits).
+const NEEDED_STORAGE_BUFFERS: u32 = 8;
+const NEEDED_WORKGROUP_BYTES: u32 = 16 << 10;
+const NEEDED_INVOCATIONS: u32 = 256;
+
+fn instance() -> wgpu::Instance {
+    wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle().with_env())
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+async fn adapters() -> Vec<wgpu::Adapter> {
+    let instance = instance();
+    let backends = wgpu::Backends::from_env().unwrap_or(wgpu::Backends::all());
+    let mut found = instance.enumerate_adapters(backends).await;
+    found.sort_by_key(|a| rank(&a.get_info()));
+    found
+}
+
+#[cfg(target_arch = "wasm32")]
+async fn adapters() -> Vec<wgpu::Adapter> {
+    let options =
+        wgpu::RequestAdapterOptions { power_preference: wgpu::PowerPreference::HighPerformance, ..Default::default() };
+    instance().request_adapter(&options).await.into_iter().collect()
+}
+
+/// Better adapters first: real before software, the platform's own interface before OpenGL.
+fn rank(info: &wgpu::AdapterInfo) -> (u32, u32) {
+    let kind = match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 1,
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Other => 3,
+        wgpu::DeviceType::Cpu => 4,
+    };
+    let backend = match info.backend {
+        wgpu::Backend::Vulkan | wgpu::Backend::Metal | wgpu::Backend::BrowserWebGpu => 0,
+        wgpu::Backend::Dx12 => 1,
+        wgpu::Backend::Gl => 2,
+        wgpu::Backend::Noop => 3,
+    };
+    (kind, backend)
+}
+
+fn card(adapter: &wgpu::Adapter) -> Card {
+    let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
+    let software = info.device_type == wgpu::DeviceType::Cpu || info.name.to_lowercase().contains("llvmpipe");
+    let (tier, why_not_higher) = if features.contains(wgpu::Features::SUBGROUP) {
+        (Tier::Subgroups, String::new())
+    } else {
+        (Tier::Baseline, "subgroups: the adapter or its interface does not offer subgroup operations".to_string())
+    };
+    let compute = adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS);
+    let unusable = if !compute {
+        Some("it has no compute shaders".to_string())
+    } else if limits.max_storage_buffers_per_shader_stage < NEEDED_STORAGE_BUFFERS {
+        let have = limits.max_storage_buffers_per_shader_stage;
+        Some(format!("it allows {have} storage buffers in a shader, {NEEDED_STORAGE_BUFFERS} are needed"))
+    } else if limits.max_compute_workgroup_storage_size < NEEDED_WORKGROUP_BYTES {
+        Some(format!("it has less than {NEEDED_WORKGROUP_BYTES} bytes of workgroup memory"))
+    } else if limits.max_compute_invocations_per_workgroup < NEEDED_INVOCATIONS {
+        Some(format!("it allows fewer than {NEEDED_INVOCATIONS} invocations in a workgroup"))
+    } else {
+        None
+    };
+    Card {
+        name: info.name.clone(),
+        backend: format!("{:?}", info.backend),
+        kind: match info.device_type {
+            wgpu::DeviceType::DiscreteGpu => "discrete",
+            wgpu::DeviceType::IntegratedGpu => "integrated",
+            wgpu::DeviceType::VirtualGpu => "virtual",
+            wgpu::DeviceType::Cpu => "software",
+            wgpu::DeviceType::Other => "unknown",
+        },
+        driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
+        caps: Caps {
+            tier,
+            subgroup: (info.subgroup_min_size, info.subgroup_max_size),
+            software,
+            max_binding: limits.max_storage_buffer_binding_size,
+            max_buffer: limits.max_buffer_size,
+            max_workgroups: limits.max_compute_workgroups_per_dimension,
+            timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+        },
+        why_not_higher,
+        unusable,
+    }
+}
+
+impl Gpu {
+    /// Every adapter, best first. `WGPU_BACKEND` narrows the list.
+    pub async fn list() -> Vec<Card> {
+        adapters().await.iter().map(card).collect()
+    }
+
+    /// Opens the adapter that `options` name, else the one that `WGPU_ADAPTER_NAME` names, else the best.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] if there is no usable adapter, if none matches, or if the device is refused;
+    /// [`Error::Usage`] if a tier is asked for that the adapter does not have.
+    pub async fn open(options: &GpuOptions) -> Result<Self> {
+        let adapters = adapters().await;
+        let cards: Vec<Card> = adapters.iter().map(card).collect();
+        let wanted = options.device.clone().or_else(|| std::env::var("WGPU_ADAPTER_NAME").ok());
+        let index = choose(&cards, wanted.as_deref())?;
+        let (adapter, mut card) = (&adapters[index], cards[index].clone());
+        if let Some(tier) = options.tier {
+            if tier > card.caps.tier {
+                let (name, why) = (&card.name, &card.why_not_higher);
+                return Err(Error::Usage(format!("{name} cannot run the tier {tier} ({why}); leave --tier out")));
+            }
+            card.caps.tier = tier;
+        }
+        let wish = wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY;
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("firelight"),
+            required_features: adapter.features() & wish,
+            required_limits: adapter.limits(),
+            ..Default::default()
+        };
+        let (device, queue) = adapter
+            .request_device(&descriptor)
+            .await
+            .map_err(|e| Error::Gpu(format!("{} refused to open: {e}; see `firelight devices`", card.name)))?;
+        let lost = Arc::new(OnceLock::new());
+        let flag = lost.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            let _ = flag.set(format!("{reason:?}: {message}"));
+        });
+        Ok(Gpu { card, device, queue, lost })
+    }
+
+    /// The adapter and what it can do.
+    pub fn card(&self) -> &Card {
+        &self.card
+    }
+
+    /// What the adapter can do.
+    pub fn caps(&self) -> &Caps {
+        &self.card.caps
+    }
+
+    pub(crate) fn device(&self) -> &wgpu::Device {
+        &self.device
+    }
+
+    pub(crate) fn queue(&self) -> &wgpu::Queue {
+        &self.queue
+    }
+
+    /// A zeroed storage buffer of `bytes` bytes, rounded up to 16. Wrap calls in [`Gpu::watch`] to learn of failure.
+    pub fn buffer(&self, label: &str, bytes: u64) -> Buffer {
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+        self.make(label, bytes, usage)
+    }
+
+    /// A uniform buffer of `bytes` bytes.
+    pub(crate) fn uniform(&self, label: &str, bytes: u64) -> Buffer {
+        self.make(label, bytes, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST)
+    }
+
+    fn make(&self, label: &str, bytes: u64, usage: wgpu::BufferUsages) -> Buffer {
+        let size = bytes.max(16).next_multiple_of(16);
+        self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size,
+            usage,
+            mapped_at_creation: false,
+        })
+    }
+
+    /// Starts watching for out-of-memory and validation errors; end it with [`Watch::finish`].
+    pub fn watch(&self) -> Watch {
+        Watch {
+            memory: self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory),
+            validation: self.device.push_error_scope(wgpu::ErrorFilter::Validation),
+        }
+    }
+
+    /// Writes `data` (its length a multiple of 4) at `offset`, in order with later submits.
+    pub fn write(&self, buffer: &Buffer, offset: u64, data: &[u8]) {
+        self.queue.write_buffer(buffer, offset, data);
+    }
+
+    /// Hands everything written so far to the device and waits for it, so that staging memory is given back.
+    pub async fn flush(&self) -> Result<()> {
+        let index = self.queue.submit([]);
+        self.wait(index).await
+    }
+
+    /// Waits until a submission is complete.
+    pub(crate) async fn wait(&self, index: wgpu::SubmissionIndex) -> Result<()> {
+        let (tell, told) = futures_channel::oneshot::channel();
+        self.queue.on_submitted_work_done(move || {
+            let _ = tell.send(());
+        });
+        self.poll(index)?;
+        told.await.map_err(|_| self.lost_error("the device went away"))
+    }
+
+    /// Reads `range` (offsets in bytes, multiples of 4) of a buffer back.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] if the device was lost.
+    pub async fn read(&self, buffer: &Buffer, range: Range<u64>) -> Result<Vec<u8>> {
+        let size = range.end - range.start;
+        let staging = self.staging(size);
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(buffer, range.start, &staging, 0, size);
+        let index = self.queue.submit([encoder.finish()]);
+        self.read_staging(&staging, index).await
+    }
+
+    /// A buffer that a submission copies to and [`Gpu::read_staging`] reads.
+    pub(crate) fn staging(&self, bytes: u64) -> Buffer {
+        self.make("staging", bytes, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)
+    }
+
+    /// Waits for submission `index`, then reads a staging buffer whole and unmaps it.
+    pub(crate) async fn read_staging(&self, staging: &Buffer, index: wgpu::SubmissionIndex) -> Result<Vec<u8>> {
+        let (tell, told) = futures_channel::oneshot::channel();
+        staging.map_async(wgpu::MapMode::Read, .., move |result| {
+            let _ = tell.send(result);
+        });
+        self.poll(index)?;
+        match told.await {
+            Ok(Ok(())) => {}
+            _ => return Err(self.lost_error("a result could not be read back")),
+        }
+        let view = staging.get_mapped_range(..).map_err(|e| self.lost_error(&e.to_string()))?;
+        let bytes = view.to_vec();
+        drop(view);
+        staging.unmap();
+        Ok(bytes)
+    }
+
+    /// Natively someone has to drive the device; in a browser this does nothing.
+    fn poll(&self, index: wgpu::SubmissionIndex) -> Result<()> {
+        let wait = wgpu::PollType::Wait { submission_index: Some(index), timeout: None };
+        self.device.poll(wait).map_err(|e| self.lost_error(&e.to_string()))?;
+        self.check()
+    }
+
+    /// An error once the device was lost.
+    pub fn check(&self) -> Result<()> {
+        match self.lost.get() {
+            Some(_) => Err(self.lost_error("the device was lost")),
+            None => Ok(()),
+        }
+    }
+
+    fn lost_error(&self, what: &str) -> Error {
+        let why = self.lost.get().map(|w| format!(" ({w})")).unwrap_or_default();
+        let name = &self.card.name;
+        Error::Gpu(format!("{name}: {what}{why}; open the model again, with a smaller --context if it happens again"))
+    }
+}
+
+/// Open error scopes; see [`Gpu::watch`].
+pub struct Watch {
+    memory: wgpu::ErrorScopeGuard,
+    validation: wgpu::ErrorScopeGuard,
+}
+
+impl Watch {
+    /// Ends the watch.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] if the device had not enough memory. What the device calls invalid is our bug: it panics.
+    pub async fn finish(self) -> Result<()> {
+        let validation = self.validation.pop().await;
+        let memory = self.memory.pop().await;
+        if let Some(error) = memory {
+            return Err(Error::Limit(format!("the GPU has not enough free memory ({error})")));
+        }
+        if let Some(error) = validation {
+            panic!("the device refused what Firelight asked of it: {error}");
+        }
+        Ok(())
+    }
+}
+
+/// The index of the adapter to open.
+fn choose(cards: &[Card], wanted: Option<&str>) -> Result<usize> {
+    let names = || cards.iter().enumerate().map(|(i, c)| format!("{i}: {}", c.name)).collect::<Vec<_>>().join(", ");
+    if cards.is_empty() {
+        return Err(Error::Gpu(
+            "no GPU adapter found: install a Vulkan driver (on Debian or Ubuntu without a GPU: mesa-vulkan-drivers), \
+             or unset WGPU_BACKEND"
+                .into(),
+        ));
+    }
+    let index = match wanted {
+        None => cards.iter().position(|c| c.unusable.is_none()).unwrap_or(0),
+        Some(wanted) => {
+            let by_index = wanted.parse::<usize>().ok().filter(|i| *i < cards.len());
+            let lower = wanted.to_lowercase();
+            by_index
+                .or_else(|| cards.iter().position(|c| c.name.to_lowercase().contains(&lower)))
+                .ok_or_else(|| Error::Gpu(format!("no adapter is called {wanted:?}; there are {}", names())))?
+        }
+    };
+    match &cards[index].unusable {
+        Some(why) => Err(Error::Gpu(format!("{} cannot be used: {why}", cards[index].name))),
+        None => Ok(index),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn card(name: &str, unusable: Option<&str>) -> Card {
+        Card {
+            name: name.into(),
+            backend: "Vulkan".into(),
+            kind: "software",
+            driver: String::new(),
+            caps: Caps::baseline(),
+            why_not_higher: String::new(),
+            unusable: unusable.map(str::to_string),
+        }
+    }
+
+    #[test]
+    fn adapters_are_chosen_by_index_by_name_or_best() {
+        let cards = [card("Old GL", Some("no compute")), card("Vulkan One", None), card("Vulkan Two", None)];
+        assert_eq!(choose(&cards, None).unwrap(), 1);
+        assert_eq!(choose(&cards, Some("2")).unwrap(), 2);
+        assert_eq!(choose(&cards, Some("two")).unwrap(), 2);
+        assert!(choose(&cards, Some("0")).unwrap_err().to_string().contains("no compute"));
+        assert!(choose(&cards, Some("metal")).unwrap_err().to_string().contains("1: Vulkan One"));
+        assert!(choose(&[], None).unwrap_err().to_string().contains("mesa-vulkan-drivers"));
+    }
+}

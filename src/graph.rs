@@ -1,0 +1,186 @@
+//! The graph: what a step of a model computes, as plain data. Shapes are checked while it is built.
+//!
+//! A model is recorded once, about ten ops a layer; `plan` turns the record into dispatches. Tensors are matrices of
+//! 4-byte words, `rows x cols`, row-major; how many rows a step has is only known when it runs ([`Rows`]).
+//! No wgpu here, and no arithmetic: what an op means is in `ops`.
+
+use crate::dtype::DType;
+use crate::ops::Op;
+
+/// A tensor of a [`Graph`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TensorId(pub usize);
+
+/// How many rows a tensor has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// Always as many.
+    Fixed(u32),
+    /// One for each row of the step.
+    Step,
+    /// This many for each row of the step (the experts that it was routed to).
+    Slots(u32),
+    /// One for each row of the step that wants logits.
+    Logits,
+    /// Scratch of a decode: for each of its rows this many, for each span of positions.
+    Spans(u32),
+}
+
+/// Buffers that the engine fills before, or keeps between, steps. All hold u32 words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Input {
+    /// Row table: {token or [`LAST_SAMPLED`], position, sequence, 0} for each row of the step.
+    Rows,
+    /// For each row that wants logits: its number in the step.
+    LogitRows,
+    /// Page tables: page number of each page of positions, `pages_per_sequence` for each sequence.
+    Pages,
+    /// Attention tiles of a prefill: {first row, rows, 0, 0}; the rows of a tile belong to one sequence.
+    Tiles,
+    /// The last token sampled for each sequence.
+    Sampled,
+    /// Sampling parameters, one [`crate::ops::sample::Params`] for each sequence.
+    Sampling,
+    /// What each sequence has seen of each token: bit 31 in the prompt, low bits times generated; for penalties.
+    Counts,
+}
+
+/// In the row table: take the token that was last sampled for the row's sequence.
+pub const LAST_SAMPLED: u32 = u32::MAX;
+
+/// Where a tensor's data comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    /// A matrix (or a stack of `experts` matrices) from the file, in its own type.
+    Weight {
+        /// How it is stored.
+        dtype: DType,
+        /// Matrices in the stack, 1 for a plain matrix.
+        experts: u32,
+    },
+    /// A vector from the file, held as f32 (norm weights, biases).
+    Vector,
+    /// f32 values computed on the CPU while the model is built.
+    Constant(Vec<f32>),
+    /// Keys or values of one layer for all pages.
+    Kv {
+        /// Heads.
+        heads: u32,
+        /// Values a head.
+        head_dim: u32,
+    },
+    /// A buffer of the engine.
+    Input(Input),
+    /// Computed by a node; lives in a slot.
+    Activation,
+}
+
+/// A tensor: its name (the file's, for weights), shape and origin.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor {
+    /// The GGUF name for weights and vectors; a short word for others.
+    pub name: String,
+    /// Number of rows.
+    pub rows: Rows,
+    /// Words in a row.
+    pub cols: u32,
+    /// Origin.
+    pub kind: Kind,
+}
+
+/// One op applied to tensors.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// What is computed.
+    pub op: Op,
+    /// What it reads, in the op's own order.
+    pub inputs: Vec<TensorId>,
+    /// What it writes.
+    pub outputs: Vec<TensorId>,
+}
+
+/// Tensors and nodes, in order of execution.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Graph {
+    /// All tensors; a [`TensorId`] is an index.
+    pub tensors: Vec<Tensor>,
+    /// All nodes.
+    pub nodes: Vec<Node>,
+}
+
+impl Graph {
+    /// The tensor of this id.
+    pub fn tensor(&self, id: TensorId) -> &Tensor {
+        &self.tensors[id.0]
+    }
+
+    /// Words in a row of a tensor.
+    pub fn cols(&self, id: TensorId) -> u32 {
+        self.tensor(id).cols
+    }
+
+    /// Rows of a tensor whose number is fixed.
+    ///
+    /// # Panics
+    /// If it is not.
+    #[track_caller]
+    pub fn fixed_rows(&self, id: TensorId) -> u32 {
+        match self.tensor(id).rows {
+            Rows::Fixed(n) => n,
+            other => panic!("{} has {other:?} rows", self.tensor(id).name),
+        }
+    }
+
+    /// Adds a tensor.
+    pub fn add(&mut self, name: impl Into<String>, rows: Rows, cols: u32, kind: Kind) -> TensorId {
+        self.tensors.push(Tensor { name: name.into(), rows, cols, kind });
+        TensorId(self.tensors.len() - 1)
+    }
+
+    /// A matrix `rows x cols` from the file.
+    pub fn weight(&mut self, name: &str, rows: u32, cols: u32, dtype: DType) -> TensorId {
+        self.add(name, Rows::Fixed(rows), cols, Kind::Weight { dtype, experts: 1 })
+    }
+
+    /// A stack of `experts` matrices `rows x cols` from the file.
+    pub fn experts(&mut self, name: &str, experts: u32, rows: u32, cols: u32, dtype: DType) -> TensorId {
+        self.add(name, Rows::Fixed(experts * rows), cols, Kind::Weight { dtype, experts })
+    }
+
+    /// A vector from the file.
+    pub fn vector(&mut self, name: &str, cols: u32) -> TensorId {
+        self.add(name, Rows::Fixed(1), cols, Kind::Vector)
+    }
+
+    /// The engine's buffer; the same tensor each time it is asked for.
+    pub fn input(&mut self, input: Input) -> TensorId {
+        if let Some(i) = self.tensors.iter().position(|t| t.kind == Kind::Input(input)) {
+            return TensorId(i);
+        }
+        let (rows, cols) = match input {
+            Input::Rows => (Rows::Step, 4),
+            Input::LogitRows => (Rows::Logits, 1),
+            Input::Tiles => (Rows::Step, 4),
+            Input::Pages | Input::Sampled | Input::Sampling | Input::Counts => (Rows::Fixed(1), 1),
+        };
+        self.add(format!("{input:?}").to_lowercase(), rows, cols, Kind::Input(input))
+    }
+
+    /// Adds a node with one activation as its output.
+    pub fn node(&mut self, op: Op, inputs: Vec<TensorId>, name: &str, rows: Rows, cols: u32) -> TensorId {
+        let out = self.add(name, rows, cols, Kind::Activation);
+        self.nodes.push(Node { op, inputs, outputs: vec![out] });
+        out
+    }
+
+    /// How many nodes read a tensor.
+    pub fn readers(&self, id: TensorId) -> usize {
+        self.nodes.iter().flat_map(|n| &n.inputs).filter(|i| **i == id).count()
+    }
+}
+
+/// Panics, as a bug in graph code, unless two numbers agree.
+#[track_caller]
+pub(crate) fn same(what: &str, a: u32, b: u32) {
+    assert!(a == b, "{what}: {a} and {b} differ");
+}

@@ -1,0 +1,29 @@
+//! Sum of two tensors of one shape.
+
+use super::{Binding, Choice, Extent, Kernel, Op, Size};
+use crate::graph::{Graph, TensorId};
+use crate::shader::{Const, Source};
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Add;
+
+impl Graph {
+    /// (rows, n) + (rows, n).
+    #[track_caller]
+    pub fn sum(&mut self, a: TensorId, b: TensorId) -> TensorId {
+        crate::graph::same("columns of a sum", self.cols(a), self.cols(b));
+        let (rows, cols) = (self.tensor(a).rows, self.cols(a));
+        assert!(cols % 4 == 0, "a sum of rows of {cols}");
+        self.node(Op::Add(Add), vec![a, b], "add", rows, cols)
+    }
+}
+
+impl Add {
+    pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
+        let cols4 = cx.cols(0) / 4;
+        let source = Source { file: "add", imports: vec![], consts: vec![("COLS4", Const::U32(cols4))] };
+        let bindings = vec![Binding::read(cx.input(0)), Binding::read(cx.input(1)), Binding::write(cx.output(0))];
+        vec![Kernel::new(source, bindings, [Extent::ceil(cols4, 64), Extent::each(Size::Rows), Extent::fixed(1)])]
+    }
+}

@@ -1,0 +1,136 @@
+//! Causal attention with grouped query heads over the paged cache:
+//! `y[row, head] = softmax(scale * q . k[0..=position]) v`.
+//!
+//! Few rows (decode): every (row, kv head, span of [`SPLIT`] positions) is a workgroup, and spans are merged when there
+//! are several. Many rows (prefill): tiles of rows walk the cache with a running softmax.
+
+use super::{Binding, Choice, DECODE_ROWS, Extent, Kernel, Op, PAGE, Size};
+use crate::graph::{Graph, Input, Kind, Node, Rows, TensorId};
+use crate::shader::{Const, Source};
+
+/// Positions that one workgroup of a decode looks at.
+pub const SPLIT: u32 = 128;
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attention {
+    /// Query heads.
+    pub heads: u32,
+    /// Key and value heads; `heads` is a multiple.
+    pub kv_heads: u32,
+    /// Values of a head.
+    pub head_dim: u32,
+    /// Multiplier of the scores.
+    pub scale: f32,
+}
+
+/// Rows of a prefill tile: what fits in workgroup memory.
+pub fn tile(head_dim: u32) -> u32 {
+    if head_dim <= 128 { 16 } else { 8 }
+}
+
+impl Graph {
+    /// q (rows, heads * head_dim) -> (rows, heads * head_dim).
+    #[track_caller]
+    pub fn attention(&mut self, q: TensorId, caches: (TensorId, TensorId), op: Attention) -> TensorId {
+        let cols = op.heads * op.head_dim;
+        crate::graph::same("columns of q", self.cols(q), cols);
+        assert!(op.heads % op.kv_heads == 0 && op.head_dim % 4 == 0 && op.head_dim <= 256, "{op:?}");
+        let y = self.add("attention", Rows::Step, cols, Kind::Activation);
+        let spans = self.add("spans", Rows::Spans(op.heads), op.head_dim + 4, Kind::Activation);
+        let inputs =
+            vec![self.input(Input::Rows), self.input(Input::Pages), self.input(Input::Tiles), q, caches.0, caches.1];
+        self.nodes.push(Node { op: Op::Attention(op), inputs, outputs: vec![y, spans] });
+        y
+    }
+}
+
+impl Attention {
+    pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
+        let mut out = vec![self.decode(cx, true), self.decode(cx, false), self.merge(cx)];
+        if cx.capacity.rows > DECODE_ROWS {
+            out.push(self.prefill(cx));
+        }
+        out
+    }
+
+    fn consts(&self, cx: &Choice) -> Vec<(&'static str, Const)> {
+        let c = cx.capacity;
+        vec![
+            ("HEADS", Const::U32(self.heads)),
+            ("KV_HEADS", Const::U32(self.kv_heads)),
+            ("GROUP", Const::U32(self.heads / self.kv_heads)),
+            ("HEAD_DIM4", Const::U32(self.head_dim / 4)),
+            ("SCALE", Const::F32(self.scale)),
+            ("PAGE", Const::U32(PAGE)),
+            ("PAGES_PER_SEQUENCE", Const::U32(c.pages_per_sequence)),
+            ("SPLIT", Const::U32(SPLIT)),
+            ("MAX_SPLITS", Const::U32(max_splits(c.pages_per_sequence))),
+        ]
+    }
+
+    /// Query heads of one workgroup: as many of a group as workgroup memory holds.
+    fn per_workgroup(&self) -> u32 {
+        let group = self.heads / self.kv_heads;
+        let fits = |n: &u32| group.is_multiple_of(*n) && *n <= 8 && n * self.head_dim <= 1024;
+        (1..=group).rev().find(fits).unwrap_or(1)
+    }
+
+    fn decode(&self, cx: &Choice, direct: bool) -> Kernel {
+        let wg = if cx.caps.software { cx.lanes(16) } else { cx.lanes(SPLIT).min(SPLIT) };
+        let per_wg = self.per_workgroup();
+        let d4 = self.head_dim / 4;
+        let d_lanes = d4.min(wg);
+        let mut consts = self.consts(cx);
+        consts.extend(cx.reduce_consts(wg, wg));
+        consts.extend([
+            ("PER_WG", Const::U32(per_wg)),
+            ("PER_WG4", Const::U32(per_wg.div_ceil(4))),
+            ("D_LANES", Const::U32(d_lanes)),
+            ("D_TRIPS", Const::U32(d4.div_ceil(d_lanes))),
+            ("PHASES", Const::U32(wg / d_lanes)),
+            ("DIRECT", Const::Bool(direct)),
+        ]);
+        let imports = vec![cx.reduce(), ("kv", cx.capacity.kv.shader())];
+        let source = Source { file: "attention_decode", imports, consts };
+        let mut bindings: Vec<_> = [0, 1, 3, 4, 5].map(|i| Binding::read(cx.input(i))).into();
+        bindings.push(Binding::write(cx.output(if direct { 0 } else { 1 })));
+        let grid = [Extent::each(Size::Splits), Extent::fixed(self.heads / per_wg), Extent::each(Size::Rows)];
+        let (min, max) = if direct { (1, 1) } else { (2, u32::MAX) };
+        Kernel::new(source, bindings, grid).when(Size::Rows, 1, DECODE_ROWS).when(Size::Splits, min, max)
+    }
+
+    fn merge(&self, cx: &Choice) -> Kernel {
+        let source = Source { file: "attention_merge", imports: vec![], consts: self.consts(cx) };
+        let bindings = vec![Binding::read(cx.input(0)), Binding::read(cx.output(1)), Binding::write(cx.output(0))];
+        let grid = [Extent::ceil(self.head_dim / 4, 64), Extent::fixed(self.heads), Extent::each(Size::Rows)];
+        Kernel::new(source, bindings, grid).when(Size::Rows, 1, DECODE_ROWS).when(Size::Splits, 2, u32::MAX)
+    }
+
+    fn prefill(&self, cx: &Choice) -> Kernel {
+        let tile = tile(self.head_dim);
+        let d4 = self.head_dim / 4;
+        let d_lanes = d4.min(64);
+        let rows_each = tile.div_ceil(64 / d_lanes);
+        let trips = d4.div_ceil(d_lanes);
+        let mut consts = self.consts(cx);
+        consts.extend([
+            ("TILE", Const::U32(tile)),
+            ("HALF_TILE", Const::U32(tile / 2)),
+            ("D_LANES", Const::U32(d_lanes)),
+            ("D_TRIPS", Const::U32(trips)),
+            ("ROWS_EACH", Const::U32(rows_each)),
+            ("ACCS", Const::U32(trips * rows_each)),
+        ]);
+        let source = Source { file: "attention_prefill", imports: vec![("kv", cx.capacity.kv.shader())], consts };
+        let mut bindings: Vec<_> = (0..6).map(|i| Binding::read(cx.input(i))).collect();
+        bindings.push(Binding::write(cx.output(0)));
+        let grid = [Extent::each(Size::Tiles), Extent::fixed(self.heads), Extent::fixed(1)];
+        Kernel::new(source, bindings, grid).when(Size::Rows, DECODE_ROWS + 1, u32::MAX)
+    }
+}
+
+/// Spans that the longest sequence can have.
+pub fn max_splits(pages_per_sequence: u32) -> u32 {
+    (pages_per_sequence * PAGE).div_ceil(SPLIT)
+}

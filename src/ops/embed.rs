@@ -1,0 +1,47 @@
+//! Token ids to vectors: `y[row] = weight[token] * scale`.
+
+use super::{Binding, Choice, Extent, Kernel, Op, Size, weight_consts};
+use crate::graph::{Graph, Input, Rows, TensorId};
+use crate::shader::{Const, Source};
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Embed {
+    /// Multiplier of the vectors.
+    pub scale: f32,
+}
+
+impl Graph {
+    /// The vectors of the step's tokens: (vocabulary, d) -> (rows, d).
+    pub fn embed(&mut self, weight: TensorId, scale: f32) -> TensorId {
+        let (rows, sampled, cols) = (self.input(Input::Rows), self.input(Input::Sampled), self.cols(weight));
+        self.node(Op::Embed(Embed { scale }), vec![rows, sampled, weight], "embed", Rows::Step, cols)
+    }
+}
+
+impl Embed {
+    pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
+        let (rows, sampled, weight) = (cx.input(0), cx.input(1), cx.input(2));
+        let (dtype, _) = cx.weight(weight);
+        let cols = cx.graph.cols(weight);
+        let kernel = |(i, shard): (usize, &super::Shard)| {
+            let mut consts = weight_consts(dtype, shard.rows, cols);
+            consts.extend([
+                ("COLS4", Const::U32(cols / 4)),
+                ("ROW0", Const::U32(shard.row0)),
+                ("ROWS", Const::U32(shard.rows)),
+                ("SCALE", Const::F32(self.scale)),
+            ]);
+            let source = Source { file: "embed", imports: vec![("weight", dtype.shader())], consts };
+            let bindings = vec![
+                Binding::read(rows),
+                Binding::read(sampled),
+                Binding::shard(weight, i),
+                Binding::write(cx.output(0)),
+            ];
+            let grid = [Extent::ceil(cols.div_ceil(32), 64), Extent::each(Size::Rows), Extent::fixed(1)];
+            Kernel::new(source, bindings, grid)
+        };
+        cx.shards(weight).iter().enumerate().map(kernel).collect()
+    }
+}

@@ -1,0 +1,422 @@
+//! The ops: what each means on the CPU (`reference`), which shapes it takes, and which kernels compute it.
+//!
+//! An op is a file here and a WGSL file of the same name. Choosing a kernel yields plain data ([`Kernel`]), so that
+//! `plan` can list, dedupe, print and test it without a GPU. No wgpu here.
+
+pub mod add;
+pub mod attention;
+pub mod embed;
+pub mod experts;
+pub mod gather;
+pub mod glu;
+pub mod kv_write;
+pub mod linear;
+pub mod rms_norm;
+pub mod rope;
+pub mod sample;
+
+use crate::dtype::DType;
+use crate::gpu::{Caps, Tier};
+use crate::graph::{Graph, Kind, Node, TensorId};
+use crate::shader::{Const, Source};
+
+/// Everything a graph can compute.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// Token ids to vectors.
+    Embed(embed::Embed),
+    /// Root-mean-square norm.
+    RmsNorm(rms_norm::RmsNorm),
+    /// Rows times a matrix.
+    Linear(linear::Linear),
+    /// Rows times two matrices, gated.
+    LinearGlu(linear::LinearGlu),
+    /// Rotary position embedding.
+    Rope(rope::Rope),
+    /// Keys and values into the cache.
+    KvWrite(kv_write::KvWrite),
+    /// Attention over the cache.
+    Attention(attention::Attention),
+    /// Gated activation of two tensors.
+    Glu(glu::Glu),
+    /// Sum of two tensors.
+    Add(add::Add),
+    /// The rows that want logits.
+    Gather(gather::Gather),
+    /// Which experts a row goes to.
+    Router(experts::Router),
+    /// (row, expert) pairs in order of the expert, in tiles.
+    ExpertSort(experts::ExpertSort),
+    /// Rows times the matrices of their experts.
+    ExpertLinear(experts::ExpertLinear),
+    /// Weighted sum of a row's experts.
+    ExpertSum(experts::ExpertSum),
+    /// Logits to a token.
+    Sample(sample::Sample),
+}
+
+impl Op {
+    /// The name in plans and profiles.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Embed(_) => "embed",
+            Op::RmsNorm(_) => "rms_norm",
+            Op::Linear(_) => "linear",
+            Op::LinearGlu(_) => "linear_glu",
+            Op::Rope(_) => "rope",
+            Op::KvWrite(_) => "kv_write",
+            Op::Attention(_) => "attention",
+            Op::Glu(_) => "glu",
+            Op::Add(_) => "add",
+            Op::Gather(_) => "gather",
+            Op::Router(_) => "router",
+            Op::ExpertSort(_) => "expert_sort",
+            Op::ExpertLinear(_) => "expert_linear",
+            Op::ExpertSum(_) => "expert_sum",
+            Op::Sample(_) => "sample",
+        }
+    }
+
+    /// The kernels that compute a node, in order.
+    pub fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
+        match self {
+            Op::Embed(op) => op.kernels(cx),
+            Op::RmsNorm(op) => op.kernels(cx),
+            Op::Linear(op) => op.kernels(cx),
+            Op::LinearGlu(op) => op.kernels(cx),
+            Op::Rope(op) => op.kernels(cx),
+            Op::KvWrite(op) => op.kernels(cx),
+            Op::Attention(op) => op.kernels(cx),
+            Op::Glu(op) => op.kernels(cx),
+            Op::Add(op) => op.kernels(cx),
+            Op::Gather(op) => op.kernels(cx),
+            Op::Router(op) => op.kernels(cx),
+            Op::ExpertSort(op) => op.kernels(cx),
+            Op::ExpertLinear(op) => op.kernels(cx),
+            Op::ExpertSum(op) => op.kernels(cx),
+            Op::Sample(op) => op.kernels(cx),
+        }
+    }
+}
+
+/// Positions in a page of the KV cache.
+pub const PAGE: u32 = 32;
+/// Up to this many rows a step is a decode: matvecs and split attention; above, tiled kernels.
+pub const DECODE_ROWS: u32 = 8;
+
+/// How the KV cache is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KvType {
+    /// Two halves in a word.
+    F16,
+    /// One float in a word; for tests.
+    F32,
+}
+
+impl KvType {
+    /// Bytes of one value.
+    pub fn bytes(self) -> u64 {
+        match self {
+            KvType::F16 => 2,
+            KvType::F32 => 4,
+        }
+    }
+
+    fn shader(self) -> &'static str {
+        match self {
+            KvType::F16 => "kv/f16",
+            KvType::F32 => "kv/f32",
+        }
+    }
+}
+
+/// The largest step that buffers are made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Rows of a step (a prefill chunk).
+    pub rows: u32,
+    /// Rows of a step that want logits.
+    pub logits: u32,
+    /// Sequences.
+    pub sequences: u32,
+    /// Pages of the KV cache, over all sequences.
+    pub pages: u32,
+    /// Pages that one sequence may have.
+    pub pages_per_sequence: u32,
+    /// How the KV cache is stored.
+    pub kv: KvType,
+}
+
+/// A number that is known only when a step runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// 1.
+    One,
+    /// Rows of the step.
+    Rows,
+    /// Rows that want logits.
+    Logits,
+    /// Spans of [`attention::SPLIT`] positions that the longest context of the step has.
+    Splits,
+    /// Attention tiles.
+    Tiles,
+    /// 1 if some row is sampled with a filter (top-k, top-p, min-p), else 0.
+    Filtered,
+    /// 1 if tokens are sampled on the GPU in this step, else 0.
+    Sampled,
+}
+
+/// The sizes of one step. Its words, in order, are the `Step` uniform of `shaders/lib/step.wgsl`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub struct StepSizes {
+    /// See [`Size::Rows`].
+    pub rows: u32,
+    /// See [`Size::Logits`].
+    pub logits: u32,
+    /// See [`Size::Splits`].
+    pub splits: u32,
+    /// See [`Size::Tiles`].
+    pub tiles: u32,
+    /// See [`Size::Filtered`].
+    pub filtered: u32,
+    /// See [`Size::Sampled`].
+    pub sampled: u32,
+    /// The uniform's size is a multiple of 16 bytes.
+    pub pad: [u32; 2],
+}
+
+impl StepSizes {
+    /// The value of a size.
+    pub fn get(&self, size: Size) -> u32 {
+        match size {
+            Size::One => 1,
+            Size::Rows => self.rows,
+            Size::Logits => self.logits,
+            Size::Splits => self.splits,
+            Size::Tiles => self.tiles,
+            Size::Filtered => self.filtered,
+            Size::Sampled => self.sampled,
+        }
+    }
+}
+
+/// One dimension of a grid: `ceil(size * times / per) + plus` workgroups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// What it follows.
+    pub size: Size,
+    /// Multiplier.
+    pub times: u32,
+    /// Divisor.
+    pub per: u32,
+    /// Added at the end.
+    pub plus: u32,
+}
+
+impl Extent {
+    /// Always `n` workgroups.
+    pub const fn fixed(n: u32) -> Self {
+        Extent { size: Size::One, times: n, per: 1, plus: 0 }
+    }
+
+    /// `ceil(n / per)` workgroups.
+    pub const fn ceil(n: u32, per: u32) -> Self {
+        Extent::fixed(n.div_ceil(per))
+    }
+
+    /// One workgroup for each.
+    pub const fn each(size: Size) -> Self {
+        Extent { size, times: 1, per: 1, plus: 0 }
+    }
+
+    /// One workgroup for every `per`.
+    pub const fn every(size: Size, per: u32) -> Self {
+        Extent { size, times: 1, per, plus: 0 }
+    }
+
+    /// Workgroups in a step of these sizes.
+    pub fn of(&self, sizes: &StepSizes) -> u32 {
+        (sizes.get(self.size) * self.times).div_ceil(self.per) + self.plus
+    }
+}
+
+/// A tensor that a kernel binds. Binding 0 is the `Step` uniform; these follow from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// Which tensor.
+    pub tensor: TensorId,
+    /// Which shard of a weight.
+    pub shard: usize,
+    /// Bound `read_write`.
+    pub write: bool,
+}
+
+impl Binding {
+    /// Bound `read`.
+    pub fn read(tensor: TensorId) -> Self {
+        Binding { tensor, shard: 0, write: false }
+    }
+
+    /// A shard of a weight, bound `read`.
+    pub fn shard(tensor: TensorId, shard: usize) -> Self {
+        Binding { tensor, shard, write: false }
+    }
+
+    /// Bound `read_write`.
+    pub fn write(tensor: TensorId) -> Self {
+        Binding { tensor, shard: 0, write: true }
+    }
+}
+
+/// When a kernel of the list runs: only while a size is within bounds. Others are passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct When {
+    /// Which size.
+    pub size: Size,
+    /// Smallest value.
+    pub min: u32,
+    /// Largest value.
+    pub max: u32,
+}
+
+/// One dispatch to be: plain data.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kernel {
+    /// The shader variant.
+    pub source: Source,
+    /// Storage bindings from 1 on.
+    pub bindings: Vec<Binding>,
+    /// Workgroups.
+    pub grid: [Extent; 3],
+    /// All must hold.
+    pub when: Vec<When>,
+    /// The share of a bound expert stack that is read, as (of how many, at most); for byte counts.
+    pub experts_read: Option<(u32, u32)>,
+}
+
+impl Kernel {
+    /// A kernel that always runs.
+    pub fn new(source: Source, bindings: Vec<Binding>, grid: [Extent; 3]) -> Self {
+        Kernel { source, bindings, grid, when: Vec::new(), experts_read: None }
+    }
+
+    /// The same, run only while `size` is in `min..=max`.
+    pub fn when(mut self, size: Size, min: u32, max: u32) -> Self {
+        self.when.push(When { size, min, max });
+        self
+    }
+}
+
+/// Rows of a weight that lie in one buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// First row (over the whole stack).
+    pub row0: u32,
+    /// Rows.
+    pub rows: u32,
+}
+
+/// How a weight of `rows x cols` is split so that each buffer can be bound: at multiples of `unit` rows.
+///
+/// # Panics
+/// If `unit` rows alone are larger than a binding; `fit` refuses such a model before.
+pub fn shards(dtype: DType, rows: u32, cols: u32, unit: u32, max_bytes: u64) -> Vec<Shard> {
+    let row_bytes = (dtype.gpu_bytes(1, cols) + 16 * dtype.planes().len() as u64).max(1);
+    let fitting = u32::try_from(max_bytes / row_bytes).unwrap_or(u32::MAX) / unit * unit;
+    assert!(fitting > 0, "{unit} rows of {cols} {} weights exceed a binding of {max_bytes} bytes", dtype.name());
+    let count = rows.div_ceil(fitting);
+    let each = rows.div_ceil(count).next_multiple_of(unit).min(fitting);
+    (0..rows).step_by(each as usize).map(|row0| Shard { row0, rows: each.min(rows - row0) }).collect()
+}
+
+/// Rows of a plain matrix at whose multiples it may be split.
+pub const SHARD_UNIT: u32 = 64;
+
+/// What an op looks at when it chooses its kernels.
+pub struct Choice<'a> {
+    /// The graph.
+    pub graph: &'a Graph,
+    /// The node.
+    pub node: &'a Node,
+    /// What the adapter can do.
+    pub caps: &'a Caps,
+    /// The largest step.
+    pub capacity: &'a Capacity,
+}
+
+impl Choice<'_> {
+    /// The id of an input.
+    pub fn input(&self, i: usize) -> TensorId {
+        self.node.inputs[i]
+    }
+
+    /// The id of an output.
+    pub fn output(&self, i: usize) -> TensorId {
+        self.node.outputs[i]
+    }
+
+    /// Words in a row of an input.
+    pub fn cols(&self, i: usize) -> u32 {
+        self.graph.cols(self.input(i))
+    }
+
+    /// The type and number of experts of a weight.
+    pub fn weight(&self, id: TensorId) -> (DType, u32) {
+        match self.graph.tensor(id).kind {
+            Kind::Weight { dtype, experts } => (dtype, experts),
+            _ => panic!("{} is no weight", self.graph.tensor(id).name),
+        }
+    }
+
+    /// The shards of a weight.
+    pub fn shards(&self, id: TensorId) -> Vec<Shard> {
+        weight_shards(self.graph, id, self.caps.max_binding.min(self.caps.max_buffer))
+    }
+
+    /// The file with the reductions of this tier.
+    pub fn reduce(&self) -> (&'static str, &'static str) {
+        match self.caps.tier {
+            Tier::Baseline => ("reduce", "lib/reduce"),
+            Tier::Subgroups => ("reduce", "lib/reduce_subgroup"),
+        }
+    }
+
+    /// Threads that share one reduction over `work` items: a power of two that the subgroup tier can use too.
+    pub fn lanes(&self, work: u32) -> u32 {
+        let (_, max) = self.caps.subgroup;
+        let least = match (self.caps.tier, self.caps.software) {
+            (Tier::Subgroups, _) => max.min(128),
+            (Tier::Baseline, true) => 1,
+            (Tier::Baseline, false) => 32,
+        };
+        let most = if self.caps.software { least.max(16) } else { 256 };
+        work.next_power_of_two().clamp(least, most)
+    }
+
+    /// Constants that the reductions need, for `lanes` threads a reduction in workgroups of `wg`.
+    pub fn reduce_consts(&self, wg: u32, lanes: u32) -> Vec<(&'static str, Const)> {
+        let (min, max) = self.caps.subgroup;
+        let one = min == max && lanes == max;
+        vec![("WG", Const::U32(wg)), ("LANES", Const::U32(lanes)), ("ONE_SUBGROUP", Const::Bool(one))]
+    }
+}
+
+/// The shards of a weight tensor under a binding limit.
+pub fn weight_shards(graph: &Graph, id: TensorId, max_bytes: u64) -> Vec<Shard> {
+    let t = graph.tensor(id);
+    let Kind::Weight { dtype, experts } = t.kind else { panic!("{} is no weight", t.name) };
+    let rows = graph.fixed_rows(id);
+    let unit = if experts > 1 { rows / experts } else { SHARD_UNIT };
+    shards(dtype, rows, t.cols, unit, max_bytes)
+}
+
+/// Constants with which a kernel reads a shard of a weight: planes, groups a row.
+pub fn weight_consts(dtype: DType, rows: u32, cols: u32) -> Vec<(&'static str, Const)> {
+    const NAMES: [&str; 4] = ["PLANE0", "PLANE1", "PLANE2", "PLANE3"];
+    let mut out = vec![("GROUPS", Const::U32(cols.div_ceil(32)))];
+    for (name, offset) in NAMES.into_iter().zip(dtype.plane_offsets(rows, cols)).skip(1) {
+        out.push((name, Const::U32((offset / 16) as u32)));
+    }
+    out
+}

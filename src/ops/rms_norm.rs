@@ -1,0 +1,47 @@
+//! Root-mean-square norm (arXiv 1910.07467) over segments of a row: `y = x / sqrt(mean(x^2) + eps) * weight`.
+//!
+//! A segment is the whole row, or one head when the weight is as long as a head (Qwen3's q and k norms).
+
+use super::{Binding, Choice, Extent, Kernel, Op, Size};
+use crate::graph::{Graph, Rows, TensorId};
+use crate::shader::{Const, Source};
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RmsNorm {
+    /// Added to the mean of squares.
+    pub eps: f32,
+    /// Rows of the input.
+    pub rows: Size,
+}
+
+impl Graph {
+    /// (rows, d) -> (rows, d); `weight` has d values, or as many as a segment.
+    #[track_caller]
+    pub fn rms_norm(&mut self, x: TensorId, weight: TensorId, eps: f32) -> TensorId {
+        let (cols, width) = (self.cols(x), self.cols(weight));
+        assert!(cols % width == 0 && width % 4 == 0, "a norm of {width} values over rows of {cols}");
+        let (rows, size) = match self.tensor(x).rows {
+            Rows::Logits => (Rows::Logits, Size::Logits),
+            _ => (Rows::Step, Size::Rows),
+        };
+        let name = self.tensor(weight).name.trim_end_matches(".weight").to_string();
+        self.node(Op::RmsNorm(RmsNorm { eps, rows: size }), vec![x, weight], &name, rows, cols)
+    }
+}
+
+impl RmsNorm {
+    pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
+        let (cols, width) = (cx.cols(0), cx.cols(1));
+        let wg = cx.lanes(width / 4);
+        let mut consts = cx.reduce_consts(wg, wg);
+        consts.extend([
+            ("SEGMENTS", Const::U32(cols / width)),
+            ("WIDTH4", Const::U32(width / 4)),
+            ("EPS", Const::F32(self.eps)),
+        ]);
+        let source = Source { file: "rms_norm", imports: vec![cx.reduce()], consts };
+        let bindings = vec![Binding::read(cx.input(0)), Binding::read(cx.input(1)), Binding::write(cx.output(0))];
+        vec![Kernel::new(source, bindings, [Extent::fixed(cols / width), Extent::each(self.rows), Extent::fixed(1)])]
+    }
+}

@@ -1,0 +1,272 @@
+//! Joins WGSL text: a header of constants, a kernel file, and the files it imports. Text in, text out; no GPU here.
+//!
+//! WGSL does not care about the order of declarations, so *importing a file that defines the agreed names* is the
+//! whole mechanism of specialisation: every quant type defines `load_block` and `decode4`, both reduction files define
+//! `reduce_sum`. Two macros exist, written as comments so that the files stay WGSL to a reader:
+//!
+//! * `//#import lib/step` takes in a file; `//#import $weight` takes in the file that the kernel's [`Source`] names;
+//!   `//#import $weight as w2_` also prefixes each of its top-level names (and its binding and planes), so that a
+//!   kernel can read two quantized matrices.
+//! * `//#unroll i N` ... `//#end` repeats a body with `i` replaced by `0u`, `1u`, ... N is a number or a constant.
+//!   naga turns every `for` into a guarded `while (true)`, so inner loops are written this way.
+
+use std::collections::BTreeSet;
+
+/// A constant of the header.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Const {
+    /// `const NAME = 7u;`
+    U32(u32),
+    /// `const NAME: f32 = 0.5;`
+    F32(f32),
+    /// `const NAME = true;`
+    Bool(bool),
+}
+
+/// What makes a kernel variant: a file, what it imports by role, and its constants. Plain data.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Source {
+    /// The kernel's file under `shaders/`, without `.wgsl`.
+    pub file: &'static str,
+    /// Role and file, for `//#import $role`.
+    pub imports: Vec<(&'static str, &'static str)>,
+    /// Header constants.
+    pub consts: Vec<(&'static str, Const)>,
+}
+
+/// For whom the text is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// naga, natively: it rejects `enable subgroups;`.
+    Native,
+    /// A browser: it demands `enable subgroups;`, and proves uniformity more strictly than naga.
+    Web,
+}
+
+macro_rules! files {
+    ($($name:literal),* $(,)?) => {
+        /// Every shader file, by name.
+        pub const FILES: &[(&str, &str)] = &[$(($name, include_str!(concat!("../shaders/", $name, ".wgsl")))),*];
+    };
+}
+
+files![
+    "lib/step",
+    "lib/reduce",
+    "lib/reduce_subgroup",
+    "lib/weight",
+    "quant/f32",
+    "quant/f16",
+    "quant/bf16",
+    "quant/q4_0",
+    "quant/q4_1",
+    "quant/q5_0",
+    "quant/q5_1",
+    "quant/q8_0",
+    "quant/q2_k",
+    "quant/q3_k",
+    "quant/q4_k",
+    "quant/q5_k",
+    "quant/q6_k",
+    "quant/iq4_nl",
+    "quant/iq4_xs",
+    "quant/mxfp4",
+    "kv/f16",
+    "kv/f32",
+    "route/dense",
+    "route/experts",
+    "activation/silu",
+    "epilogue/none",
+    "epilogue/bias",
+    "epilogue/residual",
+    "epilogue/bias_residual",
+    "embed",
+    "rms_norm",
+    "matvec",
+    "matvec_glu",
+    "matmul",
+    "rope",
+    "kv_write",
+    "attention_decode",
+    "attention_merge",
+    "attention_prefill",
+    "glu",
+    "add",
+    "gather",
+    "router",
+    "expert_sort",
+    "expert_sum",
+    "sample_scores",
+    "sample_candidates",
+    "sample_pick",
+    "copy",
+];
+
+fn file(name: &str) -> &'static str {
+    FILES.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("no shader file {name}")).1
+}
+
+/// The whole WGSL text of a variant.
+///
+/// # Panics
+/// If a file, role or constant is missing: a bug in the kernel's Rust file.
+pub fn assemble(source: &Source, dialect: Dialect) -> String {
+    let mut out = String::new();
+    let subgroups = source.imports.iter().any(|(_, f)| *f == "lib/reduce_subgroup");
+    if subgroups && dialect == Dialect::Web {
+        out.push_str("enable subgroups;\ndiagnostic(off, subgroup_uniformity);\n");
+    }
+    for (name, value) in &source.consts {
+        out.push_str(&declare(name, *value));
+    }
+    let mut seen = BTreeSet::new();
+    include(source, file(source.file), &mut seen, &mut out);
+    unroll(&out, source)
+}
+
+fn declare(name: &str, value: Const) -> String {
+    match value {
+        Const::U32(v) => format!("const {name} = {v}u;\n"),
+        Const::F32(v) => format!("const {name}: f32 = {v:?};\n"),
+        Const::Bool(v) => format!("const {name} = {v};\n"),
+    }
+}
+
+fn include(source: &Source, text: &str, seen: &mut BTreeSet<String>, out: &mut String) {
+    for line in text.lines() {
+        let Some(import) = line.trim().strip_prefix("//#import ") else {
+            out.push_str(line);
+            out.push('\n');
+            continue;
+        };
+        let mut words = import.split_whitespace();
+        let what = words.next().unwrap_or_default();
+        let prefix = words.nth(1);
+        let name = match what.strip_prefix('$') {
+            Some(role) => {
+                source
+                    .imports
+                    .iter()
+                    .find(|(r, _)| *r == role)
+                    .unwrap_or_else(|| panic!("{}: nothing chosen for ${role}", source.file))
+                    .1
+            }
+            None => what,
+        };
+        match prefix {
+            Some(prefix) => {
+                let mut inner = String::new();
+                include(source, file(name), &mut BTreeSet::new(), &mut inner);
+                out.push_str(&rename(&inner, prefix));
+            }
+            // A library file that two others need comes in once.
+            None if seen.insert(name.to_string()) => include(source, file(name), seen, out),
+            None => {}
+        }
+    }
+}
+
+/// Prefixes every top-level name of `text`, and the names that a weight file expects from its kernel.
+fn rename(text: &str, prefix: &str) -> String {
+    let mut names: BTreeSet<String> = ["weight", "PLANE1", "PLANE2", "PLANE3"].map(String::from).into();
+    for line in text.lines() {
+        let mut words = line.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+        if let (Some("fn" | "struct" | "const"), Some(name)) = (words.next(), words.next()) {
+            names.insert(name.to_string());
+        }
+    }
+    replace_words(text, |word| names.contains(word).then(|| format!("{prefix}{word}")))
+}
+
+fn unroll(text: &str, source: &Source) -> String {
+    let mut out = String::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let Some(macro_) = line.trim().strip_prefix("//#unroll ") else {
+            out.push_str(line);
+            out.push('\n');
+            continue;
+        };
+        let (var, count) = macro_.split_once(' ').expect("//#unroll NAME COUNT");
+        let count = count.trim();
+        let n = count.parse::<u32>().unwrap_or_else(|_| match source.consts.iter().find(|(name, _)| *name == count) {
+            Some((_, Const::U32(n))) => *n,
+            _ => panic!("{}: //#unroll {var} {count}: no such constant", source.file),
+        });
+        let (mut body, mut depth) = (String::new(), 1);
+        for line in lines.by_ref() {
+            match line.trim() {
+                l if l.starts_with("//#unroll ") => depth += 1,
+                "//#end" => depth -= 1,
+                _ => {}
+            }
+            if depth == 0 {
+                break;
+            }
+            body.push_str(line);
+            body.push('\n');
+        }
+        assert_eq!(depth, 0, "{}: //#unroll without //#end", source.file);
+        for i in 0..n {
+            let copy = replace_words(&body, |word| (word == var).then(|| format!("{i}u")));
+            out.push_str(&unroll(&copy, source));
+        }
+    }
+    out
+}
+
+/// Copies `text`, asking for each identifier whether to put something else.
+fn replace_words(text: &str, replacement: impl Fn(&str) -> Option<String>) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find(|c: char| c.is_alphanumeric() || c == '_') {
+        out.push_str(&rest[..start]);
+        rest = &rest[start..];
+        let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
+        let word = &rest[..end];
+        out.push_str(&replacement(word).unwrap_or_else(|| word.to_string()));
+        rest = &rest[end..];
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shader_file_is_listed() {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/shaders");
+        let mut found = Vec::new();
+        for dir in ["", "lib/", "quant/", "kv/", "route/", "epilogue/", "activation/"] {
+            for entry in std::fs::read_dir(format!("{root}/{dir}")).unwrap() {
+                let name = entry.unwrap().file_name().into_string().unwrap();
+                if let Some(name) = name.strip_suffix(".wgsl") {
+                    found.push(format!("{dir}{name}"));
+                }
+            }
+        }
+        found.sort();
+        let mut listed: Vec<_> = FILES.iter().map(|(n, _)| n.to_string()).collect();
+        listed.sort();
+        assert_eq!(found, listed);
+    }
+
+    #[test]
+    fn unroll_nests_and_counts_by_constant() {
+        let source = Source { file: "t", consts: vec![("N", Const::U32(2))], ..Default::default() };
+        let text = "//#unroll i N\na(i);\n//#unroll j 2\nb(i, j, ij);\n//#end\n//#end\n";
+        assert_eq!(
+            unroll(text, &source),
+            "a(0u);\nb(0u, 0u, ij);\nb(0u, 1u, ij);\na(1u);\nb(1u, 0u, ij);\nb(1u, 1u, ij);\n"
+        );
+    }
+
+    #[test]
+    fn a_prefix_reaches_every_name_of_the_file() {
+        let text = "struct Block { q: u32 }\nfn load_block(g: u32) -> Block { return Block(weight[PLANE1 + g].x); }";
+        let want = "struct w_Block { q: u32 }\nfn w_load_block(g: u32) -> w_Block { return w_Block(w_weight[w_PLANE1 + g].x); }";
+        assert_eq!(rename(text, "w_"), want);
+    }
+}
