@@ -212,7 +212,7 @@ impl DType {
     /// groups.
     #[track_caller]
     pub fn pack_rows(self, rows: &[u8], cols: usize, planes: &mut [Vec<u8>]) {
-        let row_bytes = self.row_bytes(cols as u64).map_or(0, |bytes| bytes as usize);
+        let row_bytes = self.row_bytes(cols as u64).and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0);
         assert!(row_bytes > 0, "{cols} weights are not whole blocks of {self}");
         assert!(rows.len().is_multiple_of(row_bytes), "{} bytes are not whole rows of {cols} {self}", rows.len());
         assert_eq!(planes.len(), self.planes().len(), "planes of {self}");
