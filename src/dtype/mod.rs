@@ -116,6 +116,8 @@ table! {
 
 /// Types that GGUF files may hold and Firelight cannot read, by number, so that an error can name them.
 const UNSUPPORTED: [(u32, &str); 19] = [
+    (4, "Q4_2"),
+    (5, "Q4_3"),
     (9, "Q8_1"),
     (15, "Q8_K"),
     (16, "IQ2_XXS"),
@@ -133,8 +135,6 @@ const UNSUPPORTED: [(u32, &str); 19] = [
     (34, "TQ1_0"),
     (35, "TQ2_0"),
     (40, "NVFP4"),
-    (4, "Q4_2"),
-    (5, "Q4_3"),
 ];
 
 impl DType {
