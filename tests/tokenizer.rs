@@ -28,6 +28,8 @@ fn vocabulary(name: &str) -> Option<Tokenizer> {
     Some(open(&shared()?.join(format!("tokenizers/ggml-vocab-{name}.gguf"))))
 }
 
+const SEPARATOR: &str = "\n__ggml_vocab_test__\n";
+
 /// The vocabulary's `.inp` texts and `.out` ids.
 fn cases(name: &str) -> Vec<(String, Vec<u32>)> {
     let Some(data) = shared() else { return Vec::new() };
@@ -36,7 +38,7 @@ fn cases(name: &str) -> Vec<(String, Vec<u32>)> {
     };
     let ids = |line: &str| line.split_whitespace().map(|id| id.parse().unwrap()).collect();
     let (texts, lines) = (read("inp"), read("out"));
-    let texts: Vec<&str> = texts.split("\n__ggml_vocab_test__\n").collect();
+    let texts: Vec<&str> = texts.strip_suffix(SEPARATOR).unwrap_or(&texts).split(SEPARATOR).collect();
     let lines: Vec<Vec<u32>> = lines.lines().map(ids).collect();
     assert_eq!(texts.len(), lines.len(), "{name}");
     texts.into_iter().map(str::to_owned).zip(lines).collect()

@@ -32,7 +32,7 @@ pub(super) fn merge(mut symbols: Vec<Symbol>, join: impl Fn(&Symbol, &Symbol) ->
     let mut prev: Vec<usize> = (0..n).map(|i| i.checked_sub(1).unwrap_or(n)).collect();
     let mut next: Vec<usize> = (1..=n).collect();
     let mut queue = BinaryHeap::new();
-    let mut offer = |queue: &mut BinaryHeap<_>, symbols: &[Symbol], left: usize, right: usize| {
+    let offer = |queue: &mut BinaryHeap<_>, symbols: &[Symbol], left: usize, right: usize| {
         if let Some(found) = join(&symbols[left], &symbols[right]) {
             queue.push(Reverse((found.order, left, right, symbols[right].end, found.id)));
         }

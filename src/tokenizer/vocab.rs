@@ -47,6 +47,7 @@ pub(super) enum Spelling {
 }
 
 /// Part of an input text.
+#[derive(Clone, Copy)]
 pub(super) enum Part<'a> {
     Text(&'a str),
     Special(u32),
