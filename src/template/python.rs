@@ -17,6 +17,8 @@ pub(super) fn install(env: &mut Environment<'static>) {
     env.set_unknown_method_callback(method);
     env.set_formatter(format_value);
     env.add_filter("tojson", tojson);
+    env.add_filter("plus", plus);
+    env.add_filter("bounded", bounded);
     env.add_filter("string", |value: &Value| to_text(value));
     env.add_function("raise_exception", raise_exception);
     // Python's abstract types: strings and mappings are sequences, `none` is not iterable, undefined is.
@@ -25,6 +27,49 @@ pub(super) fn install(env: &mut Environment<'static>) {
         use ValueKind::{Iterable, Map, Seq, String, Undefined};
         matches!(v.kind(), String | Seq | Map | Iterable | Undefined)
     });
+}
+
+/// `a + b` where one of them may be marked `|safe`: the other is escaped for HTML, as Python's `Markup` does.
+fn plus(a: &Value, b: &Value) -> Result<Value, Error> {
+    let (Some(left), Some(right)) = (a.as_str(), b.as_str()) else {
+        return Err(invalid(format!("cannot add {} and {}", a.kind(), b.kind())));
+    };
+    Ok(match (a.is_safe(), b.is_safe()) {
+        (false, false) => Value::from([left, right].concat()),
+        (true, true) => Value::from_safe_string([left, right].concat()),
+        (true, false) => Value::from_safe_string([left, &escape(right)].concat()),
+        (false, true) => Value::from_safe_string([&escape(left), right].concat()),
+    })
+}
+
+fn escape(text: &str) -> String {
+    let and = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    and.replace('\'', "&#39;").replace('"', "&#34;")
+}
+
+/// The value of a variable: lists that are only views of others become lists, deep nesting is refused.
+fn bounded(state: &State, value: &Value) -> Result<Value, Error> {
+    let plain = |v: &Value| v.downcast_object_ref::<Vec<Value>>().is_some() || v.is_tuple();
+    let value = match value.kind() {
+        ValueKind::Seq | ValueKind::Iterable if !plain(value) => Value::from(value.try_iter()?.collect::<Vec<_>>()),
+        _ => value.clone(),
+    };
+    let mut seen = 0;
+    measure(&value, 0, &mut seen)?;
+    state.consume_fuel(seen / 8)?;
+    Ok(value)
+}
+
+fn measure(value: &Value, depth: usize, seen: &mut u64) -> Result<(), Error> {
+    *seen += 1;
+    if depth > MAX_DEPTH {
+        return Err(invalid("a value is nested too deeply"));
+    }
+    match value.kind() {
+        ValueKind::Seq => value.try_iter()?.try_for_each(|item| measure(&item, depth + 1, seen)),
+        ValueKind::Map => value.try_iter()?.try_for_each(|key| measure(&value.get_item(&key)?, depth + 1, seen)),
+        _ => Ok(()),
+    }
 }
 
 /// What `raise_exception` was called with, on its way through minijinja.
