@@ -93,9 +93,10 @@ fn gles(module: &naga::Module, info: &ModuleInfo) -> Result<(), String> {
 fn each<T: Sync, R: Send>(items: &[T], check: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     let share = items.len().div_ceil(threads).max(1);
+    let check = &check;
     std::thread::scope(|scope| {
-        let work = |chunk| scope.spawn(|| Vec::from_iter(<[T]>::iter(chunk).map(&check)));
-        let running: Vec<_> = items.chunks(share).map(work).collect();
+        let start = |chunk: &'_ [T]| scope.spawn(move || chunk.iter().map(check).collect::<Vec<R>>());
+        let running: Vec<_> = items.chunks(share).map(start).collect();
         running.into_iter().flat_map(|thread| thread.join().expect("no check panics")).collect()
     })
 }

@@ -215,9 +215,9 @@ impl DType {
     pub fn plane_offsets(self, rows: u32, cols: u32) -> Vec<u64> {
         let mut next = 0;
         let begin = |plane: &Plane| {
-            let begin = next;
+            let offset = next;
             next += plane.expect_size(rows, cols);
-            begin
+            offset
         };
         self.planes().iter().map(begin).collect()
     }

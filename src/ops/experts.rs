@@ -13,7 +13,10 @@ pub struct ExpertSort;
 pub struct ExpertLinear;
 /// Weighted sum of a row's experts.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ExpertSum;
+pub struct ExpertSum {
+    /// There is a residual.
+    pub residual: bool,
+}
 impl Router {
     pub(super) fn kernels(&self, _cx: &Choice) -> Vec<Kernel> {
         Vec::new()
