@@ -108,12 +108,43 @@ pub struct GpuOptions {
     pub tier: Option<Tier>,
 }
 
-/// An opened device.
+/// An opened device. Clones share it.
+#[derive(Clone)]
 pub struct Gpu {
     card: Card,
     device: wgpu::Device,
     queue: wgpu::Queue,
     lost: Arc<OnceLock<String>>,
+}
+
+/// A point in time; `std::time::Instant` panics in a browser, where the page's clock serves.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(#[cfg(not(target_arch = "wasm32"))] std::time::Instant, #[cfg(target_arch = "wasm32")] f64);
+
+impl Clock {
+    /// Now.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn now() -> Self {
+        Clock(std::time::Instant::now())
+    }
+
+    /// Seconds since then.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn seconds(&self) -> f64 {
+        self.0.elapsed().as_secs_f64()
+    }
+
+    /// Now.
+    #[cfg(target_arch = "wasm32")]
+    pub fn now() -> Self {
+        Clock(js_sys::Date::now())
+    }
+
+    /// Seconds since then.
+    #[cfg(target_arch = "wasm32")]
+    pub fn seconds(&self) -> f64 {
+        (js_sys::Date::now() - self.0) / 1000.0
+    }
 }
 
 /// What every kernel needs of an adapter (WebGPU's own default limits).

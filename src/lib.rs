@@ -6,6 +6,7 @@ mod error;
 pub mod gpu;
 pub mod graph;
 pub mod ops;
+pub mod plan;
 pub mod shader;
 pub mod template;
 pub mod tokenizer;

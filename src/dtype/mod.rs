@@ -214,7 +214,11 @@ impl DType {
     /// If the tensor is too large to count; checkpoints refuse such sizes.
     pub fn plane_offsets(self, rows: u32, cols: u32) -> Vec<u64> {
         let mut next = 0;
-        let begin = |plane: &Plane| std::mem::replace(&mut next, next + plane.expect_size(rows, cols));
+        let begin = |plane: &Plane| {
+            let offset = next;
+            next += plane.expect_size(rows, cols);
+            offset
+        };
         self.planes().iter().map(begin).collect()
     }
 

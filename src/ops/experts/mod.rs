@@ -31,7 +31,7 @@ pub struct ExpertWeights {
 }
 
 impl Graph {
-    /// A feed-forward network of experts: x (rows, d) -> (rows, d), added to `residual` if there is one.
+    /// A feed-forward network of experts: x (rows, d) -> (rows, d).
     #[track_caller]
     pub fn expert_ffn(
         &mut self,
@@ -39,7 +39,6 @@ impl Graph {
         weights: ExpertWeights,
         router: Router,
         activation: Activation,
-        residual: Option<TensorId>,
     ) -> TensorId {
         let logits = self.linear(x, weights.router, None);
         let (ids, shares) = self.router(logits, router);
@@ -48,6 +47,6 @@ impl Graph {
         let up = self.expert_linear(x, weights.up, ids, sorted);
         let gated = self.glu(gate, up, activation);
         let down = self.expert_linear(gated, weights.down, ids, sorted);
-        self.expert_sum(down, shares, residual)
+        self.expert_sum(down, shares)
     }
 }

@@ -14,17 +14,12 @@ pub struct ExpertSum {
 }
 
 impl Graph {
-    /// x (slots, n), weights (slots, 1), residual (rows, n) -> (rows, n).
+    /// x (slots, n), weights (slots, 1) -> (rows, n).
     #[track_caller]
-    pub fn expert_sum(&mut self, x: TensorId, weights: TensorId, residual: Option<TensorId>) -> TensorId {
+    pub fn expert_sum(&mut self, x: TensorId, weights: TensorId) -> TensorId {
         let Rows::Slots(used) = self.tensor(weights).rows else { panic!("weights are not of slots") };
-        let cols = self.cols(x);
-        if let Some(residual) = residual {
-            crate::graph::same("columns of x and residual", cols, self.cols(residual));
-        }
-        let op = ExpertSum { used, residual: residual.is_some() };
-        let inputs = [x, weights].into_iter().chain(residual).collect();
-        self.node(Op::ExpertSum(op), inputs, "expert_sum", Rows::Step, cols)
+        let op = ExpertSum { used, residual: false };
+        self.node(Op::ExpertSum(op), vec![x, weights], "expert_sum", Rows::Step, self.cols(x))
     }
 }
 

@@ -1,0 +1,574 @@
+//! A graph made ready for one device: buffers, pipelines, bind groups, and a list of dispatches that is only replayed.
+//!
+//! WebGPU has no graph object and its command buffers run once, so replay means recording the same list again; with
+//! everything prebuilt that costs well under a microsecond a dispatch. Nothing is created per step, and a step is one
+//! pass in one submit (a long prefill: a few). Kernels whose sizes do not apply to a step are passed over, so that one
+//! list serves decode, small batches and prefill.
+
+pub mod fuse;
+pub mod slots;
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use crate::dtype::DType;
+use crate::gpu::{Buffer, Caps, Gpu};
+use crate::graph::{Graph, Input, Kind, Rows, TensorId};
+use crate::ops::{self, Binding, Capacity, Choice, Kernel, Shard, StepSizes, attention};
+use crate::shader::{self, Const, Dialect};
+use crate::{Error, Result};
+use fuse::Fuse;
+use slots::Slots;
+
+/// How to compile.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Which fusions run.
+    pub fuse: Fuse,
+    /// Activations that are read back: they keep a slot of their own.
+    pub keep: Vec<TensorId>,
+}
+
+/// A plan before it meets a device: what would be dispatched, and how many bytes it takes. Plain data.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    /// The fused graph.
+    pub graph: Graph,
+    /// The largest step.
+    pub capacity: Capacity,
+    /// Every kernel in order, with its node.
+    pub kernels: Vec<(usize, Kernel)>,
+    /// The activations' buffers.
+    pub slots: Slots,
+    max_binding: u64,
+}
+
+impl Listing {
+    /// Fuses `graph` and chooses its kernels.
+    pub fn new(graph: Graph, caps: &Caps, capacity: Capacity, options: &Options) -> Self {
+        let max_binding = caps.max_binding.min(caps.max_buffer);
+        let graph = fuse::fuse(graph, options.fuse, max_binding);
+        let mut kernels = Vec::new();
+        for (i, node) in graph.nodes.iter().enumerate() {
+            let cx = Choice { graph: &graph, node, caps, capacity: &capacity };
+            kernels.extend(node.op.kernels(&cx).into_iter().map(|k| (i, k)));
+        }
+        let slots = slots::assign(&graph, |id| tensor_bytes(&graph, id, &capacity), &options.keep);
+        Listing { graph, capacity, kernels, slots, max_binding }
+    }
+
+    /// Bytes of the tensors that are neither activations nor weights: vectors, constants, inputs, KV.
+    fn fixed_tensors(&self) -> impl Iterator<Item = (TensorId, u64)> {
+        let used = self.used();
+        let fixed = used
+            .into_iter()
+            .filter(|id| !matches!(self.graph.tensor(*id).kind, Kind::Weight { .. } | Kind::Activation));
+        fixed.map(|id| (id, tensor_bytes(&self.graph, id, &self.capacity)))
+    }
+
+    /// Every tensor that some node uses, once.
+    pub fn used(&self) -> Vec<TensorId> {
+        let nodes = self.graph.nodes.iter();
+        let mut ids: Vec<TensorId> = nodes.flat_map(|n| n.inputs.iter().chain(&n.outputs)).copied().collect();
+        ids.sort();
+        ids.dedup();
+        ids
+    }
+
+    /// The shards of a weight.
+    pub fn shards(&self, id: TensorId) -> Vec<Shard> {
+        ops::weight_shards(&self.graph, id, self.max_binding)
+    }
+
+    /// The weights that the graph mentions: the load manifest.
+    pub fn weights(&self) -> Vec<(TensorId, DType)> {
+        let used = self.used();
+        let weight = |id: TensorId| match self.graph.tensor(id).kind {
+            Kind::Weight { dtype, .. } => Some((id, dtype)),
+            _ => None,
+        };
+        used.into_iter().filter_map(weight).collect()
+    }
+
+    /// Bytes on the GPU, by purpose.
+    pub fn bytes(&self) -> Bytes {
+        let mut bytes = Bytes { slots: self.slots.bytes.iter().sum(), ..Default::default() };
+        for (id, dtype) in self.weights() {
+            let cols = self.graph.cols(id);
+            bytes.weights += self.shards(id).iter().map(|s| dtype.gpu_bytes(s.rows, cols)).sum::<u64>();
+        }
+        for (id, size) in self.fixed_tensors() {
+            match self.graph.tensor(id).kind {
+                Kind::Kv { .. } => bytes.kv += size,
+                _ => bytes.other += size,
+            }
+        }
+        bytes
+    }
+
+    /// The largest single binding, in bytes, and its name.
+    pub fn largest_binding(&self) -> (u64, String) {
+        let slots = self.slots.of.iter().map(|(id, slot)| (self.slots.bytes[*slot], *id));
+        let (bytes, id) = slots.chain(self.fixed_tensors().map(|(id, b)| (b, id))).max().unwrap_or((0, TensorId(0)));
+        (bytes, self.graph.tensors.get(id.0).map(|t| t.name.clone()).unwrap_or_default())
+    }
+
+    /// Bytes that a kernel reads and writes in a step of these sizes (the KV cache not counted).
+    pub fn traffic(&self, kernel: &Kernel, sizes: &StepSizes) -> u64 {
+        let one = |b: &Binding| {
+            let t = self.graph.tensor(b.tensor);
+            match t.kind {
+                Kind::Weight { .. } if kernel.source.file == "embed" => u64::from(sizes.rows) * 4 * u64::from(t.cols),
+                Kind::Weight { dtype, .. } => {
+                    let all = dtype.gpu_bytes(self.shards(b.tensor)[b.shard].rows, t.cols);
+                    let share =
+                        kernel.experts_read.map(|(of, each)| f64::from((each * sizes.rows).min(of)) / f64::from(of));
+                    (all as f64 * share.unwrap_or(1.0)) as u64
+                }
+                Kind::Kv { .. } | Kind::Constant(_) | Kind::Input(_) => 0,
+                Kind::Vector => u64::from(t.cols) * 4,
+                Kind::Activation => rows_in_step(t.rows, sizes) * u64::from(t.cols) * 4,
+            }
+        };
+        kernel.bindings.iter().map(one).sum()
+    }
+}
+
+/// Bytes on the GPU, by purpose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bytes {
+    /// The file's matrices.
+    pub weights: u64,
+    /// The KV cache.
+    pub kv: u64,
+    /// Activations.
+    pub slots: u64,
+    /// Vectors, tables and the engine's own buffers.
+    pub other: u64,
+}
+
+impl Bytes {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.weights + self.kv + self.slots + self.other
+    }
+}
+
+fn rows_in_step(rows: Rows, sizes: &StepSizes) -> u64 {
+    match rows {
+        Rows::Fixed(n) => n.into(),
+        Rows::Step => sizes.rows.into(),
+        Rows::Slots(k) => u64::from(sizes.rows * k),
+        Rows::Tiles { used, tile, experts } => u64::from((sizes.rows * used).div_ceil(tile) + experts),
+        Rows::Logits => sizes.logits.into(),
+        Rows::Spans(k) => u64::from(sizes.rows.min(ops::DECODE_ROWS) * k * sizes.splits),
+    }
+}
+
+/// Bytes of a tensor's buffer.
+///
+/// # Panics
+/// For weights, which are sized by shard.
+pub fn tensor_bytes(graph: &Graph, id: TensorId, capacity: &Capacity) -> u64 {
+    let t = graph.tensor(id);
+    let words = |rows: u32, cols: u32| u64::from(rows) * u64::from(cols) * 4;
+    match &t.kind {
+        Kind::Weight { .. } => panic!("{}: weights are sized by shard", t.name),
+        Kind::Kv { heads, head_dim } => {
+            u64::from(capacity.pages) * u64::from(heads * head_dim * ops::PAGE) * capacity.kv.bytes()
+        }
+        Kind::Input(Input::Pages) => words(capacity.sequences, capacity.pages_per_sequence),
+        Kind::Input(Input::Sampled) => words(capacity.sequences, 1),
+        Kind::Input(Input::Sampling) => words(capacity.sequences, 16),
+        Kind::Input(Input::Counts) => words(capacity.sequences, t.cols),
+        _ => {
+            let max = StepSizes {
+                rows: capacity.rows,
+                logits: capacity.logits,
+                splits: attention::max_splits(capacity.pages_per_sequence),
+                ..Default::default()
+            };
+            rows_in_step(t.rows, &max) * u64::from(t.cols) * 4
+        }
+    }
+}
+
+/// A kernel with everything bound.
+struct Dispatch {
+    kernel: Kernel,
+    node: usize,
+    pipeline: wgpu::ComputePipeline,
+    group: wgpu::BindGroup,
+}
+
+/// A compiled graph: buffers and the dispatch list. See the module.
+pub struct Plan {
+    gpu: Gpu,
+    listing: Listing,
+    step: Buffer,
+    buffers: BTreeMap<TensorId, Vec<Buffer>>,
+    dispatches: Vec<Dispatch>,
+}
+
+/// How long one dispatch took; see [`Plan::profile`].
+#[derive(Clone, Debug)]
+pub struct Timing {
+    /// The op.
+    pub op: &'static str,
+    /// The node's output.
+    pub name: String,
+    /// The shader's file.
+    pub shader: &'static str,
+    /// On the GPU.
+    pub time: Duration,
+    /// Bytes read and written, the KV cache not counted.
+    pub bytes: u64,
+}
+
+impl Plan {
+    /// Allocates every buffer and builds every pipeline of a listing. Weights and vectors are to be filled by
+    /// [`Plan::write_rows`] and [`Plan::write`].
+    ///
+    /// # Errors
+    /// [`Error::Limit`] if the device has not enough memory.
+    pub async fn compile(gpu: &Gpu, listing: Listing) -> Result<Self> {
+        let watch = gpu.watch();
+        let buffers = allocate(gpu, &listing);
+        if let Err(error) = watch.finish().await {
+            let mib = listing.bytes().total() >> 20;
+            return Err(Error::Limit(format!("{error}: {mib} MiB are needed; take a smaller file or --context")));
+        }
+        let watch = gpu.watch();
+        let step = gpu.uniform("step", size_of::<StepSizes>() as u64);
+        let mut builder = Builder { gpu, pipelines: HashMap::new(), layouts: HashMap::new() };
+        let mut dispatches = Vec::with_capacity(listing.kernels.len());
+        for (node, kernel) in &listing.kernels {
+            let (pipeline, layout) = builder.pipeline(kernel);
+            let group = bind(gpu, &layout, kernel, &step, &buffers);
+            dispatches.push(Dispatch { kernel: kernel.clone(), node: *node, pipeline, group });
+        }
+        watch.finish().await?;
+        let plan = Plan { gpu: gpu.clone(), listing, step, buffers, dispatches };
+        for id in plan.listing.used() {
+            if let Kind::Constant(values) = &plan.listing.graph.tensor(id).kind {
+                plan.write(id, 0, bytemuck::cast_slice(values));
+            }
+        }
+        Ok(plan)
+    }
+
+    /// What was compiled.
+    pub fn listing(&self) -> &Listing {
+        &self.listing
+    }
+
+    /// The device.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    fn buffer(&self, id: TensorId) -> &Buffer {
+        &self.buffers[&id][0]
+    }
+
+    /// Writes `data` at byte `offset` of a tensor that is not a weight, before the next step.
+    pub fn write(&self, id: TensorId, offset: u64, data: &[u8]) {
+        self.gpu.write(self.buffer(id), offset, data);
+    }
+
+    /// Writes one of the engine's inputs; does nothing if the graph does not use it.
+    pub fn write_input(&self, input: Input, offset: u64, data: &[u8]) {
+        if let Some(id) = self.input(input) {
+            self.write(id, offset, data);
+        }
+    }
+
+    fn input(&self, input: Input) -> Option<TensorId> {
+        let tensors = &self.listing.graph.tensors;
+        let id = TensorId(tensors.iter().position(|t| t.kind == Kind::Input(input))?);
+        self.buffers.contains_key(&id).then_some(id)
+    }
+
+    /// Fills rows of a weight with rows as they lie in a file, repacked. `row` is even unless these are its last.
+    pub fn write_rows(&self, id: TensorId, row: u32, data: &[u8]) {
+        let (graph, shards) = (&self.listing.graph, self.listing.shards(id));
+        let t = graph.tensor(id);
+        let Kind::Weight { dtype, .. } = t.kind else { panic!("{} is no weight", t.name) };
+        let row_bytes = dtype.row_bytes(t.cols.into()).expect("whole blocks") as usize;
+        let end = row + (data.len() / row_bytes) as u32;
+        for (shard, buffer) in shards.iter().zip(&self.buffers[&id]) {
+            let (from, to) = (row.max(shard.row0), end.min(shard.row0 + shard.rows));
+            if from < to {
+                let part = &data[(from - row) as usize * row_bytes..(to - row) as usize * row_bytes];
+                self.write_packed(buffer, dtype, t.cols, shard.rows, from - shard.row0, part);
+            }
+        }
+    }
+
+    fn write_packed(&self, buffer: &Buffer, dtype: DType, cols: u32, rows: u32, row: u32, data: &[u8]) {
+        let mut planes = vec![Vec::new(); dtype.planes().len()];
+        dtype.pack_rows(data, cols as usize, &mut planes);
+        let first_group = u64::from(row) * u64::from(cols.div_ceil(32));
+        for ((plane, layout), start) in planes.iter_mut().zip(dtype.planes()).zip(dtype.plane_offsets(rows, cols)) {
+            let at = first_group / u64::from(layout.groups) * u64::from(layout.bytes);
+            assert!(at.is_multiple_of(4), "a chunk of {dtype} begins within a word");
+            plane.resize(plane.len().next_multiple_of(4), 0);
+            self.gpu.write(buffer, start + at, plane);
+        }
+    }
+
+    /// Reads a tensor back, as many bytes as asked for.
+    pub async fn read(&self, id: TensorId, bytes: u64) -> Result<Vec<u8>> {
+        self.gpu.read(self.buffer(id), 0..bytes).await
+    }
+
+    /// Runs a step in `segments` submits. If `copy` is given, those first bytes of a tensor go to a staging buffer.
+    pub(crate) fn submit(
+        &self,
+        sizes: &StepSizes,
+        segments: u32,
+        copy: Option<(TensorId, &Buffer)>,
+    ) -> wgpu::SubmissionIndex {
+        self.gpu.write(&self.step, 0, bytemuck::bytes_of(sizes));
+        let list: Vec<&Dispatch> = self.dispatches.iter().filter(|d| runs(&d.kernel, sizes)).collect();
+        let part = list.len().div_ceil(segments.max(1) as usize).max(1);
+        let mut parts = list.chunks(part).peekable();
+        loop {
+            let dispatches = parts.next().unwrap_or_default();
+            let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            for d in dispatches {
+                record(&mut pass, d, sizes);
+            }
+            drop(pass);
+            let last = parts.peek().is_none();
+            if let (true, Some((id, staging))) = (last, copy) {
+                encoder.copy_buffer_to_buffer(self.buffer(id), 0, staging, 0, staging.size());
+            }
+            let index = self.gpu.queue().submit([encoder.finish()]);
+            if last {
+                return index;
+            }
+        }
+    }
+
+    /// Runs a step and waits for it.
+    pub async fn run(&self, sizes: &StepSizes) -> Result<()> {
+        let index = self.submit(sizes, 1, None);
+        self.gpu.wait(index).await
+    }
+
+    /// Dispatches in a step of these sizes.
+    pub fn dispatches(&self, sizes: &StepSizes) -> usize {
+        self.dispatches.iter().filter(|d| runs(&d.kernel, sizes)).count()
+    }
+
+    /// Runs a step with a pass for each dispatch and a timestamp around it.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if the adapter has no timestamps.
+    pub async fn profile(&self, sizes: &StepSizes) -> Result<Vec<Timing>> {
+        if !self.gpu.caps().timestamps {
+            return Err(Error::Unsupported(format!("{} has no timestamps; leave --profile out", self.gpu.card().name)));
+        }
+        self.gpu.write(&self.step, 0, bytemuck::bytes_of(sizes));
+        let list: Vec<&Dispatch> = self.dispatches.iter().filter(|d| runs(&d.kernel, sizes)).collect();
+        let mut timings = Vec::with_capacity(list.len());
+        // A query set holds at most 4096 timestamps.
+        for part in list.chunks(2048) {
+            timings.extend(self.profile_part(part, sizes).await?);
+        }
+        Ok(timings)
+    }
+
+    async fn profile_part(&self, list: &[&Dispatch], sizes: &StepSizes) -> Result<Vec<Timing>> {
+        let device = self.gpu.device();
+        let count = 2 * list.len() as u32;
+        let queries =
+            device.create_query_set(&wgpu::QuerySetDescriptor { label: None, ty: wgpu::QueryType::Timestamp, count });
+        let bytes = u64::from(count) * 8;
+        let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
+        let resolved = device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: bytes,
+            usage,
+            mapped_at_creation: false,
+        });
+        let mut encoder = device.create_command_encoder(&Default::default());
+        for (i, d) in list.iter().enumerate() {
+            let timestamp_writes = Some(wgpu::ComputePassTimestampWrites {
+                query_set: &queries,
+                beginning_of_pass_write_index: Some(2 * i as u32),
+                end_of_pass_write_index: Some(2 * i as u32 + 1),
+            });
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
+            record(&mut pass, d, sizes);
+        }
+        encoder.resolve_query_set(&queries, 0..count, &resolved, 0);
+        self.gpu.queue().submit([encoder.finish()]);
+        let stamps = self.gpu.read(&resolved, 0..bytes).await?;
+        let stamps: &[u64] = &bytemuck::pod_collect_to_vec(&stamps);
+        let period = f64::from(self.gpu.queue().get_timestamp_period());
+        let timing = |(d, pair): (&&Dispatch, &[u64])| {
+            let node = &self.listing.graph.nodes[d.node];
+            Timing {
+                op: node.op.name(),
+                name: self.listing.graph.tensor(node.outputs[0]).name.clone(),
+                shader: d.kernel.source.file,
+                time: Duration::from_nanos((pair[1].saturating_sub(pair[0]) as f64 * period) as u64),
+                bytes: self.listing.traffic(&d.kernel, sizes),
+            }
+        };
+        Ok(list.iter().zip(stamps.chunks_exact(2)).map(timing).collect())
+    }
+}
+
+/// Whether a kernel runs in a step of these sizes.
+pub fn runs(kernel: &Kernel, sizes: &StepSizes) -> bool {
+    kernel.when.iter().all(|w| (w.min..=w.max).contains(&sizes.get(w.size)))
+        && kernel.grid.iter().all(|extent| extent.of(sizes) > 0)
+}
+
+fn record(pass: &mut wgpu::ComputePass, d: &Dispatch, sizes: &StepSizes) {
+    pass.set_pipeline(&d.pipeline);
+    pass.set_bind_group(0, &d.group, &[]);
+    let [x, y, z] = d.kernel.grid.map(|extent| extent.of(sizes));
+    pass.dispatch_workgroups(x, y, z);
+}
+
+fn allocate(gpu: &Gpu, listing: &Listing) -> BTreeMap<TensorId, Vec<Buffer>> {
+    let mut buffers = BTreeMap::new();
+    for (id, dtype) in listing.weights() {
+        let t = listing.graph.tensor(id);
+        let shards = listing.shards(id);
+        let make = |s: &Shard| gpu.buffer(&t.name, dtype.gpu_bytes(s.rows, t.cols));
+        buffers.insert(id, shards.iter().map(make).collect());
+    }
+    for (id, bytes) in listing.fixed_tensors() {
+        buffers.insert(id, vec![gpu.buffer(&listing.graph.tensor(id).name, bytes)]);
+    }
+    let slots: Vec<Buffer> = listing.slots.bytes.iter().map(|bytes| gpu.buffer("slot", *bytes)).collect();
+    for (id, slot) in &listing.slots.of {
+        buffers.insert(*id, vec![slots[*slot].clone()]);
+    }
+    buffers
+}
+
+/// Builds each pipeline and layout once.
+struct Builder<'a> {
+    gpu: &'a Gpu,
+    pipelines: HashMap<String, (wgpu::ComputePipeline, wgpu::BindGroupLayout)>,
+    layouts: HashMap<Vec<bool>, wgpu::BindGroupLayout>,
+}
+
+impl Builder<'_> {
+    fn pipeline(&mut self, kernel: &Kernel) -> (wgpu::ComputePipeline, wgpu::BindGroupLayout) {
+        let text = shader::assemble(&kernel.source, dialect(self.gpu));
+        if let Some(found) = self.pipelines.get(&text) {
+            return found.clone();
+        }
+        let layout = self.layout(kernel.bindings.iter().map(|b| b.write).collect());
+        let device = self.gpu.device();
+        let label = Some(kernel.source.file);
+        let source = wgpu::ShaderSource::Wgsl(text.as_str().into());
+        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label, source });
+        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label,
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label,
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            },
+            cache: None,
+        });
+        self.pipelines.insert(text, (pipeline.clone(), layout.clone()));
+        (pipeline, layout)
+    }
+
+    fn layout(&mut self, writes: Vec<bool>) -> wgpu::BindGroupLayout {
+        let device = self.gpu.device();
+        let make = |writes: &Vec<bool>| {
+            let entry = |binding: u32, ty: wgpu::BufferBindingType| wgpu::BindGroupLayoutEntry {
+                binding,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+                count: None,
+            };
+            let storage = |(i, write): (usize, &bool)| {
+                entry(i as u32 + 1, wgpu::BufferBindingType::Storage { read_only: !write })
+            };
+            let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform)];
+            entries.extend(writes.iter().enumerate().map(storage));
+            device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries })
+        };
+        self.layouts.entry(writes).or_insert_with_key(make).clone()
+    }
+}
+
+fn dialect(gpu: &Gpu) -> Dialect {
+    if gpu.card().backend == "BrowserWebGpu" { Dialect::Web } else { Dialect::Native }
+}
+
+fn bind(
+    gpu: &Gpu,
+    layout: &wgpu::BindGroupLayout,
+    kernel: &Kernel,
+    step: &Buffer,
+    buffers: &BTreeMap<TensorId, Vec<Buffer>>,
+) -> wgpu::BindGroup {
+    let storage = |(i, b): (usize, &Binding)| wgpu::BindGroupEntry {
+        binding: i as u32 + 1,
+        resource: buffers[&b.tensor][b.shard].as_entire_binding(),
+    };
+    let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: step.as_entire_binding() }];
+    entries.extend(kernel.bindings.iter().enumerate().map(storage));
+    gpu.device().create_bind_group(&wgpu::BindGroupDescriptor {
+        label: Some(kernel.source.file),
+        layout,
+        entries: &entries,
+    })
+}
+
+/// GB/s that a copy shader reaches, reading and writing `bytes` bytes each; what `bench` calls the bandwidth.
+pub async fn copy_bandwidth(gpu: &Gpu, bytes: u64) -> Result<f64> {
+    let count = (bytes.min(gpu.caps().max_binding) / 16) as u32;
+    let source = shader::Source { file: "copy", imports: vec![], consts: vec![("COUNT", Const::U32(count))] };
+    let ids = [TensorId(0), TensorId(1)];
+    let side = count.div_ceil(256).min(32768);
+    let grid = [ops::Extent::fixed(side), ops::Extent::ceil(count, 256 * side), ops::Extent::fixed(1)];
+    let kernel = Kernel::new(source, vec![Binding::read(ids[0]), Binding::write(ids[1])], grid);
+    let watch = gpu.watch();
+    let make = |id| (id, vec![gpu.buffer("copy", u64::from(count) * 16)]);
+    let buffers: BTreeMap<TensorId, Vec<Buffer>> = ids.map(make).into();
+    let step = gpu.uniform("step", size_of::<StepSizes>() as u64);
+    let mut builder = Builder { gpu, pipelines: HashMap::new(), layouts: HashMap::new() };
+    let (pipeline, layout) = builder.pipeline(&kernel);
+    let group = bind(gpu, &layout, &kernel, &step, &buffers);
+    watch.finish().await?;
+    let dispatch = Dispatch { kernel, node: 0, pipeline, group };
+    let mut best = f64::MAX;
+    // The first round warms up; the best of the rest is what the memory can do.
+    for round in 0..6 {
+        const TIMES: u32 = 8;
+        let mut encoder = gpu.device().create_command_encoder(&Default::default());
+        let mut pass = encoder.begin_compute_pass(&Default::default());
+        for _ in 0..TIMES {
+            record(&mut pass, &dispatch, &StepSizes::default());
+        }
+        drop(pass);
+        let start = crate::gpu::Clock::now();
+        let index = gpu.queue().submit([encoder.finish()]);
+        gpu.wait(index).await?;
+        if round > 0 {
+            best = best.min(start.seconds() / f64::from(TIMES));
+        }
+    }
+    Ok(f64::from(count) * 32.0 / best / 1e9)
+}
