@@ -5,6 +5,7 @@ pub mod dtype;
 mod error;
 pub mod gpu;
 pub mod graph;
+pub mod model;
 pub mod ops;
 pub mod plan;
 pub mod shader;

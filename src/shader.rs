@@ -75,6 +75,7 @@ files![
     "kv/f32",
     "route/dense",
     "route/experts",
+    "route/tiles",
     "activation/silu",
     "epilogue/none",
     "epilogue/bias",

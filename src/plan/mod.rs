@@ -159,6 +159,7 @@ fn rows_in_step(rows: Rows, sizes: &StepSizes) -> u64 {
         Rows::Fixed(n) => n.into(),
         Rows::Step => sizes.rows.into(),
         Rows::Slots(k) => u64::from(sizes.rows * k),
+        Rows::Tiles { used, tile, experts } => u64::from((sizes.rows * used).div_ceil(tile) + experts),
         Rows::Logits => sizes.logits.into(),
         Rows::Spans(k) => u64::from(sizes.rows.min(ops::DECODE_ROWS) * k * sizes.splits),
     }
