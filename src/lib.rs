@@ -3,6 +3,7 @@
 pub mod checkpoint;
 pub mod dtype;
 mod error;
+pub mod synth;
 pub mod template;
 pub mod tokenizer;
 
