@@ -175,7 +175,7 @@ pub const SHAPES: &[Shape] = &[
     // Nothing here is a multiple of 32: it can only be F32, F16 or BF16.
     Shape {
         name: "tiny-odd",
-        hidden: 172,
+        hidden: 180,
         heads: 6,
         kv_heads: 3,
         head_dim: 8,
