@@ -1,0 +1,191 @@
+//! Writing GGUF version 3: what makes small models for tests and benchmarks.
+
+use super::gguf::{DEFAULT_ALIGNMENT, MAGIC, kind};
+use super::metadata::{Array, Metadata, Value};
+use super::{Span, TensorInfo, data_bytes};
+use crate::dtype::DType;
+use crate::{Error, Result};
+use std::io::{self, Write};
+
+/// A GGUF file to be: metadata and tensors; the weights are asked for while it is written.
+pub struct GgufWriter {
+    metadata: Metadata,
+    tensors: Vec<TensorInfo>,
+    alignment: u64,
+    end: u64,
+}
+
+impl GgufWriter {
+    /// A file with this metadata and no tensors.
+    ///
+    /// # Errors
+    /// If `general.alignment` is there and not a power of two.
+    pub fn new(metadata: Metadata) -> Result<Self> {
+        let alignment = metadata.get_u32("general.alignment")?.unwrap_or(DEFAULT_ALIGNMENT);
+        if !alignment.is_power_of_two() {
+            return Err(Error::Usage(format!("general.alignment is {alignment}, not a power of two")));
+        }
+        Ok(Self { metadata, tensors: Vec::new(), alignment: alignment.into(), end: 0 })
+    }
+
+    /// Adds a tensor; `dims[0]` is the row length.
+    ///
+    /// # Errors
+    /// If the dimensions cannot be stored in this type.
+    pub fn tensor(&mut self, name: impl Into<String>, dims: &[u64], dtype: DType) -> Result<()> {
+        let name = name.into();
+        let bytes = data_bytes(dtype, dims).map_err(|why| Error::Usage(format!("tensor {name}: {why}")))?;
+        let offset = self.end.next_multiple_of(self.alignment);
+        self.end = offset.checked_add(bytes).ok_or_else(|| Error::Limit("more than 2^64 bytes of weights".into()))?;
+        self.tensors.push(TensorInfo {
+            name,
+            dims: dims.to_vec(),
+            dtype,
+            parts: vec![Span { source: 0, offset, bytes }],
+        });
+        Ok(())
+    }
+
+    /// Writes the file. `data` is called for each tensor in order and writes its bytes.
+    ///
+    /// # Errors
+    /// If the writer fails, or `data` writes more or fewer bytes than the tensor has.
+    pub fn write(
+        &self,
+        out: impl Write,
+        mut data: impl FnMut(&TensorInfo, &mut dyn Write) -> io::Result<()>,
+    ) -> Result<()> {
+        let mut out = Counted { out, bytes: 0 };
+        let failed = |error| Error::io("cannot write the GGUF file", error);
+        self.head(&mut out).map_err(failed)?;
+        pad(&mut out, self.alignment).map_err(failed)?;
+        for tensor in &self.tensors {
+            let start = out.bytes;
+            data(tensor, &mut out).map_err(failed)?;
+            let (got, want) = (out.bytes - start, tensor.bytes());
+            if got != want {
+                let name = &tensor.name;
+                return Err(Error::Usage(format!("tensor {name} has {want} bytes, {got} were written")));
+            }
+            pad(&mut out, self.alignment).map_err(failed)?;
+        }
+        out.flush().map_err(failed)
+    }
+
+    fn head(&self, out: &mut impl Write) -> io::Result<()> {
+        out.write_all(MAGIC)?;
+        out.write_all(&3u32.to_le_bytes())?;
+        out.write_all(&(self.tensors.len() as u64).to_le_bytes())?;
+        out.write_all(&(self.metadata.len() as u64).to_le_bytes())?;
+        for (key, value) in self.metadata.iter() {
+            string(out, key)?;
+            write_value(out, value)?;
+        }
+        for tensor in &self.tensors {
+            string(out, &tensor.name)?;
+            out.write_all(&(tensor.dims.len() as u32).to_le_bytes())?;
+            numbers(out, &tensor.dims, u64::to_le_bytes)?;
+            out.write_all(&tensor.dtype.gguf_id().to_le_bytes())?;
+            out.write_all(&tensor.parts[0].offset.to_le_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+/// A writer that knows how many bytes went through it.
+struct Counted<W> {
+    out: W,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+fn pad<W: Write>(out: &mut Counted<W>, alignment: u64) -> io::Result<()> {
+    let zeros = out.bytes.next_multiple_of(alignment) - out.bytes;
+    io::copy(&mut io::Read::take(io::repeat(0), zeros), out).map(|_| ())
+}
+
+fn string(out: &mut impl Write, text: &str) -> io::Result<()> {
+    out.write_all(&(text.len() as u64).to_le_bytes())?;
+    out.write_all(text.as_bytes())
+}
+
+fn numbers<T: Copy, const N: usize>(out: &mut impl Write, values: &[T], bytes: fn(T) -> [u8; N]) -> io::Result<()> {
+    values.iter().try_for_each(|&value| out.write_all(&bytes(value)))
+}
+
+/// The kind, then the value.
+fn write_value(out: &mut impl Write, value: &Value) -> io::Result<()> {
+    let mut tagged = |kind: u32, bytes: &[u8]| {
+        out.write_all(&kind.to_le_bytes())?;
+        out.write_all(bytes)
+    };
+    match value {
+        Value::U8(n) => tagged(kind::U8, &n.to_le_bytes()),
+        Value::I8(n) => tagged(kind::I8, &n.to_le_bytes()),
+        Value::U16(n) => tagged(kind::U16, &n.to_le_bytes()),
+        Value::I16(n) => tagged(kind::I16, &n.to_le_bytes()),
+        Value::U32(n) => tagged(kind::U32, &n.to_le_bytes()),
+        Value::I32(n) => tagged(kind::I32, &n.to_le_bytes()),
+        Value::F32(n) => tagged(kind::F32, &n.to_le_bytes()),
+        Value::Bool(b) => tagged(kind::BOOL, &[u8::from(*b)]),
+        Value::U64(n) => tagged(kind::U64, &n.to_le_bytes()),
+        Value::I64(n) => tagged(kind::I64, &n.to_le_bytes()),
+        Value::F64(n) => tagged(kind::F64, &n.to_le_bytes()),
+        Value::String(text) => {
+            tagged(kind::STRING, &[])?;
+            string(out, text)
+        }
+        Value::Array(array) => {
+            tagged(kind::ARRAY, &[])?;
+            write_array(out, array)
+        }
+    }
+}
+
+/// The kind of the values, their count, the values.
+fn write_array(out: &mut dyn Write, array: &Array) -> io::Result<()> {
+    let kind = match array {
+        Array::U8(_) => kind::U8,
+        Array::I8(_) => kind::I8,
+        Array::U16(_) => kind::U16,
+        Array::I16(_) => kind::I16,
+        Array::U32(_) => kind::U32,
+        Array::I32(_) => kind::I32,
+        Array::F32(_) => kind::F32,
+        Array::Bool(_) => kind::BOOL,
+        Array::String(_) => kind::STRING,
+        Array::Array(_) => kind::ARRAY,
+        Array::U64(_) => kind::U64,
+        Array::I64(_) => kind::I64,
+        Array::F64(_) => kind::F64,
+    };
+    let out = &mut { out };
+    out.write_all(&kind.to_le_bytes())?;
+    out.write_all(&(array.len() as u64).to_le_bytes())?;
+    match array {
+        Array::U8(v) => out.write_all(v),
+        Array::I8(v) => numbers(out, v, i8::to_le_bytes),
+        Array::U16(v) => numbers(out, v, u16::to_le_bytes),
+        Array::I16(v) => numbers(out, v, i16::to_le_bytes),
+        Array::U32(v) => numbers(out, v, u32::to_le_bytes),
+        Array::I32(v) => numbers(out, v, i32::to_le_bytes),
+        Array::F32(v) => numbers(out, v, f32::to_le_bytes),
+        Array::Bool(v) => numbers(out, v, |b| [u8::from(b)]),
+        Array::String(v) => v.iter().try_for_each(|text| string(out, text)),
+        Array::Array(v) => v.iter().try_for_each(|inner| write_array(out, inner)),
+        Array::U64(v) => numbers(out, v, u64::to_le_bytes),
+        Array::I64(v) => numbers(out, v, i64::to_le_bytes),
+        Array::F64(v) => numbers(out, v, f64::to_le_bytes),
+    }
+}
