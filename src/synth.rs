@@ -9,54 +9,36 @@ mod hf;
 mod random;
 mod shapes;
 
-use std::io::Write;
-
 pub use hf::write_hf;
 pub use shapes::{Experts, SHAPES, Shape, Stretch};
 
+use crate::checkpoint::{GgufWriter, Metadata};
 use crate::dtype::DType;
 use crate::{Error, Result};
 use random::{Stream, Values};
-
-/// Where tensor data begins, and each tensor in it: at multiples of this many bytes.
-const ALIGNMENT: u64 = 32;
+use std::io::Write;
 
 /// Writes the GGUF file of the shape called `shape`, with weights of type `types`: a plain type such as `Q4_0` for
 /// every matrix, or `Q4_K_M`, which mixes Q4_K and Q6_K as llama.cpp's rule for a model of this form does.
 ///
 /// Norms, biases and expert routers are F32 in any case. Rows that cannot be cut into the type's blocks get a smaller
 /// relative of it, as llama.cpp chooses (Q4_K becomes Q5_0, and so on), or F16.
+///
+/// # Errors
+/// If there is no such shape or type, or `out` fails.
 pub fn write(shape: &str, types: &str, out: &mut dyn Write) -> Result<()> {
     let shape = find(shape)?;
     let types = Types::parse(types)?;
     let tensors = tensors(shape);
-    let mut head = Header::default();
-    metadata(&mut head, shape, types);
-    let mut table = Vec::new();
-    let mut offset = 0;
+    let mut writer = GgufWriter::new(metadata(shape, types))?;
     for t in &tensors {
-        let dtype = types.of(shape, t);
-        table.string(&t.name);
-        table.u32(t.dims.len() as u32);
-        t.dims.iter().for_each(|&d| table.u64(d));
-        table.u32(dtype.gguf_id());
-        table.u64(offset);
-        offset += t.stream_len(dtype).next_multiple_of(ALIGNMENT);
+        writer.tensor(&t.name, &t.dims, types.of(shape, t))?;
     }
-    let mut bytes = b"GGUF".to_vec();
-    bytes.u32(3);
-    bytes.u64(tensors.len() as u64);
-    bytes.u64(head.count);
-    bytes.extend(head.bytes);
-    bytes.extend(table);
-    bytes.resize(bytes.len().next_multiple_of(ALIGNMENT as usize), 0);
-    write_all(out, &bytes)?;
-    for t in &tensors {
-        let stream = t.stream(shape, types.of(shape, t));
-        stream.write(0..stream.len(), out)?;
-        write_all(out, &[0; ALIGNMENT as usize][..(stream.len().wrapping_neg() % ALIGNMENT) as usize])?;
-    }
-    Ok(())
+    let mut rest = tensors.iter();
+    writer.write(out, |info, out| match rest.next() {
+        Some(t) => t.stream(shape, info.dtype).write(0..info.bytes(), out),
+        None => Ok(()),
+    })
 }
 
 /// The shape called `name`, or an error that lists them.
@@ -65,10 +47,6 @@ pub fn find(name: &str) -> Result<&'static Shape> {
         let names: Vec<_> = SHAPES.iter().map(|s| s.name).collect();
         Error::Usage(format!("no shape is called {name:?}; there are {}", names.join(", ")))
     })
-}
-
-fn write_all(out: &mut dyn Write, bytes: &[u8]) -> Result<()> {
-    out.write_all(bytes).map_err(|e| Error::io("writing a synthetic model", e))
 }
 
 /// Which type each matrix gets.
@@ -270,49 +248,55 @@ fn rope_factors(s: &Shape, stretch: Stretch) -> Vec<f32> {
     (0..s.head_dim / 2).map(|i| factor(i) as f32).collect()
 }
 
-fn metadata(head: &mut Header, s: &Shape, types: Types) {
-    head.string("general.architecture", s.arch);
-    head.string("general.name", s.name);
-    head.u32("general.file_type", types.file_type());
-    head.u32("general.quantization_version", 2);
-    head.u32("general.alignment", ALIGNMENT as u32);
-    let mut arch_u32 = |key: &str, v: usize| head.u32(&format!("{}.{key}", s.arch), v as u32);
-    arch_u32("block_count", s.layers);
-    arch_u32("context_length", s.context);
-    arch_u32("embedding_length", s.hidden);
-    arch_u32("feed_forward_length", s.ff);
-    arch_u32("attention.head_count", s.heads);
-    arch_u32("attention.head_count_kv", s.kv_heads);
+fn metadata(s: &Shape, types: Types) -> Metadata {
+    let mut m = Metadata::new();
+    m.insert("general.architecture", s.arch);
+    m.insert("general.name", s.name);
+    m.insert("general.file_type", types.file_type());
+    m.insert("general.quantization_version", 2u32);
+    let mut count = |key: &str, n: usize| m.insert(format!("{}.{key}", s.arch), n as u32);
+    count("block_count", s.layers);
+    count("context_length", s.context);
+    count("embedding_length", s.hidden);
+    count("feed_forward_length", s.ff);
+    count("attention.head_count", s.heads);
+    count("attention.head_count_kv", s.kv_heads);
     if s.qk_norm || s.head_dim * s.heads != s.hidden {
-        arch_u32("attention.key_length", s.head_dim);
-        arch_u32("attention.value_length", s.head_dim);
+        count("attention.key_length", s.head_dim);
+        count("attention.value_length", s.head_dim);
     }
     if s.arch == "llama" {
-        arch_u32("rope.dimension_count", s.head_dim);
-        arch_u32("vocab_size", s.vocab);
+        count("rope.dimension_count", s.head_dim);
+        count("vocab_size", s.vocab);
     }
     if let Some(e) = s.experts {
-        arch_u32("expert_count", e.count);
-        arch_u32("expert_used_count", e.used);
+        count("expert_count", e.count);
+        count("expert_used_count", e.used);
         if s.arch != "llama" {
-            arch_u32("expert_feed_forward_length", e.ff);
+            count("expert_feed_forward_length", e.ff);
         }
     }
-    head.f32(&format!("{}.attention.layer_norm_rms_epsilon", s.arch), s.eps);
-    head.f32(&format!("{}.rope.freq_base", s.arch), s.rope_base);
+    m.insert(format!("{}.attention.layer_norm_rms_epsilon", s.arch), s.eps);
+    m.insert(format!("{}.rope.freq_base", s.arch), s.rope_base);
+    tokenizer(&mut m, s);
+    m
+}
+
+fn tokenizer(m: &mut Metadata, s: &Shape) {
     let words = vocabulary(s.vocab);
-    head.string("tokenizer.ggml.model", "gpt2");
-    head.string("tokenizer.ggml.pre", "gpt-2");
-    head.strings("tokenizer.ggml.tokens", &words);
     // 1: ordinary, 3: control.
     let kinds: Vec<i32> = words.iter().map(|w| if SPECIALS.contains(&w.as_str()) { 3 } else { 1 }).collect();
-    head.i32s("tokenizer.ggml.token_type", &kinds);
-    head.strings("tokenizer.ggml.merges", &MERGES.map(String::from));
-    head.u32("tokenizer.ggml.bos_token_id", (s.vocab - SPECIALS.len()) as u32);
-    head.u32("tokenizer.ggml.eos_token_id", (s.vocab - 1) as u32);
-    head.u32("tokenizer.ggml.padding_token_id", (s.vocab - SPECIALS.len()) as u32);
-    head.bool("tokenizer.ggml.add_bos_token", false);
-    head.string("tokenizer.chat_template", CHAT_TEMPLATE);
+    let first_special = (s.vocab - SPECIALS.len()) as u32;
+    m.insert("tokenizer.ggml.model", "gpt2");
+    m.insert("tokenizer.ggml.pre", "gpt-2");
+    m.insert("tokenizer.ggml.tokens", words);
+    m.insert("tokenizer.ggml.token_type", kinds);
+    m.insert("tokenizer.ggml.merges", MERGES.map(String::from).to_vec());
+    m.insert("tokenizer.ggml.bos_token_id", first_special);
+    m.insert("tokenizer.ggml.eos_token_id", s.vocab as u32 - 1);
+    m.insert("tokenizer.ggml.padding_token_id", first_special);
+    m.insert("tokenizer.ggml.add_bos_token", false);
+    m.insert("tokenizer.chat_template", CHAT_TEMPLATE);
 }
 
 const SPECIALS: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
@@ -340,72 +324,4 @@ fn byte_letters() -> [char; 256] {
             char::from_u32(next - 1).unwrap_or_default()
         }
     })
-}
-
-/// Metadata entries as GGUF bytes.
-#[derive(Default)]
-struct Header {
-    bytes: Vec<u8>,
-    count: u64,
-}
-
-impl Header {
-    fn key(&mut self, key: &str, kind: u32) -> &mut Vec<u8> {
-        self.count += 1;
-        self.bytes.string(key);
-        self.bytes.u32(kind);
-        &mut self.bytes
-    }
-
-    fn u32(&mut self, key: &str, v: u32) {
-        self.key(key, 4).u32(v);
-    }
-
-    fn f32(&mut self, key: &str, v: f32) {
-        self.key(key, 6).u32(v.to_bits());
-    }
-
-    fn bool(&mut self, key: &str, v: bool) {
-        self.key(key, 7).push(v.into());
-    }
-
-    fn string(&mut self, key: &str, v: &str) {
-        self.key(key, 8).string(v);
-    }
-
-    fn strings(&mut self, key: &str, v: &[String]) {
-        let bytes = self.key(key, 9);
-        bytes.u32(8);
-        bytes.u64(v.len() as u64);
-        v.iter().for_each(|s| bytes.string(s));
-    }
-
-    fn i32s(&mut self, key: &str, v: &[i32]) {
-        let bytes = self.key(key, 9);
-        bytes.u32(5);
-        bytes.u64(v.len() as u64);
-        v.iter().for_each(|x| bytes.extend(x.to_le_bytes()));
-    }
-}
-
-/// GGUF's primitive encodings.
-trait Put {
-    fn u32(&mut self, v: u32);
-    fn u64(&mut self, v: u64);
-    fn string(&mut self, v: &str);
-}
-
-impl Put for Vec<u8> {
-    fn u32(&mut self, v: u32) {
-        self.extend(v.to_le_bytes());
-    }
-
-    fn u64(&mut self, v: u64) {
-        self.extend(v.to_le_bytes());
-    }
-
-    fn string(&mut self, v: &str) {
-        self.u64(v.len() as u64);
-        self.extend(v.as_bytes());
-    }
 }

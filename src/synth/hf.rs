@@ -3,42 +3,42 @@
 //! Names and row order are those of published checkpoints: one tensor per expert, and q and k rows of the llama
 //! architecture not permuted. Every number equals the GGUF file's of the same shape and type, so both give equal logits.
 
-use std::fs::{File, create_dir_all};
-use std::io::{BufWriter, Write};
-use std::path::Path;
-
-use serde_json::{Map, Value, json};
-
-use super::{MERGES, SPECIALS, Shape, Tensor, Types, find, tensors, vocabulary, write_all};
+use super::{MERGES, SPECIALS, Shape, Tensor, Types, find, tensors, vocabulary};
 use crate::dtype::DType;
 use crate::{Error, Result};
+use serde_json::{Map, Value, json};
+use std::fs::{File, create_dir_all};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
 
 /// Writes the shape called `shape` as a Hugging Face folder. `types` is `F32`, `F16` or `BF16`; tensors that a GGUF
 /// file keeps in F32 (norms, biases, routers) stay F32 here too.
+///
+/// # Errors
+/// If there is no such shape or type, or a file cannot be written.
 pub fn write_hf(shape: &str, types: &str, dir: &Path) -> Result<()> {
     let shape = find(shape)?;
     let types = Types::parse(types)?;
     let Types::Plain(dtype @ (DType::F32 | DType::F16 | DType::BF16)) = types else {
         return Err(Error::Usage("a Hugging Face folder holds F32, F16 or BF16; write other types as GGUF".into()));
     };
-    create_dir_all(dir).map_err(|e| Error::io(dir.display(), e))?;
-    write_file(&dir.join("config.json"), |out| write_json(out, &config(shape, dtype)))?;
-    write_file(&dir.join("tokenizer.json"), |out| write_json(out, &tokenizer(shape)))?;
+    create_dir_all(dir).map_err(|e| Error::io(format!("cannot make the folder {}", dir.display()), e))?;
+    write_file(&dir.join("config.json"), |out| writeln!(out, "{:#}", config(shape, dtype)))?;
+    write_file(&dir.join("tokenizer.json"), |out| writeln!(out, "{:#}", tokenizer(shape)))?;
     write_file(&dir.join("model.safetensors"), |out| safetensors(shape, types, out))
 }
 
-fn write_file(path: &Path, body: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
-    let mut out = BufWriter::new(File::create(path).map_err(|e| Error::io(path.display(), e))?);
-    body(&mut out)?;
-    out.flush().map_err(|e| Error::io(path.display(), e))
-}
-
-fn write_json(out: &mut dyn Write, value: &Value) -> Result<()> {
-    write_all(out, format!("{value:#}\n").as_bytes())
+fn write_file(path: &Path, body: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    let write = || {
+        let mut out = BufWriter::new(File::create(path)?);
+        body(&mut out)?;
+        out.flush()
+    };
+    write().map_err(|e| Error::io(format!("cannot write {}", path.display()), e))
 }
 
 /// Header (a length and JSON), then the tensors' bytes without gaps.
-fn safetensors(shape: &Shape, types: Types, out: &mut dyn Write) -> Result<()> {
+fn safetensors(shape: &Shape, types: Types, out: &mut dyn Write) -> io::Result<()> {
     let tensors: Vec<Tensor> = tensors(shape).into_iter().filter(|t| t.name != "rope_freqs.weight").collect();
     let mut header = Map::new();
     let mut offset = 0;
@@ -55,8 +55,8 @@ fn safetensors(shape: &Shape, types: Types, out: &mut dyn Write) -> Result<()> {
     }
     let mut text = Value::Object(header).to_string();
     text.push_str(&" ".repeat(text.len().next_multiple_of(8) - text.len()));
-    write_all(out, &(text.len() as u64).to_le_bytes())?;
-    write_all(out, text.as_bytes())?;
+    out.write_all(&(text.len() as u64).to_le_bytes())?;
+    out.write_all(text.as_bytes())?;
     for t in &tensors {
         let dtype = types.of(shape, t);
         let stream = t.stream(shape, dtype);

@@ -3,11 +3,9 @@
 //! Speed comes from a pool: one prime number of blocks, written round and round. Rows start at a different block of it
 //! each time, so no two rows of a tensor are equal (equal rows would tie the argmax). Real quantizing is not done here.
 
-use std::io::Write;
-use std::ops::Range;
-
 use crate::dtype::DType;
-use crate::{Error, Result};
+use std::io::{self, Write};
+use std::ops::Range;
 
 /// Blocks in a pool: more than the rows of any vocabulary. Floats, of which a block is one weight, take the longer pool.
 const POOL_BLOCKS: usize = 262_147;
@@ -22,7 +20,7 @@ pub struct Stream {
 /// What a tensor holds.
 #[derive(Clone, Debug)]
 pub enum Values {
-    /// Bell-shaped around `mean` with standard deviation `std`. Quantized types take `mean` as 0.
+    /// Bell-shaped around `mean` with standard deviation `std`.
     Normal {
         /// Centre.
         mean: f32,
@@ -48,8 +46,7 @@ impl Stream {
             (DType::F32, _) => floats(seed, values, made, |x| x.to_le_bytes()),
             (DType::F16, _) => floats(seed, values, made, |x| half::f16::from_f32(x).to_le_bytes()),
             (DType::BF16, _) => floats(seed, values, made, |x| half::bf16::from_f32(x).to_le_bytes()),
-            (_, Values::Normal { std, .. }) => random_blocks(seed, dtype, *std, made),
-            _ => unreachable!("only matrices are quantized"),
+            (_, values) => quantized(seed, values, dtype, made),
         };
         Stream { pool, len: blocks * dtype.block_bytes() as u64 }
     }
@@ -60,12 +57,12 @@ impl Stream {
     }
 
     /// Writes the bytes of `range`.
-    pub fn write(&self, range: Range<u64>, out: &mut dyn Write) -> Result<()> {
+    pub fn write(&self, range: Range<u64>, out: &mut dyn Write) -> io::Result<()> {
         let mut at = range.start;
         while at < range.end {
             let start = (at % self.pool.len() as u64) as usize;
             let n = ((range.end - at) as usize).min(self.pool.len() - start);
-            out.write_all(&self.pool[start..start + n]).map_err(|e| Error::io("writing random weights", e))?;
+            out.write_all(&self.pool[start..start + n])?;
             at += n as u64;
         }
         Ok(())
@@ -105,46 +102,15 @@ fn floats<const N: usize>(seed: u64, values: &Values, n: usize, encode: impl Fn(
     bytes
 }
 
-/// Where a block keeps its f16 scales, `(byte offset, ratio to the first)`, and the deviation of its weights when all
-/// other bytes are random and the first scale is 1. The ratio of a minimum is what puts the mean weight at 0.
-fn scales(dtype: DType) -> (&'static [(usize, f32)], f32) {
-    match dtype {
-        DType::Q4_0 => (&[(0, 1.0)], 4.6),
-        DType::Q4_1 => (&[(0, 1.0), (2, -7.5)], 4.6),
-        DType::Q5_0 => (&[(0, 1.0)], 9.2),
-        DType::Q5_1 => (&[(0, 1.0), (2, -15.5)], 9.2),
-        DType::Q8_0 => (&[(0, 1.0)], 73.9),
-        DType::Q2K => (&[(80, 1.0), (82, 1.5)], 13.9),
-        DType::Q3K => (&[(108, 1.0)], 43.3),
-        DType::Q4K => (&[(0, 1.0), (2, 7.5)], 258.0),
-        DType::Q5K => (&[(0, 1.0), (2, 15.5)], 527.0),
-        DType::Q6K => (&[(208, 1.0)], 1366.0),
-        DType::IQ4NL => (&[(0, 1.0)], 67.4),
-        DType::IQ4XS => (&[(0, 1.0)], 1246.0),
-        DType::MXFP4 => (&[], 2.93),
-        DType::F32 | DType::F16 | DType::BF16 => (&[], 1.0),
-    }
-}
-
-/// Blocks of random bytes with sensible scales, each block's a little different so that a wrong block's scale is seen.
-fn random_blocks(seed: u64, dtype: DType, std: f32, blocks: usize) -> Vec<u8> {
-    let size = dtype.block_bytes();
-    let mut bytes = vec![0u8; blocks * size];
-    for (i, chunk) in bytes.chunks_mut(8).enumerate() {
-        chunk.copy_from_slice(&word(seed, i as u64).to_le_bytes()[..chunk.len()]);
-    }
-    let (fields, unit) = scales(dtype);
-    for (i, block) in bytes.chunks_exact_mut(size).enumerate() {
-        let w = word(!seed, i as u64);
-        if dtype == DType::MXFP4 {
-            // One byte, a power of two: 127 is 1.
-            block[0] = (126.0 + (std / unit).log2().round()) as u8 + (w % 3) as u8;
-        }
-        // The mean of the squared factor 0.5..1.5 is 13/12.
-        let scale = std / unit * (0.5 + (w >> 40) as f32 / (1u64 << 24) as f32) * 0.96;
-        for &(at, ratio) in fields {
-            block[at..at + 2].copy_from_slice(&half::f16::from_f32(scale * ratio).to_le_bytes());
-        }
-    }
+/// Random blocks around 0.
+fn quantized(seed: u64, values: &Values, dtype: DType, n: usize) -> Vec<u8> {
+    let Values::Normal { std, .. } = *values else { unreachable!("only matrices are quantized, and they are Normal") };
+    let mut bytes = vec![0; n * dtype.block_bytes()];
+    let mut i = 0;
+    let mut rng = || {
+        i += 1;
+        (word(seed, i) >> 32) as u32
+    };
+    dtype.random_blocks(&mut rng, &mut bytes, std);
     bytes
 }
