@@ -1,81 +1,236 @@
-//! The weight types: how each lies in a file, what it means, and how it lies on the GPU.
+//! The weight types: how a block lies in a file, what it means, and how it is laid out for the GPU.
+//!
+//! The table below has one row a type, and everything else is derived from it. A type's two functions live in the
+//! file of its name: `dequantize` gives a block's weights exactly as ggml's `dequantize_row_*` computes them in f32,
+//! and `pack` rearranges blocks into planes, where neighbouring GPU threads read neighbouring 16-byte words. Packing
+//! moves bits and rounds nothing. `shaders/quant/<type>.wgsl` is the reader of the planes: the two files change
+//! together. Nothing here knows of files or of the GPU's interface.
 
 use crate::{Error, Result};
+use std::fmt;
 
-/// A type of stored weights, by its GGUF number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(missing_docs)]
-pub enum DType {
-    F32,
-    F16,
-    BF16,
-    Q4_0,
-    Q4_1,
-    Q5_0,
-    Q5_1,
-    Q8_0,
-    Q2K,
-    Q3K,
-    Q4K,
-    Q5K,
-    Q6K,
-    IQ4NL,
-    IQ4XS,
-    MXFP4,
+mod bits;
+mod float;
+mod iq4_nl;
+mod iq4_xs;
+mod mxfp4;
+mod q2_k;
+mod q3_k;
+mod q4_0;
+mod q4_1;
+mod q4_k;
+mod q5_0;
+mod q5_1;
+mod q5_k;
+mod q6_k;
+mod q8_0;
+mod random;
+
+/// How many weights make a group, the unit in which planes and shaders count.
+pub const GROUP: usize = 32;
+
+/// One plane of a type's GPU layout: `bytes` bytes for every `groups` groups of 32 weights, for all groups in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plane {
+    /// Bytes for each `groups` groups.
+    pub bytes: u32,
+    /// How many neighbouring groups share those bytes: 1, or 8 (the 256 weights of a superblock).
+    pub groups: u32,
 }
 
-use DType::*;
+impl Plane {
+    /// Bytes that this plane takes for `groups` groups, up to the 16-byte boundary at which the next plane starts.
+    /// `None` where the number does not fit.
+    pub fn size(self, groups: u64) -> Option<u64> {
+        groups.div_ceil(self.groups.into()).checked_mul(self.bytes.into())?.checked_next_multiple_of(16)
+    }
+}
 
-/// Type, GGUF number, name, weights in a block, bytes of a block.
-const TABLE: [(DType, u32, &str, usize, usize); 16] = [
-    (F32, 0, "F32", 1, 4),
-    (F16, 1, "F16", 1, 2),
-    (BF16, 30, "BF16", 1, 2),
-    (Q4_0, 2, "Q4_0", 32, 18),
-    (Q4_1, 3, "Q4_1", 32, 20),
-    (Q5_0, 6, "Q5_0", 32, 22),
-    (Q5_1, 7, "Q5_1", 32, 24),
-    (Q8_0, 8, "Q8_0", 32, 34),
-    (Q2K, 10, "Q2_K", 256, 84),
-    (Q3K, 11, "Q3_K", 256, 110),
-    (Q4K, 12, "Q4_K", 256, 144),
-    (Q5K, 13, "Q5_K", 256, 176),
-    (Q6K, 14, "Q6_K", 256, 210),
-    (IQ4NL, 20, "IQ4_NL", 32, 18),
-    (IQ4XS, 23, "IQ4_XS", 256, 136),
-    (MXFP4, 39, "MXFP4", 32, 17),
+struct Row {
+    name: &'static str,
+    gguf_id: u32,
+    block_len: usize,
+    block_bytes: usize,
+    planes: &'static [Plane],
+    shader: &'static str,
+    dequantize: fn(&[u8], &mut [f32]),
+    pack: fn(&[u8], &mut [Vec<u8>]),
+}
+
+macro_rules! table {
+    ($($dtype:ident $name:literal $id:literal $len:literal $bytes:literal
+       [$($plane:literal / $groups:literal),+] $shader:literal $dequantize:path, $pack:path;)+) => {
+        /// A type of stored weights.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum DType {
+            $(#[doc = concat!("`", $name, "`: ", $len, " weights in ", $bytes, " bytes.")] $dtype,)+
+        }
+
+        impl DType {
+            /// Every type, in the order of the table.
+            pub const ALL: [Self; [$(DType::$dtype),+].len()] = [$(DType::$dtype),+];
+
+            fn row(self) -> &'static Row {
+                match self {
+                    $(DType::$dtype => &Row {
+                        name: $name,
+                        gguf_id: $id,
+                        block_len: $len,
+                        block_bytes: $bytes,
+                        planes: &[$(Plane { bytes: $plane, groups: $groups }),+],
+                        shader: concat!("quant/", $shader),
+                        dequantize: |bytes, out| {
+                            let blocks = bytes.as_chunks::<$bytes>().0;
+                            for (block, out) in blocks.iter().zip(out.as_chunks_mut::<$len>().0) {
+                                $dequantize(block, out);
+                            }
+                        },
+                        pack: |bytes, planes| $pack(bytes.as_chunks::<$bytes>().0, planes),
+                    },)+
+                }
+            }
+        }
+    };
+}
+
+// Block sizes and numbers are those of ggml's `ggml_type` and of the GGUF specification.
+table! {
+//  type    GGUF name  id  weights bytes  planes: bytes/groups      shader    CPU meaning           GPU layout
+    F32     "F32"       0    1       4    [128/1]                   "f32"     float::f32,           float::copy;
+    F16     "F16"       1    1       2    [64/1]                    "f16"     float::f16,           float::copy;
+    BF16    "BF16"     30    1       2    [64/1]                    "bf16"    float::bf16,          float::copy;
+    Q4_0    "Q4_0"      2   32      18    [16/1, 2/1]               "q4_0"    q4_0::dequantize,     q4_0::pack;
+    Q4_1    "Q4_1"      3   32      20    [16/1, 4/1]               "q4_1"    q4_1::dequantize,     q4_1::pack;
+    Q5_0    "Q5_0"      6   32      22    [16/1, 4/1, 2/1]          "q5_0"    q5_0::dequantize,     q5_0::pack;
+    Q5_1    "Q5_1"      7   32      24    [16/1, 4/1, 4/1]          "q5_1"    q5_1::dequantize,     q5_1::pack;
+    Q8_0    "Q8_0"      8   32      34    [32/1, 2/1]               "q8_0"    q8_0::dequantize,     q8_0::pack;
+    Q2K     "Q2_K"     10  256      84    [8/1, 16/8, 4/8]          "q2_k"    q2_k::dequantize,     q2_k::pack;
+    Q3K     "Q3_K"     11  256     110    [8/1, 4/1, 16/8]          "q3_k"    q3_k::dequantize,     q3_k::pack;
+    Q4K     "Q4_K"     12  256     144    [16/1, 16/8]              "q4_k"    q4_k::dequantize,     q4_k::pack;
+    Q5K     "Q5_K"     13  256     176    [16/1, 4/1, 16/8]         "q5_k"    q5_k::dequantize,     q5_k::pack;
+    Q6K     "Q6_K"     14  256     210    [16/1, 8/1, 16/8, 2/8]    "q6_k"    q6_k::dequantize,     q6_k::pack;
+    IQ4NL   "IQ4_NL"   20   32      18    [16/1, 2/1]               "iq4_nl"  iq4_nl::dequantize,   q4_0::pack;
+    IQ4XS   "IQ4_XS"   23  256     136    [16/1, 8/8]               "iq4_xs"  iq4_xs::dequantize,   iq4_xs::pack;
+    MXFP4   "MXFP4"    39   32      17    [16/1, 1/1]               "mxfp4"   mxfp4::dequantize,    mxfp4::pack;
+}
+
+/// Types that GGUF files may hold and Firelight cannot read, by number, so that an error can name them.
+const UNSUPPORTED: [(u32, &str); 19] = [
+    (9, "Q8_1"),
+    (15, "Q8_K"),
+    (16, "IQ2_XXS"),
+    (17, "IQ2_XS"),
+    (18, "IQ3_XXS"),
+    (19, "IQ1_S"),
+    (21, "IQ3_S"),
+    (22, "IQ2_S"),
+    (24, "I8"),
+    (25, "I16"),
+    (26, "I32"),
+    (27, "I64"),
+    (28, "F64"),
+    (29, "IQ1_M"),
+    (34, "TQ1_0"),
+    (35, "TQ2_0"),
+    (40, "NVFP4"),
+    (4, "Q4_2"),
+    (5, "Q4_3"),
 ];
 
 impl DType {
-    /// The name GGUF tools print.
+    /// The name as GGUF writes it: `Q4_K`.
     pub fn name(self) -> &'static str {
-        TABLE[self as usize].2
+        self.row().name
     }
 
-    /// The number GGUF files hold.
+    /// The type of this GGUF name (`Q4_K`), in either case.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|t| t.name().eq_ignore_ascii_case(name))
+    }
+
+    /// The number GGUF files use.
     pub fn gguf_id(self) -> u32 {
-        TABLE[self as usize].1
+        self.row().gguf_id
     }
 
-    /// The type with this GGUF number.
+    /// The type of this GGUF number, or [`Error::Unsupported`] that lists the types there are.
     pub fn from_gguf_id(id: u32) -> Result<Self> {
-        let row = TABLE.iter().find(|row| row.1 == id);
-        row.map(|row| row.0).ok_or_else(|| Error::Unsupported(format!("weight type {id} is not supported")))
+        Self::ALL.into_iter().find(|t| t.gguf_id() == id).ok_or_else(|| {
+            let name = UNSUPPORTED.iter().find(|known| known.0 == id).map_or("unknown", |known| known.1);
+            let supported = Self::ALL.map(Self::name).join(", ");
+            Error::Unsupported(format!(
+                "weight type {id} ({name}) is not supported; take a file that uses only {supported}"
+            ))
+        })
     }
 
-    /// Weights in a block.
+    /// Weights in a file block: 1, 32 or 256.
     pub fn block_len(self) -> usize {
-        TABLE[self as usize].3
+        self.row().block_len
     }
 
-    /// Bytes of a block.
+    /// Bytes of a file block.
     pub fn block_bytes(self) -> usize {
-        TABLE[self as usize].4
+        self.row().block_bytes
     }
 
-    /// Bytes of a row of `cols` weights; `None` if it is not whole blocks or too large to count.
+    /// Bytes of a row of `cols` weights in a file. `None` if `cols` is not a whole number of blocks or the number
+    /// does not fit.
     pub fn row_bytes(self, cols: u64) -> Option<u64> {
-        let block = self.block_len() as u64;
-        if cols.is_multiple_of(block) { (cols / block).checked_mul(self.block_bytes() as u64) } else { None }
+        let len = self.block_len() as u64;
+        cols.is_multiple_of(len).then_some(cols / len)?.checked_mul(self.block_bytes() as u64)
+    }
+
+    /// The weights of whole file blocks, in f32: the same operations in the same order as ggml.
+    ///
+    /// # Panics
+    /// If `bytes` are not whole blocks, or `out` does not have exactly their number of weights.
+    #[track_caller]
+    pub fn dequantize(self, bytes: &[u8], out: &mut [f32]) {
+        let row = self.row();
+        assert!(bytes.len().is_multiple_of(row.block_bytes), "{} bytes are not whole blocks of {self}", bytes.len());
+        assert_eq!(out.len(), bytes.len() / row.block_bytes * row.block_len, "weights of {self}");
+        (row.dequantize)(bytes, out);
+    }
+
+    /// The file under `shaders/`, without `.wgsl`, that reads this type's planes: `quant/q4_k`.
+    pub fn shader(self) -> &'static str {
+        self.row().shader
+    }
+
+    /// The planes of the GPU layout.
+    pub fn planes(self) -> &'static [Plane] {
+        self.row().planes
+    }
+
+    /// Appends whole rows of `cols` weights, as they lie in a file, to each plane of the GPU layout. A row that ends
+    /// within a group of 32 (only [`F32`](DType::F32), [`F16`](DType::F16) and [`BF16`](DType::BF16) rows can) is
+    /// filled up with zeros.
+    ///
+    /// # Panics
+    /// If `rows` are not whole rows, or `planes` are not as many as [`planes`](DType::planes), each holding whole
+    /// groups.
+    #[track_caller]
+    pub fn pack_rows(self, rows: &[u8], cols: usize, planes: &mut [Vec<u8>]) {
+        let row_bytes = self.row_bytes(cols as u64).map_or(0, |bytes| bytes as usize);
+        assert!(row_bytes > 0, "{cols} weights are not whole blocks of {self}");
+        assert!(rows.len().is_multiple_of(row_bytes), "{} bytes are not whole rows of {cols} {self}", rows.len());
+        assert_eq!(planes.len(), self.planes().len(), "planes of {self}");
+        let groups = rows.len() / row_bytes * cols.div_ceil(GROUP);
+        for (out, plane) in planes.iter_mut().zip(self.planes()) {
+            out.reserve(groups / plane.groups as usize * plane.bytes as usize);
+        }
+        for row in rows.chunks_exact(row_bytes) {
+            (self.row().pack)(row, planes);
+            for (out, plane) in planes.iter_mut().zip(self.planes()) {
+                out.resize(out.len().next_multiple_of(plane.bytes as usize), 0);
+            }
+        }
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
 }

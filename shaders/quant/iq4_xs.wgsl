@@ -1,0 +1,31 @@
+// IQ4_XS: d * (scale - 32) * value[q]. Plane 0: 4-bit quants; plane 1, two words for 8 groups: f16 d, high 2 bits of the
+// scales; low 4 bits of the scales.
+
+struct Block {
+    q: vec4<u32>,
+    scale: f32,
+}
+
+fn load_block(g: u32) -> Block {
+    let j = g & 7u;
+    let at = 4u * PLANE1 + 2u * (g >> 3u);
+    let first = word(at);
+    let low = (word(at + 1u) >> (4u * j)) & 0xFu;
+    let scale = low | (((first >> (16u + 2u * j)) & 3u) << 4u);
+    return Block(weight[g], half_bits(first & 0xFFFFu) * (f32(scale) - 32.0));
+}
+
+// The sixteen int8 values lie in four words: bits 2 and 3 of a quant choose the word, bits 0 and 1 the byte.
+fn iq4_xs_values(q: vec4<u32>) -> vec4<f32> {
+    let odd = (q & vec4<u32>(4u)) != vec4<u32>(0u);
+    let negative = select(vec4<u32>(0xBFAD9881u), vec4<u32>(0xF6EADDCFu), odd);
+    let positive = select(vec4<u32>(0x26190D01u), vec4<u32>(0x71594535u), odd);
+    let four = select(negative, positive, q >= vec4<u32>(8u));
+    let top = bitcast<vec4<i32>>(four << ((~q & vec4<u32>(3u)) * 8u));
+    return vec4<f32>(top >> vec4<u32>(24u));
+}
+
+fn decode4(b: Block, i: u32) -> vec4<f32> {
+    let q = unpack4xU8((b.q[i >> 1u] >> (4u * (i & 1u))) & 0x0F0F0F0Fu);
+    return b.scale * iq4_xs_values(q);
+}

@@ -1,0 +1,17 @@
+// Q4_1: d * q + m. Plane 0: 4-bit quants; plane 1: f16 d and f16 m a group.
+
+struct Block {
+    q: vec4<u32>,
+    d: f32,
+    m: f32,
+}
+
+fn load_block(g: u32) -> Block {
+    let s = word(4u * PLANE1 + g);
+    return Block(weight[g], half_bits(s & 0xFFFFu), half_bits(s >> 16u));
+}
+
+fn decode4(b: Block, i: u32) -> vec4<f32> {
+    let q = unpack4xU8((b.q[i >> 1u] >> (4u * (i & 1u))) & 0x0F0F0F0Fu);
+    return b.d * vec4<f32>(q) + b.m;
+}

@@ -1,0 +1,22 @@
+// Q4_K: d * scale * q - dmin * min. Plane 0: 4-bit quants; plane 1, a vec4 for 8 groups: f16 d and dmin; low 4 bits of
+// the scales; low 4 bits of the mins; high 2 bits of the scales, then of the mins.
+
+struct Block {
+    q: vec4<u32>,
+    scale: f32,
+    min: f32,
+}
+
+fn load_block(g: u32) -> Block {
+    let s = weight[PLANE1 + (g >> 3u)];
+    let j = g & 7u;
+    let high = s.w >> (2u * j);
+    let scale = ((s.y >> (4u * j)) & 0xFu) | ((high & 3u) << 4u);
+    let low = ((s.z >> (4u * j)) & 0xFu) | ((high >> 12u) & 0x30u);
+    return Block(weight[g], half_bits(s.x & 0xFFFFu) * f32(scale), half_bits(s.x >> 16u) * f32(low));
+}
+
+fn decode4(b: Block, i: u32) -> vec4<f32> {
+    let q = unpack4xU8((b.q[i >> 1u] >> (4u * (i & 1u))) & 0x0F0F0F0Fu);
+    return b.scale * vec4<f32>(q) - b.min;
+}

@@ -1,0 +1,17 @@
+// Q5_0: d * (q - 16). Plane 0: low 4 bits; plane 1: fifth bits, a word a group; plane 2: f16 d a group.
+
+struct Block {
+    q: vec4<u32>,
+    high: u32,
+    d: f32,
+}
+
+fn load_block(g: u32) -> Block {
+    return Block(weight[g], word(4u * PLANE1 + g), half_at(PLANE2, g));
+}
+
+fn decode4(b: Block, i: u32) -> vec4<f32> {
+    let low = (b.q[i >> 1u] >> (4u * (i & 1u))) & 0x0F0F0F0Fu;
+    let q = unpack4xU8(low | (((b.high >> i) & 0x01010101u) << 4u));
+    return b.d * (vec4<f32>(q) - 16.0);
+}

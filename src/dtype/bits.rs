@@ -1,0 +1,69 @@
+//! Moving the bits of 32 quants: out of the files' arrangements, into those of the GPU planes.
+//!
+//! Both sides meet in [`Quants`]. The planes are chosen so that a shader gets one word of it with a shift and a mask.
+
+use half::f16;
+
+/// The quants of one group of 32 weights, one a byte: weight 4i + k is byte k (lowest first) of word i.
+pub(super) type Quants = [u32; 8];
+
+/// The quants of a group as numbers, in order.
+pub(super) fn numbers(quants: Quants) -> [u8; 32] {
+    bytes(quants)
+}
+
+/// The f16 at `bytes[at..at + 2]`, exactly.
+pub(super) fn half(bytes: &[u8], at: usize) -> f32 {
+    f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
+}
+
+/// The u32 at `bytes[4 * i..]`.
+pub(super) fn word(bytes: &[u8], i: usize) -> u32 {
+    u32::from_le_bytes([bytes[4 * i], bytes[4 * i + 1], bytes[4 * i + 2], bytes[4 * i + 3]])
+}
+
+/// The `width` bits from bit `shift` on of each of the 32 bytes, how superblocks interleave their groups.
+pub(super) fn field(bytes: &[u8], shift: usize, width: u32) -> Quants {
+    let mask = 0x0101_0101 * ((1 << width) - 1);
+    std::array::from_fn(|i| (word(bytes, i) >> shift) & mask)
+}
+
+/// 16 bytes whose low halves are weights 0..16 and whose high halves are weights 16..32.
+pub(super) fn nibbles(bytes: &[u8]) -> Quants {
+    std::array::from_fn(|i| (word(bytes, i & 3) >> (i & 4)) & 0x0F0F_0F0F)
+}
+
+/// Bit n of `high` becomes quant n.
+pub(super) fn spread(high: u32) -> Quants {
+    // The product puts a copy of the four bits at bits 0, 7, 14 and 21, that is bit k of them at 8k.
+    std::array::from_fn(|i| (((high >> (4 * i)) & 0xF) * 0x0020_4081) & 0x0101_0101)
+}
+
+/// Each quant of `low` with the one of `high` from bit `shift` on.
+pub(super) fn join(low: Quants, high: Quants, shift: u32) -> Quants {
+    std::array::from_fn(|i| low[i] | (high[i] << shift))
+}
+
+/// Plane of four bits a weight: word w is words 2w (low half of each byte) and 2w + 1 (high half).
+pub(super) fn pack4(q: Quants) -> [u8; 16] {
+    bytes::<4, 16>(std::array::from_fn(|w| q[2 * w] | (q[2 * w + 1] << 4)))
+}
+
+/// Plane of two bits a weight: word w is words 4w .. 4w + 4, two bits further up each.
+pub(super) fn pack2(q: Quants) -> [u8; 8] {
+    bytes::<2, 8>(std::array::from_fn(|w| q[4 * w] | (q[4 * w + 1] << 2) | (q[4 * w + 2] << 4) | (q[4 * w + 3] << 6)))
+}
+
+/// Plane of one bit a weight: word i is shifted up by i.
+pub(super) fn pack1(q: Quants) -> [u8; 4] {
+    q.into_iter().zip(0..).fold(0, |all, (word, i)| all | (word << i)).to_le_bytes()
+}
+
+/// The bytes of the words, lowest first. `M` is `4 * N`.
+pub(super) fn bytes<const N: usize, const M: usize>(words: [u32; N]) -> [u8; M] {
+    let mut out = [0; M];
+    for (out, word) in out.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+        *out = word.to_le_bytes();
+    }
+    out
+}

@@ -1,0 +1,15 @@
+//! `IQ4_NL`: 32 weights `d * VALUES[q]`, q of 4 bits.
+//!
+//! File block and GPU planes are those of `Q4_0`.
+
+use super::bits::{half, nibbles, numbers};
+
+/// What the 16 quants stand for (ggml's `kvalues_iq4nl`).
+pub(super) const VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+
+pub(super) fn dequantize(block: &[u8; 18], out: &mut [f32; 32]) {
+    let d = half(block, 0);
+    for (out, q) in out.iter_mut().zip(numbers(nibbles(&block[2..]))) {
+        *out = d * f32::from(VALUES[usize::from(q)]);
+    }
+}

@@ -1,0 +1,32 @@
+//! `IQ4_XS`: 256 weights in 8 groups `(d * (scale - 32)) * VALUES[q]`, q of 4 bits, a scale of 6 bits a group.
+//!
+//! File block, 136 bytes: f16 d; u16 of the scales' high two bits (group g from bit 2g on); u32 of their low four
+//! (from bit 4g on); 128 bytes of quants, 16 a group (byte j: weight j low, weight 16 + j high).
+//! GPU planes: quants by [`pack4`]; the first 8 bytes of the block as they are.
+
+use super::bits::{Quants, half, nibbles, numbers, pack4, word};
+use super::iq4_nl::VALUES;
+
+fn group(block: &[u8; 136], g: usize) -> Quants {
+    nibbles(&block[8 + 16 * g..])
+}
+
+pub(super) fn dequantize(block: &[u8; 136], out: &mut [f32; 256]) {
+    let (d, high, low) = (half(block, 0), word(block, 0) >> 16, word(block, 1));
+    for g in 0..8 {
+        let scale = ((low >> (4 * g)) & 15) | (((high >> (2 * g)) & 3) << 4);
+        let scale = d * (scale as f32 - 32.0);
+        for (out, q) in out[32 * g..].iter_mut().zip(numbers(group(block, g))) {
+            *out = scale * f32::from(VALUES[usize::from(q)]);
+        }
+    }
+}
+
+pub(super) fn pack(blocks: &[[u8; 136]], planes: &mut [Vec<u8>]) {
+    for block in blocks {
+        for g in 0..8 {
+            planes[0].extend_from_slice(&pack4(group(block, g)));
+        }
+        planes[1].extend_from_slice(&block[..8]);
+    }
+}

@@ -1,0 +1,59 @@
+//! `Q3_K`: 256 weights `(d * (scale - 32)) * (q - 4)`, q of 3 bits, a scale of 6 bits for every 16 weights.
+//!
+//! File block, 110 bytes: 32 bytes of third bits (bit g of byte n: weight n of group g); 64 bytes of low two bits, 32
+//! for each half of the superblock, whose group s lies from bit 2s on; 12 bytes of scales (see [`scales`]); f16 d.
+//! GPU planes: low two bits by [`pack2`]; third bits by [`pack1`]; 16 bytes a superblock: [`pack_scales`], d, zeros.
+
+use super::bits::{Quants, bytes, field, half, join, numbers, pack1, pack2};
+
+const SCALES: usize = 96;
+const D: usize = 108;
+
+/// The 16 scales: low four bits in bytes 0..8 (0..8 low, 8..16 high), high two in bytes 8..12 (4k .. 4k + 4 from bit
+/// 2k on).
+fn scales(block: &[u8; 110]) -> [u8; 16] {
+    let packed = &block[SCALES..];
+    std::array::from_fn(|s| {
+        let low = (packed[s % 8] >> (s / 8 * 4)) & 15;
+        let high = (packed[8 + s % 4] >> (s / 4 * 2)) & 3;
+        low | (high << 4)
+    })
+}
+
+/// The low four bits of the scales in order, then the high two.
+fn pack_scales(block: &[u8; 110]) -> [u8; 12] {
+    let mut words = [0u32; 3];
+    for (s, scale) in scales(block).into_iter().enumerate() {
+        words[s / 8] |= u32::from(scale & 15) << (s % 8 * 4);
+        words[2] |= u32::from(scale >> 4) << (2 * s);
+    }
+    bytes(words)
+}
+
+/// Low two bits and third bits of group `g`.
+fn group(block: &[u8; 110], g: usize) -> (Quants, Quants) {
+    (field(&block[32 + g / 4 * 32..], g % 4 * 2, 2), field(block, g, 1))
+}
+
+pub(super) fn dequantize(block: &[u8; 110], out: &mut [f32; 256]) {
+    let (d, scales) = (half(block, D), scales(block));
+    for g in 0..8 {
+        let (low, high) = group(block, g);
+        for (i, q) in numbers(join(low, high, 2)).into_iter().enumerate() {
+            let scale = d * (f32::from(scales[2 * g + i / 16]) - 32.0);
+            out[32 * g + i] = scale * (f32::from(q) - 4.0);
+        }
+    }
+}
+
+pub(super) fn pack(blocks: &[[u8; 110]], planes: &mut [Vec<u8>]) {
+    for block in blocks {
+        for g in 0..8 {
+            let (low, high) = group(block, g);
+            planes[0].extend_from_slice(&pack2(low));
+            planes[1].extend_from_slice(&pack1(high));
+        }
+        planes[2].extend_from_slice(&pack_scales(block));
+        planes[2].extend_from_slice(&[block[D], block[D + 1], 0, 0]);
+    }
+}

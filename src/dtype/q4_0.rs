@@ -1,0 +1,20 @@
+//! `Q4_0`: 32 weights `d * (q - 8)`, q of 4 bits.
+//!
+//! File block, 18 bytes: f16 d; 16 bytes of quants (byte j: weight j low, weight 16 + j high).
+//! GPU planes: quants by [`pack4`]; d.
+
+use super::bits::{half, nibbles, numbers, pack4};
+
+pub(super) fn dequantize(block: &[u8; 18], out: &mut [f32; 32]) {
+    let d = half(block, 0);
+    for (out, q) in out.iter_mut().zip(numbers(nibbles(&block[2..]))) {
+        *out = d * (f32::from(q) - 8.0);
+    }
+}
+
+pub(super) fn pack(blocks: &[[u8; 18]], planes: &mut [Vec<u8>]) {
+    for block in blocks {
+        planes[0].extend_from_slice(&pack4(nibbles(&block[2..])));
+        planes[1].extend_from_slice(&block[..2]);
+    }
+}

@@ -1,0 +1,28 @@
+//! `Q5_0`: 32 weights `d * (q - 16)`, q of 5 bits.
+//!
+//! File block, 22 bytes: f16 d; u32 of the quants' fifth bits (bit n: weight n); 16 bytes of their low four (byte j:
+//! weight j low, weight 16 + j high).
+//! GPU planes: low four bits by [`pack4`]; fifth bits by [`pack1`]; d.
+
+use super::bits::{Quants, half, join, nibbles, numbers, pack1, pack4, spread, word};
+
+fn quants(block: &[u8; 22]) -> (Quants, Quants) {
+    (nibbles(&block[6..]), spread(word(&block[2..], 0)))
+}
+
+pub(super) fn dequantize(block: &[u8; 22], out: &mut [f32; 32]) {
+    let (low, high) = quants(block);
+    let d = half(block, 0);
+    for (out, q) in out.iter_mut().zip(numbers(join(low, high, 4))) {
+        *out = d * (f32::from(q) - 16.0);
+    }
+}
+
+pub(super) fn pack(blocks: &[[u8; 22]], planes: &mut [Vec<u8>]) {
+    for block in blocks {
+        let (low, high) = quants(block);
+        planes[0].extend_from_slice(&pack4(low));
+        planes[1].extend_from_slice(&pack1(high));
+        planes[2].extend_from_slice(&block[..2]);
+    }
+}
