@@ -200,7 +200,7 @@ fn tensors(s: &Shape) -> Vec<Tensor> {
                 list.matrix(name("ffn_down"), s.ff, s.hidden, 1.5);
             }
             Some(e) => {
-                list.matrix(name("ffn_gate_inp"), s.hidden, e.count, 1.5).f32 = true;
+                list.matrix(name("ffn_gate_inp"), s.hidden, e.count, 2.5).f32 = true;
                 list.matrix(name("ffn_gate_exps"), s.hidden, e.ff, 1.5).dims.push(e.count as u64);
                 list.matrix(name("ffn_up_exps"), s.hidden, e.ff, 1.0).dims.push(e.count as u64);
                 list.matrix(name("ffn_down_exps"), e.ff, s.hidden, 2.0).dims.push(e.count as u64);
