@@ -170,17 +170,17 @@ fn tensors(s: &Shape) -> Vec<Tensor> {
     // the residual than a tied embedding brings, which would otherwise predict its own token.
     let query = if s.qk_norm { 1.0 } else { 1.5 };
     list.matrix("token_embd".into(), s.hidden, s.vocab, if s.tied { 2.5 } else { (s.hidden as f32).sqrt() });
-    list.norm("output_norm".into(), s.hidden, Values::Signed { std: 0.2 });
+    list.weights("output_norm".into(), s.hidden, Values::Signed { std: 0.2 });
     if !s.tied {
         list.matrix("output".into(), s.hidden, s.vocab, 2.5);
     }
     if let Some(stretch) = s.rope_stretch {
-        list.norm("rope_freqs".into(), s.head_dim / 2, Values::Given(rope_factors(s, stretch)));
+        list.weights("rope_freqs".into(), s.head_dim / 2, Values::Given(rope_factors(s, stretch)));
     }
     for layer in 0..s.layers {
         let name = |part: &str| format!("blk.{layer}.{part}");
         let around_1 = || Values::Normal { mean: 1.0, std: 0.2 };
-        list.norm(name("attn_norm"), s.hidden, around_1());
+        list.weights(name("attn_norm"), s.hidden, around_1());
         for (part, rows, gain) in [("attn_q", q, query), ("attn_k", kv, query), ("attn_v", kv, 1.0)] {
             list.matrix(name(part), s.hidden, rows, gain);
             if s.qkv_bias {
@@ -188,11 +188,11 @@ fn tensors(s: &Shape) -> Vec<Tensor> {
             }
         }
         if s.qk_norm {
-            list.norm(name("attn_q_norm"), s.head_dim, Values::Normal { mean: 1.5, std: 0.3 });
-            list.norm(name("attn_k_norm"), s.head_dim, Values::Normal { mean: 1.5, std: 0.3 });
+            list.weights(name("attn_q_norm"), s.head_dim, Values::Normal { mean: 1.5, std: 0.3 });
+            list.weights(name("attn_k_norm"), s.head_dim, Values::Normal { mean: 1.5, std: 0.3 });
         }
         list.matrix(name("attn_output"), q, s.hidden, 1.5);
-        list.norm(name("ffn_norm"), s.hidden, around_1());
+        list.weights(name("ffn_norm"), s.hidden, around_1());
         match s.experts {
             None => {
                 list.matrix(name("ffn_gate"), s.hidden, s.ff, 1.5);
@@ -225,7 +225,7 @@ impl List {
         self.push(name, vec![len as u64], values);
     }
 
-    fn norm(&mut self, name: String, len: usize, values: Values) {
+    fn weights(&mut self, name: String, len: usize, values: Values) {
         self.vector(name + ".weight", len, values);
     }
 

@@ -158,6 +158,36 @@ fn hf_folders_hold_the_same_rows() {
 }
 
 #[test]
+fn hf_folders_open_as_the_same_models() {
+    let dir = tempfile::tempdir().unwrap();
+    for shape in synth::SHAPES.iter().filter(|s| s.name.starts_with("tiny")) {
+        let folder = dir.path().join(shape.name);
+        synth::write_hf(shape.name, "F32", &folder).unwrap();
+        let (theirs, ours) = (block_on(Checkpoint::open(&folder)).unwrap(), whole(shape.name, "F32"));
+        for (key, value) in ours.metadata.iter().filter(|(key, _)| key.starts_with(shape.arch)) {
+            // Which widths and optional keys a folder's translation has is its own business.
+            let Some(other) = theirs.metadata.get(key) else { continue };
+            assert_eq!(format!("{other:?}"), format!("{value:?}"), "{} {key}", shape.name);
+        }
+        for tensor in ours.tensors.values().filter(|t| t.name != "rope_freqs.weight") {
+            let other = theirs.tensor(&tensor.name).unwrap();
+            assert_eq!((&other.dims, other.dtype), (&tensor.dims, tensor.dtype), "{} {}", shape.name, tensor.name);
+            if !["attn_q.weight", "attn_k.weight"].iter().any(|end| tensor.name.ends_with(end)) {
+                let read = |c: &Checkpoint, t| block_on(c.read(t, 0..tensor.bytes())).unwrap();
+                assert!(read(&theirs, other) == read(&ours, tensor), "{} {}", shape.name, tensor.name);
+            }
+        }
+        assert_eq!(theirs.tensors.len(), ours.tensors.len() - usize::from(shape.rope_stretch.is_some()));
+        let Some(factors) = ours.tensors.get("rope_freqs.weight") else { continue };
+        let bytes = block_on(ours.read(factors, 0..factors.bytes())).unwrap();
+        let factors: Vec<f32> = bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect();
+        let key = format!("{}.rope.freq_factors", shape.arch);
+        let theirs = theirs.metadata.get_f32s(&key).unwrap().unwrap();
+        assert!(factors.iter().zip(&theirs).all(|(a, b)| (a / b - 1.0).abs() < 1e-5), "{factors:?} {theirs:?}");
+    }
+}
+
+#[test]
 fn the_golden_files_belong_to_these_models() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let goldens: Value = serde_json::from_slice(&std::fs::read(folder.join("goldens.json")).unwrap()).unwrap();

@@ -1,9 +1,9 @@
-//! The same synthetic models as Hugging Face folders: `config.json`, `tokenizer.json`, `model.safetensors`.
+//! The same synthetic models as Hugging Face folders: settings, tokenizer, chat template and one safetensors file.
 //!
 //! Names and row order are those of published checkpoints: one tensor per expert, and q and k rows of the llama
 //! architecture not permuted. Every number equals the GGUF file's of the same shape and type, so both give equal logits.
 
-use super::{MERGES, SPECIALS, Shape, Tensor, Types, find, tensors, vocabulary};
+use super::{CHAT_TEMPLATE, MERGES, SPECIALS, Shape, Tensor, Types, find, tensors, vocabulary};
 use crate::dtype::DType;
 use crate::{Error, Result};
 use serde_json::{Map, Value, json};
@@ -25,6 +25,7 @@ pub fn write_hf(shape: &str, types: &str, dir: &Path) -> Result<()> {
     create_dir_all(dir).map_err(|e| Error::io(format!("cannot make the folder {}", dir.display()), e))?;
     write_file(&dir.join("config.json"), |out| writeln!(out, "{:#}", config(shape, dtype)))?;
     write_file(&dir.join("tokenizer.json"), |out| writeln!(out, "{:#}", tokenizer(shape)))?;
+    write_file(&dir.join("chat_template.jinja"), |out| out.write_all(CHAT_TEMPLATE.as_bytes()))?;
     write_file(&dir.join("model.safetensors"), |out| safetensors(shape, types, out))
 }
 

@@ -61,7 +61,7 @@ impl Stream {
         let mut at = range.start;
         while at < range.end {
             let start = (at % self.pool.len() as u64) as usize;
-            let n = ((range.end - at) as usize).min(self.pool.len() - start);
+            let n = (range.end - at).min((self.pool.len() - start) as u64) as usize;
             out.write_all(&self.pool[start..start + n])?;
             at += n as u64;
         }

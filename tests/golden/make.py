@@ -1,12 +1,13 @@
 """Makes the golden logits in this folder with Hugging Face transformers in float32, from files of our `synth` command.
 
-    python make.py DIR COMMAND...     e.g.  python make.py /tmp/models target/release/firelight synth
+    python make.py DIR COMMAND...     e.g.  python make.py /tmp/models target/release/examples/synth
 
 COMMAND SHAPE TYPES FILE writes a synthetic model (a folder when FILE ends in a slash); DIR keeps them. The script is
 an oracle only as long as it shares nothing with the engine: GGUF is read and dequantized by the `gguf` package, tensor
 names and configs are translated here, the mathematics is transformers' own. See README.md.
 """
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 HERE = Path(__file__).parent
 SHORT, LONG, GREEDY = 40, 300, 32
+CLEAR, LEAD = 0.03, 0.05
 
 # model_type of each shape, and what the GGUF file says only through its tensors.
 SHAPES = {
@@ -180,34 +182,51 @@ def load(path, model_type, rope):
 
 @torch.no_grad()
 def run(model, ids):
-    """Logits at every position; with experts also the smallest gap between a chosen and a refused expert."""
+    """At every position: logits, and with experts the smallest gap between the last chosen and the first refused one."""
     moe = getattr(model.config, "num_experts_per_tok", None)
     out = model(torch.tensor([ids]), use_cache=False, **({"output_router_logits": True} if moe else {}))
     gap = None
     if moe:
-        ordered = torch.cat(out.router_logits).sort(descending=True).values
-        gap = (ordered[:, moe - 1] - ordered[:, moe]).min().item()
+        ordered = torch.stack(out.router_logits).sort(descending=True).values
+        gap = (ordered[..., moe - 1] - ordered[..., moe]).min(0).values
     return out.logits[0], gap
 
 
 def greedy(model, ids, count):
-    """The next `count` most likely tokens, and by how much each led."""
+    """The `count` most likely tokens after `ids`, and by how much each led the second; nothing if one barely did."""
     ids, margins = list(ids), []
     for _ in range(count):
-        best = run(model, ids)[0][-1].topk(2)
-        ids.append(best.indices[0].item())
+        logits, gap = run(model, ids)
+        best = logits[-1].topk(2)
         margins.append(round((best.values[0] - best.values[1]).item(), 4))
+        if margins[-1] < LEAD or (gap is not None and gap[-1] < LEAD / 5):
+            return None
+        ids.append(best.indices[0].item())
     return {"ids": ids[-count:], "margins": margins}
 
 
-def prompt():
-    """Tokens that look random and are below 256, which every vocabulary here has."""
-    return [zlib.crc32(b"token %d" % i) % 256 for i in range(LONG)]
+def clear_greedy(model, ids):
+    """A greedy continuation without near ties, after as much of the short prompt as allows one."""
+    for start in range(SHORT, 0, -1):
+        if found := greedy(model, ids[:start], GREEDY):
+            return {"start": start} | found
+    raise ValueError("every start leads to a near tie")
 
 
-def make(shape, types, path):
+def prompt(long, short):
+    """Tokens that look random and are below 256, which every vocabulary here has. Left out are those for which a model
+    (of `short` only near the start) would have to choose between nearly equal experts: rounding would decide."""
+    ids, n = [], 0
+    while len(ids) < LONG:
+        more = ids + [zlib.crc32(b"token %d" % n) % 256]
+        n += 1
+        if all(run(model, more)[1][-1] > CLEAR for model in (long + short if len(more) <= SHORT else long)):
+            ids = more
+    return ids
+
+
+def make(shape, types, ids, path):
     model = load(path, *SHAPES[shape])
-    ids = prompt()
     logits, gap = run(model, ids[:SHORT])
     name = f"{shape}.{types}.short.f32"
     logits.numpy().astype("<f4").tofile(HERE / name)
@@ -218,8 +237,8 @@ def make(shape, types, path):
         logits.numpy().astype("<f2").tofile(HERE / name)
         case["long"] = name
     if gap is not None:
-        case["router_margin"] = round(gap, 5)
-    case["greedy"] = greedy(model, ids[:SHORT], GREEDY)
+        case["router_margin"] = round(gap.min().item(), 4)
+    case["greedy"] = clear_greedy(model, ids)
     describe(case, logits)
     return case
 
@@ -230,12 +249,11 @@ def describe(case, logits):
     top = logits.softmax(-1).max(-1).values
     print(f"{case['shape']:14} {case['types']:7} std {logits.std():.2f}  top-1 {top.min():.2f} {top.median():.2f} {top.max():.2f}"
           f"  margin > 0.05: {(margins > 0.05).float().mean():.2f}  experts {case.get('router_margin')}"
-          f"  greedy least {min(case['greedy']['margins'])}, distinct {len(set(case['greedy']['ids']))}", flush=True)
+          f"  greedy from {case['greedy']['start']}, distinct {len(set(case['greedy']['ids']))}", flush=True)
 
 
-def cross_check(directory, synth):
+def cross_check(directory, synth, ids):
     """Two other ways into transformers must lead to the same logits as our translation of the GGUF file."""
-    ids = prompt()[:SHORT]
     for shape, (model_type, rope) in SHAPES.items():
         path = model_file(directory, synth, shape, "F32")
         ours, _ = run(load(path, model_type, rope), ids)
@@ -259,13 +277,16 @@ def model_file(directory, synth, shape, types, end=".gguf"):
 
 def main():
     directory, synth = Path(sys.argv[1]), sys.argv[2:]
-    torch.manual_seed(0)
     torch.set_num_threads(1)
+    transformers.utils.logging.disable_progress_bar()
     directory.mkdir(parents=True, exist_ok=True)
-    cross_check(directory, synth)
-    cases = [make(shape, types, model_file(directory, synth, shape, types)) for shape, types in CASES]
-    made_by = {m.__name__: m.__version__ for m in (transformers, torch, np)} | {"gguf": "0.19.0"}
-    head = json.dumps({"made_by": made_by, "short": SHORT, "prompt": prompt()})[1:-1]
+    files = {case: model_file(directory, synth, *case) for case in CASES}
+    mixtures = [case for case in CASES if SHAPES[case[0]][0] in EXPERT_NAMES]
+    ids = prompt(*([load(files[c], *SHAPES[c[0]]) for c in mixtures if (c[1] == "F32") == f32] for f32 in (True, False)))
+    cross_check(directory, synth, ids[:SHORT])
+    cases = [make(*case, ids, files[case]) for case in CASES]
+    made_by = {m.__name__: m.__version__ for m in (transformers, torch, np)} | {"gguf": importlib.metadata.version("gguf")}
+    head = json.dumps({"made_by": made_by, "short": SHORT, "prompt": ids})[1:-1]
     rows = ",\n".join(json.dumps(case) for case in cases)
     (HERE / "goldens.json").write_text(f"{{{head},\n\"cases\": [\n{rows}\n]}}\n")
 
