@@ -22,15 +22,22 @@ pub(super) fn word(bytes: &[u8], i: usize) -> u32 {
     u32::from_le_bytes([bytes[4 * i], bytes[4 * i + 1], bytes[4 * i + 2], bytes[4 * i + 3]])
 }
 
-/// The `width` bits from bit `shift` on of each of the 32 bytes, how superblocks interleave their groups.
+/// The first `N` words of `bytes`, which have one length check together.
+fn words<const N: usize>(bytes: &[u8]) -> [u32; N] {
+    let words = &bytes.as_chunks::<4>().0[..N];
+    std::array::from_fn(|i| u32::from_le_bytes(words[i]))
+}
+
+/// The `width` bits from bit `shift` on of each of the first 32 bytes, how superblocks interleave their groups.
 pub(super) fn field(bytes: &[u8], shift: usize, width: u32) -> Quants {
     let mask = 0x0101_0101 * ((1 << width) - 1);
-    std::array::from_fn(|i| (word(bytes, i) >> shift) & mask)
+    words(bytes).map(|word| (word >> shift) & mask)
 }
 
 /// 16 bytes whose low halves are weights 0..16 and whose high halves are weights 16..32.
 pub(super) fn nibbles(bytes: &[u8]) -> Quants {
-    std::array::from_fn(|i| (word(bytes, i & 3) >> (i & 4)) & 0x0F0F_0F0F)
+    let words = words::<4>(bytes);
+    std::array::from_fn(|i| (words[i & 3] >> (i & 4)) & 0x0F0F_0F0F)
 }
 
 /// Bit n of `high` becomes quant n.
@@ -42,6 +49,11 @@ pub(super) fn spread(high: u32) -> Quants {
 /// Each quant of `low` with the one of `high` from bit `shift` on.
 pub(super) fn join(low: Quants, high: Quants, shift: u32) -> Quants {
     std::array::from_fn(|i| low[i] | (high[i] << shift))
+}
+
+/// What `pack` makes of each of a superblock's groups.
+pub(super) fn per_group<const N: usize>(pack: impl Fn(usize) -> [u8; N]) -> [[u8; N]; 8] {
+    std::array::from_fn(pack)
 }
 
 /// Plane of four bits a weight: word w is words 2w (low half of each byte) and 2w + 1 (high half).

@@ -4,7 +4,7 @@
 //! (from bit 4g on); 128 bytes of quants, 16 a group (byte j: weight j low, weight 16 + j high).
 //! GPU planes: quants by [`pack4`]; the first 8 bytes of the block as they are.
 
-use super::bits::{Quants, half, nibbles, numbers, pack4, word};
+use super::bits::{Quants, half, nibbles, numbers, pack4, per_group, word};
 use super::iq4_nl::VALUES;
 
 fn group(block: &[u8; 136], g: usize) -> Quants {
@@ -24,9 +24,7 @@ pub(super) fn dequantize(block: &[u8; 136], out: &mut [f32; 256]) {
 
 pub(super) fn pack(blocks: &[[u8; 136]], planes: &mut [Vec<u8>]) {
     for block in blocks {
-        for g in 0..8 {
-            planes[0].extend_from_slice(&pack4(group(block, g)));
-        }
+        planes[0].extend_from_slice(per_group(|g| pack4(group(block, g))).as_flattened());
         planes[1].extend_from_slice(&block[..8]);
     }
 }

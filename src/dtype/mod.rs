@@ -116,6 +116,8 @@ table! {
 
 /// Types that GGUF files may hold and Firelight cannot read, by number, so that an error can name them.
 const UNSUPPORTED: [(u32, &str); 19] = [
+    (4, "Q4_2"),
+    (5, "Q4_3"),
     (9, "Q8_1"),
     (15, "Q8_K"),
     (16, "IQ2_XXS"),
@@ -133,8 +135,6 @@ const UNSUPPORTED: [(u32, &str); 19] = [
     (34, "TQ1_0"),
     (35, "TQ2_0"),
     (40, "NVFP4"),
-    (4, "Q4_2"),
-    (5, "Q4_3"),
 ];
 
 impl DType {
@@ -212,7 +212,7 @@ impl DType {
     /// groups.
     #[track_caller]
     pub fn pack_rows(self, rows: &[u8], cols: usize, planes: &mut [Vec<u8>]) {
-        let row_bytes = self.row_bytes(cols as u64).map_or(0, |bytes| bytes as usize);
+        let row_bytes = self.row_bytes(cols as u64).and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0);
         assert!(row_bytes > 0, "{cols} weights are not whole blocks of {self}");
         assert!(rows.len().is_multiple_of(row_bytes), "{} bytes are not whole rows of {cols} {self}", rows.len());
         assert_eq!(planes.len(), self.planes().len(), "planes of {self}");

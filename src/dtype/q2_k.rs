@@ -4,7 +4,7 @@
 //! superblock, whose group s lies from bit 2s on; f16 d; f16 dmin.
 //! GPU planes: quants by [`pack2`]; scales and mins in order; d and dmin.
 
-use super::bits::{Quants, field, half, numbers, pack2};
+use super::bits::{Quants, field, half, numbers, pack2, per_group};
 
 const QUANTS: usize = 16;
 const D: usize = 80;
@@ -26,9 +26,7 @@ pub(super) fn dequantize(block: &[u8; 84], out: &mut [f32; 256]) {
 
 pub(super) fn pack(blocks: &[[u8; 84]], planes: &mut [Vec<u8>]) {
     for block in blocks {
-        for g in 0..8 {
-            planes[0].extend_from_slice(&pack2(group(block, g)));
-        }
+        planes[0].extend_from_slice(per_group(|g| pack2(group(block, g))).as_flattened());
         planes[1].extend_from_slice(&block[..QUANTS]);
         planes[2].extend_from_slice(&block[D..]);
     }

@@ -4,7 +4,7 @@
 //! for each half of the superblock, whose group s lies from bit 2s on; 12 bytes of scales (see [`scales`]); f16 d.
 //! GPU planes: low two bits by [`pack2`]; third bits by [`pack1`]; 16 bytes a superblock: [`pack_scales`], d, zeros.
 
-use super::bits::{Quants, bytes, field, half, join, numbers, pack1, pack2};
+use super::bits::{Quants, bytes, field, half, join, numbers, pack1, pack2, per_group};
 
 const SCALES: usize = 96;
 const D: usize = 108;
@@ -48,11 +48,8 @@ pub(super) fn dequantize(block: &[u8; 110], out: &mut [f32; 256]) {
 
 pub(super) fn pack(blocks: &[[u8; 110]], planes: &mut [Vec<u8>]) {
     for block in blocks {
-        for g in 0..8 {
-            let (low, high) = group(block, g);
-            planes[0].extend_from_slice(&pack2(low));
-            planes[1].extend_from_slice(&pack1(high));
-        }
+        planes[0].extend_from_slice(per_group(|g| pack2(group(block, g).0)).as_flattened());
+        planes[1].extend_from_slice(per_group(|g| pack1(group(block, g).1)).as_flattened());
         planes[2].extend_from_slice(&pack_scales(block));
         planes[2].extend_from_slice(&[block[D], block[D + 1], 0, 0]);
     }

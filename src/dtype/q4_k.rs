@@ -4,7 +4,7 @@
 //! bytes 32j .. 32j + 32 hold group 2j in their low and group 2j + 1 in their high halves.
 //! GPU planes: quants by [`pack4`]; 16 bytes a superblock: d and dmin, then [`pack_scales`].
 
-use super::bits::{Quants, bytes, field, half, numbers, pack4};
+use super::bits::{Quants, bytes, field, half, numbers, pack4, per_group};
 
 /// Scales and mins of the 8 groups. The first four have their six bits in bytes 0..4 and 4..8; the other four have
 /// their low halves in bytes 8..12 (scale low, min high) and their top two bits above those of the first four.
@@ -55,9 +55,7 @@ pub(super) fn dequantize(block: &[u8; 144], out: &mut [f32; 256]) {
 pub(super) fn pack(blocks: &[[u8; 144]], planes: &mut [Vec<u8>]) {
     for block in blocks {
         let (packed, quants) = split(block);
-        for g in 0..8 {
-            planes[0].extend_from_slice(&pack4(group(quants, g)));
-        }
+        planes[0].extend_from_slice(per_group(|g| pack4(group(quants, g))).as_flattened());
         planes[1].extend_from_slice(&block[..4]);
         planes[1].extend_from_slice(&pack_scales(packed));
     }

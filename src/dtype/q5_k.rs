@@ -6,7 +6,7 @@
 //! GPU planes: low four bits by [`pack4`]; fifth bits by [`pack1`]; 16 bytes a superblock: d and dmin, then
 //! [`pack_scales`].
 
-use super::bits::{Quants, field, half, join, numbers, pack1, pack4};
+use super::bits::{Quants, field, half, join, numbers, pack1, pack4, per_group};
 use super::q4_k::{pack_scales, scales};
 
 fn packed_scales(block: &[u8; 176]) -> &[u8; 12] {
@@ -31,11 +31,8 @@ pub(super) fn dequantize(block: &[u8; 176], out: &mut [f32; 256]) {
 
 pub(super) fn pack(blocks: &[[u8; 176]], planes: &mut [Vec<u8>]) {
     for block in blocks {
-        for g in 0..8 {
-            let (low, high) = group(block, g);
-            planes[0].extend_from_slice(&pack4(low));
-            planes[1].extend_from_slice(&pack1(high));
-        }
+        planes[0].extend_from_slice(per_group(|g| pack4(group(block, g).0)).as_flattened());
+        planes[1].extend_from_slice(per_group(|g| pack1(group(block, g).1)).as_flattened());
         planes[2].extend_from_slice(&block[..4]);
         planes[2].extend_from_slice(&pack_scales(packed_scales(block)));
     }

@@ -5,7 +5,7 @@
 //! for s < 2, high halves otherwise; their high bits in its 32 bytes, group s from bit 2s on.
 //! GPU planes: low four bits by [`pack4`]; high two bits by [`pack2`]; scales in order; d.
 
-use super::bits::{Quants, field, half, join, numbers, pack2, pack4};
+use super::bits::{Quants, field, half, join, numbers, pack2, pack4, per_group};
 
 const SCALES: usize = 192;
 const D: usize = 208;
@@ -29,11 +29,8 @@ pub(super) fn dequantize(block: &[u8; 210], out: &mut [f32; 256]) {
 
 pub(super) fn pack(blocks: &[[u8; 210]], planes: &mut [Vec<u8>]) {
     for block in blocks {
-        for g in 0..8 {
-            let (low, high) = group(block, g);
-            planes[0].extend_from_slice(&pack4(low));
-            planes[1].extend_from_slice(&pack2(high));
-        }
+        planes[0].extend_from_slice(per_group(|g| pack4(group(block, g).0)).as_flattened());
+        planes[1].extend_from_slice(per_group(|g| pack2(group(block, g).1)).as_flattened());
         planes[2].extend_from_slice(&block[SCALES..D]);
         planes[3].extend_from_slice(&block[D..]);
     }
