@@ -5,7 +5,7 @@ use super::config::Config;
 use crate::checkpoint::Checkpoint;
 use crate::graph::{Graph, Kind, Rows, TensorId};
 use crate::ops::attention::Attention;
-use crate::ops::experts::Experts as ExpertOp;
+use crate::ops::experts::{ExpertWeights, Router};
 use crate::ops::glu::Activation;
 use crate::ops::kv_write::KvWrite;
 use crate::ops::rope::Rope;
@@ -165,11 +165,13 @@ impl Builder<'_> {
         let Some(experts) = self.config.experts else { unreachable!("the caller looked") };
         let (count, width) = (experts.count, self.config.width);
         let hidden = self.rows_of(&name("ffn_gate_exps.weight"))?;
-        let logits = self.linear(x, &name("ffn_gate_inp"), count)?;
-        let gate = self.experts(&name("ffn_gate_exps.weight"), count, hidden, width)?;
-        let up = self.experts(&name("ffn_up_exps.weight"), count, hidden, width)?;
-        let down = self.experts(&name("ffn_down_exps.weight"), count, width, hidden)?;
-        let op = ExpertOp { gate, up, down, activation: Activation::Silu, used: experts.used, norm: true };
-        Ok(self.graph.expert_ffn(x, logits, &op))
+        let weights = ExpertWeights {
+            router: self.weight(&name("ffn_gate_inp.weight"), count, width)?,
+            gate: self.experts(&name("ffn_gate_exps.weight"), count, hidden, width)?,
+            up: self.experts(&name("ffn_up_exps.weight"), count, hidden, width)?,
+            down: self.experts(&name("ffn_down_exps.weight"), count, width, hidden)?,
+        };
+        let router = Router { experts: count, used: experts.used, norm: true, scale: 1.0 };
+        Ok(self.graph.expert_ffn(x, weights, router, Activation::Silu))
     }
 }

@@ -203,7 +203,7 @@ impl Tokenizer {
     }
 }
 
-fn read_all(mut stream: TokenStream<'_>, ids: &[u32]) -> String {
+fn read_all(mut stream: TokenStream, ids: &[u32]) -> String {
     let text: String = ids.iter().map(|&id| stream.push(id)).collect();
     text + &stream.finish()
 }
