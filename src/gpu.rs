@@ -12,6 +12,9 @@ use crate::{Error, Result};
 /// A buffer on the GPU.
 pub type Buffer = wgpu::Buffer;
 
+/// Something submitted, to be waited for.
+pub(crate) type Submission = wgpu::SubmissionIndex;
+
 /// Which set of kernels runs. Each tier needs what its adapter must offer and falls back to the one below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Tier {
@@ -338,7 +341,7 @@ impl Gpu {
     }
 
     /// Waits until a submission is complete.
-    pub(crate) async fn wait(&self, index: wgpu::SubmissionIndex) -> Result<()> {
+    pub(crate) async fn wait(&self, index: Submission) -> Result<()> {
         let (tell, told) = futures_channel::oneshot::channel();
         self.queue.on_submitted_work_done(move || {
             let _ = tell.send(());
@@ -366,7 +369,7 @@ impl Gpu {
     }
 
     /// Waits for submission `index`, then reads a staging buffer whole and unmaps it.
-    pub(crate) async fn read_staging(&self, staging: &Buffer, index: wgpu::SubmissionIndex) -> Result<Vec<u8>> {
+    pub(crate) async fn read_staging(&self, staging: &Buffer, index: Submission) -> Result<Vec<u8>> {
         let (tell, told) = futures_channel::oneshot::channel();
         staging.map_async(wgpu::MapMode::Read, .., move |result| {
             let _ = tell.send(result);
@@ -384,7 +387,7 @@ impl Gpu {
     }
 
     /// Natively someone has to drive the device; in a browser this does nothing.
-    fn poll(&self, index: wgpu::SubmissionIndex) -> Result<()> {
+    fn poll(&self, index: Submission) -> Result<()> {
         let wait = wgpu::PollType::Wait { submission_index: Some(index), timeout: None };
         self.device.poll(wait).map_err(|e| self.lost_error(&e.to_string()))?;
         self.check()

@@ -1,0 +1,375 @@
+//! Where Jinja on Python and minijinja differ: how values are written, JSON, tests, string methods, dates, refusals.
+
+use std::fmt::Write;
+
+use minijinja::value::{Kwargs, Rest, ValueKind, from_args};
+use minijinja::{Environment, Error, ErrorKind, Output, State, Value};
+use minijinja_contrib::pycompat;
+
+use super::json::tojson;
+use crate::Result as CrateResult;
+
+/// How deep a value may be nested to be written out.
+pub(super) const MAX_DEPTH: usize = 100;
+
+/// Makes the environment speak Python.
+pub(super) fn install(env: &mut Environment<'static>) {
+    env.set_unknown_method_callback(method);
+    env.set_formatter(format_value);
+    env.add_filter("tojson", tojson);
+    env.add_filter("plus", plus);
+    env.add_filter("bounded", bounded);
+    env.add_filter("string", |value: &Value| to_text(value));
+    env.add_function("raise_exception", raise_exception);
+    // Python's abstract types: strings and mappings are sequences, `none` is not iterable, undefined is.
+    env.add_test("sequence", |v: &Value| matches!(v.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Map));
+    env.add_test("iterable", |v: &Value| {
+        use ValueKind::{Iterable, Map, Seq, String, Undefined};
+        matches!(v.kind(), String | Seq | Map | Iterable | Undefined)
+    });
+}
+
+/// `a + b` where one of them may be marked `|safe`: the other is escaped for HTML, as Python's `Markup` does.
+fn plus(a: &Value, b: &Value) -> Result<Value, Error> {
+    let (Some(left), Some(right)) = (a.as_str(), b.as_str()) else {
+        return Err(invalid(format!("cannot add {} and {}", a.kind(), b.kind())));
+    };
+    Ok(match (a.is_safe(), b.is_safe()) {
+        (false, false) => Value::from([left, right].concat()),
+        (true, true) => Value::from_safe_string([left, right].concat()),
+        (true, false) => Value::from_safe_string([left, &escape(right)].concat()),
+        (false, true) => Value::from_safe_string([&escape(left), right].concat()),
+    })
+}
+
+fn escape(text: &str) -> String {
+    let and = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    and.replace('\'', "&#39;").replace('"', "&#34;")
+}
+
+/// The value of a variable: lists that are only views of others become lists, deep nesting is refused.
+fn bounded(state: &State, value: &Value) -> Result<Value, Error> {
+    let plain = |v: &Value| v.downcast_object_ref::<Vec<Value>>().is_some() || v.is_tuple();
+    let value = match value.kind() {
+        ValueKind::Seq | ValueKind::Iterable if !plain(value) => Value::from(value.try_iter()?.collect::<Vec<_>>()),
+        _ => value.clone(),
+    };
+    let mut seen = 0;
+    measure(&value, 0, &mut seen)?;
+    state.consume_fuel(seen / 8)?;
+    Ok(value)
+}
+
+fn measure(value: &Value, depth: usize, seen: &mut u64) -> Result<(), Error> {
+    *seen += 1;
+    if depth > MAX_DEPTH {
+        return Err(invalid("a value is nested too deeply"));
+    }
+    match value.kind() {
+        ValueKind::Seq => value.try_iter()?.try_for_each(|item| measure(&item, depth + 1, seen)),
+        ValueKind::Map => value.try_iter()?.try_for_each(|key| measure(&value.get_item(&key)?, depth + 1, seen)),
+        _ => Ok(()),
+    }
+}
+
+/// What `raise_exception` was called with, on its way through minijinja.
+#[derive(Debug)]
+struct Refusal(String);
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+fn raise_exception(message: String) -> Result<Value, Error> {
+    Err(Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(Refusal(message)))
+}
+
+/// The message of the `raise_exception` behind an error.
+pub(super) fn refusal(error: &Error) -> Option<String> {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(cause) = source {
+        if let Some(Refusal(message)) = cause.downcast_ref() {
+            return Some(message.clone());
+        }
+        source = cause.source();
+    }
+    None
+}
+
+/// An error in the words of minijinja.
+pub(super) fn invalid(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidOperation, message.into())
+}
+
+fn format_value(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
+    match value.kind() {
+        ValueKind::Seq | ValueKind::Map | ValueKind::Number => {
+            let text = to_text(value)?;
+            state.consume_fuel(text.len() as u64 / 16)?;
+            out.write_str(&text).map_err(Error::from)
+        }
+        _ => minijinja::escape_formatter(out, state, value),
+    }
+}
+
+/// Python's `str`.
+fn to_text(value: &Value) -> Result<String, Error> {
+    match value.kind() {
+        ValueKind::Seq | ValueKind::Map => {
+            let mut out = String::new();
+            repr(value, 0, &mut out)?;
+            Ok(out)
+        }
+        ValueKind::Number if !value.is_integer() => Ok(float(value)),
+        _ => Ok(value.to_string()),
+    }
+}
+
+/// Python's `repr`.
+fn repr(value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
+    if depth > MAX_DEPTH {
+        return Err(invalid("a value is nested too deeply to be written"));
+    }
+    match value.kind() {
+        ValueKind::String => quote(value.as_str().unwrap_or_default(), out),
+        ValueKind::Map => {
+            out.push('{');
+            for (i, key) in value.try_iter()?.enumerate() {
+                out.push_str(if i > 0 { ", " } else { "" });
+                repr(&key, depth + 1, out)?;
+                out.push_str(": ");
+                repr(&value.get_item(&key)?, depth + 1, out)?;
+            }
+            out.push('}');
+        }
+        ValueKind::Seq => {
+            let (open, close) = if value.is_tuple() { ('(', ')') } else { ('[', ']') };
+            out.push(open);
+            for (i, item) in value.try_iter()?.enumerate() {
+                out.push_str(if i > 0 { ", " } else { "" });
+                repr(&item, depth + 1, out)?;
+            }
+            if value.is_tuple() && value.len() == Some(1) {
+                out.push(',');
+            }
+            out.push(close);
+        }
+        ValueKind::Number if !value.is_integer() => out.push_str(&float(value)),
+        _ => out.push_str(&value.to_string()),
+    }
+    Ok(())
+}
+
+/// A string literal: single quotes, unless only they would need escapes.
+fn quote(text: &str, out: &mut String) {
+    let mark = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    out.push(mark);
+    for c in text.chars() {
+        match c {
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\\' => out.push_str("\\\\"),
+            c if c == mark => out.extend(['\\', c]),
+            c if (c as u32) < 0x20 || (0x7F..0xA1).contains(&(c as u32)) || c == '\u{AD}' => {
+                let _ = write!(out, "\\x{:02x}", c as u32);
+            }
+            c => out.push(c),
+        }
+    }
+    out.push(mark);
+}
+
+/// Python's shortest text of a float: `1.0`, `1e-05`, `1e+16`.
+pub(super) fn float(value: &Value) -> String {
+    let Ok(number) = f64::try_from(value.clone()) else { return value.to_string() };
+    if !number.is_finite() {
+        return if number.is_nan() {
+            "nan"
+        } else if number > 0.0 {
+            "inf"
+        } else {
+            "-inf"
+        }
+        .to_owned();
+    }
+    let science = format!("{number:e}");
+    let Some((digits, exponent)) = science.split_once('e') else { return science };
+    match exponent.parse::<i32>().unwrap_or_default() {
+        e @ -4..=15 if e >= 0 || number != 0.0 => {
+            let plain = number.to_string();
+            if plain.contains('.') { plain } else { plain + ".0" }
+        }
+        e => format!("{digits}e{}{:02}", if e < 0 { '-' } else { '+' }, e.abs()),
+    }
+}
+
+/// Methods of Python's types: minijinja's own, and a few it leaves out.
+fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+    let Some(text) = value.as_str() else { return pycompat::unknown_method_callback(state, value, name, args) };
+    match name {
+        "removeprefix" => {
+            let (prefix,): (&str,) = from_args(args)?;
+            Ok(Value::from(text.strip_prefix(prefix).unwrap_or(text)))
+        }
+        "removesuffix" => {
+            let (suffix,): (&str,) = from_args(args)?;
+            Ok(Value::from(text.strip_suffix(suffix).unwrap_or(text)))
+        }
+        "partition" | "rpartition" => {
+            let (mark,): (&str,) = from_args(args)?;
+            let found = if name == "partition" { text.find(mark) } else { text.rfind(mark) };
+            let parts = match found {
+                Some(at) => [&text[..at], mark, &text[at + mark.len()..]],
+                None if name == "partition" => [text, "", ""],
+                None => ["", "", text],
+            };
+            Ok(parts.into_iter().map(Value::from).collect())
+        }
+        "rsplit" => {
+            let (mark, most): (&str, Option<usize>) = from_args(args)?;
+            let mut parts: Vec<&str> = match most {
+                _ if mark.is_empty() => return Err(invalid("empty separator")),
+                Some(most) => text.rsplitn(most.saturating_add(1), mark).collect(),
+                None => text.rsplit(mark).collect(),
+            };
+            parts.reverse();
+            Ok(parts.into_iter().map(Value::from).collect())
+        }
+        _ => pycompat::unknown_method_callback(state, value, name, args),
+    }
+}
+
+/// The function `strftime_now(format)` for this moment (`YYYY-MM-DD`, or with `THH:MM:SS`).
+pub(super) fn strftime_now(date: &str) -> CrateResult<Value> {
+    let now = Moment::parse(date).ok_or_else(|| crate::Error::Usage(format!("{date:?} is no date (YYYY-MM-DD)")))?;
+    Ok(Value::from_function(move |format: String, _: Rest<Value>, _: Kwargs| now.format(&format)))
+}
+
+/// A civil date and time.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    year: i64,
+    month: usize,
+    day: i64,
+    hour: i64,
+    minute: i64,
+    second: i64,
+}
+
+const MONTHS: [&str; 12] = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+];
+const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+
+impl Moment {
+    fn parse(text: &str) -> Option<Self> {
+        let (date, time) = text.split_once(['T', ' ']).unwrap_or((text, "00:00:00"));
+        let number = |part: Option<&str>| part.filter(|p| p.len() <= 4)?.parse::<u16>().ok().map(i64::from);
+        let mut parts = date.splitn(3, '-');
+        let (year, month, day) = (number(parts.next())?, number(parts.next())? as usize, number(parts.next())?);
+        let mut parts = time.splitn(3, ':');
+        let (hour, minute, second) = (number(parts.next())?, number(parts.next())?, number(parts.next())?);
+        let fits = (1..=12).contains(&month) && (1..=31).contains(&day) && hour < 24 && minute < 60 && second < 61;
+        fits.then_some(Moment { year, month, day, hour, minute, second })
+    }
+
+    /// Days since 0000-03-01 in the Gregorian calendar; only differences and the weekday are used.
+    fn days(year: i64, month: usize, day: i64) -> i64 {
+        let (year, month) = if month < 3 { (year - 1, month as i64 + 9) } else { (year, month as i64 - 3) };
+        365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + (153 * month + 2) / 5 + day - 1
+    }
+
+    /// C's `strftime` in the C locale; the codes that dates for people need.
+    fn format(&self, format: &str) -> Result<String, Error> {
+        let today = Self::days(self.year, self.month, self.day);
+        let weekday = DAYS[(today + 2).rem_euclid(7) as usize];
+        let month = MONTHS[self.month - 1];
+        let hour12 = (self.hour + 11) % 12 + 1;
+        let mut out = String::new();
+        let mut chars = format.chars();
+        while let Some(c) = chars.next() {
+            if c != '%' {
+                out.push(c);
+                continue;
+            }
+            let mut code = chars.next();
+            let bare = code == Some('-');
+            if bare {
+                code = chars.next();
+            }
+            let number = |value: i64, width: usize| if bare { value.to_string() } else { format!("{value:0width$}") };
+            match code {
+                Some('Y') => out += &self.year.to_string(),
+                Some('y') => out += &number(self.year % 100, 2),
+                Some('m') => out += &number(self.month as i64, 2),
+                Some('d') => out += &number(self.day, 2),
+                Some('e') => out += &format!("{:2}", self.day),
+                Some('H') => out += &number(self.hour, 2),
+                Some('I') => out += &number(hour12, 2),
+                Some('M') => out += &number(self.minute, 2),
+                Some('S') => out += &number(self.second, 2),
+                Some('j') => out += &number(today - Self::days(self.year, 1, 1) + 1, 3),
+                Some('p') => out += if self.hour < 12 { "AM" } else { "PM" },
+                Some('A') => out += weekday,
+                Some('a') => out += &weekday[..3],
+                Some('B') => out += month,
+                Some('b' | 'h') => out += &month[..3],
+                Some('F') => out += &self.format("%Y-%m-%d")?,
+                Some('T') => out += &self.format("%H:%M:%S")?,
+                Some('D') => out += &self.format("%m/%d/%y")?,
+                Some('Z') => out += "UTC",
+                Some('z') => out += "+0000",
+                Some('%') => out.push('%'),
+                other => return Err(invalid(format!("strftime_now: the code {other:?} is not supported"))),
+            }
+        }
+        Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_written_as_c_writes_them() {
+        let now = Moment::parse("2026-11-02T15:04:05").unwrap();
+        let text = now.format("%A %a %d %-d %e %B %b %Y %y %H:%I %M %S %p %j %F").unwrap();
+        assert_eq!(text, "Monday Mon 02 2  2 November Nov 2026 26 15:03 04 05 PM 306 2026-11-02");
+        assert_eq!(Moment::parse("2024-02-29").unwrap().format("%a %j").unwrap(), "Thu 060");
+        assert!(Moment::parse("2026-13-01").is_none());
+    }
+
+    #[test]
+    fn floats_are_written_as_python_writes_them() {
+        for (number, text) in [
+            (1.0, "1.0"),
+            (0.1, "0.1"),
+            (-2.5, "-2.5"),
+            (0.0, "0.0"),
+            (1e15, "1000000000000000.0"),
+            (1e16, "1e+16"),
+            (1.5e-5, "1.5e-05"),
+            (1e-4, "0.0001"),
+            (1e100, "1e+100"),
+        ] {
+            assert_eq!(float(&Value::from(number)), text);
+        }
+    }
+}

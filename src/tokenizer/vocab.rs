@@ -1,0 +1,298 @@
+//! The vocabulary: token texts, kinds and special ids; cutting special tokens out of a text; spelling a token in bytes.
+
+use std::collections::HashMap;
+
+use crate::{Error, Result};
+
+/// What a token is (`tokenizer.ggml.token_type`; the numbers are GGUF's).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Normal,
+    /// Stands for what the vocabulary cannot say.
+    Unknown,
+    /// Steers the model; not text.
+    Control,
+    /// Text that is always one token.
+    UserDefined,
+    Unused,
+    /// One byte, written `<0xNN>`.
+    Byte,
+}
+
+impl Kind {
+    /// Other numbers (0 = undefined) are ordinary text.
+    pub fn from_gguf(number: i32) -> Self {
+        match number {
+            2 => Kind::Unknown,
+            3 => Kind::Control,
+            4 => Kind::UserDefined,
+            5 => Kind::Unused,
+            6 => Kind::Byte,
+            _ => Kind::Normal,
+        }
+    }
+
+    fn is_control(self) -> bool {
+        matches!(self, Kind::Unknown | Kind::Control)
+    }
+}
+
+/// How token texts spell bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spelling {
+    /// Every byte is a character of GPT-2's alphabet.
+    ByteLevel,
+    /// UTF-8 with U+2581 for spaces, and `<0xNN>` tokens.
+    Spaces,
+}
+
+/// Part of an input text.
+#[derive(Clone, Copy)]
+pub(super) enum Part<'a> {
+    Text(&'a str),
+    Special(u32),
+}
+
+pub(super) struct Vocab {
+    tokens: Vec<String>,
+    kinds: Vec<Kind>,
+    ids: HashMap<String, u32>,
+    specials: Specials,
+    spelling: Spelling,
+    /// Whether decoding drops one leading space, because encoding adds one.
+    pub drop_space: bool,
+    pub bos: Option<u32>,
+    pub eos: Option<u32>,
+    pub unknown: Option<u32>,
+    /// Sorted.
+    pub ends: Vec<u32>,
+}
+
+impl Vocab {
+    /// `tokens` and `kinds` have one entry an id, at least one.
+    pub fn new(tokens: Vec<String>, kinds: Vec<Kind>, spelling: Spelling) -> Result<Self> {
+        if tokens.is_empty() || tokens.len() >= NO_ID as usize {
+            return Err(Error::format(format_args!("the tokenizer has {} tokens", tokens.len())));
+        }
+        if kinds.len() != tokens.len() {
+            let message = format!("the tokenizer has {} tokens but {} token types", tokens.len(), kinds.len());
+            return Err(Error::Format(message));
+        }
+        let mut ids = HashMap::with_capacity(tokens.len());
+        for (id, text) in tokens.iter().enumerate().filter(|(_, t)| !t.is_empty()) {
+            ids.entry(text.clone()).or_insert(id as u32);
+        }
+        let specials = Specials::new(&tokens, &kinds);
+        let (bos, eos, unknown, ends) = (None, None, None, Vec::new());
+        Ok(Vocab { tokens, kinds, ids, specials, spelling, drop_space: false, bos, eos, unknown, ends })
+    }
+
+    pub fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    pub fn id(&self, text: &str) -> Option<u32> {
+        self.ids.get(text).copied()
+    }
+
+    pub fn piece(&self, id: u32) -> Option<&str> {
+        self.tokens.get(id as usize).map(String::as_str)
+    }
+
+    /// The token `<0xNN>`, or the one that is just this byte, or the unknown token.
+    pub fn byte_id(&self, byte: u8) -> Result<u32> {
+        let plain = || byte.is_ascii().then(|| self.id((byte as char).encode_utf8(&mut [0; 4]))).flatten();
+        self.id(&format!("<0x{byte:02X}>")).or_else(plain).map_or_else(|| self.unknown_byte(byte), Ok)
+    }
+
+    /// The unknown token, where there is one.
+    pub fn unknown_byte(&self, byte: u8) -> Result<u32> {
+        let message = || format!("the vocabulary has no token for byte 0x{byte:02X} and no unknown token");
+        self.unknown.ok_or_else(|| Error::Text(message()))
+    }
+
+    /// Fills `ends` from the metadata's ids and from the texts that end a turn in known vocabularies.
+    pub fn find_ends(&mut self, given: impl IntoIterator<Item = u32>) {
+        let known = END_TEXTS.iter().filter_map(|text| self.id(text));
+        let mut ends: Vec<u32> = given.into_iter().chain(known).collect();
+        // A plain token in vocabularies that know HTML (Gemma), where it does not end anything.
+        ends.extend(self.id("</s>").filter(|&id| self.kinds[id as usize] == Kind::Control));
+        // With a token for "the answer is over" and one for "call a tool", `<|end|>` only ends a message of many.
+        let has = |text: &str| self.id(text).is_some();
+        let calls = has("<|call|>") || has("<|calls|>");
+        if calls && (has("<|return|>") || has("<|flush|>")) {
+            ends.retain(|&id| self.piece(id) != Some("<|end|>"));
+        }
+        ends.sort_unstable();
+        ends.dedup();
+        self.ends = ends;
+    }
+
+    /// After these tokens (`but` excepted) white space is dropped.
+    pub fn strip_after_specials(&mut self, but: &[&str]) {
+        self.specials.strip_after =
+            self.specials.ids.iter().filter(|(text, _)| !but.contains(&text.as_str())).map(|(_, &id)| id).collect();
+    }
+
+    /// Cuts special tokens out of `text`, from the left, the longest first. User-defined tokens are always cut out,
+    /// control tokens if `parse`.
+    pub fn split<'a>(&self, text: &'a str, parse: bool) -> Vec<Part<'a>> {
+        let mut parts = Vec::new();
+        let (mut start, mut at) = (0, 0);
+        while at < text.len() {
+            let wanted = |id: u32| parse || !self.kinds[id as usize].is_control();
+            let Some((len, id)) = self.specials.longest_at(text, at, wanted) else {
+                at += 1;
+                continue;
+            };
+            if start < at {
+                parts.push(Part::Text(&text[start..at]));
+            }
+            parts.push(Part::Special(id));
+            at += len;
+            if self.specials.strip_after.contains(&id) {
+                at += text[at..].bytes().take_while(|b| b.is_ascii_whitespace() || *b == 0x0B).count();
+            }
+            start = at;
+        }
+        if start < text.len() {
+            parts.push(Part::Text(&text[start..]));
+        }
+        parts
+    }
+
+    /// Appends the bytes that `id` stands for. Control tokens are nothing unless `special`.
+    pub fn spell(&self, id: u32, special: bool, out: &mut Vec<u8>) {
+        let Some(text) = self.piece(id) else { return };
+        let kind = self.kinds[id as usize];
+        let hidden = kind.is_control() || self.ends.binary_search(&id).is_ok();
+        if hidden && !special && !SHOWN_TEXTS.contains(&text) {
+            return;
+        }
+        match self.spelling {
+            _ if hidden => out.extend_from_slice(text.as_bytes()),
+            Spelling::ByteLevel if kind != Kind::UserDefined => spell_bytes(text, out),
+            Spelling::ByteLevel => out.extend_from_slice(text.as_bytes()),
+            Spelling::Spaces => match byte_token(text).filter(|_| kind == Kind::Byte) {
+                Some(byte) => out.push(byte),
+                None => out.extend_from_slice(text.replace(super::spm::SPACE, " ").as_bytes()),
+            },
+        }
+    }
+}
+
+const NO_ID: u32 = super::merge::NONE;
+
+/// Tokens that end a generation wherever they exist, control type or not (files get the type wrong).
+const END_TEXTS: &[&str] = &[
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<|calls|>",
+    "<|flush|>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<end_of_turn>",
+    "<end_of_utterance>",
+    "<turn|>",
+    "<|tool_response>",
+    "<eos>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "[e~[",
+    "<｜end▁of▁sentence｜>",
+    "<|fim_pad|>",
+    "<|repo_name|>",
+    "<|file_sep|>",
+];
+
+/// Control tokens that structure an answer of several channels (gpt-oss): without them its parts cannot be told apart.
+const SHOWN_TEXTS: &[&str] = &["<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"];
+
+/// Special tokens by text, with what makes a search at every position cheap.
+struct Specials {
+    ids: HashMap<String, u32>,
+    /// The lengths that occur, longest first, by first byte.
+    lengths: Vec<Vec<usize>>,
+    strip_after: Vec<u32>,
+}
+
+impl Specials {
+    fn new(tokens: &[String], kinds: &[Kind]) -> Self {
+        let mut ids = HashMap::new();
+        let mut lengths = vec![Vec::new(); 256];
+        for (id, (text, kind)) in tokens.iter().zip(kinds).enumerate() {
+            if let (Some(&first), true) = (text.as_bytes().first(), kind.is_control() || *kind == Kind::UserDefined) {
+                ids.entry(text.clone()).or_insert(id as u32);
+                lengths[first as usize].push(text.len());
+            }
+        }
+        for list in &mut lengths {
+            list.sort_unstable_by(|a, b| b.cmp(a));
+            list.dedup();
+        }
+        Specials { ids, lengths, strip_after: Vec::new() }
+    }
+
+    fn longest_at(&self, text: &str, at: usize, wanted: impl Fn(u32) -> bool) -> Option<(usize, u32)> {
+        let lengths = &self.lengths[text.as_bytes()[at] as usize];
+        lengths.iter().find_map(|&len| {
+            let id = *self.ids.get(text.get(at..at.checked_add(len)?)?)?;
+            wanted(id).then_some((len, id))
+        })
+    }
+}
+
+/// The character that stands for a byte in byte-level vocabularies: itself where it prints, else from U+0100 up.
+pub(super) fn byte_char(byte: u8) -> char {
+    match byte {
+        b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF => byte as char,
+        0..=0x20 => char::from_u32(0x100 + byte as u32).unwrap_or_default(),
+        0x7F..=0xA0 => char::from_u32(0x100 + 0x21 + (byte as u32 - 0x7F)).unwrap_or_default(),
+        0xAD => '\u{143}',
+    }
+}
+
+/// The inverse of [`byte_char`].
+fn char_byte(c: char) -> Option<u8> {
+    match c as u32 {
+        n @ (0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF) => Some(n as u8),
+        n @ 0x100..=0x120 => Some((n - 0x100) as u8),
+        n @ 0x121..=0x142 => Some((n - 0x121 + 0x7F) as u8),
+        0x143 => Some(0xAD),
+        _ => None,
+    }
+}
+
+/// Appends a byte-level token; a character outside the alphabet stands for itself.
+fn spell_bytes(text: &str, out: &mut Vec<u8>) {
+    for c in text.chars() {
+        match char_byte(c) {
+            Some(byte) => out.push(byte),
+            None => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+}
+
+/// NN of `<0xNN>`.
+pub(super) fn byte_token(text: &str) -> Option<u8> {
+    let hex = text.strip_prefix("<0x")?.strip_suffix('>')?;
+    (hex.len() == 2).then(|| u8::from_str_radix(hex, 16).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_byte_alphabet_is_a_bijection() {
+        for byte in 0..=255 {
+            assert_eq!(super::char_byte(super::byte_char(byte)), Some(byte));
+        }
+        assert_eq!(super::byte_char(b' '), 'Ġ');
+        assert_eq!(super::byte_char(b'\n'), 'Ċ');
+    }
+}
