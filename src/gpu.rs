@@ -159,17 +159,22 @@ fn instance() -> wgpu::Instance {
     wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle().with_env())
 }
 
+/// The adapters of the platform's own interfaces; OpenGL is asked (it is slow, and noisy without a display) where
+/// there are none, or where `WGPU_BACKEND` or `all` wants it.
 #[cfg(not(target_arch = "wasm32"))]
-async fn adapters() -> Vec<wgpu::Adapter> {
-    let instance = instance();
-    let backends = wgpu::Backends::from_env().unwrap_or(wgpu::Backends::all());
-    let mut found = instance.enumerate_adapters(backends).await;
+async fn adapters(all: bool) -> Vec<wgpu::Adapter> {
+    let primary = wgpu::Backends::PRIMARY;
+    let backends = wgpu::Backends::from_env().unwrap_or(if all { wgpu::Backends::all() } else { primary });
+    let mut found = instance().enumerate_adapters(backends).await;
+    if found.is_empty() && backends == primary {
+        found = instance().enumerate_adapters(wgpu::Backends::GL).await;
+    }
     found.sort_by_key(|a| rank(&a.get_info()));
     found
 }
 
 #[cfg(target_arch = "wasm32")]
-async fn adapters() -> Vec<wgpu::Adapter> {
+async fn adapters(_all: bool) -> Vec<wgpu::Adapter> {
     let options =
         wgpu::RequestAdapterOptions { power_preference: wgpu::PowerPreference::HighPerformance, ..Default::default() };
     instance().request_adapter(&options).await.into_iter().collect()
@@ -242,7 +247,7 @@ fn card(adapter: &wgpu::Adapter) -> Card {
 impl Gpu {
     /// Every adapter, best first. `WGPU_BACKEND` narrows the list.
     pub async fn list() -> Vec<Card> {
-        adapters().await.iter().map(card).collect()
+        adapters(true).await.iter().map(card).collect()
     }
 
     /// Opens the adapter that `options` name, else the one that `WGPU_ADAPTER_NAME` names, else the best.
@@ -251,7 +256,8 @@ impl Gpu {
     /// [`Error::Gpu`] if there is no usable adapter, if none matches, or if the device is refused;
     /// [`Error::Usage`] if a tier is asked for that the adapter does not have.
     pub async fn open(options: &GpuOptions) -> Result<Self> {
-        let adapters = adapters().await;
+        let by_index = options.device.as_ref().is_some_and(|d| d.parse::<usize>().is_ok());
+        let adapters = adapters(by_index).await;
         let cards: Vec<Card> = adapters.iter().map(card).collect();
         let wanted = options.device.clone().or_else(|| std::env::var("WGPU_ADAPTER_NAME").ok());
         let index = choose(&cards, wanted.as_deref())?;

@@ -9,8 +9,10 @@ pub mod graph;
 pub mod model;
 pub mod ops;
 pub mod plan;
+pub mod sampler;
 pub mod session;
 pub mod shader;
+pub mod synth;
 pub mod template;
 pub mod tokenizer;
 

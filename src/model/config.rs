@@ -214,9 +214,8 @@ fn yarn(keys: &Keys, frequencies: &mut [f64], base: f64, factor: f64) -> Result<
     let (fast, slow) = (beta("rope.scaling.yarn_beta_fast", 32.0)?, beta("rope.scaling.yarn_beta_slow", 1.0)?);
     let dims = 2.0 * frequencies.len() as f64;
     // The pair that turns `rotations` times within the original context.
-    let pair = |rotations: f64| {
-        dims * (f64::from(original) / (rotations * std::f64::consts::TAU)).ln() / (2.0 * base.ln())
-    };
+    let pair =
+        |rotations: f64| dims * (f64::from(original) / (rotations * std::f64::consts::TAU)).ln() / (2.0 * base.ln());
     let low = pair(fast).floor().max(0.0);
     let high = pair(slow).ceil().min(dims - 1.0).max(low + 0.001);
     for (i, frequency) in frequencies.iter_mut().enumerate() {

@@ -127,9 +127,8 @@ impl Builder<'_> {
         let rope = Rope { head_dim, rotated: 2 * rope.frequencies.len() as u32, pairing: rope.pairing };
         let q = self.graph.rope(q, angles, rope.clone());
         let k = self.graph.rope(k, angles, rope);
-        let cache = |graph: &mut Graph, part| {
-            graph.add(name(part), Rows::Fixed(0), 0, Kind::Kv { heads: kv_heads, head_dim })
-        };
+        let cache =
+            |graph: &mut Graph, part| graph.add(name(part), Rows::Fixed(0), 0, Kind::Kv { heads: kv_heads, head_dim });
         let caches = (cache(&mut self.graph, "k_cache"), cache(&mut self.graph, "v_cache"));
         self.graph.kv_write(k, v, caches, KvWrite { heads: kv_heads, head_dim });
         let scale = 1.0 / (head_dim as f32).sqrt();

@@ -324,12 +324,7 @@ impl Plan {
     }
 
     /// Runs a step in `segments` submits. If `copy` is given, those first bytes of a tensor go to a staging buffer.
-    pub(crate) fn submit(
-        &self,
-        sizes: &StepSizes,
-        segments: u32,
-        copy: Option<(TensorId, &Buffer)>,
-    ) -> Submission {
+    pub(crate) fn submit(&self, sizes: &StepSizes, segments: u32, copy: Option<(TensorId, &Buffer)>) -> Submission {
         self.gpu.write(&self.step, 0, bytemuck::bytes_of(sizes));
         let list: Vec<&Dispatch> = self.dispatches.iter().filter(|d| runs(&d.kernel, sizes)).collect();
         let part = list.len().div_ceil(segments.max(1) as usize).max(1);

@@ -10,7 +10,12 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Limit`] if the tokens exceed the context; [`Error::Usage`] if requests are being answered.
-    pub async fn logits(&mut self, tokens: &[u32], one_by_one: bool, mut each: impl FnMut(usize, &[f32])) -> Result<()> {
+    pub async fn logits(
+        &mut self,
+        tokens: &[u32],
+        one_by_one: bool,
+        mut each: impl FnMut(usize, &[f32]),
+    ) -> Result<()> {
         self.check_tokens(tokens)?;
         if tokens.len() > self.context {
             return Err(Error::Limit(format!(

@@ -20,7 +20,7 @@ use crate::model::load::Progress;
 use crate::model::{Model, load};
 use crate::ops::sample::Params;
 use crate::ops::{DECODE_ROWS, KvType, StepSizes, attention};
-use crate::plan::{Options as PlanOptions, Plan, fuse::Fuse};
+use crate::plan::{Plan, fuse::Fuse};
 use crate::sampler::{self, Sampling};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result, fit};
@@ -48,15 +48,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options {
-            context: None,
-            sequences: 1,
-            chunk: 512,
-            logits: 1,
-            kv: KvType::F16,
-            run_ahead: 4,
-            fuse: Fuse::ALL,
-        }
+        Options { context: None, sequences: 1, chunk: 512, logits: 1, kv: KvType::F16, run_ahead: 4, fuse: Fuse::ALL }
     }
 }
 
@@ -446,8 +438,7 @@ impl Session {
 
     /// Writes the row table, the logit rows and the attention tiles of a step.
     fn write_tables(&self, rows: &[Row], wants: &[usize]) -> StepSizes {
-        let table: Vec<[u32; 4]> =
-            rows.iter().map(|r| [r.token, r.position as u32, r.sequence as u32, 0]).collect();
+        let table: Vec<[u32; 4]> = rows.iter().map(|r| [r.token, r.position as u32, r.sequence as u32, 0]).collect();
         self.plan.write_input(Input::Rows, 0, bytemuck::cast_slice(&table));
         let wants: Vec<u32> = wants.iter().map(|i| *i as u32).collect();
         if !wants.is_empty() {
