@@ -7,6 +7,7 @@ pub mod gpu;
 pub mod graph;
 pub mod ops;
 pub mod plan;
+pub mod sampler;
 pub mod shader;
 pub mod template;
 pub mod tokenizer;
