@@ -12,6 +12,9 @@ use crate::{Error, Result};
 /// A buffer on the GPU.
 pub type Buffer = wgpu::Buffer;
 
+/// Something submitted, to be waited for.
+pub(crate) type Submission = wgpu::SubmissionIndex;
+
 /// Which set of kernels runs. Each tier needs what its adapter must offer and falls back to the one below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Tier {
@@ -156,17 +159,22 @@ fn instance() -> wgpu::Instance {
     wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle().with_env())
 }
 
+/// The adapters of the platform's own interfaces; OpenGL is asked (it is slow, and noisy without a display) where
+/// there are none, or where `WGPU_BACKEND` or `all` wants it.
 #[cfg(not(target_arch = "wasm32"))]
-async fn adapters() -> Vec<wgpu::Adapter> {
-    let instance = instance();
-    let backends = wgpu::Backends::from_env().unwrap_or(wgpu::Backends::all());
-    let mut found = instance.enumerate_adapters(backends).await;
+async fn adapters(all: bool) -> Vec<wgpu::Adapter> {
+    let primary = wgpu::Backends::PRIMARY;
+    let backends = wgpu::Backends::from_env().unwrap_or(if all { wgpu::Backends::all() } else { primary });
+    let mut found = instance().enumerate_adapters(backends).await;
+    if found.is_empty() && backends == primary {
+        found = instance().enumerate_adapters(wgpu::Backends::GL).await;
+    }
     found.sort_by_key(|a| rank(&a.get_info()));
     found
 }
 
 #[cfg(target_arch = "wasm32")]
-async fn adapters() -> Vec<wgpu::Adapter> {
+async fn adapters(_all: bool) -> Vec<wgpu::Adapter> {
     let options =
         wgpu::RequestAdapterOptions { power_preference: wgpu::PowerPreference::HighPerformance, ..Default::default() };
     instance().request_adapter(&options).await.into_iter().collect()
@@ -239,7 +247,7 @@ fn card(adapter: &wgpu::Adapter) -> Card {
 impl Gpu {
     /// Every adapter, best first. `WGPU_BACKEND` narrows the list.
     pub async fn list() -> Vec<Card> {
-        adapters().await.iter().map(card).collect()
+        adapters(true).await.iter().map(card).collect()
     }
 
     /// Opens the adapter that `options` name, else the one that `WGPU_ADAPTER_NAME` names, else the best.
@@ -248,7 +256,8 @@ impl Gpu {
     /// [`Error::Gpu`] if there is no usable adapter, if none matches, or if the device is refused;
     /// [`Error::Usage`] if a tier is asked for that the adapter does not have.
     pub async fn open(options: &GpuOptions) -> Result<Self> {
-        let adapters = adapters().await;
+        let by_index = options.device.as_ref().is_some_and(|d| d.parse::<usize>().is_ok());
+        let adapters = adapters(by_index).await;
         let cards: Vec<Card> = adapters.iter().map(card).collect();
         let wanted = options.device.clone().or_else(|| std::env::var("WGPU_ADAPTER_NAME").ok());
         let index = choose(&cards, wanted.as_deref())?;
@@ -338,7 +347,7 @@ impl Gpu {
     }
 
     /// Waits until a submission is complete.
-    pub(crate) async fn wait(&self, index: wgpu::SubmissionIndex) -> Result<()> {
+    pub(crate) async fn wait(&self, index: Submission) -> Result<()> {
         let (tell, told) = futures_channel::oneshot::channel();
         self.queue.on_submitted_work_done(move || {
             let _ = tell.send(());
@@ -366,7 +375,7 @@ impl Gpu {
     }
 
     /// Waits for submission `index`, then reads a staging buffer whole and unmaps it.
-    pub(crate) async fn read_staging(&self, staging: &Buffer, index: wgpu::SubmissionIndex) -> Result<Vec<u8>> {
+    pub(crate) async fn read_staging(&self, staging: &Buffer, index: Submission) -> Result<Vec<u8>> {
         let (tell, told) = futures_channel::oneshot::channel();
         staging.map_async(wgpu::MapMode::Read, .., move |result| {
             let _ = tell.send(result);
@@ -384,7 +393,7 @@ impl Gpu {
     }
 
     /// Natively someone has to drive the device; in a browser this does nothing.
-    fn poll(&self, index: wgpu::SubmissionIndex) -> Result<()> {
+    fn poll(&self, index: Submission) -> Result<()> {
         let wait = wgpu::PollType::Wait { submission_index: Some(index), timeout: None };
         self.device.poll(wait).map_err(|e| self.lost_error(&e.to_string()))?;
         self.check()

@@ -20,6 +20,15 @@ pub enum Rows {
     Step,
     /// This many for each row of the step (the experts that it was routed to).
     Slots(u32),
+    /// Tiles of slots that share an expert: `ceil(step rows * used / tile) + experts`, which is enough for any routing.
+    Tiles {
+        /// Experts of a row.
+        used: u32,
+        /// Slots of a tile, at most.
+        tile: u32,
+        /// Experts.
+        experts: u32,
+    },
     /// One for each row of the step that wants logits.
     Logits,
     /// Scratch of a decode: for each of its rows this many, for each span of positions.

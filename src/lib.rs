@@ -3,12 +3,16 @@
 pub mod checkpoint;
 pub mod dtype;
 mod error;
+pub mod fit;
 pub mod gpu;
 pub mod graph;
+pub mod model;
 pub mod ops;
 pub mod plan;
 pub mod sampler;
+pub mod session;
 pub mod shader;
+pub mod synth;
 pub mod template;
 pub mod tokenizer;
 

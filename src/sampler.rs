@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::ops::sample::IN_PROMPT;
 use crate::ops::sample::{self, CANDIDATES, FARTHEST, Params};
 use crate::{Error, Result};
 
@@ -95,7 +96,7 @@ impl Sampling {
     }
 
     /// Whether top-k, top-p or min-p has a say.
-    pub fn is_filtered(&self) -> bool {
+    pub fn has_filter(&self) -> bool {
         !self.is_greedy() && (self.top_k > 0 || self.top_p < 1.0 || self.min_p > 0.0)
     }
 
@@ -131,7 +132,7 @@ impl From<&Sampling> for Params {
             presence: s.presence_penalty,
             seed: [s.seed as u32, (s.seed >> 32) as u32],
             flags: flag(!s.is_greedy(), Params::DRAW)
-                | flag(s.is_filtered(), Params::FILTER)
+                | flag(s.has_filter(), Params::FILTER)
                 | flag(s.has_penalties(), Params::PENALTIES)
                 | flag(s.top_k == 0, Params::WHOLE),
             pad: [0; 3],
@@ -151,7 +152,7 @@ pub struct Choice {
 }
 
 /// Chooses a token. `seen` has the counts of the sequence as the GPU keeps them: for each token
-/// [`sample::IN_PROMPT`] if it occurs in the prompt, plus how often it was generated; missing ones are 0.
+/// [`IN_PROMPT`] if it occurs in the prompt, plus how often it was generated; missing ones are 0.
 /// `position` is that of the row that gave the logits.
 ///
 /// # Panics

@@ -77,6 +77,7 @@ files![
     "kv/f32",
     "route/dense",
     "route/experts",
+    "route/tiles",
     "activation/silu",
     "epilogue/none",
     "epilogue/bias",

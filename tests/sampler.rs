@@ -1,7 +1,7 @@
 //! The CPU's sampler: each filter and penalty on handmade logits, the draw's frequencies, seeds, hostile numbers.
 
-use firelight::ops::sample::{self, IN_PROMPT};
-use firelight::sampler::{Sampling, sample};
+use firelight::ops::sample::gumbel;
+use firelight::sampler::{IN_PROMPT, Sampling, sample};
 
 /// Draws, no filters, temperature 1.
 fn plain() -> Sampling {
@@ -17,8 +17,8 @@ fn logits(probabilities: &[f32]) -> Vec<f32> {
 }
 
 /// Every token that occurs in many draws.
-fn drawn(s: &Sampling, logits: &[f32]) -> Vec<u32> {
-    let mut tokens: Vec<u32> = (0..4000).map(|position| sample(s, logits, &[], position).token).collect();
+fn drawn(s: &Sampling, logits: &[f32], draws: u32) -> Vec<u32> {
+    let mut tokens: Vec<u32> = (0..draws).map(|position| sample(s, logits, &[], position).token).collect();
     tokens.sort();
     tokens.dedup();
     tokens
@@ -60,11 +60,14 @@ fn filters_keep_exactly_their_tokens() {
     ];
     for (name, s, logits, want) in rows {
         s.check().unwrap();
-        let got = drawn(&s, logits);
-        if want.len() < 1000 {
+        // 3 draws a token leave one in 20 out.
+        let draws = 1000.max(3 * want.len() as u32);
+        let got = drawn(&s, logits, draws);
+        if want.len() < 10 {
             assert_eq!(got, want, "{name}");
         } else {
-            assert!(got.iter().all(|t| want.contains(t)) && got.len() > 900, "{name}: {} tokens", got.len());
+            let few = want.len() * 9 / 10;
+            assert!(got.iter().all(|t| want.contains(t)) && got.len() > few, "{name}: {} tokens", got.len());
         }
     }
 }
@@ -108,13 +111,16 @@ fn draws_follow_the_softmax() {
 
 #[test]
 fn rare_tokens_are_drawn_as_often_as_they_should() {
-    // 2^16 tokens share 1 % against one with 99 %: what counts are the largest values of the noise.
-    let n = 1 << 16;
+    // 4096 tokens share 1 % against one with 99 %.
+    let n = 4096;
     let mut logits = vec![(0.01 / n as f32).ln(); n];
     logits.push(0.99f32.ln());
     let rare = (0..3000).filter(|p| sample(&plain(), &logits, &[], *p).token < n as u32).count();
     // 30 expected, deviation 5.4.
     assert!((8..=57).contains(&rare), "{rare}");
+    // Far out, where the largest of 150,000 values lie: 66.8 of 4 million are above 11, deviation 8.2.
+    let far = (0..4_000_000).filter(|i| gumbel([1, 2], 3, *i) > 11.0).count();
+    assert!((30..=105).contains(&far), "{far}");
 }
 
 #[test]
@@ -125,13 +131,13 @@ fn seed_and_position_decide() {
     assert_ne!(text(1), text(2));
     assert_ne!(text(1), text(1 + (1 << 32)));
     // Written down, so that a change of the draw does not go unnoticed: it would change everyone's seeds.
-    assert_eq!(text(42)[..8], [0; 8]);
+    assert_eq!(text(42)[..8], [451, 377, 751, 580, 52, 868, 717, 601]);
 }
 
 #[test]
 fn noise_is_a_gumbel_variable() {
     let n = 200_000u32;
-    let values: Vec<f64> = (0..n).map(|i| sample::gumbel([5, 6], 7, i).into()).collect();
+    let values: Vec<f64> = (0..n).map(|i| gumbel([5, 6], 7, i).into()).collect();
     let mean = values.iter().sum::<f64>() / f64::from(n);
     let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / f64::from(n);
     // Euler's constant and pi^2 / 6; the deviations of these estimates are 0.003 and 0.008.
@@ -152,10 +158,20 @@ fn penalties_and_bias() {
     let seen = [IN_PROMPT, 2, IN_PROMPT + 1, 0];
     // By hand what each logit becomes; greedy shows which is largest.
     let rows: Vec<(&str, Sampling, [f32; 4], u32)> = vec![
-        ("repetition divides what is above 0", Sampling { repetition_penalty: 2.0, ..greedy() }, [4.0, 1.0, 1.0, 2.1], 3),
+        (
+            "repetition divides what is above 0",
+            Sampling { repetition_penalty: 2.0, ..greedy() },
+            [4.0, 1.0, 1.0, 2.1],
+            3,
+        ),
         ("but not below the next", Sampling { repetition_penalty: 2.0, ..greedy() }, [4.4, 1.0, 1.0, 2.1], 0),
         ("it counts once", Sampling { repetition_penalty: 2.0, ..greedy() }, [0.0, 4.4, 0.0, 2.1], 1),
-        ("it multiplies what is below 0", Sampling { repetition_penalty: 2.0, ..greedy() }, [-1.0, -9.0, -9.0, -1.9], 3),
+        (
+            "it multiplies what is below 0",
+            Sampling { repetition_penalty: 2.0, ..greedy() },
+            [-1.0, -9.0, -9.0, -1.9],
+            3,
+        ),
         ("below 1 it favours", Sampling { repetition_penalty: 0.5, ..greedy() }, [1.1, 0.0, 0.0, 2.1], 0),
         ("frequency leaves the prompt alone", Sampling { frequency_penalty: 1.0, ..greedy() }, [2.2, 4.0, 3.0, 2.1], 0),
         ("frequency counts", Sampling { frequency_penalty: 1.0, ..greedy() }, [0.0, 4.2, 3.0, 2.1], 1),
@@ -184,7 +200,7 @@ fn log_probabilities_are_those_of_the_model() {
     let choice = sample(&s, &four, &[], 0);
     assert_eq!(choice.token, 2);
     assert!((choice.logprob - 0.2f32.ln()).abs() < 1e-6);
-    assert_eq!(choice.top.iter().map(|t| t.0).collect::<Vec<_>>(), [1, 3, 0 + 2]);
+    assert_eq!(choice.top.iter().map(|t| t.0).collect::<Vec<_>>(), [1, 3, 2]);
     for ((_, got), p) in choice.top.iter().zip([0.4f32, 0.3, 0.2]) {
         assert!((got - p.ln()).abs() < 1e-6);
     }
@@ -208,7 +224,8 @@ fn hostile_logits_do_not_panic() {
     ];
     let all = Sampling { top_k: 2, top_p: 0.5, min_p: 0.1, repetition_penalty: 1.0, ..plain() };
     for (logits, want) in rows {
-        for s in [greedy(), plain(), all.clone(), Sampling { temperature: 100.0, repetition_penalty: 100.0, ..plain() }] {
+        for s in [greedy(), plain(), all.clone(), Sampling { temperature: 100.0, repetition_penalty: 100.0, ..plain() }]
+        {
             let choice = sample(&s, logits, &[u32::MAX; 3], 0);
             assert!((choice.token as usize) < logits.len() && !choice.logprob.is_nan(), "{s:?} {logits:?}");
             if s == greedy() {

@@ -153,7 +153,14 @@ impl MatvecShape {
         self.wg / self.lanes * self.rows_per_lane
     }
 
-    pub(super) fn consts(
+    /// Constants of the layout, for `tile` tokens.
+    pub(super) fn layout(&self, cx: &Choice, tile: u32) -> Vec<(&'static str, Const)> {
+        let mut consts = cx.reduce_consts(self.wg, self.lanes);
+        consts.extend([("RPL", Const::U32(self.rows_per_lane)), ("TILE", Const::U32(tile))]);
+        consts
+    }
+
+    fn consts(
         &self,
         cx: &Choice,
         dtype: crate::dtype::DType,
@@ -163,10 +170,8 @@ impl MatvecShape {
         tile: u32,
     ) -> Vec<(&'static str, Const)> {
         let mut consts = weight_consts(dtype, shard.rows, cols);
-        consts.extend(cx.reduce_consts(self.wg, self.lanes));
+        consts.extend(self.layout(cx, tile));
         consts.extend([
-            ("RPL", Const::U32(self.rows_per_lane)),
-            ("TILE", Const::U32(tile)),
             ("COLS4", Const::U32(cols / 4)),
             ("ROW0", Const::U32(shard.row0)),
             ("ROWS", Const::U32(shard.rows)),

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crate::dtype::DType;
-use crate::gpu::{Buffer, Caps, Gpu};
+use crate::gpu::{Buffer, Caps, Gpu, Submission};
 use crate::graph::{Graph, Input, Kind, Rows, TensorId};
 use crate::ops::{self, Binding, Capacity, Choice, Kernel, Shard, StepSizes, attention};
 use crate::shader::{self, Const, Dialect};
@@ -159,6 +159,7 @@ fn rows_in_step(rows: Rows, sizes: &StepSizes) -> u64 {
         Rows::Fixed(n) => n.into(),
         Rows::Step => sizes.rows.into(),
         Rows::Slots(k) => u64::from(sizes.rows * k),
+        Rows::Tiles { used, tile, experts } => u64::from((sizes.rows * used).div_ceil(tile) + experts),
         Rows::Logits => sizes.logits.into(),
         Rows::Spans(k) => u64::from(sizes.rows.min(ops::DECODE_ROWS) * k * sizes.splits),
     }
@@ -282,7 +283,8 @@ impl Plan {
         }
     }
 
-    fn input(&self, input: Input) -> Option<TensorId> {
+    /// The tensor of one of the engine's inputs, if the graph uses it.
+    pub fn input(&self, input: Input) -> Option<TensorId> {
         let tensors = &self.listing.graph.tensors;
         let id = TensorId(tensors.iter().position(|t| t.kind == Kind::Input(input))?);
         self.buffers.contains_key(&id).then_some(id)
@@ -322,12 +324,7 @@ impl Plan {
     }
 
     /// Runs a step in `segments` submits. If `copy` is given, those first bytes of a tensor go to a staging buffer.
-    pub(crate) fn submit(
-        &self,
-        sizes: &StepSizes,
-        segments: u32,
-        copy: Option<(TensorId, &Buffer)>,
-    ) -> wgpu::SubmissionIndex {
+    pub(crate) fn submit(&self, sizes: &StepSizes, segments: u32, copy: Option<(TensorId, &Buffer)>) -> Submission {
         self.gpu.write(&self.step, 0, bytemuck::bytes_of(sizes));
         let list: Vec<&Dispatch> = self.dispatches.iter().filter(|d| runs(&d.kernel, sizes)).collect();
         let part = list.len().div_ceil(segments.max(1) as usize).max(1);

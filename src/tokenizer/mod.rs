@@ -21,6 +21,8 @@ use bpe::Bpe;
 use json::Json;
 use pre::Splitter;
 use spm::Spm;
+use std::sync::Arc;
+
 use vocab::{Kind, Part, Spelling, Vocab};
 
 /// What [`Tokenizer::encode`] does about special tokens.
@@ -45,7 +47,7 @@ impl Special {
 
 /// A model's tokenizer.
 pub struct Tokenizer {
-    vocab: Vocab,
+    vocab: Arc<Vocab>,
     encoder: Encoder,
     add_bos: bool,
     add_eos: bool,
@@ -82,7 +84,7 @@ impl Tokenizer {
             vocab.bos = json.encode("", Special::ALL)?.first().copied().filter(|&id| Some(id) != vocab.eos);
         }
         let encoder = Encoder::Json(Box::new(json));
-        Ok(Tokenizer { vocab, encoder, add_bos: false, add_eos: false, notices: Vec::new() })
+        Ok(Tokenizer { vocab: Arc::new(vocab), encoder, add_bos: false, add_eos: false, notices: Vec::new() })
     }
 
     /// The tokenizer in GGUF metadata.
@@ -118,7 +120,7 @@ impl Tokenizer {
         };
         let add_bos = wanted("bos", vocab.bos, metadata.get_bool("tokenizer.ggml.add_bos_token")?, add_bos)?;
         let add_eos = wanted("eos", vocab.eos, metadata.get_bool("tokenizer.ggml.add_eos_token")?, false)?;
-        Ok(Tokenizer { vocab, encoder, add_bos, add_eos, notices })
+        Ok(Tokenizer { vocab: Arc::new(vocab), encoder, add_bos, add_eos, notices })
     }
 
     /// The ids of `text`.
@@ -156,8 +158,8 @@ impl Tokenizer {
     }
 
     /// Decodes ids one by one, from the start of a text.
-    pub fn stream(&self) -> TokenStream<'_> {
-        TokenStream::new(&self.vocab)
+    pub fn stream(&self) -> TokenStream {
+        TokenStream::new(self.vocab.clone())
     }
 
     /// How many ids there are: all are below this.
@@ -201,7 +203,7 @@ impl Tokenizer {
     }
 }
 
-fn read_all(mut stream: TokenStream<'_>, ids: &[u32]) -> String {
+fn read_all(mut stream: TokenStream, ids: &[u32]) -> String {
     let text: String = ids.iter().map(|&id| stream.push(id)).collect();
     text + &stream.finish()
 }

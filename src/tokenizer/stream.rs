@@ -1,22 +1,25 @@
 //! Ids to text, one at a time. A token may end in the middle of a character: what is not yet a character is held back.
 
+use std::sync::Arc;
+
 use super::vocab::Vocab;
 
 /// Turns ids into text as they come; made by [`Tokenizer::stream`](super::Tokenizer::stream).
 ///
 /// The pieces joined, with [`finish`](Self::finish) at the end, are exactly what
 /// [`Tokenizer::decode`](super::Tokenizer::decode) says for all ids.
-pub struct TokenStream<'a> {
-    vocab: &'a Vocab,
+pub struct TokenStream {
+    vocab: Arc<Vocab>,
     pending: Vec<u8>,
     /// Whether the next byte, if a space, is the one SentencePiece puts before every text.
     drop_space: bool,
     special: bool,
 }
 
-impl<'a> TokenStream<'a> {
-    pub(super) fn new(vocab: &'a Vocab) -> Self {
-        TokenStream { vocab, pending: Vec::new(), drop_space: vocab.drop_space, special: false }
+impl TokenStream {
+    pub(super) fn new(vocab: Arc<Vocab>) -> Self {
+        let drop_space = vocab.drop_space;
+        TokenStream { vocab, pending: Vec::new(), drop_space, special: false }
     }
 
     /// The stream goes on after other text: a leading space is part of it.

@@ -1,0 +1,124 @@
+//! Does a model fit a device, and with which context? Known from the header alone, before a weight is read.
+
+use crate::gpu::Caps;
+use crate::graph::{Graph, Kind, TensorId};
+use crate::model::{Model, decoder};
+use crate::ops::{Capacity, Op, PAGE, attention};
+use crate::plan::{Listing, Options as PlanOptions};
+use crate::session::Options;
+use crate::{Error, Result};
+
+/// A model recorded for a device's limits.
+pub struct Fitted {
+    /// What will be dispatched and allocated.
+    pub listing: Listing,
+    /// The logits in it.
+    pub logits: TensorId,
+    /// Positions that a sequence may have.
+    pub context: u32,
+    /// What the user should know.
+    pub notices: Vec<String>,
+}
+
+/// Without a wish, a context is not larger than this: its cache is allocated at once.
+const DEFAULT_CONTEXT: u32 = 4096;
+
+/// Chooses the context and lists the plan.
+///
+/// # Errors
+/// [`Error::Limit`] if a matrix or the cache exceeds what the device can bind, with the change that would help.
+pub fn fit(model: &Model, caps: &Caps, options: &Options) -> Result<Fitted> {
+    let config = &model.config;
+    let mut notices = Vec::new();
+    let limit = caps.max_binding.min(caps.max_buffer);
+    let page_bytes = u64::from(config.kv_heads * config.head_dim * PAGE) * options.kv.bytes();
+    let sequences = options.sequences.max(1);
+    let fitting = (limit / page_bytes / u64::from(sequences)).min(1 << 24) as u32 * PAGE;
+    if fitting == 0 {
+        return Err(Error::Limit(format!("{sequences} sequences do not fit one binding; use fewer")));
+    }
+    let context = match options.context {
+        Some(0) => return Err(Error::Usage("a context of 0 positions holds nothing".into())),
+        Some(wish) if wish > fitting => {
+            return Err(Error::Limit(format!(
+                "a context of {wish} needs {} MiB in one binding, this adapter allows {}: take --context {fitting}",
+                (u64::from(wish.div_ceil(PAGE)) * page_bytes * u64::from(sequences)) >> 20,
+                limit >> 20
+            )));
+        }
+        Some(wish) => {
+            if wish > config.context {
+                let trained = config.context;
+                notices.push(format!("the model was trained for {trained} positions, the context has {wish}"));
+            }
+            wish
+        }
+        None => {
+            let wish = config.context.min(DEFAULT_CONTEXT);
+            if wish > fitting {
+                notices.push(format!("the context is {fitting} instead of {wish}: one binding holds no more"));
+            }
+            wish.min(fitting)
+        }
+    };
+    let recorded = decoder::record(&model.checkpoint, config, context)?;
+    check_weights(&recorded.graph, limit)?;
+    let pages_per_sequence = context.div_ceil(PAGE);
+    let capacity = Capacity {
+        rows: options.chunk.clamp(1, pages_per_sequence * PAGE).max(sequences),
+        logits: options.logits.max(sequences),
+        sequences,
+        pages: pages_per_sequence * sequences,
+        pages_per_sequence,
+        kv: options.kv,
+    };
+    let plan = PlanOptions { fuse: options.fuse, keep: vec![recorded.logits] };
+    let listing = Listing::new(recorded.graph, caps, capacity, &plan);
+    let (largest, name) = listing.largest_binding();
+    if largest > limit {
+        return Err(Error::Limit(format!(
+            "{name} takes {} MiB, this adapter binds {} MiB at most: take a smaller --context",
+            largest >> 20,
+            limit >> 20
+        )));
+    }
+    Ok(Fitted { listing, logits: recorded.logits, context, notices })
+}
+
+/// Matrices are split by rows over bindings; the smallest piece must fit one.
+fn check_weights(graph: &Graph, limit: u64) -> Result<()> {
+    for (i, t) in graph.tensors.iter().enumerate() {
+        let Kind::Weight { dtype, experts } = t.kind else { continue };
+        let rows = graph.fixed_rows(TensorId(i));
+        let unit = if experts > 1 { rows / experts } else { crate::ops::SHARD_UNIT };
+        if dtype.gpu_bytes(unit, t.cols) + 64 > limit {
+            let (name, mib) = (&t.name, limit >> 20);
+            return Err(Error::Limit(format!(
+                "a piece of {name} exceeds the {mib} MiB that this adapter can bind: take a smaller model or type"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Multiplications and additions that one row costs, attention not counted.
+pub fn flops_a_row(graph: &Graph) -> f64 {
+    let weight = |id: &TensorId| match graph.tensor(*id).kind {
+        Kind::Weight { experts, .. } => {
+            let values = f64::from(graph.fixed_rows(*id)) * f64::from(graph.cols(*id));
+            values / f64::from(experts) * f64::from(experts.min(8))
+        }
+        _ => 0.0,
+    };
+    let matrices = graph.nodes.iter().filter(|n| !matches!(n.op, Op::Embed(_)));
+    matrices.flat_map(|n| n.inputs.iter().map(weight)).sum::<f64>() * 2.0
+}
+
+/// Rows of the attention kernel's tile.
+pub fn attention_tile(graph: &Graph) -> u32 {
+    let tile = |op: &Op| match op {
+        Op::Attention(op) => Some(attention::tile(op.head_dim)),
+        _ => None,
+    };
+    graph.nodes.iter().find_map(|n| tile(&n.op)).unwrap_or(1)
+}

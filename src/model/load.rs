@@ -1,0 +1,81 @@
+//! Fills a plan's weights from a checkpoint: byte ranges -> repack -> GPU, a few MiB at a time, so that host memory
+//! stays at a few chunks whatever the model's size.
+
+use crate::checkpoint::{Checkpoint, TensorInfo};
+use crate::graph::Kind;
+use crate::plan::Plan;
+use crate::{Error, Result};
+
+/// How far loading is, in bytes of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes read so far.
+    pub done: u64,
+    /// Bytes to read.
+    pub total: u64,
+}
+
+/// Bytes read at once.
+const CHUNK: u64 = 8 << 20;
+
+/// Loads every weight and vector that the plan's graph mentions, in the file's order.
+///
+/// # Errors
+/// If reading fails or the device is lost.
+pub async fn load(plan: &Plan, checkpoint: &Checkpoint, mut progress: impl FnMut(Progress)) -> Result<()> {
+    let graph = &plan.listing().graph;
+    let mut wanted = Vec::new();
+    for id in plan.listing().used() {
+        let t = graph.tensor(id);
+        if matches!(t.kind, Kind::Weight { .. } | Kind::Vector) {
+            wanted.push((id, checkpoint.tensor(&t.name)?));
+        }
+    }
+    wanted.sort_by_key(|(_, info)| info.parts.first().map(|p| (p.source, p.offset)));
+    let total = wanted.iter().map(|(_, info)| info.bytes()).sum();
+    let mut done = 0;
+    progress(Progress { done, total });
+    let mut unflushed = 0;
+    for (id, info) in wanted {
+        if graph.tensor(id).kind == Kind::Vector {
+            let values = read_vector(checkpoint, info, graph.cols(id)).await?;
+            plan.write(id, 0, bytemuck::cast_slice(&values));
+            done += info.bytes();
+            continue;
+        }
+        let row_bytes = info.row_bytes();
+        // Even numbers of rows keep every plane on word boundaries.
+        let step = (CHUNK / row_bytes).max(2) / 2 * 2;
+        let rows = info.rows();
+        let mut row = 0;
+        while row < rows {
+            let end = (row + step).min(rows);
+            let bytes = checkpoint.read(info, row * row_bytes..end * row_bytes).await?;
+            plan.write_rows(id, row as u32, &bytes);
+            done += bytes.len() as u64;
+            unflushed += bytes.len() as u64;
+            if unflushed >= CHUNK {
+                plan.gpu().flush().await?;
+                unflushed = 0;
+            }
+            progress(Progress { done, total });
+            row = end;
+        }
+    }
+    plan.gpu().flush().await
+}
+
+/// A small tensor as f32 values.
+///
+/// # Errors
+/// If it has another number of values than `len`.
+pub(super) async fn read_vector(checkpoint: &Checkpoint, info: &TensorInfo, len: u32) -> Result<Vec<f32>> {
+    let values = info.dims.iter().try_fold(1u64, |n, d| n.checked_mul(*d)).unwrap_or(u64::MAX);
+    if values != u64::from(len) {
+        return Err(Error::Format(format!("tensor {} has {values} values, not {len}", info.name)));
+    }
+    let bytes = checkpoint.read(info, 0..info.bytes()).await?;
+    let mut out = vec![0.0; len as usize];
+    info.dtype.dequantize(&bytes, &mut out);
+    Ok(out)
+}

@@ -1,0 +1,56 @@
+//! Models: what a checkpoint says, recorded as a graph. Nothing here runs; `session` does.
+
+pub mod arch;
+pub mod config;
+pub mod decoder;
+pub mod load;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::Result;
+use crate::checkpoint::{Checkpoint, Source};
+use crate::template::ChatTemplate;
+use crate::tokenizer::Tokenizer;
+use config::Config;
+
+/// An opened model: its header, tokenizer and template. The weights stay where they are until a
+/// [`Session`](crate::session::Session) loads them.
+pub struct Model {
+    /// Metadata and tensors.
+    pub checkpoint: Checkpoint,
+    /// Sizes.
+    pub config: Config,
+    /// Text to ids and back.
+    pub tokenizer: Arc<Tokenizer>,
+    /// Messages to a prompt.
+    pub template: ChatTemplate,
+    /// What the user should know: an unknown pre-tokenizer, a template that was guessed.
+    pub notices: Vec<String>,
+}
+
+impl Model {
+    /// Opens a GGUF file (the first of a split one) or a Hugging Face folder.
+    ///
+    /// # Errors
+    /// If it cannot be read, is damaged, or is of a kind that is not supported; the message says which.
+    pub async fn open(path: &Path) -> Result<Self> {
+        Self::from_checkpoint(Checkpoint::open(path).await?).await
+    }
+
+    /// The same from byte sources (the shards of a GGUF in order).
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub async fn from_sources(sources: Vec<Source>) -> Result<Self> {
+        Self::from_checkpoint(Checkpoint::from_sources(sources).await?).await
+    }
+
+    async fn from_checkpoint(checkpoint: Checkpoint) -> Result<Self> {
+        let config = Config::read(&checkpoint).await?;
+        let tokenizer = Tokenizer::from_checkpoint(&checkpoint)?;
+        let (template, notice) = ChatTemplate::for_checkpoint(&checkpoint.metadata, &tokenizer)?;
+        let notices = tokenizer.notices().iter().cloned().chain(notice).collect();
+        Ok(Model { checkpoint, config, tokenizer: Arc::new(tokenizer), template, notices })
+    }
+}

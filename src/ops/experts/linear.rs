@@ -1,0 +1,131 @@
+//! Rows times the matrices of their experts: `y[slot, n] = sum_k weight[expert(slot), n, k] * x[row or slot, k]`.
+
+use super::ExpertSort;
+use crate::graph::{Graph, Kind, Node, Rows, TensorId};
+use crate::ops::linear::{MATMUL_TILE, MatvecShape};
+use crate::ops::{Binding, Choice, DECODE_ROWS, Extent, Kernel, Op, Shard, Size, weight_consts};
+use crate::shader::{Const, Source};
+
+/// Inputs: x, stack of weights, ids, and what [`ExpertSort`] puts out. Output: y (slots, n).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ExpertLinear {
+    /// Experts of the stack.
+    pub experts: u32,
+    /// Experts of a row.
+    pub used: u32,
+    /// x has a row for each slot; otherwise one for each row of the step.
+    pub from_slots: bool,
+}
+
+impl Graph {
+    /// x (rows or slots, k), a stack of (n, k), expert of each slot, sorted slots and tiles -> (slots, n).
+    #[track_caller]
+    pub fn expert_linear(
+        &mut self,
+        x: TensorId,
+        weight: TensorId,
+        ids: TensorId,
+        sorted: (TensorId, TensorId),
+    ) -> TensorId {
+        let Kind::Weight { experts, .. } = self.tensor(weight).kind else { panic!("no weight") };
+        let Rows::Slots(used) = self.tensor(ids).rows else { panic!("ids are not of slots") };
+        crate::graph::same("columns of x and weight", self.cols(x), self.cols(weight));
+        assert!(self.cols(x) % 4 == 0, "rows of {}", self.cols(x));
+        let op = ExpertLinear { experts, used, from_slots: matches!(self.tensor(x).rows, Rows::Slots(_)) };
+        let name = self.tensor(weight).name.trim_end_matches(".weight").to_string();
+        let y = self.add(name, Rows::Slots(used), self.fixed_rows(weight) / experts, Kind::Activation);
+        let inputs = vec![x, weight, ids, sorted.0, sorted.1];
+        self.nodes.push(Node { op: Op::ExpertLinear(op), inputs, outputs: vec![y] });
+        y
+    }
+}
+
+impl ExpertLinear {
+    pub(in crate::ops) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
+        let shards = cx.shards(cx.input(1));
+        let mut out: Vec<Kernel> = shards.iter().enumerate().map(|(i, shard)| self.matvec(cx, i, shard)).collect();
+        if cx.capacity.rows > DECODE_ROWS {
+            out.extend(shards.iter().enumerate().map(|(i, shard)| self.matmul(cx, i, shard)));
+        }
+        out
+    }
+
+    /// Few rows: a tile of one slot.
+    fn matvec(&self, cx: &Choice, i: usize, shard: &Shard) -> Kernel {
+        let shape = MatvecShape::choose(cx, cx.cols(0), 1);
+        let mut consts = self.consts(cx, shard);
+        consts.extend(shape.layout(cx, 1));
+        let imports = vec![cx.reduce(), weight(cx), ("route", "route/experts"), ("epilogue", "epilogue/none")];
+        let slots = Extent { size: Size::Rows, times: self.used, per: 1, plus: 0 };
+        let grid = [Extent::ceil(cx.graph.cols(cx.output(0)), shape.rows()), slots, Extent::fixed(1)];
+        let kernel = Kernel::new(Source { file: "matvec", imports, consts }, bindings(cx, i, &[2]), grid);
+        Kernel { experts_read: Some((self.experts, self.used)), ..kernel }.when(Size::Rows, 1, DECODE_ROWS)
+    }
+
+    /// Many rows: tiles of slots that share an expert.
+    fn matmul(&self, cx: &Choice, i: usize, shard: &Shard) -> Kernel {
+        let mut consts = self.consts(cx, shard);
+        consts.push(("TILE", Const::U32(MATMUL_TILE)));
+        let imports = vec![weight(cx), ("route", "route/tiles"), ("epilogue", "epilogue/none")];
+        let tiles = ExpertSort { experts: self.experts, used: self.used, tile: MATMUL_TILE }.tiles();
+        let grid = [Extent::ceil(cx.graph.cols(cx.output(0)), MATMUL_TILE), tiles, Extent::fixed(1)];
+        let kernel = Kernel::new(Source { file: "matmul", imports, consts }, bindings(cx, i, &[4, 3]), grid);
+        Kernel { experts_read: Some((self.experts, self.used)), ..kernel }.when(Size::Rows, DECODE_ROWS + 1, u32::MAX)
+    }
+
+    /// The kernels of `linear` see a single matrix of (n, k); the route finds where it begins in the shard.
+    fn consts(&self, cx: &Choice, shard: &Shard) -> Vec<(&'static str, Const)> {
+        let n = cx.graph.cols(cx.output(0));
+        let mut consts = weight_consts(cx.weight(cx.input(1)).0, shard.rows, cx.cols(0));
+        consts.extend([
+            ("COLS4", Const::U32(cx.cols(0) / 4)),
+            ("ROW0", Const::U32(0)),
+            ("ROWS", Const::U32(n)),
+            ("OUT", Const::U32(n)),
+            ("USED", Const::U32(self.used)),
+            ("FROM_SLOTS", Const::Bool(self.from_slots)),
+            ("EXPERT0", Const::U32(shard.row0 / n)),
+            ("EXPERTS", Const::U32(shard.rows / n)),
+        ]);
+        consts
+    }
+
+    /// y of x, of a stack of dequantized (n, k) matrices, and of the expert of each slot.
+    pub fn reference(&self, x: &[f32], weight: &[f32], ids: &[u32], k: usize) -> Vec<f32> {
+        let matrix = weight.len() / self.experts as usize;
+        let mut y = Vec::new();
+        for (slot, id) in ids.iter().enumerate() {
+            let row = if self.from_slots { slot } else { slot / self.used as usize };
+            let x = &x[row * k..][..k];
+            let expert = &weight[*id as usize * matrix..][..matrix];
+            y.extend(expert.chunks_exact(k).map(|w| w.iter().zip(x).map(|(w, x)| w * x).sum::<f32>()));
+        }
+        y
+    }
+}
+
+fn weight(cx: &Choice) -> (&'static str, &'static str) {
+    ("weight", cx.weight(cx.input(1)).0.shader())
+}
+
+/// A shard of the weight, x, y, and the inputs that the route reads.
+fn bindings(cx: &Choice, shard: usize, routing: &[usize]) -> Vec<Binding> {
+    let mut out = vec![Binding::shard(cx.input(1), shard), Binding::read(cx.input(0)), Binding::write(cx.output(0))];
+    out.extend(routing.iter().map(|i| Binding::read(cx.input(*i))));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_meets_the_matrix_of_its_expert() {
+        // Two experts of (1, 2).
+        let weight = [1.0, 10.0, 100.0, 1000.0];
+        let op = ExpertLinear { experts: 2, used: 2, from_slots: false };
+        assert_eq!(op.reference(&[1.0, 2.0, 3.0, 4.0], &weight, &[0, 1, 1, 0], 2), [21.0, 2100.0, 4300.0, 43.0]);
+        let op = ExpertLinear { used: 1, from_slots: true, ..op };
+        assert_eq!(op.reference(&[1.0, 2.0, 3.0, 4.0], &weight, &[1, 0], 2), [2100.0, 43.0]);
+    }
+}

@@ -1,0 +1,71 @@
+//! Logits of given tokens, without sampling: for `logits`, `perplexity` and tests; and one step timed op by op.
+
+use super::{Row, Session};
+use crate::plan::Timing;
+use crate::{Error, Result};
+
+impl Session {
+    /// Runs `tokens` from position 0 and hands out the logits of each: `each(position, logits)`, `vocabulary` values.
+    /// With `one_by_one` every token is a decode step of its own; otherwise chunks of the session's `logits` rows.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] if the tokens exceed the context; [`Error::Usage`] if requests are being answered.
+    pub async fn logits(
+        &mut self,
+        tokens: &[u32],
+        one_by_one: bool,
+        mut each: impl FnMut(usize, &[f32]),
+    ) -> Result<()> {
+        self.check_tokens(tokens)?;
+        if tokens.len() > self.context {
+            return Err(Error::Limit(format!(
+                "{} tokens exceed the context of {}: open the model with a larger context",
+                tokens.len(),
+                self.context
+            )));
+        }
+        if self.sequences.iter().any(|s| s.job.is_some()) {
+            return Err(Error::Usage("the session is busy answering".into()));
+        }
+        self.sequences[0].truncate(0, &mut self.pages);
+        self.reserve(0, tokens.len())?;
+        let capacity = self.plan.listing().capacity;
+        let chunk = if one_by_one { 1 } else { capacity.logits.min(capacity.rows) as usize };
+        for start in (0..tokens.len()).step_by(chunk) {
+            let rows = self.rows(tokens, start, chunk);
+            let wants: Vec<usize> = (0..rows.len()).collect();
+            let sizes = self.write_tables(&rows, &wants);
+            let segments = self.pace.segments(sizes.rows);
+            let index = self.plan.submit(&sizes, segments, None);
+            self.plan.gpu().wait(index).await?;
+            let bytes = self.plan.read(self.logits, (rows.len() * self.vocab * 4) as u64).await?;
+            let logits: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
+            for (i, row) in logits.chunks_exact(self.vocab).enumerate() {
+                each(start + i, row);
+            }
+        }
+        Ok(())
+    }
+
+    fn rows(&self, tokens: &[u32], start: usize, count: usize) -> Vec<Row> {
+        let end = tokens.len().min(start + count);
+        (start..end).map(|position| Row { token: tokens[position], position, sequence: 0 }).collect()
+    }
+
+    /// Times each dispatch of a step of `rows` rows whose first position is `position`.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] without timestamps; [`Error::Usage`] if requests are being answered or the step does not
+    /// fit.
+    pub async fn profile(&mut self, rows: usize, position: usize) -> Result<Vec<Timing>> {
+        if self.sequences.iter().any(|s| s.job.is_some()) || position + rows > self.context {
+            return Err(Error::Usage(format!("cannot profile {rows} rows at position {position}")));
+        }
+        self.sequences[0].truncate(0, &mut self.pages);
+        self.reserve(0, position + rows)?;
+        let table: Vec<Row> = (0..rows).map(|i| Row { token: 0, position: position + i, sequence: 0 }).collect();
+        let mut sizes = self.write_tables(&table, &[rows - 1]);
+        sizes.sampled = 1;
+        self.plan.profile(&sizes).await
+    }
+}

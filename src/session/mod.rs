@@ -1,0 +1,603 @@
+//! The engine: one model on one device, many sequences. Prefill, decode, stream, stop.
+//!
+//! A step is a list of rows {token, position, sequence}; a chunk of a prompt and one token of eight conversations are
+//! the same thing with other rows. Sampled tokens stay on the GPU, so up to `run_ahead` steps are queued before the
+//! first is read; what they wrote behind the end of an answer is dropped by not counting it. Text comes out as
+//! [`Event`]s. Everything here is driven by [`Session::next`]; there are no threads and nothing blocks.
+
+mod forward;
+mod pages;
+mod sequence;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::gpu::{Buffer, Clock, Gpu, Submission};
+use crate::graph::{Input, LAST_SAMPLED, TensorId};
+use crate::model::load::Progress;
+use crate::model::{Model, load};
+use crate::ops::sample::Params;
+use crate::ops::{DECODE_ROWS, KvType, StepSizes, attention};
+use crate::plan::{Plan, fuse::Fuse};
+use crate::sampler::{self, Sampling};
+use crate::tokenizer::Tokenizer;
+use crate::{Error, Result, fit};
+use pages::Pages;
+use sequence::{Job, Sequence};
+
+/// How to open a session. The default needs no thought.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Positions a sequence may have; by default what the model was trained for, at most 4096, less if it must.
+    pub context: Option<u32>,
+    /// Sequences at once.
+    pub sequences: u32,
+    /// Rows of a prefill step.
+    pub chunk: u32,
+    /// Rows that may want logits in one step, at least one for each sequence.
+    pub logits: u32,
+    /// How the KV cache is stored.
+    pub kv: KvType,
+    /// Decode steps queued before the first is read.
+    pub run_ahead: u32,
+    /// Which fusions run.
+    pub fuse: Fuse,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { context: None, sequences: 1, chunk: 512, logits: 1, kv: KvType::F16, run_ahead: 4, fuse: Fuse::ALL }
+    }
+}
+
+/// What to generate.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// The prompt.
+    pub tokens: Vec<u32>,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Texts that end the answer; they are not part of it.
+    pub stop: Vec<String>,
+    /// Most tokens to generate; by default as many as the context holds.
+    pub max_tokens: Option<usize>,
+    /// Go on after the model says that it has finished.
+    pub ignore_end: bool,
+}
+
+/// A request's number.
+pub type RequestId = u64;
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Finish {
+    /// The model said so.
+    End,
+    /// A stop string came.
+    StopString,
+    /// `max_tokens` was reached.
+    MaxTokens,
+    /// The context is full.
+    ContextFull,
+    /// It was cancelled.
+    Cancelled,
+}
+
+/// Counts and times of an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Timings {
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Of which this many were in the cache from before.
+    pub reused_tokens: usize,
+    /// Tokens generated, the one that ended the answer included.
+    pub generated_tokens: usize,
+    /// Until the first token.
+    pub prompt_seconds: f64,
+    /// From the first token to the last.
+    pub decode_seconds: f64,
+}
+
+/// What happens to a request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// More of the answer.
+    Text(String),
+    /// The token behind the text (which may come later, or be empty).
+    Token {
+        /// Its id.
+        id: u32,
+        /// Log-probabilities, if they were asked for: of this token, and of the likeliest.
+        logprobs: Option<(f32, Vec<(u32, f32)>)>,
+    },
+    /// The answer is complete.
+    Finished {
+        /// Why.
+        reason: Finish,
+        /// Counts and times.
+        timings: Timings,
+    },
+}
+
+/// A step on its way.
+struct Flight {
+    submission: Submission,
+    staging: usize,
+    /// Sequence and request of each row that wants a token.
+    tokens: Vec<(usize, RequestId)>,
+    /// Whether the tokens' logits are to be read, because the CPU chooses.
+    logits: bool,
+    rows: u32,
+    submitted: Clock,
+}
+
+/// One model on one device. See the module.
+pub struct Session {
+    plan: Plan,
+    tokenizer: Arc<Tokenizer>,
+    options: Options,
+    context: usize,
+    vocab: usize,
+    logits: TensorId,
+    sampled: TensorId,
+    sequences: Vec<Sequence>,
+    pages: Pages,
+    staging: Vec<Buffer>,
+    flights: VecDeque<Flight>,
+    waiting: VecDeque<Job>,
+    events: VecDeque<(RequestId, Event)>,
+    next_id: RequestId,
+    pace: Pace,
+    notices: Vec<String>,
+}
+
+/// How long prefills take, and into how many submits they are cut for it.
+struct Pace {
+    flops_a_row: f64,
+    rows_a_second: Option<f64>,
+}
+
+/// A submit shall not take longer: drivers kill what runs for two seconds.
+const SUBMIT_SECONDS: f64 = 0.25;
+/// Assumed until a prefill was measured: a slow integrated GPU.
+const ASSUMED_FLOPS: f64 = 0.5e12;
+
+impl Pace {
+    fn segments(&self, rows: u32) -> u32 {
+        let assumed = ASSUMED_FLOPS / self.flops_a_row;
+        let seconds = f64::from(rows) / self.rows_a_second.unwrap_or(assumed);
+        (seconds / SUBMIT_SECONDS).ceil().clamp(1.0, 64.0) as u32
+    }
+}
+
+impl Session {
+    /// Compiles a model for a device and loads its weights. `progress` is told the bytes read.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] if the model does not fit, with what would help; errors of reading and of the device.
+    pub async fn new(gpu: &Gpu, model: &Model, options: &Options, progress: impl FnMut(Progress)) -> Result<Self> {
+        let fitted = fit::fit(model, gpu.caps(), options)?;
+        let plan = Plan::compile(gpu, fitted.listing).await?;
+        load::load(&plan, &model.checkpoint, progress).await?;
+        let capacity = plan.listing().capacity;
+        let sampled = plan.input(Input::Sampled).expect("every decoder samples");
+        let staging =
+            (0..options.run_ahead.max(1) + 1).map(|_| gpu.staging(u64::from(capacity.sequences) * 4)).collect();
+        Ok(Session {
+            tokenizer: model.tokenizer.clone(),
+            options: options.clone(),
+            context: fitted.context as usize,
+            vocab: model.config.vocab as usize,
+            logits: fitted.logits,
+            sampled,
+            sequences: (0..capacity.sequences).map(|_| Sequence::default()).collect(),
+            pages: Pages::new(capacity.pages),
+            staging,
+            flights: VecDeque::new(),
+            waiting: VecDeque::new(),
+            events: VecDeque::new(),
+            next_id: 0,
+            pace: Pace { flops_a_row: fit::flops_a_row(&plan.listing().graph), rows_a_second: None },
+            notices: fitted.notices,
+            plan,
+        })
+    }
+
+    /// Positions that a sequence may have.
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
+    /// The compiled plan: what is dispatched, and where the bytes are.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// What the user should know, such as a context that was made smaller to fit.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
+    /// Queues a request; [`Session::next`] answers it.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] if the prompt does not fit the context (it is never cut in silence); [`Error::Usage`] if it is
+    /// empty, holds unknown ids, or the sampling makes no sense.
+    pub fn submit(&mut self, request: Request) -> Result<RequestId> {
+        request.sampling.check()?;
+        self.check_tokens(&request.tokens)?;
+        let len = request.tokens.len();
+        if len >= self.context {
+            return Err(Error::Limit(format!(
+                "the prompt has {len} tokens, the context holds {} with room for an answer: shorten it, or open the \
+                 model with a larger context",
+                self.context
+            )));
+        }
+        self.next_id += 1;
+        let stream = self.tokenizer.stream().continuing();
+        self.waiting.push_back(Job::new(self.next_id, request, stream));
+        Ok(self.next_id)
+    }
+
+    fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
+        if tokens.is_empty() {
+            return Err(Error::Usage("the prompt is empty: there is nothing to continue".into()));
+        }
+        match tokens.iter().find(|t| **t as usize >= self.vocab) {
+            Some(t) => Err(Error::Usage(format!("token {t} is not below the vocabulary's size, {}", self.vocab))),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends a request; its last event says so.
+    pub fn cancel(&mut self, id: RequestId) {
+        if let Some(at) = self.waiting.iter().position(|job| job.id == id) {
+            if let Some(job) = self.waiting.remove(at) {
+                self.events.extend(job.finish(Finish::Cancelled, 0).into_iter().map(|e| (id, e)));
+            }
+        }
+        if let Some(at) = self.sequences.iter().position(|s| s.job.as_ref().is_some_and(|j| j.id == id)) {
+            self.finish(at, Finish::Cancelled);
+        }
+    }
+
+    /// The next event of any request; `None` when all are answered.
+    ///
+    /// # Errors
+    /// If the device is lost. The session is then of no more use.
+    pub async fn next(&mut self) -> Result<Option<(RequestId, Event)>> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Ok(Some(event));
+            }
+            self.start_waiting()?;
+            while self.flights.len() < self.options.run_ahead.max(1) as usize && self.step()? {}
+            match self.flights.pop_front() {
+                Some(flight) => self.land(flight).await?,
+                None if self.events.is_empty() && self.waiting.is_empty() => return Ok(None),
+                None => {}
+            }
+        }
+    }
+
+    /// Answers one request; dropping the answer cancels it.
+    ///
+    /// # Errors
+    /// As [`Session::submit`].
+    pub fn generate(&mut self, request: Request) -> Result<Generation<'_>> {
+        let id = self.submit(request)?;
+        Ok(Generation { session: self, id, finished: false })
+    }
+
+    /// Gives waiting requests to idle sequences.
+    fn start_waiting(&mut self) -> Result<()> {
+        while let Some(job) = self.waiting.front() {
+            let idle: Vec<usize> = (0..self.sequences.len()).filter(|i| self.sequences[*i].job.is_none()).collect();
+            let tokens = &job.request.tokens;
+            // At least one token must be run, to have logits to go on from.
+            let common = |i: &usize| self.sequences[*i].common(&tokens[..tokens.len() - 1]);
+            let Some(mine) = idle.into_iter().max_by_key(common) else { return Ok(()) };
+            let other = (0..self.sequences.len()).max_by_key(common).unwrap_or(mine);
+            let (own, others) = (common(&mine), common(&other));
+            let Some(job) = self.waiting.pop_front() else { return Ok(()) };
+            self.start(job, mine, own, (other, others))?;
+        }
+        Ok(())
+    }
+
+    /// Starts `job` in sequence `at`, which has `own` of its tokens, while sequence `other.0` has `other.1`.
+    fn start(&mut self, mut job: Job, at: usize, own: usize, other: (usize, usize)) -> Result<()> {
+        use crate::ops::PAGE;
+        let whole = other.1 / PAGE as usize;
+        self.sequences[at].truncate(own, &mut self.pages);
+        if other.0 != at && whole * PAGE as usize > self.sequences[at].cached {
+            self.sequences[at].truncate(0, &mut self.pages);
+            let shared = self.sequences[other.0].pages[..whole].to_vec();
+            shared.iter().for_each(|page| self.pages.share(*page));
+            self.sequences[at].pages = shared;
+            self.sequences[at].cached = whole * PAGE as usize;
+        }
+        let sequence = &mut self.sequences[at];
+        sequence.tokens = job.request.tokens.clone();
+        job.reused = sequence.cached;
+        let sampling = &job.request.sampling;
+        if sampling.has_penalties() {
+            let mut seen = vec![0u32; self.vocab];
+            job.request.tokens.iter().for_each(|t| seen[*t as usize] |= sampler::IN_PROMPT);
+            let offset = (at * self.vocab * 4) as u64;
+            self.plan.write_input(Input::Counts, offset, bytemuck::cast_slice(&seen));
+            job.seen = seen;
+        }
+        let params = Params::from(sampling);
+        self.plan.write_input(Input::Sampling, (at * size_of::<Params>()) as u64, bytemuck::bytes_of(&params));
+        sequence.job = Some(job);
+        self.write_pages(at);
+        Ok(())
+    }
+
+    fn write_pages(&self, at: usize) {
+        let stride = self.plan.listing().capacity.pages_per_sequence as usize;
+        self.plan.write_input(Input::Pages, (at * stride * 4) as u64, bytemuck::cast_slice(&self.sequences[at].pages));
+    }
+
+    /// Submits the next step, if there is one to be made.
+    fn step(&mut self) -> Result<bool> {
+        let unread = |s: &Sequence| s.cached < s.tokens.len() && s.job.as_ref().is_some_and(|j| j.ahead == 0);
+        let prefill = self.sequences.iter().position(|s| unread(s) && s.tokens.len() - s.cached > 1);
+        match prefill {
+            Some(at) => self.step_prefill(at),
+            None => self.step_decode(),
+        }
+    }
+
+    /// A chunk of one sequence's prompt.
+    fn step_prefill(&mut self, at: usize) -> Result<bool> {
+        let chunk = self.options.chunk as usize;
+        let start = self.sequences[at].cached;
+        let end = self.sequences[at].tokens.len().min(start + chunk);
+        self.reserve(at, end)?;
+        let sequence = &mut self.sequences[at];
+        let rows: Vec<Row> =
+            (start..end).map(|p| Row { token: sequence.tokens[p], position: p, sequence: at }).collect();
+        sequence.cached = end;
+        let last = end == sequence.tokens.len();
+        if let (true, Some(job)) = (last, &mut sequence.job) {
+            job.ahead += 1;
+        }
+        let wants = if last { vec![rows.len() - 1] } else { vec![] };
+        self.send(&rows, &wants);
+        Ok(true)
+    }
+
+    /// One token for every sequence that can have one.
+    fn step_decode(&mut self) -> Result<bool> {
+        let mut rows = Vec::new();
+        for at in 0..self.sequences.len() {
+            let s = &self.sequences[at];
+            let Some(job) = &s.job else { continue };
+            let generated = s.tokens.len() - job.prompt;
+            let position = s.tokens.len() + job.ahead;
+            let room = position <= self.context
+                && job.request.max_tokens.is_none_or(|max| generated + job.ahead < max)
+                && !(job.on_cpu && job.ahead > 0);
+            // The token at the last position is known, or it is the one sampled last.
+            let token = if job.ahead == 0 { s.tokens[position - 1] } else { LAST_SAMPLED };
+            if !room {
+                continue;
+            }
+            self.reserve(at, position)?;
+            let sequence = &mut self.sequences[at];
+            sequence.cached = position;
+            if let Some(job) = &mut sequence.job {
+                job.ahead += 1;
+            }
+            rows.push(Row { token, position: position - 1, sequence: at });
+        }
+        if rows.is_empty() {
+            return Ok(false);
+        }
+        let wants: Vec<usize> = (0..rows.len()).collect();
+        self.send(&rows, &wants);
+        Ok(true)
+    }
+
+    fn reserve(&mut self, at: usize, positions: usize) -> Result<()> {
+        match self.sequences[at].reserve(positions, &mut self.pages) {
+            Some(true) => self.write_pages(at),
+            Some(false) => {}
+            None => {
+                return Err(Error::Limit("the KV cache has no free page; use fewer sequences at once".into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the tables of a step and submits it; tokens are wanted for the rows `wants`.
+    fn send(&mut self, rows: &[Row], wants: &[usize]) {
+        let jobs: Vec<(usize, &Job)> = wants
+            .iter()
+            .filter_map(|row| self.sequences[rows[*row].sequence].job.as_ref().map(|job| (rows[*row].sequence, job)))
+            .collect();
+        let on_gpu = jobs.iter().any(|(_, job)| !job.on_cpu);
+        let filtered = jobs.iter().any(|(_, job)| job.request.sampling.has_filter());
+        let logits = jobs.iter().any(|(_, job)| job.on_cpu);
+        let tokens = jobs.iter().map(|(at, job)| (*at, job.id)).collect();
+        let mut sizes = self.write_tables(rows, wants);
+        sizes.sampled = on_gpu.into();
+        sizes.filtered = (on_gpu && filtered).into();
+        let segments = if sizes.rows > DECODE_ROWS { self.pace.segments(sizes.rows) } else { 1 };
+        let busy: Vec<usize> = self.flights.iter().map(|f| f.staging).collect();
+        let staging = (0..self.staging.len()).find(|i| !busy.contains(i)).expect("one more than flights");
+        let submission = self.plan.submit(&sizes, segments, Some((self.sampled, &self.staging[staging])));
+        let submitted = Clock::now();
+        self.flights.push_back(Flight { submission, staging, tokens, logits, rows: sizes.rows, submitted });
+    }
+
+    /// Writes the row table, the logit rows and the attention tiles of a step.
+    fn write_tables(&self, rows: &[Row], wants: &[usize]) -> StepSizes {
+        let table: Vec<[u32; 4]> = rows.iter().map(|r| [r.token, r.position as u32, r.sequence as u32, 0]).collect();
+        self.plan.write_input(Input::Rows, 0, bytemuck::cast_slice(&table));
+        let wants: Vec<u32> = wants.iter().map(|i| *i as u32).collect();
+        if !wants.is_empty() {
+            self.plan.write_input(Input::LogitRows, 0, bytemuck::cast_slice(&wants));
+        }
+        let tiles = self.tiles(rows);
+        if rows.len() > DECODE_ROWS as usize {
+            self.plan.write_input(Input::Tiles, 0, bytemuck::cast_slice(&tiles));
+        }
+        let longest = rows.iter().map(|r| r.position as u32 + 1).max().unwrap_or(0);
+        StepSizes {
+            rows: rows.len() as u32,
+            logits: wants.len() as u32,
+            splits: longest.div_ceil(attention::SPLIT),
+            tiles: tiles.len() as u32,
+            ..Default::default()
+        }
+    }
+
+    /// Runs of rows of one sequence at following positions, cut to the attention kernel's tile.
+    fn tiles(&self, rows: &[Row]) -> Vec<[u32; 4]> {
+        let tile = fit::attention_tile(&self.plan.listing().graph);
+        let mut tiles: Vec<[u32; 4]> = Vec::new();
+        for (i, row) in rows.iter().enumerate() {
+            match tiles.last_mut() {
+                Some([first, count, ..])
+                    if *count < tile
+                        && rows[*first as usize].sequence == row.sequence
+                        && rows[*first as usize].position + *count as usize == row.position =>
+                {
+                    *count += 1;
+                }
+                _ => tiles.push([i as u32, 1, 0, 0]),
+            }
+        }
+        tiles
+    }
+
+    /// Reads a step's tokens.
+    async fn land(&mut self, flight: Flight) -> Result<()> {
+        let bytes = self.plan.gpu().read_staging(&self.staging[flight.staging], flight.submission).await?;
+        if flight.rows > DECODE_ROWS {
+            let rate = f64::from(flight.rows) / flight.submitted.seconds().max(1e-6);
+            self.pace.rows_a_second = Some(self.pace.rows_a_second.map_or(rate, |old| rate.max(old)));
+        }
+        let sampled: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes);
+        let logits: Vec<f32> = match flight.logits {
+            true => {
+                let size = flight.tokens.len() * self.vocab * 4;
+                bytemuck::pod_collect_to_vec(&self.plan.read(self.logits, size as u64).await?)
+            }
+            false => Vec::new(),
+        };
+        for (i, (at, id)) in flight.tokens.into_iter().enumerate() {
+            let position = self.sequences[at].tokens.len() - 1;
+            let Some(job) = &mut self.sequences[at].job else { continue };
+            if job.id != id {
+                continue;
+            }
+            job.ahead -= 1;
+            let (token, logprobs) = match job.on_cpu {
+                false => (sampled[at], None),
+                true => {
+                    let row = &logits[i * self.vocab..(i + 1) * self.vocab];
+                    let choice = sampler::sample(&job.request.sampling, row, &job.seen, position as u32);
+                    if let Some(count) = job.seen.get_mut(choice.token as usize) {
+                        *count += 1;
+                    }
+                    let logprobs = job.request.sampling.logprobs.map(|_| (choice.logprob, choice.top));
+                    (choice.token, logprobs)
+                }
+            };
+            self.accept(at, token, logprobs);
+        }
+        Ok(())
+    }
+
+    /// Takes in a sequence's next token.
+    fn accept(&mut self, at: usize, token: u32, logprobs: Option<(f32, Vec<(u32, f32)>)>) {
+        let sequence = &mut self.sequences[at];
+        let Some(job) = &mut sequence.job else { return };
+        let id = job.id;
+        job.note_token();
+        sequence.tokens.push(token);
+        if self.tokenizer.is_end(token) && !job.request.ignore_end {
+            return self.finish(at, Finish::End);
+        }
+        self.events.push_back((id, Event::Token { id: token, logprobs }));
+        let (text, stopped) = job.text(token);
+        if !text.is_empty() {
+            self.events.push_back((id, Event::Text(text)));
+        }
+        let generated = sequence.tokens.len() - job.prompt;
+        if stopped {
+            self.finish(at, Finish::StopString);
+        } else if job.request.max_tokens.is_some_and(|max| generated >= max) {
+            self.finish(at, Finish::MaxTokens);
+        } else if sequence.tokens.len() > self.context {
+            self.finish(at, Finish::ContextFull);
+        }
+    }
+
+    /// Ends a sequence's request. Its tokens stay, for the next request to begin with; steps on their way are void.
+    fn finish(&mut self, at: usize, reason: Finish) {
+        let sequence = &mut self.sequences[at];
+        let Some(job) = sequence.job.take() else { return };
+        let (id, generated) = (job.id, sequence.tokens.len() - job.prompt);
+        self.events.extend(job.finish(reason, generated).into_iter().map(|e| (id, e)));
+        let known = sequence.tokens.len().saturating_sub(1).min(sequence.cached);
+        sequence.truncate(known, &mut self.pages);
+    }
+}
+
+/// A row of a step.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    token: u32,
+    position: usize,
+    sequence: usize,
+}
+
+/// The answer to one request; see [`Session::generate`].
+pub struct Generation<'a> {
+    session: &'a mut Session,
+    id: RequestId,
+    finished: bool,
+}
+
+impl Generation<'_> {
+    /// The next event; `None` after the last.
+    ///
+    /// # Errors
+    /// If the device is lost.
+    pub async fn next(&mut self) -> Result<Option<Event>> {
+        while !self.finished {
+            match self.session.next().await? {
+                Some((id, event)) if id == self.id => {
+                    self.finished = matches!(event, Event::Finished { .. });
+                    return Ok(Some(event));
+                }
+                Some(_) => {}
+                None => self.finished = true,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Ends the answer; the last event says so.
+    pub fn cancel(&mut self) {
+        self.session.cancel(self.id);
+    }
+}
+
+impl Drop for Generation<'_> {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.session.cancel(self.id);
+            let id = self.id;
+            self.session.events.retain(|(other, _)| *other != id);
+        }
+    }
+}

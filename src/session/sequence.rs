@@ -1,0 +1,171 @@
+//! One sequence of the engine: its tokens, its pages, and the request that it is answering.
+
+use super::pages::Pages;
+use super::{Event, Finish, Request, RequestId, Timings};
+use crate::gpu::Clock;
+use crate::ops::PAGE;
+use crate::tokenizer::TokenStream;
+
+/// A sequence. Its tokens are the truth; whatever else its pages hold does not count.
+#[derive(Default)]
+pub struct Sequence {
+    /// Tokens of the prompt and of the answer so far.
+    pub tokens: Vec<u32>,
+    /// How many of them have their keys and values in the cache (or on the way there).
+    pub cached: usize,
+    /// The pages that hold them.
+    pub pages: Vec<u32>,
+    /// The request being answered.
+    pub job: Option<Job>,
+}
+
+/// A request being answered.
+pub struct Job {
+    /// Its id.
+    pub id: RequestId,
+    /// What was asked.
+    pub request: Request,
+    /// Tokens of the prompt.
+    pub prompt: usize,
+    /// Of which this many were in the cache already.
+    pub reused: usize,
+    /// Decode steps submitted whose tokens are not read yet.
+    pub ahead: usize,
+    /// Whether the CPU chooses the tokens.
+    pub on_cpu: bool,
+    /// For the CPU's penalties; see [`crate::graph::Input::Counts`].
+    pub seen: Vec<u32>,
+    stream: TokenStream,
+    /// Text that may turn out to begin a stop string.
+    held: String,
+    started: Clock,
+    first_token: Option<(Clock, f64)>,
+}
+
+impl Job {
+    /// A job that starts now.
+    pub fn new(id: RequestId, request: Request, stream: TokenStream) -> Self {
+        let prompt = request.tokens.len();
+        let on_cpu = request.sampling.needs_cpu();
+        let (seen, held) = (Vec::new(), String::new());
+        Job {
+            id,
+            request,
+            prompt,
+            reused: 0,
+            ahead: 0,
+            on_cpu,
+            seen,
+            stream,
+            held,
+            started: Clock::now(),
+            first_token: None,
+        }
+    }
+
+    /// Notes that a token came.
+    pub fn note_token(&mut self) {
+        if self.first_token.is_none() {
+            self.first_token = Some((Clock::now(), self.started.seconds()));
+        }
+    }
+
+    /// The text that a token completes and that cannot begin a stop string any more, and whether one is complete.
+    pub fn text(&mut self, token: u32) -> (String, bool) {
+        let piece = self.stream.push(token);
+        self.held.push_str(&piece);
+        let stops = || self.request.stop.iter().filter(|s| !s.is_empty());
+        if let Some(at) = stops().filter_map(|stop| self.held.find(stop.as_str())).min() {
+            self.held.truncate(at);
+            return (std::mem::take(&mut self.held), true);
+        }
+        let keep = stops().map(|stop| overlap(&self.held, stop)).max().unwrap_or(0);
+        let rest = self.held.split_off(self.held.len() - keep);
+        (std::mem::replace(&mut self.held, rest), false)
+    }
+
+    /// The last event, after whatever text was still held.
+    pub fn finish(mut self, reason: Finish, generated: usize) -> Vec<Event> {
+        let mut events = Vec::new();
+        let mut rest = std::mem::take(&mut self.held);
+        rest.push_str(&self.stream.finish());
+        if !rest.is_empty() && reason != Finish::StopString {
+            events.push(Event::Text(rest));
+        }
+        let (prompt_seconds, decode_seconds) = match self.first_token {
+            Some((since, first)) => (first, since.seconds()),
+            None => (self.started.seconds(), 0.0),
+        };
+        let timings = Timings {
+            prompt_tokens: self.prompt,
+            reused_tokens: self.reused,
+            generated_tokens: generated,
+            prompt_seconds,
+            decode_seconds,
+        };
+        events.push(Event::Finished { reason, timings });
+        events
+    }
+}
+
+/// The length of the longest end of `text` that begins `stop`.
+fn overlap(text: &str, stop: &str) -> usize {
+    let begins = |n: &usize| text.is_char_boundary(text.len() - n) && stop.starts_with(&text[text.len() - n..]);
+    (1..stop.len().min(text.len() + 1)).rev().find(begins).unwrap_or(0)
+}
+
+impl Sequence {
+    /// Tokens that this sequence and `tokens` begin with alike, as far as they are cached.
+    pub fn common(&self, tokens: &[u32]) -> usize {
+        let cached = &self.tokens[..self.cached.min(self.tokens.len())];
+        cached.iter().zip(tokens).take_while(|(a, b)| a == b).count()
+    }
+
+    /// Keeps the first `len` tokens' keys and values; gives back pages that are not needed, and those that others
+    /// read as well and that would be written to.
+    pub fn truncate(&mut self, len: usize, pages: &mut Pages) {
+        let page = PAGE as usize;
+        let mut len = len;
+        if len % page != 0 && self.pages.get(len / page).is_some_and(|p| pages.shared(*p)) {
+            len = len / page * page;
+        }
+        for page in self.pages.drain(len.div_ceil(page)..) {
+            pages.release(page);
+        }
+        self.cached = len;
+        self.tokens.truncate(len);
+    }
+
+    /// Makes room for `positions` positions. Returns whether pages were added, or `None` if there are none left.
+    pub fn reserve(&mut self, positions: usize, pages: &mut Pages) -> Option<bool> {
+        let needed = positions.div_ceil(PAGE as usize);
+        let grown = needed > self.pages.len();
+        while self.pages.len() < needed {
+            self.pages.push(pages.take()?);
+        }
+        Some(grown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overlap_is_the_longest_end_that_begins_the_stop() {
+        assert_eq!(overlap("abc\n", "\n\nUser:"), 1);
+        assert_eq!(overlap("ababa", "abac"), 3);
+        assert_eq!(overlap("xyz", "abc"), 0);
+        assert_eq!(overlap("é", "é!"), 2);
+    }
+
+    #[test]
+    fn truncating_gives_back_pages_and_never_keeps_a_shared_one_to_write() {
+        let mut pages = Pages::new(4);
+        let mut a = Sequence { tokens: vec![7; 70], cached: 70, ..Default::default() };
+        assert_eq!(a.reserve(70, &mut pages), Some(true));
+        pages.share(a.pages[1]);
+        a.truncate(40, &mut pages);
+        assert_eq!((a.cached, a.pages.len(), pages.available()), (32, 1, 2));
+    }
+}

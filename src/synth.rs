@@ -1,0 +1,327 @@
+//! Synthetic models: files of known shapes with random weights, as valid as published ones and as fast to write as the disk.
+//!
+//! Tests and benchmarks need models of every architecture, weight type and size, and none of them needs a trained one.
+//! Weights depend only on the shape's and the tensor's name, so the same model comes out on every machine: the golden
+//! logits checked in under `tests/golden` belong to exactly these files. Their spread is chosen so that a model's
+//! next-token distribution is neither flat nor one spike. No weights are quantized here: quantized blocks are random.
+
+mod hf;
+mod random;
+mod shapes;
+
+pub use hf::write_hf;
+pub use shapes::{Experts, SHAPES, Shape, Stretch};
+
+use crate::checkpoint::{GgufWriter, Metadata};
+use crate::dtype::DType;
+use crate::{Error, Result};
+use random::{Stream, Values};
+use std::io::Write;
+
+/// Writes the GGUF file of the shape called `shape`, with weights of type `types`: a plain type such as `Q4_0` for
+/// every matrix, or `Q4_K_M`, which mixes Q4_K and Q6_K as llama.cpp's rule for a model of this form does.
+///
+/// Norms, biases and expert routers are F32 in any case. Rows that cannot be cut into the type's blocks get a smaller
+/// relative of it, as llama.cpp chooses (Q4_K becomes Q5_0, and so on), or F16.
+///
+/// # Errors
+/// If there is no such shape or type, or `out` fails.
+pub fn write(shape: &str, types: &str, out: &mut dyn Write) -> Result<()> {
+    let shape = find(shape)?;
+    let types = Types::parse(types)?;
+    let tensors = tensors(shape);
+    let mut writer = GgufWriter::new(metadata(shape, types))?;
+    for t in &tensors {
+        writer.tensor(&t.name, &t.dims, types.of(shape, t))?;
+    }
+    let mut rest = tensors.iter();
+    writer.write(out, |info, out| match rest.next() {
+        Some(t) => t.stream(shape, info.dtype).write(0..info.bytes(), out),
+        None => Ok(()),
+    })
+}
+
+/// The shape called `name`, or an error that lists them.
+pub fn find(name: &str) -> Result<&'static Shape> {
+    SHAPES.iter().find(|s| s.name == name).ok_or_else(|| {
+        let names: Vec<_> = SHAPES.iter().map(|s| s.name).collect();
+        Error::Usage(format!("no shape is called {name:?}; there are {}", names.join(", ")))
+    })
+}
+
+/// Which type each matrix gets.
+#[derive(Clone, Copy, PartialEq)]
+enum Types {
+    Plain(DType),
+    Q4KM,
+}
+
+impl Types {
+    fn parse(name: &str) -> Result<Self> {
+        if name == "Q4_K_M" {
+            return Ok(Types::Q4KM);
+        }
+        DType::ALL.into_iter().find(|d| d.name() == name).map(Types::Plain).ok_or_else(|| {
+            let names: Vec<_> = DType::ALL.iter().map(|d| d.name()).collect();
+            Error::Usage(format!("no weight type is called {name:?}; there are {}, Q4_K_M", names.join(", ")))
+        })
+    }
+
+    fn of(self, shape: &Shape, tensor: &Tensor) -> DType {
+        if tensor.f32 {
+            return DType::F32;
+        }
+        let wanted = match self {
+            Types::Plain(dtype) => dtype,
+            Types::Q4KM => q4_k_m(shape, tensor),
+        };
+        let fallback = match wanted {
+            DType::Q2K | DType::Q3K | DType::IQ4XS => DType::IQ4NL,
+            DType::Q4K => DType::Q5_0,
+            DType::Q5K => DType::Q5_1,
+            DType::Q6K => DType::Q8_0,
+            other => other,
+        };
+        let fits = |d: &DType| tensor.dims[0].is_multiple_of(d.block_len() as u64);
+        [wanted, fallback].into_iter().find(fits).unwrap_or(DType::F16)
+    }
+
+    /// `general.file_type`, llama.cpp's number for the most common type of the file.
+    fn file_type(self) -> u32 {
+        match self {
+            Types::Q4KM => 15,
+            Types::Plain(dtype) => match dtype {
+                DType::F32 => 0,
+                DType::F16 => 1,
+                DType::Q4_0 => 2,
+                DType::Q4_1 => 3,
+                DType::Q8_0 => 7,
+                DType::Q5_0 => 8,
+                DType::Q5_1 => 9,
+                DType::Q2K => 10,
+                DType::Q3K => 11,
+                DType::Q4K => 14,
+                DType::Q5K => 16,
+                DType::Q6K => 18,
+                DType::IQ4NL => 25,
+                DType::IQ4XS => 30,
+                DType::BF16 => 32,
+                DType::MXFP4 => 38,
+            },
+        }
+    }
+}
+
+/// llama.cpp's Q4_K_M: more bits for the output head, and for the value and down projections of some layers.
+fn q4_k_m(shape: &Shape, tensor: &Tensor) -> DType {
+    let head = if shape.tied { "token_embd" } else { "output" };
+    let (layer, part) = tensor.place();
+    let layers = shape.layers;
+    let more = layer < layers / 8 || layer >= 7 * layers / 8 || (layer - layers / 8) % 3 == 2;
+    let eight_experts = shape.experts.is_some_and(|e| e.count == 8);
+    match part {
+        "attn_k" | "attn_v" if eight_experts => DType::Q8_0,
+        "attn_output" if eight_experts => DType::Q5K,
+        "attn_v" | "ffn_down" | "ffn_down_exps" if more => DType::Q6K,
+        part if part == head => DType::Q6K,
+        _ => DType::Q4K,
+    }
+}
+
+/// One tensor to write.
+struct Tensor {
+    /// GGUF name.
+    name: String,
+    /// GGUF order: the row length comes first.
+    dims: Vec<u64>,
+    values: Values,
+    /// Whether it stays F32 whatever the file's type.
+    f32: bool,
+}
+
+impl Tensor {
+    fn count(&self) -> u64 {
+        self.dims.iter().product()
+    }
+
+    fn stream_len(&self, dtype: DType) -> u64 {
+        self.count() / dtype.block_len() as u64 * dtype.block_bytes() as u64
+    }
+
+    fn stream(&self, shape: &Shape, dtype: DType) -> Stream {
+        Stream::new(random::seed(&format!("{}/{}", shape.name, self.name)), &self.values, dtype, self.count())
+    }
+
+    /// Layer (0 outside the blocks) and the name without the block's number and the kind at its end.
+    fn place(&self) -> (usize, &str) {
+        let name = self.name.rsplit_once('.').map_or(self.name.as_str(), |(start, _)| start);
+        match name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
+            Some((layer, part)) => (layer.parse().unwrap_or(0), part),
+            None => (0, name),
+        }
+    }
+}
+
+/// Every tensor of a model, in file order.
+fn tensors(s: &Shape) -> Vec<Tensor> {
+    let mut list = List(Vec::new());
+    let (q, kv) = (s.heads * s.head_dim, s.kv_heads * s.head_dim);
+    // Gains, here and below: queries against keys vary by about 2.25, logits by about 2.5, and a block adds more to
+    // the residual than a tied embedding brings, which would otherwise predict its own token.
+    let query = if s.qk_norm { 1.0 } else { 1.5 };
+    list.matrix("token_embd".into(), s.hidden, s.vocab, if s.tied { 2.5 } else { (s.hidden as f32).sqrt() });
+    list.weights("output_norm".into(), s.hidden, Values::Signed { std: 0.2 });
+    if !s.tied {
+        list.matrix("output".into(), s.hidden, s.vocab, 2.5);
+    }
+    if let Some(stretch) = s.rope_stretch {
+        list.weights("rope_freqs".into(), s.head_dim / 2, Values::Given(rope_factors(s, stretch)));
+    }
+    for layer in 0..s.layers {
+        let name = |part: &str| format!("blk.{layer}.{part}");
+        let around_1 = || Values::Normal { mean: 1.0, std: 0.2 };
+        list.weights(name("attn_norm"), s.hidden, around_1());
+        for (part, rows, gain) in [("attn_q", q, query), ("attn_k", kv, query), ("attn_v", kv, 1.0)] {
+            list.matrix(name(part), s.hidden, rows, gain);
+            if s.qkv_bias {
+                list.vector(name(part) + ".bias", rows, Values::Normal { mean: 0.0, std: 0.5 });
+            }
+        }
+        if s.qk_norm {
+            list.weights(name("attn_q_norm"), s.head_dim, Values::Normal { mean: 1.5, std: 0.3 });
+            list.weights(name("attn_k_norm"), s.head_dim, Values::Normal { mean: 1.5, std: 0.3 });
+        }
+        list.matrix(name("attn_output"), q, s.hidden, 1.5);
+        list.weights(name("ffn_norm"), s.hidden, around_1());
+        match s.experts {
+            None => {
+                list.matrix(name("ffn_gate"), s.hidden, s.ff, 1.5);
+                list.matrix(name("ffn_up"), s.hidden, s.ff, 1.0);
+                list.matrix(name("ffn_down"), s.ff, s.hidden, 1.5);
+            }
+            Some(e) => {
+                list.matrix(name("ffn_gate_inp"), s.hidden, e.count, 2.5).f32 = true;
+                list.matrix(name("ffn_gate_exps"), s.hidden, e.ff, 1.5).dims.push(e.count as u64);
+                list.matrix(name("ffn_up_exps"), s.hidden, e.ff, 1.0).dims.push(e.count as u64);
+                list.matrix(name("ffn_down_exps"), e.ff, s.hidden, 2.0).dims.push(e.count as u64);
+            }
+        }
+    }
+    list.0
+}
+
+/// Tensors under construction.
+struct List(Vec<Tensor>);
+
+impl List {
+    fn push(&mut self, name: String, dims: Vec<u64>, values: Values) -> &mut Tensor {
+        let f32 = dims.len() == 1;
+        let at = self.0.len();
+        self.0.push(Tensor { name, dims, values, f32 });
+        &mut self.0[at]
+    }
+
+    fn vector(&mut self, name: String, len: usize, values: Values) {
+        self.push(name, vec![len as u64], values);
+    }
+
+    fn weights(&mut self, name: String, len: usize, values: Values) {
+        self.vector(name + ".weight", len, values);
+    }
+
+    /// A matrix that turns inputs of deviation 1 into outputs of deviation `gain`.
+    fn matrix(&mut self, name: String, cols: usize, rows: usize, gain: f32) -> &mut Tensor {
+        let values = Values::Normal { mean: 0.0, std: gain / (cols as f32).sqrt() };
+        self.push(name + ".weight", vec![cols as u64, rows as u64], values)
+    }
+}
+
+/// What Llama 3 divides each RoPE frequency by, as its `rope_freqs.weight` holds it: 1 for wavelengths under a quarter of
+/// the original context, `factor` above all of it, and between them a blend of the two frequencies.
+fn rope_factors(s: &Shape, stretch: Stretch) -> Vec<f32> {
+    let context = stretch.original_context as f64;
+    let factor = |i: usize| {
+        let wavelength = std::f64::consts::TAU * f64::from(s.rope_base).powf(2.0 * i as f64 / s.head_dim as f64);
+        let smooth = ((context / wavelength - 1.0) / 3.0).clamp(0.0, 1.0);
+        1.0 / ((1.0 - smooth) / stretch.factor + smooth)
+    };
+    (0..s.head_dim / 2).map(|i| factor(i) as f32).collect()
+}
+
+fn metadata(s: &Shape, types: Types) -> Metadata {
+    let mut m = Metadata::new();
+    m.insert("general.architecture", s.arch);
+    m.insert("general.name", s.name);
+    m.insert("general.file_type", types.file_type());
+    m.insert("general.quantization_version", 2u32);
+    let mut count = |key: &str, n: usize| m.insert(format!("{}.{key}", s.arch), n as u32);
+    count("block_count", s.layers);
+    count("context_length", s.context);
+    count("embedding_length", s.hidden);
+    count("feed_forward_length", s.ff);
+    count("attention.head_count", s.heads);
+    count("attention.head_count_kv", s.kv_heads);
+    if s.qk_norm || s.head_dim * s.heads != s.hidden {
+        count("attention.key_length", s.head_dim);
+        count("attention.value_length", s.head_dim);
+    }
+    if s.arch == "llama" {
+        count("rope.dimension_count", s.head_dim);
+        count("vocab_size", s.vocab);
+    }
+    if let Some(e) = s.experts {
+        count("expert_count", e.count);
+        count("expert_used_count", e.used);
+        if s.arch != "llama" {
+            count("expert_feed_forward_length", e.ff);
+        }
+    }
+    m.insert(format!("{}.attention.layer_norm_rms_epsilon", s.arch), s.eps);
+    m.insert(format!("{}.rope.freq_base", s.arch), s.rope_base);
+    tokenizer(&mut m, s);
+    m
+}
+
+fn tokenizer(m: &mut Metadata, s: &Shape) {
+    let words = vocabulary(s.vocab);
+    // 1: ordinary, 3: control.
+    let kinds: Vec<i32> = words.iter().map(|w| if SPECIALS.contains(&w.as_str()) { 3 } else { 1 }).collect();
+    let first_special = (s.vocab - SPECIALS.len()) as u32;
+    m.insert("tokenizer.ggml.model", "gpt2");
+    m.insert("tokenizer.ggml.pre", "gpt-2");
+    m.insert("tokenizer.ggml.tokens", words);
+    m.insert("tokenizer.ggml.token_type", kinds);
+    m.insert("tokenizer.ggml.merges", MERGES.map(String::from).to_vec());
+    m.insert("tokenizer.ggml.bos_token_id", first_special);
+    m.insert("tokenizer.ggml.eos_token_id", s.vocab as u32 - 1);
+    m.insert("tokenizer.ggml.padding_token_id", first_special);
+    m.insert("tokenizer.ggml.add_bos_token", false);
+    m.insert("tokenizer.chat_template", CHAT_TEMPLATE);
+}
+
+const SPECIALS: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
+const MERGES: [&str; 4] = ["Ġ t", "h e", "Ġt he", "i n"];
+const CHAT_TEMPLATE: &str = "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n\
+    {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
+/// A byte-level BPE vocabulary of `size` tokens: the 256 bytes, the products of `MERGES`, words that no merge reaches,
+/// and `SPECIALS` at the end.
+fn vocabulary(size: usize) -> Vec<String> {
+    let merged = MERGES.iter().map(|m| m.replace(' ', ""));
+    let mut words: Vec<String> = byte_letters().into_iter().map(String::from).chain(merged).collect();
+    words.extend((words.len()..size.saturating_sub(SPECIALS.len())).map(|i| format!("Ġw{i}")));
+    words.extend(SPECIALS.map(String::from));
+    words
+}
+
+/// GPT-2's letter for each byte, in byte order: printable Latin-1 stands for itself, the rest follows from U+0100 on.
+fn byte_letters() -> [char; 256] {
+    let mut next = 0x100u32;
+    std::array::from_fn(|b| match b as u32 {
+        b @ (0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff) => char::from(b as u8),
+        _ => {
+            next += 1;
+            char::from_u32(next - 1).unwrap_or_default()
+        }
+    })
+}

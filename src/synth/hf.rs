@@ -1,0 +1,194 @@
+//! The same synthetic models as Hugging Face folders: settings, tokenizer, chat template and one safetensors file.
+//!
+//! Names and row order are those of published checkpoints: one tensor per expert, and q and k rows of the llama
+//! architecture not permuted. Every number equals the GGUF file's of the same shape and type, so both give equal logits.
+
+use super::{CHAT_TEMPLATE, MERGES, SPECIALS, Shape, Tensor, Types, find, tensors, vocabulary};
+use crate::dtype::DType;
+use crate::{Error, Result};
+use serde_json::{Map, Value, json};
+use std::fs::{File, create_dir_all};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+/// Writes the shape called `shape` as a Hugging Face folder. `types` is `F32`, `F16` or `BF16`; tensors that a GGUF
+/// file keeps in F32 (norms, biases, routers) stay F32 here too.
+///
+/// # Errors
+/// If there is no such shape or type, or a file cannot be written.
+pub fn write_hf(shape: &str, types: &str, dir: &Path) -> Result<()> {
+    let shape = find(shape)?;
+    let types = Types::parse(types)?;
+    let Types::Plain(dtype @ (DType::F32 | DType::F16 | DType::BF16)) = types else {
+        return Err(Error::Usage("a Hugging Face folder holds F32, F16 or BF16; write other types as GGUF".into()));
+    };
+    create_dir_all(dir).map_err(|e| Error::io(format!("cannot make the folder {}", dir.display()), e))?;
+    write_file(&dir.join("config.json"), |out| writeln!(out, "{:#}", config(shape, dtype)))?;
+    write_file(&dir.join("tokenizer.json"), |out| writeln!(out, "{:#}", tokenizer(shape)))?;
+    write_file(&dir.join("chat_template.jinja"), |out| out.write_all(CHAT_TEMPLATE.as_bytes()))?;
+    write_file(&dir.join("model.safetensors"), |out| safetensors(shape, types, out))
+}
+
+fn write_file(path: &Path, body: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    let write = || {
+        let mut out = BufWriter::new(File::create(path)?);
+        body(&mut out)?;
+        out.flush()
+    };
+    write().map_err(|e| Error::io(format!("cannot write {}", path.display()), e))
+}
+
+/// Header (a length and JSON), then the tensors' bytes without gaps.
+fn safetensors(shape: &Shape, types: Types, out: &mut dyn Write) -> io::Result<()> {
+    let tensors: Vec<Tensor> = tensors(shape).into_iter().filter(|t| t.name != "rope_freqs.weight").collect();
+    let mut header = Map::new();
+    let mut offset = 0;
+    for t in &tensors {
+        let dtype = types.of(shape, t);
+        let names = hf_names(shape, t);
+        let dims: Vec<u64> = t.dims.iter().take(2).rev().copied().collect();
+        let bytes = t.stream_len(dtype) / names.len() as u64;
+        for name in names {
+            let entry = json!({ "dtype": dtype.name(), "shape": dims, "data_offsets": [offset, offset + bytes] });
+            header.insert(name, entry);
+            offset += bytes;
+        }
+    }
+    let mut text = Value::Object(header).to_string();
+    text.push_str(&" ".repeat(text.len().next_multiple_of(8) - text.len()));
+    out.write_all(&(text.len() as u64).to_le_bytes())?;
+    out.write_all(text.as_bytes())?;
+    for t in &tensors {
+        let dtype = types.of(shape, t);
+        let stream = t.stream(shape, dtype);
+        let row = t.dims[0] * dtype.block_bytes() as u64;
+        match t.place().1 {
+            "attn_q" | "attn_k" if shape.arch == "llama" => {
+                for r in 0..t.dims[1] {
+                    let at = gguf_row(r, shape.head_dim as u64) * row;
+                    stream.write(at..at + row, out)?;
+                }
+            }
+            _ => stream.write(0..stream.len(), out)?,
+        }
+    }
+    Ok(())
+}
+
+/// Where llama.cpp's converter puts row `r` of a llama q or k matrix: it interleaves the two halves of each head, so
+/// that the pairs RoPE rotates lie side by side.
+fn gguf_row(r: u64, head_dim: u64) -> u64 {
+    let (head, i) = (r / head_dim, r % head_dim);
+    head * head_dim + 2 * (i % (head_dim / 2)) + i / (head_dim / 2)
+}
+
+/// The checkpoint's names for a GGUF tensor: one, or one an expert.
+fn hf_names(shape: &Shape, t: &Tensor) -> Vec<String> {
+    let (layer, part) = t.place();
+    let kind = t.name.rsplit('.').next().unwrap_or("weight");
+    let block = |part: &str| vec![format!("model.layers.{layer}.{part}.{kind}")];
+    let mixtral = shape.hf_class == "MixtralForCausalLM";
+    let mlp = if mixtral { "block_sparse_moe" } else { "mlp" };
+    let experts = |part: &str| {
+        let count = shape.experts.map_or(0, |e| e.count);
+        (0..count).map(|e| format!("model.layers.{layer}.{mlp}.experts.{e}.{part}.{kind}")).collect()
+    };
+    match part {
+        "token_embd" => vec!["model.embed_tokens.weight".into()],
+        "output_norm" => vec!["model.norm.weight".into()],
+        "output" => vec!["lm_head.weight".into()],
+        "attn_norm" => block("input_layernorm"),
+        "attn_q" => block("self_attn.q_proj"),
+        "attn_k" => block("self_attn.k_proj"),
+        "attn_v" => block("self_attn.v_proj"),
+        "attn_output" => block("self_attn.o_proj"),
+        "attn_q_norm" => block("self_attn.q_norm"),
+        "attn_k_norm" => block("self_attn.k_norm"),
+        "ffn_norm" => block("post_attention_layernorm"),
+        "ffn_gate" => block("mlp.gate_proj"),
+        "ffn_up" => block("mlp.up_proj"),
+        "ffn_down" => block("mlp.down_proj"),
+        "ffn_gate_inp" => block(&format!("{mlp}.gate")),
+        "ffn_gate_exps" => experts(if mixtral { "w1" } else { "gate_proj" }),
+        "ffn_up_exps" => experts(if mixtral { "w3" } else { "up_proj" }),
+        "ffn_down_exps" => experts(if mixtral { "w2" } else { "down_proj" }),
+        other => unreachable!("{other} has no Hugging Face name"),
+    }
+}
+
+fn config(s: &Shape, dtype: DType) -> Value {
+    let mut config = json!({
+        "architectures": [s.hf_class],
+        "model_type": match s.hf_class {
+            "MistralForCausalLM" => "mistral",
+            "MixtralForCausalLM" => "mixtral",
+            "Qwen3MoeForCausalLM" => "qwen3_moe",
+            _ => s.arch,
+        },
+        "torch_dtype": match dtype {
+            DType::F16 => "float16",
+            DType::BF16 => "bfloat16",
+            _ => "float32",
+        },
+        "hidden_size": s.hidden,
+        "intermediate_size": s.ff,
+        "num_hidden_layers": s.layers,
+        "num_attention_heads": s.heads,
+        "num_key_value_heads": s.kv_heads,
+        "head_dim": s.head_dim,
+        "vocab_size": s.vocab,
+        "max_position_embeddings": s.context,
+        // Through decimal text: what was meant, not the nearest f32 with all its digits.
+        "rms_norm_eps": s.eps.to_string().parse::<f64>().unwrap_or_default(),
+        "rope_theta": s.rope_base,
+        "hidden_act": "silu",
+        "tie_word_embeddings": s.tied,
+        "attention_bias": false,
+        "sliding_window": null,
+        "bos_token_id": s.vocab - SPECIALS.len(),
+        "eos_token_id": s.vocab - 1,
+    });
+    if let Some(stretch) = s.rope_stretch {
+        config["rope_scaling"] = json!({
+            "rope_type": "llama3",
+            "factor": stretch.factor,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": stretch.original_context,
+        });
+    }
+    if let Some(e) = s.experts {
+        config["num_experts_per_tok"] = e.used.into();
+        config[if s.arch == "llama" { "num_local_experts" } else { "num_experts" }] = e.count.into();
+        if s.arch != "llama" {
+            config["moe_intermediate_size"] = e.ff.into();
+            config["norm_topk_prob"] = true.into();
+            config["decoder_sparse_step"] = 1.into();
+            config["mlp_only_layers"] = json!([]);
+        }
+    }
+    config
+}
+
+fn tokenizer(s: &Shape) -> Value {
+    let words = vocabulary(s.vocab);
+    let first = words.len() - SPECIALS.len();
+    let special = |(i, word): (usize, &&str)| {
+        json!({
+            "id": first + i, "content": word, "special": true,
+            "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
+        })
+    };
+    let byte_level = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true });
+    json!({
+        "version": "1.0",
+        "added_tokens": SPECIALS.iter().enumerate().map(special).collect::<Vec<_>>(),
+        "pre_tokenizer": byte_level,
+        "decoder": byte_level,
+        "model": {
+            "type": "BPE",
+            "vocab": words.iter().enumerate().map(|(i, w)| (w.clone(), i.into())).collect::<Map<_, _>>(),
+            "merges": MERGES,
+        },
+    })
+}

@@ -1,0 +1,295 @@
+"""Makes the golden logits in this folder with Hugging Face transformers in float32, from files of our `synth` command.
+
+    python make.py DIR COMMAND...     e.g.  python make.py /tmp/models target/release/examples/synth
+
+COMMAND SHAPE TYPES FILE writes a synthetic model (a folder when FILE ends in a slash); DIR keeps them. The script is
+an oracle only as long as it shares nothing with the engine: GGUF is read and dequantized by the `gguf` package, tensor
+names and configs are translated here, the mathematics is transformers' own. See README.md.
+"""
+
+import importlib.metadata
+import json
+import subprocess
+import sys
+import tempfile
+import zlib
+from pathlib import Path
+
+import gguf
+import numpy as np
+import safetensors.torch
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM
+
+HERE = Path(__file__).parent
+SHORT, LONG, GREEDY = 40, 300, 32
+CLEAR, LEAD = 0.03, 0.05
+
+# model_type of each shape, and what the GGUF file says only through its tensors.
+SHAPES = {
+    "tiny-llama": ("llama", {}),
+    "tiny-llama3": ("llama", {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    }),
+    "tiny-mistral": ("mistral", {}),
+    "tiny-qwen2": ("qwen2", {}),
+    "tiny-qwen3": ("qwen3", {}),
+    "tiny-qwen3moe": ("qwen3_moe", {}),
+    "tiny-mixtral": ("mixtral", {}),
+    "tiny-odd": ("llama", {}),
+}
+QUANTIZED = "Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS MXFP4".split()
+CASES = (
+    [(shape, "F32") for shape in SHAPES]
+    + [(shape, types) for shape in ("tiny-llama3", "tiny-odd") for types in ("F16", "BF16")]
+    + [("tiny-llama3", types) for types in QUANTIZED]  # tied: the embedding and the head have the type too
+    + [("tiny-llama", "Q4_K"), ("tiny-qwen3", "Q8_0"), ("tiny-mixtral", "Q4_0"), ("tiny-qwen3moe", "MXFP4")]
+    + [("tiny-llama", "Q4_K_M"), ("tiny-qwen3moe", "Q4_K_M")]
+)
+
+GLOBAL_NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+BLOCK_NAMES = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+EXPERT_NAMES = {
+    "mixtral": ("block_sparse_moe", {"ffn_gate_exps": "w1", "ffn_up_exps": "w3", "ffn_down_exps": "w2"}),
+    "qwen3_moe": ("mlp", {"ffn_gate_exps": "gate_proj", "ffn_up_exps": "up_proj", "ffn_down_exps": "down_proj"}),
+}
+
+
+def metadata(reader):
+    """Keys and values, `llama.` and its like cut off."""
+    fields = {key: field.contents() for key, field in reader.fields.items()}
+    arch = fields["general.architecture"]
+    return {key.removeprefix(arch + "."): value for key, value in fields.items()}
+
+
+def dense(tensor):
+    """The tensor in float32, in torch's order of dimensions."""
+    values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+    return torch.from_numpy(values.reshape([int(n) for n in reversed(tensor.shape)]).copy())
+
+
+def unpermute(rows, heads):
+    """Undoes llama.cpp's converter: (head, i, half) back to (head, half, i)."""
+    return rows.reshape(heads, rows.shape[0] // heads // 2, 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
+
+
+def config(meta, tensors, model_type, rope):
+    heads = meta["attention.head_count"]
+    values = {
+        "vocab_size": int(tensors["token_embd.weight"].shape[1]),
+        "hidden_size": meta["embedding_length"],
+        "intermediate_size": meta["feed_forward_length"],
+        "num_hidden_layers": meta["block_count"],
+        "num_attention_heads": heads,
+        "num_key_value_heads": meta["attention.head_count_kv"],
+        "head_dim": meta.get("attention.key_length", meta["embedding_length"] // heads),
+        "max_position_embeddings": meta["context_length"],
+        "rms_norm_eps": float(np.float32(meta["attention.layer_norm_rms_epsilon"])),
+        "rope_parameters": {"rope_theta": float(meta.get("rope.freq_base", 10000.0)), "rope_type": "default"} | rope,
+        "tie_word_embeddings": "output.weight" not in tensors,
+        "hidden_act": "silu",
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "pad_token_id": None,
+    }
+    if model_type in ("mistral", "mixtral"):
+        values["sliding_window"] = None
+    if model_type == "mixtral":
+        values |= {"num_local_experts": meta["expert_count"], "num_experts_per_tok": meta["expert_used_count"]}
+    if model_type == "qwen3_moe":
+        values |= {
+            "num_experts": meta["expert_count"],
+            "num_experts_per_tok": meta["expert_used_count"],
+            "moe_intermediate_size": meta["expert_feed_forward_length"],
+            "norm_topk_prob": True,
+            "decoder_sparse_step": 1,
+            "mlp_only_layers": [],
+        }
+    return AutoConfig.for_model(model_type, **values)
+
+
+def weights(meta, tensors, model_type):
+    """Checkpoint name -> float32 tensor."""
+    heads = {"attn_q": meta["attention.head_count"], "attn_k": meta["attention.head_count_kv"]}
+    permuted = meta["general.architecture"] == "llama"
+    mlp, experts = EXPERT_NAMES.get(model_type, (None, {}))
+    state = {}
+    for name, tensor in tensors.items():
+        if name == "rope_freqs.weight":
+            continue
+        value = dense(tensor)
+        stem, kind = name.rsplit(".", 1)
+        if not stem.startswith("blk."):
+            state[f"{GLOBAL_NAMES[stem]}.{kind}"] = value
+            continue
+        _, layer, part = stem.split(".")
+        prefix = f"model.layers.{layer}"
+        if part in experts:
+            for i, expert in enumerate(value):
+                state[f"{prefix}.{mlp}.experts.{i}.{experts[part]}.{kind}"] = expert.contiguous()
+        elif part == "ffn_gate_inp":
+            state[f"{prefix}.{mlp}.gate.{kind}"] = value
+        else:
+            if permuted and part in heads:
+                value = unpermute(value, heads[part]).contiguous()
+            state[f"{prefix}.{BLOCK_NAMES[part]}.{kind}"] = value
+    return state
+
+
+def load_folder(folder):
+    model, info = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
+    problems = {key: value for key, value in info.items() if value}
+    assert not problems, f"{folder}: {problems}"
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+    return model.eval()
+
+
+def load(path, model_type, rope):
+    """The model of a GGUF file, through a folder, so that transformers' own loading checks every name and shape."""
+    reader = gguf.GGUFReader(path)
+    meta, tensors = metadata(reader), {t.name: t for t in reader.tensors}
+    with tempfile.TemporaryDirectory() as folder:
+        config(meta, tensors, model_type, rope).save_pretrained(folder)
+        safetensors.torch.save_file(
+            weights(meta, tensors, model_type), f"{folder}/model.safetensors", metadata={"format": "pt"})
+        model = load_folder(folder)
+    if "rope_freqs.weight" in tensors:
+        cfg = model.config
+        exponents = torch.arange(0, cfg.head_dim, 2, dtype=torch.float64) / cfg.head_dim
+        plain = 1.0 / cfg.rope_parameters["rope_theta"] ** exponents
+        theirs = plain / dense(tensors["rope_freqs.weight"]).double()
+        torch.testing.assert_close(model.model.rotary_emb.inv_freq.double(), theirs, rtol=1e-5, atol=0)
+    return model
+
+
+@torch.no_grad()
+def run(model, ids):
+    """At every position: logits, and with experts the smallest gap between the last chosen and the first refused one."""
+    moe = getattr(model.config, "num_experts_per_tok", None)
+    out = model(torch.tensor([ids]), use_cache=False, **({"output_router_logits": True} if moe else {}))
+    gap = None
+    if moe:
+        ordered = torch.stack(out.router_logits).sort(descending=True).values
+        gap = (ordered[..., moe - 1] - ordered[..., moe]).min(0).values
+    return out.logits[0], gap
+
+
+def greedy(model, ids, count):
+    """The `count` most likely tokens after `ids`, and by how much each led the second; nothing if one barely did."""
+    ids, margins = list(ids), []
+    for _ in range(count):
+        logits, gap = run(model, ids)
+        best = logits[-1].topk(2)
+        margins.append(round((best.values[0] - best.values[1]).item(), 4))
+        if margins[-1] < LEAD or (gap is not None and gap[-1] < LEAD / 5):
+            return None
+        ids.append(best.indices[0].item())
+    return {"ids": ids[-count:], "margins": margins}
+
+
+def clear_greedy(model, ids):
+    """A greedy continuation without near ties, after as much of the short prompt as allows one."""
+    for start in range(SHORT, 0, -1):
+        if found := greedy(model, ids[:start], GREEDY):
+            return {"start": start} | found
+    raise ValueError("every start leads to a near tie")
+
+
+def prompt(long, short):
+    """Tokens that look random and are below 256, which every vocabulary here has. Left out are those for which a model
+    (of `short` only near the start) would have to choose between nearly equal experts: rounding would decide."""
+    ids, n = [], 0
+    while len(ids) < LONG:
+        more = ids + [zlib.crc32(b"token %d" % n) % 256]
+        n += 1
+        if all(run(model, more)[1][-1] > CLEAR for model in (long + short if len(more) <= SHORT else long)):
+            ids = more
+    return ids
+
+
+def make(shape, types, ids, path):
+    model = load(path, *SHAPES[shape])
+    logits, gap = run(model, ids[:SHORT])
+    name = f"{shape}.{types}.short.f32"
+    logits.numpy().astype("<f4").tofile(HERE / name)
+    case = {"shape": shape, "types": types, "crc32": zlib.crc32(path.read_bytes()), "vocab": logits.shape[1], "short": name}
+    if types == "F32":
+        logits, gap = run(model, ids)
+        name = f"{shape}.{types}.long.f16"
+        logits.numpy().astype("<f2").tofile(HERE / name)
+        case["long"] = name
+    if gap is not None:
+        case["router_margin"] = round(gap.min().item(), 4)
+    case["greedy"] = clear_greedy(model, ids)
+    describe(case, logits)
+    return case
+
+
+def describe(case, logits):
+    best = logits.topk(2).values
+    margins = best[:, 0] - best[:, 1]
+    top = logits.softmax(-1).max(-1).values
+    print(f"{case['shape']:14} {case['types']:7} std {logits.std():.2f}  top-1 {top.min():.2f} {top.median():.2f} {top.max():.2f}"
+          f"  margin > 0.05: {(margins > 0.05).float().mean():.2f}  experts {case.get('router_margin')}"
+          f"  greedy from {case['greedy']['start']}, distinct {len(set(case['greedy']['ids']))}", flush=True)
+
+
+def cross_check(directory, synth, ids):
+    """Two other ways into transformers must lead to the same logits as our translation of the GGUF file."""
+    for shape, (model_type, rope) in SHAPES.items():
+        path = model_file(directory, synth, shape, "F32")
+        ours, _ = run(load(path, model_type, rope), ids)
+        folder = model_file(directory, synth, shape, "F32", "/")
+        theirs, _ = run(load_folder(folder), ids)
+        print(f"{shape:14} own folder     max difference {(ours - theirs).abs().max():.1e}", flush=True)
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+        if shape in ("tiny-llama", "tiny-qwen2", "tiny-qwen3"):
+            model = AutoModelForCausalLM.from_pretrained(
+                directory, gguf_file=path.name, dtype=torch.float32, attn_implementation="eager")
+            theirs, _ = run(model.eval(), ids)
+            print(f"{shape:14} gguf_file=     max difference {(ours - theirs).abs().max():.1e}", flush=True)
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+
+
+def model_file(directory, synth, shape, types, end=".gguf"):
+    path = f"{directory}/{shape}.{types}{end}"
+    subprocess.run([*synth, shape, types, path], check=True)
+    return Path(path)
+
+
+def main():
+    directory, synth = Path(sys.argv[1]), sys.argv[2:]
+    torch.set_num_threads(1)
+    transformers.utils.logging.disable_progress_bar()
+    directory.mkdir(parents=True, exist_ok=True)
+    files = {case: model_file(directory, synth, *case) for case in CASES}
+    mixtures = [case for case in CASES if SHAPES[case[0]][0] in EXPERT_NAMES]
+    ids = prompt(*([load(files[c], *SHAPES[c[0]]) for c in mixtures if (c[1] == "F32") == f32] for f32 in (True, False)))
+    cross_check(directory, synth, ids[:SHORT])
+    cases = [make(*case, ids, files[case]) for case in CASES]
+    made_by = {m.__name__: m.__version__ for m in (transformers, torch, np)} | {"gguf": importlib.metadata.version("gguf")}
+    head = json.dumps({"made_by": made_by, "short": SHORT, "prompt": ids})[1:-1]
+    rows = ",\n".join(json.dumps(case) for case in cases)
+    (HERE / "goldens.json").write_text(f"{{{head},\n\"cases\": [\n{rows}\n]}}\n")
+
+
+if __name__ == "__main__":
+    main()
