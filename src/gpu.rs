@@ -155,8 +155,10 @@ const NEEDED_STORAGE_BUFFERS: u32 = 8;
 const NEEDED_WORKGROUP_BYTES: u32 = 16 << 10;
 const NEEDED_INVOCATIONS: u32 = 256;
 
-fn instance() -> wgpu::Instance {
-    wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle().with_env())
+fn instance(backends: wgpu::Backends) -> wgpu::Instance {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle().with_env();
+    descriptor.backends = backends;
+    wgpu::Instance::new(descriptor)
 }
 
 /// The adapters of the platform's own interfaces; OpenGL is asked (it is slow, and noisy without a display) where
@@ -165,9 +167,9 @@ fn instance() -> wgpu::Instance {
 async fn adapters(all: bool) -> Vec<wgpu::Adapter> {
     let primary = wgpu::Backends::PRIMARY;
     let backends = wgpu::Backends::from_env().unwrap_or(if all { wgpu::Backends::all() } else { primary });
-    let mut found = instance().enumerate_adapters(backends).await;
+    let mut found = instance(backends).enumerate_adapters(backends).await;
     if found.is_empty() && backends == primary {
-        found = instance().enumerate_adapters(wgpu::Backends::GL).await;
+        found = instance(wgpu::Backends::GL).enumerate_adapters(wgpu::Backends::GL).await;
     }
     found.sort_by_key(|a| rank(&a.get_info()));
     found
@@ -177,7 +179,7 @@ async fn adapters(all: bool) -> Vec<wgpu::Adapter> {
 async fn adapters(_all: bool) -> Vec<wgpu::Adapter> {
     let options =
         wgpu::RequestAdapterOptions { power_preference: wgpu::PowerPreference::HighPerformance, ..Default::default() };
-    instance().request_adapter(&options).await.into_iter().collect()
+    instance(wgpu::Backends::BROWSER_WEBGPU).request_adapter(&options).await.into_iter().collect()
 }
 
 /// Better adapters first: real before software, the platform's own interface before OpenGL.
