@@ -74,7 +74,7 @@ impl ChatTemplate {
         env.set_recursion_limit(RECURSION);
         env.set_debug(false);
         python::install(&mut env);
-        env.add_template_owned("chat", rewrite::rewrite(source)).map_err(syntax_error)?;
+        env.add_template_owned("chat", rewrite::rewrite(source)?).map_err(syntax_error)?;
         Ok(ChatTemplate { env })
     }
 
