@@ -172,12 +172,22 @@ fn hostile_templates_end() {
         "{{ '".to_owned() + &many("a", 2_000_000) + "' }}",
         "{{ '%999999999999d'|format(1) }}".to_owned(),
         "{{ '{:>99999999999}'.format(1) }}".to_owned(),
+        "{% set s = 'a' * 1000000 %}{{ s.replace('a', s) }}".to_owned(),
+        "{% set s = 'a' * 1000000 %}{{ s.replace('', s)|length }}".to_owned(),
+        "{% set s = 'a' * 1000000 %}{{ s|replace('a', s) }}".to_owned(),
+        "{% set s = 'a' * 1000000 %}{{ s.join(s) }}".to_owned(),
+        "{% set s = 'a' * 1000000 %}{{ s|join(s) }}".to_owned(),
+        "{% set s = ['a' * 1000000] * 90000 %}{{ ''.join(s)|length }}".to_owned(),
+        "{% set s = ['a' * 1000000] * 90000 %}{{ s|join|length }}".to_owned(),
+        "{% set s = ['a' * 1000000] * 90000 %}{{ s|tojson|length }}{{ s|string|length }}{{ s }}".to_owned(),
+        "{% set s = ['a' * 1000000] * 90000 %}{{ (s ~ '')|length }}{{ s|upper }}".to_owned(),
+        "{% set s = ['a'] %}".to_owned() + &many("{% set s = [s, s] %}", 90) + "{{ s|length }}",
+        "{% set s = ['a'] * 90000 %}{% set s = [s] * 90000 %}{% set s = [s] * 90000 %}{{ s }}".to_owned(),
         "{{ messages|tojson(indent=999999999) }}".to_owned(),
         "{{ 'x'|indent(9999999999999) }}".to_owned(),
         "{{ 9 ** 9 ** 9 ** 9 }}".to_owned(),
     ] {
         let start = Instant::now();
-        eprintln!("DBG {}", source.chars().take(60).collect::<String>());
         let result = render(&source, json!({"messages": [{"role": "user", "content": "x"}]}));
         let head = source.chars().take(120).collect::<String>();
         assert!(result.is_err(), "{head} gave {:?}", result.map(|text| text.len()));
