@@ -71,11 +71,9 @@ fn measure(state: &State, value: &Value, depth: usize) -> Result<(), Error> {
             pay(state, depth, 0)?;
             value.try_iter()?.try_for_each(|key| measure(state, &value.get_item(&key)?, depth + 1))
         }
-        // A text of its own was paid for when it was made.
-        ValueKind::String if depth > 0 => {
-            state.consume_fuel(value.as_str().map_or(0, str::len) as u64 / BYTES_PER_FUEL)
-        }
-        _ => Ok(()),
+        // A value of its own was paid for when it was made.
+        _ if depth == 0 => Ok(()),
+        _ => pay(state, depth, value.as_str().map_or(0, str::len)),
     }
 }
 
