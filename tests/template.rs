@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use firelight::Error;
+use firelight::checkpoint::Checkpoint;
 use firelight::template::{ChatTemplate, TemplateInput};
+use firelight::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
 /// The shared test data, or `None` (with a note; a failure in CI) where it is missing.
@@ -260,5 +262,31 @@ fn own_templates() {
     ] {
         let input: TemplateInput = serde_json::from_value(input.clone()).unwrap();
         assert_eq!(ChatTemplate::builtin(name).unwrap().render(&input).unwrap(), want, "{name}");
+    }
+}
+
+/// Which template a vocabulary without one gets.
+#[test]
+fn chosen_for_the_vocabulary() {
+    let Some(data) = shared() else { return };
+    for (name, drop, want) in [
+        ("llama-bpe", false, Some("llama3")),
+        ("llama-spm", false, Some("llama2")),
+        ("qwen2", false, None),
+        ("qwen2", true, Some("chatml")),
+        ("phi-3", true, Some("phi3")),
+        ("gpt-2", false, Some("chatml")),
+    ] {
+        let path = data.join(format!("tokenizers/ggml-vocab-{name}.gguf"));
+        let mut checkpoint = pollster::block_on(Checkpoint::open(&path)).unwrap();
+        if drop {
+            checkpoint.metadata.insert("tokenizer.chat_template", "");
+        }
+        let tokenizer = Tokenizer::from_checkpoint(&checkpoint).unwrap();
+        let (_, notice) = ChatTemplate::for_checkpoint(&checkpoint.metadata, &tokenizer).unwrap();
+        match want {
+            Some(want) => assert!(notice.unwrap().contains(&format!("{want:?}")), "{name}"),
+            None => assert_eq!(notice, None, "{name}"),
+        }
     }
 }
