@@ -186,7 +186,9 @@ impl<'a> Cursor<'a> {
     fn count(&mut self, least: u64, limit: u64) -> Result<u64, Stop> {
         let count = self.u64()?;
         if count > self.left() / least {
-            return Err(self.bad(format!("a count of {count} cannot fit in the {} bytes left", self.left())));
+            let left = self.left();
+            let message = format!("a count of {count} cannot fit in the {left} bytes left");
+            return Err(self.bad(format!("{message}: the file is truncated or damaged; download it again")));
         }
         if count > limit {
             return Err(self.bad(format!("a count of {count} cannot be right (at most {limit})")));

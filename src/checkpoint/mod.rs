@@ -5,9 +5,11 @@
 //! weights are read by range, when and where they are wanted. Nothing here knows what a tensor is for, and nothing
 //! trusts a file.
 
+mod config;
 mod folder;
 mod gguf;
 mod metadata;
+mod rename;
 mod safetensors;
 mod source;
 mod write;

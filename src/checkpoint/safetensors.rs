@@ -1,1 +1,128 @@
-//! safetensors
+//! Reading the head of a safetensors file: the tensor table, never the weights.
+//!
+//! The format is eight bytes of length, that much JSON, then the data. As with GGUF, nothing in it is believed: sizes
+//! are checked against shapes, and every tensor must lie inside the file, alone.
+
+use super::{Source, Span, check_overlaps, data_bytes};
+use crate::dtype::DType;
+use crate::{Error, Result};
+use indexmap::IndexMap;
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+
+/// What the safetensors library itself takes at most.
+const HEAD_LIMIT: u64 = 100_000_000;
+
+/// A tensor under its own name; sizes in the file's order (row length last).
+#[derive(Clone, Debug)]
+pub(super) struct Tensor {
+    pub shape: Vec<u64>,
+    pub dtype: DType,
+    pub span: Span,
+}
+
+/// Reads the tensor table. `index` is the source's place in the checkpoint.
+pub(super) async fn read(source: &Source, index: usize) -> Result<IndexMap<String, Tensor>> {
+    let file = source.name();
+    if source.len() < 8 {
+        return Err(Error::Format(format!("{file} is truncated: it has {} bytes; download it again", source.len())));
+    }
+    let mut len = [0; 8];
+    len.copy_from_slice(&source.read(0..8).await?);
+    let len = u64::from_le_bytes(len);
+    if len > HEAD_LIMIT {
+        return Err(Error::Format(format!("{file} is not a safetensors file (its head would have {len} bytes)")));
+    }
+    let start = 8 + len;
+    if start > source.len() {
+        let message = format!("{file} is truncated: its head ends at byte {start} of {}", source.len());
+        return Err(Error::Format(format!("{message}; download it again")));
+    }
+    let head = source.read(8..start).await?;
+    let Head(entries) =
+        serde_json::from_slice(&head).map_err(|error| Error::Format(format!("{file}: its head: {error}")))?;
+
+    let mut tensors = IndexMap::new();
+    for (name, entry) in entries {
+        let tensor = entry.tensor(source, index, start).map_err(|error| prefixed(error, file, &name))?;
+        tensors.insert(name, tensor);
+    }
+    check_overlaps(file, tensors.iter().map(|(name, tensor)| (name.as_str(), &tensor.span)))?;
+    Ok(tensors)
+}
+
+fn prefixed(error: Error, file: &str, name: &str) -> Error {
+    match error {
+        Error::Unsupported(why) => Error::Unsupported(format!("{file}: tensor {name}: {why}")),
+        other => Error::Format(format!("{file}: tensor {name}: {other}")),
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Entry {
+    dtype: String,
+    shape: Vec<u64>,
+    data_offsets: (u64, u64),
+}
+
+impl Entry {
+    fn tensor(self, source: &Source, index: usize, start: u64) -> Result<Tensor> {
+        let dtype = match self.dtype.as_str() {
+            "F32" => DType::F32,
+            "F16" => DType::F16,
+            "BF16" => DType::BF16,
+            other => {
+                let message =
+                    format!("its type {other} is not supported; take the model in BF16, F16 or F32, or as GGUF");
+                return Err(Error::Unsupported(message));
+            }
+        };
+        let (from, to) = self.data_offsets;
+        let dims: Vec<u64> = self.shape.iter().rev().copied().collect();
+        let bytes = data_bytes(dtype, &dims).map_err(Error::Format)?;
+        if to.checked_sub(from) != Some(bytes) {
+            return Err(Error::Format(format!("bytes {from}..{to} do not hold its {bytes} bytes")));
+        }
+        let end = start.saturating_add(to);
+        if end > source.len() {
+            let len = source.len();
+            return Err(Error::Format(format!(
+                "it ends at byte {end} of {len}: the file is truncated; download it again"
+            )));
+        }
+        Ok(Tensor { shape: self.shape, dtype, span: Span { source: index, offset: start + from, bytes } })
+    }
+}
+
+/// The head's JSON object; a name that occurs twice is an error, which a plain map would hide.
+struct Head(IndexMap<String, Entry>);
+
+impl<'de> Deserialize<'de> for Head {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(HeadVisitor)
+    }
+}
+
+struct HeadVisitor;
+
+impl<'de> Visitor<'de> for HeadVisitor {
+    type Value = Head;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object of tensors")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Head, A::Error> {
+        let mut entries = IndexMap::new();
+        while let Some(name) = map.next_key::<String>()? {
+            if name == "__metadata__" {
+                map.next_value::<IgnoredAny>()?;
+            } else if entries.contains_key(&name) {
+                return Err(A::Error::custom(format!("the tensor {name} occurs twice")));
+            } else {
+                let entry = map.next_value()?;
+                entries.insert(name, entry);
+            }
+        }
+        Ok(Head(entries))
+    }
+}

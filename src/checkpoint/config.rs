@@ -1,0 +1,256 @@
+//! A Hugging Face `config.json`, told in GGUF's keys, as llama.cpp's converter writes them.
+//!
+//! A setting is a row of [`SETTINGS`]; what follows from several settings (rotary embedding, attention windows) is a
+//! function. A setting that Firelight cannot honour is an error, because ignoring it would give wrong words.
+
+use super::metadata::{Metadata, Value};
+use super::rename::{FAMILIES, Family};
+use crate::{Error, Result};
+use serde_json::{Map, Value as Json};
+
+/// How a setting's value is read.
+enum Kind {
+    Count,
+    Number,
+    Truth,
+}
+
+/// A setting in `config.json`, the GGUF key (after the architecture), its kind, and whether a model can be without it.
+const SETTINGS: &[(&str, &str, Kind, bool)] = &[
+    ("num_hidden_layers", "block_count", Kind::Count, true),
+    ("max_position_embeddings", "context_length", Kind::Count, true),
+    ("hidden_size", "embedding_length", Kind::Count, true),
+    ("intermediate_size", "feed_forward_length", Kind::Count, true),
+    ("num_attention_heads", "attention.head_count", Kind::Count, true),
+    ("num_key_value_heads", "attention.head_count_kv", Kind::Count, false),
+    ("head_dim", "attention.key_length", Kind::Count, false),
+    ("head_dim", "attention.value_length", Kind::Count, false),
+    ("rms_norm_eps", "attention.layer_norm_rms_epsilon", Kind::Number, true),
+    ("vocab_size", "vocab_size", Kind::Count, true),
+    ("num_local_experts", "expert_count", Kind::Count, false),
+    ("num_experts", "expert_count", Kind::Count, false),
+    ("num_experts_per_tok", "expert_used_count", Kind::Count, false),
+    ("moe_intermediate_size", "expert_feed_forward_length", Kind::Count, false),
+    ("norm_topk_prob", "expert_weights_norm", Kind::Truth, false),
+];
+
+/// Counts that something is made or divided by, and more than any model has.
+const LIMITS: &[(&str, u32)] = &[
+    ("num_hidden_layers", 1024),
+    ("num_attention_heads", 1024),
+    ("head_dim", 1 << 16),
+    ("hidden_size", 1 << 20),
+    ("num_experts", 2048),
+    ("num_local_experts", 2048),
+];
+
+/// YaRN's settings beside factor and original length.
+const YARN: &[(&str, &str)] = &[
+    ("extrapolation_factor", "rope.scaling.yarn_ext_factor"),
+    ("beta_fast", "rope.scaling.yarn_beta_fast"),
+    ("beta_slow", "rope.scaling.yarn_beta_slow"),
+];
+
+/// A JSON object and the file it is from; `null` counts as not there.
+pub(super) struct Object {
+    pub file: String,
+    pub json: Map<String, Json>,
+}
+
+impl Object {
+    pub fn get(&self, key: &str) -> Option<&Json> {
+        self.json.get(key).filter(|value| !value.is_null())
+    }
+
+    fn typed<'a, T>(&'a self, key: &str, want: &str, read: impl Fn(&'a Json) -> Option<T>) -> Result<Option<T>> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let unfit = || {
+            let shown: String = value.to_string().chars().take(40).collect();
+            Error::Format(format!("{}: {key} is {shown}; it must be {want}", self.file))
+        };
+        read(value).map(Some).ok_or_else(unfit)
+    }
+
+    pub fn u32(&self, key: &str) -> Result<Option<u32>> {
+        self.typed(key, "a whole number below 2^32", |value| value.as_u64()?.try_into().ok())
+    }
+
+    fn f64(&self, key: &str) -> Result<Option<f64>> {
+        self.typed(key, "a number", Json::as_f64)
+    }
+
+    pub fn bool(&self, key: &str) -> Result<Option<bool>> {
+        self.typed(key, "true or false", Json::as_bool)
+    }
+
+    fn str(&self, key: &str) -> Result<Option<&str>> {
+        self.typed(key, "a text", Json::as_str)
+    }
+
+    fn missing(&self, key: &str) -> Error {
+        Error::Format(format!("{} has no {key}", self.file))
+    }
+
+    pub fn required_u32(&self, key: &str) -> Result<u32> {
+        self.u32(key)?.ok_or_else(|| self.missing(key))
+    }
+
+    /// A positive number.
+    fn positive(&self, key: &str) -> Result<f64> {
+        let number = self.f64(key)?.ok_or_else(|| self.missing(key))?;
+        if number > 0.0 {
+            return Ok(number);
+        }
+        Err(Error::Format(format!("{}: {key} is {number}; it must be positive", self.file)))
+    }
+
+    /// An object within this one.
+    fn object(&self, key: &str) -> Result<Option<Object>> {
+        let object = self.typed(key, "an object", Json::as_object)?;
+        Ok(object.map(|json| Object { file: format!("{}: {key}", self.file), json: json.clone() }))
+    }
+}
+
+/// The family that `architectures` names; models whose weights or functions Firelight does not have are refused.
+pub(super) fn family(config: &Object) -> Result<&'static Family> {
+    let class = config.get("architectures").and_then(|list| list.get(0)).and_then(Json::as_str).unwrap_or_default();
+    let file = &config.file;
+    let family = FAMILIES.iter().find(|family| family.class == class).ok_or_else(|| {
+        let known = FAMILIES.map(|family| family.class).join(", ");
+        Error::Unsupported(format!("{file}: the architecture {class:?} is not supported; these are: {known}"))
+    })?;
+    if let Some(quantization) = config.object("quantization_config")? {
+        let method = quantization.str("quant_method")?.unwrap_or("unknown");
+        let message = format!("{file}: the weights are quantized by {method}");
+        return Err(Error::Unsupported(format!("{message}; take the unquantized model, or a GGUF of it")));
+    }
+    match config.str("hidden_act")? {
+        None | Some("silu" | "swish") => Ok(family),
+        Some(other) => Err(Error::Unsupported(format!("{file}: the activation {other} is not supported (silu is)"))),
+    }
+}
+
+/// Metadata by the rows of [`SETTINGS`], and what follows from several settings.
+pub(super) fn settings(config: &Object, architecture: &str) -> Result<Metadata> {
+    let mut metadata = Metadata::new();
+    metadata.insert("general.architecture", architecture);
+    for (setting, key, kind, required) in SETTINGS {
+        let value = match kind {
+            Kind::Count => config.u32(setting)?.map(Value::U32),
+            Kind::Number => config.f64(setting)?.map(|number| Value::F32(number as f32)),
+            Kind::Truth => config.bool(setting)?.map(Value::Bool),
+        };
+        match value {
+            Some(value) => drop(metadata.insert(format!("{architecture}.{key}"), value)),
+            None if *required => return Err(config.missing(setting)),
+            None => {}
+        }
+    }
+    for (setting, most) in LIMITS {
+        if let Some(count) = config.u32(setting)?.filter(|count| !(1..=*most).contains(count)) {
+            return Err(Error::Format(format!("{}: {setting} is {count}; it must be 1 to {most}", config.file)));
+        }
+    }
+    if config.get("num_key_value_heads").is_none() {
+        let heads = config.required_u32("num_attention_heads")?;
+        metadata.insert(format!("{architecture}.attention.head_count_kv"), heads);
+    }
+    sliding_window(config, architecture, &mut metadata)?;
+    Ok(metadata)
+}
+
+/// The attention window, and in which layers it holds where it does not hold in all.
+fn sliding_window(config: &Object, architecture: &str, metadata: &mut Metadata) -> Result<()> {
+    let enabled = config.bool("use_sliding_window")?;
+    let Some(window) = config.u32("sliding_window")?.filter(|_| enabled != Some(false)) else { return Ok(()) };
+    let blocks = config.required_u32("num_hidden_layers")?;
+    let layers: Vec<bool> = match config.typed("layer_types", "an array", Json::as_array)? {
+        Some(types) if types.len() == blocks as usize => types.iter().map(|kind| kind == "sliding_attention").collect(),
+        Some(types) => {
+            let message = format!("{}: layer_types has {} entries for {blocks} layers", config.file, types.len());
+            return Err(Error::Format(message));
+        }
+        None => {
+            let first = if enabled.is_some() { config.u32("max_window_layers")?.unwrap_or(0) } else { 0 };
+            (0..blocks).map(|block| block >= first).collect()
+        }
+    };
+    if layers.contains(&true) {
+        metadata.insert(format!("{architecture}.attention.sliding_window"), window);
+        if layers.contains(&false) {
+            metadata.insert(format!("{architecture}.attention.sliding_window_pattern"), layers);
+        }
+    }
+    Ok(())
+}
+
+/// Rotary embedding: `rope_theta` and `rope_scaling`, or (Transformers 5) both in `rope_parameters`.
+pub(super) fn rope(config: &Object, architecture: &str, metadata: &mut Metadata) -> Result<()> {
+    let empty = Object { file: config.file.clone(), json: Map::new() };
+    let rope = config.object("rope_parameters")?.or(config.object("rope_scaling")?).unwrap_or(empty);
+    if rope.json.values().any(Json::is_object) {
+        return Err(Error::Unsupported(format!("{}: different kinds of layers are not supported", rope.file)));
+    }
+    let heads = config.required_u32("num_attention_heads")?;
+    let head = config.u32("head_dim")?.unwrap_or(config.required_u32("hidden_size")? / heads);
+    let partial = rope.f64("partial_rotary_factor")?.or(config.f64("partial_rotary_factor")?).unwrap_or(1.0);
+    if !(0.0..=1.0).contains(&partial) {
+        return Err(Error::Format(format!("{}: partial_rotary_factor is {partial}; it must be 0 to 1", config.file)));
+    }
+    let dims = (f64::from(head) * partial) as u32;
+    let base = rope.f64("rope_theta")?.or(config.f64("rope_theta")?).unwrap_or(10_000.0);
+
+    let mut set = |key: &str, value: Value| drop(metadata.insert(format!("{architecture}.{key}"), value));
+    set("rope.dimension_count", dims.into());
+    set("rope.freq_base", (base as f32).into());
+    set("rope.pairing", "halves".into());
+    match rope.str("rope_type")?.or(rope.str("type")?).unwrap_or("default") {
+        "default" => {}
+        "llama3" => set("rope.freq_factors", llama3_factors(&rope, base, dims)?.into()),
+        "linear" => {
+            set("rope.scaling.type", "linear".into());
+            set("rope.scaling.factor", (rope.positive("factor")? as f32).into());
+        }
+        "yarn" => {
+            let factor = rope.positive("factor")?;
+            let original = rope.u32("original_max_position_embeddings")?;
+            let original = original.map_or_else(|| config.required_u32("max_position_embeddings"), Ok)?;
+            set("rope.scaling.type", "yarn".into());
+            set("rope.scaling.factor", (factor as f32).into());
+            set("rope.scaling.original_context_length", original.into());
+            for (setting, key) in YARN {
+                if let Some(number) = rope.f64(setting)? {
+                    set(key, (number as f32).into());
+                }
+            }
+            // Transformers gives the whole factor, GGUF what it is multiplied by.
+            if let Some(whole) = rope.f64("attention_factor")? {
+                let usual = 1.0 + 0.1 * factor.max(1.0).ln();
+                set("rope.scaling.yarn_attn_factor", ((whole / usual) as f32).into());
+            }
+        }
+        other => {
+            let message = format!("{}: the type {other:?} is not supported", rope.file);
+            return Err(Error::Unsupported(format!("{message} (default, linear, yarn and llama3 are)")));
+        }
+    }
+    Ok(())
+}
+
+/// What each pair's frequency is divided by under Llama 3.1's scaling: 1 for wavelengths well within the original
+/// context, `factor` for those longer than it, and a smooth passage between.
+fn llama3_factors(rope: &Object, base: f64, dims: u32) -> Result<Vec<f32>> {
+    let (factor, low, high) =
+        (rope.positive("factor")?, rope.positive("low_freq_factor")?, rope.positive("high_freq_factor")?);
+    let context = rope.positive("original_max_position_embeddings")?;
+    if low >= high {
+        return Err(Error::Format(format!("{}: low_freq_factor must be below high_freq_factor", rope.file)));
+    }
+    let factors = (0..dims / 2).map(|pair| {
+        let wavelength = std::f64::consts::TAU * base.powf(f64::from(2 * pair) / f64::from(dims));
+        let turns = context / wavelength;
+        let smooth = ((turns - low) / (high - low)).clamp(0.0, 1.0);
+        (1.0 / ((1.0 - smooth) / factor + smooth)) as f32
+    });
+    Ok(factors.collect())
+}

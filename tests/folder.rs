@@ -1,0 +1,550 @@
+//! Hugging Face folders: each family's settings and names, shards, experts, and what is refused.
+
+use firelight::Result;
+use firelight::checkpoint::{Array, Checkpoint, Source, Value};
+use firelight::dtype::DType;
+use pollster::block_on;
+use serde_json::{Value as Json, json};
+
+/// A safetensors file of F32 tensors. The bytes of number `n` (over all tensors, in order) are those of `n as f32`.
+fn safetensors(tensors: &[(String, Vec<u64>)], first: u32) -> Vec<u8> {
+    let mut head = serde_json::Map::new();
+    head.insert("__metadata__".into(), json!({"format": "pt"}));
+    let mut data = Vec::new();
+    for (name, shape) in tensors {
+        let start = data.len();
+        for _ in 0..shape.iter().product::<u64>() {
+            data.extend((first as f32 + (data.len() / 4) as f32).to_le_bytes());
+        }
+        head.insert(name.clone(), json!({"dtype": "F32", "shape": shape, "data_offsets": [start, data.len()]}));
+    }
+    with_head(&Json::Object(head).to_string(), &data)
+}
+
+fn with_head(head: &str, data: &[u8]) -> Vec<u8> {
+    [&(head.len() as u64).to_le_bytes(), head.as_bytes(), data].concat()
+}
+
+fn named(tensors: &[(&str, &[u64])]) -> Vec<(String, Vec<u64>)> {
+    tensors.iter().map(|(name, shape)| (name.to_string(), shape.to_vec())).collect()
+}
+
+const D: u64 = 8;
+const FF: u64 = 6;
+
+/// The tensors of a one-layer model without its feed-forward part.
+fn attention() -> Vec<(String, Vec<u64>)> {
+    named(&[
+        ("model.embed_tokens.weight", &[10, D]),
+        ("lm_head.weight", &[10, D]),
+        ("model.norm.weight", &[D]),
+        ("model.layers.0.input_layernorm.weight", &[D]),
+        ("model.layers.0.post_attention_layernorm.weight", &[D]),
+        ("model.layers.0.self_attn.q_proj.weight", &[D, D]),
+        ("model.layers.0.self_attn.k_proj.weight", &[D / 2, D]),
+        ("model.layers.0.self_attn.v_proj.weight", &[D / 2, D]),
+        ("model.layers.0.self_attn.o_proj.weight", &[D, D]),
+    ])
+}
+
+fn dense() -> Vec<(String, Vec<u64>)> {
+    let feed_forward = named(&[
+        ("model.layers.0.mlp.gate_proj.weight", &[FF, D]),
+        ("model.layers.0.mlp.up_proj.weight", &[FF, D]),
+        ("model.layers.0.mlp.down_proj.weight", &[D, FF]),
+    ]);
+    [attention(), feed_forward].concat()
+}
+
+/// Experts as tensors of their own, last expert first.
+fn experts(prefix: &str, [gate, up, down]: [&str; 3], count: u64) -> Vec<(String, Vec<u64>)> {
+    let router = vec![(format!("{prefix}.gate.weight"), vec![count, D])];
+    let each = (0..count).rev().flat_map(|e| {
+        [(gate, vec![FF, D]), (up, vec![FF, D]), (down, vec![D, FF])]
+            .map(|(name, shape)| (format!("{prefix}.experts.{e}.{name}.weight"), shape))
+    });
+    [attention(), router, each.collect()].concat()
+}
+
+fn config(class: &str, more: Json) -> Json {
+    let mut config = json!({
+        "architectures": [class], "hidden_act": "silu", "num_hidden_layers": 1, "max_position_embeddings": 4096,
+        "hidden_size": D, "intermediate_size": FF, "num_attention_heads": 2, "num_key_value_heads": 1,
+        "rms_norm_eps": 1e-6, "vocab_size": 10, "tie_word_embeddings": false, "rope_theta": 10000.0,
+        "torch_dtype": "float32", "sliding_window": null,
+    });
+    for (key, value) in more.as_object().unwrap() {
+        config[key] = value.clone();
+    }
+    config
+}
+
+fn folder(config: &Json, weights: Vec<u8>, more: &[(&str, &str)]) -> Result<Checkpoint> {
+    let mut sources = vec![Source::bytes("hub/tiny/model.safetensors", weights)];
+    for (name, text) in more {
+        sources.push(Source::bytes(format!("hub/tiny/{name}"), text.as_bytes().to_vec()));
+    }
+    sources.push(Source::bytes("hub/tiny/config.json", config.to_string().into_bytes()));
+    block_on(Checkpoint::from_sources(sources))
+}
+
+fn floats(model: &Checkpoint, name: &str) -> Vec<f32> {
+    let tensor = model.tensor(name).unwrap();
+    let bytes = block_on(model.read(tensor, 0..tensor.bytes())).unwrap();
+    bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+}
+
+/// Where a tensor's numbers begin in [`safetensors`].
+fn first(tensors: &[(String, Vec<u64>)], name: &str) -> usize {
+    let before = tensors.iter().take_while(|(other, _)| other != name);
+    before.map(|(_, shape)| shape.iter().product::<u64>() as usize).sum()
+}
+
+fn run(from: usize, count: usize) -> Vec<f32> {
+    (from..from + count).map(|n| n as f32).collect()
+}
+
+const DENSE: [&str; 12] = [
+    "token_embd.weight",
+    "output.weight",
+    "output_norm.weight",
+    "blk.0.attn_norm.weight",
+    "blk.0.ffn_norm.weight",
+    "blk.0.attn_q.weight",
+    "blk.0.attn_k.weight",
+    "blk.0.attn_v.weight",
+    "blk.0.attn_output.weight",
+    "blk.0.ffn_gate.weight",
+    "blk.0.ffn_up.weight",
+    "blk.0.ffn_down.weight",
+];
+
+#[test]
+fn dense_families() {
+    let biases: &[(&str, &[u64])] = &[
+        ("model.layers.0.self_attn.q_proj.bias", &[D]),
+        ("model.layers.0.self_attn.k_proj.bias", &[D / 2]),
+        ("model.layers.0.self_attn.v_proj.bias", &[D / 2]),
+    ];
+    let norms: &[(&str, &[u64])] =
+        &[("model.layers.0.self_attn.q_norm.weight", &[4]), ("model.layers.0.self_attn.k_norm.weight", &[4])];
+    let none: &[(&str, &[u64])] = &[];
+    for (class, architecture, more, names) in [
+        ("LlamaForCausalLM", "llama", none, &[][..]),
+        ("MistralForCausalLM", "llama", none, &[]),
+        ("Qwen2ForCausalLM", "qwen2", biases, &["blk.0.attn_q.bias", "blk.0.attn_k.bias", "blk.0.attn_v.bias"]),
+        ("Qwen3ForCausalLM", "qwen3", norms, &["blk.0.attn_q_norm.weight", "blk.0.attn_k_norm.weight"]),
+    ] {
+        let tensors = [dense(), named(more)].concat();
+        let model = folder(&config(class, json!({"head_dim": 4})), safetensors(&tensors, 0), &[]).unwrap();
+        let expected: Vec<&str> = DENSE.iter().chain(names).copied().collect();
+        assert_eq!(model.tensors.keys().collect::<Vec<_>>(), expected, "{class}");
+
+        let metadata = &model.metadata;
+        assert_eq!(metadata.get_str("general.architecture").unwrap(), Some(architecture));
+        assert_eq!(metadata.get_str("general.name").unwrap(), Some("tiny"));
+        for (key, value) in [
+            ("block_count", 1),
+            ("context_length", 4096),
+            ("embedding_length", 8),
+            ("feed_forward_length", 6),
+            ("attention.head_count", 2),
+            ("attention.head_count_kv", 1),
+            ("attention.key_length", 4),
+            ("attention.value_length", 4),
+            ("vocab_size", 10),
+            ("rope.dimension_count", 4),
+        ] {
+            assert_eq!(metadata.get(&format!("{architecture}.{key}")), Some(&Value::U32(value)), "{class} {key}");
+        }
+        let float = |key: &str| metadata.get_f32(&format!("{architecture}.{key}")).unwrap();
+        assert_eq!(float("attention.layer_norm_rms_epsilon"), Some(1e-6));
+        assert_eq!(float("rope.freq_base"), Some(10_000.0));
+        assert_eq!(metadata.get_str(&format!("{architecture}.rope.pairing")).unwrap(), Some("halves"));
+        assert_eq!(metadata.len(), 2 + 10 + 3, "{class}: no key more: {metadata:?}");
+
+        let down = model.tensor("blk.0.ffn_down.weight").unwrap();
+        assert_eq!((down.dims.as_slice(), down.dtype), (&[FF, D][..], DType::F32));
+        let from = first(&tensors, "model.layers.0.mlp.down_proj.weight");
+        assert_eq!(floats(&model, "blk.0.ffn_down.weight"), run(from, 48));
+    }
+}
+
+#[test]
+fn experts_are_stacked_in_order() {
+    let mixtral = ("MixtralForCausalLM", "llama", "num_local_experts", "block_sparse_moe", ["w1", "w3", "w2"]);
+    let qwen = ("Qwen3MoeForCausalLM", "qwen3moe", "num_experts", "mlp", ["gate_proj", "up_proj", "down_proj"]);
+    for (class, architecture, setting, prefix, names) in [mixtral, qwen] {
+        let prefix = format!("model.layers.0.{prefix}");
+        let more = json!({setting: 12, "num_experts_per_tok": 2, "moe_intermediate_size": FF, "norm_topk_prob": true});
+        let config = config(class, more);
+        let tensors = experts(&prefix, names, 12);
+        let model = folder(&config, safetensors(&tensors, 0), &[]).unwrap();
+        let count = |key: &str| model.metadata.get_u32(&format!("{architecture}.{key}")).unwrap();
+        assert_eq!((count("expert_count"), count("expert_used_count")), (Some(12), Some(2)));
+        assert_eq!(count("expert_feed_forward_length"), Some(6));
+        assert_eq!(model.metadata.get_bool(&format!("{architecture}.expert_weights_norm")).unwrap(), Some(true));
+        assert_eq!(model.tensors.len(), 9 + 1 + 3);
+        assert_eq!(model.tensor("blk.0.ffn_gate_inp.weight").unwrap().dims, [D, 12]);
+        for (name, gguf, dims) in [
+            (names[0], "blk.0.ffn_gate_exps.weight", [D, FF, 12]),
+            (names[1], "blk.0.ffn_up_exps.weight", [D, FF, 12]),
+            (names[2], "blk.0.ffn_down_exps.weight", [FF, D, 12]),
+        ] {
+            assert_eq!(model.tensor(gguf).unwrap().dims, dims);
+            let expected: Vec<f32> = (0..12)
+                .flat_map(|e| run(first(&tensors, &format!("{prefix}.experts.{e}.{name}.weight")), 48))
+                .collect();
+            assert_eq!(floats(&model, gguf), expected, "{class} {gguf}");
+        }
+        // A range across two experts: the last row of the first, the first of the second.
+        let gate = model.tensor("blk.0.ffn_gate_exps.weight").unwrap();
+        let across = block_on(model.read(gate, 47 * 4..49 * 4)).unwrap();
+        let all = floats(&model, "blk.0.ffn_gate_exps.weight");
+        assert_eq!(across, [all[47].to_le_bytes(), all[48].to_le_bytes()].concat());
+
+        let mut missing = tensors.clone();
+        missing.remove(first_place(&tensors, &format!("{prefix}.experts.7.{}.weight", names[1])));
+        let message = folder(&config, safetensors(&missing, 0), &[]).unwrap_err().to_string();
+        assert!(message.contains("blk.0.ffn_up_exps.weight should have 12 experts, 11 were found"), "{message}");
+    }
+}
+
+fn first_place(tensors: &[(String, Vec<u64>)], name: &str) -> usize {
+    tensors.iter().position(|(other, _)| other == name).unwrap()
+}
+
+#[test]
+fn fused_experts_are_divided() {
+    let fused = named(&[
+        ("model.layers.0.mlp.gate.weight", &[3, D]),
+        ("model.layers.0.mlp.experts.gate_up_proj", &[3, 2 * FF, D]),
+        ("model.layers.0.mlp.experts.down_proj", &[3, D, FF]),
+    ]);
+    let tensors = [attention(), fused].concat();
+    let config = config("Qwen3MoeForCausalLM", json!({"num_experts": 3, "num_experts_per_tok": 2}));
+    let model = folder(&config, safetensors(&tensors, 0), &[]).unwrap();
+    let from = first(&tensors, "model.layers.0.mlp.experts.gate_up_proj");
+    for (half, name) in [(0, "blk.0.ffn_gate_exps.weight"), (48, "blk.0.ffn_up_exps.weight")] {
+        assert_eq!(model.tensor(name).unwrap().dims, [D, FF, 3]);
+        let expected: Vec<f32> = (0..3).flat_map(|e| run(from + 96 * e + half, 48)).collect();
+        assert_eq!(floats(&model, name), expected, "{name}");
+    }
+    assert_eq!(model.tensor("blk.0.ffn_down_exps.weight").unwrap().dims, [FF, D, 3]);
+    let down = first(&tensors, "model.layers.0.mlp.experts.down_proj");
+    assert_eq!(floats(&model, "blk.0.ffn_down_exps.weight"), run(down, 3 * 48));
+}
+
+#[test]
+fn rotary_settings() {
+    let llama3 = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192});
+    let mut llama3_of_5 = llama3.clone();
+    llama3_of_5["rope_theta"] = json!(500_000.0);
+    for more in [
+        json!({"rope_theta": 500_000.0, "rope_scaling": llama3, "head_dim": 128}),
+        json!({"rope_theta": null, "rope_parameters": llama3_of_5, "head_dim": 128}),
+    ] {
+        let model = folder(&config("LlamaForCausalLM", more), safetensors(&dense(), 0), &[]).unwrap();
+        let factors = model.metadata.get_f32s("llama.rope.freq_factors").unwrap().unwrap();
+        assert_eq!(factors.len(), 64);
+        assert_eq!((factors[0], factors[28], factors[35], factors[63]), (1.0, 1.0, 8.0, 8.0));
+        // Pair 30: wavelength 2 pi 500000^(60/128) = 2948.4, 2.7785 turns in 8192, smooth 0.59282.
+        assert!((factors[30] - 1.0 / (0.407_18 / 8.0 + 0.592_82)).abs() < 1e-3, "{}", factors[30]);
+        assert_eq!(model.metadata.get_f32("llama.rope.freq_base").unwrap(), Some(500_000.0));
+        assert_eq!(model.metadata.get("llama.rope.scaling.type"), None);
+    }
+
+    let yarn = json!({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0,
+        "original_max_position_embeddings": 32768, "beta_fast": 32.0, "attention_factor": 1.138_629_436_111_989}});
+    let linear = json!({"rope_scaling": {"type": "linear", "factor": 2}});
+    type Keys = &'static [(&'static str, Value)];
+    for (more, keys) in [
+        (
+            yarn,
+            &[
+                ("scaling.factor", Value::F32(4.0)),
+                ("scaling.original_context_length", Value::U32(32_768)),
+                ("scaling.yarn_beta_fast", Value::F32(32.0)),
+                ("freq_base", Value::F32(1e6)),
+                ("scaling.yarn_attn_factor", Value::F32(1.0)),
+            ] as Keys,
+        ),
+        (linear, &[("scaling.factor", Value::F32(2.0)), ("freq_base", Value::F32(1e4))]),
+        (json!({"rope_parameters": {"rope_type": "default", "rope_theta": 77.0}}), &[("freq_base", Value::F32(77.0))]),
+        (json!({"rope_theta": 1_000_000, "rope_scaling": null}), &[("freq_base", Value::F32(1e6))]),
+        (json!({"partial_rotary_factor": 0.5}), &[("dimension_count", Value::U32(2))]),
+    ] {
+        let model = folder(&config("Qwen2ForCausalLM", more), safetensors(&dense(), 0), &[]).unwrap();
+        for (key, value) in keys {
+            assert_eq!(model.metadata.get(&format!("qwen2.rope.{key}")), Some(value), "{key}");
+        }
+    }
+}
+
+#[test]
+fn sliding_windows() {
+    let two_layers: Vec<_> =
+        [dense(), dense().split_off(3).into_iter().map(|(name, shape)| (name.replace(".0.", ".1."), shape)).collect()]
+            .concat();
+    let both = |layers: [bool; 2]| Some(Value::Array(Array::Bool(layers.to_vec())));
+    for (more, window, pattern) in [
+        (json!({"sliding_window": 64}), Some(Value::U32(64)), None),
+        (json!({"sliding_window": 64, "use_sliding_window": false}), None, None),
+        (
+            json!({"sliding_window": 64, "use_sliding_window": true, "max_window_layers": 1}),
+            Some(Value::U32(64)),
+            both([false, true]),
+        ),
+        (
+            json!({"sliding_window": 64, "layer_types": ["sliding_attention", "full_attention"]}),
+            Some(Value::U32(64)),
+            both([true, false]),
+        ),
+        (json!({"sliding_window": 64, "layer_types": ["full_attention", "full_attention"]}), None, None),
+    ] {
+        let mut config = config("MistralForCausalLM", more);
+        config["num_hidden_layers"] = json!(2);
+        let model = folder(&config, safetensors(&two_layers, 0), &[]).unwrap();
+        assert_eq!(model.tensors.len(), 3 + 2 * 9);
+        assert_eq!(model.metadata.get("llama.attention.sliding_window"), window.as_ref());
+        assert_eq!(model.metadata.get("llama.attention.sliding_window_pattern"), pattern.as_ref());
+    }
+}
+
+#[test]
+fn tied_and_missing_heads() {
+    let untied = dense();
+    let without: Vec<_> = dense().into_iter().filter(|(name, _)| name != "lm_head.weight").collect();
+    for (tensors, tied, head) in [
+        (&untied, json!(true), Some(false)),
+        (&without, json!(true), Some(false)),
+        (&untied, json!(null), Some(true)),
+        (&without, json!(null), Some(false)),
+        (&untied, json!(false), Some(true)),
+        (&without, json!(false), None),
+    ] {
+        let config = config("LlamaForCausalLM", json!({"tie_word_embeddings": tied}));
+        let model = folder(&config, safetensors(tensors, 0), &[]);
+        assert_eq!(
+            model.as_ref().ok().map(|model| model.tensors.contains_key("output.weight")),
+            head,
+            "{tied} {model:?}"
+        );
+    }
+}
+
+#[test]
+fn tokenizer_facts() {
+    let tokenizer = json!({"version": "1.0", "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}, "added_tokens": [
+        {"id": 5, "content": "<s>", "special": true}, {"id": 6, "content": "</s>"}, {"id": 7, "content": "<|end|>"}]});
+    let tokenizer = tokenizer.to_string();
+    let generation = r#"{"eos_token_id": [6, 9], "bos_token_id": 1}"#;
+    let id = |model: &Checkpoint, key: &str| model.metadata.get_u32(&format!("tokenizer.ggml.{key}_token_id")).unwrap();
+    let config = config("LlamaForCausalLM", json!({"bos_token_id": 3, "eos_token_id": 4, "pad_token_id": null}));
+    let open = |files: &[(&str, &str)]| folder(&config, safetensors(&dense(), 0), files).unwrap();
+
+    let model = open(&[]);
+    assert_eq!((id(&model, "bos"), id(&model, "eos"), id(&model, "padding")), (Some(3), Some(4), None));
+    assert_eq!(model.metadata.get_u32s("tokenizer.ggml.eos_token_ids").unwrap(), Some(vec![4]));
+    assert_eq!(model.tokenizer_json, None);
+
+    let facts = r#"{"bos_token": {"content": "<s>", "lstrip": false}, "eos_token": "<|end|>", "unk_token": null,
+        "add_bos_token": true, "chat_template": "{{ one }}"}"#;
+    let model = open(&[
+        ("tokenizer.json", &tokenizer),
+        ("tokenizer_config.json", facts),
+        ("generation_config.json", generation),
+    ]);
+    assert_eq!((id(&model, "bos"), id(&model, "eos"), id(&model, "unknown")), (Some(5), Some(7), None));
+    assert_eq!(model.metadata.get_u32s("tokenizer.ggml.eos_token_ids").unwrap(), Some(vec![4, 6, 7, 9]));
+    assert_eq!(model.metadata.get_bool("tokenizer.ggml.add_bos_token").unwrap(), Some(true));
+    assert_eq!(model.metadata.get_bool("tokenizer.ggml.add_eos_token").unwrap(), None);
+    assert_eq!(model.metadata.get_str("tokenizer.chat_template").unwrap(), Some("{{ one }}"));
+    assert_eq!(model.tokenizer_json.as_deref(), Some(tokenizer.as_bytes()));
+
+    let list = r#"{"chat_template": [{"name": "default", "template": "D"}, {"name": "tool_use", "template": "T"}]}"#;
+    let model = open(&[("tokenizer_config.json", list)]);
+    assert_eq!(model.metadata.get_str("tokenizer.chat_template").unwrap(), Some("D"));
+    assert_eq!(model.metadata.get_str("tokenizer.chat_template.tool_use").unwrap(), Some("T"));
+    assert_eq!(model.metadata.get_strings("tokenizer.chat_templates").unwrap().unwrap(), ["tool_use"]);
+
+    let model = open(&[("tokenizer_config.json", facts), ("chat_template.jinja", "{{ file }}")]);
+    assert_eq!(model.metadata.get_str("tokenizer.chat_template").unwrap(), Some("{{ file }}"));
+}
+
+#[test]
+fn shards() {
+    let all = dense();
+    let (a, b) = all.split_at(5);
+    let mut map = serde_json::Map::new();
+    for (file, tensors) in [("a.safetensors", a), ("b.safetensors", b)] {
+        map.extend(tensors.iter().map(|(name, _)| (name.clone(), json!(file))));
+    }
+    let write = |path: &std::path::Path, map: &Json| {
+        std::fs::write(
+            path.join("model.safetensors.index.json"),
+            json!({"metadata": {}, "weight_map": map}).to_string(),
+        )
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    std::fs::write(path.join("a.safetensors"), safetensors(a, 0)).unwrap();
+    std::fs::write(path.join("b.safetensors"), safetensors(b, 1000)).unwrap();
+    std::fs::write(path.join("config.json"), config("LlamaForCausalLM", json!({})).to_string()).unwrap();
+    write(path, &Json::Object(map.clone())).unwrap();
+    let model = block_on(Checkpoint::open(path)).unwrap();
+    assert_eq!(model.tensors.keys().collect::<Vec<_>>(), DENSE);
+    assert_eq!(floats(&model, "blk.0.attn_norm.weight"), run(first(a, "model.layers.0.input_layernorm.weight"), 8));
+    assert_eq!(floats(&model, "blk.0.attn_k.weight"), run(1000 + 64, 32));
+
+    let failure = || block_on(Checkpoint::open(path)).unwrap_err().to_string();
+    map["lm_head.weight"] = json!("b.safetensors");
+    write(path, &Json::Object(map.clone())).unwrap();
+    assert!(failure().contains("tensor lm_head.weight is not in b.safetensors"));
+    map["lm_head.weight"] = json!("../a.safetensors");
+    write(path, &Json::Object(map)).unwrap();
+    assert!(failure().contains("names \"../a.safetensors\", which is missing"));
+    std::fs::remove_file(path.join("model.safetensors.index.json")).unwrap();
+    assert!(failure().contains("there is no model.safetensors and no model.safetensors.index.json"));
+}
+
+/// Settings that make a good folder a bad one, and what the error must say.
+#[test]
+fn bad_settings_are_refused() {
+    for (more, expected) in [
+        (
+            json!({"architectures": ["GPT2LMHeadModel"]}),
+            "\"GPT2LMHeadModel\" is not supported; these are: LlamaForCausalLM",
+        ),
+        (json!({"architectures": []}), "the architecture \"\" is not supported"),
+        (json!({"quantization_config": {"quant_method": "gptq"}}), "quantized by gptq; take the unquantized model"),
+        (json!({"hidden_act": "gelu"}), "the activation gelu is not supported"),
+        (json!({"hidden_size": null}), "config.json has no hidden_size"),
+        (json!({"hidden_size": "wide"}), "hidden_size is \"wide\"; it must be a whole number"),
+        (json!({"num_attention_heads": 0}), "num_attention_heads is 0; it must be 1 to"),
+        (json!({"num_hidden_layers": 4_000_000_000u64}), "num_hidden_layers is 4000000000; it must be 1 to 1024"),
+        (json!({"num_hidden_layers": -1}), "it must be a whole number below 2^32"),
+        (json!({"num_experts": 1_000_000}), "num_experts is 1000000"),
+        (json!({"head_dim": 4_000_000_000u64}), "head_dim is 4000000000"),
+        (json!({"partial_rotary_factor": 1e9}), "partial_rotary_factor is 1000000000; it must be 0 to 1"),
+        (json!({"rope_scaling": {"rope_type": "longrope"}}), "the type \"longrope\" is not supported"),
+        (json!({"rope_scaling": {"rope_type": "linear"}}), "rope_scaling has no factor"),
+        (json!({"rope_scaling": {"rope_type": "linear", "factor": 0}}), "factor is 0; it must be positive"),
+        (json!({"rope_scaling": 3}), "rope_scaling is 3; it must be an object"),
+        (json!({"rope_parameters": {"full_attention": {"rope_theta": 1.0}}}), "different kinds of layers"),
+        (json!({"sliding_window": 8, "layer_types": []}), "layer_types has 0 entries for 1 layers"),
+        (json!({"tie_word_embeddings": 1}), "tie_word_embeddings is 1; it must be true or false"),
+    ] {
+        let shown = more.to_string();
+        let message = folder(&config("LlamaForCausalLM", more), safetensors(&dense(), 0), &[]).unwrap_err().to_string();
+        assert!(message.contains(expected), "{shown}: {message}");
+        assert!(message.starts_with("hub/tiny/config.json"), "{shown}: {message}");
+    }
+}
+
+#[test]
+fn tensors_that_do_not_fit_are_refused() {
+    let with = |name: &str, shape: &[u64]| [dense(), named(&[(name, shape)])].concat();
+    for (tensors, expected) in [
+        (with("model.vision.weight", &[2]), "tensor model.vision.weight is not known of LlamaForCausalLM"),
+        (with("model.layers.0.mlp.gate_proj.scale", &[2]), "is not known of"),
+        (with("model.layers.00.mlp.gate_proj.weight", &[2]), "is not known of"),
+        (with("model.layers.+1.mlp.gate_proj.weight", &[2]), "is not known of"),
+        (with("model.layers.99999999999.mlp.gate_proj.weight", &[2]), "is not known of"),
+        (with("model.layers.1.mlp.gate_proj.weight", &[2]), "there should be only 1 layers"),
+        (with("model.layers.0.mlp.experts.0.up_proj.weight", &[2, 2]), "should have 0 experts, 1 were found"),
+        (with("model.layers.0.mlp.experts.gate_up_proj", &[2, 2, 2]), "does not begin with the 0 experts"),
+        (with("model.layers.0.mlp.experts.gate_up_proj", &[3, 2]), "cannot be divided into 2"),
+    ] {
+        let message =
+            folder(&config("LlamaForCausalLM", json!({})), safetensors(&tensors, 0), &[]).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+    }
+    let ignored = with("model.layers.0.self_attn.rotary_emb.inv_freq", &[2]);
+    assert_eq!(
+        folder(&config("LlamaForCausalLM", json!({})), safetensors(&ignored, 0), &[]).unwrap().tensors.len(),
+        12
+    );
+
+    let uneven = named(&[
+        ("model.layers.0.mlp.experts.0.up_proj.weight", &[2, 2]),
+        ("model.layers.0.mlp.experts.1.up_proj.weight", &[2, 3]),
+    ]);
+    let config = config("Qwen3MoeForCausalLM", json!({"num_experts": 2}));
+    let message = folder(&config, safetensors(&uneven, 0), &[]).unwrap_err().to_string();
+    assert!(message.contains("not that of the other experts"), "{message}");
+}
+
+#[test]
+fn hostile_safetensors_are_refused() {
+    let entry = |dtype: &str, shape: &str, offsets: &str| {
+        format!(r#"{{"model.norm.weight":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}}}"#)
+    };
+    let twice = entry("F32", "[1]", "[0,4]").replacen(
+        '{',
+        r#"{"model.norm.weight":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"#,
+        1,
+    );
+    let overlap = entry("F32", "[1]", "[0,4]").replacen(
+        '{',
+        r#"{"lm_head.weight":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"#,
+        1,
+    );
+    for (weights, expected) in [
+        (vec![], "truncated: it has 0 bytes"),
+        (vec![1; 7], "truncated: it has 7 bytes"),
+        (vec![255; 64], "is not a safetensors file (its head would have 18446744073709551615 bytes)"),
+        (100u64.to_le_bytes().to_vec(), "its head ends at byte 108 of 8; download it again"),
+        (with_head("{", &[]), "its head: EOF"),
+        (with_head("[]", &[]), "an object of tensors"),
+        (with_head(&"[".repeat(100_000), &[]), "its head"),
+        (with_head(r#"{"t":{"dtype":"F32"}}"#, &[]), "missing field"),
+        (with_head(&entry("F32", "[-1]", "[0,4]"), &[0; 4]), "its head: invalid value"),
+        (with_head(&entry("F32", "[1]", "[0,18446744073709551616]"), &[0; 4]), "its head"),
+        (
+            with_head(&entry("F8_E4M3", "[4]", "[0,4]"), &[0; 4]),
+            "its type F8_E4M3 is not supported; take the model in BF16",
+        ),
+        (with_head(&entry("F32", "[0]", "[0,0]"), &[]), "its shape [0] has a zero"),
+        (with_head(&entry("F32", "[]", "[0,4]"), &[0; 4]), "it has no dimensions"),
+        (with_head(&entry("F32", "[4294967296,4294967296]", "[0,4]"), &[0; 4]), "is larger than any file"),
+        (with_head(&entry("F32", "[2]", "[0,4]"), &[0; 8]), "bytes 0..4 do not hold its 8 bytes"),
+        (with_head(&entry("F32", "[1]", "[4,0]"), &[0; 8]), "bytes 4..0 do not hold its 4 bytes"),
+        (with_head(&entry("F32", "[2]", "[0,8]"), &[0; 7]), "the file is truncated; download it again"),
+        (
+            with_head(&entry("F32", "[1]", "[18446744073709551611,18446744073709551615]"), &[0; 7]),
+            "the file is truncated",
+        ),
+        (with_head(&twice, &[0; 8]), "the tensor model.norm.weight occurs twice"),
+        (with_head(&overlap, &[0; 8]), "overlap; the file is damaged"),
+    ] {
+        let message = folder(&config("LlamaForCausalLM", json!({})), weights, &[]).unwrap_err().to_string();
+        assert!(message.contains(expected), "expected {expected:?}, got {message:?}");
+        assert!(message.contains("model.safetensors"), "names no file: {message}");
+    }
+}
+
+#[test]
+fn half_types_and_damaged_json() {
+    for (dtype, expected) in [("BF16", DType::BF16), ("F16", DType::F16)] {
+        let tensors = dense();
+        let mut at = 0;
+        let entries = tensors.iter().map(|(name, shape)| {
+            let start = at;
+            at += 2 * shape.iter().product::<u64>();
+            (name.clone(), json!({"dtype": dtype, "shape": shape, "data_offsets": [start, at]}))
+        });
+        let head = Json::Object(entries.collect()).to_string();
+        let model =
+            folder(&config("LlamaForCausalLM", json!({})), with_head(&head, &vec![0; at as usize]), &[]).unwrap();
+        assert!(model.tensors.values().all(|tensor| tensor.dtype == expected));
+    }
+    for name in ["tokenizer.json", "tokenizer_config.json", "generation_config.json", "model.safetensors.index.json"] {
+        for text in ["", "{", "[7]", "7", "{\"a\": \u{1}}"] {
+            let result = folder(&config("LlamaForCausalLM", json!({})), safetensors(&dense(), 0), &[(name, text)]);
+            let message = result.expect_err(name).to_string();
+            assert!(message.contains(name), "{name} {text:?}: {message}");
+        }
+    }
+}
