@@ -210,7 +210,7 @@ fn long_chains_of_views_end() {
 #[test]
 fn long_conversations_have_fuel_enough() {
     let Some(data) = shared() else { return };
-    let role = |i: usize| if i % 2 == 0 { "user" } else { "assistant" };
+    let role = |i: usize| if i.is_multiple_of(2) { "user" } else { "assistant" };
     let turn = |i: usize| json!({"role": role(i), "content": "word ".repeat(40)});
     let messages: Vec<Value> = (0..801).map(turn).collect();
     for name in ["Qwen-Qwen3-0.6B", "openai-gpt-oss-120b", "google-gemma-4-31B-it", "meta-llama-Llama-3.1-8B-Instruct"]

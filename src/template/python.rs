@@ -1,4 +1,7 @@
 //! Where Jinja on Python and minijinja differ: how values are written, JSON, tests, string methods, dates, refusals.
+//!
+//! Known to differ still: `'%s' % x` fails (`'%s'|format(x)` works); lists and floats joined with `~` are written as
+//! minijinja writes them, and `~` of a list that holds one long text many times takes its memory before it is paid for.
 
 use std::fmt::Write;
 
