@@ -1,35 +1,192 @@
-//! stub
+//! How the next token is chosen: the settings, their checks, and the CPU's sampler.
+//!
+//! What the settings mean token by token is in [`crate::ops::sample`], once for the CPU and the GPU. Here are the
+//! caller's words for it, and what only the CPU does: logit bias and log-probabilities. It keeps no state: a seed, a
+//! position and the counts decide.
+
 use serde::{Deserialize, Serialize};
-pub const IN_PROMPT: u32 = 1 << 31;
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+
+pub use crate::ops::sample::IN_PROMPT;
+use crate::ops::sample::{self, CANDIDATES, FARTHEST, Params};
+use crate::{Error, Result};
+
+/// Below this temperature the best token is taken.
+const COLDEST: f32 = 1e-4;
+/// "Off" for a bound that is compared with weights or distances.
+const UNBOUNDED: f32 = 1e30;
+
+/// How the next token is chosen. The chain: penalties, logit bias, temperature, top-k, top-p, min-p, draw.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Sampling {
+    /// Logits are divided by it. 0 (or below 0.0001): the best token, and no filters.
+    pub temperature: f32,
+    /// Keep the best so many tokens. 0: off. Whenever any filter is on, at most 1024 are kept.
+    pub top_k: u32,
+    /// Keep the best tokens that together have this probability, measured after top-k. 1: off.
+    pub top_p: f32,
+    /// Keep tokens at least this probable relative to the best one. 0: off.
+    pub min_p: f32,
+    /// Divides the logits above 0, and multiplies those below, of tokens in the prompt or the answer. 1: off.
+    pub repetition_penalty: f32,
+    /// Subtracted from a token's logit for each time it was generated. 0: off.
+    pub frequency_penalty: f32,
+    /// Subtracted from a token's logit if it was generated. 0: off.
+    pub presence_penalty: f32,
+    /// Same seed, same text (on the same adapter and tier).
+    pub seed: u64,
+    /// Added to logits, by token.
+    pub logit_bias: Vec<(u32, f32)>,
+    /// Also give the log-probabilities of the token and of the best so many.
     pub logprobs: Option<u32>,
 }
-pub struct Choice {
-    pub token: u32,
-    pub logprob: f32,
-    pub top: Vec<(u32, f32)>,
-}
-impl Sampling {
-    pub fn check(&self) -> crate::Result<()> {
-        Ok(())
-    }
-    pub fn needs_cpu(&self) -> bool {
-        true
-    }
-    pub fn has_filter(&self) -> bool {
-        false
-    }
-    pub fn has_penalties(&self) -> bool {
-        false
-    }
-}
-pub fn sample(_: &Sampling, logits: &[f32], _: &[u32], _: u32) -> Choice {
-    let mut best = 0;
-    for i in 0..logits.len() {
-        if logits[i] > logits[best] {
-            best = i
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Sampling {
+            temperature: 0.8,
+            top_k: 40,
+            top_p: 0.95,
+            min_p: 0.05,
+            repetition_penalty: 1.0,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+            seed: 0,
+            logit_bias: Vec::new(),
+            logprobs: None,
         }
     }
-    Choice { token: best as u32, logprob: 0.0, top: vec![] }
+}
+
+impl Sampling {
+    /// Always the best token.
+    pub fn greedy() -> Self {
+        Sampling { temperature: 0.0, ..Default::default() }
+    }
+
+    /// Whether all numbers make sense.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] that names the setting, its value and its range.
+    pub fn check(&self) -> Result<()> {
+        let ranges = [
+            ("temperature", self.temperature, 0.0, 100.0),
+            ("top_p", self.top_p, 0.0, 1.0),
+            ("min_p", self.min_p, 0.0, 1.0),
+            ("repetition_penalty", self.repetition_penalty, 0.01, 100.0),
+            ("frequency_penalty", self.frequency_penalty, -100.0, 100.0),
+            ("presence_penalty", self.presence_penalty, -100.0, 100.0),
+        ];
+        for (name, value, min, max) in ranges {
+            if !(min..=max).contains(&value) {
+                return Err(Error::Usage(format!("{name} is {value}; it must be from {min} to {max}")));
+            }
+        }
+        match self.logit_bias.iter().find(|(_, bias)| !bias.is_finite()) {
+            Some((token, bias)) => {
+                Err(Error::Usage(format!("the logit_bias of token {token} is {bias}; it must be a finite number")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the best token is taken instead of drawing one.
+    pub fn is_greedy(&self) -> bool {
+        self.temperature < COLDEST
+    }
+
+    /// Whether top-k, top-p or min-p has a say.
+    pub fn has_filter(&self) -> bool {
+        !self.is_greedy() && (self.top_k > 0 || self.top_p < 1.0 || self.min_p > 0.0)
+    }
+
+    /// Whether the counts of tokens have a say.
+    pub fn has_penalties(&self) -> bool {
+        self.repetition_penalty != 1.0 || self.frequency_penalty != 0.0 || self.presence_penalty != 0.0
+    }
+
+    /// Whether it asks for what only the CPU does: logit bias or log-probabilities.
+    pub fn needs_cpu(&self) -> bool {
+        !self.logit_bias.is_empty() || self.logprobs.is_some()
+    }
+}
+
+impl From<&Sampling> for Params {
+    fn from(s: &Sampling) -> Self {
+        let has_top_p = s.top_p < 1.0;
+        let reach = if s.min_p > 0.0 { 1.0 - s.min_p.ln() } else { UNBOUNDED };
+        // Top-p after a top-k measures against all that top-k left, so all of that has to be found.
+        let needs_all = s.top_k > 0 && has_top_p;
+        let flag = |on: bool, flag: u32| if on { flag } else { 0 };
+        Params {
+            scale: if s.is_greedy() { 1.0 } else { 1.0 / s.temperature },
+            limit: if s.top_k > 0 { s.top_k.min(CANDIDATES) } else { CANDIDATES },
+            top_p: if has_top_p { s.top_p } else { 2.0 },
+            reach,
+            search_reach: if needs_all { FARTHEST } else { reach.clamp(1.0, FARTHEST) },
+            // A little more than top-p, for what rounding may do to the sums.
+            search_mass: if has_top_p && !needs_all { (s.top_p * 1.0001).max(1e-20) } else { UNBOUNDED },
+            repetition: s.repetition_penalty,
+            inverse_repetition: 1.0 / s.repetition_penalty,
+            frequency: s.frequency_penalty,
+            presence: s.presence_penalty,
+            seed: [s.seed as u32, (s.seed >> 32) as u32],
+            flags: flag(!s.is_greedy(), Params::DRAW)
+                | flag(s.has_filter(), Params::FILTER)
+                | flag(s.has_penalties(), Params::PENALTIES)
+                | flag(s.top_k == 0, Params::WHOLE),
+            pad: [0; 3],
+        }
+    }
+}
+
+/// A chosen token.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Choice {
+    /// The token.
+    pub token: u32,
+    /// Its natural log-probability by the model alone: temperature 1, no penalties, bias or filters.
+    pub logprob: f32,
+    /// The most probable tokens and their log-probabilities, best first, as many as [`Sampling::logprobs`] asks for.
+    pub top: Vec<(u32, f32)>,
+}
+
+/// Chooses a token. `seen` has the counts of the sequence as the GPU keeps them: for each token
+/// [`IN_PROMPT`] if it occurs in the prompt, plus how often it was generated; missing ones are 0.
+/// `position` is that of the row that gave the logits.
+///
+/// # Panics
+/// If there are no logits.
+#[track_caller]
+pub fn sample(sampling: &Sampling, logits: &[f32], seen: &[u32], position: u32) -> Choice {
+    let token = sample::reference(&Params::from(sampling), logits, seen, &sampling.logit_bias, position);
+    let normalizer = log_sum_exp(logits);
+    let logprob = |logit: f32| (f64::from(sample::clean(logit)) - normalizer) as f32;
+    let best = best(logits, sampling.logprobs.unwrap_or(0) as usize);
+    let top = best.into_iter().map(|token| (token, logprob(logits[token as usize]))).collect();
+    Choice { token, logprob: logprob(logits[token as usize]), top }
+}
+
+fn log_sum_exp(logits: &[f32]) -> f64 {
+    let clean = || logits.iter().map(|l| f64::from(sample::clean(*l)));
+    let max = clean().fold(f64::MIN, f64::max);
+    max + clean().map(|l| (l - max).exp()).sum::<f64>().ln()
+}
+
+/// The tokens of the `n` largest logits, best first, equals by id.
+fn best(logits: &[f32], n: usize) -> Vec<u32> {
+    let order = |a: &u32, b: &u32| {
+        let value = |token: u32| sample::clean(logits[token as usize]);
+        value(*b).total_cmp(&value(*a)).then(a.cmp(b))
+    };
+    let mut tokens: Vec<u32> = (0..logits.len() as u32).collect();
+    if n == 0 {
+        return Vec::new();
+    }
+    if n < tokens.len() {
+        tokens.select_nth_unstable_by(n, order);
+        tokens.truncate(n);
+    }
+    tokens.sort_unstable_by(order);
+    tokens
 }

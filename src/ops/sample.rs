@@ -1,26 +1,257 @@
-//! stub
-use super::{Choice, Kernel, Op};
-use crate::graph::*;
-/// See the module.
+//! Logits to a token: penalties, logit bias, temperature, top-k, top-p, min-p, draw, in this order.
+//!
+//! * **Score** of a token: its logit after penalties and bias, divided by the temperature. A NaN counts as -inf.
+//! * **Draw** without filters: the token with the largest `score + gumbel(seed, position, token)`. That is a draw from
+//!   the softmax (the Gumbel-max trick) in one pass without sums over the vocabulary, and seed and position alone decide
+//!   it. Greedy: the largest score. Ties go to the lowest id.
+//! * **Filters** rank tokens by *distance*, `1 + best score - score` in f32, then by id. At most [`CANDIDATES`] are kept
+//!   by any filter. Top-p keeps a token if those ranked above it weigh less than `p` of all that top-k left, min-p if its
+//!   probability is at least `p` times the best one's. The draw is then among the kept.
+//!
+//! The distance starts at 1 because the bits of such floats make fine and evenly spaced bins. Noise spans less than
+//! [`FARTHEST`] - 1, so that a token farther off cannot win and need not be looked at.
+//!
+//! The CPU's [`reference`] and the kernels agree but for the rounding of `exp` and `log`.
+
+use super::{Binding, Choice, Extent, Kernel, Op, Size};
+use crate::graph::{Graph, Input, Kind, Node, Rows, TensorId};
+use crate::shader::{Const, Source};
+
+/// Most tokens that are left once any filter is on.
+pub const CANDIDATES: u32 = 1024;
+/// Distance from which on no token can win a draw.
+pub const FARTHEST: f32 = 27.0;
+/// In the counts of a sequence: the token occurs in its prompt. The other bits count how often it was generated.
+pub const IN_PROMPT: u32 = 1 << 31;
+
+/// Tokens that one thread of the scan looks at, and threads of its workgroups; as in `shaders/lib/sampling.wgsl`.
+const GROUP_SIZE: u32 = 32;
+const LANES_SCAN: u32 = 64;
+/// Scores are held within this, so that their differences stay finite.
+const LARGEST: f32 = 1e30;
+
+/// How a sequence is sampled, ready for the kernels: `Params` of `shaders/lib/sampling.wgsl`, word for word.
+#[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub struct Params {
+    /// 1 / temperature; 1 if greedy.
+    pub scale: f32,
+    /// Most tokens kept: top-k, or [`CANDIDATES`].
+    pub limit: u32,
+    /// Top-p; 2 if off.
+    pub top_p: f32,
+    /// The farthest distance that min-p keeps.
+    pub reach: f32,
+    /// The farthest distance at which candidates are looked for.
+    pub search_reach: f32,
+    /// The share of the whole weight at which the search for candidates may end.
+    pub search_mass: f32,
+    /// Repetition penalty, for logits below 0.
+    pub repetition: f32,
+    /// Its inverse, for logits above 0.
+    pub inverse_repetition: f32,
+    /// Frequency penalty.
+    pub frequency: f32,
+    /// Presence penalty.
+    pub presence: f32,
+    /// Low and high word of the seed.
+    pub seed: [u32; 2],
+    /// [`Params::DRAW`] and so on.
+    pub flags: u32,
+    /// Rounds the size up.
+    pub pad: [u32; 3],
+}
+
+impl Params {
+    /// Flag: the token is drawn, not the best one taken.
+    pub const DRAW: u32 = 1;
+    /// Flag: some filter is on.
+    pub const FILTER: u32 = 2;
+    /// Flag: some penalty is on.
+    pub const PENALTIES: u32 = 4;
+    /// Flag: top-p measures against the whole vocabulary, as there is no top-k.
+    pub const WHOLE: u32 = 8;
+
+    /// Whether a flag is set.
+    pub fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+
+    fn penalized(&self, logit: f32, seen: u32) -> f32 {
+        if !self.has(Self::PENALTIES) || seen == 0 {
+            return logit;
+        }
+        let factor = if logit > 0.0 { self.inverse_repetition } else { self.repetition };
+        let times = seen & !IN_PROMPT;
+        let presence = if times > 0 { self.presence } else { 0.0 };
+        logit * factor - (times as f32 * self.frequency + presence)
+    }
+}
+
+/// A logit as everything here sees it: NaN as -inf, and infinities as large finite numbers.
+pub fn clean(logit: f32) -> f32 {
+    if logit.is_nan() { -LARGEST } else { logit.clamp(-LARGEST, LARGEST) }
+}
+
+/// A standard Gumbel variable that (seed, position, token) decide; between -2.9 and 22.2.
+pub fn gumbel(seed: [u32; 2], position: u32, token: u32) -> f32 {
+    let h = hash([seed[0], seed[1], position, token]);
+    // 24 significant bits in (0, 1), so that the conversion is exact.
+    let v = (if h < 1 << 24 { h | 1 } else { h & !0xff }) as f32 * (1.0 / 4294967296.0);
+    // -ln(1 - v); near 0, where the largest results come from, by the series of 2 atanh(v / (2 - v)).
+    let exponential = if v < 0.25 {
+        let z = v / (2.0 - v);
+        let q = z * z;
+        2.0 * z * (1.0 + q * (1.0 / 3.0 + q * (0.2 + q * (1.0 / 7.0))))
+    } else {
+        -(1.0 - v).ln()
+    };
+    -exponential.ln()
+}
+
+/// pcg4d: Jarzynski and Olano, "Hash Functions for GPU Rendering", JCGT 9(3), 2020.
+fn hash(key: [u32; 4]) -> u32 {
+    let mix = |[mut x, mut y, mut z, mut w]: [u32; 4]| {
+        x = x.wrapping_add(y.wrapping_mul(w));
+        y = y.wrapping_add(z.wrapping_mul(x));
+        z = z.wrapping_add(x.wrapping_mul(y));
+        w = w.wrapping_add(y.wrapping_mul(z));
+        [x, y, z, w]
+    };
+    let v = mix(key.map(|k| k.wrapping_mul(1664525).wrapping_add(1013904223)));
+    mix(v.map(|k| k ^ (k >> 16)))[3]
+}
+
+/// The token for one row of logits. `seen` are the sequence's counts (missing ones are 0), `bias` is added to logits
+/// (the kernels have none), `position` is the row's.
+///
+/// # Panics
+/// If there are no logits.
+#[track_caller]
+pub fn reference(params: &Params, logits: &[f32], seen: &[u32], bias: &[(u32, f32)], position: u32) -> u32 {
+    assert!(!logits.is_empty(), "no logits to sample from");
+    let seen = seen.iter().copied().chain(std::iter::repeat(0));
+    let mut scores: Vec<f32> = logits.iter().zip(seen).map(|(l, seen)| params.penalized(clean(*l), seen)).collect();
+    for (token, bias) in bias {
+        if let Some(score) = scores.get_mut(*token as usize) {
+            *score += bias;
+        }
+    }
+    for score in &mut scores {
+        *score = (*score * params.scale).clamp(-LARGEST, LARGEST);
+    }
+    let noise = |token| gumbel(params.seed, position, token);
+    if params.has(Params::FILTER) {
+        largest(keep(params, &scores).into_iter().map(|(distance, token)| (noise(token) - distance, token)))
+    } else if params.has(Params::DRAW) {
+        largest((0..).zip(scores).map(|(token, score)| (score + noise(token), token)))
+    } else {
+        largest((0..).zip(scores).map(|(token, score)| (score, token)))
+    }
+}
+
+/// The token of the largest key, among equals the lowest.
+fn largest(keys: impl Iterator<Item = (f32, u32)>) -> u32 {
+    let best = keys.reduce(|a, b| if b.0 > a.0 || (b.0 == a.0 && b.1 < a.1) { b } else { a });
+    best.expect("at least one token is left").1
+}
+
+/// The tokens that the filters keep, as (distance, token), best first.
+fn keep(params: &Params, scores: &[f32]) -> Vec<(f32, u32)> {
+    let best = scores.iter().copied().fold(-LARGEST, f32::max);
+    let distances = || (0..).zip(scores).map(|(token, score)| (1.0 + (best - score), token));
+    let mut ranked: Vec<(f32, u32)> = distances().filter(|(distance, _)| *distance <= params.search_reach).collect();
+    let order = |a: &(f32, u32), b: &(f32, u32)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
+    let limit = params.limit as usize;
+    if ranked.len() > limit {
+        ranked.select_nth_unstable_by(limit, order);
+        ranked.truncate(limit);
+    }
+    ranked.sort_unstable_by(order);
+
+    let weight = |distance: f32| f64::from((1.0 - distance).exp());
+    let total: f64 = if params.has(Params::WHOLE) {
+        distances().map(|(distance, _)| weight(distance)).sum()
+    } else {
+        ranked.iter().map(|(distance, _)| weight(*distance)).sum()
+    };
+    let mut above = 0.0;
+    let mut first = true;
+    ranked.retain(|(distance, _)| {
+        let kept = first || (above < f64::from(params.top_p) * total && *distance <= params.reach);
+        above += weight(*distance);
+        first = false;
+        kept
+    });
+    ranked
+}
+
+/// See the module. What each sequence does is in its [`Params`]; there is no logit bias on the GPU.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample;
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-pub struct Params([u32; 16]);
-impl From<&crate::sampler::Sampling> for Params {
-    fn from(_: &crate::sampler::Sampling) -> Self {
-        Params([0; 16])
-    }
-}
-impl Sample {
-    pub(super) fn kernels(&self, _cx: &Choice) -> Vec<Kernel> {
-        Vec::new()
-    }
-}
+
 impl Graph {
-    pub fn sample(&mut self, logits: TensorId) {
-        let s = self.input(Input::Sampled);
-        let p = self.input(Input::Sampling);
-        self.nodes.push(Node { op: Op::Sample(Sample), inputs: vec![logits, p], outputs: vec![s] });
+    /// logits (logit rows, vocabulary) -> one token for each sequence, at its number, in [`Input::Sampled`]. Also counts
+    /// it in [`Input::Counts`]. Runs in steps whose sizes say `sampled`; `filtered` must be 1 if some row has a filter.
+    #[track_caller]
+    pub fn sample(&mut self, logits: TensorId) -> TensorId {
+        assert!(self.tensor(logits).rows == Rows::Logits, "{} are no logits", self.tensor(logits).name);
+        let vocab = self.cols(logits);
+        let known = self.tensors.iter().position(|t| t.kind == Kind::Input(Input::Counts)).map(TensorId);
+        let counts = known.unwrap_or_else(|| self.add("counts", Rows::Fixed(1), vocab, Kind::Input(Input::Counts)));
+        crate::graph::same("columns of counts and logits", self.cols(counts), vocab);
+        let groups = self.add("groups", Rows::Logits, 4 * groups(vocab), Kind::Activation);
+        let candidates = self.add("candidates", Rows::Logits, 2 * (CANDIDATES + 1), Kind::Activation);
+        let sampled = self.input(Input::Sampled);
+        let engine = [Input::LogitRows, Input::Rows, Input::Sampling].map(|input| self.input(input));
+        let inputs = engine.into_iter().chain([counts, logits]).collect();
+        let outputs = vec![sampled, counts, groups, candidates];
+        self.nodes.push(Node { op: Op::Sample(Sample), inputs, outputs });
+        sampled
+    }
+}
+
+/// Groups of tokens of a vocabulary, rounded up to whole workgroups of the scan.
+fn groups(vocab: u32) -> u32 {
+    vocab.div_ceil(GROUP_SIZE * LANES_SCAN) * LANES_SCAN
+}
+
+impl Sample {
+    pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
+        let vocab = cx.cols(4);
+        let wg = cx.lanes(256);
+        let consts = vec![
+            ("VOCAB", Const::U32(vocab)),
+            ("GROUPS", Const::U32(groups(vocab))),
+            ("CANDIDATES", Const::U32(CANDIDATES)),
+        ];
+        let reducing = [consts.clone(), cx.reduce_consts(wg, wg)].concat();
+        let [sampled, counts, groups, candidates] = [0, 1, 2, 3].map(|i| cx.output(i));
+        let scoring: Vec<Binding> = (0..5).map(|i| Binding::read(cx.input(i))).collect();
+        let table: Vec<Binding> = (0..3).map(|i| Binding::read(cx.input(i))).collect();
+        let each_row = [Extent::each(Size::Logits), Extent::fixed(1), Extent::fixed(1)];
+
+        let scan = Kernel::new(
+            Source { file: "sample_scan", imports: vec![], consts },
+            [scoring.clone(), vec![Binding::write(groups)]].concat(),
+            [Extent::ceil(vocab, GROUP_SIZE * LANES_SCAN), Extent::each(Size::Logits), Extent::fixed(1)],
+        );
+        let candidate = Kernel::new(
+            Source { file: "sample_candidates", imports: vec![cx.reduce()], consts: reducing.clone() },
+            [scoring, vec![Binding::read(groups), Binding::write(candidates)]].concat(),
+            each_row,
+        );
+        let results =
+            vec![Binding::read(groups), Binding::read(candidates), Binding::write(sampled), Binding::write(counts)];
+        let pick = Kernel::new(
+            Source { file: "sample_pick", imports: vec![cx.reduce()], consts: reducing },
+            [table, results].concat(),
+            each_row,
+        );
+        vec![
+            scan.when(Size::Sampled, 1, 1),
+            candidate.when(Size::Sampled, 1, 1).when(Size::Filtered, 1, 1),
+            pick.when(Size::Sampled, 1, 1),
+        ]
     }
 }
