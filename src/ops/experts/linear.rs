@@ -30,7 +30,7 @@ impl Graph {
         let Kind::Weight { experts, .. } = self.tensor(weight).kind else { panic!("no weight") };
         let Rows::Slots(used) = self.tensor(ids).rows else { panic!("ids are not of slots") };
         crate::graph::same("columns of x and weight", self.cols(x), self.cols(weight));
-        assert!(self.cols(x) % 4 == 0, "rows of {}", self.cols(x));
+        assert!(self.cols(x).is_multiple_of(4), "rows of {}", self.cols(x));
         let op = ExpertLinear { experts, used, from_slots: matches!(self.tensor(x).rows, Rows::Slots(_)) };
         let name = self.tensor(weight).name.trim_end_matches(".weight").to_string();
         let y = self.add(name, Rows::Slots(used), self.fixed_rows(weight) / experts, Kind::Activation);

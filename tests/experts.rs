@@ -1,0 +1,321 @@
+//! Mixture of experts on the GPU against the CPU references, op by op: each op is judged by what it was given, so that
+//! one rounding never sends a row to another expert.
+
+use firelight::dtype::DType;
+use firelight::gpu::{Caps, Gpu, GpuOptions, Tier};
+use firelight::graph::{Graph, Kind, Rows, TensorId};
+use firelight::ops::experts::{ExpertLinear, ExpertSort, ExpertSum, ExpertWeights, Router};
+use firelight::ops::glu::Activation;
+use firelight::ops::linear::MATMUL_TILE;
+use firelight::ops::{Capacity, DECODE_ROWS, KvType, Op, StepSizes};
+use firelight::plan::fuse::Fuse;
+use firelight::plan::{Listing, Options, Plan};
+use pollster::block_on;
+
+const MAX_ROWS: u32 = 300;
+const CAPACITY: Capacity =
+    Capacity { rows: MAX_ROWS, logits: 1, sequences: 1, pages: 1, pages_per_sequence: 1, kv: KvType::F32 };
+
+/// Without an adapter the GPU tests are left out, except in CI.
+fn open_gpu() -> Option<Gpu> {
+    match block_on(Gpu::open(&GpuOptions::default())) {
+        Ok(gpu) => Some(gpu),
+        Err(error) => {
+            assert!(std::env::var_os("CI").is_none(), "{error}");
+            println!("left out: {error}");
+            None
+        }
+    }
+}
+
+fn random(mut state: u64) -> impl FnMut() -> u32 {
+    move || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 32) as u32
+    }
+}
+
+fn normal(seed: u64, n: usize) -> Vec<f32> {
+    let mut rng = random(seed);
+    (0..n).map(|_| (0..4).map(|_| rng() as f32 / u32::MAX as f32 - 0.5).sum::<f32>() * 1.7).collect()
+}
+
+/// File bytes of a random weight, and what they mean.
+fn weight(dtype: DType, seed: u64, rows: u32, cols: u32) -> (Vec<u8>, Vec<f32>) {
+    let mut bytes = vec![0; rows as usize * dtype.row_bytes(cols.into()).unwrap() as usize];
+    dtype.random_blocks(&mut random(seed), &mut bytes, 0.1);
+    let mut values = vec![0.0; (rows * cols) as usize];
+    dtype.dequantize(&bytes, &mut values);
+    (bytes, values)
+}
+
+fn constant(graph: &mut Graph, name: &str, values: &[f32], cols: u32) -> TensorId {
+    let rows = Rows::Fixed(values.len() as u32 / cols);
+    graph.add(name, rows, cols, Kind::Constant(values.to_vec()))
+}
+
+fn read<T: bytemuck::Pod>(plan: &Plan, id: TensorId, n: usize) -> Vec<T> {
+    bytemuck::pod_collect_to_vec(&block_on(plan.read(id, 4 * n as u64)).unwrap()[..4 * n])
+}
+
+/// Values agree to rounding: their difference is at most 1e-5 of their root mean square.
+fn close(what: &str, got: &[f32], want: &[f32]) -> Result<(), String> {
+    assert_eq!(got.len(), want.len(), "{what}");
+    let rms = (want.iter().map(|v| v * v).sum::<f32>() / want.len() as f32).sqrt();
+    let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-5 * rms;
+    let far = got.iter().zip(want).position(|pair| !near(pair));
+    far.map_or(Ok(()), |i| Err(format!("{what}: value {i} is {} instead of {} (rms {rms})", got[i], want[i])))
+}
+
+fn equal<T: PartialEq + std::fmt::Debug>(what: &str, got: &[T], want: &[T]) -> Result<(), String> {
+    assert_eq!(got.len(), want.len(), "{what}");
+    let wrong = got.iter().zip(want).position(|(a, b)| a != b);
+    wrong.map_or(Ok(()), |i| Err(format!("{what}: {i} is {:?} instead of {:?}", got[i], want[i])))
+}
+
+/// Every slot lies in one tile, and that tile is of its expert.
+fn covered_once(ids: &[u32], sorted: &[u32], tiles: &[[u32; 4]]) {
+    let mut seen = vec![0; ids.len()];
+    for [expert, first, count, _] in tiles {
+        assert!(*count <= MATMUL_TILE);
+        for slot in &sorted[*first as usize..][..*count as usize] {
+            seen[*slot as usize] += 1;
+            assert_eq!(ids[*slot as usize], *expert, "slot {slot}");
+        }
+    }
+    assert!(seen.iter().all(|times| *times == 1), "{seen:?}");
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    experts: u32,
+    used: u32,
+    norm: bool,
+    dtype: DType,
+    /// Columns and rows of gate and up; of down the other way round.
+    d: u32,
+    n: u32,
+    /// Experts that a binding holds.
+    shard: u32,
+    tier: Tier,
+    software: bool,
+}
+
+/// A compiled chain of expert ops, what was put into it, and where everything lies.
+struct Chain {
+    case: Case,
+    plan: Plan,
+    x: Vec<f32>,
+    logits: Vec<f32>,
+    up: Vec<f32>,
+    down: Vec<f32>,
+    ids: [TensorId; 7],
+}
+
+impl Chain {
+    /// `favour` experts get large logits in all rows, so that routing is uneven and some experts have no rows.
+    fn new(gpu: &Gpu, case: Case, favour: u32) -> Self {
+        let Case { experts, used, norm, dtype, d, n, .. } = case;
+        let mut graph = Graph::default();
+        let x = normal(1, (MAX_ROWS * d) as usize);
+        let mut logits = normal(2, (MAX_ROWS * experts) as usize);
+        for row in logits.chunks_mut(experts as usize) {
+            row.iter_mut().rev().take(favour as usize).for_each(|v| *v += 20.0);
+        }
+        let (up_bytes, up) = weight(dtype, 3, experts * n, d);
+        let (down_bytes, down) = weight(dtype, 4, experts * d, n);
+        let x_id = constant(&mut graph, "x", &x, d);
+        let logits_id = constant(&mut graph, "logits", &logits, experts);
+        let up_id = graph.experts("up.weight", experts, n, d, dtype);
+        let down_id = graph.experts("down.weight", experts, d, n, dtype);
+        let (ids, shares) = graph.router(logits_id, Router { experts, used, norm, scale: 2.5 });
+        let sorted = graph.expert_sort(ids, experts, used);
+        let upped = graph.expert_linear(x_id, up_id, ids, sorted);
+        let downed = graph.expert_linear(upped, down_id, ids, sorted);
+        let y = graph.expert_sum(downed, shares);
+        let y = graph.sum(x_id, y);
+        let keep = vec![ids, shares, sorted.0, sorted.1, upped, downed, y];
+        let one = dtype.gpu_bytes(n, d).max(dtype.gpu_bytes(d, n)) + 16 * u64::from(n + d);
+        let caps = Caps {
+            tier: case.tier,
+            software: case.software,
+            max_binding: one * u64::from(case.shard) + one / 2,
+            ..gpu.caps().clone()
+        };
+        let ids = keep.clone().try_into().unwrap();
+        let listing = Listing::new(graph, &caps, CAPACITY, &Options { fuse: Fuse::ALL, keep });
+        assert!(matches!(listing.graph.nodes.last().unwrap().op, Op::ExpertSum(ExpertSum { residual: true, .. })));
+        assert_eq!(listing.shards(up_id).len() > 1, case.shard < experts, "{case:?}");
+        let plan = block_on(Plan::compile(gpu, listing)).unwrap();
+        plan.write_rows(up_id, 0, &up_bytes);
+        plan.write_rows(down_id, 0, &down_bytes);
+        Chain { case, plan, x, logits, up, down, ids }
+    }
+
+    /// Runs a step of `rows` rows and compares what each op made of its inputs.
+    fn check(&self, rows: u32) -> Result<(), String> {
+        let Case { experts, used, norm, d, n, .. } = self.case;
+        block_on(self.plan.run(&StepSizes { rows, ..Default::default() })).unwrap();
+        let slots = (rows * used) as usize;
+        let (d, n, rows_) = (d as usize, n as usize, rows as usize);
+        let [ids, shares, sorted, tiles, upped, downed, y] = self.ids;
+
+        let router = Router { experts, used, norm, scale: 2.5 };
+        let want = router.reference(&self.logits[..rows_ * experts as usize]);
+        let (ids, shares) = (read::<u32>(&self.plan, ids, slots), read::<f32>(&self.plan, shares, slots));
+        equal("ids", &ids, &want.0)?;
+        close("weights", &shares, &want.1)?;
+
+        if rows > DECODE_ROWS {
+            let want = ExpertSort { experts, used, tile: MATMUL_TILE }.reference(&ids);
+            let tiles = read::<u32>(&self.plan, tiles, 4 * want.1.len());
+            let sorted = read::<u32>(&self.plan, sorted, slots);
+            covered_once(&ids, &sorted, tiles.as_chunks().0);
+            equal("sorted slots", &sorted, &want.0)?;
+            equal("tiles", tiles.as_chunks().0, &want.1)?;
+        }
+        let got_up = read::<f32>(&self.plan, upped, slots * n);
+        let linear = ExpertLinear { experts, used, from_slots: false };
+        close("up", &got_up, &linear.reference(&self.x[..rows_ * d], &self.up, &ids, d))?;
+
+        let got_down = read::<f32>(&self.plan, downed, slots * d);
+        let linear = ExpertLinear { experts, used, from_slots: true };
+        close("down", &got_down, &linear.reference(&got_up, &self.down, &ids, n))?;
+
+        let sum = ExpertSum { used, residual: true };
+        let want = sum.reference(&got_down, &shares, &self.x[..rows_ * d], d);
+        close("sum", &read::<f32>(&self.plan, y, rows_ * d), &want)
+    }
+}
+
+const ROWS: [u32; 6] = [1, 3, 8, 9, 40, MAX_ROWS];
+
+#[test]
+fn every_op_computes_what_its_reference_means() {
+    let Some(gpu) = open_gpu() else { return };
+    use DType::*;
+    #[rustfmt::skip]
+    let cases = [
+        // experts used norm  type   d    n   shard favour
+        (4,       1,  false, F32,    36,  20,   4,  0),
+        (4,       2,  true,  Q4_0,   64,  96,   2,  0),
+        (4,       2,  true,  Q6K,   256, 256,   3,  2),
+        (8,       1,  true,  Q4K,   256, 256,   8,  1),
+        (8,       2,  true,  Q4K,   256, 512,   3,  0),
+        (8,       8,  true,  F16,    40,  68,   3,  0),
+        (128,     1,  false, Q8_0,   64,  32, 128,  3),
+        (128,     2,  true,  MXFP4,  32,  64,  50,  0),
+        (128,     8,  true,  Q4_0,   64,  32,  50,  0),
+        (128,     8,  false, F32,    32,  24, 128, 16),
+        (512,    10,  true,  Q4_0,   32,  32, 200,  0),
+    ];
+    for (i, (experts, used, norm, dtype, d, n, shard, favour)) in cases.into_iter().enumerate() {
+        // Layouts for real GPUs are right on software too, only slow; every other case swaps them between the tiers.
+        for (tier, software) in [(Tier::Baseline, i % 2 == 0), (Tier::Subgroups, i % 2 == 1)] {
+            if tier > gpu.caps().tier {
+                continue;
+            }
+            let case = Case { experts, used, norm, dtype, d, n, shard, tier, software };
+            let chain = Chain::new(&gpu, case, favour);
+            for rows in ROWS {
+                chain.check(rows).unwrap_or_else(|e| panic!("{case:?}, {rows} rows: {e}"));
+            }
+        }
+    }
+}
+
+const SMALL: Case = Case {
+    experts: 4,
+    used: 2,
+    norm: true,
+    dtype: DType::F32,
+    d: 32,
+    n: 32,
+    shard: 4,
+    tier: Tier::Baseline,
+    software: true,
+};
+
+#[test]
+fn one_other_weight_is_noticed() {
+    let Some(gpu) = open_gpu() else { return };
+    for rows in [1, 40] {
+        let mut chain = Chain::new(&gpu, SMALL, 2);
+        chain.check(rows).unwrap();
+        // The last expert is favoured, so that every row meets it.
+        chain.up[3 * 32 * 32 + 5] += 0.001;
+        assert!(chain.check(rows).unwrap_err().starts_with("up"));
+    }
+    let mut chain = Chain::new(&gpu, SMALL, 1);
+    chain.logits[3] = -20.0;
+    assert!(chain.check(1).unwrap_err().starts_with("ids"));
+}
+
+#[test]
+fn ties_infinities_and_nan_still_make_a_permutation() {
+    let Some(gpu) = open_gpu() else { return };
+    let rows: [[f32; 4]; 5] = [
+        [1.0, 1.0, 1.0, 1.0],
+        [-2.0, 3.0, -2.0, 3.0],
+        [0.0, f32::NAN, 5.0, -1.0],
+        [f32::NEG_INFINITY, 0.0, f32::NEG_INFINITY, -1.0],
+        [f32::NAN; 4],
+    ];
+    let want: [[u32; 4]; 5] = [[0, 1, 2, 3], [1, 3, 0, 2], [1, 2, 0, 3], [1, 3, 0, 2], [0, 1, 2, 3]];
+    let mut graph = Graph::default();
+    let logits = constant(&mut graph, "logits", rows.as_flattened(), 4);
+    let router = Router { experts: 4, used: 4, norm: true, scale: 1.0 };
+    let (ids, weights) = graph.router(logits, router);
+    let options = Options { fuse: Fuse::ALL, keep: vec![ids, weights] };
+    let listing = Listing::new(graph, gpu.caps(), CAPACITY, &options);
+    let plan = block_on(Plan::compile(&gpu, listing)).unwrap();
+    block_on(plan.run(&StepSizes { rows: 5, ..Default::default() })).unwrap();
+    assert_eq!(read::<u32>(&plan, ids, 20), want.as_flattened());
+    assert_eq!(router.reference(rows.as_flattened()).0, want.as_flattened());
+    let weights = read::<f32>(&plan, weights, 8);
+    let share = 1.0 / (2.0 + 2.0 * (-5f32).exp());
+    close("weights", &weights, &[0.25, 0.25, 0.25, 0.25, share, share, 0.5 - share, 0.5 - share]).unwrap();
+}
+
+#[test]
+fn a_feed_forward_network_is_its_ops_in_a_row() {
+    let Some(gpu) = open_gpu() else { return };
+    let (experts, used, d, n) = (8, 2, 64, 96);
+    let mut graph = Graph::default();
+    let x = normal(1, (MAX_ROWS * d) as usize);
+    let x_id = constant(&mut graph, "x", &x, d);
+    let weights = ExpertWeights {
+        router: graph.weight("router.weight", experts, d, DType::F32),
+        gate: graph.experts("gate.weight", experts, n, d, DType::Q4_0),
+        up: graph.experts("up.weight", experts, n, d, DType::Q8_0),
+        down: graph.experts("down.weight", experts, d, n, DType::F32),
+    };
+    let router = Router { experts, used, norm: true, scale: 1.0 };
+    let y = graph.expert_ffn(x_id, weights, router, Activation::Silu);
+    let listing = Listing::new(graph, gpu.caps(), CAPACITY, &Options { fuse: Fuse::ALL, keep: vec![y] });
+    let plan = block_on(Plan::compile(&gpu, listing)).unwrap();
+    let load = |id: TensorId, dtype, rows, cols| {
+        let (bytes, values) = weight(dtype, id.0 as u64, rows, cols);
+        plan.write_rows(id, 0, &bytes);
+        values
+    };
+    let gate_inp = load(weights.router, DType::F32, experts, d);
+    let gate = load(weights.gate, DType::Q4_0, experts * n, d);
+    let up = load(weights.up, DType::Q8_0, experts * n, d);
+    let down = load(weights.down, DType::F32, experts * d, n);
+    for rows in [1, 8, 40] {
+        block_on(plan.run(&StepSizes { rows, ..Default::default() })).unwrap();
+        let x = &x[..(rows * d) as usize];
+        let every = ExpertLinear { experts: 1, used: 1, from_slots: true };
+        let logits = every.reference(x, &gate_inp, &vec![0; rows as usize], d as usize);
+        let (ids, shares) = router.reference(&logits);
+        let first = ExpertLinear { experts, used, from_slots: false };
+        let gated: Vec<f32> = (first.reference(x, &gate, &ids, d as usize).iter())
+            .zip(first.reference(x, &up, &ids, d as usize))
+            .map(|(g, u)| g / (1.0 + (-g).exp()) * u)
+            .collect();
+        let out = ExpertLinear { from_slots: true, ..first }.reference(&gated, &down, &ids, n as usize);
+        let want = ExpertSum { used, residual: false }.reference(&out, &shares, &vec![0.0; x.len()], d as usize);
+        close("ffn", &read::<f32>(&plan, y, x.len()), &want).unwrap();
+    }
+}
