@@ -46,7 +46,11 @@ impl Model {
         Self::from_checkpoint(Checkpoint::from_sources(sources).await?).await
     }
 
-    async fn from_checkpoint(checkpoint: Checkpoint) -> Result<Self> {
+    /// The same from a checkpoint that is open already.
+    ///
+    /// # Errors
+    /// If it is of a kind that is not supported, or lacks a tokenizer or tensors.
+    pub async fn from_checkpoint(checkpoint: Checkpoint) -> Result<Self> {
         let config = Config::read(&checkpoint).await?;
         let tokenizer = Tokenizer::from_checkpoint(&checkpoint)?;
         let (template, notice) = ChatTemplate::for_checkpoint(&checkpoint.metadata, &tokenizer)?;
