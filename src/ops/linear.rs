@@ -232,3 +232,44 @@ fn matmuls(cx: &Choice, product: &Product, epilogue: &'static str, extra: &[Tens
     };
     cx.shards(product.weight).iter().enumerate().map(kernel).collect()
 }
+
+/// What [`Linear`] means: x (rows, `k`), weight (n, `k`), bias (n), residual (rows, n) -> (rows, n), summed in f64.
+pub fn reference(x: &[f32], weight: &[f32], k: usize, bias: Option<&[f32]>, residual: Option<&[f32]>) -> Vec<f32> {
+    let mut y = Vec::new();
+    for x in x.chunks_exact(k) {
+        for (n, weight) in weight.chunks_exact(k).enumerate() {
+            let sum: f64 = x.iter().zip(weight).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
+            let bias = bias.map_or(0.0, |b| f64::from(b[n]));
+            let residual = residual.map_or(0.0, |r| f64::from(r[y.len()]));
+            y.push((sum + bias + residual) as f32);
+        }
+    }
+    y
+}
+
+/// What [`LinearGlu`] means: `activation(x gate^T) * (x up^T)`.
+pub fn reference_glu(x: &[f32], gate: &[f32], up: &[f32], k: usize, activation: Activation) -> Vec<f32> {
+    glu::reference(&reference(x, gate, k, None, None), &reference(x, up, k, None, None), activation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_meets_every_row_of_the_weight() {
+        let (x, weight) = ([1.0, 2.0, 3.0, -1.0], [1.0, 0.0, 2.0, 1.0, 0.5, -1.0]);
+        assert_eq!(reference(&x, &weight, 2, None, None), [1.0, 4.0, -1.5, 3.0, 5.0, 2.5]);
+        let (bias, residual) = ([10.0, 20.0, 30.0], [0.0, 0.0, 0.5, 1.0, 2.0, 3.0]);
+        assert_eq!(reference(&x, &weight, 2, Some(&bias), None), [11.0, 24.0, 28.5, 13.0, 25.0, 32.5]);
+        assert_eq!(reference(&x, &weight, 2, None, Some(&residual)), [1.0, 4.0, -1.0, 4.0, 7.0, 5.5]);
+        assert_eq!(reference(&x, &weight, 2, Some(&bias), Some(&residual)), [11.0, 24.0, 29.0, 14.0, 27.0, 35.5]);
+    }
+
+    #[test]
+    fn only_the_gates_product_is_activated() {
+        // gate . x = 0 and 64, up . x = 5 and 3; silu(0) = 0, silu(64) = 64.
+        let y = reference_glu(&[1.0, 2.0], &[2.0, -1.0, 60.0, 2.0], &[1.0, 2.0, 1.0, 1.0], 2, Activation::Silu);
+        assert_eq!(y, [0.0, 192.0]);
+    }
+}

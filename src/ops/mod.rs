@@ -5,6 +5,7 @@
 
 pub mod add;
 pub mod attention;
+pub mod catalog;
 pub mod embed;
 pub mod experts;
 pub mod gather;
