@@ -14,8 +14,8 @@ use super::{Result, profile};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
-GB/s counts the bytes that must at least be read and written; % of copy compares it with what a copy shader reaches in
-the same run. Times are medians of the repetitions, after one that does not count.")]
+GB/s counts the bytes that must at least be read and written; % of copy compares it with what a copy shader reaches \
+in the same run. Times are medians of the repetitions, after one that does not count.")]
 pub struct Args {
     #[command(flatten)]
     model: ModelArg,
@@ -138,7 +138,11 @@ pub async fn run(args: Args) -> Result {
         });
         writeln!(out, "{report:#}")?;
     } else {
-        writeln!(out, "{path} on {} ({}, {} tier); a copy reaches {copy:.1} GB/s\n", card.name, card.backend, card.caps.tier)?;
+        writeln!(
+            out,
+            "{path} on {} ({}, {} tier); a copy reaches {copy:.1} GB/s\n",
+            card.name, card.backend, card.caps.tier
+        )?;
         let rows: Vec<_> = results.iter().map(|r| row(r, copy)).collect();
         write!(out, "{}", term::table(&["<test", "tok/s", "min .. max", "GB/s", "% of copy"], &rows))?;
     }

@@ -44,12 +44,7 @@ struct Chat<'a> {
 }
 
 /// Talks until the user ends it. Returns how many positions are filled.
-pub async fn run(
-    session: &mut Session,
-    model: &Model,
-    settings: Settings,
-    system: Option<String>,
-) -> Result<usize> {
+pub async fn run(session: &mut Session, model: &Model, settings: Settings, system: Option<String>) -> Result<usize> {
     let mut editor: Editor<Lines, DefaultHistory> = Editor::new().map_err(terminal_failed)?;
     editor.set_helper(Some(Lines));
     let mut chat = Chat { session, model, settings, system, messages: Vec::new(), last: None };

@@ -29,7 +29,7 @@ fn describe(card: &Card) -> String {
     }
     lines.push(match card.why_not_higher.as_str() {
         "" => format!("tier {}, the highest", caps.tier),
-        why => format!("tier {}; not higher, {why}", caps.tier),
+        why => format!("tier {}, not {why}", caps.tier),
     });
     let subgroups = match caps.subgroup {
         (0, 0) => String::new(),

@@ -99,7 +99,10 @@ impl Facts {
         }
         let bits = bytes as f64 * 8.0 / parameters as f64;
         self.add("parameters", format!("{} ({parameters})", term::count(parameters)));
-        self.add("weights", format!("{} in {} tensors, {bits:.2} bits each", term::bytes(bytes), checkpoint.tensors.len()));
+        self.add(
+            "weights",
+            format!("{} in {} tensors, {bits:.2} bits each", term::bytes(bytes), checkpoint.tensors.len()),
+        );
         let mut types: Vec<_> = types.into_iter().collect();
         types.sort_by_key(|(_, (_, bytes))| std::cmp::Reverse(*bytes));
         for (name, (count, bytes)) in types {

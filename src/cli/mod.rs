@@ -36,15 +36,16 @@ Examples:
   firelight devices                                 which GPUs there are
   firelight bench model.gguf                        how fast it is
 
-`firelight help COMMAND` tells more about each. The environment variables WGPU_BACKEND (vulkan, metal, dx12, gl) and
-WGPU_ADAPTER_NAME choose a GPU too.";
+`firelight help COMMAND` tells more about each.
+The environment variables WGPU_BACKEND (vulkan, metal, dx12, gl) and WGPU_ADAPTER_NAME choose a \
+GPU too.";
 
 /// Run open-weight language models (GGUF) on any GPU.
 #[derive(Parser)]
 #[command(name = "firelight", version, propagate_version = true, after_help = EXAMPLES, max_term_width = 110)]
 struct Cli {
     /// Tell what happens on the way; twice: in detail
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    #[arg(short, long, global = true, action = ArgAction::Count, display_order = 900)]
     verbose: u8,
     #[command(subcommand)]
     command: Command,

@@ -10,13 +10,13 @@ use firelight::ops::{Kernel, StepSizes};
 use firelight::plan::{Listing, runs};
 use firelight::session::Options;
 
+use super::Result;
 use super::args::{self, DeviceArgs, EngineArgs, ModelArg};
 use super::term::{self, Failure};
-use super::Result;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
-A shader is its file and what it imports. A slot is a buffer that activations share one after another. Without a GPU the
+A shader is its file and what it imports. A slot is a buffer that activations share one after another. Without a GPU the \
 plan of the smallest device that WebGPU allows is shown.")]
 pub struct Args {
     #[command(flatten)]
@@ -68,7 +68,13 @@ pub async fn run(args: Args) -> Result {
     writeln!(out, "{}\n", term::printable(&title))?;
     write!(out, "{}", term::table(&["#", "<op", "<output", "<shader", "<grid", "slot", "bytes"], &rows))?;
     let traffic = listing.step_traffic(args.rows, args.position);
-    writeln!(out, "\n{} dispatches, of {} in the plan; they move {}", shown.len(), listing.kernels.len(), term::bytes(traffic))?;
+    writeln!(
+        out,
+        "\n{} dispatches, of {} in the plan; they move {}",
+        shown.len(),
+        listing.kernels.len(),
+        term::bytes(traffic)
+    )?;
     Ok(write!(out, "\n{}", totals(&listing))?)
 }
 

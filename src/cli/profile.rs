@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use firelight::Error;
 use firelight::gpu::Gpu;
 use firelight::plan::{self, Timing};
 use firelight::session::Session;
-use firelight::Error;
 
 use super::{Result, term};
 
@@ -94,9 +94,8 @@ mod tests {
 
     #[test]
     fn ops_are_summed_and_the_slowest_comes_first() {
-        let timing = |op, ms, bytes| {
-            Timing { op, name: String::new(), shader: "", time: Duration::from_millis(ms), bytes }
-        };
+        let timing =
+            |op, ms, bytes| Timing { op, name: String::new(), shader: "", time: Duration::from_millis(ms), bytes };
         let timings = [timing("add", 1, 1000), timing("attention", 1, 0), timing("add", 2, 2_999_000)];
         let table = table(&timings, 2_000_000, 10.0);
         let lines: Vec<Vec<&str>> = table.lines().map(|l| l.split_whitespace().collect()).collect();

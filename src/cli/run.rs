@@ -158,12 +158,8 @@ pub struct Answer {
 /// Prints an answer as it comes. Ctrl-C ends it, and it counts as [`Finish::Cancelled`].
 pub async fn answer(session: &mut Session, request: Request) -> Result<Answer> {
     let answering = Answering::begin();
-    let mut answer = Answer {
-        text: String::new(),
-        reason: Finish::Cancelled,
-        timings: Timings::default(),
-        logprobs: Vec::new(),
-    };
+    let mut answer =
+        Answer { text: String::new(), reason: Finish::Cancelled, timings: Timings::default(), logprobs: Vec::new() };
     let mut generation = session.generate(request)?;
     while let Some(event) = generation.next().await? {
         match event {

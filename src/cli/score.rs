@@ -5,10 +5,10 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 use clap::value_parser;
+use firelight::Error;
 use firelight::model::Model;
 use firelight::session::{Options, Session};
 use firelight::tokenizer::Special;
-use firelight::Error;
 
 use super::args::{self, DeviceArgs, EngineArgs, ModelArg};
 use super::term::{self, Failure};
@@ -86,9 +86,9 @@ fn npy_header(rows: usize, cols: usize) -> Vec<u8> {
 
 #[derive(clap::Args)]
 #[command(after_help = "\
-The text is cut into chunks of the context (512 tokens, unless --context says otherwise), each with BOS in place of its
-first token if the model wants one. Only the second half of a chunk is scored, the first half being its context. This is
-how llama.cpp measures it, so the numbers can be compared.")]
+The text is cut into chunks of the context (512 tokens, unless --context says otherwise), each with BOS in place of \
+its first token if the model wants one. Only the second half of a chunk is scored, the first half being its context. \
+This is how llama.cpp measures it, so the numbers can be compared.")]
 pub struct PerplexityArgs {
     #[command(flatten)]
     model: ModelArg,
@@ -127,7 +127,8 @@ pub async fn perplexity(args: PerplexityArgs) -> Result {
         term::note(&format!("{left} of {} tokens at the end are left out", tokens.len()));
     }
     // BOS is added to a text if the tokenizer adds it to nothing.
-    let bos = model.tokenizer.encode("", Special::ADD)?.first().copied().filter(|id| Some(*id) == model.tokenizer.bos());
+    let bos =
+        model.tokenizer.encode("", Special::ADD)?.first().copied().filter(|id| Some(*id) == model.tokenizer.bos());
     let bar = term::counting_bar("chunk", count as u64);
     let mut score = Score::default();
     for chunk in tokens.chunks_exact(size).take(count) {

@@ -17,7 +17,7 @@ use super::{Result, term};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
-Files: .wgsl (what naga reads natively), .web.wgsl (what a browser gets), .spv (Vulkan), .metal (Metal), .hlsl (DX12) and
+Files: .wgsl (what naga reads natively), .web.wgsl (what a browser gets), .spv (Vulkan), .metal (Metal), .hlsl (DX12) and \
 .glsl (OpenGL ES 3.1).")]
 pub struct Args {
     /// The folder to write to

@@ -12,7 +12,7 @@ use super::{Result, term, wrong_call};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
-The same shape and type give the same file on every machine. An OUT that ends in a slash becomes a Hugging Face folder
+The same shape and type give the same file on every machine. An OUT that ends in a slash becomes a Hugging Face folder \
 (types F32, F16 and BF16).
 
 Example:

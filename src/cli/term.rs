@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use firelight::model::load::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Exit code after Ctrl-C, as shells have it (128 + SIGINT).
 const INTERRUPTED_CODE: u8 = 130;
@@ -85,12 +87,15 @@ pub fn install_panic_message() {
     }));
 }
 
-/// Lets logs through to stderr: errors; with `verbose` 1 also what happens, with 2 every detail.
+/// Lets logs through to stderr: errors; with `verbose` 1 also what happens, with 2 every detail. wgpu calls it an error
+/// when it looks for a driver that is not there, which is no news to who did not ask.
 pub fn install_log(verbose: u8) {
     let level = [LevelFilter::ERROR, LevelFilter::INFO, LevelFilter::DEBUG][usize::from(verbose.min(2))];
-    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr);
+    let drivers = if verbose == 0 { LevelFilter::OFF } else { level };
+    let targets = Targets::new().with_default(level).with_target("wgpu_hal", drivers);
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(colours(&io::stderr()));
     // Fails only if there is a log already.
-    let _ = log.with_ansi(colours(&io::stderr())).without_time().try_init();
+    let _ = tracing_subscriber::registry().with(targets).with(lines.without_time()).try_init();
 }
 
 /// Whether a stream may have colours: it is a terminal, and <https://no-color.org> is not asked for.
@@ -140,7 +145,8 @@ impl Drop for Answering {
 /// A bar on stderr with bytes, rate and remaining time, if stderr is a terminal; it goes away when all is loaded.
 pub fn loading_bar() -> impl FnMut(Progress) {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template("loading {wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}  {eta}") {
+    if let Ok(style) = ProgressStyle::with_template("loading {wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}  {eta}")
+    {
         bar.set_style(style.progress_chars("=> "));
     }
     move |progress| {
