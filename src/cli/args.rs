@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::value_parser;
+use firelight::checkpoint::Checkpoint;
 use firelight::gpu::{Gpu, GpuOptions, Tier};
 use firelight::model::Model;
 use firelight::ops::KvType;
 use firelight::sampler::Sampling;
 use firelight::session::{Options, Session};
 
-use super::{Result, term};
+use super::Result;
+use super::term::{self, Failure};
 
 /// Which GPU.
 #[derive(clap::Args)]
@@ -151,11 +153,27 @@ pub struct ModelArg {
     pub path: PathBuf,
 }
 
-/// Opens a model's header and says what there is to say about it.
+/// Opens a model's files.
+pub async fn open_checkpoint(path: &Path) -> Result<Checkpoint> {
+    if !path.exists() {
+        let path = path.display();
+        let message = format!("there is no {path}: the path of a GGUF file or of a Hugging Face folder is wanted");
+        return Err(Failure::usage(message));
+    }
+    Ok(Checkpoint::open(path).await?)
+}
+
+/// Opens a model's header, and says what there is to say about its tokenizer.
 pub async fn open_model(path: &Path) -> Result<Model> {
-    let model = Model::open(path).await?;
-    model.notices.iter().for_each(|n| term::note(n));
+    let model = Model::from_checkpoint(open_checkpoint(path).await?).await?;
+    model.tokenizer.notices().iter().for_each(|n| term::note(n));
     Ok(model)
+}
+
+/// Says what there is to say about a model besides its tokenizer: where no template is used, that is nothing.
+pub fn say_template(model: &Model) {
+    let of_tokenizer = model.tokenizer.notices();
+    model.notices.iter().filter(|n| !of_tokenizer.contains(n)).for_each(|n| term::note(n));
 }
 
 /// Opens a session, with a bar while the weights are loaded, and says what there is to say about it.

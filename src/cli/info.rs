@@ -11,7 +11,7 @@ use firelight::model::config::Config;
 use firelight::template::ChatTemplate;
 use firelight::tokenizer::Tokenizer;
 
-use super::args::{DeviceArgs, EngineArgs, ModelArg};
+use super::args::{self, DeviceArgs, EngineArgs, ModelArg};
 use super::{Result, term};
 
 #[derive(clap::Args)]
@@ -31,7 +31,7 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> Result {
-    let checkpoint = Checkpoint::open(&args.model.path).await?;
+    let checkpoint = args::open_checkpoint(&args.model.path).await?;
     let mut out = io::stdout().lock();
     if args.metadata {
         let mut lines = checkpoint.metadata.iter();

@@ -61,6 +61,9 @@ pub async fn run(args: Args) -> Result {
     }
     let settings = Settings::new(&args.sampling)?;
     let model = args::open_model(path).await?;
+    if !args.raw {
+        args::say_template(&model);
+    }
     let gpu = args.device.open().await?;
     if args.profile {
         profile::check(&gpu)?;
@@ -115,16 +118,13 @@ pub fn message(role: &str, text: &str) -> Value {
 
 /// The tokens of a conversation, up to where the assistant's next answer begins.
 pub fn encode_chat(model: &Model, messages: &[Value]) -> Result<Vec<u32>> {
-    let piece = |id: Option<u32>| id.and_then(|id| model.tokenizer.piece(id)).unwrap_or_default().to_string();
     let input = TemplateInput {
         messages: messages.to_vec(),
         add_generation_prompt: true,
-        bos_token: piece(model.tokenizer.bos()),
-        eos_token: piece(model.tokenizer.eos()),
         date: Some(super::text::today()),
         ..Default::default()
     };
-    Ok(model.tokenizer.encode(&model.template.render(&input)?, Special::PARSE)?)
+    Ok(model.encode_chat(input)?)
 }
 
 /// How to answer.
