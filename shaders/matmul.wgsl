@@ -1,8 +1,8 @@
 // y[token, n] = sum over k of weight[n, k] * x[token, k], for many tokens.
 //
-// A workgroup of 64 threads computes a tile of 64 weight rows by 64 tokens: each step along k, thread t decodes the
-// group of 32 weights of row t and fetches 32 values of token t into workgroup memory (16 KiB, all that the baseline
-// has); then each thread multiplies 8 rows by 8 tokens out of it.
+// A workgroup of SPAN x SPAN threads computes a tile of 64 weight rows by 64 tokens. Each step along k takes a group of
+// 32: the threads decode the weights of the tile's rows and fetch the values of its tokens into workgroup memory
+// (16 KiB, all that the baseline has); then each thread multiplies PER rows by PER tokens out of it.
 //#import lib/step
 @group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
@@ -22,48 +22,50 @@ fn x_at(row: u32, i: u32) -> vec4<f32> {
     return x[row * COLS4 + i];
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
     let count = route_count(wg.y);
     if (count == 0u) {
         return;
     }
     let n0 = wg.x * SIDE;
-    let w_base = (route_weight_row(wg.y) + min(n0 + lid, ROWS - 1u)) * GROUPS;
-    let x_row = route_x(wg.y, min(lid, count - 1u));
-    let tn = lid % 8u;
-    let tt = lid / 8u;
-    var acc: array<f32, 64>;
+    let first = route_weight_row(wg.y);
+    let tn = lid % SPAN;
+    let tt = lid / SPAN;
+    var acc: array<f32, PER * PER>;
     for (var g = 0u; g < GROUPS; g += 1u) {
-        let b = load_block(w_base + g);
-        //#unroll i 8
-        w_tile[i * SIDE + lid] = decode4(b, i);
-        x_tile[i * SIDE + lid] = x_at(x_row, g * 8u + i);
-        //#end
+        for (var at = lid; at < SIDE; at += WG) {
+            let b = load_block((first + min(n0 + at, ROWS - 1u)) * GROUPS + g);
+            let row = route_x(wg.y, min(at, count - 1u));
+            //#unroll i 8
+            w_tile[i * SIDE + at] = decode4(b, i);
+            x_tile[i * SIDE + at] = x_at(row, g * 8u + i);
+            //#end
+        }
         workgroupBarrier();
         for (var k = 0u; k < 8u; k += 1u) {
-            var w: array<vec4<f32>, 8>;
-            //#unroll r 8
-            w[r] = w_tile[k * SIDE + tn + 8u * r];
+            var w: array<vec4<f32>, PER>;
+            //#unroll r PER
+            w[r] = w_tile[k * SIDE + tn + SPAN * r];
             //#end
-            //#unroll t 8
+            //#unroll t PER
             {
-                let v = x_tile[k * SIDE + tt + 8u * t];
-                //#unroll r 8
-                acc[t * 8u + r] += dot(w[r], v);
+                let v = x_tile[k * SIDE + tt + SPAN * t];
+                //#unroll r PER
+                acc[t * PER + r] += dot(w[r], v);
                 //#end
             }
             //#end
         }
         workgroupBarrier();
     }
-    //#unroll t 8
-    if (tt + 8u * t < count) {
-        let row = route_y(wg.y, tt + 8u * t);
-        //#unroll r 8
-        if (n0 + tn + 8u * r < ROWS) {
-            let n = ROW0 + n0 + tn + 8u * r;
-            y[row * OUT + n] = epilogue(acc[t * 8u + r], row, n);
+    //#unroll t PER
+    if (tt + SPAN * t < count) {
+        let row = route_y(wg.y, tt + SPAN * t);
+        //#unroll r PER
+        if (n0 + tn + SPAN * r < ROWS) {
+            let n = ROW0 + n0 + tn + SPAN * r;
+            y[row * OUT + n] = epilogue(acc[t * PER + r], row, n);
         }
         //#end
     }

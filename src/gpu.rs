@@ -368,7 +368,9 @@ impl Gpu {
         let mut encoder = self.device.create_command_encoder(&Default::default());
         encoder.copy_buffer_to_buffer(buffer, range.start, &staging, 0, size);
         let index = self.queue.submit([encoder.finish()]);
-        self.read_staging(&staging, index).await
+        let mut bytes = self.read_staging(&staging, index).await?;
+        bytes.truncate(size as usize);
+        Ok(bytes)
     }
 
     /// A buffer that a submission copies to and [`Gpu::read_staging`] reads.

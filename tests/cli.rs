@@ -119,9 +119,9 @@ fn wrong_calls_get_usage_and_code_2() {
 #[test]
 fn every_command_is_in_the_help() {
     let help = good(&["--help"]);
-    for command in [
-        "run", "info", "devices", "bench", "plan", "logits", "perplexity", "tokenize", "template", "shaders", "synth",
-    ] {
+    for command in
+        ["run", "info", "devices", "bench", "plan", "logits", "perplexity", "tokenize", "template", "shaders", "synth"]
+    {
         assert!(help.contains(&format!("\n  {command} ")), "{command}: {help}");
         assert!(good(&[command, "--help"]).contains("Usage: firelight"), "{command}");
     }
@@ -303,7 +303,9 @@ fn synth_writes_the_librarys_models() {
 fn info_describes_models_and_vocabularies() {
     let (Some(model), Some(data)) = (stories(), shared()) else { return };
     let info = good(&["info", &model]);
-    for line in ["parameters      260.0 K (260032)", "layers          5 of width 64", "tokenizer       512 tokens", "on "] {
+    for line in
+        ["parameters      260.0 K (260032)", "layers          5 of width 64", "tokenizer       512 tokens", "on "]
+    {
         assert!(info.contains(line), "{line}: {info}");
     }
     let metadata = good(&["info", &model, "--metadata"]);
@@ -510,7 +512,9 @@ fn an_interrupt_ends_with_130_during_an_answer_and_before() {
 #[test]
 fn a_reader_that_stops_reading_is_no_error() {
     let Some(model) = stories() else { return };
-    for args in [&["run", &model, "--raw", "--greedy", "Once"][..], &["info", &model, "--tensors"], &["synth", "--list"]] {
+    for args in
+        [&["run", &model, "--raw", "--greedy", "Once"][..], &["info", &model, "--tensors"], &["synth", "--list"]]
+    {
         let mut child = spawn(&mut firelight(args));
         drop(child.stdout.take());
         let run = Run::from(child.wait_with_output().expect("it ends"));

@@ -209,13 +209,24 @@ fn matvecs(cx: &Choice, product: &Product, tile: u32, epilogue: &'static str, ex
 /// Weight rows and tokens of a tile of `shaders/matmul.wgsl`.
 pub const MATMUL_TILE: u32 = 64;
 
+/// How threads share a tile. Software adapters pay for loads more than for arithmetic: fewer threads, more each.
+pub(super) fn matmul_layout(cx: &Choice) -> [(&'static str, Const); 4] {
+    let side = if cx.caps.software { 4 } else { 8 };
+    [
+        ("TILE", Const::U32(MATMUL_TILE)),
+        ("SPAN", Const::U32(side)),
+        ("WG", Const::U32(side * side)),
+        ("PER", Const::U32(MATMUL_TILE / side)),
+    ]
+}
+
 fn matmuls(cx: &Choice, product: &Product, epilogue: &'static str, extra: &[TensorId]) -> Vec<Kernel> {
     let (dtype, _) = cx.weight(product.weight);
     let (n, cols) = (cx.graph.fixed_rows(product.weight), cx.graph.cols(product.weight));
     let kernel = |(i, shard): (usize, &Shard)| {
         let mut consts = weight_consts(dtype, shard.rows, cols);
+        consts.extend(matmul_layout(cx));
         consts.extend([
-            ("TILE", Const::U32(MATMUL_TILE)),
             ("COLS4", Const::U32(cols / 4)),
             ("ROW0", Const::U32(shard.row0)),
             ("ROWS", Const::U32(shard.rows)),

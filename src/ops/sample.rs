@@ -219,7 +219,8 @@ fn groups(vocab: u32) -> u32 {
 impl Sample {
     pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
         let vocab = cx.cols(4);
-        let wg = cx.lanes(256);
+        // llvmpipe leaves every loop once a thread has gone round 65,535 times in all: with 64 threads no thread nears it.
+        let wg = cx.lanes(256).max(64);
         let consts = vec![
             ("VOCAB", Const::U32(vocab)),
             ("GROUPS", Const::U32(groups(vocab))),

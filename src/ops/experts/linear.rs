@@ -2,7 +2,7 @@
 
 use super::ExpertSort;
 use crate::graph::{Graph, Kind, Node, Rows, TensorId};
-use crate::ops::linear::{MATMUL_TILE, MatvecShape};
+use crate::ops::linear::{MATMUL_TILE, MatvecShape, matmul_layout};
 use crate::ops::{Binding, Choice, DECODE_ROWS, Extent, Kernel, Op, Shard, Size, weight_consts};
 use crate::shader::{Const, Source};
 
@@ -65,7 +65,7 @@ impl ExpertLinear {
     /// Many rows: tiles of slots that share an expert.
     fn matmul(&self, cx: &Choice, i: usize, shard: &Shard) -> Kernel {
         let mut consts = self.consts(cx, shard);
-        consts.push(("TILE", Const::U32(MATMUL_TILE)));
+        consts.extend(matmul_layout(cx));
         let imports = vec![weight(cx), ("route", "route/tiles"), ("epilogue", "epilogue/none")];
         let tiles = ExpertSort { experts: self.experts, used: self.used, tile: MATMUL_TILE }.tiles();
         let grid = [Extent::ceil(cx.graph.cols(cx.output(0)), MATMUL_TILE), tiles, Extent::fixed(1)];

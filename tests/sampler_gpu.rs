@@ -1,0 +1,262 @@
+//! The sampling kernels against the CPU's sampler: the same token for all kinds of logits, settings and companies.
+
+use firelight::gpu::{Caps, Gpu, GpuOptions, Tier};
+use firelight::graph::{Graph, Input, Kind, Rows, TensorId};
+use firelight::ops::sample::{CANDIDATES, Params, reference};
+use firelight::ops::{Capacity, KvType, StepSizes};
+use firelight::plan::{Listing, Options, Plan, fuse::Fuse};
+use firelight::sampler::{IN_PROMPT, Sampling};
+
+/// A small generator (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u32) -> u32 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (((z >> 32) * u64::from(n)) >> 32) as u32
+    }
+
+    fn unit(&mut self) -> f32 {
+        self.below(1 << 24) as f32 / (1 << 24) as f32
+    }
+
+    /// Nearly normal, deviation 1.
+    fn normal(&mut self) -> f32 {
+        (0..12).map(|_| self.unit()).sum::<f32>() - 6.0
+    }
+
+    fn one_of<T: Copy>(&mut self, values: &[T]) -> T {
+        values[self.below(values.len() as u32) as usize]
+    }
+}
+
+const SHAPES: u32 = 10;
+
+/// A row of logits of some shape.
+fn logits(random: &mut Random, vocab: usize, shape: u32) -> Vec<f32> {
+    let mut row: Vec<f32> = match shape {
+        // Like a language model's: wide, with a few on top.
+        0 => (0..vocab).map(|_| random.normal() * 3.0).collect(),
+        1 => (0..vocab).map(|_| random.normal() * 0.5 - 40.0).collect(),
+        // All the same, or nearly.
+        2 => vec![1.25; vocab],
+        3 => (0..vocab).map(|_| random.unit() * 1e-3 + 10.0).collect(),
+        // Many ties.
+        4 => (0..vocab).map(|_| random.below(6) as f32).collect(),
+        // Far apart.
+        5 => (0..vocab).map(|_| random.normal() * 60.0).collect(),
+        // The best ones next to each other, in order.
+        6 => (0..vocab).map(|i| if i % 1000 < 200 { 5.0 + (i % 1000) as f32 * 0.01 } else { -3.0 }).collect(),
+        // More tokens on top than are kept.
+        7 => (0..vocab).map(|i| if i % 3 > 0 { 2.0 } else { random.normal() }).collect(),
+        // Nothing allowed but a few; or nothing at all.
+        8 => (0..vocab).map(|_| if random.below(40) == 0 { random.normal() } else { f32::NEG_INFINITY }).collect(),
+        _ => vec![f32::NEG_INFINITY; vocab],
+    };
+    if shape == 0 {
+        for _ in 0..random.below(8) {
+            row[random.below(vocab as u32) as usize] = 8.0 + random.unit() * 8.0;
+        }
+        row[random.below(vocab as u32) as usize] = f32::NAN;
+    }
+    row
+}
+
+fn settings(random: &mut Random) -> Sampling {
+    let mut s = Sampling {
+        temperature: random.one_of(&[0.0, 0.3, 0.8, 1.0, 1.0, 3.0]),
+        top_k: random.one_of(&[0, 0, 1, 5, 40, 1000, 1024, 5000]),
+        top_p: random.one_of(&[1.0, 1.0, 0.0, 0.1, 0.5, 0.95, 0.999]),
+        min_p: random.one_of(&[0.0, 0.0, 0.05, 0.5, 1e-4, 1.0]),
+        seed: u64::from(random.below(u32::MAX)) << 7,
+        ..Default::default()
+    };
+    if random.below(4) == 0 {
+        (s.top_k, s.top_p, s.min_p) = (0, 1.0, 0.0);
+    }
+    if random.below(3) == 0 {
+        s.repetition_penalty = random.one_of(&[1.0, 1.3, 0.8]);
+        s.frequency_penalty = random.one_of(&[0.0, 0.5, -0.1]);
+        s.presence_penalty = random.one_of(&[0.0, 0.7]);
+    }
+    s
+}
+
+/// Whether rounding explains that the GPU drew `token`: it does if nearly the same settings would have drawn it.
+fn is_close(params: &Params, row: &[f32], seen: &[u32], position: u32, token: u32) -> bool {
+    let nudges = [0.0, -1e-4, 1e-4];
+    nudges.iter().any(|top_p| {
+        nudges.iter().any(|reach| {
+            [0.0, 1e-4].iter().any(|key| {
+                let near = Params { top_p: params.top_p + top_p, reach: params.reach + reach, ..*params };
+                reference(&near, row, seen, &[(token, key / params.scale)], position) == token
+            })
+        })
+    })
+}
+
+/// A sampler on its own, with its inputs on the CPU.
+struct Bench {
+    plan: Plan,
+    logits: TensorId,
+    vocab: usize,
+    sequences: usize,
+    counts: Vec<u32>,
+}
+
+impl Bench {
+    fn new(gpu: &Gpu, caps: &Caps, vocab: u32, sequences: u32, random: &mut Random) -> Self {
+        let mut graph = Graph::default();
+        let logits = graph.add("logits", Rows::Logits, vocab, Kind::Vector);
+        graph.sample(logits);
+        let capacity = Capacity {
+            rows: 2 * sequences,
+            logits: sequences,
+            sequences,
+            pages: 1,
+            pages_per_sequence: 1,
+            kv: KvType::F16,
+        };
+        let options = Options { fuse: Fuse::ALL, keep: vec![] };
+        let plan = pollster::block_on(Plan::compile(gpu, Listing::new(graph, caps, capacity, &options))).unwrap();
+        let count = |random: &mut Random| match random.below(6) {
+            0 => IN_PROMPT,
+            1 => random.below(4),
+            2 => IN_PROMPT + random.below(4),
+            _ => 0,
+        };
+        let counts: Vec<u32> = (0..sequences * vocab).map(|_| count(random)).collect();
+        plan.write_input(Input::Counts, 0, bytemuck::cast_slice(&counts));
+        Bench { plan, logits, vocab: vocab as usize, sequences: sequences as usize, counts }
+    }
+
+    /// One step with a token for each of `n` sequences; rows, logit rows and sequences are in different orders.
+    /// Gives the number of tokens that differ, all of them for rounding alone.
+    fn step(&mut self, n: usize, random: &mut Random) -> u32 {
+        let settings: Vec<Sampling> = (0..self.sequences).map(|_| settings(random)).collect();
+        let params: Vec<Params> = settings.iter().map(Params::from).collect();
+        let rows: Vec<[u32; 4]> =
+            (0..2 * n).map(|r| [0, random.below(100_000), ((r / 2 + 1) % self.sequences) as u32, 0]).collect();
+        let logit_rows: Vec<u32> = (0..n).rev().map(|i| 2 * i as u32 + 1).collect();
+        let values: Vec<Vec<f32>> = (0..n)
+            .map(|_| {
+                let shape = random.below(SHAPES);
+                logits(random, self.vocab, shape)
+            })
+            .collect();
+        self.plan.write_input(Input::Sampling, 0, bytemuck::cast_slice(&params));
+        self.plan.write_input(Input::Rows, 0, bytemuck::cast_slice(&rows));
+        self.plan.write_input(Input::LogitRows, 0, bytemuck::cast_slice(&logit_rows));
+        self.plan.write(self.logits, 0, bytemuck::cast_slice(&values.concat()));
+        let of_row = |i: usize| rows[logit_rows[i] as usize];
+        let filtered = (0..n).any(|i| settings[of_row(i)[2] as usize].has_filter());
+        let sizes = StepSizes {
+            rows: 2 * n as u32,
+            logits: n as u32,
+            sampled: 1,
+            filtered: filtered.into(),
+            ..Default::default()
+        };
+        pollster::block_on(self.plan.run(&sizes)).unwrap();
+        let sampled = self.read(Input::Sampled, self.sequences);
+
+        let mut differing = 0;
+        for (i, row) in values.iter().enumerate() {
+            let [_, position, sequence, _] = of_row(i);
+            let (params, got) = (&params[sequence as usize], sampled[sequence as usize]);
+            let seen = &mut self.counts[sequence as usize * self.vocab..][..self.vocab];
+            let want = reference(params, row, seen, &[], position);
+            if got != want {
+                assert!((got as usize) < self.vocab, "token {got}");
+                let close = is_close(params, row, seen, position, got);
+                assert!(
+                    close,
+                    "{got}, not {want}, of logits {} and {} with {params:?}",
+                    row[got as usize], row[want as usize]
+                );
+                differing += 1;
+            }
+            seen[got as usize] += 1;
+        }
+        differing
+    }
+
+    fn read(&self, input: Input, words: usize) -> Vec<u32> {
+        let id = self.plan.input(input).unwrap();
+        let bytes = pollster::block_on(self.plan.read(id, words as u64 * 4)).unwrap();
+        bytemuck::pod_collect_to_vec(&bytes[..words * 4])
+    }
+}
+
+/// The adapter, in each of its tiers; none where there is none, except in CI.
+fn gpus() -> Vec<Gpu> {
+    let open = |tier| pollster::block_on(Gpu::open(&GpuOptions { tier: Some(tier), ..Default::default() }));
+    let found: Vec<Gpu> = Tier::ALL.into_iter().filter_map(|tier| open(tier).ok()).collect();
+    if found.is_empty() {
+        assert!(std::env::var_os("CI").is_none(), "no GPU adapter");
+        println!("left out: no GPU adapter");
+    }
+    found
+}
+
+/// (vocabulary, sequences, steps)
+const CASES: [(u32, u32, u32); 5] = [(512, 64, 12), (1, 2, 4), (3001, 24, 20), (32000, 3, 6), (151_936, 2, 4)];
+
+#[test]
+fn the_gpu_draws_the_cpus_tokens() {
+    for gpu in gpus() {
+        // As the adapter is, and as a real GPU: other workgroups.
+        for software in [true, false] {
+            let caps = Caps { software, ..gpu.caps().clone() };
+            let (mut differing, mut drawn) = (0, 0);
+            for (vocab, sequences, steps) in CASES {
+                let mut random = Random(u64::from(vocab) + u64::from(software));
+                let mut bench = Bench::new(&gpu, &caps, vocab, sequences, &mut random);
+                for step in 0..steps {
+                    let n = if step == 0 { 1 } else { sequences };
+                    differing += bench.step(n as usize, &mut random);
+                    drawn += n;
+                }
+                let counts = bench.read(Input::Counts, bench.counts.len());
+                let wrong = counts.iter().zip(&bench.counts).position(|(a, b)| a != b);
+                assert_eq!(wrong, None, "the first count that differs");
+            }
+            println!("{}, software {software}: {differing} of {drawn} differ", caps.tier);
+            assert!(f64::from(differing) < 0.005 * f64::from(drawn), "{differing} of {drawn}");
+        }
+    }
+}
+
+#[test]
+fn a_step_repeats_exactly() {
+    for gpu in gpus() {
+        let mut again = Vec::new();
+        for _ in 0..2 {
+            let mut random = Random(11);
+            let mut bench = Bench::new(&gpu, gpu.caps(), 5000, 8, &mut random);
+            for _ in 0..4 {
+                bench.step(8, &mut random);
+            }
+            again.push((bench.read(Input::Sampled, 8), bench.read(Input::Counts, bench.counts.len())));
+        }
+        assert!(again[0] == again[1]);
+    }
+}
+
+#[test]
+fn the_comparison_sees_a_wrong_setting() {
+    let mut random = Random(3);
+    let row = logits(&mut random, 2000, 0);
+    let params = Params::from(&Sampling { temperature: 1.0, ..Default::default() });
+    let hotter = Params { scale: 0.9, ..params };
+    let wider = Params { limit: CANDIDATES, top_p: 1.0, reach: 10.0, search_reach: 27.0, ..params };
+    for wrong in [hotter, wider] {
+        let caught = (0..400).filter(|p| {
+            let token = reference(&wrong, &row, &[], &[], *p);
+            token != reference(&params, &row, &[], &[], *p) && !is_close(&params, &row, &[], *p, token)
+        });
+        assert!(caught.count() > 5);
+    }
+}
