@@ -466,7 +466,7 @@ impl Session {
 
     /// Runs of rows of one sequence at following positions, cut to the attention kernel's tile.
     fn tiles(&self, rows: &[Row]) -> Vec<[u32; 4]> {
-        let tile = fit::attention_tile(&self.plan.listing().graph);
+        let tile = self.plan.listing().attention_tile();
         let mut tiles: Vec<[u32; 4]> = Vec::new();
         for (i, row) in rows.iter().enumerate() {
             match tiles.last_mut() {
