@@ -7,6 +7,7 @@
 
 pub mod fuse;
 pub mod slots;
+mod step;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;

@@ -274,7 +274,7 @@ impl Session {
                 return Ok(Some(event));
             }
             self.start_waiting()?;
-            while self.flights.len() < self.options.run_ahead.max(1) as usize && self.step()? {}
+            while self.may_step() && self.step()? {}
             match self.flights.pop_front() {
                 Some(flight) => self.land(flight).await?,
                 None if self.events.is_empty() && self.waiting.is_empty() => return Ok(None),
@@ -341,6 +341,12 @@ impl Session {
     fn write_pages(&self, at: usize) {
         let stride = self.plan.listing().capacity.pages_per_sequence as usize;
         self.plan.write_input(Input::Pages, (at * stride * 4) as u64, bytemuck::cast_slice(&self.sequences[at].pages));
+    }
+
+    /// Whether another step may be queued. Not behind one whose logits are to be read: it would overwrite them.
+    fn may_step(&self) -> bool {
+        let full = self.flights.len() >= self.options.run_ahead.max(1) as usize;
+        !full && !self.flights.iter().any(|f| f.logits)
     }
 
     /// Submits the next step, if there is one to be made.
@@ -460,7 +466,7 @@ impl Session {
 
     /// Runs of rows of one sequence at following positions, cut to the attention kernel's tile.
     fn tiles(&self, rows: &[Row]) -> Vec<[u32; 4]> {
-        let tile = fit::attention_tile(&self.plan.listing().graph);
+        let tile = self.plan.listing().attention_tile();
         let mut tiles: Vec<[u32; 4]> = Vec::new();
         for (i, row) in rows.iter().enumerate() {
             match tiles.last_mut() {
