@@ -36,7 +36,15 @@ struct Case {
 
 impl Case {
     fn new(name: impl Into<String>, graph: Graph, steps: Vec<Step>, tolerance: f64) -> Self {
-        Case { name: name.into(), graph, steps, kv: KvType::F32, max_binding: None, highest_tier_only: false, tolerance }
+        Case {
+            name: name.into(),
+            graph,
+            steps,
+            kv: KvType::F32,
+            max_binding: None,
+            highest_tier_only: false,
+            tolerance,
+        }
     }
 
     fn capacity(&self) -> Capacity {
