@@ -36,7 +36,7 @@ impl Graph {
     pub fn attention(&mut self, q: TensorId, caches: (TensorId, TensorId), op: Attention) -> TensorId {
         let cols = op.heads * op.head_dim;
         crate::graph::same("columns of q", self.cols(q), cols);
-        assert!(op.heads % op.kv_heads == 0 && op.head_dim % 4 == 0 && op.head_dim <= 256, "{op:?}");
+        assert!(op.heads.is_multiple_of(op.kv_heads) && op.head_dim.is_multiple_of(4) && op.head_dim <= 256, "{op:?}");
         let y = self.add("attention", Rows::Step, cols, Kind::Activation);
         let spans = self.add("spans", Rows::Spans(op.heads), op.head_dim + 4, Kind::Activation);
         let inputs =

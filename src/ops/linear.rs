@@ -29,7 +29,7 @@ impl Graph {
     #[track_caller]
     pub fn linear(&mut self, x: TensorId, weight: TensorId, bias: Option<TensorId>) -> TensorId {
         crate::graph::same("columns of x and weight", self.cols(x), self.cols(weight));
-        assert!(self.cols(x) % 4 == 0, "rows of {}", self.cols(x));
+        assert!(self.cols(x).is_multiple_of(4), "rows of {}", self.cols(x));
         let n = self.fixed_rows(weight);
         let mut inputs = vec![x, weight];
         if let Some(bias) = bias {
