@@ -27,6 +27,8 @@ struct Case {
     graph: Graph,
     steps: Vec<Step>,
     kv: KvType,
+    /// As many as the engine may have at once: with one alone, other kernels run.
+    sequences: u32,
     /// Splits every weight into shards.
     max_binding: Option<u64>,
     /// For what has little to do with tiers, since compiling takes long.
@@ -41,6 +43,7 @@ impl Case {
             graph,
             steps,
             kv: KvType::F32,
+            sequences: SEQUENCES,
             max_binding: None,
             highest_tier_only: false,
             tolerance,
@@ -52,7 +55,7 @@ impl Case {
         Capacity {
             rows: most(|s| s.rows.len()),
             logits: most(|s| s.logit_rows.len()).max(1),
-            sequences: SEQUENCES,
+            sequences: self.sequences,
             pages: SEQUENCES * PAGES,
             pages_per_sequence: PAGES,
             kv: self.kv,
@@ -158,8 +161,8 @@ fn fill(plan: &Plan, case: &Case, data: &Data) {
             _ => {}
         }
     }
-    plan.write_input(Input::Pages, 0, bytemuck::cast_slice(&pages()));
-    plan.write_input(Input::Sampled, 0, bytemuck::cast_slice(&SAMPLED));
+    plan.write_input(Input::Pages, 0, bytemuck::cast_slice(&pages()[..(case.sequences * PAGES) as usize]));
+    plan.write_input(Input::Sampled, 0, bytemuck::cast_slice(&SAMPLED[..case.sequences as usize]));
 }
 
 /// Holds the GPU to the CPU in every setup.
@@ -431,6 +434,20 @@ fn attention_over_pages_and_sequences() {
         let case = Case::new(name, attends(heads, kv_heads, head_dim), conversation(context), tolerance);
         check(Case { kv, ..case });
     }
+}
+
+/// The engine with one sequence builds no kernels for a few rows: the tiled ones take them.
+#[test]
+fn one_sequence_alone() {
+    let alone = |mut case: Case| {
+        case.steps.iter_mut().flat_map(|s| &mut s.rows).for_each(|row| row[2] = 0);
+        check(Case { sequences: 1, highest_tier_only: true, ..case });
+    };
+    alone(Case::new("linear, one sequence", linears(DType::F32, 68, 100), any_rows(&COUNTS, VOCABULARY), 2e-5));
+    let graph = linear_glu(DType::Q8_0, DType::Q8_0, 50, 64);
+    alone(Case::new("linear_glu, one sequence", graph, any_rows(&COUNTS, VOCABULARY), 5e-5));
+    let steps = positions(&[&[(0, 0..3)], &[(0, 3..4)], &[(0, 4..12)], &[(0, 12..140)], &[(0, 140..141)]]);
+    alone(Case::new("attention, one sequence", attends(6, 2, 64), steps, 2e-5));
 }
 
 #[test]
