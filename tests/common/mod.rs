@@ -52,7 +52,7 @@ pub fn compare(got: &[f32], want: &[f32], tolerance: f64) -> Result<f64, String>
     let mut worst = 0.0;
     for (i, (got, want)) in got.iter().zip(want).enumerate() {
         let difference = (f64::from(*got) - f64::from(*want)).abs() / rms;
-        if !(difference <= tolerance) {
+        if difference.is_nan() || difference > tolerance {
             return Err(format!(
                 "value {i} is {got:e}, not {want:e}: off by {difference:.1e}, {tolerance:.0e} is allowed"
             ));
