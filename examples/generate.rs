@@ -1,25 +1,29 @@
-use firelight::{gpu::*, model::Model, session::*};
-fn main() -> firelight::Result<()> {
-    pollster::block_on(async {
-        let gpu = Gpu::open(&GpuOptions::default()).await?;
-        println!("{:?}", gpu.card());
-        let t = std::time::Instant::now();
-        let model = Model::open(std::path::Path::new(&std::env::args().nth(1).unwrap())).await?;
-        let mut s = Session::new(&gpu, &model, &Options::default(), |_| {}).await?;
-        println!("loaded {:?} {:?} {:?}", t.elapsed(), s.notices(), s.plan().listing().bytes());
-        let tokens =
-            model.tokenizer.encode(&std::env::args().nth(2).unwrap_or_default(), firelight::tokenizer::Special::ALL)?;
-        let n = std::env::args().nth(3).and_then(|s| s.parse().ok()).unwrap_or(64);
-        let mut g = s.generate(Request { tokens, max_tokens: Some(n), ..Default::default() })?;
-        let mut ids = vec![];
-        while let Some(e) = g.next().await? {
-            match e {
-                Event::Text(t) => print!("{t}"),
-                Event::Token { id, .. } => ids.push(id),
-                e => println!("\n{e:?}"),
-            }
+//! One answer, as it comes: `cargo run --example generate MODEL.gguf "Why is the sky blue?"`
+
+use std::io::Write;
+
+use firelight::template::TemplateInput;
+use firelight::{Event, Gpu, GpuOptions, Model, Options, Request, Session};
+
+async fn generate(path: &str, question: &str) -> firelight::Result<()> {
+    let gpu = Gpu::open(&GpuOptions::default()).await?;
+    let model = Model::open(path.as_ref()).await?;
+    let mut session = Session::new(&gpu, &model, &Options::default(), |_| {}).await?;
+
+    let messages = vec![serde_json::json!({ "role": "user", "content": question })];
+    let tokens = model.encode_chat(TemplateInput { messages, add_generation_prompt: true, ..Default::default() })?;
+    let mut answer = session.generate(Request { tokens, ..Default::default() })?;
+    while let Some(event) = answer.next().await? {
+        if let Event::Text(text) = event {
+            print!("{text}");
+            let _ = std::io::stdout().flush();
         }
-        println!("{ids:?}");
-        Ok(())
-    })
+    }
+    Ok(())
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let args: Vec<String> = std::env::args().collect();
+    let [_, path, question] = &args[..] else { return Err("usage: generate MODEL.gguf QUESTION".into()) };
+    Ok(pollster::block_on(generate(path, question))?)
 }

@@ -3,7 +3,7 @@
 use crate::gpu::Caps;
 use crate::graph::{Graph, Kind, TensorId};
 use crate::model::{Model, decoder};
-use crate::ops::{Capacity, Op, PAGE, attention};
+use crate::ops::{Capacity, Op, PAGE};
 use crate::plan::{Listing, Options as PlanOptions};
 use crate::session::Options;
 use crate::{Error, Result};
@@ -112,13 +112,4 @@ pub fn flops_a_row(graph: &Graph) -> f64 {
     };
     let matrices = graph.nodes.iter().filter(|n| !matches!(n.op, Op::Embed(_)));
     matrices.flat_map(|n| n.inputs.iter().map(weight)).sum::<f64>() * 2.0
-}
-
-/// Rows of the attention kernel's tile.
-pub fn attention_tile(graph: &Graph) -> u32 {
-    let tile = |op: &Op| match op {
-        Op::Attention(op) => Some(attention::tile(op.head_dim)),
-        _ => None,
-    };
-    graph.nodes.iter().find_map(|n| tile(&n.op)).unwrap_or(1)
 }

@@ -17,3 +17,7 @@ pub mod template;
 pub mod tokenizer;
 
 pub use error::{Error, Result};
+pub use gpu::{Gpu, GpuOptions};
+pub use model::Model;
+pub use sampler::Sampling;
+pub use session::{Event, Options, Request, Session};

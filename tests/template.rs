@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use firelight::Error;
+use firelight::checkpoint::Checkpoint;
 use firelight::template::{ChatTemplate, TemplateInput};
+use firelight::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
 /// The shared test data, or `None` (with a note; a failure in CI) where it is missing.
@@ -154,19 +156,40 @@ fn hostile_templates_end() {
         "{% set x, y = [], [] %}".to_owned() + &many("{% set x, y = [y], [x] %}", 30_000),
         nested_text(100_000),
         many("{% if true %}", 50_000),
-        many("{{ not ", 50_000) + "x",
+        "{{ ".to_owned() + &many("not ", 50_000) + "x",
+        "{{ ".to_owned() + &many("not ", 50_000) + "x }}",
+        "{{ 1".to_owned() + &many(" if 1 else 1", 50_000) + "}}",
+        "{{ {}".to_owned() + &many("['}}']", 50_000) + "}}",
+        "{% if a %}".to_owned() + &many("{% elif a %}", 50_000) + "{% endif %}{{ a.b.c }}",
+        many("{% for x in y %}", 50_000),
+        many("{% macro f() %}", 50_000),
+        "{{ 1".to_owned() + &many("+1", 399) + "+ '' }}",
+        "{{ ".to_owned() + &many("-", 399) + "'' }}",
+        "{{ ".to_owned() + &many("not ", 399) + "a.b.c }}",
+        "{{ a".to_owned() + &many(".b", 399) + " }}",
+        "{{ ".to_owned() + &many("(", 399) + "1" + &many(")", 399) + " }}",
         "{{ ".to_owned() + &many("-", 100_000) + "1 }}",
         "{{ 1".to_owned() + &many("|abs", 100_000) + " }}",
         "{{ 1".to_owned() + &many("+1", 200_000) + "+ '' }}",
         "{{ '".to_owned() + &many("a", 2_000_000) + "' }}",
         "{{ '%999999999999d'|format(1) }}".to_owned(),
         "{{ '{:>99999999999}'.format(1) }}".to_owned(),
+        "{% set s = 'a' * 1000000 %}{{ s.replace('a', s) }}".to_owned(),
+        "{% set s = 'a' * 1000000 %}{{ s.replace('', s)|length }}".to_owned(),
+        "{% set s = 'a' * 1000000 %}{{ s|replace('a', s) }}".to_owned(),
+        "{% set s = 'a' * 1000000 %}{{ s.join(s) }}".to_owned(),
+        "{% set s = 'a' * 1000000 %}{{ s|join(s) }}".to_owned(),
+        "{% set s = ['a' * 1000000] * 90000 %}{{ ''.join(s)|length }}".to_owned(),
+        "{% set s = ['a' * 1000000] * 90000 %}{{ s|join|length }}".to_owned(),
+        "{% set s = ['a' * 1000000] * 90000 %}{{ s|tojson|length }}{{ s|string|length }}{{ s }}".to_owned(),
+        "{% set s = ['a' * 1000000] * 90000 %}{{ (s ~ '')|length }}{{ s|upper }}".to_owned(),
+        "{% set s = ['a'] %}".to_owned() + &many("{% set s = [s, s] %}", 90) + "{{ s|length }}",
+        "{% set s = ['a'] * 90000 %}{% set s = [s] * 90000 %}{% set s = [s] * 90000 %}{{ s }}".to_owned(),
         "{{ messages|tojson(indent=999999999) }}".to_owned(),
         "{{ 'x'|indent(9999999999999) }}".to_owned(),
         "{{ 9 ** 9 ** 9 ** 9 }}".to_owned(),
     ] {
         let start = Instant::now();
-        eprintln!("DBG {}", source.chars().take(60).collect::<String>());
         let result = render(&source, json!({"messages": [{"role": "user", "content": "x"}]}));
         let head = source.chars().take(120).collect::<String>();
         assert!(result.is_err(), "{head} gave {:?}", result.map(|text| text.len()));
@@ -187,7 +210,7 @@ fn long_chains_of_views_end() {
 #[test]
 fn long_conversations_have_fuel_enough() {
     let Some(data) = shared() else { return };
-    let role = |i: usize| if i % 2 == 0 { "user" } else { "assistant" };
+    let role = |i: usize| if i.is_multiple_of(2) { "user" } else { "assistant" };
     let turn = |i: usize| json!({"role": role(i), "content": "word ".repeat(40)});
     let messages: Vec<Value> = (0..801).map(turn).collect();
     for name in ["Qwen-Qwen3-0.6B", "openai-gpt-oss-120b", "google-gemma-4-31B-it", "meta-llama-Llama-3.1-8B-Instruct"]
@@ -239,5 +262,31 @@ fn own_templates() {
     ] {
         let input: TemplateInput = serde_json::from_value(input.clone()).unwrap();
         assert_eq!(ChatTemplate::builtin(name).unwrap().render(&input).unwrap(), want, "{name}");
+    }
+}
+
+/// Which template a vocabulary without one gets.
+#[test]
+fn chosen_for_the_vocabulary() {
+    let Some(data) = shared() else { return };
+    for (name, drop, want) in [
+        ("llama-bpe", false, Some("llama3")),
+        ("llama-spm", false, Some("llama2")),
+        ("qwen2", false, None),
+        ("qwen2", true, Some("chatml")),
+        ("phi-3", true, Some("phi3")),
+        ("gpt-2", false, Some("chatml")),
+    ] {
+        let path = data.join(format!("tokenizers/ggml-vocab-{name}.gguf"));
+        let mut checkpoint = pollster::block_on(Checkpoint::open(&path)).unwrap();
+        if drop {
+            checkpoint.metadata.insert("tokenizer.chat_template", "");
+        }
+        let tokenizer = Tokenizer::from_checkpoint(&checkpoint).unwrap();
+        let (_, notice) = ChatTemplate::for_checkpoint(&checkpoint.metadata, &tokenizer).unwrap();
+        match want {
+            Some(want) => assert!(notice.unwrap().contains(&format!("{want:?}")), "{name}"),
+            None => assert_eq!(notice, None, "{name}"),
+        }
     }
 }

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use crate::Result;
 use crate::checkpoint::{Checkpoint, Source};
-use crate::template::ChatTemplate;
-use crate::tokenizer::Tokenizer;
+use crate::template::{ChatTemplate, TemplateInput};
+use crate::tokenizer::{Special, Tokenizer};
 use config::Config;
 
 /// An opened model: its header, tokenizer and template. The weights stay where they are until a
@@ -46,11 +46,31 @@ impl Model {
         Self::from_checkpoint(Checkpoint::from_sources(sources).await?).await
     }
 
-    async fn from_checkpoint(checkpoint: Checkpoint) -> Result<Self> {
+    /// The same from a checkpoint that is open already.
+    ///
+    /// # Errors
+    /// If it is of a kind that is not supported, or lacks a tokenizer or tensors.
+    pub async fn from_checkpoint(checkpoint: Checkpoint) -> Result<Self> {
         let config = Config::read(&checkpoint).await?;
         let tokenizer = Tokenizer::from_checkpoint(&checkpoint)?;
         let (template, notice) = ChatTemplate::for_checkpoint(&checkpoint.metadata, &tokenizer)?;
         let notices = tokenizer.notices().iter().cloned().chain(notice).collect();
         Ok(Model { checkpoint, config, tokenizer: Arc::new(tokenizer), template, notices })
+    }
+
+    /// The tokens of a conversation as the model wants to read it. BOS and EOS are the tokenizer's, unless `input` has
+    /// others.
+    ///
+    /// # Errors
+    /// [`Error::Text`](crate::Error::Text) if the template refuses the messages.
+    pub fn encode_chat(&self, mut input: TemplateInput) -> Result<Vec<u32>> {
+        let piece = |id: Option<u32>| id.and_then(|id| self.tokenizer.piece(id)).unwrap_or_default().to_string();
+        for (token, id) in [(&mut input.bos_token, self.tokenizer.bos()), (&mut input.eos_token, self.tokenizer.eos())]
+        {
+            if token.is_empty() {
+                *token = piece(id);
+            }
+        }
+        self.tokenizer.encode(&self.template.render(&input)?, Special::PARSE)
     }
 }

@@ -27,3 +27,16 @@ impl Add {
         vec![Kernel::new(source, bindings, [Extent::ceil(cols4, 64), Extent::each(Size::Rows), Extent::fixed(1)])]
     }
 }
+
+/// What the op means, value by value.
+pub fn reference(a: &[f32], b: &[f32]) -> Vec<f32> {
+    a.iter().zip(b).map(|(a, b)| a + b).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn values_are_added() {
+        assert_eq!(super::reference(&[1.0, -2.0], &[0.5, 4.0]), [1.5, 2.0]);
+    }
+}

@@ -4,7 +4,8 @@
 //! Few rows (decode): every (row, kv head, span of [`SPLIT`] positions) is a workgroup, and spans are merged when there
 //! are several. Many rows (prefill): tiles of rows walk the cache with a running softmax.
 
-use super::{Binding, Choice, DECODE_ROWS, Extent, Kernel, Op, PAGE, Size};
+use super::kv_write::offset;
+use super::{Binding, Choice, Extent, Kernel, Op, PAGE, Size};
 use crate::graph::{Graph, Input, Kind, Node, Rows, TensorId};
 use crate::shader::{Const, Source};
 
@@ -35,7 +36,7 @@ impl Graph {
     pub fn attention(&mut self, q: TensorId, caches: (TensorId, TensorId), op: Attention) -> TensorId {
         let cols = op.heads * op.head_dim;
         crate::graph::same("columns of q", self.cols(q), cols);
-        assert!(op.heads % op.kv_heads == 0 && op.head_dim % 4 == 0 && op.head_dim <= 256, "{op:?}");
+        assert!(op.heads.is_multiple_of(op.kv_heads) && op.head_dim.is_multiple_of(4) && op.head_dim <= 256, "{op:?}");
         let y = self.add("attention", Rows::Step, cols, Kind::Activation);
         let spans = self.add("spans", Rows::Spans(op.heads), op.head_dim + 4, Kind::Activation);
         let inputs =
@@ -48,7 +49,7 @@ impl Graph {
 impl Attention {
     pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
         let mut out = vec![self.decode(cx, true), self.decode(cx, false), self.merge(cx)];
-        if cx.capacity.rows > DECODE_ROWS {
+        if cx.capacity.rows > cx.capacity.decode_rows() {
             out.push(self.prefill(cx));
         }
         out
@@ -97,14 +98,18 @@ impl Attention {
         bindings.push(Binding::write(cx.output(if direct { 0 } else { 1 })));
         let grid = [Extent::each(Size::Splits), Extent::fixed(self.heads / per_wg), Extent::each(Size::Rows)];
         let (min, max) = if direct { (1, 1) } else { (2, u32::MAX) };
-        Kernel::new(source, bindings, grid).when(Size::Rows, 1, DECODE_ROWS).when(Size::Splits, min, max)
+        Kernel::new(source, bindings, grid).when(Size::Rows, 1, cx.capacity.decode_rows()).when(Size::Splits, min, max)
     }
 
     fn merge(&self, cx: &Choice) -> Kernel {
         let source = Source { file: "attention_merge", imports: vec![], consts: self.consts(cx) };
         let bindings = vec![Binding::read(cx.input(0)), Binding::read(cx.output(1)), Binding::write(cx.output(0))];
         let grid = [Extent::ceil(self.head_dim / 4, 64), Extent::fixed(self.heads), Extent::each(Size::Rows)];
-        Kernel::new(source, bindings, grid).when(Size::Rows, 1, DECODE_ROWS).when(Size::Splits, 2, u32::MAX)
+        Kernel::new(source, bindings, grid).when(Size::Rows, 1, cx.capacity.decode_rows()).when(
+            Size::Splits,
+            2,
+            u32::MAX,
+        )
     }
 
     fn prefill(&self, cx: &Choice) -> Kernel {
@@ -126,11 +131,70 @@ impl Attention {
         let mut bindings: Vec<_> = (0..6).map(|i| Binding::read(cx.input(i))).collect();
         bindings.push(Binding::write(cx.output(0)));
         let grid = [Extent::each(Size::Tiles), Extent::fixed(self.heads), Extent::fixed(1)];
-        Kernel::new(source, bindings, grid).when(Size::Rows, DECODE_ROWS + 1, u32::MAX)
+        Kernel::new(source, bindings, grid).when(Size::Rows, cx.capacity.decode_rows() + 1, u32::MAX)
     }
 }
 
 /// Spans that the longest sequence can have.
 pub fn max_splits(pages_per_sequence: u32) -> u32 {
     (pages_per_sequence * PAGE).div_ceil(SPLIT)
+}
+
+/// What the op means: for each row and head the softmax-weighted mean of the values at positions `0..=position` of the
+/// row's sequence. `rows` is the row table; the caches are laid out as [`super::kv_write`] says.
+pub fn reference(
+    rows: &[[u32; 4]],
+    pages: &[u32],
+    pages_per_sequence: u32,
+    q: &[f32],
+    (keys, values): (&[f32], &[f32]),
+    op: &Attention,
+) -> Vec<f32> {
+    let head_dim = op.head_dim as usize;
+    let mut y = Vec::new();
+    let mut queries = q.chunks_exact(head_dim);
+    for &[_, last, sequence, _] in rows {
+        for (head, q) in (0..op.heads).zip(&mut queries) {
+            let shape = (op.kv_heads, head / (op.heads / op.kv_heads), op.head_dim);
+            let cached = |position| offset(pages, pages_per_sequence, sequence, position, shape);
+            let score = |position| {
+                let key = &keys[cached(position)..][..head_dim];
+                f64::from(op.scale) * q.iter().zip(key).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum::<f64>()
+            };
+            let scores: Vec<f64> = (0..=last).map(score).collect();
+            let top = scores.iter().copied().fold(f64::MIN, f64::max);
+            let (mut sum, mut mean) = (0.0, vec![0.0; head_dim]);
+            for (position, score) in (0..=last).zip(scores) {
+                let weight = (score - top).exp();
+                sum += weight;
+                let value = &values[cached(position)..][..head_dim];
+                mean.iter_mut().zip(value).for_each(|(mean, v)| *mean += weight * f64::from(*v));
+            }
+            y.extend(mean.iter().map(|v| (v / sum) as f32));
+        }
+    }
+    y
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_sees_its_own_sequence_up_to_itself_through_its_groups_head() {
+        let op = Attention { heads: 2, kv_heads: 1, head_dim: 4, scale: 0.5 };
+        // Page 1 belongs to the sequence; page 0 and later positions hold what must not be seen.
+        let (mut keys, mut values) = (vec![9.0; 2 * 32 * 4], vec![99.0; 2 * 32 * 4]);
+        let ln3 = 3f32.ln();
+        keys[128..136].copy_from_slice(&[0.0, 0.0, 0.0, 0.0, 2.0 * ln3, 0.0, 0.0, 0.0]);
+        values[128..136].copy_from_slice(&[4.0, 8.0, 0.0, 1.0, 8.0, 0.0, 4.0, 1.0]);
+        let q = [1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0];
+        // Scores 0 and ln 3: weights 1/4 and 3/4; for the second head 0 and -ln 3: 3/4 and 1/4.
+        let y = reference(&[[0, 1, 0, 0]], &[1], 1, &q, (&keys, &values), &op);
+        for (got, want) in y.iter().zip([7.0, 2.0, 3.0, 1.0, 5.0, 6.0, 1.0, 1.0]) {
+            assert!((got - want).abs() < 1e-6, "{y:?}");
+        }
+        let first = reference(&[[0, 0, 0, 0]], &[1], 1, &q, (&keys, &values), &op);
+        assert_eq!(first, [4.0, 8.0, 0.0, 1.0, 4.0, 8.0, 0.0, 1.0]);
+    }
 }

@@ -1,7 +1,7 @@
 //! Token ids to vectors: `y[row] = weight[token] * scale`.
 
 use super::{Binding, Choice, Extent, Kernel, Op, Size, weight_consts};
-use crate::graph::{Graph, Input, Rows, TensorId};
+use crate::graph::{Graph, Input, LAST_SAMPLED, Rows, TensorId};
 use crate::shader::{Const, Source};
 
 /// See the module.
@@ -43,5 +43,27 @@ impl Embed {
             Kernel::new(source, bindings, grid)
         };
         cx.shards(weight).iter().enumerate().map(kernel).collect()
+    }
+}
+
+/// What the op means. `rows` is the row table, `sampled` the last token of each sequence, `weight` (vocabulary, `cols`).
+pub fn reference(rows: &[[u32; 4]], sampled: &[u32], weight: &[f32], cols: usize, scale: f32) -> Vec<f32> {
+    let mut y = Vec::new();
+    for &[token, _, sequence, _] in rows {
+        let token = if token == LAST_SAMPLED { sampled[sequence as usize] } else { token };
+        y.extend(weight[token as usize * cols..][..cols].iter().map(|w| w * scale));
+    }
+    y
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_its_tokens_vector_times_the_scale() {
+        let weight = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let rows = [[2, 0, 0, 0], [0, 1, 0, 0], [LAST_SAMPLED, 7, 1, 0]];
+        assert_eq!(reference(&rows, &[0, 1], &weight, 2, 0.5), [2.5, 3.0, 0.5, 1.0, 1.5, 2.0]);
     }
 }

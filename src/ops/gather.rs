@@ -26,3 +26,16 @@ impl Gather {
         vec![Kernel::new(source, bindings, [Extent::ceil(cols4, 64), Extent::each(Size::Logits), Extent::fixed(1)])]
     }
 }
+
+/// What the op means: x (rows, `cols`) -> the rows numbered by `logit_rows`.
+pub fn reference(logit_rows: &[u32], x: &[f32], cols: usize) -> Vec<f32> {
+    logit_rows.iter().flat_map(|row| &x[*row as usize * cols..][..cols]).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn rows_come_in_the_order_asked_for() {
+        assert_eq!(super::reference(&[2, 0], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 2), [5.0, 6.0, 1.0, 2.0]);
+    }
+}

@@ -12,6 +12,13 @@ pub enum Activation {
 }
 
 impl Activation {
+    /// Its value.
+    pub fn of(self, x: f32) -> f32 {
+        match self {
+            Activation::Silu => (f64::from(x) / (1.0 + f64::from(-x).exp())) as f32,
+        }
+    }
+
     /// Its WGSL file.
     pub fn shader(self) -> &'static str {
         match self {
@@ -60,4 +67,24 @@ pub(super) fn kernel(
     let source = Source { file: "glu", imports: vec![("activation", activation.shader())], consts };
     let bindings = vec![Binding::read(gate), Binding::read(up), Binding::write(y)];
     Kernel::new(source, bindings, [Extent::ceil(cols, 64), rows, Extent::fixed(1)])
+}
+
+/// What the op means, value by value.
+pub fn reference(gate: &[f32], up: &[f32], activation: Activation) -> Vec<f32> {
+    gate.iter().zip(up).map(|(gate, up)| activation.of(*gate) * up).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gate_is_activated_and_multiplied() {
+        // sigmoid(ln 3) = 3/4, sigmoid(-ln 3) = 1/4.
+        let ln3 = 3f32.ln();
+        let y = reference(&[0.0, ln3, -ln3, 200.0, -200.0], &[5.0, 4.0, 4.0, 2.0, 2.0], Activation::Silu);
+        for (got, want) in y.iter().zip([0.0, 3.0 * ln3, -ln3, 400.0, 0.0]) {
+            assert!((got - want).abs() < 1e-6, "{y:?}");
+        }
+    }
 }

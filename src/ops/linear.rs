@@ -1,10 +1,10 @@
 //! Rows times a matrix in any weight type: `y[row, n] = sum_k weight[n, k] * x[row, k] (+ bias[n]) (+ residual[row, n])`.
 //!
-//! Few rows run as a matvec, which reads each weight once for up to [`DECODE_ROWS`] rows; many as a tiled matmul.
+//! Few rows run as a matvec, which reads each weight once for up to [`Capacity::decode_rows`](super::Capacity::decode_rows) rows; many as a tiled matmul.
 //! The gated pair of a feed-forward network is one matvec ([`LinearGlu`]).
 
 use super::glu::{self, Activation};
-use super::{Binding, Choice, DECODE_ROWS, Extent, Kernel, Op, Shard, Size, weight_consts};
+use super::{Binding, Choice, Extent, Kernel, Op, Shard, Size, weight_consts};
 use crate::graph::{Graph, Kind, Node, Rows, TensorId};
 use crate::shader::{Const, Source};
 
@@ -29,7 +29,7 @@ impl Graph {
     #[track_caller]
     pub fn linear(&mut self, x: TensorId, weight: TensorId, bias: Option<TensorId>) -> TensorId {
         crate::graph::same("columns of x and weight", self.cols(x), self.cols(weight));
-        assert!(self.cols(x) % 4 == 0, "rows of {}", self.cols(x));
+        assert!(self.cols(x).is_multiple_of(4), "rows of {}", self.cols(x));
         let n = self.fixed_rows(weight);
         let mut inputs = vec![x, weight];
         if let Some(bias) = bias {
@@ -59,8 +59,12 @@ impl LinearGlu {
     }
 
     pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
-        let mut out: Vec<Kernel> = [1, DECODE_ROWS].map(|rows| self.matvec(cx, rows)).into();
-        if cx.capacity.rows > DECODE_ROWS {
+        let few = cx.capacity.decode_rows();
+        let mut out = vec![self.matvec(cx, 1)];
+        if few > 1 {
+            out.push(self.matvec(cx, few));
+        }
+        if cx.capacity.rows > few {
             for i in [1, 2] {
                 let part = Product { x: cx.input(0), weight: cx.input(i), y: cx.output(i), rows: Size::Rows };
                 out.extend(matmuls(cx, &part, "epilogue/none", &[]));
@@ -68,7 +72,7 @@ impl LinearGlu {
             let n = cx.graph.cols(cx.output(0));
             let kernel =
                 glu::kernel(self.activation, cx.output(1), cx.output(2), cx.output(0), n, Extent::each(Size::Rows));
-            out.push(kernel.when(Size::Rows, DECODE_ROWS + 1, u32::MAX));
+            out.push(kernel.when(Size::Rows, few + 1, u32::MAX));
         }
         out
     }
@@ -114,8 +118,11 @@ impl Linear {
         let extra = &cx.node.inputs[2..];
         let capacity = if rows == Size::Logits { cx.capacity.logits } else { cx.capacity.rows };
         let mut out = matvecs(cx, &product, 1, epilogue, extra);
-        out.extend(matvecs(cx, &product, DECODE_ROWS, epilogue, extra));
-        if capacity > DECODE_ROWS {
+        let few = cx.capacity.decode_rows();
+        if few > 1 {
+            out.extend(matvecs(cx, &product, few, epilogue, extra));
+        }
+        if capacity > few {
             out.extend(matmuls(cx, &product, epilogue, extra));
         }
         out
@@ -237,9 +244,50 @@ fn matmuls(cx: &Choice, product: &Product, epilogue: &'static str, extra: &[Tens
         let grid = [Extent::ceil(shard.rows, MATMUL_TILE), Extent::every(product.rows, MATMUL_TILE), Extent::fixed(1)];
         Kernel::new(Source { file: "matmul", imports, consts }, bindings(product, i, extra), grid).when(
             product.rows,
-            DECODE_ROWS + 1,
+            cx.capacity.decode_rows() + 1,
             u32::MAX,
         )
     };
     cx.shards(product.weight).iter().enumerate().map(kernel).collect()
+}
+
+/// What [`Linear`] means: x (rows, `k`), weight (n, `k`), bias (n), residual (rows, n) -> (rows, n), summed in f64.
+pub fn reference(x: &[f32], weight: &[f32], k: usize, bias: Option<&[f32]>, residual: Option<&[f32]>) -> Vec<f32> {
+    let mut y = Vec::new();
+    for x in x.chunks_exact(k) {
+        for (n, weight) in weight.chunks_exact(k).enumerate() {
+            let sum: f64 = x.iter().zip(weight).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
+            let bias = bias.map_or(0.0, |b| f64::from(b[n]));
+            let residual = residual.map_or(0.0, |r| f64::from(r[y.len()]));
+            y.push((sum + bias + residual) as f32);
+        }
+    }
+    y
+}
+
+/// What [`LinearGlu`] means: `activation(x gate^T) * (x up^T)`.
+pub fn reference_glu(x: &[f32], gate: &[f32], up: &[f32], k: usize, activation: Activation) -> Vec<f32> {
+    glu::reference(&reference(x, gate, k, None, None), &reference(x, up, k, None, None), activation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_meets_every_row_of_the_weight() {
+        let (x, weight) = ([1.0, 2.0, 3.0, -1.0], [1.0, 0.0, 2.0, 1.0, 0.5, -1.0]);
+        assert_eq!(reference(&x, &weight, 2, None, None), [1.0, 4.0, -1.5, 3.0, 5.0, 2.5]);
+        let (bias, residual) = ([10.0, 20.0, 30.0], [0.0, 0.0, 0.5, 1.0, 2.0, 3.0]);
+        assert_eq!(reference(&x, &weight, 2, Some(&bias), None), [11.0, 24.0, 28.5, 13.0, 25.0, 32.5]);
+        assert_eq!(reference(&x, &weight, 2, None, Some(&residual)), [1.0, 4.0, -1.0, 4.0, 7.0, 5.5]);
+        assert_eq!(reference(&x, &weight, 2, Some(&bias), Some(&residual)), [11.0, 24.0, 29.0, 14.0, 27.0, 35.5]);
+    }
+
+    #[test]
+    fn only_the_gates_product_is_activated() {
+        // gate . x = 0 and 64, up . x = 5 and 3; silu(0) = 0, silu(64) = 64.
+        let y = reference_glu(&[1.0, 2.0], &[2.0, -1.0, 60.0, 2.0], &[1.0, 2.0, 1.0, 1.0], 2, Activation::Silu);
+        assert_eq!(y, [0.0, 192.0]);
+    }
 }

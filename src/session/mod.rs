@@ -19,7 +19,7 @@ use crate::graph::{Input, LAST_SAMPLED, TensorId};
 use crate::model::load::Progress;
 use crate::model::{Model, load};
 use crate::ops::sample::Params;
-use crate::ops::{DECODE_ROWS, KvType, StepSizes, attention};
+use crate::ops::{KvType, StepSizes, attention};
 use crate::plan::{Plan, fuse::Fuse};
 use crate::sampler::{self, Sampling};
 use crate::tokenizer::Tokenizer;
@@ -259,11 +259,10 @@ impl Session {
 
     /// Ends a request; its last event says so.
     pub fn cancel(&mut self, id: RequestId) {
-        if let Some(at) = self.waiting.iter().position(|job| job.id == id) {
-            if let Some(job) = self.waiting.remove(at) {
+        if let Some(at) = self.waiting.iter().position(|job| job.id == id)
+            && let Some(job) = self.waiting.remove(at) {
                 self.events.extend(job.finish(Finish::Cancelled, 0).into_iter().map(|e| (id, e)));
             }
-        }
         if let Some(at) = self.sequences.iter().position(|s| s.job.as_ref().is_some_and(|j| j.id == id)) {
             self.finish(at, Finish::Cancelled);
         }
@@ -426,6 +425,10 @@ impl Session {
         Ok(())
     }
 
+    fn decode_rows(&self) -> u32 {
+        self.plan.listing().capacity.decode_rows()
+    }
+
     /// Writes the tables of a step and submits it; tokens are wanted for the rows `wants`.
     fn send(&mut self, rows: &[Row], wants: &[usize]) {
         let jobs: Vec<(usize, &Job)> = wants
@@ -439,7 +442,7 @@ impl Session {
         let mut sizes = self.write_tables(rows, wants);
         sizes.sampled = on_gpu.into();
         sizes.filtered = (on_gpu && filtered).into();
-        let segments = if sizes.rows > DECODE_ROWS { self.pace.segments(sizes.rows) } else { 1 };
+        let segments = if sizes.rows > self.decode_rows() { self.pace.segments(sizes.rows) } else { 1 };
         let busy: Vec<usize> = self.flights.iter().map(|f| f.staging).collect();
         let staging = (0..self.staging.len()).find(|i| !busy.contains(i)).expect("one more than flights");
         let submission = self.plan.submit(&sizes, segments, Some((self.sampled, &self.staging[staging])));
@@ -456,7 +459,7 @@ impl Session {
             self.plan.write_input(Input::LogitRows, 0, bytemuck::cast_slice(&wants));
         }
         let tiles = self.tiles(rows);
-        if rows.len() > DECODE_ROWS as usize {
+        if rows.len() > self.decode_rows() as usize {
             self.plan.write_input(Input::Tiles, 0, bytemuck::cast_slice(&tiles));
         }
         let longest = rows.iter().map(|r| r.position as u32 + 1).max().unwrap_or(0);
@@ -471,7 +474,7 @@ impl Session {
 
     /// Runs of rows of one sequence at following positions, cut to the attention kernel's tile.
     fn tiles(&self, rows: &[Row]) -> Vec<[u32; 4]> {
-        let tile = fit::attention_tile(&self.plan.listing().graph);
+        let tile = self.plan.listing().attention_tile();
         let mut tiles: Vec<[u32; 4]> = Vec::new();
         for (i, row) in rows.iter().enumerate() {
             match tiles.last_mut() {
@@ -491,7 +494,7 @@ impl Session {
     /// Reads a step's tokens.
     async fn land(&mut self, flight: Flight) -> Result<()> {
         let bytes = self.plan.gpu().read_staging(&self.staging[flight.staging], flight.submission).await?;
-        if flight.rows > DECODE_ROWS {
+        if flight.rows > self.decode_rows() {
             let rate = f64::from(flight.rows) / flight.submitted.seconds().max(1e-6);
             self.pace.rows_a_second = Some(self.pace.rows_a_second.map_or(rate, |old| rate.max(old)));
         }

@@ -6,13 +6,14 @@ use std::fmt::Write;
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, State, Value};
 
-use super::python::{MAX_DEPTH, float, invalid};
+use super::python::{float, invalid, pay};
 
 /// `value|tojson(indent=, ensure_ascii=, separators=, sort_keys=)`.
 pub(super) fn tojson(state: &State, value: &Value, options: Kwargs) -> Result<Value, Error> {
     let indent = options.get::<Option<Value>>("indent")?.filter(|v| !v.is_none() && !v.is_undefined());
     let separators = options.get::<Option<Vec<String>>>("separators")?;
     let mut writer = Writer {
+        state,
         out: String::new(),
         indent: indent.map(|indent| indent_text(&indent)).transpose()?,
         item: ", ".to_owned(),
@@ -29,7 +30,6 @@ pub(super) fn tojson(state: &State, value: &Value, options: Kwargs) -> Result<Va
         None => {}
     }
     writer.write(value, 0)?;
-    state.consume_fuel(writer.out.len() as u64 / 16)?;
     Ok(Value::from(writer.out))
 }
 
@@ -41,7 +41,8 @@ fn indent_text(indent: &Value) -> Result<String, Error> {
     }
 }
 
-struct Writer {
+struct Writer<'a> {
+    state: &'a State<'a, 'a>,
     out: String,
     indent: Option<String>,
     item: String,
@@ -50,11 +51,10 @@ struct Writer {
     sort: bool,
 }
 
-impl Writer {
+impl Writer<'_> {
     fn write(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
-        if depth > MAX_DEPTH {
-            return Err(invalid("tojson: the value is nested too deeply"));
-        }
+        let indent = self.indent.as_ref().map_or(0, |indent| indent.len() * depth);
+        pay(self.state, depth, indent + value.as_str().map_or(8, str::len))?;
         match value.kind() {
             ValueKind::None => self.out.push_str("null"),
             ValueKind::Bool => self.out.push_str(if value.is_true() { "true" } else { "false" }),

@@ -22,9 +22,9 @@ use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
 /// What a render may cost at least, in minijinja's fuel: about one an instruction, and one for 64 bytes of data.
-const BASE_FUEL: u64 = 2_000_000;
+const BASE_FUEL: u64 = 1_000_000;
 /// More for each byte of the input: long conversations take longer.
-const FUEL_PER_BYTE: u64 = 64;
+const FUEL_PER_BYTE: u64 = 8;
 /// minijinja's recursion count; a macro call takes about five. Small enough for a 1 MB stack (wasm).
 const RECURSION: usize = 200;
 /// Longer templates are refused; published ones are below 30 KB.
@@ -74,7 +74,7 @@ impl ChatTemplate {
         env.set_recursion_limit(RECURSION);
         env.set_debug(false);
         python::install(&mut env);
-        env.add_template_owned("chat", rewrite::rewrite(source)).map_err(syntax_error)?;
+        env.add_template_owned("chat", rewrite::rewrite(source)?).map_err(syntax_error)?;
         Ok(ChatTemplate { env })
     }
 

@@ -1,4 +1,7 @@
 //! Where Jinja on Python and minijinja differ: how values are written, JSON, tests, string methods, dates, refusals.
+//!
+//! Known to differ still: `'%s' % x` fails (`'%s'|format(x)` works); lists and floats joined with `~` are written as
+//! minijinja writes them, and `~` of a list that holds one long text many times takes its memory before it is paid for.
 
 use std::fmt::Write;
 
@@ -19,7 +22,8 @@ pub(super) fn install(env: &mut Environment<'static>) {
     env.add_filter("tojson", tojson);
     env.add_filter("plus", plus);
     env.add_filter("bounded", bounded);
-    env.add_filter("string", |value: &Value| to_text(value));
+    env.add_filter("string", to_text);
+    env.add_filter("join", join);
     env.add_function("raise_exception", raise_exception);
     // Python's abstract types: strings and mappings are sequences, `none` is not iterable, undefined is.
     env.add_test("sequence", |v: &Value| matches!(v.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Map));
@@ -54,21 +58,25 @@ fn bounded(state: &State, value: &Value) -> Result<Value, Error> {
         ValueKind::Seq | ValueKind::Iterable if !plain(value) => Value::from(value.try_iter()?.collect::<Vec<_>>()),
         _ => value.clone(),
     };
-    let mut seen = 0;
-    measure(&value, 0, &mut seen)?;
-    state.consume_fuel(seen / 8)?;
+    measure(state, &value, 0)?;
     Ok(value)
 }
 
-fn measure(value: &Value, depth: usize, seen: &mut u64) -> Result<(), Error> {
-    *seen += 1;
-    if depth > MAX_DEPTH {
-        return Err(invalid("a value is nested too deeply"));
-    }
+/// Takes fuel for all that a value holds, each time it holds it: many references to one long text are cheap to make,
+/// and expensive to write.
+fn measure(state: &State, value: &Value, depth: usize) -> Result<(), Error> {
     match value.kind() {
-        ValueKind::Seq => value.try_iter()?.try_for_each(|item| measure(&item, depth + 1, seen)),
-        ValueKind::Map => value.try_iter()?.try_for_each(|key| measure(&value.get_item(&key)?, depth + 1, seen)),
-        _ => Ok(()),
+        ValueKind::Seq => {
+            pay(state, depth, 0)?;
+            value.try_iter()?.try_for_each(|item| measure(state, &item, depth + 1))
+        }
+        ValueKind::Map => {
+            pay(state, depth, 0)?;
+            value.try_iter()?.try_for_each(|key| measure(state, &value.get_item(&key)?, depth + 1))
+        }
+        // A value of its own was paid for when it was made.
+        _ if depth == 0 => Ok(()),
+        _ => pay(state, depth, value.as_str().map_or(0, str::len)),
     }
 }
 
@@ -108,20 +116,18 @@ pub(super) fn invalid(message: impl Into<String>) -> Error {
 fn format_value(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
     match value.kind() {
         ValueKind::Seq | ValueKind::Map | ValueKind::Number => {
-            let text = to_text(value)?;
-            state.consume_fuel(text.len() as u64 / 16)?;
-            out.write_str(&text).map_err(Error::from)
+            out.write_str(&to_text(state, value)?).map_err(Error::from)
         }
         _ => minijinja::escape_formatter(out, state, value),
     }
 }
 
 /// Python's `str`.
-fn to_text(value: &Value) -> Result<String, Error> {
+fn to_text(state: &State, value: &Value) -> Result<String, Error> {
     match value.kind() {
         ValueKind::Seq | ValueKind::Map => {
             let mut out = String::new();
-            repr(value, 0, &mut out)?;
+            repr(state, value, 0, &mut out)?;
             Ok(out)
         }
         ValueKind::Number if !value.is_integer() => Ok(float(value)),
@@ -130,19 +136,17 @@ fn to_text(value: &Value) -> Result<String, Error> {
 }
 
 /// Python's `repr`.
-fn repr(value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
-    if depth > MAX_DEPTH {
-        return Err(invalid("a value is nested too deeply to be written"));
-    }
+fn repr(state: &State, value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
+    pay(state, depth, value.as_str().map_or(8, str::len))?;
     match value.kind() {
         ValueKind::String => quote(value.as_str().unwrap_or_default(), out),
         ValueKind::Map => {
             out.push('{');
             for (i, key) in value.try_iter()?.enumerate() {
                 out.push_str(if i > 0 { ", " } else { "" });
-                repr(&key, depth + 1, out)?;
+                repr(state, &key, depth + 1, out)?;
                 out.push_str(": ");
-                repr(&value.get_item(&key)?, depth + 1, out)?;
+                repr(state, &value.get_item(&key)?, depth + 1, out)?;
             }
             out.push('}');
         }
@@ -151,7 +155,7 @@ fn repr(value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
             out.push(open);
             for (i, item) in value.try_iter()?.enumerate() {
                 out.push_str(if i > 0 { ", " } else { "" });
-                repr(&item, depth + 1, out)?;
+                repr(state, &item, depth + 1, out)?;
             }
             if value.is_tuple() && value.len() == Some(1) {
                 out.push(',');
@@ -162,6 +166,37 @@ fn repr(value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
         _ => out.push_str(&value.to_string()),
     }
     Ok(())
+}
+
+/// Takes the fuel for writing `bytes` of a value at `depth` before they are made: minijinja counts what came out, which
+/// may be too late.
+pub(super) fn pay(state: &State, depth: usize, bytes: usize) -> Result<(), Error> {
+    if depth > MAX_DEPTH {
+        return Err(invalid("a value is nested too deeply to be written"));
+    }
+    // One for the value itself, so that endless lists of nothing end.
+    state.consume_fuel(1 + bytes as u64 / BYTES_PER_FUEL)
+}
+
+/// The filter `join`, and the method.
+fn join(state: &State, items: &Value, glue: Option<&str>, options: Kwargs) -> Result<Value, Error> {
+    let glue = match glue {
+        Some(glue) => glue.to_owned(),
+        None => options.get::<Option<String>>("d")?.unwrap_or_default(),
+    };
+    let attribute = options.get::<Option<String>>("attribute")?;
+    options.assert_all_used()?;
+    let mut out = String::new();
+    for (i, item) in items.try_iter()?.enumerate() {
+        let item = attribute.as_ref().map_or(Ok(item.clone()), |name| item.get_attr(name))?;
+        pay(state, 0, glue.len() + item.as_str().map_or(0, str::len))?;
+        out.push_str(if i > 0 { &glue } else { "" });
+        match item.as_str() {
+            Some(text) => out.push_str(text),
+            None => out.push_str(&to_text(state, &item)?),
+        }
+    }
+    Ok(Value::from(out))
 }
 
 /// A string literal: single quotes, unless only they would need escapes.
@@ -240,8 +275,33 @@ fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Resul
             parts.reverse();
             Ok(parts.into_iter().map(Value::from).collect())
         }
+        // These make more than they are given, and minijinja counts only what came out.
+        "replace" => {
+            let (old, new, _): (&str, &str, Option<i64>) = from_args(args)?;
+            let size = text.len() as u64 + text.matches(old).count() as u64 * new.len() as u64;
+            state.consume_fuel(size / BYTES_PER_FUEL)?;
+            pycompat::unknown_method_callback(state, value, name, args)
+        }
+        "join" => {
+            let (items,): (&Value,) = from_args(args)?;
+            join(state, items, Some(text), Kwargs::from_iter::<[(String, Value); 0]>([]))
+        }
+        "format" if !is_tame(text) => Err(invalid("format: widths above 999 are not supported")),
         _ => pycompat::unknown_method_callback(state, value, name, args),
     }
+}
+
+/// How many bytes minijinja makes for one fuel.
+const BYTES_PER_FUEL: u64 = 64;
+
+/// Whether all fields of a `str.format` text have fixed widths of at most three digits.
+fn is_tame(format: &str) -> bool {
+    let fields = format.replace("{{", "").replace("}}", "");
+    let narrow = |spec: &str| spec.split(|c: char| !c.is_ascii_digit()).all(|digits| digits.len() <= 3);
+    fields.split('{').skip(1).all(|field| {
+        let spec = field.split_once('}').map(|(field, _)| field.split_once(':').map_or("", |(_, spec)| spec));
+        spec.is_some_and(narrow)
+    })
 }
 
 /// The function `strftime_now(format)` for this moment (`YYYY-MM-DD`, or with `THH:MM:SS`).
@@ -354,6 +414,15 @@ mod tests {
         assert_eq!(text, "Monday Mon 02 2  2 November Nov 2026 26 15:03 04 05 PM 306 2026-11-02");
         assert_eq!(Moment::parse("2024-02-29").unwrap().format("%a %j").unwrap(), "Thu 060");
         assert!(Moment::parse("2026-13-01").is_none());
+    }
+
+    #[test]
+    fn wide_formats_are_not_tame() {
+        for (format, tame) in
+            [("{} {0} {a:>8}{{ {:.2f}", true), ("{:>9999}", false), ("{:{}}", false), ("{{{:12345}}}", false)]
+        {
+            assert_eq!(is_tame(format), tame, "{format}");
+        }
     }
 
     #[test]

@@ -7,38 +7,124 @@
 //! * `{% set x = value %}` becomes `{% set x = (value)|bounded %}`: only through variables can a template build values
 //!   nested so deeply that dropping them overflows the stack. `bounded` refuses those.
 //!
-//! Comments and raw blocks stay as they are, and so do white-space control marks and line numbers.
+//! Tags with too many operators are refused, because compiling one takes stack for each. Comments and raw blocks stay
+//! as they are, and so do white-space control marks and line numbers.
 
-use std::sync::LazyLock;
+use std::ops::Range;
 
-use regex::{Captures, Regex};
+use crate::{Error, Result};
 
-/// A comment, a raw block, a statement or an expression; strings inside may hold any of their marks.
-static TAG: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    let inner = r#"((?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[^"'])*?)"#;
-    let raw = r"\{%[-+]?\s*raw\s*[-+]?%\}.*?\{%[-+]?\s*endraw\s*[-+]?%\}";
-    Regex::new(
-        &[r"(?s)\{#.*?#\}|", raw, r"|\{%([-+]?)", inner, r"([-+]?)%\}|\{\{([-+]?)", inner, r"([-+]?)\}\}"].concat(),
-    )
-    .ok()
-});
+/// Operators in one tag, and `elif`s in one template; published templates have a tenth of it.
+const MAX_OPERATORS: usize = 400;
 
 /// The template as minijinja takes it.
-pub(super) fn rewrite(source: &str) -> String {
-    let Some(tag) = TAG.as_ref() else { return source.to_owned() };
-    let change = |found: &Captures| {
-        let whole = || found[0].to_owned();
-        if let (Some(open), Some(inner), Some(close)) = (found.get(1), found.get(2), found.get(3)) {
-            let inner = statement(inner.as_str());
-            inner.map_or_else(whole, |inner| format!("{{%{}{inner}{}%}}", open.as_str(), close.as_str()))
-        } else if let (Some(open), Some(inner), Some(close)) = (found.get(4), found.get(5), found.get(6)) {
-            let inner = safe_sum(inner.as_str());
-            inner.map_or_else(whole, |inner| format!("{{{{{}{inner}{}}}}}", open.as_str(), close.as_str()))
+///
+/// # Errors
+/// [`Error::Text`] if a comment, a string or a tag has no end, or one is too complex.
+pub(super) fn rewrite(source: &str) -> Result<String> {
+    let mut out = String::with_capacity(source.len() + source.len() / 8);
+    let (mut at, mut elifs) = (0, 0);
+    while let Some(open) = find_tag(source, at) {
+        out.push_str(&source[at..open]);
+        let unclosed = || broken(source, open, "has no end");
+        let (inner, end) = if source[open..].starts_with("{#") {
+            (0..0, open + source[open..].find("#}").ok_or_else(unclosed)? + 2)
+        } else if is_tag(&source[open..], "raw") {
+            let close = source[open..].match_indices("{%").map(|(i, _)| open + i);
+            let close = close.into_iter().find(|&i| is_tag(&source[i..], "endraw")).ok_or_else(unclosed)?;
+            (0..0, close + source[close..].find("%}").ok_or_else(unclosed)? + 2)
         } else {
-            whole()
+            tag_end(source, open).ok_or_else(unclosed)?
+        };
+        let (text, is_statement) = (&source[inner.clone()], source[open..].starts_with("{%"));
+        elifs += usize::from(is_statement && text.trim_start().starts_with("elif"));
+        if operators(text) > MAX_OPERATORS || elifs > MAX_OPERATORS {
+            return Err(broken(source, open, "is too complex"));
         }
+        let changed = if is_statement { statement(text) } else { safe_sum(text) };
+        match changed.filter(|_| !inner.is_empty()) {
+            Some(new) => {
+                [&source[open..inner.start], &new, &source[inner.end..end]].iter().for_each(|s| out.push_str(s))
+            }
+            None => out.push_str(&source[open..end]),
+        }
+        at = end;
+    }
+    out.push_str(&source[at..]);
+    Ok(out)
+}
+
+fn broken(source: &str, at: usize, what: &str) -> Error {
+    let line = source[..at].lines().count().max(1);
+    Error::Text(format!("the chat template does not compile: the tag in line {line} {what}"))
+}
+
+/// Where the next tag or comment opens.
+fn find_tag(source: &str, from: usize) -> Option<usize> {
+    let bytes = source.as_bytes();
+    (from..bytes.len().saturating_sub(1)).find(|&i| bytes[i] == b'{' && matches!(bytes[i + 1], b'{' | b'%' | b'#'))
+}
+
+/// Whether `text` starts with `{% word %}`.
+fn is_tag(text: &str, word: &str) -> bool {
+    let inside = text.strip_prefix("{%").map(|t| t.strip_prefix(['-', '+']).unwrap_or(t).trim_start());
+    let rest = inside.and_then(|t| t.strip_prefix(word)).map(str::trim_start);
+    rest.is_some_and(|t| t.strip_prefix(['-', '+']).unwrap_or(t).starts_with("%}"))
+}
+
+/// What is between the marks of the tag at `open` (white-space control excluded), and where the tag ends. Marks inside
+/// strings and brackets do not count.
+fn tag_end(source: &str, open: usize) -> Option<(Range<usize>, usize)> {
+    let bytes = source.as_bytes();
+    let close = if bytes[open + 1] == b'%' { b"%}" } else { b"}}" };
+    let start = open + 2 + usize::from(matches!(bytes.get(open + 2), Some(b'-' | b'+')));
+    let (mut at, mut depth, mut quote) = (start, 0i32, None);
+    while at < bytes.len() {
+        match (quote, bytes[at]) {
+            (Some(_), b'\\') => at += 1,
+            (Some(mark), c) if c == mark => quote = None,
+            (Some(_), _) => {}
+            (None, _) if depth == 0 && bytes[at..].starts_with(close) => {
+                let control = at > start && matches!(bytes[at - 1], b'-' | b'+');
+                return Some((start..at - usize::from(control), at + 2));
+            }
+            (None, c @ (b'"' | b'\'')) => quote = Some(c),
+            (None, b'(' | b'[' | b'{') => depth += 1,
+            (None, b')' | b']' | b'}') => depth -= 1,
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+/// `text` with its strings replaced by dots of the same length, so that what is left is code.
+fn code(text: &str) -> String {
+    let (mut quote, mut escaped) = (None, false);
+    let blank = |c: char| {
+        let inside = quote.is_some();
+        match quote {
+            Some(_) if escaped => escaped = false,
+            Some(_) if c == '\\' => escaped = true,
+            Some(mark) if c == mark => quote = None,
+            None if matches!(c, '"' | '\'') => quote = Some(c),
+            _ => {}
+        }
+        if inside || quote.is_some() { "_".repeat(c.len_utf8()) } else { c.to_string() }
     };
-    tag.replace_all(source, change).into_owned()
+    text.chars().map(blank).collect()
+}
+
+const OPERATOR_WORDS: [&str; 7] = ["if", "else", "and", "or", "not", "in", "is"];
+
+fn words(code: &str) -> impl Iterator<Item = &str> {
+    code.split(|c: char| !c.is_alphanumeric() && c != '_')
+}
+
+fn operators(text: &str) -> usize {
+    let code = code(text);
+    let signs = code.bytes().filter(|b| b"+-*/%~|.<>=!([{".contains(b)).count();
+    signs + words(&code).filter(|w| OPERATOR_WORDS.contains(w)).count()
 }
 
 fn statement(inner: &str) -> Option<String> {
@@ -48,8 +134,8 @@ fn statement(inner: &str) -> Option<String> {
         _ => {}
     }
     let target = inner.trim_start().strip_prefix("set")?;
-    // The first `=` ends the target: targets are names. Without one, a block follows, whose value is a text.
-    let at = target.starts_with(char::is_whitespace).then(|| inner.find('='))??;
+    // The first `=` ends the target: targets are names. Without one a block follows, whose value is a text.
+    let at = if target.starts_with(char::is_whitespace) { inner.find('=')? } else { return None };
     let (target, value) = (&inner[..at], &inner[at + 1..]);
     Some(format!("{target}= ({})|bounded ", safe_sum(value).as_deref().unwrap_or(value)))
 }
@@ -67,31 +153,22 @@ fn safe_sum(expression: &str) -> Option<String> {
 
 /// The operands of a sum; `None` if there are other operators at its level.
 fn summands(expression: &str) -> Option<Vec<&str>> {
-    let (mut parts, mut start, mut depth, mut quote, mut escaped) = (Vec::new(), 0, 0i32, None, false);
-    for (at, c) in expression.char_indices() {
-        match (quote, c) {
-            (Some(_), _) if escaped => escaped = false,
-            (Some(_), '\\') => escaped = true,
-            (Some(open), _) if c == open => quote = None,
-            (Some(_), _) => {}
-            (None, '"' | '\'') => quote = Some(c),
-            (None, '(' | '[' | '{') => depth += 1,
-            (None, ')' | ']' | '}') => depth -= 1,
-            (None, '+') if depth == 0 => {
+    let code = code(expression);
+    let (mut parts, mut start, mut depth) = (Vec::new(), 0, 0i32);
+    for (at, c) in code.char_indices() {
+        match c {
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth -= 1,
+            '+' if depth == 0 => {
                 parts.push(&expression[start..at]);
                 start = at + 1;
             }
-            (None, '-' | '*' | '/' | '%' | '~' | '<' | '>' | '=' | '!' | ',') if depth == 0 => return None,
+            '-' | '*' | '/' | '%' | '~' | '<' | '>' | '=' | '!' | ',' if depth == 0 => return None,
             _ => {}
         }
     }
     parts.push(&expression[start..]);
-    // Two words side by side are an operator (`if`, `and`, `in`, `is`).
-    let words = |part: &&str| {
-        let outside = part.split(['"', '\'']).step_by(2).collect::<Vec<_>>().join("_");
-        outside.split_whitespace().any(|w| matches!(w, "if" | "else" | "and" | "or" | "not" | "in" | "is"))
-    };
-    (!parts.iter().any(words)).then_some(parts)
+    (!words(&code).any(|w| OPERATOR_WORDS.contains(&w))).then_some(parts)
 }
 
 #[cfg(test)]
@@ -104,12 +181,17 @@ mod tests {
             ("a{%- generation %}b{% endgeneration -%}c", "a{%- if true %}b{% endif -%}c"),
             ("{{ generation }}{% if a %}{# {% set x = 1 %} #}", "{{ generation }}{% if a %}{# {% set x = 1 %} #}"),
             ("{%- set a.b = '%}' + c -%}", "{%- set a.b = ( '%}' + c )|bounded -%}"),
-            ("{% set x %}y{% endset %}", "{% set x %}y{% endset %}"),
-            ("{% raw %}{% set x = 1 %}{% endraw %}", "{% raw %}{% set x = 1 %}{% endraw %}"),
-            ("{{- '+'|safe + a['b'] + c|f(1 + 2) }}", "{{- '+'|safe|plus( a['b'])|plus( c|f(1 + 2) ) }}"),
+            ("{% set x = {'a': {'%}': 1}}%}y", "{% set x = ( {'a': {'%}': 1}})|bounded %}y"),
+            ("{% set x %}y{% endset %}{% settle = 1 %}", "{% set x %}y{% endset %}{% settle = 1 %}"),
+            ("{% raw %}{% set x = 1 %}{%- endraw %}é", "{% raw %}{% set x = 1 %}{%- endraw %}é"),
+            ("{{- '+'|safe + a['b'] + c|f(1 + 2) }}", "{{- '+'|safe|plus( a['b'] )|plus( c|f(1 + 2) ) }}"),
             ("{{ a + b }}{{ a|safe if b + c else d }}", "{{ a + b }}{{ a|safe if b + c else d }}"),
+            ("it's {{ \"é\\\"}}\" }} { {", "it's {{ \"é\\\"}}\" }} { {"),
         ] {
-            assert_eq!(rewrite(from), to);
+            assert_eq!(rewrite(from).unwrap(), to);
+        }
+        for broken in ["{{ '}}", "{% if (a %}", "{# }}", "{% raw %}", "{{", "{{ a \\"] {
+            assert!(rewrite(broken).is_err(), "{broken}");
         }
     }
 }

@@ -1,6 +1,6 @@
 """Makes the golden logits in this folder with Hugging Face transformers in float32, from files of our `synth` command.
 
-    python make.py DIR COMMAND...     e.g.  python make.py /tmp/models target/release/examples/synth
+    python make.py DIR COMMAND...     e.g.  python make.py /tmp/models target/release/firelight synth
 
 COMMAND SHAPE TYPES FILE writes a synthetic model (a folder when FILE ends in a slash); DIR keeps them. The script is
 an oracle only as long as it shares nothing with the engine: GGUF is read and dequantized by the `gguf` package, tensor

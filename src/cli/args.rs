@@ -1,0 +1,184 @@
+//! Options that several commands share, and what they open.
+
+use std::path::{Path, PathBuf};
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::value_parser;
+use firelight::checkpoint::Checkpoint;
+use firelight::gpu::{Gpu, GpuOptions, Tier};
+use firelight::model::Model;
+use firelight::ops::KvType;
+use firelight::sampler::Sampling;
+use firelight::session::{Options, Session};
+
+use super::Result;
+use super::term::{self, Failure};
+
+/// Which GPU.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Device")]
+pub struct DeviceArgs {
+    /// Part of a GPU's name, or its number in `firelight devices`; by default the best
+    #[arg(long, value_name = "NAME|INDEX")]
+    pub device: Option<String>,
+    /// Run a lower tier of kernels than the GPU could
+    #[arg(long, value_parser = tier())]
+    pub tier: Option<Tier>,
+}
+
+fn tier() -> impl TypedValueParser<Value = Tier> {
+    PossibleValuesParser::new(Tier::ALL.map(Tier::name))
+        .try_map(|name| Tier::from_name(&name).ok_or("there is no such tier"))
+}
+
+impl DeviceArgs {
+    /// Opens the device.
+    pub async fn open(&self) -> Result<Gpu> {
+        let options = GpuOptions { device: self.device.clone(), tier: self.tier };
+        let gpu = Gpu::open(&options).await?;
+        let card = gpu.card();
+        tracing::info!("{} ({}), {} tier. {}", card.name, card.backend, card.caps.tier, card.why_not_higher);
+        Ok(gpu)
+    }
+}
+
+/// How the engine is set up.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Engine")]
+pub struct EngineArgs {
+    /// Positions that prompt and answer may fill; by default the model's, at most 4096
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    pub context: Option<u32>,
+    /// How keys and values are stored
+    #[arg(long, default_value = "f16", value_parser = kv())]
+    pub kv: KvType,
+    /// Decode steps queued before the first is read
+    #[arg(long, value_name = "K", value_parser = value_parser!(u32).range(1..=64))]
+    pub run_ahead: Option<u32>,
+}
+
+fn kv() -> impl TypedValueParser<Value = KvType> {
+    PossibleValuesParser::new(["f16", "f32"]).map(|name| if name == "f32" { KvType::F32 } else { KvType::F16 })
+}
+
+impl EngineArgs {
+    /// The session's options.
+    pub fn options(&self) -> Options {
+        let default = Options::default();
+        let run_ahead = self.run_ahead.unwrap_or(default.run_ahead);
+        Options { context: self.context, kv: self.kv, run_ahead, ..default }
+    }
+}
+
+/// How tokens are chosen, and where the answer ends.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Sampling")]
+pub struct SamplingArgs {
+    /// Always take the likeliest token
+    #[arg(long, conflicts_with = "temperature")]
+    greedy: bool,
+    /// Below 1 more certain, above 1 more surprising; 0 is greedy
+    #[arg(long, visible_alias = "temp", value_name = "T", allow_negative_numbers = true)]
+    temperature: Option<f32>,
+    /// Choose among the K likeliest tokens; 0 for all
+    #[arg(long, value_name = "K")]
+    top_k: Option<u32>,
+    /// Choose among the likeliest tokens that together have this probability
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    top_p: Option<f32>,
+    /// Choose among tokens at least P times as likely as the likeliest
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    min_p: Option<f32>,
+    /// Make tokens that were there already less likely; 1 for off
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    repeat_penalty: Option<f32>,
+    /// Subtract X from a token's logit for each time it was generated
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    frequency_penalty: Option<f32>,
+    /// Subtract X from a token's logit if it was generated
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    presence_penalty: Option<f32>,
+    /// The same seed gives the same text; by default a new one each time
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Add BIAS to the logit of token ID; may be repeated
+    #[arg(long, value_name = "ID=BIAS", value_parser = logit_bias)]
+    logit_bias: Vec<(u32, f32)>,
+    /// Print each token's log-probability and the N likeliest instead of it, on stderr
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(0..=100))]
+    logprobs: Option<u32>,
+    /// End the answer before this text; may be repeated
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+    /// End the answer after N tokens
+    #[arg(long, short = 'n', value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    pub max_tokens: Option<u32>,
+}
+
+fn logit_bias(text: &str) -> std::result::Result<(u32, f32), String> {
+    let parsed = text.split_once('=').and_then(|(id, bias)| Some((id.trim().parse().ok()?, bias.trim().parse().ok()?)));
+    parsed.ok_or_else(|| "a token id, =, and a number are wanted, such as 42=-1.5".to_string())
+}
+
+impl SamplingArgs {
+    /// The sampler's settings; those that were not given are the library's.
+    pub fn sampling(&self) -> Sampling {
+        let default = Sampling::default();
+        Sampling {
+            temperature: if self.greedy { 0.0 } else { self.temperature.unwrap_or(default.temperature) },
+            top_k: self.top_k.unwrap_or(default.top_k),
+            top_p: self.top_p.unwrap_or(default.top_p),
+            min_p: self.min_p.unwrap_or(default.min_p),
+            repetition_penalty: self.repeat_penalty.unwrap_or(default.repetition_penalty),
+            frequency_penalty: self.frequency_penalty.unwrap_or(default.frequency_penalty),
+            presence_penalty: self.presence_penalty.unwrap_or(default.presence_penalty),
+            seed: self.seed.unwrap_or_else(any_seed),
+            logit_bias: self.logit_bias.clone(),
+            logprobs: self.logprobs,
+        }
+    }
+}
+
+/// A number that differs from run to run, short enough to be typed.
+fn any_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0) % 1_000_000_000
+}
+
+/// A model that is a path.
+#[derive(clap::Args)]
+pub struct ModelArg {
+    /// A GGUF file (any one of a split model) or a Hugging Face folder
+    #[arg(value_name = "MODEL")]
+    pub path: PathBuf,
+}
+
+/// Opens a model's files.
+pub async fn open_checkpoint(path: &Path) -> Result<Checkpoint> {
+    if !path.exists() {
+        let path = path.display();
+        let message = format!("there is no {path}: the path of a GGUF file or of a Hugging Face folder is wanted");
+        return Err(Failure::usage(message));
+    }
+    Ok(Checkpoint::open(path).await?)
+}
+
+/// Opens a model's header, and says what there is to say about its tokenizer.
+pub async fn open_model(path: &Path) -> Result<Model> {
+    let model = Model::from_checkpoint(open_checkpoint(path).await?).await?;
+    model.tokenizer.notices().iter().for_each(|n| term::note(n));
+    Ok(model)
+}
+
+/// Says what there is to say about a model besides its tokenizer: where no template is used, that is nothing.
+pub fn say_template(model: &Model) {
+    let of_tokenizer = model.tokenizer.notices();
+    model.notices.iter().filter(|n| !of_tokenizer.contains(n)).for_each(|n| term::note(n));
+}
+
+/// Opens a session, with a bar while the weights are loaded, and says what there is to say about it.
+pub async fn open_session(gpu: &Gpu, model: &Model, options: &Options) -> Result<Session> {
+    let session = Session::new(gpu, model, options, term::loading_bar()).await?;
+    session.notices().iter().for_each(|n| term::note(n));
+    Ok(session)
+}

@@ -1,0 +1,270 @@
+//! `bench`: tokens a second of prefill and decode, and how much of the memory's bandwidth that is.
+
+use std::io::{self, Write};
+
+use clap::value_parser;
+use firelight::plan::Listing;
+use firelight::sampler::Sampling;
+use firelight::session::{Event, Options, Request, Session, Timings};
+use serde_json::json;
+
+use super::args::{self, DeviceArgs, EngineArgs, ModelArg};
+use super::term::{self, Answering, Failure};
+use super::{Result, profile};
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+GB/s counts the bytes that must at least be read and written; % of copy compares it with what a copy shader reaches \
+in the same run. Times are medians of the repetitions, after one that does not count.")]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArg,
+    /// Prefill tests: tokens of the prompt; 0 for none
+    #[arg(short = 'p', long, value_name = "N,...", value_delimiter = ',', default_value = "128,512", value_parser = size())]
+    prompt: Vec<u32>,
+    /// Decode tests: tokens to generate; 0 for none
+    #[arg(short = 'n', long, value_name = "N,...", value_delimiter = ',', default_value = "64", value_parser = size())]
+    generate: Vec<u32>,
+    /// Run each test with so many tokens in the context before it
+    #[arg(short = 'd', long, value_name = "N,...", value_delimiter = ',', default_value = "0", value_parser = size())]
+    depth: Vec<u32>,
+    /// Repetitions of each test
+    #[arg(short = 'r', long, value_name = "N", default_value = "3", value_parser = value_parser!(u32).range(1..=1000))]
+    repetitions: u32,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// At the end, print how long each op of a decode step takes
+    #[arg(long)]
+    profile: bool,
+    #[command(flatten)]
+    engine: EngineArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+/// No model has a longer context.
+fn size() -> clap::builder::RangedI64ValueParser<u32> {
+    value_parser!(u32).range(0..=1 << 24)
+}
+
+/// A test: prefill or decode of `tokens` tokens behind `depth` others.
+#[derive(Clone, Copy)]
+struct Test {
+    prefill: bool,
+    tokens: u32,
+    depth: u32,
+}
+
+impl Test {
+    fn name(&self) -> String {
+        let (kind, tokens) = (if self.prefill { "pp" } else { "tg" }, self.tokens);
+        if self.depth == 0 { format!("{kind}{tokens}") } else { format!("{kind}{tokens} @ {}", self.depth) }
+    }
+
+    /// Positions that it fills: a decode has a token to begin with.
+    fn positions(&self) -> u32 {
+        self.depth + self.tokens + 2
+    }
+
+    /// Bytes that it must at least move.
+    fn traffic(&self, listing: &Listing) -> u64 {
+        let end = self.depth + self.tokens;
+        match self.prefill {
+            true => {
+                let chunk = listing.capacity.rows;
+                let rows = |at: u32| chunk.min(end - at);
+                (self.depth..end).step_by(chunk as usize).map(|at| listing.step_traffic(rows(at), at)).sum()
+            }
+            false => (self.depth + 1..=end).map(|at| listing.step_traffic(1, at)).sum(),
+        }
+    }
+}
+
+/// A test's tokens a second, ascending, and GB/s of the median.
+struct Measured {
+    test: Test,
+    rates: Vec<f64>,
+    gb_s: f64,
+}
+
+impl Measured {
+    fn median(&self) -> f64 {
+        let middle = self.rates.len() / 2;
+        match self.rates.len() % 2 {
+            1 => self.rates[middle],
+            _ => (self.rates[middle - 1] + self.rates[middle]) / 2.0,
+        }
+    }
+
+    fn range(&self) -> (f64, f64) {
+        (self.rates.first().copied().unwrap_or(0.0), self.rates.last().copied().unwrap_or(0.0))
+    }
+}
+
+pub async fn run(args: Args) -> Result {
+    let tests = tests(&args);
+    let Some(positions) = tests.iter().map(Test::positions).max() else {
+        return Err(Failure::usage("there is nothing to measure: give sizes above 0 with -p or -n"));
+    };
+    let model = args::open_model(&args.model.path).await?;
+    let gpu = args.device.open().await?;
+    if args.profile {
+        profile::check(&gpu)?;
+    }
+    let options = args.engine.options();
+    let options = Options { context: options.context.or(Some(positions)), ..options };
+    let mut session = args::open_session(&gpu, &model, &options).await?;
+    let copy = profile::bandwidth(&gpu).await?;
+    let mut bench = Bench { session: &mut session, vocab: model.config.vocab, next: 0 };
+    let bar = term::counting_bar("test", tests.len() as u64);
+    let mut results = Vec::new();
+    for test in tests {
+        bar.set_message(test.name());
+        results.push(bench.measure(test, args.repetitions).await?);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let mut out = io::stdout().lock();
+    let (card, path) = (gpu.card(), args.model.path.display());
+    if args.json {
+        let report = json!({
+            "model": path.to_string(),
+            "device": card.name,
+            "backend": card.backend,
+            "tier": card.caps.tier.name(),
+            "copy_gb_s": copy,
+            "tests": results.iter().map(|r| to_json(r, copy)).collect::<Vec<_>>(),
+        });
+        writeln!(out, "{report:#}")?;
+    } else {
+        writeln!(
+            out,
+            "{path} on {} ({}, {} tier); a copy reaches {copy:.1} GB/s\n",
+            card.name, card.backend, card.caps.tier
+        )?;
+        let rows: Vec<_> = results.iter().map(|r| row(r, copy)).collect();
+        write!(out, "{}", term::table(&["<test", "tok/s", "min .. max", "GB/s", "% of copy"], &rows))?;
+    }
+    if args.profile {
+        let position = positions.min(session.context() as u32 - 1) as usize;
+        write!(io::stderr(), "\n{}", profile::decode(&gpu, &mut session, position).await?)?;
+    }
+    Ok(())
+}
+
+fn tests(args: &Args) -> Vec<Test> {
+    let of = |prefill: bool, depth: u32| {
+        let sizes = if prefill { &args.prompt } else { &args.generate };
+        sizes.iter().filter(|n| **n > 0).map(move |&tokens| Test { prefill, tokens, depth })
+    };
+    args.depth.iter().flat_map(|&depth| of(true, depth).chain(of(false, depth))).collect()
+}
+
+fn row(r: &Measured, copy: f64) -> Vec<String> {
+    let (min, max) = r.range();
+    vec![
+        r.test.name(),
+        format!("{:.1}", r.median()),
+        format!("{min:.1} .. {max:.1}"),
+        format!("{:.1}", r.gb_s),
+        format!("{:.0}%", r.gb_s / copy * 100.0),
+    ]
+}
+
+fn to_json(r: &Measured, copy: f64) -> serde_json::Value {
+    let (min, max) = r.range();
+    json!({
+        "test": r.test.name(),
+        "tokens": r.test.tokens,
+        "depth": r.test.depth,
+        "tok_s": { "median": r.median(), "min": min, "max": max },
+        "gb_s": r.gb_s,
+        "copy_percent": r.gb_s / copy * 100.0,
+    })
+}
+
+/// A session that is being measured.
+struct Bench<'a> {
+    session: &'a mut Session,
+    vocab: u32,
+    /// Makes prompts differ, so that none is found in the cache.
+    next: u32,
+}
+
+impl Bench<'_> {
+    async fn measure(&mut self, test: Test, repetitions: u32) -> Result<Measured> {
+        let before = self.tokens(test.depth as usize);
+        if !before.is_empty() {
+            self.answer(before.clone(), 1).await?;
+        }
+        let mut seconds = Vec::new();
+        for repetition in 0..=repetitions {
+            let one = self.once(test, &before).await?;
+            if repetition > 0 {
+                seconds.push(one.max(1e-9));
+            }
+        }
+        seconds.sort_by(|a, b| b.total_cmp(a));
+        let rates = seconds.iter().map(|s| f64::from(test.tokens) / s).collect();
+        let bytes = test.traffic(self.session.plan().listing()) as f64;
+        let mut measured = Measured { test, rates, gb_s: 0.0 };
+        measured.gb_s = bytes * measured.median() / f64::from(test.tokens) / 1e9;
+        Ok(measured)
+    }
+
+    /// Seconds of one repetition behind the tokens `before`, which are in the cache.
+    async fn once(&mut self, test: Test, before: &[u32]) -> Result<f64> {
+        let own = if test.prefill { test.tokens } else { 1 };
+        let prompt = [before, &self.tokens(own as usize)].concat();
+        Ok(match test.prefill {
+            true => self.answer(prompt, 1).await?.prompt_seconds,
+            false => self.answer(prompt, test.tokens as usize + 1).await?.decode_seconds,
+        })
+    }
+
+    /// `n` tokens, of which the first is another one each time.
+    fn tokens(&mut self, n: usize) -> Vec<u32> {
+        self.next = self.next.wrapping_add(1);
+        let start = self.next;
+        (0..n as u32).map(|i| start.wrapping_add(i.wrapping_mul(7919)) % self.vocab).collect()
+    }
+
+    async fn answer(&mut self, tokens: Vec<u32>, max_tokens: usize) -> Result<Timings> {
+        let answering = Answering::begin();
+        let request = Request {
+            tokens,
+            sampling: Sampling::greedy(),
+            max_tokens: Some(max_tokens),
+            ignore_end: true,
+            ..Default::default()
+        };
+        let mut generation = self.session.generate(request)?;
+        let mut result = Timings::default();
+        while let Some(event) = generation.next().await? {
+            if let Event::Finished { timings, .. } = event {
+                result = timings;
+            }
+            if answering.interrupted() {
+                return Err(Failure::Interrupted);
+            }
+        }
+        Ok(result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_and_names() {
+        let test = Test { prefill: true, tokens: 512, depth: 0 };
+        let measured = |rates: &[f64]| Measured { test, rates: rates.to_vec(), gb_s: 0.0 };
+        assert_eq!(measured(&[1.0, 2.0, 9.0]).median(), 2.0);
+        assert_eq!(measured(&[1.0, 2.0, 4.0, 9.0]).median(), 3.0);
+        assert_eq!(measured(&[1.0, 2.0, 9.0]).range(), (1.0, 9.0));
+        assert_eq!(test.name(), "pp512");
+        assert_eq!(Test { prefill: false, tokens: 64, depth: 4096 }.name(), "tg64 @ 4096");
+    }
+}

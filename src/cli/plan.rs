@@ -1,0 +1,110 @@
+//! `plan`: what a step of a model dispatches, and where the bytes are. No weight is read.
+
+use std::io::{self, Write};
+
+use clap::value_parser;
+use firelight::fit::{self, Fitted};
+use firelight::gpu::Caps;
+use firelight::graph::TensorId;
+use firelight::ops::{Kernel, StepSizes};
+use firelight::plan::{Listing, runs};
+use firelight::session::Options;
+
+use super::Result;
+use super::args::{self, DeviceArgs, EngineArgs, ModelArg};
+use super::term::{self, Failure};
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+A shader is its file and what it imports. A slot is a buffer that activations share one after another. Without a GPU the \
+plan of the smallest device that WebGPU allows is shown.")]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArg,
+    /// Rows of the step: 1 decodes a token, more are a prefill
+    #[arg(long, value_name = "N", default_value = "1", value_parser = value_parser!(u32).range(1..=65536))]
+    rows: u32,
+    /// Position of the step's first row
+    #[arg(long, value_name = "N", default_value = "0")]
+    position: u32,
+    #[command(flatten)]
+    engine: EngineArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+pub async fn run(args: Args) -> Result {
+    let model = args::open_model(&args.model.path).await?;
+    let options = args.engine.options();
+    let options = Options { chunk: options.chunk.max(args.rows), ..options };
+    let (name, caps) = match args.device.open().await {
+        Ok(gpu) => (gpu.card().name.clone(), gpu.caps().clone()),
+        Err(failure) if args.device.device.is_some() || args.device.tier.is_some() => return Err(failure),
+        Err(_) => {
+            term::note("no GPU was found: this is the plan of the smallest device");
+            ("the smallest device".to_string(), Caps::baseline())
+        }
+    };
+    let fitted = fit::fit(&model, &caps, &options)?;
+    fitted.notices.iter().for_each(|n| term::note(n));
+    let context = fitted.context;
+    if u64::from(args.position) + u64::from(args.rows) > u64::from(context) {
+        let (rows, position) = (args.rows, args.position);
+        return Err(Failure::usage(format!(
+            "{rows} rows from position {position} exceed the context of {context}: take a larger --context"
+        )));
+    }
+    let Fitted { listing, .. } = fitted;
+    // As `run` samples by default: with filters.
+    let sizes = StepSizes { filtered: 1, ..listing.step(args.rows, args.position) };
+    let shown: Vec<_> = listing.kernels.iter().filter(|(_, kernel)| runs(kernel, &sizes)).collect();
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for (i, (node, kernel)) in shown.iter().enumerate() {
+        rows.push(row(&listing, i, *node, kernel, &sizes));
+    }
+    let mut out = io::stdout().lock();
+    let (what, tier) = (if args.rows == 1 { "decode" } else { "prefill" }, caps.tier);
+    let title = format!("{what} of {} at position {} on {name}, {tier} tier", args.rows, args.position);
+    writeln!(out, "{}\n", term::printable(&title))?;
+    write!(out, "{}", term::table(&["#", "<op", "<output", "<shader", "<grid", "slot", "bytes"], &rows))?;
+    let traffic = listing.step_traffic(args.rows, args.position);
+    writeln!(
+        out,
+        "\n{} dispatches, of {} in the plan; they move {}",
+        shown.len(),
+        listing.kernels.len(),
+        term::bytes(traffic)
+    )?;
+    Ok(write!(out, "\n{}", totals(&listing))?)
+}
+
+fn row(listing: &Listing, i: usize, node: usize, kernel: &Kernel, sizes: &StepSizes) -> Vec<String> {
+    let node = &listing.graph.nodes[node];
+    let output = node.outputs.first().copied().unwrap_or(TensorId(0));
+    let imports = kernel.source.imports.iter().map(|(_, file)| file.rsplit('/').next().unwrap_or(file));
+    let shader: Vec<&str> = [kernel.source.file].into_iter().chain(imports).collect();
+    let [x, y, z] = kernel.grid.map(|extent| extent.of(sizes));
+    vec![
+        i.to_string(),
+        node.op.name().to_string(),
+        term::printable(&listing.graph.tensor(output).name),
+        shader.join(" "),
+        format!("{x} x {y} x {z}"),
+        listing.slots.of.get(&output).map_or("-".to_string(), usize::to_string),
+        listing.traffic(kernel, sizes).to_string(),
+    ]
+}
+
+fn totals(listing: &Listing) -> String {
+    let bytes = listing.bytes();
+    let slots = format!("activations, in {} slots", listing.slots.bytes.len());
+    let parts = [
+        ("weights", bytes.weights),
+        ("KV cache", bytes.kv),
+        (slots.as_str(), bytes.slots),
+        ("vectors and tables", bytes.other),
+        ("all", bytes.total()),
+    ];
+    let rows: Vec<_> = parts.iter().map(|(name, n)| vec![name.to_string(), n.to_string(), term::bytes(*n)]).collect();
+    term::table(&["<on the GPU", "bytes", ""], &rows)
+}

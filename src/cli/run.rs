@@ -1,0 +1,219 @@
+//! `run`: one answer, the continuation of a text, or a chat.
+
+use std::io::{self, IsTerminal, Read, Write};
+use std::path::PathBuf;
+
+use firelight::gpu::Gpu;
+use firelight::model::Model;
+use firelight::sampler::Sampling;
+use firelight::session::{Event, Finish, Request, Session, Timings};
+use firelight::template::TemplateInput;
+use firelight::tokenizer::Special;
+use serde_json::{Value, json};
+
+use super::args::{self, DeviceArgs, EngineArgs, SamplingArgs};
+use super::term::{self, Answering, Failure};
+use super::{Result, chat, profile, wrong_call};
+
+const EXAMPLES: &str = "\
+Without a PROMPT a chat begins; type /help in it. If stdin is no terminal, all of it is the prompt.
+
+Examples:
+  firelight run model.gguf \"Why is the sky blue?\" --max-tokens 200
+  firelight run model.gguf --raw --greedy \"Once upon a time\" > story.txt
+  git diff | firelight run model.gguf --system \"Explain this change in one sentence.\"";
+
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// A GGUF file (any one of a split model) or a Hugging Face folder
+    model: Option<PathBuf>,
+    /// What to say to the model
+    prompt: Option<String>,
+    /// No chat template: the model only continues the text, and stdout gets nothing but the continuation
+    #[arg(long)]
+    raw: bool,
+    /// What the model is told before the conversation
+    #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
+    system: Option<String>,
+    /// At the end, print how long each op of a decode step takes
+    #[arg(long)]
+    profile: bool,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    #[command(flatten)]
+    engine: EngineArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+pub async fn run(args: Args) -> Result {
+    let Some(path) = &args.model else {
+        wrong_call("run", "a model's path is wanted: firelight run MODEL.gguf");
+    };
+    let prompt = match &args.prompt {
+        Some(prompt) => Some(prompt.clone()),
+        None if io::stdin().is_terminal() => None,
+        None => Some(read_stdin()?),
+    };
+    if args.raw && prompt.is_none() {
+        wrong_call("run", "--raw continues a text: give it as PROMPT or on stdin");
+    }
+    let settings = Settings::new(&args.sampling)?;
+    let model = args::open_model(path).await?;
+    if !args.raw {
+        args::say_template(&model);
+    }
+    let gpu = args.device.open().await?;
+    if args.profile {
+        profile::check(&gpu)?;
+    }
+    let mut session = args::open_session(&gpu, &model, &args.engine.options()).await?;
+    let position = match prompt {
+        Some(prompt) => once(&mut session, &model, &args, settings, prompt).await?,
+        None => chat::run(&mut session, &model, settings, args.system.clone()).await?,
+    };
+    if args.profile { show_profile(&gpu, &mut session, position).await } else { Ok(()) }
+}
+
+async fn show_profile(gpu: &Gpu, session: &mut Session, position: usize) -> Result {
+    let position = position.min(session.context() - 1);
+    let table = profile::decode(gpu, session, position).await?;
+    Ok(write!(io::stderr(), "\n{table}")?)
+}
+
+fn read_stdin() -> Result<String> {
+    let mut bytes = Vec::new();
+    io::stdin().read_to_end(&mut bytes).map_err(|e| Failure::usage(format!("stdin cannot be read: {e}")))?;
+    String::from_utf8(bytes).map_err(|_| Failure::usage("the prompt on stdin is not UTF-8 text"))
+}
+
+/// One answer. Returns how many positions are filled.
+async fn once(s: &mut Session, model: &Model, args: &Args, settings: Settings, prompt: String) -> Result<usize> {
+    let tokens = match args.raw {
+        true => model.tokenizer.encode(&prompt, Special::ALL)?,
+        false => {
+            let mut messages: Vec<Value> = Vec::new();
+            messages.extend(args.system.as_ref().map(|text| message("system", text)));
+            messages.push(message("user", &prompt));
+            encode_chat(model, &messages)?
+        }
+    };
+    let answer = answer(s, settings.request(tokens)).await?;
+    // A pipe gets exactly the continuation; a terminal's next prompt begins on a line of its own.
+    if !answer.text.ends_with('\n') && (!args.raw || io::stdout().is_terminal()) {
+        writeln!(io::stdout())?;
+    }
+    answer.report(s.context(), settings.sampling.seed);
+    match answer.reason {
+        Finish::Cancelled => Err(Failure::Interrupted),
+        _ => Ok(answer.timings.prompt_tokens + answer.timings.generated_tokens),
+    }
+}
+
+/// A message as templates want it.
+pub fn message(role: &str, text: &str) -> Value {
+    json!({ "role": role, "content": text })
+}
+
+/// The tokens of a conversation, up to where the assistant's next answer begins.
+pub fn encode_chat(model: &Model, messages: &[Value]) -> Result<Vec<u32>> {
+    let input = TemplateInput {
+        messages: messages.to_vec(),
+        add_generation_prompt: true,
+        date: Some(super::text::today()),
+        ..Default::default()
+    };
+    Ok(model.encode_chat(input)?)
+}
+
+/// How to answer.
+pub struct Settings {
+    pub sampling: Sampling,
+    stop: Vec<String>,
+    max_tokens: Option<usize>,
+}
+
+impl Settings {
+    fn new(args: &SamplingArgs) -> Result<Self> {
+        let sampling = args.sampling();
+        sampling.check()?;
+        Ok(Settings { sampling, stop: args.stop.clone(), max_tokens: args.max_tokens.map(|n| n as usize) })
+    }
+
+    pub fn request(&self, tokens: Vec<u32>) -> Request {
+        let (sampling, stop) = (self.sampling.clone(), self.stop.clone());
+        Request { tokens, sampling, stop, max_tokens: self.max_tokens, ignore_end: false }
+    }
+}
+
+/// An answer that was printed.
+pub struct Answer {
+    pub text: String,
+    pub reason: Finish,
+    pub timings: Timings,
+    logprobs: Vec<String>,
+}
+
+/// Prints an answer as it comes. Ctrl-C ends it, and it counts as [`Finish::Cancelled`].
+pub async fn answer(session: &mut Session, request: Request) -> Result<Answer> {
+    let answering = Answering::begin();
+    let mut answer =
+        Answer { text: String::new(), reason: Finish::Cancelled, timings: Timings::default(), logprobs: Vec::new() };
+    let mut generation = session.generate(request)?;
+    while let Some(event) = generation.next().await? {
+        match event {
+            Event::Text(text) => {
+                let mut out = io::stdout().lock();
+                out.write_all(text.as_bytes())?;
+                out.flush()?;
+                answer.text.push_str(&text);
+            }
+            Event::Token { id, logprobs: Some((logprob, top)) } => {
+                let top: Vec<String> = top.iter().map(|(id, logprob)| format!("{id} {logprob:.4}")).collect();
+                answer.logprobs.push(format!("{id} {logprob:.4}  [{}]", top.join(", ")));
+            }
+            Event::Token { .. } => {}
+            Event::Finished { reason, timings } => (answer.reason, answer.timings) = (reason, timings),
+        }
+        if answering.interrupted() {
+            generation.cancel();
+        }
+    }
+    Ok(answer)
+}
+
+impl Answer {
+    /// Says on stderr how long the answer took, and why it ended if that is not plain.
+    pub fn report(&self, context: usize, seed: u64) {
+        self.logprobs.iter().for_each(|line| {
+            let _ = writeln!(io::stderr(), "{line}");
+        });
+        if self.reason == Finish::ContextFull {
+            term::note(&format!("the context of {context} positions is full: take a larger --context to go on"));
+        }
+        let _ = writeln!(io::stderr(), "{}, seed {seed}", speed(&self.timings));
+    }
+}
+
+/// `prompt 12 tokens at 240.1 tok/s, answer 64 tokens at 31.2 tok/s`
+pub fn speed(t: &Timings) -> String {
+    let rate = |tokens: usize, seconds: f64| match tokens {
+        0 => String::new(),
+        n => format!(" at {:.1} tok/s", n as f64 / seconds.max(1e-9)),
+    };
+    let plural = |n: usize| if n == 1 { "" } else { "s" };
+    let reused = match t.reused_tokens {
+        0 => String::new(),
+        n => format!(" ({n} from the cache)"),
+    };
+    let (prompt, answer) = (t.prompt_tokens, t.generated_tokens);
+    format!(
+        "prompt {prompt} token{}{reused}{}, answer {answer} token{}{}",
+        plural(prompt),
+        rate(prompt.saturating_sub(t.reused_tokens), t.prompt_seconds),
+        plural(answer),
+        // The first token is the prompt's.
+        rate(answer.saturating_sub(1), t.decode_seconds),
+    )
+}

@@ -1,0 +1,225 @@
+//! The terminal: notes, the loading bar, Ctrl-C, tables, sizes, and how the program fails.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use firelight::model::load::Progress;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Exit code after Ctrl-C, as shells have it (128 + SIGINT).
+const INTERRUPTED_CODE: u8 = 130;
+
+/// Why a command ended early.
+pub enum Failure {
+    /// The library's error.
+    Error(firelight::Error),
+    /// Stdout could not be written.
+    Output(io::Error),
+    /// Ctrl-C.
+    Interrupted,
+}
+
+impl From<firelight::Error> for Failure {
+    fn from(error: firelight::Error) -> Self {
+        Failure::Error(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Failure::Output(error)
+    }
+}
+
+impl Failure {
+    /// Arguments that make no sense together, or a file of the caller's that does not say what it should.
+    pub fn usage(message: impl Display) -> Self {
+        firelight::Error::Usage(message.to_string()).into()
+    }
+
+    /// Says what is wrong; the exit code. Whoever reads our output may stop reading: that is no failure.
+    pub fn report(self) -> ExitCode {
+        match self {
+            Failure::Output(e) if e.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+            Failure::Output(e) => fail(&format!("the output cannot be written: {e}")),
+            Failure::Error(e) => fail(&e.to_string()),
+            Failure::Interrupted => ExitCode::from(INTERRUPTED_CODE),
+        }
+    }
+}
+
+fn fail(message: &str) -> ExitCode {
+    complain("error", message);
+    ExitCode::FAILURE
+}
+
+/// Tells the user something on stderr.
+pub fn note(message: &str) {
+    complain("note", message);
+}
+
+fn complain(kind: &str, message: &str) {
+    // Nobody can be told that stderr is closed.
+    let _ = writeln!(io::stderr(), "{kind}: {}", printable(message));
+}
+
+/// The text without control characters: names in files may hold what would drive a terminal.
+pub fn printable(text: &str) -> String {
+    let escape = |c: char| match c {
+        '\n' | '\t' => c.to_string(),
+        c if c.is_control() => c.escape_default().to_string(),
+        c => c.to_string(),
+    };
+    text.chars().map(escape).collect()
+}
+
+/// Makes a panic, which is always our bug, a message to the user.
+pub fn install_panic_message() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(|l| format!("{}:{}", l.file(), l.line())).unwrap_or_default();
+        let what = panic.payload_as_str().unwrap_or("unknown");
+        complain("error", &format!("this is a bug in Firelight, please report it: {what} ({place})"));
+    }));
+}
+
+/// Lets logs through to stderr: errors; with `verbose` 1 also what happens, with 2 every detail. wgpu calls it an error
+/// when it looks for a driver that is not there, which is no news to who did not ask.
+pub fn install_log(verbose: u8) {
+    let level = [LevelFilter::ERROR, LevelFilter::INFO, LevelFilter::DEBUG][usize::from(verbose.min(2))];
+    let drivers = if verbose == 0 { LevelFilter::OFF } else { level };
+    let targets = Targets::new().with_default(level).with_target("wgpu_hal", drivers);
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(colours(&io::stderr()));
+    // Fails only if there is a log already.
+    let _ = tracing_subscriber::registry().with(targets).with(lines.without_time()).try_init();
+}
+
+/// Whether a stream may have colours: it is a terminal, and <https://no-color.org> is not asked for.
+pub fn colours(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}
+
+static ANSWERING: AtomicBool = AtomicBool::new(false);
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Makes Ctrl-C end the program with its exit code, or, while something is [`Answering`], only that.
+pub fn catch_interrupts() {
+    let handler = || {
+        let asked_before = INTERRUPTED.swap(true, Ordering::SeqCst);
+        if asked_before || !ANSWERING.load(Ordering::SeqCst) {
+            std::process::exit(INTERRUPTED_CODE.into());
+        }
+    };
+    // Where no handler can be set, Ctrl-C ends the program by itself.
+    let _ = ctrlc::set_handler(handler);
+}
+
+/// While it lives, a first Ctrl-C only sets a flag; a second one ends the program.
+pub struct Answering(());
+
+impl Answering {
+    /// From now on.
+    pub fn begin() -> Self {
+        INTERRUPTED.store(false, Ordering::SeqCst);
+        ANSWERING.store(true, Ordering::SeqCst);
+        Answering(())
+    }
+
+    /// Whether Ctrl-C was pressed since.
+    pub fn interrupted(&self) -> bool {
+        INTERRUPTED.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        ANSWERING.store(false, Ordering::SeqCst);
+        INTERRUPTED.store(false, Ordering::SeqCst);
+    }
+}
+
+/// A bar on stderr with bytes, rate and remaining time, if stderr is a terminal; it goes away when all is loaded.
+pub fn loading_bar() -> impl FnMut(Progress) {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("loading {wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}  {eta}")
+    {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    move |progress| {
+        bar.set_length(progress.total);
+        bar.set_position(progress.done);
+        if progress.done >= progress.total {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// A bar on stderr that counts steps, if stderr is a terminal.
+pub fn counting_bar(what: &'static str, steps: u64) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("{prefix} {pos}/{len} {wide_bar} {msg}  {eta}") {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar.with_prefix(what)
+}
+
+/// `1.5 GiB`, `12.0 KiB`, `17 B`.
+pub fn bytes(n: u64) -> String {
+    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    match units.into_iter().find(|(bits, _)| n >> bits > 0) {
+        Some((bits, unit)) => format!("{:.1} {unit}", n as f64 / (1u64 << bits) as f64),
+        None => format!("{n} B"),
+    }
+}
+
+/// `1.24 B`, `135.0 M`, `260.0 K`: how many parameters.
+pub fn count(n: u64) -> String {
+    let units = [(1e9, "B", 2), (1e6, "M", 1), (1e3, "K", 1)];
+    match units.into_iter().find(|(unit, ..)| n as f64 >= *unit) {
+        Some((unit, name, digits)) => format!("{:.digits$} {name}", n as f64 / unit),
+        None => n.to_string(),
+    }
+}
+
+/// Rows under a header, in columns as wide as needed; columns marked `<` begin at the left, others end at the right.
+pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let names: Vec<String> = header.iter().map(|h| h.trim_start_matches('<').to_string()).collect();
+    let width = |i: usize| rows.iter().chain([&names]).map(|row| row[i].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..names.len()).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cell = |i: usize| match header[i].starts_with('<') {
+            true => format!("{:<1$}", row[i], widths[i]),
+            false => format!("{:>1$}", row[i], widths[i]),
+        };
+        let cells: Vec<String> = (0..row.len()).map(cell).collect();
+        cells.join("  ").trim_end().to_string() + "\n"
+    };
+    let ruler: Vec<String> = widths.iter().map(|w| "-".repeat(*w)).collect();
+    [&names, &ruler].into_iter().chain(rows).map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_readable() {
+        assert_eq!([bytes(17), bytes(1024), bytes(1536 << 20)], ["17 B", "1.0 KiB", "1.5 GiB"]);
+        assert_eq!([count(17), count(260_032), count(1_240_000_000)], ["17", "260.0 K", "1.24 B"]);
+    }
+
+    #[test]
+    fn tables_are_aligned_and_end_without_blanks() {
+        let rows = [vec!["matvec".to_string(), "1".to_string()], vec!["é".to_string(), "100".to_string()]];
+        assert_eq!(table(&["<op", "n"], &rows), "op        n\n------  ---\nmatvec    1\né       100\n");
+    }
+
+    #[test]
+    fn control_characters_are_shown_and_not_sent() {
+        assert_eq!(printable("a\u{1b}[2Jb\r\n"), "a\\u{1b}[2Jb\\r\n");
+    }
+}

@@ -1,0 +1,155 @@
+//! `tokenize` and `template`: what happens to a text before the model sees it. No weights and no GPU are needed.
+
+use std::fs;
+use std::io::{self, IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use firelight::Error;
+use firelight::checkpoint::Checkpoint;
+use firelight::template::{ChatTemplate, TemplateInput};
+use firelight::tokenizer::{Special, Tokenizer};
+use serde_json::Value;
+
+use super::args::{ModelArg, open_checkpoint};
+use super::term::{self, Failure};
+use super::{Result, wrong_call};
+
+#[derive(clap::Args)]
+pub struct TokenizeArgs {
+    #[command(flatten)]
+    model: ModelArg,
+    /// The text
+    #[arg(conflicts_with = "file")]
+    text: Option<String>,
+    /// Read the text from a file, as it is; - for stdin
+    #[arg(long)]
+    file: Option<PathBuf>,
+    /// Leave out the tokens that begin and end a text (BOS, EOS)
+    #[arg(long)]
+    no_special: bool,
+}
+
+pub async fn tokenize(args: TokenizeArgs) -> Result {
+    let text = match (&args.text, &args.file) {
+        (Some(text), _) => text.clone(),
+        (None, Some(path)) => read_text(path)?,
+        (None, None) => wrong_call("tokenize", "a TEXT or --file FILE is wanted"),
+    };
+    let checkpoint = open_checkpoint(&args.model.path).await?;
+    let tokenizer = open_tokenizer(&checkpoint)?;
+    let ids = tokenizer.encode(&text, Special { add: !args.no_special, parse: true })?;
+    let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
+    Ok(writeln!(io::stdout(), "[{}]", ids.join(", "))?)
+}
+
+fn open_tokenizer(checkpoint: &Checkpoint) -> Result<Tokenizer> {
+    let tokenizer = Tokenizer::from_checkpoint(checkpoint)?;
+    tokenizer.notices().iter().for_each(|notice| term::note(notice));
+    Ok(tokenizer)
+}
+
+/// A UTF-8 file's text; `-` is stdin.
+pub fn read_text(path: &Path) -> Result<String> {
+    let failed = |error| Error::io(format!("cannot read {}", path.display()), error);
+    let bytes = if path == Path::new("-") {
+        let mut bytes = Vec::new();
+        io::stdin().read_to_end(&mut bytes).map(|_| bytes).map_err(failed)?
+    } else {
+        fs::read(path).map_err(failed)?
+    };
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Failure::usage(format!("{} is no UTF-8 text: byte {at} cannot be read", path.display()))
+    })
+}
+
+#[derive(clap::Args)]
+pub struct TemplateArgs {
+    #[command(flatten)]
+    model: ModelArg,
+    /// JSON with messages, and as wanted: tools, add_generation_prompt, bos_token, eos_token, date, ...; - for stdin
+    #[arg(long, value_name = "CASE.json")]
+    input: PathBuf,
+    /// Use this Jinja template instead of the model's
+    #[arg(long, value_name = "FILE.jinja")]
+    template: Option<PathBuf>,
+}
+
+pub async fn template(args: TemplateArgs) -> Result {
+    let checkpoint = open_checkpoint(&args.model.path).await?;
+    let tokenizer = open_tokenizer(&checkpoint)?;
+    let input = read_case(&args.input, &tokenizer)?;
+    let template = match &args.template {
+        Some(path) => ChatTemplate::new(&read_text(path)?)?,
+        None => {
+            let (template, notice) = ChatTemplate::for_checkpoint(&checkpoint.metadata, &tokenizer)?;
+            notice.iter().for_each(|notice| term::note(notice));
+            template
+        }
+    };
+    let prompt = template.render(&input)?;
+    let mut out = io::stdout().lock();
+    out.write_all(prompt.as_bytes())?;
+    // A pipe gets exactly the prompt.
+    if out.is_terminal() && !prompt.ends_with('\n') {
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+/// A case: the template's variables. Without a word about them, the model's BOS and EOS and the present day are taken.
+fn read_case(path: &Path, tokenizer: &Tokenizer) -> Result<TemplateInput> {
+    let shown = path.display();
+    let wrong = |what: String| Failure::usage(format!("{shown} is no case for a template: {what}"));
+    let mut case: Value = serde_json::from_str(&read_text(path)?).map_err(|e| wrong(e.to_string()))?;
+    let Some(object) = case.as_object_mut() else { return Err(wrong("it is no JSON object".into())) };
+    if !object.contains_key("messages") {
+        return Err(wrong("it has no \"messages\"".into()));
+    }
+    // What test cases say about themselves.
+    for key in ["case", "rendered", "error"] {
+        object.remove(key);
+    }
+    let piece = |id: Option<u32>| Value::from(id.and_then(|id| tokenizer.piece(id)).unwrap_or_default());
+    object.entry("bos_token").or_insert_with(|| piece(tokenizer.bos()));
+    object.entry("eos_token").or_insert_with(|| piece(tokenizer.eos()));
+    object.entry("date").or_insert_with(|| today().into());
+    serde_json::from_value(case).map_err(|e| wrong(e.to_string()))
+}
+
+/// Now, as templates want it: `2025-01-31T12:34:56`, UTC.
+pub fn today() -> String {
+    let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    date(seconds)
+}
+
+/// The date of `seconds` after 1970 in the Gregorian calendar, by counting years that begin in March: leap days are
+/// then a year's last.
+fn date(seconds: u64) -> String {
+    const DAYS_IN_400_YEARS: u64 = 146_097;
+    // From 0000-03-01 to 1970-01-01.
+    let days = seconds / 86_400 + 719_468;
+    let (era, day) = (days / DAYS_IN_400_YEARS, days % DAYS_IN_400_YEARS);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (year, month) = if month < 10 { (year, month + 3) } else { (year + 1, month - 9) };
+    let (h, m, s) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}", era * 400 + year)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::date;
+
+    #[test]
+    fn dates_are_gregorian() {
+        assert_eq!(date(0), "1970-01-01T00:00:00");
+        assert_eq!(date(951_782_399), "2000-02-28T23:59:59");
+        assert_eq!(date(951_782_400), "2000-02-29T00:00:00");
+        assert_eq!(date(1_735_689_599), "2024-12-31T23:59:59");
+        assert_eq!(date(4_107_542_400), "2100-03-01T00:00:00");
+    }
+}

@@ -1,0 +1,139 @@
+//! Every kernel variant that the ops choose for typical shapes, all weight types, both KV types, and adapters of each
+//! kind, by name: what `firelight shaders` writes out and what the shader tests hold to WebGPU's limits.
+//!
+//! A list made from plain data: graphs and [`Caps`] go in, [`Source`]s come out; no GPU. A kernel whose node does not
+//! occur in [`graphs`] is not tested, so a new op or activation is added there.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::attention::Attention;
+use super::glu::Activation;
+use super::kv_write::KvWrite;
+use super::linear::{Linear, LinearGlu};
+use super::rope::{Pairing, Rope};
+use super::{Capacity, Choice, KvType, Op};
+use crate::dtype::DType;
+use crate::gpu::{Caps, Tier};
+use crate::graph::{Graph, Kind, Rows, TensorId};
+use crate::shader::Source;
+
+/// All variants: a name such as `baseline/matvec.reduce.q4_k.dense.none.2`, and how the text is made. Names begin with
+/// the lowest tier that uses the variant, and are unique; so are the variants.
+pub fn catalog() -> Vec<(String, Source)> {
+    let graphs = graphs();
+    let (mut seen, mut count, mut out) = (HashSet::new(), BTreeMap::new(), Vec::new());
+    for caps in adapters() {
+        for kv in [KvType::F16, KvType::F32] {
+            let capacity = Capacity { rows: 512, logits: 64, sequences: 4, pages: 256, pages_per_sequence: 128, kv };
+            for graph in &graphs {
+                for node in &graph.nodes {
+                    let kernels = node.op.kernels(&Choice { graph, node, caps: &caps, capacity: &capacity });
+                    for source in kernels.into_iter().map(|kernel| kernel.source) {
+                        if seen.insert(format!("{source:?}")) {
+                            let stem = stem(caps.tier, &source);
+                            let n = count.entry(stem.clone()).and_modify(|n| *n += 1).or_insert(1);
+                            out.push((format!("{stem}.{n}"), source));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    out
+}
+
+/// Tier, file, and what is imported for each role.
+fn stem(tier: Tier, source: &Source) -> String {
+    let last = |path: &'static str| path.rsplit('/').next().unwrap_or(path);
+    let imports = source.imports.iter().map(|(_, file)| format!(".{}", last(file)));
+    format!("{tier}/{}{}", source.file, imports.collect::<String>())
+}
+
+/// Adapters of each kind, the baseline first: real and software ones, subgroups of one size and of several.
+fn adapters() -> Vec<Caps> {
+    let caps = |tier, software, subgroup| Caps { tier, software, subgroup, ..Caps::baseline() };
+    vec![
+        caps(Tier::Baseline, false, (4, 128)),
+        caps(Tier::Baseline, true, (4, 128)),
+        caps(Tier::Subgroups, false, (32, 32)),
+        caps(Tier::Subgroups, false, (32, 64)),
+        caps(Tier::Subgroups, false, (8, 32)),
+        caps(Tier::Subgroups, false, (4, 128)),
+        caps(Tier::Subgroups, true, (8, 8)),
+    ]
+}
+
+fn graphs() -> Vec<Graph> {
+    let mut out: Vec<Graph> = DType::ALL.into_iter().map(weights).collect();
+    // A down projection whose gate and up are of different types, as mixed quantizations have them.
+    out.push(gated(DType::Q4K, DType::Q6K, 256));
+    // Rows that end within a group of 32, which float types may have.
+    out.extend([DType::F32, DType::F16, DType::BF16].map(|dtype| gated(dtype, dtype, 172)));
+    for (heads, kv_heads, head_dim) in [(4, 4, 8), (6, 2, 80), (8, 2, 64), (14, 2, 64), (8, 1, 128), (32, 4, 256)] {
+        out.push(block(heads, kv_heads, head_dim));
+    }
+    out
+}
+
+/// What reads weights of one type.
+fn weights(dtype: DType) -> Graph {
+    let mut g = gated(dtype, dtype, 256);
+    let embedding = g.weight("token_embd.weight", 1024, 256, dtype);
+    let x = g.embed(embedding, 1.0);
+    let weight = g.weight("w.weight", 256, 256, dtype);
+    let bias = g.vector("w.bias", 256);
+    let y = g.linear(x, weight, None);
+    g.linear(x, weight, Some(bias));
+    residual(&mut g, x, weight, None, y);
+    residual(&mut g, x, weight, Some(bias), y);
+    let x = g.gather(x);
+    g.linear(x, embedding, None);
+    g
+}
+
+/// A linear with the residual that fusing gives it.
+fn residual(g: &mut Graph, x: TensorId, weight: TensorId, bias: Option<TensorId>, y: TensorId) {
+    let op = Op::Linear(Linear { bias: bias.is_some(), residual: true });
+    let inputs = [x, weight].into_iter().chain(bias).chain([y]).collect();
+    let cols = g.cols(y);
+    g.node(op, inputs, "residual", Rows::Step, cols);
+}
+
+/// A gated pair, as one node.
+fn gated(gate: DType, up: DType, cols: u32) -> Graph {
+    let mut g = Graph::default();
+    let embedding = g.weight("token_embd.weight", 64, cols, gate);
+    let x = g.embed(embedding, 1.0);
+    let (gate, up) = (g.weight("gate.weight", 512, cols, gate), g.weight("up.weight", 512, cols, up));
+    let y = g.add("y", Rows::Step, 512, Kind::Activation);
+    let node = LinearGlu::node(&mut g, x, gate, up, y, Activation::Silu);
+    g.nodes.push(node);
+    g
+}
+
+/// What works on heads, for one shape of them.
+fn block(heads: u32, kv_heads: u32, head_dim: u32) -> Graph {
+    let mut g = Graph::default();
+    let input = |g: &mut Graph, cols| {
+        let table = g.weight("table.weight", 64, cols, DType::F32);
+        g.embed(table, 2.0)
+    };
+    let (q, k) = (input(&mut g, heads * head_dim), input(&mut g, kv_heads * head_dim));
+    let (whole, head) = (g.vector("norm.weight", heads * head_dim), g.vector("q_norm.weight", head_dim));
+    let normed = g.rms_norm(q, whole, 1e-5);
+    let q = g.rms_norm(normed, head, 1e-6);
+    for (pairing, rotated) in [(Pairing::Neighbours, head_dim), (Pairing::Halves, head_dim / 2)] {
+        let angles = g.rope_angles(&vec![1.0; rotated as usize / 2], 4096, 1.0);
+        g.rope(q, angles, Rope { head_dim, rotated, pairing });
+    }
+    let kind = Kind::Kv { heads: kv_heads, head_dim };
+    let caches = ["keys", "values"].map(|name| g.add(name, Rows::Fixed(256), kv_heads * head_dim, kind.clone()));
+    let caches = (caches[0], caches[1]);
+    g.kv_write(k, k, caches, KvWrite { heads: kv_heads, head_dim });
+    let y = g.attention(q, caches, Attention { heads, kv_heads, head_dim, scale: 0.125 });
+    let y = g.glu(y, q, Activation::Silu);
+    let y = g.sum(y, q);
+    let last = g.gather(y);
+    g.rms_norm(last, whole, 1e-5);
+    g
+}

@@ -1,0 +1,46 @@
+//! What a step costs: its sizes, and the bytes that it reads and writes. For tables and measurements.
+
+use super::{Listing, runs};
+use crate::graph::{Kind, TensorId};
+use crate::ops::{Op, StepSizes, attention};
+
+impl Listing {
+    /// The sizes of a step of `rows` rows of one sequence, the first at `position`, whose last row wants a token that
+    /// is chosen without filters.
+    pub fn step(&self, rows: u32, position: u32) -> StepSizes {
+        StepSizes {
+            rows,
+            logits: 1,
+            splits: position.saturating_add(rows).div_ceil(attention::SPLIT),
+            tiles: rows.div_ceil(self.attention_tile()),
+            sampled: 1,
+            ..Default::default()
+        }
+    }
+
+    /// Rows of the attention kernel's tile.
+    pub fn attention_tile(&self) -> u32 {
+        let tile = |op: &Op| match op {
+            Op::Attention(op) => Some(attention::tile(op.head_dim)),
+            _ => None,
+        };
+        self.graph.nodes.iter().find_map(|n| tile(&n.op)).unwrap_or(1)
+    }
+
+    /// Bytes that the keys and values of `positions` positions take in the KV cache, over all layers.
+    pub fn kv_traffic(&self, positions: u32) -> u64 {
+        let position = |id: TensorId| match self.graph.tensor(id).kind {
+            Kind::Kv { heads, head_dim } => u64::from(heads) * u64::from(head_dim) * self.capacity.kv.bytes(),
+            _ => 0,
+        };
+        self.used().into_iter().map(position).sum::<u64>() * u64::from(positions)
+    }
+
+    /// Bytes that a step as of [`Listing::step`] must at least read and write: each kernel's tensors, and the KV cache
+    /// of the positions up to its last row, each counted once.
+    pub fn step_traffic(&self, rows: u32, position: u32) -> u64 {
+        let sizes = self.step(rows, position);
+        let kernels = self.kernels.iter().filter(|(_, kernel)| runs(kernel, &sizes));
+        kernels.map(|(_, kernel)| self.traffic(kernel, &sizes)).sum::<u64>() + self.kv_traffic(position + rows)
+    }
+}

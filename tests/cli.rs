@@ -1,0 +1,572 @@
+//! The real binary: what it prints where, and with which exit code; on a trained model, tiny synthetic ones, and files
+//! that are no models.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use firelight::checkpoint::Checkpoint;
+use firelight::tokenizer::Tokenizer;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// The shared test data, or `None` (with a note; a failure in CI) where it is missing.
+fn shared() -> Option<PathBuf> {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let root = std::env::var_os("FIRELIGHT_SHARED").map_or_else(beside, PathBuf::from);
+    if root.join("data").is_dir() {
+        return Some(root.join("data"));
+    }
+    assert!(std::env::var_os("CI").is_none(), "no test data in {}: set FIRELIGHT_SHARED", root.display());
+    eprintln!("left out: no test data in {}", root.display());
+    None
+}
+
+fn stories() -> Option<String> {
+    Some(text_of(&shared()?.join("models/stories260K.gguf")))
+}
+
+fn text_of(path: &Path) -> String {
+    path.to_str().expect("paths in tests are UTF-8").to_owned()
+}
+
+/// The program, without what Mesa's layer says about a missing display.
+fn firelight(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_firelight"));
+    command.args(args).env("NODEVICE_SELECT", "1").stdin(Stdio::null());
+    command
+}
+
+/// What the program left behind.
+struct Run {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl From<Output> for Run {
+    fn from(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
+        let run = Run { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) };
+        assert!(!run.out.contains('\u{1b}') && !run.err.contains('\u{1b}'), "colours in a pipe: {run:?}");
+        assert!(!run.err.contains("bug in Firelight") && !run.err.contains("panicked"), "a panic: {run:?}");
+        run
+    }
+}
+
+impl std::fmt::Debug for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "code {:?}\nstdout: {}\nstderr: {}", self.code, self.out, self.err)
+    }
+}
+
+fn run(args: &[&str]) -> Run {
+    firelight(args).output().expect("the program starts").into()
+}
+
+/// Runs what must succeed; its stdout.
+fn good(args: &[&str]) -> String {
+    let run = run(args);
+    assert_eq!(run.code, Some(0), "{args:?}: {run:?}");
+    run.out
+}
+
+/// Runs what must fail with `code` and a message that contains each of `words`; stdout must stay empty.
+fn bad(args: &[&str], code: i32, words: &[&str]) {
+    let run = run(args);
+    assert_eq!(run.code, Some(code), "{args:?}: {run:?}");
+    assert!(run.err.contains("error: ") && words.iter().all(|w| run.err.contains(w)), "{args:?}: {words:?} {run:?}");
+    assert_eq!(run.out, "", "{args:?}");
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+/// Writes a file; its path.
+fn file(dir: &TempDir, name: &str, bytes: &[u8]) -> String {
+    let path = dir.path().join(name);
+    fs::write(&path, bytes).expect("a file");
+    text_of(&path)
+}
+
+#[test]
+fn wrong_calls_get_usage_and_code_2() {
+    for (args, words) in [
+        (&["frobnicate"][..], &["frobnicate", "Usage"][..]),
+        (&["run"], &["a model's path is wanted", "Usage: firelight run"]),
+        (&["run", "x.gguf", "hi", "--tier", "best"], &["baseline, subgroups"]),
+        (&["run", "x.gguf", "hi", "--context", "0"], &["--context"]),
+        (&["run", "x.gguf", "hi", "--kv", "q8"], &["f16, f32"]),
+        (&["run", "x.gguf", "hi", "--logit-bias", "12"], &["42=-1.5"]),
+        (&["run", "x.gguf", "hi", "--greedy", "--temperature", "1"], &["cannot be used with"]),
+        (&["run", "x.gguf", "hi", "--raw", "--system", "x"], &["cannot be used with"]),
+        (&["tokenize", "x.gguf"], &["TEXT or --file"]),
+        (&["logits", "x.gguf", "--out", "x.npy"], &["--tokens"]),
+        (&["logits", "x.gguf", "--tokens", "1,x", "--out", "x.npy"], &["--tokens"]),
+        (&["synth", "tiny-llama"], &["TYPE"]),
+    ] {
+        bad(args, 2, words);
+    }
+    let nothing = run(&[]);
+    assert!(nothing.code == Some(2) && nothing.err.contains("Examples:"), "{nothing:?}");
+    for args in [&["--help"][..], &["--version"], &["run", "--help"], &["help", "bench"]] {
+        assert!(good(args).contains("firelight"), "{args:?}");
+    }
+}
+
+#[test]
+fn every_command_is_in_the_help() {
+    let help = good(&["--help"]);
+    for command in
+        ["run", "info", "devices", "bench", "plan", "logits", "perplexity", "tokenize", "template", "shaders", "synth"]
+    {
+        assert!(help.contains(&format!("\n  {command} ")), "{command}: {help}");
+        assert!(good(&[command, "--help"]).contains("Usage: firelight"), "{command}");
+    }
+}
+
+#[test]
+fn files_that_are_no_models_are_refused_by_every_command() {
+    let dir = folder();
+    let mut huge = b"GGUF\x03\0\0\0".to_vec();
+    huge.extend([0xff; 16]);
+    let mut shape = Vec::new();
+    firelight::synth::write("tiny-llama", "Q4_0", &mut shape).expect("a model");
+    let files = [
+        ("there is no", text_of(&dir.path().join("missing.gguf"))),
+        ("folder", text_of(dir.path())),
+        ("GGUF", file(&dir, "empty.gguf", b"")),
+        ("GGUF", file(&dir, "magic.gguf", b"PK\x03\x04 this is a zip file, or pretends to be one")),
+        ("", file(&dir, "huge.gguf", &huge)),
+        ("", file(&dir, "head.gguf", &shape[..500])),
+        ("", file(&dir, "half.gguf", &shape[..shape.len() / 2])),
+    ];
+    for (word, path) in &files {
+        let out = text_of(&dir.path().join("out.npy"));
+        for args in [
+            &["info", path][..],
+            &["run", path, "hi"],
+            &["plan", path],
+            &["bench", path],
+            &["tokenize", path, "hi"],
+            &["logits", path, "--tokens", "1", "--out", &out],
+        ] {
+            bad(args, 1, &[word]);
+        }
+        assert!(!Path::new(&out).exists(), "{path}");
+    }
+}
+
+#[test]
+fn requests_that_make_no_sense_are_refused_with_the_next_step() {
+    let Some(model) = stories() else { return };
+    let dir = folder();
+    let long = "once upon a time ".repeat(100);
+    let (empty, bytes) = (file(&dir, "empty.txt", b""), file(&dir, "bytes.txt", b"\xff\xfe"));
+    let nowhere = text_of(&dir.path().join("no/such/place.npy"));
+    for (args, words) in [
+        (&["run", &model, "--context", "16", &long][..], &["16", "larger context"][..]),
+        (&["run", &model, "--context", "4000000000", "hi"], &["--context"]),
+        (&["run", &model, "--device", "99", "hi"], &["\"99\"", "there are 0:"]),
+        (&["run", &model, "--device", "no such GPU", "hi"], &["no such GPU"]),
+        (&["run", &model, "--temperature", "-1", "hi"], &["temperature is -1"]),
+        (&["run", &model, "--temperature", "nan", "hi"], &["temperature is NaN"]),
+        (&["logits", &model, "--tokens", "1,512", "--out", "/dev/null"], &["token 512"]),
+        (&["logits", &model, "--text", "", "--out", "/dev/null"], &["no tokens"]),
+        (&["logits", &model, "--tokens", "1", "--out", &nowhere], &["cannot write"]),
+        (&["perplexity", &model, &empty], &["longer text"]),
+        (&["perplexity", &model, &bytes], &["UTF-8"]),
+        (&["perplexity", &model, &nowhere], &["cannot read"]),
+        (&["tokenize", &model, "--file", &nowhere], &["cannot read"]),
+        (&["template", &model, "--input", &empty], &["no case"]),
+        (&["bench", &model, "-p", "0", "-n", "0"], &["nothing to measure"]),
+        (&["plan", &model, "--rows", "8", "--position", "510"], &["larger --context"]),
+        (&["synth", "gpt-9", "F16", &nowhere], &["gpt-9", "smollm2-135m"]),
+        (&["synth", "tiny-llama", "Q9", &nowhere], &["cannot write"]),
+        (&["shaders", &text_of(dir.path()), "--only", "nonsense"], &["nonsense"]),
+    ] {
+        bad(args, 1, words);
+    }
+}
+
+/// What the trained model says greedily, by an independent engine: prompt, ids of the prompt, text that follows.
+fn greedy() -> Option<Vec<(String, Vec<u32>, String)>> {
+    let data = shared()?;
+    let model = pollster::block_on(Checkpoint::open(&data.join("models/stories260K.gguf"))).expect("the model opens");
+    let tokenizer = Tokenizer::from_checkpoint(&model).expect("it has a tokenizer");
+    let json = fs::read_to_string(data.join("models/stories260K.greedy.json")).expect("the goldens");
+    let json: Value = serde_json::from_str(&json).expect("they are JSON");
+    let ids = |value: &Value| -> Vec<u32> { serde_json::from_value(value.clone()).expect("ids") };
+    let case = |p: &Value| {
+        let mut stream = tokenizer.stream().continuing();
+        let text: String = ids(&p["greedy_ids"]).iter().map(|id| stream.push(*id)).collect();
+        (p["prompt"].as_str().expect("a text").to_owned(), ids(&p["prompt_ids"]), text + &stream.finish())
+    };
+    Some(json["prompts"].as_array().expect("a list").iter().map(case).collect())
+}
+
+#[test]
+fn a_raw_run_prints_exactly_the_continuation() {
+    let (Some(model), Some(cases)) = (stories(), greedy()) else { return };
+    assert!(cases.len() >= 4);
+    for (prompt, ids, text) in &cases {
+        let run = run(&["run", &model, "--raw", "--greedy", "-n", "200", prompt]);
+        assert!(run.code == Some(0) && run.out == *text, "{prompt:?}: want {text:?}\n{run:?}");
+        let stats = format!("prompt {} token", ids.len());
+        assert!(run.err.starts_with(&stats) && run.err.contains("answer 200 tokens at "), "{run:?}");
+    }
+    // Other ways to say the same; not to the end, for roundings differ.
+    let (prompt, _, text) = &cases[1];
+    let start: String = text.chars().take(40).collect();
+    for args in [&["--greedy", "--kv", "f32"][..], &["--greedy", "--tier", "baseline"], &["--temperature", "0"]] {
+        let args = [&["run", &model, "--raw", "--run-ahead", "1", "-n", "64", prompt][..], args].concat();
+        assert!(good(&args).starts_with(&start), "{args:?}");
+    }
+}
+
+#[test]
+fn sampling_options_reach_the_sampler() {
+    let Some(model) = stories() else { return };
+    let say = |more: &[&str]| good(&[&["run", &model, "--raw", "-n", "24", "Once upon a time"], more].concat());
+    let greedy = say(&["--greedy"]);
+    assert_eq!(say(&["--seed", "7"]), say(&["--seed", "7"]));
+    assert_eq!(say(&["--seed", "7", "--top-k", "1"]), greedy);
+    assert_eq!(say(&["--seed", "7", "--min-p", "1"]), greedy);
+    let hot = ["--temperature", "5", "--top-k", "0", "--top-p", "1", "--min-p", "0"];
+    let texts: Vec<String> = ["1", "2", "3"].map(|seed| say(&[&["--seed", seed][..], &hot].concat())).into();
+    assert!(texts[0] != texts[1] && texts[1] != texts[2] && texts[0] != greedy, "{texts:?}");
+    // 432 is ".": never, or always.
+    assert!(greedy.contains('.') && !say(&["--greedy", "--logit-bias", "426=-1000"]).contains('.'));
+    assert_eq!(say(&["--greedy", "--stop", " named"]), greedy[..greedy.find(" named").expect("it is there")]);
+    assert_ne!(say(&["--greedy", "--repeat-penalty", "2"]), greedy);
+    let run = run(&["run", &model, "--raw", "--greedy", "-n", "2", "--logprobs", "3", "Once upon a time"]);
+    let lines: Vec<&str> = run.err.lines().collect();
+    assert!(lines.len() == 3 && lines[0].matches(", ").count() == 2 && lines[0].contains("-0."), "{run:?}");
+}
+
+#[test]
+fn a_prompt_comes_from_the_arguments_or_from_stdin() {
+    let (Some(model), Some(cases)) = (stories(), greedy()) else { return };
+    let (prompt, _, text) = &cases[3];
+    let args = ["run", &model, "--raw", "--greedy", "-n", "200"];
+    let mut child = spawn(&mut firelight(&args));
+    child.stdin.take().expect("a pipe").write_all(prompt.as_bytes()).expect("it reads");
+    assert_eq!(Run::from(child.wait_with_output().expect("it ends")).out, *text);
+    // With a prompt stdin is not waited for: it stays open until the program has ended.
+    let mut child = spawn(firelight(&args).arg(prompt));
+    let stdin = child.stdin.take();
+    assert_eq!(Run::from(child.wait_with_output().expect("it ends")).out, *text);
+    drop(stdin);
+}
+
+fn spawn(command: &mut Command) -> Child {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts")
+}
+
+#[test]
+fn without_raw_the_chat_template_is_used_and_lines_are_whole() {
+    let dir = folder();
+    let model = synth(&dir, "tiny-qwen3", "Q8_0");
+    let run = run(&["run", &model, "the", "--system", "in", "--greedy", "-n", "5", "--profile"]);
+    // <|im_start|>system\nin<|im_end|>\n<|im_start|>user\nthe<|im_end|>\n<|im_start|>assistant\n
+    assert!(run.err.contains("prompt 31 tokens") || run.code != Some(0), "{run:?}");
+    assert!(run.code == Some(0) && run.out.ends_with('\n'), "{run:?}");
+    assert!(run.err.contains("attention") && run.err.contains("% of copy"), "{run:?}");
+}
+
+/// Writes a synthetic model with the program; its path.
+fn synth(dir: &TempDir, shape: &str, types: &str) -> String {
+    let path = text_of(&dir.path().join(format!("{shape}.{types}.gguf")));
+    good(&["synth", shape, types, &path]);
+    path
+}
+
+#[test]
+fn synth_writes_the_librarys_models() {
+    let dir = folder();
+    let path = synth(&dir, "tiny-mixtral", "Q4_0");
+    let mut want = Vec::new();
+    firelight::synth::write("tiny-mixtral", "Q4_0", &mut want).expect("a model");
+    assert!(fs::read(path).expect("the file") == want);
+    let hf = text_of(dir.path()) + "/hf/";
+    good(&["synth", "tiny-qwen3", "F32", &hf]);
+    assert!(good(&["info", &hf]).contains("architecture    qwen3"));
+    assert!(good(&["synth", "--list"]).contains("qwen3-30b-a3b"));
+    let wrong = text_of(&dir.path().join("wrong.gguf"));
+    bad(&["synth", "tiny-llama", "Q9", &wrong], 1, &["Q9", "Q4_K_M"]);
+    assert!(!Path::new(&wrong).exists());
+}
+
+#[test]
+fn info_describes_models_and_vocabularies() {
+    let (Some(model), Some(data)) = (stories(), shared()) else { return };
+    let info = good(&["info", &model]);
+    for line in
+        ["parameters      260.0 K (260032)", "layers          5 of width 64", "tokenizer       512 tokens", "on "]
+    {
+        assert!(info.contains(line), "{line}: {info}");
+    }
+    let metadata = good(&["info", &model, "--metadata"]);
+    assert!(metadata.contains("\nllama.block_count = 5\n") && metadata.contains("... (512 values)]"), "{metadata}");
+    let tensors = good(&["info", &model, "--tensors"]);
+    assert!(tensors.contains("blk.4.ffn_down.weight") && tensors.lines().count() == 49, "{tensors}");
+    let vocabulary = text_of(&data.join("tokenizers/ggml-vocab-gpt-2.gguf"));
+    let info = good(&["info", &vocabulary]);
+    assert!(info.contains("a vocabulary only") && info.contains("50257 tokens") && !info.contains("needs"), "{info}");
+    bad(&["run", &vocabulary, "hi"], 1, &["token_embd.weight"]);
+}
+
+#[test]
+fn plan_lists_dispatches_for_decode_and_prefill() {
+    let Some(model) = stories() else { return };
+    let (decode, prefill) = (good(&["plan", &model]), good(&["plan", &model, "--rows", "40", "--position", "3"]));
+    assert!(decode.contains(" matvec ") && !decode.contains(" matmul ") && decode.contains("KV cache"), "{decode}");
+    assert!(prefill.contains(" matmul ") && prefill.contains("prefill of 40 at position 3"), "{prefill}");
+}
+
+#[test]
+fn devices_and_bench_say_what_they_measured() {
+    assert!(good(&["devices"]).starts_with("0  "));
+    let Some(model) = stories() else { return };
+    let args = ["bench", &model, "-p", "32", "-n", "8", "-d", "0,40", "-r", "2"];
+    let report: Value = serde_json::from_str(&good(&[&args[..], &["--json"]].concat())).expect("JSON");
+    let tests = report["tests"].as_array().expect("a list");
+    let names: Vec<&Value> = tests.iter().map(|t| &t["test"]).collect();
+    assert_eq!(json!(names), json!(["pp32", "tg8", "pp32 @ 40", "tg8 @ 40"]));
+    for test in tests {
+        let rate = |key: &str| test["tok_s"][key].as_f64().expect("a number");
+        assert!(0.0 < rate("min") && rate("min") <= rate("median") && rate("median") <= rate("max"), "{test}");
+        assert!(test["gb_s"].as_f64() > Some(0.0), "{test}");
+    }
+    let table = good(&["bench", &model, "-p", "0", "-n", "4", "-r", "1"]);
+    assert!(table.contains("% of copy") && table.contains("\ntg4 ") && !table.contains("pp"), "{table}");
+}
+
+/// A NumPy file's shape and values.
+fn npy(path: &str) -> (Vec<usize>, Vec<f32>) {
+    let bytes = fs::read(path).expect("the file");
+    assert_eq!(&bytes[..8], b"\x93NUMPY\x01\x00");
+    let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    let head = std::str::from_utf8(&bytes[10..start]).expect("text");
+    assert!(start % 64 == 0 && head.starts_with("{'descr': '<f4', 'fortran_order': False, 'shape': ("), "{head}");
+    let shape = head.split(['(', ')']).nth(1).expect("a shape");
+    let shape = shape.split(',').map(|n| n.trim().parse().expect("a number")).collect();
+    let value = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+    (shape, bytes[start..].chunks_exact(4).map(value).collect())
+}
+
+#[test]
+fn logits_are_the_same_by_prefill_and_by_steps_and_give_the_greedy_tokens() {
+    let (Some(model), Some(cases)) = (stories(), greedy()) else { return };
+    let dir = folder();
+    let (_, ids, _) = &cases[2];
+    let list = ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    let path = |name: &str| text_of(&dir.path().join(name));
+    let logits = |name: &str, more: &[&str]| {
+        good(&[&["logits", &model, "--out", &path(name)], more].concat());
+        npy(&path(name))
+    };
+    let (shape, all) = logits("all.npy", &["--tokens", &list]);
+    let (_, steps) = logits("steps.npy", &["--tokens", &list, "--steps"]);
+    assert_eq!(shape, [ids.len(), 512]);
+    assert_eq!((all.len(), steps.len()), (ids.len() * 512, ids.len() * 512));
+    let rms = (all.iter().map(|x| x * x).sum::<f32>() / all.len() as f32).sqrt();
+    let worst = all.iter().zip(&steps).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(worst <= 1e-3 * rms, "{worst} of {rms}");
+    // A text has no BOS: one row less, and other logits.
+    let (shape, _) = logits("text.npy", &["--text", &cases[2].0]);
+    assert_eq!(shape, [ids.len() - 1, 512]);
+
+    // The perplexity of these tokens, from their logits.
+    let text = file(&dir, "text.txt", cases[2].0.as_bytes());
+    let surprise = |position: usize| -> f64 {
+        let row = &all[position * 512..][..512];
+        let sum: f64 = row.iter().map(|x| f64::from(*x).exp()).sum();
+        sum.ln() - f64::from(row[ids[position + 1] as usize])
+    };
+    let scored: Vec<f64> = (ids.len() / 2..ids.len() - 1).map(surprise).collect();
+    let want = (scored.iter().sum::<f64>() / scored.len() as f64).exp();
+    let said = good(&["perplexity", &model, &text]);
+    let got: f64 = said.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number");
+    assert!((got / want - 1.0).abs() < 1e-3, "want {want}: {said}");
+    assert!(said.contains(&format!(" {} tokens in 1 chunk", scored.len())), "{said}");
+}
+
+#[test]
+fn tokenize_gives_the_ids_of_llama_cpp() {
+    let Some(data) = shared() else { return };
+    let dir = folder();
+    let read = |name: &str| fs::read_to_string(data.join("tokenizers").join(name)).expect("a file");
+    let (inputs, outputs) = (read("ggml-vocab-llama-spm.gguf.inp"), read("ggml-vocab-llama-spm.gguf.out"));
+    let model = text_of(&data.join("tokenizers/ggml-vocab-llama-spm.gguf"));
+    let separator = "\n__ggml_vocab_test__\n";
+    let cases = inputs.strip_suffix(separator).unwrap_or(&inputs).split(separator).zip(outputs.lines());
+    let mut checked = 0;
+    for (text, ids) in cases.step_by(3) {
+        let want: Vec<u32> = ids.split_whitespace().map(|id| id.parse().expect("an id")).collect();
+        let path = file(&dir, "text", text.as_bytes());
+        let ids = |args: &[&str]| -> Vec<u32> { serde_json::from_str(&good(args)).expect("a JSON array") };
+        assert_eq!(ids(&["tokenize", &model, "--no-special", "--file", &path]), want, "{text:?}");
+        assert_eq!(ids(&["tokenize", &model, "--file", &path]), [&[1][..], &want].concat(), "{text:?}");
+        if !text.starts_with('-') && !text.contains('\0') {
+            assert_eq!(ids(&["tokenize", &model, "--no-special", text]), want, "{text:?}");
+        }
+        checked += 1;
+    }
+    assert!(checked > 12, "{checked}");
+    assert_eq!(good(&["tokenize", &model, "", "--no-special"]), "[]\n");
+    let newline = file(&dir, "newline", b"a\n");
+    assert_ne!(good(&["tokenize", &model, "--file", &newline]), good(&["tokenize", &model, "a"]));
+}
+
+#[test]
+fn templates_render_as_in_transformers() {
+    let (Some(model), Some(data)) = (stories(), shared()) else { return };
+    let dir = folder();
+    let json = fs::read_to_string(data.join("templates/Qwen-Qwen3-0.6B.json")).expect("a file");
+    let json: Value = serde_json::from_str(&json).expect("JSON");
+    let template = file(&dir, "template.jinja", json["template"].as_str().expect("a text").as_bytes());
+    let cases = json["cases"].as_array().expect("a list");
+    for case in cases {
+        let input = file(&dir, "case.json", case.to_string().as_bytes());
+        let args = ["template", &model, "--input", &input, "--template", &template];
+        assert_eq!(Some(good(&args).as_str()), case["rendered"].as_str(), "{}", case["case"]);
+    }
+    assert!(cases.len() >= 10);
+    // The model's own: a built-in, which says so.
+    let input = file(&dir, "own.json", br#"{"messages": [{"role": "user", "content": "Hi"}]}"#);
+    let run = run(&["template", &model, "--input", &input]);
+    assert!(run.code == Some(0) && run.out.contains("<s>[INST] Hi") && run.err.starts_with("note: "), "{run:?}");
+}
+
+#[test]
+fn shaders_are_written_in_every_language() {
+    let dir = folder();
+    let out = text_of(dir.path());
+    let said = good(&["shaders", &out, "--only", "rms_norm"]);
+    assert!(said.contains("variants in"), "{said}");
+    let names = |folder: &Path| -> Vec<String> {
+        let entries = fs::read_dir(folder).expect("the folder");
+        entries.map(|e| e.expect("an entry").file_name().into_string().expect("UTF-8")).collect()
+    };
+    let files = names(&dir.path().join("baseline"));
+    let count = |ending: &str| files.iter().filter(|name| name.ends_with(ending)).count();
+    let all = count(".spv");
+    assert!(all > 0, "{files:?}");
+    for ending in [".web.wgsl", ".metal", ".hlsl", ".glsl"] {
+        assert_eq!(count(ending), all, "{ending}: {files:?}");
+    }
+    let spv = files.iter().find(|name| name.ends_with(".spv")).expect("one");
+    let spv = fs::read(dir.path().join("baseline").join(spv)).expect("the file");
+    assert_eq!(spv[..4], 0x0723_0203u32.to_le_bytes());
+}
+
+#[test]
+fn without_an_adapter_it_says_what_to_install() {
+    let Some(model) = stories() else { return };
+    let blind = |args: &[&str]| -> Run {
+        let mut command = firelight(args);
+        command.env("WGPU_BACKEND", "vulkan").env("VK_DRIVER_FILES", "/nonexistent").env_remove("WGPU_ADAPTER_NAME");
+        command.env("VK_ICD_FILENAMES", "/nonexistent");
+        command.output().expect("the program starts").into()
+    };
+    for args in [&["run", &model, "hi"][..], &["bench", &model], &["devices"]] {
+        let run = blind(args);
+        assert!(run.code == Some(1) && run.err.contains("error: no GPU adapter found: install"), "{run:?}");
+        assert_eq!(run.out, "");
+    }
+    let info = blind(&["info", &model]);
+    assert!(info.code == Some(0) && info.out.contains("no GPU was found"), "{info:?}");
+    let plan = blind(&["plan", &model]);
+    assert!(plan.code == Some(0) && plan.err.starts_with("note: no GPU") && plan.out.contains("matvec"), "{plan:?}");
+}
+
+/// Sends SIGINT.
+#[cfg(unix)]
+fn interrupt(child: &Child) {
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill runs");
+    assert!(sent.success());
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_ends_with_130_during_an_answer_and_before() {
+    let Some(model) = stories() else { return };
+    let mut child = spawn(&mut firelight(&["run", &model, "--raw", "--greedy", "--context", "100000", "Once"]));
+    let mut first = [0];
+    child.stdout.as_mut().expect("a pipe").read_exact(&mut first).expect("the answer begins");
+    interrupt(&child);
+    let run = Run::from(child.wait_with_output().expect("it ends"));
+    assert!(run.code == Some(130) && run.err.contains("answer "), "{run:?}");
+    // Waiting for stdin.
+    let mut child = spawn(&mut firelight(&["run", &model]));
+    let stdin = child.stdin.take();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    interrupt(&child);
+    assert_eq!(Run::from(child.wait_with_output().expect("it ends")).code, Some(130));
+    drop(stdin);
+}
+
+#[test]
+fn a_reader_that_stops_reading_is_no_error() {
+    let Some(model) = stories() else { return };
+    for args in
+        [&["run", &model, "--raw", "--greedy", "Once"][..], &["info", &model, "--tensors"], &["synth", "--list"]]
+    {
+        let mut child = spawn(&mut firelight(args));
+        drop(child.stdout.take());
+        let run = Run::from(child.wait_with_output().expect("it ends"));
+        assert!(run.code == Some(0) && run.err.is_empty(), "{args:?}: {run:?}");
+    }
+}
+
+/// A chat on a terminal, which util-linux's `script` provides.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_chat_answers_obeys_commands_and_survives_an_interrupt() {
+    let Some(model) = stories() else { return };
+    let dir = folder();
+    let saved = text_of(&dir.path().join("chat.json"));
+    let program = env!("CARGO_BIN_EXE_firelight");
+    let line = format!("{program} run {model} --greedy --context 4000 --system Brief.");
+    let mut script = Command::new("script");
+    script.args(["-qec", &line, "/dev/null"]).env("NODEVICE_SELECT", "1").env("TERM", "dumb");
+    let mut child = spawn(&mut script);
+    let mut keys = child.stdin.take().expect("a pipe");
+    let mut screen = child.stdout.take().expect("a pipe");
+    let mut seen = String::new();
+    // Types, then reads until the screen shows what is waited for.
+    let mut step = |typed: &str, awaited: &str| {
+        keys.write_all(typed.as_bytes()).expect("it reads");
+        let mut since = String::new();
+        while !since.contains(awaited) {
+            let mut bytes = [0; 1024];
+            let n = screen.read(&mut bytes).expect("a screen");
+            assert!(n > 0, "it ended before {awaited:?}: {seen}{since}");
+            since += &String::from_utf8_lossy(&bytes[..n]);
+        }
+        seen += &since;
+    };
+    step("", "> ");
+    step("/help\r", "Ctrl-C ends an answer.");
+    step("/nonsense\r", "/nonsense is no command");
+    step("/system\r", "Brief.");
+    step("Tell me a story\r", ". ");
+    step("\u{3}", "[stopped]");
+    step("", ", seed ");
+    step("/stats\r", "of 4000 positions are filled");
+    step(&format!("/save {saved}\r"), "3 messages are in");
+    step("\"\"\"two\rlines\"\"\"\r", ". ");
+    step("\u{3}", "(");
+    step("", "[stopped]");
+    step("", ", seed ");
+    step("/quit\r", "/quit");
+    drop(step);
+    drop(keys);
+    assert!(child.wait().expect("it ends").success(), "{seen}");
+    assert!(seen.contains("from the cache"), "{seen}");
+    let saved: Value = serde_json::from_str(&fs::read_to_string(saved).expect("the file")).expect("JSON");
+    assert_eq!(saved["messages"][1], json!({ "role": "user", "content": "Tell me a story" }));
+}

@@ -1,0 +1,109 @@
+//! What a graph means: its nodes one after another, by each op's `reference`.
+
+use super::{Data, Step};
+use firelight::graph::{Graph, Kind, Node, TensorId};
+use firelight::ops::{Capacity, KvType, Op, PAGE};
+use firelight::ops::{add, attention, embed, gather, glu, kv_write, linear, rms_norm, rope};
+use half::f16;
+use std::collections::BTreeMap;
+
+/// A graph with its data, dequantized, and the KV caches between steps.
+pub struct Cpu<'a> {
+    graph: &'a Graph,
+    capacity: Capacity,
+    /// Page tables.
+    pages: Vec<u32>,
+    /// The last token of each sequence.
+    sampled: Vec<u32>,
+    values: BTreeMap<TensorId, Vec<f32>>,
+}
+
+impl<'a> Cpu<'a> {
+    /// Caches hold NaN until they are written.
+    pub fn new(graph: &'a Graph, data: &Data, capacity: Capacity, pages: &[u32], sampled: &[u32]) -> Self {
+        let mut values = data.vectors.clone();
+        for (i, tensor) in graph.tensors.iter().enumerate() {
+            let id = TensorId(i);
+            match &tensor.kind {
+                Kind::Weight { dtype, .. } => {
+                    let mut out = vec![0.0; (graph.fixed_rows(id) * tensor.cols) as usize];
+                    dtype.dequantize(&data.weights[&id], &mut out);
+                    values.insert(id, out);
+                }
+                Kind::Constant(constant) => drop(values.insert(id, constant.clone())),
+                Kind::Kv { heads, head_dim } => {
+                    values.insert(id, vec![f32::NAN; (capacity.pages * heads * head_dim * PAGE) as usize]);
+                }
+                _ => {}
+            }
+        }
+        Cpu { graph, capacity, pages: pages.into(), sampled: sampled.into(), values }
+    }
+
+    /// Runs a step.
+    pub fn run(&mut self, step: &Step) {
+        for node in &self.graph.nodes {
+            self.node(node, step);
+        }
+    }
+
+    /// What the last step computed; expert numbers as bits.
+    pub fn value(&self, id: TensorId) -> &[f32] {
+        &self.values[&id]
+    }
+
+    fn node(&mut self, node: &Node, step: &Step) {
+        let (rows, per_sequence) = (&step.rows, self.capacity.pages_per_sequence);
+        let input = |i: usize| self.values[&node.inputs[i]].as_slice();
+        let cols = |i: usize| self.graph.cols(node.inputs[i]) as usize;
+        let optional = |there: bool, i: usize| there.then(|| input(i));
+        let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<u32>>();
+        let y = match &node.op {
+            Op::Embed(op) => embed::reference(rows, &self.sampled, input(2), cols(2), op.scale),
+            Op::RmsNorm(op) => rms_norm::reference(input(0), input(1), op.eps),
+            Op::Linear(op) => {
+                let (bias, residual) = (optional(op.bias, 2), optional(op.residual, 2 + usize::from(op.bias)));
+                linear::reference(input(0), input(1), cols(0), bias, residual)
+            }
+            Op::LinearGlu(op) => linear::reference_glu(input(0), input(1), input(2), cols(0), op.activation),
+            Op::Rope(op) => rope::reference(rows, input(1), input(2), op),
+            Op::KvWrite(op) => {
+                for (i, cache) in node.outputs.iter().enumerate() {
+                    let x: Vec<f32> = self.values[&node.inputs[2 + i]].iter().map(|v| self.stored(*v)).collect();
+                    let cache = self.values.get_mut(cache).expect("a cache");
+                    kv_write::reference(rows, &self.pages, per_sequence, &x, op, cache);
+                }
+                return;
+            }
+            Op::Attention(op) => {
+                attention::reference(rows, &self.pages, per_sequence, input(3), (input(4), input(5)), op)
+            }
+            Op::Glu(op) => glu::reference(input(0), input(1), op.activation),
+            Op::Add(_) => add::reference(input(0), input(1)),
+            Op::Gather(_) => gather::reference(&step.logit_rows, input(1), cols(1)),
+            Op::Router(op) => {
+                let (ids, weights) = op.reference(input(0));
+                self.values.insert(node.outputs[1], weights);
+                ids.into_iter().map(f32::from_bits).collect()
+            }
+            // The reference of the experts' matrices needs no order.
+            Op::ExpertSort(_) => return,
+            Op::ExpertLinear(op) => op.reference(input(0), input(1), &bits(input(2)), cols(0)),
+            Op::ExpertSum(op) => {
+                let n = cols(0);
+                let zeros = vec![0.0; rows.len() * n];
+                op.reference(input(0), input(1), optional(op.residual, 2).unwrap_or(&zeros), n)
+            }
+            Op::Sample(_) => return,
+        };
+        self.values.insert(node.outputs[0], y);
+    }
+
+    /// What the cache makes of a value.
+    fn stored(&self, v: f32) -> f32 {
+        match self.capacity.kv {
+            KvType::F16 => f16::from_f32(v).to_f32(),
+            KvType::F32 => v,
+        }
+    }
+}

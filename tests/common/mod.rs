@@ -1,0 +1,154 @@
+//! What tests of the GPU share: the adapter, random data, comparisons, and (in `cpu`) what a graph means.
+//!
+//! A missing adapter fails a test; nothing here skips.
+
+#![allow(dead_code, reason = "each test file uses a part")]
+
+pub mod cpu;
+
+use firelight::dtype::DType;
+use firelight::gpu::{Gpu, GpuOptions};
+use firelight::graph::{Graph, Kind, TensorId};
+use firelight::ops::attention::SPLIT;
+use firelight::ops::{Op, StepSizes};
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+/// The best adapter, opened once for all tests of a file.
+pub fn gpu() -> &'static Gpu {
+    static GPU: OnceLock<Gpu> = OnceLock::new();
+    GPU.get_or_init(|| match pollster::block_on(Gpu::open(&GpuOptions::default())) {
+        Ok(gpu) => gpu,
+        Err(e) => panic!("these tests need a GPU or a software adapter: {e}"),
+    })
+}
+
+/// A small generator (splitmix64): the same numbers everywhere.
+pub fn random(mut state: u64) -> impl FnMut() -> u32 {
+    move || {
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        ((z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB) >> 32) as u32
+    }
+}
+
+/// `n` values between -1 and 1.
+pub fn floats(rng: &mut impl FnMut() -> u32, n: usize) -> Vec<f32> {
+    (0..n).map(|_| (rng() as i32) as f32 / 2f32.powi(31)).collect()
+}
+
+/// The largest difference, relative to the root mean square of what is expected.
+///
+/// # Errors
+/// If it is above `tolerance`, if lengths differ, if a value is not finite, or if all that is expected is zeros.
+pub fn compare(got: &[f32], want: &[f32], tolerance: f64) -> Result<f64, String> {
+    if got.len() != want.len() {
+        return Err(format!("{} values, not {}", got.len(), want.len()));
+    }
+    let rms = (want.iter().map(|w| f64::from(*w).powi(2)).sum::<f64>() / want.len() as f64).sqrt();
+    if !(rms > 0.0 && rms.is_finite()) {
+        return Err(format!("a root mean square of {rms} is expected, which proves nothing"));
+    }
+    let mut worst = 0.0;
+    for (i, (got, want)) in got.iter().zip(want).enumerate() {
+        let difference = (f64::from(*got) - f64::from(*want)).abs() / rms;
+        if !(difference <= tolerance) {
+            return Err(format!(
+                "value {i} is {got:e}, not {want:e}: off by {difference:.1e}, {tolerance:.0e} is allowed"
+            ));
+        }
+        worst = f64::max(worst, difference);
+    }
+    Ok(worst)
+}
+
+/// One step: which rows, and which of them want logits.
+#[derive(Clone, Debug, Default)]
+pub struct Step {
+    /// {token, position, sequence, 0}.
+    pub rows: Vec<[u32; 4]>,
+    /// Numbers of rows.
+    pub logit_rows: Vec<u32>,
+}
+
+impl Step {
+    /// The attention tiles: runs of rows with neighbouring positions of one sequence, `most` rows each at most.
+    pub fn tiles(&self, most: u32) -> Vec<[u32; 4]> {
+        let mut tiles: Vec<[u32; 4]> = Vec::new();
+        for (i, row) in self.rows.iter().enumerate() {
+            match tiles.last_mut() {
+                Some(t) if t[1] < most && self.rows[i - 1][2] == row[2] && self.rows[i - 1][1] + 1 == row[1] => {
+                    t[1] += 1
+                }
+                _ => tiles.push([i as u32, 1, 0, 0]),
+            }
+        }
+        tiles
+    }
+
+    /// The sizes that kernels follow, for tiles of `tile` rows.
+    pub fn sizes(&self, tile: u32) -> StepSizes {
+        StepSizes {
+            rows: self.rows.len() as u32,
+            logits: self.logit_rows.len() as u32,
+            splits: self.rows.iter().map(|row| row[1] / SPLIT + 1).max().unwrap_or(0),
+            tiles: self.tiles(tile).len() as u32,
+            ..Default::default()
+        }
+    }
+}
+
+/// What a file would hold for a graph.
+#[derive(Clone, Debug)]
+pub struct Data {
+    /// Rows of each weight, in its type's blocks.
+    pub weights: BTreeMap<TensorId, Vec<u8>>,
+    /// Each vector.
+    pub vectors: BTreeMap<TensorId, Vec<f32>>,
+}
+
+impl Data {
+    /// Random weights and vectors of such sizes that values stay around 1.
+    pub fn random(graph: &Graph, seed: u64) -> Self {
+        let mut rng = random(seed);
+        let (mut weights, mut vectors) = (BTreeMap::new(), BTreeMap::new());
+        for (i, tensor) in graph.tensors.iter().enumerate() {
+            let (id, cols) = (TensorId(i), tensor.cols);
+            match tensor.kind {
+                Kind::Weight { dtype, .. } => {
+                    let embeds = graph.nodes.iter().any(|n| matches!(n.op, Op::Embed(_)) && n.inputs.contains(&id));
+                    let scale = if embeds { 1.0 } else { (cols as f32).sqrt().recip() };
+                    let bytes = row_bytes(dtype, cols) * graph.fixed_rows(id) as usize;
+                    let mut data = vec![0; bytes];
+                    dtype.random_blocks(&mut rng, &mut data, scale);
+                    weights.insert(id, data);
+                }
+                Kind::Vector => {
+                    vectors.insert(id, floats(&mut rng, cols as usize));
+                }
+                _ => {}
+            }
+        }
+        Data { weights, vectors }
+    }
+}
+
+/// Bytes of a row of `cols` weights.
+pub fn row_bytes(dtype: DType, cols: u32) -> usize {
+    dtype.row_bytes(cols.into()).unwrap_or_else(|| panic!("rows of {cols} {dtype}")) as usize
+}
+
+mod tests {
+    use super::compare;
+
+    #[test]
+    fn compare_tells_small_from_large_differences_and_takes_no_nan() {
+        let want = [3.0, 4.0, -3.0, -4.0]; // root mean square 3.5355
+        assert_eq!(compare(&want, &want, 0.0), Ok(0.0));
+        assert!(compare(&[3.0, 4.0, -3.0, -4.003], &want, 1e-3).is_ok());
+        assert!(compare(&[3.0, 4.0, -3.0, -4.004], &want, 1e-3).is_err());
+        assert!(compare(&[3.0, f32::NAN, -3.0, -4.0], &want, 1e9).is_err());
+        assert!(compare(&[3.0, 4.0, -3.0], &want, 1.0).is_err());
+        assert!(compare(&[0.0; 4], &[0.0; 4], 1.0).is_err());
+    }
+}

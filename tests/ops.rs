@@ -1,0 +1,457 @@
+//! Every op on the GPU against its meaning on the CPU: a table of small graphs, one `check`, on every tier that the
+//! adapter has, with the kernels for real GPUs and those for software adapters, fused and unfused.
+
+mod common;
+
+use common::cpu::Cpu;
+use common::{Data, Step, compare, gpu, random};
+use firelight::dtype::DType;
+use firelight::gpu::{Caps, Tier};
+use firelight::graph::{Graph, Input, Kind, LAST_SAMPLED, Rows, TensorId};
+use firelight::ops::attention::{self, Attention};
+use firelight::ops::glu::Activation;
+use firelight::ops::kv_write::KvWrite;
+use firelight::ops::rope::{Pairing, Rope};
+use firelight::ops::{Capacity, KvType, Op};
+use firelight::plan::fuse::{self, Fuse};
+use firelight::plan::{Listing, Options, Plan};
+
+/// Sequences of every test.
+const SEQUENCES: u32 = 4;
+/// Pages of a sequence: more than 1000 positions.
+const PAGES: u32 = 33;
+
+/// A graph, what runs through it, and how far the GPU may be off.
+struct Case {
+    name: String,
+    graph: Graph,
+    steps: Vec<Step>,
+    kv: KvType,
+    /// Splits every weight into shards.
+    max_binding: Option<u64>,
+    /// For what has little to do with tiers, since compiling takes long.
+    highest_tier_only: bool,
+    tolerance: f64,
+}
+
+impl Case {
+    fn new(name: impl Into<String>, graph: Graph, steps: Vec<Step>, tolerance: f64) -> Self {
+        Case {
+            name: name.into(),
+            graph,
+            steps,
+            kv: KvType::F32,
+            max_binding: None,
+            highest_tier_only: false,
+            tolerance,
+        }
+    }
+
+    fn capacity(&self) -> Capacity {
+        let most = |len: fn(&Step) -> usize| self.steps.iter().map(len).max().unwrap_or(0) as u32;
+        Capacity {
+            rows: most(|s| s.rows.len()),
+            logits: most(|s| s.logit_rows.len()).max(1),
+            sequences: SEQUENCES,
+            pages: SEQUENCES * PAGES,
+            pages_per_sequence: PAGES,
+            kv: self.kv,
+        }
+    }
+
+    /// Rows of an attention tile.
+    fn tile(&self) -> u32 {
+        let head_dim = self.graph.nodes.iter().find_map(|n| match &n.op {
+            Op::Attention(op) => Some(op.head_dim),
+            _ => None,
+        });
+        attention::tile(head_dim.unwrap_or(8))
+    }
+
+    /// What nobody reads.
+    fn outputs(&self) -> Vec<TensorId> {
+        let first = self.graph.nodes.iter().map(|n| n.outputs[0]);
+        let is_output = |id: &TensorId| self.graph.readers(*id) == 0;
+        first.filter(|id| self.graph.tensor(*id).kind == Kind::Activation && is_output(id)).collect()
+    }
+}
+
+/// Page tables in which neighbouring pages lie apart.
+fn pages() -> Vec<u32> {
+    let n = SEQUENCES * PAGES;
+    (0..n).map(|i| i * 61 % n).collect()
+}
+
+const SAMPLED: [u32; SEQUENCES as usize] = [3, 1, 2, 0];
+
+/// What the CPU makes of each output in each step.
+fn expected(case: &Case, data: &Data) -> Vec<Vec<Vec<f32>>> {
+    let mut cpu = Cpu::new(&case.graph, data, case.capacity(), &pages(), &SAMPLED);
+    let run = |step| {
+        cpu.run(step);
+        case.outputs().iter().map(|id| cpu.value(*id).to_vec()).collect()
+    };
+    case.steps.iter().map(run).collect()
+}
+
+/// The ways in which the adapter may run a graph: each tier with each layout of threads, unfused too if that differs.
+fn setups(case: &Case) -> Vec<(Caps, Fuse)> {
+    let adapter = gpu().caps();
+    let max_binding = case.max_binding.unwrap_or(adapter.max_binding);
+    let fuses = |fuse| fuse::fuse(case.graph.clone(), fuse, max_binding) != case.graph;
+    let lowest = if case.highest_tier_only { adapter.tier } else { Tier::Baseline };
+    let mut out = Vec::new();
+    for tier in Tier::ALL.into_iter().filter(|tier| (lowest..=adapter.tier).contains(tier)) {
+        for software in [true, false] {
+            out.push((Caps { tier, software, max_binding, ..adapter.clone() }, Fuse::ALL));
+        }
+    }
+    if fuses(Fuse::ALL) {
+        out.push((Caps { max_binding, ..adapter.clone() }, Fuse::NONE));
+    }
+    out
+}
+
+/// Runs a case in one way; the largest difference, or which output of which step is off.
+fn run(case: &Case, data: &Data, want: &[Vec<Vec<f32>>], caps: &Caps, fuse: Fuse) -> Result<f64, String> {
+    let (outputs, capacity) = (case.outputs(), case.capacity());
+    let options = Options { fuse, keep: outputs.clone() };
+    let listing = Listing::new(case.graph.clone(), caps, capacity, &options);
+    if case.max_binding.is_some() {
+        let split = listing.weights().iter().all(|(id, _)| listing.shards(*id).len() > 1);
+        assert!(split, "{}: not every weight is split", case.name);
+    }
+    let plan = pollster::block_on(Plan::compile(gpu(), listing)).map_err(|e| e.to_string())?;
+    fill(&plan, case, data);
+    let mut worst = 0f64;
+    for (step, want) in case.steps.iter().zip(want) {
+        let tiles = step.tiles(case.tile());
+        plan.write_input(Input::Rows, 0, bytemuck::cast_slice(&step.rows));
+        plan.write_input(Input::LogitRows, 0, bytemuck::cast_slice(&step.logit_rows));
+        plan.write_input(Input::Tiles, 0, bytemuck::cast_slice(&tiles));
+        for (id, want) in outputs.iter().zip(want) {
+            plan.write(*id, 0, &vec![0xff; 4 * want.len()]);
+        }
+        pollster::block_on(plan.run(&step.sizes(case.tile()))).map_err(|e| e.to_string())?;
+        for (id, want) in outputs.iter().zip(want).filter(|(_, want)| !want.is_empty()) {
+            let got = pollster::block_on(plan.read(*id, 4 * want.len() as u64)).map_err(|e| e.to_string())?;
+            let difference = compare(&bytemuck::pod_collect_to_vec(&got), want, case.tolerance).map_err(|e| {
+                let (tensor, rows) = (&case.graph.tensor(*id).name, step.rows.len());
+                format!("{tensor} of a step of {rows} rows: {e} ({} values a row)", case.graph.cols(*id))
+            })?;
+            worst = worst.max(difference);
+        }
+    }
+    Ok(worst)
+}
+
+/// Weights and vectors as given, page tables, and caches full of NaN.
+fn fill(plan: &Plan, case: &Case, data: &Data) {
+    for id in plan.listing().used() {
+        match case.graph.tensors.get(id.0).map(|t| &t.kind) {
+            Some(Kind::Weight { .. }) => plan.write_rows(id, 0, &data.weights[&id]),
+            Some(Kind::Vector) => plan.write(id, 0, bytemuck::cast_slice(&data.vectors[&id])),
+            Some(Kind::Kv { heads, head_dim }) => {
+                let bytes = u64::from(SEQUENCES * PAGES * 32 * heads * head_dim) * case.kv.bytes();
+                plan.write(id, 0, &vec![0xff; bytes as usize]);
+            }
+            _ => {}
+        }
+    }
+    plan.write_input(Input::Pages, 0, bytemuck::cast_slice(&pages()));
+    plan.write_input(Input::Sampled, 0, bytemuck::cast_slice(&SAMPLED));
+}
+
+/// Holds the GPU to the CPU in every setup.
+fn check(case: Case) {
+    let data = Data::random(&case.graph, 1);
+    let want = expected(&case, &data);
+    for (caps, fuse) in setups(&case) {
+        let Caps { tier, software, .. } = caps;
+        let setup = format!("{}, tier {tier}, software {software}, residual fused {}", case.name, fuse.residual);
+        match run(&case, &data, &want, &caps, fuse) {
+            Ok(worst) => println!("{setup}: {worst:.1e}"),
+            Err(e) => panic!("{setup}: {e}"),
+        }
+    }
+}
+
+/// Steps of these numbers of rows, of any tokens below `vocabulary` and any positions and sequences. The last rows
+/// and the first want logits.
+fn any_rows(counts: &[u32], vocabulary: u32) -> Vec<Step> {
+    let mut rng = random(2);
+    let row = |_| [rng() % vocabulary, rng() % 1024, rng() % SEQUENCES, 0];
+    let mut rows: Vec<[u32; 4]> = (0..counts.iter().sum()).map(row).collect();
+    let step = |n: &u32| {
+        let mut rows: Vec<_> = rows.drain(..*n as usize).collect();
+        if *n > 4 {
+            rows[3][0] = LAST_SAMPLED;
+        }
+        let logit_rows = (n / 2..*n).rev().chain((*n > 1).then_some(0)).collect();
+        Step { rows, logit_rows }
+    };
+    counts.iter().map(step).collect()
+}
+
+/// Around each boundary between kernels, small after large so that stale values lie behind the rows.
+const COUNTS: [u32; 8] = [130, 1, 65, 9, 8, 40, 2, 5];
+
+const VOCABULARY: u32 = 70;
+
+/// Rows to work on: the values of a table of `cols` columns.
+fn rows(g: &mut Graph, cols: u32) -> TensorId {
+    let table = g.weight("rows.weight", VOCABULARY, cols, DType::F32);
+    g.embed(table, 1.0)
+}
+
+/// The bytes of a binding that holds 64 rows of a weight and no more.
+fn one_shard(dtype: DType, cols: u32) -> Option<u64> {
+    Some(64 * (dtype.gpu_bytes(1, cols) + 16 * dtype.planes().len() as u64))
+}
+
+/// One linear of (n, k).
+fn plain(dtype: DType, n: u32, k: u32) -> Graph {
+    let mut g = Graph::default();
+    let x = rows(&mut g, k);
+    let weight = g.weight("plain.weight", n, k, dtype);
+    g.linear(x, weight, None);
+    g
+}
+
+/// Linears of (n, k) with every epilogue, over all rows and over those that want logits. All weights are of one type.
+fn linears(dtype: DType, n: u32, k: u32) -> Graph {
+    let mut g = Graph::default();
+    let table = g.weight("token_embd.weight", VOCABULARY, k, dtype);
+    let x = g.embed(table, 1.0);
+    let weight = g.weight("plain.weight", n, k, dtype);
+    let plain = g.linear(x, weight, None);
+    let (weight, bias) = (g.weight("bias.weight", n, k, dtype), g.vector("bias.bias", n));
+    let biased = g.linear(x, weight, Some(bias));
+    let weight = g.weight("residual.weight", n, k, dtype);
+    let y = g.linear(x, weight, None);
+    g.sum(y, plain);
+    let weight = g.weight("both.weight", n, k, dtype);
+    let y = g.linear(x, weight, Some(bias));
+    g.sum(biased, y);
+    g.gather(plain);
+    g.gather(biased);
+    let x = g.gather(x);
+    let weight = g.weight("logits.weight", n, k, dtype);
+    g.linear(x, weight, None);
+    g
+}
+
+fn linear_glu(gate: DType, up: DType, n: u32, k: u32) -> Graph {
+    let mut g = Graph::default();
+    let x = rows(&mut g, k);
+    let (gate, up) = (g.weight("gate.weight", n, k, gate), g.weight("up.weight", n, k, up));
+    let (gate, up) = (g.linear(x, gate, None), g.linear(x, up, None));
+    g.glu(gate, up, Activation::Silu);
+    g
+}
+
+fn embeds(dtype: DType, cols: u32, scale: f32) -> Graph {
+    let mut g = Graph::default();
+    let weight = g.weight("token_embd.weight", VOCABULARY, cols, dtype);
+    g.embed(weight, scale);
+    g
+}
+
+#[test]
+fn embed() {
+    for dtype in DType::ALL {
+        // Scales are exact; types with a min may round once more where the GPU fuses a multiply-add.
+        let steps = any_rows(&[40, 1, 9], VOCABULARY);
+        let case = Case::new(format!("embed {dtype}"), embeds(dtype, 256, 1.0), steps, 1e-6);
+        check(Case { highest_tier_only: true, ..case });
+    }
+    for (cols, scale) in [(172, 13.1), (36, 0.5), (2304, 1.0)] {
+        let graph = embeds(DType::F32, cols, scale);
+        check(Case::new(format!("embed F32 {cols}"), graph, any_rows(&[9, 1], VOCABULARY), 1e-6));
+    }
+    let graph = embeds(DType::Q8_0, 64, 1.0);
+    let case = Case::new("embed in shards", graph, any_rows(&[40, 1], VOCABULARY), 1e-6);
+    check(Case { max_binding: one_shard(DType::Q8_0, 64), ..case });
+}
+
+#[test]
+fn linear() {
+    for (dtype, n, k) in [(DType::F32, 100, 172), (DType::Q8_0, 68, 96), (DType::Q4K, 132, 256)] {
+        let name = format!("linears {dtype} {n} {k}");
+        check(Case::new(name, linears(dtype, n, k), any_rows(&COUNTS, VOCABULARY), 2e-5));
+    }
+    // Rows that end within a group of 32, outputs that end within a tile, a single row of weights.
+    for (dtype, n, k) in [
+        (DType::F16, 64, 36),
+        (DType::BF16, 129, 100),
+        (DType::F32, 1, 4),
+        (DType::Q4_0, 3, 32),
+        (DType::Q8_0, 260, 96),
+        (DType::Q6K, 130, 1280),
+    ] {
+        let name = format!("linear {dtype} {n} {k}");
+        check(Case::new(name, plain(dtype, n, k), any_rows(&COUNTS, VOCABULARY), 2e-5));
+    }
+}
+
+#[test]
+fn linear_of_every_weight_type() {
+    for dtype in DType::ALL {
+        let case = Case::new(format!("linear {dtype}"), plain(dtype, 68, 512), any_rows(&COUNTS, VOCABULARY), 2e-5);
+        check(Case { highest_tier_only: true, ..case });
+    }
+}
+
+#[test]
+fn linear_in_shards() {
+    for (dtype, n, k) in [(DType::F32, 200, 172), (DType::Q4K, 132, 256)] {
+        let name = format!("linears {dtype} in shards");
+        let case = Case::new(name, linears(dtype, n, k), any_rows(&COUNTS, VOCABULARY), 2e-5);
+        check(Case { max_binding: one_shard(dtype, k), highest_tier_only: true, ..case });
+    }
+}
+
+#[test]
+fn gated_pair_of_linears() {
+    for dtype in DType::ALL {
+        let graph = linear_glu(dtype, dtype, 72, 256);
+        let case = Case::new(format!("linear_glu {dtype}"), graph, any_rows(&COUNTS, VOCABULARY), 5e-5);
+        check(Case { highest_tier_only: true, ..case });
+    }
+    for (gate, up, n, k) in
+        [(DType::F32, DType::F16, 50, 172), (DType::Q4K, DType::Q6K, 130, 512), (DType::Q5_1, DType::IQ4NL, 7, 64)]
+    {
+        let name = format!("linear_glu {gate} {up} {n} {k}");
+        check(Case::new(name, linear_glu(gate, up, n, k), any_rows(&COUNTS, VOCABULARY), 5e-5));
+    }
+}
+
+#[test]
+fn norms() {
+    for (cols, width) in [(256, 256), (172, 172), (4096, 4096), (512, 64), (64, 8), (4, 4), (1028, 1028), (240, 80)] {
+        let mut g = Graph::default();
+        let x = rows(&mut g, cols);
+        let weight = g.vector("norm.weight", width);
+        g.rms_norm(x, weight, 1e-5);
+        let x = g.gather(x);
+        g.rms_norm(x, weight, 1e-2);
+        check(Case::new(format!("rms_norm {cols} {width}"), g, any_rows(&[40, 1, 9], VOCABULARY), 1e-5));
+    }
+}
+
+#[test]
+fn rotations() {
+    for pairing in [Pairing::Neighbours, Pairing::Halves] {
+        for (heads, head_dim, rotated) in [(1, 8, 8), (3, 64, 64), (2, 80, 32), (4, 128, 128), (1, 256, 64), (2, 12, 4)]
+        {
+            let mut g = Graph::default();
+            let x = rows(&mut g, heads * head_dim);
+            let pairs = rotated / 2;
+            let frequencies: Vec<f64> = (0..pairs).map(|i| 10_000f64.powf(-f64::from(i) / f64::from(pairs))).collect();
+            let angles = g.rope_angles(&frequencies, 1024, 1.0);
+            g.rope(x, angles, Rope { head_dim, rotated, pairing });
+            let name = format!("rope {heads} {head_dim} {rotated} {pairing:?}");
+            check(Case::new(name, g, any_rows(&[40, 1, 9], VOCABULARY), 2e-6));
+        }
+    }
+}
+
+#[test]
+fn values_and_rows() {
+    for cols in [4, 172, 256, 1000] {
+        let mut g = Graph::default();
+        let (a, b) = (rows(&mut g, cols), rows(&mut g, cols));
+        g.sum(a, b);
+        g.glu(a, b, Activation::Silu);
+        g.gather(b);
+        check(Case::new(format!("add, glu, gather {cols}"), g, any_rows(&COUNTS, VOCABULARY), 1e-6));
+    }
+}
+
+/// Tokens for rows {sequence, positions}; all rows of a step in order.
+fn positions(steps: &[&[(u32, std::ops::Range<u32>)]]) -> Vec<Step> {
+    let mut rng = random(3);
+    let step = |parts: &&[(u32, std::ops::Range<u32>)]| {
+        let rows = parts.iter().flat_map(|(s, range)| range.clone().map(|p| (*s, p)));
+        Step { rows: rows.map(|(s, p)| [rng() % VOCABULARY, p, s, 0]).collect(), logit_rows: vec![] }
+    };
+    steps.iter().map(step).collect()
+}
+
+/// Three sequences, together and alone, that cross pages, tiles and spans, up to `context` positions.
+fn conversation(context: u32) -> Vec<Step> {
+    let mut steps = positions(&[
+        &[(2, 0..1)],
+        &[(0, 0..40)],
+        &[(1, 0..17), (3, 0..9), (0, 40..77)],
+        &[(0, 77..78), (1, 17..18), (2, 1..2), (3, 9..10)],
+        &[(1, 18..26)],
+        &[(1, 26..35)],
+        &[(3, 10..127)],
+        &[(3, 127..128)],
+        &[(3, 128..129), (2, 2..3)],
+    ]);
+    for start in (78..context).step_by(130) {
+        steps.extend(positions(&[&[(0, start..(start + 130).min(context))]]));
+    }
+    steps.extend(positions(&[
+        &[(0, context..context + 1)],
+        &[(2, 3..5), (0, context + 1..context + 5), (3, 129..131)],
+        &[(2, 5..6)],
+    ]));
+    steps
+}
+
+fn attends(heads: u32, kv_heads: u32, head_dim: u32) -> Graph {
+    let mut g = Graph::default();
+    let q = rows(&mut g, heads * head_dim);
+    let (k, v) = (rows(&mut g, kv_heads * head_dim), rows(&mut g, kv_heads * head_dim));
+    let mut cache = |name| g.add(name, Rows::Fixed(0), 0, Kind::Kv { heads: kv_heads, head_dim });
+    let caches = (cache("k_cache"), cache("v_cache"));
+    g.kv_write(k, v, caches, KvWrite { heads: kv_heads, head_dim });
+    let scale = 2.0 / (head_dim as f32).sqrt();
+    g.attention(q, caches, Attention { heads, kv_heads, head_dim, scale });
+    g
+}
+
+#[test]
+fn attention_over_pages_and_sequences() {
+    for (heads, kv_heads, head_dim, context, kv) in [
+        (2, 2, 8, 1000, KvType::F32),
+        (3, 1, 64, 600, KvType::F32),
+        (8, 2, 80, 400, KvType::F32),
+        (7, 1, 128, 300, KvType::F16),
+        (8, 1, 256, 200, KvType::F32),
+        (14, 2, 64, 300, KvType::F16),
+        (9, 1, 32, 150, KvType::F32),
+        (11, 1, 20, 150, KvType::F16),
+    ] {
+        let name = format!("attention {heads} {kv_heads} {head_dim} {kv:?}");
+        // A half that is rounded the other way is off by 2^-11 at most.
+        let tolerance = if kv == KvType::F16 { 1e-3 } else { 2e-5 };
+        let case = Case::new(name, attends(heads, kv_heads, head_dim), conversation(context), tolerance);
+        check(Case { kv, ..case });
+    }
+}
+
+#[test]
+fn what_differs_is_noticed() {
+    let off = |case: &Case, data: &Data, changed: &Case, want: &Data| {
+        let (caps, fuse) = setups(case).remove(0);
+        assert!(run(case, data, &expected(case, data), &caps, fuse).is_ok());
+        run(case, data, &expected(changed, want), &caps, fuse).is_err()
+    };
+    // One low bit of one quant in 68 * 512.
+    let case = Case::new("linear", plain(DType::Q8_0, 68, 512), any_rows(&[1, 9], VOCABULARY), 2e-5);
+    let data = Data::random(&case.graph, 1);
+    let mut other = data.clone();
+    let weight = case.graph.nodes[1].inputs[1];
+    other.weights.get_mut(&weight).expect("a weight")[34 * 100 + 7] ^= 1;
+    assert!(off(&case, &data, &case, &other));
+    // One row of the last step, at the position before.
+    let case = Case::new("attention", attends(2, 1, 8), conversation(150), 2e-5);
+    let data = Data::random(&case.graph, 1);
+    let mut changed = Case::new("attention", attends(2, 1, 8), conversation(150), 2e-5);
+    changed.steps.last_mut().expect("a step").rows[0][1] -= 1;
+    assert!(off(&case, &data, &changed, &data));
+}

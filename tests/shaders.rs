@@ -1,0 +1,193 @@
+//! Every kernel variant of the catalog: parses, validates, stays within what WebGPU guarantees, and translates to the
+//! languages of every backend. No GPU is needed.
+
+use firelight::ops::catalog::catalog;
+use firelight::shader::{Dialect, assemble};
+use naga::AddressSpace;
+use naga::back::{glsl, hlsl, msl, spv};
+use naga::proc::BoundsCheckPolicies;
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A variant: its name and its text for a dialect.
+type Variant = (String, String);
+
+/// All variants whose texts differ.
+fn variants(dialect: Dialect) -> Vec<Variant> {
+    let mut seen = HashSet::new();
+    let texts = catalog().into_iter().map(|(name, source)| (name, assemble(&source, dialect)));
+    texts.filter(|(_, text)| seen.insert(text.clone())).collect()
+}
+
+fn is_baseline(name: &str) -> bool {
+    name.starts_with("baseline/")
+}
+
+/// Whether a text is valid with no more than its tier's features.
+fn validate(name: &str, text: &str) -> Result<(naga::Module, ModuleInfo), String> {
+    let module = naga::front::wgsl::parse_str(text).map_err(|e| e.emit_to_string_with_path(text, name))?;
+    // What unpack2x16float needs; every WebGPU device has it.
+    let guaranteed = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    let capabilities = if is_baseline(name) { guaranteed } else { guaranteed | Capabilities::SUBGROUP };
+    let info = Validator::new(ValidationFlags::all(), capabilities)
+        .validate(&module)
+        .map_err(|e| e.emit_to_string_with_path(text, name))?;
+    Ok((module, info))
+}
+
+/// What of WebGPU's guaranteed limits a module exceeds.
+fn over_limits(module: &naga::Module, info: &ModuleInfo) -> Vec<String> {
+    let mut out = Vec::new();
+    for (i, entry) in module.entry_points.iter().enumerate() {
+        let used = |space: fn(&AddressSpace) -> bool| {
+            let function = info.get_entry_point(i);
+            module.global_variables.iter().filter(move |(h, v)| space(&v.space) && !function[*h].is_empty())
+        };
+        let buffers = used(|s| matches!(s, AddressSpace::Storage { .. })).count();
+        let bytes: u32 = used(|s| matches!(s, AddressSpace::WorkGroup))
+            .map(|(_, v)| module.types[v.ty].inner.size(module.to_ctx()).next_multiple_of(16))
+            .sum();
+        let invocations: u32 = entry.workgroup_size.iter().product();
+        for (what, is, most) in [
+            ("storage buffers", buffers as u32, 8),
+            ("bytes of workgroup memory", bytes, 16 << 10),
+            ("invocations", invocations, 256),
+        ] {
+            if is > most {
+                out.push(format!("{}: {is} {what}, at most {most} are allowed", entry.name));
+            }
+        }
+    }
+    out
+}
+
+/// Translates a module to the language of every backend.
+fn translate(module: &naga::Module, info: &ModuleInfo, subgroups: bool) -> Result<(), String> {
+    let options = spv::Options { lang_version: if subgroups { (1, 3) } else { (1, 0) }, ..Default::default() };
+    spv::write_vec(module, info, &options, None).map_err(|e| format!("no SPIR-V: {e}"))?;
+
+    let options = msl::Options { lang_version: (2, 4), ..Default::default() };
+    msl::write_string(module, info, &options, &Default::default()).map_err(|e| format!("no MSL: {e}"))?;
+
+    let shader_model = if subgroups { hlsl::ShaderModel::V6_0 } else { hlsl::ShaderModel::V5_1 };
+    let (options, pipeline) = (hlsl::Options { shader_model, ..Default::default() }, Default::default());
+    let mut text = String::new();
+    hlsl::Writer::new(&mut text, &options, &pipeline).write(module, info, None).map_err(|e| format!("no HLSL: {e}"))?;
+
+    let options = glsl::Options { version: glsl::Version::new_gles(310), ..Default::default() };
+    let (shader_stage, entry_point) = (naga::ShaderStage::Compute, "main".into());
+    let pipeline = glsl::PipelineOptions { shader_stage, entry_point, multiview: None };
+    let mut text = String::new();
+    glsl::Writer::new(&mut text, module, info, &options, &pipeline, BoundsCheckPolicies::default())
+        .and_then(|mut writer| writer.write())
+        .map_err(|e| format!("no GLSL: {e}"))?;
+    Ok(())
+}
+
+/// Runs `check` on every item, on all processors.
+fn each<T: Sync, R: Send>(items: &[T], check: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let share = items.len().div_ceil(threads).max(1);
+    let check = &check;
+    std::thread::scope(|scope| {
+        let mut running = Vec::new();
+        for chunk in items.chunks(share) {
+            running.push(scope.spawn(move || chunk.iter().map(check).collect::<Vec<R>>()));
+        }
+        running.into_iter().flat_map(|thread| thread.join().expect("no check panics")).collect()
+    })
+}
+
+#[test]
+fn every_variant_validates_translates_and_is_within_the_limits() {
+    let variants = variants(Dialect::Native);
+    let results = each(&variants, |(name, text)| {
+        let (module, info) = validate(name, text)?;
+        match over_limits(&module, &info).first() {
+            Some(over) => Err(format!("{name}: {over}")),
+            None => translate(&module, &info, !is_baseline(name)).map_err(|e| format!("{name}: {e}")),
+        }
+    });
+    let failures: Vec<String> = results.into_iter().filter_map(Result::err).collect();
+    println!("{} variants", variants.len());
+    assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), variants.len(), failures.join("\n"));
+}
+
+#[test]
+fn the_catalog_has_every_kernel_and_every_name_once() {
+    let catalog = catalog();
+    let names: HashSet<_> = catalog.iter().map(|(name, _)| name).collect();
+    assert_eq!(names.len(), catalog.len());
+    let used: HashSet<&str> =
+        catalog.iter().flat_map(|(_, s)| s.imports.iter().map(|(_, f)| *f).chain([s.file])).collect();
+    // `bench` alone runs copy; the others come in by name from within other files.
+    let unused = firelight::shader::FILES.iter().filter(|(name, text)| {
+        !used.contains(name) && !text.is_empty() && !["copy", "lib/step", "lib/weight"].contains(name)
+    });
+    assert_eq!(unused.map(|(name, _)| *name).collect::<Vec<_>>(), Vec::<&str>::new());
+}
+
+#[test]
+fn the_web_text_is_the_native_text_under_its_own_header() {
+    for (name, source) in catalog() {
+        let (native, web) = (assemble(&source, Dialect::Native), assemble(&source, Dialect::Web));
+        let header = web.strip_suffix(&native).unwrap_or_else(|| panic!("{name}: the texts differ"));
+        assert_eq!(header.contains("enable subgroups;"), native.contains("subgroupAdd"), "{name}");
+        assert!(!(is_baseline(&name) && native.contains("subgroup")), "{name}");
+    }
+}
+
+/// Compiles the texts as Chromium would, if its compiler is here.
+#[test]
+fn browsers_take_every_variant() {
+    if Command::new("tint").arg("--help").output().is_err() {
+        println!("left out: tint is not on PATH");
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, text: &str| -> PathBuf {
+        let path = dir.path().join(name.replace('/', "-")).with_extension("wgsl");
+        std::fs::write(&path, text).expect("a file");
+        path
+    };
+    let wrong = file("wrong", "fn f() -> f32 { return 1u; }");
+    assert!(tint(&wrong).is_err(), "tint takes anything");
+    let texts = variants(Dialect::Web);
+    let files: Vec<_> = texts.iter().map(|(name, text)| file(&format!("{name}.x"), text)).collect();
+    let failures: Vec<_> = each(&files, |path| tint(path)).into_iter().filter_map(Result::err).collect();
+    println!("{} variants through tint", files.len());
+    assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), files.len(), failures.join("\n"));
+}
+
+fn tint(path: &Path) -> Result<(), String> {
+    let output = Command::new("tint").arg(path).arg("--format").arg("wgsl").output().map_err(|e| e.to_string())?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if said.contains("error:") { Err(said.into_owned()) } else { Ok(()) }
+}
+
+#[test]
+fn the_checks_fail_on_what_they_are_for() {
+    let text = |declarations: &str, size: u32, body: &str| {
+        format!("{declarations}\n@compute @workgroup_size({size}) fn main() {{ {body} }}")
+    };
+    let over = |text: &str| {
+        let (module, info) = validate("baseline/x", text).expect("valid");
+        over_limits(&module, &info)
+    };
+    let array = |n: u32| format!("var<workgroup> a: array<vec4<f32>, {n}>;");
+    assert_eq!(over(&text(&array(1024), 256, "a[0].x = 1.0;")), Vec::<String>::new());
+    assert_eq!(over(&text(&array(1025), 256, "a[0].x = 1.0;")).len(), 1);
+    assert_eq!(over(&text(&array(1025), 257, "a[0].x = 1.0;")).len(), 2);
+    let buffers: String =
+        (1..=9).map(|i| format!("@group(0) @binding({i}) var<storage, read_write> b{i}: array<u32>;")).collect();
+    let body = |n: u32| (1..=n).map(|i| format!("b{i}[0] = 1u;")).collect::<String>();
+    assert_eq!(over(&text(&buffers, 1, &body(8))), Vec::<String>::new());
+    assert_eq!(over(&text(&buffers, 1, &body(9))).len(), 1);
+    let subgroups = text("", 32, "let x = subgroupAdd(1u);");
+    assert!(validate("baseline/x", &subgroups).is_err());
+    assert!(validate("subgroups/x", &subgroups).is_ok());
+    let f16 = "enable f16; @compute @workgroup_size(1) fn main() { var x = 1.0h; }";
+    assert!(validate("baseline/x", f16).is_err());
+}
