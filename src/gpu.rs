@@ -182,6 +182,7 @@ async fn adapters(_all: bool) -> Vec<wgpu::Adapter> {
     instance(wgpu::Backends::BROWSER_WEBGPU).request_adapter(&options).await.into_iter().collect()
 }
 
+#[cfg(not(target_arch = "wasm32"))]
 /// Better adapters first: real before software, the platform's own interface before OpenGL.
 fn rank(info: &wgpu::AdapterInfo) -> (u32, u32) {
     let kind = match info.device_type {

@@ -13,7 +13,7 @@ use firelight::ops::glu::Activation;
 use firelight::ops::kv_write::KvWrite;
 use firelight::ops::rope::{Pairing, Rope};
 use firelight::ops::{Capacity, KvType, Op};
-use firelight::plan::fuse::Fuse;
+use firelight::plan::fuse::{self, Fuse};
 use firelight::plan::{Listing, Options, Plan};
 
 /// Sequences of every test.
@@ -27,14 +27,24 @@ struct Case {
     graph: Graph,
     steps: Vec<Step>,
     kv: KvType,
-    /// Splits weights into shards.
+    /// Splits every weight into shards.
     max_binding: Option<u64>,
+    /// For what has little to do with tiers, since compiling takes long.
+    highest_tier_only: bool,
     tolerance: f64,
 }
 
 impl Case {
     fn new(name: impl Into<String>, graph: Graph, steps: Vec<Step>, tolerance: f64) -> Self {
-        Case { name: name.into(), graph, steps, kv: KvType::F32, max_binding: None, tolerance }
+        Case {
+            name: name.into(),
+            graph,
+            steps,
+            kv: KvType::F32,
+            max_binding: None,
+            highest_tier_only: false,
+            tolerance,
+        }
     }
 
     fn capacity(&self) -> Capacity {
@@ -84,15 +94,20 @@ fn expected(case: &Case, data: &Data) -> Vec<Vec<Vec<f32>>> {
     case.steps.iter().map(run).collect()
 }
 
-/// The ways in which the adapter may run a graph.
+/// The ways in which the adapter may run a graph: each tier with each layout of threads, unfused too if that differs.
 fn setups(case: &Case) -> Vec<(Caps, Fuse)> {
+    let adapter = gpu().caps();
+    let max_binding = case.max_binding.unwrap_or(adapter.max_binding);
+    let fuses = |fuse| fuse::fuse(case.graph.clone(), fuse, max_binding) != case.graph;
+    let lowest = if case.highest_tier_only { adapter.tier } else { Tier::Baseline };
     let mut out = Vec::new();
-    for tier in Tier::ALL.into_iter().filter(|tier| *tier <= gpu().caps().tier) {
-        for (software, fuse) in [(true, Fuse::ALL), (false, Fuse::NONE), (false, Fuse::ALL)] {
-            let mut caps = Caps { tier, software, ..gpu().caps().clone() };
-            caps.max_binding = case.max_binding.unwrap_or(caps.max_binding);
-            out.push((caps, fuse));
+    for tier in Tier::ALL.into_iter().filter(|tier| (lowest..=adapter.tier).contains(tier)) {
+        for software in [true, false] {
+            out.push((Caps { tier, software, max_binding, ..adapter.clone() }, Fuse::ALL));
         }
+    }
+    if !case.highest_tier_only && fuses(Fuse::ALL) {
+        out.push((Caps { max_binding, ..adapter.clone() }, Fuse::NONE));
     }
     out
 }
@@ -103,8 +118,8 @@ fn run(case: &Case, data: &Data, want: &[Vec<Vec<f32>>], caps: &Caps, fuse: Fuse
     let options = Options { fuse, keep: outputs.clone() };
     let listing = Listing::new(case.graph.clone(), caps, capacity, &options);
     if case.max_binding.is_some() {
-        let shards = listing.weights().iter().map(|(id, _)| listing.shards(*id).len()).max();
-        assert!(shards > Some(1), "{}: nothing is split", case.name);
+        let split = listing.weights().iter().all(|(id, _)| listing.shards(*id).len() > 1);
+        assert!(split, "{}: not every weight is split", case.name);
     }
     let plan = pollster::block_on(Plan::compile(gpu(), listing)).map_err(|e| e.to_string())?;
     fill(&plan, case, data);
@@ -189,23 +204,37 @@ fn rows(g: &mut Graph, cols: u32) -> TensorId {
     g.embed(table, 1.0)
 }
 
-/// Linears of (n, k) with every epilogue, over all rows and over those that want logits.
-fn linears(dtype: DType, n: u32, k: u32) -> Graph {
+/// The bytes of a binding that holds 64 rows of a weight and no more.
+fn one_shard(dtype: DType, cols: u32) -> Option<u64> {
+    Some(64 * (dtype.gpu_bytes(1, cols) + 16 * dtype.planes().len() as u64))
+}
+
+/// One linear of (n, k).
+fn plain(dtype: DType, n: u32, k: u32) -> Graph {
     let mut g = Graph::default();
     let x = rows(&mut g, k);
-    let r = rows(&mut g, n);
     let weight = g.weight("plain.weight", n, k, dtype);
     g.linear(x, weight, None);
+    g
+}
+
+/// Linears of (n, k) with every epilogue, over all rows and over those that want logits. All weights are of one type.
+fn linears(dtype: DType, n: u32, k: u32) -> Graph {
+    let mut g = Graph::default();
+    let table = g.weight("token_embd.weight", VOCABULARY, k, dtype);
+    let x = g.embed(table, 1.0);
+    let weight = g.weight("plain.weight", n, k, dtype);
+    let plain = g.linear(x, weight, None);
     let (weight, bias) = (g.weight("bias.weight", n, k, dtype), g.vector("bias.bias", n));
-    g.linear(x, weight, Some(bias));
-    if n % 4 == 0 {
-        let weight = g.weight("residual.weight", n, k, dtype);
-        let y = g.linear(x, weight, None);
-        g.sum(y, r);
-        let weight = g.weight("both.weight", n, k, dtype);
-        let y = g.linear(x, weight, Some(bias));
-        g.sum(r, y);
-    }
+    let biased = g.linear(x, weight, Some(bias));
+    let weight = g.weight("residual.weight", n, k, dtype);
+    let y = g.linear(x, weight, None);
+    g.sum(y, plain);
+    let weight = g.weight("both.weight", n, k, dtype);
+    let y = g.linear(x, weight, Some(bias));
+    g.sum(biased, y);
+    g.gather(plain);
+    g.gather(biased);
     let x = g.gather(x);
     let weight = g.weight("logits.weight", n, k, dtype);
     g.linear(x, weight, None);
@@ -233,7 +262,8 @@ fn embed() {
     for dtype in DType::ALL {
         // Scales are exact; types with a min may round once more where the GPU fuses a multiply-add.
         let steps = any_rows(&[40, 1, 9], VOCABULARY);
-        check(Case::new(format!("embed {dtype} 256"), embeds(dtype, 256, 1.0), steps, 1e-6));
+        let case = Case::new(format!("embed {dtype}"), embeds(dtype, 256, 1.0), steps, 1e-6);
+        check(Case { highest_tier_only: true, ..case });
     }
     for (cols, scale) in [(172, 13.1), (36, 0.5), (2304, 1.0)] {
         let graph = embeds(DType::F32, cols, scale);
@@ -241,17 +271,19 @@ fn embed() {
     }
     let graph = embeds(DType::Q8_0, 64, 1.0);
     let case = Case::new("embed in shards", graph, any_rows(&[40, 1], VOCABULARY), 1e-6);
-    check(Case { max_binding: Some(64 * 72), ..case });
+    check(Case { max_binding: one_shard(DType::Q8_0, 64), ..case });
 }
 
 #[test]
 fn linear() {
-    for dtype in DType::ALL {
-        check(Case::new(format!("linear {dtype}"), linears(dtype, 68, 512), any_rows(&COUNTS, VOCABULARY), 2e-5));
-    }
+    let case = |dtype: DType, n, k, graph: fn(DType, u32, u32) -> Graph| {
+        let (name, steps) = (format!("linear {dtype} {n} {k}"), any_rows(&COUNTS, VOCABULARY));
+        Case::new(name, graph(dtype, n, k), steps, 2e-5)
+    };
+    check(case(DType::F32, 100, 172, linears));
+    check(Case { highest_tier_only: true, ..case(DType::Q4K, 68, 256, linears) });
     // Rows that end within a group of 32, outputs that end within a tile, a single row of weights.
     for (dtype, n, k) in [
-        (DType::F32, 100, 172),
         (DType::F16, 64, 36),
         (DType::BF16, 129, 100),
         (DType::F32, 1, 4),
@@ -259,22 +291,31 @@ fn linear() {
         (DType::Q8_0, 260, 96),
         (DType::Q6K, 130, 1280),
     ] {
-        let name = format!("linear {dtype} {n} {k}");
-        check(Case::new(name, linears(dtype, n, k), any_rows(&COUNTS, VOCABULARY), 2e-5));
+        check(Case { highest_tier_only: true, ..case(dtype, n, k, plain) });
     }
-    for dtype in [DType::F32, DType::Q4K, DType::Q6K] {
-        let case =
-            Case::new(format!("linear {dtype} in shards"), linears(dtype, 200, 256), any_rows(&COUNTS, 70), 2e-5);
-        let rows = 64 * (dtype.gpu_bytes(1, 256) + 64);
-        check(Case { max_binding: Some(rows.max(256 * 4 * 70)), ..case });
+}
+
+#[test]
+fn linear_of_every_weight_type() {
+    for dtype in DType::ALL {
+        let case = Case::new(format!("linear {dtype}"), plain(dtype, 68, 512), any_rows(&COUNTS, VOCABULARY), 2e-5);
+        check(Case { highest_tier_only: true, ..case });
     }
+}
+
+#[test]
+fn linear_in_shards() {
+    let graph = linears(DType::Q4K, 132, 256);
+    let case = Case::new("linears in shards", graph, any_rows(&COUNTS, VOCABULARY), 2e-5);
+    check(Case { max_binding: one_shard(DType::Q4K, 256), highest_tier_only: true, ..case });
 }
 
 #[test]
 fn gated_pair_of_linears() {
     for dtype in DType::ALL {
         let graph = linear_glu(dtype, dtype, 72, 256);
-        check(Case::new(format!("linear_glu {dtype}"), graph, any_rows(&COUNTS, VOCABULARY), 5e-5));
+        let case = Case::new(format!("linear_glu {dtype}"), graph, any_rows(&COUNTS, VOCABULARY), 5e-5);
+        check(Case { highest_tier_only: true, ..case });
     }
     for (gate, up, n, k) in
         [(DType::F32, DType::F16, 50, 172), (DType::Q4K, DType::Q6K, 130, 512), (DType::Q5_1, DType::IQ4NL, 7, 64)]
@@ -400,10 +441,10 @@ fn what_differs_is_noticed() {
         run(case, data, &expected(changed, want), &caps, fuse).is_err()
     };
     // One low bit of one quant in 68 * 512.
-    let case = Case::new("linear", linears(DType::Q8_0, 68, 512), any_rows(&[1, 9], VOCABULARY), 2e-5);
+    let case = Case::new("linear", plain(DType::Q8_0, 68, 512), any_rows(&[1, 9], VOCABULARY), 2e-5);
     let data = Data::random(&case.graph, 1);
     let mut other = data.clone();
-    let weight = case.graph.nodes[2].inputs[1];
+    let weight = case.graph.nodes[1].inputs[1];
     other.weights.get_mut(&weight).expect("a weight")[34 * 100 + 7] ^= 1;
     assert!(off(&case, &data, &case, &other));
     // One row of the last step, at the position before.

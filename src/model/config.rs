@@ -131,10 +131,10 @@ impl Config {
     fn check(&self, keys: &Keys) -> Result<()> {
         let fail = |what: String| Err(Error::Unsupported(format!("this model cannot run: {what}")));
         let value_dim = keys.size_or("attention.value_length", self.head_dim, 1 << 12)?;
-        if self.heads % self.kv_heads != 0 {
+        if !self.heads.is_multiple_of(self.kv_heads) {
             return fail(format!("{} query heads do not divide by {} kv heads", self.heads, self.kv_heads));
         }
-        if self.width % 4 != 0 || self.head_dim % 4 != 0 {
+        if !self.width.is_multiple_of(4) || !self.head_dim.is_multiple_of(4) {
             return fail(format!("width {} or head size {} is no multiple of 4", self.width, self.head_dim));
         }
         if self.head_dim > 256 || value_dim != self.head_dim {

@@ -5,7 +5,7 @@
 //! are several. Many rows (prefill): tiles of rows walk the cache with a running softmax.
 
 use super::kv_write::offset;
-use super::{Binding, Choice, DECODE_ROWS, Extent, Kernel, Op, PAGE, Size};
+use super::{Binding, Choice, Extent, Kernel, Op, PAGE, Size};
 use crate::graph::{Graph, Input, Kind, Node, Rows, TensorId};
 use crate::shader::{Const, Source};
 
@@ -36,7 +36,7 @@ impl Graph {
     pub fn attention(&mut self, q: TensorId, caches: (TensorId, TensorId), op: Attention) -> TensorId {
         let cols = op.heads * op.head_dim;
         crate::graph::same("columns of q", self.cols(q), cols);
-        assert!(op.heads % op.kv_heads == 0 && op.head_dim % 4 == 0 && op.head_dim <= 256, "{op:?}");
+        assert!(op.heads.is_multiple_of(op.kv_heads) && op.head_dim.is_multiple_of(4) && op.head_dim <= 256, "{op:?}");
         let y = self.add("attention", Rows::Step, cols, Kind::Activation);
         let spans = self.add("spans", Rows::Spans(op.heads), op.head_dim + 4, Kind::Activation);
         let inputs =
@@ -49,7 +49,7 @@ impl Graph {
 impl Attention {
     pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
         let mut out = vec![self.decode(cx, true), self.decode(cx, false), self.merge(cx)];
-        if cx.capacity.rows > DECODE_ROWS {
+        if cx.capacity.rows > cx.capacity.decode_rows() {
             out.push(self.prefill(cx));
         }
         out
@@ -98,14 +98,18 @@ impl Attention {
         bindings.push(Binding::write(cx.output(if direct { 0 } else { 1 })));
         let grid = [Extent::each(Size::Splits), Extent::fixed(self.heads / per_wg), Extent::each(Size::Rows)];
         let (min, max) = if direct { (1, 1) } else { (2, u32::MAX) };
-        Kernel::new(source, bindings, grid).when(Size::Rows, 1, DECODE_ROWS).when(Size::Splits, min, max)
+        Kernel::new(source, bindings, grid).when(Size::Rows, 1, cx.capacity.decode_rows()).when(Size::Splits, min, max)
     }
 
     fn merge(&self, cx: &Choice) -> Kernel {
         let source = Source { file: "attention_merge", imports: vec![], consts: self.consts(cx) };
         let bindings = vec![Binding::read(cx.input(0)), Binding::read(cx.output(1)), Binding::write(cx.output(0))];
         let grid = [Extent::ceil(self.head_dim / 4, 64), Extent::fixed(self.heads), Extent::each(Size::Rows)];
-        Kernel::new(source, bindings, grid).when(Size::Rows, 1, DECODE_ROWS).when(Size::Splits, 2, u32::MAX)
+        Kernel::new(source, bindings, grid).when(Size::Rows, 1, cx.capacity.decode_rows()).when(
+            Size::Splits,
+            2,
+            u32::MAX,
+        )
     }
 
     fn prefill(&self, cx: &Choice) -> Kernel {
@@ -127,7 +131,7 @@ impl Attention {
         let mut bindings: Vec<_> = (0..6).map(|i| Binding::read(cx.input(i))).collect();
         bindings.push(Binding::write(cx.output(0)));
         let grid = [Extent::each(Size::Tiles), Extent::fixed(self.heads), Extent::fixed(1)];
-        Kernel::new(source, bindings, grid).when(Size::Rows, DECODE_ROWS + 1, u32::MAX)
+        Kernel::new(source, bindings, grid).when(Size::Rows, cx.capacity.decode_rows() + 1, u32::MAX)
     }
 }
 

@@ -19,7 +19,7 @@ impl Graph {
     pub fn kv_write(&mut self, k: TensorId, v: TensorId, caches: (TensorId, TensorId), op: KvWrite) {
         crate::graph::same("columns of k", self.cols(k), op.heads * op.head_dim);
         crate::graph::same("columns of v", self.cols(v), op.heads * op.head_dim);
-        assert!(op.head_dim % 4 == 0, "a head of {} values", op.head_dim);
+        assert!(op.head_dim.is_multiple_of(4), "a head of {} values", op.head_dim);
         let inputs = vec![self.input(Input::Rows), self.input(Input::Pages), k, v];
         self.nodes.push(Node { op: Op::KvWrite(op), inputs, outputs: vec![caches.0, caches.1] });
     }

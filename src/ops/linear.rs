@@ -1,10 +1,10 @@
 //! Rows times a matrix in any weight type: `y[row, n] = sum_k weight[n, k] * x[row, k] (+ bias[n]) (+ residual[row, n])`.
 //!
-//! Few rows run as a matvec, which reads each weight once for up to [`DECODE_ROWS`] rows; many as a tiled matmul.
+//! Few rows run as a matvec, which reads each weight once for up to [`Capacity::decode_rows`](super::Capacity::decode_rows) rows; many as a tiled matmul.
 //! The gated pair of a feed-forward network is one matvec ([`LinearGlu`]).
 
 use super::glu::{self, Activation};
-use super::{Binding, Choice, DECODE_ROWS, Extent, Kernel, Op, Shard, Size, weight_consts};
+use super::{Binding, Choice, Extent, Kernel, Op, Shard, Size, weight_consts};
 use crate::graph::{Graph, Kind, Node, Rows, TensorId};
 use crate::shader::{Const, Source};
 
@@ -29,7 +29,7 @@ impl Graph {
     #[track_caller]
     pub fn linear(&mut self, x: TensorId, weight: TensorId, bias: Option<TensorId>) -> TensorId {
         crate::graph::same("columns of x and weight", self.cols(x), self.cols(weight));
-        assert!(self.cols(x) % 4 == 0, "rows of {}", self.cols(x));
+        assert!(self.cols(x).is_multiple_of(4), "rows of {}", self.cols(x));
         let n = self.fixed_rows(weight);
         let mut inputs = vec![x, weight];
         if let Some(bias) = bias {
@@ -59,8 +59,12 @@ impl LinearGlu {
     }
 
     pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
-        let mut out: Vec<Kernel> = [1, DECODE_ROWS].map(|rows| self.matvec(cx, rows)).into();
-        if cx.capacity.rows > DECODE_ROWS {
+        let few = cx.capacity.decode_rows();
+        let mut out = vec![self.matvec(cx, 1)];
+        if few > 1 {
+            out.push(self.matvec(cx, few));
+        }
+        if cx.capacity.rows > few {
             for i in [1, 2] {
                 let part = Product { x: cx.input(0), weight: cx.input(i), y: cx.output(i), rows: Size::Rows };
                 out.extend(matmuls(cx, &part, "epilogue/none", &[]));
@@ -68,7 +72,7 @@ impl LinearGlu {
             let n = cx.graph.cols(cx.output(0));
             let kernel =
                 glu::kernel(self.activation, cx.output(1), cx.output(2), cx.output(0), n, Extent::each(Size::Rows));
-            out.push(kernel.when(Size::Rows, DECODE_ROWS + 1, u32::MAX));
+            out.push(kernel.when(Size::Rows, few + 1, u32::MAX));
         }
         out
     }
@@ -114,8 +118,11 @@ impl Linear {
         let extra = &cx.node.inputs[2..];
         let capacity = if rows == Size::Logits { cx.capacity.logits } else { cx.capacity.rows };
         let mut out = matvecs(cx, &product, 1, epilogue, extra);
-        out.extend(matvecs(cx, &product, DECODE_ROWS, epilogue, extra));
-        if capacity > DECODE_ROWS {
+        let few = cx.capacity.decode_rows();
+        if few > 1 {
+            out.extend(matvecs(cx, &product, few, epilogue, extra));
+        }
+        if capacity > few {
             out.extend(matmuls(cx, &product, epilogue, extra));
         }
         out
@@ -237,7 +244,7 @@ fn matmuls(cx: &Choice, product: &Product, epilogue: &'static str, extra: &[Tens
         let grid = [Extent::ceil(shard.rows, MATMUL_TILE), Extent::every(product.rows, MATMUL_TILE), Extent::fixed(1)];
         Kernel::new(Source { file: "matmul", imports, consts }, bindings(product, i, extra), grid).when(
             product.rows,
-            DECODE_ROWS + 1,
+            cx.capacity.decode_rows() + 1,
             u32::MAX,
         )
     };

@@ -102,7 +102,7 @@ impl Op {
 
 /// Positions in a page of the KV cache.
 pub const PAGE: u32 = 32;
-/// Up to this many rows a step is a decode: matvecs and split attention; above, tiled kernels.
+/// Most rows that a step of several sequences may have to be a decode; see [`Capacity::decode_rows`].
 pub const DECODE_ROWS: u32 = 8;
 
 /// How the KV cache is stored.
@@ -146,6 +146,14 @@ pub struct Capacity {
     pub pages_per_sequence: u32,
     /// How the KV cache is stored.
     pub kv: KvType,
+}
+
+impl Capacity {
+    /// Up to this many rows a step is a decode: matvecs and split attention; above, tiled kernels. One sequence alone
+    /// decodes one row at a time, and the kernels for a few need not be built.
+    pub fn decode_rows(&self) -> u32 {
+        if self.sequences > 1 { DECODE_ROWS } else { 1 }
+    }
 }
 
 /// A number that is known only when a step runs.

@@ -162,7 +162,7 @@ fn rows_in_step(rows: Rows, sizes: &StepSizes) -> u64 {
         Rows::Slots(k) => u64::from(sizes.rows * k),
         Rows::Tiles { used, tile, experts } => u64::from((sizes.rows * used).div_ceil(tile) + experts),
         Rows::Logits => sizes.logits.into(),
-        Rows::Spans(k) => u64::from(sizes.rows.min(ops::DECODE_ROWS) * k * sizes.splits),
+        Rows::Spans(k) => u64::from(sizes.rows * k * sizes.splits),
     }
 }
 
@@ -183,13 +183,11 @@ pub fn tensor_bytes(graph: &Graph, id: TensorId, capacity: &Capacity) -> u64 {
         Kind::Input(Input::Sampling) => words(capacity.sequences, 16),
         Kind::Input(Input::Counts) => words(capacity.sequences, t.cols),
         _ => {
-            let max = StepSizes {
-                rows: capacity.rows,
-                logits: capacity.logits,
-                splits: attention::max_splits(capacity.pages_per_sequence),
-                ..Default::default()
-            };
-            rows_in_step(t.rows, &max) * u64::from(t.cols) * 4
+            let splits = attention::max_splits(capacity.pages_per_sequence);
+            let max = StepSizes { rows: capacity.rows, logits: capacity.logits, splits, ..Default::default() };
+            let decode = StepSizes { rows: capacity.decode_rows(), ..max };
+            let largest = if matches!(t.rows, Rows::Spans(_)) { &decode } else { &max };
+            rows_in_step(t.rows, largest) * u64::from(t.cols) * 4
         }
     }
 }

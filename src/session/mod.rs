@@ -19,7 +19,7 @@ use crate::graph::{Input, LAST_SAMPLED, TensorId};
 use crate::model::load::Progress;
 use crate::model::{Model, load};
 use crate::ops::sample::Params;
-use crate::ops::{DECODE_ROWS, KvType, StepSizes, attention};
+use crate::ops::{KvType, StepSizes, attention};
 use crate::plan::{Plan, fuse::Fuse};
 use crate::sampler::{self, Sampling};
 use crate::tokenizer::Tokenizer;
@@ -254,11 +254,10 @@ impl Session {
 
     /// Ends a request; its last event says so.
     pub fn cancel(&mut self, id: RequestId) {
-        if let Some(at) = self.waiting.iter().position(|job| job.id == id) {
-            if let Some(job) = self.waiting.remove(at) {
+        if let Some(at) = self.waiting.iter().position(|job| job.id == id)
+            && let Some(job) = self.waiting.remove(at) {
                 self.events.extend(job.finish(Finish::Cancelled, 0).into_iter().map(|e| (id, e)));
             }
-        }
         if let Some(at) = self.sequences.iter().position(|s| s.job.as_ref().is_some_and(|j| j.id == id)) {
             self.finish(at, Finish::Cancelled);
         }
@@ -274,7 +273,7 @@ impl Session {
                 return Ok(Some(event));
             }
             self.start_waiting()?;
-            while self.flights.len() < self.options.run_ahead.max(1) as usize && self.step()? {}
+            while self.may_step() && self.step()? {}
             match self.flights.pop_front() {
                 Some(flight) => self.land(flight).await?,
                 None if self.events.is_empty() && self.waiting.is_empty() => return Ok(None),
@@ -341,6 +340,12 @@ impl Session {
     fn write_pages(&self, at: usize) {
         let stride = self.plan.listing().capacity.pages_per_sequence as usize;
         self.plan.write_input(Input::Pages, (at * stride * 4) as u64, bytemuck::cast_slice(&self.sequences[at].pages));
+    }
+
+    /// Whether another step may be queued. Not behind one whose logits are to be read: it would overwrite them.
+    fn may_step(&self) -> bool {
+        let full = self.flights.len() >= self.options.run_ahead.max(1) as usize;
+        !full && !self.flights.iter().any(|f| f.logits)
     }
 
     /// Submits the next step, if there is one to be made.
@@ -415,6 +420,10 @@ impl Session {
         Ok(())
     }
 
+    fn decode_rows(&self) -> u32 {
+        self.plan.listing().capacity.decode_rows()
+    }
+
     /// Writes the tables of a step and submits it; tokens are wanted for the rows `wants`.
     fn send(&mut self, rows: &[Row], wants: &[usize]) {
         let jobs: Vec<(usize, &Job)> = wants
@@ -428,7 +437,7 @@ impl Session {
         let mut sizes = self.write_tables(rows, wants);
         sizes.sampled = on_gpu.into();
         sizes.filtered = (on_gpu && filtered).into();
-        let segments = if sizes.rows > DECODE_ROWS { self.pace.segments(sizes.rows) } else { 1 };
+        let segments = if sizes.rows > self.decode_rows() { self.pace.segments(sizes.rows) } else { 1 };
         let busy: Vec<usize> = self.flights.iter().map(|f| f.staging).collect();
         let staging = (0..self.staging.len()).find(|i| !busy.contains(i)).expect("one more than flights");
         let submission = self.plan.submit(&sizes, segments, Some((self.sampled, &self.staging[staging])));
@@ -445,7 +454,7 @@ impl Session {
             self.plan.write_input(Input::LogitRows, 0, bytemuck::cast_slice(&wants));
         }
         let tiles = self.tiles(rows);
-        if rows.len() > DECODE_ROWS as usize {
+        if rows.len() > self.decode_rows() as usize {
             self.plan.write_input(Input::Tiles, 0, bytemuck::cast_slice(&tiles));
         }
         let longest = rows.iter().map(|r| r.position as u32 + 1).max().unwrap_or(0);
@@ -480,7 +489,7 @@ impl Session {
     /// Reads a step's tokens.
     async fn land(&mut self, flight: Flight) -> Result<()> {
         let bytes = self.plan.gpu().read_staging(&self.staging[flight.staging], flight.submission).await?;
-        if flight.rows > DECODE_ROWS {
+        if flight.rows > self.decode_rows() {
             let rate = f64::from(flight.rows) / flight.submitted.seconds().max(1e-6);
             self.pace.rows_a_second = Some(self.pace.rows_a_second.map_or(rate, |old| rate.max(old)));
         }

@@ -40,6 +40,7 @@ impl Pages {
     }
 
     /// Pages that nobody reads.
+    #[cfg(test)]
     pub fn available(&self) -> usize {
         self.free.len()
     }

@@ -126,7 +126,7 @@ impl Sequence {
     pub fn truncate(&mut self, len: usize, pages: &mut Pages) {
         let page = PAGE as usize;
         let mut len = len;
-        if len % page != 0 && self.pages.get(len / page).is_some_and(|p| pages.shared(*p)) {
+        if !len.is_multiple_of(page) && self.pages.get(len / page).is_some_and(|p| pages.shared(*p)) {
             len = len / page * page;
         }
         for page in self.pages.drain(len.div_ceil(page)..) {

@@ -3,7 +3,7 @@
 use super::ExpertSort;
 use crate::graph::{Graph, Kind, Node, Rows, TensorId};
 use crate::ops::linear::{MATMUL_TILE, MatvecShape, matmul_layout};
-use crate::ops::{Binding, Choice, DECODE_ROWS, Extent, Kernel, Op, Shard, Size, weight_consts};
+use crate::ops::{Binding, Choice, Extent, Kernel, Op, Shard, Size, weight_consts};
 use crate::shader::{Const, Source};
 
 /// Inputs: x, stack of weights, ids, and what [`ExpertSort`] puts out. Output: y (slots, n).
@@ -44,7 +44,7 @@ impl ExpertLinear {
     pub(in crate::ops) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
         let shards = cx.shards(cx.input(1));
         let mut out: Vec<Kernel> = shards.iter().enumerate().map(|(i, shard)| self.matvec(cx, i, shard)).collect();
-        if cx.capacity.rows > DECODE_ROWS {
+        if cx.capacity.rows > cx.capacity.decode_rows() {
             out.extend(shards.iter().enumerate().map(|(i, shard)| self.matmul(cx, i, shard)));
         }
         out
@@ -59,7 +59,11 @@ impl ExpertLinear {
         let slots = Extent { size: Size::Rows, times: self.used, per: 1, plus: 0 };
         let grid = [Extent::ceil(cx.graph.cols(cx.output(0)), shape.rows()), slots, Extent::fixed(1)];
         let kernel = Kernel::new(Source { file: "matvec", imports, consts }, bindings(cx, i, &[2]), grid);
-        Kernel { experts_read: Some((self.experts, self.used)), ..kernel }.when(Size::Rows, 1, DECODE_ROWS)
+        Kernel { experts_read: Some((self.experts, self.used)), ..kernel }.when(
+            Size::Rows,
+            1,
+            cx.capacity.decode_rows(),
+        )
     }
 
     /// Many rows: tiles of slots that share an expert.
@@ -70,7 +74,11 @@ impl ExpertLinear {
         let tiles = ExpertSort { experts: self.experts, used: self.used, tile: MATMUL_TILE }.tiles();
         let grid = [Extent::ceil(cx.graph.cols(cx.output(0)), MATMUL_TILE), tiles, Extent::fixed(1)];
         let kernel = Kernel::new(Source { file: "matmul", imports, consts }, bindings(cx, i, &[4, 3]), grid);
-        Kernel { experts_read: Some((self.experts, self.used)), ..kernel }.when(Size::Rows, DECODE_ROWS + 1, u32::MAX)
+        Kernel { experts_read: Some((self.experts, self.used)), ..kernel }.when(
+            Size::Rows,
+            cx.capacity.decode_rows() + 1,
+            u32::MAX,
+        )
     }
 
     /// The kernels of `linear` see a single matrix of (n, k); the route finds where it begins in the shard.

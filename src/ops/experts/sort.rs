@@ -2,7 +2,7 @@
 
 use crate::graph::{Graph, Kind, Node, Rows, TensorId};
 use crate::ops::linear::MATMUL_TILE;
-use crate::ops::{Binding, Choice, DECODE_ROWS, Extent, Kernel, Op, Size};
+use crate::ops::{Binding, Choice, Extent, Kernel, Op, Size};
 use crate::shader::{Const, Source};
 
 /// Inputs: ids. Outputs: slots in order of their experts (equal experts in order of the slots), and tiles
@@ -18,7 +18,7 @@ pub struct ExpertSort {
 }
 
 impl Graph {
-    /// Expert of each slot -> sorted slots, tiles. Both are only filled in a step of more than [`DECODE_ROWS`] rows.
+    /// Expert of each slot -> sorted slots, tiles. Both are only filled in a step of more than [`Capacity::decode_rows`](crate::ops::Capacity::decode_rows) rows.
     #[track_caller]
     pub fn expert_sort(&mut self, ids: TensorId, experts: u32, used: u32) -> (TensorId, TensorId) {
         assert!(experts <= 512, "{experts} experts");
@@ -37,7 +37,7 @@ impl ExpertSort {
     }
 
     pub(in crate::ops) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
-        if cx.capacity.rows <= DECODE_ROWS {
+        if cx.capacity.rows <= cx.capacity.decode_rows() {
             return Vec::new();
         }
         let consts = vec![
@@ -48,7 +48,11 @@ impl ExpertSort {
         ];
         let source = Source { file: "expert_sort", imports: vec![], consts };
         let bindings = vec![Binding::read(cx.input(0)), Binding::write(cx.output(0)), Binding::write(cx.output(1))];
-        vec![Kernel::new(source, bindings, [Extent::fixed(1); 3]).when(Size::Rows, DECODE_ROWS + 1, u32::MAX)]
+        vec![Kernel::new(source, bindings, [Extent::fixed(1); 3]).when(
+            Size::Rows,
+            cx.capacity.decode_rows() + 1,
+            u32::MAX,
+        )]
     }
 
     /// Sorted slots and tiles, as many as are dispatched.

@@ -1,0 +1,175 @@
+//! What tests of whole models share: the adapter in each of its tiers, synthetic models, and one call an answer.
+//!
+//! A missing adapter fails a test; nothing here skips in silence.
+
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use firelight::checkpoint::Source;
+use firelight::gpu::{Gpu, GpuOptions, Tier};
+use firelight::model::Model;
+use firelight::session::{Event, Finish, Options, Request, RequestId, Session, Timings};
+use firelight::synth;
+use pollster::block_on;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+/// The best adapter, each tier that it has opened once for all tests of a file; lowest first.
+pub fn gpus() -> &'static [Gpu] {
+    static GPUS: OnceLock<Vec<Gpu>> = OnceLock::new();
+    GPUS.get_or_init(|| {
+        let open = |tier| block_on(Gpu::open(&GpuOptions { tier, device: None }));
+        let best = open(None).unwrap_or_else(|e| panic!("these tests need a GPU or a software adapter: {e}"));
+        let highest = best.caps().tier;
+        let lower = Tier::ALL.into_iter().filter(|t| *t < highest).map(|t| open(Some(t)).expect("a lower tier"));
+        lower.collect::<Vec<_>>().into_iter().chain([best]).collect()
+    })
+}
+
+/// The best adapter in its highest tier.
+pub fn gpu() -> &'static Gpu {
+    &gpus()[gpus().len() - 1]
+}
+
+/// A file of the folder that is not checked in, if it is there. In CI it must be.
+pub fn shared(name: &str) -> Option<PathBuf> {
+    let root = std::env::var("FIRELIGHT_SHARED").map(PathBuf::from);
+    let path = root.unwrap_or_else(|_| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared")).join(name);
+    if !path.exists() {
+        assert!(std::env::var_os("CI").is_none(), "{} is missing", path.display());
+        eprintln!("left out: {} is missing", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+/// The bytes of a synthetic GGUF file.
+pub fn file(shape: &str, types: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    synth::write(shape, types, &mut bytes).expect("a known shape and type");
+    bytes
+}
+
+/// The model in the bytes of a GGUF file.
+pub fn model(bytes: Vec<u8>) -> Model {
+    block_on(Model::from_sources(vec![Source::bytes("test", bytes)])).expect("a valid model")
+}
+
+/// A model on a device, its weights loaded.
+pub fn session(gpu: &Gpu, model: &Model, options: &Options) -> Session {
+    block_on(Session::new(gpu, model, options, |_| {})).expect("it fits")
+}
+
+/// The logits after each token, one row after another.
+pub fn logits(session: &mut Session, tokens: &[u32], one_by_one: bool) -> Vec<f32> {
+    let mut all = Vec::new();
+    let each = |position: usize, row: &[f32]| {
+        assert_eq!(all.len(), position * row.len(), "positions come in order");
+        all.extend_from_slice(row);
+    };
+    block_on(session.logits(tokens, one_by_one, each)).expect("logits");
+    all
+}
+
+/// All that came of a request.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Answer {
+    /// Generated tokens, without the one that says that the answer is over.
+    pub ids: Vec<u32>,
+    /// Their text.
+    pub text: String,
+    /// Log-probabilities of each token, where they were asked for.
+    pub logprobs: Vec<(f32, Vec<(u32, f32)>)>,
+    /// How it ended; `None` until then.
+    pub reason: Option<Finish>,
+    /// Counts and times, of which the tests look at counts.
+    pub timings: Timings,
+}
+
+impl Answer {
+    fn take(&mut self, event: Event) {
+        assert_eq!(self.reason, None, "nothing follows the end of an answer, {event:?} did");
+        match event {
+            Event::Text(text) => self.text += &text,
+            Event::Token { id, logprobs } => {
+                self.ids.push(id);
+                self.logprobs.extend(logprobs);
+            }
+            Event::Finished { reason, timings } => (self.reason, self.timings) = (Some(reason), timings),
+        }
+    }
+}
+
+/// The answer to one request.
+pub fn answer(session: &mut Session, request: Request) -> Answer {
+    answers(session, vec![request]).remove(0)
+}
+
+/// The answers to requests that run at once.
+pub fn answers(session: &mut Session, requests: Vec<Request>) -> Vec<Answer> {
+    let ids: Vec<RequestId> = requests.into_iter().map(|r| session.submit(r).expect("a valid request")).collect();
+    let mut answers = finish(session);
+    let answers = ids.iter().map(|id| answers.remove(id).expect("each request is answered")).collect();
+    answers
+}
+
+/// Runs until nothing is left to do: what came of each request since.
+pub fn finish(session: &mut Session) -> BTreeMap<RequestId, Answer> {
+    let mut answers: BTreeMap<RequestId, Answer> = BTreeMap::new();
+    while let Some((id, event)) = block_on(session.next()).expect("the device is there") {
+        answers.entry(id).or_default().take(event);
+    }
+    answers
+}
+
+/// A greedy request that does not stop at the end that a model without training comes upon.
+pub fn greedy(tokens: &[u32], max_tokens: usize) -> Request {
+    Request { tokens: tokens.to_vec(), max_tokens: Some(max_tokens), ignore_end: true, ..Default::default() }
+}
+
+/// How far logits are from what they should be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Difference {
+    /// The least cosine of any position.
+    pub cosine: f64,
+    /// The greatest difference of a logit.
+    pub max: f64,
+    /// The root mean square of all differences.
+    pub rms: f64,
+    /// The root mean square of what is expected.
+    pub of: f64,
+}
+
+/// Compares rows of `vocab` logits.
+pub fn difference(got: &[f32], want: &[f32], vocab: usize) -> Difference {
+    assert_eq!(got.len(), want.len(), "numbers of logits");
+    let square = |v: &[f32]| v.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
+    let mut result = Difference { cosine: 1.0, max: 0.0, rms: 0.0, of: (square(want) / want.len() as f64).sqrt() };
+    for (got, want) in got.chunks(vocab).zip(want.chunks(vocab)) {
+        let dot: f64 = got.iter().zip(want).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+        let cosine = dot / (square(got) * square(want)).sqrt();
+        // A NaN is as bad as can be, where `min` and `max` would pass over it.
+        result.cosine = if cosine.is_nan() { -1.0 } else { result.cosine.min(cosine) };
+        for (got, want) in got.iter().zip(want) {
+            let off = (f64::from(*got) - f64::from(*want)).abs();
+            result.max = if off.is_nan() { f64::INFINITY } else { result.max.max(off) };
+            result.rms += off * off;
+        }
+    }
+    result.rms = (result.rms / want.len() as f64).sqrt();
+    result
+}
+
+mod tests {
+    use super::difference;
+
+    #[test]
+    fn difference_sees_each_position_and_nan() {
+        let want = [1.0, 0.0, 0.0, 2.0];
+        let d = difference(&[1.0, 0.0, 2.0, 0.0], &want, 2);
+        assert_eq!((d.cosine, d.max, d.rms), (0.0, 2.0, 2f64.sqrt()));
+        assert_eq!(difference(&want, &want, 2).cosine, 1.0);
+        let d = difference(&[1.0, f32::NAN, 0.0, 2.0], &want, 2);
+        assert!(d.cosine == 1.0f64.min(d.cosine) && d.max.is_infinite() && d.rms.is_nan(), "{d:?}");
+    }
+}

@@ -1,0 +1,253 @@
+//! The engine against independent ones: logits of transformers in float32 for every tiny shape and weight type, and the
+//! greedy text of a trained model. See `golden/README.md` for where the numbers come from and what they tolerate.
+
+mod engine;
+
+use engine::{Answer, Difference, difference, gpu, gpus};
+use firelight::checkpoint::{Checkpoint, Source};
+use firelight::gpu::Gpu;
+use firelight::model::Model;
+use firelight::ops::KvType;
+use firelight::plan::fuse::Fuse;
+use firelight::session::{Finish, Options, Request};
+use firelight::synth;
+use firelight::tokenizer::Special;
+use half::f16;
+use pollster::block_on;
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+#[derive(Deserialize)]
+struct Goldens {
+    prompt: Vec<u32>,
+    short: usize,
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    shape: String,
+    types: String,
+    vocab: usize,
+    short: String,
+    long: Option<String>,
+    greedy: Greedy,
+}
+
+#[derive(Deserialize)]
+struct Greedy {
+    start: usize,
+    ids: Vec<u32>,
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+fn goldens() -> &'static Goldens {
+    static GOLDENS: OnceLock<Goldens> = OnceLock::new();
+    GOLDENS.get_or_init(|| serde_json::from_slice(&std::fs::read(folder().join("goldens.json")).unwrap()).unwrap())
+}
+
+fn case(shape: &str, types: &str) -> &'static Case {
+    let found = goldens().cases.iter().find(|c| c.shape == shape && c.types == types);
+    found.unwrap_or_else(|| panic!("no golden for {shape} {types}"))
+}
+
+impl Case {
+    /// Logits after each token of the first part of the prompt.
+    fn short(&self) -> Vec<f32> {
+        let bytes = std::fs::read(folder().join(&self.short)).unwrap();
+        bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+    }
+
+    /// Logits after each token of the prompt.
+    fn long(&self) -> Option<Vec<f32>> {
+        let bytes = std::fs::read(folder().join(self.long.as_ref()?)).unwrap();
+        Some(bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect())
+    }
+
+    /// The case's model as a GGUF file or a Hugging Face folder.
+    fn model(&self, hf: bool) -> Model {
+        let dir = tempfile::tempdir().unwrap();
+        let path = if hf { dir.path().to_path_buf() } else { dir.path().join("model.gguf") };
+        match hf {
+            true => synth::write_hf(&self.shape, &self.types, &path).unwrap(),
+            false => std::fs::write(&path, engine::file(&self.shape, &self.types)).unwrap(),
+        }
+        // Sources keep their files open, so the folder may go.
+        block_on(Model::open(&path)).unwrap()
+    }
+}
+
+/// What a comparison allows.
+#[derive(Clone, Copy)]
+struct Tolerance {
+    max: f64,
+    rms: f64,
+}
+
+const EXACT: Tolerance = Tolerance { max: 5e-4, rms: 1e-4 };
+/// The goldens of the whole prompt are stored in f16.
+const STORED_F16: Tolerance = Tolerance { max: 5e-3, rms: 1e-3 };
+/// Keys and values are rounded to f16.
+const KV_F16: Tolerance = Tolerance { max: 3e-2, rms: 4e-3 };
+
+impl Tolerance {
+    fn holds(&self, d: &Difference) -> bool {
+        d.cosine > 0.99999 && d.max <= self.max && d.rms <= self.rms
+    }
+
+    #[track_caller]
+    fn check(&self, what: &str, got: &[f32], want: &[f32], vocab: usize) {
+        let d = difference(got, want, vocab);
+        assert!(self.holds(&d), "{what}: {d:?}");
+    }
+}
+
+/// A session that runs the whole prompt in three chunks.
+fn options(kv: KvType) -> Options {
+    Options { context: Some(320), chunk: 128, logits: 128, kv, ..Default::default() }
+}
+
+/// Holds a model to its goldens: logits of the prompt in chunks and token by token, and greedy tokens.
+fn check(gpu: &Gpu, case: &Case, model: &Model, options: &Options) {
+    let mut session = engine::session(gpu, model, options);
+    let what = |how| format!("{} {}, {:?} cache, tier {}, {how}", case.shape, case.types, options.kv, gpu.caps().tier);
+    let Goldens { prompt, short, .. } = goldens();
+    let (exact, stored) = match options.kv {
+        KvType::F32 => (EXACT, STORED_F16),
+        KvType::F16 => (KV_F16, KV_F16),
+    };
+    let want = case.short();
+    exact.check(&what("one chunk"), &engine::logits(&mut session, &prompt[..*short], false), &want, case.vocab);
+    exact.check(&what("one by one"), &engine::logits(&mut session, &prompt[..*short], true), &want, case.vocab);
+    if let Some(want) = case.long() {
+        stored.check(&what("three chunks"), &engine::logits(&mut session, prompt, false), &want, case.vocab);
+    }
+    let request = engine::greedy(&prompt[..case.greedy.start], case.greedy.ids.len());
+    assert_eq!(engine::answer(&mut session, request).ids, case.greedy.ids, "{}", what("greedy"));
+}
+
+fn in_f32(case: &&Case) -> bool {
+    case.types == "F32"
+}
+
+#[test]
+fn every_shape() {
+    for case in goldens().cases.iter().filter(in_f32) {
+        let model = case.model(false);
+        gpus().iter().for_each(|gpu| check(gpu, case, &model, &options(KvType::F32)));
+    }
+}
+
+#[test]
+fn every_shape_with_keys_and_values_in_f16() {
+    for case in goldens().cases.iter().filter(in_f32) {
+        check(gpu(), case, &case.model(false), &options(KvType::F16));
+    }
+}
+
+#[test]
+fn every_type() {
+    for case in goldens().cases.iter().filter(|c| !in_f32(c)) {
+        let model = case.model(false);
+        gpus().iter().for_each(|gpu| check(gpu, case, &model, &options(KvType::F32)));
+    }
+}
+
+#[test]
+fn hugging_face_folders() {
+    let whole = ["F32", "F16", "BF16"];
+    for case in goldens().cases.iter().filter(|c| whole.contains(&c.types.as_str())) {
+        check(gpu(), case, &case.model(true), &options(KvType::F32));
+    }
+}
+
+#[test]
+fn without_fusion() {
+    for (shape, types) in [("tiny-qwen2", "F32"), ("tiny-llama", "Q4_K_M"), ("tiny-qwen3moe", "Q4_K_M")] {
+        let case = case(shape, types);
+        check(gpu(), case, &case.model(false), &Options { fuse: Fuse::NONE, ..options(KvType::F32) });
+    }
+}
+
+/// The place of a f32 value of the metadata in a GGUF file.
+fn place_of(file: &[u8], key: &str) -> usize {
+    let at = file.windows(key.len()).position(|w| w == key.as_bytes()).expect("the key is there");
+    at + key.len() + 4
+}
+
+/// The place of a tensor's first weight.
+fn place_of_tensor(file: &[u8], name: &str) -> usize {
+    let source = Source::bytes("test", file.to_vec());
+    let checkpoint = block_on(Checkpoint::from_sources(vec![source])).unwrap();
+    checkpoint.tensor(name).unwrap().parts[0].offset as usize
+}
+
+/// The comparisons above would see a small fault: a model a little off fails even the widest of them.
+#[test]
+fn small_faults_are_seen() {
+    let file = engine::file("tiny-llama3", "F32");
+    let case = case("tiny-llama3", "F32");
+    let weight = place_of_tensor(&file, "blk.1.ffn_down.weight");
+    let epsilon = place_of(&file, "llama.attention.layer_norm_rms_epsilon");
+    let theta = place_of(&file, "llama.rope.freq_base");
+    let faults: [(&str, usize, &dyn Fn(f32) -> f32, Tolerance); 4] = [
+        ("nothing", weight, &|w| w, EXACT),
+        ("one weight", weight, &|w| w + 0.01, EXACT),
+        ("epsilon", epsilon, &|_| 1e-6, KV_F16),
+        ("theta", theta, &|theta| theta * 1.1, KV_F16),
+    ];
+    for (fault, at, change, tolerance) in faults {
+        let mut file = file.clone();
+        let value: &mut [u8; 4] = (&mut file[at..at + 4]).try_into().unwrap();
+        *value = change(f32::from_le_bytes(*value)).to_le_bytes();
+        let mut session = engine::session(gpu(), &engine::model(file), &options(KvType::F32));
+        let got = engine::logits(&mut session, &goldens().prompt[..goldens().short], false);
+        let d = difference(&got, &case.short(), case.vocab);
+        assert_eq!(tolerance.holds(&d), fault == "nothing", "{fault}: {d:?}");
+    }
+}
+
+#[derive(Deserialize)]
+struct Stories {
+    prompts: Vec<Story>,
+}
+
+#[derive(Deserialize)]
+struct Story {
+    prompt: String,
+    prompt_ids: Vec<u32>,
+    greedy_ids: Vec<u32>,
+    greedy_text: String,
+}
+
+/// A trained model, alone and in company: its tokens and its text.
+#[test]
+fn stories() {
+    let Some(path) = engine::shared("data/models/stories260K.gguf") else { return };
+    let stories = std::fs::read(path.with_extension("greedy.json")).unwrap();
+    let Stories { prompts } = serde_json::from_slice(&stories).unwrap();
+    assert_eq!(prompts.len(), 4);
+    let model = block_on(Model::open(&path)).unwrap();
+    let request = |story: &Story| {
+        let tokens = model.tokenizer.encode(&story.prompt, Special::ALL).unwrap();
+        assert_eq!(tokens, story.prompt_ids, "{:?}", story.prompt);
+        Request { tokens, max_tokens: Some(story.greedy_ids.len()), ..Default::default() }
+    };
+    for (i, gpu) in gpus().iter().enumerate() {
+        let mut session = engine::session(gpu, &model, &Options { sequences: 4, ..Default::default() });
+        let requests = prompts.iter().map(request);
+        let answers: Vec<Answer> = match i {
+            0 => engine::answers(&mut session, requests.collect()),
+            _ => requests.map(|r| engine::answer(&mut session, r)).collect(),
+        };
+        for (story, answer) in prompts.iter().zip(answers) {
+            assert_eq!(answer.ids, story.greedy_ids, "{:?}", story.prompt);
+            assert_eq!(answer.text, story.greedy_text, "{:?}", story.prompt);
+            assert_eq!(answer.reason, Some(Finish::MaxTokens));
+        }
+    }
+}
