@@ -169,6 +169,7 @@ fn requests_that_make_no_sense_are_refused_with_the_next_step() {
     for (args, words) in [
         (&["run", &model, "--context", "16", &long][..], &["16", "larger context"][..]),
         (&["run", &model, "--context", "4000000000", "hi"], &["--context"]),
+        (&["run", &model], &["stdin is empty"]),
         (&["run", &model, "--device", "99", "hi"], &["\"99\"", "there are 0:"]),
         (&["run", &model, "--device", "no such GPU", "hi"], &["no such GPU"]),
         (&["run", &model, "--temperature", "-1", "hi"], &["temperature is -1"]),
@@ -522,6 +523,24 @@ fn a_reader_that_stops_reading_is_no_error() {
         let run = Run::from(child.wait_with_output().expect("it ends"));
         assert!(run.code == Some(0) && run.err.is_empty(), "{args:?}: {run:?}");
     }
+}
+
+/// Colours are for terminals, and not for those who set NO_COLOR.
+#[cfg(target_os = "linux")]
+#[test]
+fn colours_are_for_terminals_that_want_them() {
+    let on_terminal = |set: &str| {
+        let line = format!("{} --help", env!("CARGO_BIN_EXE_firelight"));
+        let mut script = Command::new("script");
+        script.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm").env_remove("NO_COLOR").stdin(Stdio::null());
+        if !set.is_empty() {
+            script.env("NO_COLOR", set);
+        }
+        String::from_utf8(script.output().expect("script runs").stdout).expect("UTF-8")
+    };
+    assert!(on_terminal("").contains('\u{1b}'));
+    let plain = on_terminal("1");
+    assert!(plain.contains("Usage: firelight") && !plain.contains('\u{1b}'), "{plain:?}");
 }
 
 /// A chat on a terminal, which util-linux's `script` provides.

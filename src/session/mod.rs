@@ -255,9 +255,10 @@ impl Session {
     /// Ends a request; its last event says so.
     pub fn cancel(&mut self, id: RequestId) {
         if let Some(at) = self.waiting.iter().position(|job| job.id == id)
-            && let Some(job) = self.waiting.remove(at) {
-                self.events.extend(job.finish(Finish::Cancelled, 0).into_iter().map(|e| (id, e)));
-            }
+            && let Some(job) = self.waiting.remove(at)
+        {
+            self.events.extend(job.finish(Finish::Cancelled, 0).into_iter().map(|e| (id, e)));
+        }
         if let Some(at) = self.sequences.iter().position(|s| s.job.as_ref().is_some_and(|j| j.id == id)) {
             self.finish(at, Finish::Cancelled);
         }
