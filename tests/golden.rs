@@ -235,19 +235,24 @@ fn stories() {
     let request = |story: &Story| {
         let tokens = model.tokenizer.encode(&story.prompt, Special::ALL).unwrap();
         assert_eq!(tokens, story.prompt_ids, "{:?}", story.prompt);
-        Request { tokens, max_tokens: Some(story.greedy_ids.len()), ..Default::default() }
+        engine::greedy(&tokens, story.greedy_ids.len())
     };
-    for (i, gpu) in gpus().iter().enumerate() {
-        let mut session = engine::session(gpu, &model, &Options { sequences: 4, ..Default::default() });
-        let requests = prompts.iter().map(request);
-        let answers: Vec<Answer> = match i {
-            0 => engine::answers(&mut session, requests.collect()),
-            _ => requests.map(|r| engine::answer(&mut session, r)).collect(),
-        };
+    let on_cpu = |mut request: Request| {
+        request.sampling.logprobs = Some(0);
+        request
+    };
+    let check = |what: &str, answers: Vec<Answer>| {
         for (story, answer) in prompts.iter().zip(answers) {
-            assert_eq!(answer.ids, story.greedy_ids, "{:?}", story.prompt);
-            assert_eq!(answer.text, story.greedy_text, "{:?}", story.prompt);
+            assert_eq!(answer.ids, story.greedy_ids, "{what}: {:?}", story.prompt);
+            assert_eq!(answer.text, story.greedy_text, "{what}: {:?}", story.prompt);
             assert_eq!(answer.reason, Some(Finish::MaxTokens));
         }
+    };
+    for gpu in gpus() {
+        let mut session = engine::session(gpu, &model, &Options { sequences: 4, ..Default::default() });
+        let requests = || prompts.iter().map(request);
+        check("chosen by the CPU", engine::answers(&mut session, requests().map(on_cpu).collect()));
+        check("at once", engine::answers(&mut session, requests().collect()));
+        check("one after another", requests().map(|r| engine::answer(&mut session, r)).collect());
     }
 }

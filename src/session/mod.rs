@@ -237,8 +237,13 @@ impl Session {
             )));
         }
         self.next_id += 1;
-        let stream = self.tokenizer.stream().continuing();
-        self.waiting.push_back(Job::new(self.next_id, request, stream));
+        let nothing = request.max_tokens == Some(0);
+        let job = Job::new(self.next_id, request, self.tokenizer.stream().continuing());
+        if nothing {
+            self.events.extend(job.finish(Finish::MaxTokens, 0).into_iter().map(|e| (self.next_id, e)));
+        } else {
+            self.waiting.push_back(job);
+        }
         Ok(self.next_id)
     }
 

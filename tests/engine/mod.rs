@@ -7,6 +7,7 @@
 use firelight::checkpoint::Source;
 use firelight::gpu::{Gpu, GpuOptions, Tier};
 use firelight::model::Model;
+use firelight::sampler::Sampling;
 use firelight::session::{Event, Finish, Options, Request, RequestId, Session, Timings};
 use firelight::synth;
 use pollster::block_on;
@@ -122,9 +123,20 @@ pub fn finish(session: &mut Session) -> BTreeMap<RequestId, Answer> {
     answers
 }
 
+/// `n` tokens, the same everywhere for one seed. All are bytes, which every vocabulary here has.
+pub fn prompt(seed: u64, n: usize) -> Vec<u32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        (state >> 56) as u32
+    };
+    (0..n).map(|_| next()).collect()
+}
+
 /// A greedy request that does not stop at the end that a model without training comes upon.
 pub fn greedy(tokens: &[u32], max_tokens: usize) -> Request {
-    Request { tokens: tokens.to_vec(), max_tokens: Some(max_tokens), ignore_end: true, ..Default::default() }
+    let sampling = Sampling::greedy();
+    Request { tokens: tokens.to_vec(), sampling, max_tokens: Some(max_tokens), ignore_end: true, ..Default::default() }
 }
 
 /// How far logits are from what they should be.

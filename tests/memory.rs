@@ -1,0 +1,99 @@
+//! Loading is lean: whatever a model's size, a few chunks of it at a time lie in host memory.
+
+mod engine;
+
+use firelight::checkpoint::Source;
+use firelight::model::Model;
+use firelight::session::{Options, Session};
+use firelight::synth;
+use pollster::block_on;
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// What loading may take besides the buffers of the GPU.
+const ALLOWED: u64 = 256 << 20;
+
+/// Tests of one process share its memory: one at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Bytes of this process in memory that are no file's: its own, and what it shares with a software GPU.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let kib = |key| {
+        let line = status.lines().find_map(|l| l.strip_prefix(key)).expect("Linux says it");
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+    };
+    (kib("RssAnon:") + kib("RssShmem:")) << 10
+}
+
+/// Runs `work`: its result, and the most that was resident meanwhile.
+fn peak<T>(work: impl FnOnce() -> T) -> (T, u64) {
+    let (done, most) = (AtomicBool::new(false), AtomicU64::new(resident()));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                most.fetch_max(resident(), Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        let result = work();
+        done.store(true, Ordering::Relaxed);
+        (result, most.load(Ordering::Relaxed))
+    })
+}
+
+fn write(shape: &str, path: &Path) -> u64 {
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(path).unwrap());
+    synth::write(shape, "F16", &mut file).unwrap();
+    file.flush().unwrap();
+    path.metadata().unwrap().len()
+}
+
+/// The most that loading a model takes in host memory, without what it has before and without the weights of a software
+/// GPU, which are host memory too.
+fn overhead(model: &Model) -> u64 {
+    let gpu = engine::gpu();
+    let options = Options { context: Some(128), chunk: 64, ..Default::default() };
+    let before = resident();
+    let (session, most) = peak(|| block_on(Session::new(gpu, model, &options, |_| {})).unwrap());
+    let weights = if gpu.caps().software { session.plan().listing().bytes().weights } else { 0 };
+    let grown = most - before;
+    assert!(grown >= weights, "{} MiB grown is less than {} MiB of weights", grown >> 20, weights >> 20);
+    grown - weights
+}
+
+#[test]
+fn a_large_file_is_loaded_in_little_memory() {
+    let _alone = ALONE.lock();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    assert!(write("llama-3.2-1b", &path) > 2 << 30);
+    let model = block_on(Model::open(&path)).unwrap();
+    let bytes = overhead(&model);
+    eprintln!("{} MiB besides the weights", bytes >> 20);
+    assert!(bytes <= ALLOWED, "loading took {} MiB besides the weights", bytes >> 20);
+}
+
+/// The same measure sees a reader that keeps what it read.
+#[test]
+fn a_wasteful_loader_is_seen() {
+    let _alone = ALONE.lock();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    let len = write("smollm2-135m", &path);
+    let bytes = std::fs::read(&path).unwrap();
+    let kept = RefCell::new(Vec::new());
+    let read = move |range: std::ops::Range<u64>| -> firelight::checkpoint::Reading {
+        let part = bytes[range.start as usize..range.end as usize].to_vec();
+        kept.borrow_mut().push(part.clone());
+        Box::pin(std::future::ready(Ok(part)))
+    };
+    let model = block_on(Model::from_sources(vec![Source::new("kept", len, read)])).unwrap();
+    let bytes = overhead(&model);
+    assert!(bytes > 200 << 20, "{} MiB besides the weights, though all were kept", bytes >> 20);
+}

@@ -1,0 +1,398 @@
+//! One model, many ways to run it: how far ahead steps are queued, how a prompt is cut, who else is being answered and
+//! what the cache holds from before must not change what a request gets. And how requests end.
+//!
+//! Models are tiny and random, one of each kind. Logits may differ by rounding where another kernel computes them, so
+//! they are held to a thousandth of their size, and greedy tokens to the point where the best leads by less than 0.002
+//! (such leads are one in 300). The cache holds f32 then: in f16 a key that another kernel computes a last bit larger
+//! may be rounded up instead of down, which is seen as three thousandths.
+
+mod engine;
+
+use engine::{Answer, answer, answers, difference, finish, gpu, greedy, logits, model, prompt, session};
+use firelight::Error;
+use firelight::model::Model;
+use firelight::ops::{KvType, PAGE};
+use firelight::sampler::Sampling;
+use firelight::session::{Event, Finish, Options, Request, Session};
+use pollster::block_on;
+
+/// One of each kind: grouped heads, biases, head norms, experts of both sorts, sizes that nothing divides.
+const SHAPES: [&str; 6] = ["tiny-llama3", "tiny-qwen2", "tiny-qwen3", "tiny-qwen3moe", "tiny-mixtral", "tiny-odd"];
+
+/// The largest vocabulary of these shapes: asking for so many log-probabilities gives all.
+const ALL: u32 = 272;
+
+fn tiny(shape: &str) -> Model {
+    model(engine::file(shape, "F16"))
+}
+
+fn open(model: &Model, options: &Options) -> Session {
+    session(gpu(), model, options)
+}
+
+/// Options for equalities that rounding may touch.
+fn exact(context: u32) -> Options {
+    Options { context: Some(context), kv: KvType::F32, ..Default::default() }
+}
+
+/// The answer of a session of one sequence with nothing in its cache.
+fn fresh(session: &mut Session, request: &Request) -> Answer {
+    logits(session, &[0], true);
+    let answer = answer(session, told(request.clone()));
+    assert_eq!(answer.timings.reused_tokens, 0);
+    answer
+}
+
+/// The request with its tokens chosen on the CPU, and every token's log-probability told.
+fn told(mut request: Request) -> Request {
+    request.sampling.logprobs = Some(ALL);
+    request
+}
+
+/// Log-probabilities of each step, by token.
+fn rows(answer: &Answer) -> Vec<Vec<f32>> {
+    let by_token = |(_, top): &(f32, Vec<(u32, f32)>)| {
+        let mut row = vec![f32::NAN; top.len()];
+        top.iter().for_each(|(token, logprob)| row[*token as usize] = *logprob);
+        row
+    };
+    answer.logprobs.iter().map(by_token).collect()
+}
+
+/// By how much each step's best token leads.
+fn margins(answer: &Answer) -> Vec<f32> {
+    answer.logprobs.iter().map(|(_, top)| top[0].1 - top[1].1).collect()
+}
+
+/// Holds `got` to a `told` answer to the same request: tokens, and log-probabilities where `got` has them, as far as
+/// the tokens were not left to rounding. Returns how many those are.
+#[track_caller]
+fn same_answer(what: &str, got: &Answer, want: &Answer) -> usize {
+    let margins = margins(want);
+    let sure = margins.iter().position(|m| *m <= 2e-3).unwrap_or(margins.len());
+    assert_eq!(got.ids[..sure], want.ids[..sure], "{what}");
+    assert_eq!(got.ids.len(), want.ids.len(), "{what}");
+    if !got.logprobs.is_empty() {
+        // What follows the last sure token has the same past, too.
+        let end = margins.len().min(sure + 1);
+        let (got, want) = (rows(got)[..end].concat(), rows(want)[..end].concat());
+        close(what, &got, &want, want.len() / end);
+    }
+    sure
+}
+
+#[track_caller]
+fn close(what: &str, got: &[f32], want: &[f32], vocab: usize) {
+    let d = difference(got, want, vocab);
+    assert!(d.max <= 1e-3 * d.of, "{what}: {d:?}");
+}
+
+#[test]
+fn run_ahead_changes_not_a_bit() {
+    for shape in SHAPES {
+        let model = tiny(shape);
+        let mut first = None;
+        for run_ahead in [1, 2, 4, 8] {
+            let mut session = open(&model, &Options { context: Some(96), run_ahead, ..Default::default() });
+            let drawn = Sampling { temperature: 1.0, repetition_penalty: 1.1, seed: 7, ..Default::default() };
+            let prompt = prompt(1, 20);
+            let drawn = answer(&mut session, Request { sampling: drawn, ..greedy(&prompt, 24) });
+            let best = answer(&mut session, greedy(&prompt, 24));
+            // What the run left in the cache, as the logits behind it show.
+            let behind = answer(&mut session, told(greedy(&[prompt, best.ids.clone(), vec![5]].concat(), 1)));
+            assert_eq!(behind.timings.reused_tokens, 43, "{shape}");
+            assert_ne!(drawn.ids, best.ids, "{shape}");
+            let result = (drawn.ids, drawn.text, best.ids, best.text, behind.logprobs);
+            assert_eq!(&result, first.get_or_insert(result.clone()), "{shape}, {run_ahead} ahead");
+        }
+    }
+}
+
+#[test]
+fn a_prompt_may_be_cut_anywhere() {
+    let prompt = prompt(2, 75);
+    for shape in SHAPES {
+        let model = tiny(shape);
+        let vocab = model.config.vocab as usize;
+        let open = |chunk| open(&model, &Options { chunk, logits: chunk, ..exact(96) });
+        let want = logits(&mut open(1), &prompt, true);
+        for chunk in [512, 16, 9, 8] {
+            close(&format!("{shape} by {chunk}"), &logits(&mut open(chunk), &prompt, false), &want, vocab);
+        }
+    }
+}
+
+#[test]
+fn a_long_prompt_crosses_spans_and_pages() {
+    let prompt = prompt(3, 700);
+    for shape in ["tiny-llama3", "tiny-qwen3"] {
+        let model = tiny(shape);
+        let vocab = model.config.vocab as usize;
+        let open = |chunk, kv| open(&model, &Options { chunk, logits: chunk, kv, ..exact(720) });
+        let mut whole = open(512, KvType::F32);
+        let want = logits(&mut whole, &prompt, true);
+        for (how, got) in [
+            ("in two", logits(&mut whole, &prompt, false)),
+            ("in seven", logits(&mut open(100, KvType::F32), &prompt, false)),
+        ] {
+            close(&format!("{shape} {how}"), &got, &want, vocab);
+        }
+        let d = difference(&logits(&mut open(512, KvType::F16), &prompt, false), &want, vocab);
+        assert!(d.cosine > 0.99999 && d.max < 5e-2 && d.rms < 5e-3, "{shape}, cache in f16: {d:?}");
+        // The same through requests: a prompt in chunks, then tokens one by one behind it.
+        let mut chunks = open(64, KvType::F32);
+        for len in [680, 250] {
+            let request = greedy(&prompt[..len], 12);
+            let sure = same_answer(shape, &answer(&mut whole, request.clone()), &fresh(&mut chunks, &request));
+            assert!(sure > 6, "{shape}: only {sure} sure tokens prove little");
+        }
+    }
+}
+
+#[test]
+fn company_changes_nothing() {
+    for shape in SHAPES {
+        let model = tiny(shape);
+        let requests: Vec<Request> = (0..8).map(|i| greedy(&prompt(10 + i, 3 + 8 * i as usize), 20)).collect();
+        let mut alone = open(&model, &exact(96));
+        let mut together = open(&model, &Options { sequences: 8, ..exact(96) });
+        let want: Vec<Answer> = requests.iter().map(|r| fresh(&mut alone, r)).collect();
+        let mut sure = 0;
+        // All by the CPU, all by the GPU, and every other one.
+        for (every, offset) in [(1, 0), (9, 8), (2, 0), (2, 1)] {
+            let by_cpu = |i: usize| i % every == offset;
+            let asked = requests.iter().enumerate().map(|(i, r)| if by_cpu(i) { told(r.clone()) } else { r.clone() });
+            let got = answers(&mut together, asked.collect());
+            for (i, (got, want)) in got.iter().zip(&want).enumerate() {
+                assert_eq!(got.logprobs.len(), if by_cpu(i) { 20 } else { 0 });
+                sure += same_answer(&format!("{shape}, request {i}, every {every}th from {offset} by the CPU"), got, want);
+            }
+        }
+        assert!(sure > 4 * 8 * 15, "{shape}: {sure} sure tokens prove little");
+    }
+}
+
+#[test]
+fn more_requests_than_sequences_wait_for_their_turn() {
+    let model = tiny("tiny-qwen2");
+    let requests: Vec<Request> = (0..7).map(|i| greedy(&prompt(30 + i, 12), 4 + 3 * i as usize)).collect();
+    let got = answers(&mut open(&model, &Options { sequences: 3, ..exact(64) }), requests.clone());
+    let mut alone = open(&model, &exact(64));
+    for (got, request) in got.iter().zip(requests) {
+        assert_eq!(got.ids.len(), request.max_tokens.unwrap());
+        same_answer("in turn", got, &fresh(&mut alone, &request));
+    }
+}
+
+#[test]
+fn greedy_repeats_exactly() {
+    for shape in SHAPES {
+        let model = tiny(shape);
+        let mut session = open(&model, &Options { context: Some(96), ..Default::default() });
+        let request = told(greedy(&prompt(4, 50), 16));
+        let first = answer(&mut session, request.clone());
+        answer(&mut session, greedy(&prompt(5, 70), 16));
+        let second = answer(&mut session, request.clone());
+        assert_eq!((second.timings.reused_tokens, &second.logprobs), (0, &first.logprobs), "{shape}");
+        let third = answer(&mut open(&model, &Options { context: Some(96), ..Default::default() }), request);
+        assert_eq!((third.ids, third.text, third.logprobs), (first.ids, first.text, first.logprobs), "{shape}");
+    }
+}
+
+#[test]
+fn a_prefix_is_reused() {
+    for shape in ["tiny-llama3", "tiny-qwen3moe"] {
+        let model = tiny(shape);
+        let (mut session, mut alone) = (open(&model, &exact(200)), open(&model, &exact(200)));
+        let mut reuse = |what: &str, tokens: &[u32], reused: usize| {
+            let got = answer(&mut session, greedy(tokens, 12));
+            assert_eq!(got.timings.reused_tokens, reused, "{shape}, {what}");
+            assert_eq!(got.timings.prompt_tokens, tokens.len(), "{shape}, {what}");
+            same_answer(&format!("{shape}, {what}"), &got, &fresh(&mut alone, &greedy(tokens, 12)));
+            got
+        };
+        let start = prompt(6, 70);
+        let first = reuse("nothing yet", &start, 0);
+        // The last token of an answer was never run.
+        let turn = [start.clone(), first.ids, prompt(7, 9)].concat();
+        reuse("a second turn", &turn, 70 + 11);
+        reuse("another second turn", &[&start[..], &prompt(8, 30)].concat(), 70);
+        reuse("the same again", &[&start[..], &prompt(8, 30)].concat(), 99);
+        reuse("another end", &[&start[..41], &prompt(9, 30)].concat(), 41);
+        reuse("something else", &prompt(10, 50), 0);
+    }
+}
+
+#[test]
+fn a_running_sequence_shares_its_pages() {
+    for shape in ["tiny-llama3", "tiny-mixtral"] {
+        let model = tiny(shape);
+        let mut session = open(&model, &Options { sequences: 3, ..exact(200) });
+        let mut alone = open(&model, &exact(200));
+        let start = prompt(11, 80);
+        let requests = [
+            greedy(&[&start[..], &prompt(12, 20)].concat(), 60),
+            greedy(&[&start[..], &prompt(13, 3)].concat(), 10),
+            greedy(&[&start[..70], &prompt(14, 40)].concat(), 10),
+        ];
+        let mut ids = vec![session.submit(requests[0].clone()).unwrap()];
+        let mut begun = Answer::default();
+        while begun.ids.len() < 5 {
+            match block_on(session.next()).unwrap() {
+                Some((_, Event::Token { id, .. })) => begun.ids.push(id),
+                Some((_, Event::Text(text))) => begun.text += &text,
+                other => panic!("{other:?}"),
+            }
+        }
+        ids.extend(requests[1..].iter().map(|r| session.submit(r.clone()).unwrap()));
+        let mut got = finish(&mut session);
+        let rest = got.get_mut(&ids[0]).unwrap();
+        rest.ids.splice(0..0, begun.ids);
+        let whole_pages = [0, 80, 70].map(|n| n / PAGE as usize * PAGE as usize);
+        for ((id, request), reused) in ids.iter().zip(&requests).zip(whole_pages) {
+            let what = format!("{shape}, request {id}");
+            assert_eq!(got[id].timings.reused_tokens, reused, "{what}");
+            same_answer(&what, &got[id], &fresh(&mut alone, request));
+        }
+        // What they left behind serves the next, and none wrote into what another reads.
+        for request in &requests {
+            let again = answer(&mut session, told(request.clone()));
+            assert!(again.timings.reused_tokens >= 64, "{shape}: {:?}", again.timings);
+            same_answer(shape, &again, &fresh(&mut alone, request));
+        }
+    }
+}
+
+#[test]
+fn a_cancelled_answer_leaves_no_trace() {
+    let model = tiny("tiny-llama3");
+    let mut session = open(&model, &Options { sequences: 2, ..exact(200) });
+    let want = fresh(&mut open(&model, &exact(200)), &greedy(&prompt(20, 40), 20));
+    let other = session.submit(greedy(&prompt(20, 40), 20)).unwrap();
+    let id = session.submit(greedy(&prompt(21, 40), 100)).unwrap();
+    let waiting = session.submit(greedy(&prompt(22, 40), 100)).unwrap();
+    let mut before = Answer::default();
+    for _ in 0..12 {
+        if let Some((from, Event::Token { id: token, .. })) = block_on(session.next()).unwrap() {
+            before.ids.extend((from == other).then_some(token));
+        }
+    }
+    session.cancel(id);
+    session.cancel(waiting);
+    session.cancel(999);
+    let mut rest = finish(&mut session);
+    assert_eq!(rest[&id].reason, Some(Finish::Cancelled));
+    assert!(rest[&id].timings.generated_tokens < 100, "{:?}", rest[&id].timings);
+    assert_eq!((rest[&waiting].reason, rest[&waiting].timings.generated_tokens), (Some(Finish::Cancelled), 0));
+    let rest = rest.get_mut(&other).unwrap();
+    rest.ids.splice(0..0, before.ids);
+    same_answer("the other one", rest, &want);
+    // An answer that is dropped is cancelled too, and says nothing more.
+    let mut dropped = session.generate(greedy(&prompt(23, 40), 100)).unwrap();
+    for _ in 0..3 {
+        block_on(dropped.next()).unwrap().unwrap();
+    }
+    drop(dropped);
+    assert_eq!(block_on(session.next()).unwrap(), None);
+    let request = greedy(&prompt(20, 40), 20);
+    let mut answer = session.generate(request).unwrap();
+    let mut ids = Vec::new();
+    while let Some(event) = block_on(answer.next()).unwrap() {
+        ids.extend(if let Event::Token { id, .. } = event { Some(id) } else { None });
+    }
+    assert_eq!(ids, want.ids);
+}
+
+#[test]
+fn stop_strings_end_an_answer() {
+    let model = tiny("tiny-qwen2");
+    let mut session = open(&model, &Options { context: Some(200), ..Default::default() });
+    // Warm enough that texts do not repeat.
+    let sampling = Sampling { temperature: 1.0, seed: 3, ..Default::default() };
+    let request = Request { sampling, ..greedy(&prompt(24, 10), 80) };
+    let whole = answer(&mut session, request.clone());
+    assert_eq!(whole.reason, Some(Finish::MaxTokens));
+    // Every token is at most a few letters, so three in a row cross their bounds.
+    let letters: Vec<char> = whole.text.chars().collect();
+    for at in [0, 11, 30, 50] {
+        let stop: String = letters[at..at + 3].iter().collect();
+        let (before, _) = whole.text.split_once(&stop).unwrap();
+        let stops = vec!["not in it".to_string(), stop.clone(), String::new()];
+        let got = answer(&mut session, Request { stop: stops, ..request.clone() });
+        assert_eq!((got.text.as_str(), got.reason), (before, Some(Finish::StopString)), "{stop:?}");
+        assert!(got.ids.len() > 1 && whole.ids.starts_with(&got.ids) && got.ids.len() < 80, "{stop:?}");
+        assert_eq!(got.timings.generated_tokens, got.ids.len());
+    }
+    // The end of the text begins a stop string that does not come: nothing is lost.
+    let almost: String = letters[letters.len() - 2..].iter().chain(&['!', '?', '!']).collect();
+    let got = answer(&mut session, Request { stop: vec![almost], ..request });
+    assert_eq!((got.text, got.reason), (whole.text, Some(Finish::MaxTokens)));
+}
+
+#[test]
+fn an_end_token_ends_an_answer() {
+    let model = tiny("tiny-llama3");
+    let mut session = open(&model, &Options { context: Some(64), ..Default::default() });
+    let end = model.tokenizer.eos().unwrap();
+    let mut request = greedy(&prompt(25, 10), 20);
+    request.sampling.logit_bias = vec![(end, 1e6)];
+    let got = answer(&mut session, request.clone());
+    assert_eq!((got.ids, got.reason), (vec![end; 20], Some(Finish::MaxTokens)), "the end is ignored");
+    let got = answer(&mut session, Request { ignore_end: false, ..request });
+    assert_eq!((got.ids, got.text.as_str(), got.reason), (vec![], "", Some(Finish::End)));
+    assert_eq!(got.timings.generated_tokens, 1);
+}
+
+#[test]
+fn answers_end_at_their_limits() {
+    let model = tiny("tiny-odd");
+    for run_ahead in [1, 4, 8] {
+        let mut session = open(&model, &Options { context: Some(50), run_ahead, ..Default::default() });
+        for max in [0, 1, 2, 7] {
+            for len in [1, 2, 30] {
+                let got = answer(&mut session, greedy(&prompt(26, len), max));
+                assert_eq!((got.ids.len(), got.reason), (max, Some(Finish::MaxTokens)));
+            }
+        }
+        // The last position's token is run, and what follows it is the last of the answer.
+        for len in [1, 30, 48, 49] {
+            let request = Request { max_tokens: None, ..greedy(&prompt(27, len), 0) };
+            let got = answer(&mut session, request.clone());
+            assert_eq!((got.ids.len(), got.reason), (50 + 1 - len, Some(Finish::ContextFull)), "{len}");
+            let got = answer(&mut session, told(request));
+            assert_eq!((got.ids.len(), got.reason), (50 + 1 - len, Some(Finish::ContextFull)), "{len}");
+        }
+        let got = answer(&mut session, greedy(&prompt(26, 20), 5));
+        assert_eq!(got.ids.len(), 5, "after a full context");
+    }
+}
+
+#[test]
+fn impossible_requests_are_refused_and_harm_nothing() {
+    let model = tiny("tiny-odd");
+    let mut session = open(&model, &Options { context: Some(50), ..Default::default() });
+    assert_eq!(session.context(), 50);
+    let refuse = |session: &mut Session, request: Request, says: &str| {
+        let error = session.submit(request).unwrap_err();
+        assert!(error.to_string().contains(says), "{error}");
+        error
+    };
+    let error = refuse(&mut session, greedy(&prompt(28, 50), 5), "50 tokens");
+    assert!(matches!(error, Error::Limit(_)), "{error:?}");
+    for (tokens, says) in [(vec![], "empty"), (vec![1, 263, 2], "263"), (vec![u32::MAX], "4294967295")] {
+        let error = refuse(&mut session, greedy(&tokens, 5), says);
+        assert!(matches!(error, Error::Usage(_)), "{error:?}");
+        assert!(block_on(session.logits(&tokens, false, |_, _| ())).is_err());
+    }
+    let sampling = Sampling { temperature: -1.0, ..Default::default() };
+    refuse(&mut session, Request { sampling, ..greedy(&[1], 5) }, "temperature");
+    let error = block_on(session.logits(&prompt(28, 51), false, |_, _| ())).unwrap_err();
+    assert!(matches!(error, Error::Limit(_)), "{error:?}");
+    assert_eq!(logits(&mut session, &prompt(28, 50), false).len(), 50 * 263);
+    let id = session.submit(greedy(&prompt(29, 10), 5)).unwrap();
+    assert!(matches!(block_on(session.next()).unwrap(), Some((first, _)) if first == id));
+    let busy = block_on(session.logits(&[1], false, |_, _| ())).unwrap_err();
+    assert!(busy.to_string().contains("busy"), "{busy}");
+    assert_eq!(finish(&mut session)[&id].reason, Some(Finish::MaxTokens));
+    assert_eq!(block_on(session.next()).unwrap(), None);
+}

@@ -1,0 +1,147 @@
+//! Plans: which activations share memory, fused against unfused, and the same plan each time.
+
+mod engine;
+
+use engine::{difference, gpu, logits, model, prompt};
+use firelight::fit;
+use firelight::gpu::Caps;
+use firelight::graph::{Graph, Kind, Node, Rows, TensorId};
+use firelight::ops::add::Add;
+use firelight::ops::{KvType, Op};
+use firelight::plan::fuse::Fuse;
+use firelight::plan::slots::{self, Slots};
+use firelight::session::Options;
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+
+/// A node to be: which earlier tensors it reads, and the sizes of those it writes. A size of 0 writes an earlier one again.
+type Draft = (Vec<prop::sample::Index>, Vec<u32>);
+
+/// A graph of these nodes. What an op computes is of no matter to slots, so they are all the same op.
+fn graph(nodes: &[Draft]) -> Graph {
+    let mut graph = Graph::default();
+    let mut made = Vec::new();
+    let weight = graph.vector("not an activation", 7);
+    for (reads, writes) in nodes {
+        let pick = |i: &prop::sample::Index| if made.is_empty() { weight } else { *i.get(&made) };
+        let inputs: Vec<TensorId> = reads.iter().map(pick).collect();
+        let mut outputs = Vec::new();
+        for cols in writes {
+            let id = match cols {
+                0 => inputs.first().copied().filter(|id| *id != weight && !outputs.contains(id)),
+                _ => None,
+            };
+            outputs.push(id.unwrap_or_else(|| graph.add("t", Rows::Step, cols + 1, Kind::Activation)));
+        }
+        made.extend(&outputs);
+        graph.nodes.push(Node { op: Op::Add(Add), inputs, outputs });
+    }
+    graph
+}
+
+fn bytes(graph: &Graph, id: TensorId) -> u64 {
+    u64::from(graph.cols(id)) * 4
+}
+
+/// Whether each activation has a slot that is large enough and its own for as long as it lives: from the first node that
+/// names it to the last, or for ever if it is kept.
+fn check(graph: &Graph, slots: &Slots, keep: &[TensorId]) -> Result<(), String> {
+    let names = |n: &Node, id: TensorId| n.inputs.contains(&id) || n.outputs.contains(&id);
+    let mut taken: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); graph.nodes.len()];
+    for id in (0..graph.tensors.len()).map(TensorId).filter(|id| graph.tensor(*id).kind == Kind::Activation) {
+        let uses: Vec<usize> = (0..graph.nodes.len()).filter(|i| names(&graph.nodes[*i], id)).collect();
+        let (Some(first), Some(last)) = (uses.first(), uses.last()) else { continue };
+        let slot = *slots.of.get(&id).ok_or(format!("{id:?} has no slot"))?;
+        let size = *slots.bytes.get(slot).ok_or(format!("{id:?}: there is no slot {slot}"))?;
+        if size < bytes(graph, id) {
+            return Err(format!("{id:?} needs {} bytes, its slot has {size}", bytes(graph, id)));
+        }
+        let last = if keep.contains(&id) { graph.nodes.len() - 1 } else { *last };
+        for (at, taken) in taken.iter_mut().enumerate().take(last + 1).skip(*first) {
+            if !taken.insert(slot) {
+                return Err(format!("slot {slot} of {id:?} is another's at node {at}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn drafts() -> impl Strategy<Value = Vec<Draft>> {
+    let node = (prop::collection::vec(any::<prop::sample::Index>(), 1..4), prop::collection::vec(0u32..40, 1..3));
+    prop::collection::vec(node, 1..40)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn no_two_live_tensors_share_a_slot(nodes in drafts(), kept in prop::collection::vec(any::<prop::sample::Index>(), 0..3)) {
+        let graph = graph(&nodes);
+        let activations: Vec<TensorId> = graph.nodes.iter().flat_map(|n| n.outputs.clone()).collect();
+        let keep: Vec<TensorId> = kept.iter().map(|i| *i.get(&activations)).collect();
+        let slots = slots::assign(&graph, |id| bytes(&graph, id), &keep);
+        prop_assert_eq!(check(&graph, &slots, &keep), Ok(()));
+        // And slots are shared at all: never more than the tensors that live at once, plus those kept.
+        let all: BTreeSet<usize> = slots.of.values().copied().collect();
+        prop_assert_eq!(all.len(), slots.bytes.len());
+    }
+}
+
+/// A chain needs two slots however long it is, and the check sees it when a slot is given away too early.
+#[test]
+fn a_chain_takes_turns_in_two_slots() {
+    let mut graph = Graph::default();
+    let mut x = graph.vector("start", 8);
+    for _ in 0..20 {
+        x = graph.node(Op::Add(Add), vec![x], "link", Rows::Step, 8);
+    }
+    let slots = slots::assign(&graph, |id| bytes(&graph, id), &[]);
+    assert_eq!(slots.bytes, [32, 32]);
+    assert_eq!(check(&graph, &slots, &[]), Ok(()));
+    let one = Slots { bytes: vec![32], of: slots.of.keys().map(|id| (*id, 0)).collect() };
+    assert!(check(&graph, &one, &[]).unwrap_err().contains("another's"));
+    let small = Slots { bytes: vec![32, 28], ..slots.clone() };
+    assert!(check(&graph, &small, &[]).unwrap_err().contains("needs 32"));
+    let first = TensorId(1);
+    assert!(check(&graph, &slots, &[first]).unwrap_err().contains("another's"), "a kept one shares with none");
+}
+
+const RULES: [Fuse; 3] = [Fuse::ALL, Fuse { glu: false, ..Fuse::ALL }, Fuse { residual: false, ..Fuse::ALL }];
+
+#[test]
+fn fused_equals_unfused() {
+    for (shape, types) in [("tiny-qwen2", "Q4_0"), ("tiny-qwen3moe", "Q4_K")] {
+        let model = model(engine::file(shape, types));
+        let tokens = prompt(1, 40);
+        let run = |fuse| {
+            let options = Options { context: Some(64), logits: 64, kv: KvType::F32, fuse, ..Default::default() };
+            let mut session = engine::session(gpu(), &model, &options);
+            let nodes = session.plan().listing().graph.nodes.len();
+            (nodes, logits(&mut session, &tokens, false), logits(&mut session, &tokens, true))
+        };
+        let (plain, prefill, decode) = run(Fuse::NONE);
+        for rules in RULES {
+            let (fused, got_prefill, got_decode) = run(rules);
+            assert!(fused < plain || model.config.experts.is_some(), "{shape}, {rules:?}: {fused} nodes of {plain}");
+            for (got, want) in [(got_prefill, &prefill), (got_decode, &decode)] {
+                let d = difference(&got, want, model.config.vocab as usize);
+                assert!(d.rms <= 1e-5 * d.of, "{shape}, {rules:?}: {d:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_plan_is_the_same_each_time() {
+    for shape in ["tiny-llama3", "tiny-qwen3moe"] {
+        let model = || model(engine::file(shape, "Q4_K_M"));
+        for caps in [&Caps::baseline(), gpu().caps()] {
+            let listing = || fit::fit(&model(), caps, &Options::default()).unwrap().listing;
+            let (a, b) = (listing(), listing());
+            assert!(!a.kernels.is_empty() && !a.slots.of.is_empty());
+            assert!(a.graph == b.graph && a.kernels == b.kernels && a.slots == b.slots && a.capacity == b.capacity);
+            assert_eq!(a.bytes(), b.bytes());
+            check(&a.graph, &Slots { bytes: vec![u64::MAX; a.slots.bytes.len()], of: a.slots.of }, &[]).unwrap();
+        }
+    }
+}
