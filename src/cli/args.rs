@@ -50,7 +50,7 @@ pub struct EngineArgs {
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
     pub context: Option<u32>,
     /// How keys and values are stored
-    #[arg(long, default_value = "f16", value_parser = kv())]
+    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = kv())]
     pub kv: KvType,
     /// Decode steps queued before the first is read
     #[arg(long, value_name = "K", value_parser = value_parser!(u32).range(1..=64))]

@@ -76,7 +76,9 @@ impl Facts {
 
     /// Prints what was not printed yet.
     fn print(&mut self, out: &mut impl Write) -> io::Result<()> {
-        self.0.drain(..).try_for_each(|(name, value)| writeln!(out, "{name:<15} {}", term::printable(&value)))
+        // A name in a file may hold line breaks.
+        let line = |value: String| term::printable(&value).replace('\n', "\\n");
+        self.0.drain(..).try_for_each(|(name, value)| writeln!(out, "{name:<15} {}", line(value)))
     }
 
     fn general(&mut self, checkpoint: &Checkpoint) -> Result {

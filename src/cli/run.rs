@@ -85,6 +85,9 @@ async fn show_profile(gpu: &Gpu, session: &mut Session, position: usize) -> Resu
 fn read_stdin() -> Result<String> {
     let mut bytes = Vec::new();
     io::stdin().read_to_end(&mut bytes).map_err(|e| Failure::usage(format!("stdin cannot be read: {e}")))?;
+    if bytes.is_empty() {
+        return Err(Failure::usage("stdin is empty, and there is no PROMPT: give one of them"));
+    }
     String::from_utf8(bytes).map_err(|_| Failure::usage("the prompt on stdin is not UTF-8 text"))
 }
 

@@ -123,7 +123,7 @@ pub async fn perplexity(args: PerplexityArgs) -> Result {
     let all = tokens.len() / size;
     let count = args.chunks.map_or(all, |n| all.min(n as usize));
     let left = tokens.len() - count * size;
-    if left > 0 {
+    if left > 0 && count == all {
         term::note(&format!("{left} of {} tokens at the end are left out", tokens.len()));
     }
     // BOS is added to a text if the tokenizer adds it to nothing.
