@@ -12,6 +12,7 @@
 //#import $epilogue
 
 const SIDE = 64u;
+const HALF = PER / 2u;
 var<workgroup> w_tile: array<vec4<f32>, 512>; // (8 k4, 64 rows)
 var<workgroup> x_tile: array<vec4<f32>, 512>; // (8 k4, 64 tokens)
 
@@ -59,15 +60,28 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         }
         workgroupBarrier();
     }
+    // The products go out through workgroup memory: neighbouring threads write neighbouring values.
     //#unroll t PER
-    if (tt + SPAN * t < count) {
-        let row = route_y(wg.y, tt + SPAN * t);
-        //#unroll r PER
-        if (n0 + tn + SPAN * r < ROWS) {
-            let n = ROW0 + n0 + tn + SPAN * r;
-            y[row * OUT + n] = epilogue(acc[t * PER + r], row, n);
+    //#unroll r PER
+    {
+        let at = (tt + SPAN * (t % HALF)) * SIDE + tn + SPAN * r;
+        if (t < HALF) {
+            w_tile[at / 4u][at % 4u] = acc[t * PER + r];
+        } else {
+            x_tile[at / 4u][at % 4u] = acc[t * PER + r];
         }
-        //#end
     }
     //#end
+    //#end
+    workgroupBarrier();
+    for (var at = lid; at < count * SIDE; at += WG) {
+        let token = at / SIDE;
+        let n = n0 + at % SIDE;
+        if (n < ROWS) {
+            let i = at % (SIDE * SIDE / 2u);
+            let v = select(x_tile[i / 4u][i % 4u], w_tile[i / 4u][i % 4u], token < SIDE / 2u);
+            let row = route_y(wg.y, token);
+            y[row * OUT + ROW0 + n] = epilogue(v, row, ROW0 + n);
+        }
+    }
 }
