@@ -3,10 +3,34 @@
 use crate::gpu::Caps;
 use crate::graph::{Graph, Kind, TensorId};
 use crate::model::{Model, decoder};
-use crate::ops::{Capacity, Op, PAGE};
-use crate::plan::{Listing, Options as PlanOptions};
-use crate::session::Options;
+use crate::ops::{Capacity, KvType, Op, PAGE};
+use crate::plan::{Listing, Options as PlanOptions, fuse::Fuse};
 use crate::{Error, Result};
+
+/// How to open a session. The default needs no thought.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Positions a sequence may have; by default what the model was trained for, at most 4096, less if it must.
+    pub context: Option<u32>,
+    /// Sequences at once.
+    pub sequences: u32,
+    /// Rows of a prefill step.
+    pub chunk: u32,
+    /// Rows that may want logits in one step, at least one for each sequence.
+    pub logits: u32,
+    /// How the KV cache is stored.
+    pub kv: KvType,
+    /// Decode steps queued before the first is read.
+    pub run_ahead: u32,
+    /// Which fusions run.
+    pub fuse: Fuse,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { context: None, sequences: 1, chunk: 512, logits: 1, kv: KvType::F16, run_ahead: 4, fuse: Fuse::ALL }
+    }
+}
 
 /// A model recorded for a device's limits.
 pub struct Fitted {
@@ -61,6 +85,11 @@ pub fn fit(model: &Model, caps: &Caps, options: &Options) -> Result<Fitted> {
             wish.min(fitting)
         }
     };
+    if let Some(window) = config.window.filter(|window| context > *window) {
+        notices.push(format!(
+            "the model was trained to look back {window} positions; here it looks back over all {context}"
+        ));
+    }
     let recorded = decoder::record(&model.checkpoint, config, context)?;
     check_weights(&recorded.graph, limit)?;
     let pages_per_sequence = context.div_ceil(PAGE);

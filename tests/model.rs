@@ -169,7 +169,8 @@ fn company_changes_nothing() {
             let got = answers(&mut together, asked.collect());
             for (i, (got, want)) in got.iter().zip(&want).enumerate() {
                 assert_eq!(got.logprobs.len(), if by_cpu(i) { 20 } else { 0 });
-                sure += same_answer(&format!("{shape}, request {i}, every {every}th from {offset} by the CPU"), got, want);
+                sure +=
+                    same_answer(&format!("{shape}, request {i}, every {every}th from {offset} by the CPU"), got, want);
             }
         }
         assert!(sure > 4 * 8 * 15, "{shape}: {sure} sure tokens prove little");

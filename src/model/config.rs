@@ -25,6 +25,8 @@ pub struct Config {
     pub vocab: u32,
     /// Positions that the model was trained for.
     pub context: u32,
+    /// Positions that attention was trained to look back over, where it was fewer than all.
+    pub window: Option<u32>,
     /// Added under the root of each norm.
     pub eps: f32,
     /// Rotary embedding.
@@ -120,6 +122,7 @@ impl Config {
             head_dim,
             vocab: in_range("the vocabulary", vocab, 1 << 24)?,
             context: keys.size_or("context_length", 2048, 1 << 30)?,
+            window: keys.u32("attention.sliding_window")?.filter(|window| *window > 0),
             eps: keys.f32("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-5),
             rope: RopeConfig::read(&keys, checkpoint, head_dim).await?,
             experts: Experts::read(&keys)?,

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::attention::Attention;
+use super::experts::{ExpertWeights, Router};
 use super::glu::Activation;
 use super::kv_write::KvWrite;
 use super::linear::{Linear, LinearGlu};
@@ -14,7 +15,7 @@ use super::rope::{Pairing, Rope};
 use super::{Capacity, Choice, KvType, Op};
 use crate::dtype::DType;
 use crate::gpu::{Caps, Tier};
-use crate::graph::{Graph, Kind, Rows, TensorId};
+use crate::graph::{Graph, Kind, Node, Rows, TensorId};
 use crate::shader::Source;
 
 /// All variants: a name such as `baseline/matvec.reduce.q4_k.dense.none.2`, and how the text is made. Names begin with
@@ -86,8 +87,20 @@ fn weights(dtype: DType) -> Graph {
     g.linear(x, weight, Some(bias));
     residual(&mut g, x, weight, None, y);
     residual(&mut g, x, weight, Some(bias), y);
+    let router = g.weight("router.weight", 64, 256, DType::F32);
+    let mut stack = |name| g.experts(name, 64, 256, 256, dtype);
+    let stacks = ExpertWeights { router, gate: stack("gates"), up: stack("ups"), down: stack("downs") };
+    for norm in [true, false] {
+        g.expert_ffn(x, stacks, Router { experts: 64, used: 8, norm, scale: 1.0 }, Activation::Silu);
+    }
+    // Fusing gives the last sum a residual.
+    if let Some(Node { op: Op::ExpertSum(op), inputs, .. }) = g.nodes.last_mut() {
+        op.residual = true;
+        inputs.push(x);
+    }
     let x = g.gather(x);
-    g.linear(x, embedding, None);
+    let logits = g.linear(x, embedding, None);
+    g.sample(logits);
     g
 }
 

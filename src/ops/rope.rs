@@ -51,7 +51,10 @@ impl Graph {
     #[track_caller]
     pub fn rope(&mut self, x: TensorId, angles: TensorId, rope: Rope) -> TensorId {
         let cols = self.cols(x);
-        assert!(cols.is_multiple_of(rope.head_dim) && rope.rotated <= rope.head_dim && rope.rotated.is_multiple_of(2), "{rope:?}");
+        assert!(
+            cols.is_multiple_of(rope.head_dim) && rope.rotated <= rope.head_dim && rope.rotated.is_multiple_of(2),
+            "{rope:?}"
+        );
         crate::graph::same("frequencies and rotated pairs", self.cols(angles), rope.rotated);
         let rows = self.input(Input::Rows);
         let name = format!("{}.rope", self.tensor(x).name);

@@ -5,121 +5,31 @@
 //! first is read; what they wrote behind the end of an answer is dropped by not counting it. Text comes out as
 //! [`Event`]s. Everything here is driven by [`Session::next`]; there are no threads and nothing blocks.
 
+mod event;
 mod forward;
+mod pace;
 mod pages;
 mod sequence;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use crate::gpu::{Buffer, Clock, Gpu, Submission};
 use crate::graph::{Input, LAST_SAMPLED, TensorId};
 use crate::model::load::Progress;
 use crate::model::{Model, load};
 use crate::ops::sample::Params;
-use crate::ops::{KvType, StepSizes, attention};
-use crate::plan::{Plan, fuse::Fuse};
-use crate::sampler::{self, Sampling};
+use crate::ops::{StepSizes, attention};
+use crate::plan::Plan;
+use crate::sampler;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result, fit};
+use pace::Pace;
 use pages::Pages;
 use sequence::{Job, Sequence};
 
-/// How to open a session. The default needs no thought.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Positions a sequence may have; by default what the model was trained for, at most 4096, less if it must.
-    pub context: Option<u32>,
-    /// Sequences at once.
-    pub sequences: u32,
-    /// Rows of a prefill step.
-    pub chunk: u32,
-    /// Rows that may want logits in one step, at least one for each sequence.
-    pub logits: u32,
-    /// How the KV cache is stored.
-    pub kv: KvType,
-    /// Decode steps queued before the first is read.
-    pub run_ahead: u32,
-    /// Which fusions run.
-    pub fuse: Fuse,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options { context: None, sequences: 1, chunk: 512, logits: 1, kv: KvType::F16, run_ahead: 4, fuse: Fuse::ALL }
-    }
-}
-
-/// What to generate.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Request {
-    /// The prompt.
-    pub tokens: Vec<u32>,
-    /// How tokens are chosen.
-    pub sampling: Sampling,
-    /// Texts that end the answer; they are not part of it.
-    pub stop: Vec<String>,
-    /// Most tokens to generate; by default as many as the context holds.
-    pub max_tokens: Option<usize>,
-    /// Go on after the model says that it has finished.
-    pub ignore_end: bool,
-}
-
-/// A request's number.
-pub type RequestId = u64;
-
-/// Why an answer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Finish {
-    /// The model said so.
-    End,
-    /// A stop string came.
-    StopString,
-    /// `max_tokens` was reached.
-    MaxTokens,
-    /// The context is full.
-    ContextFull,
-    /// It was cancelled.
-    Cancelled,
-}
-
-/// Counts and times of an answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Timings {
-    /// Tokens of the prompt.
-    pub prompt_tokens: usize,
-    /// Of which this many were in the cache from before.
-    pub reused_tokens: usize,
-    /// Tokens generated, the one that ended the answer included.
-    pub generated_tokens: usize,
-    /// Until the first token.
-    pub prompt_seconds: f64,
-    /// From the first token to the last.
-    pub decode_seconds: f64,
-}
-
-/// What happens to a request.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Event {
-    /// More of the answer.
-    Text(String),
-    /// The token behind the text (which may come later, or be empty).
-    Token {
-        /// Its id.
-        id: u32,
-        /// Log-probabilities, if they were asked for: of this token, and of the likeliest.
-        logprobs: Option<(f32, Vec<(u32, f32)>)>,
-    },
-    /// The answer is complete.
-    Finished {
-        /// Why.
-        reason: Finish,
-        /// Counts and times.
-        timings: Timings,
-    },
-}
+pub use crate::fit::Options;
+pub use event::{Event, Finish, Request, RequestId, Timings};
 
 /// A step on its way.
 struct Flight {
@@ -151,25 +61,6 @@ pub struct Session {
     next_id: RequestId,
     pace: Pace,
     notices: Vec<String>,
-}
-
-/// How long prefills take, and into how many submits they are cut for it.
-struct Pace {
-    flops_a_row: f64,
-    rows_a_second: Option<f64>,
-}
-
-/// A submit shall not take longer: drivers kill what runs for two seconds.
-const SUBMIT_SECONDS: f64 = 0.25;
-/// Assumed until a prefill was measured: a slow integrated GPU.
-const ASSUMED_FLOPS: f64 = 0.5e12;
-
-impl Pace {
-    fn segments(&self, rows: u32) -> u32 {
-        let assumed = ASSUMED_FLOPS / self.flops_a_row;
-        let seconds = f64::from(rows) / self.rows_a_second.unwrap_or(assumed);
-        (seconds / SUBMIT_SECONDS).ceil().clamp(1.0, 64.0) as u32
-    }
 }
 
 impl Session {
@@ -260,9 +151,10 @@ impl Session {
     /// Ends a request; its last event says so.
     pub fn cancel(&mut self, id: RequestId) {
         if let Some(at) = self.waiting.iter().position(|job| job.id == id)
-            && let Some(job) = self.waiting.remove(at) {
-                self.events.extend(job.finish(Finish::Cancelled, 0).into_iter().map(|e| (id, e)));
-            }
+            && let Some(job) = self.waiting.remove(at)
+        {
+            self.events.extend(job.finish(Finish::Cancelled, 0).into_iter().map(|e| (id, e)));
+        }
         if let Some(at) = self.sequences.iter().position(|s| s.job.as_ref().is_some_and(|j| j.id == id)) {
             self.finish(at, Finish::Cancelled);
         }

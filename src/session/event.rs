@@ -1,0 +1,74 @@
+//! What goes into a session and what comes out: plain data, which may cross a channel or a worker's messages.
+
+use serde::{Deserialize, Serialize};
+
+use crate::sampler::Sampling;
+
+/// What to generate.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// The prompt.
+    pub tokens: Vec<u32>,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Texts that end the answer; they are not part of it.
+    pub stop: Vec<String>,
+    /// Most tokens to generate; by default as many as the context holds.
+    pub max_tokens: Option<usize>,
+    /// Go on after the model says that it has finished.
+    pub ignore_end: bool,
+}
+
+/// A request's number.
+pub type RequestId = u64;
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Finish {
+    /// The model said so.
+    End,
+    /// A stop string came.
+    StopString,
+    /// `max_tokens` was reached.
+    MaxTokens,
+    /// The context is full.
+    ContextFull,
+    /// It was cancelled.
+    Cancelled,
+}
+
+/// Counts and times of an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Timings {
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Of which this many were in the cache from before.
+    pub reused_tokens: usize,
+    /// Tokens generated, the one that ended the answer included.
+    pub generated_tokens: usize,
+    /// Until the first token.
+    pub prompt_seconds: f64,
+    /// From the first token to the last.
+    pub decode_seconds: f64,
+}
+
+/// What happens to a request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// More of the answer.
+    Text(String),
+    /// The token behind the text (which may come later, or be empty).
+    Token {
+        /// Its id.
+        id: u32,
+        /// Log-probabilities, if they were asked for: of this token, and of the likeliest.
+        logprobs: Option<(f32, Vec<(u32, f32)>)>,
+    },
+    /// The answer is complete.
+    Finished {
+        /// Why.
+        reason: Finish,
+        /// Counts and times.
+        timings: Timings,
+    },
+}
