@@ -2,7 +2,7 @@
 //! kind, by name: what `firelight shaders` writes out and what the shader tests hold to WebGPU's limits.
 //!
 //! A list made from plain data: graphs and [`Caps`] go in, [`Source`]s come out; no GPU. A kernel whose node does not
-//! occur in [`graphs`] is not tested, so a new op or activation is added there.
+//! occur in `graphs` is not tested, so a new op or activation is added there.
 
 use std::collections::{BTreeMap, HashSet};
 

@@ -11,7 +11,7 @@
 //! The distance starts at 1 because the bits of such floats make fine and evenly spaced bins. Noise spans less than
 //! [`FARTHEST`] - 1, so that a token farther off cannot win and need not be looked at.
 //!
-//! The CPU's [`reference`] and the kernels agree but for the rounding of `exp` and `log`.
+//! The CPU's [`reference()`] and the kernels agree but for the rounding of `exp` and `log`.
 
 use super::{Binding, Choice, Extent, Kernel, Op, Size};
 use crate::graph::{Graph, Input, Kind, Node, Rows, TensorId};
