@@ -194,7 +194,8 @@ fn small_faults_are_seen() {
     let weight = place_of_tensor(&file, "blk.1.ffn_down.weight");
     let epsilon = place_of(&file, "llama.attention.layer_norm_rms_epsilon");
     let theta = place_of(&file, "llama.rope.freq_base");
-    let faults: [(&str, usize, fn(f32) -> f32, Tolerance); 4] = [
+    type Change = fn(f32) -> f32;
+    let faults: [(&str, usize, Change, Tolerance); 4] = [
         ("nothing", weight, |w| w, EXACT),
         ("one weight", weight, |w| w + 0.01, EXACT),
         ("epsilon", epsilon, |_| 1e-6, KV_F16),
