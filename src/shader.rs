@@ -88,6 +88,7 @@ files![
     "matvec",
     "matvec_glu",
     "matmul",
+    "matmul_rows",
     "rope",
     "kv_write",
     "attention_decode",
@@ -115,16 +116,23 @@ fn file(name: &str) -> &'static str {
 /// If a file, role or constant is missing: a bug in the kernel's Rust file.
 pub fn assemble(source: &Source, dialect: Dialect) -> String {
     let mut out = String::new();
-    let subgroups = source.imports.iter().any(|(_, f)| *f == "lib/reduce_subgroup");
-    if subgroups && dialect == Dialect::Web {
-        out.push_str("enable subgroups;\ndiagnostic(off, subgroup_uniformity);\n");
-    }
     for (name, value) in &source.consts {
         out.push_str(&declare(name, *value));
     }
     let mut seen = BTreeSet::new();
     include(source, file(source.file), &mut seen, &mut out);
-    unroll(&out, source)
+    let text = unroll(&out, source);
+    match dialect {
+        Dialect::Web if uses_subgroups(&text) => {
+            format!("enable subgroups;\ndiagnostic(off, subgroup_uniformity);\n{text}")
+        }
+        _ => text,
+    }
+}
+
+/// Whether code, not only a comment, names a subgroup operation.
+fn uses_subgroups(text: &str) -> bool {
+    text.lines().any(|line| line.split("//").next().unwrap_or_default().contains("subgroup"))
 }
 
 fn declare(name: &str, value: Const) -> String {

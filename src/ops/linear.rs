@@ -5,6 +5,7 @@
 
 use super::glu::{self, Activation};
 use super::{Binding, Choice, Extent, Kernel, Op, Shard, Size, weight_consts};
+use crate::gpu::Tier;
 use crate::graph::{Graph, Kind, Node, Rows, TensorId};
 use crate::shader::{Const, Source};
 
@@ -216,15 +217,18 @@ fn matvecs(cx: &Choice, product: &Product, tile: u32, epilogue: &'static str, ex
 /// Weight rows and tokens of a tile of `shaders/matmul.wgsl`.
 pub const MATMUL_TILE: u32 = 64;
 
-/// How threads share a tile. Software adapters pay for loads more than for arithmetic: fewer threads, more each.
-pub(super) fn matmul_layout(cx: &Choice) -> [(&'static str, Const); 4] {
+/// The kernel for tiles, and how threads share one. Software adapters pay for loads more than for arithmetic: there
+/// few threads do much each, out of registers where subgroups let them share what they fetch.
+pub(super) fn matmul_layout(cx: &Choice) -> (&'static str, Vec<(&'static str, Const)>) {
+    let (min, max) = cx.caps.subgroup;
+    let tile = ("TILE", Const::U32(MATMUL_TILE));
+    if cx.caps.software && cx.caps.tier >= Tier::Subgroups && min == max && max <= 8 {
+        let consts = [("WG", 8), ("RPL", 8), ("SUBGROUP", max), ("FETCHES", 16 / max)];
+        return ("matmul_rows", consts.map(|(name, n)| (name, Const::U32(n))).into_iter().chain([tile]).collect());
+    }
     let side = if cx.caps.software { 4 } else { 8 };
-    [
-        ("TILE", Const::U32(MATMUL_TILE)),
-        ("SPAN", Const::U32(side)),
-        ("WG", Const::U32(side * side)),
-        ("PER", Const::U32(MATMUL_TILE / side)),
-    ]
+    let consts = [("SPAN", side), ("WG", side * side), ("PER", MATMUL_TILE / side)];
+    ("matmul", consts.map(|(name, n)| (name, Const::U32(n))).into_iter().chain([tile]).collect())
 }
 
 fn matmuls(cx: &Choice, product: &Product, epilogue: &'static str, extra: &[TensorId]) -> Vec<Kernel> {
@@ -232,7 +236,8 @@ fn matmuls(cx: &Choice, product: &Product, epilogue: &'static str, extra: &[Tens
     let (n, cols) = (cx.graph.fixed_rows(product.weight), cx.graph.cols(product.weight));
     let kernel = |(i, shard): (usize, &Shard)| {
         let mut consts = weight_consts(dtype, shard.rows, cols);
-        consts.extend(matmul_layout(cx));
+        let (file, layout) = matmul_layout(cx);
+        consts.extend(layout);
         consts.extend([
             ("COLS4", Const::U32(cols / 4)),
             ("ROW0", Const::U32(shard.row0)),
@@ -242,7 +247,7 @@ fn matmuls(cx: &Choice, product: &Product, epilogue: &'static str, extra: &[Tens
         ]);
         let imports = vec![("weight", dtype.shader()), ("route", "route/dense"), ("epilogue", epilogue)];
         let grid = [Extent::ceil(shard.rows, MATMUL_TILE), Extent::every(product.rows, MATMUL_TILE), Extent::fixed(1)];
-        Kernel::new(Source { file: "matmul", imports, consts }, bindings(product, i, extra), grid).when(
+        Kernel::new(Source { file, imports, consts }, bindings(product, i, extra), grid).when(
             product.rows,
             cx.capacity.decode_rows() + 1,
             u32::MAX,

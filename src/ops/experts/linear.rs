@@ -69,11 +69,12 @@ impl ExpertLinear {
     /// Many rows: tiles of slots that share an expert.
     fn matmul(&self, cx: &Choice, i: usize, shard: &Shard) -> Kernel {
         let mut consts = self.consts(cx, shard);
-        consts.extend(matmul_layout(cx));
+        let (file, layout) = matmul_layout(cx);
+        consts.extend(layout);
         let imports = vec![weight(cx), ("route", "route/tiles"), ("epilogue", "epilogue/none")];
         let tiles = ExpertSort { experts: self.experts, used: self.used, tile: MATMUL_TILE }.tiles();
         let grid = [Extent::ceil(cx.graph.cols(cx.output(0)), MATMUL_TILE), tiles, Extent::fixed(1)];
-        let kernel = Kernel::new(Source { file: "matmul", imports, consts }, bindings(cx, i, &[4, 3]), grid);
+        let kernel = Kernel::new(Source { file, imports, consts }, bindings(cx, i, &[4, 3]), grid);
         Kernel { experts_read: Some((self.experts, self.used)), ..kernel }.when(
             Size::Rows,
             cx.capacity.decode_rows() + 1,

@@ -1,0 +1,80 @@
+// y[token, n] = sum over k of weight[n, k] * x[token, k], for many tokens, on software adapters with subgroups: there
+// loads cost far more than arithmetic, and barriers more still.
+//
+// A thread keeps RPL weight rows in registers and multiplies them by 16 tokens at a time. The lanes of a subgroup work
+// on the same tokens: each fetches its share of their values and broadcasts it. Nothing is shared otherwise.
+// Rows and tokens past the end repeat the last one, and are written again with the same value.
+//#import lib/step
+@group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+//#import $weight
+//#import $route
+//#import $epilogue
+
+fn x_at(row: u32, i: u32) -> vec4<f32> {
+    if (COLS4 % 8u != 0u) {
+        return select(vec4<f32>(0.0), x[row * COLS4 + min(i, COLS4 - 1u)], i < COLS4);
+    }
+    return x[row * COLS4 + i];
+}
+
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) wg: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+    @builtin(subgroup_invocation_id) lane: u32,
+) {
+    let count = route_count(wg.y);
+    if (count == 0u) {
+        return;
+    }
+    let first = route_weight_row(wg.y);
+    let n0 = wg.x * WG * RPL + lid;
+    var n: array<u32, RPL>;
+    //#unroll r RPL
+    n[r] = min(n0 + WG * r, ROWS - 1u);
+    //#end
+    for (var j0 = 0u; j0 < count; j0 += SUBGROUP * FETCHES) {
+        var x_row: array<u32, FETCHES>;
+        //#unroll f FETCHES
+        x_row[f] = route_x(wg.y, min(j0 + f * SUBGROUP + lane, count - 1u));
+        //#end
+        var acc: array<f32, FETCHES * SUBGROUP * RPL>;
+        for (var g = 0u; g < GROUPS; g += 1u) {
+            var b: array<Block, RPL>;
+            //#unroll r RPL
+            b[r] = load_block((first + n[r]) * GROUPS + g);
+            //#end
+            for (var i = 0u; i < 8u; i += 1u) {
+                var w: array<vec4<f32>, RPL>;
+                //#unroll r RPL
+                w[r] = decode4(b[r], i);
+                //#end
+                //#unroll f FETCHES
+                {
+                    let fetched = x_at(x_row[f], g * 8u + i);
+                    //#unroll s SUBGROUP
+                    {
+                        let v = subgroupBroadcast(fetched, s);
+                        //#unroll r RPL
+                        acc[(f * SUBGROUP + s) * RPL + r] += dot(w[r], v);
+                        //#end
+                    }
+                    //#end
+                }
+                //#end
+            }
+        }
+        //#unroll f FETCHES
+        //#unroll s SUBGROUP
+        {
+            let row = route_y(wg.y, min(j0 + f * SUBGROUP + s, count - 1u));
+            //#unroll r RPL
+            y[row * OUT + ROW0 + n[r]] = epilogue(acc[(f * SUBGROUP + s) * RPL + r], row, ROW0 + n[r]);
+            //#end
+        }
+        //#end
+        //#end
+    }
+}
