@@ -110,8 +110,7 @@ pub fn answer(session: &mut Session, request: Request) -> Answer {
 pub fn answers(session: &mut Session, requests: Vec<Request>) -> Vec<Answer> {
     let ids: Vec<RequestId> = requests.into_iter().map(|r| session.submit(r).expect("a valid request")).collect();
     let mut answers = finish(session);
-    let answers = ids.iter().map(|id| answers.remove(id).expect("each request is answered")).collect();
-    answers
+    ids.iter().map(|id| answers.remove(id).expect("each request is answered")).collect()
 }
 
 /// Runs until nothing is left to do: what came of each request since.
