@@ -111,6 +111,15 @@ pub fn fit(model: &Model, caps: &Caps, options: &Options) -> Result<Fitted> {
             limit >> 20
         )));
     }
+    let (needed, free) = (listing.bytes().total(), caps.memory.unwrap_or(u64::MAX));
+    if needed > free {
+        return Err(Error::Limit(format!(
+            "the model needs {} MiB with a context of {context}, this adapter has {} MiB free: take a file of smaller \
+             weights, or a smaller --context",
+            needed >> 20,
+            free >> 20
+        )));
+    }
     Ok(Fitted { listing, logits: recorded.logits, context, notices })
 }
 

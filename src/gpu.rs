@@ -66,6 +66,8 @@ pub struct Caps {
     pub max_workgroups: u32,
     /// Whether passes can be timed.
     pub timestamps: bool,
+    /// Bytes that are free, where that can be known: software adapters live in the host's memory.
+    pub memory: Option<u64>,
 }
 
 impl Caps {
@@ -79,8 +81,16 @@ impl Caps {
             max_buffer: 256 << 20,
             max_workgroups: 65535,
             timestamps: false,
+            memory: None,
         }
     }
+}
+
+/// What Linux says it could give without swapping; see proc(5).
+fn host_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// One adapter, as `firelight devices` prints it.
@@ -241,6 +251,7 @@ fn card(adapter: &wgpu::Adapter) -> Card {
             max_buffer: limits.max_buffer_size,
             max_workgroups: limits.max_compute_workgroups_per_dimension,
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+            memory: if software { host_memory() } else { None },
         },
         why_not_higher,
         unusable,

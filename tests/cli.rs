@@ -325,8 +325,8 @@ fn info_describes_models_and_vocabularies() {
 fn plan_lists_dispatches_for_decode_and_prefill() {
     let Some(model) = stories() else { return };
     let (decode, prefill) = (good(&["plan", &model]), good(&["plan", &model, "--rows", "40", "--position", "3"]));
-    assert!(decode.contains(" matvec ") && !decode.contains(" matmul ") && decode.contains("KV cache"), "{decode}");
-    assert!(prefill.contains(" matmul ") && prefill.contains("prefill of 40 at position 3"), "{prefill}");
+    assert!(decode.contains(" matvec ") && !decode.contains(" matmul") && decode.contains("KV cache"), "{decode}");
+    assert!(prefill.contains(" matmul_rows ") && prefill.contains("prefill of 40 at position 3"), "{prefill}");
 }
 
 #[test]
