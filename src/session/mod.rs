@@ -31,6 +31,9 @@ use sequence::{Job, Sequence};
 pub use crate::fit::Options;
 pub use event::{Event, Finish, Request, RequestId, Timings};
 
+/// More steps than this are never queued: behind a slow device they would only delay the end of an answer.
+const MOST_AHEAD: u32 = 64;
+
 /// A step on its way.
 struct Flight {
     submission: Submission,
@@ -74,8 +77,9 @@ impl Session {
         load::load(&plan, &model.checkpoint, progress).await?;
         let capacity = plan.listing().capacity;
         let sampled = plan.input(Input::Sampled).expect("every decoder samples");
-        let staging =
-            (0..options.run_ahead.max(1) + 1).map(|_| gpu.staging(u64::from(capacity.sequences) * 4)).collect();
+        let staging = (0..options.run_ahead.clamp(1, MOST_AHEAD) + 1)
+            .map(|_| gpu.staging(u64::from(capacity.sequences) * 4))
+            .collect();
         Ok(Session {
             tokenizer: model.tokenizer.clone(),
             options: options.clone(),
@@ -241,7 +245,7 @@ impl Session {
 
     /// Whether another step may be queued. Not behind one whose logits are to be read: it would overwrite them.
     fn may_step(&self) -> bool {
-        let full = self.flights.len() >= self.options.run_ahead.max(1) as usize;
+        let full = self.flights.len() >= self.options.run_ahead.clamp(1, MOST_AHEAD) as usize;
         !full && !self.flights.iter().any(|f| f.logits)
     }
 
