@@ -1,4 +1,13 @@
-//! Firelight runs open-weight language models on any GPU.
+//! Firelight runs open-weight language models on any GPU: WGSL kernels on wgpu, natively and in the browser.
+//!
+//! [`Gpu::open`] takes the best adapter, [`Model::open`] reads a file's header, [`Session::new`] compiles the model for
+//! the device and loads its weights, and [`Session::generate`] answers a [`Request`] with [`Event`]s. Everything that
+//! waits is async and needs no runtime: `pollster::block_on` will do, and in a browser the page's own loop does.
+//!
+//! Nothing is silent: what does not fit, what was cut short and what had to be guessed is an [`Error`] or a notice
+//! ([`Model::notices`](model::Model::notices), [`Session::notices`]). Layers and invariants are in `ARCHITECTURE.md`.
+
+#![warn(missing_docs)]
 
 pub mod checkpoint;
 pub mod dtype;
@@ -21,3 +30,8 @@ pub use gpu::{Gpu, GpuOptions};
 pub use model::Model;
 pub use sampler::Sampling;
 pub use session::{Event, Options, Request, Session};
+
+/// The README's Rust is compiled with the documentation's tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
