@@ -4,6 +4,7 @@
 // 32: the threads decode the weights of the tile's rows and fetch the values of its tokens into workgroup memory
 // (16 KiB, all that the baseline has); then each thread multiplies PER rows by PER tokens out of it.
 //#import lib/step
+//#import lib/x_at
 @group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
@@ -15,13 +16,6 @@ const SIDE = 64u;
 const HALF = PER / 2u;
 var<workgroup> w_tile: array<vec4<f32>, 512>; // (8 k4, 64 rows)
 var<workgroup> x_tile: array<vec4<f32>, 512>; // (8 k4, 64 tokens)
-
-fn x_at(row: u32, i: u32) -> vec4<f32> {
-    if (COLS4 % 8u != 0u) {
-        return select(vec4<f32>(0.0), x[row * COLS4 + min(i, COLS4 - 1u)], i < COLS4);
-    }
-    return x[row * COLS4 + i];
-}
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {

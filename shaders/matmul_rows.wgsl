@@ -5,19 +5,13 @@
 // on the same tokens: each fetches its share of their values and broadcasts it. Nothing is shared otherwise.
 // Rows and tokens past the end repeat the last one, and are written again with the same value.
 //#import lib/step
+//#import lib/x_at
 @group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
 //#import $weight
 //#import $route
 //#import $epilogue
-
-fn x_at(row: u32, i: u32) -> vec4<f32> {
-    if (COLS4 % 8u != 0u) {
-        return select(vec4<f32>(0.0), x[row * COLS4 + min(i, COLS4 - 1u)], i < COLS4);
-    }
-    return x[row * COLS4 + i];
-}
 
 @compute @workgroup_size(WG)
 fn main(

@@ -3,6 +3,7 @@
 // LANES threads share a set of RPL weight rows and walk along them a group of 32 weights at a time; a workgroup holds
 // WG / LANES sets. With LANES = 1 a thread has its rows for itself and nothing is reduced: best for software adapters.
 //#import lib/step
+//#import lib/x_at
 //#import $reduce
 @group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
@@ -10,14 +11,6 @@
 //#import $weight
 //#import $route
 //#import $epilogue
-
-// Groups are padded with zero weights; what lies behind a row of x must not meet them (it may be NaN).
-fn x_at(row: u32, i: u32) -> vec4<f32> {
-    if (COLS4 % 8u != 0u) {
-        return select(vec4<f32>(0.0), x[row * COLS4 + min(i, COLS4 - 1u)], i < COLS4);
-    }
-    return x[row * COLS4 + i];
-}
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {

@@ -1,5 +1,6 @@
 // y[token, n] = activation(gate[n] . x[token]) * (up[n] . x[token]), for few tokens; see matvec.
 //#import lib/step
+//#import lib/x_at
 //#import $reduce
 @group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
@@ -8,13 +9,6 @@
 //#import $weight
 //#import $up as up_
 //#import $activation
-
-fn x_at(row: u32, i: u32) -> vec4<f32> {
-    if (COLS4 % 8u != 0u) {
-        return select(vec4<f32>(0.0), x[row * COLS4 + min(i, COLS4 - 1u)], i < COLS4);
-    }
-    return x[row * COLS4 + i];
-}
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {

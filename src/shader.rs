@@ -55,6 +55,7 @@ files![
     "lib/reduce",
     "lib/reduce_subgroup",
     "lib/weight",
+    "lib/x_at",
     "lib/sampling",
     "lib/score",
     "quant/f32",
