@@ -587,7 +587,10 @@ fn a_chat_answers_obeys_commands_and_survives_an_interrupt() {
     step("", "from the cache");
     step("", "> ");
     step("/quit\r", "/quit");
-    assert!(child.wait().expect("it ends").success(), "{seen}");
+    unread.clear();
+    screen.read_to_string(&mut unread).expect("a screen");
+    let ended = child.wait().expect("it ends");
+    assert!(ended.success(), "{ended}: {seen}{unread}");
     let saved: Value = serde_json::from_str(&fs::read_to_string(saved).expect("the file")).expect("JSON");
     assert_eq!(saved["messages"][1], json!({ "role": "user", "content": "Tell me a story" }));
 }
