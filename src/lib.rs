@@ -15,6 +15,7 @@ mod error;
 pub mod fit;
 pub mod gpu;
 pub mod graph;
+pub mod mix;
 pub mod model;
 pub mod ops;
 pub mod plan;

@@ -14,12 +14,13 @@ pub use shapes::{Experts, SHAPES, Shape, Stretch};
 
 use crate::checkpoint::{GgufWriter, Metadata};
 use crate::dtype::DType;
+use crate::mix::{Form, Mix};
 use crate::{Error, Result};
 use random::{Stream, Values};
 use std::io::Write;
 
 /// Writes the GGUF file of the shape called `shape`, with weights of type `types`: a plain type such as `Q4_0` for
-/// every matrix, or `Q4_K_M`, which mixes Q4_K and Q6_K as llama.cpp's rule for a model of this form does.
+/// every matrix, or a mix such as `Q4_K_M` (see [`crate::mix`]).
 ///
 /// Norms, biases and expert routers are F32 in any case. Rows that cannot be cut into the type's blocks get a smaller
 /// relative of it, as llama.cpp chooses (Q4_K becomes Q5_0, and so on), or F16.
@@ -28,11 +29,11 @@ use std::io::Write;
 /// If there is no such shape or type, or `out` fails.
 pub fn write(shape: &str, types: &str, out: &mut dyn Write) -> Result<()> {
     let shape = find(shape)?;
-    let types = Types::parse(types)?;
+    let mix = parse(types)?;
     let tensors = tensors(shape);
-    let mut writer = GgufWriter::new(metadata(shape, types))?;
+    let mut writer = GgufWriter::new(metadata(shape, mix))?;
     for t in &tensors {
-        writer.tensor(&t.name, &t.dims, types.of(shape, t))?;
+        writer.tensor(&t.name, &t.dims, mix.of(form(shape), &t.name, &t.dims))?;
     }
     let mut rest = tensors.iter();
     writer.write(out, |info, out| match rest.next() {
@@ -49,82 +50,17 @@ pub fn find(name: &str) -> Result<&'static Shape> {
     })
 }
 
-/// Which type each matrix gets.
-#[derive(Clone, Copy, PartialEq)]
-enum Types {
-    Plain(DType),
-    Q4KM,
+/// A type's name means that type for every matrix: that is what tests and benchmarks want.
+fn parse(types: &str) -> Result<Mix> {
+    DType::from_name(types).map_or_else(|| Mix::find(types), |dtype| Ok(Mix::Pure(dtype)))
 }
 
-impl Types {
-    fn parse(name: &str) -> Result<Self> {
-        if name == "Q4_K_M" {
-            return Ok(Types::Q4KM);
-        }
-        DType::ALL.into_iter().find(|d| d.name() == name).map(Types::Plain).ok_or_else(|| {
-            let names: Vec<_> = DType::ALL.iter().map(|d| d.name()).collect();
-            Error::Usage(format!("no weight type is called {name:?}; there are {}, Q4_K_M", names.join(", ")))
-        })
-    }
-
-    fn of(self, shape: &Shape, tensor: &Tensor) -> DType {
-        if tensor.f32 {
-            return DType::F32;
-        }
-        let wanted = match self {
-            Types::Plain(dtype) => dtype,
-            Types::Q4KM => q4_k_m(shape, tensor),
-        };
-        let fallback = match wanted {
-            DType::Q2K | DType::Q3K | DType::IQ4XS => DType::IQ4NL,
-            DType::Q4K => DType::Q5_0,
-            DType::Q5K => DType::Q5_1,
-            DType::Q6K => DType::Q8_0,
-            other => other,
-        };
-        let fits = |d: &DType| tensor.dims[0].is_multiple_of(d.block_len() as u64);
-        [wanted, fallback].into_iter().find(fits).unwrap_or(DType::F16)
-    }
-
-    /// `general.file_type`, llama.cpp's number for the most common type of the file.
-    fn file_type(self) -> u32 {
-        match self {
-            Types::Q4KM => 15,
-            Types::Plain(dtype) => match dtype {
-                DType::F32 => 0,
-                DType::F16 => 1,
-                DType::Q4_0 => 2,
-                DType::Q4_1 => 3,
-                DType::Q8_0 => 7,
-                DType::Q5_0 => 8,
-                DType::Q5_1 => 9,
-                DType::Q2K => 10,
-                DType::Q3K => 11,
-                DType::Q4K => 14,
-                DType::Q5K => 16,
-                DType::Q6K => 18,
-                DType::IQ4NL => 25,
-                DType::IQ4XS => 30,
-                DType::BF16 => 32,
-                DType::MXFP4 => 38,
-            },
-        }
-    }
-}
-
-/// llama.cpp's Q4_K_M: more bits for the output head, and for the value and down projections of some layers.
-fn q4_k_m(shape: &Shape, tensor: &Tensor) -> DType {
-    let head = if shape.tied { "token_embd" } else { "output" };
-    let (layer, part) = tensor.place();
-    let layers = shape.layers;
-    let more = layer < layers / 8 || layer >= 7 * layers / 8 || (layer - layers / 8) % 3 == 2;
-    let eight_experts = shape.experts.is_some_and(|e| e.count == 8);
-    match part {
-        "attn_k" | "attn_v" if eight_experts => DType::Q8_0,
-        "attn_output" if eight_experts => DType::Q5K,
-        "attn_v" | "ffn_down" | "ffn_down_exps" if more => DType::Q6K,
-        part if part == head => DType::Q6K,
-        _ => DType::Q4K,
+fn form(s: &Shape) -> Form {
+    Form {
+        layers: s.layers as u32,
+        group: (s.heads / s.kv_heads) as u32,
+        experts: s.experts.map_or(0, |e| e.count as u32),
+        tied: s.tied,
     }
 }
 
@@ -135,8 +71,6 @@ struct Tensor {
     /// GGUF order: the row length comes first.
     dims: Vec<u64>,
     values: Values,
-    /// Whether it stays F32 whatever the file's type.
-    f32: bool,
 }
 
 impl Tensor {
@@ -150,15 +84,6 @@ impl Tensor {
 
     fn stream(&self, shape: &Shape, dtype: DType) -> Stream {
         Stream::new(random::seed(&format!("{}/{}", shape.name, self.name)), &self.values, dtype, self.count())
-    }
-
-    /// Layer (0 outside the blocks) and the name without the block's number and the kind at its end.
-    fn place(&self) -> (usize, &str) {
-        let name = self.name.rsplit_once('.').map_or(self.name.as_str(), |(start, _)| start);
-        match name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
-            Some((layer, part)) => (layer.parse().unwrap_or(0), part),
-            None => (0, name),
-        }
     }
 }
 
@@ -200,7 +125,7 @@ fn tensors(s: &Shape) -> Vec<Tensor> {
                 list.matrix(name("ffn_down"), s.ff, s.hidden, 1.5);
             }
             Some(e) => {
-                list.matrix(name("ffn_gate_inp"), s.hidden, e.count, 2.5).f32 = true;
+                list.matrix(name("ffn_gate_inp"), s.hidden, e.count, 2.5);
                 list.matrix(name("ffn_gate_exps"), s.hidden, e.ff, 1.5).dims.push(e.count as u64);
                 list.matrix(name("ffn_up_exps"), s.hidden, e.ff, 1.0).dims.push(e.count as u64);
                 list.matrix(name("ffn_down_exps"), e.ff, s.hidden, 2.0).dims.push(e.count as u64);
@@ -215,9 +140,8 @@ struct List(Vec<Tensor>);
 
 impl List {
     fn push(&mut self, name: String, dims: Vec<u64>, values: Values) -> &mut Tensor {
-        let f32 = dims.len() == 1;
         let at = self.0.len();
-        self.0.push(Tensor { name, dims, values, f32 });
+        self.0.push(Tensor { name, dims, values });
         &mut self.0[at]
     }
 
@@ -248,11 +172,11 @@ fn rope_factors(s: &Shape, stretch: Stretch) -> Vec<f32> {
     (0..s.head_dim / 2).map(|i| factor(i) as f32).collect()
 }
 
-fn metadata(s: &Shape, types: Types) -> Metadata {
+fn metadata(s: &Shape, mix: Mix) -> Metadata {
     let mut m = Metadata::new();
     m.insert("general.architecture", s.arch);
     m.insert("general.name", s.name);
-    m.insert("general.file_type", types.file_type());
+    m.insert("general.file_type", mix.file_type());
     m.insert("general.quantization_version", 2u32);
     let mut count = |key: &str, n: usize| m.insert(format!("{}.{key}", s.arch), n as u32);
     count("block_count", s.layers);

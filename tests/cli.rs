@@ -285,6 +285,26 @@ fn synth(dir: &TempDir, shape: &str, types: &str) -> String {
 }
 
 #[test]
+fn quantize_writes_a_smaller_model_that_runs() {
+    let dir = folder();
+    let (model, out) = (synth(&dir, "tiny-qwen3", "F16"), text_of(&dir.path().join("out.gguf")));
+    let run = run(&["quantize", &model, &out, "q4_k_m"]);
+    assert!(run.code == Some(0) && run.err.contains("Q4_K ") && run.err.contains("Q6_K "), "{run:?}");
+    let error = run.err.lines().find(|line| line.starts_with("Q4_K ")).and_then(|line| line.split_whitespace().nth(4));
+    assert!(error.and_then(|e| e.parse::<f64>().ok()).is_some_and(|e| e > 1.0 && e < 10.0), "{run:?}");
+    assert!(fs::metadata(&out).expect("a file").len() < fs::metadata(&model).expect("a file").len() / 2);
+    let info = good(&["info", &out]);
+    assert!(info.contains("architecture    qwen3") && info.contains("Q6_K"), "{info}");
+    good(&["run", &out, "--raw", "-n", "4", "Once"]);
+    bad(&["quantize", &out, &model, "Q8_0"], 1, &["already", "--requantize"]);
+    good(&["quantize", &out, &model, "Q8_0", "--requantize"]);
+    bad(&["quantize", &model, &out, "Q9"], 1, &["Q9", "Q4_K_M"]);
+    bad(&["quantize", &model, "/nonexistent/out.gguf", "Q8_0", "--requantize"], 1, &["/nonexistent/out.gguf"]);
+    let left: Vec<_> = fs::read_dir(dir.path()).expect("the folder").collect();
+    assert_eq!(left.len(), 2, "nothing half-written stays: {left:?}");
+}
+
+#[test]
 fn synth_writes_the_librarys_models() {
     let dir = folder();
     let path = synth(&dir, "tiny-mixtral", "Q4_0");

@@ -60,6 +60,11 @@ impl Metadata {
         self.0.insert(key.into(), value.into())
     }
 
+    /// Takes a key out; returns the value it had.
+    pub fn remove(&mut self, key: &str) -> Option<Value> {
+        self.0.shift_remove(key)
+    }
+
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.0.get(key)

@@ -178,7 +178,7 @@ pub fn say_template(model: &Model) {
 
 /// Opens a session, with a bar while the weights are loaded, and says what there is to say about it.
 pub async fn open_session(gpu: &Gpu, model: &Model, options: &Options) -> Result<Session> {
-    let session = Session::new(gpu, model, options, term::loading_bar()).await?;
+    let session = Session::new(gpu, model, options, term::bytes_bar("loading")).await?;
     session.notices().iter().for_each(|n| term::note(n));
     Ok(session)
 }

@@ -11,6 +11,7 @@ mod devices;
 mod info;
 mod plan;
 mod profile;
+mod quantize;
 mod run;
 mod score;
 mod shaders;
@@ -67,6 +68,8 @@ enum Command {
     Logits(score::LogitsArgs),
     /// Measure how well a model predicts a text
     Perplexity(score::PerplexityArgs),
+    /// Write a smaller copy of a GGUF file
+    Quantize(quantize::Args),
     /// Print a text's token ids as a JSON array
     Tokenize(text::TokenizeArgs),
     /// Print the prompt that a chat template makes of messages
@@ -98,6 +101,7 @@ async fn run(command: Command) -> Result {
         Command::Plan(args) => plan::run(args).await,
         Command::Logits(args) => score::logits(args).await,
         Command::Perplexity(args) => score::perplexity(args).await,
+        Command::Quantize(args) => quantize::run(args).await,
         Command::Tokenize(args) => text::tokenize(args).await,
         Command::Template(args) => text::template(args).await,
         Command::Shaders(args) => shaders::run(args),

@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use firelight::dtype::DType;
+use firelight::mix::Mix;
 use firelight::synth::{self, SHAPES};
 use firelight::{Error, synth::Shape};
 
@@ -70,5 +71,7 @@ fn list() -> Result {
     let rows: Vec<_> = SHAPES.iter().map(row).collect();
     let header = ["<shape", "<architecture", "layers", "width", "heads / kv", "experts", "vocabulary"];
     let types: Vec<&str> = DType::ALL.iter().map(|d| d.name()).collect();
-    Ok(write!(io::stdout(), "{}\ntypes: {}, Q4_K_M\n", term::table(&header, &rows), types.join(", "))?)
+    let mixes: Vec<&str> = Mix::names().filter(|name| !types.contains(name)).collect();
+    let (types, mixes) = (types.join(", "), mixes.join(", "));
+    Ok(write!(io::stdout(), "{}\ntypes: {types}\nmixes: {mixes}\n", term::table(&header, &rows))?)
 }

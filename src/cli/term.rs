@@ -142,13 +142,14 @@ impl Drop for Answering {
     }
 }
 
-/// A bar on stderr with bytes, rate and remaining time, if stderr is a terminal; it goes away when all is loaded.
-pub fn loading_bar() -> impl FnMut(Progress) {
+/// A bar on stderr with bytes, rate and remaining time, if stderr is a terminal; it goes away when all is done.
+pub fn bytes_bar(what: &'static str) -> impl FnMut(Progress) {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template("loading {wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}  {eta}")
+    if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}  {eta}")
     {
         bar.set_style(style.progress_chars("=> "));
     }
+    let bar = bar.with_prefix(what);
     move |progress| {
         bar.set_length(progress.total);
         bar.set_position(progress.done);

@@ -17,6 +17,11 @@ pub(super) fn half(bytes: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
 }
 
+/// The two bytes of a number that is an f16 already, or is to become the nearest one.
+pub(super) fn half_bytes(x: f32) -> [u8; 2] {
+    f16::from_f32(x).to_le_bytes()
+}
+
 /// The u32 at `bytes[4 * i..]`.
 pub(super) fn word(bytes: &[u8], i: usize) -> u32 {
     u32::from_le_bytes([bytes[4 * i], bytes[4 * i + 1], bytes[4 * i + 2], bytes[4 * i + 3]])
@@ -38,6 +43,23 @@ pub(super) fn field(bytes: &[u8], shift: usize, width: u32) -> Quants {
 pub(super) fn nibbles(bytes: &[u8]) -> Quants {
     let words = words::<4>(bytes);
     std::array::from_fn(|i| (words[i & 3] >> (i & 4)) & 0x0F0F_0F0F)
+}
+
+/// The inverse of [`nibbles`]; higher bits of the quants are left out.
+pub(super) fn to_nibbles(q: &[u8; 32]) -> [u8; 16] {
+    std::array::from_fn(|j| (q[j] & 15) | (q[16 + j] << 4))
+}
+
+/// The inverse of [`field`]: puts bits `from .. from + width` of each quant at bit `shift` of its byte.
+pub(super) fn put_field(bytes: &mut [u8], shift: usize, q: &[u8; 32], from: u32, width: u32) {
+    for (byte, q) in bytes.iter_mut().zip(q) {
+        *byte |= ((q >> from) & ((1 << width) - 1)) << shift;
+    }
+}
+
+/// The inverse of [`spread`]: bit `from` of each quant.
+pub(super) fn gather_bit(q: &[u8; 32], from: u32) -> [u8; 4] {
+    q.iter().rev().fold(0u32, |all, q| (all << 1) | u32::from((q >> from) & 1)).to_le_bytes()
 }
 
 /// Bit n of `high` becomes quant n.

@@ -16,6 +16,18 @@ pub(super) fn bf16(block: &[u8; 2], out: &mut [f32; 1]) {
     *out = [bf16::from_le_bytes(*block).to_f32()];
 }
 
+pub(super) fn to_f32([x]: &[f32; 1]) -> [u8; 4] {
+    x.to_le_bytes()
+}
+
+pub(super) fn to_f16([x]: &[f32; 1]) -> [u8; 2] {
+    f16::from_f32(*x).to_le_bytes()
+}
+
+pub(super) fn to_bf16([x]: &[f32; 1]) -> [u8; 2] {
+    bf16::from_f32(*x).to_le_bytes()
+}
+
 pub(super) fn copy<const N: usize>(blocks: &[[u8; N]], planes: &mut [Vec<u8>]) {
     planes[0].extend_from_slice(blocks.as_flattened());
 }

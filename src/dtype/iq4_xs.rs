@@ -4,8 +4,8 @@
 //! (from bit 4g on); 128 bytes of quants, 16 a group (byte j: weight j low, weight 16 + j high).
 //! GPU planes: quants by [`pack4`]; the first 8 bytes of the block as they are.
 
-use super::bits::{Quants, half, nibbles, numbers, pack4, per_group, word};
-use super::iq4_nl::VALUES;
+use super::bits::{Quants, half, half_bytes, nibbles, numbers, pack4, per_group, to_nibbles, word};
+use super::iq4_nl::{LEVELS, VALUES};
 
 fn group(block: &[u8; 136], g: usize) -> Quants {
     nibbles(&block[8 + 16 * g..])
@@ -20,6 +20,23 @@ pub(super) fn dequantize(block: &[u8; 136], out: &mut [f32; 256]) {
             *out = scale * f32::from(VALUES[usize::from(q)]);
         }
     }
+}
+
+pub(super) fn quantize(x: &[f32; 256]) -> [u8; 136] {
+    let groups = x.as_chunks::<32>().0;
+    let (d, scales) = LEVELS.scales(groups, 32);
+    let mut block = [0; 136];
+    let (mut low, mut high) = (0u32, 0u16);
+    for (g, (x, scale)) in groups.iter().zip(scales).enumerate() {
+        block[8 + 16 * g..][..16].copy_from_slice(&to_nibbles(&LEVELS.quants(x, d * scale as f32)));
+        let scale = (scale + 32) as u32;
+        low |= (scale & 15) << (4 * g);
+        high |= ((scale >> 4) as u16) << (2 * g);
+    }
+    block[..2].copy_from_slice(&half_bytes(d));
+    block[2..4].copy_from_slice(&high.to_le_bytes());
+    block[4..8].copy_from_slice(&low.to_le_bytes());
+    block
 }
 
 pub(super) fn pack(blocks: &[[u8; 136]], planes: &mut [Vec<u8>]) {

@@ -1,8 +1,8 @@
 //! The weight types: how a block lies in a file, what it means, and how it is laid out for the GPU.
 //!
-//! The table below has one row a type, and everything else is derived from it. A type's two functions live in the
+//! The table below has one row a type, and everything else is derived from it. A type's functions live in the
 //! file of its name: `dequantize` gives a block's weights exactly as ggml's `dequantize_row_*` computes them in f32,
-//! and `pack` rearranges blocks into planes, where neighbouring GPU threads read neighbouring 16-byte words. Packing
+//! `quantize` chooses a block for weights (with the searches of `fit`), and `pack` rearranges blocks into planes, where neighbouring GPU threads read neighbouring 16-byte words. Packing
 //! moves bits and rounds nothing. `shaders/quant/<type>.wgsl` is the reader of the planes: the two files change
 //! together. Nothing here knows of files or of the GPU's interface.
 
@@ -10,6 +10,7 @@ use crate::{Error, Result};
 use std::fmt;
 
 mod bits;
+mod fit;
 mod float;
 mod iq4_nl;
 mod iq4_xs;
@@ -60,11 +61,12 @@ struct Row {
     shader: &'static str,
     dequantize: fn(&[u8], &mut [f32]),
     pack: fn(&[u8], &mut [Vec<u8>]),
+    quantize: fn(&[f32], &mut [u8]),
 }
 
 macro_rules! table {
     ($($dtype:ident $name:literal $id:literal $len:literal $bytes:literal
-       [$($plane:literal / $groups:literal),+] $shader:literal $dequantize:path, $pack:path;)+) => {
+       [$($plane:literal / $groups:literal),+] $shader:literal $dequantize:path, $pack:path, $quantize:path;)+) => {
         /// A type of stored weights.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum DType {
@@ -91,6 +93,12 @@ macro_rules! table {
                             }
                         },
                         pack: |bytes, planes| $pack(bytes.as_chunks::<$bytes>().0, planes),
+                        quantize: |weights, out| {
+                            let blocks = weights.as_chunks::<$len>().0;
+                            for (weights, out) in blocks.iter().zip(out.as_chunks_mut::<$bytes>().0) {
+                                *out = $quantize(weights);
+                            }
+                        },
                     },)+
                 }
             }
@@ -100,23 +108,23 @@ macro_rules! table {
 
 // Block sizes and numbers are those of ggml's `ggml_type` and of the GGUF specification.
 table! {
-//  type    GGUF name  id  weights bytes  planes: bytes/groups      shader    CPU meaning           GPU layout
-    F32     "F32"       0    1       4    [128/1]                   "f32"     float::f32,           float::copy;
-    F16     "F16"       1    1       2    [64/1]                    "f16"     float::f16,           float::copy;
-    BF16    "BF16"     30    1       2    [64/1]                    "bf16"    float::bf16,          float::copy;
-    Q4_0    "Q4_0"      2   32      18    [16/1, 2/1]               "q4_0"    q4_0::dequantize,     q4_0::pack;
-    Q4_1    "Q4_1"      3   32      20    [16/1, 4/1]               "q4_1"    q4_1::dequantize,     q4_1::pack;
-    Q5_0    "Q5_0"      6   32      22    [16/1, 4/1, 2/1]          "q5_0"    q5_0::dequantize,     q5_0::pack;
-    Q5_1    "Q5_1"      7   32      24    [16/1, 4/1, 4/1]          "q5_1"    q5_1::dequantize,     q5_1::pack;
-    Q8_0    "Q8_0"      8   32      34    [32/1, 2/1]               "q8_0"    q8_0::dequantize,     q8_0::pack;
-    Q2K     "Q2_K"     10  256      84    [8/1, 16/8, 4/8]          "q2_k"    q2_k::dequantize,     q2_k::pack;
-    Q3K     "Q3_K"     11  256     110    [8/1, 4/1, 16/8]          "q3_k"    q3_k::dequantize,     q3_k::pack;
-    Q4K     "Q4_K"     12  256     144    [16/1, 16/8]              "q4_k"    q4_k::dequantize,     q4_k::pack;
-    Q5K     "Q5_K"     13  256     176    [16/1, 4/1, 16/8]         "q5_k"    q5_k::dequantize,     q5_k::pack;
-    Q6K     "Q6_K"     14  256     210    [16/1, 8/1, 16/8, 2/8]    "q6_k"    q6_k::dequantize,     q6_k::pack;
-    IQ4NL   "IQ4_NL"   20   32      18    [16/1, 2/1]               "iq4_nl"  iq4_nl::dequantize,   q4_0::pack;
-    IQ4XS   "IQ4_XS"   23  256     136    [16/1, 8/8]               "iq4_xs"  iq4_xs::dequantize,   iq4_xs::pack;
-    MXFP4   "MXFP4"    39   32      17    [16/1, 1/1]               "mxfp4"   mxfp4::dequantize,    mxfp4::pack;
+//  type    GGUF name  id  weights bytes  planes: bytes/groups      shader    CPU meaning           GPU layout    rounding
+    F32     "F32"       0    1       4    [128/1]                   "f32"     float::f32,           float::copy,  float::to_f32;
+    F16     "F16"       1    1       2    [64/1]                    "f16"     float::f16,           float::copy,  float::to_f16;
+    BF16    "BF16"     30    1       2    [64/1]                    "bf16"    float::bf16,          float::copy,  float::to_bf16;
+    Q4_0    "Q4_0"      2   32      18    [16/1, 2/1]               "q4_0"    q4_0::dequantize,     q4_0::pack,   q4_0::quantize;
+    Q4_1    "Q4_1"      3   32      20    [16/1, 4/1]               "q4_1"    q4_1::dequantize,     q4_1::pack,   q4_1::quantize;
+    Q5_0    "Q5_0"      6   32      22    [16/1, 4/1, 2/1]          "q5_0"    q5_0::dequantize,     q5_0::pack,   q5_0::quantize;
+    Q5_1    "Q5_1"      7   32      24    [16/1, 4/1, 4/1]          "q5_1"    q5_1::dequantize,     q5_1::pack,   q5_1::quantize;
+    Q8_0    "Q8_0"      8   32      34    [32/1, 2/1]               "q8_0"    q8_0::dequantize,     q8_0::pack,   q8_0::quantize;
+    Q2K     "Q2_K"     10  256      84    [8/1, 16/8, 4/8]          "q2_k"    q2_k::dequantize,     q2_k::pack,   q2_k::quantize;
+    Q3K     "Q3_K"     11  256     110    [8/1, 4/1, 16/8]          "q3_k"    q3_k::dequantize,     q3_k::pack,   q3_k::quantize;
+    Q4K     "Q4_K"     12  256     144    [16/1, 16/8]              "q4_k"    q4_k::dequantize,     q4_k::pack,   q4_k::quantize;
+    Q5K     "Q5_K"     13  256     176    [16/1, 4/1, 16/8]         "q5_k"    q5_k::dequantize,     q5_k::pack,   q5_k::quantize;
+    Q6K     "Q6_K"     14  256     210    [16/1, 8/1, 16/8, 2/8]    "q6_k"    q6_k::dequantize,     q6_k::pack,   q6_k::quantize;
+    IQ4NL   "IQ4_NL"   20   32      18    [16/1, 2/1]               "iq4_nl"  iq4_nl::dequantize,   q4_0::pack,   iq4_nl::quantize;
+    IQ4XS   "IQ4_XS"   23  256     136    [16/1, 8/8]               "iq4_xs"  iq4_xs::dequantize,   iq4_xs::pack, iq4_xs::quantize;
+    MXFP4   "MXFP4"    39   32      17    [16/1, 1/1]               "mxfp4"   mxfp4::dequantize,    mxfp4::pack,  mxfp4::quantize;
 }
 
 /// Types that GGUF files may hold and Firelight cannot read, by number, so that an error can name them.
@@ -196,6 +204,19 @@ impl DType {
         assert!(bytes.len().is_multiple_of(row.block_bytes), "{} bytes are not whole blocks of {self}", bytes.len());
         assert_eq!(out.len(), bytes.len() / row.block_bytes * row.block_len, "weights of {self}");
         (row.dequantize)(bytes, out);
+    }
+
+    /// Rounds weights to this type: the bytes of their file blocks. Of the values that a block can hold, those with a
+    /// (nearly) least squared error are searched for. Weights shall be finite: one that is not spoils its block.
+    ///
+    /// # Panics
+    /// If `weights` are not whole blocks, or `out` does not have exactly their bytes.
+    #[track_caller]
+    pub fn quantize(self, weights: &[f32], out: &mut [u8]) {
+        let row = self.row();
+        assert!(weights.len().is_multiple_of(row.block_len), "{} weights are not whole blocks", weights.len());
+        assert_eq!(out.len(), weights.len() / row.block_len * row.block_bytes, "bytes of {self}");
+        (row.quantize)(weights, out);
     }
 
     /// The file under `shaders/`, without `.wgsl`, that reads this type's planes: `quant/q4_k`.

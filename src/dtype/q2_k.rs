@@ -4,7 +4,8 @@
 //! superblock, whose group s lies from bit 2s on; f16 d; f16 dmin.
 //! GPU planes: quants by [`pack2`]; scales and mins in order; d and dmin.
 
-use super::bits::{Quants, field, half, numbers, pack2, per_group};
+use super::bits::{Quants, field, half, half_bytes, numbers, pack2, per_group, put_field};
+use super::fit::Lines;
 
 const QUANTS: usize = 16;
 const D: usize = 80;
@@ -22,6 +23,21 @@ pub(super) fn dequantize(block: &[u8; 84], out: &mut [f32; 256]) {
             out[32 * g + i] = scale * f32::from(q) - min;
         }
     }
+}
+
+pub(super) fn quantize(x: &[f32; 256]) -> [u8; 84] {
+    let lines = Lines::fit(x.as_chunks::<16>().0, 3, 15);
+    let mut block = [0; 84];
+    for (g, x) in x.as_chunks::<32>().0.iter().enumerate() {
+        let q: [u8; 32] = std::array::from_fn(|i| lines.line(2 * g + i / 16).quant(x[i], 3));
+        put_field(&mut block[QUANTS + g / 4 * 32..][..32], g % 4 * 2, &q, 0, 2);
+    }
+    for (byte, (scale, min)) in block.iter_mut().zip(&lines.integers) {
+        *byte = scale | (min << 4);
+    }
+    block[D..D + 2].copy_from_slice(&half_bytes(lines.scale));
+    block[D + 2..].copy_from_slice(&half_bytes(lines.min));
+    block
 }
 
 pub(super) fn pack(blocks: &[[u8; 84]], planes: &mut [Vec<u8>]) {

@@ -4,7 +4,8 @@
 //! for each half of the superblock, whose group s lies from bit 2s on; 12 bytes of scales (see [`scales`]); f16 d.
 //! GPU planes: low two bits by [`pack2`]; third bits by [`pack1`]; 16 bytes a superblock: [`pack_scales`], d, zeros.
 
-use super::bits::{Quants, bytes, field, half, join, numbers, pack1, pack2, per_group};
+use super::bits::{Quants, bytes, field, half, half_bytes, join, numbers, pack1, pack2, per_group, put_field};
+use super::fit::Levels;
 
 const SCALES: usize = 96;
 const D: usize = 108;
@@ -44,6 +45,24 @@ pub(super) fn dequantize(block: &[u8; 110], out: &mut [f32; 256]) {
             out[32 * g + i] = scale * (f32::from(q) - 4.0);
         }
     }
+}
+
+pub(super) fn quantize(x: &[f32; 256]) -> [u8; 110] {
+    let levels = Levels::Integers(4);
+    let (d, scales) = levels.scales(x.as_chunks::<16>().0, 32);
+    let mut block = [0; 110];
+    for (g, x) in x.as_chunks::<32>().0.iter().enumerate() {
+        let q: [u8; 32] = std::array::from_fn(|i| levels.quant(x[i], d * scales[2 * g + i / 16] as f32));
+        put_field(&mut block[32 + g / 4 * 32..][..32], g % 4 * 2, &q, 0, 2);
+        put_field(&mut block[..32], g, &q, 2, 1);
+    }
+    for (s, scale) in scales.into_iter().enumerate() {
+        let scale = (scale + 32) as u8;
+        block[SCALES + s % 8] |= (scale & 15) << (s / 8 * 4);
+        block[SCALES + 8 + s % 4] |= (scale >> 4) << (s / 4 * 2);
+    }
+    block[D..].copy_from_slice(&half_bytes(d));
+    block
 }
 
 pub(super) fn pack(blocks: &[[u8; 110]], planes: &mut [Vec<u8>]) {

@@ -3,13 +3,24 @@
 //! File block, 18 bytes: f16 d; 16 bytes of quants (byte j: weight j low, weight 16 + j high).
 //! GPU planes: quants by [`pack4`]; d.
 
-use super::bits::{half, nibbles, numbers, pack4};
+use super::bits::{half, half_bytes, nibbles, numbers, pack4, to_nibbles};
+use super::fit::{Levels, to_half};
 
 pub(super) fn dequantize(block: &[u8; 18], out: &mut [f32; 32]) {
     let d = half(block, 0);
     for (out, q) in out.iter_mut().zip(numbers(nibbles(&block[2..]))) {
         *out = d * (f32::from(q) - 8.0);
     }
+}
+
+pub(super) fn quantize(x: &[f32; 32]) -> [u8; 18] {
+    let levels = Levels::Integers(8);
+    let d = to_half(levels.scale(x));
+    let q = levels.quants(x, d);
+    let mut block = [0; 18];
+    block[..2].copy_from_slice(&half_bytes(d));
+    block[2..].copy_from_slice(&to_nibbles(&q));
+    block
 }
 
 pub(super) fn pack(blocks: &[[u8; 18]], planes: &mut [Vec<u8>]) {

@@ -4,7 +4,8 @@
 //! bytes 32j .. 32j + 32 hold group 2j in their low and group 2j + 1 in their high halves.
 //! GPU planes: quants by [`pack4`]; 16 bytes a superblock: d and dmin, then [`pack_scales`].
 
-use super::bits::{Quants, bytes, field, half, numbers, pack4, per_group};
+use super::bits::{Quants, bytes, field, half, half_bytes, numbers, pack4, per_group, put_field};
+use super::fit::Lines;
 
 /// Scales and mins of the 8 groups. The first four have their six bits in bytes 0..4 and 4..8; the other four have
 /// their low halves in bytes 8..12 (scale low, min high) and their top two bits above those of the first four.
@@ -32,6 +33,23 @@ pub(super) fn pack_scales(packed: &[u8; 12]) -> [u8; 12] {
     bytes(words)
 }
 
+/// The inverse of [`scales`].
+pub(super) fn unscales(integers: &[(u8, u8)]) -> [u8; 12] {
+    let mut packed = [0; 12];
+    for (g, (scale, min)) in integers.iter().enumerate() {
+        let k = g & 3;
+        if g < 4 {
+            packed[k] |= scale;
+            packed[4 + k] |= min;
+        } else {
+            packed[8 + k] = (scale & 15) | (min << 4);
+            packed[k] |= (scale >> 4) << 6;
+            packed[4 + k] |= (min >> 4) << 6;
+        }
+    }
+    packed
+}
+
 fn split(block: &[u8; 144]) -> (&[u8; 12], &[u8]) {
     let (scales, quants) = block[4..].split_first_chunk().expect("140 bytes");
     (scales, quants)
@@ -50,6 +68,20 @@ pub(super) fn dequantize(block: &[u8; 144], out: &mut [f32; 256]) {
             *out = scale * f32::from(q) - min;
         }
     }
+}
+
+pub(super) fn quantize(x: &[f32; 256]) -> [u8; 144] {
+    let groups = x.as_chunks::<32>().0;
+    let lines = Lines::fit(groups, 15, 63);
+    let mut block = [0; 144];
+    block[..2].copy_from_slice(&half_bytes(lines.scale));
+    block[2..4].copy_from_slice(&half_bytes(lines.min));
+    block[4..16].copy_from_slice(&unscales(&lines.integers));
+    for (g, x) in groups.iter().enumerate() {
+        let q = lines.line(g).quants(x, 15);
+        put_field(&mut block[16 + g / 2 * 32..][..32], g % 2 * 4, &q, 0, 4);
+    }
+    block
 }
 
 pub(super) fn pack(blocks: &[[u8; 144]], planes: &mut [Vec<u8>]) {

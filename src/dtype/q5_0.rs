@@ -4,7 +4,10 @@
 //! weight j low, weight 16 + j high).
 //! GPU planes: low four bits by [`pack4`]; fifth bits by [`pack1`]; d.
 
-use super::bits::{Quants, half, join, nibbles, numbers, pack1, pack4, spread, word};
+use super::bits::{
+    Quants, gather_bit, half, half_bytes, join, nibbles, numbers, pack1, pack4, spread, to_nibbles, word,
+};
+use super::fit::{Levels, to_half};
 
 fn quants(block: &[u8; 22]) -> (Quants, Quants) {
     (nibbles(&block[6..]), spread(word(&block[2..], 0)))
@@ -16,6 +19,17 @@ pub(super) fn dequantize(block: &[u8; 22], out: &mut [f32; 32]) {
     for (out, q) in out.iter_mut().zip(numbers(join(low, high, 4))) {
         *out = d * (f32::from(q) - 16.0);
     }
+}
+
+pub(super) fn quantize(x: &[f32; 32]) -> [u8; 22] {
+    let levels = Levels::Integers(16);
+    let d = to_half(levels.scale(x));
+    let q = levels.quants(x, d);
+    let mut block = [0; 22];
+    block[..2].copy_from_slice(&half_bytes(d));
+    block[2..6].copy_from_slice(&gather_bit(&q, 4));
+    block[6..].copy_from_slice(&to_nibbles(&q));
+    block
 }
 
 pub(super) fn pack(blocks: &[[u8; 22]], planes: &mut [Vec<u8>]) {

@@ -4,7 +4,10 @@
 //! (byte j: weight j low, weight 16 + j high).
 //! GPU planes: low four bits by [`pack4`]; fifth bits by [`pack1`]; d and m.
 
-use super::bits::{Quants, half, join, nibbles, numbers, pack1, pack4, spread, word};
+use super::bits::{
+    Quants, gather_bit, half, half_bytes, join, nibbles, numbers, pack1, pack4, spread, to_nibbles, word,
+};
+use super::fit::{Line, to_half};
 
 fn quants(block: &[u8; 24]) -> (Quants, Quants) {
     (nibbles(&block[8..]), spread(word(block, 1)))
@@ -16,6 +19,18 @@ pub(super) fn dequantize(block: &[u8; 24], out: &mut [f32; 32]) {
     for (out, q) in out.iter_mut().zip(numbers(join(low, high, 4))) {
         *out = d * f32::from(q) + m;
     }
+}
+
+pub(super) fn quantize(x: &[f32; 32]) -> [u8; 24] {
+    let line = Line::fit(x, 31, true);
+    let line = Line { scale: to_half(line.scale), min: to_half(line.min) };
+    let q = line.quants(x, 31);
+    let mut block = [0; 24];
+    block[..2].copy_from_slice(&half_bytes(line.scale));
+    block[2..4].copy_from_slice(&half_bytes(-line.min));
+    block[4..8].copy_from_slice(&gather_bit(&q, 4));
+    block[8..].copy_from_slice(&to_nibbles(&q));
+    block
 }
 
 pub(super) fn pack(blocks: &[[u8; 24]], planes: &mut [Vec<u8>]) {

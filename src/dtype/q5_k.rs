@@ -6,8 +6,9 @@
 //! GPU planes: low four bits by [`pack4`]; fifth bits by [`pack1`]; 16 bytes a superblock: d and dmin, then
 //! [`pack_scales`].
 
-use super::bits::{Quants, field, half, join, numbers, pack1, pack4, per_group};
-use super::q4_k::{pack_scales, scales};
+use super::bits::{Quants, field, half, half_bytes, join, numbers, pack1, pack4, per_group, put_field};
+use super::fit::Lines;
+use super::q4_k::{pack_scales, scales, unscales};
 
 fn packed_scales(block: &[u8; 176]) -> &[u8; 12] {
     block[4..].first_chunk().expect("172 bytes")
@@ -27,6 +28,21 @@ pub(super) fn dequantize(block: &[u8; 176], out: &mut [f32; 256]) {
             *out = scale * f32::from(q) - min;
         }
     }
+}
+
+pub(super) fn quantize(x: &[f32; 256]) -> [u8; 176] {
+    let groups = x.as_chunks::<32>().0;
+    let lines = Lines::fit(groups, 31, 63);
+    let mut block = [0; 176];
+    block[..2].copy_from_slice(&half_bytes(lines.scale));
+    block[2..4].copy_from_slice(&half_bytes(lines.min));
+    block[4..16].copy_from_slice(&unscales(&lines.integers));
+    for (g, x) in groups.iter().enumerate() {
+        let q = lines.line(g).quants(x, 31);
+        put_field(&mut block[16..48], g, &q, 4, 1);
+        put_field(&mut block[48 + g / 2 * 32..][..32], g % 2 * 4, &q, 0, 4);
+    }
+    block
 }
 
 pub(super) fn pack(blocks: &[[u8; 176]], planes: &mut [Vec<u8>]) {

@@ -5,7 +5,8 @@
 //! for s < 2, high halves otherwise; their high bits in its 32 bytes, group s from bit 2s on.
 //! GPU planes: low four bits by [`pack4`]; high two bits by [`pack2`]; scales in order; d.
 
-use super::bits::{Quants, field, half, join, numbers, pack2, pack4, per_group};
+use super::bits::{Quants, field, half, half_bytes, join, numbers, pack2, pack4, per_group, put_field};
+use super::fit::Levels;
 
 const SCALES: usize = 192;
 const D: usize = 208;
@@ -25,6 +26,23 @@ pub(super) fn dequantize(block: &[u8; 210], out: &mut [f32; 256]) {
             out[32 * g + i] = scale * (f32::from(q) - 32.0);
         }
     }
+}
+
+pub(super) fn quantize(x: &[f32; 256]) -> [u8; 210] {
+    let levels = Levels::Integers(32);
+    let (d, scales) = levels.scales(x.as_chunks::<16>().0, 128);
+    let mut block = [0; 210];
+    for (g, x) in x.as_chunks::<32>().0.iter().enumerate() {
+        let q: [u8; 32] = std::array::from_fn(|i| levels.quant(x[i], d * scales[2 * g + i / 16] as f32));
+        let (n, s) = (g / 4, g % 4);
+        put_field(&mut block[64 * n + s % 2 * 32..][..32], s / 2 * 4, &q, 0, 4);
+        put_field(&mut block[128 + 32 * n..][..32], 2 * s, &q, 4, 2);
+    }
+    for (byte, scale) in block[SCALES..D].iter_mut().zip(scales) {
+        *byte = scale as i8 as u8;
+    }
+    block[D..].copy_from_slice(&half_bytes(d));
+    block
 }
 
 pub(super) fn pack(blocks: &[[u8; 210]], planes: &mut [Vec<u8>]) {

@@ -3,8 +3,9 @@
 //! Names and row order are those of published checkpoints: one tensor per expert, and q and k rows of the llama
 //! architecture not permuted. Every number equals the GGUF file's of the same shape and type, so both give equal logits.
 
-use super::{CHAT_TEMPLATE, MERGES, SPECIALS, Shape, Tensor, Types, find, tensors, vocabulary};
+use super::{CHAT_TEMPLATE, MERGES, SPECIALS, Shape, Tensor, find, form, parse, tensors, vocabulary};
 use crate::dtype::DType;
+use crate::mix::{Mix, place};
 use crate::{Error, Result};
 use serde_json::{Map, Value, json};
 use std::fs::{File, create_dir_all};
@@ -18,15 +19,15 @@ use std::path::Path;
 /// If there is no such shape or type, or a file cannot be written.
 pub fn write_hf(shape: &str, types: &str, dir: &Path) -> Result<()> {
     let shape = find(shape)?;
-    let types = Types::parse(types)?;
-    let Types::Plain(dtype @ (DType::F32 | DType::F16 | DType::BF16)) = types else {
+    let mix = parse(types)?;
+    let Mix::Pure(dtype @ (DType::F32 | DType::F16 | DType::BF16)) = mix else {
         return Err(Error::Usage("a Hugging Face folder holds F32, F16 or BF16; write other types as GGUF".into()));
     };
     create_dir_all(dir).map_err(|e| Error::io(format!("cannot make the folder {}", dir.display()), e))?;
     write_file(&dir.join("config.json"), |out| writeln!(out, "{:#}", config(shape, dtype)))?;
     write_file(&dir.join("tokenizer.json"), |out| writeln!(out, "{:#}", tokenizer(shape)))?;
     write_file(&dir.join("chat_template.jinja"), |out| out.write_all(CHAT_TEMPLATE.as_bytes()))?;
-    write_file(&dir.join("model.safetensors"), |out| safetensors(shape, types, out))
+    write_file(&dir.join("model.safetensors"), |out| safetensors(shape, mix, out))
 }
 
 fn write_file(path: &Path, body: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
@@ -39,12 +40,12 @@ fn write_file(path: &Path, body: impl FnOnce(&mut dyn Write) -> io::Result<()>) 
 }
 
 /// Header (a length and JSON), then the tensors' bytes without gaps.
-fn safetensors(shape: &Shape, types: Types, out: &mut dyn Write) -> io::Result<()> {
+fn safetensors(shape: &Shape, mix: Mix, out: &mut dyn Write) -> io::Result<()> {
     let tensors: Vec<Tensor> = tensors(shape).into_iter().filter(|t| t.name != "rope_freqs.weight").collect();
     let mut header = Map::new();
     let mut offset = 0;
     for t in &tensors {
-        let dtype = types.of(shape, t);
+        let dtype = mix.of(form(shape), &t.name, &t.dims);
         let names = hf_names(shape, t);
         let dims: Vec<u64> = t.dims.iter().take(2).rev().copied().collect();
         let bytes = t.stream_len(dtype) / names.len() as u64;
@@ -59,10 +60,10 @@ fn safetensors(shape: &Shape, types: Types, out: &mut dyn Write) -> io::Result<(
     out.write_all(&(text.len() as u64).to_le_bytes())?;
     out.write_all(text.as_bytes())?;
     for t in &tensors {
-        let dtype = types.of(shape, t);
+        let dtype = mix.of(form(shape), &t.name, &t.dims);
         let stream = t.stream(shape, dtype);
         let row = t.dims[0] * dtype.block_bytes() as u64;
-        match t.place().1 {
+        match place(&t.name).1 {
             "attn_q" | "attn_k" if shape.arch == "llama" => {
                 for r in 0..t.dims[1] {
                     let at = gguf_row(r, shape.head_dim as u64) * row;
@@ -84,7 +85,7 @@ fn gguf_row(r: u64, head_dim: u64) -> u64 {
 
 /// The checkpoint's names for a GGUF tensor: one, or one an expert.
 fn hf_names(shape: &Shape, t: &Tensor) -> Vec<String> {
-    let (layer, part) = t.place();
+    let (layer, part) = place(&t.name);
     let kind = t.name.rsplit('.').next().unwrap_or("weight");
     let block = |part: &str| vec![format!("model.layers.{layer}.{part}.{kind}")];
     let mixtral = shape.hf_class == "MixtralForCausalLM";

@@ -1,0 +1,201 @@
+//! `quantize`: a smaller copy of a GGUF file.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use firelight::checkpoint::{Checkpoint, GgufWriter, TensorInfo};
+use firelight::dtype::DType;
+use firelight::mix::{Form, Mix};
+use firelight::model::config::Config;
+use firelight::model::load::Progress;
+use firelight::{Error, Result as LibResult};
+
+use super::term::{self, Failure};
+use super::{Result, args};
+
+/// Bytes of the file read at once.
+const CHUNK: u64 = 32 << 20;
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+TYPE is a mix that published files have (Q4_K_M, Q5_K_M, Q6_K, Q8_0, Q3_K_M, Q2_K, IQ4_XS ...; a wrong name lists all) \
+or, with --pure, a type for every matrix. Norms, biases and routers stay F32.
+
+Example:
+  firelight quantize llama-f16.gguf llama-q4_k_m.gguf Q4_K_M")]
+pub struct Args {
+    /// A GGUF file in F32, F16 or BF16
+    #[arg(value_name = "IN.gguf")]
+    input: PathBuf,
+    /// The file to write
+    #[arg(value_name = "OUT.gguf")]
+    output: PathBuf,
+    /// What to round to
+    #[arg(value_name = "TYPE")]
+    mix: String,
+    /// The same type for every matrix
+    #[arg(long)]
+    pure: bool,
+    /// Round again what is rounded already: that costs quality
+    #[arg(long)]
+    requantize: bool,
+}
+
+pub async fn run(args: Args) -> Result {
+    let mix = match args.pure {
+        false => Mix::find(&args.mix)?,
+        true => Mix::Pure(DType::from_name(&args.mix).ok_or_else(|| {
+            let names = DType::ALL.map(DType::name).join(", ");
+            Failure::usage(format!("no type is called {:?}; there are {names}", args.mix))
+        })?),
+    };
+    let checkpoint = args::open_checkpoint(&args.input).await?;
+    check(&args, &checkpoint)?;
+    let form = form(&checkpoint).await?;
+    let partial = args.output.with_added_extension("partial");
+    let written = write(&checkpoint, mix, form, &partial);
+    if written.is_err() {
+        // Half a model is of no use; that it cannot be removed is not the error to tell.
+        let _ = fs::remove_file(&partial);
+    }
+    let tally = written?;
+    fs::rename(&partial, &args.output)
+        .map_err(|e| Error::io(format!("cannot move the file to {}", args.output.display()), e))?;
+    let before: u64 = checkpoint.tensors.values().map(TensorInfo::bytes).sum();
+    Ok(tally.print(before)?)
+}
+
+fn check(args: &Args, checkpoint: &Checkpoint) -> Result {
+    if checkpoint.tokenizer_json.is_some() {
+        return Err(Failure::usage(
+            "only GGUF files can be quantized: make one of the folder first, with llama.cpp's convert_hf_to_gguf.py",
+        ));
+    }
+    let rounded = |t: &&TensorInfo| !matches!(t.dtype, DType::F32 | DType::F16 | DType::BF16);
+    match checkpoint.tensors.values().find(rounded) {
+        Some(t) if !args.requantize => Err(Failure::usage(format!(
+            "{} is {} already (tensor {}): take an F16, BF16 or F32 file, or --requantize at a loss of quality",
+            args.input.display(),
+            t.dtype,
+            t.name
+        ))),
+        _ => Ok(()),
+    }
+}
+
+async fn form(checkpoint: &Checkpoint) -> Result<Form> {
+    let config = Config::read(checkpoint).await?;
+    Ok(Form {
+        layers: config.layers,
+        group: config.heads / config.kv_heads,
+        experts: config.experts.map_or(0, |e| e.count),
+        tied: !checkpoint.tensors.contains_key("output.weight"),
+    })
+}
+
+/// What became of the weights of each type.
+#[derive(Default)]
+struct Tally(BTreeMap<DType, Sum>);
+
+#[derive(Clone, Copy, Default)]
+struct Sum {
+    tensors: u64,
+    bytes: u64,
+    /// Sums of the squared errors and of the squared weights.
+    wrong: f64,
+    squares: f64,
+}
+
+impl Tally {
+    fn print(&self, before: u64) -> io::Result<()> {
+        let row = |(dtype, sum): (&DType, &Sum)| {
+            let error = 100.0 * (sum.wrong / sum.squares.max(f64::MIN_POSITIVE)).sqrt();
+            vec![dtype.to_string(), sum.tensors.to_string(), term::bytes(sum.bytes), format!("{error:.3} %")]
+        };
+        let rows: Vec<_> = self.0.iter().map(row).collect();
+        let after: u64 = self.0.values().map(|sum| sum.bytes).sum();
+        let mut out = io::stderr();
+        write!(out, "{}", term::table(&["<type", "tensors", "size", "error"], &rows))?;
+        writeln!(out, "{} -> {}", term::bytes(before), term::bytes(after))
+    }
+}
+
+fn write(checkpoint: &Checkpoint, mix: Mix, form: Form, path: &Path) -> LibResult<Tally> {
+    let mut metadata = checkpoint.metadata.clone();
+    metadata.insert("general.file_type", mix.file_type());
+    metadata.insert("general.quantization_version", 2u32);
+    for key in ["split.no", "split.count", "split.tensors.count"] {
+        metadata.remove(key);
+    }
+    let mut writer = GgufWriter::new(metadata)?;
+    for t in checkpoint.tensors.values() {
+        writer.tensor(&t.name, &t.dims, target(mix, form, t))?;
+    }
+    let failed = |e| Error::io(format!("cannot write {}", path.display()), e);
+    let mut out = BufWriter::with_capacity(1 << 20, File::create(path).map_err(failed)?);
+    let (mut tally, mut bar) = (Tally::default(), term::bytes_bar("quantizing"));
+    let (mut done, total) = (0, checkpoint.tensors.values().map(TensorInfo::bytes).sum());
+    writer.write(&mut out, |to, out| {
+        let from = checkpoint.tensor(&to.name).map_err(io::Error::other)?;
+        let sum = tally.0.entry(to.dtype).or_default();
+        (sum.tensors, sum.bytes) = (sum.tensors + 1, sum.bytes + to.bytes());
+        let rows = (CHUNK / from.row_bytes()).max(1);
+        for row in (0..from.rows()).step_by(rows as usize) {
+            let range = row * from.row_bytes()..(row + rows).min(from.rows()) * from.row_bytes();
+            let bytes = pollster::block_on(checkpoint.read(from, range)).map_err(io::Error::other)?;
+            let (rounded, wrong, squares) = round(from, to.dtype, &bytes).map_err(io::Error::other)?;
+            (sum.wrong, sum.squares) = (sum.wrong + wrong, sum.squares + squares);
+            out.write_all(&rounded)?;
+            done += bytes.len() as u64;
+            bar(Progress { done, total });
+        }
+        Ok(())
+    })?;
+    out.flush().map_err(failed)?;
+    Ok(tally)
+}
+
+/// Vectors stay as they are: they are small, and files have them in F32.
+fn target(mix: Mix, form: Form, t: &TensorInfo) -> DType {
+    match mix.of(form, &t.name, &t.dims) {
+        DType::F32 => t.dtype,
+        dtype => dtype,
+    }
+}
+
+/// Rounds whole rows to `dtype` on all cores: the bytes, and the sums of the squared errors and of the squared weights.
+fn round(from: &TensorInfo, dtype: DType, rows: &[u8]) -> LibResult<(Vec<u8>, f64, f64)> {
+    if from.dtype == dtype {
+        return Ok((rows.to_vec(), 0.0, 0.0));
+    }
+    let row_bytes = from.row_bytes() as usize;
+    let cols = from.dims[0] as usize;
+    let out_bytes = cols / dtype.block_len() * dtype.block_bytes();
+    let count = rows.len() / row_bytes;
+    let share = count.div_ceil(thread::available_parallelism().map_or(1, usize::from));
+    let mut out = vec![0; count * out_bytes];
+    let sums = thread::scope(|scope| {
+        let parts = rows.chunks(share * row_bytes).zip(out.chunks_mut(share * out_bytes));
+        let threads: Vec<_> =
+            parts.map(|(rows, out)| scope.spawn(|| round_part(from.dtype, dtype, rows, out))).collect();
+        threads.into_iter().map(|t| t.join().expect("rounding does not panic")).collect::<Vec<_>>()
+    });
+    let (wrong, squares) = sums.into_iter().fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
+    if !squares.is_finite() {
+        return Err(Error::Format(format!("tensor {} has weights that are infinite or no numbers", from.name)));
+    }
+    Ok((out, wrong, squares))
+}
+
+fn round_part(from: DType, to: DType, bytes: &[u8], out: &mut [u8]) -> (f64, f64) {
+    let mut x = vec![0.0; bytes.len() / from.block_bytes() * from.block_len()];
+    from.dequantize(bytes, &mut x);
+    to.quantize(&x, out);
+    let mut y = vec![0.0; x.len()];
+    to.dequantize(out, &mut y);
+    let wrong = x.iter().zip(&y).map(|(x, y)| (f64::from(*x) - f64::from(*y)).powi(2)).sum();
+    (wrong, x.iter().map(|x| f64::from(*x).powi(2)).sum())
+}
