@@ -266,7 +266,6 @@ export interface SamplingParams {
   logit_bias?: Record<string, number> | null;
   ignore_eos?: boolean | null;
   n?: number | null;
-  stream?: boolean | null;
   stream_options?: { include_usage?: boolean } | null;
   user?: string;
 }
@@ -287,6 +286,7 @@ export interface ChatCompletionMessageParam {
 /** The body of a chat request. */
 export interface ChatCompletionParams extends SamplingParams {
   messages: ChatCompletionMessageParam[];
+  stream?: boolean | null;
   max_completion_tokens?: number | null;
   logprobs?: boolean | null;
   top_logprobs?: number | null;
@@ -297,6 +297,7 @@ export interface ChatCompletionParams extends SamplingParams {
 /** The body of a completion request. */
 export interface CompletionParams extends SamplingParams {
   prompt: string;
+  stream?: boolean | null;
   logprobs?: number | null;
   echo?: boolean | null;
 }
