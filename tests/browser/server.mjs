@@ -2,7 +2,7 @@
 // own: `/site/N/NAME` serves that site's files with that site's faults, and the site remembers what was asked of it.
 
 import { createReadStream } from "node:fs";
-import { readFile, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { createServer } from "node:http";
 import { extname, join, normalize } from "node:path";
 import { Readable } from "node:stream";
@@ -107,7 +107,7 @@ async function respondSite(request, response, site, name, url) {
   if (!file) return void response.writeHead(404, headers).end();
   if (site.ranges) headers["accept-ranges"] = "bytes";
   if (site.etag) headers.etag = site.etag;
-  headers["content-type"] = "application/octet-stream";
+  headers["content-type"] = TYPES[extname(name)] ?? "application/octet-stream";
   await send(request, response, headers, file, site);
 }
 
@@ -157,5 +157,3 @@ async function misbehave(site, piece, at, response) {
   return piece;
 }
 
-/** The text of a file. */
-export const text = (path) => readFile(path, "utf8");
