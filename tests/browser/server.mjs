@@ -10,11 +10,12 @@ import { Readable } from "node:stream";
 const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".wasm": "application/wasm", ".json": "application/json" };
 const PIECE = 64 * 1024;
 
-/** Starts the server on two ports, which are two origins. `roots` maps the first part of a path to a folder. */
-export async function startServer(roots) {
+/** Starts the server on two ports, which are two origins. `roots` maps the first part of a path to a folder; what is in
+ *  them is sent with `headers`. */
+export async function startServer(roots, headers = {}) {
   const sites = [];
   const answer = (request, response) =>
-    respond(request, response, roots, sites).catch((error) => {
+    respond(request, response, { roots, headers, sites }).catch((error) => {
       if (!response.headersSent) response.writeHead(500);
       response.end(String(error));
     });
@@ -75,7 +76,7 @@ function listen(answer) {
   });
 }
 
-async function respond(request, response, roots, sites) {
+async function respond(request, response, { roots, headers: more, sites }) {
   const url = new URL(request.url, "http://localhost");
   const [, first, ...rest] = decodeURIComponent(url.pathname).split("/");
   if (first === "site") return respondSite(request, response, sites[Number(rest[0])], rest.slice(1).join("/"), url);
@@ -84,7 +85,7 @@ async function respond(request, response, roots, sites) {
   const found = path && path.startsWith(folder) && (await stat(path).catch(() => null));
   if (!found?.isFile()) return void response.writeHead(404).end();
   // No caching by HTTP: what is tested is our own. The package may be imported by pages of other origins.
-  const headers = { "content-type": TYPES[extname(path)] ?? "application/octet-stream", "cache-control": "no-store", "access-control-allow-origin": "*", "accept-ranges": "bytes" };
+  const headers = { "content-type": TYPES[extname(path)] ?? "application/octet-stream", "cache-control": "no-store", "access-control-allow-origin": "*", "accept-ranges": "bytes", ...more };
   await send(request, response, headers, { length: found.size, read: (start, end) => createReadStream(path, { start, end: end - 1 }) });
 }
 
