@@ -1,0 +1,49 @@
+// What a test gets: pages of one browser, sites of one server, and the models. Errors that nobody caught fail the test.
+
+import { join } from "node:path";
+
+export class Context {
+  log = [];
+  #pages = [];
+  #uncaught = [];
+
+  constructor({ name, browser, server, paths }) {
+    Object.assign(this, { name, browser, server, paths });
+    this.stories = join(paths.models, "stories260K.gguf");
+  }
+
+  /** A page that has the package as `t`. */
+  async page({ path = "/tests/page.html", before, origin = this.server.origin } = {}) {
+    const page = await this.browser.newPage();
+    this.#pages.push(page);
+    page.on("console", (message) => this.log.push(`${message.type()}: ${message.text()}`));
+    page.on("pageerror", (error) => this.#uncaught.push(error));
+    if (before) await page.evaluateOnNewDocument(before);
+    await this.open(page, path, origin);
+    return page;
+  }
+
+  /** Opens a page of the server's in `page`. */
+  async open(page, path = "/tests/page.html", origin = this.server.origin) {
+    await page.goto(origin + path);
+    if (path.startsWith("/tests/page.html")) await page.waitForFunction("window.ready");
+  }
+
+  /** A site that has the stories as `model.gguf`. */
+  site(faults = {}, files = { "model.gguf": this.stories }) {
+    return this.server.site(files, faults);
+  }
+
+  /** Fails if a page had an error that nobody caught. */
+  check() {
+    if (this.#uncaught.length > 0) throw new Error("nobody caught", { cause: this.#uncaught[0] });
+  }
+
+  async close() {
+    for (const page of this.#pages) {
+      if (page.isClosed()) continue;
+      await Promise.race([page.evaluate(() => window.t?.end()).catch(() => {}), new Promise((go) => setTimeout(go, 5000))]);
+      await page.close().catch(() => {});
+    }
+  }
+}

@@ -1,0 +1,255 @@
+// Loading, and what comes out: tokens, streams, ends, errors.
+
+import assert from "node:assert/strict";
+import { goldens, stories, tellsStories } from "./stories.mjs";
+
+const PROMPT = "Once upon a time";
+
+export default [
+  ...["worker", "main"].map((where) => ({
+    name: `greedy tokens are native's, ${where}`,
+    async run(context) {
+      const { page, info } = await stories(context, { where });
+      assert.equal(info.where, where);
+      await tellsStories(context, page, { length: 200, count: goldens(context).length });
+    },
+  })),
+  ...["baseline", "subgroups"].map((tier) => ({
+    name: `greedy tokens are native's, tier ${tier}`,
+    browsers: tier === "subgroups" ? ["chromium"] : undefined,
+    async run(context) {
+      const { page, info } = await stories(context, { tier });
+      assert.equal(info.tier, tier);
+      await tellsStories(context, page, { length: 200 });
+    },
+  })),
+  {
+    name: "run-ahead changes no token",
+    async run(context) {
+      for (const runAhead of [1, 3, 32]) {
+        const { page } = await stories(context, { runAhead });
+        await tellsStories(context, page);
+      }
+    },
+  },
+  {
+    name: "info says what runs",
+    async run(context) {
+      const { info, progress, site, notices } = await stories(context, { context: 256 });
+      assert.deepEqual(
+        { ...info, adapter: typeof info.adapter, gpuBytes: info.gpuBytes > 1e6, name: typeof info.name },
+        { ...info, architecture: "llama", type: "F32", bytes: 1054432, context: 256, vocab: 512, adapter: "string", gpuBytes: true, name: "string", where: "worker" },
+      );
+      assert.ok(info.parameters > 250e3 && info.parameters < 300e3, `${info.parameters} parameters`);
+      assert.ok(Array.isArray(notices));
+      const downloads = progress.filter((p) => p.stage === "download");
+      assert.equal(downloads.at(-1).loaded, 1054432);
+      assert.equal(downloads.at(-1).total, 1054432);
+      assert.ok(progress.every((p) => p.loaded <= p.total && p.rate >= 0), "progress makes sense");
+      assert.ok(site.served < 1.2 * 1054432, `${site.served} bytes were sent for a file of 1054432`);
+    },
+  },
+  {
+    name: "text streams",
+    async run(context) {
+      const { page } = await stories(context);
+      const times = await page.evaluate(async (prompt) => {
+        const times = [performance.now()];
+        for await (const _ of t.model.complete(prompt, { temperature: 0, maxTokens: 150, ignoreEnd: true })) times.push(performance.now());
+        return times;
+      }, PROMPT);
+      assert.ok(times.length > 10, `${times.length} pieces`);
+      const [first, all] = [times[1] - times[0], times.at(-1) - times[0]];
+      assert.ok(first < all / 2, `the first piece came after ${first} of ${all} ms`);
+    },
+  },
+  {
+    name: "an abort ends the answer, and the next one is right",
+    async run(context) {
+      const { page } = await stories(context);
+      const result = await page.evaluate(async (prompt) => {
+        const stop = new AbortController();
+        const answer = t.model.complete(prompt, { signal: stop.signal, ignoreEnd: true });
+        let pieces = 0;
+        const error = await t.error(async () => {
+          for await (const _ of answer) if (++pieces === 3) stop.abort();
+        });
+        const reason = new Error("mine");
+        const custom = await t.error(() => t.model.complete(prompt, { signal: AbortSignal.abort(reason) }).text());
+        return { error, custom, pieces, stats: await answer.stats };
+      }, PROMPT);
+      assert.equal(result.error.name, "AbortError");
+      assert.equal(result.custom.message, "mine");
+      assert.equal(result.stats.finish, "cancelled");
+      assert.ok(result.pieces < 10, `${result.pieces} pieces came`);
+      await tellsStories(context, page);
+    },
+  },
+  {
+    name: "leaving the loop ends the answer",
+    async run(context) {
+      const { page } = await stories(context);
+      const stats = await page.evaluate(async (prompt) => {
+        const answer = t.model.complete(prompt, { ignoreEnd: true });
+        for await (const _ of answer) break;
+        return answer.stats;
+      }, PROMPT);
+      assert.equal(stats.finish, "cancelled");
+      await tellsStories(context, page);
+    },
+  },
+  {
+    name: "stop texts, lengths, seeds, bias, log-probabilities",
+    async run(context) {
+      const { page } = await stories(context);
+      const result = await page.evaluate(async (prompt) => {
+        const { model } = t;
+        const run = async (options) => {
+          const answer = model.complete(prompt, { temperature: 0, ...options });
+          return { text: await answer.text(), ...(await answer.stats) };
+        };
+        const drawn = (seed) => run({ temperature: 1.2, seed, maxTokens: 30 });
+        const tokens = [];
+        const [first] = await model.tokenize(", there", { special: false });
+        return {
+          stop: await run({ stop: ["girl", "nowhere"] }),
+          length: await run({ maxTokens: 5 }),
+          nothing: await run({ maxTokens: 0 }),
+          seeds: [await drawn(1), await drawn(1), await drawn(2)].map((each) => each.text),
+          free: [await drawn(undefined), await drawn(undefined)].map((each) => each.text),
+          bias: await run({ maxTokens: 1, logitBias: { 429: 100 } }).then((each) => model.tokenize(each.text, { special: false })),
+          logprobs: await run({ maxTokens: 3, logprobs: 2, onToken: (token) => tokens.push(token) }).then(() => tokens),
+          round: await model.detokenize(await model.tokenize("She was happy.", { special: false })),
+          first,
+        };
+      }, PROMPT);
+      assert.equal(result.stop.finish, "stop-string");
+      assert.equal(result.stop.text, ", there was a little ");
+      assert.deepEqual([result.length.finish, result.length.generatedTokens], ["length", 5]);
+      assert.deepEqual([result.nothing.text, result.nothing.generatedTokens], ["", 0]);
+      assert.equal(result.seeds[0], result.seeds[1]);
+      assert.notEqual(result.seeds[0], result.seeds[2]);
+      assert.notEqual(result.free[0], result.free[1], "without a seed, answers differ");
+      assert.ok(result.bias.includes(429), `the biased token came: ${result.bias}`);
+      assert.equal(result.logprobs.length, 3);
+      for (const { id, logprob, top, text } of result.logprobs) {
+        assert.ok(logprob <= 0 && top.length === 2 && top[0].id === id && top[0].logprob >= top[1].logprob && typeof text === "string");
+      }
+      assert.equal(result.round.trim(), "She was happy.");
+    },
+  },
+  {
+    name: "chat uses a template; tokens of a conversation can be counted",
+    async run(context) {
+      const { page } = await stories(context);
+      const result = await page.evaluate(async () => {
+        const messages = [{ role: "user", content: "Tell me a story" }];
+        const answer = t.model.chat(messages, { temperature: 0, maxTokens: 8, ignoreEnd: true });
+        const text = await answer.text();
+        return { text, stats: await answer.stats, count: (await t.model.tokenize(messages)).length, notices: t.model.notices };
+      });
+      assert.equal(result.stats.promptTokens, result.count);
+      assert.equal(result.stats.generatedTokens, 8);
+      assert.ok(result.notices.some((text) => /template/.test(text)), `a notice about the missing template: ${result.notices}`);
+    },
+  },
+  {
+    name: "several answers at the same time",
+    async run(context) {
+      const { page } = await stories(context, { sequences: 2 });
+      const all = goldens(context);
+      const tokens = await page.evaluate(
+        (prompts) => Promise.all([...prompts, ...prompts].map((prompt) => t.greedy(prompt, 40).then((each) => each.tokens))),
+        all.map((each) => each.prompt),
+      );
+      assert.deepEqual(tokens, [...all, ...all].map((each) => each.greedy_ids.slice(0, 40)));
+    },
+  },
+  {
+    name: "what a conversation begins with is not read again",
+    async run(context) {
+      const { page } = await stories(context);
+      const reused = await page.evaluate(async () => {
+        await t.greedy("Once upon a time there was a little girl who had a big", 4);
+        return (await t.greedy("Once upon a time there was a little girl who had a red", 4)).stats;
+      });
+      assert.ok(reused.reusedTokens > 8 && reused.reusedTokens < reused.promptTokens, JSON.stringify(reused));
+    },
+  },
+  {
+    name: "errors have a code and say what to do",
+    async run(context) {
+      const { page } = await stories(context, { context: 64 });
+      const errors = await page.evaluate(async () => {
+        const { model } = t;
+        const long = "Once upon a time there was a little girl. ".repeat(40);
+        return {
+          "bad-argument": await t.error(() => model.complete("Once", { temperature: 1000 }).text()),
+          "bad-argument, a message": await t.error(() => model.chat("Once").text()),
+          "bad-argument, where": await t.error(() => t.Firelight.load("x.gguf", { where: "elsewhere" })),
+          "bad-argument, tokens": await t.error(() => model.detokenize([99999])),
+          "context-full": await t.error(() => model.complete(long).text()),
+          destroyed: await t.error(async () => {
+            await model.destroy();
+            await model.complete("Once").text();
+          }),
+        };
+      });
+      for (const [name, error] of Object.entries(errors)) {
+        const code = name.split(",")[0];
+        assert.equal(error.code, code, `${name}: ${JSON.stringify(error)}`);
+        assert.equal(error.name, "FirelightError");
+        assert.ok(error.message.length > 10 && error.hint.length > 5, `${name} says too little: ${JSON.stringify(error)}`);
+      }
+    },
+  },
+  {
+    name: "destroy ends an answer on its way",
+    async run(context) {
+      const { page } = await stories(context);
+      const error = await page.evaluate(async () => {
+        const answer = t.model.complete("Once", { ignoreEnd: true });
+        return t.error(async () => {
+          for await (const _ of answer) await t.model.destroy();
+        });
+      });
+      assert.equal(error.code, "destroyed");
+    },
+  },
+  {
+    name: "loading can be aborted",
+    async run(context) {
+      const page = await context.page();
+      const site = context.site({ pace: 400 });
+      const error = await page.evaluate(async (url) => {
+        const stop = new AbortController();
+        setTimeout(() => stop.abort(), 1500);
+        const started = performance.now();
+        const error = await t.error(() => t.load(url, { signal: stop.signal }));
+        return { ...error, seconds: (performance.now() - started) / 1000 };
+      }, site.url("model.gguf"));
+      assert.equal(error.name, "AbortError");
+      assert.ok(error.seconds < 4, `it took ${error.seconds} s`);
+      const served = site.served;
+      await new Promise((resolve) => setTimeout(resolve, 1200));
+      assert.ok(site.served <= served + 2 * 65536, "nothing is downloaded any more");
+    },
+  },
+  {
+    name: "a page keeps animating while a worker reads a prompt",
+    async run(context) {
+      const { page } = await stories(context);
+      const gaps = await page.evaluate(async () => {
+        const frames = [];
+        let going = true;
+        const frame = (now) => (frames.push(now), going && requestAnimationFrame(frame));
+        requestAnimationFrame(frame);
+        await t.greedy("Once upon a time there was a little girl who had a big red ball. ".repeat(20), 100);
+        going = false;
+        return frames.slice(1).map((now, i) => now - frames[i]).sort((a, b) => b - a);
+      });
+      assert.ok(gaps.length > 5, `${gaps.length} frames`);
+      assert.ok(gaps[0] < 500, `the longest gap between frames was ${gaps[0]} ms`);
+    },
+  },
+];
