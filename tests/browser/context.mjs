@@ -7,8 +7,9 @@ export class Context {
   #pages = [];
   #uncaught = [];
 
-  constructor({ name, browser, server, paths }) {
-    Object.assign(this, { name, browser, server, paths });
+  /** `pool` holds what later tests of the same browser may use again. */
+  constructor({ name, browser, server, paths, pool }) {
+    Object.assign(this, { name, browser, server, paths, pool });
     this.stories = join(paths.models, "stories260K.gguf");
   }
 
@@ -16,11 +17,30 @@ export class Context {
   async page({ path = "/tests/page.html", before, origin = this.server.origin } = {}) {
     const page = await this.browser.newPage();
     this.#pages.push(page);
-    page.on("console", (message) => this.log.push(`${message.type()}: ${message.text()}`));
-    page.on("pageerror", (error) => this.#uncaught.push(error));
+    this.#watch(page);
     if (before) await page.evaluateOnNewDocument(before);
     await this.open(page, path, origin);
     return page;
+  }
+
+  /** A page with the stories loaded, the same for all tests that ask: loading takes seconds. Tests leave it as it was. */
+  async stories() {
+    if (!this.pool.page || this.pool.page.isClosed()) {
+      const page = await this.page();
+      this.#pages.pop();
+      const site = this.site();
+      Object.assign(this.pool, { page, site, loaded: await page.evaluate((url) => t.load(url), site.url("model.gguf")) });
+    } else {
+      this.#watch(this.pool.page);
+    }
+    const { page, site, loaded } = this.pool;
+    return { page, site, ...loaded };
+  }
+
+  #watch(page) {
+    page.removeAllListeners("console").removeAllListeners("pageerror");
+    page.on("console", (message) => this.log.push(`${message.type()}: ${message.text()}`));
+    page.on("pageerror", (error) => this.#uncaught.push(error));
   }
 
   /** Opens a page of the server's in `page`. */

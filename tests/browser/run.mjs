@@ -47,10 +47,11 @@ for (const name of values.browser) {
   let browser = await launch(name).catch((error) => fail(name, "starts", error));
   if (!browser) continue;
   console.log(`\n${name}: ${await browser.version()}`);
+  let pool = {};
   for (const test of tests) {
-    // A test that breaks the browser fails alone.
+    // A test that breaks the browser, or the page that tests share, fails alone.
     if (!browser.connected) browser = await launch(name);
-    await run(name, browser, test);
+    if (!(await run(name, browser, test, pool))) pool = await drain(pool);
   }
   await browser.close();
 }
@@ -60,19 +61,26 @@ console.log(`\n${count - failures.length} of ${count} passed`);
 for (const failure of failures) console.log(`FAILED ${failure}`);
 process.exit(failures.length > 0 || count === 0 ? 1 : 0);
 
-async function run(name, browser, test) {
+async function drain({ page }) {
+  await page?.close().catch(() => {});
+  return {};
+}
+
+async function run(name, browser, test, pool) {
   count += 1;
-  const context = new Context({ name, browser, server, paths });
+  const context = new Context({ name, browser, server, paths, pool });
   const started = performance.now();
   const seconds = () => `${((performance.now() - started) / 1000).toFixed(1)} s`;
   try {
     await within(test.seconds ?? 60, test.run(context));
     context.check();
     console.log(`  ok      ${test.name} (${seconds()})`);
+    return true;
   } catch (error) {
     count -= 1;
     fail(name, test.name, error, seconds());
     for (const line of context.log.slice(-8)) console.log(`          | ${line}`);
+    return false;
   } finally {
     await context.close();
   }

@@ -1,6 +1,7 @@
 // A static file server on the loopback interface that misbehaves as a test asks it to. Each test makes sites of its
 // own: `/site/N/NAME` serves that site's files with that site's faults, and the site remembers what was asked of it.
 
+import { once } from "node:events";
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -142,9 +143,17 @@ async function send(request, response, headers, file, site) {
     if (site) piece = await misbehave(site, piece, at, response);
     if (response.destroyed) return;
     at += piece.length;
-    if (!response.write(piece)) await Promise.race(["drain", "close"].map((event) => new Promise((go) => response.once(event, go))));
+    if (!response.write(piece)) await drained(response);
   }
   response.end();
+}
+
+/** Until more can be written, or the client has gone. */
+function drained(response) {
+  const stop = new AbortController();
+  const options = { signal: stop.signal };
+  const either = ["drain", "close"].map((event) => once(response, event, options).catch(() => {}));
+  return Promise.race(either).finally(() => stop.abort());
 }
 
 async function misbehave(site, piece, at, response) {

@@ -9,7 +9,7 @@ export default [
   {
     name: "OpenAI: completions",
     async run(context) {
-      const { page } = await stories(context);
+      const { page } = await context.stories();
       const whole = await page.evaluate(async () => {
         const client = new t.OpenAI(t.model);
         const body = { model: "any", prompt: "Once upon a time", temperature: 0, max_tokens: 60 };
@@ -56,7 +56,7 @@ export default [
   {
     name: "OpenAI: chat completions",
     async run(context) {
-      const { page } = await stories(context);
+      const { page } = await context.stories();
       const result = await page.evaluate(async () => {
         const { client, chat } = { client: t.model.client, chat: t.model.client.chat.completions };
         const messages = [{ role: "developer", content: "Tell a story." }, { role: "user", content: [{ type: "text", text: "Lily " }, { type: "text", text: "was happy" }] }];
@@ -116,7 +116,7 @@ export default [
   {
     name: "Prompt API: a session",
     async run(context) {
-      const { page } = await stories(context, { context: 256 });
+      const { page } = await context.stories();
       const result = await page.evaluate(async () => {
         const { LanguageModel, model } = t;
         const before = await LanguageModel.availability({ model });
@@ -155,7 +155,7 @@ export default [
             t.error(() => copy.prompt([{ role: "system", content: "late" }])),
             t.error(() => LanguageModel.create({ model, samplingMode: "wild" })),
             t.error(() => new LanguageModel()),
-            t.error(() => LanguageModel.create({ model, initialPrompts: [{ role: "system", content: "word ".repeat(400) }] })),
+            t.error(() => LanguageModel.create({ model, initialPrompts: [{ role: "system", content: "word ".repeat(600) }] })),
           ]),
         };
       });
@@ -167,7 +167,7 @@ export default [
       assert.equal(result.both.length, 2);
       assert.equal(result.error.name, "AbortError");
       assert.equal(result.usageAfterAbort, result.usage[2], "what was aborted is not remembered");
-      assert.deepEqual([result.window, result.quota], [256, 256]);
+      assert.deepEqual([result.window, result.quota], [512, 512]);
       assert.equal(result.destroyed.name, "InvalidStateError");
       assert.equal(result.alive, "nothing");
       assert.deepEqual(result.refused.map((each) => each.name), ["NotSupportedError", "NotSupportedError", "NotSupportedError", "TypeError", "TypeError", "QuotaExceededError"]);
