@@ -10,7 +10,7 @@ export class Context {
   /** `pool` holds what later tests of the same browser may use again. */
   constructor({ name, browser, server, paths, pool }) {
     Object.assign(this, { name, browser, server, paths, pool });
-    this.stories = join(paths.models, "stories260K.gguf");
+    this.storiesFile = join(paths.models, "stories260K.gguf");
   }
 
   /** A page that has the package as `t`. */
@@ -50,7 +50,7 @@ export class Context {
   }
 
   /** A site that has the stories as `model.gguf`. */
-  site(faults = {}, files = { "model.gguf": this.stories }) {
+  site(faults = {}, files = { "model.gguf": this.storiesFile }) {
     return this.server.site(files, faults);
   }
 

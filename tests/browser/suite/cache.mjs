@@ -6,7 +6,7 @@ import { spread } from "../gguf.mjs";
 import { stories, tellsStories } from "./stories.mjs";
 
 /** Large enough for several chunks of the cache; every chunk holds weights. */
-const large = (context) => spread(readFileSync(context.stories), 40_000_000);
+const large = (context) => spread(readFileSync(context.storiesFile), 40_000_000);
 
 const load = (page, site, options = {}) => page.evaluate((url, options) => t.load(url, options), site.url("model.gguf"), options);
 

@@ -86,7 +86,7 @@ export default [
       const html = `<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><body>
         <script type="importmap">{ "imports": { "firelight": "/dist/firelight.js" } }</script>
         <script type="module">${code}; window.done = true</script>`;
-      const site = context.site({}, { "model.gguf": context.stories, "example.html": Buffer.from(html) });
+      const site = context.site({}, { "model.gguf": context.storiesFile, "example.html": Buffer.from(html) });
       const page = await context.page({ path: `${site.path}example.html` });
       await page.waitForFunction("window.done", { timeout: 60_000 });
       const text = await page.evaluate(() => document.body.innerText.trim());

@@ -90,7 +90,7 @@ export default [
       await visible(page, "#start");
       await fits(page);
       await picture(context, page, "narrow-start");
-      await (await page.$("#file")).uploadFile(context.stories);
+      await (await page.$("#file")).uploadFile(context.storiesFile);
       await visible(page, "#chat");
       await page.type("#input", "Tell me a very long story");
       await page.$eval("#longest", (input) => (input.value = 300));

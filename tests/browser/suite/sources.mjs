@@ -67,7 +67,7 @@ export default [
   }),
   row("an empty file", (context) => refuses(context, "bad-file", {}, { files: { "model.gguf": Buffer.alloc(0) } })),
   row("half a file", async (context) => {
-    const half = readFileSync(context.stories).subarray(0, 500_000);
+    const half = readFileSync(context.storiesFile).subarray(0, 500_000);
     await refuses(context, "bad-file", {}, { files: { "model.gguf": half } });
   }),
   row("headers for the model's host", async (context) => {
@@ -97,7 +97,7 @@ export default [
     })),
   row("a split model finds its parts", async (context) => {
     const page = await context.page();
-    const site = context.site({}, split(readFileSync(context.stories), 3));
+    const site = context.site({}, split(readFileSync(context.storiesFile), 3));
     const { info } = await page.evaluate((url) => t.load(url), site.url("model-00001-of-00003.gguf"));
     await tellsStories(context, page);
     assert.ok(info.bytes > 1054432, `${info.bytes} bytes`);
@@ -105,7 +105,7 @@ export default [
   }),
   row("the parts of a split model, as files", async (context) => {
     const page = await context.page();
-    const files = split(readFileSync(context.stories), 2);
+    const files = split(readFileSync(context.storiesFile), 2);
     const site = context.site({}, files);
     const urls = Object.keys(files).map((name) => site.url(name));
     await page.evaluate(async (urls) => {
@@ -115,7 +115,7 @@ export default [
     await tellsStories(context, page);
   }),
   row("a part of a split model is missing", (context) => {
-    const { ["model-00002-of-00002.gguf"]: _, ...files } = split(readFileSync(context.stories), 2);
+    const { ["model-00002-of-00002.gguf"]: _, ...files } = split(readFileSync(context.storiesFile), 2);
     return refuses(context, "http", {}, { files, name: "model-00001-of-00002.gguf" }).catch((error) => {
       // The missing part may be the one that is named.
       if (!/names the file.*00002-of-00002/.test(error.message)) throw error;
@@ -123,7 +123,7 @@ export default [
   }),
   row("a file of 5 GB", async (context) => {
     const page = await context.page();
-    const large = spread(readFileSync(context.stories), 5_000_000_000);
+    const large = spread(readFileSync(context.storiesFile), 5_000_000_000);
     const site = context.site({}, { "large.gguf": large });
     const { info } = await page.evaluate((url) => t.load(url, { cache: false }), site.url("large.gguf"));
     assert.equal(info.bytes, large.length);
