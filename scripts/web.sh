@@ -6,12 +6,16 @@ cd "$(dirname "$0")/.."
 OUT=dist/web
 TARGET=${CARGO_TARGET_DIR:-target}/wasm
 PROFILE=web
-[ "${FIRELIGHT_WEB:-}" = quick ] && PROFILE=release
+QUICK=()
+if [ "${FIRELIGHT_WEB:-}" = quick ]; then
+  PROFILE=release
+  QUICK=(--config profile.release.package.firelight.opt-level=1 --config profile.release.incremental=true)
+fi
 say() { printf '== %s\n' "$*" >&2; }
 
 eval "$(scripts/setup-wasm.sh)"
 say "compiling the engine ($PROFILE)"
-CARGO_TARGET_DIR=$TARGET cargo $WASM_TOOLCHAIN rustc --quiet --lib --crate-type cdylib --profile $PROFILE \
+CARGO_TARGET_DIR=$TARGET cargo $WASM_TOOLCHAIN rustc --quiet "${QUICK[@]}" --lib --crate-type cdylib --profile $PROFILE \
   --target wasm32-unknown-unknown --no-default-features --features web
 mkdir -p $OUT
 rm -rf "${OUT:?}"/*

@@ -31,7 +31,16 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { context: None, sequences: 1, chunk: 512, logits: 1, kv: KvType::F16, run_ahead: 4, submit_seconds: 0.25, fuse: Fuse::ALL }
+        Options {
+            context: None,
+            sequences: 1,
+            chunk: 512,
+            logits: 1,
+            kv: KvType::F16,
+            run_ahead: 4,
+            submit_seconds: 0.25,
+            fuse: Fuse::ALL,
+        }
     }
 }
 

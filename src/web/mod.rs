@@ -83,12 +83,7 @@ impl Engine {
         opened.map_err(|failure| broken.or(failure))
     }
 
-    async fn load(
-        sources: Vec<JsValue>,
-        settings: &str,
-        report: Function,
-        broken: Broken,
-    ) -> Result<Engine, Failure> {
+    async fn load(sources: Vec<JsValue>, settings: &str, report: Function, broken: Broken) -> Result<Engine, Failure> {
         let at = |moment: Moment| move |error: Error| Failure::new(moment, &error);
         let settings = Settings::parse(settings).map_err(at(Moment::Open))?;
         let sources = sources.iter().map(|s| source::source(s, &broken)).collect::<crate::Result<_>>();
@@ -278,12 +273,7 @@ impl Engine {
     }
 }
 
-async fn open_session(
-    gpu: &Gpu,
-    model: &Model,
-    settings: &Settings,
-    tell: &Function,
-) -> crate::Result<Session> {
+async fn open_session(gpu: &Gpu, model: &Model, settings: &Settings, tell: &Function) -> crate::Result<Session> {
     report(tell, &json!({"compiling": true}));
     let progress = |Progress { done, total }| report(tell, &json!({"progress": {"done": done, "total": total}}));
     Session::new(gpu, model, &settings.options(gpu.caps()), progress).await
