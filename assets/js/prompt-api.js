@@ -241,7 +241,10 @@ export class LanguageModel extends EventTarget {
 
   async #count(messages) {
     if (messages.length === 0) return 0;
-    return (await this.#model.tokenize(messages, { addGenerationPrompt: false })).length;
+    // Some templates put the system's words into the user's first message: without one they would count for nothing.
+    const alone = messages.every((message) => message.role === "system");
+    const counted = alone ? [...messages, { role: "user", content: "" }] : messages;
+    return (await this.#model.tokenize(counted, { addGenerationPrompt: false })).length;
   }
 }
 

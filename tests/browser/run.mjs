@@ -89,7 +89,8 @@ async function run(name, browser, test, pool) {
 function fail(browser, test, error, after = "") {
   count += 1;
   failures.push(`${browser}: ${test}`);
-  console.log(`  FAILED  ${test} ${after}\n${String(error?.stack ?? error).replace(/^/gm, "          ")}`);
+  console.log(`  FAILED  ${test} ${after}`);
+  for (let each = error; each; each = each.cause) console.log(String(each.stack ?? each).replace(/^/gm, "          "));
 }
 
 function within(seconds, promise) {

@@ -71,7 +71,7 @@ export default [
         const left = await chat.create({ ...body, max_completion_tokens: 400, stream: true });
         for await (const _ of left) break;
         const stop = new AbortController();
-        const aborted = chat.create({ ...body, max_completion_tokens: 400 }, { signal: stop.signal });
+        const aborted = t.error(() => chat.create({ ...body, max_completion_tokens: 400 }, { signal: stop.signal }));
         setTimeout(() => stop.abort(), 100);
         return {
           direct,
@@ -79,7 +79,7 @@ export default [
           chunks,
           first: value,
           leftAborted: left.controller.signal.aborted,
-          aborted: await t.error(() => aborted),
+          aborted: await aborted,
           refused: await Promise.all([
             t.error(() => chat.create({ ...body, response_format: { type: "json_object" } })),
             t.error(() => chat.create({ messages: "hello" })),
@@ -139,9 +139,9 @@ export default [
         // Two prompts at once are answered one after the other.
         const both = await Promise.all([copy.prompt("One", { maxTokens: 3 }), copy.prompt("Two", { maxTokens: 3 })]);
         const stop = new AbortController();
-        const aborted = session.prompt("Go on", { signal: stop.signal });
+        const aborted = t.error(() => session.prompt("Go on", { signal: stop.signal }));
         stop.abort();
-        const error = await t.error(() => aborted);
+        const error = await aborted;
         const usageAfterAbort = session.contextUsage;
         session.destroy();
         return {

@@ -45,6 +45,7 @@ export default [
       await page.click("summary");
       await page.$eval("#longest", (input) => (input.value = 60));
       await page.$eval("#temperature", (input) => (input.value = 0));
+      await page.focus("#input");
       await page.keyboard.press("Enter");
       await visible(page, ".count");
       assert.equal(await textOf(page, ".user"), "Once upon a time");
@@ -94,6 +95,7 @@ export default [
       await visible(page, "#chat");
       await page.type("#input", "Tell me a very long story");
       await page.$eval("#longest", (input) => (input.value = 300));
+      await page.focus("#input");
       await page.keyboard.press("Enter");
       await visible(page, ".count");
       const below = await page.$eval("#log", (log) => log.scrollHeight - log.scrollTop - log.clientHeight);

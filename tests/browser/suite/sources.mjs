@@ -144,7 +144,7 @@ export default [
       context.server.other,
       site.url("model.gguf"),
     );
-    assert.equal(await page.evaluate(() => t.foreign), ", there was a l");
+    assert.equal(await page.evaluate(() => t.foreign), ", there was a little");
     assert.equal(await page.evaluate(() => t.where), "worker");
   }),
 ];
