@@ -26,6 +26,9 @@ pub enum Error {
     /// Something does not fit: memory, a binding limit, the context.
     #[error("{0}")]
     Limit(String),
+    /// The device has not enough free memory.
+    #[error("{0}")]
+    Memory(String),
     /// No usable adapter, or the device refused or was lost.
     #[error("{0}")]
     Gpu(String),

@@ -25,6 +25,8 @@ pub mod shader;
 pub mod synth;
 pub mod template;
 pub mod tokenizer;
+#[cfg(all(feature = "web", target_arch = "wasm32"))]
+pub mod web;
 
 pub use error::{Error, Result};
 pub use gpu::{Gpu, GpuOptions};

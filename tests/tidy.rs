@@ -16,9 +16,11 @@ const LAYERS: [&[&str]; 6] = [
 const FRONT_ENDS: &[&str] = &["main", "cli", "server", "chat", "web"];
 
 /// Words that only these modules may write.
-const RESERVED: [(&str, &[&str]); 4] = [
+const RESERVED: [(&str, &[&str]); 6] = [
     ("wgpu", &["gpu", "plan"]),
-    ("target_arch", &["gpu", "main", "cli", "server", "chat", "web"]),
+    ("target_arch", &["gpu", "lib", "main", "cli", "server", "chat", "web"]),
+    ("wasm_bindgen", &["gpu", "web"]),
+    ("js_sys", &["gpu", "web"]),
     ("pollster", FRONT_ENDS),
     ("block_on", FRONT_ENDS),
 ];

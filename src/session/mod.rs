@@ -14,7 +14,7 @@ mod sequence;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::gpu::{Buffer, Clock, Gpu, Submission};
+use crate::gpu::{Buffer, Clock, Gpu, Reading};
 use crate::graph::{Input, LAST_SAMPLED, TensorId};
 use crate::model::load::Progress;
 use crate::model::{Model, load};
@@ -36,7 +36,7 @@ const MOST_AHEAD: u32 = 64;
 
 /// A step on its way.
 struct Flight {
-    submission: Submission,
+    reading: Reading,
     staging: usize,
     /// Sequence and request of each row that wants a token.
     tokens: Vec<(usize, RequestId)>,
@@ -94,7 +94,11 @@ impl Session {
             waiting: VecDeque::new(),
             events: VecDeque::new(),
             next_id: 0,
-            pace: Pace { flops_a_row: fit::flops_a_row(&plan.listing().graph), rows_a_second: None },
+            pace: Pace {
+                flops_a_row: fit::flops_a_row(&plan.listing().graph),
+                rows_a_second: None,
+                submit_seconds: options.submit_seconds,
+            },
             notices: fitted.notices,
             plan,
         })
@@ -124,6 +128,9 @@ impl Session {
         request.sampling.check()?;
         self.check_tokens(&request.tokens)?;
         let len = request.tokens.len();
+        if request.answered >= len {
+            return Err(Error::Usage(format!("{} tokens of {len} cannot be the answer already", request.answered)));
+        }
         if len >= self.context {
             return Err(Error::Limit(format!(
                 "the prompt has {len} tokens, the context holds {} with room for an answer: shorten it, or open the \
@@ -170,17 +177,33 @@ impl Session {
     /// If the device is lost. The session is then of no more use.
     pub async fn next(&mut self) -> Result<Option<(RequestId, Event)>> {
         loop {
-            if let Some(event) = self.events.pop_front() {
+            if let Some(event) = self.ready() {
                 return Ok(Some(event));
             }
-            self.start_waiting()?;
-            while self.may_step() && self.step()? {}
-            match self.flights.pop_front() {
-                Some(flight) => self.land(flight).await?,
-                None if self.events.is_empty() && self.waiting.is_empty() => return Ok(None),
-                None => {}
+            if !self.turn().await? {
+                return Ok(None);
             }
         }
+    }
+
+    /// The next event that needs no waiting.
+    pub fn ready(&mut self) -> Option<(RequestId, Event)> {
+        self.events.pop_front()
+    }
+
+    /// Queues what may be queued and waits for one step, so that a caller who has other things to do can do them
+    /// between the chunks of a long prompt. Whether there is anything left to do; events are [`Session::ready`].
+    ///
+    /// # Errors
+    /// As [`Session::next`].
+    pub async fn turn(&mut self) -> Result<bool> {
+        self.start_waiting()?;
+        while self.may_step() && self.step()? {}
+        match self.flights.pop_front() {
+            Some(flight) => self.land(flight).await?,
+            None => return Ok(!self.events.is_empty() || !self.waiting.is_empty()),
+        }
+        Ok(true)
     }
 
     /// Answers one request; dropping the answer cancels it.
@@ -225,8 +248,7 @@ impl Session {
         job.reused = sequence.cached;
         let sampling = &job.request.sampling;
         if sampling.has_penalties() {
-            let mut seen = vec![0u32; self.vocab];
-            job.request.tokens.iter().for_each(|t| seen[*t as usize] |= sampler::IN_PROMPT);
+            let seen = job.counts(self.vocab);
             let offset = (at * self.vocab * 4) as u64;
             self.plan.write_input(Input::Counts, offset, bytemuck::cast_slice(&seen));
             job.seen = seen;
@@ -342,8 +364,9 @@ impl Session {
         let busy: Vec<usize> = self.flights.iter().map(|f| f.staging).collect();
         let staging = (0..self.staging.len()).find(|i| !busy.contains(i)).expect("one more than flights");
         let submission = self.plan.submit(&sizes, segments, Some((self.sampled, &self.staging[staging])));
+        let reading = self.plan.gpu().read_staging(&self.staging[staging], submission);
         let submitted = Clock::now();
-        self.flights.push_back(Flight { submission, staging, tokens, logits, rows: sizes.rows, submitted });
+        self.flights.push_back(Flight { reading, staging, tokens, logits, rows: sizes.rows, submitted });
     }
 
     /// Writes the row table, the logit rows and the attention tiles of a step.
@@ -389,7 +412,7 @@ impl Session {
 
     /// Reads a step's tokens.
     async fn land(&mut self, flight: Flight) -> Result<()> {
-        let bytes = self.plan.gpu().read_staging(&self.staging[flight.staging], flight.submission).await?;
+        let bytes = flight.reading.bytes(self.plan.gpu()).await?;
         if flight.rows > self.decode_rows() {
             let rate = f64::from(flight.rows) / flight.submitted.seconds().max(1e-6);
             self.pace.rows_a_second = Some(self.pace.rows_a_second.map_or(rate, |old| rate.max(old)));

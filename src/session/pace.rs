@@ -6,10 +6,10 @@ pub struct Pace {
     pub flops_a_row: f64,
     /// The best rate measured so far.
     pub rows_a_second: Option<f64>,
+    /// Seconds that a submit may take.
+    pub submit_seconds: f64,
 }
 
-/// A submit shall not take longer: drivers kill what runs for two seconds.
-const SUBMIT_SECONDS: f64 = 0.25;
 /// Assumed until a prefill was measured: a slow integrated GPU.
 const ASSUMED_FLOPS: f64 = 0.5e12;
 
@@ -18,6 +18,6 @@ impl Pace {
     pub fn segments(&self, rows: u32) -> u32 {
         let assumed = ASSUMED_FLOPS / self.flops_a_row;
         let seconds = f64::from(rows) / self.rows_a_second.unwrap_or(assumed);
-        (seconds / SUBMIT_SECONDS).ceil().clamp(1.0, 64.0) as u32
+        (seconds / self.submit_seconds).ceil().clamp(1.0, 64.0) as u32
     }
 }

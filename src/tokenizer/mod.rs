@@ -157,6 +157,13 @@ impl Tokenizer {
         read_all(self.stream().with_special(), ids)
     }
 
+    /// The bytes that one token stands for, control tokens written out; they need not be whole characters.
+    pub fn bytes(&self, id: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.vocab.spell(id, true, &mut bytes);
+        bytes
+    }
+
     /// Decodes ids one by one, from the start of a text.
     pub fn stream(&self) -> TokenStream {
         TokenStream::new(self.vocab.clone())
