@@ -177,6 +177,13 @@ impl Tokenizer {
         self.vocab.piece(id)
     }
 
+    /// The bytes that the token adds to a text. A control token adds none, unless `special`: then it is written out.
+    pub fn bytes(&self, id: u32, special: bool) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.vocab.spell(id, special, &mut bytes);
+        bytes
+    }
+
     /// The token that begins a text.
     pub fn bos(&self) -> Option<u32> {
         self.vocab.bos
