@@ -50,6 +50,8 @@ pub struct Fitted {
     pub listing: Listing,
     /// The logits in it.
     pub logits: TensorId,
+    /// The last hidden states in it.
+    pub hidden: TensorId,
     /// Positions that a sequence may have.
     pub context: u32,
     /// What the user should know.
@@ -113,7 +115,7 @@ pub fn fit(model: &Model, caps: &Caps, options: &Options) -> Result<Fitted> {
         pages_per_sequence,
         kv: options.kv,
     };
-    let plan = PlanOptions { fuse: options.fuse, keep: vec![recorded.logits] };
+    let plan = PlanOptions { fuse: options.fuse, keep: vec![recorded.logits, recorded.hidden] };
     let listing = Listing::new(recorded.graph, caps, capacity, &plan);
     let (largest, name) = listing.largest_binding();
     if largest > limit {
@@ -132,7 +134,7 @@ pub fn fit(model: &Model, caps: &Caps, options: &Options) -> Result<Fitted> {
             free >> 20
         )));
     }
-    Ok(Fitted { listing, logits: recorded.logits, context, notices })
+    Ok(Fitted { listing, logits: recorded.logits, hidden: recorded.hidden, context, notices })
 }
 
 /// Matrices are split by rows over bindings; the smallest piece must fit one.

@@ -14,6 +14,8 @@ mod profile;
 mod quantize;
 mod run;
 mod score;
+#[cfg(feature = "server")]
+mod serve;
 mod shaders;
 mod synth;
 mod term;
@@ -24,6 +26,8 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use term::Failure;
+#[cfg(feature = "server")]
+pub use text::{date, today};
 
 /// What a command returns.
 type Result<T = ()> = std::result::Result<T, Failure>;
@@ -33,6 +37,7 @@ Examples:
   firelight run model.gguf                          talk to a model
   firelight run model.gguf \"Why is the sky blue?\"   one answer
   firelight run model.gguf --raw \"Once upon a time\" continue a text
+  firelight serve model.gguf                        answer other programs
   firelight info model.gguf                         what is in a file, and what it needs
   firelight devices                                 which GPUs there are
   firelight bench model.gguf                        how fast it is
@@ -56,6 +61,9 @@ struct Cli {
 enum Command {
     /// Talk to a model, ask it one thing, or let it continue a text
     Run(run::Args),
+    /// Serve models to programs that speak OpenAI's, Ollama's or Anthropic's API
+    #[cfg(feature = "server")]
+    Serve(serve::Args),
     /// Show what is in a model file, and what it needs
     Info(info::Args),
     /// List the GPUs, their tiers and limits
@@ -95,6 +103,8 @@ pub fn main() -> ExitCode {
 async fn run(command: Command) -> Result {
     match command {
         Command::Run(args) => run::run(args).await,
+        #[cfg(feature = "server")]
+        Command::Serve(args) => serve::run(args),
         Command::Info(args) => info::run(args).await,
         Command::Devices => devices::run().await,
         Command::Bench(args) => bench::run(args).await,

@@ -126,7 +126,7 @@ pub fn today() -> String {
 
 /// The date of `seconds` after 1970 in the Gregorian calendar, by counting years that begin in March: leap days are
 /// then a year's last.
-fn date(seconds: u64) -> String {
+pub fn date(seconds: u64) -> String {
     const DAYS_IN_400_YEARS: u64 = 146_097;
     // From 0000-03-01 to 1970-01-01.
     let days = seconds / 86_400 + 719_468;

@@ -21,15 +21,14 @@ use crate::model::{Model, load};
 use crate::ops::sample::Params;
 use crate::ops::{StepSizes, attention};
 use crate::plan::Plan;
-use crate::sampler;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result, fit};
 use pace::Pace;
 use pages::Pages;
-use sequence::{Job, Sequence};
+use sequence::{Job, Logprobs, Sequence};
 
 pub use crate::fit::Options;
-pub use event::{Event, Finish, Request, RequestId, Timings};
+pub use event::{Constraint, Event, Finish, Request, RequestId, Timings};
 
 /// More steps than this are never queued: behind a slow device they would only delay the end of an answer.
 const MOST_AHEAD: u32 = 64;
@@ -54,6 +53,7 @@ pub struct Session {
     context: usize,
     vocab: usize,
     logits: TensorId,
+    hidden: TensorId,
     sampled: TensorId,
     sequences: Vec<Sequence>,
     pages: Pages,
@@ -62,6 +62,10 @@ pub struct Session {
     waiting: VecDeque<Job>,
     events: VecDeque<(RequestId, Event)>,
     next_id: RequestId,
+    /// Whose prompt the last chunk was of, and whether that was the last step: prompts take turns, with each other and
+    /// with the answers.
+    last_prefill: usize,
+    prefilled: bool,
     pace: Pace,
     notices: Vec<String>,
 }
@@ -86,6 +90,7 @@ impl Session {
             context: fitted.context as usize,
             vocab: model.config.vocab as usize,
             logits: fitted.logits,
+            hidden: fitted.hidden,
             sampled,
             sequences: (0..capacity.sequences).map(|_| Sequence::default()).collect(),
             pages: Pages::new(capacity.pages),
@@ -94,6 +99,8 @@ impl Session {
             waiting: VecDeque::new(),
             events: VecDeque::new(),
             next_id: 0,
+            last_prefill: 0,
+            prefilled: false,
             pace: Pace {
                 flops_a_row: fit::flops_a_row(&plan.listing().graph),
                 rows_a_second: None,
@@ -125,6 +132,14 @@ impl Session {
     /// [`Error::Limit`] if the prompt does not fit the context (it is never cut in silence); [`Error::Usage`] if it is
     /// empty, holds unknown ids, or the sampling makes no sense.
     pub fn submit(&mut self, request: Request) -> Result<RequestId> {
+        self.submit_within(request, None)
+    }
+
+    /// As [`Session::submit`]; `constraint` has a say in every token. Such tokens are chosen on the CPU.
+    ///
+    /// # Errors
+    /// As [`Session::submit`].
+    pub fn submit_within(&mut self, request: Request, constraint: Option<Constraint>) -> Result<RequestId> {
         request.sampling.check()?;
         self.check_tokens(&request.tokens)?;
         let len = request.tokens.len();
@@ -140,7 +155,7 @@ impl Session {
         }
         self.next_id += 1;
         let nothing = request.max_tokens == Some(0);
-        let job = Job::new(self.next_id, request, self.tokenizer.stream().continuing());
+        let job = Job::new(self.next_id, request, constraint, self.tokenizer.stream().continuing());
         if nothing {
             self.events.extend(job.finish(Finish::MaxTokens, 0).into_iter().map(|e| (self.next_id, e)));
         } else {
@@ -271,12 +286,18 @@ impl Session {
         !full && !self.flights.iter().any(|f| f.logits)
     }
 
-    /// Submits the next step, if there is one to be made.
+    /// Submits the next step, if there is one to be made: a chunk of a prompt and a token of all answers in turn.
     fn step(&mut self) -> Result<bool> {
-        let unread = |s: &Sequence| s.cached < s.tokens.len() && s.job.as_ref().is_some_and(|j| j.ahead == 0);
-        let prefill = self.sequences.iter().position(|s| unread(s) && s.tokens.len() - s.cached > 1);
-        match prefill {
-            Some(at) => self.step_prefill(at),
+        if std::mem::take(&mut self.prefilled) && self.step_decode()? {
+            return Ok(true);
+        }
+        let count = self.sequences.len();
+        let in_turn = (1..=count).map(|i| (self.last_prefill + i) % count);
+        match in_turn.into_iter().find(|at| self.sequences[*at].reads_prompt()) {
+            Some(at) => {
+                (self.last_prefill, self.prefilled) = (at, true);
+                self.step_prefill(at)
+            }
             None => self.step_decode(),
         }
     }
@@ -305,7 +326,7 @@ impl Session {
         let mut rows = Vec::new();
         for at in 0..self.sequences.len() {
             let s = &self.sequences[at];
-            let Some(job) = &s.job else { continue };
+            let Some(job) = s.job.as_ref().filter(|_| !s.reads_prompt()) else { continue };
             let generated = s.tokens.len() - job.prompt;
             let position = s.tokens.len() + job.ahead;
             let room = position <= self.context
@@ -426,31 +447,27 @@ impl Session {
             false => Vec::new(),
         };
         for (i, (at, id)) in flight.tokens.into_iter().enumerate() {
-            let position = self.sequences[at].tokens.len() - 1;
-            let Some(job) = &mut self.sequences[at].job else { continue };
+            let Sequence { tokens, job, .. } = &mut self.sequences[at];
+            let Some(job) = job else { continue };
             if job.id != id {
                 continue;
             }
             job.ahead -= 1;
-            let (token, logprobs) = match job.on_cpu {
-                false => (sampled[at], None),
-                true => {
-                    let row = &logits[i * self.vocab..(i + 1) * self.vocab];
-                    let choice = sampler::sample(&job.request.sampling, row, &job.seen, position as u32);
-                    if let Some(count) = job.seen.get_mut(choice.token as usize) {
-                        *count += 1;
-                    }
-                    let logprobs = job.request.sampling.logprobs.map(|_| (choice.logprob, choice.top));
-                    (choice.token, logprobs)
-                }
-            };
-            self.accept(at, token, logprobs);
+            if !job.on_cpu {
+                self.accept(at, sampled[at], None);
+                continue;
+            }
+            let row = &logits[i * self.vocab..(i + 1) * self.vocab];
+            match job.choose(row, tokens) {
+                Some((token, logprobs)) => self.accept(at, token, logprobs),
+                None => self.finish(at, Finish::End),
+            }
         }
         Ok(())
     }
 
     /// Takes in a sequence's next token.
-    fn accept(&mut self, at: usize, token: u32, logprobs: Option<(f32, Vec<(u32, f32)>)>) {
+    fn accept(&mut self, at: usize, token: u32, logprobs: Option<Logprobs>) {
         let sequence = &mut self.sequences[at];
         let Some(job) = &mut sequence.job else { return };
         let id = job.id;

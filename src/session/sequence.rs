@@ -1,10 +1,11 @@
 //! One sequence of the engine: its tokens, its pages, and the request that it is answering.
 
 use super::pages::Pages;
-use super::{Event, Finish, Request, RequestId, Timings};
+use super::{Constraint, Event, Finish, Request, RequestId, Timings};
 use crate::gpu::Clock;
 use crate::ops::PAGE;
 use crate::ops::sample::IN_PROMPT;
+use crate::sampler;
 use crate::tokenizer::TokenStream;
 
 /// A sequence. Its tokens are the truth; whatever else its pages hold does not count.
@@ -20,12 +21,17 @@ pub struct Sequence {
     pub job: Option<Job>,
 }
 
+/// Log-probabilities of a token and of the likeliest ones.
+pub type Logprobs = (f32, Vec<(u32, f32)>);
+
 /// A request being answered.
 pub struct Job {
     /// Its id.
     pub id: RequestId,
     /// What was asked.
     pub request: Request,
+    /// Which tokens may come next.
+    pub constraint: Option<Constraint>,
     /// Tokens of the prompt.
     pub prompt: usize,
     /// Of which this many were in the cache already.
@@ -45,13 +51,15 @@ pub struct Job {
 
 impl Job {
     /// A job that starts now.
-    pub fn new(id: RequestId, request: Request, stream: TokenStream) -> Self {
+    pub fn new(id: RequestId, request: Request, constraint: Option<Constraint>, stream: TokenStream) -> Self {
         let prompt = request.tokens.len().saturating_sub(request.answered);
-        let on_cpu = request.sampling.needs_cpu();
+        let on_cpu = request.sampling.needs_cpu() || constraint.is_some();
+        let stream = if request.special { stream.with_special() } else { stream };
         let (seen, held) = (Vec::new(), String::new());
         let mut job = Job {
             id,
             request,
+            constraint,
             prompt,
             reused: 0,
             ahead: 0,
@@ -83,6 +91,22 @@ impl Job {
         if self.first_token.is_none() {
             self.first_token = Some((Clock::now(), self.started.seconds()));
         }
+    }
+
+    /// Chooses the token that follows `tokens`, the prompt and the answer so far; `None` if the constraint allows none.
+    pub fn choose(&mut self, logits: &[f32], tokens: &[u32]) -> Option<(u32, Option<Logprobs>)> {
+        let (sampling, position) = (&self.request.sampling, tokens.len() as u32 - 1);
+        let choice = match &mut self.constraint {
+            None => sampler::sample(sampling, logits, &self.seen, position),
+            Some(allowed) => {
+                let allowed = allowed(&tokens[self.prompt..]);
+                sampler::sample_within(sampling, logits, &self.seen, position, &allowed)?
+            }
+        };
+        if let Some(count) = self.seen.get_mut(choice.token as usize) {
+            *count += 1;
+        }
+        Some((choice.token, sampling.logprobs.map(|_| (choice.logprob, choice.top))))
     }
 
     /// The text that a token completes and that cannot begin a stop string any more, and whether one is complete.
@@ -130,6 +154,11 @@ fn overlap(text: &str, stop: &str) -> usize {
 }
 
 impl Sequence {
+    /// Whether more than the last token of a prompt has yet to be run.
+    pub fn reads_prompt(&self) -> bool {
+        self.job.as_ref().is_some_and(|job| job.ahead == 0) && self.tokens.len() > self.cached + 1
+    }
+
     /// Tokens that this sequence and `tokens` begin with alike, as far as they are cached.
     pub fn common(&self, tokens: &[u32]) -> usize {
         let cached = &self.tokens[..self.cached.min(self.tokens.len())];

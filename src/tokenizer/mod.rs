@@ -157,13 +157,6 @@ impl Tokenizer {
         read_all(self.stream().with_special(), ids)
     }
 
-    /// The bytes that one token stands for, control tokens written out; they need not be whole characters.
-    pub fn bytes(&self, id: u32) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        self.vocab.spell(id, true, &mut bytes);
-        bytes
-    }
-
     /// Decodes ids one by one, from the start of a text.
     pub fn stream(&self) -> TokenStream {
         TokenStream::new(self.vocab.clone())
@@ -182,6 +175,13 @@ impl Tokenizer {
     /// The token's text as the file writes it (`Ġhello`, `▁hello`, `<0x0A>`).
     pub fn piece(&self, id: u32) -> Option<&str> {
         self.vocab.piece(id)
+    }
+
+    /// The bytes that the token adds to a text. A control token adds none, unless `special`: then it is written out.
+    pub fn bytes(&self, id: u32, special: bool) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.vocab.spell(id, special, &mut bytes);
+        bytes
     }
 
     /// The token that begins a text.

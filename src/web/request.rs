@@ -193,7 +193,7 @@ pub fn event(id: u64, event: Event, tokenizer: &Tokenizer) -> Value {
 }
 
 fn likely(token: u32, logprob: f32, tokenizer: &Tokenizer) -> Value {
-    let bytes = tokenizer.bytes(token);
+    let bytes = tokenizer.bytes(token, true);
     json!({"id": token, "logprob": logprob, "text": String::from_utf8_lossy(&bytes), "bytes": bytes})
 }
 
