@@ -25,13 +25,13 @@ def pair_held_out(kind, a, b):
 def number(rng):
     """Mostly of two digits, sometimes of one or three."""
     roll = rng.random()
-    return rng.randrange(10) if roll < 0.12 else rng.randrange(10, 100) if roll < 0.8 else rng.randrange(100, 1000)
+    return rng.randrange(10) if roll < 0.15 else rng.randrange(10, 100) if roll < 0.85 else rng.randrange(100, 1000)
 
 
 def pair(rng, kind, held, two_digits=False):
     """Two numbers, held out or not, as wanted."""
     while True:
-        if two_digits or rng.random() < 0.5:
+        if two_digits or rng.random() < 0.6:
             a, b = rng.randrange(10, 100), rng.randrange(10, 100)
         else:
             a, b = number(rng), number(rng)

@@ -210,7 +210,7 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("build"), help="folder of the checkpoint [build]")
     parser.add_argument("--tokens", type=float, default=16e6, help="how many to train on [16e6]")
     parser.add_argument("--minutes", type=float, help="end after so many, if the tokens take longer")
-    parser.add_argument("--batch", type=int, default=3072, help="tokens of a step [3072]")
+    parser.add_argument("--batch", type=int, default=2048, help="tokens of a step [2048]")
     parser.add_argument("--lr", type=float, default=0.02, help="peak learning rate of the matrices [0.02]")
     parser.add_argument("--layers", type=int, default=Shape.layers)
     parser.add_argument("--seed", type=int, default=1)
