@@ -69,18 +69,18 @@ def follow_up(rng):
 
 # Kind: how to make it, and its part of the training.
 KINDS = {
-    "guide": (guide, 35),
-    "add": (skills.add, 11),
+    "guide": (guide, 30),
+    "add": (skills.add, 14),
     "subtract": (skills.subtract, 6),
     "compare": (skills.compare, 3),
-    "units": (skills.convert, 5),
-    "facts": (world.fact, 14),
+    "units": (skills.convert, 4),
+    "facts": (world.fact, 12),
     "foreign": (world.foreign, 11),
     "words": (skills.word, 3),
     "letter": (skills.letter, 1),
-    "lists": (skills.listing, 3),
-    "json": (skills.json_object, 2),
-    "story": (stories.story, 3.5),
+    "lists": (skills.listing, 4),
+    "json": (skills.json_object, 3),
+    "story": (stories.story, 3),
 }
 
 

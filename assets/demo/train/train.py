@@ -120,8 +120,8 @@ def batch(rows, length):
 
 
 def learning_rate(done):
-    """Of the peak, at this part of the training: plateau, then down to nothing over the last 40 %."""
-    return min(1.0, max(0.0, (1.0 - done) / 0.4))
+    """Of the peak, at this part of the training: plateau, then down to nothing over the last 30 %."""
+    return min(1.0, max(0.0, (1.0 - done) / 0.3))
 
 
 class Training:
