@@ -20,6 +20,8 @@ function engineReady() {
       for (const fail of [...victims]) fail(error);
       ready = Promise.reject(error);
       ready.catch(() => {});
+      // The next page shall get a new one.
+      if (globalThis.SharedWorkerGlobalScope) setTimeout(() => globalThis.close(), TELL);
     });
   });
   return ready;
@@ -192,7 +194,11 @@ class Running {
   #end() {
     const engine = this.#engine;
     this.#engine = null;
-    engine?.destroy();
+    try {
+      engine?.destroy();
+    } catch {
+      // After a panic nothing of it works, and nothing is left to give back.
+    }
   }
 
   destroy() {
