@@ -95,7 +95,7 @@ async function measure(url, prompt, generate) {
   };
 }
 
-/** wllama in Chromium. With `gpu` it is asked to put all layers on the GPU, and its log says whether it did. */
+/** wllama in Chromium. With `gpu` it is asked to put all layers on the GPU; its log says where it put them. */
 async function wllama(path, gpu) {
   const { browser, page } = await open("chromium");
   try {
@@ -124,7 +124,7 @@ async function measureWllama(url, prompt, generate, gpu) {
     prefill: read.prompt_per_second,
     decode: said.predicted_per_second,
     threads: wllama.isMultithread(),
-    log: log.filter((line) => /webgpu|gpu|offload/i.test(line)).slice(0, 12),
+    ran: log.some((line) => /WebGPU.*model buffer size/.test(line)) ? "on the GPU" : "on the CPU",
   };
   await wllama.exit();
   return result;
@@ -199,7 +199,8 @@ async function compare(title, path, contestants) {
   }
   console.log(`\n| ${title} | prefill, tok/s | decode, tok/s |\n|---|---|---|`);
   const of = (name, what) => results.get(name).map((result) => result[what]);
-  for (const name of results.keys()) console.log(`| ${name} | ${range(of(name, "prefill"))} | ${range(of(name, "decode"))} |`);
+  const ran = (name) => [name, results.get(name)[0].ran].filter(Boolean).join(", ran ");
+  for (const name of results.keys()) console.log(`| ${ran(name)} | ${range(of(name, "prefill"))} | ${range(of(name, "decode"))} |`);
   const [first, second] = [...results.keys()];
   const ratio = (what) => `${((100 * median(of(second, what))) / median(of(first, what))).toFixed(0)} %`;
   console.log(`| ${second} against ${first} | ${ratio("prefill")} | ${ratio("decode")} |`);
