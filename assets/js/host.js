@@ -108,7 +108,10 @@ class Running {
     try {
       this.#engine = await unlessPanic(Engine.open(sources, JSON.stringify(options.engine), report));
     } catch (thrown) {
-      throw fromEngine(thrown);
+      const error = fromEngine(thrown);
+      // What is no model is not worth its place.
+      if (error.code === "bad-file") await Promise.all(sources.map((source) => source.forget?.()));
+      throw error;
     }
     if (this.#stop.signal.aborted) {
       this.#engine.destroy();
@@ -144,7 +147,7 @@ class Running {
   }
 
   detokenize(tokens) {
-    return this.#open().detokenize(Uint32Array.from(tokens));
+    return call(() => this.#open().detokenize(Uint32Array.from(tokens)));
   }
 
   lose() {

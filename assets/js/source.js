@@ -129,6 +129,14 @@ class Remote {
     }
   }
 
+  /** Deletes what was kept. */
+  async forget() {
+    const entry = this.#entry;
+    this.#entry = null;
+    await this.#storing;
+    await entry?.drop().catch(() => {});
+  }
+
   #useCache() {
     this.#length = this.#entry.length;
     this.#entry.touch();
@@ -175,6 +183,7 @@ class Remote {
         await this.#entry.drop();
         return this.#request([0, CHUNK]);
       }
+      if (response.status === 416) throw new FirelightError("bad-file", `${this.name} is empty.`);
       const what = `${this.#url} was answered with ${response.status} ${response.statusText}`.trim();
       throw new FirelightError("http", `${what}.`);
     }

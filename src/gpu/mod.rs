@@ -381,7 +381,7 @@ impl Reading {
         let Some(Ok(())) = platform::told(gpu, self.index, self.told).await else {
             return Err(gpu.lost_error("a result could not be read back"));
         };
-        let view = self.staging.get_mapped_range(..).map_err(|e| gpu.lost_error(&e.to_string()))?;
+        let view = self.staging.get_mapped_range(..).map_err(|_| gpu.lost_error("a result could not be read"))?;
         let bytes = view.to_vec();
         drop(view);
         self.staging.unmap();

@@ -27,6 +27,8 @@ use source::Broken;
 
 /// A device that is lost again within so many seconds is given up.
 const LOST_AGAIN: f64 = 30.0;
+/// A browser may say that a device is lost only after what waits for it has failed: so many seconds later at most.
+const LATE: f64 = 1.0;
 /// After a crash browsers have no adapter for a moment: it is asked for so often, so many milliseconds apart.
 const REOPEN: (u32, i32) = (10, 500);
 
@@ -42,6 +44,7 @@ pub fn on_panic(tell: Function) {
 #[wasm_bindgen]
 pub struct Engine {
     model: Model,
+    bytes: u64,
     settings: Settings,
     gpu: RefCell<Gpu>,
     session: RefCell<Option<Session>>,
@@ -86,13 +89,16 @@ impl Engine {
     async fn load(sources: Vec<JsValue>, settings: &str, report: Function, broken: Broken) -> Result<Engine, Failure> {
         let at = |moment: Moment| move |error: Error| Failure::new(moment, &error);
         let settings = Settings::parse(settings).map_err(at(Moment::Open))?;
-        let sources = sources.iter().map(|s| source::source(s, &broken)).collect::<crate::Result<_>>();
-        let model = Model::from_sources(sources.map_err(at(Moment::Open))?).await.map_err(at(Moment::Read))?;
+        let sources = sources.iter().map(|s| source::source(s, &broken)).collect::<crate::Result<Vec<_>>>();
+        let sources = sources.map_err(at(Moment::Open))?;
+        let bytes = sources.iter().map(|source| source.len()).sum();
+        let model = Model::from_sources(sources).await.map_err(at(Moment::Read))?;
         let gpu = settings.open_gpu().await.map_err(at(Moment::Open))?;
         let session = open_session(&gpu, &model, &settings, &report).await.map_err(at(Moment::Open))?;
-        let info = info::info(&model, &gpu, &session);
+        let info = info::info(&model, bytes, &gpu, &session);
         Ok(Engine {
             model,
+            bytes,
             settings,
             gpu: RefCell::new(gpu),
             session: RefCell::new(Some(session)),
@@ -176,8 +182,16 @@ impl Engine {
     }
 
     /// The text of ids, without control tokens.
-    pub fn detokenize(&self, ids: Vec<u32>) -> String {
-        self.model.tokenizer.decode(&ids)
+    ///
+    /// # Errors
+    /// JSON `{code, message}` if there is no such id.
+    pub fn detokenize(&self, ids: Vec<u32>) -> Result<String, JsValue> {
+        let size = self.model.tokenizer.vocab_size();
+        if let Some(id) = ids.iter().find(|id| **id as usize >= size) {
+            let error = Error::Usage(format!("token {id} is not below the vocabulary's size, {size}"));
+            return Err(Failure::new(Moment::Submit, &error).into());
+        }
+        Ok(self.model.tokenizer.decode(&ids))
     }
 
     /// Loses the device, as a crashed driver would; for tests.
@@ -238,7 +252,7 @@ impl Engine {
 
     /// After a lost device: a new one, the weights once more, and every answer continued.
     async fn recover(&self, error: &Error) -> Result<Session, Failure> {
-        if self.gpu.borrow().check().is_ok() {
+        if !self.is_lost().await {
             return Err(Failure::new(Moment::Run, error));
         }
         if self.lost.get().is_some_and(|lost| lost.seconds() < LOST_AGAIN) {
@@ -250,11 +264,20 @@ impl Engine {
         self.gpu.replace(gpu.clone());
         let opened = open_session(&gpu, &self.model, &self.settings, &self.report).await;
         let session = opened.map_err(|error| Failure::new(Moment::Lost, &error))?;
-        self.info.replace(info::info(&self.model, &gpu, &session));
+        self.info.replace(info::info(&self.model, self.bytes, &gpu, &session));
         let answers = self.answers.borrow();
         let again: Vec<_> = answers.iter().filter(|(_, a)| a.at.is_some()).map(|(id, _)| Order::Submit(*id)).collect();
         self.orders.borrow_mut().splice(0..0, again);
         Ok(session)
+    }
+
+    async fn is_lost(&self) -> bool {
+        let gpu = self.gpu.borrow().clone();
+        let since = Clock::now();
+        while gpu.check().is_ok() && since.seconds() < LATE {
+            gpu::pause(50).await;
+        }
+        gpu.check().is_err()
     }
 
     async fn reopen_gpu(&self) -> crate::Result<Gpu> {
