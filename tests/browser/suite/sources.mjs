@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { spread, split } from "../gguf.mjs";
+import { watchMemory } from "../memory.mjs";
 import { stories, tellsStories } from "./stories.mjs";
 
 /** Loads `url` and gives the error, which must have `code`, a message that names the address, and a hint. */
@@ -125,10 +126,14 @@ export default [
     const page = await context.page();
     const large = spread(readFileSync(context.storiesFile), 5_000_000_000);
     const site = context.site({}, { "large.gguf": large });
+    const memory = watchMemory(context.browser);
     const { info } = await page.evaluate((url) => t.load(url, { cache: false }), site.url("large.gguf"));
+    const rise = memory();
     assert.equal(info.bytes, large.length);
     await tellsStories(context, page);
     assert.ok(site.served < 0.2 * large.length, `${site.served} bytes were read`);
+    // The engine itself, what it holds of the file, and what the collector has not got round to.
+    assert.ok(rise < 120e6, `memory rose by ${rise} bytes`);
   }),
   row("the package from another origin", async (context) => {
     const page = await context.page();
