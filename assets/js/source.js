@@ -11,6 +11,11 @@ const PAUSE = 400;
 const STALL = 30_000;
 const MIB = 1 << 20;
 
+/** Gives a buffer's memory back now, where browsers can; the collector would let hundreds of MB come together first. */
+const free = (bytes) => void bytes.buffer.transfer?.(0);
+/** The same, once whoever gets the bytes now has copied them, which the engine does at once. */
+const freeSoon = (bytes) => (setTimeout(free, 0, bytes), bytes);
+
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const fileName = (url) => decodeURIComponent(new URL(url).pathname.split("/").pop() || "model");
 
@@ -46,7 +51,7 @@ function local(blob, tell) {
       try {
         const bytes = new Uint8Array(await blob.slice(start, end).arrayBuffer());
         tell.bytes("load", bytes.length);
-        return bytes;
+        return freeSoon(bytes);
       } catch (error) {
         const hint = "Choose the file again.";
         throw new FirelightError("bad-file", `${name} cannot be read any more: ${error.message}`, hint, { cause: error });
@@ -268,6 +273,7 @@ class Remote {
       } catch (error) {
         throw new FirelightError("quota", `${name} cannot be kept: ${error.message}.`, undefined, { cause: error });
       }
+      free(bytes);
       filled = 0;
       index += 1;
       arrived(index);
@@ -285,6 +291,7 @@ class Remote {
         at += piece.length;
         if (filled === CHUNK) await store();
       }
+      free(value);
     }
     if (!unknown && total !== this.#length) {
       throw new FirelightError("network", `${name} ended after ${total} of ${this.#length} bytes.`);
@@ -312,18 +319,28 @@ class Remote {
       const piece = (await this.#chunk(index)).subarray(Math.max(start - from, 0), Math.min(end - from, CHUNK));
       bytes.set(piece, Math.max(from - start, 0));
     }
-    return bytes;
+    return freeSoon(bytes);
   }
 
   /** A chunk; the next one is sent for meanwhile, and those before are forgotten. */
   async #chunk(index) {
     const chunk = this.#sendFor(index);
     for (const other of this.#chunks.keys()) {
-      if (other !== index && other !== index + 1) this.#chunks.delete(other);
+      if (other !== index && other !== index + 1) this.#forget(other);
     }
     const bytes = await chunk;
     if ((index + 1) * CHUNK < this.#length) this.#sendFor(index + 1).catch(() => {});
     return bytes;
+  }
+
+  /** A chunk is not wanted any more; but who asked for it may still get it, and it may not be kept yet. */
+  #forget(index) {
+    const chunk = this.#chunks.get(index);
+    this.#chunks.delete(index);
+    chunk.then(async (bytes) => {
+      await this.#storing;
+      freeSoon(bytes);
+    }, () => {});
   }
 
   #sendFor(index) {
@@ -383,6 +400,7 @@ class Remote {
       bytes.set(value, filled);
       filled += value.length;
       this.#tell.bytes("download", value.length);
+      free(value);
     }
     if (filled < size) throw new FirelightError("network", `${this.name} ended within a part: ${filled} of ${size} bytes.`);
     return bytes;

@@ -72,7 +72,7 @@ async function run(name, browser, test, pool) {
   const started = performance.now();
   const seconds = () => `${((performance.now() - started) / 1000).toFixed(1)} s`;
   try {
-    await within(test.seconds ?? 60, test.run(context));
+    await within(test.seconds ?? 120, test.run(context));
     context.check();
     console.log(`  ok      ${test.name} (${seconds()})`);
     return true;
