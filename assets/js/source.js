@@ -9,6 +9,8 @@ const TRIES = 4;
 const PAUSE = 400;
 /** A server that sends nothing for so many milliseconds is gone. */
 const STALL = 30_000;
+/** A server need not answer within so many milliseconds where the whole file is in the cache. */
+const PATIENCE = 4000;
 const MIB = 1 << 20;
 
 /** Gives a buffer's memory back now, where browsers can; the collector would let hundreds of MB come together first. */
@@ -27,7 +29,7 @@ export async function openFiles(files, options, tell) {
   const parts = files.length === 1 && typeof files[0] === "string" ? siblings(files[0]) : files;
   const opened = [];
   for (const part of parts) {
-    opened.push(typeof part === "string" ? await Remote.open(part, options, tell) : local(part, tell));
+    opened.push(typeof part === "string" ? await Remote.open(part, options, tell, opened) : local(part, tell));
   }
   return opened;
 }
@@ -72,14 +74,17 @@ class Remote {
   /** Chunks on their way or just used: index to promise. */
   #chunks = new Map();
   #storing = Promise.resolve();
+  /** All files of the model: only the one that is being read has chunks in memory. */
+  #all;
   /** How far a body that comes as a whole is: `upTo(index)` waits for a chunk. */
   #stream = null;
 
-  static async open(url, options, tell) {
+  static async open(url, options, tell, all) {
     const file = new Remote();
     file.#url = url;
     file.#options = options;
     file.#tell = tell;
+    file.#all = all;
     file.#entry = options.cache ? await Entry.open(url) : null;
     if (options.cache && !file.#entry) tell.notice("This browser has no place for files here: nothing is kept.");
     await file.#begin();
@@ -98,12 +103,15 @@ class Remote {
   async #begin() {
     const cached = this.#entry?.complete;
     const first = cached ? 0 : (this.#entry?.firstMissing ?? 0);
-    const range = cached ? [0, 1] : [first * CHUNK, (first + 1) * CHUNK];
+    // Of a later part only the facts are wanted now.
+    const peek = cached || this.#all.length > 0;
+    const range = peek ? [0, 1] : [first * CHUNK, (first + 1) * CHUNK];
     let answer;
     try {
-      answer = await this.#request(range);
+      answer = await this.#request(range, cached);
     } catch (error) {
-      if (!cached || error.name === "AbortError") throw error;
+      this.#options.signal.throwIfAborted();
+      if (!cached) throw error;
       if (error.code === "http") this.#tell.notice(`${error.message} The copy in the cache is used.`);
       return this.#useCache();
     }
@@ -123,9 +131,11 @@ class Remote {
     this.#mark = facts.mark;
     await this.#makeRoom(facts);
     if (whole) return this.#takeWhole(response);
-    if (first * CHUNK < this.#length) {
+    if (peek) {
+      await response.body?.cancel();
+    } else if (first * CHUNK < this.#length) {
       const coming = this.#body(response, this.#size(first)).catch((error) => {
-        this.#options.signal?.throwIfAborted();
+        this.#options.signal.throwIfAborted();
         return error.code === "network" ? this.#fetch(first) : Promise.reject(error);
       });
       const chunk = this.#keep(first, coming);
@@ -160,16 +170,20 @@ class Remote {
     }
   }
 
-  /** A request for bytes `start` to `end`, tried several times. */
-  async #request([start, end]) {
+  /** A request for bytes `start` to `end`, tried several times; but only once and not for long if it `canDoWithout`. */
+  async #request([start, end], canDoWithout = false) {
+    const signal = canDoWithout
+      ? AbortSignal.any([this.#options.signal, AbortSignal.timeout(PATIENCE)])
+      : this.#options.signal;
     for (let attempt = 1; ; attempt += 1) {
-      const again = attempt < TRIES ? () => sleep(PAUSE * 2 ** (attempt - 1)) : null;
+      const again = attempt < TRIES && !canDoWithout ? () => sleep(PAUSE * 2 ** (attempt - 1)) : null;
       let response;
       try {
         const headers = { ...this.#options.headers, Range: `bytes=${start}-${end - 1}` };
-        response = await fetch(this.#url, { headers, signal: this.#options.signal, cache: "no-store" });
+        response = await fetch(this.#url, { headers, signal, cache: "no-store" });
       } catch (error) {
-        this.#options.signal?.throwIfAborted();
+        this.#options.signal.throwIfAborted();
+        if (canDoWithout) throw error;
         if (again) {
           await again();
           continue;
@@ -325,12 +339,16 @@ class Remote {
   /** A chunk; the next one is sent for meanwhile, and those before are forgotten. */
   async #chunk(index) {
     const chunk = this.#sendFor(index);
-    for (const other of this.#chunks.keys()) {
-      if (other !== index && other !== index + 1) this.#forget(other);
-    }
+    for (const file of this.#all) if (file instanceof Remote) file.#forgetBut(file === this ? index : -1);
     const bytes = await chunk;
     if ((index + 1) * CHUNK < this.#length) this.#sendFor(index + 1).catch(() => {});
     return bytes;
+  }
+
+  #forgetBut(index) {
+    for (const other of this.#chunks.keys()) {
+      if (index < 0 || (other !== index && other !== index + 1)) this.#forget(other);
+    }
   }
 
   /** A chunk is not wanted any more; but who asked for it may still get it, and it may not be kept yet. */
@@ -378,7 +396,7 @@ class Remote {
       try {
         return await this.#body(response, size);
       } catch (error) {
-        this.#options.signal?.throwIfAborted();
+        this.#options.signal.throwIfAborted();
         if (attempt === TRIES) throw error;
         await sleep(PAUSE * 2 ** (attempt - 1));
       }

@@ -146,7 +146,7 @@ impl Settings {
 
     pub fn request(&self, tokens: Vec<u32>) -> Request {
         let (sampling, stop) = (self.sampling.clone(), self.stop.clone());
-        Request { tokens, sampling, stop, max_tokens: self.max_tokens, ignore_end: false }
+        Request { tokens, sampling, stop, max_tokens: self.max_tokens, ..Default::default() }
     }
 }
 
