@@ -1,7 +1,8 @@
 // Where a model's bytes come from: ranges of a URL, through the cache or not, or a Blob. Whatever it is, the engine gets
 // {name, length, read(start, end)}, and no more than a few chunks of it are ever in memory.
 
-import { CHUNK, Entry, room } from "./cache.js";
+import { CHUNK, Reader, give, giveSoon } from "./buffers.js";
+import { Entry, room } from "./cache.js";
 import { FirelightError } from "./errors.js";
 
 /** How often a request is tried, and the pause before the second time, doubled each time. */
@@ -12,11 +13,6 @@ const STALL = 30_000;
 /** A server need not answer within so many milliseconds where the whole file is in the cache. */
 const PATIENCE = 4000;
 const MIB = 1 << 20;
-
-/** Gives a buffer's memory back now, where browsers can; the collector would let hundreds of MB come together first. */
-const free = (bytes) => void bytes.buffer.transfer?.(0);
-/** The same, once whoever gets the bytes now has copied them, which the engine does at once. */
-const freeSoon = (bytes) => (setTimeout(free, 0, bytes), bytes);
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const fileName = (url) => decodeURIComponent(new URL(url).pathname.split("/").pop() || "model");
@@ -51,9 +47,11 @@ function local(blob, tell) {
     length: blob.size,
     async read(start, end) {
       try {
-        const bytes = new Uint8Array(await blob.slice(start, end).arrayBuffer());
+        const part = blob.slice(start, end);
+        const small = part.size <= CHUNK;
+        const bytes = small ? await new Reader(part.stream()).fill(part.size) : new Uint8Array(await part.arrayBuffer());
         tell.bytes("load", bytes.length);
-        return freeSoon(bytes);
+        return giveSoon(bytes);
       } catch (error) {
         const hint = "Choose the file again.";
         throw new FirelightError("bad-file", `${name} cannot be read any more: ${error.message}`, hint, { cause: error });
@@ -272,48 +270,44 @@ class Remote {
   }
 
   async #takeBody(response, arrived) {
-    const reader = response.body.getReader();
-    const name = this.name;
-    const chunks = [];
-    let chunk = new Uint8Array(CHUNK);
-    let filled = 0;
-    let index = 0;
+    const reader = new Reader(response.body, STALL);
     const unknown = this.#length === null;
     if (unknown) await this.#entry.begin(this.#url, { length: null, mark: this.#mark });
-    const store = async () => {
-      const bytes = chunk.slice(0, filled);
-      try {
-        await this.#entry.write(index, bytes);
-      } catch (error) {
-        throw new FirelightError("quota", `${name} cannot be kept: ${error.message}.`, undefined, { cause: error });
-      }
-      free(bytes);
-      filled = 0;
-      index += 1;
-      arrived(index);
-    };
     let total = 0;
-    for (;;) {
-      const { done, value } = await timely(reader, this.#url);
-      if (done) break;
-      this.#tell.bytes("download", value.length);
-      total += value.length;
-      for (let at = 0; at < value.length; ) {
-        const piece = value.subarray(at, at + CHUNK - filled);
-        chunk.set(piece, filled);
-        filled += piece.length;
-        at += piece.length;
-        if (filled === CHUNK) await store();
+    for (let index = 0; ; index += 1) {
+      const bytes = await this.#next(reader, CHUNK);
+      total += bytes.length;
+      const last = bytes.length < CHUNK;
+      if (last && !unknown && total !== this.#length) {
+        throw new FirelightError("network", `${this.name} ended after ${total} of ${this.#length} bytes.`);
       }
-      free(value);
+      if (bytes.length > 0) await this.#store(index, bytes);
+      give(bytes);
+      if (last) break;
+      arrived(index + 1);
     }
-    if (!unknown && total !== this.#length) {
-      throw new FirelightError("network", `${name} ended after ${total} of ${this.#length} bytes.`);
-    }
-    if (filled > 0) await store();
     if (unknown) {
       this.#length = total;
       await this.#entry.finish(total);
+    }
+  }
+
+  /** Keeps a part of a body that comes as a whole: there is no other way to it. */
+  async #store(index, bytes) {
+    try {
+      await this.#entry.write(index, bytes);
+    } catch (error) {
+      throw new FirelightError("quota", `${this.name} cannot be kept: ${error.message}.`, undefined, { cause: error });
+    }
+  }
+
+  /** The next bytes of a body. */
+  async #next(reader, size) {
+    try {
+      return await reader.fill(size, (count) => this.#tell.bytes("download", count));
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      throw new FirelightError("network", `${this.#url} broke off: ${error.message}.`, undefined, { cause: error });
     }
   }
 
@@ -333,7 +327,7 @@ class Remote {
       const piece = (await this.#chunk(index)).subarray(Math.max(start - from, 0), Math.min(end - from, CHUNK));
       bytes.set(piece, Math.max(from - start, 0));
     }
-    return freeSoon(bytes);
+    return giveSoon(bytes);
   }
 
   /** A chunk; the next one is sent for meanwhile, and those before are forgotten. */
@@ -357,7 +351,7 @@ class Remote {
     this.#chunks.delete(index);
     chunk.then(async (bytes) => {
       await this.#storing;
-      freeSoon(bytes);
+      giveSoon(bytes);
     }, () => {});
   }
 
@@ -405,21 +399,12 @@ class Remote {
 
   /** The bytes of an answer, exactly `size` of them. */
   async #body(response, size) {
-    const reader = response.body.getReader();
-    const bytes = new Uint8Array(size);
-    let filled = 0;
-    for (;;) {
-      const { done, value } = await timely(reader, this.#url);
-      if (done) break;
-      if (filled + value.length > size) {
-        await reader.cancel();
-        throw new FirelightError("network", `The server of ${this.name} sent more than it was asked for.`);
-      }
-      bytes.set(value, filled);
-      filled += value.length;
-      this.#tell.bytes("download", value.length);
-      free(value);
-    }
+    const reader = new Reader(response.body, STALL);
+    const bytes = await this.#next(reader, size);
+    const filled = bytes.length;
+    const more = filled === size && !(await reader.ended());
+    reader.cancel();
+    if (more) throw new FirelightError("network", `The server of ${this.name} sent more than it was asked for.`);
     if (filled < size) throw new FirelightError("network", `${this.name} ended within a part: ${filled} of ${size} bytes.`);
     return bytes;
   }
@@ -429,32 +414,16 @@ class Remote {
     const bytes = await coming;
     const entry = this.#entry;
     if (!entry) return bytes;
-    await this.#storing;
-    this.#storing = entry.write(index, bytes).catch((error) => {
+    const before = this.#storing;
+    this.#storing = before.then(() => entry.write(index, bytes)).catch((error) => {
       if (!this.#entry) return;
       this.#entry = null;
       this.#tell.notice(`The browser keeps no more of ${this.name} (${error.message}): loading goes on without.`);
     });
+    await before;
     return bytes;
   }
 }
 
 /** What tells one version of a file from another. */
 const mark = (response) => response.headers.get("etag") ?? response.headers.get("last-modified");
-
-/** The next piece of a body, or an error if none comes. */
-async function timely(reader, url) {
-  let timer;
-  const stalled = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new FirelightError("network", `${url} stopped sending.`)), STALL);
-  });
-  try {
-    return await Promise.race([reader.read(), stalled]);
-  } catch (error) {
-    reader.cancel().catch(() => {});
-    if (error instanceof FirelightError || error.name === "AbortError") throw error;
-    throw new FirelightError("network", `${url} broke off: ${error.message}.`, undefined, { cause: error });
-  } finally {
-    clearTimeout(timer);
-  }
-}
