@@ -6,11 +6,12 @@
 //   node benches/browser.mjs smol.gguf [--rounds 3] [--prompt 128] [--generate 16] [--demo demo.gguf] [--only REGEX]
 
 import { execFile } from "node:child_process";
-import { existsSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs, promisify } from "node:util";
 import { launch } from "../tests/browser/browsers.mjs";
+import { watchMemory } from "../tests/browser/memory.mjs";
 import { startServer } from "../tests/browser/server.mjs";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
@@ -95,7 +96,7 @@ async function measure(url, prompt, generate) {
   };
 }
 
-/** wllama in Chromium. With `gpu` it is asked to put all layers on the GPU, and its log says whether it did. */
+/** wllama in Chromium. With `gpu` it is asked to put all layers on the GPU; its log says where it put them. */
 async function wllama(path, gpu) {
   const { browser, page } = await open("chromium");
   try {
@@ -124,7 +125,7 @@ async function measureWllama(url, prompt, generate, gpu) {
     prefill: read.prompt_per_second,
     decode: said.predicted_per_second,
     threads: wllama.isMultithread(),
-    log: log.filter((line) => /webgpu|gpu|offload/i.test(line)).slice(0, 12),
+    ran: log.some((line) => /WebGPU.*model buffer size/.test(line)) ? "on the GPU" : "on the CPU",
   };
   await wllama.exit();
   return result;
@@ -146,7 +147,7 @@ async function start(name, path) {
   try {
     const memory = watchMemory(browser);
     const cold = await first();
-    const peak = memory();
+    const peak = memory() / 1e6;
     await page.goto(`${server.origin}/tests/page.html`);
     await page.waitForFunction("window.ready");
     site.off = true;
@@ -155,33 +156,6 @@ async function start(name, path) {
   } finally {
     await browser.close();
   }
-}
-
-/** Starts to watch the processes that run pages and workers; the result tells by how many MB their memory rose at most.
- *  GPU buffers of a software adapter lie in another process. */
-function watchMemory(browser) {
-  const field = (pid, name) => Number(new RegExp(`${name}:\\s+(\\d+)`).exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0);
-  const pids = pagesOf(browser.process().pid);
-  // 5 sets the peak back to what is used now.
-  for (const pid of pids) writeFileSync(`/proc/${pid}/clear_refs`, "5");
-  const before = new Map(pids.map((pid) => [pid, field(pid, "VmRSS")]));
-  return () => pids.reduce((sum, pid) => sum + field(pid, "VmHWM") - before.get(pid), 0) / 1024;
-}
-
-/** The processes below `pid` that run pages. */
-function pagesOf(pid) {
-  const all = readdirSync("/proc").filter((name) => /^\d+$/.test(name)).flatMap((name) => {
-    try {
-      const parent = Number(/\) \S (\d+)/.exec(readFileSync(`/proc/${name}/stat`, "utf8"))[1]);
-      return [{ pid: Number(name), parent, command: readFileSync(`/proc/${name}/cmdline`, "utf8") }];
-    } catch {
-      return []; // It has ended.
-    }
-  });
-  const below = new Set([pid]);
-  for (const { pid, parent } of all.sort((a, b) => a.pid - b.pid)) if (below.has(parent)) below.add(pid);
-  const runsPages = ({ command }) => /--type=renderer|\0tab\0|-contentproc.*\btab\b/.test(command);
-  return all.filter((each) => below.has(each.pid) && runsPages(each)).map((each) => each.pid);
 }
 
 const median = (numbers) => [...numbers].sort((a, b) => a - b)[numbers.length >> 1];
@@ -199,7 +173,8 @@ async function compare(title, path, contestants) {
   }
   console.log(`\n| ${title} | prefill, tok/s | decode, tok/s |\n|---|---|---|`);
   const of = (name, what) => results.get(name).map((result) => result[what]);
-  for (const name of results.keys()) console.log(`| ${name} | ${range(of(name, "prefill"))} | ${range(of(name, "decode"))} |`);
+  const ran = (name) => [name, results.get(name)[0].ran].filter(Boolean).join(", ran ");
+  for (const name of results.keys()) console.log(`| ${ran(name)} | ${range(of(name, "prefill"))} | ${range(of(name, "decode"))} |`);
   const [first, second] = [...results.keys()];
   const ratio = (what) => `${((100 * median(of(second, what))) / median(of(first, what))).toFixed(0)} %`;
   console.log(`| ${second} against ${first} | ${ratio("prefill")} | ${ratio("decode")} |`);

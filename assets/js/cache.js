@@ -1,8 +1,7 @@
 // The cache: models in the origin's private file system, one file a chunk, so that a download goes on where it stopped
 // and a damaged chunk costs only itself. A chunk counts once its SHA-256 is in the manifest, which is written after it.
 
-/** Bytes of a chunk. */
-export const CHUNK = 8 << 20;
+import { CHUNK, Reader, give } from "./buffers.js";
 
 const FOLDER = "firelight";
 const MANIFEST = "manifest.json";
@@ -121,8 +120,9 @@ export class Entry {
   async read(index) {
     try {
       const file = await (await this.#directory.getFileHandle(chunkName(index))).getFile();
-      const bytes = new Uint8Array(await file.arrayBuffer());
+      const bytes = await new Reader(file.stream()).fill(Math.min(file.size, CHUNK));
       if ((await sha256(bytes)) === this.#manifest.hashes[index]) return bytes;
+      give(bytes);
     } catch {
       // As good as damaged.
     }

@@ -20,6 +20,8 @@ function engineReady() {
       for (const fail of [...victims]) fail(error);
       ready = Promise.reject(error);
       ready.catch(() => {});
+      // The next page shall get a new one.
+      if (globalThis.SharedWorkerGlobalScope) setTimeout(() => globalThis.close(), TELL);
     });
   });
   return ready;
@@ -79,6 +81,9 @@ class Running {
   #stop = new AbortController();
   #answers = new Map();
   #pumping = false;
+  #free = () => {};
+  /** Whether nothing more can come of it. */
+  ended = false;
 
   constructor(files, options) {
     this.loaded = this.#load(files, options);
@@ -169,6 +174,7 @@ class Running {
       this.#end();
     } finally {
       this.#pumping = false;
+      this.#free();
     }
   }
 
@@ -189,16 +195,30 @@ class Running {
     for (const tell of answers) tell({ event: "error", error: wire });
   }
 
+  /** Gives everything back: the device at once, the engine's own memory when nobody is inside it any more. */
   #end() {
     const engine = this.#engine;
+    if (!engine) return;
     this.#engine = null;
-    engine?.destroy();
+    this.ended = true;
+    this.#free = () => evenAfterPanic(() => engine.free());
+    evenAfterPanic(() => engine.destroy());
+    if (!this.#pumping) this.#free();
   }
 
   destroy() {
     this.#stop.abort();
     this.#failAll(new FirelightError("destroyed", "The model was destroyed."));
     this.#end();
+  }
+}
+
+/** After a panic nothing of an engine works, and nothing is left to give back. */
+function evenAfterPanic(work) {
+  try {
+    work();
+  } catch {
+    // See above.
   }
 }
 
@@ -266,7 +286,7 @@ export class Connection {
 
   async #load(id, { key, files, options }) {
     let model = models.get(key);
-    if (!model) {
+    if (!model || model.ended) {
       model = new Running(files, options);
       models.set(key, model);
       model.loaded.catch(() => models.get(key) === model && models.delete(key));

@@ -1,7 +1,8 @@
 // Where a model's bytes come from: ranges of a URL, through the cache or not, or a Blob. Whatever it is, the engine gets
 // {name, length, read(start, end)}, and no more than a few chunks of it are ever in memory.
 
-import { CHUNK, Entry, room } from "./cache.js";
+import { CHUNK, Reader, give, giveSoon } from "./buffers.js";
+import { Entry, room } from "./cache.js";
 import { FirelightError } from "./errors.js";
 
 /** How often a request is tried, and the pause before the second time, doubled each time. */
@@ -9,6 +10,8 @@ const TRIES = 4;
 const PAUSE = 400;
 /** A server that sends nothing for so many milliseconds is gone. */
 const STALL = 30_000;
+/** A server need not answer within so many milliseconds where the whole file is in the cache. */
+const PATIENCE = 4000;
 const MIB = 1 << 20;
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -22,7 +25,7 @@ export async function openFiles(files, options, tell) {
   const parts = files.length === 1 && typeof files[0] === "string" ? siblings(files[0]) : files;
   const opened = [];
   for (const part of parts) {
-    opened.push(typeof part === "string" ? await Remote.open(part, options, tell) : local(part, tell));
+    opened.push(typeof part === "string" ? await Remote.open(part, options, tell, opened) : local(part, tell));
   }
   return opened;
 }
@@ -44,9 +47,11 @@ function local(blob, tell) {
     length: blob.size,
     async read(start, end) {
       try {
-        const bytes = new Uint8Array(await blob.slice(start, end).arrayBuffer());
+        const part = blob.slice(start, end);
+        const small = part.size <= CHUNK;
+        const bytes = small ? await new Reader(part.stream()).fill(part.size) : new Uint8Array(await part.arrayBuffer());
         tell.bytes("load", bytes.length);
-        return bytes;
+        return giveSoon(bytes);
       } catch (error) {
         const hint = "Choose the file again.";
         throw new FirelightError("bad-file", `${name} cannot be read any more: ${error.message}`, hint, { cause: error });
@@ -67,14 +72,17 @@ class Remote {
   /** Chunks on their way or just used: index to promise. */
   #chunks = new Map();
   #storing = Promise.resolve();
+  /** All files of the model: only the one that is being read has chunks in memory. */
+  #all;
   /** How far a body that comes as a whole is: `upTo(index)` waits for a chunk. */
   #stream = null;
 
-  static async open(url, options, tell) {
+  static async open(url, options, tell, all) {
     const file = new Remote();
     file.#url = url;
     file.#options = options;
     file.#tell = tell;
+    file.#all = all;
     file.#entry = options.cache ? await Entry.open(url) : null;
     if (options.cache && !file.#entry) tell.notice("This browser has no place for files here: nothing is kept.");
     await file.#begin();
@@ -93,12 +101,15 @@ class Remote {
   async #begin() {
     const cached = this.#entry?.complete;
     const first = cached ? 0 : (this.#entry?.firstMissing ?? 0);
-    const range = cached ? [0, 1] : [first * CHUNK, (first + 1) * CHUNK];
+    // Of a later part only the facts are wanted now.
+    const peek = cached || this.#all.length > 0;
+    const range = peek ? [0, 1] : [first * CHUNK, (first + 1) * CHUNK];
     let answer;
     try {
-      answer = await this.#request(range);
+      answer = await this.#request(range, cached);
     } catch (error) {
-      if (!cached || error.name === "AbortError") throw error;
+      this.#options.signal.throwIfAborted();
+      if (!cached) throw error;
       if (error.code === "http") this.#tell.notice(`${error.message} The copy in the cache is used.`);
       return this.#useCache();
     }
@@ -118,9 +129,11 @@ class Remote {
     this.#mark = facts.mark;
     await this.#makeRoom(facts);
     if (whole) return this.#takeWhole(response);
-    if (first * CHUNK < this.#length) {
+    if (peek) {
+      await response.body?.cancel();
+    } else if (first * CHUNK < this.#length) {
       const coming = this.#body(response, this.#size(first)).catch((error) => {
-        this.#options.signal?.throwIfAborted();
+        this.#options.signal.throwIfAborted();
         return error.code === "network" ? this.#fetch(first) : Promise.reject(error);
       });
       const chunk = this.#keep(first, coming);
@@ -155,16 +168,20 @@ class Remote {
     }
   }
 
-  /** A request for bytes `start` to `end`, tried several times. */
-  async #request([start, end]) {
+  /** A request for bytes `start` to `end`, tried several times; but only once and not for long if it `canDoWithout`. */
+  async #request([start, end], canDoWithout = false) {
+    const signal = canDoWithout
+      ? AbortSignal.any([this.#options.signal, AbortSignal.timeout(PATIENCE)])
+      : this.#options.signal;
     for (let attempt = 1; ; attempt += 1) {
-      const again = attempt < TRIES ? () => sleep(PAUSE * 2 ** (attempt - 1)) : null;
+      const again = attempt < TRIES && !canDoWithout ? () => sleep(PAUSE * 2 ** (attempt - 1)) : null;
       let response;
       try {
         const headers = { ...this.#options.headers, Range: `bytes=${start}-${end - 1}` };
-        response = await fetch(this.#url, { headers, signal: this.#options.signal, cache: "no-store" });
+        response = await fetch(this.#url, { headers, signal, cache: "no-store" });
       } catch (error) {
-        this.#options.signal?.throwIfAborted();
+        this.#options.signal.throwIfAborted();
+        if (canDoWithout) throw error;
         if (again) {
           await again();
           continue;
@@ -253,46 +270,44 @@ class Remote {
   }
 
   async #takeBody(response, arrived) {
-    const reader = response.body.getReader();
-    const name = this.name;
-    const chunks = [];
-    let chunk = new Uint8Array(CHUNK);
-    let filled = 0;
-    let index = 0;
+    const reader = new Reader(response.body, STALL);
     const unknown = this.#length === null;
     if (unknown) await this.#entry.begin(this.#url, { length: null, mark: this.#mark });
-    const store = async () => {
-      const bytes = chunk.slice(0, filled);
-      try {
-        await this.#entry.write(index, bytes);
-      } catch (error) {
-        throw new FirelightError("quota", `${name} cannot be kept: ${error.message}.`, undefined, { cause: error });
-      }
-      filled = 0;
-      index += 1;
-      arrived(index);
-    };
     let total = 0;
-    for (;;) {
-      const { done, value } = await timely(reader, this.#url);
-      if (done) break;
-      this.#tell.bytes("download", value.length);
-      total += value.length;
-      for (let at = 0; at < value.length; ) {
-        const piece = value.subarray(at, at + CHUNK - filled);
-        chunk.set(piece, filled);
-        filled += piece.length;
-        at += piece.length;
-        if (filled === CHUNK) await store();
+    for (let index = 0; ; index += 1) {
+      const bytes = await this.#next(reader, CHUNK);
+      total += bytes.length;
+      const last = bytes.length < CHUNK;
+      if (last && !unknown && total !== this.#length) {
+        throw new FirelightError("network", `${this.name} ended after ${total} of ${this.#length} bytes.`);
       }
+      if (bytes.length > 0) await this.#store(index, bytes);
+      give(bytes);
+      if (last) break;
+      arrived(index + 1);
     }
-    if (!unknown && total !== this.#length) {
-      throw new FirelightError("network", `${name} ended after ${total} of ${this.#length} bytes.`);
-    }
-    if (filled > 0) await store();
     if (unknown) {
       this.#length = total;
       await this.#entry.finish(total);
+    }
+  }
+
+  /** Keeps a part of a body that comes as a whole: there is no other way to it. */
+  async #store(index, bytes) {
+    try {
+      await this.#entry.write(index, bytes);
+    } catch (error) {
+      throw new FirelightError("quota", `${this.name} cannot be kept: ${error.message}.`, undefined, { cause: error });
+    }
+  }
+
+  /** The next bytes of a body. */
+  async #next(reader, size) {
+    try {
+      return await reader.fill(size, (count) => this.#tell.bytes("download", count));
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      throw new FirelightError("network", `${this.#url} broke off: ${error.message}.`, undefined, { cause: error });
     }
   }
 
@@ -312,18 +327,32 @@ class Remote {
       const piece = (await this.#chunk(index)).subarray(Math.max(start - from, 0), Math.min(end - from, CHUNK));
       bytes.set(piece, Math.max(from - start, 0));
     }
-    return bytes;
+    return giveSoon(bytes);
   }
 
   /** A chunk; the next one is sent for meanwhile, and those before are forgotten. */
   async #chunk(index) {
     const chunk = this.#sendFor(index);
-    for (const other of this.#chunks.keys()) {
-      if (other !== index && other !== index + 1) this.#chunks.delete(other);
-    }
+    for (const file of this.#all) if (file instanceof Remote) file.#forgetBut(file === this ? index : -1);
     const bytes = await chunk;
     if ((index + 1) * CHUNK < this.#length) this.#sendFor(index + 1).catch(() => {});
     return bytes;
+  }
+
+  #forgetBut(index) {
+    for (const other of this.#chunks.keys()) {
+      if (index < 0 || (other !== index && other !== index + 1)) this.#forget(other);
+    }
+  }
+
+  /** A chunk is not wanted any more; but who asked for it may still get it, and it may not be kept yet. */
+  #forget(index) {
+    const chunk = this.#chunks.get(index);
+    this.#chunks.delete(index);
+    chunk.then(async (bytes) => {
+      await this.#storing;
+      giveSoon(bytes);
+    }, () => {});
   }
 
   #sendFor(index) {
@@ -361,7 +390,7 @@ class Remote {
       try {
         return await this.#body(response, size);
       } catch (error) {
-        this.#options.signal?.throwIfAborted();
+        this.#options.signal.throwIfAborted();
         if (attempt === TRIES) throw error;
         await sleep(PAUSE * 2 ** (attempt - 1));
       }
@@ -370,20 +399,12 @@ class Remote {
 
   /** The bytes of an answer, exactly `size` of them. */
   async #body(response, size) {
-    const reader = response.body.getReader();
-    const bytes = new Uint8Array(size);
-    let filled = 0;
-    for (;;) {
-      const { done, value } = await timely(reader, this.#url);
-      if (done) break;
-      if (filled + value.length > size) {
-        await reader.cancel();
-        throw new FirelightError("network", `The server of ${this.name} sent more than it was asked for.`);
-      }
-      bytes.set(value, filled);
-      filled += value.length;
-      this.#tell.bytes("download", value.length);
-    }
+    const reader = new Reader(response.body, STALL);
+    const bytes = await this.#next(reader, size);
+    const filled = bytes.length;
+    const more = filled === size && !(await reader.ended());
+    reader.cancel();
+    if (more) throw new FirelightError("network", `The server of ${this.name} sent more than it was asked for.`);
     if (filled < size) throw new FirelightError("network", `${this.name} ended within a part: ${filled} of ${size} bytes.`);
     return bytes;
   }
@@ -393,32 +414,16 @@ class Remote {
     const bytes = await coming;
     const entry = this.#entry;
     if (!entry) return bytes;
-    await this.#storing;
-    this.#storing = entry.write(index, bytes).catch((error) => {
+    const before = this.#storing;
+    this.#storing = before.then(() => entry.write(index, bytes)).catch((error) => {
       if (!this.#entry) return;
       this.#entry = null;
       this.#tell.notice(`The browser keeps no more of ${this.name} (${error.message}): loading goes on without.`);
     });
+    await before;
     return bytes;
   }
 }
 
 /** What tells one version of a file from another. */
 const mark = (response) => response.headers.get("etag") ?? response.headers.get("last-modified");
-
-/** The next piece of a body, or an error if none comes. */
-async function timely(reader, url) {
-  let timer;
-  const stalled = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new FirelightError("network", `${url} stopped sending.`)), STALL);
-  });
-  try {
-    return await Promise.race([reader.read(), stalled]);
-  } catch (error) {
-    reader.cancel().catch(() => {});
-    if (error instanceof FirelightError || error.name === "AbortError") throw error;
-    throw new FirelightError("network", `${url} broke off: ${error.message}.`, undefined, { cause: error });
-  } finally {
-    clearTimeout(timer);
-  }
-}

@@ -242,13 +242,19 @@ impl Gpu {
         };
         let (device, queue) = platform::request_device(found, &descriptor)
             .await
-            .map_err(|e| Error::Gpu(format!("{} refused to open: {e}; see `firelight devices`", card.name)))?;
+            .map_err(|e| Error::Gpu(format!("{} refused to open: {e}", card.name)))?;
         let lost = Arc::new(OnceLock::new());
         let flag = lost.clone();
         device.set_device_lost_callback(move |reason, message| {
             let _ = flag.set(format!("{reason:?}: {message}"));
         });
         Ok(Gpu { card, device, queue, lost })
+    }
+
+    /// The same device, treated as a processor that only pretends to be a GPU; for adapters that hide what they are.
+    pub fn as_software(mut self) -> Self {
+        (self.card.kind, self.card.caps.software) = ("software", true);
+        self
     }
 
     /// The adapter and what it can do.
@@ -417,11 +423,7 @@ impl Watch {
 fn choose(cards: &[Card], wanted: Option<&str>) -> Result<usize> {
     let names = || cards.iter().enumerate().map(|(i, c)| format!("{i}: {}", c.name)).collect::<Vec<_>>().join(", ");
     if cards.is_empty() {
-        return Err(Error::Gpu(
-            "no GPU adapter found: install a Vulkan driver (on Debian or Ubuntu without a GPU: mesa-vulkan-drivers), \
-             or unset WGPU_BACKEND"
-                .into(),
-        ));
+        return Err(Error::Gpu(platform::NO_ADAPTER.into()));
     }
     let index = match wanted {
         None => cards.iter().position(|c| c.unusable.is_none()).unwrap_or(0),

@@ -4,6 +4,10 @@ use futures_channel::oneshot::Receiver;
 
 use super::{Found, Gpu, Submission, instance};
 
+/// What to say where there is nothing.
+pub const NO_ADAPTER: &str = "no GPU adapter found: install a Vulkan driver (on Debian or Ubuntu without a GPU: \
+                              mesa-vulkan-drivers), or unset WGPU_BACKEND";
+
 /// A point in time.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock(std::time::Instant);

@@ -16,6 +16,9 @@ use wasm_bindgen_futures::JsFuture;
 
 use super::{Found, Gpu, Submission, instance};
 
+/// What to say where there is nothing.
+pub const NO_ADAPTER: &str = "the browser has no GPU adapter to give";
+
 /// A point in time, by the page's clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock(f64);

@@ -67,6 +67,8 @@ pub struct Session {
     last_prefill: usize,
     prefilled: bool,
     pace: Pace,
+    /// When the last step was read.
+    landed: Option<Clock>,
     notices: Vec<String>,
 }
 
@@ -101,10 +103,12 @@ impl Session {
             next_id: 0,
             last_prefill: 0,
             prefilled: false,
+            landed: None,
             pace: Pace {
                 flops_a_row: fit::flops_a_row(&plan.listing().graph),
                 rows_a_second: None,
                 submit_seconds: options.submit_seconds,
+                step_seconds: None,
             },
             notices: fitted.notices,
             plan,
@@ -146,7 +150,8 @@ impl Session {
         if request.answered >= len {
             return Err(Error::Usage(format!("{} tokens of {len} cannot be the answer already", request.answered)));
         }
-        if len >= self.context {
+        // An answer that goes on may have come to the last position.
+        if len >= self.context + usize::from(request.answered > 0) {
             return Err(Error::Limit(format!(
                 "the prompt has {len} tokens, the context holds {} with room for an answer: shorten it, or open the \
                  model with a larger context",
@@ -282,8 +287,8 @@ impl Session {
 
     /// Whether another step may be queued. Not behind one whose logits are to be read: it would overwrite them.
     fn may_step(&self) -> bool {
-        let full = self.flights.len() >= self.options.run_ahead.clamp(1, MOST_AHEAD) as usize;
-        !full && !self.flights.iter().any(|f| f.logits)
+        let most = self.options.run_ahead.clamp(1, MOST_AHEAD) as usize;
+        self.flights.len() < self.pace.depth(most) && !self.flights.iter().any(|f| f.logits)
     }
 
     /// Submits the next step, if there is one to be made: a chunk of a prompt and a token of all answers in turn.
@@ -434,6 +439,8 @@ impl Session {
     /// Reads a step's tokens.
     async fn land(&mut self, flight: Flight) -> Result<()> {
         let bytes = flight.reading.bytes(self.plan.gpu()).await?;
+        let since_last = self.landed.replace(Clock::now()).map_or(f64::MAX, |landed| landed.seconds());
+        self.pace.step_seconds = Some(flight.submitted.seconds().min(since_last));
         if flight.rows > self.decode_rows() {
             let rate = f64::from(flight.rows) / flight.submitted.seconds().max(1e-6);
             self.pace.rows_a_second = Some(self.pace.rows_a_second.map_or(rate, |old| rate.max(old)));

@@ -20,11 +20,14 @@ use wasm_bindgen::prelude::*;
 use crate::gpu::{self, Clock};
 use crate::model::load::Progress;
 use crate::session::{Event, Request, RequestId};
-use crate::{Error, Gpu, GpuOptions, Model, Session};
+use crate::{Error, Gpu, GpuOptions, Model, Session, plan};
 use failure::{Failure, Moment};
 use request::{Ask, Settings};
 use source::Broken;
 
+/// An adapter is measured by copying so many bytes; none that copies fewer GB a second is a GPU.
+const PROBE_BYTES: u64 = 4 << 20;
+const SLOWEST_GPU: f64 = 2.5;
 /// A device that is lost again within so many seconds is given up.
 const LOST_AGAIN: f64 = 30.0;
 /// A browser may say that a device is lost only after what waits for it has failed: so many seconds later at most.
@@ -94,7 +97,10 @@ impl Engine {
         let bytes = sources.iter().map(|source| source.len()).sum();
         let model = Model::from_sources(sources).await.map_err(at(Moment::Read))?;
         let gpu = settings.open_gpu().await.map_err(at(Moment::Open))?;
-        let session = open_session(&gpu, &model, &settings, &report).await.map_err(at(Moment::Open))?;
+        let session = open_session(&gpu, &model, &settings, &report).await.map_err(|error| {
+            gpu.destroy();
+            Failure::new(Moment::Open, &error)
+        })?;
         let info = info::info(&model, bytes, &gpu, &session);
         Ok(Engine {
             model,
@@ -263,6 +269,9 @@ impl Engine {
         let gpu = self.reopen_gpu().await.map_err(|_| Failure::new(Moment::Lost, error))?;
         self.gpu.replace(gpu.clone());
         let opened = open_session(&gpu, &self.model, &self.settings, &self.report).await;
+        if self.closed.get() {
+            gpu.destroy();
+        }
         let session = opened.map_err(|error| Failure::new(Moment::Lost, &error))?;
         self.info.replace(info::info(&self.model, self.bytes, &gpu, &session));
         let answers = self.answers.borrow();
@@ -307,7 +316,10 @@ fn report(tell: &Function, what: &Value) {
 }
 
 impl Settings {
+    /// The device. Not every browser says whether a processor hides behind its adapter (Firefox does not): memory tells.
     async fn open_gpu(&self) -> crate::Result<Gpu> {
-        Gpu::open(&GpuOptions { tier: self.tier()?, ..Default::default() }).await
+        let gpu = Gpu::open(&GpuOptions { tier: self.tier()?, ..Default::default() }).await?;
+        let slow = !gpu.caps().software && plan::copy_bandwidth(&gpu, PROBE_BYTES).await? < SLOWEST_GPU;
+        Ok(if slow { gpu.as_software() } else { gpu })
     }
 }

@@ -26,7 +26,7 @@ export default [
   },
   {
     name: "resume after a server that died at 40 %",
-    seconds: 120,
+    seconds: 180,
     async run(context) {
       const file = large(context);
       const site = context.site({ dieAfter: 0.4 * file.length }, { "model.gguf": file });
@@ -46,7 +46,7 @@ export default [
   },
   {
     name: "a tab closed while downloading",
-    seconds: 120,
+    seconds: 180,
     async run(context) {
       const file = large(context);
       const site = context.site({ pace: 10 }, { "model.gguf": file });
@@ -63,7 +63,7 @@ export default [
   },
   {
     name: "a damaged chunk is found and fetched again",
-    seconds: 120,
+    seconds: 180,
     async run(context) {
       const file = large(context);
       const site = context.site({}, { "model.gguf": file });
@@ -88,7 +88,7 @@ export default [
   },
   {
     name: "a damaged chunk and no server is an error",
-    seconds: 90,
+    seconds: 180,
     async run(context) {
       const { page, site } = await stories(context);
       await context.open(page);
@@ -157,7 +157,7 @@ export default [
   },
   {
     name: "the space ends while writing: the model runs all the same, and a notice",
-    seconds: 120,
+    seconds: 180,
     async run(context) {
       const page = await context.page({
         before: () => {

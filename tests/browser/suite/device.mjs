@@ -54,7 +54,7 @@ export default [
   },
   {
     name: "destroy gives everything back",
-    seconds: 120,
+    seconds: 180,
     async run(context) {
       const page = await context.page({ before: watchBuffers });
       const url = context.site().url("model.gguf");

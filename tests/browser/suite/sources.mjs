@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { spread, split } from "../gguf.mjs";
+import { watchMemory } from "../memory.mjs";
 import { stories, tellsStories } from "./stories.mjs";
 
 /** Loads `url` and gives the error, which must have `code`, a message that names the address, and a hint. */
@@ -52,8 +53,8 @@ export default [
     refuses(context, "cors", {}, { origin: "other", hint: /Access-Control-Allow-Origin/i })),
   row("404", (context) => refuses(context, "http", { status: 404 }, { hint: /\w{3}/ })),
   row("403", (context) => refuses(context, "http", { status: 403 })),
-  row("500", (context) => refuses(context, "http", { status: 500 }), { seconds: 90 }),
-  row("a server that is gone", (context) => refuses(context, "network", { off: true }), { seconds: 90 }),
+  row("500", (context) => refuses(context, "http", { status: 500 }), { seconds: 180 }),
+  row("a server that is gone", (context) => refuses(context, "network", { off: true }), { seconds: 180 }),
   row("a web page instead of a model", (context) =>
     refuses(context, "bad-file", {}, { files: { "model.gguf": Buffer.from("<!doctype html><title>Log in</title>".padEnd(4000)) } })),
   row("a wrong file is not kept: once the server has the right one, it loads", async (context) => {
@@ -125,10 +126,15 @@ export default [
     const page = await context.page();
     const large = spread(readFileSync(context.storiesFile), 5_000_000_000);
     const site = context.site({}, { "large.gguf": large });
+    const memory = watchMemory(context.browser);
     const { info } = await page.evaluate((url) => t.load(url, { cache: false }), site.url("large.gguf"));
+    const rise = memory();
     assert.equal(info.bytes, large.length);
     await tellsStories(context, page);
-    assert.ok(site.served < 50e6, `${site.served} bytes were read`);
+    assert.ok(site.served < 0.2 * large.length, `${site.served} bytes were read`);
+    // The engine, its buffers, and what the collector has not got round to: Chromium's lets 250 MB of what fetch leaves
+    // behind come together.
+    assert.ok(rise < { firefox: 120e6, chromium: 400e6 }[context.name], `memory rose by ${rise} bytes`);
   }),
   row("the package from another origin", async (context) => {
     const page = await context.page();
