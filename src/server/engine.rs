@@ -132,7 +132,11 @@ pub struct Engine {
 
 impl Engine {
     /// Starts the thread. The first model is loaded at once; `ready` is told when it is, or why not.
-    pub fn start(registry: Registry, setup: Setup, metrics: Arc<Metrics>) -> (Self, oneshot::Receiver<Result<(), Failure>>) {
+    pub fn start(
+        registry: Registry,
+        setup: Setup,
+        metrics: Arc<Metrics>,
+    ) -> (Self, oneshot::Receiver<Result<(), Failure>>) {
         let (work, works) = channel();
         let resident = Arc::new(Mutex::new(None));
         let room = setup.options.sequences as usize + setup.queue;
@@ -370,7 +374,13 @@ impl Thread {
 
 impl Loaded {
     /// Begins all answers of a request, or none.
-    fn begin(&mut self, ask: Ask, events: &mpsc::UnboundedSender<Event>, ticket: Ticket, load_seconds: f64) -> Result<(), Failure> {
+    fn begin(
+        &mut self,
+        ask: Ask,
+        events: &mpsc::UnboundedSender<Event>,
+        ticket: Ticket,
+        load_seconds: f64,
+    ) -> Result<(), Failure> {
         let (mut format, mut thinking) = (Format::Text, false);
         let mut prompts = Vec::new();
         for prompt in &ask.prompts {
@@ -447,7 +457,8 @@ impl Loaded {
 
     /// Ends what nobody waits for any more.
     fn cancel_abandoned(&mut self, metrics: &Metrics) {
-        let gone: Vec<RequestId> = self.jobs.iter().filter(|(_, job)| job.events.is_closed()).map(|(id, _)| *id).collect();
+        let gone: Vec<RequestId> =
+            self.jobs.iter().filter(|(_, job)| job.events.is_closed()).map(|(id, _)| *id).collect();
         for id in gone {
             self.session.cancel(id);
             self.jobs.remove(&id);
@@ -540,7 +551,9 @@ impl Loaded {
         let (mut vectors, mut read) = (Vec::new(), 0);
         for prompt in prompts {
             let tokens = match prompt {
-                Prompt::Text(text) => self.model.tokenizer.encode(text, Special::ADD).map_err(|e| Failure::refused(&e))?,
+                Prompt::Text(text) => {
+                    self.model.tokenizer.encode(text, Special::ADD).map_err(|e| Failure::refused(&e))?
+                }
                 other => prepare(&self.model, other, &Form::Free).map_err(|e| Failure::refused(&e))?.tokens,
             };
             read += tokens.len();

@@ -5,8 +5,8 @@
 //! HTTP runs on one thread of its own. `guard` says who may ask, `metrics` counts. Nothing of what is asked or answered is
 //! ever logged, and no name in a request becomes a path.
 
-mod anthropic;
 mod answer;
+mod anthropic;
 mod ask;
 mod engine;
 mod failure;

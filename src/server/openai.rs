@@ -126,7 +126,16 @@ pub async fn chat(State(server): State<Server>, request: Request) -> Result<Resp
     let choices = ask.choices;
     let mut answer = Answer::begin(server.engine.answer(ask)?, choices).await?;
     if wants_stream {
-        return Ok(stream(answer, ChatWriter { head, usage_too, begun: vec![false; choices], calls: vec![0; choices], logprobs: vec![Vec::new(); choices] }));
+        return Ok(stream(
+            answer,
+            ChatWriter {
+                head,
+                usage_too,
+                begun: vec![false; choices],
+                calls: vec![0; choices],
+                logprobs: vec![Vec::new(); choices],
+            },
+        ));
     }
     let choices = answer.whole().await?;
     let choices: Vec<Value> = choices.into_iter().enumerate().map(chat_choice).collect();
@@ -280,9 +289,7 @@ fn call(call: &Called) -> Value {
 }
 
 fn chat_logprobs(tokens: &[(Token, Vec<Token>)]) -> Value {
-    let one = |t: &Token| {
-        json!({ "token": String::from_utf8_lossy(&t.bytes), "logprob": t.logprob, "bytes": t.bytes })
-    };
+    let one = |t: &Token| json!({ "token": String::from_utf8_lossy(&t.bytes), "logprob": t.logprob, "bytes": t.bytes });
     let row = |(token, top): &(Token, Vec<Token>)| {
         let mut row = one(token);
         row["top_logprobs"] = top.iter().map(one).collect();
@@ -312,7 +319,8 @@ fn text_logprobs(tokens: &[(Token, Vec<Token>)], offset: &mut usize) -> Value {
         offsets.push(*offset);
         *offset += text(token).chars().count();
     }
-    let top = |(_, top): &(Token, Vec<Token>)| top.iter().map(|t| (text(t), t.logprob.into())).collect::<Map<_, Value>>();
+    let top =
+        |(_, top): &(Token, Vec<Token>)| top.iter().map(|t| (text(t), t.logprob.into())).collect::<Map<_, Value>>();
     json!({
         "tokens": tokens.iter().map(|(t, _)| text(t)).collect::<Vec<_>>(),
         "token_logprobs": tokens.iter().map(|(t, _)| t.logprob).collect::<Vec<_>>(),
@@ -375,7 +383,8 @@ impl Writer for ChatWriter {
     }
 
     fn end(&mut self, answer: &Answer) -> String {
-        let usage = self.usage_too.then(|| self.head.message("chat.completion.chunk", vec![], Some(usage(answer.usage))));
+        let usage =
+            self.usage_too.then(|| self.head.message("chat.completion.chunk", vec![], Some(usage(answer.usage))));
         usage.map(|usage| event(&usage)).unwrap_or_default() + DONE
     }
 
@@ -461,7 +470,8 @@ pub async fn embeddings(State(server): State<Server>, request: Request) -> Resul
         true => Value::from(to_base64(bytemuck::cast_slice(vector))),
         false => Value::from(vector.as_slice()),
     };
-    let row = |(i, vector): (usize, &Vec<f32>)| json!({ "object": "embedding", "index": i, "embedding": write(vector) });
+    let row =
+        |(i, vector): (usize, &Vec<f32>)| json!({ "object": "embedding", "index": i, "embedding": write(vector) });
     Ok(json_response(&json!({
         "object": "list",
         "data": vectors.iter().enumerate().map(row).collect::<Vec<_>>(),

@@ -78,9 +78,7 @@ impl Format {
     /// The calls between the marks; `None` if it is not what it looked like.
     fn calls(self, text: &str) -> Option<Vec<Part>> {
         let calls: Option<Vec<Part>> = match self {
-            Format::Mistral if !text.trim_start().starts_with('[') => {
-                text.split("[TOOL_CALLS]").map(named).collect()
-            }
+            Format::Mistral if !text.trim_start().starts_with('[') => text.split("[TOOL_CALLS]").map(named).collect(),
             Format::DeepSeek => text.split(DEEPSEEK_CALL).skip(1).map(deepseek).collect(),
             _ => objects(text)?.into_iter().map(call).collect(),
         };
@@ -301,7 +299,9 @@ mod tests {
         let mut joined: Vec<Part> = Vec::new();
         for part in parts {
             match (joined.last_mut(), part) {
-                (Some(Part::Reasoning(a)), Part::Reasoning(b)) | (Some(Part::Content(a)), Part::Content(b)) => a.push_str(&b),
+                (Some(Part::Reasoning(a)), Part::Reasoning(b)) | (Some(Part::Content(a)), Part::Content(b)) => {
+                    a.push_str(&b)
+                }
                 (_, part) => joined.push(part),
             }
         }
@@ -341,9 +341,12 @@ mod tests {
             (Chat, true, "hm</think>Yes.".into(), vec![r("hm"), c("Yes.")]),
             (Chat, true, "never ends </thin".into(), vec![r("never ends </thin")]),
             (Hermes, false, hermes.clone(), vec![rain()]),
-            (Hermes, true, format!("so\n</think>\n\nI look.\n{hermes}\n{hermes} ok"), vec![
-                r("so"), c("I look."), rain(), rain(), c("ok"),
-            ]),
+            (
+                Hermes,
+                true,
+                format!("so\n</think>\n\nI look.\n{hermes}\n{hermes} ok"),
+                vec![r("so"), c("I look."), rain(), rain(), c("ok")],
+            ),
             (Hermes, false, hermes.replace("</tool_call>", ""), vec![rain()]),
             (Hermes, false, "<tool_call>no</tool_call> <tool".into(), vec![c("<tool_call>no</tool_call> <tool")]),
             (Hermes, false, "a  <tool_call>{\"name\": 1}".into(), vec![c("a<tool_call>{\"name\": 1}")]),
@@ -352,7 +355,12 @@ mod tests {
             (Llama3, false, "{\"place\": \"Rome\"}".into(), vec![c("{\"place\": \"Rome\"}")]),
             (Llama3, false, format!("Sure: {llama}"), vec![c(&format!("Sure: {llama}"))]),
             (Mistral, false, format!("[TOOL_CALLS] [{{\"name\": \"rain\", \"arguments\": {args}}}]"), vec![rain()]),
-            (Mistral, false, format!("[TOOL_CALLS]rain[ARGS]{args}[TOOL_CALLS]now[CALL_ID]x[ARGS]{{}}"), vec![rain(), now()]),
+            (
+                Mistral,
+                false,
+                format!("[TOOL_CALLS]rain[ARGS]{args}[TOOL_CALLS]now[CALL_ID]x[ARGS]{{}}"),
+                vec![rain(), now()],
+            ),
             (Mistral, false, "[TOOL".into(), vec![c("[TOOL")]),
             (DeepSeek, true, format!("so</think>{deepseek}"), vec![r("so"), rain(), now()]),
             (Forced, false, format!("{{\"name\":\"rain\",\"arguments\":{args}}}"), vec![rain()]),
