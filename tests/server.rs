@@ -129,6 +129,7 @@ fn what_cannot_be_answered_is_refused_in_the_dialects_own_words() {
             "schema",
         ),
         (chat, json!({ "messages": long, "stream": true }), 400, "the context of this server holds 512"),
+        (chat, json!({ "messages": user(&"word ".repeat(1 << 20)) }), 400, "has at least 3"),
         ("/v1/completions", json!({ "prompt": "" , "max_tokens": 1, "suffix": "x" }), 400, "suffix"),
         ("/v1/completions", json!({ "prompt": [999999] }), 400, "999999"),
         ("/v1/completions", json!({ "prompt": [[]] }), 400, "empty"),
@@ -306,6 +307,8 @@ fn many_clients_get_what_each_would_get_alone() {
         rates.push(rate);
     }
     println!("tokens a second: alone {single:.0}, with 4, 8, 16, 8 clients {rates:.0?}");
+    let eight = rates[1].max(rates[3]);
+    assert!(eight >= 1.2 * single, "8 at once: {eight:.0} tokens a second, alone: {single:.0}");
     assert_eq!(server.metric("gpu_bytes"), bytes);
     if let (Some(before), Some(after)) = (memory, resident(server.process())) {
         assert!(after < before + (32 << 10), "{before} KiB became {after}");
@@ -345,8 +348,8 @@ fn who_leaves_is_forgotten_at_once() {
 #[test]
 fn a_slow_reader_holds_nobody_back() {
     let Some(server) = server(&["--parallel", "2"]) else { return };
-    let body = json!({ "prompt": "Once upon a time", "max_tokens": 450, "n": 8, "stream": true, "logprobs": 20 });
-    let slow: Vec<_> = (0..4).map(|_| server.send("POST", "/v1/completions", "", &body.to_string())).collect();
+    let body = json!({ "prompt": "Once upon a time", "max_tokens": 450, "n": 3, "stream": true, "logprobs": 20 });
+    let slow: Vec<_> = (0..2).map(|_| server.send("POST", "/v1/completions", "", &body.to_string())).collect();
     for _ in 0..5 {
         assert_eq!(complete(&server, "Tim", 5).status, 200);
     }

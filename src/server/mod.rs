@@ -15,6 +15,7 @@ mod guard;
 mod metrics;
 mod ollama;
 mod openai;
+mod patient;
 mod prompt;
 mod registry;
 mod reply;
@@ -40,12 +41,15 @@ use tokio::sync::Semaphore;
 pub use engine::Setup;
 use failure::{Failure, json_response};
 pub use guard::Guard;
+use patient::Patient;
 pub use registry::Registry;
 
 /// Connections at once; others wait to be accepted.
 const CONNECTIONS: usize = 512;
 /// A request's headers must come within this, and so must the next request on an idle connection.
 const HEADER_TIME: Duration = Duration::from_secs(30);
+/// A client that reads nothing for so long is given up.
+const WRITE_TIME: Duration = Duration::from_secs(60);
 /// Bytes of headers, at most.
 const HEADER_BYTES: usize = 64 << 10;
 
@@ -124,7 +128,7 @@ async fn accept(listener: TcpListener, router: Router) {
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIME)
                 .max_buf_size(HEADER_BYTES)
-                .serve_connection(TokioIo::new(stream), service);
+                .serve_connection(TokioIo::new(Patient::new(stream, WRITE_TIME)), service);
             // How a client breaks a connection is its own affair.
             let _ = connection.await;
             drop(place);

@@ -1,12 +1,13 @@
 //! From what is asked to what the model reads: templates, tools, and where thinking begins.
 
+use firelight::Error;
 use firelight::model::Model;
 use firelight::template::TemplateInput;
 use firelight::tokenizer::Special;
-use firelight::{Error, Result};
 use serde_json::{Value, json};
 
 use super::ask::{Call, Chat, Form, Prompt};
+use super::failure::Failure;
 use super::grammar::call_schema;
 use super::reply::Format;
 
@@ -21,24 +22,42 @@ pub struct Prepared {
     pub schema: Option<Value>,
 }
 
-/// Makes a prompt ready.
-///
-/// # Errors
-/// If the template refuses the messages, or a text cannot be said in the model's tokens.
-pub fn prepare(model: &Model, prompt: &Prompt, form: &Form) -> Result<Prepared> {
+/// Makes a prompt ready. `fits` may refuse a text before it is read.
+pub fn prepare(
+    model: &Model,
+    prompt: &Prompt,
+    form: &Form,
+    fits: impl Fn(&str) -> Result<(), Failure>,
+) -> Result<Prepared, Failure> {
+    let encode = |text: &str, special| {
+        fits(text)?;
+        model.tokenizer.encode(text, special).map_err(|e| Failure::refused(&e))
+    };
     let schema = match form {
         Form::Free => None,
         Form::Schema(schema) => Some(schema.clone()),
     };
     let plain = |tokens| Prepared { tokens, format: Format::Text, thinking: false, schema: schema.clone() };
     match prompt {
-        Prompt::Text(text) => Ok(plain(model.tokenizer.encode(text, Special::ALL)?)),
+        Prompt::Text(text) => Ok(plain(encode(text, Special::ALL)?)),
         Prompt::Tokens(tokens) => Ok(plain(tokens.clone())),
-        Prompt::Chat(chat) => prepare_chat(model, chat, schema),
+        Prompt::Chat(chat) => {
+            let chat = render(model, chat, schema).map_err(|e| Failure::refused(&e))?;
+            let tokens = encode(&chat.text, Special::PARSE)?;
+            Ok(Prepared { tokens, format: chat.format, thinking: chat.thinking, schema: chat.schema })
+        }
     }
 }
 
-fn prepare_chat(model: &Model, chat: &Chat, schema: Option<Value>) -> Result<Prepared> {
+/// As [`Prepared`], but for the tokens.
+struct Rendered {
+    text: String,
+    format: Format,
+    thinking: bool,
+    schema: Option<Value>,
+}
+
+fn render(model: &Model, chat: &Chat, schema: Option<Value>) -> firelight::Result<Rendered> {
     let source = model.checkpoint.metadata.get_str("tokenizer.chat_template")?.unwrap_or_default();
     let known = Format::of_template(source);
     let forced = match &chat.call {
@@ -80,19 +99,19 @@ fn prepare_chat(model: &Model, chat: &Chat, schema: Option<Value>) -> Result<Pre
     if format == Format::Forced && known == Some(Format::Hermes) {
         text.push_str("<tool_call>\n");
     }
-    Ok(Prepared { tokens: model.tokenizer.encode(&text, Special::PARSE)?, format, thinking, schema })
+    Ok(Rendered { text, format, thinking, schema })
 }
 
 /// Tools for a template that knows nothing of them: they are described to the model in the system message, and what was
 /// called before is told as text.
-fn explain_tools(messages: Vec<Value>, tools: &[Value]) -> Result<Vec<Value>> {
+fn explain_tools(messages: Vec<Value>, tools: &[Value]) -> firelight::Result<Vec<Value>> {
     let tools: Vec<String> = tools.iter().map(Value::to_string).collect();
     let explanation = format!(
         "You can call these tools:\n{}\nTo call one, write <tool_call>{{\"name\": NAME, \"arguments\": {{...}}}}</tool_call> \
          and nothing after it. You will be told what it returned.",
         tools.join("\n")
     );
-    let mut told: Vec<Value> = messages.into_iter().map(tell_calls).collect::<Result<_>>()?;
+    let mut told: Vec<Value> = messages.into_iter().map(tell_calls).collect::<firelight::Result<_>>()?;
     match told.first_mut().filter(|first| first["role"] == "system") {
         Some(first) => {
             let system = first["content"].as_str().unwrap_or_default();
@@ -103,7 +122,7 @@ fn explain_tools(messages: Vec<Value>, tools: &[Value]) -> Result<Vec<Value>> {
     Ok(told)
 }
 
-fn tell_calls(message: Value) -> Result<Value> {
+fn tell_calls(message: Value) -> firelight::Result<Value> {
     let content = message["content"].as_str().unwrap_or_default();
     if message["role"] == "tool" {
         return Ok(json!({ "role": "user", "content": format!("<tool_response>{content}</tool_response>") }));
