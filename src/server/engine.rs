@@ -60,6 +60,9 @@ pub struct Token {
     pub logprob: f32,
 }
 
+/// A token and the likeliest in its place.
+pub type Logprobs = (Token, Vec<Token>);
+
 /// Vectors, and how many tokens were read for them.
 pub type Embedded = (Vec<Vec<f32>>, usize);
 

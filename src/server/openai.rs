@@ -1,5 +1,7 @@
 //! OpenAI's chat completions, completions, embeddings and models.
 
+use std::collections::BTreeMap;
+
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use serde::Deserialize;
@@ -7,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Call as Called, Choice, EVENTS, End, Part, Usage, Writer, stream};
 use super::ask::{Ask, Call, Chat, Form, Knobs, OneOrMany, Prompt, check_tools, messages, token};
-use super::engine::Token;
+use super::engine::{Logprobs, Token};
 use super::failure::{Dialect, Failure, json_response};
 use super::registry::Entry;
 use super::{Server, guard, now};
@@ -288,9 +290,9 @@ fn call(call: &Called) -> Value {
     json!({ "id": call.id, "type": "function", "function": { "name": call.name, "arguments": arguments } })
 }
 
-fn chat_logprobs(tokens: &[(Token, Vec<Token>)]) -> Value {
+fn chat_logprobs(tokens: &[Logprobs]) -> Value {
     let one = |t: &Token| json!({ "token": String::from_utf8_lossy(&t.bytes), "logprob": t.logprob, "bytes": t.bytes });
-    let row = |(token, top): &(Token, Vec<Token>)| {
+    let row = |(token, top): &Logprobs| {
         let mut row = one(token);
         row["top_logprobs"] = top.iter().map(one).collect();
         row
@@ -312,15 +314,14 @@ fn text_choice((index, choice): (usize, Choice)) -> Value {
 }
 
 /// The older shape: lists side by side. `offset` is where the first token's text begins.
-fn text_logprobs(tokens: &[(Token, Vec<Token>)], offset: &mut usize) -> Value {
+fn text_logprobs(tokens: &[Logprobs], offset: &mut usize) -> Value {
     let text = |t: &Token| String::from_utf8_lossy(&t.bytes).into_owned();
     let mut offsets = Vec::new();
     for (token, _) in tokens {
         offsets.push(*offset);
         *offset += text(token).chars().count();
     }
-    let top =
-        |(_, top): &(Token, Vec<Token>)| top.iter().map(|t| (text(t), t.logprob.into())).collect::<Map<_, Value>>();
+    let top = |(_, top): &Logprobs| top.iter().map(|t| (text(t), t.logprob.into())).collect::<Map<_, Value>>();
     json!({
         "tokens": tokens.iter().map(|(t, _)| text(t)).collect::<Vec<_>>(),
         "token_logprobs": tokens.iter().map(|(t, _)| t.logprob).collect::<Vec<_>>(),
@@ -342,7 +343,7 @@ struct ChatWriter {
     /// Whether an answer's role has been told, how many calls it has made, and which log-probabilities wait for text.
     begun: Vec<bool>,
     calls: Vec<usize>,
-    logprobs: Vec<Vec<(Token, Vec<Token>)>>,
+    logprobs: Vec<Vec<Logprobs>>,
 }
 
 impl ChatWriter {
@@ -397,7 +398,7 @@ struct TextWriter {
     head: Head,
     usage_too: bool,
     /// By answer: where the next token's text begins, and the tokens that wait for text.
-    logprobs: std::collections::BTreeMap<usize, (usize, Vec<(Token, Vec<Token>)>)>,
+    logprobs: BTreeMap<usize, (usize, Vec<Logprobs>)>,
 }
 
 impl TextWriter {
