@@ -133,24 +133,27 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts the thread. The first model is loaded at once; `ready` is told when it is, or why not.
+    /// Starts the thread. The first model is loaded at once; the first receiver is told when it is, or why not. The
+    /// second one's sender is dropped when the thread ends, which it does only if it fails.
     pub fn start(
         registry: Registry,
         setup: Setup,
         metrics: Arc<Metrics>,
-    ) -> (Self, oneshot::Receiver<Result<(), Failure>>) {
+    ) -> (Self, oneshot::Receiver<Result<(), Failure>>, oneshot::Receiver<()>) {
         let (work, works) = channel();
         let resident = Arc::new(Mutex::new(None));
         let room = setup.options.sequences as usize + setup.queue;
         let engine = Engine { work, metrics: metrics.clone(), resident: resident.clone(), room };
         let (tell, ready) = oneshot::channel();
         // A channel of our own that has just been made takes it.
-        let _ = engine.send(Work::Keep(String::new(), setup.keep_alive, tell));
+        let _ = engine.send(Work::Keep(String::new(), None, tell));
+        let (alive, gone) = oneshot::channel();
         std::thread::spawn(move || {
             let queue = VecDeque::new();
             Thread { registry, setup, metrics, resident, works, queue, gpu: None, loaded: None }.run();
+            drop(alive);
         });
-        (engine, ready)
+        (engine, ready, gone)
     }
 
     fn send(&self, work: Work) -> Result<(), Failure> {
@@ -324,7 +327,7 @@ impl Thread {
             return false;
         }
         let Some((work, ticket)) = self.queue.pop_front() else { return false };
-        let begun = Instant::now();
+        let (begun, usual) = (Instant::now(), self.setup.keep_alive);
         let loaded = match index.and_then(|index| self.load(index)) {
             Ok(loaded) => loaded,
             Err(failure) => {
@@ -336,7 +339,7 @@ impl Thread {
         loaded.idle = Instant::now();
         match work {
             Work::Answer(ask, events) => {
-                loaded.keep = ask.keep_alive.or(loaded.keep);
+                loaded.keep = ask.keep_alive.or(usual);
                 if let Err(failure) = loaded.begin(ask, &events, ticket, load_seconds) {
                     let _ = events.send(Event::Failed(failure));
                 }
@@ -349,7 +352,7 @@ impl Thread {
                 let _ = reply.send(loaded.prepare(&prompt, &Form::Free).map(|p| p.tokens.len()));
             }
             Work::Keep(_, time, reply) => {
-                loaded.keep = time.or(loaded.keep);
+                loaded.keep = time.or(usual);
                 match time {
                     Some(Duration::ZERO) => self.unload(),
                     _ => self.tell_resident(),

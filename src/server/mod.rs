@@ -90,15 +90,17 @@ pub fn serve(
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         let metrics = Arc::new(metrics::Metrics::default());
-        let (engine, ready) = engine::Engine::start(registry.clone(), setup, metrics.clone());
+        let (engine, ready, gone) = engine::Engine::start(registry.clone(), setup, metrics.clone());
         match ready.await {
             Ok(Ok(())) => listening(bound),
             Ok(Err(failure)) => return Err(Error::Usage(failure.message)),
             Err(_) => return Err(Error::Gpu(engine::stopped().message)),
         }
         let server = Server(Arc::new(Parts { registry, engine, metrics, guard }));
-        accept(listener, router(server)).await;
-        Ok(())
+        // Connections are accepted until the engine ends, which it does only by a fault of ours.
+        let accepting = std::pin::pin!(accept(listener, router(server)));
+        futures_util::future::select(accepting, gone).await;
+        Err(Error::Gpu(engine::stopped().message))
     })
 }
 
