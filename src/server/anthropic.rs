@@ -111,9 +111,6 @@ fn translate(message: &Message) -> Result<Vec<Value>, String> {
     }
     if !said.is_empty() || !calls.is_empty() || out.is_empty() {
         let mut rest = json!({ "role": message.role, "content": said });
-        if said.is_empty() && !calls.is_empty() {
-            rest["content"] = Value::Null;
-        }
         if !calls.is_empty() {
             rest["tool_calls"] = calls.into();
         }

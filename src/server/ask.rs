@@ -159,7 +159,7 @@ pub fn token(len: usize) -> String {
     (0..len).map(|_| next()).collect()
 }
 
-/// OpenAI's messages as templates want them: contents are strings (or null, beside calls), arguments of calls are objects, `developer` is
+/// OpenAI's messages as templates want them: contents are strings, arguments of calls are objects, `developer` is
 /// `system`.
 pub fn messages(messages: Vec<Value>) -> Result<Vec<Value>, Failure> {
     messages
@@ -180,10 +180,7 @@ fn message(message: Value) -> Result<Value, String> {
         other => return Err(format!("the role {other:?} is none of system, developer, user, assistant, tool")),
     }
     let content = text(message.get("content").unwrap_or(&Value::Null))?;
-    let calls = message.get("tool_calls").and_then(Value::as_array).is_some_and(|calls| !calls.is_empty());
-    // Templates look at this to see that a message is nothing but calls.
-    let content = if calls && content.is_empty() { Value::Null } else { content.into() };
-    message.insert("content".into(), content);
+    message.insert("content".into(), content.into());
     if let Some(Value::Array(calls)) = message.get_mut("tool_calls") {
         calls.iter_mut().for_each(read_arguments);
     }
@@ -251,7 +248,7 @@ mod tests {
         ];
         let got = messages(given).unwrap();
         assert_eq!((&got[0]["role"], &got[0]["content"]), (&json!("system"), &json!("Be kind.")));
-        assert_eq!(got[1]["content"], Value::Null);
+        assert_eq!(got[1]["content"], "");
         assert_eq!(got[1]["tool_calls"][0]["function"]["arguments"], json!({"a": [1, 2]}));
         assert_eq!(got[1]["tool_calls"][1]["function"]["arguments"], "no JSON");
         for bad in

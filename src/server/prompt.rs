@@ -106,7 +106,10 @@ fn render(
         }
         explain_tools(&mut input.messages, &chat.tools, known.unwrap_or(Format::Hermes));
     }
-    // Some templates write arguments out themselves, others (DeepSeek's) want them written.
+    if known == Some(Format::DeepSeek) {
+        input.messages.iter_mut().for_each(empty_content);
+    }
+    // Most templates write arguments out themselves, others (DeepSeek's first) want them written.
     let mut text = template(input.clone()).or_else(|error| {
         input.messages.iter_mut().for_each(write_arguments);
         template(input).map_err(|_| error)
@@ -152,6 +155,13 @@ fn tell_calls(message: Value) -> Value {
         text += &format!("<tool_call>{}</tool_call>", json!({ "name": name, "arguments": arguments }));
     }
     json!({ "role": message["role"], "content": text })
+}
+
+/// A message that is nothing but calls has no content: DeepSeek's templates look at that, where others want a text.
+fn empty_content(message: &mut Value) {
+    if message["tool_calls"].is_array() && message["content"] == "" {
+        message["content"] = Value::Null;
+    }
 }
 
 /// Arguments that are JSON become text again.
