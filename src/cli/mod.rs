@@ -27,6 +27,8 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use term::Failure;
 #[cfg(feature = "server")]
+pub use term::note;
+#[cfg(feature = "server")]
 pub use text::{date, today};
 
 /// What a command returns.

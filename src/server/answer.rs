@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::ask::token;
-use super::engine::{Event, Token, stopped};
+use super::engine::{Event, Logprobs, Token, stopped};
 use super::failure::Failure;
 use super::reply::{self, Splitter};
 
@@ -76,7 +76,7 @@ pub struct Choice {
     pub reasoning: String,
     pub content: String,
     pub calls: Vec<Call>,
-    pub logprobs: Vec<(Token, Vec<Token>)>,
+    pub logprobs: Vec<Logprobs>,
     pub end: Option<End>,
 }
 

@@ -283,18 +283,27 @@ mod tests {
     #[test]
     fn blocks_become_messages() {
         let read = |role: &str, content: Value| translate(&Message { role: role.into(), content });
-        let said = read("user", json!([
-            { "type": "tool_result", "tool_use_id": "t1", "content": [{ "type": "text", "text": "rain" }] },
-            { "type": "text", "text": "So?" },
-        ]));
-        assert_eq!(said.unwrap(), [
-            json!({ "role": "tool", "tool_call_id": "t1", "content": "rain" }),
-            json!({ "role": "user", "content": "So?" }),
-        ]);
-        let called = read("assistant", json!([
-            { "type": "text", "text": "I look." },
-            { "type": "tool_use", "id": "t1", "name": "weather", "input": { "place": "Rome" } },
-        ]));
+        let said = read(
+            "user",
+            json!([
+                { "type": "tool_result", "tool_use_id": "t1", "content": [{ "type": "text", "text": "rain" }] },
+                { "type": "text", "text": "So?" },
+            ]),
+        );
+        assert_eq!(
+            said.unwrap(),
+            [
+                json!({ "role": "tool", "tool_call_id": "t1", "content": "rain" }),
+                json!({ "role": "user", "content": "So?" }),
+            ]
+        );
+        let called = read(
+            "assistant",
+            json!([
+                { "type": "text", "text": "I look." },
+                { "type": "tool_use", "id": "t1", "name": "weather", "input": { "place": "Rome" } },
+            ]),
+        );
         let function = json!({ "name": "weather", "arguments": { "place": "Rome" } });
         assert_eq!(called.unwrap()[0]["tool_calls"][0]["function"], function);
         assert!(read("system", json!("x")).is_err() && read("user", json!([{ "type": "image" }])).is_err());

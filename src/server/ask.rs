@@ -162,7 +162,11 @@ pub fn token(len: usize) -> String {
 /// OpenAI's messages as templates want them: contents are strings, arguments of calls are objects, `developer` is
 /// `system`.
 pub fn messages(messages: Vec<Value>) -> Result<Vec<Value>, Failure> {
-    messages.into_iter().enumerate().map(|(i, m)| message(m).map_err(|e| Failure::bad(format!("messages[{i}]: {e}")))).collect()
+    messages
+        .into_iter()
+        .enumerate()
+        .map(|(i, m)| message(m).map_err(|e| Failure::bad(format!("messages[{i}]: {e}"))))
+        .collect()
 }
 
 fn message(message: Value) -> Result<Value, String> {
@@ -247,7 +251,9 @@ mod tests {
         assert_eq!(got[1]["content"], "");
         assert_eq!(got[1]["tool_calls"][0]["function"]["arguments"], json!({"a": [1, 2]}));
         assert_eq!(got[1]["tool_calls"][1]["function"]["arguments"], "no JSON");
-        for bad in [json!("hi"), json!({"content": "x"}), json!({"role": "king"}), json!({"role": "user", "content": 1})] {
+        for bad in
+            [json!("hi"), json!({"content": "x"}), json!({"role": "king"}), json!({"role": "user", "content": 1})]
+        {
             assert!(messages(vec![bad.clone()]).is_err(), "{bad}");
         }
         let image = json!({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]});

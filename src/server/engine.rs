@@ -14,7 +14,6 @@ use axum::http::StatusCode;
 use firelight::gpu::{Gpu, GpuOptions};
 use firelight::model::Model;
 use firelight::session::{self, Finish, Options, Request, RequestId, Session, Timings};
-use firelight::tokenizer::Special;
 use pollster::block_on;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -23,7 +22,7 @@ use super::ask::{Ask, Form, Prompt};
 use super::failure::Failure;
 use super::grammar::{Broken, Grammars};
 use super::metrics::{Metrics, add};
-use super::prompt::prepare;
+use super::prompt::{Prepared, prepare};
 use super::registry::Registry;
 use super::reply::Format;
 
@@ -60,6 +59,9 @@ pub struct Token {
     pub bytes: Vec<u8>,
     pub logprob: f32,
 }
+
+/// A token and the likeliest in its place.
+pub type Logprobs = (Token, Vec<Token>);
 
 /// Vectors, and how many tokens were read for them.
 pub type Embedded = (Vec<Vec<f32>>, usize);
@@ -131,20 +133,27 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts the thread. The first model is loaded at once; `ready` is told when it is, or why not.
-    pub fn start(registry: Registry, setup: Setup, metrics: Arc<Metrics>) -> (Self, oneshot::Receiver<Result<(), Failure>>) {
+    /// Starts the thread. The first model is loaded at once; the first receiver is told when it is, or why not. The
+    /// second one's sender is dropped when the thread ends, which it does only if it fails.
+    pub fn start(
+        registry: Registry,
+        setup: Setup,
+        metrics: Arc<Metrics>,
+    ) -> (Self, oneshot::Receiver<Result<(), Failure>>, oneshot::Receiver<()>) {
         let (work, works) = channel();
         let resident = Arc::new(Mutex::new(None));
         let room = setup.options.sequences as usize + setup.queue;
         let engine = Engine { work, metrics: metrics.clone(), resident: resident.clone(), room };
         let (tell, ready) = oneshot::channel();
         // A channel of our own that has just been made takes it.
-        let _ = engine.send(Work::Keep(String::new(), setup.keep_alive, tell));
+        let _ = engine.send(Work::Keep(String::new(), None, tell));
+        let (alive, gone) = oneshot::channel();
         std::thread::spawn(move || {
             let queue = VecDeque::new();
             Thread { registry, setup, metrics, resident, works, queue, gpu: None, loaded: None }.run();
+            drop(alive);
         });
-        (engine, ready)
+        (engine, ready, gone)
     }
 
     fn send(&self, work: Work) -> Result<(), Failure> {
@@ -198,6 +207,9 @@ pub fn stopped() -> Failure {
     Failure::internal("the engine has stopped; restart the server")
 }
 
+/// A token that stands for what the vocabulary cannot say may stand for a few bytes.
+const SHORTEST: usize = 16;
+
 /// An answer that is being generated.
 struct Job {
     choice: usize,
@@ -223,6 +235,8 @@ struct Loaded {
     index: usize,
     model: Model,
     session: Session,
+    /// Bytes of the longest token.
+    longest: usize,
     grammars: Option<Grammars>,
     jobs: HashMap<RequestId, Job>,
     /// Since when nothing was asked, and how long that may be.
@@ -247,13 +261,19 @@ impl Thread {
             self.queue.retain(|(work, _)| !work.abandoned());
             while self.begin_next() {}
             let Some(loaded) = &mut self.loaded else { continue };
+            let busy = !loaded.jobs.is_empty();
             loaded.cancel_abandoned(&self.metrics);
-            if let Err(error) = loaded.step(&self.metrics) {
+            let stepped = loaded.step(&self.metrics);
+            let done = busy && loaded.jobs.is_empty();
+            if let Err(error) = stepped {
                 tracing::error!("{error}");
                 loaded.fail_all(&Failure::internal(error.to_string()));
                 // What happened to the device is not known: the next request opens it again.
                 self.unload();
                 self.gpu = None;
+            } else if done {
+                // From now on it is idle.
+                self.tell_resident();
             }
         }
     }
@@ -307,7 +327,7 @@ impl Thread {
             return false;
         }
         let Some((work, ticket)) = self.queue.pop_front() else { return false };
-        let begun = Instant::now();
+        let (begun, usual) = (Instant::now(), self.setup.keep_alive);
         let loaded = match index.and_then(|index| self.load(index)) {
             Ok(loaded) => loaded,
             Err(failure) => {
@@ -319,27 +339,27 @@ impl Thread {
         loaded.idle = Instant::now();
         match work {
             Work::Answer(ask, events) => {
-                loaded.keep = ask.keep_alive.or(loaded.keep);
+                loaded.keep = ask.keep_alive.or(usual);
                 if let Err(failure) = loaded.begin(ask, &events, ticket, load_seconds) {
                     let _ = events.send(Event::Failed(failure));
                 }
+                self.tell_resident();
             }
             Work::Embed(_, prompts, reply) => {
                 let _ = reply.send(loaded.embed(&prompts));
             }
             Work::Count(_, prompt, reply) => {
-                let prepared = prepare(&loaded.model, &prompt, &Form::Free);
-                let _ = reply.send(prepared.map(|p| p.tokens.len()).map_err(|e| Failure::refused(&e)));
+                let _ = reply.send(loaded.prepare(&prompt, &Form::Free).map(|p| p.tokens.len()));
             }
             Work::Keep(_, time, reply) => {
-                loaded.keep = time.or(loaded.keep);
-                if time == Some(Duration::ZERO) {
-                    self.unload();
+                loaded.keep = time.or(usual);
+                match time {
+                    Some(Duration::ZERO) => self.unload(),
+                    _ => self.tell_resident(),
                 }
                 let _ = reply.send(Ok(()));
             }
         }
-        self.tell_resident();
         true
     }
 
@@ -359,10 +379,15 @@ impl Thread {
             };
             let model = block_on(Model::open(&entry.path)).map_err(unavailable)?;
             let session = block_on(Session::new(gpu, &model, &self.setup.options, |_| {})).map_err(unavailable)?;
-            model.notices.iter().chain(session.notices()).for_each(|notice| tracing::warn!("{name}: {notice}"));
+            for notice in model.notices.iter().chain(session.notices()) {
+                crate::cli::note(&format!("{name}: {notice}"));
+            }
+            let vocab = 0..model.tokenizer.vocab_size() as u32;
+            let longest = vocab.map(|id| model.tokenizer.bytes(id, true).len()).max().unwrap_or(0).max(SHORTEST);
             add(&self.metrics.loads, 1);
             let (jobs, idle, keep) = (HashMap::new(), Instant::now(), self.setup.keep_alive);
-            self.loaded = Some(Loaded { index, model, session, grammars: None, jobs, idle, keep });
+            self.loaded = Some(Loaded { index, model, session, longest, grammars: None, jobs, idle, keep });
+            self.tell_resident();
         }
         self.loaded.as_mut().ok_or_else(|| Failure::internal("the model is not there"))
     }
@@ -370,20 +395,19 @@ impl Thread {
 
 impl Loaded {
     /// Begins all answers of a request, or none.
-    fn begin(&mut self, ask: Ask, events: &mpsc::UnboundedSender<Event>, ticket: Ticket, load_seconds: f64) -> Result<(), Failure> {
+    fn begin(
+        &mut self,
+        ask: Ask,
+        events: &mpsc::UnboundedSender<Event>,
+        ticket: Ticket,
+        load_seconds: f64,
+    ) -> Result<(), Failure> {
         let (mut format, mut thinking) = (Format::Text, false);
         let mut prompts = Vec::new();
         for prompt in &ask.prompts {
-            let prepared = prepare(&self.model, prompt, &ask.form).map_err(|e| Failure::refused(&e))?;
+            let prepared = self.prepare(prompt, &ask.form)?;
             (format, thinking) = (prepared.format, prepared.thinking);
-            let (len, context) = (prepared.tokens.len(), self.session.context());
-            if len >= context {
-                let message = format!(
-                    "the prompt has {len} tokens; the context of this server holds {context} with the answer. Shorten \
-                     the prompt, or start the server with a larger --context"
-                );
-                return Err(Failure::new(StatusCode::BAD_REQUEST, "context_length_exceeded", message));
-            }
+            self.check_length("", prepared.tokens.len())?;
             prompts.push(prepared);
         }
         // A schema that cannot be held to is an error before anything is said.
@@ -419,6 +443,24 @@ impl Loaded {
         Ok(())
     }
 
+    /// Makes a prompt ready. A text that is too long in any case is not even read: that would hold everybody up.
+    fn prepare(&self, prompt: &Prompt, form: &Form) -> Result<Prepared, Failure> {
+        let fits = |text: &str| self.check_length("at least ", text.len() / self.longest);
+        prepare(&self.model, prompt, form, fits)
+    }
+
+    fn check_length(&self, how: &str, len: usize) -> Result<(), Failure> {
+        let context = self.session.context();
+        if len < context {
+            return Ok(());
+        }
+        let message = format!(
+            "the prompt has {how}{len} tokens; the context of this server holds {context} with the answer. Shorten the \
+             prompt, or start the server with a larger --context"
+        );
+        Err(Failure::new(StatusCode::BAD_REQUEST, "context_length_exceeded", message))
+    }
+
     fn start(
         &mut self,
         start: Start,
@@ -447,7 +489,8 @@ impl Loaded {
 
     /// Ends what nobody waits for any more.
     fn cancel_abandoned(&mut self, metrics: &Metrics) {
-        let gone: Vec<RequestId> = self.jobs.iter().filter(|(_, job)| job.events.is_closed()).map(|(id, _)| *id).collect();
+        let gone: Vec<RequestId> =
+            self.jobs.iter().filter(|(_, job)| job.events.is_closed()).map(|(id, _)| *id).collect();
         for id in gone {
             self.session.cancel(id);
             self.jobs.remove(&id);
@@ -539,10 +582,7 @@ impl Loaded {
     fn embed(&mut self, prompts: &[Prompt]) -> Result<Embedded, Failure> {
         let (mut vectors, mut read) = (Vec::new(), 0);
         for prompt in prompts {
-            let tokens = match prompt {
-                Prompt::Text(text) => self.model.tokenizer.encode(text, Special::ADD).map_err(|e| Failure::refused(&e))?,
-                other => prepare(&self.model, other, &Form::Free).map_err(|e| Failure::refused(&e))?.tokens,
-            };
+            let tokens = self.prepare(prompt, &Form::Free)?.tokens;
             read += tokens.len();
             vectors.push(block_on(self.session.embed(&tokens)).map_err(|e| Failure::refused(&e))?);
         }

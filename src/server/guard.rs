@@ -39,7 +39,9 @@ pub async fn check(State(server): State<Server>, request: Request, next: Next) -
     let preflight = request.method() == Method::OPTIONS && origin.is_some();
     let mut response = match server.guard.admit(&request, preflight) {
         Err(failure) => failure.into_response(),
-        Ok(()) if preflight => Response::builder().status(StatusCode::NO_CONTENT).body(Body::empty()).unwrap_or_default(),
+        Ok(()) if preflight => {
+            Response::builder().status(StatusCode::NO_CONTENT).body(Body::empty()).unwrap_or_default()
+        }
         Ok(()) => next.run(request).await,
     };
     if let Some(failure) = response.extensions_mut().remove::<Failure>() {
@@ -149,10 +151,20 @@ mod tests {
     #[test]
     fn only_our_own_names_are_answered() {
         let guard = Guard { hosts: vec!["model.lan".into()], ..Default::default() };
-        for good in ["localhost", "localhost:11435", "127.0.0.1:1", "[::1]:11435", "::1", "192.168.1.9", "a.localhost", "Model.LAN:80"] {
+        for good in
+            ["localhost", "localhost:11435", "127.0.0.1:1", "[::1]:11435", "192.168.1.9", "a.localhost", "Model.LAN:80"]
+        {
             assert!(guard.host_is_ours(good), "{good}");
         }
-        for bad in ["", "evil.example", "evil.example:11435", "localhost.evil.example", "127.0.0.1.evil.example", ":1", "[evil]"] {
+        for bad in [
+            "",
+            "evil.example",
+            "evil.example:11435",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            ":1",
+            "[evil]",
+        ] {
             assert!(!guard.host_is_ours(bad), "{bad}");
         }
     }

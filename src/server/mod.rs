@@ -5,8 +5,8 @@
 //! HTTP runs on one thread of its own. `guard` says who may ask, `metrics` counts. Nothing of what is asked or answered is
 //! ever logged, and no name in a request becomes a path.
 
-mod anthropic;
 mod answer;
+mod anthropic;
 mod ask;
 mod engine;
 mod failure;
@@ -15,6 +15,7 @@ mod guard;
 mod metrics;
 mod ollama;
 mod openai;
+mod patient;
 mod prompt;
 mod registry;
 mod reply;
@@ -40,12 +41,15 @@ use tokio::sync::Semaphore;
 pub use engine::Setup;
 use failure::{Failure, json_response};
 pub use guard::Guard;
+use patient::Patient;
 pub use registry::Registry;
 
 /// Connections at once; others wait to be accepted.
 const CONNECTIONS: usize = 512;
 /// A request's headers must come within this, and so must the next request on an idle connection.
 const HEADER_TIME: Duration = Duration::from_secs(30);
+/// A client that reads nothing for so long is given up.
+const WRITE_TIME: Duration = Duration::from_secs(60);
 /// Bytes of headers, at most.
 const HEADER_BYTES: usize = 64 << 10;
 
@@ -86,15 +90,17 @@ pub fn serve(
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         let metrics = Arc::new(metrics::Metrics::default());
-        let (engine, ready) = engine::Engine::start(registry.clone(), setup, metrics.clone());
+        let (engine, ready, gone) = engine::Engine::start(registry.clone(), setup, metrics.clone());
         match ready.await {
             Ok(Ok(())) => listening(bound),
             Ok(Err(failure)) => return Err(Error::Usage(failure.message)),
             Err(_) => return Err(Error::Gpu(engine::stopped().message)),
         }
         let server = Server(Arc::new(Parts { registry, engine, metrics, guard }));
-        accept(listener, router(server)).await;
-        Ok(())
+        // Connections are accepted until the engine ends, which it does only by a fault of ours.
+        let accepting = std::pin::pin!(accept(listener, router(server)));
+        futures_util::future::select(accepting, gone).await;
+        Err(Error::Gpu(engine::stopped().message))
     })
 }
 
@@ -124,7 +130,7 @@ async fn accept(listener: TcpListener, router: Router) {
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIME)
                 .max_buf_size(HEADER_BYTES)
-                .serve_connection(TokioIo::new(stream), service);
+                .serve_connection(TokioIo::new(Patient::new(stream, WRITE_TIME)), service);
             // How a client breaks a connection is its own affair.
             let _ = connection.await;
             drop(place);

@@ -1,5 +1,7 @@
 //! OpenAI's chat completions, completions, embeddings and models.
 
+use std::collections::BTreeMap;
+
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use serde::Deserialize;
@@ -7,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Call as Called, Choice, EVENTS, End, Part, Usage, Writer, stream};
 use super::ask::{Ask, Call, Chat, Form, Knobs, OneOrMany, Prompt, check_tools, messages, token};
-use super::engine::Token;
+use super::engine::{Logprobs, Token};
 use super::failure::{Dialect, Failure, json_response};
 use super::registry::Entry;
 use super::{Server, guard, now};
@@ -126,7 +128,16 @@ pub async fn chat(State(server): State<Server>, request: Request) -> Result<Resp
     let choices = ask.choices;
     let mut answer = Answer::begin(server.engine.answer(ask)?, choices).await?;
     if wants_stream {
-        return Ok(stream(answer, ChatWriter { head, usage_too, begun: vec![false; choices], calls: vec![0; choices], logprobs: vec![Vec::new(); choices] }));
+        return Ok(stream(
+            answer,
+            ChatWriter {
+                head,
+                usage_too,
+                begun: vec![false; choices],
+                calls: vec![0; choices],
+                logprobs: vec![Vec::new(); choices],
+            },
+        ));
     }
     let choices = answer.whole().await?;
     let choices: Vec<Value> = choices.into_iter().enumerate().map(chat_choice).collect();
@@ -279,11 +290,9 @@ fn call(call: &Called) -> Value {
     json!({ "id": call.id, "type": "function", "function": { "name": call.name, "arguments": arguments } })
 }
 
-fn chat_logprobs(tokens: &[(Token, Vec<Token>)]) -> Value {
-    let one = |t: &Token| {
-        json!({ "token": String::from_utf8_lossy(&t.bytes), "logprob": t.logprob, "bytes": t.bytes })
-    };
-    let row = |(token, top): &(Token, Vec<Token>)| {
+fn chat_logprobs(tokens: &[Logprobs]) -> Value {
+    let one = |t: &Token| json!({ "token": String::from_utf8_lossy(&t.bytes), "logprob": t.logprob, "bytes": t.bytes });
+    let row = |(token, top): &Logprobs| {
         let mut row = one(token);
         row["top_logprobs"] = top.iter().map(one).collect();
         row
@@ -305,14 +314,14 @@ fn text_choice((index, choice): (usize, Choice)) -> Value {
 }
 
 /// The older shape: lists side by side. `offset` is where the first token's text begins.
-fn text_logprobs(tokens: &[(Token, Vec<Token>)], offset: &mut usize) -> Value {
+fn text_logprobs(tokens: &[Logprobs], offset: &mut usize) -> Value {
     let text = |t: &Token| String::from_utf8_lossy(&t.bytes).into_owned();
     let mut offsets = Vec::new();
     for (token, _) in tokens {
         offsets.push(*offset);
         *offset += text(token).chars().count();
     }
-    let top = |(_, top): &(Token, Vec<Token>)| top.iter().map(|t| (text(t), t.logprob.into())).collect::<Map<_, Value>>();
+    let top = |(_, top): &Logprobs| top.iter().map(|t| (text(t), t.logprob.into())).collect::<Map<_, Value>>();
     json!({
         "tokens": tokens.iter().map(|(t, _)| text(t)).collect::<Vec<_>>(),
         "token_logprobs": tokens.iter().map(|(t, _)| t.logprob).collect::<Vec<_>>(),
@@ -334,7 +343,7 @@ struct ChatWriter {
     /// Whether an answer's role has been told, how many calls it has made, and which log-probabilities wait for text.
     begun: Vec<bool>,
     calls: Vec<usize>,
-    logprobs: Vec<Vec<(Token, Vec<Token>)>>,
+    logprobs: Vec<Vec<Logprobs>>,
 }
 
 impl ChatWriter {
@@ -375,7 +384,8 @@ impl Writer for ChatWriter {
     }
 
     fn end(&mut self, answer: &Answer) -> String {
-        let usage = self.usage_too.then(|| self.head.message("chat.completion.chunk", vec![], Some(usage(answer.usage))));
+        let usage =
+            self.usage_too.then(|| self.head.message("chat.completion.chunk", vec![], Some(usage(answer.usage))));
         usage.map(|usage| event(&usage)).unwrap_or_default() + DONE
     }
 
@@ -388,7 +398,7 @@ struct TextWriter {
     head: Head,
     usage_too: bool,
     /// By answer: where the next token's text begins, and the tokens that wait for text.
-    logprobs: std::collections::BTreeMap<usize, (usize, Vec<(Token, Vec<Token>)>)>,
+    logprobs: BTreeMap<usize, (usize, Vec<Logprobs>)>,
 }
 
 impl TextWriter {
@@ -461,7 +471,8 @@ pub async fn embeddings(State(server): State<Server>, request: Request) -> Resul
         true => Value::from(to_base64(bytemuck::cast_slice(vector))),
         false => Value::from(vector.as_slice()),
     };
-    let row = |(i, vector): (usize, &Vec<f32>)| json!({ "object": "embedding", "index": i, "embedding": write(vector) });
+    let row =
+        |(i, vector): (usize, &Vec<f32>)| json!({ "object": "embedding", "index": i, "embedding": write(vector) });
     Ok(json_response(&json!({
         "object": "list",
         "data": vectors.iter().enumerate().map(row).collect::<Vec<_>>(),

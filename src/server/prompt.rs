@@ -1,12 +1,13 @@
 //! From what is asked to what the model reads: templates, tools, and where thinking begins.
 
+use firelight::Result;
 use firelight::model::Model;
 use firelight::template::TemplateInput;
 use firelight::tokenizer::Special;
-use firelight::{Error, Result};
 use serde_json::{Value, json};
 
 use super::ask::{Call, Chat, Form, Prompt};
+use super::failure::Failure;
 use super::grammar::call_schema;
 use super::reply::Format;
 
@@ -21,25 +22,51 @@ pub struct Prepared {
     pub schema: Option<Value>,
 }
 
-/// Makes a prompt ready.
-///
-/// # Errors
-/// If the template refuses the messages, or a text cannot be said in the model's tokens.
-pub fn prepare(model: &Model, prompt: &Prompt, form: &Form) -> Result<Prepared> {
+/// Makes a prompt ready. `fits` may refuse a text before it is read.
+pub fn prepare(
+    model: &Model,
+    prompt: &Prompt,
+    form: &Form,
+    fits: impl Fn(&str) -> std::result::Result<(), Failure>,
+) -> std::result::Result<Prepared, Failure> {
+    let encode = |text: &str, special| {
+        fits(text)?;
+        model.tokenizer.encode(text, special).map_err(|e| Failure::refused(&e))
+    };
     let schema = match form {
         Form::Free => None,
         Form::Schema(schema) => Some(schema.clone()),
     };
     let plain = |tokens| Prepared { tokens, format: Format::Text, thinking: false, schema: schema.clone() };
     match prompt {
-        Prompt::Text(text) => Ok(plain(model.tokenizer.encode(text, Special::ALL)?)),
+        Prompt::Text(text) => Ok(plain(encode(text, Special::ALL)?)),
         Prompt::Tokens(tokens) => Ok(plain(tokens.clone())),
-        Prompt::Chat(chat) => prepare_chat(model, chat, schema),
+        Prompt::Chat(chat) => {
+            let source = model.checkpoint.metadata.get_str("tokenizer.chat_template");
+            let source = source.map_err(|e| Failure::refused(&e))?.unwrap_or_default();
+            let chat = render(source, |input| model.render_chat(input), chat, schema);
+            let chat = chat.map_err(|e| Failure::refused(&e))?;
+            let tokens = encode(&chat.text, Special::PARSE)?;
+            Ok(Prepared { tokens, format: chat.format, thinking: chat.thinking, schema: chat.schema })
+        }
     }
 }
 
-fn prepare_chat(model: &Model, chat: &Chat, schema: Option<Value>) -> Result<Prepared> {
-    let source = model.checkpoint.metadata.get_str("tokenizer.chat_template")?.unwrap_or_default();
+/// As [`Prepared`], but for the tokens.
+struct Rendered {
+    text: String,
+    format: Format,
+    thinking: bool,
+    schema: Option<Value>,
+}
+
+/// Renders a chat by the template whose text is `source`.
+fn render(
+    source: &str,
+    template: impl Fn(TemplateInput) -> Result<String>,
+    chat: &Chat,
+    schema: Option<Value>,
+) -> Result<Rendered> {
     let known = Format::of_template(source);
     let forced = match &chat.call {
         Call::Free => None,
@@ -66,12 +93,27 @@ fn prepare_chat(model: &Model, chat: &Chat, schema: Option<Value>) -> Result<Pre
         extra,
         ..Default::default()
     };
-    match known {
-        _ if chat.tools.is_empty() => {}
-        Some(_) => input.tools = Some(chat.tools.clone()),
-        None => input.messages = explain_tools(input.messages, &chat.tools)?,
+    if chat.tools.is_empty() {
+        // What was called earlier is told even so.
+        if known.is_none() {
+            input.messages = input.messages.into_iter().map(tell_calls).collect();
+        }
+    } else if known.is_some() && source.contains("tools") {
+        input.tools = Some(chat.tools.clone());
+    } else {
+        if known.is_none() {
+            input.messages = input.messages.into_iter().map(tell_calls).collect();
+        }
+        explain_tools(&mut input.messages, &chat.tools, known.unwrap_or(Format::Hermes));
     }
-    let mut text = model.render_chat(input)?;
+    if known == Some(Format::DeepSeek) {
+        input.messages.iter_mut().for_each(empty_content);
+    }
+    // Most templates write arguments out themselves, others (DeepSeek's first) want them written.
+    let mut text = template(input.clone()).or_else(|error| {
+        input.messages.iter_mut().for_each(write_arguments);
+        template(input).map_err(|_| error)
+    })?;
     let mut thinking = text.trim_end().ends_with("<think>");
     if thinking && think == Some(false) {
         text.push_str("\n</think>\n\n");
@@ -80,42 +122,125 @@ fn prepare_chat(model: &Model, chat: &Chat, schema: Option<Value>) -> Result<Pre
     if format == Format::Forced && known == Some(Format::Hermes) {
         text.push_str("<tool_call>\n");
     }
-    Ok(Prepared { tokens: model.tokenizer.encode(&text, Special::PARSE)?, format, thinking, schema })
+    Ok(Rendered { text, format, thinking, schema })
 }
 
-/// Tools for a template that knows nothing of them: they are described to the model in the system message, and what was
-/// called before is told as text.
-fn explain_tools(messages: Vec<Value>, tools: &[Value]) -> Result<Vec<Value>> {
+/// Tools for a template that knows nothing of them: they are described to the model in the system message.
+fn explain_tools(messages: &mut Vec<Value>, tools: &[Value], format: Format) {
     let tools: Vec<String> = tools.iter().map(Value::to_string).collect();
     let explanation = format!(
-        "You can call these tools:\n{}\nTo call one, write <tool_call>{{\"name\": NAME, \"arguments\": {{...}}}}</tool_call> \
-         and nothing after it. You will be told what it returned.",
-        tools.join("\n")
+        "You can call these tools:\n{}\nTo call one, write {} and nothing after it. You will be told what it returned.",
+        tools.join("\n"),
+        format.example()
     );
-    let mut told: Vec<Value> = messages.into_iter().map(tell_calls).collect::<Result<_>>()?;
-    match told.first_mut().filter(|first| first["role"] == "system") {
+    match messages.first_mut().filter(|first| first["role"] == "system") {
         Some(first) => {
             let system = first["content"].as_str().unwrap_or_default();
             first["content"] = format!("{system}\n\n{explanation}").into();
         }
-        None => told.insert(0, json!({ "role": "system", "content": explanation })),
+        None => messages.insert(0, json!({ "role": "system", "content": explanation })),
     }
-    Ok(told)
 }
 
-fn tell_calls(message: Value) -> Result<Value> {
+/// A message of text alone, for templates that know nothing of calls.
+fn tell_calls(message: Value) -> Value {
     let content = message["content"].as_str().unwrap_or_default();
     if message["role"] == "tool" {
-        return Ok(json!({ "role": "user", "content": format!("<tool_response>{content}</tool_response>") }));
+        return json!({ "role": "user", "content": format!("<tool_response>{content}</tool_response>") });
     }
-    let Some(calls) = message["tool_calls"].as_array() else { return Ok(message) };
+    let Some(calls) = message["tool_calls"].as_array() else { return message };
     let mut text = content.to_string();
     for call in calls {
-        let Some(function) = call.get("function") else {
-            return Err(Error::Usage("a message has a tool call without a function".into()));
-        };
-        let call = json!({ "name": function["name"], "arguments": function["arguments"] });
-        text += &format!("<tool_call>{call}</tool_call>");
+        let (name, arguments) = (&call["function"]["name"], &call["function"]["arguments"]);
+        text += &format!("<tool_call>{}</tool_call>", json!({ "name": name, "arguments": arguments }));
     }
-    Ok(json!({ "role": message["role"], "content": text }))
+    json!({ "role": message["role"], "content": text })
+}
+
+/// A message that is nothing but calls has no content: DeepSeek's templates look at that, where others want a text.
+fn empty_content(message: &mut Value) {
+    if message["tool_calls"].is_array() && message["content"] == "" {
+        message["content"] = Value::Null;
+    }
+}
+
+/// Arguments that are JSON become text again.
+fn write_arguments(message: &mut Value) {
+    for call in message["tool_calls"].as_array_mut().into_iter().flatten() {
+        if let Some(arguments) = call.pointer_mut("/function/arguments").filter(|a| a.is_object()) {
+            *arguments = arguments.to_string().into();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use firelight::template::ChatTemplate;
+
+    use super::super::ask;
+    use super::*;
+
+    /// The published template of a model, or `None` (with a note; a failure in CI) where it is missing.
+    fn published(name: &str) -> Option<String> {
+        let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+        let root = std::env::var_os("FIRELIGHT_SHARED").map_or_else(beside, PathBuf::from);
+        let path = root.join(format!("data/templates/{name}.json"));
+        let Ok(text) = std::fs::read_to_string(&path) else {
+            assert!(std::env::var_os("CI").is_none(), "{} is missing: set FIRELIGHT_SHARED", path.display());
+            eprintln!("left out: {} is missing", path.display());
+            return None;
+        };
+        let case: Value = serde_json::from_str(&text).unwrap();
+        Some(case["template"].as_str().unwrap().to_string())
+    }
+
+    #[test]
+    fn published_templates_tell_of_tools_and_calls() {
+        let rows = [
+            ("Qwen-Qwen2.5-7B-Instruct", Format::Hermes),
+            ("Qwen-Qwen3-0.6B", Format::Hermes),
+            ("NousResearch-Hermes-3-Llama-3.1-8B-tool_use", Format::Hermes),
+            ("meta-llama-Llama-3.1-8B-Instruct", Format::Llama3),
+            ("meta-llama-Llama-3.2-3B-Instruct", Format::Llama3),
+            ("mistralai-Mistral-Nemo-Instruct-2407", Format::Mistral),
+            ("deepseek-ai-DeepSeek-R1-Distill-Llama-8B", Format::DeepSeek),
+            ("deepseek-ai-DeepSeek-V3.1", Format::DeepSeek),
+            ("", Format::Hermes),
+        ];
+        let tool = json!({ "type": "function", "function": { "name": "weather", "description": "The weather of a place",
+            "parameters": { "type": "object", "properties": { "place": { "type": "string", "description": "Where" } },
+            "required": ["place"] } } });
+        let call = json!({ "id": "abcdefghi", "type": "function",
+            "function": { "name": "weather", "arguments": "{\"place\": \"Rome\"}" } });
+        let said = json!([
+            { "role": "user", "content": "Is it wet?" },
+            { "role": "assistant", "content": null, "tool_calls": [call] },
+            { "role": "tool", "tool_call_id": "abcdefghi", "content": "It pours." },
+        ]);
+        let messages = ask::messages(said.as_array().unwrap().clone()).unwrap();
+        for (name, format) in rows {
+            let template = match name {
+                "" => ChatTemplate::builtin("chatml").unwrap(),
+                name => match published(name) {
+                    Some(source) => ChatTemplate::new(&source).unwrap(),
+                    None => continue,
+                },
+            };
+            let source = if name.is_empty() { String::new() } else { published(name).unwrap() };
+            let chat = Chat { messages: messages.clone(), tools: vec![tool.clone()], ..Default::default() };
+            let got = render(&source, |input| template.render(&input), &chat, None);
+            let got = got.unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert_eq!(got.format, format, "{name}");
+            for words in ["The weather of a place", "weather", "Rome", "It pours."] {
+                assert!(got.text.contains(words), "{name}: no {words:?} in {}", got.text);
+            }
+            assert!(!got.thinking || name.contains("DeepSeek"), "{name}");
+            // A call that must be made is made at once, without thoughts.
+            let forced = Chat { call: Call::Any, ..chat };
+            let got = render(&source, |input| template.render(&input), &forced, None).unwrap();
+            assert!(got.format == Format::Forced && !got.thinking && got.schema.is_some(), "{name}");
+        }
+    }
 }

@@ -42,16 +42,28 @@ const THOUGHT: &str = "</think>";
 const DEEPSEEK_CALL: &str = "<｜tool▁call▁begin｜>";
 
 impl Format {
-    /// The format of a model, by what its template mentions. `None` if the template knows nothing of tools.
+    /// The format of a model, by what its template mentions. `None` if it mentions none.
     pub fn of_template(template: &str) -> Option<Self> {
         let has = |text: &str| template.contains(text);
         match () {
-            () if !has("tools") => None,
             () if has("[TOOL_CALLS]") => Some(Format::Mistral),
             () if has("<｜tool▁calls▁begin｜>") => Some(Format::DeepSeek),
             () if has("<tool_call>") => Some(Format::Hermes),
-            () if has("<|python_tag|>") || has("\"parameters\"") => Some(Format::Llama3),
+            () if has("<|python_tag|>") || (has("tools") && has("\"parameters\"")) => Some(Format::Llama3),
             () => None,
+        }
+    }
+
+    /// How a call is written, for models that have to be told.
+    pub fn example(self) -> &'static str {
+        match self {
+            Format::Llama3 => "{\"name\": NAME, \"parameters\": {...}}",
+            Format::Mistral => "[TOOL_CALLS][{\"name\": NAME, \"arguments\": {...}}]",
+            Format::DeepSeek => {
+                "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME\n```json\n{...}\n\
+                 ```<｜tool▁call▁end｜><｜tool▁calls▁end｜>"
+            }
+            _ => "<tool_call>{\"name\": NAME, \"arguments\": {...}}</tool_call>",
         }
     }
 
@@ -78,9 +90,7 @@ impl Format {
     /// The calls between the marks; `None` if it is not what it looked like.
     fn calls(self, text: &str) -> Option<Vec<Part>> {
         let calls: Option<Vec<Part>> = match self {
-            Format::Mistral if !text.trim_start().starts_with('[') => {
-                text.split("[TOOL_CALLS]").map(named).collect()
-            }
+            Format::Mistral if !text.trim_start().starts_with('[') => text.split("[TOOL_CALLS]").map(named).collect(),
             Format::DeepSeek => text.split(DEEPSEEK_CALL).skip(1).map(deepseek).collect(),
             _ => objects(text)?.into_iter().map(call).collect(),
         };
@@ -127,10 +137,10 @@ fn named(text: &str) -> Option<Part> {
     (!name.is_empty()).then(|| Part::Call { name: name.into(), arguments })
 }
 
-/// ``function<｜tool▁sep｜>name\n```json\n{...}\n```<｜tool▁call▁end｜>``
+/// ``function<｜tool▁sep｜>name\n```json\n{...}\n```<｜tool▁call▁end｜>``, or without the word and the fence.
 fn deepseek(text: &str) -> Option<Part> {
-    let (_, rest) = text.split_once("<｜tool▁sep｜>")?;
-    let (name, rest) = rest.split_once('\n')?;
+    let (head, rest) = text.split_once("<｜tool▁sep｜>")?;
+    let (name, rest) = if head.trim() == "function" { rest.split_once('\n')? } else { (head, rest) };
     let json = rest.split("<｜tool▁call▁end｜>").next()?.trim();
     let json = json.trim_start_matches("```json").trim_end_matches("```");
     Some(Part::Call { name: name.trim().into(), arguments: serde_json::from_str(json.trim()).ok()? })
@@ -301,7 +311,9 @@ mod tests {
         let mut joined: Vec<Part> = Vec::new();
         for part in parts {
             match (joined.last_mut(), part) {
-                (Some(Part::Reasoning(a)), Part::Reasoning(b)) | (Some(Part::Content(a)), Part::Content(b)) => a.push_str(&b),
+                (Some(Part::Reasoning(a)), Part::Reasoning(b)) | (Some(Part::Content(a)), Part::Content(b)) => {
+                    a.push_str(&b)
+                }
                 (_, part) => joined.push(part),
             }
         }
@@ -341,9 +353,12 @@ mod tests {
             (Chat, true, "hm</think>Yes.".into(), vec![r("hm"), c("Yes.")]),
             (Chat, true, "never ends </thin".into(), vec![r("never ends </thin")]),
             (Hermes, false, hermes.clone(), vec![rain()]),
-            (Hermes, true, format!("so\n</think>\n\nI look.\n{hermes}\n{hermes} ok"), vec![
-                r("so"), c("I look."), rain(), rain(), c("ok"),
-            ]),
+            (
+                Hermes,
+                true,
+                format!("so\n</think>\n\nI look.\n{hermes}\n{hermes} ok"),
+                vec![r("so"), c("I look."), rain(), rain(), c("ok")],
+            ),
             (Hermes, false, hermes.replace("</tool_call>", ""), vec![rain()]),
             (Hermes, false, "<tool_call>no</tool_call> <tool".into(), vec![c("<tool_call>no</tool_call> <tool")]),
             (Hermes, false, "a  <tool_call>{\"name\": 1}".into(), vec![c("a<tool_call>{\"name\": 1}")]),
@@ -352,9 +367,20 @@ mod tests {
             (Llama3, false, "{\"place\": \"Rome\"}".into(), vec![c("{\"place\": \"Rome\"}")]),
             (Llama3, false, format!("Sure: {llama}"), vec![c(&format!("Sure: {llama}"))]),
             (Mistral, false, format!("[TOOL_CALLS] [{{\"name\": \"rain\", \"arguments\": {args}}}]"), vec![rain()]),
-            (Mistral, false, format!("[TOOL_CALLS]rain[ARGS]{args}[TOOL_CALLS]now[CALL_ID]x[ARGS]{{}}"), vec![rain(), now()]),
+            (
+                Mistral,
+                false,
+                format!("[TOOL_CALLS]rain[ARGS]{args}[TOOL_CALLS]now[CALL_ID]x[ARGS]{{}}"),
+                vec![rain(), now()],
+            ),
             (Mistral, false, "[TOOL".into(), vec![c("[TOOL")]),
             (DeepSeek, true, format!("so</think>{deepseek}"), vec![r("so"), rain(), now()]),
+            (
+                DeepSeek,
+                false,
+                format!("<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>rain<｜tool▁sep｜>{args}<｜tool▁call▁end｜>"),
+                vec![rain()],
+            ),
             (Forced, false, format!("{{\"name\":\"rain\",\"arguments\":{args}}}"), vec![rain()]),
             (Forced, false, "{\"name\":\"rain\",\"argu".into(), vec![c("{\"name\":\"rain\",\"argu")]),
         ];
@@ -368,9 +394,9 @@ mod tests {
     #[test]
     fn templates_tell_their_format() {
         let of = Format::of_template;
-        assert_eq!(of("{% for m in messages %}<tool_call>"), None);
         assert_eq!(of("{% if tools %}<tool_call>"), Some(Format::Hermes));
         assert_eq!(of("{% if tools %}[TOOL_CALLS]"), Some(Format::Mistral));
         assert_eq!(of("{{ tools }}"), None);
+        assert_eq!(of("\"parameters\""), None);
     }
 }

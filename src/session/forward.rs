@@ -12,12 +12,7 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Limit`] if the tokens exceed the context; [`Error::Usage`] if requests are being answered.
-    pub async fn logits(
-        &mut self,
-        tokens: &[u32],
-        one_by_one: bool,
-        each: impl FnMut(usize, &[f32]),
-    ) -> Result<()> {
+    pub async fn logits(&mut self, tokens: &[u32], one_by_one: bool, each: impl FnMut(usize, &[f32])) -> Result<()> {
         self.forward(self.logits, tokens, one_by_one, each).await
     }
 
