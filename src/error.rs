@@ -35,6 +35,9 @@ pub enum Error {
     /// The tokenizer or the chat template refused.
     #[error("{0}")]
     Text(String),
+    /// A server could not be reached, or did not give what was asked of it.
+    #[error("{0}")]
+    Network(String),
     /// The caller's arguments make no sense together.
     #[error("{0}")]
     Usage(String),

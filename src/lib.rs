@@ -10,11 +10,15 @@
 #![warn(missing_docs)]
 
 pub mod checkpoint;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod dtype;
 mod error;
 pub mod fit;
 pub mod gpu;
 pub mod graph;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod mix;
 pub mod model;
 pub mod ops;

@@ -8,8 +8,8 @@ const LAYERS: [&[&str]; 6] = [
     &["error", "checkpoint", "dtype"],
     &["graph", "ops", "gpu", "shader"],
     &["plan"],
-    &["model", "fit", "tokenizer", "template", "sampler", "synth", "mix"],
-    &["session"],
+    &["model", "fit", "tokenizer", "template", "sampler", "synth", "demo", "mix"],
+    &["session", "hub"],
     FRONT_ENDS,
 ];
 
