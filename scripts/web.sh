@@ -25,11 +25,8 @@ mv $OUT/engine_bg.wasm $OUT/firelight.wasm
 sed -i 's/engine_bg\.wasm/firelight.wasm/' $OUT/engine.js
 
 say "copying the package"
-cp assets/js/* LICENSE-MIT LICENSE-APACHE $OUT/
-[ -d assets/web ] && cp -r assets/web/* $OUT/
-for demo in assets/models/demo.gguf assets/demo/demo.gguf; do
-  if [ -f $demo ]; then cp $demo $OUT/demo.gguf; fi
-done
+cp assets/js/* LICENSE-MIT LICENSE-APACHE assets/demo/demo.gguf $OUT/
+cp -r assets/web/* $OUT/
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 sed -i "s/\"version\": \".*\"/\"version\": \"$version\"/" $OUT/package.json
 
