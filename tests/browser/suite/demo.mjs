@@ -6,14 +6,14 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 
-const PROMPTS = ["Once upon a time", "The old lighthouse"];
-const LENGTH = 48;
+const PROMPTS = ["Hello", "Tell me a short story about a river."];
+const LENGTH = 64;
 /** Native Firelight on the driver that the browser uses. */
 const DRIVERS = { chromium: { VK_DRIVER_FILES: "/usr/lib/chromium/vk_swiftshader_icd.json" }, firefox: {} };
 
 async function native({ name, paths }, prompt) {
   const [program, ...before] = process.env.FIRELIGHT_BIN ? [process.env.FIRELIGHT_BIN] : ["cargo", "run", "--quiet", "--"];
-  const args = [...before, "run", join(paths.dist, "demo.gguf"), "--raw", "--greedy", "-n", String(LENGTH), prompt];
+  const args = [...before, "run", join(paths.dist, "demo.gguf"), "--greedy", "-n", String(LENGTH), prompt];
   const env = { ...process.env, NODEVICE_SELECT: "1", ...DRIVERS[name] };
   return (await promisify(execFile)(program, args, { cwd: paths.root, env })).stdout;
 }
@@ -33,8 +33,11 @@ export default [
       }
       await page.evaluate(() => t.load());
       for (const prompt of PROMPTS) {
-        const answer = await page.evaluate((prompt, length) => t.model.complete(prompt, { temperature: 0, maxTokens: length }).text(), prompt, LENGTH);
-        assert.equal(answer, await native(context, prompt));
+        const chat = (content, maxTokens) => t.model.chat([{ role: "user", content }], { temperature: 0, maxTokens }).text();
+        const answer = await page.evaluate(chat, prompt, LENGTH);
+        assert.ok(answer.length > 20, answer);
+        // A newline ends what is written to a terminal or a pipe.
+        assert.equal(`${answer.trimEnd()}\n`, await native(context, prompt));
       }
     },
   },
