@@ -22,13 +22,25 @@ pub struct Options {
     pub kv: KvType,
     /// Decode steps queued before the first is read.
     pub run_ahead: u32,
+    /// A submit of a prompt's step shall not take longer: drivers kill what runs for two seconds, and what else the
+    /// GPU draws has to wait for it.
+    pub submit_seconds: f64,
     /// Which fusions run.
     pub fuse: Fuse,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { context: None, sequences: 1, chunk: 512, logits: 1, kv: KvType::F16, run_ahead: 4, fuse: Fuse::ALL }
+        Options {
+            context: None,
+            sequences: 1,
+            chunk: 512,
+            logits: 1,
+            kv: KvType::F16,
+            run_ahead: 4,
+            submit_seconds: 0.25,
+            fuse: Fuse::ALL,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 /// Licences that ask for no more than a notice.
-const PERMISSIVE: [&str; 12] = [
+const PERMISSIVE: [&str; 13] = [
     "MIT",
     "MIT-0",
     "Apache-2.0",
@@ -12,6 +12,7 @@ const PERMISSIVE: [&str; 12] = [
     "BSD-3-Clause",
     "BSL-1.0",
     "CC0-1.0",
+    "CDLA-Permissive-2.0",
     "ISC",
     "Unicode-3.0",
     "Unlicense",

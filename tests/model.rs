@@ -349,6 +349,28 @@ fn an_end_token_ends_an_answer() {
 }
 
 #[test]
+fn an_answer_goes_on_in_another_session() {
+    let model = tiny("tiny-llama3");
+    let open = || open(&model, &exact(64));
+    let penalties = Sampling { repetition_penalty: 1.3, frequency_penalty: 0.2, ..Sampling::greedy() };
+    let request = told(Request { sampling: penalties, ..greedy(&prompt(30, 10), 30) });
+    let whole = answer(&mut open(), request.clone());
+    // Tokens are bytes here, so that some answers break off within a character.
+    for answered in [1, 7, 18, 29] {
+        let tokens = [&request.tokens[..], &whole.ids[..answered]].concat();
+        let rest = answer(&mut open(), Request { tokens, answered, ..request.clone() });
+        assert_eq!((rest.ids.len(), rest.reason), (30 - answered, whole.reason));
+        let want =
+            Answer { ids: whole.ids[answered..].into(), logprobs: whole.logprobs[answered..].into(), ..whole.clone() };
+        assert!(same_answer("the rest", &rest, &want) > 0);
+        assert_eq!((rest.timings.prompt_tokens, rest.timings.generated_tokens), (10, 30));
+        assert!(whole.text.ends_with(&rest.text), "{:?} ends with {:?}", whole.text, rest.text);
+    }
+    let all = Request { answered: request.tokens.len(), ..request };
+    assert!(open().submit(all).unwrap_err().to_string().contains("cannot be the answer already"));
+}
+
+#[test]
 fn answers_end_at_their_limits() {
     let model = tiny("tiny-odd");
     for run_ahead in [1, 4, 8] {

@@ -8,6 +8,7 @@ mod args;
 mod bench;
 mod chat;
 mod devices;
+pub mod hub;
 mod info;
 mod plan;
 mod profile;
@@ -36,6 +37,7 @@ type Result<T = ()> = std::result::Result<T, Failure>;
 
 const EXAMPLES: &str = "\
 Examples:
+  firelight run                                     talk to the small model in the box
   firelight run model.gguf                          talk to a model
   firelight run model.gguf \"Why is the sky blue?\"   one answer
   firelight run model.gguf --raw \"Once upon a time\" continue a text
@@ -66,7 +68,14 @@ enum Command {
     /// Serve models to programs that speak OpenAI's, Ollama's or Anthropic's API
     #[cfg(feature = "server")]
     Serve(serve::Args),
-    /// Show what is in a model file, and what it needs
+    /// Fetch a model from the hub
+    Pull(hub::PullArgs),
+    /// List the models that were fetched
+    List(hub::ListArgs),
+    /// Remove a model that was fetched
+    Rm(hub::RmArgs),
+    /// Show what is in a model file, its licence, and what it needs
+    #[command(visible_alias = "show")]
     Info(info::Args),
     /// List the GPUs, their tiers and limits
     Devices,
@@ -78,7 +87,7 @@ enum Command {
     Logits(score::LogitsArgs),
     /// Measure how well a model predicts a text
     Perplexity(score::PerplexityArgs),
-    /// Write a smaller copy of a GGUF file
+    /// Write a smaller copy of a model
     Quantize(quantize::Args),
     /// Print a text's token ids as a JSON array
     Tokenize(text::TokenizeArgs),
@@ -107,6 +116,9 @@ async fn run(command: Command) -> Result {
         Command::Run(args) => run::run(args).await,
         #[cfg(feature = "server")]
         Command::Serve(args) => serve::run(args),
+        Command::Pull(args) => hub::pull(args).await,
+        Command::List(args) => hub::list(args),
+        Command::Rm(args) => hub::rm(args),
         Command::Info(args) => info::run(args).await,
         Command::Devices => devices::run().await,
         Command::Bench(args) => bench::run(args).await,

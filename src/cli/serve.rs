@@ -6,12 +6,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::value_parser;
+use firelight::demo;
 use firelight::gpu::GpuOptions;
 use firelight::session::Options;
+use pollster::block_on;
 
-use super::args::{DeviceArgs, EngineArgs};
+use super::Result;
+use super::args::{DeviceArgs, EngineArgs, OfflineArg};
+use super::hub;
 use super::term::{self, Failure};
-use super::{Result, wrong_call};
 use crate::server::{Guard, Registry, Setup, serve};
 
 /// Where the key is, if not among the arguments (which every user of the machine can read).
@@ -25,6 +28,7 @@ A model is called by its file's name without the ending. One is loaded at a time
 asked for. Clients find OpenAI's API at /v1, Ollama's at /api, Anthropic's at /v1/messages; also /health and /metrics.
 
 Examples:
+  firelight serve
   firelight serve qwen3-0.6b-q4_0.gguf
   OPENAI_BASE_URL=http://127.0.0.1:11435/v1 OPENAI_API_KEY=none python my_program.py
   OLLAMA_HOST=127.0.0.1:11435 ollama run qwen3-0.6b-q4_0
@@ -33,9 +37,12 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// GGUF files (any one of a split model) or Hugging Face folders
-    #[arg(value_name = "MODEL")]
+    /// GGUF files (any one of a split model), Hugging Face folders, names on the hub, or `demo`, the built-in model,
+    /// which is the default
+    #[arg(value_name = "MODEL", default_value = demo::NAME, hide_default_value = true)]
     models: Vec<PathBuf>,
+    #[command(flatten)]
+    offline: OfflineArg,
     /// The port; 0 for any that is free
     #[arg(long, default_value_t = 11435)]
     port: u16,
@@ -70,9 +77,6 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result {
-    if args.models.is_empty() {
-        wrong_call("serve", "a model's path is wanted: firelight serve MODEL.gguf");
-    }
     let given = args.api_key.or_else(|| std::env::var(KEY_VARIABLE).ok().filter(|_| !args.insecure));
     let key = given.filter(|key| !key.is_empty());
     if !args.host.is_loopback() && key.is_none() && !args.insecure {
@@ -83,11 +87,9 @@ pub fn run(args: Args) -> Result {
         );
         return Err(Failure::usage(message));
     }
-    if let Some(path) = args.models.iter().find(|path| !path.exists()) {
-        return Err(Failure::usage(format!("there is no {}", path.display())));
-    }
     let guard = Guard { key, hosts: args.allow_host, origins: args.allow_origin };
-    let registry = Registry::open(&args.models)?;
+    let find = |name: &PathBuf| block_on(hub::find(name, args.offline.offline));
+    let registry = Registry::open(&args.models.iter().map(find).collect::<Result<Vec<_>>>()?)?;
     let setup = Setup {
         gpu: GpuOptions { device: args.device.device, tier: args.device.tier },
         options: Options { sequences: args.parallel, logits: EMBEDDED_ROWS, ..args.engine.options() },

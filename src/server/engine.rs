@@ -385,7 +385,8 @@ impl Thread {
                 Some(gpu) => gpu,
                 None => self.gpu.insert(block_on(Gpu::open(&self.setup.gpu)).map_err(unavailable)?),
             };
-            let model = block_on(Model::open(&entry.path)).map_err(unavailable)?;
+            let model =
+                block_on(async { Model::from_checkpoint(entry.place.open().await?).await }).map_err(unavailable)?;
             let session = block_on(Session::new(gpu, &model, &self.setup.options, |_| {})).map_err(unavailable)?;
             for notice in model.notices.iter().chain(session.notices()) {
                 crate::cli::note(&format!("{name}: {notice}"));
@@ -432,6 +433,7 @@ impl Loaded {
                     let mut sampling = ask.sampling.clone();
                     sampling.seed = sampling.seed.wrapping_add(j as u64);
                     let request = Request {
+                        answered: 0,
                         tokens: prompt.tokens.clone(),
                         sampling,
                         stop: ask.stop.clone(),
@@ -518,10 +520,10 @@ impl Loaded {
     /// Lets the session read one step, and hands out what came of it.
     fn step(&mut self, metrics: &Metrics) -> firelight::Result<()> {
         if !self.jobs.is_empty() {
-            block_on(self.session.advance())?;
+            block_on(self.session.turn())?;
             self.idle = Instant::now();
         }
-        while let Some((id, event)) = self.session.event() {
+        while let Some((id, event)) = self.session.ready() {
             self.hand_out(id, event, metrics);
         }
         metrics.running.store(self.jobs.len() as u64, Ordering::Relaxed);

@@ -1,12 +1,15 @@
 //! The models that are served: their names, and what their headers say. Read once, at the start; no name in a request
 //! ever becomes a path.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
+use firelight::demo;
 use firelight::model::Model;
 use firelight::{Error, Result};
 use pollster::block_on;
+
+use crate::cli::hub::Place;
 
 use super::failure::Failure;
 
@@ -14,7 +17,7 @@ use super::failure::Failure;
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub name: String,
-    pub path: PathBuf,
+    pub place: Place,
     pub bytes: u64,
     /// Seconds since 1970 at which the file was written.
     pub modified: u64,
@@ -37,11 +40,11 @@ impl Registry {
     ///
     /// # Errors
     /// If one cannot be read, or two have the same name.
-    pub fn open(paths: &[PathBuf]) -> Result<Self> {
-        let entries: Vec<Entry> = paths.iter().map(|path| entry(path)).collect::<Result<_>>()?;
+    pub fn open(places: &[Place]) -> Result<Self> {
+        let entries: Vec<Entry> = places.iter().map(entry).collect::<Result<_>>()?;
         for (i, entry) in entries.iter().enumerate() {
             if let Some(other) = entries[..i].iter().find(|e| e.name == entry.name) {
-                let (name, a, b) = (&entry.name, other.path.display(), entry.path.display());
+                let (name, a, b) = (&entry.name, &other.place, &entry.place);
                 return Err(Error::Usage(format!("{a} and {b} would both be called {name:?}: rename one")));
             }
         }
@@ -70,8 +73,8 @@ impl Registry {
     }
 }
 
-fn entry(path: &Path) -> Result<Entry> {
-    let model = block_on(Model::open(path))?;
+fn entry(place: &Place) -> Result<Entry> {
+    let model = block_on(async { Model::from_checkpoint(place.open().await?).await })?;
     let (metadata, tensors) = (&model.checkpoint.metadata, &model.checkpoint.tensors);
     let text = |key: &str| metadata.get(key).and_then(|_| metadata.get_str(key).ok().flatten()).unwrap_or_default();
     let mut by_type: Vec<(u64, String)> = Vec::new();
@@ -82,10 +85,13 @@ fn entry(path: &Path) -> Result<Entry> {
             None => by_type.push((tensor.bytes(), name)),
         }
     }
-    let written = std::fs::metadata(path).and_then(|m| m.modified()).ok();
+    let (name, written) = match place {
+        Place::Demo => (demo::NAME.to_string(), None),
+        Place::Path(path) => (name(path), std::fs::metadata(path).and_then(|m| m.modified()).ok()),
+    };
     Ok(Entry {
-        name: name(path),
-        path: path.to_path_buf(),
+        name,
+        place: place.clone(),
         bytes: tensors.values().map(|t| t.bytes()).sum(),
         modified: written.and_then(|t| t.duration_since(SystemTime::UNIX_EPOCH).ok()).map_or(0, |d| d.as_secs()),
         architecture: text("general.architecture").into(),

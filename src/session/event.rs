@@ -6,9 +6,13 @@ use crate::sampler::Sampling;
 
 /// What to generate.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Request {
     /// The prompt.
     pub tokens: Vec<u32>,
+    /// So many of the last tokens are the answer's already (its beginning was given out before a device was lost): it
+    /// goes on behind them as if nothing had happened.
+    pub answered: usize,
     /// How tokens are chosen.
     pub sampling: Sampling,
     /// Texts that end the answer; they are not part of it.

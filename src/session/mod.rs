@@ -14,14 +14,13 @@ mod sequence;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::gpu::{Buffer, Clock, Gpu, Submission};
+use crate::gpu::{Buffer, Clock, Gpu, Reading};
 use crate::graph::{Input, LAST_SAMPLED, TensorId};
 use crate::model::load::Progress;
 use crate::model::{Model, load};
 use crate::ops::sample::Params;
 use crate::ops::{StepSizes, attention};
 use crate::plan::Plan;
-use crate::sampler;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result, fit};
 use pace::Pace;
@@ -36,7 +35,7 @@ const MOST_AHEAD: u32 = 64;
 
 /// A step on its way.
 struct Flight {
-    submission: Submission,
+    reading: Reading,
     staging: usize,
     /// Sequence and request of each row that wants a token.
     tokens: Vec<(usize, RequestId)>,
@@ -68,6 +67,8 @@ pub struct Session {
     last_prefill: usize,
     prefilled: bool,
     pace: Pace,
+    /// When the last step was read.
+    landed: Option<Clock>,
     notices: Vec<String>,
 }
 
@@ -102,7 +103,13 @@ impl Session {
             next_id: 0,
             last_prefill: 0,
             prefilled: false,
-            pace: Pace { flops_a_row: fit::flops_a_row(&plan.listing().graph), rows_a_second: None },
+            landed: None,
+            pace: Pace {
+                flops_a_row: fit::flops_a_row(&plan.listing().graph),
+                rows_a_second: None,
+                submit_seconds: options.submit_seconds,
+                step_seconds: None,
+            },
             notices: fitted.notices,
             plan,
         })
@@ -140,7 +147,11 @@ impl Session {
         request.sampling.check()?;
         self.check_tokens(&request.tokens)?;
         let len = request.tokens.len();
-        if len >= self.context {
+        if request.answered >= len {
+            return Err(Error::Usage(format!("{} tokens of {len} cannot be the answer already", request.answered)));
+        }
+        // An answer that goes on may have come to the last position.
+        if len >= self.context + usize::from(request.answered > 0) {
             return Err(Error::Limit(format!(
                 "the prompt has {len} tokens, the context holds {} with room for an answer: shorten it, or open the \
                  model with a larger context",
@@ -186,24 +197,26 @@ impl Session {
     /// If the device is lost. The session is then of no more use.
     pub async fn next(&mut self) -> Result<Option<(RequestId, Event)>> {
         loop {
-            let event = self.event();
-            if event.is_some() || !self.advance().await? {
-                return Ok(event);
+            if let Some(event) = self.ready() {
+                return Ok(Some(event));
+            }
+            if !self.turn().await? {
+                return Ok(None);
             }
         }
     }
 
-    /// An event that is there already.
-    pub fn event(&mut self) -> Option<(RequestId, Event)> {
+    /// The next event that needs no waiting.
+    pub fn ready(&mut self) -> Option<(RequestId, Event)> {
         self.events.pop_front()
     }
 
-    /// Queues the steps that may be queued and waits for one. Whoever has more to do between steps than to wait for
-    /// events calls this instead of [`Session::next`]. Returns false when there is nothing more to do.
+    /// Queues what may be queued and waits for one step, so that a caller who has other things to do can do them
+    /// between the chunks of a long prompt. Whether there is anything left to do; events are [`Session::ready`].
     ///
     /// # Errors
     /// As [`Session::next`].
-    pub async fn advance(&mut self) -> Result<bool> {
+    pub async fn turn(&mut self) -> Result<bool> {
         self.start_waiting()?;
         while self.may_step() && self.step()? {}
         match self.flights.pop_front() {
@@ -255,8 +268,7 @@ impl Session {
         job.reused = sequence.cached;
         let sampling = &job.request.sampling;
         if sampling.has_penalties() {
-            let mut seen = vec![0u32; self.vocab];
-            job.request.tokens.iter().for_each(|t| seen[*t as usize] |= sampler::IN_PROMPT);
+            let seen = job.counts(self.vocab);
             let offset = (at * self.vocab * 4) as u64;
             self.plan.write_input(Input::Counts, offset, bytemuck::cast_slice(&seen));
             job.seen = seen;
@@ -275,8 +287,8 @@ impl Session {
 
     /// Whether another step may be queued. Not behind one whose logits are to be read: it would overwrite them.
     fn may_step(&self) -> bool {
-        let full = self.flights.len() >= self.options.run_ahead.clamp(1, MOST_AHEAD) as usize;
-        !full && !self.flights.iter().any(|f| f.logits)
+        let most = self.options.run_ahead.clamp(1, MOST_AHEAD) as usize;
+        self.flights.len() < self.pace.depth(most) && !self.flights.iter().any(|f| f.logits)
     }
 
     /// Submits the next step, if there is one to be made: a chunk of a prompt and a token of all answers in turn.
@@ -378,8 +390,9 @@ impl Session {
         let busy: Vec<usize> = self.flights.iter().map(|f| f.staging).collect();
         let staging = (0..self.staging.len()).find(|i| !busy.contains(i)).expect("one more than flights");
         let submission = self.plan.submit(&sizes, segments, Some((self.sampled, &self.staging[staging])));
+        let reading = self.plan.gpu().read_staging(&self.staging[staging], submission);
         let submitted = Clock::now();
-        self.flights.push_back(Flight { submission, staging, tokens, logits, rows: sizes.rows, submitted });
+        self.flights.push_back(Flight { reading, staging, tokens, logits, rows: sizes.rows, submitted });
     }
 
     /// Writes the row table, the logit rows and the attention tiles of a step.
@@ -425,7 +438,9 @@ impl Session {
 
     /// Reads a step's tokens.
     async fn land(&mut self, flight: Flight) -> Result<()> {
-        let bytes = self.plan.gpu().read_staging(&self.staging[flight.staging], flight.submission).await?;
+        let bytes = flight.reading.bytes(self.plan.gpu()).await?;
+        let since_last = self.landed.replace(Clock::now()).map_or(f64::MAX, |landed| landed.seconds());
+        self.pace.step_seconds = Some(flight.submitted.seconds().min(since_last));
         if flight.rows > self.decode_rows() {
             let rate = f64::from(flight.rows) / flight.submitted.seconds().max(1e-6);
             self.pace.rows_a_second = Some(self.pace.rows_a_second.map_or(rate, |old| rate.max(old)));

@@ -4,6 +4,7 @@ use super::pages::Pages;
 use super::{Constraint, Event, Finish, Request, RequestId, Timings};
 use crate::gpu::Clock;
 use crate::ops::PAGE;
+use crate::ops::sample::IN_PROMPT;
 use crate::sampler;
 use crate::tokenizer::TokenStream;
 
@@ -51,11 +52,11 @@ pub struct Job {
 impl Job {
     /// A job that starts now.
     pub fn new(id: RequestId, request: Request, constraint: Option<Constraint>, stream: TokenStream) -> Self {
-        let prompt = request.tokens.len();
+        let prompt = request.tokens.len().saturating_sub(request.answered);
         let on_cpu = request.sampling.needs_cpu() || constraint.is_some();
         let stream = if request.special { stream.with_special() } else { stream };
         let (seen, held) = (Vec::new(), String::new());
-        Job {
+        let mut job = Job {
             id,
             request,
             constraint,
@@ -68,7 +69,21 @@ impl Job {
             held,
             started: Clock::now(),
             first_token: None,
+        };
+        // What was said is said; what it held back of a character or a stop string is held back again.
+        for i in prompt..job.request.tokens.len() {
+            job.text(job.request.tokens[i]);
         }
+        job
+    }
+
+    /// The counts that penalties begin with, for a vocabulary of this size.
+    pub fn counts(&self, vocab: usize) -> Vec<u32> {
+        let (prompt, answer) = self.request.tokens.split_at(self.prompt);
+        let mut seen = vec![0u32; vocab];
+        prompt.iter().for_each(|t| seen[*t as usize] |= IN_PROMPT);
+        answer.iter().for_each(|t| seen[*t as usize] += 1);
+        seen
     }
 
     /// Notes that a token came.

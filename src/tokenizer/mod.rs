@@ -6,6 +6,7 @@
 //! models or chats.
 
 mod bpe;
+mod export;
 mod json;
 mod merge;
 mod pre;
@@ -13,6 +14,7 @@ mod spm;
 mod stream;
 mod vocab;
 
+pub use export::to_gguf;
 pub use stream::TokenStream;
 
 use crate::checkpoint::{Checkpoint, Metadata};
