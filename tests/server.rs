@@ -207,6 +207,50 @@ fn malformed_and_huge_requests_harm_nothing() {
 }
 
 #[test]
+fn schemas_that_nothing_fits_are_refused() {
+    let Some(server) = server(&[]) else { return };
+    for schema in [
+        json!({ "$ref": "#" }),
+        json!({ "$defs": { "a": { "$ref": "#/$defs/b" }, "b": { "$ref": "#/$defs/a" } }, "$ref": "#/$defs/a" }),
+        json!({ "enum": [] }),
+        json!({ "type": "nonsense" }),
+        json!({ "allOf": [{ "type": "string" }, { "type": "integer" }] }),
+        json!({ "type": "string", "pattern": "^(?=a)b" }),
+        json!({ "type": "integer", "minimum": -1e308, "maximum": 1e308 }),
+        json!({ "$ref": "http://example.com/schema" }),
+        json!(false),
+    ] {
+        let form = json!({ "type": "json_schema", "json_schema": { "schema": schema } });
+        let body = json!({ "messages": user("x"), "max_tokens": 4, "stream": true, "response_format": form });
+        let reply = server.post("/v1/chat/completions", &body);
+        let words = reply.json()["error"]["message"].as_str().unwrap_or_default().contains("schema cannot be held to");
+        assert!(reply.status == 400 && words && reply.body.len() < 400, "{schema}: {reply:?}");
+    }
+}
+
+#[test]
+fn the_server_opens_no_connection_of_its_own() {
+    let Some(server) = server(&[]) else { return };
+    assert_eq!(complete(&server, "Once", 8).status, 200);
+    let process = format!("/proc/{}", server.process());
+    let Ok(files) = fs::read_dir(format!("{process}/fd")) else { return };
+    let link = |file: fs::DirEntry| fs::read_link(file.path()).ok()?.to_str().map(str::to_string);
+    let sockets: Vec<String> = files.flatten().filter_map(link).filter(|link| link.starts_with("socket:[")).collect();
+    let mut seen = 0;
+    for table in ["tcp", "tcp6", "udp", "udp6"] {
+        for line in fs::read_to_string(format!("{process}/net/{table}")).unwrap_or_default().lines().skip(1) {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            if sockets.contains(&format!("socket:[{}]", fields[9])) {
+                let port = u16::from_str_radix(fields[1].rsplit(':').next().unwrap(), 16).expect("a port");
+                assert_eq!(port, server.address.port(), "{table}: {line}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 0, "the listening socket is not among {sockets:?}");
+}
+
+#[test]
 fn only_who_may_ask_is_answered() {
     let Some(server) =
         server(&["--api-key", "secret", "--allow-origin", "http://ui.example", "--allow-host", "llm.lan"])

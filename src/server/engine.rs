@@ -148,11 +148,16 @@ impl Engine {
         // A channel of our own that has just been made takes it.
         let _ = engine.send(Work::Keep(String::new(), None, tell));
         let (alive, gone) = oneshot::channel();
-        std::thread::spawn(move || {
+        let run = move || {
             let queue = VecDeque::new();
             Thread { registry, setup, metrics, resident, works, queue, gpu: None, loaded: None }.run();
             drop(alive);
-        });
+        };
+        let thread = std::thread::Builder::new().name("engine".into()).stack_size(STACK);
+        if let Err(error) = thread.spawn(run) {
+            // What waits for it is told that it has stopped.
+            tracing::error!("the engine's thread cannot be started: {error}");
+        }
         (engine, ready, gone)
     }
 
@@ -209,6 +214,9 @@ pub fn stopped() -> Failure {
 
 /// A token that stands for what the vocabulary cannot say may stand for a few bytes.
 const SHORTEST: usize = 16;
+
+/// Templates and schemas of requests may be deep.
+const STACK: usize = 16 << 20;
 
 /// An answer that is being generated.
 struct Job {
@@ -412,9 +420,10 @@ impl Loaded {
             prompts.push(prepared);
         }
         // A schema that cannot be held to is an error before anything is said.
-        if let Some(schema) = prompts.iter().find_map(|p| p.schema.as_ref()) {
-            drop(self.constraint(schema)?);
-        }
+        let mut held = match prompts.iter().find_map(|p| p.schema.as_ref()) {
+            Some(schema) => Some(self.constraint(schema)?),
+            None => None,
+        };
         let prompt_tokens = prompts.iter().map(|p| p.tokens.len()).collect();
         let ticket = Arc::new(ticket);
         let mut starts = Vec::new();
@@ -440,7 +449,11 @@ impl Loaded {
         }
         let _ = events.send(Event::Started { prompt_tokens, format, thinking, load_seconds });
         for (start, siblings) in starts {
-            self.start(start, siblings, events, &ticket)?;
+            let held = match (held.take(), &start.schema) {
+                (None, Some(schema)) => Some(self.constraint(schema)?),
+                (held, _) => held,
+            };
+            self.start(start, held, siblings, events, &ticket)?;
         }
         Ok(())
     }
@@ -466,14 +479,12 @@ impl Loaded {
     fn start(
         &mut self,
         start: Start,
+        held: Option<(session::Constraint, Broken)>,
         siblings: Vec<Start>,
         events: &mpsc::UnboundedSender<Event>,
         ticket: &Arc<Ticket>,
     ) -> Result<(), Failure> {
-        let (constraint, broken) = match &start.schema {
-            Some(schema) => self.constraint(schema).map(|(constraint, broken)| (Some(constraint), Some(broken)))?,
-            None => (None, None),
-        };
+        let (constraint, broken) = held.unzip();
         let stops = start.request.stop.clone();
         let id = self.session.submit_within(start.request, constraint).map_err(|e| Failure::refused(&e))?;
         let (choice, events, ticket) = (start.choice, events.clone(), ticket.clone());
@@ -551,7 +562,9 @@ impl Loaded {
         let Some(job) = self.jobs.get_mut(&id).filter(|job| !job.siblings.is_empty()) else { return };
         let (siblings, events, ticket) = (std::mem::take(&mut job.siblings), job.events.clone(), job.ticket.clone());
         for start in siblings {
-            if let Err(failure) = self.start(start, Vec::new(), &events, &ticket) {
+            let held = start.schema.as_ref().map(|schema| self.constraint(schema)).transpose();
+            let begun = held.and_then(|held| self.start(start, held, Vec::new(), &events, &ticket));
+            if let Err(failure) = begun {
                 let _ = events.send(Event::Failed(failure));
             }
         }

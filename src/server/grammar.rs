@@ -46,21 +46,31 @@ impl Grammars {
         };
         schema["x-guidance"] = json!({ "whitespace_flexible": false });
         let parser = self.factory.create_parser(TopLevelGrammar::from_json_schema(schema));
-        let mut matcher = Matcher::new(Ok(parser.map_err(|e| e.to_string())?));
+        let mut matcher = Matcher::new(Ok(parser.map_err(|e| brief(&e))?));
+        // A schema that nothing fits is only found out when something has to.
+        let mut first = Some(matcher.compute_mask().map_err(|e| brief(&e))?.as_slice().to_vec());
         let broken = Broken::default();
         let (note, mut seen) = (broken.clone(), 0);
         let constraint = move |answer: &[u32]| {
+            if let Some(first) = first.take().filter(|_| answer.is_empty()) {
+                return first;
+            }
             let step = matcher.consume_tokens(&answer[seen..]).and_then(|()| {
                 seen = answer.len();
                 if matcher.is_stopped() { Ok(Vec::new()) } else { Ok(matcher.compute_mask()?.as_slice().to_vec()) }
             });
             step.unwrap_or_else(|error| {
-                *note.borrow_mut() = Some(error.to_string());
+                *note.borrow_mut() = Some(brief(&error));
                 Vec::new()
             })
         };
         Ok((Box::new(constraint), broken))
     }
+}
+
+/// An error without the traces that follow it.
+fn brief(error: &impl ToString) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_string()
 }
 
 /// A token's bytes; a control token's are marked, so that no text is taken for it.
