@@ -4,7 +4,7 @@
 //! Requests are begun in the order they came. One model is loaded at a time: when the next request wants another, what
 //! runs is finished first, and nothing is begun meanwhile. Embeddings have the session for themselves in the same way.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -13,16 +13,14 @@ use std::time::{Duration, Instant, SystemTime};
 use axum::http::StatusCode;
 use firelight::gpu::{Gpu, GpuOptions};
 use firelight::model::Model;
-use firelight::session::{self, Finish, Options, Request, RequestId, Session, Timings};
+use firelight::session::{Finish, Options, Session, Timings};
 use pollster::block_on;
-use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use super::ask::{Ask, Form, Prompt};
 use super::failure::Failure;
-use super::grammar::{Broken, Grammars};
+use super::loaded::Loaded;
 use super::metrics::{Metrics, add};
-use super::prompt::{Prepared, prepare};
 use super::registry::Registry;
 use super::reply::Format;
 
@@ -115,7 +113,7 @@ pub struct Resident {
 }
 
 /// A place in the queue; it is given back when this is dropped.
-struct Ticket(Arc<Metrics>);
+pub struct Ticket(Arc<Metrics>);
 
 impl Drop for Ticket {
     fn drop(&mut self) {
@@ -212,45 +210,8 @@ pub fn stopped() -> Failure {
     Failure::internal("the engine has stopped; restart the server")
 }
 
-/// A token that stands for what the vocabulary cannot say may stand for a few bytes.
-const SHORTEST: usize = 16;
-
 /// Templates and schemas of requests may be deep.
 const STACK: usize = 16 << 20;
-
-/// An answer that is being generated.
-struct Job {
-    choice: usize,
-    events: mpsc::UnboundedSender<Event>,
-    ids: Vec<u32>,
-    /// Bytes of text given out.
-    given: usize,
-    stops: Vec<String>,
-    broken: Option<Broken>,
-    /// The other answers to the same prompt: they begin when this one's prompt is read, and share it.
-    siblings: Vec<Start>,
-    ticket: Arc<Ticket>,
-}
-
-/// An answer to be begun.
-struct Start {
-    choice: usize,
-    request: Request,
-    schema: Option<Value>,
-}
-
-struct Loaded {
-    index: usize,
-    model: Model,
-    session: Session,
-    /// Bytes of the longest token.
-    longest: usize,
-    grammars: Option<Grammars>,
-    jobs: HashMap<RequestId, Job>,
-    /// Since when nothing was asked, and how long that may be.
-    idle: Instant,
-    keep: Option<Duration>,
-}
 
 struct Thread {
     registry: Registry,
@@ -391,216 +352,10 @@ impl Thread {
             for notice in model.notices.iter().chain(session.notices()) {
                 crate::cli::note(&format!("{name}: {notice}"));
             }
-            let vocab = 0..model.tokenizer.vocab_size() as u32;
-            let longest = vocab.map(|id| model.tokenizer.bytes(id, true).len()).max().unwrap_or(0).max(SHORTEST);
             add(&self.metrics.loads, 1);
-            let (jobs, idle, keep) = (HashMap::new(), Instant::now(), self.setup.keep_alive);
-            self.loaded = Some(Loaded { index, model, session, longest, grammars: None, jobs, idle, keep });
+            self.loaded = Some(Loaded::new(index, model, session, self.setup.keep_alive));
             self.tell_resident();
         }
         self.loaded.as_mut().ok_or_else(|| Failure::internal("the model is not there"))
-    }
-}
-
-impl Loaded {
-    /// Begins all answers of a request, or none.
-    fn begin(
-        &mut self,
-        ask: Ask,
-        events: &mpsc::UnboundedSender<Event>,
-        ticket: Ticket,
-        load_seconds: f64,
-    ) -> Result<(), Failure> {
-        let (mut format, mut thinking) = (Format::Text, false);
-        let mut prompts = Vec::new();
-        for prompt in &ask.prompts {
-            let prepared = self.prepare(prompt, &ask.form)?;
-            (format, thinking) = (prepared.format, prepared.thinking);
-            self.check_length("", prepared.tokens.len())?;
-            prompts.push(prepared);
-        }
-        // A schema that cannot be held to is an error before anything is said.
-        let mut held = match prompts.iter().find_map(|p| p.schema.as_ref()) {
-            Some(schema) => Some(self.constraint(schema)?),
-            None => None,
-        };
-        let prompt_tokens = prompts.iter().map(|p| p.tokens.len()).collect();
-        let ticket = Arc::new(ticket);
-        let mut starts = Vec::new();
-        for (i, prompt) in prompts.into_iter().enumerate() {
-            let mut group: Vec<Start> = (0..ask.choices)
-                .map(|j| {
-                    let mut sampling = ask.sampling.clone();
-                    sampling.seed = sampling.seed.wrapping_add(j as u64);
-                    let request = Request {
-                        answered: 0,
-                        tokens: prompt.tokens.clone(),
-                        sampling,
-                        stop: ask.stop.clone(),
-                        max_tokens: ask.max_tokens,
-                        ignore_end: false,
-                        special: !matches!(format, Format::Text | Format::Chat),
-                    };
-                    Start { choice: i * ask.choices + j, request, schema: prompt.schema.clone() }
-                })
-                .collect();
-            let first = group.remove(0);
-            starts.push((first, group));
-        }
-        let _ = events.send(Event::Started { prompt_tokens, format, thinking, load_seconds });
-        for (start, siblings) in starts {
-            let held = match (held.take(), &start.schema) {
-                (None, Some(schema)) => Some(self.constraint(schema)?),
-                (held, _) => held,
-            };
-            self.start(start, held, siblings, events, &ticket)?;
-        }
-        Ok(())
-    }
-
-    /// Makes a prompt ready. A text that is too long in any case is not even read: that would hold everybody up.
-    fn prepare(&self, prompt: &Prompt, form: &Form) -> Result<Prepared, Failure> {
-        let fits = |text: &str| self.check_length("at least ", text.len() / self.longest);
-        prepare(&self.model, prompt, form, fits)
-    }
-
-    fn check_length(&self, how: &str, len: usize) -> Result<(), Failure> {
-        let context = self.session.context();
-        if len < context {
-            return Ok(());
-        }
-        let message = format!(
-            "the prompt has {how}{len} tokens; the context of this server holds {context} with the answer. Shorten the \
-             prompt, or start the server with a larger --context"
-        );
-        Err(Failure::new(StatusCode::BAD_REQUEST, "context_length_exceeded", message))
-    }
-
-    fn start(
-        &mut self,
-        start: Start,
-        held: Option<(session::Constraint, Broken)>,
-        siblings: Vec<Start>,
-        events: &mpsc::UnboundedSender<Event>,
-        ticket: &Arc<Ticket>,
-    ) -> Result<(), Failure> {
-        let (constraint, broken) = held.unzip();
-        let stops = start.request.stop.clone();
-        let id = self.session.submit_within(start.request, constraint).map_err(|e| Failure::refused(&e))?;
-        let (choice, events, ticket) = (start.choice, events.clone(), ticket.clone());
-        self.jobs.insert(id, Job { choice, events, ids: Vec::new(), given: 0, stops, broken, siblings, ticket });
-        Ok(())
-    }
-
-    fn constraint(&mut self, schema: &Value) -> Result<(session::Constraint, Broken), Failure> {
-        let grammars = match &mut self.grammars {
-            Some(grammars) => grammars,
-            none => none.insert(Grammars::new(&self.model.tokenizer).map_err(Failure::internal)?),
-        };
-        grammars.constraint(schema).map_err(|e| Failure::bad(format!("the JSON schema cannot be held to: {e}")))
-    }
-
-    /// Ends what nobody waits for any more.
-    fn cancel_abandoned(&mut self, metrics: &Metrics) {
-        let gone: Vec<RequestId> =
-            self.jobs.iter().filter(|(_, job)| job.events.is_closed()).map(|(id, _)| *id).collect();
-        for id in gone {
-            self.session.cancel(id);
-            self.jobs.remove(&id);
-            add(&metrics.cancelled, 1);
-        }
-    }
-
-    fn fail_all(&mut self, failure: &Failure) {
-        for (_, job) in self.jobs.drain() {
-            let _ = job.events.send(Event::Failed(failure.clone()));
-        }
-    }
-
-    /// Lets the session read one step, and hands out what came of it.
-    fn step(&mut self, metrics: &Metrics) -> firelight::Result<()> {
-        if !self.jobs.is_empty() {
-            block_on(self.session.turn())?;
-            self.idle = Instant::now();
-        }
-        while let Some((id, event)) = self.session.ready() {
-            self.hand_out(id, event, metrics);
-        }
-        metrics.running.store(self.jobs.len() as u64, Ordering::Relaxed);
-        Ok(())
-    }
-
-    fn hand_out(&mut self, id: RequestId, event: session::Event, metrics: &Metrics) {
-        // Cancelled requests say something, too.
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        let choice = job.choice;
-        // Who does not listen is found by `cancel_abandoned`.
-        match event {
-            session::Event::Text(text) => {
-                job.given += text.len();
-                let _ = job.events.send(Event::Text { choice, text });
-            }
-            session::Event::Token { id: token, logprobs } => {
-                job.ids.push(token);
-                if let Some((logprob, top)) = logprobs {
-                    let tokenizer = &self.model.tokenizer;
-                    let token = |(id, logprob)| Token { bytes: tokenizer.bytes(id, true), logprob };
-                    let top = top.into_iter().map(token).collect();
-                    let token = Token { bytes: tokenizer.bytes(job.ids[job.ids.len() - 1], true), logprob };
-                    let _ = job.events.send(Event::Token { choice, token, top });
-                }
-                self.start_siblings(id);
-            }
-            session::Event::Finished { reason, timings } => {
-                self.start_siblings(id);
-                self.finish(id, reason, timings, metrics);
-            }
-        }
-    }
-
-    fn start_siblings(&mut self, id: RequestId) {
-        let Some(job) = self.jobs.get_mut(&id).filter(|job| !job.siblings.is_empty()) else { return };
-        let (siblings, events, ticket) = (std::mem::take(&mut job.siblings), job.events.clone(), job.ticket.clone());
-        for start in siblings {
-            let held = start.schema.as_ref().map(|schema| self.constraint(schema)).transpose();
-            let begun = held.and_then(|held| self.start(start, held, Vec::new(), &events, &ticket));
-            if let Err(failure) = begun {
-                let _ = events.send(Event::Failed(failure));
-            }
-        }
-    }
-
-    fn finish(&mut self, id: RequestId, reason: Finish, timings: Timings, metrics: &Metrics) {
-        let Some(job) = self.jobs.remove(&id) else { return };
-        add(&metrics.prompt_tokens, timings.prompt_tokens as u64);
-        add(&metrics.reused_tokens, timings.reused_tokens as u64);
-        add(&metrics.generated_tokens, timings.generated_tokens as u64);
-        add(&metrics.prompt_microseconds, (timings.prompt_seconds * 1e6) as u64);
-        add(&metrics.decode_microseconds, (timings.decode_seconds * 1e6) as u64);
-        let stop = (reason == Finish::StopString).then(|| self.stop_string(&job)).flatten();
-        let broken = job.broken.and_then(|broken| broken.take());
-        let _ = job.events.send(match broken {
-            Some(why) => Event::Failed(Failure::internal(format!("the JSON schema could not be held to: {why}"))),
-            None => Event::Finished { choice: job.choice, reason, stop, timings },
-        });
-    }
-
-    /// The stop string behind the text that was given out.
-    fn stop_string(&self, job: &Job) -> Option<String> {
-        let mut stream = self.model.tokenizer.stream().continuing();
-        let mut text: String = job.ids.iter().map(|id| stream.push(*id)).collect();
-        text += &stream.finish();
-        let behind = text.get(job.given..)?;
-        job.stops.iter().find(|stop| !stop.is_empty() && behind.starts_with(stop.as_str())).cloned()
-    }
-
-    fn embed(&mut self, prompts: &[Prompt]) -> Result<Embedded, Failure> {
-        let (mut vectors, mut read) = (Vec::new(), 0);
-        for prompt in prompts {
-            let tokens = self.prepare(prompt, &Form::Free)?.tokens;
-            read += tokens.len();
-            vectors.push(block_on(self.session.embed(&tokens)).map_err(|e| Failure::refused(&e))?);
-        }
-        Ok((vectors, read))
     }
 }

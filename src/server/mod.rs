@@ -12,6 +12,7 @@ mod engine;
 mod failure;
 mod grammar;
 mod guard;
+mod loaded;
 mod metrics;
 mod ollama;
 mod openai;

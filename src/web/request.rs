@@ -124,6 +124,7 @@ impl Ask {
     /// [`Error::Text`] if the template or the tokenizer refuses; [`Error::Usage`] if nothing is asked.
     pub fn request(&self, model: &Model) -> Result<Request> {
         Ok(Request {
+            special: false,
             tokens: self.tokens(model)?,
             sampling: self.sampling()?,
             stop: self.stop.clone(),
