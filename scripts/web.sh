@@ -19,7 +19,7 @@ CARGO_TARGET_DIR=$TARGET cargo $WASM_TOOLCHAIN rustc --quiet "${QUICK[@]}" --lib
   --target wasm32-unknown-unknown --no-default-features --features web
 mkdir -p $OUT
 rm -rf "${OUT:?}"/*
-"$WASM_BINDGEN" --target web --no-typescript --out-name engine --out-dir $OUT \
+"$WASM_BINDGEN" --target web --no-typescript --remove-name-section --remove-producers-section --out-name engine --out-dir $OUT \
   "$TARGET/wasm32-unknown-unknown/$PROFILE/firelight.wasm"
 mv $OUT/engine_bg.wasm $OUT/firelight.wasm
 sed -i 's/engine_bg\.wasm/firelight.wasm/' $OUT/engine.js
