@@ -51,7 +51,19 @@ function duration(seconds) {
   return `${(seconds / 3600).toFixed(1)} h`;
 }
 
-const words = (error) => (error instanceof FirelightError ? `${error.message}\n${error.hint}`.trim() : String(error?.message ?? error));
+/** What to do next, where a user of this page can do other things than a programmer. */
+const HINTS = {
+  http: "Check the address. A file that needs a login can be downloaded and chosen here.",
+  cors: "Download the file and choose it here, or take it from a host that allows other pages to read it.",
+  "no-range": "Download the file and choose it here.",
+  quota: "Delete a model below, or download the file and choose it here.",
+  "context-full": "Start a new chat.",
+};
+
+function words(error) {
+  if (!(error instanceof FirelightError)) return String(error?.message ?? error);
+  return `${error.message}\n${HINTS[error.code] ?? error.hint}`.trim();
+}
 
 // Start: what can be loaded
 

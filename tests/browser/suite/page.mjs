@@ -33,11 +33,12 @@ export default [
     name: "page: load by address, chat, stop, new chat, change, delete",
     async run(context) {
       const { page, outside } = await open(context);
-      const site = context.site({ pace: 20 });
+      const site = context.site({ pace: 100 });
       await visible(page, "#start");
       await page.type("#address", site.url("model.gguf"));
       await page.click("#url button");
       await visible(page, "#loading");
+      await page.waitForFunction(() => document.getElementById("progress").textContent.includes("/s"));
       await picture(context, page, "loading");
       await visible(page, "#chat");
       assert.match(await textOf(page, "#status"), /tier (baseline|subgroups)/);
