@@ -163,7 +163,7 @@ pub fn sample(sampling: &Sampling, logits: &[f32], seen: &[u32], position: u32) 
     describe(sampling, logits, token)
 }
 
-/// As [`sample`], among the tokens whose bit is set in `allowed` (bit `t % 32` of word `t / 32`; missing words are 0).
+/// As [`sample()`], among the tokens whose bit is set in `allowed` (bit `t % 32` of word `t / 32`; missing words are 0).
 /// `None` if there is none. The log-probabilities are still the model's own.
 ///
 /// # Panics
