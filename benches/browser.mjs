@@ -35,7 +35,11 @@ const only = new RegExp(values.only);
 
 // Threads, for wllama, need a page that is isolated from others.
 const isolated = { "cross-origin-opener-policy": "same-origin", "cross-origin-embedder-policy": "require-corp" };
-const roots = { dist: resolve(values.dist), tests: join(root, "tests/browser"), wllama: join(root, "benches/node_modules/@wllama/wllama/esm") };
+const roots = {
+  dist: resolve(values.dist),
+  tests: join(root, "tests/browser"),
+  wllama: join(root, "benches/node_modules/@wllama/wllama/esm"),
+};
 const server = await startServer(roots, isolated);
 
 const DRIVERS = {
@@ -146,11 +150,27 @@ async function measureWllama(url, prompt, generate, gpu) {
   const log = [];
   const note = (...words) => log.push(words.join(" "));
   const logger = { debug: note, log: note, warn: note, error: note };
-  const wllama = new Wllama({ default: `${location.origin}/wllama/wasm/wllama.wasm` }, { logger, suppressNativeLog: false });
+  const wllama = new Wllama(
+    { default: `${location.origin}/wllama/wasm/wllama.wasm` },
+    { logger, suppressNativeLog: false },
+  );
   const blob = await (await fetch(url)).blob();
-  await wllama.loadModel([blob], { n_ctx: prompt + generate + 8, n_threads: 2, ...(gpu ? { n_gpu_layers: 999 } : { n_gpu_layers: 0 }) });
+  await wllama.loadModel([blob], {
+    n_ctx: prompt + generate + 8,
+    n_threads: 2,
+    ...(gpu ? { n_gpu_layers: 999 } : { n_gpu_layers: 0 }),
+  });
   const words = (n) => Array.from({ length: n }, () => Math.random().toString(36).slice(2, 3)).join(" ");
-  const run = async (n, max_tokens) => (await wllama.createCompletion({ prompt: words(n), max_tokens, temperature: 0, ignore_eos: true, cache_prompt: false })).timings;
+  const run = async (n, max_tokens) =>
+    (
+      await wllama.createCompletion({
+        prompt: words(n),
+        max_tokens,
+        temperature: 0,
+        ignore_eos: true,
+        cache_prompt: false,
+      })
+    ).timings;
   await run(prompt / 2, 1);
   const read = await run(prompt / 2, 1);
   const said = await run(2, generate + 1);
@@ -175,7 +195,8 @@ async function start(name, path) {
       const since = () => (performance.now() - started) / 1000;
       await t.load(url, { context: 512 });
       const loaded = since();
-      for await (const _ of t.model.complete("Once upon a time", { temperature: 0, maxTokens: 4, ignoreEnd: true })) return { loaded, first: since() };
+      for await (const _ of t.model.complete("Once upon a time", { temperature: 0, maxTokens: 4, ignoreEnd: true }))
+        return { loaded, first: since() };
     }, site.url("model.gguf"));
   try {
     const memory = watchMemory(browser);
@@ -192,7 +213,8 @@ async function start(name, path) {
 }
 
 const median = (numbers) => [...numbers].sort((a, b) => a - b)[numbers.length >> 1];
-const range = (numbers) => `${median(numbers).toFixed(1)} (${Math.min(...numbers).toFixed(1)} .. ${Math.max(...numbers).toFixed(1)})`;
+const range = (numbers) =>
+  `${median(numbers).toFixed(1)} (${Math.min(...numbers).toFixed(1)} .. ${Math.max(...numbers).toFixed(1)})`;
 
 /** Medians of alternating rounds, as rows of a table. */
 async function compare(title, path, contestants) {
@@ -208,14 +230,18 @@ async function compare(title, path, contestants) {
   const of = (name, what) => results.get(name).map((result) => result[what]);
   for (const [name, all] of results) if (all.length === 0) results.delete(name);
   const ran = (name) => [name, results.get(name)[0].ran].filter(Boolean).join(", ran ");
-  for (const name of results.keys()) console.log(`| ${ran(name)} | ${range(of(name, "prefill"))} | ${range(of(name, "decode"))} |`);
+  for (const name of results.keys())
+    console.log(`| ${ran(name)} | ${range(of(name, "prefill"))} | ${range(of(name, "decode"))} |`);
   const [first, second] = [...results.keys()];
   const ratio = (what) => `${((100 * median(of(second, what))) / median(of(first, what))).toFixed(0)} %`;
   console.log(`| ${second} against ${first} | ${ratio("prefill")} | ${ratio("decode")} |`);
 }
 
 for (const [browser, { name }] of Object.entries(DRIVERS)) {
-  const contestants = { [`native, ${name}`]: (path) => native(browser, path), [browser]: (path) => inBrowser(browser, path) };
+  const contestants = {
+    [`native, ${name}`]: (path) => native(browser, path),
+    [browser]: (path) => inBrowser(browser, path),
+  };
   if (browser === "firefox") {
     // It has no subgroups.
     contestants["native, lavapipe, baseline tier"] = (path) => native(browser, path, ["--tier", "baseline"]);
@@ -226,11 +252,17 @@ for (const [browser, { name }] of Object.entries(DRIVERS)) {
   }
   if (only.test(browser)) await compare(browser, model, contestants);
   if (only.test(`${browser} demo`) && values.demo) {
-    await compare(`${browser}, demo model`, resolve(values.demo), Object.fromEntries(Object.entries(contestants).slice(0, 2)));
+    await compare(
+      `${browser}, demo model`,
+      resolve(values.demo),
+      Object.fromEntries(Object.entries(contestants).slice(0, 2)),
+    );
   }
 }
 if (only.test("start")) {
-  console.log("\n| start | loaded, s | first text, s | from the cache: loaded | first text | peak memory of the page, MB |\n|---|---|---|---|---|---|");
+  console.log(
+    "\n| start | loaded, s | first text, s | from the cache: loaded | first text | peak memory of the page, MB |\n|---|---|---|---|---|---|",
+  );
   for (const browser of Object.keys(DRIVERS)) {
     const { cold, kept, peak } = await start(browser, model);
     const seconds = [cold.loaded, cold.first, kept.loaded, kept.first].map((n) => n.toFixed(1)).join(" | ");

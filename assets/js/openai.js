@@ -13,7 +13,8 @@ export class OpenAI {
     this.models = {
       list: async () => ({ object: "list", data: [entry()] }),
       retrieve: async (id) => {
-        if (id !== model.info.name) refuse(`there is no model ${JSON.stringify(id)} here`, `ask for ${model.info.name}`);
+        if (id !== model.info.name)
+          refuse(`there is no model ${JSON.stringify(id)} here`, `ask for ${model.info.name}`);
         return entry();
       },
     };
@@ -27,21 +28,23 @@ const CHAT = {
   object: "chat.completion",
   chunkObject: "chat.completion.chunk",
   check(body) {
-    if (!Array.isArray(body.messages)) refuse("messages is not an array", "pass [{ role: \"user\", content: \"...\" }]");
+    if (!Array.isArray(body.messages)) refuse("messages is not an array", 'pass [{ role: "user", content: "..." }]');
     if (body.top_logprobs != null && !body.logprobs) refuse("top_logprobs without logprobs", "set logprobs: true");
   },
   start: (model, body, options) =>
     model.chat(body.messages.map(message), {
       ...options,
       maxTokens: body.max_completion_tokens ?? options.maxTokens,
-      logprobs: body.logprobs ? body.top_logprobs ?? 0 : undefined,
+      logprobs: body.logprobs ? (body.top_logprobs ?? 0) : undefined,
       tools: body.tools,
       templateVariables: body.chat_template_kwargs,
     }),
   first: (index) => [choice(index, { delta: { role: "assistant", content: "" } })],
   delta: (text) => ({ delta: text ? { content: text } : {} }),
   whole: (text) => ({ message: { role: "assistant", content: text, refusal: null } }),
-  logprobs: () => (tokens) => ({ content: tokens.map((token) => ({ ...chatLogprob(token), top_logprobs: token.top.map(chatLogprob) })) }),
+  logprobs: () => (tokens) => ({
+    content: tokens.map((token) => ({ ...chatLogprob(token), top_logprobs: token.top.map(chatLogprob) })),
+  }),
 };
 
 const TEXT = {
@@ -49,8 +52,10 @@ const TEXT = {
   object: "text_completion",
   chunkObject: "text_completion",
   check(body) {
-    if (typeof body.prompt !== "string") refuse("prompt is not a string", "pass one text; for several, send several requests");
-    if (body.echo && body.logprobs != null) refuse("echo with logprobs: the prompt's are not computed", "leave one out");
+    if (typeof body.prompt !== "string")
+      refuse("prompt is not a string", "pass one text; for several, send several requests");
+    if (body.echo && body.logprobs != null)
+      refuse("echo with logprobs: the prompt's are not computed", "leave one out");
     if (body.suffix) refuse("suffix: text cannot be inserted", "leave it out");
   },
   start: (model, body, options) => model.complete(body.prompt, { ...options, logprobs: body.logprobs ?? undefined }),
@@ -172,7 +177,12 @@ class Stream {
   }
 }
 
-const choice = (index, content, finish_reason = null, logprobs = null) => ({ index, ...content, finish_reason, logprobs });
+const choice = (index, content, finish_reason = null, logprobs = null) => ({
+  index,
+  ...content,
+  finish_reason,
+  logprobs,
+});
 
 const finish = (stats) => (stats.finish === "length" || stats.finish === "context" ? "length" : "stop");
 
@@ -192,7 +202,8 @@ function check(kind, body) {
   if (body === null || typeof body !== "object") refuse("the request is not an object", "pass { messages: [...] }");
   kind.check(body);
   const format = body.response_format?.type ?? "text";
-  if (format !== "text") refuse(`response_format is ${format}; only text can be had`, "leave it out and check the answer");
+  if (format !== "text")
+    refuse(`response_format is ${format}; only text can be had`, "leave it out and check the answer");
   if (body.functions || body.function_call) refuse("functions are the interface of 2023", "use tools");
   if (body.n != null && !(Number.isInteger(body.n) && body.n >= 1 && body.n <= 128)) {
     refuse(`n is ${body.n}`, "take a whole number from 1 to 128");
@@ -227,7 +238,9 @@ function plain(content) {
   if (typeof content === "string") return content;
   if (!Array.isArray(content)) refuse("a message's content is neither a text nor a list of parts", "pass a text");
   return content
-    .map((part) => (part.type === "text" ? part.text : refuse(`a part of type ${part.type} in a message`, "pass text only")))
+    .map((part) =>
+      part.type === "text" ? part.text : refuse(`a part of type ${part.type} in a message`, "pass text only"),
+    )
     .join("");
 }
 

@@ -127,7 +127,10 @@ export class LanguageModel extends EventTarget {
   async measureContextUsage(input, { signal } = {}) {
     this.#check(signal);
     const added = messagesOf(input);
-    const [before, after] = await Promise.all([this.#count(this.#messages), this.#count([...this.#messages, ...added])]);
+    const [before, after] = await Promise.all([
+      this.#count(this.#messages),
+      this.#count([...this.#messages, ...added]),
+    ]);
     signal?.throwIfAborted();
     return after - before;
   }
@@ -157,7 +160,8 @@ export class LanguageModel extends EventTarget {
   /** The pieces of the answer to `input`. Only a complete answer becomes part of the conversation. */
   async *#answer(input, options = {}) {
     const { responseConstraint, maxTokens, seed } = options;
-    if (responseConstraint !== undefined) fail("NotSupportedError", "responseConstraint: answers cannot be constrained");
+    if (responseConstraint !== undefined)
+      fail("NotSupportedError", "responseConstraint: answers cannot be constrained");
     const added = messagesOf(input, this.#messages.length > 0);
     const { signal, turn } = this.#enter(options.signal);
     try {
@@ -262,7 +266,8 @@ function messagesOf(input, begun = false) {
   if (typeof input === "string") return [{ role: "user", content: input }];
   if (!Array.isArray(input)) throw new TypeError("a prompt is a text or a list of messages");
   return input.map(({ role, content, prefix }, i) => {
-    if (!["system", "user", "assistant"].includes(role)) throw new TypeError(`there is no role ${JSON.stringify(role)}`);
+    if (!["system", "user", "assistant"].includes(role))
+      throw new TypeError(`there is no role ${JSON.stringify(role)}`);
     if (role === "system" && i > 0) throw new TypeError("a system message is the first or none");
     if (role === "system" && begun) fail("NotSupportedError", "a system message comes with initialPrompts");
     if (prefix) fail("NotSupportedError", "prefix: an answer cannot be begun for the model");
@@ -284,8 +289,10 @@ function understands({ expectedInputs = [], expectedOutputs = [], tools = [] }) 
 
 function samplingOf({ topK, temperature, samplingMode }) {
   if (samplingMode !== undefined) {
-    if (!Object.hasOwn(MODES, samplingMode)) throw new TypeError(`there is no samplingMode ${JSON.stringify(samplingMode)}`);
-    if (topK !== undefined || temperature !== undefined) fail("NotSupportedError", "samplingMode with topK or temperature");
+    if (!Object.hasOwn(MODES, samplingMode))
+      throw new TypeError(`there is no samplingMode ${JSON.stringify(samplingMode)}`);
+    if (topK !== undefined || temperature !== undefined)
+      fail("NotSupportedError", "samplingMode with topK or temperature");
     return { mode: samplingMode, ...MODES[samplingMode] };
   }
   for (const [name, value] of Object.entries({ topK, temperature })) {
@@ -308,7 +315,8 @@ function sourceOf(model) {
 async function acquire({ model, load, signal, monitor }) {
   const target = new EventTarget();
   monitor?.(target);
-  const report = (loaded) => target.dispatchEvent(new ProgressEvent("downloadprogress", { loaded, total: 1, lengthComputable: true }));
+  const report = (loaded) =>
+    target.dispatchEvent(new ProgressEvent("downloadprogress", { loaded, total: 1, lengthComputable: true }));
   if (model instanceof Firelight) {
     const release = () => {};
     release.again = () => release;
@@ -355,7 +363,10 @@ function hold(source, entry) {
     if (entry.sessions > 0) return;
     if (shared.get(source) === entry) shared.delete(source);
     entry.stop.abort();
-    entry.loading.then((model) => model.destroy(), () => {});
+    entry.loading.then(
+      (model) => model.destroy(),
+      () => {},
+    );
   };
   release.again = () => hold(source, entry);
   return release;

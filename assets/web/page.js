@@ -110,7 +110,12 @@ function keptModel({ url, total, loaded, complete }) {
 
 // Loading
 
-const STAGES = { download: "Downloading", cache: "Reading from the cache", load: "Loading", compile: "Preparing the GPU" };
+const STAGES = {
+  download: "Downloading",
+  cache: "Reading from the cache",
+  load: "Loading",
+  compile: "Preparing the GPU",
+};
 
 function showProgress({ stage, loaded, total, rate }) {
   $("what").textContent = STAGES[stage];
@@ -155,8 +160,11 @@ function showChat({ info }) {
   clear();
   $("input").focus();
   const shared = info.where === "shared" ? ", for all tabs" : "";
-  const size = info.parameters >= 1e9 ? `${(info.parameters / 1e9).toFixed(1)} B` : `${(info.parameters / 1e6).toPrecision(3)} M`;
-  $("model").title = `${info.name}: ${info.architecture}, ${size} parameters, ${info.type}, ${bytes(info.bytes)}` + (info.license ? `, ${info.license}` : "");
+  const size =
+    info.parameters >= 1e9 ? `${(info.parameters / 1e9).toFixed(1)} B` : `${(info.parameters / 1e6).toPrecision(3)} M`;
+  $("model").title =
+    `${info.name}: ${info.architecture}, ${size} parameters, ${info.type}, ${bytes(info.bytes)}` +
+    (info.license ? `, ${info.license}` : "");
   $("status").dataset.device = `${info.adapter} · tier ${info.tier}${shared} · ${bytes(info.gpuBytes)} on the GPU`;
   showStatus();
 }
@@ -222,7 +230,11 @@ function meter() {
   return { count: () => times.push(performance.now()), end: () => clearInterval(timer) };
 }
 
-const ENDS = { length: "the longest answer was reached", context: "the conversation fills the context: start a new chat", cancelled: "stopped" };
+const ENDS = {
+  length: "the longest answer was reached",
+  context: "the conversation fills the context: start a new chat",
+  cancelled: "stopped",
+};
 
 function showStats(stats, shown) {
   const rate = (stats.generatedTokens - 1) / stats.decodeSeconds;
@@ -296,7 +308,9 @@ if (!support.webgpu) {
   $("reason").textContent = support.reason ?? "";
   show("missing");
 } else {
-  $("gpu").textContent = `This device: ${support.adapter}, tier “${support.tier}”.` + (support.opfs ? "" : " Models cannot be kept here: private windows have no storage.");
+  $("gpu").textContent =
+    `This device: ${support.adapter}, tier “${support.tier}”.` +
+    (support.opfs ? "" : " Models cannot be kept here: private windows have no storage.");
   if (parameters.has("model")) await load(parameters.get("model") || null);
   else await start();
 }

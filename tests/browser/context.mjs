@@ -29,7 +29,11 @@ export class Context {
       const page = await this.page();
       this.#pages.pop();
       const site = this.site();
-      Object.assign(this.pool, { page, site, loaded: await page.evaluate((url) => t.load(url), site.url("model.gguf")) });
+      Object.assign(this.pool, {
+        page,
+        site,
+        loaded: await page.evaluate((url) => t.load(url), site.url("model.gguf")),
+      });
     } else {
       this.#watch(this.pool.page);
     }
@@ -62,7 +66,10 @@ export class Context {
   async close() {
     for (const page of this.#pages) {
       if (page.isClosed()) continue;
-      await Promise.race([page.evaluate(() => window.t?.end()).catch(() => {}), new Promise((go) => setTimeout(go, 5000))]);
+      await Promise.race([
+        page.evaluate(() => window.t?.end()).catch(() => {}),
+        new Promise((go) => setTimeout(go, 5000)),
+      ]);
       await page.close().catch(() => {});
     }
   }

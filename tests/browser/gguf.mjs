@@ -45,10 +45,10 @@ function header({ keyCount, keys, tensors }) {
   const u32 = (n) => parts.push(Buffer.from(Uint32Array.of(n).buffer));
   const u64 = (n) => parts.push(Buffer.from(BigUint64Array.of(BigInt(n)).buffer));
   const string = (text) => (u64(Buffer.byteLength(text)), parts.push(Buffer.from(text)));
-  u32(0x46554747), u32(3), u64(tensors.length), u64(keyCount);
+  (u32(0x46554747), u32(3), u64(tensors.length), u64(keyCount));
   parts.push(keys);
   for (const { name, dims, type, offset } of tensors) {
-    string(name), u32(dims.length), dims.forEach(u64), u32(type), u64(offset);
+    (string(name), u32(dims.length), dims.forEach(u64), u32(type), u64(offset));
   }
   const bytes = Buffer.concat(parts);
   return Buffer.concat([bytes, Buffer.alloc(align(bytes.length) - bytes.length)]);
@@ -70,8 +70,15 @@ export function split(file, count, name = "model") {
   for (let part = 0; part < count; part++) {
     const mine = tensors.filter((_, i) => Math.floor((i * count) / tensors.length) === part);
     let offset = 0;
-    const placed = mine.map((tensor) => ({ ...tensor, offset: (offset = align(offset) + tensor.data.length) - tensor.data.length }));
-    const extra = [key("split.no", 2, part), key("split.count", 2, count), key("split.tensors.count", 5, tensors.length)];
+    const placed = mine.map((tensor) => ({
+      ...tensor,
+      offset: (offset = align(offset) + tensor.data.length) - tensor.data.length,
+    }));
+    const extra = [
+      key("split.no", 2, part),
+      key("split.count", 2, count),
+      key("split.tensors.count", 5, tensors.length),
+    ];
     const own = Buffer.concat([...(part === 0 ? [keys] : []), ...extra]);
     const head = header({ keyCount: (part === 0 ? keyCount : 0) + 3, keys: own, tensors: placed });
     const body = placed.flatMap(({ data }) => [data, Buffer.alloc(align(data.length) - data.length)]);
@@ -89,7 +96,10 @@ export function spread(file, length) {
   const tensors = parsed.tensors.map((tensor, i) => ({ ...tensor, offset: i * step }));
   if (tensors.some(({ data }) => data.length > step)) throw new Error(`${length} bytes are too few`);
   const head = header({ ...parsed, tensors });
-  const fixed = [{ start: 0, data: head }, ...tensors.map(({ offset, data }) => ({ start: head.length + offset, data }))];
+  const fixed = [
+    { start: 0, data: head },
+    ...tensors.map(({ offset, data }) => ({ start: head.length + offset, data })),
+  ];
   const total = head.length + tensors.length * step;
   return { length: total, read: (start, end) => filled(fixed, start, end) };
 }

@@ -21,12 +21,16 @@ function field(pid, name) {
 /** The processes below `pid` that run pages. */
 function pagesOf(pid) {
   const runsPages = ({ command }) => /--type=renderer|-contentproc.*[\0 ]tab\0*$/s.test(command);
-  return processesOf(pid).filter(runsPages).map((each) => each.pid);
+  return processesOf(pid)
+    .filter(runsPages)
+    .map((each) => each.pid);
 }
 
 /** `{ pid, command }` of a process and of all below it. */
 export function processesOf(pid) {
-  const all = readdirSync("/proc").filter((name) => /^\d+$/.test(name)).flatMap(processOf);
+  const all = readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .flatMap(processOf);
   const below = new Set([pid]);
   for (const { pid, parent } of all.sort((a, b) => a.pid - b.pid)) if (below.has(parent)) below.add(pid);
   return all.filter((each) => below.has(each.pid));

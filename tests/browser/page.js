@@ -6,7 +6,12 @@ const { Firelight } = package_;
 const models = [];
 
 /** An error as plain data. */
-const plain = (error) => ({ name: error?.name, code: error?.code, message: String(error?.message ?? error), hint: error?.hint });
+const plain = (error) => ({
+  name: error?.name,
+  code: error?.code,
+  message: String(error?.message ?? error),
+  hint: error?.hint,
+});
 
 window.t = {
   ...package_,
@@ -16,7 +21,11 @@ window.t = {
     const progress = [];
     const notices = [];
     const started = performance.now();
-    const model = await Firelight.load(source, { ...options, onProgress: (p) => progress.push(p), onNotice: (n) => notices.push(n) });
+    const model = await Firelight.load(source, {
+      ...options,
+      onProgress: (p) => progress.push(p),
+      onNotice: (n) => notices.push(n),
+    });
     models.push(model);
     return { info: model.info, notices, progress, seconds: (performance.now() - started) / 1000 };
   },
@@ -29,7 +38,15 @@ window.t = {
   async greedy(prompt, maxTokens, options = {}) {
     const tokens = [];
     const pieces = [];
-    const answer = models.at(-1).complete(prompt, { temperature: 0, maxTokens, ignoreEnd: true, ...options, onToken: (token) => tokens.push(token.id) });
+    const answer = models
+      .at(-1)
+      .complete(prompt, {
+        temperature: 0,
+        maxTokens,
+        ignoreEnd: true,
+        ...options,
+        onToken: (token) => tokens.push(token.id),
+      });
     for await (const piece of answer) pieces.push(piece);
     return { tokens, pieces, text: pieces.join(""), stats: await answer.stats };
   },

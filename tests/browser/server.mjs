@@ -8,7 +8,13 @@ import { createServer } from "node:http";
 import { extname, join, normalize } from "node:path";
 import { Readable } from "node:stream";
 
-const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".wasm": "application/wasm", ".json": "application/json" };
+const TYPES = {
+  ".html": "text/html",
+  ".js": "text/javascript",
+  ".css": "text/css",
+  ".wasm": "application/wasm",
+  ".json": "application/json",
+};
 const PIECE = 64 * 1024;
 
 /** Starts the server on two ports, which are two origins. `roots` maps the first part of a path to a folder; what is in
@@ -86,8 +92,17 @@ async function respond(request, response, { roots, headers: more, sites }) {
   const found = path && path.startsWith(folder) && (await stat(path).catch(() => null));
   if (!found?.isFile()) return void response.writeHead(404).end();
   // No caching by HTTP: what is tested is our own. The package may be imported by pages of other origins.
-  const headers = { "content-type": TYPES[extname(path)] ?? "application/octet-stream", "cache-control": "no-store", "access-control-allow-origin": "*", "accept-ranges": "bytes", ...more };
-  await send(request, response, headers, { length: found.size, read: (start, end) => createReadStream(path, { start, end: end - 1 }) });
+  const headers = {
+    "content-type": TYPES[extname(path)] ?? "application/octet-stream",
+    "cache-control": "no-store",
+    "access-control-allow-origin": "*",
+    "accept-ranges": "bytes",
+    ...more,
+  };
+  await send(request, response, headers, {
+    length: found.size,
+    read: (start, end) => createReadStream(path, { start, end: end - 1 }),
+  });
 }
 
 async function respondSite(request, response, site, name, url) {
@@ -116,9 +131,13 @@ async function respondSite(request, response, site, name, url) {
 /** `{ length, read(start, end) -> stream }` of a path, a buffer, or what is one already. */
 async function open(file) {
   if (typeof file === "string") {
-    return { length: (await stat(file)).size, read: (start, end) => createReadStream(file, { start, end: end - 1, highWaterMark: PIECE }) };
+    return {
+      length: (await stat(file)).size,
+      read: (start, end) => createReadStream(file, { start, end: end - 1, highWaterMark: PIECE }),
+    };
   }
-  if (Buffer.isBuffer(file)) return { length: file.length, read: (start, end) => Readable.from(pieces(file.subarray(start, end))) };
+  if (Buffer.isBuffer(file))
+    return { length: file.length, read: (start, end) => Readable.from(pieces(file.subarray(start, end))) };
   return file;
 }
 
@@ -128,11 +147,12 @@ function* pieces(buffer) {
 
 async function send(request, response, headers, file, site) {
   let [start, end] = [0, file.length];
-  const range = /^bytes=(\d+)-(\d*)$/.exec((site?.ranges ?? true) ? request.headers.range ?? "" : "");
+  const range = /^bytes=(\d+)-(\d*)$/.exec((site?.ranges ?? true) ? (request.headers.range ?? "") : "");
   if (range) {
     start = Number(range[1]);
     end = range[2] === "" ? file.length : Math.min(Number(range[2]) + 1, file.length);
-    if (start >= file.length) return void response.writeHead(416, { ...headers, "content-range": `bytes */${file.length}` }).end();
+    if (start >= file.length)
+      return void response.writeHead(416, { ...headers, "content-range": `bytes */${file.length}` }).end();
     headers["content-range"] = `bytes ${start}-${end - 1}/${file.length}`;
   }
   if (site?.length ?? true) headers["content-length"] = end - start;
@@ -166,4 +186,3 @@ async function misbehave(site, piece, at, response) {
   }
   return piece;
 }
-

@@ -25,7 +25,10 @@ export default [
       assert.ok(Array.isArray(notices));
       const downloads = progress.filter((p) => p.stage === "download");
       assert.deepEqual([downloads.at(-1).loaded, downloads.at(-1).total], [1054432, 1054432]);
-      assert.ok(progress.every((p) => p.loaded <= p.total && p.rate >= 0), "progress makes sense");
+      assert.ok(
+        progress.every((p) => p.loaded <= p.total && p.rate >= 0),
+        "progress makes sense",
+      );
       assert.ok(site.served < 1.2 * 1054432, `${site.served} bytes were sent for a file of 1054432`);
       await tellsStories(context, page, { length: 200, count: goldens(context).length });
     },
@@ -52,7 +55,8 @@ export default [
       const { page } = await context.stories();
       const times = await page.evaluate(async (prompt) => {
         const times = [performance.now()];
-        for await (const _ of t.model.complete(prompt, { temperature: 0, maxTokens: 150, ignoreEnd: true })) times.push(performance.now());
+        for await (const _ of t.model.complete(prompt, { temperature: 0, maxTokens: 150, ignoreEnd: true }))
+          times.push(performance.now());
         return times;
       }, PROMPT);
       assert.ok(times.length > 10, `${times.length} pieces`);
@@ -130,7 +134,13 @@ export default [
       assert.deepEqual(result.bias, [429, 429]);
       assert.equal(result.logprobs.length, 3);
       for (const { id, logprob, top, text } of result.logprobs) {
-        assert.ok(logprob <= 0 && top.length === 2 && top[0].id === id && top[0].logprob >= top[1].logprob && typeof text === "string");
+        assert.ok(
+          logprob <= 0 &&
+            top.length === 2 &&
+            top[0].id === id &&
+            top[0].logprob >= top[1].logprob &&
+            typeof text === "string",
+        );
       }
       assert.equal(result.round.trim(), "She was happy.");
     },
@@ -143,11 +153,19 @@ export default [
         const messages = [{ role: "user", content: "Tell me a story" }];
         const answer = t.model.chat(messages, { temperature: 0, maxTokens: 8, ignoreEnd: true });
         const text = await answer.text();
-        return { text, stats: await answer.stats, count: (await t.model.tokenize(messages)).length, notices: t.model.notices };
+        return {
+          text,
+          stats: await answer.stats,
+          count: (await t.model.tokenize(messages)).length,
+          notices: t.model.notices,
+        };
       });
       assert.equal(result.stats.promptTokens, result.count);
       assert.equal(result.stats.generatedTokens, 8);
-      assert.ok(result.notices.some((text) => /template/.test(text)), `a notice about the missing template: ${result.notices}`);
+      assert.ok(
+        result.notices.some((text) => /template/.test(text)),
+        `a notice about the missing template: ${result.notices}`,
+      );
     },
   },
   {
@@ -156,10 +174,14 @@ export default [
       const { page } = await stories(context, { sequences: 2 });
       const all = goldens(context);
       const tokens = await page.evaluate(
-        (prompts) => Promise.all([...prompts, ...prompts].map((prompt) => t.greedy(prompt, 40).then((each) => each.tokens))),
+        (prompts) =>
+          Promise.all([...prompts, ...prompts].map((prompt) => t.greedy(prompt, 40).then((each) => each.tokens))),
         all.map((each) => each.prompt),
       );
-      assert.deepEqual(tokens, [...all, ...all].map((each) => each.greedy_ids.slice(0, 40)));
+      assert.deepEqual(
+        tokens,
+        [...all, ...all].map((each) => each.greedy_ids.slice(0, 40)),
+      );
     },
   },
   {
@@ -191,7 +213,10 @@ export default [
         const code = name.split(",")[0];
         assert.equal(error.code, code, `${name}: ${JSON.stringify(error)}`);
         assert.equal(error.name, "FirelightError");
-        assert.ok(error.message.length > 10 && error.hint.length > 5, `${name} says too little: ${JSON.stringify(error)}`);
+        assert.ok(
+          error.message.length > 10 && error.hint.length > 5,
+          `${name} says too little: ${JSON.stringify(error)}`,
+        );
       }
     },
   },
@@ -204,9 +229,16 @@ export default [
         const ended = await t.error(async () => {
           for await (const _ of answer) await t.model.destroy();
         });
-        return [ended, await t.error(() => t.model.complete("Once").text()), await t.error(() => t.model.tokenize("Once"))];
+        return [
+          ended,
+          await t.error(() => t.model.complete("Once").text()),
+          await t.error(() => t.model.tokenize("Once")),
+        ];
       });
-      assert.deepEqual(errors.map((error) => error.code), ["destroyed", "destroyed", "destroyed"]);
+      assert.deepEqual(
+        errors.map((error) => error.code),
+        ["destroyed", "destroyed", "destroyed"],
+      );
     },
   },
   {
@@ -239,7 +271,10 @@ export default [
         requestAnimationFrame(frame);
         await t.greedy("Once upon a time there was a little girl who had a big red ball. ".repeat(20), 100);
         going = false;
-        return frames.slice(1).map((now, i) => now - frames[i]).sort((a, b) => b - a);
+        return frames
+          .slice(1)
+          .map((now, i) => now - frames[i])
+          .sort((a, b) => b - a);
       });
       assert.ok(gaps.length > 5, `${gaps.length} frames`);
       assert.ok(gaps[0] < 500, `the longest gap between frames was ${gaps[0]} ms`);

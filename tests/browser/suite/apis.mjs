@@ -14,7 +14,12 @@ export default [
         const client = new t.OpenAI(t.model);
         const body = { model: "any", prompt: "Once upon a time", temperature: 0, max_tokens: 60 };
         const pieces = [];
-        const stream = await client.completions.create({ ...body, stop: "She", stream: true, stream_options: { include_usage: true } });
+        const stream = await client.completions.create({
+          ...body,
+          stop: "She",
+          stream: true,
+          stream_options: { include_usage: true },
+        });
         for await (const chunk of stream) pieces.push(chunk);
         return {
           whole: await client.completions.create({ ...body, stop: ["She"] }),
@@ -28,9 +33,15 @@ export default [
         };
       });
       const [choice] = whole.whole.choices;
-      assert.deepEqual([choice.text, choice.finish_reason, choice.logprobs, choice.index], [`${STORY} `, "stop", null, 0]);
+      assert.deepEqual(
+        [choice.text, choice.finish_reason, choice.logprobs, choice.index],
+        [`${STORY} `, "stop", null, 0],
+      );
       assert.equal(whole.whole.object, "text_completion");
-      assert.equal(whole.whole.usage.total_tokens, whole.whole.usage.prompt_tokens + whole.whole.usage.completion_tokens);
+      assert.equal(
+        whole.whole.usage.total_tokens,
+        whole.whole.usage.prompt_tokens + whole.whole.usage.completion_tokens,
+      );
       assert.ok(whole.whole.usage.prompt_tokens_details.cached_tokens > 0, "the prompt was read before");
       assert.ok(whole.echo.choices[0].text.startsWith("Once upon a time,"));
       assert.equal(whole.echo.choices[0].finish_reason, "length");
@@ -38,11 +49,17 @@ export default [
       assert.deepEqual([tokens.length, token_logprobs.length, top_logprobs.length], [4, 4, 4]);
       assert.equal(tokens.join(""), whole.logprobs.choices[0].text);
       assert.deepEqual(text_offset.slice(0, 2), [0, tokens[0].length]);
-      assert.deepEqual(whole.two.choices.map((each) => each.index), [0, 1]);
+      assert.deepEqual(
+        whole.two.choices.map((each) => each.index),
+        [0, 1],
+      );
       assert.notEqual(whole.two.choices[0].text, whole.two.choices[1].text);
       assert.equal(whole.two.choices[1].text, whole.again.choices[0].text, "choice i is drawn with seed + i");
       assert.equal(whole.two.usage.completion_tokens, 40);
-      assert.deepEqual(whole.models.data.map((each) => each.id), [whole.name]);
+      assert.deepEqual(
+        whole.models.data.map((each) => each.id),
+        [whole.name],
+      );
       const texts = whole.pieces.flatMap((chunk) => chunk.choices.map((each) => each.text));
       assert.equal(texts.join(""), `${STORY} `);
       assert.ok(texts.length > 5, "it streams");
@@ -59,9 +76,26 @@ export default [
       const { page } = await context.stories();
       const result = await page.evaluate(async () => {
         const { client, chat } = { client: t.model.client, chat: t.model.client.chat.completions };
-        const messages = [{ role: "developer", content: "Tell a story." }, { role: "user", content: [{ type: "text", text: "Lily " }, { type: "text", text: "was happy" }] }];
+        const messages = [
+          { role: "developer", content: "Tell a story." },
+          {
+            role: "user",
+            content: [
+              { type: "text", text: "Lily " },
+              { type: "text", text: "was happy" },
+            ],
+          },
+        ];
         const body = { messages, temperature: 0, max_completion_tokens: 12, ignore_eos: true };
-        const direct = await t.model.chat([{ role: "system", content: "Tell a story." }, { role: "user", content: "Lily was happy" }], { temperature: 0, maxTokens: 12, ignoreEnd: true }).text();
+        const direct = await t.model
+          .chat(
+            [
+              { role: "system", content: "Tell a story." },
+              { role: "user", content: "Lily was happy" },
+            ],
+            { temperature: 0, maxTokens: 12, ignoreEnd: true },
+          )
+          .text();
         const stream = await chat.create({ ...body, stream: true, logprobs: true, top_logprobs: 1, n: 2 });
         const chunks = [];
         for await (const chunk of stream) chunks.push(chunk);
@@ -93,7 +127,10 @@ export default [
       });
       const [choice] = result.whole.choices;
       assert.equal(result.whole.object, "chat.completion");
-      assert.deepEqual([choice.message.role, choice.message.content, choice.finish_reason], ["assistant", result.direct, "length"]);
+      assert.deepEqual(
+        [choice.message.role, choice.message.content, choice.finish_reason],
+        ["assistant", result.direct, "length"],
+      );
       assert.equal(choice.logprobs.content.length, 12);
       for (const { token, logprob, bytes, top_logprobs } of choice.logprobs.content) {
         assert.ok(typeof token === "string" && logprob <= 0 && Array.isArray(bytes) && top_logprobs.length === 2);
@@ -120,7 +157,12 @@ export default [
       const result = await page.evaluate(async () => {
         const { LanguageModel, model } = t;
         const before = await LanguageModel.availability({ model });
-        const session = await LanguageModel.create({ model, temperature: 0, topK: 1, initialPrompts: [{ role: "system", content: "Tell a story." }] });
+        const session = await LanguageModel.create({
+          model,
+          temperature: 0,
+          topK: 1,
+          initialPrompts: [{ role: "system", content: "Tell a story." }],
+        });
         const usage = [session.contextUsage];
         const first = await session.prompt("Lily was happy", { maxTokens: 12 });
         usage.push(session.contextUsage);
@@ -130,11 +172,21 @@ export default [
         for await (const piece of session.promptStreaming("And then?", { maxTokens: 12 })) streamed += piece;
         usage.push(session.contextUsage);
         const cloned = await copy.prompt("And then?", { maxTokens: 12 });
-        const direct = await model.chat([
-          { role: "system", content: "Tell a story." }, { role: "user", content: "Lily was happy" },
-          { role: "assistant", content: first }, { role: "user", content: "And then?" },
-        ], { temperature: 0, maxTokens: 12 }).text();
-        await copy.append([{ role: "user", content: "The end." }, { role: "assistant", content: "Yes." }]);
+        const direct = await model
+          .chat(
+            [
+              { role: "system", content: "Tell a story." },
+              { role: "user", content: "Lily was happy" },
+              { role: "assistant", content: first },
+              { role: "user", content: "And then?" },
+            ],
+            { temperature: 0, maxTokens: 12 },
+          )
+          .text();
+        await copy.append([
+          { role: "user", content: "The end." },
+          { role: "assistant", content: "Yes." },
+        ]);
         usage.push(copy.contextUsage);
         // Two prompts at once are answered one after the other.
         const both = await Promise.all([copy.prompt("One", { maxTokens: 3 }), copy.prompt("Two", { maxTokens: 3 })]);
@@ -145,8 +197,18 @@ export default [
         const usageAfterAbort = session.contextUsage;
         session.destroy();
         return {
-          before, usage, first, streamed, cloned, direct, measured, both, error, usageAfterAbort,
-          window: session.contextWindow, quota: session.inputQuota,
+          before,
+          usage,
+          first,
+          streamed,
+          cloned,
+          direct,
+          measured,
+          both,
+          error,
+          usageAfterAbort,
+          window: session.contextWindow,
+          quota: session.inputQuota,
           destroyed: await t.error(() => session.prompt("x")),
           alive: await t.error(() => copy.prompt("x", { maxTokens: 1 })),
           refused: await Promise.all([
@@ -155,14 +217,19 @@ export default [
             t.error(() => copy.prompt([{ role: "system", content: "late" }])),
             t.error(() => LanguageModel.create({ model, samplingMode: "wild" })),
             t.error(() => new LanguageModel()),
-            t.error(() => LanguageModel.create({ model, initialPrompts: [{ role: "system", content: "word ".repeat(600) }] })),
+            t.error(() =>
+              LanguageModel.create({ model, initialPrompts: [{ role: "system", content: "word ".repeat(600) }] }),
+            ),
           ]),
         };
       });
       assert.equal(result.before, "available");
       assert.equal(result.streamed, result.direct);
       assert.equal(result.cloned, result.direct);
-      assert.ok(result.usage.every((each, i) => i === 0 || each > result.usage[i - 1]), `usage grows: ${result.usage}`);
+      assert.ok(
+        result.usage.every((each, i) => i === 0 || each > result.usage[i - 1]),
+        `usage grows: ${result.usage}`,
+      );
       assert.ok(result.measured > 0);
       assert.equal(result.both.length, 2);
       assert.equal(result.error.name, "AbortError");
@@ -170,7 +237,10 @@ export default [
       assert.deepEqual([result.window, result.quota], [512, 512]);
       assert.equal(result.destroyed.name, "InvalidStateError");
       assert.equal(result.alive, "nothing");
-      assert.deepEqual(result.refused.map((each) => each.name), ["NotSupportedError", "NotSupportedError", "NotSupportedError", "TypeError", "TypeError", "QuotaExceededError"]);
+      assert.deepEqual(
+        result.refused.map((each) => each.name),
+        ["NotSupportedError", "NotSupportedError", "NotSupportedError", "TypeError", "TypeError", "QuotaExceededError"],
+      );
     },
   },
   {
@@ -178,7 +248,10 @@ export default [
     async run(context) {
       const { page } = await stories(context, { context: 128 });
       const result = await page.evaluate(async () => {
-        const session = await t.LanguageModel.create({ model: t.model, initialPrompts: [{ role: "system", content: "A." }] });
+        const session = await t.LanguageModel.create({
+          model: t.model,
+          initialPrompts: [{ role: "system", content: "A." }],
+        });
         const events = [];
         session.oncontextoverflow = (event) => events.push(event.type);
         session.addEventListener("quotaoverflow", (event) => events.push(event.type));
@@ -189,8 +262,14 @@ export default [
         }
         return { events, usage, tooMuch: await t.error(() => session.prompt("word ".repeat(200))) };
       });
-      assert.ok(result.events.includes("contextoverflow") && result.events.includes("quotaoverflow"), `${result.events}`);
-      assert.ok(result.usage.every((each) => each <= 128), `${result.usage}`);
+      assert.ok(
+        result.events.includes("contextoverflow") && result.events.includes("quotaoverflow"),
+        `${result.events}`,
+      );
+      assert.ok(
+        result.usage.every((each) => each <= 128),
+        `${result.usage}`,
+      );
       assert.equal(result.tooMuch.name, "QuotaExceededError");
     },
   },
@@ -216,14 +295,25 @@ export default [
         const stopped = LanguageModel.create({ model: "nowhere.gguf", signal: stop.signal });
         stop.abort();
         return {
-          before, during, loaded, after, progress, text,
+          before,
+          during,
+          loaded,
+          after,
+          progress,
+          text,
           stopped: await t.error(() => stopped),
           missing: await t.error(() => LanguageModel.create({ model: "nowhere.gguf" })),
         };
       }, site.url("model.gguf"));
-      assert.deepEqual([result.before, result.during, result.loaded, result.after], ["downloadable", "downloading", "available", "available"]);
+      assert.deepEqual(
+        [result.before, result.during, result.loaded, result.after],
+        ["downloadable", "downloading", "available", "available"],
+      );
       assert.deepEqual([result.progress[0], result.progress.at(-1)], [0, 1]);
-      assert.ok(result.progress.every((each, i) => i === 0 || each >= result.progress[i - 1]), `${result.progress}`);
+      assert.ok(
+        result.progress.every((each, i) => i === 0 || each >= result.progress[i - 1]),
+        `${result.progress}`,
+      );
       assert.ok(result.text.length > 0);
       assert.ok(site.served < 1.2 * 1054432, "loaded once");
       assert.equal(result.stopped.name, "AbortError");

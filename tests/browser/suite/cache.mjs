@@ -8,9 +8,11 @@ import { stories, tellsStories } from "./stories.mjs";
 /** Large enough for several chunks of the cache; every chunk holds weights. */
 const large = (context) => spread(readFileSync(context.storiesFile), 40_000_000);
 
-const load = (page, site, options = {}) => page.evaluate((url, options) => t.load(url, options), site.url("model.gguf"), options);
+const load = (page, site, options = {}) =>
+  page.evaluate((url, options) => t.load(url, options), site.url("model.gguf"), options);
 
-const kept = (page, site) => page.evaluate(async (url) => (await t.cache.list()).find((each) => each.url === url), site.url("model.gguf"));
+const kept = (page, site) =>
+  page.evaluate(async (url) => (await t.cache.list()).find((each) => each.url === url), site.url("model.gguf"));
 
 export default [
   {
@@ -21,7 +23,10 @@ export default [
       site.off = true;
       const { progress } = await load(page, site);
       await tellsStories(context, page);
-      assert.ok(progress.some((p) => p.stage === "cache" && p.loaded > 0), "read from the cache");
+      assert.ok(
+        progress.some((p) => p.stage === "cache" && p.loaded > 0),
+        "read from the cache",
+      );
     },
   },
   {
@@ -40,7 +45,10 @@ export default [
       assert.ok(entry.loaded > 0 && entry.loaded < 0.45 * file.length && !entry.complete, JSON.stringify(entry));
       await load(second, site);
       await tellsStories(context, second);
-      assert.ok(site.served <= 1.02 * (file.length - entry.loaded), `${site.served} bytes were sent, ${entry.loaded} were there`);
+      assert.ok(
+        site.served <= 1.02 * (file.length - entry.loaded),
+        `${site.served} bytes were sent, ${entry.loaded} were there`,
+      );
       assert.equal((await kept(second, site)).complete, true);
     },
   },
@@ -78,7 +86,10 @@ export default [
       await tellsStories(context, page);
       assert.ok(site.served > 8e6, `${site.served} bytes were fetched for two damaged chunks`);
       assert.ok(site.served < 0.9 * file.length, `${site.served} bytes were fetched for two damaged chunks`);
-      assert.ok(notices.some((text) => /damaged/.test(text)), `a notice: ${notices}`);
+      assert.ok(
+        notices.some((text) => /damaged/.test(text)),
+        `a notice: ${notices}`,
+      );
       // And now they are whole again.
       await context.open(page);
       site.off = true;
@@ -107,7 +118,10 @@ export default [
       const { notices } = await load(page, site);
       await tellsStories(context, page);
       assert.ok(site.served >= 1054432, "it was fetched again");
-      assert.ok(notices.some((text) => /changed/.test(text)), `a notice: ${notices}`);
+      assert.ok(
+        notices.some((text) => /changed/.test(text)),
+        `a notice: ${notices}`,
+      );
     },
   },
   {
@@ -209,7 +223,10 @@ export default [
 async function refusedSpace(context, page, options) {
   const site = context.site();
   const { notices } = await load(page, site, options);
-  assert.ok(notices.some((text) => /kept|space|room|quota/i.test(text)), `a notice: ${notices}`);
+  assert.ok(
+    notices.some((text) => /kept|space|room|quota/i.test(text)),
+    `a notice: ${notices}`,
+  );
   await tellsStories(context, page);
   assert.ok(!(await kept(page, site))?.complete, "nothing is kept");
 }
@@ -224,7 +241,10 @@ async function damageLargestFiles(most) {
     }
   };
   await walk(await navigator.storage.getDirectory());
-  const chunks = files.filter(({ size }) => size > 100_000).sort((a, b) => b.size - a.size).slice(0, most);
+  const chunks = files
+    .filter(({ size }) => size > 100_000)
+    .sort((a, b) => b.size - a.size)
+    .slice(0, most);
   for (const { handle, size } of chunks) {
     const bytes = new Uint8Array(await (await handle.getFile()).arrayBuffer());
     bytes[size >> 1] ^= 1;

@@ -12,7 +12,9 @@ const LENGTH = 64;
 const DRIVERS = { chromium: { VK_DRIVER_FILES: "/usr/lib/chromium/vk_swiftshader_icd.json" }, firefox: {} };
 
 async function native({ name, paths }, prompt) {
-  const [program, ...before] = process.env.FIRELIGHT_BIN ? [process.env.FIRELIGHT_BIN] : ["cargo", "run", "--quiet", "--"];
+  const [program, ...before] = process.env.FIRELIGHT_BIN
+    ? [process.env.FIRELIGHT_BIN]
+    : ["cargo", "run", "--quiet", "--"];
   const args = [...before, "run", join(paths.dist, "demo.gguf"), "--greedy", "-n", String(LENGTH), prompt];
   const env = { ...process.env, NODEVICE_SELECT: "1", ...DRIVERS[name] };
   return (await promisify(execFile)(program, args, { cwd: paths.root, env })).stdout;
@@ -26,14 +28,18 @@ export default [
       const { dist, root } = context.paths;
       const page = await context.page();
       if (!existsSync(join(dist, "demo.gguf"))) {
-        assert.ok(!existsSync(join(root, "assets/demo/demo.gguf")), "dist/web is older than the demo model: run ./x web");
+        assert.ok(
+          !existsSync(join(root, "assets/demo/demo.gguf")),
+          "dist/web is older than the demo model: run ./x web",
+        );
         const error = await page.evaluate(() => t.error(() => t.load()));
         assert.deepEqual([error.code, /demo\.gguf/.test(error.message)], ["http", true], JSON.stringify(error));
         return;
       }
       await page.evaluate(() => t.load());
       for (const prompt of PROMPTS) {
-        const chat = (content, maxTokens) => t.model.chat([{ role: "user", content }], { temperature: 0, maxTokens }).text();
+        const chat = (content, maxTokens) =>
+          t.model.chat([{ role: "user", content }], { temperature: 0, maxTokens }).text();
         const answer = await page.evaluate(chat, prompt, LENGTH);
         assert.ok(answer.length > 20, answer);
         // A newline ends what is written to a terminal or a pipe.

@@ -7,7 +7,12 @@ import { goldens, stories, tellsStories } from "./stories.mjs";
 const loseMidAnswer = (page, prompt) =>
   page.evaluate(async (prompt) => {
     const tokens = [];
-    const answer = t.model.complete(prompt, { temperature: 0, maxTokens: 150, ignoreEnd: true, onToken: (token) => tokens.push(token.id) });
+    const answer = t.model.complete(prompt, {
+      temperature: 0,
+      maxTokens: 150,
+      ignoreEnd: true,
+      onToken: (token) => tokens.push(token.id),
+    });
     let pieces = 0;
     for await (const _ of answer) if (++pieces === 20) await t.model._lose();
     return { tokens, stats: await answer.stats, notices: t.model.notices };
@@ -23,7 +28,10 @@ export default [
       const { tokens, stats, notices } = await loseMidAnswer(page, prompt);
       assert.deepEqual(tokens, greedy_ids.slice(0, 150), "the answer goes on as if nothing had happened");
       assert.equal(stats.generatedTokens, 150);
-      assert.ok(notices.some((text) => /lost/.test(text)), `a notice: ${notices}`);
+      assert.ok(
+        notices.some((text) => /lost/.test(text)),
+        `a notice: ${notices}`,
+      );
       await tellsStories(context, page);
     },
   })),
@@ -85,7 +93,9 @@ export default [
   {
     name: "without WebGPU",
     async run(context) {
-      const page = await context.page({ before: () => Object.defineProperty(Navigator.prototype, "gpu", { get: () => undefined }) });
+      const page = await context.page({
+        before: () => Object.defineProperty(Navigator.prototype, "gpu", { get: () => undefined }),
+      });
       const { support, error } = await page.evaluate(async () => ({
         support: await t.Firelight.support(),
         error: await t.error(() => t.load("model.gguf", { where: "main" })),
@@ -104,10 +114,13 @@ export default [
           GPU.prototype.requestAdapter = async () => null;
         },
       });
-      const { support, error } = await page.evaluate(async (url) => ({
-        support: await t.Firelight.support(),
-        error: await t.error(() => t.load(url, { where: "main" })),
-      }), context.site().url("model.gguf"));
+      const { support, error } = await page.evaluate(
+        async (url) => ({
+          support: await t.Firelight.support(),
+          error: await t.error(() => t.load(url, { where: "main" })),
+        }),
+        context.site().url("model.gguf"),
+      );
       assert.equal(support.webgpu, false);
       assert.equal(error.code, "no-adapter", JSON.stringify(error));
     },
@@ -117,12 +130,15 @@ export default [
     async run(context) {
       const page = await context.page();
       const support = await page.evaluate(() => t.Firelight.support());
-      assert.deepEqual({ ...support, adapter: support.adapter.length > 3 }, {
-        webgpu: true,
-        adapter: true,
-        tier: context.name === "chromium" ? "subgroups" : "baseline",
-        opfs: true,
-      });
+      assert.deepEqual(
+        { ...support, adapter: support.adapter.length > 3 },
+        {
+          webgpu: true,
+          adapter: true,
+          tier: context.name === "chromium" ? "subgroups" : "baseline",
+          opfs: true,
+        },
+      );
     },
   },
 ];
@@ -146,5 +162,6 @@ function watchBuffers() {
     device.destroy = () => (devices.delete(device), destroy.call(device));
     return device;
   };
-  window.gpuBytes = () => [...devices.values()].flatMap((buffers) => [...buffers]).reduce((sum, buffer) => sum + buffer.size, 0);
+  window.gpuBytes = () =>
+    [...devices.values()].flatMap((buffers) => [...buffers]).reduce((sum, buffer) => sum + buffer.size, 0);
 }

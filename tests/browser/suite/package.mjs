@@ -25,10 +25,21 @@ export default [
       const [{ files, name }] = JSON.parse(stdout);
       assert.equal(name, "firelight");
       const names = files.map((file) => file.path);
-      for (const wanted of ["firelight.js", "firelight.wasm", "firelight.d.ts", "engine.js", "worker.js", "README.md", "package.json"]) {
+      for (const wanted of [
+        "firelight.js",
+        "firelight.wasm",
+        "firelight.d.ts",
+        "engine.js",
+        "worker.js",
+        "README.md",
+        "package.json",
+      ]) {
         assert.ok(names.includes(wanted), `${wanted} is missing: ${names}`);
       }
-      assert.ok(names.some((file) => /^LICENSE/i.test(file)), "a licence");
+      assert.ok(
+        names.some((file) => /^LICENSE/i.test(file)),
+        "a licence",
+      );
       assert.ok(names.includes("demo.gguf"), "the demo model lies beside the wasm");
       const wasm = gzipSync(await readFile(join(dist, "firelight.wasm"))).length;
       assert.ok(wasm <= 3e6, `the wasm has ${wasm} bytes, gzipped`);
@@ -62,7 +73,9 @@ export default [
         const config = JSON.parse(await readFile(join(tests, "types/tsconfig.json"), "utf8"));
         config.compilerOptions.paths = { firelight: [dist] };
         await writeFile(join(folder, "tsconfig.json"), JSON.stringify(config));
-        await run(join(tests, "node_modules/.bin/tsc"), ["-p", folder]).catch((error) => assert.fail(error.stdout || error.message));
+        await run(join(tests, "node_modules/.bin/tsc"), ["-p", folder]).catch((error) =>
+          assert.fail(error.stdout || error.message),
+        );
       } finally {
         await rm(folder, { recursive: true });
       }
@@ -91,7 +104,10 @@ export default [
       await page.waitForFunction("window.done", { timeout: 60_000 });
       const text = await page.evaluate(() => document.body.innerText.trim());
       assert.ok(text.length > 20, `it says: ${text}`);
-      assert.ok(context.log.some((line) => /download 1$/.test(line)), `it told the progress: ${context.log}`);
+      assert.ok(
+        context.log.some((line) => /download 1$/.test(line)),
+        `it told the progress: ${context.log}`,
+      );
     },
   },
 ];

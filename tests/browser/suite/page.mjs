@@ -24,7 +24,10 @@ async function picture(context, page, name) {
 
 /** Whatever is on the page fits its width. */
 async function fits(page) {
-  const { wide, window } = await page.evaluate(() => ({ wide: document.documentElement.scrollWidth, window: innerWidth }));
+  const { wide, window } = await page.evaluate(() => ({
+    wide: document.documentElement.scrollWidth,
+    window: innerWidth,
+  }));
   assert.ok(wide <= window, `${wide} pixels in a window of ${window}`);
 }
 
@@ -79,7 +82,7 @@ export default [
       await visible(page, "#kept");
       const before = await page.$$eval("#models li", (all) => all.length);
       await page.click("#models .quiet");
-      await page.waitForFunction((before) => document.querySelectorAll("#models li").length === before - 1 , {}, before);
+      await page.waitForFunction((before) => document.querySelectorAll("#models li").length === before - 1, {}, before);
       assert.deepEqual(outside, []);
     },
   },
@@ -88,7 +91,8 @@ export default [
     async run(context) {
       const { page } = await open(context, { size: SIZES.narrow });
       // Firefox's protocol cannot pretend a colour scheme: its pictures are light.
-      if (context.name === "chromium") await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "dark" }]);
+      if (context.name === "chromium")
+        await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "dark" }]);
       await visible(page, "#start");
       await fits(page);
       await picture(context, page, "narrow-start");
@@ -108,7 +112,9 @@ export default [
   {
     name: "page: errors and a cancelled loading lead back to the start",
     async run(context) {
-      const { page } = await open(context, { query: `?model=${encodeURIComponent(context.site({ status: 404 }).url("model.gguf"))}` });
+      const { page } = await open(context, {
+        query: `?model=${encodeURIComponent(context.site({ status: 404 }).url("model.gguf"))}`,
+      });
       await visible(page, "#problem");
       assert.match(await textOf(page, "#problem"), /404/);
       await picture(context, page, "problem");
@@ -123,11 +129,14 @@ export default [
   {
     name: "page: without WebGPU it says who has it",
     async run(context) {
-      const { page } = await open(context, { before: () => Object.defineProperty(Navigator.prototype, "gpu", { get: () => undefined }) });
+      const { page } = await open(context, {
+        before: () => Object.defineProperty(Navigator.prototype, "gpu", { get: () => undefined }),
+      });
       // The page has looked before it was given its size.
       await visible(page, "#missing");
       const text = await textOf(page, "#missing");
-      for (const word of ["Chrome", "Edge", "Safari", "Firefox", "dom.webgpu.enabled"]) assert.ok(text.includes(word), word);
+      for (const word of ["Chrome", "Edge", "Safari", "Firefox", "dom.webgpu.enabled"])
+        assert.ok(text.includes(word), word);
       await picture(context, page, "missing");
       await page.setViewport(SIZES.narrow);
       await fits(page);

@@ -19,10 +19,18 @@ export default [
       assert.equal(site.served, served, "the second tab loads nothing");
       assert.ok(Date.now() - started < 3000, "and is there at once");
       const { prompt, greedy_ids } = goldens(context).at(-1);
-      const both = await Promise.all([first, second].map((page) => page.evaluate((prompt) => t.greedy(prompt, 60), prompt)));
+      const both = await Promise.all(
+        [first, second].map((page) => page.evaluate((prompt) => t.greedy(prompt, 60), prompt)),
+      );
       for (const { tokens } of both) assert.deepEqual(tokens, greedy_ids.slice(0, 60));
       // A tab that goes takes its answers with it, not the model.
-      await first.evaluate(() => void t.model.complete("Once", { ignoreEnd: true }).text().catch(() => {}));
+      await first.evaluate(
+        () =>
+          void t.model
+            .complete("Once", { ignoreEnd: true })
+            .text()
+            .catch(() => {}),
+      );
       await first.close();
       await tellsStories(context, second);
       // One that lets go of the model neither.

@@ -30,11 +30,18 @@ export default [
     await tellsStories(context, page);
   }),
   row("a server without ranges, and no cache", (context) =>
-    refuses(context, "no-range", { ranges: false }, { options: { cache: false } })),
+    refuses(context, "no-range", { ranges: false }, { options: { cache: false } }),
+  ),
   row("ranges, and no cache", async (context) => {
     const { page, site } = await stories(context, { cache: false });
     await tellsStories(context, page);
-    assert.deepEqual(await page.evaluate(async (url) => (await t.cache.list()).filter((each) => each.url === url), site.url("model.gguf")), []);
+    assert.deepEqual(
+      await page.evaluate(
+        async (url) => (await t.cache.list()).filter((each) => each.url === url),
+        site.url("model.gguf"),
+      ),
+      [],
+    );
   }),
   row("a redirect to another origin", async (context) => {
     const { page } = await stories(context, {}, { redirect: "other", cors: true });
@@ -46,13 +53,20 @@ export default [
     await tellsStories(context, page);
   }),
   row("another origin that does not", (context) =>
-    refuses(context, "cors", {}, { origin: "other", hint: /Access-Control-Allow-Origin/i })),
+    refuses(context, "cors", {}, { origin: "other", hint: /Access-Control-Allow-Origin/i }),
+  ),
   row("404", (context) => refuses(context, "http", { status: 404 }, { hint: /\w{3}/ })),
   row("403", (context) => refuses(context, "http", { status: 403 })),
   row("500", (context) => refuses(context, "http", { status: 500 }), { seconds: 180 }),
   row("a server that is gone", (context) => refuses(context, "network", { off: true }), { seconds: 180 }),
   row("a web page instead of a model", (context) =>
-    refuses(context, "bad-file", {}, { files: { "model.gguf": Buffer.from("<!doctype html><title>Log in</title>".padEnd(4000)) } })),
+    refuses(
+      context,
+      "bad-file",
+      {},
+      { files: { "model.gguf": Buffer.from("<!doctype html><title>Log in</title>".padEnd(4000)) } },
+    ),
+  ),
   row("a wrong file is not kept: once the server has the right one, it loads", async (context) => {
     const page = await context.page();
     const site = context.site({ damage: 0 });
@@ -70,7 +84,10 @@ export default [
   row("a relative address, headers for its host, and a redirect", async (context) => {
     const page = await context.page();
     const site = context.site({ redirect: "origin" });
-    await page.evaluate((path) => t.load(path, { headers: { authorization: "Bearer abc" } }), `..${site.path}model.gguf`);
+    await page.evaluate(
+      (path) => t.load(path, { headers: { authorization: "Bearer abc" } }),
+      `..${site.path}model.gguf`,
+    );
     await tellsStories(context, page);
     assert.ok(site.requests.every(({ headers }) => headers.authorization === "Bearer abc"));
   }),
@@ -84,7 +101,8 @@ export default [
       const { info } = await page.evaluate(load, context.site().url("model.gguf"), kind);
       assert.equal(info.bytes, 1054432);
       await tellsStories(context, page);
-    })),
+    }),
+  ),
   row("a split model finds its parts", async (context) => {
     const page = await context.page();
     const site = context.site({}, split(readFileSync(context.storiesFile), 3));

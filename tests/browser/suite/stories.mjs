@@ -5,7 +5,8 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
 /** `[{ prompt, prompt_ids, greedy_ids }]`. */
-export const goldens = (context) => JSON.parse(readFileSync(join(context.paths.models, "stories260K.greedy.json"))).prompts;
+export const goldens = (context) =>
+  JSON.parse(readFileSync(join(context.paths.models, "stories260K.greedy.json"))).prompts;
 
 /** Asserts that the last model of `page` continues the first `count` goldens' prompts as it should. */
 export async function tellsStories(context, page, { length = 48, count = 1 } = {}) {
