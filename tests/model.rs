@@ -474,9 +474,16 @@ fn a_constraint_has_a_say_in_every_token() {
     for temperature in [0.0, 1.0, 5.0] {
         let sampling = Sampling { temperature, logprobs: Some(ALL), ..Default::default() };
         let request = Request { sampling, ..greedy(&prompt(53, 12), 20) };
-        let id = session.submit_within(request.clone(), Some(Box::new(allowed))).unwrap();
-        let got = finish(&mut session).remove(&id).unwrap();
+        let mut within = |max_tokens| {
+            let request = Request { max_tokens: Some(max_tokens), ..request.clone() };
+            let id = session.submit_within(request, Some(Box::new(allowed))).unwrap();
+            finish(&mut session).remove(&id).unwrap()
+        };
+        let got = within(20);
         assert_eq!((got.ids.len(), got.reason), (5, Some(Finish::End)), "{:?}", got.ids);
+        // What is complete with the last token there is room for is not cut.
+        assert_eq!(within(5).reason, Some(Finish::End));
+        assert_eq!(within(4).reason, Some(Finish::MaxTokens));
         assert!(
             got.ids.windows(2).all(|w| w[0] < w[1]) && got.ids.iter().all(|t| (40..51).contains(t)),
             "{:?}",

@@ -8,7 +8,7 @@ use firelight::checkpoint::Checkpoint;
 use firelight::demo;
 use firelight::gpu::{Gpu, GpuOptions};
 use firelight::hub::{self, Hub, Name, Sibling, Step};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use firelight::model::load::Progress;
 
 use super::Result;
 use super::term::{self, Failure};
@@ -156,20 +156,12 @@ fn folder(repo: &str, files: &[Sibling]) -> Result<Vec<Sibling>> {
     Ok(files.iter().filter(|f| SMALL.contains(&f.name.as_str()) || is_weight(f)).cloned().collect())
 }
 
-/// A bar with bytes, rate and remaining time, if stderr is a terminal.
+/// A bar for what comes, then one for the check of it.
 fn bar() -> impl FnMut(Step) {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    let style = "{prefix} {wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}  {eta}";
-    if let Ok(style) = ProgressStyle::with_template(style) {
-        bar.set_style(style.progress_chars("=> "));
-    }
-    move |step| {
-        bar.set_prefix(if step.checking { "checking" } else { "fetching" });
-        bar.set_length(step.total);
-        bar.set_position(step.done);
-        if step.checking && step.done >= step.total {
-            bar.finish_and_clear();
-        }
+    let (mut fetching, mut checking) = (term::bytes_bar("fetching"), term::bytes_bar("checking"));
+    move |Step { done, total, checking: check }| {
+        let bar: &mut dyn FnMut(Progress) = if check { &mut checking } else { &mut fetching };
+        bar(Progress { done, total });
     }
 }
 

@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::files::{Sibling, offers, quant_of, split};
 use super::name::Name;
 use crate::{Error, Result};
 
@@ -118,16 +119,16 @@ pub fn list(cache: &Path) -> Vec<Kept> {
         walk(&place.snapshot(&commit), "", &mut files);
         files.sort();
         let bytes = |name: &str| fs::metadata(place.snapshot(&commit).join(name)).map_or(0, |m| m.len());
-        let siblings: Vec<super::files::Sibling> = files
+        let siblings: Vec<Sibling> = files
             .iter()
-            .map(|name| super::files::Sibling { name: name.clone(), size: Some(bytes(name)), blob: None, lfs: None })
+            .map(|name| Sibling { name: name.clone(), size: Some(bytes(name)), blob: None, lfs: None })
             .collect();
-        for offer in super::files::offers(&siblings) {
+        for offer in offers(&siblings) {
             let path = place.snapshot(&commit).join(&offer.name);
             all.push(Kept { repo: repo.clone(), bytes: offer.bytes(), name: offer.name, path });
         }
         if files.iter().any(|f| f == "config.json") && files.iter().any(|f| f.ends_with(".safetensors")) {
-            let bytes = siblings.iter().map(super::files::Sibling::bytes).sum();
+            let bytes = siblings.iter().map(Sibling::bytes).sum();
             all.push(Kept { repo: repo.clone(), name: String::new(), path: place.snapshot(&commit), bytes });
         }
     }
@@ -160,11 +161,11 @@ pub fn find(cache: &Path, name: &Name) -> Vec<Kept> {
 /// Whether a file is what was wanted: of that name, or of that quantization.
 pub fn matches(file: &str, wanted: &str) -> bool {
     let base = file.rsplit('/').next().unwrap_or(file);
-    let quant = super::files::quant_of(file);
+    let quant = quant_of(file);
     file.eq_ignore_ascii_case(wanted) || base.eq_ignore_ascii_case(wanted) || quant.eq_ignore_ascii_case(wanted)
 }
 
-/// Removes a kept model's names and the blobs they alone stood for. Returns the bytes that became free.
+/// Removes a kept model's names in the last commit, and their blobs. Returns the bytes that became free.
 ///
 /// # Errors
 /// If something cannot be removed.
@@ -197,5 +198,5 @@ pub fn remove(cache: &Path, kept: &Kept) -> Result<u64> {
 
 /// Whether two files are the same, or parts of one model.
 fn same_model(a: &str, b: &str) -> bool {
-    super::files::split(a).0 == super::files::split(b).0
+    split(a).0 == split(b).0
 }

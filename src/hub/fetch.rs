@@ -302,7 +302,7 @@ fn check_space(folder: &Path, bytes: u64) -> Result<()> {
 }
 
 /// Which chunks of a file are there.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Journal {
     bytes: u64,
     chunk: u64,

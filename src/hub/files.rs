@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use crate::checkpoint::split_name;
+
 /// What the hub says of a repository at a revision.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Listing {
@@ -96,11 +98,9 @@ fn is_model(name: &str) -> bool {
 
 /// The name without its ending and part number, and the part's number (1 if there is none).
 pub(super) fn split(name: &str) -> (&str, u32) {
-    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
-    let part = stem.rsplit_once("-of-").and_then(|(start, _)| start.rsplit_once('-'));
-    match part.and_then(|(start, number)| Some((start, number.parse().ok()?))) {
-        Some(part) => part,
-        None => (stem, 1),
+    match split_name(name) {
+        Some((prefix, number, _)) => (prefix, number),
+        None => (name.rsplit_once('.').map_or(name, |(stem, _)| stem), 1),
     }
 }
 

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::SystemTime;
 
+use firelight::checkpoint::split_name;
 use firelight::demo;
 use firelight::model::Model;
 use firelight::{Error, Result};
@@ -106,13 +107,11 @@ fn entry(place: &Place) -> Result<Entry> {
 /// A file's name without its ending and without the count of a split file.
 fn name(path: &Path) -> String {
     let path = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-    let stem = if path.is_dir() { path.file_name() } else { path.file_stem() };
-    let stem = stem.map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-    match stem.rsplit_once("-of-").and_then(|(head, count)| Some((head.rsplit_once('-')?, count))) {
-        Some(((head, number), count)) if [number, count].iter().all(|n| n.len() == 5 && n.parse::<u32>().is_ok()) => {
-            head.into()
-        }
-        _ => stem,
+    let name = path.file_name().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    match split_name(&name) {
+        Some((prefix, ..)) => prefix.into(),
+        None if path.is_dir() => name,
+        None => path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default(),
     }
 }
 

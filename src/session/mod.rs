@@ -76,7 +76,8 @@ impl Session {
     /// Compiles a model for a device and loads its weights. `progress` is told the bytes read.
     ///
     /// # Errors
-    /// [`Error::Limit`] if the model does not fit, with what would help; errors of reading and of the device.
+    /// [`Error::Limit`] if the model does not fit, with what would help; [`Error::Memory`] if the device finds out only
+    /// then; errors of reading and of the device.
     pub async fn new(gpu: &Gpu, model: &Model, options: &Options, progress: impl FnMut(Progress)) -> Result<Self> {
         let fitted = fit::fit(model, gpu.caps(), options)?;
         let plan = Plan::compile(gpu, fitted.listing).await?;
@@ -489,12 +490,16 @@ impl Session {
             self.events.push_back((id, Event::Text(text)));
         }
         let generated = sequence.tokens.len() - job.prompt;
+        let full = if job.request.max_tokens.is_some_and(|max| generated >= max) {
+            Some(Finish::MaxTokens)
+        } else {
+            (sequence.tokens.len() > self.context).then_some(Finish::ContextFull)
+        };
         if stopped {
             self.finish(at, Finish::StopString);
-        } else if job.request.max_tokens.is_some_and(|max| generated >= max) {
-            self.finish(at, Finish::MaxTokens);
-        } else if sequence.tokens.len() > self.context {
-            self.finish(at, Finish::ContextFull);
+        } else if let Some(full) = full {
+            let complete = job.allowed(&sequence.tokens).is_some_and(|mask| mask.iter().all(|word| *word == 0));
+            self.finish(at, if complete { Finish::End } else { full });
         }
     }
 

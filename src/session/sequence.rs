@@ -93,15 +93,18 @@ impl Job {
         }
     }
 
+    /// Which tokens the constraint lets follow `tokens`, the prompt and the answer so far.
+    pub fn allowed(&mut self, tokens: &[u32]) -> Option<Vec<u32>> {
+        self.constraint.as_mut().map(|allowed| allowed(&tokens[self.prompt..]))
+    }
+
     /// Chooses the token that follows `tokens`, the prompt and the answer so far; `None` if the constraint allows none.
     pub fn choose(&mut self, logits: &[f32], tokens: &[u32]) -> Option<(u32, Option<Logprobs>)> {
+        let allowed = self.allowed(tokens);
         let (sampling, position) = (&self.request.sampling, tokens.len() as u32 - 1);
-        let choice = match &mut self.constraint {
+        let choice = match allowed {
             None => sampler::sample(sampling, logits, &self.seen, position),
-            Some(allowed) => {
-                let allowed = allowed(&tokens[self.prompt..]);
-                sampler::sample_within(sampling, logits, &self.seen, position, &allowed)?
-            }
+            Some(allowed) => sampler::sample_within(sampling, logits, &self.seen, position, &allowed)?,
         };
         if let Some(count) = self.seen.get_mut(choice.token as usize) {
             *count += 1;
