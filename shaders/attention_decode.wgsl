@@ -6,19 +6,19 @@
 @group(0) @binding(1) var<storage, read> rows: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> pages: array<u32>;
 @group(0) @binding(3) var<storage, read> q: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> k_cache: array<Kv4>;
-@group(0) @binding(5) var<storage, read> v_cache: array<Kv4>;
+@group(0) @binding(4) var<storage, read> k_cache: array<k_Cell>;
+@group(0) @binding(5) var<storage, read> v_cache: array<v_Cell>;
 @group(0) @binding(6) var<storage, read_write> y: array<vec4<f32>>;
-//#import $kv
+//#import $kv as k_
+//#import $kv as v_
 
 var<workgroup> q_s: array<vec4<f32>, PER_WG * HEAD_DIM4>;
 var<workgroup> p_s: array<vec4<f32>, SPLIT * PER_WG4>; // four heads in a vector
 var<workgroup> acc_s: array<vec4<f32>, WG>;
 
-// Where the values of kv head `head` at position `p` of the sequence begin.
-fn cached(sequence: u32, head: u32, p: u32) -> u32 {
-    let page = pages[sequence * PAGES_PER_SEQUENCE + p / PAGE];
-    return ((page * KV_HEADS + head) * PAGE + p % PAGE) * HEAD_DIM4;
+// The page of position `p` of the sequence.
+fn page_of(sequence: u32, p: u32) -> u32 {
+    return pages[sequence * PAGES_PER_SEQUENCE + p / PAGE];
 }
 
 @compute @workgroup_size(WG)
@@ -44,10 +44,10 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     top[c] = vec4<f32>(-1e30);
     //#end
     for (var p = lid; p < n; p += WG) {
-        let at = cached(sequence, kv_head, start + p);
+        let at = k_place(page_of(sequence, start + p), kv_head, (start + p) % PAGE);
         var score = array<f32, PER_WG>();
         for (var d = 0u; d < HEAD_DIM4; d += 1u) {
-            let k = kv_unpack(k_cache[at + d]);
+            let k = k_load4(at, d);
             //#unroll h PER_WG
             score[h] += dot(q_s[h * HEAD_DIM4 + d], k);
             //#end
@@ -87,7 +87,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         var acc = array<vec4<f32>, PER_WG>();
         if (phase < PHASES && d < HEAD_DIM4) {
             for (var p = phase; p < n; p += PHASES) {
-                let v = kv_unpack(v_cache[cached(sequence, kv_head, start + p) + d]);
+                let v = v_load4(v_place(page_of(sequence, start + p), kv_head, (start + p) % PAGE), d);
                 //#unroll h PER_WG
                 acc[h] += p_s[p * PER_WG4 + h / 4u][h % 4u] * v;
                 //#end

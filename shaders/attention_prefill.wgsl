@@ -5,10 +5,11 @@
 @group(0) @binding(2) var<storage, read> pages: array<u32>;
 @group(0) @binding(3) var<storage, read> tiles: array<vec4<u32>>;
 @group(0) @binding(4) var<storage, read> q: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read> k_cache: array<Kv4>;
-@group(0) @binding(6) var<storage, read> v_cache: array<Kv4>;
+@group(0) @binding(5) var<storage, read> k_cache: array<k_Cell>;
+@group(0) @binding(6) var<storage, read> v_cache: array<v_Cell>;
 @group(0) @binding(7) var<storage, read_write> y: array<vec4<f32>>;
-//#import $kv
+//#import $kv as k_
+//#import $kv as v_
 
 var<workgroup> q_s: array<vec4<f32>, TILE * HEAD_DIM4>;
 var<workgroup> p_s: array<f32, TILE * PAGE>;
@@ -43,10 +44,10 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     let n = position + count;
     for (var start = 0u; start < n; start += PAGE) {
         let page = pages[sequence * PAGES_PER_SEQUENCE + start / PAGE];
-        let base = (page * KV_HEADS + head / GROUP) * PAGE * HEAD_DIM4;
+        let keys = k_place(page, head / GROUP, p);
         var score = array<f32, HALF_TILE>();
         for (var d = 0u; d < HEAD_DIM4; d += 1u) {
-            let k = kv_unpack(k_cache[base + p * HEAD_DIM4 + d]);
+            let k = k_load4(keys, d);
             //#unroll r HALF_TILE
             score[r] += dot(q_s[(half_row + r) * HEAD_DIM4 + d], k);
             //#end
@@ -82,7 +83,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
                     acc[trip * ROWS_EACH + r] *= scale_s[min(row0 + r, TILE - 1u)];
                     //#end
                     for (var i = 0u; i < filled; i += 1u) {
-                        let v = kv_unpack(v_cache[base + i * HEAD_DIM4 + d]);
+                        let v = v_load4(v_place(page, head / GROUP, i), d);
                         //#unroll r ROWS_EACH
                         acc[trip * ROWS_EACH + r] += p_s[min(row0 + r, TILE - 1u) * PAGE + i] * v;
                         //#end

@@ -69,7 +69,14 @@ pub fn fit(model: &Model, caps: &Caps, options: &Options) -> Result<Fitted> {
     let config = &model.config;
     let mut notices = Vec::new();
     let limit = caps.max_binding.min(caps.max_buffer);
-    let page_bytes = u64::from(config.kv_heads * config.head_dim * PAGE) * options.kv.bytes();
+    if !options.kv.takes(config.head_dim) {
+        return Err(Error::Usage(format!(
+            "keys and values of {} values a head cannot be stored in {}, whose blocks have 32: take f16",
+            config.head_dim,
+            options.kv.name()
+        )));
+    }
+    let page_bytes = options.kv.bytes(config.kv_heads, config.head_dim) * u64::from(PAGE);
     let sequences = options.sequences.max(1);
     let fitting = (limit / page_bytes / u64::from(sequences)).min(1 << 24) as u32 * PAGE;
     if fitting == 0 {

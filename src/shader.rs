@@ -6,7 +6,7 @@
 //!
 //! * `//#import lib/step` takes in a file; `//#import $weight` takes in the file that the kernel's [`Source`] names;
 //!   `//#import $weight as w2_` also prefixes each of its top-level names (and its binding and planes), so that a
-//!   kernel can read two quantized matrices.
+//!   kernel can read two quantized matrices, or keys and values.
 //! * `//#unroll i N` ... `//#end` repeats a body with `i` replaced by `0u`, `1u`, ... N is a number or a constant.
 //!   naga turns every `for` into a guarded `while (true)`, so inner loops are written this way.
 
@@ -76,6 +76,7 @@ files![
     "quant/mxfp4",
     "kv/f16",
     "kv/f32",
+    "kv/q8_0",
     "route/dense",
     "route/experts",
     "route/tiles",
@@ -92,6 +93,7 @@ files![
     "matmul_rows",
     "rope",
     "kv_write",
+    "kv_write_blocks",
     "attention_decode",
     "attention_merge",
     "attention_prefill",
@@ -178,12 +180,13 @@ fn include(source: &Source, text: &str, seen: &mut BTreeSet<String>, out: &mut S
     }
 }
 
-/// Prefixes every top-level name of `text`, and the names that a weight file expects from its kernel.
+/// Prefixes every top-level name of `text`, and the names that a file of weights or of the KV cache expects from its
+/// kernel.
 fn rename(text: &str, prefix: &str) -> String {
-    let mut names: BTreeSet<String> = ["weight", "PLANE1", "PLANE2", "PLANE3"].map(String::from).into();
+    let mut names: BTreeSet<String> = ["weight", "PLANE1", "PLANE2", "PLANE3", "cache"].map(String::from).into();
     for line in text.lines() {
         let mut words = line.split(|c: char| !(c.is_alphanumeric() || c == '_'));
-        if let (Some("fn" | "struct" | "const"), Some(name)) = (words.next(), words.next()) {
+        if let (Some("fn" | "struct" | "const" | "alias"), Some(name)) = (words.next(), words.next()) {
             names.insert(name.to_string());
         }
     }
@@ -280,5 +283,8 @@ mod tests {
         let text = "struct Block { q: u32 }\nfn load_block(g: u32) -> Block { return Block(weight[PLANE1 + g].x); }";
         let want = "struct w_Block { q: u32 }\nfn w_load_block(g: u32) -> w_Block { return w_Block(w_weight[w_PLANE1 + g].x); }";
         assert_eq!(rename(text, "w_"), want);
+        let (text, want) =
+            ("alias Cell = u32;\nlet c: Cell = cache[0];", "alias k_Cell = u32;\nlet c: k_Cell = k_cache[0];");
+        assert_eq!(rename(text, "k_"), want);
     }
 }

@@ -5,6 +5,7 @@ mod engine;
 use firelight::Options;
 use firelight::fit::fit;
 use firelight::gpu::Caps;
+use firelight::ops::KvType;
 
 fn caps(max_binding: u64, memory: Option<u64>) -> Caps {
     Caps { max_binding, memory, ..Caps::baseline() }
@@ -30,6 +31,11 @@ fn what_does_not_fit_is_refused_with_a_way_on() {
         assert!(error.contains(want), "{error}");
     }
     assert!(fit(&model, &caps(plenty, Some(1 << 30)), &context(512)).is_ok());
+    // Its heads have 8 values.
+    let odd = engine::model(engine::file("tiny-odd", "F32"));
+    let error = fit(&odd, &caps(plenty, None), &Options { kv: KvType::Q8_0, ..context(32) });
+    let error = error.map(|_| ()).expect_err("no whole blocks").to_string();
+    assert!(error.contains("take f16"), "{error}");
 }
 
 #[test]

@@ -167,7 +167,7 @@ fn fill(plan: &Plan, case: &Case, data: &Data) {
             Some(Kind::Weight { .. }) => plan.write_rows(id, 0, &data.weights[&id]),
             Some(Kind::Vector) => plan.write(id, 0, bytemuck::cast_slice(&data.vectors[&id])),
             Some(Kind::Kv { heads, head_dim }) => {
-                let bytes = u64::from(SEQUENCES * PAGES * 32 * heads * head_dim) * case.kv.bytes();
+                let bytes = u64::from(SEQUENCES * PAGES * 32) * case.kv.bytes(*heads, *head_dim);
                 plan.write(id, 0, &vec![0xff; bytes as usize]);
             }
             _ => {}
@@ -440,10 +440,19 @@ fn attention_over_pages_and_sequences() {
         (14, 2, 64, 300, KvType::F16),
         (9, 1, 32, 150, KvType::F32),
         (11, 1, 20, 150, KvType::F16),
+        (4, 2, 64, 300, KvType::Q8_0),
+        (6, 3, 96, 150, KvType::Q8_0),
+        (8, 1, 256, 150, KvType::Q8_0),
+        (3, 3, 32, 150, KvType::Q8_0),
     ] {
         let name = format!("attention {heads} {kv_heads} {head_dim} {kv:?}");
-        // A half that is rounded the other way is off by 2^-11 at most.
-        let tolerance = if kv == KvType::F16 { 1e-3 } else { 2e-5 };
+        let tolerance = match kv {
+            KvType::F32 => 2e-5,
+            // A half that is rounded the other way is off by 2^-11 at most.
+            KvType::F16 => 1e-3,
+            // A quant that is rounded the other way is off by 1/127 of the block's largest value, which is 1.
+            KvType::Q8_0 => 1.5e-2,
+        };
         let case = Case::new(name, attends(heads, kv_heads, head_dim), conversation(context), tolerance);
         // Heads of 8 and 64 values on every tier.
         let ways = if [8, 64].contains(&head_dim) { Ways::All } else { Ways::Layouts };

@@ -30,7 +30,7 @@ export interface LoadOptions {
   /** Most tokens of a conversation. By default as many as the model was made for and the GPU has room for. */
   context?: number;
   /** How keys and values are kept. Default: "f16". */
-  kv?: "f16" | "f32";
+  kv?: "f16" | "q8_0" | "f32";
   /** The kernels to use. By default the best that the adapter runs. */
   tier?: "baseline" | "subgroups";
   /** Conversations that are answered at the same time. Default: 1; more wait their turn. */

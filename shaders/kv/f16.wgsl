@@ -1,11 +1,18 @@
-// Four neighbouring values of the KV cache as halves, two in a word; larger values are clamped to the largest half.
-alias Kv4 = vec2<u32>;
+// The KV cache as halves, two in a word; larger values are clamped to the largest half.
+// Layout: (page, head, position % PAGE, HEAD_DIM). A cell is four neighbouring values.
+alias Cell = vec2<u32>;
 
-fn kv_pack(v: vec4<f32>) -> Kv4 {
-    let c = clamp(v, vec4<f32>(-65504.0), vec4<f32>(65504.0));
-    return vec2<u32>(pack2x16float(c.xy), pack2x16float(c.zw));
+// Where the values of `head` at slot `slot` of `page` begin.
+fn place(page: u32, head: u32, slot: u32) -> u32 {
+    return ((page * KV_HEADS + head) * PAGE + slot) * HEAD_DIM4;
 }
 
-fn kv_unpack(b: Kv4) -> vec4<f32> {
+fn load4(at: u32, d: u32) -> vec4<f32> {
+    let b = cache[at + d];
     return vec4<f32>(unpack2x16float(b.x), unpack2x16float(b.y));
+}
+
+fn pack(v: vec4<f32>) -> Cell {
+    let c = clamp(v, vec4<f32>(-65504.0), vec4<f32>(65504.0));
+    return vec2<u32>(pack2x16float(c.xy), pack2x16float(c.zw));
 }

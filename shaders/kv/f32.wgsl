@@ -1,10 +1,15 @@
-// Four neighbouring values of the KV cache as they are; for tests.
-alias Kv4 = vec4<u32>;
+// The KV cache as it is; for tests. Layout: (page, head, position % PAGE, HEAD_DIM). A cell is four neighbouring values.
+alias Cell = vec4<u32>;
 
-fn kv_pack(v: vec4<f32>) -> Kv4 {
-    return bitcast<vec4<u32>>(v);
+// Where the values of `head` at slot `slot` of `page` begin.
+fn place(page: u32, head: u32, slot: u32) -> u32 {
+    return ((page * KV_HEADS + head) * PAGE + slot) * HEAD_DIM4;
 }
 
-fn kv_unpack(b: Kv4) -> vec4<f32> {
-    return bitcast<vec4<f32>>(b);
+fn load4(at: u32, d: u32) -> vec4<f32> {
+    return bitcast<vec4<f32>>(cache[at + d]);
+}
+
+fn pack(v: vec4<f32>) -> Cell {
+    return bitcast<vec4<u32>>(v);
 }

@@ -50,7 +50,7 @@ pub struct EngineArgs {
     /// Positions that prompt and answer may fill; by default the model's, at most 4096
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
     pub context: Option<u32>,
-    /// How keys and values are stored
+    /// How keys and values are stored; q8_0 takes half of f16's memory
     #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = kv())]
     pub kv: KvType,
     /// Decode steps queued before the first is read
@@ -59,7 +59,8 @@ pub struct EngineArgs {
 }
 
 fn kv() -> impl TypedValueParser<Value = KvType> {
-    PossibleValuesParser::new(["f16", "f32"]).map(|name| if name == "f32" { KvType::F32 } else { KvType::F16 })
+    PossibleValuesParser::new(KvType::ALL.map(KvType::name))
+        .try_map(|name| KvType::from_name(&name).ok_or("there is no such type"))
 }
 
 impl EngineArgs {

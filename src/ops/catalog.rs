@@ -1,4 +1,4 @@
-//! Every kernel variant that the ops choose for typical shapes, all weight types, both KV types, and adapters of each
+//! Every kernel variant that the ops choose for typical shapes, all weight types, all KV types, and adapters of each
 //! kind, by name: what `firelight shaders` writes out and what the shader tests hold to WebGPU's limits.
 //!
 //! A list made from plain data: graphs and [`Caps`] go in, [`Source`]s come out; no GPU. A kernel whose node does not
@@ -24,10 +24,11 @@ pub fn catalog() -> Vec<(String, Source)> {
     let graphs = graphs();
     let (mut seen, mut count, mut out) = (HashSet::new(), BTreeMap::new(), Vec::new());
     for caps in adapters() {
-        for kv in [KvType::F16, KvType::F32] {
+        for kv in KvType::ALL {
             let capacity = Capacity { rows: 512, logits: 64, sequences: 4, pages: 256, pages_per_sequence: 128, kv };
             for graph in &graphs {
-                for node in &graph.nodes {
+                let takes = |n: &&Node| !matches!(&n.op, Op::KvWrite(op) if !kv.takes(op.head_dim));
+                for node in graph.nodes.iter().filter(takes) {
                     let kernels = node.op.kernels(&Choice { graph, node, caps: &caps, capacity: &capacity });
                     for source in kernels.into_iter().map(|kernel| kernel.source) {
                         if seen.insert(format!("{source:?}")) {
@@ -70,7 +71,9 @@ fn graphs() -> Vec<Graph> {
     out.push(gated(DType::Q4K, DType::Q6K, 256));
     // Rows that end within a group of 32, which float types may have.
     out.extend([DType::F32, DType::F16, DType::BF16].map(|dtype| gated(dtype, dtype, 172)));
-    for (heads, kv_heads, head_dim) in [(4, 4, 8), (6, 2, 80), (8, 2, 64), (14, 2, 64), (8, 1, 128), (32, 4, 256)] {
+    for (heads, kv_heads, head_dim) in
+        [(4, 4, 8), (6, 2, 80), (8, 2, 64), (14, 2, 64), (9, 3, 96), (8, 1, 128), (32, 4, 256)]
+    {
         out.push(block(heads, kv_heads, head_dim));
     }
     out

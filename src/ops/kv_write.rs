@@ -1,8 +1,10 @@
-//! Writes the step's keys and values into the pages of the cache. Layout: (page, head, position % PAGE, head_dim).
+//! Writes the step's keys and values into the pages of the cache: (page, head, position % PAGE, head_dim), and how the
+//! bytes of a page lie is said in `shaders/kv/<type>.wgsl`.
 
-use super::{Binding, Choice, Extent, Kernel, Op, PAGE, Size};
+use super::{Binding, Choice, Extent, Kernel, KvType, Op, PAGE, Size};
 use crate::graph::{Graph, Input, Node, TensorId};
 use crate::shader::{Const, Source};
+use half::f16;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,17 +29,26 @@ impl Graph {
 
 impl KvWrite {
     pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
-        let consts = vec![
-            ("HEADS", Const::U32(self.heads)),
+        let mut consts = vec![
+            ("KV_HEADS", Const::U32(self.heads)),
             ("HEAD_DIM4", Const::U32(self.head_dim / 4)),
             ("PAGE", Const::U32(PAGE)),
             ("PAGES_PER_SEQUENCE", Const::U32(cx.capacity.pages_per_sequence)),
         ];
-        let source = Source { file: "kv_write", imports: vec![("kv", cx.capacity.kv.shader())], consts };
+        let kv = cx.capacity.kv;
+        assert!(kv.takes(self.head_dim), "heads of {} in {}", self.head_dim, kv.name());
+        let (file, head_threads) = match kv {
+            KvType::F16 | KvType::F32 => ("kv_write", self.head_dim / 4),
+            KvType::Q8_0 => ("kv_write_blocks", (self.head_dim / 4).next_multiple_of(16)),
+        };
+        if kv == KvType::Q8_0 {
+            consts.push(("HEAD_THREADS", Const::U32(head_threads)));
+        }
+        let source = Source { file, imports: vec![("kv", kv.shader())], consts };
         let mut bindings: Vec<_> = (0..4).map(|i| Binding::read(cx.input(i))).collect();
         bindings.extend([Binding::write(cx.output(0)), Binding::write(cx.output(1))]);
-        let threads = self.heads * self.head_dim / 4;
-        vec![Kernel::new(source, bindings, [Extent::ceil(threads, 64), Extent::each(Size::Rows), Extent::fixed(1)])]
+        let workgroups = Extent::ceil(self.heads * head_threads, 64);
+        vec![Kernel::new(source, bindings, [workgroups, Extent::each(Size::Rows), Extent::fixed(1)])]
     }
 }
 
@@ -72,9 +83,35 @@ pub fn reference(
     }
 }
 
+/// What a cache of this type makes of a head's values. q8_0: a block's scale is its largest value over 127, as a half;
+/// quants are rounded under the scale as it is read back.
+pub fn stored(x: &[f32], kv: KvType) -> Vec<f32> {
+    let half = |v: f32| f16::from_f32(v.clamp(-65504.0, 65504.0)).to_f32();
+    let block = |x: &[f32]| {
+        let scale = half(x.iter().fold(0.0f32, |top, v| top.max(v.abs())) / 127.0);
+        let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+        x.iter().map(|v| (v * inverse).round_ties_even().clamp(-127.0, 127.0) * scale).collect::<Vec<f32>>()
+    };
+    match kv {
+        KvType::F16 => x.iter().map(|v| half(*v)).collect(),
+        KvType::Q8_0 => x.chunks(32).flat_map(block).collect(),
+        KvType::F32 => x.to_vec(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_block_keeps_its_largest_value_and_rounds_the_rest_to_a_127th_of_it() {
+        let mut x = vec![0.0; 96];
+        x[..3].copy_from_slice(&[-254.0, 2.9, 3.1]);
+        x[32] = 1e-9;
+        let mut want = vec![0.0; 96];
+        want[..3].copy_from_slice(&[-254.0, 2.0, 4.0]);
+        assert_eq!(stored(&x, KvType::Q8_0), want);
+    }
 
     #[test]
     fn a_head_lies_in_the_page_of_its_position() {

@@ -110,22 +110,50 @@ pub const DECODE_ROWS: u32 = 8;
 pub enum KvType {
     /// Two halves in a word.
     F16,
+    /// Blocks of 32 int8 quants with an f16 scale, within a head.
+    Q8_0,
     /// One float in a word; for tests.
     F32,
 }
 
 impl KvType {
-    /// Bytes of one value.
-    pub fn bytes(self) -> u64 {
+    /// All of them.
+    pub const ALL: [KvType; 3] = [KvType::F16, KvType::Q8_0, KvType::F32];
+
+    /// The name in options.
+    pub fn name(self) -> &'static str {
         match self {
-            KvType::F16 => 2,
-            KvType::F32 => 4,
+            KvType::F16 => "f16",
+            KvType::Q8_0 => "q8_0",
+            KvType::F32 => "f32",
+        }
+    }
+
+    /// The type of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        KvType::ALL.into_iter().find(|kv| kv.name() == name)
+    }
+
+    /// Whether heads of so many values can be stored: blocks do not reach over a head's end.
+    pub fn takes(self, head_dim: u32) -> bool {
+        self != KvType::Q8_0 || head_dim.is_multiple_of(32)
+    }
+
+    /// Bytes of the keys, or of the values, of one position of one layer. Two blocks share a word of scales, and a head
+    /// begins with a new one.
+    pub fn bytes(self, heads: u32, head_dim: u32) -> u64 {
+        let (heads, head_dim) = (u64::from(heads), u64::from(head_dim));
+        match self {
+            KvType::F16 => heads * head_dim * 2,
+            KvType::Q8_0 => heads * (head_dim + 4 * head_dim.div_ceil(64)),
+            KvType::F32 => heads * head_dim * 4,
         }
     }
 
     fn shader(self) -> &'static str {
         match self {
             KvType::F16 => "kv/f16",
+            KvType::Q8_0 => "kv/q8_0",
             KvType::F32 => "kv/f32",
         }
     }

@@ -176,7 +176,7 @@ pub fn tensor_bytes(graph: &Graph, id: TensorId, capacity: &Capacity) -> u64 {
     match &t.kind {
         Kind::Weight { .. } => panic!("{}: weights are sized by shard", t.name),
         Kind::Kv { heads, head_dim } => {
-            u64::from(capacity.pages) * u64::from(heads * head_dim * ops::PAGE) * capacity.kv.bytes()
+            u64::from(capacity.pages) * u64::from(ops::PAGE) * capacity.kv.bytes(*heads, *head_dim)
         }
         Kind::Input(Input::Pages) => words(capacity.sequences, capacity.pages_per_sequence),
         Kind::Input(Input::Sampled) => words(capacity.sequences, 1),

@@ -30,7 +30,7 @@ impl Listing {
     /// Bytes that the keys and values of `positions` positions take in the KV cache, over all layers.
     pub fn kv_traffic(&self, positions: u32) -> u64 {
         let position = |id: TensorId| match self.graph.tensor(id).kind {
-            Kind::Kv { heads, head_dim } => u64::from(heads) * u64::from(head_dim) * self.capacity.kv.bytes(),
+            Kind::Kv { heads, head_dim } => self.capacity.kv.bytes(heads, head_dim),
             _ => 0,
         };
         self.used().into_iter().map(position).sum::<u64>() * u64::from(positions)

@@ -53,12 +53,7 @@ impl Settings {
     }
 
     fn kv(&self) -> Result<Option<KvType>> {
-        let kv = |name: &str| match name {
-            "f16" => Some(KvType::F16),
-            "f32" => Some(KvType::F32),
-            _ => None,
-        };
-        named("kv", &self.kv, kv)
+        named("kv", &self.kv, KvType::from_name)
     }
 
     /// The session's options on an adapter.

@@ -2,9 +2,8 @@
 
 use super::{Data, Step};
 use firelight::graph::{Graph, Kind, Node, TensorId};
-use firelight::ops::{Capacity, KvType, Op, PAGE};
+use firelight::ops::{Capacity, Op, PAGE};
 use firelight::ops::{add, attention, embed, gather, glu, kv_write, linear, rms_norm, rope};
-use half::f16;
 use std::collections::BTreeMap;
 
 /// A graph with its data, dequantized, and the KV caches between steps.
@@ -69,7 +68,8 @@ impl<'a> Cpu<'a> {
             Op::Rope(op) => rope::reference(rows, input(1), input(2), op),
             Op::KvWrite(op) => {
                 for (i, cache) in node.outputs.iter().enumerate() {
-                    let x: Vec<f32> = self.values[&node.inputs[2 + i]].iter().map(|v| self.stored(*v)).collect();
+                    let heads = self.values[&node.inputs[2 + i]].chunks(op.head_dim as usize);
+                    let x: Vec<f32> = heads.flat_map(|x| kv_write::stored(x, self.capacity.kv)).collect();
                     let cache = self.values.get_mut(cache).expect("a cache");
                     kv_write::reference(rows, &self.pages, per_sequence, &x, op, cache);
                 }
@@ -97,13 +97,5 @@ impl<'a> Cpu<'a> {
             Op::Sample(_) => return,
         };
         self.values.insert(node.outputs[0], y);
-    }
-
-    /// What the cache makes of a value.
-    fn stored(&self, v: f32) -> f32 {
-        match self.capacity.kv {
-            KvType::F16 => f16::from_f32(v).to_f32(),
-            KvType::F32 => v,
-        }
     }
 }
