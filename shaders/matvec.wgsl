@@ -8,9 +8,10 @@
 @group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
-//#import $weight
+//#import $weight lib/matvec_sum
 //#import $route
 //#import $epilogue
+//#import $tally
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
@@ -29,40 +30,22 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     //#unroll t TILE
     xrow[t] = route_x(wg.y, min(t, count - 1u));
     //#end
-    var acc: array<vec4<f32>, TILE>;
-    for (var g = lane; g < GROUPS; g += LANES) {
-        var b: array<Block, RPL>;
-        //#unroll r RPL
-        b[r] = load_block(base[r] + g);
-        //#end
-        //#unroll i 8
-        {
-            var w: array<vec4<f32>, RPL>;
-            //#unroll r RPL
-            w[r] = decode4(b[r], i);
-            //#end
-            //#unroll t TILE
-            {
-                let v = x_at(xrow[t], g * 8u + i);
-                //#unroll r RPL
-                acc[t][r] += dot(w[r], v);
-                //#end
-            }
-            //#end
-        }
-        //#end
-    }
+    let acc = products(base, xrow, lane);
     //#unroll t TILE
     {
         let sum = reduce_sum4(acc[t], lid);
+        let row = route_y(wg.y, min(t, count - 1u));
+        var squares_sum = 0.0;
         if (lane == 0u && t < count) {
-            let row = route_y(wg.y, t);
             //#unroll r RPL
             if (n0 + r < ROWS) {
-                y[row * OUT + ROW0 + n0 + r] = epilogue(sum[r], row, ROW0 + n0 + r);
+                let v = epilogue(sum[r], row, ROW0 + n0 + r);
+                y[row * OUT + ROW0 + n0 + r] = v;
+                squares_sum += tally_value(v, row, ROW0 + n0 + r);
             }
             //#end
         }
+        tally(squares_sum, row, wg.x, lid, t < count);
     }
     //#end
 }

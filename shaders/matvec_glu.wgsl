@@ -9,6 +9,7 @@
 //#import $weight
 //#import $up as up_
 //#import $activation
+//#import $norm
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
@@ -43,8 +44,9 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     }
     //#unroll t TILE
     {
-        let gate = reduce_sum4(gate_acc[t], lid);
-        let up = reduce_sum4(up_acc[t], lid);
+        let scale = norm_scale(min(t, sizes.rows - 1u), lane, lid);
+        let gate = reduce_sum4(gate_acc[t], lid) * scale;
+        let up = reduce_sum4(up_acc[t], lid) * scale;
         if (lane == 0u && t < sizes.rows) {
             //#unroll r RPL
             if (n0 + r < ROWS) {

@@ -31,6 +31,8 @@ pub enum Rows {
     },
     /// One for each row of the step that wants logits.
     Logits,
+    /// One for each row of a decode.
+    Decode,
     /// Scratch of a decode: for each of its rows this many, for each span of positions.
     Spans(u32),
 }
@@ -69,6 +71,8 @@ pub enum Kind {
     },
     /// A vector from the file, held as f32 (norm weights, biases).
     Vector,
+    /// Vectors one after another in one buffer: a kernel may bind only a few.
+    Joined(Vec<TensorId>),
     /// f32 values computed on the CPU while the model is built.
     Constant(Vec<f32>),
     /// Keys or values of one layer for all pages.
@@ -159,6 +163,29 @@ impl Graph {
     /// A vector from the file.
     pub fn vector(&mut self, name: &str, cols: u32) -> TensorId {
         self.add(name, Rows::Fixed(1), cols, Kind::Vector)
+    }
+
+    /// Vectors in one.
+    pub fn join(&mut self, vectors: &[TensorId]) -> TensorId {
+        let cols = vectors.iter().map(|id| self.cols(*id)).sum();
+        let name = self.tensor(vectors[0]).name.clone();
+        self.add(name, Rows::Fixed(1), cols, Kind::Joined(vectors.into()))
+    }
+
+    /// The vectors that a tensor consists of, and where each begins: itself, or those that were joined.
+    pub fn vectors(&self, id: TensorId) -> Vec<(TensorId, u32)> {
+        match &self.tensor(id).kind {
+            Kind::Vector => vec![(id, 0)],
+            Kind::Joined(parts) => {
+                let starts = parts.iter().scan(0, |at, part| {
+                    let start = *at;
+                    *at += self.cols(*part);
+                    Some((*part, start))
+                });
+                starts.collect()
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// The engine's buffer; the same tensor each time it is asked for.

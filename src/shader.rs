@@ -6,7 +6,7 @@
 //!
 //! * `//#import lib/step` takes in a file; `//#import $weight` takes in the file that the kernel's [`Source`] names;
 //!   `//#import $weight as w2_` also prefixes each of its top-level names (and its binding and planes), so that a
-//!   kernel can read two quantized matrices, or keys and values.
+//!   kernel can read two quantized matrices, or keys and values. Several files in one line share their names.
 //! * `//#unroll i N` ... `//#end` repeats a body with `i` replaced by `0u`, `1u`, ... N is a number or a constant.
 //!   naga turns every `for` into a guarded `while (true)`, so inner loops are written this way.
 
@@ -56,6 +56,7 @@ files![
     "lib/reduce_subgroup",
     "lib/weight",
     "lib/x_at",
+    "lib/matvec_sum",
     "lib/sampling",
     "lib/score",
     "quant/f32",
@@ -81,6 +82,14 @@ files![
     "route/experts",
     "route/tiles",
     "activation/silu",
+    "head_norm/none",
+    "head_norm/rms",
+    "store/cells",
+    "store/blocks",
+    "norm/none",
+    "norm/scaled",
+    "tally/none",
+    "tally/squares",
     "epilogue/none",
     "epilogue/bias",
     "epilogue/residual",
@@ -89,11 +98,13 @@ files![
     "rms_norm",
     "matvec",
     "matvec_glu",
+    "matvec_qkv",
     "matmul",
     "matmul_rows",
     "rope",
     "kv_write",
     "kv_write_blocks",
+    "rope_kv",
     "attention_decode",
     "attention_merge",
     "attention_prefill",
@@ -153,29 +164,30 @@ fn include(source: &Source, text: &str, seen: &mut BTreeSet<String>, out: &mut S
             out.push('\n');
             continue;
         };
-        let mut words = import.split_whitespace();
-        let what = words.next().unwrap_or_default();
-        let prefix = words.nth(1);
-        let name = match what.strip_prefix('$') {
-            Some(role) => {
-                source
-                    .imports
-                    .iter()
-                    .find(|(r, _)| *r == role)
-                    .unwrap_or_else(|| panic!("{}: nothing chosen for ${role}", source.file))
-                    .1
-            }
-            None => what,
+        let (what, prefix) = match import.split_once(" as ") {
+            Some((what, prefix)) => (what, Some(prefix.trim())),
+            None => (import, None),
         };
+        let names = what.split_whitespace().map(|name| match name.strip_prefix('$') {
+            Some(role) => {
+                let chosen = source.imports.iter().find(|(r, _)| *r == role);
+                chosen.unwrap_or_else(|| panic!("{}: nothing chosen for ${role}", source.file)).1
+            }
+            None => name,
+        });
         match prefix {
             Some(prefix) => {
                 let mut inner = String::new();
-                include(source, file(name), &mut BTreeSet::new(), &mut inner);
+                let mut within = BTreeSet::new();
+                names.for_each(|name| include(source, file(name), &mut within, &mut inner));
                 out.push_str(&rename(&inner, prefix));
             }
             // A library file that two others need comes in once.
-            None if seen.insert(name.to_string()) => include(source, file(name), seen, out),
-            None => {}
+            None => names.for_each(|name| {
+                if seen.insert(name.to_string()) {
+                    include(source, file(name), seen, out);
+                }
+            }),
         }
     }
 }
@@ -254,7 +266,19 @@ mod tests {
     fn every_shader_file_is_listed() {
         let root = concat!(env!("CARGO_MANIFEST_DIR"), "/shaders");
         let mut found = Vec::new();
-        for dir in ["", "lib/", "quant/", "kv/", "route/", "epilogue/", "activation/"] {
+        for dir in [
+            "",
+            "lib/",
+            "quant/",
+            "kv/",
+            "route/",
+            "epilogue/",
+            "activation/",
+            "norm/",
+            "tally/",
+            "head_norm/",
+            "store/",
+        ] {
             for entry in std::fs::read_dir(format!("{root}/{dir}")).unwrap() {
                 let name = entry.unwrap().file_name().into_string().unwrap();
                 if let Some(name) = name.strip_suffix(".wgsl") {

@@ -163,9 +163,11 @@ fn run(case: &Case, data: &Data, want: &[Vec<Vec<f32>>], caps: &Caps, fuse: Fuse
 /// Weights and vectors as given, page tables, and caches full of NaN.
 fn fill(plan: &Plan, case: &Case, data: &Data) {
     for id in plan.listing().used() {
+        for (vector, start) in plan.listing().graph.vectors(id) {
+            plan.write(id, u64::from(start) * 4, bytemuck::cast_slice(&data.vectors[&vector]));
+        }
         match case.graph.tensors.get(id.0).map(|t| &t.kind) {
             Some(Kind::Weight { .. }) => plan.write_rows(id, 0, &data.weights[&id]),
-            Some(Kind::Vector) => plan.write(id, 0, bytemuck::cast_slice(&data.vectors[&id])),
             Some(Kind::Kv { heads, head_dim }) => {
                 let bytes = u64::from(SEQUENCES * PAGES * 32) * case.kv.bytes(*heads, *head_dim);
                 plan.write(id, 0, &vec![0xff; bytes as usize]);
@@ -456,6 +458,96 @@ fn attention_over_pages_and_sequences() {
         let case = Case::new(name, attends(heads, kv_heads, head_dim), conversation(context), tolerance);
         // Heads of 8 and 64 values on every tier.
         let ways = if [8, 64].contains(&head_dim) { Ways::All } else { Ways::Layouts };
+        check(Case { kv, ways, ..case });
+    }
+}
+
+/// How a block of a decoder may differ.
+struct Block {
+    heads: (u32, u32, u32),
+    rotated: u32,
+    pairing: Pairing,
+    bias: bool,
+    head_norm: bool,
+    types: [DType; 3],
+}
+
+/// A block from the product of a linear and a residual to the gated pair behind attention: what fusing makes of it has
+/// every fused op. `width` columns.
+fn block(b: &Block, width: u32) -> Graph {
+    let mut g = Graph::default();
+    let (heads, kv_heads, head_dim) = b.heads;
+    let x = rows(&mut g, width);
+    let made = |g: &mut Graph, x, from: TensorId, name: &str| {
+        let cols = g.cols(from);
+        let weight = g.weight(&format!("{name}.weight"), width, cols, b.types[1]);
+        let y = g.linear(from, weight, None);
+        let sum = g.sum(x, y);
+        let norm = g.vector(&format!("{name}_norm.weight"), width);
+        (sum, g.rms_norm(sum, norm, 1e-5))
+    };
+    let (x, h) = made(&mut g, x, x, "first");
+    let part = |g: &mut Graph, name: &str, heads: u32, dtype| {
+        let weight = g.weight(&format!("{name}.weight"), heads * head_dim, width, dtype);
+        let bias = b.bias.then(|| g.vector(&format!("{name}.bias"), heads * head_dim));
+        g.linear(h, weight, bias)
+    };
+    let mut q = part(&mut g, "q", heads, b.types[0]);
+    let mut k = part(&mut g, "k", kv_heads, b.types[1]);
+    let v = part(&mut g, "v", kv_heads, b.types[2]);
+    if b.head_norm {
+        (q, k) = (head_norm(&mut g, q, head_dim), head_norm(&mut g, k, head_dim));
+    }
+    let angles = g.rope_angles(&vec![0.3; b.rotated as usize / 2], 1024, 1.0);
+    let rope = Rope { head_dim, rotated: b.rotated, pairing: b.pairing };
+    let (q, k) = (g.rope(q, angles, rope.clone()), g.rope(k, angles, rope));
+    let mut cache = |name| g.add(name, Rows::Fixed(0), 0, Kind::Kv { heads: kv_heads, head_dim });
+    let caches = (cache("k_cache"), cache("v_cache"));
+    g.kv_write(k, v, caches, KvWrite { heads: kv_heads, head_dim });
+    let scale = 1.0 / (head_dim as f32).sqrt();
+    let y = g.attention(q, caches, Attention { heads, kv_heads, head_dim, scale });
+    let (_, h) = made(&mut g, x, y, "second");
+    let mut half = |name| g.weight(name, 100, width, b.types[2]);
+    let (gate, up) = (half("gate.weight"), half("up.weight"));
+    let (gate, up) = (g.linear(h, gate, None), g.linear(h, up, None));
+    g.glu(gate, up, Activation::Silu);
+    g
+}
+
+fn head_norm(g: &mut Graph, x: TensorId, head_dim: u32) -> TensorId {
+    let weight = g.vector("head_norm.weight", head_dim);
+    g.rms_norm(x, weight, 1e-6)
+}
+
+#[test]
+fn fused_blocks() {
+    const LLAMA: Block = Block {
+        heads: (4, 2, 64),
+        rotated: 64,
+        pairing: Pairing::Neighbours,
+        bias: false,
+        head_norm: false,
+        types: [DType::F32; 3],
+    };
+    let qwen2 = Block { heads: (6, 2, 32), pairing: Pairing::Halves, rotated: 32, bias: true, ..LLAMA };
+    let qwen3 = Block { heads: (3, 1, 128), pairing: Pairing::Halves, rotated: 64, head_norm: true, ..LLAMA };
+    let mixed = Block { types: [DType::Q4K, DType::Q4K, DType::Q6K], ..LLAMA };
+    let odd = Block { heads: (5, 5, 20), rotated: 12, head_norm: true, bias: true, ..LLAMA };
+    for (name, b, width, kv) in [
+        ("llama", &LLAMA, 172, KvType::F32),
+        ("qwen2", &qwen2, 256, KvType::F32),
+        ("qwen3, keys and values in f16", &qwen3, 260, KvType::F16),
+        ("qwen3, keys and values in q8_0", &qwen3, 64, KvType::Q8_0),
+        ("two types of weights", &mixed, 256, KvType::F32),
+        ("an odd shape", &odd, 100, KvType::F32),
+    ] {
+        let graph = block(b, width);
+        let fused = fuse::fuse(graph.clone(), Fuse::ALL, u64::MAX);
+        let ops: Vec<&str> = fused.nodes.iter().map(|n| n.op.name()).collect();
+        assert_eq!(ops, ["embed", "linear", "qkv", "rope_kv", "attention", "linear", "linear_glu"]);
+        let tolerance = if kv == KvType::F32 { 5e-5 } else { 5e-3 };
+        let case = Case::new(format!("block: {name}"), graph, conversation(150), tolerance);
+        let ways = if name == "llama" { Ways::All } else { Ways::Layouts };
         check(Case { kv, ways, ..case });
     }
 }

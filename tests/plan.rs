@@ -7,8 +7,9 @@ use firelight::fit;
 use firelight::gpu::Caps;
 use firelight::graph::{Graph, Kind, Node, Rows, TensorId};
 use firelight::ops::add::Add;
-use firelight::ops::{KvType, Op};
+use firelight::ops::{Kernel, KvType, Op, StepSizes};
 use firelight::plan::fuse::Fuse;
+use firelight::plan::runs;
 use firelight::plan::slots::{self, Slots};
 use firelight::session::Options;
 use proptest::prelude::*;
@@ -106,7 +107,13 @@ fn a_chain_takes_turns_in_two_slots() {
     assert!(check(&graph, &slots, &[first]).unwrap_err().contains("another's"), "a kept one shares with none");
 }
 
-const RULES: [Fuse; 3] = [Fuse::ALL, Fuse { glu: false, ..Fuse::ALL }, Fuse { residual: false, ..Fuse::ALL }];
+const RULES: [Fuse; 5] = [
+    Fuse::ALL,
+    Fuse { glu: false, ..Fuse::ALL },
+    Fuse { residual: false, ..Fuse::ALL },
+    Fuse { qkv: false, ..Fuse::ALL },
+    Fuse { norm: false, ..Fuse::ALL },
+];
 
 #[test]
 fn fused_equals_unfused() {
@@ -127,6 +134,28 @@ fn fused_equals_unfused() {
                 let d = difference(&got, want, model.config.vocab as usize);
                 assert!(d.rms <= 1e-5 * d.of, "{shape}, {rules:?}: {d:?}");
             }
+        }
+    }
+}
+
+/// Norm + q, k, v; rotation + cache; attention; its output + residual; norm + gate, up; down + residual.
+#[test]
+fn a_layer_decodes_in_six_dispatches() {
+    for (shape, layers) in [("tiny-llama3", 2), ("tiny-qwen3", 2), ("tiny-qwen2", 2)] {
+        let model = model(engine::file(shape, "Q4_K_M"));
+        assert_eq!(model.config.layers, layers, "{shape}");
+        for caps in [&Caps::baseline(), gpu().caps()] {
+            let listing = fit::fit(&model, caps, &Options::default()).unwrap().listing;
+            let sizes = StepSizes { rows: 1, logits: 1, splits: 1, tiles: 1, sampled: 1, ..Default::default() };
+            let of_layers = |(node, kernel): &&(usize, Kernel)| {
+                let op = &listing.graph.nodes[*node].op;
+                let once = matches!(op, Op::Embed(_) | Op::Gather(_) | Op::Sample(_));
+                let head = kernel.bindings.iter().any(|b| listing.graph.tensor(b.tensor).rows == Rows::Logits);
+                runs(kernel, &sizes) && !once && !head
+            };
+            let count = listing.kernels.iter().filter(of_layers).count();
+            // The first norm follows no linear.
+            assert_eq!(count, 6 * layers as usize + 1, "{shape}");
         }
     }
 }

@@ -26,20 +26,22 @@ pub async fn load(plan: &Plan, checkpoint: &Checkpoint, mut progress: impl FnMut
     let graph = &plan.listing().graph;
     let mut wanted = Vec::new();
     for id in plan.listing().used() {
-        let t = graph.tensor(id);
-        if matches!(t.kind, Kind::Weight { .. } | Kind::Vector) {
-            wanted.push((id, checkpoint.tensor(&t.name)?));
+        if let Kind::Weight { .. } = graph.tensor(id).kind {
+            wanted.push((id, id, 0, checkpoint.tensor(&graph.tensor(id).name)?));
+        }
+        for (part, start) in graph.vectors(id) {
+            wanted.push((id, part, start, checkpoint.tensor(&graph.tensor(part).name)?));
         }
     }
-    wanted.sort_by_key(|(_, info)| info.parts.first().map(|p| (p.source, p.offset)));
-    let total = wanted.iter().map(|(_, info)| info.bytes()).sum();
+    wanted.sort_by_key(|(.., info)| info.parts.first().map(|p| (p.source, p.offset)));
+    let total = wanted.iter().map(|(.., info)| info.bytes()).sum();
     let mut done = 0;
     progress(Progress { done, total });
     let mut unflushed = 0;
-    for (id, info) in wanted {
-        if graph.tensor(id).kind == Kind::Vector {
-            let values = read_vector(checkpoint, info, graph.cols(id)).await?;
-            plan.write(id, 0, bytemuck::cast_slice(&values));
+    for (id, part, start, info) in wanted {
+        if graph.tensor(part).kind == Kind::Vector {
+            let values = read_vector(checkpoint, info, graph.cols(part)).await?;
+            plan.write(id, u64::from(start) * 4, bytemuck::cast_slice(&values));
             done += info.bytes();
             continue;
         }

@@ -7,15 +7,19 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::attention::Attention;
+use super::carried::{self, Carried};
 use super::experts::{ExpertWeights, Router};
 use super::glu::Activation;
 use super::kv_write::KvWrite;
-use super::linear::{Linear, LinearGlu};
+use super::linear::Linear;
+use super::linear_glu::LinearGlu;
+use super::qkv::Qkv;
 use super::rope::{Pairing, Rope};
+use super::rope_kv::RopeKv;
 use super::{Capacity, Choice, KvType, Op};
 use crate::dtype::DType;
 use crate::gpu::{Caps, Tier};
-use crate::graph::{Graph, Kind, Node, Rows, TensorId};
+use crate::graph::{Graph, Input, Kind, Node, Rows, TensorId};
 use crate::shader::Source;
 
 /// All variants: a name such as `baseline/matvec.reduce.q4_k.dense.none.2`, and how the text is made. Names begin with
@@ -88,8 +92,11 @@ fn weights(dtype: DType) -> Graph {
     let bias = g.vector("w.bias", 256);
     let y = g.linear(x, weight, None);
     g.linear(x, weight, Some(bias));
-    residual(&mut g, x, weight, None, y);
-    residual(&mut g, x, weight, Some(bias), y);
+    for bias in [None, Some(bias)] {
+        residual(&mut g, x, weight, bias, y);
+        projections(&mut g, x, [weight; 3], bias);
+    }
+    carried_norm(&mut g, y);
     let router = g.weight("router.weight", 64, 256, DType::F32);
     let mut stack = |name| g.experts(name, 64, 256, 256, dtype);
     let stacks = ExpertWeights { router, gate: stack("gates"), up: stack("ups"), down: stack("downs") };
@@ -109,10 +116,44 @@ fn weights(dtype: DType) -> Graph {
 
 /// A linear with the residual that fusing gives it.
 fn residual(g: &mut Graph, x: TensorId, weight: TensorId, bias: Option<TensorId>, y: TensorId) {
-    let op = Op::Linear(Linear { bias: bias.is_some(), residual: true });
+    let op = Op::Linear(Linear { bias: bias.is_some(), residual: true, tally: false });
     let inputs = [x, weight].into_iter().chain(bias).chain([y]).collect();
     let cols = g.cols(y);
     g.node(op, inputs, "residual", Rows::Step, cols);
+}
+
+/// Queries, keys and values, as one node.
+fn projections(g: &mut Graph, x: TensorId, weights: [TensorId; 3], bias: Option<TensorId>) {
+    let inputs = [x].into_iter().chain(weights).chain(bias.map(|bias| g.join(&[bias; 3]))).collect();
+    let cols = weights.iter().map(|id| g.fixed_rows(*id)).sum();
+    g.node(Op::Qkv(Qkv { bias: bias.is_some(), norm: None }), inputs, "qkv", Rows::Step, cols);
+}
+
+/// Every node so far that can take on a norm, once more with it.
+fn carried_norm(g: &mut Graph, x: TensorId) {
+    let cols = g.cols(x);
+    let weight = g.vector("norm.weight", cols);
+    let [scaled, squares] = carried::outputs(g, cols);
+    let norm = Some(Carried { eps: 1e-5, from: cols });
+    for mut node in g.nodes.clone() {
+        match &mut node.op {
+            Op::Linear(op) if op.residual => op.tally = true,
+            Op::Qkv(op) => op.norm = norm.clone(),
+            Op::LinearGlu(op) => op.norm = norm.clone(),
+            _ => continue,
+        }
+        match node.op {
+            Op::Linear(_) => {
+                node.inputs.push(weight);
+                node.outputs.extend([scaled, squares]);
+            }
+            _ => {
+                node.inputs.extend([weight, scaled, squares]);
+                node.outputs.push(x);
+            }
+        }
+        g.nodes.push(node);
+    }
 }
 
 /// A gated pair, as one node.
@@ -125,6 +166,22 @@ fn gated(gate: DType, up: DType, cols: u32) -> Graph {
     let node = LinearGlu::node(&mut g, x, gate, up, y, Activation::Silu);
     g.nodes.push(node);
     g
+}
+
+/// What lies between projections and attention, as one node: both pairings, with head norms and without.
+fn rope_kv(g: &mut Graph, q: TensorId, norm: TensorId, caches: (TensorId, TensorId), shape: (u32, u32, u32)) {
+    let (heads, kv_heads, head_dim) = shape;
+    let side_by_side = g.add("qkv", Rows::Step, (heads + 2 * kv_heads) * head_dim, Kind::Activation);
+    let (rows, pages, norms) = (g.input(Input::Rows), g.input(Input::Pages), g.join(&[norm; 2]));
+    for (pairing, rotated) in [(Pairing::Neighbours, head_dim), (Pairing::Halves, head_dim / 2)] {
+        let angles = g.rope_angles(&vec![1.0; rotated as usize / 2], 4096, 1.0);
+        for head_norm in [None, Some(1e-6)] {
+            let rope = Rope { head_dim, rotated, pairing };
+            let op = Op::RopeKv(RopeKv { heads, kv_heads, rope, head_norm });
+            let inputs = [rows, pages, angles, side_by_side].into_iter().chain(head_norm.map(|_| norms)).collect();
+            g.nodes.push(Node { op, inputs, outputs: vec![q, caches.0, caches.1] });
+        }
+    }
 }
 
 /// What works on heads, for one shape of them.
@@ -145,6 +202,7 @@ fn block(heads: u32, kv_heads: u32, head_dim: u32) -> Graph {
     let kind = Kind::Kv { heads: kv_heads, head_dim };
     let caches = ["keys", "values"].map(|name| g.add(name, Rows::Fixed(256), kv_heads * head_dim, kind.clone()));
     let caches = (caches[0], caches[1]);
+    rope_kv(&mut g, q, head, caches, (heads, kv_heads, head_dim));
     g.kv_write(k, k, caches, KvWrite { heads: kv_heads, head_dim });
     let y = g.attention(q, caches, Attention { heads, kv_heads, head_dim, scale: 0.125 });
     let y = g.glu(y, q, Activation::Silu);

@@ -1,28 +1,24 @@
 //! Rows times a matrix in any weight type: `y[row, n] = sum_k weight[n, k] * x[row, k] (+ bias[n]) (+ residual[row, n])`.
 //!
-//! Few rows run as a matvec, which reads each weight once for up to [`Capacity::decode_rows`](super::Capacity::decode_rows) rows; many as a tiled matmul.
-//! The gated pair of a feed-forward network is one matvec ([`LinearGlu`]).
+//! Few rows run as a matvec, which reads each weight once for up to [`Capacity::decode_rows`](super::Capacity::decode_rows)
+//! rows; many as a tiled matmul. What several matrices make of one x is in `linear_glu` and `qkv`.
 
-use super::glu::{self, Activation};
-use super::{Binding, Choice, Extent, Kernel, Op, Shard, Size, weight_consts};
+use super::{Binding, Choice, Extent, Kernel, Op, Shard, Size, carried, weight_consts};
+use crate::dtype::DType;
 use crate::gpu::Tier;
-use crate::graph::{Graph, Kind, Node, Rows, TensorId};
+use crate::graph::{Graph, Rows, TensorId};
 use crate::shader::{Const, Source};
 
-/// Inputs: x, weight, bias if any, residual if any.
+/// Inputs: x, weight, bias if any, residual if any, the weight of the norm that follows if it is carried.
+/// Outputs: y and, for a carried norm, y times that weight and sums of squares of y.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Linear {
     /// There is a bias.
     pub bias: bool,
     /// There is a residual.
     pub residual: bool,
-}
-
-/// Inputs: x, gate weight, up weight. Outputs: y and, for many rows, the two products.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LinearGlu {
-    /// The function of the gate.
-    pub activation: Activation,
+    /// A [carried](super::carried) norm follows.
+    pub tally: bool,
 }
 
 impl Graph {
@@ -39,67 +35,7 @@ impl Graph {
         }
         let rows = self.tensor(x).rows;
         let name = self.tensor(weight).name.trim_end_matches(".weight").to_string();
-        self.node(Op::Linear(Linear { bias: bias.is_some(), residual: false }), inputs, &name, rows, n)
-    }
-}
-
-impl LinearGlu {
-    /// The node that replaces two linears and a glu whose output was `y`.
-    pub fn node(
-        graph: &mut Graph,
-        x: TensorId,
-        gate: TensorId,
-        up: TensorId,
-        y: TensorId,
-        activation: Activation,
-    ) -> Node {
-        let n = graph.fixed_rows(gate);
-        let scratch = ["gate", "up"].map(|name| graph.add(name, Rows::Step, n, Kind::Activation));
-        let outputs = vec![y, scratch[0], scratch[1]];
-        Node { op: Op::LinearGlu(LinearGlu { activation }), inputs: vec![x, gate, up], outputs }
-    }
-
-    pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
-        let few = cx.capacity.decode_rows();
-        let mut out = vec![self.matvec(cx, 1)];
-        if few > 1 {
-            out.push(self.matvec(cx, few));
-        }
-        if cx.capacity.rows > few {
-            for i in [1, 2] {
-                let part = Product { x: cx.input(0), weight: cx.input(i), y: cx.output(i), rows: Size::Rows };
-                out.extend(matmuls(cx, &part, "epilogue/none", &[]));
-            }
-            let n = cx.graph.cols(cx.output(0));
-            let kernel =
-                glu::kernel(self.activation, cx.output(1), cx.output(2), cx.output(0), n, Extent::each(Size::Rows));
-            out.push(kernel.when(Size::Rows, few + 1, u32::MAX));
-        }
-        out
-    }
-
-    fn matvec(&self, cx: &Choice, tile: u32) -> Kernel {
-        let (gate, up) = (cx.input(1), cx.input(2));
-        let ((gate_type, _), (up_type, _)) = (cx.weight(gate), cx.weight(up));
-        let (n, cols) = (cx.graph.fixed_rows(gate), cx.cols(0));
-        let shape = MatvecShape::choose(cx, cols, tile);
-        let shard = Shard { row0: 0, rows: n };
-        let mut consts = shape.consts(cx, gate_type, shard, cols, n, tile);
-        const NAMES: [&str; 3] = ["up_PLANE1", "up_PLANE2", "up_PLANE3"];
-        let planes = up_type.plane_offsets(n, cols);
-        consts.extend(NAMES.into_iter().zip(planes.iter().skip(1)).map(|(n, o)| (n, Const::U32((o / 16) as u32))));
-        let imports = vec![
-            cx.reduce(),
-            ("weight", gate_type.shader()),
-            ("up", up_type.shader()),
-            ("activation", self.activation.shader()),
-        ];
-        let bindings =
-            vec![Binding::read(gate), Binding::read(cx.input(0)), Binding::write(cx.output(0)), Binding::read(up)];
-        let source = Source { file: "matvec_glu", imports, consts };
-        let grid = [Extent::ceil(n, shape.rows()), Extent::fixed(1), Extent::fixed(1)];
-        let least = if tile == 1 { 1 } else { 2 };
-        Kernel::new(source, bindings, grid).when(Size::Rows, least, tile)
+        self.node(Op::Linear(Linear { bias: bias.is_some(), ..Default::default() }), inputs, &name, rows, n)
     }
 }
 
@@ -109,33 +45,79 @@ impl Linear {
             Rows::Logits => Size::Logits,
             _ => Size::Rows,
         };
-        let product = Product { x: cx.input(0), weight: cx.input(1), y: cx.output(0), rows };
-        let epilogue = match (self.bias, self.residual) {
+        let product = Product { x: cx.input(0), weight: cx.input(1), y: cx.output(0), at: 0, rows };
+        let file = match (self.bias, self.residual) {
             (false, false) => "epilogue/none",
             (true, false) => "epilogue/bias",
             (false, true) => "epilogue/residual",
             (true, true) => "epilogue/bias_residual",
         };
-        let extra = &cx.node.inputs[2..];
+        let added = usize::from(self.bias) + usize::from(self.residual);
+        let epilogue = Epilogue { file, inputs: &cx.node.inputs[2..2 + added] };
         let capacity = if rows == Size::Logits { cx.capacity.logits } else { cx.capacity.rows };
-        let mut out = matvecs(cx, &product, 1, epilogue, extra);
+        let mut out = self.matvecs(cx, &product, 1, &epilogue);
         let few = cx.capacity.decode_rows();
         if few > 1 {
-            out.extend(matvecs(cx, &product, few, epilogue, extra));
+            out.extend(self.matvecs(cx, &product, few, &epilogue));
         }
         if capacity > few {
-            out.extend(matmuls(cx, &product, epilogue, extra));
+            out.extend(matmuls(cx, &product, &epilogue));
         }
         out
     }
+
+    fn matvecs(&self, cx: &Choice, product: &Product, tile: u32, epilogue: &Epilogue) -> Vec<Kernel> {
+        let (dtype, _) = cx.weight(product.weight);
+        let (n, cols) = (cx.graph.fixed_rows(product.weight), cx.graph.cols(product.weight));
+        let shape = MatvecShape::choose(cx, cols, tile);
+        let kernel = |(i, shard): (usize, &Shard)| {
+            let mut consts = shape.consts(cx, dtype, *shard, cols, n, tile);
+            consts.extend([("OVER_LOGITS", Const::Bool(product.rows == Size::Logits)), ("BIAS_AT", Const::U32(4))]);
+            let mut bindings = bindings(product, i, epilogue);
+            let mut tally = "tally/none";
+            if self.tally {
+                tally = "tally/squares";
+                let parts = carried::parts(cx, cols, n, tile);
+                consts.extend([
+                    ("TALLY_AT", Const::U32(bindings.len() as u32 + 1)),
+                    ("PARTS", Const::U32(parts)),
+                    ("PART0", Const::U32(shard.row0 / shape.rows())),
+                ]);
+                bindings.push(Binding::read(cx.input(2 + epilogue.inputs.len())));
+                bindings.extend([1, 2].map(|i| Binding::write(cx.output(i))));
+            }
+            let imports = vec![
+                cx.reduce(),
+                ("weight", dtype.shader()),
+                ("route", "route/dense"),
+                ("epilogue", epilogue.file),
+                ("tally", tally),
+            ];
+            let grid = [Extent::ceil(shard.rows, shape.rows()), Extent::fixed(1), Extent::fixed(1)];
+            let least = if tile == 1 { 1 } else { 2 };
+            Kernel::new(Source { file: "matvec", imports, consts }, bindings, grid).when(product.rows, least, tile)
+        };
+        cx.shards(product.weight).iter().enumerate().map(kernel).collect()
+    }
 }
 
-/// x times weight into y, with as many rows as `rows` says.
-struct Product {
-    x: TensorId,
-    weight: TensorId,
-    y: TensorId,
-    rows: Size,
+/// x times weight into the columns of y from `at` on, with as many rows as `rows` says.
+pub(super) struct Product {
+    pub x: TensorId,
+    pub weight: TensorId,
+    pub y: TensorId,
+    pub at: u32,
+    pub rows: Size,
+}
+
+/// What is added to a product: a file, and what it binds from 4 on.
+pub(super) struct Epilogue<'a> {
+    pub file: &'static str,
+    pub inputs: &'a [TensorId],
+}
+
+impl Epilogue<'_> {
+    pub const NONE: Epilogue<'static> = Epilogue { file: "epilogue/none", inputs: &[] };
 }
 
 /// How a workgroup of a matvec is laid out; see `shaders/matvec.wgsl`.
@@ -168,10 +150,11 @@ impl MatvecShape {
         consts
     }
 
-    fn consts(
+    /// Constants for a shard of a weight of `cols` columns, into rows of y of `out` values.
+    pub(super) fn consts(
         &self,
         cx: &Choice,
-        dtype: crate::dtype::DType,
+        dtype: DType,
         shard: Shard,
         cols: u32,
         out: u32,
@@ -189,29 +172,10 @@ impl MatvecShape {
     }
 }
 
-fn bindings(product: &Product, shard: usize, extra: &[TensorId]) -> Vec<Binding> {
+fn bindings(product: &Product, shard: usize, epilogue: &Epilogue) -> Vec<Binding> {
     let mut out = vec![Binding::shard(product.weight, shard), Binding::read(product.x), Binding::write(product.y)];
-    out.extend(extra.iter().map(|id| Binding::read(*id)));
+    out.extend(epilogue.inputs.iter().map(|id| Binding::read(*id)));
     out
-}
-
-fn matvecs(cx: &Choice, product: &Product, tile: u32, epilogue: &'static str, extra: &[TensorId]) -> Vec<Kernel> {
-    let (dtype, _) = cx.weight(product.weight);
-    let (n, cols) = (cx.graph.fixed_rows(product.weight), cx.graph.cols(product.weight));
-    let shape = MatvecShape::choose(cx, cols, tile);
-    let kernel = |(i, shard): (usize, &Shard)| {
-        let mut consts = shape.consts(cx, dtype, *shard, cols, n, tile);
-        consts.push(("OVER_LOGITS", Const::Bool(product.rows == Size::Logits)));
-        let imports = vec![cx.reduce(), ("weight", dtype.shader()), ("route", "route/dense"), ("epilogue", epilogue)];
-        let grid = [Extent::ceil(shard.rows, shape.rows()), Extent::fixed(1), Extent::fixed(1)];
-        let least = if tile == 1 { 1 } else { 2 };
-        Kernel::new(Source { file: "matvec", imports, consts }, bindings(product, i, extra), grid).when(
-            product.rows,
-            least,
-            tile,
-        )
-    };
-    cx.shards(product.weight).iter().enumerate().map(kernel).collect()
 }
 
 /// Weight rows and tokens of a tile of `shaders/matmul.wgsl`.
@@ -231,23 +195,25 @@ pub(super) fn matmul_layout(cx: &Choice) -> (&'static str, Vec<(&'static str, Co
     ("matmul", consts.map(|(name, n)| (name, Const::U32(n))).into_iter().chain([tile]).collect())
 }
 
-fn matmuls(cx: &Choice, product: &Product, epilogue: &'static str, extra: &[TensorId]) -> Vec<Kernel> {
+/// The kernels for more rows than a decode has.
+pub(super) fn matmuls(cx: &Choice, product: &Product, epilogue: &Epilogue) -> Vec<Kernel> {
     let (dtype, _) = cx.weight(product.weight);
-    let (n, cols) = (cx.graph.fixed_rows(product.weight), cx.graph.cols(product.weight));
+    let (n, cols) = (cx.graph.cols(product.y), cx.graph.cols(product.weight));
     let kernel = |(i, shard): (usize, &Shard)| {
         let mut consts = weight_consts(dtype, shard.rows, cols);
         let (file, layout) = matmul_layout(cx);
         consts.extend(layout);
         consts.extend([
             ("COLS4", Const::U32(cols / 4)),
-            ("ROW0", Const::U32(shard.row0)),
+            ("ROW0", Const::U32(product.at + shard.row0)),
             ("ROWS", Const::U32(shard.rows)),
             ("OUT", Const::U32(n)),
             ("OVER_LOGITS", Const::Bool(product.rows == Size::Logits)),
+            ("BIAS_AT", Const::U32(4)),
         ]);
-        let imports = vec![("weight", dtype.shader()), ("route", "route/dense"), ("epilogue", epilogue)];
+        let imports = vec![("weight", dtype.shader()), ("route", "route/dense"), ("epilogue", epilogue.file)];
         let grid = [Extent::ceil(shard.rows, MATMUL_TILE), Extent::every(product.rows, MATMUL_TILE), Extent::fixed(1)];
-        Kernel::new(Source { file, imports, consts }, bindings(product, i, extra), grid).when(
+        Kernel::new(Source { file, imports, consts }, bindings(product, i, epilogue), grid).when(
             product.rows,
             cx.capacity.decode_rows() + 1,
             u32::MAX,
@@ -270,11 +236,6 @@ pub fn reference(x: &[f32], weight: &[f32], k: usize, bias: Option<&[f32]>, resi
     y
 }
 
-/// What [`LinearGlu`] means: `activation(x gate^T) * (x up^T)`.
-pub fn reference_glu(x: &[f32], gate: &[f32], up: &[f32], k: usize, activation: Activation) -> Vec<f32> {
-    glu::reference(&reference(x, gate, k, None, None), &reference(x, up, k, None, None), activation)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -287,12 +248,5 @@ mod tests {
         assert_eq!(reference(&x, &weight, 2, Some(&bias), None), [11.0, 24.0, 28.5, 13.0, 25.0, 32.5]);
         assert_eq!(reference(&x, &weight, 2, None, Some(&residual)), [1.0, 4.0, -1.0, 4.0, 7.0, 5.5]);
         assert_eq!(reference(&x, &weight, 2, Some(&bias), Some(&residual)), [11.0, 24.0, 29.0, 14.0, 27.0, 35.5]);
-    }
-
-    #[test]
-    fn only_the_gates_product_is_activated() {
-        // gate . x = 0 and 64, up . x = 5 and 3; silu(0) = 0, silu(64) = 64.
-        let y = reference_glu(&[1.0, 2.0], &[2.0, -1.0, 60.0, 2.0], &[1.0, 2.0, 1.0, 1.0], 2, Activation::Silu);
-        assert_eq!(y, [0.0, 192.0]);
     }
 }

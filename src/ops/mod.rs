@@ -5,6 +5,7 @@
 
 pub mod add;
 pub mod attention;
+pub mod carried;
 pub mod catalog;
 pub mod embed;
 pub mod experts;
@@ -12,8 +13,11 @@ pub mod gather;
 pub mod glu;
 pub mod kv_write;
 pub mod linear;
+pub mod linear_glu;
+pub mod qkv;
 pub mod rms_norm;
 pub mod rope;
+pub mod rope_kv;
 pub mod sample;
 
 use crate::dtype::DType;
@@ -31,11 +35,15 @@ pub enum Op {
     /// Rows times a matrix.
     Linear(linear::Linear),
     /// Rows times two matrices, gated.
-    LinearGlu(linear::LinearGlu),
+    LinearGlu(linear_glu::LinearGlu),
+    /// Rows times the matrices of queries, keys and values.
+    Qkv(qkv::Qkv),
     /// Rotary position embedding.
     Rope(rope::Rope),
     /// Keys and values into the cache.
     KvWrite(kv_write::KvWrite),
+    /// Head norms, rotation, keys and values into the cache.
+    RopeKv(rope_kv::RopeKv),
     /// Attention over the cache.
     Attention(attention::Attention),
     /// Gated activation of two tensors.
@@ -64,8 +72,10 @@ impl Op {
             Op::RmsNorm(_) => "rms_norm",
             Op::Linear(_) => "linear",
             Op::LinearGlu(_) => "linear_glu",
+            Op::Qkv(_) => "qkv",
             Op::Rope(_) => "rope",
             Op::KvWrite(_) => "kv_write",
+            Op::RopeKv(_) => "rope_kv",
             Op::Attention(_) => "attention",
             Op::Glu(_) => "glu",
             Op::Add(_) => "add",
@@ -85,8 +95,10 @@ impl Op {
             Op::RmsNorm(op) => op.kernels(cx),
             Op::Linear(op) => op.kernels(cx),
             Op::LinearGlu(op) => op.kernels(cx),
+            Op::Qkv(op) => op.kernels(cx),
             Op::Rope(op) => op.kernels(cx),
             Op::KvWrite(op) => op.kernels(cx),
+            Op::RopeKv(op) => op.kernels(cx),
             Op::Attention(op) => op.kernels(cx),
             Op::Glu(op) => op.kernels(cx),
             Op::Add(op) => op.kernels(cx),
@@ -450,10 +462,13 @@ pub fn weight_shards(graph: &Graph, id: TensorId, max_bytes: u64) -> Vec<Shard> 
 
 /// Constants with which a kernel reads a shard of a weight: planes, groups a row.
 pub fn weight_consts(dtype: DType, rows: u32, cols: u32) -> Vec<(&'static str, Const)> {
-    const NAMES: [&str; 4] = ["PLANE0", "PLANE1", "PLANE2", "PLANE3"];
     let mut out = vec![("GROUPS", Const::U32(cols.div_ceil(32)))];
-    for (name, offset) in NAMES.into_iter().zip(dtype.plane_offsets(rows, cols)).skip(1) {
-        out.push((name, Const::U32((offset / 16) as u32)));
-    }
+    out.extend(planes(["PLANE1", "PLANE2", "PLANE3"], dtype, rows, cols));
     out
+}
+
+/// Where the planes of a weight behind the first begin, under these names.
+pub fn planes(names: [&'static str; 3], dtype: DType, rows: u32, cols: u32) -> Vec<(&'static str, Const)> {
+    let offsets = dtype.plane_offsets(rows, cols).into_iter().skip(1);
+    names.into_iter().zip(offsets).map(|(name, offset)| (name, Const::U32((offset / 16) as u32))).collect()
 }

@@ -32,18 +32,23 @@ impl Graph {
 
 impl RmsNorm {
     pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
-        let (cols, width) = (cx.cols(0), cx.cols(1));
-        let wg = cx.lanes(width / 4);
-        let mut consts = cx.reduce_consts(wg, wg);
-        consts.extend([
-            ("SEGMENTS", Const::U32(cols / width)),
-            ("WIDTH4", Const::U32(width / 4)),
-            ("EPS", Const::F32(self.eps)),
-        ]);
-        let source = Source { file: "rms_norm", imports: vec![cx.reduce()], consts };
-        let bindings = vec![Binding::read(cx.input(0)), Binding::read(cx.input(1)), Binding::write(cx.output(0))];
-        vec![Kernel::new(source, bindings, [Extent::fixed(cols / width), Extent::each(self.rows), Extent::fixed(1)])]
+        vec![kernel(cx, self, (cx.input(0), cx.input(1), cx.output(0)))]
     }
+}
+
+/// The kernel that norms x by a weight into y.
+pub(super) fn kernel(cx: &Choice, op: &RmsNorm, (x, weight, y): (TensorId, TensorId, TensorId)) -> Kernel {
+    let (cols, width) = (cx.graph.cols(x), cx.graph.cols(weight));
+    let wg = cx.lanes(width / 4);
+    let mut consts = cx.reduce_consts(wg, wg);
+    consts.extend([
+        ("SEGMENTS", Const::U32(cols / width)),
+        ("WIDTH4", Const::U32(width / 4)),
+        ("EPS", Const::F32(op.eps)),
+    ]);
+    let source = Source { file: "rms_norm", imports: vec![cx.reduce()], consts };
+    let bindings = vec![Binding::read(x), Binding::read(weight), Binding::write(y)];
+    Kernel::new(source, bindings, [Extent::fixed(cols / width), Extent::each(op.rows), Extent::fixed(1)])
 }
 
 /// What the op means: each segment of `weight.len()` values of x by itself.

@@ -127,7 +127,7 @@ impl Listing {
                     (all as f64 * share.unwrap_or(1.0)) as u64
                 }
                 Kind::Kv { .. } | Kind::Constant(_) | Kind::Input(_) => 0,
-                Kind::Vector => u64::from(t.cols) * 4,
+                Kind::Vector | Kind::Joined(_) => u64::from(t.cols) * 4,
                 Kind::Activation => rows_in_step(t.rows, sizes) * u64::from(t.cols) * 4,
             }
         };
@@ -158,7 +158,7 @@ impl Bytes {
 fn rows_in_step(rows: Rows, sizes: &StepSizes) -> u64 {
     match rows {
         Rows::Fixed(n) => n.into(),
-        Rows::Step => sizes.rows.into(),
+        Rows::Step | Rows::Decode => sizes.rows.into(),
         Rows::Slots(k) => u64::from(sizes.rows * k),
         Rows::Tiles { used, tile, experts } => u64::from((sizes.rows * used).div_ceil(tile) + experts),
         Rows::Logits => sizes.logits.into(),
@@ -186,7 +186,7 @@ pub fn tensor_bytes(graph: &Graph, id: TensorId, capacity: &Capacity) -> u64 {
             let splits = attention::max_splits(capacity.pages_per_sequence);
             let max = StepSizes { rows: capacity.rows, logits: capacity.logits, splits, ..Default::default() };
             let decode = StepSizes { rows: capacity.decode_rows(), ..max };
-            let largest = if matches!(t.rows, Rows::Spans(_)) { &decode } else { &max };
+            let largest = if matches!(t.rows, Rows::Spans(_) | Rows::Decode) { &decode } else { &max };
             rows_in_step(t.rows, largest) * u64::from(t.cols) * 4
         }
     }

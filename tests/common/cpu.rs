@@ -3,7 +3,7 @@
 use super::{Data, Step};
 use firelight::graph::{Graph, Kind, Node, TensorId};
 use firelight::ops::{Capacity, Op, PAGE};
-use firelight::ops::{add, attention, embed, gather, glu, kv_write, linear, rms_norm, rope};
+use firelight::ops::{add, attention, embed, gather, glu, kv_write, linear, linear_glu, rms_norm, rope};
 use std::collections::BTreeMap;
 
 /// A graph with its data, dequantized, and the KV caches between steps.
@@ -64,7 +64,7 @@ impl<'a> Cpu<'a> {
                 let (bias, residual) = (optional(op.bias, 2), optional(op.residual, 2 + usize::from(op.bias)));
                 linear::reference(input(0), input(1), cols(0), bias, residual)
             }
-            Op::LinearGlu(op) => linear::reference_glu(input(0), input(1), input(2), cols(0), op.activation),
+            Op::LinearGlu(op) => linear_glu::reference(input(0), input(1), input(2), cols(0), op.activation),
             Op::Rope(op) => rope::reference(rows, input(1), input(2), op),
             Op::KvWrite(op) => {
                 for (i, cache) in node.outputs.iter().enumerate() {
@@ -95,6 +95,7 @@ impl<'a> Cpu<'a> {
                 op.reference(input(0), input(1), optional(op.residual, 2).unwrap_or(&zeros), n)
             }
             Op::Sample(_) => return,
+            Op::Qkv(_) | Op::RopeKv(_) => unreachable!("only fusing makes them"),
         };
         self.values.insert(node.outputs[0], y);
     }

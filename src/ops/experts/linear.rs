@@ -55,7 +55,13 @@ impl ExpertLinear {
         let shape = MatvecShape::choose(cx, cx.cols(0), 1);
         let mut consts = self.consts(cx, shard);
         consts.extend(shape.layout(cx, 1));
-        let imports = vec![cx.reduce(), weight(cx), ("route", "route/experts"), ("epilogue", "epilogue/none")];
+        let imports = vec![
+            cx.reduce(),
+            weight(cx),
+            ("route", "route/experts"),
+            ("epilogue", "epilogue/none"),
+            ("tally", "tally/none"),
+        ];
         let slots = Extent { size: Size::Rows, times: self.used, per: 1, plus: 0 };
         let grid = [Extent::ceil(cx.graph.cols(cx.output(0)), shape.rows()), slots, Extent::fixed(1)];
         let kernel = Kernel::new(Source { file: "matvec", imports, consts }, bindings(cx, i, &[2]), grid);

@@ -1,0 +1,99 @@
+//! The gated pair of a feed-forward network: `y = activation(x gate^T) * (x up^T)`, in one matvec when rows are few.
+
+use super::carried::{self, Carried};
+use super::glu::{self, Activation};
+use super::linear::{Epilogue, MatvecShape, Product, matmuls};
+use super::{Binding, Choice, Extent, Kernel, Op, Shard, Size, planes};
+use crate::graph::{Graph, Kind, Node, Rows, TensorId};
+use crate::shader::Source;
+
+/// Inputs: x, gate weight, up weight, what a [`Carried`] norm adds. Outputs: y and, for many rows, the two products.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LinearGlu {
+    /// The function of the gate.
+    pub activation: Activation,
+    /// A norm of x comes first.
+    pub norm: Option<Carried>,
+}
+
+impl LinearGlu {
+    /// The node that replaces two linears and a glu whose output was `y`.
+    pub fn node(
+        graph: &mut Graph,
+        x: TensorId,
+        gate: TensorId,
+        up: TensorId,
+        y: TensorId,
+        activation: Activation,
+    ) -> Node {
+        let n = graph.fixed_rows(gate);
+        let scratch = ["gate", "up"].map(|name| graph.add(name, Rows::Step, n, Kind::Activation));
+        let outputs = vec![y, scratch[0], scratch[1]];
+        Node { op: Op::LinearGlu(LinearGlu { activation, norm: None }), inputs: vec![x, gate, up], outputs }
+    }
+
+    pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
+        let few = cx.capacity.decode_rows();
+        let mut out = vec![self.matvec(cx, 1)];
+        if few > 1 {
+            out.push(self.matvec(cx, few));
+        }
+        if cx.capacity.rows > few {
+            out.extend(self.many(cx));
+        }
+        out
+    }
+
+    fn many(&self, cx: &Choice) -> Vec<Kernel> {
+        let (x, norm) = carried::many_read(self.norm.as_ref(), cx);
+        let mut out = Vec::from_iter(norm);
+        for i in [1, 2] {
+            let part = Product { x, weight: cx.input(i), y: cx.output(i), at: 0, rows: Size::Rows };
+            out.extend(matmuls(cx, &part, &Epilogue::NONE));
+        }
+        let (y, gate, up) = (cx.output(0), cx.output(1), cx.output(2));
+        let kernel = glu::kernel(self.activation, gate, up, y, cx.graph.cols(y), Extent::each(Size::Rows));
+        out.push(kernel.when(Size::Rows, cx.capacity.decode_rows() + 1, u32::MAX));
+        out
+    }
+
+    fn matvec(&self, cx: &Choice, tile: u32) -> Kernel {
+        let (gate, up) = (cx.input(1), cx.input(2));
+        let ((gate_type, _), (up_type, _)) = (cx.weight(gate), cx.weight(up));
+        let (n, cols) = (cx.graph.fixed_rows(gate), cx.cols(0));
+        let shape = MatvecShape::choose(cx, cols, tile);
+        let mut consts = shape.consts(cx, gate_type, Shard { row0: 0, rows: n }, cols, n, tile);
+        consts.extend(planes(["up_PLANE1", "up_PLANE2", "up_PLANE3"], up_type, n, cols));
+        let imports = vec![
+            cx.reduce(),
+            ("weight", gate_type.shader()),
+            ("up", up_type.shader()),
+            ("activation", self.activation.shader()),
+        ];
+        let mut source = Source { file: "matvec_glu", imports, consts };
+        let x = carried::few_read(self.norm.as_ref(), cx);
+        let mut bindings = vec![Binding::read(gate), Binding::read(x), Binding::write(cx.output(0)), Binding::read(up)];
+        carried::finish(self.norm.as_ref(), cx, tile, &mut source, &mut bindings);
+        let grid = [Extent::ceil(n, shape.rows()), Extent::fixed(1), Extent::fixed(1)];
+        let least = if tile == 1 { 1 } else { 2 };
+        Kernel::new(source, bindings, grid).when(Size::Rows, least, tile)
+    }
+}
+
+/// What the op means.
+pub fn reference(x: &[f32], gate: &[f32], up: &[f32], k: usize, activation: Activation) -> Vec<f32> {
+    let product = |weight| super::linear::reference(x, weight, k, None, None);
+    glu::reference(&product(gate), &product(up), activation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_gates_product_is_activated() {
+        // gate . x = 0 and 64, up . x = 5 and 3; silu(0) = 0, silu(64) = 64.
+        let y = reference(&[1.0, 2.0], &[2.0, -1.0, 60.0, 2.0], &[1.0, 2.0, 1.0, 1.0], 2, Activation::Silu);
+        assert_eq!(y, [0.0, 192.0]);
+    }
+}

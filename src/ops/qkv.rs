@@ -1,0 +1,79 @@
+//! Queries, keys and values side by side: three linears of one x, in one matvec when rows are few.
+
+use super::carried::{self, Carried};
+use super::linear::{Epilogue, MatvecShape, Product, matmuls};
+use super::{Binding, Choice, Extent, Kernel, Shard, Size, planes};
+use crate::graph::TensorId;
+use crate::shader::{Const, Source};
+
+/// Inputs: x, the three weights, their biases joined if any, what a [`Carried`] norm adds. Outputs: y (rows, all
+/// columns), and what the norm adds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Qkv {
+    /// There are biases.
+    pub bias: bool,
+    /// A norm of x comes first.
+    pub norm: Option<Carried>,
+}
+
+impl Qkv {
+    pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
+        let few = cx.capacity.decode_rows();
+        let mut out = vec![self.matvec(cx, 1)];
+        if few > 1 {
+            out.push(self.matvec(cx, few));
+        }
+        if cx.capacity.rows > few {
+            out.extend(self.many(cx));
+        }
+        out
+    }
+
+    fn epilogue<'a>(&self, cx: &Choice<'a>) -> Epilogue<'a> {
+        match self.bias {
+            true => Epilogue { file: "epilogue/bias", inputs: &cx.node.inputs[4..5] },
+            false => Epilogue::NONE,
+        }
+    }
+
+    fn many(&self, cx: &Choice) -> Vec<Kernel> {
+        let (x, norm) = carried::many_read(self.norm.as_ref(), cx);
+        let mut out = Vec::from_iter(norm);
+        let mut at = 0;
+        for weight in [1, 2, 3].map(|i| cx.input(i)) {
+            let product = Product { x, weight, y: cx.output(0), at, rows: Size::Rows };
+            out.extend(matmuls(cx, &product, &self.epilogue(cx)));
+            at += cx.graph.fixed_rows(weight);
+        }
+        out
+    }
+
+    fn matvec(&self, cx: &Choice, tile: u32) -> Kernel {
+        let weights: [TensorId; 3] = [1, 2, 3].map(|i| cx.input(i));
+        let types = weights.map(|id| cx.weight(id).0);
+        let rows = weights.map(|id| cx.graph.fixed_rows(id));
+        let (n, cols) = (cx.graph.cols(cx.output(0)), cx.cols(0));
+        let shape = MatvecShape::choose(cx, cols, tile);
+        let mut consts = shape.consts(cx, types[0], Shard { row0: 0, rows: rows[0] }, cols, n, tile);
+        consts.extend(planes(["k_PLANE1", "k_PLANE2", "k_PLANE3"], types[1], rows[1], cols));
+        consts.extend(planes(["v_PLANE1", "v_PLANE2", "v_PLANE3"], types[2], rows[2], cols));
+        consts.extend([("KV_ROWS", Const::U32(rows[1])), ("BIAS_AT", Const::U32(6))]);
+        let epilogue = self.epilogue(cx);
+        let imports = vec![
+            cx.reduce(),
+            ("weight", types[0].shader()),
+            ("k", types[1].shader()),
+            ("v", types[2].shader()),
+            ("epilogue", epilogue.file),
+        ];
+        let mut source = Source { file: "matvec_qkv", imports, consts };
+        let x = carried::few_read(self.norm.as_ref(), cx);
+        let [q, k, v] = weights.map(Binding::read);
+        let mut bindings = vec![q, Binding::read(x), Binding::write(cx.output(0)), k, v];
+        bindings.extend(epilogue.inputs.iter().map(|id| Binding::read(*id)));
+        carried::finish(self.norm.as_ref(), cx, tile, &mut source, &mut bindings);
+        let grid = [Extent::ceil(n, shape.rows()), Extent::fixed(1), Extent::fixed(1)];
+        let least = if tile == 1 { 1 } else { 2 };
+        Kernel::new(source, bindings, grid).when(Size::Rows, least, tile)
+    }
+}
