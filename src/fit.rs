@@ -18,8 +18,8 @@ pub struct Options {
     pub chunk: u32,
     /// Rows that may want logits in one step, at least one for each sequence.
     pub logits: u32,
-    /// How the KV cache is stored.
-    pub kv: KvType,
+    /// How the KV cache is stored; by default in f16, in q8_0 where that alone leaves a usable context.
+    pub kv: Option<KvType>,
     /// Decode steps queued before the first is read.
     pub run_ahead: u32,
     /// A submit of a prompt's step shall not take longer: drivers kill what runs for two seconds, and what else the
@@ -36,7 +36,7 @@ impl Default for Options {
             sequences: 1,
             chunk: 512,
             logits: 1,
-            kv: KvType::F16,
+            kv: None,
             run_ahead: 4,
             submit_seconds: 0.25,
             fuse: Fuse::ALL,
@@ -60,88 +60,188 @@ pub struct Fitted {
 
 /// Without a wish, a context is not larger than this: its cache is allocated at once.
 const DEFAULT_CONTEXT: u32 = 4096;
+/// Before a context is made smaller than this, the cache's type is.
+pub const USABLE_CONTEXT: u32 = 4096;
+/// A context that nobody asked for is not made smaller than this: it would hold no conversation.
+const LEAST_CONTEXT: u32 = 256;
 
-/// Chooses the context and lists the plan.
+/// Chooses the context, up to 4096 positions unless `options` ask for more, and how the cache is stored, and lists the
+/// plan.
 ///
 /// # Errors
-/// [`Error::Limit`] if a matrix or the cache exceeds what the device can bind, with the change that would help.
+/// [`Error::Limit`] if the model exceeds what the device can bind or has free, with the smallest change that would help;
+/// [`Error::Usage`] if the cache's type does not take the model's heads.
 pub fn fit(model: &Model, caps: &Caps, options: &Options) -> Result<Fitted> {
-    let config = &model.config;
-    let mut notices = Vec::new();
-    let limit = caps.max_binding.min(caps.max_buffer);
-    if !options.kv.takes(config.head_dim) {
-        return Err(Error::Usage(format!(
-            "keys and values of {} values a head cannot be stored in {}, whose blocks have 32: take f16",
-            config.head_dim,
-            options.kv.name()
-        )));
+    Place { model, caps, options }.choose(DEFAULT_CONTEXT)
+}
+
+/// The same with the largest context that fits, up to what the model was trained for.
+///
+/// # Errors
+/// As [`fit`].
+pub fn widest(model: &Model, caps: &Caps, options: &Options) -> Result<Fitted> {
+    Place { model, caps, options }.choose(u32::MAX)
+}
+
+/// What is to be placed where.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    model: &'a Model,
+    caps: &'a Caps,
+    options: &'a Options,
+}
+
+impl Place<'_> {
+    fn choose(&self, most: u32) -> Result<Fitted> {
+        let trained = self.model.config.context;
+        let wish = self.options.context.unwrap_or(trained.min(most));
+        if wish == 0 {
+            return Err(Error::Usage("a context of 0 positions holds nothing".into()));
+        }
+        let kinds = self.kinds()?;
+        let enough = self.options.context.unwrap_or(wish.min(USABLE_CONTEXT));
+        let mut best: Option<Fitted> = None;
+        for kv in &kinds {
+            let Some(fitted) = self.largest(*kv, wish)? else { continue };
+            let first = best.as_ref().map_or(0, |best| best.context);
+            if fitted.context > first {
+                best = Some(fitted);
+            }
+            if best.as_ref().is_some_and(|best| best.context >= enough) {
+                break;
+            }
+        }
+        let least = self.options.context.unwrap_or(wish.min(LEAST_CONTEXT));
+        let Some(mut fitted) = best.filter(|best| best.context >= least) else {
+            return Err(self.refusal(&kinds, wish));
+        };
+        self.notices(&mut fitted, wish, most);
+        Ok(fitted)
     }
-    let page_bytes = options.kv.bytes(config.kv_heads, config.head_dim) * u64::from(PAGE);
-    let sequences = options.sequences.max(1);
-    let fitting = (limit / page_bytes / u64::from(sequences)).min(1 << 24) as u32 * PAGE;
-    if fitting == 0 {
-        return Err(Error::Limit(format!("{sequences} sequences do not fit one binding; use fewer")));
+
+    /// How the cache may be stored, the best first.
+    fn kinds(&self) -> Result<Vec<KvType>> {
+        let head_dim = self.model.config.head_dim;
+        match self.options.kv {
+            Some(kv) if !kv.takes(head_dim) => Err(Error::Usage(format!(
+                "keys and values of {head_dim} values a head cannot be stored in {}, whose blocks have 32: take f16",
+                kv.name()
+            ))),
+            Some(kv) => Ok(vec![kv]),
+            None => Ok([KvType::F16, KvType::Q8_0].into_iter().filter(|kv| kv.takes(head_dim)).collect()),
+        }
     }
-    let context = match options.context {
-        Some(0) => return Err(Error::Usage("a context of 0 positions holds nothing".into())),
-        Some(wish) if wish > fitting => {
+
+    /// The largest context up to `wish` that fits, in whole pages unless it is `wish`.
+    fn largest(&self, kv: KvType, wish: u32) -> Result<Option<Fitted>> {
+        let fits = |context| match self.list(kv, context) {
+            Ok(fitted) => Ok(Some(fitted)),
+            Err(Error::Limit(_)) => Ok(None),
+            Err(error) => Err(error),
+        };
+        if let Some(fitted) = fits(wish)? {
+            return Ok(Some(fitted));
+        }
+        let (mut best, mut pages, mut beyond) = (None, 0, wish.div_ceil(PAGE));
+        while pages + 1 < beyond {
+            let middle = pages.midpoint(beyond);
+            match fits(middle * PAGE)? {
+                Some(fitted) => (best, pages) = (Some(fitted), middle),
+                None => beyond = middle,
+            }
+        }
+        Ok(best)
+    }
+
+    /// The plan for this context.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] if it does not fit, without advice.
+    fn list(&self, kv: KvType, context: u32) -> Result<Fitted> {
+        let Place { model, caps, options } = *self;
+        let config = &model.config;
+        let limit = caps.max_binding.min(caps.max_buffer);
+        let sequences = options.sequences.max(1);
+        let pages_per_sequence = context.div_ceil(PAGE);
+        let pages = u64::from(pages_per_sequence) * u64::from(sequences);
+        let layer = pages.saturating_mul(u64::from(PAGE) * kv.bytes(config.kv_heads, config.head_dim));
+        if layer > limit || pages > 1 << 24 {
             return Err(Error::Limit(format!(
-                "a context of {wish} needs {} MiB in one binding, this adapter allows {}: take --context {fitting}",
-                (u64::from(wish.div_ceil(PAGE)) * page_bytes * u64::from(sequences)) >> 20,
+                "a context of {context} for {sequences} sequences needs {} MiB in one binding, this adapter allows {}",
+                layer >> 20,
                 limit >> 20
             )));
         }
-        Some(wish) => {
-            if wish > config.context {
-                let trained = config.context;
-                notices.push(format!("the model was trained for {trained} positions, the context has {wish}"));
-            }
-            wish
+        let recorded = decoder::record(&model.checkpoint, config, context)?;
+        check_weights(&recorded.graph, limit)?;
+        let capacity = Capacity {
+            rows: options.chunk.clamp(1, pages_per_sequence * PAGE).max(sequences),
+            logits: options.logits.max(sequences),
+            sequences,
+            pages: pages as u32,
+            pages_per_sequence,
+            kv,
+        };
+        let plan = PlanOptions { fuse: options.fuse, keep: vec![recorded.logits, recorded.hidden] };
+        let listing = Listing::new(recorded.graph, caps, capacity, &plan);
+        let (largest, name) = listing.largest_binding();
+        if largest > limit {
+            let (takes, binds) = (largest >> 20, limit >> 20);
+            return Err(Error::Limit(format!("{name} takes {takes} MiB, this adapter binds {binds} MiB at most")));
         }
-        None => {
-            let wish = config.context.min(DEFAULT_CONTEXT);
-            if wish > fitting {
-                notices.push(format!("the context is {fitting} instead of {wish}: one binding holds no more"));
-            }
-            wish.min(fitting)
+        let (needed, free) = (listing.bytes().total(), caps.memory.unwrap_or(u64::MAX));
+        if needed > free {
+            return Err(Error::Limit(format!(
+                "the model needs {} MiB with a context of {context} in {}, this adapter has {} MiB free",
+                needed.div_ceil(1 << 20),
+                kv.name(),
+                free >> 20
+            )));
         }
-    };
-    if let Some(window) = config.window.filter(|window| context > *window) {
-        notices.push(format!(
-            "the model was trained to look back {window} positions; here it looks back over all {context}"
-        ));
+        Ok(Fitted { listing, logits: recorded.logits, hidden: recorded.hidden, context, notices: Vec::new() })
     }
-    let recorded = decoder::record(&model.checkpoint, config, context)?;
-    check_weights(&recorded.graph, limit)?;
-    let pages_per_sequence = context.div_ceil(PAGE);
-    let capacity = Capacity {
-        rows: options.chunk.clamp(1, pages_per_sequence * PAGE).max(sequences),
-        logits: options.logits.max(sequences),
-        sequences,
-        pages: pages_per_sequence * sequences,
-        pages_per_sequence,
-        kv: options.kv,
-    };
-    let plan = PlanOptions { fuse: options.fuse, keep: vec![recorded.logits, recorded.hidden] };
-    let listing = Listing::new(recorded.graph, caps, capacity, &plan);
-    let (largest, name) = listing.largest_binding();
-    if largest > limit {
-        return Err(Error::Limit(format!(
-            "{name} takes {} MiB, this adapter binds {} MiB at most: take a smaller --context",
-            largest >> 20,
-            limit >> 20
-        )));
+
+    /// Why `wish` positions do not fit, and the smallest change that would help.
+    fn refusal(&self, kinds: &[KvType], wish: u32) -> Error {
+        let kv = *kinds.last().expect("f16 takes any head");
+        let one = Options { sequences: 1, ..self.options.clone() };
+        let alone = Place { options: &one, ..*self };
+        let advice = match (self.list(kv, wish.min(LEAST_CONTEXT)), self.largest(kv, wish)) {
+            (Ok(_), Ok(Some(fitted))) => {
+                let smaller = kv != KvType::Q8_0 && KvType::Q8_0.takes(self.model.config.head_dim);
+                let or = if smaller && self.list(KvType::Q8_0, wish).is_ok() { ", or --kv q8_0" } else { "" };
+                format!("take --context {}{or}", fitted.context)
+            }
+            _ if alone.list(kv, wish.min(LEAST_CONTEXT)).is_ok() => "use fewer sequences at once".into(),
+            _ => "take a file of smaller weights".into(),
+        };
+        match self.list(kv, wish) {
+            Err(Error::Limit(why)) => Error::Limit(format!("{why}: {advice}")),
+            Err(error) => error,
+            Ok(_) => Error::Limit(advice),
+        }
     }
-    let (needed, free) = (listing.bytes().total(), caps.memory.unwrap_or(u64::MAX));
-    if needed > free {
-        return Err(Error::Limit(format!(
-            "the model needs {} MiB with a context of {context}, this adapter has {} MiB free: take a file of smaller \
-             weights, or a smaller --context",
-            needed >> 20,
-            free >> 20
-        )));
+
+    /// What gave way, and what the model was not made for.
+    fn notices(&self, fitted: &mut Fitted, wish: u32, most: u32) {
+        let (config, context, kv) = (&self.model.config, fitted.context, fitted.listing.capacity.kv);
+        if self.options.kv.is_none() && kv != KvType::F16 {
+            let name = kv.name();
+            fitted.notices.push(format!("keys and values are stored in {name}: in f16 a usable context does not fit"));
+        }
+        if context < wish && most == DEFAULT_CONTEXT {
+            fitted.notices.push(format!("the context is {context} instead of {wish}: this adapter holds no more"));
+        }
+        if context > config.context {
+            let trained = config.context;
+            fitted.notices.push(format!("the model was trained for {trained} positions, the context has {context}"));
+        }
+        if let Some(window) = config.window.filter(|window| context > *window) {
+            let notice =
+                format!("the model was trained to look back {window} positions; here it looks back over all {context}");
+            fitted.notices.push(notice);
+        }
     }
-    Ok(Fitted { listing, logits: recorded.logits, hidden: recorded.hidden, context, notices })
 }
 
 /// Matrices are split by rows over bindings; the smallest piece must fit one.
@@ -152,9 +252,7 @@ fn check_weights(graph: &Graph, limit: u64) -> Result<()> {
         let unit = if experts > 1 { rows / experts } else { crate::ops::SHARD_UNIT };
         if dtype.gpu_bytes(unit, t.cols) + 64 > limit {
             let (name, mib) = (&t.name, limit >> 20);
-            return Err(Error::Limit(format!(
-                "a piece of {name} exceeds the {mib} MiB that this adapter can bind: take a smaller model or type"
-            )));
+            return Err(Error::Limit(format!("a piece of {name} exceeds the {mib} MiB that this adapter can bind")));
         }
     }
     Ok(())

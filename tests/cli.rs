@@ -97,7 +97,7 @@ fn wrong_calls_get_usage_and_code_2() {
         (&["frobnicate"][..], &["frobnicate", "Usage"][..]),
         (&["run", "x.gguf", "hi", "--tier", "best"], &["baseline, subgroups"]),
         (&["run", "x.gguf", "hi", "--context", "0"], &["--context"]),
-        (&["run", "x.gguf", "hi", "--kv", "q8"], &["f16, f32"]),
+        (&["run", "x.gguf", "hi", "--kv", "q8"], &["f16, q8_0, f32"]),
         (&["run", "x.gguf", "hi", "--logit-bias", "12"], &["42=-1.5"]),
         (&["run", "x.gguf", "hi", "--greedy", "--temperature", "1"], &["cannot be used with"]),
         (&["run", "x.gguf", "hi", "--raw", "--system", "x"], &["cannot be used with"]),
@@ -369,6 +369,8 @@ fn plan_lists_dispatches_for_decode_and_prefill() {
     let Some(model) = stories() else { return };
     let (decode, prefill) = (good(&["plan", &model]), good(&["plan", &model, "--rows", "40", "--position", "3"]));
     assert!(decode.contains(" matvec ") && !decode.contains(" matmul") && decode.contains("KV cache"), "{decode}");
+    let fit = good(&["plan", &model, "--fit"]);
+    assert!(fit.contains("take             --context 512 --kv f16") && fit.contains("KV cache"), "{fit}");
     assert!(prefill.contains(" matmul_rows ") && prefill.contains("prefill of 40 at position 3"), "{prefill}");
 }
 

@@ -2,16 +2,18 @@
 
 mod engine;
 
+use firelight::Error;
 use firelight::Options;
-use firelight::fit::fit;
+use firelight::fit::{fit, widest};
 use firelight::gpu::Caps;
-use firelight::ops::KvType;
+use firelight::ops::{KvType, PAGE};
+use pollster::block_on;
 
 fn caps(max_binding: u64, memory: Option<u64>) -> Caps {
     Caps { max_binding, memory, ..Caps::baseline() }
 }
 
-fn context(n: u32) -> Options {
+fn context_of(n: u32) -> Options {
     Options { context: Some(n), ..Default::default() }
 }
 
@@ -20,29 +22,98 @@ fn what_does_not_fit_is_refused_with_a_way_on() {
     let model = engine::model(engine::file("tiny-llama3", "F32"));
     let plenty = 128 << 20;
     let cases = [
-        (caps(plenty, None), context(0), "holds nothing"),
-        (caps(plenty, None), context(1 << 22), "take --context"),
-        (caps(1 << 12, None), context(32), "exceeds"),
-        (caps(plenty, Some(1 << 20)), context(512), "1 MiB free"),
-        (caps(plenty, None), Options { sequences: 1 << 20, ..context(32) }, "use fewer"),
+        (caps(plenty, None), context_of(0), "holds nothing"),
+        (caps(plenty, None), context_of(1 << 22), "take --context"),
+        (caps(1 << 12, None), context_of(32), "exceeds"),
+        (caps(plenty, Some(1 << 20)), context_of(512), "1 MiB free"),
+        (caps(plenty, None), Options { sequences: 1 << 20, ..context_of(32) }, "use fewer"),
     ];
     for (caps, options, want) in cases {
         let error = fit(&model, &caps, &options).map(|_| ()).expect_err(want).to_string();
         assert!(error.contains(want), "{error}");
     }
-    assert!(fit(&model, &caps(plenty, Some(1 << 30)), &context(512)).is_ok());
+    assert!(fit(&model, &caps(plenty, Some(1 << 30)), &context_of(512)).is_ok());
     // Its heads have 8 values.
     let odd = engine::model(engine::file("tiny-odd", "F32"));
-    let error = fit(&odd, &caps(plenty, None), &Options { kv: KvType::Q8_0, ..context(32) });
+    let error = fit(&odd, &caps(plenty, None), &Options { kv: Some(KvType::Q8_0), ..context_of(32) });
     let error = error.map(|_| ()).expect_err("no whole blocks").to_string();
     assert!(error.contains("take f16"), "{error}");
+}
+
+/// What is chosen of a budget: the largest context in f16; below a usable one q8_0, if it makes it larger; then less.
+#[test]
+fn the_context_and_the_caches_type_follow_the_budget() {
+    let mut model = engine::model(engine::file("tiny-llama3", "F32"));
+    model.config.context = 16384;
+    let bytes = |context, kv| {
+        let options = Options { kv: Some(kv), ..context_of(context) };
+        fit(&model, &caps(1 << 30, None), &options).expect("it fits").listing.bytes().total()
+    };
+    let most = |budget| {
+        let fitted = widest(&model, &caps(1 << 30, Some(budget)), &Options::default())?;
+        let kv = fitted.listing.capacity.kv;
+        assert!(fitted.listing.bytes().total() <= budget);
+        // A page more would not fit.
+        assert!(fitted.context == 16384 || bytes(fitted.context + PAGE, kv) > budget, "{} is not all", fitted.context);
+        Ok::<_, Error>((fitted.context, kv, fitted.notices.len()))
+    };
+    let (f16, q8) = (KvType::F16, KvType::Q8_0);
+    assert_eq!(most(1 << 30).unwrap(), (16384, f16, 0));
+    assert_eq!(most(bytes(16384, f16)).unwrap(), (16384, f16, 0));
+    assert_eq!(most(bytes(8192, f16)).unwrap(), (8192, f16, 0));
+    assert_eq!(most(bytes(4096, f16)).unwrap(), (4096, f16, 0));
+    let (context, kv, notices) = most(bytes(4096, f16) - 1).unwrap();
+    assert!(context > 7000 && kv == q8 && notices == 1, "{context} {kv:?}");
+    assert_eq!(most(bytes(512, q8)).unwrap(), (512, q8, 1));
+    assert!(most(bytes(128, q8)).unwrap_err().to_string().contains("smaller weights"));
+    // Without a wish for more the context is the usual one; what was asked for is given or refused.
+    let of = |options: &Options, budget| fit(&model, &caps(1 << 30, Some(budget)), options);
+    assert_eq!(of(&Options::default(), 1 << 30).unwrap().context, 4096);
+    assert_eq!(of(&context_of(8192), bytes(8192, q8)).unwrap().listing.capacity.kv, q8);
+    let asked = Options { kv: Some(f16), ..context_of(8192) };
+    let error = of(&asked, bytes(8192, f16) - 1).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("take --context 8160, or --kv q8_0"), "{error}");
+    let asked = Options { sequences: 64, ..context_of(4096) };
+    let error = of(&asked, bytes(4096, f16) * 2).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("take --context"), "{error}");
+}
+
+/// The prediction against the buffers that are made, and against what the device's allocator says.
+#[test]
+fn what_is_foretold_is_what_is_allocated() {
+    let gpu = engine::gpu();
+    let mut told = 0;
+    for (shape, types, context, kv, sequences) in [
+        ("tiny-llama3", "F16", 4096, KvType::F16, 1),
+        ("tiny-llama3", "Q4_K", 2048, KvType::Q8_0, 4),
+        ("tiny-qwen3", "Q8_0", 1024, KvType::F32, 2),
+        ("tiny-qwen3moe", "Q4_K_M", 512, KvType::Q8_0, 1),
+        ("tiny-odd", "F32", 4096, KvType::F16, 1),
+    ] {
+        let model = engine::model(engine::file(shape, types));
+        let options = Options { sequences, kv: Some(kv), ..context_of(context) };
+        let foretold = fit(&model, gpu.caps(), &options).expect("it fits").listing.bytes().total();
+        let before = gpu.allocated();
+        let session = engine::session(gpu, &model, &options);
+        block_on(gpu.flush()).expect("the device is there");
+        let near = |bytes: u64| bytes.abs_diff(foretold) * 20 <= foretold;
+        let made = session.plan().allocated();
+        assert!(near(made), "{shape} {types} {context} {kv:?}: {foretold} bytes foretold, {made} made");
+        if let (Some(before), Some(after)) = (before, gpu.allocated()) {
+            let grown = after - before;
+            assert!(near(grown), "{shape} {types} {context} {kv:?}: {foretold} bytes foretold, {grown} allocated");
+            told += 1;
+            println!("{shape} {types} {context} {kv:?}: {foretold} foretold, {made} made, {grown} allocated");
+        }
+    }
+    println!("the allocator told {told} times");
 }
 
 #[test]
 fn a_context_that_gave_way_is_said() {
     let model = engine::model(engine::file("tiny-llama3", "F32"));
     let trained = model.config.context;
-    let fitted = fit(&model, &caps(128 << 20, None), &context(trained + 32)).expect("it fits");
+    let fitted = fit(&model, &caps(128 << 20, None), &context_of(trained + 32)).expect("it fits");
     assert!(fitted.notices.iter().any(|n| n.contains("trained for")), "{:?}", fitted.notices);
     let fitted = fit(&model, &caps(128 << 20, None), &Options::default()).expect("it fits");
     assert_eq!((fitted.context, fitted.notices.len()), (trained.min(4096), 0));

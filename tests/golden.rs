@@ -111,15 +111,15 @@ impl Tolerance {
 
 /// A session that runs the whole prompt in three chunks.
 fn options(kv: KvType) -> Options {
-    Options { context: Some(320), chunk: 128, logits: 128, kv, ..Default::default() }
+    Options { context: Some(320), chunk: 128, logits: 128, kv: Some(kv), ..Default::default() }
 }
 
 /// Holds a model to its goldens: logits of the prompt in chunks and token by token, and greedy tokens.
 fn check(gpu: &Gpu, case: &Case, model: &Model, options: &Options) {
     let mut session = engine::session(gpu, model, options);
-    let what = |how| format!("{} {}, {:?} cache, tier {}, {how}", case.shape, case.types, options.kv, gpu.caps().tier);
+    let what = |how| format!("{} {}, {:?}, tier {}, {how}", case.shape, case.types, options.kv, gpu.caps().tier);
     let Goldens { prompt, short, .. } = goldens();
-    let (exact, stored) = match options.kv {
+    let (exact, stored) = match options.kv.unwrap_or(KvType::F16) {
         KvType::F32 => (EXACT, STORED_F16),
         KvType::F16 => (KV_F16, KV_F16),
         KvType::Q8_0 => (KV_Q8_0, KV_Q8_0),

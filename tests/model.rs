@@ -35,7 +35,7 @@ fn open(model: &Model, options: &Options) -> Session {
 
 /// Options for equalities that rounding may touch.
 fn exact(context: u32) -> Options {
-    Options { context: Some(context), kv: KvType::F32, ..Default::default() }
+    Options { context: Some(context), kv: Some(KvType::F32), ..Default::default() }
 }
 
 /// The answer of a session of one sequence with nothing in its cache.
@@ -132,7 +132,7 @@ fn a_long_prompt_crosses_spans_and_pages() {
     for shape in ["tiny-llama3", "tiny-qwen3"] {
         let model = tiny(shape);
         let vocab = model.config.vocab as usize;
-        let open = |chunk, kv| open(&model, &Options { chunk, logits: chunk, kv, ..exact(720) });
+        let open = |chunk, kv| open(&model, &Options { chunk, logits: chunk, kv: Some(kv), ..exact(720) });
         let mut whole = open(512, KvType::F32);
         let want = logits(&mut whole, &prompt, true);
         for (how, got) in [

@@ -121,7 +121,7 @@ fn fused_equals_unfused() {
         let model = model(engine::file(shape, types));
         let tokens = prompt(1, 40);
         let run = |fuse| {
-            let options = Options { context: Some(64), logits: 64, kv: KvType::F32, fuse, ..Default::default() };
+            let options = Options { context: Some(64), logits: 64, kv: Some(KvType::F32), fuse, ..Default::default() };
             let mut session = engine::session(gpu(), &model, &options);
             let nodes = session.plan().listing().graph.nodes.len();
             (nodes, logits(&mut session, &tokens, false), logits(&mut session, &tokens, true))

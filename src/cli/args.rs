@@ -50,9 +50,9 @@ pub struct EngineArgs {
     /// Positions that prompt and answer may fill; by default the model's, at most 4096
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
     pub context: Option<u32>,
-    /// How keys and values are stored; q8_0 takes half of f16's memory
-    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = kv())]
-    pub kv: KvType,
+    /// How keys and values are stored: f16, or q8_0 in half the memory; by default f16 where a usable context fits
+    #[arg(long, value_name = "TYPE", value_parser = kv())]
+    pub kv: Option<KvType>,
     /// Decode steps queued before the first is read
     #[arg(long, value_name = "K", value_parser = value_parser!(u32).range(1..=64))]
     pub run_ahead: Option<u32>,

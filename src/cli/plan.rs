@@ -6,6 +6,7 @@ use clap::value_parser;
 use firelight::fit::{self, Fitted};
 use firelight::gpu::Caps;
 use firelight::graph::TensorId;
+use firelight::model::Model;
 use firelight::ops::{Kernel, StepSizes};
 use firelight::plan::{Listing, runs};
 use firelight::session::Options;
@@ -27,6 +28,9 @@ pub struct Args {
     /// Position of the step's first row
     #[arg(long, value_name = "N", default_value = "0")]
     position: u32,
+    /// Show what fits this GPU instead: the largest context, how the cache is stored for it, and every byte
+    #[arg(long, conflicts_with_all = ["rows", "position"])]
+    fit: bool,
     #[command(flatten)]
     engine: EngineArgs,
     #[command(flatten)]
@@ -45,6 +49,9 @@ pub async fn run(args: Args) -> Result {
             ("the smallest device".to_string(), Caps::baseline())
         }
     };
+    if args.fit {
+        return show_fit(&model, &name, &caps, &options);
+    }
     let fitted = fit::fit(&model, &caps, &options)?;
     fitted.notices.iter().for_each(|n| term::note(n));
     let context = fitted.context;
@@ -76,6 +83,34 @@ pub async fn run(args: Args) -> Result {
         term::bytes(traffic)
     )?;
     Ok(write!(out, "\n{}", totals(&listing))?)
+}
+
+/// What there is, what is taken of it, and with which options.
+fn show_fit(model: &Model, name: &str, caps: &Caps, options: &Options) -> Result {
+    let fitted = fit::widest(model, caps, options)?;
+    fitted.notices.iter().for_each(|n| term::note(n));
+    let (listing, trained) = (&fitted.listing, model.config.context);
+    let (total, (largest, of)) = (listing.bytes().total(), listing.largest_binding());
+    let memory = match caps.memory {
+        Some(free) => format!("{} free, {} are left", term::bytes(free), term::bytes(free.saturating_sub(total))),
+        None => "it does not tell".to_string(),
+    };
+    let binding = term::bytes(caps.max_binding.min(caps.max_buffer));
+    let rows = [
+        ("on", term::printable(name)),
+        ("memory", memory),
+        (
+            "largest binding",
+            format!("{binding}; {} is the largest here, of {}", term::printable(&of), term::bytes(largest)),
+        ),
+        ("context", format!("{} positions; the model was trained for {trained}", fitted.context)),
+        ("take", format!("--context {} --kv {}", fitted.context, listing.capacity.kv.name())),
+    ];
+    let mut out = io::stdout().lock();
+    for (what, text) in rows {
+        writeln!(out, "{what:<16} {text}")?;
+    }
+    Ok(write!(out, "\n{}", totals(listing))?)
 }
 
 fn row(listing: &Listing, i: usize, node: usize, kernel: &Kernel, sizes: &StepSizes) -> Vec<String> {

@@ -354,6 +354,11 @@ impl Gpu {
         Reading { staging: staging.clone(), index, told }
     }
 
+    /// Bytes that are allocated on the device now, where its allocator tells (Vulkan and DX12).
+    pub fn allocated(&self) -> Option<u64> {
+        self.device.generate_allocator_report().map(|report| report.total_allocated_bytes)
+    }
+
     /// An error once the device was lost.
     pub fn check(&self) -> Result<()> {
         match self.lost.get() {

@@ -7,9 +7,6 @@ use crate::gpu::Caps;
 use crate::model::Model;
 use crate::{Error, Result};
 
-/// A context of fewer positions is not worth a larger model.
-const USABLE_CONTEXT: u32 = 4096;
-
 /// What was chosen, and why.
 pub struct Choice {
     /// The model.
@@ -52,10 +49,13 @@ pub async fn pick(
             continue;
         }
         let sources = offer.files.iter().map(|file| hub.source(repo, listing, file)).collect();
-        let model = Model::from_sources(sources).await?;
-        let usable = model.config.context.min(USABLE_CONTEXT);
-        match fit::fit(&model, caps, &Options::default()) {
-            Ok(fitted) if fitted.context >= usable => {
+        let fitted = async {
+            let model = Model::from_sources(sources).await?;
+            let usable = model.config.context.min(fit::USABLE_CONTEXT);
+            Ok((fit::fit(&model, caps, &Options::default())?, usable))
+        };
+        match fitted.await {
+            Ok((fitted, usable)) if fitted.context >= usable => {
                 let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
                 let why = format!(
                     "the largest that fits: {:.1} of {:.1} GiB, with {} positions of context",
@@ -66,7 +66,8 @@ pub async fn pick(
                 return Ok(Choice { offer, why });
             }
             Ok(_) => {}
-            Err(error @ Error::Limit(_)) => last = Some(error),
+            // A smaller one may be of a type that runs.
+            Err(error @ (Error::Limit(_) | Error::Unsupported(_))) => last = Some(error),
             Err(error) => return Err(error),
         }
     }

@@ -9,7 +9,7 @@ pub mod fuse;
 pub mod slots;
 mod step;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use crate::dtype::DType;
@@ -264,6 +264,12 @@ impl Plan {
     /// The device.
     pub fn gpu(&self) -> &Gpu {
         &self.gpu
+    }
+
+    /// Bytes of all its buffers as the device was asked for them: what [`Listing::bytes`] foretells.
+    pub fn allocated(&self) -> u64 {
+        let buffers: HashSet<&Buffer> = self.buffers.values().flatten().collect();
+        buffers.into_iter().map(Buffer::size).sum::<u64>() + self.step.size()
     }
 
     fn buffer(&self, id: TensorId) -> &Buffer {

@@ -62,7 +62,7 @@ impl Settings {
             context: self.context,
             sequences: self.sequences.unwrap_or(1).clamp(1, 64),
             chunk: if caps.software { CHUNK_SOFTWARE } else { CHUNK },
-            kv: self.kv().ok().flatten().unwrap_or(KvType::F16),
+            kv: self.kv().ok().flatten(),
             run_ahead: self.run_ahead.unwrap_or(RUN_AHEAD),
             submit_seconds: SUBMIT_SECONDS,
             ..Default::default()

@@ -1,5 +1,7 @@
 //! A server of the real binary, and a client so plain that it can also behave badly.
 
+#![allow(dead_code, reason = "each test file uses a part")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
