@@ -1,5 +1,6 @@
 // Streams are read into a few buffers that are used again and again. What streams make themselves is left to the
-// collector, and it lets hundreds of MB come together before it looks.
+// collector, and it lets hundreds of MB come together before it looks. A Blob's stream leaves nothing behind in any
+// browser; a response's does in Chromium, even where it is read into buffers of ours.
 
 /** Bytes of a buffer: those of the cache's chunks. */
 export const CHUNK = 8 << 20;
@@ -7,6 +8,9 @@ export const CHUNK = 8 << 20;
 /** More buffers than this are not kept for later. */
 const SPARE = 3;
 const spare = [];
+
+/** A buffer for a chunk. */
+export const take = () => spare.pop() ?? new ArrayBuffer(CHUNK);
 
 /** Gives back the buffer of bytes that nobody looks at any more. */
 export function give(bytes) {
@@ -38,10 +42,14 @@ export class Reader {
     }
   }
 
-  /** The next `size` bytes, at most a chunk; fewer at the stream's end. `heard` is told of each piece's length. */
-  async fill(size, heard = () => {}) {
-    let bytes = new Uint8Array(spare.pop() ?? new ArrayBuffer(CHUNK));
-    let filled = 0;
+  /**
+   * The next `size` bytes, at most a chunk; fewer at the stream's end. `heard` is told of each piece's length. What lies
+   * before byte `at` of a buffer that is given comes with them: it is read on, and is another object then.
+   */
+  async fill(size, heard = () => {}, buffer = take(), at = 0) {
+    let bytes = new Uint8Array(buffer);
+    let filled = at;
+    size += at;
     while (filled < size) {
       const count = this.#own ? null : this.#copy(bytes.subarray(filled, size));
       if (count) {

@@ -1,7 +1,7 @@
 // Where a model's bytes come from: ranges of a URL, through the cache or not, or a Blob. Whatever it is, the engine gets
 // {name, length, read(start, end)}, and no more than a few chunks of it are ever in memory.
 
-import { CHUNK, Reader, give, giveSoon } from "./buffers.js";
+import { CHUNK, Reader, give, giveSoon, take } from "./buffers.js";
 import { Entry, room } from "./cache.js";
 import { FirelightError } from "./errors.js";
 
@@ -10,6 +10,10 @@ const TRIES = 4;
 const PAUSE = 400;
 /** A server that sends nothing for so many milliseconds is gone. */
 const STALL = 30_000;
+/** A request is for what comes in about so many milliseconds: progress is seen, and silence noticed. */
+const STEP = 1000;
+/** But for no fewer bytes than these. */
+const LEAST = 1 << 18;
 /** A server need not answer within so many milliseconds where the whole file is in the cache. */
 const PATIENCE = 4000;
 const MIB = 1 << 20;
@@ -72,6 +76,8 @@ class Remote {
   /** Chunks on their way or just used: index to promise. */
   #chunks = new Map();
   #storing = Promise.resolve();
+  /** Bytes to ask for at once. */
+  #piece = 1 << 20;
   /** All files of the model: only the one that is being read has chunks in memory. */
   #all;
   /** How far a body that comes as a whole is: `upTo(index)` waits for a chunk. */
@@ -169,11 +175,10 @@ class Remote {
   }
 
   /** A request for bytes `start` to `end`, tried several times; but only once and not for long if it `canDoWithout`. */
-  async #request([start, end], canDoWithout = false) {
-    const signal = canDoWithout
-      ? AbortSignal.any([this.#options.signal, AbortSignal.timeout(PATIENCE)])
-      : this.#options.signal;
+  async #request([start, end], canDoWithout = false, patience = canDoWithout ? PATIENCE : Infinity) {
     for (let attempt = 1; ; attempt += 1) {
+      const late = patience < Infinity ? [AbortSignal.timeout(patience)] : [];
+      const signal = AbortSignal.any([this.#options.signal, ...late]);
       const again = attempt < TRIES && !canDoWithout ? () => sleep(PAUSE * 2 ** (attempt - 1)) : null;
       let response;
       try {
@@ -378,34 +383,69 @@ class Remote {
     return this.#keep(index, this.#fetch(index));
   }
 
+  /** A chunk, in as many requests as it takes. */
   async #fetch(index) {
-    const start = index * CHUNK;
-    const size = this.#size(index);
-    for (let attempt = 1; ; attempt += 1) {
-      const { response, whole } = await this.#request([start, start + size]);
+    const [start, size] = [index * CHUNK, this.#size(index)];
+    let buffer = take();
+    let filled = 0;
+    for (let attempt = 1; filled < size; ) {
+      const piece = Math.min(this.#piece, size - filled);
+      const from = start + filled;
+      const begun = performance.now();
+      const { response, whole } = await this.#request([from, from + piece], false, STALL);
       if (whole) {
         await response.body?.cancel();
         throw new FirelightError("no-range", `The server of ${this.name} stopped answering byte ranges.`);
       }
       try {
-        return await this.#body(response, size);
+        const blob = await this.#blob(response, piece);
+        this.#setPiece(piece, performance.now() - begun);
+        const bytes = await new Reader(blob.stream()).fill(piece, undefined, buffer, filled);
+        [buffer, filled, attempt] = [bytes.buffer, bytes.length, 1];
       } catch (error) {
         this.#options.signal.throwIfAborted();
-        if (attempt === TRIES) throw error;
+        if (attempt === TRIES || error.code !== "network") throw error;
         await sleep(PAUSE * 2 ** (attempt - 1));
+        attempt += 1;
+        this.#piece = LEAST;
       }
     }
+    return new Uint8Array(buffer, 0, size);
   }
 
-  /** The bytes of an answer, exactly `size` of them. */
+  /** An answer of exactly `size` bytes. */
+  async #blob(response, size) {
+    const blob = await response.blob().catch((error) => {
+      throw new FirelightError("network", `${this.#url} broke off: ${error.message}.`, undefined, { cause: error });
+    });
+    if (blob.size !== size) throw this.#wrongSize(blob.size, size);
+    this.#tell.bytes("download", size);
+    return blob;
+  }
+
+  #setPiece(bytes, milliseconds) {
+    const rate = bytes / Math.max(milliseconds, 1);
+    this.#piece = Math.min(Math.max(2 ** Math.round(Math.log2(rate * STEP)), LEAST), CHUNK);
+  }
+
+  #wrongSize(sent, asked) {
+    const what =
+      sent > asked
+        ? `The server of ${this.name} sent more than it was asked for.`
+        : `${this.name} ended within a part: ${sent} of ${asked} bytes.`;
+    return new FirelightError("network", what);
+  }
+
+  /** The bytes of the first answer, exactly `size` of them. */
   async #body(response, size) {
+    const begun = performance.now();
     const reader = new Reader(response.body, STALL);
     const bytes = await this.#next(reader, size);
     const filled = bytes.length;
     const more = filled === size && !(await reader.ended());
     reader.cancel();
-    if (more) throw new FirelightError("network", `The server of ${this.name} sent more than it was asked for.`);
-    if (filled < size) throw new FirelightError("network", `${this.name} ended within a part: ${filled} of ${size} bytes.`);
+    if (more || filled < size) throw this.#wrongSize(more ? size + 1 : filled, size);
+    this.#setPiece(size, performance.now() - begun);
     return bytes;
   }
 
