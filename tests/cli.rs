@@ -388,7 +388,8 @@ fn devices_and_bench_say_what_they_measured() {
         assert!(0.0 < rate("min") && rate("min") <= rate("median") && rate("median") <= rate("max"), "{test}");
         assert!(test["gb_s"].as_f64() > Some(0.0), "{test}");
     }
-    let table = good(&["bench", &model, "-p", "0", "-n", "4", "-r", "1"]);
+    let table = good(&["bench", &model, "-p", "0", "-n", "4", "-r", "1", "-b", "1,3"]);
+    assert!(table.contains("\ntg4 x 3 "), "{table}");
     assert!(table.contains("% of copy") && table.contains("\ntg4 ") && !table.contains("pp"), "{table}");
 }
 

@@ -1,6 +1,8 @@
 //! `bench`: tokens a second of prefill and decode, and how much of the memory's bandwidth that is.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
+use std::time::Instant;
 
 use clap::value_parser;
 use firelight::plan::Listing;
@@ -28,6 +30,9 @@ pub struct Args {
     /// Run each test with so many tokens in the context before it
     #[arg(short = 'd', long, value_name = "N,...", value_delimiter = ',', default_value = "0", value_parser = size())]
     depth: Vec<u32>,
+    /// Decode so many sequences at once; their tokens are counted together
+    #[arg(short = 'b', long, value_name = "N,...", value_delimiter = ',', default_value = "1", value_parser = value_parser!(u32).range(1..=64))]
+    batch: Vec<u32>,
     /// Repetitions of each test
     #[arg(short = 'r', long, value_name = "N", default_value = "3", value_parser = value_parser!(u32).range(1..=1000))]
     repetitions: u32,
@@ -48,18 +53,21 @@ fn size() -> clap::builder::RangedI64ValueParser<u32> {
     value_parser!(u32).range(0..=1 << 24)
 }
 
-/// A test: prefill or decode of `tokens` tokens behind `depth` others.
+/// A test: prefill or decode of `tokens` tokens behind `depth` others, by `batch` sequences at once.
 #[derive(Clone, Copy)]
 struct Test {
     prefill: bool,
     tokens: u32,
     depth: u32,
+    batch: u32,
 }
 
 impl Test {
     fn name(&self) -> String {
         let (kind, tokens) = (if self.prefill { "pp" } else { "tg" }, self.tokens);
-        if self.depth == 0 { format!("{kind}{tokens}") } else { format!("{kind}{tokens} @ {}", self.depth) }
+        let batch = if self.batch == 1 { String::new() } else { format!(" x {}", self.batch) };
+        let depth = if self.depth == 0 { String::new() } else { format!(" @ {}", self.depth) };
+        format!("{kind}{tokens}{batch}{depth}")
     }
 
     /// Positions that it fills: a decode has a token to begin with.
@@ -76,7 +84,12 @@ impl Test {
                 let rows = |at: u32| chunk.min(end - at);
                 (self.depth..end).step_by(chunk as usize).map(|at| listing.step_traffic(rows(at), at)).sum()
             }
-            false => (self.depth + 1..=end).map(|at| listing.step_traffic(1, at)).sum(),
+            // Weights are read once for all.
+            false => {
+                let others = u64::from(self.batch - 1);
+                let step = |at| listing.step_traffic(1, at) + others * listing.kv_traffic(at + 1);
+                (self.depth + 1..=end).map(step).sum()
+            }
         }
     }
 }
@@ -113,7 +126,8 @@ pub async fn run(args: Args) -> Result {
         profile::check(&gpu)?;
     }
     let options = args.engine.options();
-    let options = Options { context: options.context.or(Some(positions)), ..options };
+    let sequences = tests.iter().map(|test| test.batch).max().unwrap_or(1);
+    let options = Options { context: options.context.or(Some(positions)), sequences, ..options };
     let mut session = args::open_session(&gpu, &model, &options).await?;
     let copy = profile::bandwidth(&gpu).await?;
     let mut bench = Bench { session: &mut session, vocab: model.config.vocab, next: 0 };
@@ -155,8 +169,9 @@ pub async fn run(args: Args) -> Result {
 
 fn tests(args: &Args) -> Vec<Test> {
     let of = |prefill: bool, depth: u32| {
-        let sizes = if prefill { &args.prompt } else { &args.generate };
-        sizes.iter().filter(|n| **n > 0).map(move |&tokens| Test { prefill, tokens, depth })
+        let (sizes, batches) = if prefill { (&args.prompt, &[1][..]) } else { (&args.generate, &args.batch[..]) };
+        let each = move |&tokens| batches.iter().map(move |&batch| Test { prefill, tokens, depth, batch });
+        sizes.iter().filter(|n| **n > 0).flat_map(each)
     };
     args.depth.iter().flat_map(|&depth| of(true, depth).chain(of(false, depth))).collect()
 }
@@ -178,6 +193,7 @@ fn to_json(r: &Measured, copy: f64) -> serde_json::Value {
         "test": r.test.name(),
         "tokens": r.test.tokens,
         "depth": r.test.depth,
+        "batch": r.test.batch,
         "tok_s": { "median": r.median(), "min": min, "max": max },
         "gb_s": r.gb_s,
         "copy_percent": r.gb_s / copy * 100.0,
@@ -206,15 +222,20 @@ impl Bench<'_> {
             }
         }
         seconds.sort_by(|a, b| b.total_cmp(a));
-        let rates = seconds.iter().map(|s| f64::from(test.tokens) / s).collect();
+        let tokens = f64::from(test.tokens * test.batch);
+        let rates = seconds.iter().map(|s| tokens / s).collect();
         let bytes = test.traffic(self.session.plan().listing()) as f64;
         let mut measured = Measured { test, rates, gb_s: 0.0 };
-        measured.gb_s = bytes * measured.median() / f64::from(test.tokens) / 1e9;
+        measured.gb_s = bytes * measured.median() / tokens / 1e9;
         Ok(measured)
     }
 
     /// Seconds of one repetition behind the tokens `before`, which are in the cache.
     async fn once(&mut self, test: Test, before: &[u32]) -> Result<f64> {
+        if test.batch > 1 {
+            let prompts = (0..test.batch).map(|_| [before, &self.tokens(1)].concat()).collect();
+            return self.together(prompts, test.tokens as usize + 1).await;
+        }
         let own = if test.prefill { test.tokens } else { 1 };
         let prompt = [before, &self.tokens(own as usize)].concat();
         Ok(match test.prefill {
@@ -230,16 +251,36 @@ impl Bench<'_> {
         (0..n as u32).map(|i| start.wrapping_add(i.wrapping_mul(7919)) % self.vocab).collect()
     }
 
+    /// Seconds that all answers but for their first tokens take, from when all have begun.
+    async fn together(&mut self, prompts: Vec<Vec<u32>>, max_tokens: usize) -> Result<f64> {
+        let answering = Answering::begin();
+        let mut waiting = BTreeSet::new();
+        let all = prompts.len() * (max_tokens - 1);
+        for tokens in prompts {
+            waiting.insert(self.session.submit(request(tokens, max_tokens))?);
+        }
+        let (mut begun, mut counted) = (None, 0);
+        while let Some((id, event)) = self.session.next().await? {
+            if let Event::Token { .. } = event {
+                waiting.remove(&id);
+                match begun {
+                    Some(_) => counted += 1,
+                    None if waiting.is_empty() => begun = Some(Instant::now()),
+                    None => {}
+                }
+            }
+            if answering.interrupted() {
+                return Err(Failure::Interrupted);
+            }
+        }
+        let seconds = begun.map_or(0.0, |begun| begun.elapsed().as_secs_f64());
+        // What some generated before the last began is not measured.
+        Ok(seconds * all as f64 / f64::from(counted.max(1)))
+    }
+
     async fn answer(&mut self, tokens: Vec<u32>, max_tokens: usize) -> Result<Timings> {
         let answering = Answering::begin();
-        let request = Request {
-            tokens,
-            sampling: Sampling::greedy(),
-            max_tokens: Some(max_tokens),
-            ignore_end: true,
-            ..Default::default()
-        };
-        let mut generation = self.session.generate(request)?;
+        let mut generation = self.session.generate(request(tokens, max_tokens))?;
         let mut result = Timings::default();
         while let Some(event) = generation.next().await? {
             if let Event::Finished { timings, .. } = event {
@@ -253,18 +294,24 @@ impl Bench<'_> {
     }
 }
 
+fn request(tokens: Vec<u32>, max_tokens: usize) -> Request {
+    let (sampling, max_tokens) = (Sampling::greedy(), Some(max_tokens));
+    Request { tokens, sampling, max_tokens, ignore_end: true, ..Default::default() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn medians_and_names() {
-        let test = Test { prefill: true, tokens: 512, depth: 0 };
+        let test = Test { prefill: true, tokens: 512, depth: 0, batch: 1 };
         let measured = |rates: &[f64]| Measured { test, rates: rates.to_vec(), gb_s: 0.0 };
         assert_eq!(measured(&[1.0, 2.0, 9.0]).median(), 2.0);
         assert_eq!(measured(&[1.0, 2.0, 4.0, 9.0]).median(), 3.0);
         assert_eq!(measured(&[1.0, 2.0, 9.0]).range(), (1.0, 9.0));
         assert_eq!(test.name(), "pp512");
-        assert_eq!(Test { prefill: false, tokens: 64, depth: 4096 }.name(), "tg64 @ 4096");
+        assert_eq!(Test { prefill: false, tokens: 64, depth: 4096, batch: 1 }.name(), "tg64 @ 4096");
+        assert_eq!(Test { prefill: false, tokens: 64, depth: 0, batch: 8 }.name(), "tg64 x 8");
     }
 }

@@ -268,8 +268,10 @@ impl Plan {
 
     /// Bytes of all its buffers as the device was asked for them: what [`Listing::bytes`] foretells.
     pub fn allocated(&self) -> u64 {
-        let buffers: HashSet<&Buffer> = self.buffers.values().flatten().collect();
-        buffers.into_iter().map(Buffer::size).sum::<u64>() + self.step.size()
+        let mut seen = HashSet::new();
+        let mut first = |id| self.listing.slots.of.get(id).is_none_or(|slot| seen.insert(*slot));
+        let buffers = self.buffers.iter().filter(|(id, _)| first(id)).flat_map(|(_, buffers)| buffers);
+        buffers.map(Buffer::size).sum::<u64>() + self.step.size()
     }
 
     fn buffer(&self, id: TensorId) -> &Buffer {

@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use firelight::session::{Finish, Timings};
+use futures_util::Stream;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -20,7 +22,12 @@ use super::reply::{self, Splitter};
 pub enum Part {
     Reasoning(String),
     Content(String),
-    Call(Call),
+    /// A tool to be called; its arguments follow.
+    Open(Call),
+    /// More of the arguments.
+    Piece(String),
+    /// There is no more of the arguments.
+    Close,
     /// A token with its log-probability and those of the likeliest.
     Logprob(Token, Vec<Token>),
     End(End),
@@ -32,7 +39,15 @@ pub struct Call {
     /// Nine letters and digits: what Mistral's templates want of an id.
     pub id: String,
     pub name: String,
-    pub arguments: Map<String, Value>,
+    /// JSON, as far as it came.
+    pub arguments: String,
+}
+
+impl Call {
+    /// The arguments as an object; none at all if they were cut.
+    pub fn object(&self) -> Value {
+        serde_json::from_str(&self.arguments).unwrap_or_else(|_| Value::Object(Map::new()))
+    }
 }
 
 /// How an answer ended.
@@ -96,6 +111,12 @@ impl Answer {
         }
     }
 
+    /// The same, with the arguments of calls while they come. To be asked for before the first part.
+    pub fn live(mut self) -> Self {
+        self.splitters = self.splitters.into_iter().map(|s| s.map(Splitter::live)).collect();
+        self
+    }
+
     /// The next part and the number of its answer; `None` when all are complete.
     pub async fn next(&mut self) -> Result<Option<(usize, Part)>, Failure> {
         loop {
@@ -128,16 +149,20 @@ impl Answer {
     }
 
     fn take(&mut self, choice: usize, parts: Vec<reply::Part>) {
+        let open = |name| Part::Open(Call { id: token(9), name, arguments: String::new() });
         for part in parts {
-            let part = match part {
-                reply::Part::Reasoning(text) => Part::Reasoning(text),
-                reply::Part::Content(text) => Part::Content(text),
+            self.called[choice] |= matches!(part, reply::Part::Call { .. } | reply::Part::Close);
+            let parts = match part {
+                reply::Part::Reasoning(text) => vec![Part::Reasoning(text)],
+                reply::Part::Content(text) => vec![Part::Content(text)],
                 reply::Part::Call { name, arguments } => {
-                    self.called[choice] = true;
-                    Part::Call(Call { id: token(9), name, arguments })
+                    vec![open(name), Part::Piece(Value::Object(arguments).to_string()), Part::Close]
                 }
+                reply::Part::Open { name } => vec![open(name)],
+                reply::Part::Piece(text) => vec![Part::Piece(text)],
+                reply::Part::Close => vec![Part::Close],
             };
-            self.ready.push_back((choice, part));
+            self.ready.extend(parts.into_iter().map(|part| (choice, part)));
         }
     }
 
@@ -149,7 +174,9 @@ impl Answer {
             match part {
                 Part::Reasoning(text) => choice.reasoning.push_str(&text),
                 Part::Content(text) => choice.content.push_str(&text),
-                Part::Call(call) => choice.calls.push(call),
+                Part::Open(call) => choice.calls.push(call),
+                Part::Piece(text) => choice.calls.last_mut().into_iter().for_each(|call| call.arguments += &text),
+                Part::Close => {}
                 Part::Logprob(token, top) => choice.logprobs.push((token, top)),
                 Part::End(end) => choice.end = Some(end),
             }
@@ -168,36 +195,105 @@ pub trait Writer: Send + 'static {
     fn part(&mut self, choice: usize, part: Part) -> String;
     /// What comes after everything.
     fn end(&mut self, answer: &Answer) -> String;
+    /// What may be written while there is nothing to say, so that nobody between here and the client thinks that the
+    /// connection is dead; empty where the format has nothing of the kind.
+    const WAITING: &'static str;
     /// That it went wrong on the way.
     fn fail(&mut self, failure: &Failure) -> String;
 }
 
+/// A stream is not silent for longer, as while a long prompt is read.
+const SILENCE: Duration = Duration::from_secs(15);
+/// A comment in server-sent events, which clients pass over.
+pub const COMMENT: &str = ": waiting\n\n";
 /// Server-sent events.
 pub const EVENTS: &str = "text/event-stream; charset=utf-8";
 
 /// A response that is written while the answers come. When it is dropped, because the client went away, so is the
 /// answer, and the engine sees it.
 pub fn stream<W: Writer>(answer: Answer, writer: W) -> Response {
+    let mut response = Response::new(Body::from_stream(written(answer, writer, SILENCE)));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(W::TYPE));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+fn written<W: Writer>(
+    answer: Answer,
+    writer: W,
+    silence: Duration,
+) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
     enum State {
         Begin,
         Parts,
         Over,
     }
-    let step = |(mut answer, mut writer, state): (Answer, W, State)| async move {
+    let step = move |(mut answer, mut writer, state): (Answer, W, State)| async move {
         let (text, state) = match state {
             State::Over => return None,
             State::Begin => (writer.begin(&answer), State::Parts),
-            State::Parts => match answer.next().await {
-                Ok(Some((choice, part))) => (writer.part(choice, part), State::Parts),
-                Ok(None) => (writer.end(&answer), State::Over),
-                Err(failure) => (writer.fail(&failure), State::Over),
+            State::Parts => match tokio::time::timeout(silence, answer.next()).await {
+                Ok(Ok(Some((choice, part)))) => (writer.part(choice, part), State::Parts),
+                Ok(Ok(None)) => (writer.end(&answer), State::Over),
+                Ok(Err(failure)) => (writer.fail(&failure), State::Over),
+                Err(_) => (W::WAITING.to_string(), State::Parts),
             },
         };
         Some((Ok::<_, Infallible>(Bytes::from(text)), (answer, writer, state)))
     };
-    let body = Body::from_stream(futures_util::stream::unfold((answer, writer, State::Begin), step));
-    let mut response = Response::new(body);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(W::TYPE));
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    response
+    futures_util::stream::unfold((answer, writer, State::Begin), step)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::reply::Format;
+    use futures_util::StreamExt;
+
+    struct Plain;
+
+    impl Writer for Plain {
+        const TYPE: &'static str = EVENTS;
+        const WAITING: &'static str = COMMENT;
+
+        fn begin(&mut self, _: &Answer) -> String {
+            "begin".into()
+        }
+
+        fn part(&mut self, _: usize, part: Part) -> String {
+            format!("{part:?}")
+        }
+
+        fn end(&mut self, _: &Answer) -> String {
+            "end".into()
+        }
+
+        fn fail(&mut self, failure: &Failure) -> String {
+            failure.message.clone()
+        }
+    }
+
+    #[test]
+    fn a_stream_that_has_nothing_to_say_says_so() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let texts: Vec<Bytes> = runtime.block_on(async {
+            let (events, received) = tokio::sync::mpsc::unbounded_channel();
+            let started =
+                Event::Started { prompt_tokens: vec![1], format: Format::Text, thinking: false, load_seconds: 0.0 };
+            events.send(started).expect("it listens");
+            let answer = Answer::begin(received, 1).await.expect("it begins");
+            let mut stream = Box::pin(written(answer, Plain, Duration::from_millis(5)));
+            let mut texts = Vec::new();
+            for i in 0..6 {
+                if i == 3 {
+                    events.send(Event::Text { choice: 0, text: "a".into() }).expect("it listens");
+                    events.send(Event::Failed(stopped())).expect("it listens");
+                }
+                texts.extend(stream.next().await.map(|text| text.expect("no error")));
+            }
+            texts
+        });
+        let failure = stopped().message;
+        assert_eq!(texts, ["begin", COMMENT, COMMENT, "Content(\"a\")", &failure]);
+    }
 }

@@ -131,7 +131,7 @@ pub async fn messages(State(server): State<Server>, request: Request) -> Result<
     let mut answer = Answer::begin(server.engine.answer(ask)?, 1).await?;
     let id = format!("msg_{}", token(12));
     if wants_stream {
-        return Ok(stream(answer, Events { id, model, open: None, blocks: 0, end: None }));
+        return Ok(stream(answer.live(), Events { id, model, open: None, blocks: 0, end: None }));
     }
     let choice = answer.whole().await?.pop().unwrap_or_default();
     let Choice { reasoning, content, calls, end, .. } = choice;
@@ -142,7 +142,7 @@ pub async fn messages(State(server): State<Server>, request: Request) -> Result<
     if !content.trim().is_empty() || (blocks.is_empty() && calls.is_empty()) {
         blocks.push(json!({ "type": "text", "text": content }));
     }
-    blocks.extend(calls.iter().map(|call| tool_use(call, call.arguments.clone().into())));
+    blocks.extend(calls.iter().map(|call| tool_use(call, call.object())));
     let mut message = head(&id, &model, answer.usage.prompt, answer.usage.reused);
     message["content"] = blocks.into();
     if let Some(end) = end {
@@ -186,6 +186,7 @@ fn tool_use(call: &Called, input: Value) -> Value {
 enum Block {
     Thinking,
     Text,
+    Call,
 }
 
 struct Events {
@@ -219,25 +220,21 @@ impl Events {
         event(json!({ "type": "content_block_delta", "index": self.blocks - 1, "delta": delta }))
     }
 
-    fn write(&mut self, kind: Block, text: &str) -> String {
+    /// A piece of a block, which is started if it is not the one that is open.
+    fn write(&mut self, kind: Block, block: Value, delta: Value) -> String {
         let mut out = String::new();
         if self.open != Some(kind) {
             out += &self.close();
-            out += &self.start(match kind {
-                Block::Thinking => json!({ "type": "thinking", "thinking": "", "signature": "" }),
-                Block::Text => json!({ "type": "text", "text": "" }),
-            });
+            out += &self.start(block);
             self.open = Some(kind);
         }
-        out + &self.delta(match kind {
-            Block::Thinking => json!({ "type": "thinking_delta", "thinking": text }),
-            Block::Text => json!({ "type": "text_delta", "text": text }),
-        })
+        out + &self.delta(delta)
     }
 }
 
 impl Writer for Events {
     const TYPE: &'static str = EVENTS;
+    const WAITING: &'static str = "event: ping\ndata: {\"type\": \"ping\"}\n\n";
 
     fn begin(&mut self, answer: &Answer) -> String {
         event(json!({ "type": "message_start", "message": head(&self.id, &self.model, answer.usage.prompt, 0) }))
@@ -245,15 +242,21 @@ impl Writer for Events {
 
     fn part(&mut self, _: usize, part: Part) -> String {
         match part {
-            Part::Content(text) => self.write(Block::Text, &text),
-            Part::Reasoning(text) => self.write(Block::Thinking, &text),
-            Part::Call(call) => {
-                let mut out = self.close();
-                out += &self.start(tool_use(&call, json!({})));
-                let arguments = Value::Object(call.arguments).to_string();
-                out += &self.delta(json!({ "type": "input_json_delta", "partial_json": arguments }));
-                out + &event(json!({ "type": "content_block_stop", "index": self.blocks - 1 }))
+            Part::Content(text) => {
+                let block = json!({ "type": "text", "text": "" });
+                self.write(Block::Text, block, json!({ "type": "text_delta", "text": text }))
             }
+            Part::Reasoning(text) => {
+                let block = json!({ "type": "thinking", "thinking": "", "signature": "" });
+                self.write(Block::Thinking, block, json!({ "type": "thinking_delta", "thinking": text }))
+            }
+            Part::Open(call) => {
+                let out = self.close();
+                self.open = Some(Block::Call);
+                out + &self.start(tool_use(&call, json!({})))
+            }
+            Part::Piece(text) => self.delta(json!({ "type": "input_json_delta", "partial_json": text })),
+            Part::Close => self.close(),
             Part::Logprob(..) => String::new(),
             Part::End(end) => {
                 self.end = Some(end);

@@ -10,6 +10,7 @@ mod anthropic;
 mod ask;
 mod engine;
 mod failure;
+mod follow;
 mod grammar;
 mod guard;
 mod loaded;

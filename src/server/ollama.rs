@@ -199,17 +199,19 @@ struct Lines {
     chat: bool,
     begun: Instant,
     load_seconds: f64,
+    /// The call that is being written.
+    call: Option<Call>,
     end: Option<End>,
 }
 
 impl Lines {
     fn new(server: &Server, model: &str, chat: bool) -> Result<Self, Failure> {
         let entry = &server.registry.entries()[server.registry.find(model)?];
-        Ok(Lines { model: entry.name.clone(), chat, begun: Instant::now(), load_seconds: 0.0, end: None })
+        Ok(Lines { model: entry.name.clone(), chat, begun: Instant::now(), load_seconds: 0.0, call: None, end: None })
     }
 
     fn said(&self, content: &str, thinking: &str, calls: &[Call]) -> Value {
-        let call = |c: &Call| json!({ "id": c.id, "function": { "name": c.name, "arguments": c.arguments } });
+        let call = |c: &Call| json!({ "id": c.id, "function": { "name": c.name, "arguments": c.object() } });
         let mut message = match self.chat {
             true => json!({ "role": "assistant", "content": content }),
             false => json!({ "response": content }),
@@ -256,6 +258,8 @@ impl Lines {
 
 impl Writer for Lines {
     const TYPE: &'static str = "application/x-ndjson";
+    // Every line is read as JSON, and says something.
+    const WAITING: &'static str = "";
 
     fn begin(&mut self, _: &Answer) -> String {
         String::new()
@@ -265,7 +269,19 @@ impl Writer for Lines {
         let said = match part {
             Part::Content(text) => self.said(&text, "", &[]),
             Part::Reasoning(text) => self.said("", &text, &[]),
-            Part::Call(call) => self.said("", "", &[call]),
+            // Whole, as clients read them.
+            Part::Open(call) => {
+                self.call = Some(call);
+                return String::new();
+            }
+            Part::Piece(text) => {
+                self.call.iter_mut().for_each(|call| call.arguments += &text);
+                return String::new();
+            }
+            Part::Close => {
+                let call = self.call.take();
+                self.said("", "", call.as_slice())
+            }
             Part::Logprob(..) => return String::new(),
             Part::End(end) => {
                 self.end = Some(end);

@@ -7,7 +7,7 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::answer::{Answer, Call as Called, Choice, EVENTS, End, Part, Usage, Writer, stream};
+use super::answer::{Answer, COMMENT, Call as Called, Choice, EVENTS, End, Part, Usage, Writer, stream};
 use super::ask::{Ask, Call, Chat, Form, Knobs, OneOrMany, Prompt, check_tools, messages, token};
 use super::engine::{Logprobs, Token};
 use super::failure::{Dialect, Failure, json_response};
@@ -129,7 +129,7 @@ pub async fn chat(State(server): State<Server>, request: Request) -> Result<Resp
     let mut answer = Answer::begin(server.engine.answer(ask)?, choices).await?;
     if wants_stream {
         return Ok(stream(
-            answer,
+            answer.live(),
             ChatWriter {
                 head,
                 usage_too,
@@ -286,8 +286,7 @@ fn chat_choice((index, choice): (usize, Choice)) -> Value {
 }
 
 fn call(call: &Called) -> Value {
-    let arguments = Value::Object(call.arguments.clone()).to_string();
-    json!({ "id": call.id, "type": "function", "function": { "name": call.name, "arguments": arguments } })
+    json!({ "id": call.id, "type": "function", "function": { "name": call.name, "arguments": call.arguments } })
 }
 
 fn chat_logprobs(tokens: &[Logprobs]) -> Value {
@@ -360,6 +359,7 @@ impl ChatWriter {
 
 impl Writer for ChatWriter {
     const TYPE: &'static str = EVENTS;
+    const WAITING: &'static str = COMMENT;
 
     fn begin(&mut self, _: &Answer) -> String {
         (0..self.begun.len()).map(|i| self.chunk(i, json!({ "content": "" }), None)).collect()
@@ -369,12 +369,18 @@ impl Writer for ChatWriter {
         match part {
             Part::Content(text) => self.chunk(choice, json!({ "content": text }), None),
             Part::Reasoning(text) => self.chunk(choice, json!({ "reasoning_content": text }), None),
-            Part::Call(called) => {
+            Part::Open(called) => {
                 let mut call = call(&called);
                 call["index"] = self.calls[choice].into();
                 self.calls[choice] += 1;
                 self.chunk(choice, json!({ "tool_calls": [call] }), None)
             }
+            Part::Piece(text) => {
+                let index = self.calls[choice].saturating_sub(1);
+                let call = json!({ "index": index, "function": { "arguments": text } });
+                self.chunk(choice, json!({ "tool_calls": [call] }), None)
+            }
+            Part::Close => String::new(),
             Part::Logprob(token, top) => {
                 self.logprobs[choice].push((token, top));
                 String::new()
@@ -413,6 +419,7 @@ impl TextWriter {
 
 impl Writer for TextWriter {
     const TYPE: &'static str = EVENTS;
+    const WAITING: &'static str = COMMENT;
 
     fn begin(&mut self, _: &Answer) -> String {
         String::new()
@@ -421,7 +428,7 @@ impl Writer for TextWriter {
     fn part(&mut self, choice: usize, part: Part) -> String {
         match part {
             Part::Content(text) | Part::Reasoning(text) => self.chunk(choice, &text, None),
-            Part::Call(_) => String::new(),
+            Part::Open(_) | Part::Piece(_) | Part::Close => String::new(),
             Part::Logprob(token, top) => {
                 self.logprobs.entry(choice).or_default().1.push((token, top));
                 String::new()

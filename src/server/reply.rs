@@ -2,9 +2,12 @@
 //!
 //! Each family of models marks its calls in its own way; [`Format`] is the table of them. Text that might begin a mark
 //! is held back until it is known to be one or not, so that how a text is cut into pieces makes no difference. What looks
-//! like a call and is none stays content: nothing is lost. Pure; knows neither models nor dialects.
+//! like a call and is none stays content: nothing is lost. A live splitter gives out a call's arguments while they come,
+//! once its name is known (`follow`). Pure; knows neither models nor dialects.
 
 use serde_json::{Map, Value};
+
+use super::follow::Follow;
 
 /// A piece of a reply.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +18,12 @@ pub enum Part {
     Content(String),
     /// A tool is to be called.
     Call { name: String, arguments: Map<String, Value> },
+    /// A tool is to be called; its arguments follow as pieces of JSON.
+    Open { name: String },
+    /// More of the arguments.
+    Piece(String),
+    /// There is no more of the arguments; they are whole unless the answer was cut.
+    Close,
 }
 
 /// How a model writes down that it calls a tool.
@@ -39,7 +48,9 @@ pub enum Format {
 
 const THINK: &str = "<think>";
 const THOUGHT: &str = "</think>";
-const DEEPSEEK_CALL: &str = "<｜tool▁call▁begin｜>";
+/// What stands before each call of DeepSeek's, and between its name and its arguments.
+pub const DEEPSEEK_CALL: &str = "<｜tool▁call▁begin｜>";
+pub const DEEPSEEK_NAME: &str = "<｜tool▁sep｜>";
 
 impl Format {
     /// The format of a model, by what its template mentions. `None` if it mentions none.
@@ -139,7 +150,7 @@ fn named(text: &str) -> Option<Part> {
 
 /// ``function<｜tool▁sep｜>name\n```json\n{...}\n```<｜tool▁call▁end｜>``, or without the word and the fence.
 fn deepseek(text: &str) -> Option<Part> {
-    let (head, rest) = text.split_once("<｜tool▁sep｜>")?;
+    let (head, rest) = text.split_once(DEEPSEEK_NAME)?;
     let (name, rest) = if head.trim() == "function" { rest.split_once('\n')? } else { (head, rest) };
     let json = rest.split("<｜tool▁call▁end｜>").next()?.trim();
     let json = json.trim_start_matches("```json").trim_end_matches("```");
@@ -165,6 +176,8 @@ pub struct Splitter {
     opened: &'static str,
     /// White space before the next text is dropped.
     trim: bool,
+    /// The calls that are being given out, if they are to be while they come.
+    live: Option<Follow>,
 }
 
 impl Splitter {
@@ -176,7 +189,12 @@ impl Splitter {
             _ if thinking => Mode::Reasoning,
             _ => Mode::Start,
         };
-        Splitter { format, mode, held: String::new(), opened: "", trim: thinking }
+        Splitter { format, mode, held: String::new(), opened: "", trim: thinking, live: None }
+    }
+
+    /// The same, giving out calls while they come.
+    pub fn live(self) -> Self {
+        Splitter { live: Some(Follow::default()), ..self }
     }
 
     /// The parts that more text completes.
@@ -192,10 +210,7 @@ impl Splitter {
         let mut parts = Vec::new();
         let rest = std::mem::take(&mut self.held);
         match self.mode {
-            Mode::Call => match self.format.calls(&rest) {
-                Some(calls) => parts.extend(calls),
-                None => self.say(self.opened.to_string() + &rest, &mut parts),
-            },
+            Mode::Call => drop(self.settle(rest, 0, &mut parts)),
             _ => self.say(rest, &mut parts),
         }
         parts
@@ -260,18 +275,33 @@ impl Splitter {
     }
 
     fn call(&mut self, parts: &mut Vec<Part>) -> bool {
+        if let Some(live) = &mut self.live {
+            live.more(self.format, &self.held, parts);
+        }
         let Some((at, close)) = self.format.close().and_then(|close| Some((self.held.find(close)?, close))) else {
             return false;
         };
         let rest = self.held.split_off(at + close.len());
         let whole = std::mem::replace(&mut self.held, rest);
         self.mode = Mode::Content;
-        match self.format.calls(&whole[..at]) {
-            Some(calls) => {
-                parts.extend(calls);
-                self.trim = true;
+        self.trim = self.settle(whole, close.len(), parts);
+        true
+    }
+
+    /// Gives out what is not given out yet of the calls in `whole`, whose last bytes are the mark that closed them.
+    /// Whether they were calls: if not, and if nothing of them was given out, it was content.
+    fn settle(&mut self, whole: String, mark: usize, parts: &mut Vec<Part>) -> bool {
+        let followed = self.live.as_mut().map(std::mem::take).unwrap_or_default();
+        if followed.within {
+            parts.push(Part::Close);
+        }
+        match self.format.calls(&whole[..whole.len() - mark]) {
+            Some(calls) => parts.extend(calls.into_iter().skip(followed.complete)),
+            None if followed.within || followed.complete > 0 => {}
+            None => {
+                self.say(self.opened.to_string() + &whole, parts);
+                return false;
             }
-            None => self.say(self.opened.to_string() + &whole, parts),
         }
         true
     }
@@ -303,8 +333,7 @@ mod tests {
     use serde_json::json;
 
     /// Reads a reply in pieces of so many characters, and joins what belongs together.
-    fn read(format: Format, thinking: bool, text: &str, piece: usize) -> Vec<Part> {
-        let mut splitter = Splitter::new(format, thinking);
+    fn read(mut splitter: Splitter, text: &str, piece: usize) -> Vec<Part> {
         let letters: Vec<char> = text.chars().collect();
         let mut parts: Vec<Part> = letters.chunks(piece).flat_map(|c| splitter.push(&String::from_iter(c))).collect();
         parts.extend(splitter.finish());
@@ -313,6 +342,13 @@ mod tests {
             match (joined.last_mut(), part) {
                 (Some(Part::Reasoning(a)), Part::Reasoning(b)) | (Some(Part::Content(a)), Part::Content(b)) => {
                     a.push_str(&b)
+                }
+                (Some(Part::Piece(a)), Part::Piece(b)) => a.push_str(&b),
+                (Some(Part::Piece(arguments)), Part::Close) => {
+                    let arguments = serde_json::from_str(arguments).expect("whole arguments");
+                    let Some(Part::Open { name }) = joined.iter().rev().nth(1).cloned() else { panic!("{joined:?}") };
+                    joined.truncate(joined.len() - 2);
+                    joined.push(Part::Call { name, arguments });
                 }
                 (_, part) => joined.push(part),
             }
@@ -386,8 +422,43 @@ mod tests {
         ];
         for (format, thinking, text, want) in rows {
             for piece in [1, 2, 3, 7, 1000] {
-                assert_eq!(read(format, thinking, &text, piece), want, "{format:?}, {piece} at a time: {text:?}");
+                let splitter = || Splitter::new(format, thinking);
+                assert_eq!(read(splitter(), &text, piece), want, "{format:?}, {piece} at a time: {text:?}");
+                assert_eq!(
+                    read(splitter().live(), &text, piece),
+                    want,
+                    "{format:?}, {piece} at a time, live: {text:?}"
+                );
             }
+        }
+    }
+
+    #[test]
+    fn live_calls_are_given_out_while_they_come() {
+        let piece = |text: &str| Part::Piece(text.into());
+        let open = || Part::Open { name: "f".into() };
+        let rows = [
+            (Format::Hermes, "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": \"}\\\"", "}"),
+            (Format::Llama3, "{\"name\": \"f\", \"parameters\": {\"a\": \"}\\\"", "}"),
+            (Format::Mistral, "[TOOL_CALLS][{\"name\": \"f\", \"arguments\": {\"a\": \"}\\\"", "}"),
+            (Format::Mistral, "[TOOL_CALLS]f[ARGS]{\"a\": \"}\\\"", ""),
+            (
+                Format::DeepSeek,
+                "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n{\"a\": \"}\\\"",
+                "",
+            ),
+            (Format::Forced, "{\"name\":\"f\",\"arguments\":{\"a\": \"}\\\"", "}"),
+        ];
+        for (format, begin, close) in rows {
+            let mut splitter = Splitter::new(format, false).live();
+            assert_eq!(splitter.push(begin), [open(), piece("{\"a\": \"}\\\"")], "{format:?}");
+            assert_eq!(splitter.push(": 1\", "), [piece(": 1\", ")], "{format:?}");
+            assert_eq!(splitter.push(&format!("\"b\": 2}}{close}")), [piece("\"b\": 2}"), Part::Close], "{format:?}");
+            assert_eq!(splitter.finish(), [], "{format:?}");
+            // One that is cut off ends where it is.
+            let mut splitter = Splitter::new(format, false).live();
+            splitter.push(begin);
+            assert_eq!(splitter.finish(), [Part::Close], "{format:?}");
         }
     }
 

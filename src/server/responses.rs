@@ -5,7 +5,7 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Call as Called, EVENTS, End, Part, Usage, Writer, stream};
+use super::answer::{Answer, COMMENT, Call as Called, EVENTS, End, Part, Usage, Writer, stream};
 use super::ask::{Ask, Call, Chat, Form, Knobs, Prompt, check_tools, messages, token};
 use super::failure::{Dialect, Failure, json_response};
 use super::{Server, guard, now};
@@ -139,7 +139,7 @@ pub async fn create(State(server): State<Server>, request: Request) -> Result<Re
     let mut answer = Answer::begin(server.engine.answer(asked.ask()?)?, 1).await?;
     let mut events = Events { shown, items: Vec::new(), open: None, written: String::new(), sequence: 0, end: None };
     if wants_stream {
-        return Ok(stream(answer, events));
+        return Ok(stream(answer.live(), events));
     }
     // The same items, without telling of each.
     while let Some((choice, part)) = answer.next().await? {
@@ -161,6 +161,7 @@ struct Shown {
 enum Item {
     Reasoning,
     Message,
+    Call,
 }
 
 struct Events {
@@ -212,31 +213,39 @@ impl Events {
         self.event(json!({ "type": "response.output_item.added", "output_index": at, "item": item }))
     }
 
-    fn write(&mut self, kind: Item, text: &str) -> String {
+    fn message(&mut self, text: &str) -> String {
         let mut out = String::new();
-        if self.open != Some(kind) {
-            out += &self.close();
-            out += &match kind {
-                Item::Message => {
-                    let id = format!("msg_{}", token(12));
-                    let item = json!({ "type": "message", "id": id, "status": "in_progress", "role": "assistant",
-                        "content": [] });
-                    self.add(item) + &self.part_event("response.content_part.added", "")
-                }
-                Item::Reasoning => {
-                    let id = format!("rs_{}", token(12));
-                    self.add(json!({ "type": "reasoning", "id": id, "summary": [], "content": [] }))
-                }
-            };
-            self.open = Some(kind);
+        if self.open != Some(Item::Message) {
+            let id = format!("msg_{}", token(12));
+            let item = json!({ "type": "message", "id": id, "status": "in_progress", "role": "assistant",
+                "content": [] });
+            out += &self.open(Item::Message, item);
+            out += &self.part_event("response.content_part.added", "");
         }
+        out + &self.delta("response.output_text.delta", text)
+    }
+
+    fn reasoning(&mut self, text: &str) -> String {
+        let mut out = String::new();
+        if self.open != Some(Item::Reasoning) {
+            let id = format!("rs_{}", token(12));
+            out += &self.open(Item::Reasoning, json!({ "type": "reasoning", "id": id, "summary": [], "content": [] }));
+        }
+        out + &self.delta("response.reasoning_text.delta", text)
+    }
+
+    /// Completes the open item and begins another.
+    fn open(&mut self, kind: Item, item: Value) -> String {
+        let out = self.close();
+        self.open = Some(kind);
+        out + &self.add(item)
+    }
+
+    /// A piece of the open item.
+    fn delta(&mut self, kind: &str, text: &str) -> String {
         self.written.push_str(text);
-        let kind = match kind {
-            Item::Message => "response.output_text.delta",
-            Item::Reasoning => "response.reasoning_text.delta",
-        };
         let (at, id) = self.last();
-        out + &self.event(json!({ "type": kind, "output_index": at, "item_id": id, "content_index": 0, "delta": text,
+        self.event(json!({ "type": kind, "output_index": at, "item_id": id, "content_index": 0, "delta": text,
             "logprobs": [] }))
     }
 
@@ -260,6 +269,7 @@ impl Events {
         let (event, part) = match kind {
             Item::Message => ("response.output_text.done", "output_text"),
             Item::Reasoning => ("response.reasoning_text.done", "reasoning_text"),
+            Item::Call => return self.close_call(at, text),
         };
         out += &self.event(json!({ "type": event, "output_index": at, "item_id": id, "content_index": 0, "text": text,
             "logprobs": [] }));
@@ -279,26 +289,32 @@ impl Events {
     }
 
     fn call(&mut self, call: Called) -> String {
-        let arguments = Value::Object(call.arguments).to_string();
         let id = format!("fc_{}", token(12));
-        let item = |status: &str, arguments: &str| {
-            json!({ "type": "function_call", "id": id, "call_id": call.id, "name": call.name, "arguments": arguments,
-                "status": status })
-        };
-        let mut out = self.close();
-        out += &self.add(item("in_progress", ""));
-        let at = self.items.len() - 1;
-        out += &self.event(json!({ "type": "response.function_call_arguments.delta", "output_index": at,
-            "item_id": id, "delta": arguments }));
-        out += &self.event(json!({ "type": "response.function_call_arguments.done", "output_index": at,
-            "item_id": id, "name": call.name, "arguments": arguments }));
-        self.items[at] = item("completed", &arguments);
-        out + &self.done(at)
+        let item = json!({ "type": "function_call", "id": id, "call_id": call.id, "name": call.name, "arguments": "",
+            "status": "in_progress" });
+        self.open(Item::Call, item)
+    }
+
+    fn arguments(&mut self, text: &str) -> String {
+        self.written.push_str(text);
+        let (at, id) = self.last();
+        self.event(json!({ "type": "response.function_call_arguments.delta", "output_index": at, "item_id": id,
+            "delta": text }))
+    }
+
+    fn close_call(&mut self, at: usize, arguments: String) -> String {
+        let (id, name) = (self.items[at]["id"].clone(), self.items[at]["name"].clone());
+        self.items[at]["arguments"] = arguments.as_str().into();
+        self.items[at]["status"] = "completed".into();
+        self.event(json!({ "type": "response.function_call_arguments.done", "output_index": at, "item_id": id,
+            "name": name, "arguments": arguments }))
+            + &self.done(at)
     }
 }
 
 impl Writer for Events {
     const TYPE: &'static str = EVENTS;
+    const WAITING: &'static str = COMMENT;
 
     fn begin(&mut self, answer: &Answer) -> String {
         let response = self.response(answer.usage);
@@ -308,9 +324,11 @@ impl Writer for Events {
 
     fn part(&mut self, _: usize, part: Part) -> String {
         match part {
-            Part::Content(text) => self.write(Item::Message, &text),
-            Part::Reasoning(text) => self.write(Item::Reasoning, &text),
-            Part::Call(call) => self.call(call),
+            Part::Content(text) => self.message(&text),
+            Part::Reasoning(text) => self.reasoning(&text),
+            Part::Open(call) => self.call(call),
+            Part::Piece(text) => self.arguments(&text),
+            Part::Close => self.close(),
             Part::Logprob(..) => String::new(),
             Part::End(end) => {
                 self.end = Some(end);

@@ -134,11 +134,16 @@ def check_openai_tools():
     assert choice.finish_reason == "tool_calls" and choice.message.content is None, choice
     call = choice.message.tool_calls[0]
     calls_weather(call.function.name, json.loads(call.function.arguments))
-    arguments, name = "", None
+    arguments, name, pieces = "", None, 0
     for chunk in OPENAI.chat.completions.create(tool_choice=named, stream=True, **ask):
         for part in (chunk.choices[0].delta.tool_calls or []) if chunk.choices else []:
             name, arguments = part.function.name or name, arguments + (part.function.arguments or "")
+            pieces += bool(part.function.arguments)
     calls_weather(name, json.loads(arguments))
+    assert pieces > 3, f"the arguments came in {pieces} pieces"
+    with OPENAI.chat.completions.stream(tool_choice=named, **ask) as stream:
+        done = [event for event in stream if event.type == "tool_calls.function.arguments.done"]
+    calls_weather(done[0].name, json.loads(done[0].arguments))
     any_call = OPENAI.chat.completions.create(tool_choice="required", **ask).choices[0].message.tool_calls[0]
     assert any_call.function.name in ("weather", "clock")
     # What the tool said goes back.
@@ -173,6 +178,11 @@ def check_openai_responses():
     called = OPENAI.responses.create(model=MODEL, input="Hi", tools=[tool], tool_choice="required")
     call = called.output[0]
     calls_weather(call.name, json.loads(call.arguments))
+    with OPENAI.responses.stream(model=MODEL, input="Hi", tools=[tool], tool_choice="required") as stream:
+        pieces = [event.delta for event in stream if event.type == "response.function_call_arguments.delta"]
+        streamed = stream.get_final_response().output[0]
+    assert len(pieces) > 3 and "".join(pieces) == streamed.arguments, (pieces, streamed)
+    calls_weather(streamed.name, json.loads(streamed.arguments))
     back = [{"role": "user", "content": "Hi"}, call,
             {"type": "function_call_output", "call_id": call.call_id, "output": "It rains."}]
     assert OPENAI.responses.create(model=MODEL, input=back, max_output_tokens=16).output
@@ -263,8 +273,10 @@ def check_anthropic_tools():
     assert whole.stop_reason == "tool_use", whole
     calls_weather(whole.content[0].name, whole.content[0].input)
     with ANTHROPIC.messages.stream(**ask) as stream:
+        pieces = [event.partial_json for event in stream if event.type == "input_json"]
         call = stream.get_final_message().content[0]
     calls_weather(call.name, call.input)
+    assert len(pieces) > 3, pieces
     result = {"type": "tool_result", "tool_use_id": call.id, "content": "It rains."}
     back = SAY + [{"role": "assistant", "content": [call]}, {"role": "user", "content": [result]}]
     assert ANTHROPIC.messages.create(model=MODEL, messages=back, max_tokens=4, tools=[tool]).content
