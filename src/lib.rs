@@ -9,7 +9,11 @@
 
 #![warn(missing_docs)]
 
+#[cfg(feature = "chat")]
+pub mod chat;
 pub mod checkpoint;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod dtype;
 mod error;
 pub mod fit;

@@ -7,6 +7,8 @@
 mod args;
 mod bench;
 mod chat;
+#[cfg(feature = "chat")]
+mod chat_window;
 mod devices;
 mod info;
 mod plan;
@@ -56,6 +58,9 @@ struct Cli {
 enum Command {
     /// Talk to a model, ask it one thing, or let it continue a text
     Run(run::Args),
+    /// Open the chat window
+    #[cfg(feature = "chat")]
+    Chat(chat_window::Args),
     /// Show what is in a model file, and what it needs
     Info(info::Args),
     /// List the GPUs, their tiers and limits
@@ -95,6 +100,8 @@ pub fn main() -> ExitCode {
 async fn run(command: Command) -> Result {
     match command {
         Command::Run(args) => run::run(args).await,
+        #[cfg(feature = "chat")]
+        Command::Chat(args) => chat_window::run(args),
         Command::Info(args) => info::run(args).await,
         Command::Devices => devices::run().await,
         Command::Bench(args) => bench::run(args).await,

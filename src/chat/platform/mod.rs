@@ -1,0 +1,47 @@
+//! What differs between the desktop and a tab, behind the same names: where the engine runs, where conversations are
+//! kept, files, the clock. Nothing above asks which of the two it is.
+
+#[cfg(not(target_arch = "wasm32"))]
+mod native;
+#[cfg(target_arch = "wasm32")]
+mod web;
+
+use std::sync::mpsc;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub use native::*;
+#[cfg(target_arch = "wasm32")]
+pub use web::*;
+
+use super::protocol::{Command, Event, Place};
+
+/// The two ends of a running engine that the window holds. Dropping it ends the engine.
+pub struct Link {
+    send: Box<dyn Fn(Command)>,
+    events: mpsc::Receiver<Event>,
+}
+
+impl Link {
+    /// Of a way to send commands, and the events that come back.
+    pub fn new(send: impl Fn(Command) + 'static, events: mpsc::Receiver<Event>) -> Self {
+        Link { send: Box::new(send), events }
+    }
+
+    /// Sends a command.
+    pub fn send(&self, command: Command) {
+        (self.send)(command);
+    }
+
+    /// The next event that has come, if any.
+    pub fn poll(&self) -> Option<Event> {
+        self.events.try_recv().ok()
+    }
+}
+
+/// What a file dialog came to.
+pub enum Chosen {
+    /// A model to open.
+    Model(Place),
+    /// A file was written, or why not.
+    Saved(Result<String, String>),
+}
