@@ -47,6 +47,9 @@ def main():
     icons = re.findall(r"\\u\{([0-9a-f]+)\}", (ROOT / "src" / "chat" / "icons.rs").read_text())
     font = TTFont(phosphor)
     cut(font, [int(code, 16) for code in icons], [])
+    # The file says of every glyph that it begins at 0, which would be drawn so.
+    for name, (advance, _) in font["hmtx"].metrics.items():
+        font["hmtx"].metrics[name] = (advance, getattr(font["glyf"][name], "xMin", 0))
     font.save(out / "phosphor.ttf")
 
 

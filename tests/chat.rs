@@ -605,6 +605,7 @@ fn five_hundred_messages_scroll_smoothly() {
     for _ in 0..40 {
         window.harness.event(egui::Event::MouseWheel {
             unit: egui::MouseWheelUnit::Point,
+            source: egui::MouseWheelSource::Wheel,
             delta: egui::vec2(0.0, 900.0),
             modifiers: egui::Modifiers::NONE,
             phase: egui::TouchPhase::Move,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use egui::text::{FontTweak, VariationCoords};
+use egui::epaint::text::{FontTweak, VariationCoords};
 use egui::{Color32, CornerRadius, FontData, FontDefinitions, FontFamily, FontId, Margin, Shadow, Stroke, TextStyle};
 use egui::{Context, Theme, Visuals, vec2};
 

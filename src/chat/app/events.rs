@@ -168,7 +168,7 @@ impl App {
 
     pub(super) fn end_answer(&mut self, id: u64) {
         if let Some(answering) = self.state.answering.take_if(|a| a.id == id) {
-            self.save(&answering.conversation);
+            self.keep(&answering.conversation);
         }
     }
 }

@@ -129,7 +129,7 @@ impl App {
             if now - answering.kept > KEEP {
                 answering.kept = now;
                 let id = answering.conversation.clone();
-                self.save(&id);
+                self.keep(&id);
             }
             ctx.request_repaint_after_secs(0.1);
         }
@@ -143,7 +143,7 @@ impl App {
         self.state.toast = Some(Toast { text: text.into(), bad, until });
     }
 
-    fn save(&self, id: &str) {
+    fn keep(&self, id: &str) {
         if let Some(conversation) = self.state.conversations.iter().find(|c| c.id == id) {
             // An empty conversation is not worth a file.
             if !conversation.nodes.is_empty() {
@@ -153,7 +153,7 @@ impl App {
     }
 
     fn save_current(&self) {
-        self.save(&self.state.current);
+        self.keep(&self.state.current);
     }
 
     fn take_dropped(&mut self, ctx: &Context, actions: &mut Vec<Action>) {
@@ -293,7 +293,7 @@ impl App {
                 (conversation.title, conversation.named) = (title.to_string(), true);
             }
         }
-        self.save(id);
+        self.keep(id);
     }
 
     fn delete(&mut self, ctx: &Context, id: &str) {
@@ -395,7 +395,7 @@ impl eframe::App for App {
     fn on_exit(&mut self) {
         self.link.send(Command::Stop);
         if let Some(answering) = &self.state.answering {
-            self.save(&answering.conversation);
+            self.keep(&answering.conversation);
         }
         self.store.flush();
     }

@@ -1,7 +1,7 @@
 //! Where the user writes. Enter sends, Shift+Enter begins a line, Escape stops the answer.
 
-use egui::{Align, Button, Event, Frame, Key, KeyboardShortcut, Layout, Margin, Modifiers, RichText, ScrollArea};
-use egui::{Stroke, TextEdit, Ui, vec2};
+use egui::{Button, Event, Frame, Key, KeyboardShortcut, Margin, Modifiers, Rect, RichText, ScrollArea, Stroke};
+use egui::{TextEdit, Ui, pos2, vec2};
 
 use super::{Actions, widgets};
 use crate::chat::state::{Action, Dialog, Engine, State};
@@ -9,6 +9,8 @@ use crate::chat::{icons, theme};
 
 /// Lines that are shown before the text scrolls.
 const HEIGHT: f32 = 190.0;
+/// Side of the round button.
+const BUTTON: f32 = 34.0;
 
 pub fn show(ui: &mut Ui, state: &mut State, out: &mut Actions) {
     let colours = theme::colours(ui);
@@ -16,20 +18,21 @@ pub fn show(ui: &mut Ui, state: &mut State, out: &mut Actions) {
     let busy = state.answering.is_some() || state.waiting.is_some();
     let fill = if ui.visuals().dark_mode { colours.card } else { ui.visuals().window_fill };
     let frame = Frame::new().fill(fill).stroke(Stroke::new(1.0, colours.line)).corner_radius(theme::RADIUS + 4);
-    frame.inner_margin(Margin { left: 16, right: 8, top: 8, bottom: 8 }).show(ui, |ui| {
-        ui.with_layout(Layout::right_to_left(Align::Max), |ui| {
-            let send = button(ui, busy, !state.draft.trim().is_empty());
-            if send {
-                out.push(if busy { Action::Stop } else { Action::Send });
-            }
-            ui.with_layout(Layout::top_down(Align::Min), |ui| {
-                ScrollArea::vertical().max_height(HEIGHT).auto_shrink([false, true]).show(ui, |ui| {
-                    if input(ui, state) && !busy {
-                        out.push(Action::Send);
-                    }
-                });
-            });
+    frame.inner_margin(Margin { left: 16, right: 8, top: 7, bottom: 7 }).show(ui, |ui| {
+        let right = ui.max_rect().right();
+        ui.set_width(ui.available_width());
+        let text = ui.scope(|ui| {
+            ui.set_max_width(ui.available_width() - BUTTON - theme::GAP);
+            ScrollArea::vertical().max_height(HEIGHT).auto_shrink([false, true]).show(ui, |ui| input(ui, state)).inner
         });
+        let corner = pos2(right, text.response.rect.bottom());
+        let rect = Rect::from_min_max(corner - vec2(BUTTON, BUTTON), corner);
+        if text.inner && !busy {
+            out.push(Action::Send);
+        }
+        if button(ui, rect, busy, !state.draft.trim().is_empty()) {
+            out.push(if busy { Action::Stop } else { Action::Send });
+        }
     });
     ui.add_space(2.0);
     ui.vertical_centered(|ui| hint(ui, state));
@@ -50,7 +53,7 @@ fn input(ui: &mut Ui, state: &mut State) -> bool {
 }
 
 /// Send, or stop; whether it was pressed.
-fn button(ui: &mut Ui, busy: bool, ready: bool) -> bool {
+fn button(ui: &mut Ui, rect: Rect, busy: bool, ready: bool) -> bool {
     let colours = theme::colours(ui);
     let (icon, name) = if busy { (icons::STOP, "Stop") } else { (icons::SEND, "Send") };
     let on = busy || ready;
@@ -60,7 +63,7 @@ fn button(ui: &mut Ui, busy: bool, ready: bool) -> bool {
     };
     ui.spacing_mut().button_padding = vec2(0.0, 0.0);
     let button = Button::new(RichText::new(icon).size(18.0).color(ink)).fill(fill).corner_radius(17);
-    let response = ui.add_enabled(on, button.min_size(vec2(34.0, 34.0)));
+    let response = ui.add_enabled_ui(on, |ui| ui.put(rect, button)).inner;
     let response = response.on_hover_text(if busy { "Stop (Esc)" } else { "Send (Enter)" });
     widgets::named(&response, name);
     response.clicked()

@@ -53,10 +53,12 @@ pub fn show(
 fn user(ui: &mut Ui, message: &Node) {
     let fill = theme::colours(ui).card;
     ui.with_layout(Layout::right_to_left(Align::Min), |ui| {
-        ui.set_max_width(ui.available_width() * 0.85);
+        let most = ui.available_width() * 0.85 - 28.0;
+        let (font, ink) = (egui::TextStyle::Body.resolve(ui.style()), ui.visuals().text_color());
+        let width = ui.painter().layout(message.text.clone(), font, ink, most).size().x.ceil() + 1.0;
         let frame = Frame::new().fill(fill).corner_radius(theme::RADIUS).inner_margin(Margin::symmetric(14, 9));
         frame.show(ui, |ui| {
-            ui.with_layout(Layout::top_down(Align::Min), |ui| {
+            ui.allocate_ui_with_layout(egui::vec2(width, 0.0), Layout::top_down(Align::Min), |ui| {
                 ui.add(egui::Label::new(&message.text).wrap());
             });
         });

@@ -97,7 +97,7 @@ fn side_panel(ui: &mut Ui, panel: Panel, state: &mut State, out: &mut Actions) {
 fn toast(ui: &Ui, state: &State) {
     let Some(toast) = &state.toast else { return };
     let colours = theme::colours(ui);
-    let area = Area::new("toast".into()).order(Order::Tooltip).anchor(Align2::CENTER_TOP, vec2(0.0, 16.0));
+    let area = Area::new(egui::Id::unique("toast")).order(Order::Tooltip).anchor(Align2::CENTER_TOP, vec2(0.0, 16.0));
     area.interactable(false).show(ui.ctx(), |ui| {
         let frame = Frame::popup(ui.style()).inner_margin(Margin::symmetric(14, 8)).corner_radius(theme::RADIUS);
         frame.show(ui, |ui| {
@@ -119,7 +119,7 @@ fn drop_hint(ui: &Ui) {
         return;
     }
     let colours = theme::colours(ui);
-    let area = Area::new("drop".into()).order(Order::Tooltip).anchor(Align2::CENTER_CENTER, vec2(0.0, 0.0));
+    let area = Area::new(egui::Id::unique("drop")).order(Order::Tooltip).anchor(Align2::CENTER_CENTER, vec2(0.0, 0.0));
     area.interactable(false).show(ui.ctx(), |ui| {
         Frame::popup(ui.style()).inner_margin(28).stroke((2.0, colours.accent)).corner_radius(theme::RADIUS).show(
             ui,

@@ -22,11 +22,14 @@ pub fn show(ui: &mut Ui, state: &State, out: &mut Actions) {
         widgets::quiet(ui, "GGUF files. Drop one anywhere on the window, or open it from here.");
         ui.add_space(theme::GAP);
         let height = (size.y - 260.0).clamp(120.0, 420.0);
-        ScrollArea::vertical().max_height(height).auto_shrink([false, true]).show(ui, |ui| {
-            for entry in &state.models {
-                row(ui, state, entry, out);
-            }
-        });
+        ScrollArea::vertical().max_height(height).min_scrolled_height(height).auto_shrink([false, true]).show(
+            ui,
+            |ui| {
+                for entry in &state.models {
+                    row(ui, state, entry, out);
+                }
+            },
+        );
         ui.add_space(theme::GAP);
         if widgets::main_button(ui, "Open a file…").clicked() {
             out.push(Action::Choose);

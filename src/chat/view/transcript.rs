@@ -21,7 +21,7 @@ pub struct Heights {
 }
 
 /// Messages measured in a frame besides those in view.
-const MEASURED: usize = 3;
+const MEASURED: usize = 2;
 /// Laid out above and below the view, so that what scrolls in is there.
 const AROUND: f32 = 200.0;
 
@@ -90,7 +90,7 @@ pub fn show(ui: &mut Ui, state: &mut State, markdown: &mut CommonMarkCache, heig
         }
         whole.max.y - view.max.y
     });
-    keep_offset(ui, id, output.state.offset().y);
+    keep_offset(ui, id, output.state.clamped_offset().y);
     if output.inner > 80.0 {
         to_end_button(ui, view, state);
     }

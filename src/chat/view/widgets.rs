@@ -129,6 +129,7 @@ pub fn bar(ui: &mut Ui, parts: &[(f64, Color32)], total: f64, height: f32) -> Re
 
 /// A coloured dot, a name, and a value at the right.
 pub fn legend(ui: &mut Ui, colour: Option<Color32>, name: &str, value: &str) {
+    ui.spacing_mut().interact_size.y = 18.0;
     ui.horizontal(|ui| {
         if let Some(colour) = colour {
             let (rect, _) = ui.allocate_exact_size(vec2(10.0, 10.0), Sense::hover());

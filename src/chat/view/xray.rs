@@ -80,6 +80,10 @@ fn context(ui: &mut Ui, state: &State, loaded: &Loaded) {
 
 fn speed(ui: &mut Ui, state: &State) {
     widgets::section(ui, "Speed");
+    ui.scope(|ui| plot(ui, state));
+}
+
+fn plot(ui: &mut Ui, state: &State) {
     if state.xray.rates.len() < 2 {
         widgets::quiet(ui, "Tokens a second, over the positions of the context.");
         return;
@@ -94,6 +98,7 @@ fn speed(ui: &mut Ui, state: &State) {
         }
         HoverPosition::Elsewhere { .. } => None,
     });
+    ui.style_mut().text_styles.insert(egui::TextStyle::Body, FontId::proportional(11.0));
     plot.show(ui, |plot| plot.line(Line::new("tok/s", points).color(colours.accent).width(1.6)));
     widgets::quiet(ui, "tok/s over the position");
 }
