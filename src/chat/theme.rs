@@ -133,7 +133,7 @@ fn visuals(theme: Theme, c: &Colours) -> Visuals {
     };
     v.panel_fill = back;
     v.window_fill = if dark { rgb(0x26282e) } else { rgb(0xffffff) };
-    v.extreme_bg_color = if dark { rgb(0x16171b) } else { rgb(0xf7f6f3) };
+    v.extreme_bg_color = if dark { rgb(0x101115) } else { rgb(0xf7f6f3) };
     v.text_edit_bg_color = Some(v.extreme_bg_color);
     v.code_bg_color = if dark { rgb(0x2d2f37) } else { rgb(0xefede8) };
     v.faint_bg_color = if dark { rgb(0x24262b) } else { rgb(0xf8f7f5) };

@@ -54,6 +54,14 @@ fn facts(device: &Device) -> String {
 
 fn adapters(ui: &mut Ui, state: &State, out: &mut Actions) {
     widgets::section(ui, "Adapter");
+    ui.scope(|ui| choices(ui, state, out));
+    if state.devices.is_empty() {
+        widgets::quiet(ui, "None found. Without a GPU, install a software driver (Debian: mesa-vulkan-drivers).");
+    }
+}
+
+fn choices(ui: &mut Ui, state: &State, out: &mut Actions) {
+    widgets::outlined(ui);
     let chosen = &state.remembered.device;
     let mut choose = |ui: &mut Ui, on: bool, name: &str, usable: bool, to: Option<String>, why: &str| {
         let radio = ui.add_enabled(usable, egui::RadioButton::new(on, name)).on_hover_text(why);
@@ -67,9 +75,6 @@ fn adapters(ui: &mut Ui, state: &State, out: &mut Actions) {
         let why = device.unusable.clone().map_or_else(|| facts(device), |why| format!("Cannot be used: {why}"));
         let name = format!("{} ({})", device.name, device.backend);
         choose(ui, *chosen == number, &name, device.unusable.is_none(), number.clone(), &why);
-    }
-    if state.devices.is_empty() {
-        widgets::quiet(ui, "None found. Without a GPU, install a software driver (Debian: mesa-vulkan-drivers).");
     }
 }
 

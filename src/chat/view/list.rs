@@ -31,7 +31,7 @@ pub fn show(ui: &mut Ui, state: &mut State, out: &mut Actions) {
         ui.horizontal(|ui| {
             ui.label(RichText::new(icons::SEARCH).color(colours.quiet));
             let search = TextEdit::singleline(&mut state.search).hint_text("Search").frame(Frame::NONE);
-            let search = search.vertical_align(egui::Align::Center).margin(0.0);
+            let search = search.align(egui::Align2::LEFT_CENTER).margin(0.0);
             ui.add(search.desired_width(f32::INFINITY));
         });
     });

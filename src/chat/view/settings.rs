@@ -129,6 +129,7 @@ fn length(ui: &mut Ui, settings: &mut Settings) {
     };
     slider(ui, "Longest answer", what, most.custom_formatter(text));
     ui.horizontal(|ui| {
+        widgets::outlined(ui);
         let what = "The same seed, question and settings give the same answer, on the same GPU.";
         ui.checkbox(&mut settings.fixed_seed, "Fixed seed").on_hover_text(what);
         if settings.fixed_seed {

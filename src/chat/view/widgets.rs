@@ -111,6 +111,13 @@ pub fn notice<R>(ui: &mut Ui, icon: &str, colour: Color32, text: &str, add: impl
     });
 }
 
+/// Gives switches in `ui` (radio buttons, check boxes) an outline: their fill alone is too faint.
+pub fn outlined(ui: &mut Ui) {
+    let line = Stroke::new(1.0, theme::colours(ui).quiet);
+    ui.visuals_mut().widgets.inactive.bg_stroke = line;
+    ui.visuals_mut().widgets.hovered.bg_stroke = line;
+}
+
 /// A bar of parts, each with a share of `total` and a colour.
 pub fn bar(ui: &mut Ui, parts: &[(f64, Color32)], total: f64, height: f32) -> Response {
     let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), height), Sense::hover());
