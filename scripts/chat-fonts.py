@@ -23,6 +23,7 @@ LETTERS = "U+0020-024F,U+0259,U+02BC-02DD,U+0300-036F,U+0370-03FF,U+0400-04FF,U+
 
 
 def cut(font, unicodes, features):
+    """The font with these letters only."""
     options = subset.Options()
     options.layout_features = features
     options.name_IDs = ["*"]
@@ -31,6 +32,18 @@ def cut(font, unicodes, features):
     cutter = subset.Subsetter(options)
     cutter.populate(unicodes=unicodes)
     cutter.subset(font)
+    small = io.BytesIO()
+    font.save(small)
+    return TTFont(small)
+
+
+def loosen(font, part):
+    """Adds space above and below lines, as parts of the letters' size: text is read in whole paragraphs here."""
+    more = round(font["head"].unitsPerEm * part)
+    hhea, os2 = font["hhea"], font["OS/2"]
+    hhea.ascent, hhea.descent, hhea.lineGap = hhea.ascent + more, hhea.descent - more, 0
+    os2.sTypoAscender, os2.sTypoDescender, os2.sTypoLineGap = hhea.ascent, hhea.descent, 0
+    os2.usWinAscent, os2.usWinDescent = hhea.ascent, -hhea.descent
 
 
 def main():
@@ -38,15 +51,13 @@ def main():
     out = ROOT / "assets" / "chat"
     font = TTFont(inter)
     font.flavor = None
-    cut(font, subset.parse_unicodes(LETTERS), ["kern", "mark", "mkmk", "ccmp", "locl"])
-    small = io.BytesIO()
-    font.save(small)
+    font = cut(font, subset.parse_unicodes(LETTERS), ["kern", "mark", "mkmk", "ccmp", "locl"])
     # Text sizes only: the optical size axis is pinned to its smallest, the weights keep their range of use.
-    font = instancer.instantiateVariableFont(TTFont(small), {"opsz": 14, "wght": (400, 700)})
+    font = instancer.instantiateVariableFont(font, {"opsz": 14, "wght": (400, 700)})
+    loosen(font, 0.11)
     font.save(out / "inter.ttf")
     icons = re.findall(r"\\u\{([0-9a-f]+)\}", (ROOT / "src" / "chat" / "icons.rs").read_text())
-    font = TTFont(phosphor)
-    cut(font, [int(code, 16) for code in icons], [])
+    font = cut(TTFont(phosphor), [int(code, 16) for code in icons], [])
     # The file says of every glyph that it begins at 0, which would be drawn so.
     for name, (advance, _) in font["hmtx"].metrics.items():
         font["hmtx"].metrics[name] = (advance, getattr(font["glyf"][name], "xMin", 0))

@@ -1,5 +1,7 @@
 //! Answers as text: where reasoning ends and the answer begins, and LaTeX made readable for a window that draws letters.
 
+use std::borrow::Cow;
+
 /// An answer's parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parts<'a> {
@@ -31,29 +33,73 @@ pub fn split(text: &str, opened: bool) -> Parts<'_> {
     }
 }
 
-/// Markdown whose `\(x\)` and `\[x\]` are `$x$` and `$$x$$`, code left alone.
-pub fn math_marks(markdown: &str) -> String {
+/// Markdown as the window's renderer wants it: `\(x\)` and `\[x\]` are `$x$` and `$$x$$`, and fenced code has the name
+/// by which the highlighter knows its language. Code itself is left alone.
+pub fn prepare(markdown: &str) -> Cow<'_, str> {
+    if !["```", "~~~", "\\(", "\\["].iter().any(|mark| markdown.contains(mark)) {
+        return Cow::Borrowed(markdown);
+    }
     let mut out = String::with_capacity(markdown.len());
     let mut fenced = false;
     for line in markdown.split_inclusive('\n') {
-        if line.trim_start().starts_with("```") || line.trim_start().starts_with("~~~") {
+        let start = line.trim_start();
+        if start.starts_with("```") || start.starts_with("~~~") {
             fenced = !fenced;
-        }
-        if fenced {
+            out += &if fenced { fence(line) } else { line.to_string() };
+        } else if fenced {
             out += line;
+        } else {
+            out += &math_marks(line);
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// The languages that people name otherwise than by the ending of their files.
+const LANGUAGES: &[(&str, &str)] = &[
+    ("rust", "rs"),
+    ("python", "py"),
+    ("python3", "py"),
+    ("javascript", "js"),
+    ("typescript", "js"),
+    ("ts", "js"),
+    ("jsx", "js"),
+    ("tsx", "js"),
+    ("bash", "sh"),
+    ("shell", "sh"),
+    ("zsh", "sh"),
+    ("console", "sh"),
+    ("c++", "cpp"),
+    ("csharp", "cs"),
+    ("c#", "cs"),
+    ("golang", "go"),
+    ("ruby", "rb"),
+    ("haskell", "hs"),
+    ("markdown", "md"),
+    ("wgsl", "rs"),
+    ("latex", "tex"),
+];
+
+fn fence(line: &str) -> String {
+    let language = line.trim().trim_start_matches(['`', '~']).trim();
+    match LANGUAGES.iter().find(|(name, _)| name.eq_ignore_ascii_case(language)) {
+        Some((_, ending)) => line.replacen(language, ending, 1),
+        None => line.to_string(),
+    }
+}
+
+fn math_marks(line: &str) -> String {
+    let mut out = String::with_capacity(line.len());
+    for (i, part) in line.split('`').enumerate() {
+        if i > 0 {
+            out.push('`');
+        }
+        if i % 2 == 1 {
+            out += part;
             continue;
         }
-        for (i, part) in line.split('`').enumerate() {
-            if i > 0 {
-                out.push('`');
-            }
-            if i % 2 == 1 {
-                out += part;
-                continue;
-            }
-            let part = part.replace("\\[", "$$").replace("\\]", "$$");
-            out += &part.replace("\\( ", "$").replace(" \\)", "$").replace("\\(", "$").replace("\\)", "$");
-        }
+        let part = part.replace("\\[", "$$").replace("\\]", "$$");
+        out += &part.replace("\\( ", "$").replace(" \\)", "$").replace("\\(", "$").replace("\\)", "$");
     }
     out
 }
@@ -349,10 +395,16 @@ mod tests {
     }
 
     #[test]
-    fn math_marks_leave_code_alone() {
-        assert_eq!(
-            math_marks("a \\(x\\) `\\(y\\)`\n```\n\\[z\\]\n```\n\\[w\\]"),
-            "a $x$ `\\(y\\)`\n```\n\\[z\\]\n```\n$$w$$"
-        );
+    fn markdown_is_prepared_and_code_left_alone() {
+        let rows = [
+            ("plain *text*", "plain *text*"),
+            ("a \\(x\\) `\\(y\\)`", "a $x$ `\\(y\\)`"),
+            ("```\n\\[z\\]\n```\n\\[w\\]", "```\n\\[z\\]\n```\n$$w$$"),
+            ("```Rust\nrust\n```\n", "```rs\nrust\n```\n"),
+            ("~~~ toml\nx\n~~~", "~~~ toml\nx\n~~~"),
+        ];
+        for (markdown, prepared) in rows {
+            assert_eq!(prepare(markdown), prepared);
+        }
     }
 }

@@ -111,7 +111,6 @@ pub fn install(ctx: &Context) {
             spacing.interact_size = vec2(32.0, 28.0);
             spacing.menu_margin = Margin::same(8);
             spacing.window_margin = Margin::same(18);
-            spacing.extra_text_line_spacing = 3.5;
             spacing.icon_width = 16.0;
             spacing.tooltip_width = 320.0;
             spacing.slider_width = 150.0;

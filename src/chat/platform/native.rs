@@ -10,6 +10,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use etcetera::BaseStrategy;
+use etcetera::base_strategy::choose_native_strategy;
+
 use super::{Chosen, Link};
 use crate::chat::engine;
 use crate::chat::protocol::{Command, Event, Place};
@@ -90,7 +93,7 @@ fn files(path: &Path) -> Result<Vec<PathBuf>> {
 
 /// GGUF files in the Hugging Face cache, as other programs fill it, and in LM Studio's and Jan's folders of models.
 pub fn find_models() -> Vec<(Place, u64)> {
-    let home = directories::BaseDirs::new().map(|d| d.home_dir().to_path_buf()).unwrap_or_default();
+    let home = etcetera::home_dir().unwrap_or_default();
     let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let hub = variable("HF_HUB_CACHE")
         .or_else(|| variable("HF_HOME").map(|d| d.join("hub")))
@@ -150,9 +153,8 @@ enum Job {
 impl Storage {
     /// The user's own: `~/.local/share/firelight` on Linux, and what is usual elsewhere.
     pub fn open() -> Self {
-        let folders = directories::ProjectDirs::from("", "", "firelight");
-        let root = folders.map_or_else(|| std::env::temp_dir().join("firelight"), |f| f.data_dir().to_path_buf());
-        Self::at(root.join("chat"))
+        let data = choose_native_strategy().map(|folders| folders.data_dir());
+        Self::at(data.unwrap_or_else(|_| std::env::temp_dir()).join("firelight").join("chat"))
     }
 
     /// In a given folder.

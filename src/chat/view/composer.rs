@@ -14,6 +14,8 @@ const BUTTON: f32 = 34.0;
 
 pub fn show(ui: &mut Ui, state: &mut State, out: &mut Actions) {
     let colours = theme::colours(ui);
+    // The panel's edge would cut the frame's.
+    ui.add_space(theme::GAP);
     failure(ui, state, out);
     let busy = state.answering.is_some() || state.waiting.is_some();
     let fill = if ui.visuals().dark_mode { colours.card } else { ui.visuals().window_fill };
@@ -42,7 +44,7 @@ pub fn show(ui: &mut Ui, state: &mut State, out: &mut Actions) {
 fn input(ui: &mut Ui, state: &mut State) -> bool {
     let newline = KeyboardShortcut::new(Modifiers::SHIFT, Key::Enter);
     let edit = TextEdit::multiline(&mut state.draft).hint_text("Write a message").desired_rows(1);
-    let edit = edit.frame(Frame::NONE).desired_width(f32::INFINITY).return_key(newline).margin(Margin::symmetric(0, 6));
+    let edit = edit.frame(Frame::NONE).desired_width(f32::INFINITY).return_key(newline).margin(Margin::symmetric(0, 8));
     let response = ui.add(edit.id_salt("draft"));
     if std::mem::take(&mut state.focus) && state.dialog.is_none() {
         response.request_focus();
@@ -72,8 +74,10 @@ fn button(ui: &mut Ui, rect: Rect, busy: bool, ready: bool) -> bool {
 /// Why the last answer is missing, or why there is no model, and what can be done.
 fn failure(ui: &mut Ui, state: &State, out: &mut Actions) {
     let colours = theme::colours(ui);
+    // Without a model there is but one thing to be done.
     if let Some((conversation, why)) = &state.failed
         && *conversation == state.current
+        && !matches!(state.engine, Engine::Failed(..))
     {
         widgets::notice(ui, icons::WARNING, colours.bad, why, |ui| {
             if ui.button("Try again").clicked() {

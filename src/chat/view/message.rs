@@ -1,7 +1,5 @@
 //! One message: what was said, reasoning folded away, what can be done with it, and a quiet line of numbers.
 
-use std::borrow::Cow;
-
 use egui::{Align, CollapsingHeader, Frame, Key, KeyboardShortcut, Layout, Margin, Modifiers, RichText, TextEdit, Ui};
 use egui_commonmark::{CommonMarkCache, CommonMarkViewer};
 
@@ -88,10 +86,7 @@ fn answer(
 
 /// Markdown.
 fn say(ui: &mut Ui, cache: &mut CommonMarkCache, answer: &str) {
-    let marked = match answer.contains("\\(") || answer.contains("\\[") {
-        true => Cow::Owned(text::math_marks(answer)),
-        false => Cow::Borrowed(answer),
-    };
+    let marked = text::prepare(answer);
     let math = |ui: &mut Ui, tex: &str, inline: bool| {
         let letters = RichText::new(text::latex(tex)).italics();
         match inline {

@@ -64,7 +64,7 @@ fn talk(ui: &mut Ui, state: &mut State, markdown: &mut CommonMarkCache, heights:
     let bar = egui::Panel::top("bar").show_separator_line(false).frame(Frame::new().inner_margin(margin));
     bar.show(ui, |ui| top::show(ui, state, out));
     let bottom = egui::Panel::bottom("composer").show_separator_line(false).resizable(false);
-    let frame = Frame::new().inner_margin(Margin { left: 16, right: 16, top: 4, bottom: 14 });
+    let frame = Frame::new().inner_margin(Margin { left: 16, right: 16, top: 0, bottom: 14 });
     bottom.frame(frame).show(ui, |ui| widgets::column(ui, |ui| composer::show(ui, state, out)));
     CentralPanel::no_frame().show(ui, |ui| transcript::show(ui, state, markdown, heights, out));
 }
