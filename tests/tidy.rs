@@ -8,7 +8,7 @@ const LAYERS: [&[&str]; 6] = [
     &["error", "checkpoint", "dtype"],
     &["graph", "ops", "gpu", "shader"],
     &["plan"],
-    &["model", "fit", "tokenizer", "template", "sampler", "synth", "mix"],
+    &["model", "fit", "tokenizer", "template", "sampler", "synth", "demo", "mix"],
     &["session"],
     FRONT_ENDS,
 ];
