@@ -45,7 +45,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     //#end
     for (var p = lid; p < n; p += WG) {
         let at = cached(sequence, kv_head, start + p);
-        var score: array<f32, PER_WG>;
+        var score = array<f32, PER_WG>();
         for (var d = 0u; d < HEAD_DIM4; d += 1u) {
             let k = kv_unpack(k_cache[at + d]);
             //#unroll h PER_WG
@@ -84,7 +84,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     let phase = lid / D_LANES;
     for (var trip = 0u; trip < D_TRIPS; trip += 1u) {
         let d = trip * D_LANES + lane;
-        var acc: array<vec4<f32>, PER_WG>;
+        var acc = array<vec4<f32>, PER_WG>();
         if (phase < PHASES && d < HEAD_DIM4) {
             for (var p = phase; p < n; p += PHASES) {
                 let v = kv_unpack(v_cache[cached(sequence, kv_head, start + p) + d]);

@@ -44,7 +44,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     for (var start = 0u; start < n; start += PAGE) {
         let page = pages[sequence * PAGES_PER_SEQUENCE + start / PAGE];
         let base = (page * KV_HEADS + head / GROUP) * PAGE * HEAD_DIM4;
-        var score: array<f32, HALF_TILE>;
+        var score = array<f32, HALF_TILE>();
         for (var d = 0u; d < HEAD_DIM4; d += 1u) {
             let k = kv_unpack(k_cache[base + p * HEAD_DIM4 + d]);
             //#unroll r HALF_TILE

@@ -34,7 +34,7 @@ fn main(
         //#unroll f FETCHES
         x_row[f] = route_x(wg.y, min(j0 + f * SUBGROUP + lane, count - 1u));
         //#end
-        var acc: array<f32, FETCHES * SUBGROUP * RPL>;
+        var acc = array<f32, FETCHES * SUBGROUP * RPL>();
         for (var g = 0u; g < GROUPS; g += 1u) {
             var b: array<Block, RPL>;
             //#unroll r RPL

@@ -26,12 +26,18 @@ pub enum Error {
     /// Something does not fit: memory, a binding limit, the context.
     #[error("{0}")]
     Limit(String),
+    /// The device has not enough free memory.
+    #[error("{0}")]
+    Memory(String),
     /// No usable adapter, or the device refused or was lost.
     #[error("{0}")]
     Gpu(String),
     /// The tokenizer or the chat template refused.
     #[error("{0}")]
     Text(String),
+    /// A server could not be reached, or did not give what was asked of it.
+    #[error("{0}")]
+    Network(String),
     /// The caller's arguments make no sense together.
     #[error("{0}")]
     Usage(String),

@@ -22,13 +22,25 @@ pub struct Options {
     pub kv: KvType,
     /// Decode steps queued before the first is read.
     pub run_ahead: u32,
+    /// A submit of a prompt's step shall not take longer: drivers kill what runs for two seconds, and what else the
+    /// GPU draws has to wait for it.
+    pub submit_seconds: f64,
     /// Which fusions run.
     pub fuse: Fuse,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { context: None, sequences: 1, chunk: 512, logits: 1, kv: KvType::F16, run_ahead: 4, fuse: Fuse::ALL }
+        Options {
+            context: None,
+            sequences: 1,
+            chunk: 512,
+            logits: 1,
+            kv: KvType::F16,
+            run_ahead: 4,
+            submit_seconds: 0.25,
+            fuse: Fuse::ALL,
+        }
     }
 }
 
@@ -38,6 +50,8 @@ pub struct Fitted {
     pub listing: Listing,
     /// The logits in it.
     pub logits: TensorId,
+    /// The last hidden states in it.
+    pub hidden: TensorId,
     /// Positions that a sequence may have.
     pub context: u32,
     /// What the user should know.
@@ -101,7 +115,7 @@ pub fn fit(model: &Model, caps: &Caps, options: &Options) -> Result<Fitted> {
         pages_per_sequence,
         kv: options.kv,
     };
-    let plan = PlanOptions { fuse: options.fuse, keep: vec![recorded.logits] };
+    let plan = PlanOptions { fuse: options.fuse, keep: vec![recorded.logits, recorded.hidden] };
     let listing = Listing::new(recorded.graph, caps, capacity, &plan);
     let (largest, name) = listing.largest_binding();
     if largest > limit {
@@ -120,7 +134,7 @@ pub fn fit(model: &Model, caps: &Caps, options: &Options) -> Result<Fitted> {
             free >> 20
         )));
     }
-    Ok(Fitted { listing, logits: recorded.logits, context, notices })
+    Ok(Fitted { listing, logits: recorded.logits, hidden: recorded.hidden, context, notices })
 }
 
 /// Matrices are split by rows over bindings; the smallest piece must fit one.

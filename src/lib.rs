@@ -19,6 +19,8 @@ mod error;
 pub mod fit;
 pub mod gpu;
 pub mod graph;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod mix;
 pub mod model;
 pub mod ops;
@@ -29,6 +31,8 @@ pub mod shader;
 pub mod synth;
 pub mod template;
 pub mod tokenizer;
+#[cfg(all(feature = "web", target_arch = "wasm32"))]
+pub mod web;
 
 pub use error::{Error, Result};
 pub use gpu::{Gpu, GpuOptions};

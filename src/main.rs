@@ -1,6 +1,8 @@
-//! The `firelight` program: see `cli`.
+//! The `firelight` program: see `cli`, and `server` for what `serve` does.
 
 mod cli;
+#[cfg(feature = "server")]
+mod server;
 
 fn main() -> std::process::ExitCode {
     cli::main()

@@ -49,8 +49,6 @@ enum Extra {
     All(DType),
     /// The first and last eighth, and every third between.
     Spread(DType),
-    /// Layers below a number.
-    First(u32, DType),
     /// Layers below a number one type, the rest another.
     FirstRest(u32, DType, DType),
     /// The first 1/n of the layers one type, the rest another.
@@ -60,7 +58,7 @@ enum Extra {
 }
 
 use DType::{BF16, F16, F32, IQ4NL, IQ4XS, MXFP4, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
-use Extra::{All, First, FirstRest, Grouped, No, PartRest, Spread};
+use Extra::{All, FirstRest, Grouped, No, PartRest, Spread};
 
 const fn row(name: &'static str, file_type: u32, base: DType, value: Extra, down: Extra, output: DType) -> Rules {
     Rules { name, file_type, base, value, down, output }
@@ -78,7 +76,7 @@ static TABLE: [Rules; 15] = [
     row("Q3_K_S", 11, Q3K,   No,                    No,                     Q3K),
     row("Q3_K_M", 12, Q3K,   FirstRest(2, Q5K, Q4K), PartRest(16, Q5K, Q4K), Q4K),
     row("Q3_K_L", 13, Q3K,   All(Q5K),              All(Q5K),               Q5K),
-    row("Q4_K_S", 14, Q4K,   First(4, Q5K),         PartRest(8, Q5K, Q4K),  Q4K),
+    row("Q4_K_S", 14, Q4K,   FirstRest(4, Q5K, Q4K), PartRest(8, Q5K, Q4K),  Q4K),
     row("Q4_K_M", 15, Q4K,   Spread(Q6K),           Spread(Q6K),            Q4K),
     row("Q5_K_S", 16, Q5K,   No,                    No,                     Q5K),
     row("Q5_K_M", 17, Q5K,   Spread(Q6K),           Spread(Q6K),            Q5K),
@@ -86,44 +84,20 @@ static TABLE: [Rules; 15] = [
     row("IQ4_XS", 30, IQ4XS, Grouped(Q5K, IQ4XS),   PartRest(8, Q5K, IQ4XS), IQ4XS),
 ];
 
+fn choose(condition: bool, yes: DType, no: DType) -> DType {
+    if condition { yes } else { no }
+}
+
 impl Extra {
     fn of(&self, base: DType, form: Form, layer: u32) -> DType {
         let n = form.layers;
         match *self {
             No => base,
             All(more) => more,
-            Spread(more) => match layer < n / 8 || layer >= 7 * n / 8 || (layer - n / 8) % 3 == 2 {
-                true => more,
-                false => base,
-            },
-            First(count, more) => {
-                if layer < count {
-                    more
-                } else {
-                    base
-                }
-            }
-            FirstRest(count, more, rest) => {
-                if layer < count {
-                    more
-                } else {
-                    rest
-                }
-            }
-            PartRest(part, more, rest) => {
-                if layer < n / part {
-                    more
-                } else {
-                    rest
-                }
-            }
-            Grouped(more, less) => {
-                if form.group >= 4 {
-                    more
-                } else {
-                    less
-                }
-            }
+            Spread(more) => choose(layer < n / 8 || layer >= 7 * n / 8 || (layer - n / 8) % 3 == 2, more, base),
+            FirstRest(count, more, rest) => choose(layer < count, more, rest),
+            PartRest(part, more, rest) => choose(layer < n / part, more, rest),
+            Grouped(more, less) => choose(form.group >= 4, more, less),
         }
     }
 }
@@ -149,14 +123,6 @@ impl Mix {
                 let names: Vec<&str> = Mix::names().chain(pure).collect();
                 Error::Usage(format!("no type or mix is called {name:?}; there are {}", names.join(", ")))
             })
-    }
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Mix::Pure(dtype) => dtype.name(),
-            Mix::Named(rules) => rules.name,
-        }
     }
 
     /// The type for a tensor by its GGUF name and dimensions (row length first). Vectors and routers stay F32. A row that

@@ -160,6 +160,32 @@ pub struct Choice {
 #[track_caller]
 pub fn sample(sampling: &Sampling, logits: &[f32], seen: &[u32], position: u32) -> Choice {
     let token = sample::reference(&Params::from(sampling), logits, seen, &sampling.logit_bias, position);
+    describe(sampling, logits, token)
+}
+
+/// As [`sample()`], among the tokens whose bit is set in `allowed` (bit `t % 32` of word `t / 32`; missing words are 0).
+/// `None` if there is none. The log-probabilities are still the model's own.
+///
+/// # Panics
+/// If there are no logits.
+#[track_caller]
+pub fn sample_within(
+    sampling: &Sampling,
+    logits: &[f32],
+    seen: &[u32],
+    position: u32,
+    allowed: &[u32],
+) -> Option<Choice> {
+    let may = |token: usize| allowed.get(token / 32).is_some_and(|word| word >> (token % 32) & 1 == 1);
+    let masked: Vec<f32> =
+        logits.iter().enumerate().map(|(t, logit)| if may(t) { *logit } else { f32::NEG_INFINITY }).collect();
+    let token = sample::reference(&Params::from(sampling), &masked, seen, &sampling.logit_bias, position);
+    // Where nothing is allowed, all are equally bad, and one that is not allowed wins.
+    may(token as usize).then(|| describe(sampling, logits, token))
+}
+
+/// What is to be told of a chosen token.
+fn describe(sampling: &Sampling, logits: &[f32], token: u32) -> Choice {
     let normalizer = log_sum_exp(logits);
     let logprob = |logit: f32| (f64::from(sample::clean(logit)) - normalizer) as f32;
     let best = best(logits, sampling.logprobs.unwrap_or(0) as usize);

@@ -95,7 +95,6 @@ fn file(dir: &TempDir, name: &str, bytes: &[u8]) -> String {
 fn wrong_calls_get_usage_and_code_2() {
     for (args, words) in [
         (&["frobnicate"][..], &["frobnicate", "Usage"][..]),
-        (&["run"], &["a model's path is wanted", "Usage: firelight run"]),
         (&["run", "x.gguf", "hi", "--tier", "best"], &["baseline, subgroups"]),
         (&["run", "x.gguf", "hi", "--context", "0"], &["--context"]),
         (&["run", "x.gguf", "hi", "--kv", "q8"], &["f16, f32"]),
@@ -302,6 +301,30 @@ fn quantize_writes_a_smaller_model_that_runs() {
     bad(&["quantize", &model, "/nonexistent/out.gguf", "Q8_0", "--requantize"], 1, &["/nonexistent/out.gguf"]);
     let left: Vec<_> = fs::read_dir(dir.path()).expect("the folder").collect();
     assert_eq!(left.len(), 2, "nothing half-written stays: {left:?}");
+}
+
+/// A Hugging Face folder becomes the GGUF file that it would have been.
+#[test]
+fn quantize_makes_a_folder_a_gguf_file() {
+    let dir = folder();
+    for shape in ["tiny-llama3", "tiny-qwen2", "tiny-qwen3moe"] {
+        let (hf, out) = (text_of(dir.path()) + "/hf/", text_of(&dir.path().join("out.gguf")));
+        good(&["synth", shape, "F32", &hf]);
+        good(&["quantize", &hf, &out, "F32"]);
+        let open = |path: &str| pollster::block_on(Checkpoint::open(Path::new(path))).expect("a model");
+        let (ours, want) = (open(&out), open(&synth(&dir, shape, "F32")));
+        for t in want.tensors.values().filter(|t| t.name != "rope_freqs.weight") {
+            let data = |c: &Checkpoint| pollster::block_on(c.read(c.tensor(&t.name).expect("it"), 0..t.bytes()));
+            assert!(data(&ours).expect("bytes") == data(&want).expect("bytes"), "{shape}: {}", t.name);
+        }
+        for key in ["model", "pre", "tokens", "merges", "token_type", "eos_token_id"] {
+            let key = format!("tokenizer.ggml.{key}");
+            assert_eq!(ours.metadata.get(&key), want.metadata.get(&key), "{shape}: {key}");
+        }
+        let (text, flag) = ("Once upon a time, 1234 gnomes’ hats!", "--no-special");
+        assert_eq!(good(&["tokenize", &out, text, flag]), good(&["tokenize", &hf, text, flag]));
+        fs::remove_dir_all(&hf).expect("the folder goes");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 /// Licences that ask for no more than a notice; those of fonts ask besides that a changed font has another name.
-const PERMISSIVE: [&str; 14] = [
+const PERMISSIVE: [&str; 15] = [
     "MIT",
     "MIT-0",
     "OFL-1.1",
@@ -14,6 +14,7 @@ const PERMISSIVE: [&str; 14] = [
     "BSD-3-Clause",
     "BSL-1.0",
     "CC0-1.0",
+    "CDLA-Permissive-2.0",
     "ISC",
     "Unicode-3.0",
     "Unlicense",

@@ -349,6 +349,28 @@ fn an_end_token_ends_an_answer() {
 }
 
 #[test]
+fn an_answer_goes_on_in_another_session() {
+    let model = tiny("tiny-llama3");
+    let open = || open(&model, &exact(64));
+    let penalties = Sampling { repetition_penalty: 1.3, frequency_penalty: 0.2, ..Sampling::greedy() };
+    let request = told(Request { sampling: penalties, ..greedy(&prompt(30, 10), 30) });
+    let whole = answer(&mut open(), request.clone());
+    // Tokens are bytes here, so that some answers break off within a character.
+    for answered in [1, 7, 18, 29] {
+        let tokens = [&request.tokens[..], &whole.ids[..answered]].concat();
+        let rest = answer(&mut open(), Request { tokens, answered, ..request.clone() });
+        assert_eq!((rest.ids.len(), rest.reason), (30 - answered, whole.reason));
+        let want =
+            Answer { ids: whole.ids[answered..].into(), logprobs: whole.logprobs[answered..].into(), ..whole.clone() };
+        assert!(same_answer("the rest", &rest, &want) > 0);
+        assert_eq!((rest.timings.prompt_tokens, rest.timings.generated_tokens), (10, 30));
+        assert!(whole.text.ends_with(&rest.text), "{:?} ends with {:?}", whole.text, rest.text);
+    }
+    let all = Request { answered: request.tokens.len(), ..request };
+    assert!(open().submit(all).unwrap_err().to_string().contains("cannot be the answer already"));
+}
+
+#[test]
 fn answers_end_at_their_limits() {
     let model = tiny("tiny-odd");
     for run_ahead in [1, 4, 8] {
@@ -400,4 +422,114 @@ fn impossible_requests_are_refused_and_harm_nothing() {
     assert!(busy.to_string().contains("busy"), "{busy}");
     assert_eq!(finish(&mut session)[&id].reason, Some(Finish::MaxTokens));
     assert_eq!(block_on(session.next()).unwrap(), None);
+}
+
+#[test]
+fn a_long_prompt_and_answers_take_turns() {
+    let model = tiny("tiny-llama3");
+    let mut session = open(&model, &Options { sequences: 3, chunk: 16, ..exact(400) });
+    let mut alone = open(&model, &exact(400));
+    let [short, long, third] = [(50, 10, 40), (51, 320, 4), (52, 20, 4)].map(|(s, n, max)| greedy(&prompt(s, n), max));
+    let first = session.submit(short.clone()).unwrap();
+    for _ in 0..4 {
+        block_on(session.next()).unwrap().unwrap();
+    }
+    // 320 positions are 20 chunks; meanwhile the first gets about one token a chunk, and the third need not wait.
+    let (second, last) = (session.submit(long.clone()).unwrap(), session.submit(third.clone()).unwrap());
+    let mut order = Vec::new();
+    let mut got: std::collections::BTreeMap<_, Answer> = Default::default();
+    while let Some((id, event)) = block_on(session.next()).unwrap() {
+        match event {
+            Event::Token { id: token, .. } => {
+                order.push(id);
+                got.entry(id).or_default().ids.push(token);
+            }
+            Event::Finished { .. } | Event::Text(_) => {}
+        }
+    }
+    let begins = |id| order.iter().position(|o| *o == id).unwrap();
+    let before = order[..begins(second)].iter().filter(|id| **id == first).count();
+    assert!(before >= 15, "{before} tokens of the first while the second's prompt was read: {order:?}");
+    assert!(begins(last) < begins(second), "{order:?}");
+    // Turns change nothing of what is said.
+    for (id, request) in [(second, long), (last, third)] {
+        let want = fresh(&mut alone, &request);
+        let sure = margins(&want).iter().position(|m| *m <= 2e-3).unwrap_or(want.ids.len());
+        assert_eq!(got[&id].ids[..sure], want.ids[..sure]);
+    }
+}
+
+#[test]
+fn a_constraint_has_a_say_in_every_token() {
+    let model = tiny("tiny-llama3");
+    let mut session = open(&model, &exact(100));
+    // Only the tokens 40 to 49, each but the first larger than the one before; after the fifth, none.
+    let allowed = |answer: &[u32]| {
+        let least = answer.last().map_or(40, |last| last + 1);
+        let mut mask = vec![0u32; 2];
+        let end = if answer.len() < 5 { 46 + answer.len() as u32 } else { 0 };
+        (least..end).for_each(|t| mask[t as usize / 32] |= 1 << (t % 32));
+        mask
+    };
+    for temperature in [0.0, 1.0, 5.0] {
+        let sampling = Sampling { temperature, logprobs: Some(ALL), ..Default::default() };
+        let request = Request { sampling, ..greedy(&prompt(53, 12), 20) };
+        let mut within = |max_tokens| {
+            let request = Request { max_tokens: Some(max_tokens), ..request.clone() };
+            let id = session.submit_within(request, Some(Box::new(allowed))).unwrap();
+            finish(&mut session).remove(&id).unwrap()
+        };
+        let got = within(20);
+        assert_eq!((got.ids.len(), got.reason), (5, Some(Finish::End)), "{:?}", got.ids);
+        // What is complete with the last token there is room for is not cut.
+        assert_eq!(within(5).reason, Some(Finish::End));
+        assert_eq!(within(4).reason, Some(Finish::MaxTokens));
+        assert!(
+            got.ids.windows(2).all(|w| w[0] < w[1]) && got.ids.iter().all(|t| (40..51).contains(t)),
+            "{:?}",
+            got.ids
+        );
+        // The log-probabilities are those of the model alone.
+        let free = answer(&mut session, told(greedy(&prompt(53, 12), 1)));
+        let of = |logprobs: &[(u32, f32)], token| logprobs.iter().find(|(t, _)| *t == token).unwrap().1;
+        assert!((got.logprobs[0].0 - of(&free.logprobs[0].1, got.ids[0])).abs() < 1e-3);
+    }
+}
+
+#[test]
+fn control_tokens_are_written_out_where_that_is_asked_for() {
+    let model = tiny("tiny-llama3");
+    let mut session = open(&model, &exact(64));
+    let bos = model.tokenizer.bos().unwrap();
+    let mut request = greedy(&prompt(54, 10), 2);
+    request.sampling.logit_bias = vec![(bos, 1e6)];
+    assert_eq!(answer(&mut session, request.clone()).text, "");
+    let name = model.tokenizer.piece(bos).unwrap().repeat(2);
+    assert_eq!(answer(&mut session, Request { special: true, ..request }).text, name);
+}
+
+#[test]
+fn what_is_embedded_is_what_the_logits_come_from() {
+    let bytes = engine::file("tiny-odd", "F32");
+    let model = model(bytes.clone());
+    let head = &model.checkpoint.tensors["output.weight"];
+    let (at, width, vocab) = (head.parts[0].offset as usize, 180, 263);
+    let weights: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes[at..at + width * vocab * 4]);
+    let mut session = open(&model, &Options { logits: 8, ..exact(64) });
+    // Of one token, the hidden state's direction: times the head, that of the logits.
+    let one = prompt(55, 1);
+    let vector = block_on(session.embed(&one)).unwrap();
+    assert_eq!(vector.len(), width);
+    let got: Vec<f32> = weights.chunks(width).map(|row| row.iter().zip(&vector).map(|(w, x)| w * x).sum()).collect();
+    let d = difference(&got, &logits(&mut session, &one, true), vocab);
+    assert!(d.cosine > 0.999_999, "{d:?}");
+    // Of many, their mean, however they are cut.
+    let text = prompt(56, 30);
+    let [a, b] = [1, 8].map(|chunk| {
+        let mut session = open(&model, &Options { logits: chunk, ..exact(64) });
+        block_on(session.embed(&text)).unwrap()
+    });
+    assert!(difference(&a, &b, width).max < 1e-4);
+    assert!(difference(&a, &vector, width).cosine < 0.99);
+    assert!((a.iter().map(|x| x * x).sum::<f32>() - 1.0).abs() < 1e-5);
 }

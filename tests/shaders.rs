@@ -194,3 +194,28 @@ fn the_checks_fail_on_what_they_are_for() {
     let f16 = "enable f16; @compute @workgroup_size(1) fn main() { var x = 1.0h; }";
     assert!(validate("baseline/x", f16).is_err());
 }
+
+/// Browsers set a variable that is declared without a value to zero once, not in every round of a loop, whatever the
+/// standard says (Chromium 156 and Firefox 153 do). So none of them may begin a sum within a loop.
+#[test]
+fn sums_within_loops_begin_with_a_value() {
+    let unset = |text: &str| -> Vec<String> {
+        let declared = text.lines().filter(|line| line.starts_with("        ")).filter_map(|line| {
+            let (name, rest) = line.trim_start().strip_prefix("var ")?.split_once(':')?;
+            (!rest.contains('=')).then_some(name)
+        });
+        let added = |name: &&str| {
+            let assigns = |line: &str| line.trim_start().starts_with(*name) && line.contains("+=");
+            text.lines().any(assigns)
+        };
+        declared.filter(added).map(str::to_string).collect()
+    };
+    for (name, text) in FILES {
+        assert_eq!(unset(text), Vec::<String>::new(), "{name}: give them a value");
+    }
+    assert_eq!(unset("        var a: array<f32, 2>;\n        a[1] += 1.0;"), ["a"]);
+    assert_eq!(
+        unset("    var a: f32;\n        a += 1.0;\n        var b: f32;\n        var c = 0.0;\n        c += b;").len(),
+        0
+    );
+}

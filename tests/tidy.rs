@@ -9,16 +9,18 @@ const LAYERS: [&[&str]; 6] = [
     &["graph", "ops", "gpu", "shader"],
     &["plan"],
     &["model", "fit", "tokenizer", "template", "sampler", "synth", "demo", "mix"],
-    &["session"],
+    &["session", "hub"],
     FRONT_ENDS,
 ];
 
 const FRONT_ENDS: &[&str] = &["main", "cli", "server", "chat", "web"];
 
 /// Words that only these modules may write.
-const RESERVED: [(&str, &[&str]); 4] = [
+const RESERVED: [(&str, &[&str]); 6] = [
     ("wgpu", &["gpu", "plan"]),
-    ("target_arch", &["gpu", "main", "cli", "server", "chat", "web"]),
+    ("target_arch", &["gpu", "lib", "main", "cli", "server", "chat", "web"]),
+    ("wasm_bindgen", &["gpu", "web"]),
+    ("js_sys", &["gpu", "web"]),
     ("pollster", FRONT_ENDS),
     ("block_on", FRONT_ENDS),
 ];

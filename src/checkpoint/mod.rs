@@ -189,7 +189,7 @@ fn check_split(sources: &[Source], heads: &[gguf::Head]) -> Result<()> {
 /// The paths of all `count` files of a split model, told by the name of one: `model-00001-of-00003.gguf`.
 fn siblings(path: &Path, count: u32) -> Result<Vec<PathBuf>> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let prefix = split_prefix(name, count).ok_or_else(|| {
+    let (prefix, ..) = split_name(name).filter(|(_, _, of)| *of == count).ok_or_else(|| {
         let path = path.display();
         Error::Usage(format!("{path} is one of {count} files, but its name does not end in -00001-of-{count:05}.gguf"))
     })?;
@@ -205,9 +205,12 @@ fn siblings(path: &Path, count: u32) -> Result<Vec<PathBuf>> {
         .collect()
 }
 
-fn split_prefix(name: &str, count: u32) -> Option<&str> {
-    let (prefix, number) = name.strip_suffix(&format!("-of-{count:05}.gguf"))?.rsplit_once('-')?;
-    (number.len() == 5 && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(prefix)
+/// What the name of a split model's file tells: `model-00002-of-00003.gguf` is `model`, the second of three.
+pub fn split_name(name: &str) -> Option<(&str, u32, u32)> {
+    let (head, count) = name.strip_suffix(".gguf")?.rsplit_once("-of-")?;
+    let (prefix, number) = head.rsplit_once('-')?;
+    let five = |text: &str| text.parse().ok().filter(|_| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit()));
+    Some((prefix, five(number)?, five(count)?))
 }
 
 /// Bytes of a tensor's data, or why there can be no such tensor.

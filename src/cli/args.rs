@@ -12,7 +12,8 @@ use firelight::sampler::Sampling;
 use firelight::session::{Options, Session};
 
 use super::Result;
-use super::term::{self, Failure};
+use super::hub;
+use super::term;
 
 /// Which GPU.
 #[derive(clap::Args)]
@@ -145,27 +146,44 @@ fn any_seed() -> u64 {
     RandomState::new().hash_one(0) % 1_000_000_000
 }
 
-/// A model that is a path.
-#[derive(clap::Args)]
-pub struct ModelArg {
-    /// A GGUF file (any one of a split model) or a Hugging Face folder
-    #[arg(value_name = "MODEL")]
-    pub path: PathBuf,
+/// Whether anything may be fetched.
+#[derive(clap::Args, Clone, Copy)]
+pub struct OfflineArg {
+    /// Open no connection: a model that is not here is not fetched
+    #[arg(long)]
+    pub offline: bool,
 }
 
-/// Opens a model's files.
-pub async fn open_checkpoint(path: &Path) -> Result<Checkpoint> {
-    if !path.exists() {
-        let path = path.display();
-        let message = format!("there is no {path}: the path of a GGUF file or of a Hugging Face folder is wanted");
-        return Err(Failure::usage(message));
+/// A model that must be named.
+#[derive(clap::Args)]
+pub struct ModelArg {
+    /// A GGUF file (any one of a split model), a Hugging Face folder, ORG/REPO[:QUANT] on the hub, or `demo`
+    #[arg(value_name = "MODEL")]
+    pub name: PathBuf,
+    #[command(flatten)]
+    offline: OfflineArg,
+}
+
+impl ModelArg {
+    /// Opens the model's files.
+    pub async fn open_checkpoint(&self) -> Result<Checkpoint> {
+        open_checkpoint(&self.name, self.offline).await
     }
-    Ok(Checkpoint::open(path).await?)
+
+    /// Opens the model.
+    pub async fn open(&self) -> Result<Model> {
+        open_model(&self.name, self.offline).await
+    }
+}
+
+/// Opens a model's files. `demo` is the built-in model; a file of that name is `./demo`.
+async fn open_checkpoint(name: &Path, offline: OfflineArg) -> Result<Checkpoint> {
+    Ok(hub::find(name, offline.offline).await?.open().await?)
 }
 
 /// Opens a model's header, and says what there is to say about its tokenizer.
-pub async fn open_model(path: &Path) -> Result<Model> {
-    let model = Model::from_checkpoint(open_checkpoint(path).await?).await?;
+pub async fn open_model(name: &Path, offline: OfflineArg) -> Result<Model> {
+    let model = Model::from_checkpoint(open_checkpoint(name, offline).await?).await?;
     model.tokenizer.notices().iter().for_each(|n| term::note(n));
     Ok(model)
 }

@@ -107,7 +107,7 @@ pub async fn run(args: Args) -> Result {
     let Some(positions) = tests.iter().map(Test::positions).max() else {
         return Err(Failure::usage("there is nothing to measure: give sizes above 0 with -p or -n"));
     };
-    let model = args::open_model(&args.model.path).await?;
+    let model = args.model.open().await?;
     let gpu = args.device.open().await?;
     if args.profile {
         profile::check(&gpu)?;
@@ -126,7 +126,7 @@ pub async fn run(args: Args) -> Result {
     }
     bar.finish_and_clear();
     let mut out = io::stdout().lock();
-    let (card, path) = (gpu.card(), args.model.path.display());
+    let (card, path) = (gpu.card(), args.model.name.display());
     if args.json {
         let report = json!({
             "model": path.to_string(),

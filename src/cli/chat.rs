@@ -49,13 +49,21 @@ pub async fn run(session: &mut Session, model: &Model, settings: Settings, syste
     editor.set_helper(Some(Lines));
     let mut chat = Chat { session, model, settings, system, messages: Vec::new(), last: None };
     let _ = writeln!(io::stderr(), "Type a message, or /help.");
+    let mut interrupted = false;
     loop {
         let line = match editor.readline("> ") {
             Ok(line) => line,
             Err(ReadlineError::Eof) => break,
+            // Pressed a moment after an answer has ended, it was not meant for the conversation.
+            Err(ReadlineError::Interrupted) if !interrupted => {
+                term::note("Ctrl-C once more, or Ctrl-D, ends the conversation");
+                interrupted = true;
+                continue;
+            }
             Err(ReadlineError::Interrupted) => return Err(Failure::Interrupted),
             Err(error) => return Err(terminal_failed(error)),
         };
+        interrupted = false;
         // Only a history that may not grow refuses.
         let _ = editor.add_history_entry(line.as_str());
         let line = join(&line);

@@ -11,7 +11,7 @@ use firelight::model::config::Config;
 use firelight::template::ChatTemplate;
 use firelight::tokenizer::Tokenizer;
 
-use super::args::{self, DeviceArgs, EngineArgs, ModelArg};
+use super::args::{DeviceArgs, EngineArgs, ModelArg};
 use super::{Result, term};
 
 #[derive(clap::Args)]
@@ -31,7 +31,7 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> Result {
-    let checkpoint = args::open_checkpoint(&args.model.path).await?;
+    let checkpoint = args.model.open_checkpoint().await?;
     let mut out = io::stdout().lock();
     if args.metadata {
         let mut lines = checkpoint.metadata.iter();
@@ -44,7 +44,7 @@ pub async fn run(args: Args) -> Result {
         return Ok(());
     }
     let mut facts = Facts(Vec::new());
-    facts.add("file", args.model.path.display().to_string());
+    facts.add("file", args.model.name.display().to_string());
     facts.general(&checkpoint)?;
     let has_weights = !checkpoint.tensors.is_empty();
     match Config::read(&checkpoint).await {

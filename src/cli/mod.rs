@@ -10,12 +10,15 @@ mod chat;
 #[cfg(feature = "chat")]
 mod chat_window;
 mod devices;
+pub mod hub;
 mod info;
 mod plan;
 mod profile;
 mod quantize;
 mod run;
 mod score;
+#[cfg(feature = "server")]
+mod serve;
 mod shaders;
 mod synth;
 mod term;
@@ -26,15 +29,21 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use term::Failure;
+#[cfg(feature = "server")]
+pub use term::note;
+#[cfg(feature = "server")]
+pub use text::{date, today};
 
 /// What a command returns.
 type Result<T = ()> = std::result::Result<T, Failure>;
 
 const EXAMPLES: &str = "\
 Examples:
+  firelight run                                     talk to the small model in the box
   firelight run model.gguf                          talk to a model
   firelight run model.gguf \"Why is the sky blue?\"   one answer
   firelight run model.gguf --raw \"Once upon a time\" continue a text
+  firelight serve model.gguf                        answer other programs
   firelight info model.gguf                         what is in a file, and what it needs
   firelight devices                                 which GPUs there are
   firelight bench model.gguf                        how fast it is
@@ -61,7 +70,17 @@ enum Command {
     /// Open the chat window
     #[cfg(feature = "chat")]
     Chat(chat_window::Args),
-    /// Show what is in a model file, and what it needs
+    /// Serve models to programs that speak OpenAI's, Ollama's or Anthropic's API
+    #[cfg(feature = "server")]
+    Serve(serve::Args),
+    /// Fetch a model from the hub
+    Pull(hub::PullArgs),
+    /// List the models that were fetched
+    List(hub::ListArgs),
+    /// Remove a model that was fetched
+    Rm(hub::RmArgs),
+    /// Show what is in a model file, its licence, and what it needs
+    #[command(visible_alias = "show")]
     Info(info::Args),
     /// List the GPUs, their tiers and limits
     Devices,
@@ -73,7 +92,7 @@ enum Command {
     Logits(score::LogitsArgs),
     /// Measure how well a model predicts a text
     Perplexity(score::PerplexityArgs),
-    /// Write a smaller copy of a GGUF file
+    /// Write a smaller copy of a model
     Quantize(quantize::Args),
     /// Print a text's token ids as a JSON array
     Tokenize(text::TokenizeArgs),
@@ -102,6 +121,11 @@ async fn run(command: Command) -> Result {
         Command::Run(args) => run::run(args).await,
         #[cfg(feature = "chat")]
         Command::Chat(args) => chat_window::run(args),
+        #[cfg(feature = "server")]
+        Command::Serve(args) => serve::run(args),
+        Command::Pull(args) => hub::pull(args).await,
+        Command::List(args) => hub::list(args),
+        Command::Rm(args) => hub::rm(args),
         Command::Info(args) => info::run(args).await,
         Command::Devices => devices::run().await,
         Command::Bench(args) => bench::run(args).await,

@@ -11,7 +11,7 @@ use firelight::plan::{Listing, runs};
 use firelight::session::Options;
 
 use super::Result;
-use super::args::{self, DeviceArgs, EngineArgs, ModelArg};
+use super::args::{DeviceArgs, EngineArgs, ModelArg};
 use super::term::{self, Failure};
 
 #[derive(clap::Args)]
@@ -34,7 +34,7 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> Result {
-    let model = args::open_model(&args.model.path).await?;
+    let model = args.model.open().await?;
     let options = args.engine.options();
     let options = Options { chunk: options.chunk.max(args.rows), ..options };
     let (name, caps) = match args.device.open().await {

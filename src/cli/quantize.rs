@@ -1,4 +1,4 @@
-//! `quantize`: a smaller copy of a GGUF file.
+//! `quantize`: a smaller copy of a model, as a GGUF file that any GGUF program reads.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -6,15 +6,18 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use firelight::checkpoint::{Checkpoint, GgufWriter, TensorInfo};
+use firelight::checkpoint::{Checkpoint, GgufWriter, Metadata, TensorInfo};
 use firelight::dtype::DType;
 use firelight::mix::{Form, Mix};
 use firelight::model::config::Config;
 use firelight::model::load::Progress;
+use firelight::ops::rope::Pairing;
+use firelight::tokenizer;
 use firelight::{Error, Result as LibResult};
 
+use super::Result;
+use super::args::ModelArg;
 use super::term::{self, Failure};
-use super::{Result, args};
 
 /// Bytes of the file read at once.
 const CHUNK: u64 = 32 << 20;
@@ -25,11 +28,11 @@ TYPE is a mix that published files have (Q4_K_M, Q5_K_M, Q6_K, Q8_0, Q3_K_M, Q2_
 or, with --pure, a type for every matrix. Norms, biases and routers stay F32.
 
 Example:
-  firelight quantize llama-f16.gguf llama-q4_k_m.gguf Q4_K_M")]
+  firelight quantize llama-f16.gguf llama-q4_k_m.gguf Q4_K_M
+  firelight quantize qwen3-folder/ qwen3-q8_0.gguf Q8_0")]
 pub struct Args {
-    /// A GGUF file in F32, F16 or BF16
-    #[arg(value_name = "IN.gguf")]
-    input: PathBuf,
+    #[command(flatten)]
+    model: ModelArg,
     /// The file to write
     #[arg(value_name = "OUT.gguf")]
     output: PathBuf,
@@ -52,11 +55,11 @@ pub async fn run(args: Args) -> Result {
             Failure::usage(format!("no type is called {:?}; there are {names}", args.mix))
         })?),
     };
-    let checkpoint = args::open_checkpoint(&args.input).await?;
+    let checkpoint = args.model.open_checkpoint().await?;
     check(&args, &checkpoint)?;
-    let form = form(&checkpoint).await?;
+    let config = Config::read(&checkpoint).await?;
     let partial = args.output.with_added_extension("partial");
-    let written = write(&checkpoint, mix, form, &partial);
+    let written = write(&checkpoint, mix, &config, &partial);
     if written.is_err() {
         // Half a model is of no use; that it cannot be removed is not the error to tell.
         let _ = fs::remove_file(&partial);
@@ -69,16 +72,11 @@ pub async fn run(args: Args) -> Result {
 }
 
 fn check(args: &Args, checkpoint: &Checkpoint) -> Result {
-    if checkpoint.tokenizer_json.is_some() {
-        return Err(Failure::usage(
-            "only GGUF files can be quantized: make one of the folder first, with llama.cpp's convert_hf_to_gguf.py",
-        ));
-    }
     let rounded = |t: &&TensorInfo| !matches!(t.dtype, DType::F32 | DType::F16 | DType::BF16);
     match checkpoint.tensors.values().find(rounded) {
         Some(t) if !args.requantize => Err(Failure::usage(format!(
             "{} is {} already (tensor {}): take an F16, BF16 or F32 file, or --requantize at a loss of quality",
-            args.input.display(),
+            args.model.name.display(),
             t.dtype,
             t.name
         ))),
@@ -86,14 +84,13 @@ fn check(args: &Args, checkpoint: &Checkpoint) -> Result {
     }
 }
 
-async fn form(checkpoint: &Checkpoint) -> Result<Form> {
-    let config = Config::read(checkpoint).await?;
-    Ok(Form {
+fn form(checkpoint: &Checkpoint, config: &Config) -> Form {
+    Form {
         layers: config.layers,
         group: config.heads / config.kv_heads,
-        experts: config.experts.map_or(0, |e| e.count),
+        experts: config.experts.as_ref().map_or(0, |e| e.count),
         tied: !checkpoint.tensors.contains_key("output.weight"),
-    })
+    }
 }
 
 /// What became of the weights of each type.
@@ -123,13 +120,50 @@ impl Tally {
     }
 }
 
-fn write(checkpoint: &Checkpoint, mix: Mix, form: Form, path: &Path) -> LibResult<Tally> {
+/// The file's metadata. A Hugging Face folder's tokenizer becomes GGUF's.
+fn metadata(checkpoint: &Checkpoint, mix: Mix) -> LibResult<Metadata> {
     let mut metadata = checkpoint.metadata.clone();
     metadata.insert("general.file_type", mix.file_type());
     metadata.insert("general.quantization_version", 2u32);
     for key in ["split.no", "split.count", "split.tensors.count"] {
         metadata.remove(key);
     }
+    if let Some(json) = &checkpoint.tokenizer_json {
+        let rows = checkpoint.tensor("token_embd.weight")?.rows();
+        for (key, value) in tokenizer::to_gguf(json, rows as usize)? {
+            metadata.insert(key, value);
+        }
+        let arch = metadata.get_str("general.architecture")?.unwrap_or_default().to_string();
+        metadata.remove(&format!("{arch}.rope.pairing"));
+    }
+    Ok(metadata)
+}
+
+/// For tensors whose rows a GGUF file has in another order than the checkpoint: the rows of a head. GGUF's llama files
+/// have those of q and k that RoPE pairs side by side, Hugging Face's half a head apart.
+fn paired_rows(checkpoint: &Checkpoint, config: &Config, tensor: &str) -> Option<usize> {
+    let rotated = [".attn_q.", ".attn_k."].iter().any(|part| tensor.contains(part));
+    let moves = checkpoint.tokenizer_json.is_some()
+        && config.rope.pairing == Pairing::Halves
+        && config.arch.pairing == Pairing::Neighbours;
+    (rotated && moves).then_some(config.head_dim as usize)
+}
+
+/// Puts row `i` and row `i + head / 2` of every head side by side.
+fn pair_rows(bytes: &[u8], row_bytes: usize, head: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    for head_rows in bytes.chunks_exact(row_bytes * head) {
+        for i in 0..head {
+            let from = i / 2 + i % 2 * (head / 2);
+            out.extend_from_slice(&head_rows[from * row_bytes..][..row_bytes]);
+        }
+    }
+    out
+}
+
+fn write(checkpoint: &Checkpoint, mix: Mix, config: &Config, path: &Path) -> LibResult<Tally> {
+    let form = form(checkpoint, config);
+    let metadata = metadata(checkpoint, mix)?;
     let mut writer = GgufWriter::new(metadata)?;
     for t in checkpoint.tensors.values() {
         writer.tensor(&t.name, &t.dims, target(mix, form, t))?;
@@ -142,10 +176,14 @@ fn write(checkpoint: &Checkpoint, mix: Mix, form: Form, path: &Path) -> LibResul
         let from = checkpoint.tensor(&to.name).map_err(io::Error::other)?;
         let sum = tally.0.entry(to.dtype).or_default();
         (sum.tensors, sum.bytes) = (sum.tensors + 1, sum.bytes + to.bytes());
-        let rows = (CHUNK / from.row_bytes()).max(1);
+        let head = paired_rows(checkpoint, config, &to.name);
+        let rows = (CHUNK / from.row_bytes()).max(1).next_multiple_of(head.unwrap_or(1) as u64);
         for row in (0..from.rows()).step_by(rows as usize) {
             let range = row * from.row_bytes()..(row + rows).min(from.rows()) * from.row_bytes();
-            let bytes = pollster::block_on(checkpoint.read(from, range)).map_err(io::Error::other)?;
+            let mut bytes = pollster::block_on(checkpoint.read(from, range)).map_err(io::Error::other)?;
+            if let Some(head) = head {
+                bytes = pair_rows(&bytes, from.row_bytes() as usize, head);
+            }
             let (rounded, wrong, squares) = round(from, to.dtype, &bytes).map_err(io::Error::other)?;
             (sum.wrong, sum.squares) = (sum.wrong + wrong, sum.squares + squares);
             out.write_all(&rounded)?;

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::PathBuf;
 
+use firelight::demo;
 use firelight::gpu::Gpu;
 use firelight::model::Model;
 use firelight::sampler::Sampling;
@@ -11,7 +12,7 @@ use firelight::template::TemplateInput;
 use firelight::tokenizer::Special;
 use serde_json::{Value, json};
 
-use super::args::{self, DeviceArgs, EngineArgs, SamplingArgs};
+use super::args::{self, DeviceArgs, EngineArgs, OfflineArg, SamplingArgs};
 use super::term::{self, Answering, Failure};
 use super::{Result, chat, profile, wrong_call};
 
@@ -19,6 +20,9 @@ const EXAMPLES: &str = "\
 Without a PROMPT a chat begins; type /help in it. If stdin is no terminal, all of it is the prompt.
 
 Examples:
+  firelight run
+  firelight run demo \"What can you do?\"
+  firelight run Qwen/Qwen3-0.6B-GGUF:Q8_0
   firelight run model.gguf \"Why is the sky blue?\" --max-tokens 200
   firelight run model.gguf --raw --greedy \"Once upon a time\" > story.txt
   git diff | firelight run model.gguf --system \"Explain this change in one sentence.\"";
@@ -26,8 +30,10 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// A GGUF file (any one of a split model) or a Hugging Face folder
-    model: Option<PathBuf>,
+    /// A GGUF file (any one of a split model), a Hugging Face folder, ORG/REPO[:QUANT] on the hub, or `demo`, the
+    /// built-in model, which is the default
+    #[arg(default_value = demo::NAME, hide_default_value = true)]
+    model: PathBuf,
     /// What to say to the model
     prompt: Option<String>,
     /// No chat template: the model only continues the text, and stdout gets nothing but the continuation
@@ -40,6 +46,8 @@ pub struct Args {
     #[arg(long)]
     profile: bool,
     #[command(flatten)]
+    offline: OfflineArg,
+    #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
     engine: EngineArgs,
@@ -48,9 +56,8 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> Result {
-    let Some(path) = &args.model else {
-        wrong_call("run", "a model's path is wanted: firelight run MODEL.gguf");
-    };
+    let settings = Settings::new(&args.sampling)?;
+    let model = args::open_model(&args.model, args.offline).await?;
     let prompt = match &args.prompt {
         Some(prompt) => Some(prompt.clone()),
         None if io::stdin().is_terminal() => None,
@@ -59,8 +66,6 @@ pub async fn run(args: Args) -> Result {
     if args.raw && prompt.is_none() {
         wrong_call("run", "--raw continues a text: give it as PROMPT or on stdin");
     }
-    let settings = Settings::new(&args.sampling)?;
-    let model = args::open_model(path).await?;
     if !args.raw {
         args::say_template(&model);
     }
@@ -146,7 +151,7 @@ impl Settings {
 
     pub fn request(&self, tokens: Vec<u32>) -> Request {
         let (sampling, stop) = (self.sampling.clone(), self.stop.clone());
-        Request { tokens, sampling, stop, max_tokens: self.max_tokens, ignore_end: false }
+        Request { tokens, sampling, stop, max_tokens: self.max_tokens, ..Default::default() }
     }
 }
 

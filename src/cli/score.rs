@@ -37,7 +37,7 @@ pub struct LogitsArgs {
 }
 
 pub async fn logits(args: LogitsArgs) -> Result {
-    let model = args::open_model(&args.model.path).await?;
+    let model = args.model.open().await?;
     let tokens = match &args.text {
         Some(text) => model.tokenizer.encode(text, Special::PARSE)?,
         None => args.tokens.clone(),
@@ -110,7 +110,7 @@ const MIN_CHUNK: usize = 4;
 
 pub async fn perplexity(args: PerplexityArgs) -> Result {
     let text = text::read_text(&args.file)?;
-    let model = args::open_model(&args.model.path).await?;
+    let model = args.model.open().await?;
     let tokens = model.tokenizer.encode(&text, Special::ADD)?;
     let size = args.engine.context.map_or(CHUNK.min(tokens.len()), |n| n as usize);
     if size < MIN_CHUNK || tokens.len() < size {

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use firelight::model::load::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -103,14 +103,17 @@ pub fn colours(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }
 
-static ANSWERING: AtomicBool = AtomicBool::new(false);
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+/// What Ctrl-C means now. One word, changed in one step: the handler runs on a thread of its own, and an answer may end
+/// between any two of its steps.
+static STATE: AtomicU8 = AtomicU8::new(IDLE);
+const IDLE: u8 = 0;
+const ANSWERING: u8 = 1;
+const INTERRUPTED: u8 = 2;
 
 /// Makes Ctrl-C end the program with its exit code, or, while something is [`Answering`], only that.
 pub fn catch_interrupts() {
     let handler = || {
-        let asked_before = INTERRUPTED.swap(true, Ordering::SeqCst);
-        if asked_before || !ANSWERING.load(Ordering::SeqCst) {
+        if STATE.compare_exchange(ANSWERING, INTERRUPTED, Ordering::SeqCst, Ordering::SeqCst).is_err() {
             std::process::exit(INTERRUPTED_CODE.into());
         }
     };
@@ -124,21 +127,19 @@ pub struct Answering(());
 impl Answering {
     /// From now on.
     pub fn begin() -> Self {
-        INTERRUPTED.store(false, Ordering::SeqCst);
-        ANSWERING.store(true, Ordering::SeqCst);
+        STATE.store(ANSWERING, Ordering::SeqCst);
         Answering(())
     }
 
     /// Whether Ctrl-C was pressed since.
     pub fn interrupted(&self) -> bool {
-        INTERRUPTED.load(Ordering::SeqCst)
+        STATE.load(Ordering::SeqCst) == INTERRUPTED
     }
 }
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        ANSWERING.store(false, Ordering::SeqCst);
-        INTERRUPTED.store(false, Ordering::SeqCst);
+        STATE.store(IDLE, Ordering::SeqCst);
     }
 }
 

@@ -11,7 +11,7 @@ use firelight::template::{ChatTemplate, TemplateInput};
 use firelight::tokenizer::{Special, Tokenizer};
 use serde_json::Value;
 
-use super::args::{ModelArg, open_checkpoint};
+use super::args::ModelArg;
 use super::term::{self, Failure};
 use super::{Result, wrong_call};
 
@@ -36,7 +36,7 @@ pub async fn tokenize(args: TokenizeArgs) -> Result {
         (None, Some(path)) => read_text(path)?,
         (None, None) => wrong_call("tokenize", "a TEXT or --file FILE is wanted"),
     };
-    let checkpoint = open_checkpoint(&args.model.path).await?;
+    let checkpoint = args.model.open_checkpoint().await?;
     let tokenizer = open_tokenizer(&checkpoint)?;
     let ids = tokenizer.encode(&text, Special { add: !args.no_special, parse: true })?;
     let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
@@ -77,7 +77,7 @@ pub struct TemplateArgs {
 }
 
 pub async fn template(args: TemplateArgs) -> Result {
-    let checkpoint = open_checkpoint(&args.model.path).await?;
+    let checkpoint = args.model.open_checkpoint().await?;
     let tokenizer = open_tokenizer(&checkpoint)?;
     let input = read_case(&args.input, &tokenizer)?;
     let template = match &args.template {
@@ -126,7 +126,7 @@ pub fn today() -> String {
 
 /// The date of `seconds` after 1970 in the Gregorian calendar, by counting years that begin in March: leap days are
 /// then a year's last.
-fn date(seconds: u64) -> String {
+pub fn date(seconds: u64) -> String {
     const DAYS_IN_400_YEARS: u64 = 146_097;
     // From 0000-03-01 to 1970-01-01.
     let days = seconds / 86_400 + 719_468;

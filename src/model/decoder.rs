@@ -18,6 +18,8 @@ pub struct Decoder {
     pub graph: Graph,
     /// Its logits: (logit rows, vocabulary).
     pub logits: TensorId,
+    /// What the logits are computed from: (logit rows, width), normed.
+    pub hidden: TensorId,
 }
 
 /// Records a model for at most `context` positions.
@@ -34,14 +36,14 @@ pub fn record(checkpoint: &Checkpoint, config: &Config, context: u32) -> Result<
         x = b.block(x, angles, layer)?;
     }
     let x = b.graph.gather(x);
-    let x = b.norm(x, "output_norm.weight", c.width)?;
+    let hidden = b.norm(x, "output_norm.weight", c.width)?;
     let head = match b.has("output.weight") {
         true => b.weight("output.weight", c.vocab, c.width)?,
         false => embedding,
     };
-    let logits = b.graph.linear(x, head, None);
+    let logits = b.graph.linear(hidden, head, None);
     b.graph.sample(logits);
-    Ok(Decoder { graph: b.graph, logits })
+    Ok(Decoder { graph: b.graph, logits, hidden })
 }
 
 struct Builder<'a> {

@@ -63,7 +63,15 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::Text`](crate::Error::Text) if the template refuses the messages.
-    pub fn encode_chat(&self, mut input: TemplateInput) -> Result<Vec<u32>> {
+    pub fn encode_chat(&self, input: TemplateInput) -> Result<Vec<u32>> {
+        self.tokenizer.encode(&self.render_chat(input)?, Special::PARSE)
+    }
+
+    /// The text of which [`Model::encode_chat`] makes tokens.
+    ///
+    /// # Errors
+    /// As [`Model::encode_chat`].
+    pub fn render_chat(&self, mut input: TemplateInput) -> Result<String> {
         let piece = |id: Option<u32>| id.and_then(|id| self.tokenizer.piece(id)).unwrap_or_default().to_string();
         for (token, id) in [(&mut input.bos_token, self.tokenizer.bos()), (&mut input.eos_token, self.tokenizer.eos())]
         {
@@ -71,6 +79,6 @@ impl Model {
                 *token = piece(id);
             }
         }
-        self.tokenizer.encode(&self.template.render(&input)?, Special::PARSE)
+        self.template.render(&input)
     }
 }

@@ -229,13 +229,13 @@ impl Plan {
     /// [`Plan::write_rows`] and [`Plan::write`].
     ///
     /// # Errors
-    /// [`Error::Limit`] if the device has not enough memory.
+    /// [`Error::Memory`] if the device has not enough memory.
     pub async fn compile(gpu: &Gpu, listing: Listing) -> Result<Self> {
         let watch = gpu.watch();
         let buffers = allocate(gpu, &listing);
         if let Err(error) = watch.finish().await {
             let mib = listing.bytes().total() >> 20;
-            return Err(Error::Limit(format!("{error}: {mib} MiB are needed; take a smaller file or --context")));
+            return Err(Error::Memory(format!("{error}: {mib} MiB are needed; take a smaller file or --context")));
         }
         let watch = gpu.watch();
         let step = gpu.uniform("step", size_of::<StepSizes>() as u64);

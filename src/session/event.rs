@@ -6,9 +6,13 @@ use crate::sampler::Sampling;
 
 /// What to generate.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Request {
     /// The prompt.
     pub tokens: Vec<u32>,
+    /// So many of the last tokens are the answer's already (its beginning was given out before a device was lost): it
+    /// goes on behind them as if nothing had happened.
+    pub answered: usize,
     /// How tokens are chosen.
     pub sampling: Sampling,
     /// Texts that end the answer; they are not part of it.
@@ -17,7 +21,14 @@ pub struct Request {
     pub max_tokens: Option<usize>,
     /// Go on after the model says that it has finished.
     pub ignore_end: bool,
+    /// Control tokens (`<|python_tag|>`) are written out in the answer's text; what ends it is not.
+    pub special: bool,
 }
+
+/// Says which tokens may come next, given all of the answer so far: bit `t % 32` of word `t / 32` stands for token `t`,
+/// missing words are 0. If none may, the answer ends. What a caller wants of an answer's form (a JSON schema, a
+/// grammar) is thus no matter of the session.
+pub type Constraint = Box<dyn FnMut(&[u32]) -> Vec<u32>>;
 
 /// A request's number.
 pub type RequestId = u64;

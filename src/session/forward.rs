@@ -1,6 +1,8 @@
-//! Logits of given tokens, without sampling: for `logits`, `perplexity` and tests; and one step timed op by op.
+//! Logits and hidden states of given tokens, without sampling: for `logits`, `perplexity`, embeddings and tests; and one
+//! step timed op by op.
 
 use super::{Row, Session};
+use crate::graph::TensorId;
 use crate::plan::Timing;
 use crate::{Error, Result};
 
@@ -10,12 +12,33 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Limit`] if the tokens exceed the context; [`Error::Usage`] if requests are being answered.
-    pub async fn logits(
+    pub async fn logits(&mut self, tokens: &[u32], one_by_one: bool, each: impl FnMut(usize, &[f32])) -> Result<()> {
+        self.forward(self.logits, tokens, one_by_one, each).await
+    }
+
+    /// What `tokens` mean to the model, as one vector: the mean of their last hidden states (those that the logits are
+    /// computed from), divided by its length. As many values as the model is wide.
+    ///
+    /// # Errors
+    /// As [`Session::logits`].
+    pub async fn embed(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+        let width = self.plan.listing().graph.cols(self.hidden) as usize;
+        let mut sum = vec![0.0f64; width];
+        let add = |_, row: &[f32]| sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
+        self.forward(self.hidden, tokens, false, add).await?;
+        let length = sum.iter().map(|x| x * x).sum::<f64>().sqrt().max(f64::MIN_POSITIVE);
+        Ok(sum.iter().map(|x| (x / length) as f32).collect())
+    }
+
+    /// Runs `tokens` and hands out a tensor that has a row for each row that wants logits.
+    async fn forward(
         &mut self,
+        wanted: TensorId,
         tokens: &[u32],
         one_by_one: bool,
         mut each: impl FnMut(usize, &[f32]),
     ) -> Result<()> {
+        let cols = self.plan.listing().graph.cols(wanted) as usize;
         self.check_tokens(tokens)?;
         if tokens.len() > self.context {
             return Err(Error::Limit(format!(
@@ -38,9 +61,9 @@ impl Session {
             let segments = self.pace.segments(sizes.rows);
             let index = self.plan.submit(&sizes, segments, None);
             self.plan.gpu().wait(index).await?;
-            let bytes = self.plan.read(self.logits, (rows.len() * self.vocab * 4) as u64).await?;
-            let logits: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
-            for (i, row) in logits.chunks_exact(self.vocab).enumerate() {
+            let bytes = self.plan.read(wanted, (rows.len() * cols * 4) as u64).await?;
+            let values: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
+            for (i, row) in values.chunks_exact(cols).enumerate() {
                 each(start + i, row);
             }
         }

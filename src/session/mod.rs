@@ -14,29 +14,28 @@ mod sequence;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::gpu::{Buffer, Clock, Gpu, Submission};
+use crate::gpu::{Buffer, Clock, Gpu, Reading};
 use crate::graph::{Input, LAST_SAMPLED, TensorId};
 use crate::model::load::Progress;
 use crate::model::{Model, load};
 use crate::ops::sample::Params;
 use crate::ops::{StepSizes, attention};
 use crate::plan::Plan;
-use crate::sampler;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result, fit};
 use pace::Pace;
 use pages::Pages;
-use sequence::{Job, Sequence};
+use sequence::{Job, Logprobs, Sequence};
 
 pub use crate::fit::Options;
-pub use event::{Event, Finish, Request, RequestId, Timings};
+pub use event::{Constraint, Event, Finish, Request, RequestId, Timings};
 
 /// More steps than this are never queued: behind a slow device they would only delay the end of an answer.
 const MOST_AHEAD: u32 = 64;
 
 /// A step on its way.
 struct Flight {
-    submission: Submission,
+    reading: Reading,
     staging: usize,
     /// Sequence and request of each row that wants a token.
     tokens: Vec<(usize, RequestId)>,
@@ -54,6 +53,7 @@ pub struct Session {
     context: usize,
     vocab: usize,
     logits: TensorId,
+    hidden: TensorId,
     sampled: TensorId,
     sequences: Vec<Sequence>,
     pages: Pages,
@@ -62,7 +62,13 @@ pub struct Session {
     waiting: VecDeque<Job>,
     events: VecDeque<(RequestId, Event)>,
     next_id: RequestId,
+    /// Whose prompt the last chunk was of, and whether that was the last step: prompts take turns, with each other and
+    /// with the answers.
+    last_prefill: usize,
+    prefilled: bool,
     pace: Pace,
+    /// When the last step was read.
+    landed: Option<Clock>,
     notices: Vec<String>,
 }
 
@@ -70,7 +76,8 @@ impl Session {
     /// Compiles a model for a device and loads its weights. `progress` is told the bytes read.
     ///
     /// # Errors
-    /// [`Error::Limit`] if the model does not fit, with what would help; errors of reading and of the device.
+    /// [`Error::Limit`] if the model does not fit, with what would help; [`Error::Memory`] if the device finds out only
+    /// then; errors of reading and of the device.
     pub async fn new(gpu: &Gpu, model: &Model, options: &Options, progress: impl FnMut(Progress)) -> Result<Self> {
         let fitted = fit::fit(model, gpu.caps(), options)?;
         let plan = Plan::compile(gpu, fitted.listing).await?;
@@ -86,6 +93,7 @@ impl Session {
             context: fitted.context as usize,
             vocab: model.config.vocab as usize,
             logits: fitted.logits,
+            hidden: fitted.hidden,
             sampled,
             sequences: (0..capacity.sequences).map(|_| Sequence::default()).collect(),
             pages: Pages::new(capacity.pages),
@@ -94,7 +102,15 @@ impl Session {
             waiting: VecDeque::new(),
             events: VecDeque::new(),
             next_id: 0,
-            pace: Pace { flops_a_row: fit::flops_a_row(&plan.listing().graph), rows_a_second: None },
+            last_prefill: 0,
+            prefilled: false,
+            landed: None,
+            pace: Pace {
+                flops_a_row: fit::flops_a_row(&plan.listing().graph),
+                rows_a_second: None,
+                submit_seconds: options.submit_seconds,
+                step_seconds: None,
+            },
             notices: fitted.notices,
             plan,
         })
@@ -121,10 +137,22 @@ impl Session {
     /// [`Error::Limit`] if the prompt does not fit the context (it is never cut in silence); [`Error::Usage`] if it is
     /// empty, holds unknown ids, or the sampling makes no sense.
     pub fn submit(&mut self, request: Request) -> Result<RequestId> {
+        self.submit_within(request, None)
+    }
+
+    /// As [`Session::submit`]; `constraint` has a say in every token. Such tokens are chosen on the CPU.
+    ///
+    /// # Errors
+    /// As [`Session::submit`].
+    pub fn submit_within(&mut self, request: Request, constraint: Option<Constraint>) -> Result<RequestId> {
         request.sampling.check()?;
         self.check_tokens(&request.tokens)?;
         let len = request.tokens.len();
-        if len >= self.context {
+        if request.answered >= len {
+            return Err(Error::Usage(format!("{} tokens of {len} cannot be the answer already", request.answered)));
+        }
+        // An answer that goes on may have come to the last position.
+        if len >= self.context + usize::from(request.answered > 0) {
             return Err(Error::Limit(format!(
                 "the prompt has {len} tokens, the context holds {} with room for an answer: shorten it, or open the \
                  model with a larger context",
@@ -133,7 +161,7 @@ impl Session {
         }
         self.next_id += 1;
         let nothing = request.max_tokens == Some(0);
-        let job = Job::new(self.next_id, request, self.tokenizer.stream().continuing());
+        let job = Job::new(self.next_id, request, constraint, self.tokenizer.stream().continuing());
         if nothing {
             self.events.extend(job.finish(Finish::MaxTokens, 0).into_iter().map(|e| (self.next_id, e)));
         } else {
@@ -170,17 +198,33 @@ impl Session {
     /// If the device is lost. The session is then of no more use.
     pub async fn next(&mut self) -> Result<Option<(RequestId, Event)>> {
         loop {
-            if let Some(event) = self.events.pop_front() {
+            if let Some(event) = self.ready() {
                 return Ok(Some(event));
             }
-            self.start_waiting()?;
-            while self.may_step() && self.step()? {}
-            match self.flights.pop_front() {
-                Some(flight) => self.land(flight).await?,
-                None if self.events.is_empty() && self.waiting.is_empty() => return Ok(None),
-                None => {}
+            if !self.turn().await? {
+                return Ok(None);
             }
         }
+    }
+
+    /// The next event that needs no waiting.
+    pub fn ready(&mut self) -> Option<(RequestId, Event)> {
+        self.events.pop_front()
+    }
+
+    /// Queues what may be queued and waits for one step, so that a caller who has other things to do can do them
+    /// between the chunks of a long prompt. Whether there is anything left to do; events are [`Session::ready`].
+    ///
+    /// # Errors
+    /// As [`Session::next`].
+    pub async fn turn(&mut self) -> Result<bool> {
+        self.start_waiting()?;
+        while self.may_step() && self.step()? {}
+        match self.flights.pop_front() {
+            Some(flight) => self.land(flight).await?,
+            None => return Ok(!self.events.is_empty() || !self.waiting.is_empty()),
+        }
+        Ok(true)
     }
 
     /// Answers one request; dropping the answer cancels it.
@@ -225,8 +269,7 @@ impl Session {
         job.reused = sequence.cached;
         let sampling = &job.request.sampling;
         if sampling.has_penalties() {
-            let mut seen = vec![0u32; self.vocab];
-            job.request.tokens.iter().for_each(|t| seen[*t as usize] |= sampler::IN_PROMPT);
+            let seen = job.counts(self.vocab);
             let offset = (at * self.vocab * 4) as u64;
             self.plan.write_input(Input::Counts, offset, bytemuck::cast_slice(&seen));
             job.seen = seen;
@@ -245,16 +288,22 @@ impl Session {
 
     /// Whether another step may be queued. Not behind one whose logits are to be read: it would overwrite them.
     fn may_step(&self) -> bool {
-        let full = self.flights.len() >= self.options.run_ahead.clamp(1, MOST_AHEAD) as usize;
-        !full && !self.flights.iter().any(|f| f.logits)
+        let most = self.options.run_ahead.clamp(1, MOST_AHEAD) as usize;
+        self.flights.len() < self.pace.depth(most) && !self.flights.iter().any(|f| f.logits)
     }
 
-    /// Submits the next step, if there is one to be made.
+    /// Submits the next step, if there is one to be made: a chunk of a prompt and a token of all answers in turn.
     fn step(&mut self) -> Result<bool> {
-        let unread = |s: &Sequence| s.cached < s.tokens.len() && s.job.as_ref().is_some_and(|j| j.ahead == 0);
-        let prefill = self.sequences.iter().position(|s| unread(s) && s.tokens.len() - s.cached > 1);
-        match prefill {
-            Some(at) => self.step_prefill(at),
+        if std::mem::take(&mut self.prefilled) && self.step_decode()? {
+            return Ok(true);
+        }
+        let count = self.sequences.len();
+        let in_turn = (1..=count).map(|i| (self.last_prefill + i) % count);
+        match in_turn.into_iter().find(|at| self.sequences[*at].reads_prompt()) {
+            Some(at) => {
+                (self.last_prefill, self.prefilled) = (at, true);
+                self.step_prefill(at)
+            }
             None => self.step_decode(),
         }
     }
@@ -283,7 +332,7 @@ impl Session {
         let mut rows = Vec::new();
         for at in 0..self.sequences.len() {
             let s = &self.sequences[at];
-            let Some(job) = &s.job else { continue };
+            let Some(job) = s.job.as_ref().filter(|_| !s.reads_prompt()) else { continue };
             let generated = s.tokens.len() - job.prompt;
             let position = s.tokens.len() + job.ahead;
             let room = position <= self.context
@@ -342,8 +391,9 @@ impl Session {
         let busy: Vec<usize> = self.flights.iter().map(|f| f.staging).collect();
         let staging = (0..self.staging.len()).find(|i| !busy.contains(i)).expect("one more than flights");
         let submission = self.plan.submit(&sizes, segments, Some((self.sampled, &self.staging[staging])));
+        let reading = self.plan.gpu().read_staging(&self.staging[staging], submission);
         let submitted = Clock::now();
-        self.flights.push_back(Flight { submission, staging, tokens, logits, rows: sizes.rows, submitted });
+        self.flights.push_back(Flight { reading, staging, tokens, logits, rows: sizes.rows, submitted });
     }
 
     /// Writes the row table, the logit rows and the attention tiles of a step.
@@ -389,7 +439,9 @@ impl Session {
 
     /// Reads a step's tokens.
     async fn land(&mut self, flight: Flight) -> Result<()> {
-        let bytes = self.plan.gpu().read_staging(&self.staging[flight.staging], flight.submission).await?;
+        let bytes = flight.reading.bytes(self.plan.gpu()).await?;
+        let since_last = self.landed.replace(Clock::now()).map_or(f64::MAX, |landed| landed.seconds());
+        self.pace.step_seconds = Some(flight.submitted.seconds().min(since_last));
         if flight.rows > self.decode_rows() {
             let rate = f64::from(flight.rows) / flight.submitted.seconds().max(1e-6);
             self.pace.rows_a_second = Some(self.pace.rows_a_second.map_or(rate, |old| rate.max(old)));
@@ -403,31 +455,27 @@ impl Session {
             false => Vec::new(),
         };
         for (i, (at, id)) in flight.tokens.into_iter().enumerate() {
-            let position = self.sequences[at].tokens.len() - 1;
-            let Some(job) = &mut self.sequences[at].job else { continue };
+            let Sequence { tokens, job, .. } = &mut self.sequences[at];
+            let Some(job) = job else { continue };
             if job.id != id {
                 continue;
             }
             job.ahead -= 1;
-            let (token, logprobs) = match job.on_cpu {
-                false => (sampled[at], None),
-                true => {
-                    let row = &logits[i * self.vocab..(i + 1) * self.vocab];
-                    let choice = sampler::sample(&job.request.sampling, row, &job.seen, position as u32);
-                    if let Some(count) = job.seen.get_mut(choice.token as usize) {
-                        *count += 1;
-                    }
-                    let logprobs = job.request.sampling.logprobs.map(|_| (choice.logprob, choice.top));
-                    (choice.token, logprobs)
-                }
-            };
-            self.accept(at, token, logprobs);
+            if !job.on_cpu {
+                self.accept(at, sampled[at], None);
+                continue;
+            }
+            let row = &logits[i * self.vocab..(i + 1) * self.vocab];
+            match job.choose(row, tokens) {
+                Some((token, logprobs)) => self.accept(at, token, logprobs),
+                None => self.finish(at, Finish::End),
+            }
         }
         Ok(())
     }
 
     /// Takes in a sequence's next token.
-    fn accept(&mut self, at: usize, token: u32, logprobs: Option<(f32, Vec<(u32, f32)>)>) {
+    fn accept(&mut self, at: usize, token: u32, logprobs: Option<Logprobs>) {
         let sequence = &mut self.sequences[at];
         let Some(job) = &mut sequence.job else { return };
         let id = job.id;
@@ -442,12 +490,16 @@ impl Session {
             self.events.push_back((id, Event::Text(text)));
         }
         let generated = sequence.tokens.len() - job.prompt;
+        let full = if job.request.max_tokens.is_some_and(|max| generated >= max) {
+            Some(Finish::MaxTokens)
+        } else {
+            (sequence.tokens.len() > self.context).then_some(Finish::ContextFull)
+        };
         if stopped {
             self.finish(at, Finish::StopString);
-        } else if job.request.max_tokens.is_some_and(|max| generated >= max) {
-            self.finish(at, Finish::MaxTokens);
-        } else if sequence.tokens.len() > self.context {
-            self.finish(at, Finish::ContextFull);
+        } else if let Some(full) = full {
+            let complete = job.allowed(&sequence.tokens).is_some_and(|mask| mask.iter().all(|word| *word == 0));
+            self.finish(at, if complete { Finish::End } else { full });
         }
     }
 

@@ -1,9 +1,11 @@
 //! One sequence of the engine: its tokens, its pages, and the request that it is answering.
 
 use super::pages::Pages;
-use super::{Event, Finish, Request, RequestId, Timings};
+use super::{Constraint, Event, Finish, Request, RequestId, Timings};
 use crate::gpu::Clock;
 use crate::ops::PAGE;
+use crate::ops::sample::IN_PROMPT;
+use crate::sampler;
 use crate::tokenizer::TokenStream;
 
 /// A sequence. Its tokens are the truth; whatever else its pages hold does not count.
@@ -19,12 +21,17 @@ pub struct Sequence {
     pub job: Option<Job>,
 }
 
+/// Log-probabilities of a token and of the likeliest ones.
+pub type Logprobs = (f32, Vec<(u32, f32)>);
+
 /// A request being answered.
 pub struct Job {
     /// Its id.
     pub id: RequestId,
     /// What was asked.
     pub request: Request,
+    /// Which tokens may come next.
+    pub constraint: Option<Constraint>,
     /// Tokens of the prompt.
     pub prompt: usize,
     /// Of which this many were in the cache already.
@@ -44,13 +51,15 @@ pub struct Job {
 
 impl Job {
     /// A job that starts now.
-    pub fn new(id: RequestId, request: Request, stream: TokenStream) -> Self {
-        let prompt = request.tokens.len();
-        let on_cpu = request.sampling.needs_cpu();
+    pub fn new(id: RequestId, request: Request, constraint: Option<Constraint>, stream: TokenStream) -> Self {
+        let prompt = request.tokens.len().saturating_sub(request.answered);
+        let on_cpu = request.sampling.needs_cpu() || constraint.is_some();
+        let stream = if request.special { stream.with_special() } else { stream };
         let (seen, held) = (Vec::new(), String::new());
-        Job {
+        let mut job = Job {
             id,
             request,
+            constraint,
             prompt,
             reused: 0,
             ahead: 0,
@@ -60,7 +69,21 @@ impl Job {
             held,
             started: Clock::now(),
             first_token: None,
+        };
+        // What was said is said; what it held back of a character or a stop string is held back again.
+        for i in prompt..job.request.tokens.len() {
+            job.text(job.request.tokens[i]);
         }
+        job
+    }
+
+    /// The counts that penalties begin with, for a vocabulary of this size.
+    pub fn counts(&self, vocab: usize) -> Vec<u32> {
+        let (prompt, answer) = self.request.tokens.split_at(self.prompt);
+        let mut seen = vec![0u32; vocab];
+        prompt.iter().for_each(|t| seen[*t as usize] |= IN_PROMPT);
+        answer.iter().for_each(|t| seen[*t as usize] += 1);
+        seen
     }
 
     /// Notes that a token came.
@@ -68,6 +91,25 @@ impl Job {
         if self.first_token.is_none() {
             self.first_token = Some((Clock::now(), self.started.seconds()));
         }
+    }
+
+    /// Which tokens the constraint lets follow `tokens`, the prompt and the answer so far.
+    pub fn allowed(&mut self, tokens: &[u32]) -> Option<Vec<u32>> {
+        self.constraint.as_mut().map(|allowed| allowed(&tokens[self.prompt..]))
+    }
+
+    /// Chooses the token that follows `tokens`, the prompt and the answer so far; `None` if the constraint allows none.
+    pub fn choose(&mut self, logits: &[f32], tokens: &[u32]) -> Option<(u32, Option<Logprobs>)> {
+        let allowed = self.allowed(tokens);
+        let (sampling, position) = (&self.request.sampling, tokens.len() as u32 - 1);
+        let choice = match allowed {
+            None => sampler::sample(sampling, logits, &self.seen, position),
+            Some(allowed) => sampler::sample_within(sampling, logits, &self.seen, position, &allowed)?,
+        };
+        if let Some(count) = self.seen.get_mut(choice.token as usize) {
+            *count += 1;
+        }
+        Some((choice.token, sampling.logprobs.map(|_| (choice.logprob, choice.top))))
     }
 
     /// The text that a token completes and that cannot begin a stop string any more, and whether one is complete.
@@ -115,6 +157,11 @@ fn overlap(text: &str, stop: &str) -> usize {
 }
 
 impl Sequence {
+    /// Whether more than the last token of a prompt has yet to be run.
+    pub fn reads_prompt(&self) -> bool {
+        self.job.as_ref().is_some_and(|job| job.ahead == 0) && self.tokens.len() > self.cached + 1
+    }
+
     /// Tokens that this sequence and `tokens` begin with alike, as far as they are cached.
     pub fn common(&self, tokens: &[u32]) -> usize {
         let cached = &self.tokens[..self.cached.min(self.tokens.len())];

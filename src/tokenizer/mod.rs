@@ -6,6 +6,7 @@
 //! models or chats.
 
 mod bpe;
+mod export;
 mod json;
 mod merge;
 mod pre;
@@ -13,6 +14,7 @@ mod spm;
 mod stream;
 mod vocab;
 
+pub use export::to_gguf;
 pub use stream::TokenStream;
 
 use crate::checkpoint::{Checkpoint, Metadata};
@@ -175,6 +177,13 @@ impl Tokenizer {
     /// The token's text as the file writes it (`Ġhello`, `▁hello`, `<0x0A>`).
     pub fn piece(&self, id: u32) -> Option<&str> {
         self.vocab.piece(id)
+    }
+
+    /// The bytes that the token adds to a text. A control token adds none, unless `special`: then it is written out.
+    pub fn bytes(&self, id: u32, special: bool) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.vocab.spell(id, special, &mut bytes);
+        bytes
     }
 
     /// The token that begins a text.

@@ -29,6 +29,11 @@ pub(super) fn find(name: &str) -> Option<&'static Pre> {
     TABLE.iter().find(|pre| pre.names.contains(&name))
 }
 
+/// Every row with the first of its names.
+pub(super) fn names() -> impl Iterator<Item = (&'static str, &'static Pre)> {
+    TABLE.iter().map(|pre| (pre.names[0], pre))
+}
+
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+";
 const CL100K: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+";

@@ -1,7 +1,17 @@
 //! The GPU: which adapter, what it can do, buffers, writing and reading them, and how it fails.
 //!
 //! Besides `plan` the only module that names wgpu, and besides the front ends the only one that may ask for the
-//! target architecture. It knows nothing of graphs or models.
+//! target architecture: `native` and `web` hold what differs. It knows nothing of graphs or models.
+
+#[cfg(not(target_arch = "wasm32"))]
+mod native;
+#[cfg(target_arch = "wasm32")]
+mod web;
+
+#[cfg(not(target_arch = "wasm32"))]
+use native as platform;
+#[cfg(target_arch = "wasm32")]
+use web as platform;
 
 use std::fmt;
 use std::ops::Range;
@@ -86,13 +96,6 @@ impl Caps {
     }
 }
 
-/// What Linux says it could give without swapping; see proc(5).
-fn host_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
-}
-
 /// One adapter, as `firelight devices` prints it.
 #[derive(Clone, Debug)]
 pub struct Card {
@@ -112,6 +115,10 @@ pub struct Card {
     pub unusable: Option<String>,
 }
 
+pub use platform::Clock;
+#[cfg(target_arch = "wasm32")]
+pub(crate) use web::pause;
+
 /// How to open a [`Gpu`]. The default is the best adapter and its highest tier.
 #[derive(Clone, Debug, Default)]
 pub struct GpuOptions {
@@ -130,36 +137,6 @@ pub struct Gpu {
     lost: Arc<OnceLock<String>>,
 }
 
-/// A point in time; `std::time::Instant` panics in a browser, where the page's clock serves.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock(#[cfg(not(target_arch = "wasm32"))] std::time::Instant, #[cfg(target_arch = "wasm32")] f64);
-
-impl Clock {
-    /// Now.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn now() -> Self {
-        Clock(std::time::Instant::now())
-    }
-
-    /// Seconds since then.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn seconds(&self) -> f64 {
-        self.0.elapsed().as_secs_f64()
-    }
-
-    /// Now.
-    #[cfg(target_arch = "wasm32")]
-    pub fn now() -> Self {
-        Clock(js_sys::Date::now())
-    }
-
-    /// Seconds since then.
-    #[cfg(target_arch = "wasm32")]
-    pub fn seconds(&self) -> f64 {
-        (js_sys::Date::now() - self.0) / 1000.0
-    }
-}
-
 /// What every kernel needs of an adapter (WebGPU's own default limits).
 const NEEDED_STORAGE_BUFFERS: u32 = 8;
 const NEEDED_WORKGROUP_BYTES: u32 = 16 << 10;
@@ -171,50 +148,22 @@ fn instance(backends: wgpu::Backends) -> wgpu::Instance {
     wgpu::Instance::new(descriptor)
 }
 
-/// The adapters of the platform's own interfaces; OpenGL is asked (it is slow, and noisy without a display) where
-/// there are none, or where `WGPU_BACKEND` or `all` wants it.
-#[cfg(not(target_arch = "wasm32"))]
-async fn adapters(all: bool) -> Vec<wgpu::Adapter> {
-    let primary = wgpu::Backends::PRIMARY;
-    let backends = wgpu::Backends::from_env().unwrap_or(if all { wgpu::Backends::all() } else { primary });
-    let mut found = instance(backends).enumerate_adapters(backends).await;
-    if found.is_empty() && backends == primary {
-        found = instance(wgpu::Backends::GL).enumerate_adapters(wgpu::Backends::GL).await;
-    }
-    found.sort_by_key(|a| rank(&a.get_info()));
-    found
+/// An adapter, and what wgpu says of it on one platform but not on another.
+struct Found {
+    adapter: wgpu::Adapter,
+    name: String,
+    software: bool,
+    subgroups: bool,
+    memory: Option<u64>,
+    /// The browser's own object.
+    #[cfg(target_arch = "wasm32")]
+    theirs: wasm_bindgen::JsValue,
 }
 
-#[cfg(target_arch = "wasm32")]
-async fn adapters(_all: bool) -> Vec<wgpu::Adapter> {
-    let options =
-        wgpu::RequestAdapterOptions { power_preference: wgpu::PowerPreference::HighPerformance, ..Default::default() };
-    instance(wgpu::Backends::BROWSER_WEBGPU).request_adapter(&options).await.into_iter().collect()
-}
-
-#[cfg(not(target_arch = "wasm32"))]
-/// Better adapters first: real before software, the platform's own interface before OpenGL.
-fn rank(info: &wgpu::AdapterInfo) -> (u32, u32) {
-    let kind = match info.device_type {
-        wgpu::DeviceType::DiscreteGpu => 0,
-        wgpu::DeviceType::IntegratedGpu => 1,
-        wgpu::DeviceType::VirtualGpu => 2,
-        wgpu::DeviceType::Other => 3,
-        wgpu::DeviceType::Cpu => 4,
-    };
-    let backend = match info.backend {
-        wgpu::Backend::Vulkan | wgpu::Backend::Metal | wgpu::Backend::BrowserWebGpu => 0,
-        wgpu::Backend::Dx12 => 1,
-        wgpu::Backend::Gl => 2,
-        wgpu::Backend::Noop => 3,
-    };
-    (kind, backend)
-}
-
-fn card(adapter: &wgpu::Adapter) -> Card {
+fn card(found: &Found) -> Card {
+    let adapter = &found.adapter;
     let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
-    let software = info.device_type == wgpu::DeviceType::Cpu || info.name.to_lowercase().contains("llvmpipe");
-    let (tier, why_not_higher) = if features.contains(wgpu::Features::SUBGROUP) {
+    let (tier, why_not_higher) = if found.subgroups {
         (Tier::Subgroups, String::new())
     } else {
         (Tier::Baseline, "subgroups: the adapter or its interface does not offer subgroup operations".to_string())
@@ -233,9 +182,10 @@ fn card(adapter: &wgpu::Adapter) -> Card {
         None
     };
     Card {
-        name: info.name.clone(),
+        name: found.name.clone(),
         backend: format!("{:?}", info.backend),
         kind: match info.device_type {
+            _ if found.software => "software",
             wgpu::DeviceType::DiscreteGpu => "discrete",
             wgpu::DeviceType::IntegratedGpu => "integrated",
             wgpu::DeviceType::VirtualGpu => "virtual",
@@ -246,12 +196,12 @@ fn card(adapter: &wgpu::Adapter) -> Card {
         caps: Caps {
             tier,
             subgroup: (info.subgroup_min_size, info.subgroup_max_size),
-            software,
+            software: found.software,
             max_binding: limits.max_storage_buffer_binding_size,
             max_buffer: limits.max_buffer_size,
             max_workgroups: limits.max_compute_workgroups_per_dimension,
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
-            memory: if software { host_memory() } else { None },
+            memory: found.memory,
         },
         why_not_higher,
         unusable,
@@ -261,7 +211,7 @@ fn card(adapter: &wgpu::Adapter) -> Card {
 impl Gpu {
     /// Every adapter, best first. `WGPU_BACKEND` narrows the list.
     pub async fn list() -> Vec<Card> {
-        adapters(true).await.iter().map(card).collect()
+        platform::adapters(true).await.iter().map(card).collect()
     }
 
     /// Opens the adapter that `options` name, else the one that `WGPU_ADAPTER_NAME` names, else the best.
@@ -271,11 +221,11 @@ impl Gpu {
     /// [`Error::Usage`] if a tier is asked for that the adapter does not have.
     pub async fn open(options: &GpuOptions) -> Result<Self> {
         let by_index = options.device.as_ref().is_some_and(|d| d.parse::<usize>().is_ok());
-        let adapters = adapters(by_index).await;
+        let adapters = platform::adapters(by_index).await;
         let cards: Vec<Card> = adapters.iter().map(card).collect();
         let wanted = options.device.clone().or_else(|| std::env::var("WGPU_ADAPTER_NAME").ok());
         let index = choose(&cards, wanted.as_deref())?;
-        let (adapter, mut card) = (&adapters[index], cards[index].clone());
+        let (found, mut card) = (&adapters[index], cards[index].clone());
         if let Some(tier) = options.tier {
             if tier > card.caps.tier {
                 let (name, why) = (&card.name, &card.why_not_higher);
@@ -286,20 +236,25 @@ impl Gpu {
         let wish = wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY;
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("firelight"),
-            required_features: adapter.features() & wish,
-            required_limits: adapter.limits(),
+            required_features: found.adapter.features() & wish,
+            required_limits: found.adapter.limits(),
             ..Default::default()
         };
-        let (device, queue) = adapter
-            .request_device(&descriptor)
+        let (device, queue) = platform::request_device(found, &descriptor)
             .await
-            .map_err(|e| Error::Gpu(format!("{} refused to open: {e}; see `firelight devices`", card.name)))?;
+            .map_err(|e| Error::Gpu(format!("{} refused to open: {e}", card.name)))?;
         let lost = Arc::new(OnceLock::new());
         let flag = lost.clone();
         device.set_device_lost_callback(move |reason, message| {
             let _ = flag.set(format!("{reason:?}: {message}"));
         });
         Ok(Gpu { card, device, queue, lost })
+    }
+
+    /// The same device, treated as a processor that only pretends to be a GPU; for adapters that hide what they are.
+    pub fn as_software(mut self) -> Self {
+        (self.card.kind, self.card.caps.software) = ("software", true);
+        self
     }
 
     /// The adapter and what it can do.
@@ -366,8 +321,8 @@ impl Gpu {
         self.queue.on_submitted_work_done(move || {
             let _ = tell.send(());
         });
-        self.poll(index)?;
-        told.await.map_err(|_| self.lost_error("the device went away"))
+        platform::told(self, index, told).await.ok_or_else(|| self.lost_error("the device went away"))?;
+        self.check()
     }
 
     /// Reads `range` (offsets in bytes, multiples of 4) of a buffer back.
@@ -380,7 +335,7 @@ impl Gpu {
         let mut encoder = self.device.create_command_encoder(&Default::default());
         encoder.copy_buffer_to_buffer(buffer, range.start, &staging, 0, size);
         let index = self.queue.submit([encoder.finish()]);
-        let mut bytes = self.read_staging(&staging, index).await?;
+        let mut bytes = self.read_staging(&staging, index).bytes(self).await?;
         bytes.truncate(size as usize);
         Ok(bytes)
     }
@@ -390,29 +345,13 @@ impl Gpu {
         self.make("staging", bytes, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)
     }
 
-    /// Waits for submission `index`, then reads a staging buffer whole and unmaps it.
-    pub(crate) async fn read_staging(&self, staging: &Buffer, index: Submission) -> Result<Vec<u8>> {
+    /// Asks for a staging buffer that submission `index` copies to; [`Reading::bytes`] waits for it.
+    pub(crate) fn read_staging(&self, staging: &Buffer, index: Submission) -> Reading {
         let (tell, told) = futures_channel::oneshot::channel();
         staging.map_async(wgpu::MapMode::Read, .., move |result| {
             let _ = tell.send(result);
         });
-        self.poll(index)?;
-        match told.await {
-            Ok(Ok(())) => {}
-            _ => return Err(self.lost_error("a result could not be read back")),
-        }
-        let view = staging.get_mapped_range(..).map_err(|e| self.lost_error(&e.to_string()))?;
-        let bytes = view.to_vec();
-        drop(view);
-        staging.unmap();
-        Ok(bytes)
-    }
-
-    /// Natively someone has to drive the device; in a browser this does nothing.
-    fn poll(&self, index: Submission) -> Result<()> {
-        let wait = wgpu::PollType::Wait { submission_index: Some(index), timeout: None };
-        self.device.poll(wait).map_err(|e| self.lost_error(&e.to_string()))?;
-        self.check()
+        Reading { staging: staging.clone(), index, told }
     }
 
     /// An error once the device was lost.
@@ -423,10 +362,36 @@ impl Gpu {
         }
     }
 
+    /// Gives the device and all of its memory back; whoever still waits for it gets an error.
+    pub fn destroy(&self) {
+        self.device.destroy();
+    }
+
     fn lost_error(&self, what: &str) -> Error {
         let why = self.lost.get().map(|w| format!(" ({w})")).unwrap_or_default();
         let name = &self.card.name;
         Error::Gpu(format!("{name}: {what}{why}; open the model again, with a smaller --context if it happens again"))
+    }
+}
+
+/// A staging buffer on its way back. Several may be: asked for at once, they come at once.
+pub(crate) struct Reading {
+    staging: Buffer,
+    index: Submission,
+    told: futures_channel::oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>,
+}
+
+impl Reading {
+    /// Waits for the buffer, reads it whole and unmaps it.
+    pub(crate) async fn bytes(self, gpu: &Gpu) -> Result<Vec<u8>> {
+        let Some(Ok(())) = platform::told(gpu, self.index, self.told).await else {
+            return Err(gpu.lost_error("a result could not be read back"));
+        };
+        let view = self.staging.get_mapped_range(..).map_err(|_| gpu.lost_error("a result could not be read"))?;
+        let bytes = view.to_vec();
+        drop(view);
+        self.staging.unmap();
+        Ok(bytes)
     }
 }
 
@@ -440,12 +405,12 @@ impl Watch {
     /// Ends the watch.
     ///
     /// # Errors
-    /// [`Error::Limit`] if the device had not enough memory. What the device calls invalid is our bug: it panics.
+    /// [`Error::Memory`] if the device had not enough memory. What the device calls invalid is our bug: it panics.
     pub async fn finish(self) -> Result<()> {
         let validation = self.validation.pop().await;
         let memory = self.memory.pop().await;
         if let Some(error) = memory {
-            return Err(Error::Limit(format!("the GPU has not enough free memory ({error})")));
+            return Err(Error::Memory(format!("the GPU has not enough free memory ({error})")));
         }
         if let Some(error) = validation {
             panic!("the device refused what Firelight asked of it: {error}");
@@ -458,11 +423,7 @@ impl Watch {
 fn choose(cards: &[Card], wanted: Option<&str>) -> Result<usize> {
     let names = || cards.iter().enumerate().map(|(i, c)| format!("{i}: {}", c.name)).collect::<Vec<_>>().join(", ");
     if cards.is_empty() {
-        return Err(Error::Gpu(
-            "no GPU adapter found: install a Vulkan driver (on Debian or Ubuntu without a GPU: mesa-vulkan-drivers), \
-             or unset WGPU_BACKEND"
-                .into(),
-        ));
+        return Err(Error::Gpu(platform::NO_ADAPTER.into()));
     }
     let index = match wanted {
         None => cards.iter().position(|c| c.unusable.is_none()).unwrap_or(0),

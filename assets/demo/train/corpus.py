@@ -1,0 +1,161 @@
+"""The text that the demo model learns: conversations, made endlessly from a seed.
+
+A question is `(text, answer, facts)`; every good answer holds the facts word for word. Its kind says which part of the
+small world it is from. `held` asks for what training never sees: other forms of questions, other sums, other
+subjects. Run as a program it prints samples; `python corpus.py --heldout N` writes a set for tests as JSON lines.
+"""
+
+import argparse
+import json
+import random
+from pathlib import Path
+
+import skills
+import stories
+import world
+from words import expand, expansions, forms, reword, typed
+
+HERE = Path(__file__).parent
+SYSTEMS = [
+    "You are a helpful assistant.", "You are the Firelight guide.", "Answer briefly.", "Be friendly.",
+    "You are a small model.", "Help the user with Firelight.", "You are a concise assistant.",
+]  # fmt: skip
+
+
+class Intent:
+    """One thing that the guide knows: forms of questions, of follow-ups, of answers, and the facts of every answer."""
+
+    def __init__(self, head, lines):
+        name, _, facts = head.partition("|")
+        self.name = name.strip()
+        self.facts = [fact.strip() for fact in facts.split(";")]
+        begins = lambda mark: [line[2:] for line in lines if line.startswith(mark)]
+        self.questions, self.follow_ups, self.answers = forms(begins("? ")), begins("> "), begins("= ")
+        for answer in self.answers:
+            bare = expand(random.Random(0), answer).lower()
+            missing = [fact for fact in self.facts if fact.lower() not in bare]
+            assert not missing, f"guide.txt, {self.name}: {answer!r} lacks {missing}"
+
+
+def read_guide():
+    out = []
+    for part in ("\n" + (HERE / "guide.txt").read_text()).split("\n# ")[1:]:
+        head, *lines = part.strip().split("\n")
+        if lines and lines[0].startswith("? "):
+            out.append(Intent(head, lines))
+    return out
+
+
+GUIDE = read_guide()
+# No rewording may turn a form for training into one for tests.
+TESTED = set().union(*(expansions(form) for intent in GUIDE for form in intent.questions[1]))
+
+
+def guide(rng, held=False):
+    intent = rng.choice([i for i in GUIDE if i.questions[1]] if held else GUIDE)
+    question = expand(rng, rng.choice(intent.questions[1] if held else intent.questions[0]))
+    reworded = question if held else reword(rng, question)
+    question = question if reworded in TESTED else reworded
+    if not held and rng.random() < 0.1:
+        question = rng.choice(["hi, ", "hello, ", "firelight: ", "one question: ", "ok, "]) + question
+    return question, expand(rng, rng.choice(intent.answers)), intent.facts
+
+
+def follow_up(rng):
+    """A question that only makes sense, or is only polite, after another."""
+    intent = rng.choice([i for i in GUIDE if i.follow_ups])
+    return expand(rng, rng.choice(intent.follow_ups)), expand(rng, rng.choice(intent.answers)), intent.facts
+
+
+# Kind: how to make it, and its part of the training.
+KINDS = {
+    "guide": (guide, 30),
+    "add": (skills.add, 14),
+    "subtract": (skills.subtract, 6),
+    "compare": (skills.compare, 3),
+    "units": (skills.convert, 4),
+    "facts": (world.fact, 12),
+    "foreign": (world.foreign, 11),
+    "words": (skills.word, 3),
+    "letter": (skills.letter, 1),
+    "lists": (skills.listing, 4),
+    "json": (skills.json_object, 3),
+    "story": (stories.story, 3),
+}
+
+
+def question(rng, kind, held=False):
+    """A question of this kind: text as typed, answer, facts (for a story: the names that were asked for)."""
+    text, answer, facts = KINDS[kind][0](rng, held)
+    slips = kind in ("guide", "facts", "story", "foreign")
+    return typed(rng, text, slips and not held, exact=kind == "json"), answer, facts
+
+
+def judge(kind, answer, facts):
+    """Whether an answer is good: it holds the facts word for word. A story must end and stay on its characters, a list
+    must have as many different members of its kind as were asked for."""
+    if kind == "story":
+        return stories.told_well(answer, facts)
+    if kind == "lists" and facts[0].endswith(". "):
+        members = [line.partition(". ")[2] for line in answer.split("\n")]
+        known = next(k.split() for k in skills.KINDS.values() if set(facts[1:]) <= set(k.split()))
+        return len(set(members)) == len(members) == len(facts) - 1 and set(members) <= set(known)
+    return all(fact.lower() in answer.lower() for fact in facts)
+
+
+def any_kind(rng):
+    return rng.choices([*KINDS], [share for _, share in KINDS.values()])[0]
+
+
+def conversation(rng):
+    """(role, text) turns; text between NULs is to be learnt letter by letter."""
+    turns = [("system", rng.choice(SYSTEMS))] if rng.random() < 0.06 else []
+    kind = any_kind(rng)
+    for turn in range(rng.choices((1, 2, 3, 4, 8, 14), (60, 17, 11, 7, 4, 1))[0]):
+        if turn and rng.random() < 0.15:
+            text, answer, _ = follow_up(rng)
+            text = typed(rng, text)
+        else:
+            text, answer, _ = question(rng, kind, False)
+        turns += [("user", text), ("assistant", answer)]
+        if rng.random() < 0.7:
+            kind = any_kind(rng)
+    return turns
+
+
+def heldout(seed, count):
+    """A set for tests: `count` questions of each kind (more of the guide, of sums and of what is foreign)."""
+    rng = random.Random(f"heldout {seed}")
+    for kind in KINDS:
+        for _ in range(count * (4 if kind == "guide" else 2 if kind in ("add", "foreign") else 1)):
+            if kind == "add":
+                text, answer, facts = skills.add(rng, True, two_digits=True)
+                text = typed(rng, text, False)
+            else:
+                text, answer, facts = question(rng, kind, True)
+            messages = [{"role": "user", "content": text}]
+            # Every fifth is asked in the middle of a chat.
+            if rng.random() < 0.2:
+                before, said, _ = question(rng, any_kind(rng))
+                messages[:0] = [{"role": "user", "content": before}, {"role": "assistant", "content": said.replace("\0", "")}]
+            yield {"kind": kind, "messages": messages, "facts": facts, "answer": answer.replace("\0", "")}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--heldout", type=int, help="write so many held-out questions of each kind instead")
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    if args.heldout:
+        for item in heldout(args.seed, args.heldout):
+            print(json.dumps(item))
+        return
+    rng = random.Random(args.seed)
+    for _ in range(20):
+        for role, text in conversation(rng):
+            print(f"{role}: {text}".replace("\0", ""))
+        print()
+
+
+if __name__ == "__main__":
+    main()

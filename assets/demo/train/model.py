@@ -1,0 +1,146 @@
+"""The demo model: a small Qwen3 (grouped attention, q and k normed, rotary halves, SwiGLU, tied embedding) in PyTorch.
+
+Names of parameters are GGUF's, so that export is a loop. Every row length is a multiple of 256, as K-quants want.
+"""
+
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+@dataclass
+class Shape:
+    """Sizes of a model; the names are the field's own."""
+
+    vocab: int = 2048
+    hidden: int = 256
+    layers: int = 4
+    heads: int = 4
+    kv_heads: int = 2
+    head_dim: int = 64
+    ffn: int = 768
+    context: int = 1024
+    rope_base: float = 10000.0
+    eps: float = 1e-6
+
+    def dict(self):
+        return asdict(self)
+
+
+def rms(x, weight, eps):
+    """RMSNorm in float32, whatever the matrices run in."""
+    return F.rms_norm(x.float(), (x.shape[-1],), weight, eps)
+
+
+def rotate(x, cos, sin):
+    """Rotary embedding of x [rows, heads, time, head_dim]: value i is paired with i + head_dim / 2."""
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, each behind a norm and added to the stream."""
+
+    def __init__(self, s: Shape):
+        super().__init__()
+        self.s = s
+        matrix = lambda rows, cols: nn.Parameter(torch.randn(rows, cols) * (0.4 / cols**0.5))
+        zero = lambda rows, cols: nn.Parameter(torch.zeros(rows, cols))
+        ones = lambda n: nn.Parameter(torch.ones(n))
+        q, kv = s.heads * s.head_dim, s.kv_heads * s.head_dim
+        self.attn_norm, self.ffn_norm = ones(s.hidden), ones(s.hidden)
+        self.attn_q_norm, self.attn_k_norm = ones(s.head_dim), ones(s.head_dim)
+        self.attn_q, self.attn_k, self.attn_v = matrix(q, s.hidden), matrix(kv, s.hidden), matrix(kv, s.hidden)
+        self.ffn_gate, self.ffn_up = matrix(s.ffn, s.hidden), matrix(s.ffn, s.hidden)
+        # A block begins as the identity.
+        self.attn_output, self.ffn_down = zero(s.hidden, q), zero(s.hidden, s.ffn)
+
+    def forward(self, x, cos, sin, mask, cache=None):
+        s, (rows, time, _) = self.s, x.shape
+        h = rms(x, self.attn_norm, s.eps)
+        split = lambda w, heads: F.linear(h, w).view(rows, time, heads, s.head_dim).transpose(1, 2)
+        q = rotate(rms(split(self.attn_q, s.heads), self.attn_q_norm, s.eps), cos, sin)
+        k = rotate(rms(split(self.attn_k, s.kv_heads), self.attn_k_norm, s.eps), cos, sin)
+        v = split(self.attn_v, s.kv_heads)
+        if cache is not None:
+            k, v = cache.extend(self, k, v)
+        group = s.heads // s.kv_heads
+        k, v = (t.repeat_interleave(group, dim=1).to(v.dtype) for t in (k, v))
+        y = F.scaled_dot_product_attention(q.to(v.dtype), k, v, attn_mask=mask)
+        x = x + F.linear(y.transpose(1, 2).reshape(rows, time, -1), self.attn_output)
+        h = rms(x, self.ffn_norm, s.eps)
+        return x + F.linear(F.silu(F.linear(h, self.ffn_gate)) * F.linear(h, self.ffn_up), self.ffn_down)
+
+
+class Model(nn.Module):
+    """Tokens to hidden states; `logits` makes scores of those rows that want them."""
+
+    def __init__(self, shape: Shape):
+        super().__init__()
+        self.shape = shape
+        self.token_embd = nn.Parameter(torch.randn(shape.vocab, shape.hidden) * 0.02)
+        self.output_norm = nn.Parameter(torch.ones(shape.hidden))
+        self.blk = nn.ModuleList(Block(shape) for _ in range(shape.layers))
+        half = torch.arange(shape.head_dim // 2, dtype=torch.float64) * 2 / shape.head_dim
+        self.register_buffer("frequencies", (shape.rope_base**-half).float(), persistent=False)
+
+    def forward(self, tokens, positions, mask, cache=None):
+        """tokens, positions: [rows, time]; mask: bool [rows, 1, time, seen], true where attention may look."""
+        angles = positions[:, None, :, None].float() * self.frequencies
+        cos, sin = angles.cos(), angles.sin()
+        x = F.embedding(tokens, self.token_embd)
+        for block in self.blk:
+            x = block(x, cos, sin, mask, cache)
+        return rms(x, self.output_norm, self.shape.eps)
+
+    def logits(self, hidden):
+        """Scores [.., vocab] of hidden states: the embedding is the output matrix too."""
+        return F.linear(hidden, self.token_embd)
+
+
+class Cache:
+    """Keys and values of all positions so far, of every block."""
+
+    def __init__(self):
+        self.kept = {}
+
+    def extend(self, block, k, v):
+        if block in self.kept:
+            k, v = (torch.cat(pair, dim=2) for pair in zip(self.kept[block], (k, v)))
+        self.kept[block] = (k, v)
+        return k, v
+
+    def keep(self, rows):
+        """Forgets all rows but these."""
+        self.kept = {block: (k[rows], v[rows]) for block, (k, v) in self.kept.items()}
+
+
+@torch.no_grad()
+def generate(model, prompts, end, most=160, device="cpu"):
+    """Greedy answers (lists of ids without `end`) to prompts (lists of ids), all at once."""
+    width = max(map(len, prompts))
+    pad = torch.tensor([width - len(p) for p in prompts], device=device)
+    tokens = torch.tensor([[0] * (width - len(p)) + p for p in prompts], device=device)
+    slots = torch.arange(width, device=device)
+    positions = (slots - pad[:, None]).clamp(min=0)
+    seen = slots >= pad[:, None]
+    # A padded row may look at itself, so that no softmax is over nothing.
+    mask = (seen[:, None, :] & (slots[:, None] >= slots)) | torch.eye(width, dtype=torch.bool, device=device)
+    cache, answers, alive = Cache(), [[] for _ in prompts], torch.arange(len(prompts), device=device)
+    hidden = model(tokens, positions, mask[:, None], cache)
+    for step in range(most):
+        best = model.logits(hidden[:, -1]).argmax(-1)
+        for row, token in zip(alive.tolist(), best.tolist()):
+            if token != end:
+                answers[row].append(token)
+        going = best != end
+        if step + 1 == most or not going.any():
+            break
+        alive, best, seen, pad = alive[going], best[going], seen[going], pad[going]
+        cache.keep(going)
+        seen = torch.cat((seen, torch.ones_like(seen[:, :1])), dim=1)
+        positions = (width + step - pad)[:, None]
+        hidden = model(best[:, None], positions, seen[:, None, None], cache)
+    return answers

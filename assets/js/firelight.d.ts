@@ -1,0 +1,498 @@
+// The public interface of Firelight for the web. What is not named here is not public.
+
+/** Where a model comes from. An array holds the parts of a split model, in order. The URL of one part of a split model
+ *  (`...-00001-of-00003.gguf`) finds its siblings itself. */
+export type Source = string | URL | File | Blob | ArrayBuffer | (string | URL | File | Blob)[];
+
+/** How far loading is. */
+export interface Progress {
+  /** What is being done: bytes come from the network, from the cache, go to the GPU, or shaders are compiled. */
+  stage: "download" | "cache" | "load" | "compile";
+  /** Bytes of the file that are done. */
+  loaded: number;
+  /** Bytes of the file. */
+  total: number;
+  /** Bytes a second, lately. */
+  rate: number;
+}
+
+/** Options of {@link Firelight.load}. */
+export interface LoadOptions {
+  /** Called a few times a second while the model is loaded. */
+  onProgress?: (progress: Progress) => void;
+  /** Called with what the user should know and nobody asked for: a smaller context, a full disk, a lost device. */
+  onNotice?: (text: string) => void;
+  /** Ends loading. The promise rejects with the signal's reason; what was cached stays. */
+  signal?: AbortSignal;
+  /** Where the engine runs: in a worker of this page (default), in one shared by all tabs of this origin, or in the
+   *  page itself. */
+  where?: "worker" | "shared" | "main";
+  /** Most tokens of a conversation. By default as many as the model was made for and the GPU has room for. */
+  context?: number;
+  /** How keys and values are kept. Default: "f16". */
+  kv?: "f16" | "f32";
+  /** The kernels to use. By default the best that the adapter runs. */
+  tier?: "baseline" | "subgroups";
+  /** Conversations that are answered at the same time. Default: 1; more wait their turn. */
+  sequences?: number;
+  /** Tokens that are queued before the first is read. By default chosen for the browser. */
+  runAhead?: number;
+  /** Keep what comes from a URL in the origin's private file system, for the next time. Default: true. */
+  cache?: boolean;
+  /** Headers for the model's host. */
+  headers?: Record<string, string>;
+}
+
+/** What runs where. */
+export interface ModelInfo {
+  /** The model's name, as its file says it. */
+  readonly name: string;
+  /** Its architecture: "llama", "qwen3", ... */
+  readonly architecture: string;
+  /** The type of most of its weights: "Q4_0", "F16", ... */
+  readonly type: string;
+  /** Its parameters. */
+  readonly parameters: number;
+  /** The file's size. */
+  readonly bytes: number;
+  /** Most tokens of a conversation. */
+  readonly context: number;
+  /** Tokens that it knows. */
+  readonly vocab: number;
+  /** Its licence, if the file says it. */
+  readonly license?: string;
+  /** The GPU, in words. */
+  readonly adapter: string;
+  /** The kernels that run. */
+  readonly tier: string;
+  /** Where the engine runs; "worker" also where a shared one was asked for and the browser has no GPU there. */
+  readonly where: "worker" | "shared" | "main";
+  /** Memory taken on the GPU. */
+  readonly gpuBytes: number;
+}
+
+/** One message of a conversation. Other keys go to the model's template as they are. */
+export interface Message {
+  role: "system" | "user" | "assistant" | "tool";
+  content: string;
+  [key: string]: unknown;
+}
+
+/** A token of the answer. */
+export interface TokenEvent {
+  id: number;
+  /** Its text, if log-probabilities were asked for. May be part of a character only. */
+  text?: string;
+  /** The natural logarithm of its probability, if log-probabilities were asked for. */
+  logprob?: number;
+  /** The likeliest tokens in its place, best first. */
+  top?: { id: number; text: string; logprob: number }[];
+}
+
+/** How to answer. Without any of it: temperature 0.8, top-k 40, top-p 0.95, min-p 0.05, a random seed. */
+export interface GenerateOptions {
+  /** Ends the answer. Iterating then rejects with the signal's reason. */
+  signal?: AbortSignal;
+  /** 0: always the likeliest token. */
+  temperature?: number;
+  /** Only the likeliest so many tokens. 0: all. */
+  topK?: number;
+  /** Only the likeliest tokens that together have this probability. 1: all. */
+  topP?: number;
+  /** Only tokens at least this probable relative to the likeliest. 0: all. */
+  minP?: number;
+  /** Makes tokens that have occurred less likely. 1: off. */
+  repetitionPenalty?: number;
+  /** Subtracted from a token's logit for each time it was generated. */
+  frequencyPenalty?: number;
+  /** Subtracted from a token's logit once it was generated. */
+  presencePenalty?: number;
+  /** Same seed, same answer (on the same adapter and tier). */
+  seed?: number;
+  /** Most tokens of the answer. By default as many as the context holds. */
+  maxTokens?: number;
+  /** Texts that end the answer; they are not part of it. */
+  stop?: string | string[];
+  /** Added to the logits of tokens. */
+  logitBias?: Record<number, number>;
+  /** Give each token's log-probability to `onToken`, and those of the likeliest so many. */
+  logprobs?: number;
+  /** Go on after the model says that it has finished. */
+  ignoreEnd?: boolean;
+  /** Called with every token. */
+  onToken?: (token: TokenEvent) => void;
+}
+
+/** More options of {@link Firelight.chat}. */
+export interface ChatOptions extends GenerateOptions {
+  /** Descriptions of functions, as OpenAI's API has them, for templates that know of tools. */
+  tools?: unknown[];
+  /** More variables for the template, such as `enable_thinking`. */
+  templateVariables?: Record<string, unknown>;
+}
+
+/** Counts and times of an answer. */
+export interface Stats {
+  promptTokens: number;
+  /** Tokens of the prompt that were known from before. */
+  reusedTokens: number;
+  generatedTokens: number;
+  /** Until the first token. */
+  promptSeconds: number;
+  /** From the first token to the last. */
+  decodeSeconds: number;
+  /** Why it ended: the model said so, a stop text came, `maxTokens` was reached, the context is full, or it was
+   *  cancelled. */
+  finish: "stop" | "stop-string" | "length" | "context" | "cancelled";
+}
+
+/** An answer on its way: iterate over its pieces of text, or wait for all of it. Leaving the loop cancels it. */
+export interface Answer extends AsyncIterable<string> {
+  /** The whole text. */
+  text(): Promise<string>;
+  /** Known at the end. */
+  readonly stats: Promise<Stats>;
+}
+
+/** What this browser can do. */
+export interface Support {
+  /** Whether a model can run. */
+  webgpu: boolean;
+  /** Why not. */
+  reason?: string;
+  /** The GPU, in words. */
+  adapter?: string;
+  /** The kernels that would run. */
+  tier?: string;
+  /** Whether models can be kept between visits. */
+  opfs: boolean;
+}
+
+/** A model on a GPU. */
+export class Firelight {
+  private constructor();
+  /** Loads a model. Without a source: the demo model, `demo.gguf` beside this package. */
+  static load(source?: Source | null, options?: LoadOptions): Promise<Firelight>;
+  /** What this browser can do. Never rejects. */
+  static support(): Promise<Support>;
+  readonly info: ModelInfo;
+  /** All that `onNotice` was told. */
+  readonly notices: readonly string[];
+  /** Answers a conversation, through the model's own template. */
+  chat(messages: Message[], options?: ChatOptions): Answer;
+  /** Continues a text. */
+  complete(prompt: string, options?: GenerateOptions): Answer;
+  /** The tokens of a text, or of a conversation up to where the answer begins. `special`: whether special tokens are
+   *  added and read in the text (default: true). */
+  tokenize(input: string, options?: { special?: boolean }): Promise<number[]>;
+  tokenize(input: Message[], options?: { tools?: unknown[]; addGenerationPrompt?: boolean }): Promise<number[]>;
+  /** The text of tokens. */
+  detokenize(tokens: number[]): Promise<string>;
+  /** The model behind OpenAI's interface. */
+  readonly client: OpenAI;
+  /** Gives back the GPU's memory and the worker. Answers on their way reject. */
+  destroy(): Promise<void>;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** A model in the cache. */
+export interface CachedModel {
+  url: string;
+  /** Bytes of the file. */
+  total: number;
+  /** Of which this many are here; less than `total` after a download that was interrupted. */
+  loaded: number;
+  complete: boolean;
+  /** When it was last used, in milliseconds since 1970. */
+  used: number;
+}
+
+/** Models kept in the origin's private file system. */
+export const cache: {
+  list(): Promise<CachedModel[]>;
+  /** Bytes used by models, and what the browser lets this origin use in all. */
+  size(): Promise<{ used: number; quota: number }>;
+  delete(url: string): Promise<void>;
+  clear(): Promise<void>;
+};
+
+/** What an error is about. */
+export type ErrorCode =
+  | "no-webgpu"
+  | "no-adapter"
+  | "device-lost"
+  | "out-of-memory"
+  | "does-not-fit"
+  | "context-full"
+  | "network"
+  | "cors"
+  | "http"
+  | "no-range"
+  | "bad-file"
+  | "bad-argument"
+  | "quota"
+  | "destroyed"
+  | "internal";
+
+/** Every error but an abort (which rejects with the signal's reason, as fetch does). */
+export class FirelightError extends Error {
+  constructor(code: ErrorCode, message: string, hint?: string, options?: ErrorOptions);
+  readonly code: ErrorCode;
+  /** What to do next. */
+  readonly hint: string;
+}
+
+// OpenAI's interface, over one model.
+
+/** Options beside a request's body. */
+export interface RequestOptions {
+  signal?: AbortSignal;
+}
+
+/** What chat and completion requests have in common. Names and meanings are OpenAI's; `top_k`, `min_p`,
+ *  `repetition_penalty` and `ignore_eos` are the usual additions. */
+export interface SamplingParams {
+  model?: string;
+  temperature?: number | null;
+  top_p?: number | null;
+  top_k?: number | null;
+  min_p?: number | null;
+  repetition_penalty?: number | null;
+  frequency_penalty?: number | null;
+  presence_penalty?: number | null;
+  seed?: number | null;
+  max_tokens?: number | null;
+  stop?: string | string[] | null;
+  logit_bias?: Record<string, number> | null;
+  ignore_eos?: boolean | null;
+  n?: number | null;
+  stream_options?: { include_usage?: boolean } | null;
+  user?: string;
+}
+
+/** A part of a message's content. */
+export interface TextPart {
+  type: "text";
+  text: string;
+}
+
+/** A message as OpenAI has it. */
+export interface ChatCompletionMessageParam {
+  role: "system" | "developer" | "user" | "assistant" | "tool";
+  content?: string | TextPart[] | null;
+  [key: string]: unknown;
+}
+
+/** The body of a chat request. */
+export interface ChatCompletionParams extends SamplingParams {
+  messages: ChatCompletionMessageParam[];
+  stream?: boolean | null;
+  max_completion_tokens?: number | null;
+  logprobs?: boolean | null;
+  top_logprobs?: number | null;
+  tools?: unknown[];
+  chat_template_kwargs?: Record<string, unknown>;
+}
+
+/** The body of a completion request. */
+export interface CompletionParams extends SamplingParams {
+  prompt: string;
+  stream?: boolean | null;
+  logprobs?: number | null;
+  echo?: boolean | null;
+}
+
+/** Tokens of a request. */
+export interface Usage {
+  prompt_tokens: number;
+  completion_tokens: number;
+  total_tokens: number;
+  prompt_tokens_details: { cached_tokens: number };
+}
+
+/** Log-probabilities of a token of a chat's answer. */
+export interface TokenLogprob {
+  token: string;
+  logprob: number;
+  bytes: number[] | null;
+  top_logprobs: { token: string; logprob: number; bytes: number[] | null }[];
+}
+
+/** Why a choice ended. */
+export type FinishReason = "stop" | "length";
+
+/** The answer to a chat request. */
+export interface ChatCompletion {
+  id: string;
+  object: "chat.completion";
+  created: number;
+  model: string;
+  choices: {
+    index: number;
+    message: { role: "assistant"; content: string; refusal: null };
+    finish_reason: FinishReason;
+    logprobs: { content: TokenLogprob[] } | null;
+  }[];
+  usage: Usage;
+}
+
+/** A piece of a streamed answer. The last has `usage` and no choices, if `stream_options` asked for it. */
+export interface ChatCompletionChunk {
+  id: string;
+  object: "chat.completion.chunk";
+  created: number;
+  model: string;
+  choices: {
+    index: number;
+    delta: { role?: "assistant"; content?: string };
+    finish_reason: FinishReason | null;
+    logprobs: { content: TokenLogprob[] } | null;
+  }[];
+  usage?: Usage | null;
+}
+
+/** Log-probabilities of a completion, one entry a token. */
+export interface CompletionLogprobs {
+  tokens: string[];
+  token_logprobs: number[];
+  top_logprobs: Record<string, number>[];
+  text_offset: number[];
+}
+
+/** The answer to a completion request, or a piece of it. */
+export interface Completion {
+  id: string;
+  object: "text_completion";
+  created: number;
+  model: string;
+  choices: {
+    index: number;
+    text: string;
+    finish_reason: FinishReason | null;
+    logprobs: CompletionLogprobs | null;
+  }[];
+  usage?: Usage | null;
+}
+
+/** A streamed answer. Leaving the loop, or `controller.abort()`, ends it. */
+export interface Stream<T> extends AsyncIterable<T> {
+  readonly controller: AbortController;
+  toReadableStream(): ReadableStream<T>;
+}
+
+/** The model of a client, as OpenAI lists models. */
+export interface ModelEntry {
+  id: string;
+  object: "model";
+  created: number;
+  owned_by: string;
+}
+
+/** A client with OpenAI's interface that answers from a model in this browser. */
+export class OpenAI {
+  constructor(model: Firelight);
+  readonly chat: {
+    readonly completions: {
+      create(body: ChatCompletionParams & { stream: true }, options?: RequestOptions): Promise<Stream<ChatCompletionChunk>>;
+      create(body: ChatCompletionParams & { stream?: false | null }, options?: RequestOptions): Promise<ChatCompletion>;
+      create(body: ChatCompletionParams, options?: RequestOptions): Promise<ChatCompletion | Stream<ChatCompletionChunk>>;
+    };
+  };
+  readonly completions: {
+    create(body: CompletionParams & { stream: true }, options?: RequestOptions): Promise<Stream<Completion>>;
+    create(body: CompletionParams & { stream?: false | null }, options?: RequestOptions): Promise<Completion>;
+    create(body: CompletionParams, options?: RequestOptions): Promise<Completion | Stream<Completion>>;
+  };
+  readonly models: {
+    list(): Promise<{ object: "list"; data: ModelEntry[] }>;
+    retrieve(id: string): Promise<ModelEntry>;
+  };
+}
+
+// The browser's Prompt API, over a model of your choice.
+
+/** Whether a session can be had at once, after a download, or not at all. */
+export type Availability = "unavailable" | "downloadable" | "downloading" | "available";
+
+/** How freely answers are drawn. */
+export type SamplingMode = "most-predictable" | "predictable" | "balanced" | "creative" | "most-creative";
+
+/** A message of the Prompt API. */
+export interface LanguageModelMessage {
+  role: "system" | "user" | "assistant";
+  content: string | { type: "text"; value: string }[];
+}
+
+/** One message of the user, or several messages. */
+export type LanguageModelPrompt = string | LanguageModelMessage[];
+
+/** A language and kind of input or output. */
+export interface LanguageModelExpected {
+  type: "text" | "image" | "audio" | "tool-call" | "tool-response";
+  languages?: string[];
+}
+
+/** What `availability` looks at. */
+export interface LanguageModelCoreOptions {
+  /** A loaded model, or a source to load it from. Default: the demo model. Sessions of one source share the model. */
+  model?: Firelight | Source | null;
+  /** How to load it, if it is not loaded. */
+  load?: LoadOptions;
+  topK?: number;
+  temperature?: number;
+  samplingMode?: SamplingMode;
+  expectedInputs?: LanguageModelExpected[];
+  expectedOutputs?: LanguageModelExpected[];
+}
+
+/** Options of {@link LanguageModel.create}. */
+export interface LanguageModelCreateOptions extends LanguageModelCoreOptions {
+  signal?: AbortSignal;
+  /** Called with a target of "downloadprogress" events, whose `loaded` goes from 0 to 1. */
+  monitor?: (target: EventTarget) => void;
+  initialPrompts?: LanguageModelMessage[];
+}
+
+/** Options of a prompt. */
+export interface LanguageModelPromptOptions {
+  signal?: AbortSignal;
+  /** An addition of ours: most tokens of the answer. */
+  maxTokens?: number;
+  /** An addition of ours: same seed, same answer. */
+  seed?: number;
+}
+
+/** A session with the shape of the browsers' built-in `LanguageModel`: it remembers the conversation. When the context
+ *  is full, the oldest exchange is forgotten and "contextoverflow" is fired. Errors are DOMExceptions, as there. */
+export class LanguageModel extends EventTarget {
+  private constructor();
+  static availability(options?: LanguageModelCoreOptions): Promise<Availability>;
+  static create(options?: LanguageModelCreateOptions): Promise<LanguageModel>;
+  static params(): Promise<{ defaultTopK: number; maxTopK: number; defaultTemperature: number; maxTemperature: number }>;
+  prompt(input: LanguageModelPrompt, options?: LanguageModelPromptOptions): Promise<string>;
+  promptStreaming(input: LanguageModelPrompt, options?: LanguageModelPromptOptions): ReadableStream<string>;
+  /** Adds messages without asking for an answer. */
+  append(input: LanguageModelPrompt, options?: { signal?: AbortSignal }): Promise<void>;
+  /** Tokens that a prompt would take. */
+  measureContextUsage(input: LanguageModelPrompt, options?: { signal?: AbortSignal }): Promise<number>;
+  /** Tokens that the conversation takes. */
+  readonly contextUsage: number;
+  /** Tokens that it may take. */
+  readonly contextWindow: number;
+  oncontextoverflow: ((event: Event) => void) | null;
+  /** The older name of `measureContextUsage`. */
+  measureInputUsage(input: LanguageModelPrompt, options?: { signal?: AbortSignal }): Promise<number>;
+  /** The older name of `contextUsage`. */
+  readonly inputUsage: number;
+  /** The older name of `contextWindow`. */
+  readonly inputQuota: number;
+  /** The older name of `oncontextoverflow`; the event "quotaoverflow" is fired too. */
+  onquotaoverflow: ((event: Event) => void) | null;
+  readonly topK: number;
+  readonly temperature: number;
+  readonly samplingMode: SamplingMode | null;
+  /** Another session that knows what this one does. */
+  clone(options?: { signal?: AbortSignal }): Promise<LanguageModel>;
+  /** Ends the session. The last session of a model that `create` loaded also gives the model back. */
+  destroy(): void;
+}

@@ -1,0 +1,324 @@
+// Owns engines: in a worker, in a shared worker, or in the page itself. Commands come in as plain objects
+// {id, command, ...}, what happens goes out as {id, event, ...}; the same ones wherever this runs.
+
+import init, { Engine, onPanic } from "./engine.js";
+import { FirelightError, fromEngine, toWire } from "./errors.js";
+import { openFiles } from "./source.js";
+
+/** Progress is told so often, in milliseconds, and its rate is that of the last so many. */
+const TELL = 100;
+const LATELY = 3000;
+
+let ready = null;
+const victims = new Set();
+
+/** Loads the wasm, once. A panic ends everything that runs on it. */
+function engineReady() {
+  ready ??= init({ module_or_path: new URL("./firelight.wasm", import.meta.url) }).then(() => {
+    onPanic((message) => {
+      const error = new FirelightError("internal", message);
+      for (const fail of [...victims]) fail(error);
+      ready = Promise.reject(error);
+      ready.catch(() => {});
+      // The next page shall get a new one.
+      if (globalThis.SharedWorkerGlobalScope) setTimeout(() => globalThis.close(), TELL);
+    });
+  });
+  return ready;
+}
+
+/** A promise that a panic rejects, since after one the engine never answers. */
+function unlessPanic(work) {
+  let fail;
+  const panic = new Promise((_, reject) => (fail = reject));
+  victims.add(fail);
+  return Promise.race([work, panic]).finally(() => victims.delete(fail));
+}
+
+/** How far loading is, over all files of a model. */
+class Meter {
+  #tell;
+  #loaded = 0;
+  #total = 0;
+  #recent = [];
+  #told = 0;
+
+  constructor(tell) {
+    this.#tell = tell;
+  }
+
+  set total(bytes) {
+    this.#total = bytes;
+  }
+
+  add(stage, bytes) {
+    const now = performance.now();
+    this.#loaded += bytes;
+    this.#recent.push([now, bytes]);
+    while (now - this.#recent[0][0] > LATELY) this.#recent.shift();
+    if (now - this.#told >= TELL) this.say(stage);
+  }
+
+  say(stage, loaded = this.#loaded) {
+    const now = performance.now();
+    this.#told = now;
+    const bytes = this.#recent.reduce((sum, [, bytes]) => sum + bytes, 0);
+    const seconds = this.#recent.length > 1 ? (now - this.#recent[0][0]) / 1000 : 0;
+    const rate = seconds > 0 ? bytes / seconds : 0;
+    this.#tell({ stage, loaded: Math.min(loaded, this.#total), total: this.#total, rate });
+  }
+
+  done(stage) {
+    this.say(stage, this.#total);
+  }
+}
+
+/** A loaded model and the answers on their way. */
+class Running {
+  /** Who hears what is not about one request. */
+  listeners = new Set();
+  #engine = null;
+  #stop = new AbortController();
+  #answers = new Map();
+  #pumping = false;
+  #free = () => {};
+  /** Whether nothing more can come of it. */
+  ended = false;
+
+  constructor(files, options) {
+    this.loaded = this.#load(files, options);
+    this.loaded.catch(() => {});
+  }
+
+  #broadcast(event) {
+    for (const listener of this.listeners) listener(event);
+  }
+
+  async #load(files, options) {
+    await engineReady();
+    if (!navigator.gpu) throw new FirelightError("no-webgpu", "There is no WebGPU here.");
+    const meter = new Meter((progress) => this.#broadcast({ event: "progress", progress }));
+    let stage = "load";
+    const tell = {
+      bytes: (kind, count) => meter.add((stage = kind), count),
+      notice: (text) => this.#broadcast({ event: "notice", text }),
+    };
+    const sources = await openFiles(files, { ...options, signal: this.#stop.signal }, tell);
+    meter.total = sources.reduce((sum, source) => sum + source.length, 0);
+    const report = (json) => {
+      const { compiling, notice } = JSON.parse(json);
+      if (compiling) meter.say("compile");
+      if (notice) tell.notice(notice);
+    };
+    try {
+      this.#engine = await unlessPanic(Engine.open(sources, JSON.stringify(options.engine), report));
+    } catch (thrown) {
+      const error = fromEngine(thrown);
+      // What is no model is not worth its place.
+      if (error.code === "bad-file") await Promise.all(sources.map((source) => source.forget?.()));
+      throw error;
+    }
+    if (this.#stop.signal.aborted) {
+      this.#engine.destroy();
+      this.#stop.signal.throwIfAborted();
+    }
+    meter.done(stage);
+    return this.info();
+  }
+
+  info() {
+    return JSON.parse(this.#engine.info());
+  }
+
+  #open() {
+    if (!this.#engine) throw new FirelightError("destroyed", "The model was destroyed.");
+    return this.#engine;
+  }
+
+  /** Starts an answer; `tell` hears of it. Returns its number. */
+  submit(ask, tell) {
+    const number = call(() => this.#open().submit(JSON.stringify(ask)));
+    this.#answers.set(number, tell);
+    this.#pump();
+    return number;
+  }
+
+  cancel(number) {
+    if (this.#answers.has(number)) this.#engine?.cancel(number);
+  }
+
+  tokenize(ask) {
+    return Array.from(call(() => this.#open().tokenize(JSON.stringify(ask))));
+  }
+
+  detokenize(tokens) {
+    return call(() => this.#open().detokenize(Uint32Array.from(tokens)));
+  }
+
+  lose() {
+    this.#open().lose();
+  }
+
+  /** Asks the engine for events as long as there are answers on their way. */
+  async #pump() {
+    if (this.#pumping) return;
+    this.#pumping = true;
+    try {
+      while (this.#answers.size > 0 && this.#engine) {
+        const events = await unlessPanic(this.#engine.next());
+        for (const event of JSON.parse(events ?? "[]")) this.#hand(event);
+      }
+    } catch (thrown) {
+      this.#failAll(fromEngine(thrown));
+      // The device or the source is gone: nothing more can come.
+      this.#end();
+    } finally {
+      this.#pumping = false;
+      this.#free();
+    }
+  }
+
+  #hand({ id, text, token, finished, error }) {
+    const tell = this.#answers.get(id);
+    if (!tell) return;
+    if (finished || error) this.#answers.delete(id);
+    if (text !== undefined) tell({ event: "text", text });
+    else if (token) tell({ event: "token", token });
+    else if (finished) tell({ event: "finished", stats: finished });
+    else tell({ event: "error", error: toWire(new FirelightError(error.code, error.message)) });
+  }
+
+  #failAll(error) {
+    const wire = toWire(error);
+    const answers = [...this.#answers.values()];
+    this.#answers.clear();
+    for (const tell of answers) tell({ event: "error", error: wire });
+  }
+
+  /** Gives everything back: the device at once, the engine's own memory when nobody is inside it any more. */
+  #end() {
+    const engine = this.#engine;
+    if (!engine) return;
+    this.#engine = null;
+    this.ended = true;
+    this.#free = () => evenAfterPanic(() => engine.free());
+    evenAfterPanic(() => engine.destroy());
+    if (!this.#pumping) this.#free();
+  }
+
+  destroy() {
+    this.#stop.abort();
+    this.#failAll(new FirelightError("destroyed", "The model was destroyed."));
+    this.#end();
+  }
+}
+
+/** After a panic nothing of an engine works, and nothing is left to give back. */
+function evenAfterPanic(work) {
+  try {
+    work();
+  } catch {
+    // See above.
+  }
+}
+
+function call(work) {
+  try {
+    return work();
+  } catch (thrown) {
+    throw fromEngine(thrown);
+  }
+}
+
+/** The models of this place, by key: who asks for the same one gets the same one. */
+const models = new Map();
+
+/** One page's side of a connection. `send` carries messages to it; its messages are given to `receive`. */
+export class Connection {
+  #send;
+  #model = null;
+  #key = null;
+  #listener = null;
+  /** The page's numbers of its answers, and the engine's. */
+  #answers = new Map();
+
+  constructor(send) {
+    this.#send = send;
+  }
+
+  async receive({ id, command, ...rest }) {
+    try {
+      const value = await this.#do(command, id, rest);
+      if (value !== undefined) this.#send({ id, event: "result", value });
+    } catch (error) {
+      this.#send({ id, event: "error", error: toWire(error) });
+    }
+  }
+
+  #do(command, id, rest) {
+    switch (command) {
+      case "load":
+        return this.#load(id, rest);
+      case "submit":
+        return this.#submit(id, rest.request);
+      case "cancel":
+        this.#here().cancel(this.#answers.get(rest.target));
+        return undefined;
+      case "tokenize":
+        return this.#here().tokenize(rest.request);
+      case "detokenize":
+        return this.#here().detokenize(rest.tokens);
+      case "lose":
+        this.#here().lose();
+        return true;
+      case "destroy":
+        this.close();
+        return true;
+      default:
+        throw new FirelightError("internal", `There is no command ${command}.`);
+    }
+  }
+
+  #here() {
+    if (!this.#model) throw new FirelightError("destroyed", "The model was destroyed.");
+    return this.#model;
+  }
+
+  async #load(id, { key, files, options }) {
+    let model = models.get(key);
+    if (!model || model.ended) {
+      model = new Running(files, options);
+      models.set(key, model);
+      model.loaded.catch(() => models.get(key) === model && models.delete(key));
+    }
+    this.#model = model;
+    this.#key = key;
+    this.#listener = (event) => this.#send({ id, ...event });
+    model.listeners.add(this.#listener);
+    await model.loaded;
+    return model.info();
+  }
+
+  #submit(id, request) {
+    const tell = (event) => {
+      if (event.event === "finished" || event.event === "error") this.#answers.delete(id);
+      this.#send({ id, ...event });
+    };
+    this.#answers.set(id, this.#here().submit(request, tell));
+    return undefined;
+  }
+
+  /** The page is done, or gone. The last one to go takes the model along. */
+  close() {
+    const model = this.#model;
+    if (!model) return;
+    this.#model = null;
+    model.listeners.delete(this.#listener);
+    if (model.listeners.size === 0) {
+      if (models.get(this.#key) === model) models.delete(this.#key);
+      model.destroy();
+    } else {
+      for (const number of this.#answers.values()) model.cancel(number);
+    }
+  }
+}

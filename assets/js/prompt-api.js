@@ -1,0 +1,401 @@
+// The shape of the browsers' Prompt API (`LanguageModel`) over a model of your choice. A session is a list of messages;
+// the engine recognizes what it has read before, so a prompt costs only what is new. Errors are DOMExceptions with the
+// names that the specification gives them (webmachinelearning.github.io/prompt-api).
+
+import { Firelight, cache } from "./firelight.js";
+import { FirelightError } from "./errors.js";
+
+const DEFAULTS = { defaultTopK: 40, maxTopK: 1024, defaultTemperature: 0.8, maxTemperature: 2 };
+const MODES = {
+  "most-predictable": { temperature: 0, topK: 1 },
+  predictable: { temperature: 0.4, topK: 20 },
+  balanced: { temperature: 0.8, topK: 40 },
+  creative: { temperature: 1, topK: 100 },
+  "most-creative": { temperature: 1.3, topK: 0 },
+};
+/** Of the context, this share is kept free for an answer when old exchanges are forgotten. */
+const ANSWER_SHARE = 0.25;
+/** Models that `create` loaded, by source: their promise and how many sessions use them. */
+const shared = new Map();
+const SECRET = Symbol();
+
+/** A session; see firelight.d.ts. */
+export class LanguageModel extends EventTarget {
+  #model;
+  #release;
+  #messages;
+  #sampling;
+  #usage = 0;
+  #ended = new AbortController();
+  /** Prompts of a session are answered one after the other: each needs the answer before it. */
+  #last = Promise.resolve();
+  oncontextoverflow = null;
+  onquotaoverflow = null;
+
+  static async availability(options = {}) {
+    if (!understands(options)) return "unavailable";
+    if (options.model instanceof Firelight) return "available";
+    if (!(await Firelight.support()).webgpu) return "unavailable";
+    const source = sourceOf(options.model);
+    if (shared.has(source)) return shared.get(source).ready ? "available" : "downloading";
+    if (typeof source !== "string") return "available";
+    const kept = (await cache.list().catch(() => [])).find((model) => model.url === source);
+    return kept?.complete ? "available" : "downloadable";
+  }
+
+  static async params() {
+    return { ...DEFAULTS };
+  }
+
+  static async create(options = {}) {
+    options.signal?.throwIfAborted();
+    if (!understands(options)) fail("NotSupportedError", "only text goes in and comes out, and there are no tools");
+    const sampling = samplingOf(options);
+    const messages = messagesOf(options.initialPrompts ?? []);
+    const { model, release } = await acquire(options);
+    try {
+      const session = new LanguageModel(SECRET, { model, release, messages, sampling });
+      await session.#measure(options.signal);
+      return session;
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+
+  constructor(secret, { model, release, messages, sampling } = {}) {
+    if (secret !== SECRET) throw new TypeError("Illegal constructor: use LanguageModel.create()");
+    super();
+    this.#model = model;
+    this.#release = release;
+    this.#messages = messages;
+    this.#sampling = sampling;
+  }
+
+  get contextUsage() {
+    return this.#usage;
+  }
+  get contextWindow() {
+    return this.#model.info.context;
+  }
+  get inputUsage() {
+    return this.#usage;
+  }
+  get inputQuota() {
+    return this.contextWindow;
+  }
+  get topK() {
+    return this.#sampling.topK;
+  }
+  get temperature() {
+    return this.#sampling.temperature;
+  }
+  get samplingMode() {
+    return this.#sampling.mode;
+  }
+
+  async prompt(input, options) {
+    let text = "";
+    for await (const piece of this.#answer(input, options)) text += piece;
+    return text;
+  }
+
+  promptStreaming(input, options = {}) {
+    const left = new AbortController();
+    const signal = options.signal ? AbortSignal.any([options.signal, left.signal]) : left.signal;
+    const pour = async (controller) => {
+      try {
+        for await (const piece of this.#answer(input, { ...options, signal })) controller.enqueue(piece);
+        controller.close();
+      } catch (error) {
+        controller.error(error);
+      }
+    };
+    // The answer goes on whether it is read or not, as the next prompt waits for its end.
+    return new ReadableStream({ start: (controller) => void pour(controller), cancel: (reason) => left.abort(reason) });
+  }
+
+  async append(input, { signal } = {}) {
+    const added = messagesOf(input, this.#messages.length > 0);
+    await this.#inTurn(signal, async (signal) => {
+      const kept = await this.#fit(added, 0, signal);
+      this.#messages = [...kept, ...added];
+      await this.#measure(signal);
+    });
+  }
+
+  async measureContextUsage(input, { signal } = {}) {
+    this.#check(signal);
+    const added = messagesOf(input);
+    const [before, after] = await Promise.all([
+      this.#count(this.#messages),
+      this.#count([...this.#messages, ...added]),
+    ]);
+    signal?.throwIfAborted();
+    return after - before;
+  }
+
+  measureInputUsage(input, options) {
+    return this.measureContextUsage(input, options);
+  }
+
+  async clone({ signal } = {}) {
+    this.#check(signal);
+    const copy = new LanguageModel(SECRET, {
+      model: this.#model,
+      release: this.#release.again(),
+      messages: [...this.#messages],
+      sampling: this.#sampling,
+    });
+    copy.#usage = this.#usage;
+    return copy;
+  }
+
+  destroy() {
+    if (this.#ended.signal.aborted) return;
+    this.#ended.abort(new DOMException("the session was destroyed", "AbortError"));
+    this.#release();
+  }
+
+  /** The pieces of the answer to `input`. Only a complete answer becomes part of the conversation. */
+  async *#answer(input, options = {}) {
+    const { responseConstraint, maxTokens, seed } = options;
+    if (responseConstraint !== undefined)
+      fail("NotSupportedError", "responseConstraint: answers cannot be constrained");
+    const added = messagesOf(input, this.#messages.length > 0);
+    const { signal, turn } = this.#enter(options.signal);
+    try {
+      await turn.before;
+      signal.throwIfAborted();
+      const reserve = Math.min(maxTokens ?? Infinity, this.contextWindow * ANSWER_SHARE);
+      const kept = await this.#fit(added, reserve, signal);
+      const { temperature, topK } = this.#sampling;
+      const messages = [...kept, ...added];
+      const answer = this.#model.chat(messages, { signal, temperature, topK, maxTokens, seed });
+      let text = "";
+      for await (const piece of answer) {
+        text += piece;
+        yield piece;
+      }
+      this.#messages = [...messages, { role: "assistant", content: text }];
+      await this.#measure(signal);
+    } catch (error) {
+      throw translated(error, this.contextWindow);
+    } finally {
+      turn.leave();
+    }
+  }
+
+  async #inTurn(outer, work) {
+    const { signal, turn } = this.#enter(outer);
+    try {
+      await turn.before;
+      signal.throwIfAborted();
+      return await work(signal);
+    } finally {
+      turn.leave();
+    }
+  }
+
+  #enter(outer) {
+    this.#check(outer);
+    const signal = outer ? AbortSignal.any([outer, this.#ended.signal]) : this.#ended.signal;
+    const before = this.#last;
+    let leave;
+    this.#last = new Promise((resolve) => (leave = resolve));
+    return { signal, turn: { before, leave } };
+  }
+
+  #check(signal) {
+    if (this.#ended.signal.aborted) fail("InvalidStateError", "the session was destroyed");
+    signal?.throwIfAborted();
+  }
+
+  /** The messages so far, without the oldest exchanges if `added` and `reserve` tokens would not fit with them. */
+  async #fit(added, reserve, signal) {
+    let kept = this.#messages;
+    for (;;) {
+      const needed = (await this.#count([...kept, ...added])) + reserve;
+      signal.throwIfAborted();
+      if (needed <= this.contextWindow) break;
+      const shorter = withoutOldest(kept);
+      if (shorter === null) {
+        // Nothing is left to forget: what was reserved for the answer may be used, the context itself may not.
+        if (needed - reserve < this.contextWindow) break;
+        throw tooMuch(needed - reserve, this.contextWindow);
+      }
+      kept = shorter;
+    }
+    if (kept !== this.#messages) for (const name of ["contextoverflow", "quotaoverflow"]) this.#fire(name);
+    return kept;
+  }
+
+  #fire(name) {
+    const event = new Event(name);
+    this[`on${name}`]?.(event);
+    this.dispatchEvent(event);
+  }
+
+  async #measure(signal) {
+    const usage = await this.#count(this.#messages);
+    signal?.throwIfAborted();
+    if (usage > this.contextWindow) throw tooMuch(usage, this.contextWindow);
+    this.#usage = usage;
+  }
+
+  async #count(messages) {
+    if (messages.length === 0) return 0;
+    // Some templates put the system's words into the user's first message: without one they would count for nothing.
+    const alone = messages.every((message) => message.role === "system");
+    const counted = alone ? [...messages, { role: "user", content: "" }] : messages;
+    return (await this.#model.tokenize(counted, { addGenerationPrompt: false })).length;
+  }
+}
+
+/** Without the oldest message that is not the system's and what answered it; null if there is none. */
+function withoutOldest(messages) {
+  const start = messages.findIndex((message) => message.role !== "system");
+  if (start < 0) return null;
+  const next = messages.findIndex((message, i) => i > start && message.role === "user");
+  const end = next < 0 ? messages.length : next;
+  return [...messages.slice(0, start), ...messages.slice(end)];
+}
+
+/** Messages as templates want them. The system speaks only at the very beginning. */
+function messagesOf(input, begun = false) {
+  if (typeof input === "string") return [{ role: "user", content: input }];
+  if (!Array.isArray(input)) throw new TypeError("a prompt is a text or a list of messages");
+  return input.map(({ role, content, prefix }, i) => {
+    if (!["system", "user", "assistant"].includes(role))
+      throw new TypeError(`there is no role ${JSON.stringify(role)}`);
+    if (role === "system" && i > 0) throw new TypeError("a system message is the first or none");
+    if (role === "system" && begun) fail("NotSupportedError", "a system message comes with initialPrompts");
+    if (prefix) fail("NotSupportedError", "prefix: an answer cannot be begun for the model");
+    return { role, content: textOf(content) };
+  });
+}
+
+function textOf(content) {
+  if (typeof content === "string") return content;
+  if (!Array.isArray(content)) throw new TypeError("a message's content is a text or a list of parts");
+  const other = content.find((part) => part.type !== "text");
+  if (other) fail("NotSupportedError", `only text goes in, not ${other.type}`);
+  return content.map((part) => part.value).join("");
+}
+
+function understands({ expectedInputs = [], expectedOutputs = [], tools = [] }) {
+  return tools.length === 0 && [...expectedInputs, ...expectedOutputs].every((expected) => expected.type === "text");
+}
+
+function samplingOf({ topK, temperature, samplingMode }) {
+  if (samplingMode !== undefined) {
+    if (!Object.hasOwn(MODES, samplingMode))
+      throw new TypeError(`there is no samplingMode ${JSON.stringify(samplingMode)}`);
+    if (topK !== undefined || temperature !== undefined)
+      fail("NotSupportedError", "samplingMode with topK or temperature");
+    return { mode: samplingMode, ...MODES[samplingMode] };
+  }
+  for (const [name, value] of Object.entries({ topK, temperature })) {
+    if (value !== undefined && !(value >= (name === "topK" ? 1 : 0))) throw new RangeError(`${name} is ${value}`);
+  }
+  return {
+    mode: null,
+    topK: Math.min(Math.floor(topK ?? DEFAULTS.defaultTopK), DEFAULTS.maxTopK),
+    temperature: Math.min(temperature ?? DEFAULTS.defaultTemperature, DEFAULTS.maxTemperature),
+  };
+}
+
+/** One key for one source: addresses in full, files as they are. */
+function sourceOf(model) {
+  if (model == null) return new URL("demo.gguf", import.meta.url).href;
+  return typeof model === "string" || model instanceof URL ? new URL(model, location.href).href : model;
+}
+
+/** A loaded model, and what gives it back; `release.again()` is for one more session of the same model. */
+async function acquire({ model, load, signal, monitor }) {
+  const target = new EventTarget();
+  monitor?.(target);
+  const report = (loaded) =>
+    target.dispatchEvent(new ProgressEvent("downloadprogress", { loaded, total: 1, lengthComputable: true }));
+  if (model instanceof Firelight) {
+    const release = () => {};
+    release.again = () => release;
+    return { model, release };
+  }
+  const source = sourceOf(model);
+  let entry = shared.get(source);
+  if (!entry) {
+    entry = { sessions: 0, reports: new Set(), ready: false, stop: new AbortController() };
+    const onProgress = (progress) => {
+      load?.onProgress?.(progress);
+      if (progress.total > 0) entry.reports.forEach((report) => report(progress.loaded / progress.total));
+    };
+    entry.loading = Firelight.load(source, { ...load, signal: entry.stop.signal, onProgress });
+    entry.loading.then(
+      () => (entry.ready = true),
+      () => shared.get(source) === entry && shared.delete(source),
+    );
+    shared.set(source, entry);
+  }
+  const release = hold(source, entry);
+  entry.reports.add(report);
+  report(0);
+  try {
+    const loaded = await abortable(entry.loading, signal);
+    report(1);
+    return { model: loaded, release };
+  } catch (error) {
+    release();
+    throw error instanceof FirelightError ? translated(error, 0) : error;
+  } finally {
+    entry.reports.delete(report);
+  }
+}
+
+/** Counts one more session of a model. The last one to let go destroys it, or ends its loading. */
+function hold(source, entry) {
+  entry.sessions += 1;
+  let held = true;
+  const release = () => {
+    if (!held) return;
+    held = false;
+    entry.sessions -= 1;
+    if (entry.sessions > 0) return;
+    if (shared.get(source) === entry) shared.delete(source);
+    entry.stop.abort();
+    entry.loading.then(
+      (model) => model.destroy(),
+      () => {},
+    );
+  };
+  release.again = () => hold(source, entry);
+  return release;
+}
+
+function abortable(promise, signal) {
+  if (!signal) return promise;
+  return new Promise((resolve, reject) => {
+    const stop = () => reject(signal.reason);
+    signal.addEventListener("abort", stop, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", stop));
+  });
+}
+
+/** Our errors as the specification names them; everything else as it is. */
+function translated(error, window) {
+  if (!(error instanceof FirelightError)) return error;
+  if (error.code === "context-full") return tooMuch(undefined, window, error);
+  const name = { "no-webgpu": "NotSupportedError", "no-adapter": "NotSupportedError", destroyed: "InvalidStateError" };
+  const dom = new DOMException(`${error.message} (${error.hint})`, name[error.code] ?? "OperationError");
+  return Object.assign(dom, { cause: error });
+}
+
+function tooMuch(requested, quota, cause) {
+  const text = `the conversation needs ${requested ?? "more"} tokens, the context holds ${quota}`;
+  const error = new DOMException(text, "QuotaExceededError");
+  return Object.assign(error, { requested, quota, cause });
+}
+
+function fail(name, message) {
+  throw new DOMException(message, name);
+}

@@ -1,0 +1,429 @@
+// Where a model's bytes come from: ranges of a URL, through the cache or not, or a Blob. Whatever it is, the engine gets
+// {name, length, read(start, end)}, and no more than a few chunks of it are ever in memory.
+
+import { CHUNK, Reader, give, giveSoon } from "./buffers.js";
+import { Entry, room } from "./cache.js";
+import { FirelightError } from "./errors.js";
+
+/** How often a request is tried, and the pause before the second time, doubled each time. */
+const TRIES = 4;
+const PAUSE = 400;
+/** A server that sends nothing for so many milliseconds is gone. */
+const STALL = 30_000;
+/** A server need not answer within so many milliseconds where the whole file is in the cache. */
+const PATIENCE = 4000;
+const MIB = 1 << 20;
+
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const fileName = (url) => decodeURIComponent(new URL(url).pathname.split("/").pop() || "model");
+
+/**
+ * Opens every file of a model. `files` are absolute URLs and Blobs; `tell` has the functions `bytes(kind, count)` and
+ * `notice(text)`.
+ */
+export async function openFiles(files, options, tell) {
+  const parts = files.length === 1 && typeof files[0] === "string" ? siblings(files[0]) : files;
+  const opened = [];
+  for (const part of parts) {
+    opened.push(typeof part === "string" ? await Remote.open(part, options, tell, opened) : local(part, tell));
+  }
+  return opened;
+}
+
+/** The URLs of all files of a split model, told by the first one's name. */
+function siblings(url) {
+  const match = /-\d{5}-of-(\d{5})\.gguf(?=$|[?#])/.exec(url);
+  if (!match) return [url];
+  const count = Number(match[1]);
+  const name = (i) => `-${String(i + 1).padStart(5, "0")}-of-${match[1]}.gguf`;
+  const before = url.slice(0, match.index);
+  return Array.from({ length: count }, (_, i) => before + name(i) + url.slice(match.index + match[0].length));
+}
+
+function local(blob, tell) {
+  const name = blob.name ?? "model.gguf";
+  return {
+    name,
+    length: blob.size,
+    async read(start, end) {
+      try {
+        const part = blob.slice(start, end);
+        const small = part.size <= CHUNK;
+        const bytes = small ? await new Reader(part.stream()).fill(part.size) : new Uint8Array(await part.arrayBuffer());
+        tell.bytes("load", bytes.length);
+        return giveSoon(bytes);
+      } catch (error) {
+        const hint = "Choose the file again.";
+        throw new FirelightError("bad-file", `${name} cannot be read any more: ${error.message}`, hint, { cause: error });
+      }
+    },
+  };
+}
+
+/** A file behind a URL. */
+class Remote {
+  #url;
+  #options;
+  #tell;
+  /** The cache's entry, or null: then nothing is kept. */
+  #entry;
+  #length;
+  #mark;
+  /** Chunks on their way or just used: index to promise. */
+  #chunks = new Map();
+  #storing = Promise.resolve();
+  /** All files of the model: only the one that is being read has chunks in memory. */
+  #all;
+  /** How far a body that comes as a whole is: `upTo(index)` waits for a chunk. */
+  #stream = null;
+
+  static async open(url, options, tell, all) {
+    const file = new Remote();
+    file.#url = url;
+    file.#options = options;
+    file.#tell = tell;
+    file.#all = all;
+    file.#entry = options.cache ? await Entry.open(url) : null;
+    if (options.cache && !file.#entry) tell.notice("This browser has no place for files here: nothing is kept.");
+    await file.#begin();
+    return file;
+  }
+
+  get name() {
+    return fileName(this.#url);
+  }
+
+  get length() {
+    return this.#length;
+  }
+
+  /** The first request says how long the file is, whether it is the cached one, and whether the server has ranges. */
+  async #begin() {
+    const cached = this.#entry?.complete;
+    const first = cached ? 0 : (this.#entry?.firstMissing ?? 0);
+    // Of a later part only the facts are wanted now.
+    const peek = cached || this.#all.length > 0;
+    const range = peek ? [0, 1] : [first * CHUNK, (first + 1) * CHUNK];
+    let answer;
+    try {
+      answer = await this.#request(range, cached);
+    } catch (error) {
+      this.#options.signal.throwIfAborted();
+      if (!cached) throw error;
+      if (error.code === "http") this.#tell.notice(`${error.message} The copy in the cache is used.`);
+      return this.#useCache();
+    }
+    const { response, whole } = answer;
+    const facts = { length: await this.#total(response, whole), mark: mark(response) };
+    if (this.#entry?.known && !this.#entry.matches(facts)) {
+      await response.body?.cancel();
+      await this.#entry.drop();
+      this.#tell.notice(`${this.name} has changed on its server: the copy in the cache was deleted.`);
+      return this.#begin();
+    }
+    if (cached) {
+      await response.body?.cancel();
+      return this.#useCache();
+    }
+    this.#length = facts.length;
+    this.#mark = facts.mark;
+    await this.#makeRoom(facts);
+    if (whole) return this.#takeWhole(response);
+    if (peek) {
+      await response.body?.cancel();
+    } else if (first * CHUNK < this.#length) {
+      const coming = this.#body(response, this.#size(first)).catch((error) => {
+        this.#options.signal.throwIfAborted();
+        return error.code === "network" ? this.#fetch(first) : Promise.reject(error);
+      });
+      const chunk = this.#keep(first, coming);
+      chunk.catch(() => this.#chunks.delete(first));
+      this.#chunks.set(first, chunk);
+    }
+  }
+
+  /** Deletes what was kept. */
+  async forget() {
+    const entry = this.#entry;
+    this.#entry = null;
+    await this.#storing;
+    await entry?.drop().catch(() => {});
+  }
+
+  #useCache() {
+    this.#length = this.#entry.length;
+    this.#entry.touch();
+  }
+
+  /** Asks for room before the first byte is kept; without room nothing is. */
+  async #makeRoom(facts) {
+    if (!this.#entry) return;
+    const missing = (facts.length ?? 0) - this.#entry.bytes;
+    if (!(await room(missing).catch(() => true))) {
+      const mib = Math.ceil(missing / MIB);
+      this.#tell.notice(`The browser grants no room for ${mib} MiB: the model is loaded, but not kept.`);
+      this.#entry = null;
+    } else if (!this.#entry.known && facts.length !== null) {
+      await this.#entry.begin(this.#url, facts);
+    }
+  }
+
+  /** A request for bytes `start` to `end`, tried several times; but only once and not for long if it `canDoWithout`. */
+  async #request([start, end], canDoWithout = false) {
+    const signal = canDoWithout
+      ? AbortSignal.any([this.#options.signal, AbortSignal.timeout(PATIENCE)])
+      : this.#options.signal;
+    for (let attempt = 1; ; attempt += 1) {
+      const again = attempt < TRIES && !canDoWithout ? () => sleep(PAUSE * 2 ** (attempt - 1)) : null;
+      let response;
+      try {
+        const headers = { ...this.#options.headers, Range: `bytes=${start}-${end - 1}` };
+        response = await fetch(this.#url, { headers, signal, cache: "no-store" });
+      } catch (error) {
+        this.#options.signal.throwIfAborted();
+        if (canDoWithout) throw error;
+        if (again) {
+          await again();
+          continue;
+        }
+        throw await this.#unreachable(error);
+      }
+      if (response.status === 206) return { response, whole: false };
+      if (response.status === 200) return { response, whole: true };
+      await response.body?.cancel();
+      // Busy or broken servers may be well again in a moment.
+      if (again && (response.status === 429 || response.status >= 500)) {
+        await again();
+        continue;
+      }
+      if (response.status === 416 && start > 0 && this.#entry?.known) {
+        await this.#entry.drop();
+        return this.#request([0, CHUNK]);
+      }
+      if (response.status === 416) throw new FirelightError("bad-file", `${this.name} is empty.`);
+      const what = `${this.#url} was answered with ${response.status} ${response.statusText}`.trim();
+      throw new FirelightError("http", `${what}.`);
+    }
+  }
+
+  /** What a fetch that failed without an answer means. */
+  async #unreachable(error) {
+    const foreign = new URL(this.#url).origin !== globalThis.location?.origin;
+    if (foreign) {
+      const hears = () => fetch(this.#url, { mode: "no-cors", method: "HEAD", signal: AbortSignal.timeout(5000) });
+      const there = await hears().then(() => true, () => false);
+      if (there) {
+        const message = `${new URL(this.#url).host} does not allow this page to read ${this.name}.`;
+        return new FirelightError("cors", message, undefined, { cause: error });
+      }
+    }
+    return new FirelightError("network", `${this.#url} cannot be reached: ${error.message}.`, undefined, { cause: error });
+  }
+
+  /** The file's length, or null if the server does not say. */
+  async #total(response, whole) {
+    const ranged = /\/(\d+)$/.exec(response.headers.get("content-range") ?? "");
+    if (ranged) return Number(ranged[1]);
+    if (!whole) {
+      // Across origins Content-Range is often hidden; Content-Length never is.
+      const { signal, headers } = this.#options;
+      const head = await fetch(this.#url, { method: "HEAD", headers, signal, cache: "no-store" }).catch(() => null);
+      const length = head?.ok ? head.headers.get("content-length") : null;
+      if (length) return Number(length);
+      throw new FirelightError("cors", `${new URL(this.#url).host} does not say how long ${this.name} is.`);
+    }
+    // What is compressed on its way has another length here.
+    const length = response.headers.has("content-encoding") ? null : response.headers.get("content-length");
+    return length ? Number(length) : null;
+  }
+
+  /** Takes a body that comes as a whole into the cache, in the background where its length is known. */
+  async #takeWhole(response) {
+    if (!this.#entry) {
+      await response.body?.cancel();
+      throw new FirelightError("no-range", `The server of ${this.name} sends files only as a whole, and nothing may be kept.`);
+    }
+    let done = 0;
+    let wake = [];
+    let failure = null;
+    const move = (chunks, error = null) => {
+      done = chunks;
+      failure = error;
+      for (const resolve of wake.splice(0)) resolve();
+    };
+    const taken = this.#takeBody(response, (count) => move(count)).then(
+      () => move(Infinity),
+      (error) => move(done, error),
+    );
+    this.#stream = {
+      async upTo(index) {
+        while (done <= index) {
+          if (failure) throw failure;
+          await new Promise((resolve) => wake.push(resolve));
+        }
+      },
+    };
+    if (this.#length === null) {
+      await taken;
+      if (failure) throw failure;
+    }
+  }
+
+  async #takeBody(response, arrived) {
+    const reader = new Reader(response.body, STALL);
+    const unknown = this.#length === null;
+    if (unknown) await this.#entry.begin(this.#url, { length: null, mark: this.#mark });
+    let total = 0;
+    for (let index = 0; ; index += 1) {
+      const bytes = await this.#next(reader, CHUNK);
+      total += bytes.length;
+      const last = bytes.length < CHUNK;
+      if (last && !unknown && total !== this.#length) {
+        throw new FirelightError("network", `${this.name} ended after ${total} of ${this.#length} bytes.`);
+      }
+      if (bytes.length > 0) await this.#store(index, bytes);
+      give(bytes);
+      if (last) break;
+      arrived(index + 1);
+    }
+    if (unknown) {
+      this.#length = total;
+      await this.#entry.finish(total);
+    }
+  }
+
+  /** Keeps a part of a body that comes as a whole: there is no other way to it. */
+  async #store(index, bytes) {
+    try {
+      await this.#entry.write(index, bytes);
+    } catch (error) {
+      throw new FirelightError("quota", `${this.name} cannot be kept: ${error.message}.`, undefined, { cause: error });
+    }
+  }
+
+  /** The next bytes of a body. */
+  async #next(reader, size) {
+    try {
+      return await reader.fill(size, (count) => this.#tell.bytes("download", count));
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      throw new FirelightError("network", `${this.#url} broke off: ${error.message}.`, undefined, { cause: error });
+    }
+  }
+
+  #size(index) {
+    return Math.min(CHUNK, this.#length - index * CHUNK);
+  }
+
+  async read(start, end) {
+    const first = Math.floor(start / CHUNK);
+    const last = Math.floor(Math.max(start, end - 1) / CHUNK);
+    if (first === last) {
+      return (await this.#chunk(first)).subarray(start - first * CHUNK, end - first * CHUNK);
+    }
+    const bytes = new Uint8Array(end - start);
+    for (let index = first; index <= last; index += 1) {
+      const from = index * CHUNK;
+      const piece = (await this.#chunk(index)).subarray(Math.max(start - from, 0), Math.min(end - from, CHUNK));
+      bytes.set(piece, Math.max(from - start, 0));
+    }
+    return giveSoon(bytes);
+  }
+
+  /** A chunk; the next one is sent for meanwhile, and those before are forgotten. */
+  async #chunk(index) {
+    const chunk = this.#sendFor(index);
+    for (const file of this.#all) if (file instanceof Remote) file.#forgetBut(file === this ? index : -1);
+    const bytes = await chunk;
+    if ((index + 1) * CHUNK < this.#length) this.#sendFor(index + 1).catch(() => {});
+    return bytes;
+  }
+
+  #forgetBut(index) {
+    for (const other of this.#chunks.keys()) {
+      if (index < 0 || (other !== index && other !== index + 1)) this.#forget(other);
+    }
+  }
+
+  /** A chunk is not wanted any more; but who asked for it may still get it, and it may not be kept yet. */
+  #forget(index) {
+    const chunk = this.#chunks.get(index);
+    this.#chunks.delete(index);
+    chunk.then(async (bytes) => {
+      await this.#storing;
+      giveSoon(bytes);
+    }, () => {});
+  }
+
+  #sendFor(index) {
+    let chunk = this.#chunks.get(index);
+    if (!chunk) {
+      chunk = this.#get(index);
+      this.#chunks.set(index, chunk);
+      chunk.catch(() => this.#chunks.delete(index));
+    }
+    return chunk;
+  }
+
+  async #get(index) {
+    if (this.#stream) await this.#stream.upTo(index);
+    if (this.#entry?.has(index)) {
+      const bytes = await this.#entry.read(index);
+      if (bytes) {
+        if (!this.#stream) this.#tell.bytes("cache", bytes.length);
+        return bytes;
+      }
+      this.#tell.notice(`Part ${index + 1} of ${this.name} was damaged in the cache: it is fetched again.`);
+    }
+    return this.#keep(index, this.#fetch(index));
+  }
+
+  async #fetch(index) {
+    const start = index * CHUNK;
+    const size = this.#size(index);
+    for (let attempt = 1; ; attempt += 1) {
+      const { response, whole } = await this.#request([start, start + size]);
+      if (whole) {
+        await response.body?.cancel();
+        throw new FirelightError("no-range", `The server of ${this.name} stopped answering byte ranges.`);
+      }
+      try {
+        return await this.#body(response, size);
+      } catch (error) {
+        this.#options.signal.throwIfAborted();
+        if (attempt === TRIES) throw error;
+        await sleep(PAUSE * 2 ** (attempt - 1));
+      }
+    }
+  }
+
+  /** The bytes of an answer, exactly `size` of them. */
+  async #body(response, size) {
+    const reader = new Reader(response.body, STALL);
+    const bytes = await this.#next(reader, size);
+    const filled = bytes.length;
+    const more = filled === size && !(await reader.ended());
+    reader.cancel();
+    if (more) throw new FirelightError("network", `The server of ${this.name} sent more than it was asked for.`);
+    if (filled < size) throw new FirelightError("network", `${this.name} ended within a part: ${filled} of ${size} bytes.`);
+    return bytes;
+  }
+
+  /** Keeps a chunk that comes, one after the other; a browser that refuses is no reason to stop. */
+  async #keep(index, coming) {
+    const bytes = await coming;
+    const entry = this.#entry;
+    if (!entry) return bytes;
+    const before = this.#storing;
+    this.#storing = before.then(() => entry.write(index, bytes)).catch((error) => {
+      if (!this.#entry) return;
+      this.#entry = null;
+      this.#tell.notice(`The browser keeps no more of ${this.name} (${error.message}): loading goes on without.`);
+    });
+    await before;
+    return bytes;
+  }
+}
+
+/** What tells one version of a file from another. */
+const mark = (response) => response.headers.get("etag") ?? response.headers.get("last-modified");

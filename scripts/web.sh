@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Builds the npm package in dist/web: the engine as wasm, the JavaScript around it, and the page.
+# `FIRELIGHT_WEB=quick` leaves optimisation out, for work on the JavaScript.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+OUT=dist/web
+TARGET=${CARGO_TARGET_DIR:-target}/wasm
+PROFILE=web
+QUICK=()
+if [ "${FIRELIGHT_WEB:-}" = quick ]; then
+  PROFILE=release
+  QUICK=(--config profile.release.package.firelight.opt-level=1 --config profile.release.incremental=true)
+fi
+say() { printf '== %s\n' "$*" >&2; }
+
+eval "$(scripts/setup-wasm.sh)"
+say "compiling the engine ($PROFILE)"
+CARGO_TARGET_DIR=$TARGET cargo $WASM_TOOLCHAIN rustc --quiet "${QUICK[@]}" --lib --crate-type cdylib --profile $PROFILE \
+  --target wasm32-unknown-unknown --no-default-features --features web
+mkdir -p $OUT
+rm -rf "${OUT:?}"/*
+"$WASM_BINDGEN" --target web --no-typescript --remove-name-section --remove-producers-section --out-name engine --out-dir $OUT \
+  "$TARGET/wasm32-unknown-unknown/$PROFILE/firelight.wasm"
+mv $OUT/engine_bg.wasm $OUT/firelight.wasm
+sed -i 's/engine_bg\.wasm/firelight.wasm/' $OUT/engine.js
+
+say "copying the package"
+cp assets/js/* LICENSE-MIT LICENSE-APACHE assets/demo/demo.gguf $OUT/
+cp -r assets/web/* $OUT/
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+sed -i "s/\"version\": \".*\"/\"version\": \"$version\"/" $OUT/package.json
+
+say "done: $OUT, $(gzip -9c $OUT/firelight.wasm | wc -c) bytes of wasm when compressed"

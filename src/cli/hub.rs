@@ -1,0 +1,210 @@
+//! `pull`, `list` and `rm`: models from a hub; and what a model's name on the command line means.
+
+use std::fmt::{self, Display};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use firelight::checkpoint::Checkpoint;
+use firelight::demo;
+use firelight::gpu::{Gpu, GpuOptions};
+use firelight::hub::{self, Hub, Name, Sibling, Step};
+use firelight::model::load::Progress;
+
+use super::Result;
+use super::term::{self, Failure};
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Without a quantization, the largest file that fits this GPU is taken. Models are kept where Hugging Face's own tools keep \
+them (HF_HOME, HF_HUB_CACHE). HF_TOKEN opens gated models, HF_ENDPOINT names another hub. A pull that was interrupted \
+goes on where it was.
+
+Examples:
+  firelight pull Qwen/Qwen3-0.6B-GGUF
+  firelight pull bartowski/Llama-3.2-3B-Instruct-GGUF:Q4_K_M")]
+pub struct PullArgs {
+    /// ORG/REPO, ORG/REPO:QUANT or ORG/REPO:FILE.gguf
+    name: String,
+}
+
+#[derive(clap::Args)]
+pub struct ListArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
+pub struct RmArgs {
+    /// As `firelight list` prints it: ORG/REPO, ORG/REPO:QUANT or ORG/REPO:FILE.gguf
+    name: String,
+    /// Remove all of a repository's models if the name means several
+    #[arg(long)]
+    all: bool,
+}
+
+/// What a model's name means.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// The built-in model.
+    Demo,
+    /// A file or folder.
+    Path(PathBuf),
+}
+
+impl Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Demo => f.write_str(demo::NAME),
+            Place::Path(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl Place {
+    /// Opens the model's files.
+    pub async fn open(&self) -> firelight::Result<Checkpoint> {
+        match self {
+            Place::Demo => Checkpoint::from_sources(vec![demo::source()]).await,
+            Place::Path(path) => Checkpoint::open(path).await,
+        }
+    }
+}
+
+/// Finds a model by name: `demo`, a path, or a name on the hub. What is not kept is fetched, unless `offline`.
+pub async fn find(name: &Path, offline: bool) -> Result<Place> {
+    if name == Path::new(demo::NAME) {
+        return Ok(Place::Demo);
+    }
+    if name.exists() {
+        return Ok(Place::Path(name.to_path_buf()));
+    }
+    let text = name.to_string_lossy();
+    let file_like = text.ends_with(".gguf") && !text.contains(':') || name.is_absolute() || text.starts_with('.');
+    match Name::parse(&text) {
+        Ok(name) if !file_like => {
+            let hub = Hub::from_env(offline)?;
+            if let Some(kept) = hub::cache::find(hub.cache(), &name).into_iter().next() {
+                return Ok(Place::Path(kept.path));
+            }
+            Ok(Place::Path(fetch(&hub, &name).await?))
+        }
+        _ => Err(no_such(&text)),
+    }
+}
+
+fn no_such(name: &str) -> Failure {
+    let demo = demo::NAME;
+    Failure::usage(match name.contains(' ') {
+        true => format!("there is no file {name:?}; to say this to the built-in model: firelight run {demo} {name:?}"),
+        false => format!(
+            "there is no {name}: the path of a GGUF file or of a Hugging Face folder is wanted, a name such as \
+             ORG/REPO:Q4_K_M, or `{demo}`, the built-in model"
+        ),
+    })
+}
+
+pub async fn pull(args: PullArgs) -> Result {
+    let (name, hub) = (Name::parse(&args.name)?, Hub::from_env(false)?);
+    let path = fetch(&hub, &name).await?;
+    Ok(writeln!(io::stdout(), "{}", path.display())?)
+}
+
+/// Fetches what a name means, and says what and why.
+async fn fetch(hub: &Hub, name: &Name) -> Result<PathBuf> {
+    let listing = hub.listing(&name.repo)?;
+    let (files, what) = match hub::offers(&listing.siblings).is_empty() && name.wanted.is_none() {
+        true => (folder(&name.repo, &listing.siblings)?, "a Hugging Face folder".to_string()),
+        false => {
+            // Without a GPU a model can be fetched all the same.
+            let gpu = Gpu::open(&GpuOptions::default()).await.ok();
+            let caps = gpu.as_ref().map(Gpu::caps);
+            let choice = hub::pick(hub, &name.repo, &listing, name.wanted.as_deref(), caps).await?;
+            (choice.offer.files, format!("{} ({})", choice.offer.name, choice.why))
+        }
+    };
+    let bytes: u64 = files.iter().map(Sibling::bytes).sum();
+    term::note(&format!("fetching {} from {}: {what}", term::bytes(bytes), name.repo));
+    if let Some(licence) = listing.card.as_ref().and_then(|card| card.license.as_ref()).and_then(|l| l.as_str()) {
+        term::note(&format!("its licence is {licence}"));
+    }
+    let is_folder = files.iter().any(|file| file.name == "config.json");
+    let first = hub.fetch(&name.repo, &listing, &files, &mut bar())?;
+    let folder = || first.parent().map_or_else(|| first.clone(), Path::to_path_buf);
+    Ok(if is_folder { folder() } else { first })
+}
+
+/// The files of a model that is no GGUF: settings, tokenizer, template, weights.
+fn folder(repo: &str, files: &[Sibling]) -> Result<Vec<Sibling>> {
+    const SMALL: [&str; 6] = [
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+        "model.safetensors.index.json",
+    ];
+    let is_weight =
+        |f: &Sibling| f.name.ends_with(".safetensors") && !f.name.contains('/') && f.name.starts_with("model");
+    let has = |name: &str| files.iter().any(|f| f.name == name);
+    if !has("config.json") || !has("tokenizer.json") || !files.iter().any(is_weight) {
+        return Err(Failure::usage(format!(
+            "{repo} holds no GGUF file, and is no model with config.json, tokenizer.json and safetensors either; search the \
+             hub for the model's name with GGUF behind it"
+        )));
+    }
+    Ok(files.iter().filter(|f| SMALL.contains(&f.name.as_str()) || is_weight(f)).cloned().collect())
+}
+
+/// A bar for what comes, then one for the check of it.
+fn bar() -> impl FnMut(Step) {
+    let (mut fetching, mut checking) = (term::bytes_bar("fetching"), term::bytes_bar("checking"));
+    move |Step { done, total, checking: check }| {
+        let bar: &mut dyn FnMut(Progress) = if check { &mut checking } else { &mut fetching };
+        bar(Progress { done, total });
+    }
+}
+
+pub fn list(args: ListArgs) -> Result {
+    let cache = hub::cache::folder()?;
+    let kept = hub::cache::list(&cache);
+    if args.json {
+        let one =
+            |k: &hub::Kept| serde_json::json!({ "repo": k.repo, "file": k.name, "path": k.path, "bytes": k.bytes });
+        let all: Vec<_> = kept.iter().map(one).collect();
+        return Ok(writeln!(io::stdout(), "{:#}", serde_json::Value::Array(all))?);
+    }
+    if kept.is_empty() {
+        term::note(&format!("no models are kept in {}; `firelight pull ORG/REPO` fetches one", cache.display()));
+        return Ok(());
+    }
+    let row = |k: &hub::Kept| vec![called(k), term::bytes(k.bytes)];
+    let rows: Vec<_> = kept.iter().map(row).collect();
+    Ok(write!(io::stdout(), "{}", term::table(&["<model", "size"], &rows))?)
+}
+
+/// The name by which a kept model is found again.
+fn called(kept: &hub::Kept) -> String {
+    match kept.name.is_empty() {
+        true => kept.repo.clone(),
+        false => format!("{}:{}", kept.repo, kept.name),
+    }
+}
+
+pub fn rm(args: RmArgs) -> Result {
+    let (name, cache) = (Name::parse(&args.name)?, hub::cache::folder()?);
+    let found = hub::cache::find(&cache, &name);
+    match found.len() {
+        0 => return Err(Failure::usage(format!("no model {name} is kept; `firelight list` shows those that are"))),
+        2.. if !args.all => {
+            let names = found.iter().map(called).collect::<Vec<_>>().join(", ");
+            return Err(Failure::usage(format!("{name} means {names}: name one, or add --all")));
+        }
+        _ => {}
+    }
+    for kept in &found {
+        let free = hub::cache::remove(&cache, kept)?;
+        term::note(&format!("removed {} ({})", called(kept), term::bytes(free)));
+    }
+    Ok(())
+}

@@ -1,0 +1,138 @@
+//! What a GPU is on a desktop: every adapter of every interface, a clock, and a device that someone has to drive.
+
+use futures_channel::oneshot::Receiver;
+
+use super::{Found, Gpu, Submission, instance};
+
+/// What to say where there is nothing.
+pub const NO_ADAPTER: &str = "no GPU adapter found: install a Vulkan driver (on Debian or Ubuntu without a GPU: \
+                              mesa-vulkan-drivers), or unset WGPU_BACKEND";
+
+/// A point in time.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(std::time::Instant);
+
+impl Clock {
+    /// Now.
+    pub fn now() -> Self {
+        Clock(std::time::Instant::now())
+    }
+
+    /// Seconds since then.
+    pub fn seconds(&self) -> f64 {
+        self.0.elapsed().as_secs_f64()
+    }
+}
+
+/// The adapters of the platform's own interfaces; OpenGL is asked (it is slow, and noisy without a display) where
+/// there are none, or where `WGPU_BACKEND` or `all` wants it.
+pub async fn adapters(all: bool) -> Vec<Found> {
+    let primary = wgpu::Backends::PRIMARY;
+    let backends = wgpu::Backends::from_env().unwrap_or(if all { wgpu::Backends::all() } else { primary });
+    let mut found = instance(backends).enumerate_adapters(backends).await;
+    if found.is_empty() && backends == primary {
+        found = instance(wgpu::Backends::GL).enumerate_adapters(wgpu::Backends::GL).await;
+    }
+    found.sort_by_key(|a| rank(&a.get_info()));
+    found.into_iter().map(describe).collect()
+}
+
+/// Better adapters first: real before software, the platform's own interface before OpenGL.
+fn rank(info: &wgpu::AdapterInfo) -> (u32, u32) {
+    let kind = match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 1,
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Other => 3,
+        wgpu::DeviceType::Cpu => 4,
+    };
+    let backend = match info.backend {
+        wgpu::Backend::Vulkan | wgpu::Backend::Metal | wgpu::Backend::BrowserWebGpu => 0,
+        wgpu::Backend::Dx12 => 1,
+        wgpu::Backend::Gl => 2,
+        wgpu::Backend::Noop => 3,
+    };
+    (kind, backend)
+}
+
+fn describe(adapter: wgpu::Adapter) -> Found {
+    let info = adapter.get_info();
+    let software = info.device_type == wgpu::DeviceType::Cpu || info.name.to_lowercase().contains("llvmpipe");
+    let subgroups = adapter.features().contains(wgpu::Features::SUBGROUP);
+    let memory = if software { host_memory() } else { vulkan_memory(&adapter) };
+    Found { adapter, name: info.name, software, subgroups, memory }
+}
+
+/// What Linux says it could give without swapping; see proc(5).
+fn host_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// Bytes that a Vulkan adapter's own memory could give now, as its driver tells (`VK_EXT_memory_budget`); nine tenths of
+/// the memory where it does not. wgpu does not ask.
+#[cfg(any(target_os = "linux", target_os = "windows", target_os = "android"))]
+fn vulkan_memory(adapter: &wgpu::Adapter) -> Option<u64> {
+    use ash::vk;
+    // SAFETY: the adapter is only asked; nothing of it is kept, changed or destroyed.
+    let adapter = unsafe { adapter.as_hal::<wgpu::hal::api::Vulkan>() }?;
+    let instance = adapter.shared_instance();
+    if instance.instance_api_version() < vk::API_VERSION_1_1 {
+        return None;
+    }
+    let mut budget = vk::PhysicalDeviceMemoryBudgetPropertiesEXT::default();
+    let mut properties = vk::PhysicalDeviceMemoryProperties2::default();
+    let tells = adapter.physical_device_capabilities().supports_extension(ash::ext::memory_budget::NAME);
+    if tells {
+        properties = properties.push_next(&mut budget);
+    }
+    // SAFETY: both handles live as long as the adapter, the instance has Vulkan 1.1, to which the function belongs, and
+    // the chained structure is one that the device's extension fills.
+    unsafe {
+        instance.raw_instance().get_physical_device_memory_properties2(adapter.raw_physical_device(), &mut properties)
+    };
+    let memory = properties.memory_properties;
+    let own = |i: &usize| memory.memory_heaps[*i].flags.contains(vk::MemoryHeapFlags::DEVICE_LOCAL);
+    let heap = (0..memory.memory_heap_count as usize).filter(own).max_by_key(|i| memory.memory_heaps[*i].size)?;
+    Some(match tells {
+        true => budget.heap_budget[heap].saturating_sub(budget.heap_usage[heap]),
+        false => memory.memory_heaps[heap].size / 10 * 9,
+    })
+}
+
+/// Not known on other systems.
+#[cfg(not(any(target_os = "linux", target_os = "windows", target_os = "android")))]
+fn vulkan_memory(_adapter: &wgpu::Adapter) -> Option<u64> {
+    None
+}
+
+/// Opens the device.
+pub async fn request_device(
+    found: &Found,
+    descriptor: &wgpu::DeviceDescriptor<'_>,
+) -> Result<(wgpu::Device, wgpu::Queue), wgpu::RequestDeviceError> {
+    found.adapter.request_device(descriptor).await
+}
+
+/// Waits for what a submission's completion tells; `None` if nothing will be told any more.
+pub async fn told<T>(gpu: &Gpu, index: Submission, told: Receiver<T>) -> Option<T> {
+    let wait = wgpu::PollType::Wait { submission_index: Some(index), timeout: None };
+    gpu.device.poll(wait).ok()?;
+    told.await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every Vulkan driver tells how much memory it has; software ones have the machine's.
+    #[test]
+    fn vulkan_adapters_tell_their_memory() {
+        let backends = wgpu::Backends::VULKAN;
+        for adapter in pollster::block_on(instance(backends).enumerate_adapters(backends)) {
+            let memory = vulkan_memory(&adapter);
+            assert!(memory.is_some_and(|bytes| bytes > 64 << 20), "{:?}: {memory:?}", adapter.get_info());
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The folder where models from a hub are kept: the one that Hugging Face's own tools use, so that nothing is stored
+//! twice. Its layout: <https://huggingface.co/docs/hub/local-cache>.
+//!
+//! `models--ORG--REPO/blobs/HASH` are the files, `snapshots/COMMIT/NAME` their names (links), `refs/main` the commit.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::files::{Sibling, offers, quant_of, split};
+use super::name::Name;
+use crate::{Error, Result};
+
+/// The cache's folder: `HF_HUB_CACHE`, else `HF_HOME/hub`, else `~/.cache/huggingface/hub`.
+///
+/// # Errors
+/// If none of the variables is set, not even the home folder's.
+pub fn folder() -> Result<PathBuf> {
+    let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let home = || var("HOME").or_else(|| var("USERPROFILE"));
+    let found = var("HF_HUB_CACHE")
+        .or_else(|| var("HF_HOME").map(|home| home.join("hub")))
+        .or_else(|| var("XDG_CACHE_HOME").map(|cache| cache.join("huggingface/hub")))
+        .or_else(|| home().map(|home| home.join(".cache/huggingface/hub")));
+    found.ok_or_else(|| Error::Usage("there is no home folder to keep models in: set HF_HOME".into()))
+}
+
+/// One repository's folder.
+#[derive(Clone, Debug)]
+pub struct Repo {
+    path: PathBuf,
+}
+
+/// A file of a repository that is there.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// `org/repo`.
+    pub repo: String,
+    /// Path within the repository.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+impl Repo {
+    /// The folder of `repo` (`org/name`) below `cache`.
+    pub fn new(cache: &Path, repo: &str) -> Self {
+        Repo { path: cache.join(format!("models--{}", repo.replace('/', "--"))) }
+    }
+
+    /// Where the file of this hash is, or shall be.
+    pub fn blob(&self, hash: &str) -> PathBuf {
+        self.path.join("blobs").join(hash)
+    }
+
+    /// The commit that was fetched last.
+    pub fn commit(&self) -> Option<String> {
+        let commit = fs::read_to_string(self.path.join("refs/main")).ok()?.trim().to_string();
+        (!commit.is_empty() && commit.chars().all(|c| c.is_ascii_alphanumeric())).then_some(commit)
+    }
+
+    /// The folder of a commit's names.
+    pub fn snapshot(&self, commit: &str) -> PathBuf {
+        self.path.join("snapshots").join(commit)
+    }
+
+    /// Gives a blob its name in a commit, and makes the commit the last one. Where links are not allowed the file
+    /// itself takes the name.
+    ///
+    /// # Errors
+    /// If the folder cannot be written.
+    pub fn name(&self, commit: &str, name: &str, hash: &str) -> Result<PathBuf> {
+        let path = self.snapshot(commit).join(name);
+        let link = || -> io::Result<()> {
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            if !path.exists() {
+                // A link to nothing may be left of a blob that was removed.
+                let _ = fs::remove_file(&path);
+                let up = "../".repeat(2 + name.matches('/').count());
+                match link(&format!("{up}blobs/{hash}"), &path) {
+                    // Another process was quicker.
+                    Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                    Err(_) => fs::rename(self.blob(hash), &path)?,
+                    Ok(()) => {}
+                }
+            }
+            fs::create_dir_all(self.path.join("refs"))?;
+            fs::write(self.path.join("refs/main"), commit)
+        };
+        link().map_err(|e| Error::io(format!("cannot write {}", path.display()), e))?;
+        Ok(path)
+    }
+}
+
+#[cfg(unix)]
+fn link(target: &str, path: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(target, path)
+}
+
+#[cfg(windows)]
+fn link(target: &str, path: &Path) -> io::Result<()> {
+    std::os::windows::fs::symlink_file(target.replace('/', "\\"), path)
+}
+
+/// Every model file that is there: GGUF files (the first of a split one), and folders with a `config.json` and
+/// weights.
+pub fn list(cache: &Path) -> Vec<Kept> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
+        let folder = entry.file_name().to_string_lossy().into_owned();
+        let Some(repo) = folder.strip_prefix("models--").map(|name| name.replacen("--", "/", 1)) else { continue };
+        let place = Repo { path: entry.path() };
+        let Some(commit) = place.commit() else { continue };
+        let mut files = Vec::new();
+        walk(&place.snapshot(&commit), "", &mut files);
+        files.sort();
+        let bytes = |name: &str| fs::metadata(place.snapshot(&commit).join(name)).map_or(0, |m| m.len());
+        let siblings: Vec<Sibling> = files
+            .iter()
+            .map(|name| Sibling { name: name.clone(), size: Some(bytes(name)), blob: None, lfs: None })
+            .collect();
+        for offer in offers(&siblings) {
+            let path = place.snapshot(&commit).join(&offer.name);
+            all.push(Kept { repo: repo.clone(), bytes: offer.bytes(), name: offer.name, path });
+        }
+        if files.iter().any(|f| f == "config.json") && files.iter().any(|f| f.ends_with(".safetensors")) {
+            let bytes = siblings.iter().map(Sibling::bytes).sum();
+            all.push(Kept { repo: repo.clone(), name: String::new(), path: place.snapshot(&commit), bytes });
+        }
+    }
+    all.sort_by(|a, b| (&a.repo, &a.name).cmp(&(&b.repo, &b.name)));
+    all
+}
+
+/// Paths of the files below `folder`, with `/` between their parts.
+fn walk(folder: &Path, prefix: &str, out: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        match fs::metadata(entry.path()) {
+            Ok(facts) if facts.is_dir() => walk(&entry.path(), &format!("{name}/"), out),
+            Ok(_) => out.push(name),
+            // A link whose blob is gone.
+            Err(_) => {}
+        }
+    }
+}
+
+/// The kept models that a name means, best first: the file it names, or those of the quantization it names, or all.
+pub fn find(cache: &Path, name: &Name) -> Vec<Kept> {
+    let mine = list(cache).into_iter().filter(|kept| kept.repo.eq_ignore_ascii_case(&name.repo));
+    let mut found: Vec<Kept> =
+        mine.filter(|kept| name.wanted.as_ref().is_none_or(|w| matches(&kept.name, w))).collect();
+    found.sort_by_key(|kept| std::cmp::Reverse(kept.bytes));
+    found
+}
+
+/// Whether a file is what was wanted: of that name, or of that quantization.
+pub fn matches(file: &str, wanted: &str) -> bool {
+    let base = file.rsplit('/').next().unwrap_or(file);
+    let quant = quant_of(file);
+    file.eq_ignore_ascii_case(wanted) || base.eq_ignore_ascii_case(wanted) || quant.eq_ignore_ascii_case(wanted)
+}
+
+/// Removes a kept model's names in the last commit, and their blobs. Returns the bytes that became free.
+///
+/// # Errors
+/// If something cannot be removed.
+pub fn remove(cache: &Path, kept: &Kept) -> Result<u64> {
+    let repo = Repo::new(cache, &kept.repo);
+    let Some(commit) = repo.commit() else { return Ok(0) };
+    let mut names = Vec::new();
+    walk(&repo.snapshot(&commit), "", &mut names);
+    let mine = |name: &&String| kept.name.is_empty() || same_model(name, &kept.name);
+    let mut free = 0;
+    for name in names.iter().filter(mine) {
+        let path = repo.snapshot(&commit).join(name);
+        let blob = fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
+        free += fs::metadata(&blob).map_or(0, |m| m.len());
+        for path in [&blob, &path] {
+            match fs::remove_file(path) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(Error::io(format!("cannot remove {}", path.display()), e)),
+            }
+        }
+    }
+    let mut left = Vec::new();
+    walk(&repo.snapshot(&commit), "", &mut left);
+    if left.is_empty() {
+        fs::remove_dir_all(&repo.path).map_err(|e| Error::io(format!("cannot remove {}", repo.path.display()), e))?;
+    }
+    Ok(free)
+}
+
+/// Whether two files are the same, or parts of one model.
+fn same_model(a: &str, b: &str) -> bool {
+    split(a).0 == split(b).0
+}

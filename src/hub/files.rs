@@ -1,0 +1,154 @@
+//! What a repository offers: its files, and the models they make.
+
+use serde::Deserialize;
+
+use crate::checkpoint::split_name;
+
+/// What the hub says of a repository at a revision.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Listing {
+    /// The commit.
+    pub sha: String,
+    /// Its files.
+    pub siblings: Vec<Sibling>,
+    /// The model card's head, as far as it is wanted.
+    #[serde(default, rename = "cardData")]
+    pub card: Option<Card>,
+}
+
+/// The model card's head.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Card {
+    /// The licence, as its authors named it.
+    #[serde(default)]
+    pub license: Option<serde_json::Value>,
+}
+
+/// A file of a repository.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Sibling {
+    /// Its path within the repository.
+    #[serde(rename = "rfilename")]
+    pub name: String,
+    /// Bytes.
+    #[serde(default)]
+    pub size: Option<u64>,
+    /// The hash under which git knows it.
+    #[serde(default, rename = "blobId")]
+    pub blob: Option<String>,
+    /// Where large files have their hash.
+    #[serde(default)]
+    pub lfs: Option<Lfs>,
+}
+
+/// A large file's facts.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Lfs {
+    /// SHA-256 in hexadecimal.
+    pub sha256: String,
+    /// Bytes.
+    pub size: u64,
+}
+
+impl Sibling {
+    /// Bytes, 0 if the hub does not say.
+    pub fn bytes(&self) -> u64 {
+        self.lfs.as_ref().map(|lfs| lfs.size).or(self.size).unwrap_or(0)
+    }
+}
+
+/// A model that a repository offers: one file, or the parts of one.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    /// The first file's path.
+    pub name: String,
+    /// The quantization its name tells, in capitals; empty if it tells none.
+    pub quant: String,
+    /// All files, in order.
+    pub files: Vec<Sibling>,
+}
+
+impl Offer {
+    /// Bytes of all files.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(Sibling::bytes).sum()
+    }
+}
+
+/// The GGUF models among the files, largest first. Projectors for images and importance matrices are none.
+pub fn offers(files: &[Sibling]) -> Vec<Offer> {
+    let mut offers: Vec<Offer> = Vec::new();
+    let mut gguf: Vec<&Sibling> = files.iter().filter(|f| is_model(&f.name)).collect();
+    gguf.sort_by(|a, b| a.name.cmp(&b.name));
+    for file in gguf {
+        let (stem, number) = split(&file.name);
+        match offers.last_mut() {
+            Some(last) if number > 1 && split(&last.name).0 == stem => last.files.push(file.clone()),
+            _ => offers.push(Offer { name: file.name.clone(), quant: quant(stem), files: vec![file.clone()] }),
+        }
+    }
+    offers.sort_by_key(|offer| std::cmp::Reverse(offer.bytes()));
+    offers
+}
+
+fn is_model(name: &str) -> bool {
+    let lower = name.rsplit('/').next().unwrap_or(name).to_lowercase();
+    lower.ends_with(".gguf") && !lower.contains("mmproj") && !lower.contains("imatrix")
+}
+
+/// The name without its ending and part number, and the part's number (1 if there is none).
+pub(super) fn split(name: &str) -> (&str, u32) {
+    match split_name(name) {
+        Some((prefix, number, _)) => (prefix, number),
+        None => (name.rsplit_once('.').map_or(name, |(stem, _)| stem), 1),
+    }
+}
+
+/// The quantization that a file's name tells.
+pub(super) fn quant_of(name: &str) -> String {
+    quant(split(name).0)
+}
+
+/// The last run of letters, digits and underscores that looks like a quantization.
+fn quant(stem: &str) -> String {
+    let upper = stem.rsplit('/').next().unwrap_or(stem).to_uppercase();
+    let looks = |word: &&str| {
+        let digits = |prefix: &str| {
+            word.strip_prefix(prefix)
+                .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()) && rest.contains('_'))
+        };
+        digits("Q")
+            || digits("IQ")
+            || digits("TQ")
+            || ["MXFP4", "BF16", "F16", "F32", "FP16"].contains(word)
+            || word.starts_with("MXFP4_")
+    };
+    upper.split(['-', '.']).rfind(looks).unwrap_or_default().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(name: &str, size: u64) -> Sibling {
+        Sibling { name: name.into(), size: Some(size), blob: None, lfs: None }
+    }
+
+    #[test]
+    fn files_make_models() {
+        let files = [
+            file("README.md", 1),
+            file("mmproj-model-f16.gguf", 900),
+            file("Model-1B-Q4_K_M.gguf", 700),
+            file("Model-1B.Q8_0.gguf", 1200),
+            file("BF16/Model-1B-BF16-00002-of-00002.gguf", 1000),
+            file("BF16/Model-1B-BF16-00001-of-00002.gguf", 1500),
+            file("model-1b-UD-IQ2_XXS.gguf", 300),
+            file("plain.gguf", 5),
+        ];
+        let offers = offers(&files);
+        let facts: Vec<_> = offers.iter().map(|o| (o.quant.as_str(), o.files.len(), o.bytes())).collect();
+        assert_eq!(facts, [("BF16", 2, 2500), ("Q8_0", 1, 1200), ("Q4_K_M", 1, 700), ("IQ2_XXS", 1, 300), ("", 1, 5)]);
+        assert!(offers[0].files[0].name.contains("00001"));
+    }
+}

@@ -1,0 +1,87 @@
+//! Which of a repository's models to take when nobody said: the largest that fits, judged by headers alone.
+
+use super::files::{Listing, Offer};
+use super::{Hub, offers};
+use crate::fit::{self, Options};
+use crate::gpu::Caps;
+use crate::model::Model;
+use crate::{Error, Result};
+
+/// A context of fewer positions is not worth a larger model.
+const USABLE_CONTEXT: u32 = 4096;
+
+/// What was chosen, and why.
+pub struct Choice {
+    /// The model.
+    pub offer: Offer,
+    /// For the user.
+    pub why: String,
+}
+
+/// Chooses among a repository's GGUF models. `wanted` is a file's name or a quantization's.
+///
+/// # Errors
+/// [`Error::Usage`] if nothing matches, with what there is; [`Error::Limit`] if nothing fits, with what the smallest one
+/// lacks.
+pub async fn pick(
+    hub: &Hub,
+    repo: &str,
+    listing: &Listing,
+    wanted: Option<&str>,
+    caps: Option<&Caps>,
+) -> Result<Choice> {
+    let all = offers(&listing.siblings);
+    if all.is_empty() {
+        let message = format!("{repo} holds no GGUF file; search the hub for the model's name with GGUF behind it");
+        return Err(Error::Usage(message));
+    }
+    if let Some(wanted) = wanted {
+        let matching = |offer: &&Offer| super::cache::matches(&offer.name, wanted);
+        let offer = all
+            .iter()
+            .find(matching)
+            .ok_or_else(|| Error::Usage(format!("{repo} has no {wanted:?}; there are {}", names(&all))))?;
+        return Ok(Choice { offer: offer.clone(), why: "as asked".into() });
+    }
+    let memory = caps.and_then(|caps| caps.memory.map(|memory| (caps, memory)));
+    let Some((caps, memory)) = memory else { return Ok(middle(all)) };
+    let mut last = None;
+    for offer in all {
+        // What is larger than the memory needs no look into its header.
+        if offer.bytes() > memory {
+            continue;
+        }
+        let sources = offer.files.iter().map(|file| hub.source(repo, listing, file)).collect();
+        let model = Model::from_sources(sources).await?;
+        let usable = model.config.context.min(USABLE_CONTEXT);
+        match fit::fit(&model, caps, &Options::default()) {
+            Ok(fitted) if fitted.context >= usable => {
+                let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
+                let why = format!(
+                    "the largest that fits: {:.1} of {:.1} GiB, with {} positions of context",
+                    gib(fitted.listing.bytes().total()),
+                    gib(memory),
+                    fitted.context
+                );
+                return Ok(Choice { offer, why });
+            }
+            Ok(_) => {}
+            Err(error @ Error::Limit(_)) => last = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| Error::Limit(format!("no model of {repo} fits this GPU's memory; take a smaller one"))))
+}
+
+/// Without a known memory: what most people take.
+fn middle(all: Vec<Offer>) -> Choice {
+    const USUAL: [&str; 6] = ["Q4_K_M", "Q4_K_S", "Q4_0", "IQ4_XS", "Q5_K_M", "Q8_0"];
+    let usual = USUAL.iter().find_map(|quant| all.iter().find(|offer| offer.quant == *quant));
+    let offer = usual.or(all.last()).expect("a repository that offers something").clone();
+    Choice { offer, why: "the usual choice; this GPU does not tell how much memory it has".into() }
+}
+
+fn names(all: &[Offer]) -> String {
+    let name = |offer: &Offer| if offer.quant.is_empty() { offer.name.clone() } else { offer.quant.clone() };
+    all.iter().map(name).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,311 @@
+//! Anthropic's messages.
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::answer::{Answer, Call as Called, Choice, EVENTS, End, Part, Writer, stream};
+use super::ask::{Ask, Call, Chat, Form, Knobs, Prompt, check_tools, text, token};
+use super::failure::{Dialect, Failure, json_response};
+use super::{Server, guard};
+
+#[derive(Deserialize)]
+struct MessagesRequest {
+    #[serde(default)]
+    model: String,
+    messages: Vec<Message>,
+    /// Demanded by the API; counting tokens needs none.
+    #[serde(default)]
+    max_tokens: Option<usize>,
+    #[serde(default)]
+    system: Value,
+    #[serde(flatten)]
+    knobs: Knobs,
+    #[serde(default)]
+    stop_sequences: Option<Vec<String>>,
+    #[serde(default)]
+    stream: Option<bool>,
+    #[serde(default)]
+    tools: Option<Vec<Value>>,
+    #[serde(default)]
+    tool_choice: Option<Value>,
+    #[serde(default)]
+    thinking: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    role: String,
+    content: Value,
+}
+
+impl MessagesRequest {
+    fn chat(&self) -> Result<Chat, Failure> {
+        let mut messages = Vec::new();
+        let system = text(&self.system).map_err(|e| Failure::bad(format!("system: {e}")))?;
+        if !system.is_empty() {
+            messages.push(json!({ "role": "system", "content": system }));
+        }
+        for (i, message) in self.messages.iter().enumerate() {
+            messages.extend(translate(message).map_err(|e| Failure::bad(format!("messages[{i}]: {e}")))?);
+        }
+        let tool = |tool: &Value| {
+            json!({ "type": "function", "function": {
+                "name": tool["name"], "description": tool["description"], "parameters": tool["input_schema"] } })
+        };
+        let tools = self.tools.iter().flatten().map(tool).collect();
+        let think = self.thinking.as_ref().map(|t| t["type"] != "disabled");
+        let mut chat = Chat { messages, tools, think, ..Default::default() };
+        let choice = self.tool_choice.as_ref().unwrap_or(&Value::Null);
+        match (choice["type"].as_str(), choice["name"].as_str()) {
+            (None | Some("auto"), _) => {}
+            (Some("none"), _) => chat.tools.clear(),
+            (Some("any"), _) => chat.call = Call::Any,
+            (Some("tool"), Some(name)) => chat.call = Call::Named(name.into()),
+            _ => return Err(Failure::bad("tool_choice is none of auto, none, any, and a tool with its name")),
+        }
+        check_tools(&chat)?;
+        Ok(chat)
+    }
+
+    fn ask(self) -> Result<Ask, Failure> {
+        let chat = self.chat()?;
+        if self.max_tokens.is_none() {
+            return Err(Failure::bad("max_tokens is wanted"));
+        }
+        Ok(Ask {
+            model: self.model,
+            prompts: vec![Prompt::Chat(chat)],
+            choices: 1,
+            sampling: self.knobs.sampling(),
+            stop: self.stop_sequences.unwrap_or_default(),
+            max_tokens: self.max_tokens,
+            form: Form::Free,
+            keep_alive: None,
+        })
+    }
+}
+
+/// A message as templates want it. Results of tools, which here are parts of what the user says, are messages of their
+/// own there.
+fn translate(message: &Message) -> Result<Vec<Value>, String> {
+    if !["user", "assistant"].contains(&message.role.as_str()) {
+        return Err(format!("the role {:?} is neither user nor assistant", message.role));
+    }
+    let blocks = match &message.content {
+        Value::Array(blocks) => blocks,
+        content => return Ok(vec![json!({ "role": message.role, "content": text(content)? })]),
+    };
+    let (mut said, mut thought, mut calls, mut out) = (String::new(), String::new(), Vec::new(), Vec::new());
+    for block in blocks {
+        match block["type"].as_str().unwrap_or_default() {
+            "thinking" => thought += block["thinking"].as_str().unwrap_or_default(),
+            "redacted_thinking" => {}
+            "tool_use" => calls.push(json!({ "id": block["id"], "type": "function", "function": {
+                "name": block["name"], "arguments": block["input"] } })),
+            "tool_result" => out.push(json!({
+                "role": "tool", "tool_call_id": block["tool_use_id"], "content": text(&block["content"])? })),
+            _ => said += &text(&json!([block]))?,
+        }
+    }
+    if !said.is_empty() || !calls.is_empty() || out.is_empty() {
+        let mut rest = json!({ "role": message.role, "content": said });
+        if !calls.is_empty() {
+            rest["tool_calls"] = calls.into();
+        }
+        if !thought.is_empty() {
+            rest["reasoning_content"] = thought.into();
+        }
+        out.push(rest);
+    }
+    Ok(out)
+}
+
+/// `POST /v1/messages`
+pub async fn messages(State(server): State<Server>, request: Request) -> Result<Response, Failure> {
+    let asked: MessagesRequest = guard::json(request).await?;
+    let wants_stream = asked.stream.unwrap_or(false);
+    let ask = asked.ask()?;
+    let model = server.registry.entries()[server.registry.find(&ask.model)?].name.clone();
+    let mut answer = Answer::begin(server.engine.answer(ask)?, 1).await?;
+    let id = format!("msg_{}", token(12));
+    if wants_stream {
+        return Ok(stream(answer, Events { id, model, open: None, blocks: 0, end: None }));
+    }
+    let choice = answer.whole().await?.pop().unwrap_or_default();
+    let Choice { reasoning, content, calls, end, .. } = choice;
+    let mut blocks = Vec::new();
+    if !reasoning.is_empty() {
+        blocks.push(json!({ "type": "thinking", "thinking": reasoning, "signature": "" }));
+    }
+    if !content.trim().is_empty() || (blocks.is_empty() && calls.is_empty()) {
+        blocks.push(json!({ "type": "text", "text": content }));
+    }
+    blocks.extend(calls.iter().map(|call| tool_use(call, call.arguments.clone().into())));
+    let mut message = head(&id, &model, answer.usage.prompt, answer.usage.reused);
+    message["content"] = blocks.into();
+    if let Some(end) = end {
+        message["stop_reason"] = stop_reason(&end).into();
+        message["stop_sequence"] = end.stop.into();
+        message["usage"]["output_tokens"] = end.timings.generated_tokens.into();
+    }
+    Ok(json_response(&message))
+}
+
+/// `POST /v1/messages/count_tokens`
+pub async fn count_tokens(State(server): State<Server>, request: Request) -> Result<Response, Failure> {
+    let asked: MessagesRequest = guard::json(request).await?;
+    let prompt = Prompt::Chat(asked.chat()?);
+    let count = server.engine.count(asked.model, prompt).await?;
+    Ok(json_response(&json!({ "input_tokens": count })))
+}
+
+fn head(id: &str, model: &str, input: usize, reused: usize) -> Value {
+    json!({
+        "id": id, "type": "message", "role": "assistant", "model": model, "content": [],
+        "stop_reason": null, "stop_sequence": null,
+        "usage": { "input_tokens": input, "cache_read_input_tokens": reused, "output_tokens": 0 },
+    })
+}
+
+fn stop_reason(end: &End) -> &'static str {
+    match end {
+        end if end.cut() => "max_tokens",
+        end if end.stop.is_some() => "stop_sequence",
+        end if end.called => "tool_use",
+        _ => "end_turn",
+    }
+}
+
+fn tool_use(call: &Called, input: Value) -> Value {
+    json!({ "type": "tool_use", "id": call.id, "name": call.name, "input": input })
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Block {
+    Thinking,
+    Text,
+}
+
+struct Events {
+    id: String,
+    model: String,
+    /// The block that is being written, of those so far.
+    open: Option<Block>,
+    blocks: usize,
+    end: Option<End>,
+}
+
+/// A server-sent event, named by its type.
+fn event(value: Value) -> String {
+    format!("event: {}\ndata: {value}\n\n", value["type"].as_str().unwrap_or_default())
+}
+
+impl Events {
+    fn close(&mut self) -> String {
+        match self.open.take() {
+            Some(_) => event(json!({ "type": "content_block_stop", "index": self.blocks - 1 })),
+            None => String::new(),
+        }
+    }
+
+    fn start(&mut self, block: Value) -> String {
+        self.blocks += 1;
+        event(json!({ "type": "content_block_start", "index": self.blocks - 1, "content_block": block }))
+    }
+
+    fn delta(&self, delta: Value) -> String {
+        event(json!({ "type": "content_block_delta", "index": self.blocks - 1, "delta": delta }))
+    }
+
+    fn write(&mut self, kind: Block, text: &str) -> String {
+        let mut out = String::new();
+        if self.open != Some(kind) {
+            out += &self.close();
+            out += &self.start(match kind {
+                Block::Thinking => json!({ "type": "thinking", "thinking": "", "signature": "" }),
+                Block::Text => json!({ "type": "text", "text": "" }),
+            });
+            self.open = Some(kind);
+        }
+        out + &self.delta(match kind {
+            Block::Thinking => json!({ "type": "thinking_delta", "thinking": text }),
+            Block::Text => json!({ "type": "text_delta", "text": text }),
+        })
+    }
+}
+
+impl Writer for Events {
+    const TYPE: &'static str = EVENTS;
+
+    fn begin(&mut self, answer: &Answer) -> String {
+        event(json!({ "type": "message_start", "message": head(&self.id, &self.model, answer.usage.prompt, 0) }))
+    }
+
+    fn part(&mut self, _: usize, part: Part) -> String {
+        match part {
+            Part::Content(text) => self.write(Block::Text, &text),
+            Part::Reasoning(text) => self.write(Block::Thinking, &text),
+            Part::Call(call) => {
+                let mut out = self.close();
+                out += &self.start(tool_use(&call, json!({})));
+                let arguments = Value::Object(call.arguments).to_string();
+                out += &self.delta(json!({ "type": "input_json_delta", "partial_json": arguments }));
+                out + &event(json!({ "type": "content_block_stop", "index": self.blocks - 1 }))
+            }
+            Part::Logprob(..) => String::new(),
+            Part::End(end) => {
+                self.end = Some(end);
+                self.close()
+            }
+        }
+    }
+
+    fn end(&mut self, answer: &Answer) -> String {
+        let (reason, stop) = self.end.as_ref().map_or((None, None), |end| (Some(stop_reason(end)), end.stop.clone()));
+        event(json!({
+            "type": "message_delta",
+            "delta": { "stop_reason": reason, "stop_sequence": stop },
+            "usage": { "output_tokens": answer.usage.generated, "cache_read_input_tokens": answer.usage.reused },
+        })) + &event(json!({ "type": "message_stop" }))
+    }
+
+    fn fail(&mut self, failure: &Failure) -> String {
+        event(failure.body(Dialect::Anthropic))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_become_messages() {
+        let read = |role: &str, content: Value| translate(&Message { role: role.into(), content });
+        let said = read(
+            "user",
+            json!([
+                { "type": "tool_result", "tool_use_id": "t1", "content": [{ "type": "text", "text": "rain" }] },
+                { "type": "text", "text": "So?" },
+            ]),
+        );
+        assert_eq!(
+            said.unwrap(),
+            [
+                json!({ "role": "tool", "tool_call_id": "t1", "content": "rain" }),
+                json!({ "role": "user", "content": "So?" }),
+            ]
+        );
+        let called = read(
+            "assistant",
+            json!([
+                { "type": "text", "text": "I look." },
+                { "type": "tool_use", "id": "t1", "name": "weather", "input": { "place": "Rome" } },
+            ]),
+        );
+        let function = json!({ "name": "weather", "arguments": { "place": "Rome" } });
+        assert_eq!(called.unwrap()[0]["tool_calls"][0]["function"], function);
+        assert!(read("system", json!("x")).is_err() && read("user", json!([{ "type": "image" }])).is_err());
+    }
+}

@@ -1,0 +1,361 @@
+//! The thread that owns the GPU, the model and the session. Work comes in through a channel, events go back through one a
+//! request; whoever drops his end is cancelled before the next step.
+//!
+//! Requests are begun in the order they came. One model is loaded at a time: when the next request wants another, what
+//! runs is finished first, and nothing is begun meanwhile. Embeddings have the session for themselves in the same way.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use axum::http::StatusCode;
+use firelight::gpu::{Gpu, GpuOptions};
+use firelight::model::Model;
+use firelight::session::{Finish, Options, Session, Timings};
+use pollster::block_on;
+use tokio::sync::{mpsc, oneshot};
+
+use super::ask::{Ask, Form, Prompt};
+use super::failure::Failure;
+use super::loaded::Loaded;
+use super::metrics::{Metrics, add};
+use super::registry::Registry;
+use super::reply::Format;
+
+/// How the engine is set up.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub gpu: GpuOptions,
+    pub options: Options,
+    /// Requests that may wait behind those that are answered.
+    pub queue: usize,
+    /// How long an idle model stays loaded; `None` for ever.
+    pub keep_alive: Option<Duration>,
+}
+
+/// What happens to a request's answers.
+#[derive(Debug)]
+pub enum Event {
+    /// All prompts are accepted: how many tokens each has, how replies are to be read, and whether they begin within
+    /// their reasoning.
+    Started { prompt_tokens: Vec<usize>, format: Format, thinking: bool, load_seconds: f64 },
+    /// More of answer `choice`.
+    Text { choice: usize, text: String },
+    /// The token behind the text, if log-probabilities were asked for.
+    Token { choice: usize, token: Token, top: Vec<Token> },
+    /// Answer `choice` is complete; `stop` is the stop string that ended it.
+    Finished { choice: usize, reason: Finish, stop: Option<String>, timings: Timings },
+    /// There will be no more.
+    Failed(Failure),
+}
+
+/// A token with its log-probability.
+#[derive(Clone, Debug)]
+pub struct Token {
+    pub bytes: Vec<u8>,
+    pub logprob: f32,
+}
+
+/// A token and the likeliest in its place.
+pub type Logprobs = (Token, Vec<Token>);
+
+/// Vectors, and how many tokens were read for them.
+pub type Embedded = (Vec<Vec<f32>>, usize);
+
+enum Work {
+    Answer(Ask, mpsc::UnboundedSender<Event>),
+    Embed(String, Vec<Prompt>, oneshot::Sender<Result<Embedded, Failure>>),
+    /// How many tokens a prompt has.
+    Count(String, Prompt, oneshot::Sender<Result<usize, Failure>>),
+    /// Load a model, or unload it if it is to be kept for no time.
+    Keep(String, Option<Duration>, oneshot::Sender<Result<(), Failure>>),
+}
+
+impl Work {
+    fn model(&self) -> &str {
+        match self {
+            Work::Answer(ask, _) => &ask.model,
+            Work::Embed(model, ..) | Work::Count(model, ..) | Work::Keep(model, ..) => model,
+        }
+    }
+
+    fn abandoned(&self) -> bool {
+        match self {
+            Work::Answer(_, events) => events.is_closed(),
+            Work::Embed(_, _, reply) => reply.is_closed(),
+            Work::Count(_, _, reply) => reply.is_closed(),
+            Work::Keep(_, _, reply) => reply.is_closed(),
+        }
+    }
+
+    fn fail(self, failure: Failure) {
+        // Whoever does not listen any more need not be told.
+        match self {
+            Work::Answer(_, events) => drop(events.send(Event::Failed(failure))),
+            Work::Embed(_, _, reply) => drop(reply.send(Err(failure))),
+            Work::Count(_, _, reply) => drop(reply.send(Err(failure))),
+            Work::Keep(_, _, reply) => drop(reply.send(Err(failure))),
+        }
+    }
+}
+
+/// The model that is loaded.
+#[derive(Clone, Debug)]
+pub struct Resident {
+    /// Its place in the registry.
+    pub index: usize,
+    pub gpu_bytes: u64,
+    pub context: usize,
+    /// When it will be unloaded if nobody asks for it; `None` for never.
+    pub until: Option<SystemTime>,
+}
+
+/// A place in the queue; it is given back when this is dropped.
+pub struct Ticket(Arc<Metrics>);
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.0.pending.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The engine, seen from other threads.
+#[derive(Clone)]
+pub struct Engine {
+    work: Sender<(Work, Ticket)>,
+    metrics: Arc<Metrics>,
+    resident: Arc<Mutex<Option<Resident>>>,
+    room: usize,
+}
+
+impl Engine {
+    /// Starts the thread. The first model is loaded at once; the first receiver is told when it is, or why not. The
+    /// second one's sender is dropped when the thread ends, which it does only if it fails.
+    pub fn start(
+        registry: Registry,
+        setup: Setup,
+        metrics: Arc<Metrics>,
+    ) -> (Self, oneshot::Receiver<Result<(), Failure>>, oneshot::Receiver<()>) {
+        let (work, works) = channel();
+        let resident = Arc::new(Mutex::new(None));
+        let room = setup.options.sequences as usize + setup.queue;
+        let engine = Engine { work, metrics: metrics.clone(), resident: resident.clone(), room };
+        let (tell, ready) = oneshot::channel();
+        // A channel of our own that has just been made takes it.
+        let _ = engine.send(Work::Keep(String::new(), None, tell));
+        let (alive, gone) = oneshot::channel();
+        let run = move || {
+            let queue = VecDeque::new();
+            Thread { registry, setup, metrics, resident, works, queue, gpu: None, loaded: None }.run();
+            drop(alive);
+        };
+        let thread = std::thread::Builder::new().name("engine".into()).stack_size(STACK);
+        if let Err(error) = thread.spawn(run) {
+            // What waits for it is told that it has stopped.
+            tracing::error!("the engine's thread cannot be started: {error}");
+        }
+        (engine, ready, gone)
+    }
+
+    fn send(&self, work: Work) -> Result<(), Failure> {
+        let pending = self.metrics.pending.fetch_add(1, Ordering::Relaxed) as usize;
+        let ticket = Ticket(self.metrics.clone());
+        if pending >= self.room {
+            let message = format!("{pending} requests are being answered or wait already; try again later");
+            let failure = Failure::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message);
+            return Err(Failure { retry_after: Some(1), ..failure });
+        }
+        self.work.send((work, ticket)).map_err(|_| stopped())
+    }
+
+    /// Asks for answers.
+    pub fn answer(&self, ask: Ask) -> Result<mpsc::UnboundedReceiver<Event>, Failure> {
+        ask.check()?;
+        let (events, receiver) = mpsc::unbounded_channel();
+        self.send(Work::Answer(ask, events))?;
+        Ok(receiver)
+    }
+
+    /// Asks for a vector for each text: its last hidden states, their mean, made as long as 1.
+    pub async fn embed(&self, model: String, prompts: Vec<Prompt>) -> Result<Embedded, Failure> {
+        let (reply, receiver) = oneshot::channel();
+        self.send(Work::Embed(model, prompts, reply))?;
+        receiver.await.map_err(|_| stopped())?
+    }
+
+    /// Counts the tokens of a prompt.
+    pub async fn count(&self, model: String, prompt: Prompt) -> Result<usize, Failure> {
+        let (reply, receiver) = oneshot::channel();
+        self.send(Work::Count(model, prompt, reply))?;
+        receiver.await.map_err(|_| stopped())?
+    }
+
+    /// Loads a model and keeps it for a time, or unloads it if that is no time at all.
+    pub async fn keep(&self, model: String, time: Option<Duration>) -> Result<(), Failure> {
+        let (reply, receiver) = oneshot::channel();
+        self.send(Work::Keep(model, time, reply))?;
+        receiver.await.map_err(|_| stopped())?
+    }
+
+    /// What is loaded.
+    pub fn resident(&self) -> Option<Resident> {
+        self.resident.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+}
+
+/// What is said when the thread is gone.
+pub fn stopped() -> Failure {
+    Failure::internal("the engine has stopped; restart the server")
+}
+
+/// Templates and schemas of requests may be deep.
+const STACK: usize = 16 << 20;
+
+struct Thread {
+    registry: Registry,
+    setup: Setup,
+    metrics: Arc<Metrics>,
+    resident: Arc<Mutex<Option<Resident>>>,
+    works: Receiver<(Work, Ticket)>,
+    queue: VecDeque<(Work, Ticket)>,
+    gpu: Option<Gpu>,
+    loaded: Option<Loaded>,
+}
+
+impl Thread {
+    fn run(mut self) {
+        while self.receive() {
+            self.queue.retain(|(work, _)| !work.abandoned());
+            while self.begin_next() {}
+            let Some(loaded) = &mut self.loaded else { continue };
+            let busy = !loaded.jobs.is_empty();
+            loaded.cancel_abandoned(&self.metrics);
+            let stepped = loaded.step(&self.metrics);
+            let done = busy && loaded.jobs.is_empty();
+            if let Err(error) = stepped {
+                tracing::error!("{error}");
+                loaded.fail_all(&Failure::internal(error.to_string()));
+                // What happened to the device is not known: the next request opens it again.
+                self.unload();
+                self.gpu = None;
+            } else if done {
+                // From now on it is idle.
+                self.tell_resident();
+            }
+        }
+    }
+
+    /// Takes in what has come; waits for something if there is nothing to do. False when the server is gone.
+    fn receive(&mut self) -> bool {
+        if !self.queue.is_empty() || self.loaded.as_ref().is_some_and(|l| !l.jobs.is_empty()) {
+            self.queue.extend(self.works.try_iter());
+            return true;
+        }
+        let left = self.loaded.as_ref().and_then(|l| Some(l.keep?.saturating_sub(l.idle.elapsed())));
+        let got = match left {
+            Some(left) => self.works.recv_timeout(left),
+            None => self.works.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        match got {
+            Ok(work) => self.queue.push_back(work),
+            Err(RecvTimeoutError::Timeout) => self.unload(),
+            Err(RecvTimeoutError::Disconnected) => return false,
+        }
+        true
+    }
+
+    fn unload(&mut self) {
+        self.loaded = None;
+        self.tell_resident();
+        if let Some(gpu) = &self.gpu {
+            // Buffers are given back when the device is asked again; that it is lost will be seen later.
+            let _ = block_on(gpu.flush());
+        }
+    }
+
+    fn tell_resident(&self) {
+        let resident = self.loaded.as_ref().map(|l| Resident {
+            index: l.index,
+            gpu_bytes: l.session.plan().listing().bytes().total(),
+            context: l.session.context(),
+            until: l.keep.map(|keep| SystemTime::now() + keep),
+        });
+        self.metrics.gpu_bytes.store(resident.as_ref().map_or(0, |r| r.gpu_bytes), Ordering::Relaxed);
+        *self.resident.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = resident;
+    }
+
+    /// Begins the first of the queue, if it can be begun now.
+    fn begin_next(&mut self) -> bool {
+        let Some((work, _)) = self.queue.front() else { return false };
+        let index = self.registry.find(work.model());
+        let busy = self.loaded.as_ref().is_some_and(|l| !l.jobs.is_empty());
+        let other = self.loaded.as_ref().is_none_or(|l| Ok(l.index) != index.as_ref().map(|i| *i).map_err(|_| ()));
+        if busy && (other || !matches!(work, Work::Answer(..) | Work::Count(..))) {
+            return false;
+        }
+        let Some((work, ticket)) = self.queue.pop_front() else { return false };
+        let (begun, usual) = (Instant::now(), self.setup.keep_alive);
+        let loaded = match index.and_then(|index| self.load(index)) {
+            Ok(loaded) => loaded,
+            Err(failure) => {
+                work.fail(failure);
+                return true;
+            }
+        };
+        let load_seconds = begun.elapsed().as_secs_f64();
+        loaded.idle = Instant::now();
+        match work {
+            Work::Answer(ask, events) => {
+                loaded.keep = ask.keep_alive.or(usual);
+                if let Err(failure) = loaded.begin(ask, &events, ticket, load_seconds) {
+                    let _ = events.send(Event::Failed(failure));
+                }
+                self.tell_resident();
+            }
+            Work::Embed(_, prompts, reply) => {
+                let _ = reply.send(loaded.embed(&prompts));
+            }
+            Work::Count(_, prompt, reply) => {
+                let _ = reply.send(loaded.prepare(&prompt, &Form::Free).map(|p| p.tokens.len()));
+            }
+            Work::Keep(_, time, reply) => {
+                loaded.keep = time.or(usual);
+                match time {
+                    Some(Duration::ZERO) => self.unload(),
+                    _ => self.tell_resident(),
+                }
+                let _ = reply.send(Ok(()));
+            }
+        }
+        true
+    }
+
+    /// Loads a model, unless it is there.
+    fn load(&mut self, index: usize) -> Result<&mut Loaded, Failure> {
+        if self.loaded.as_ref().is_none_or(|l| l.index != index) {
+            self.unload();
+            let entry = &self.registry.entries()[index];
+            let name = entry.name.clone();
+            let unavailable = |e: firelight::Error| {
+                let message = format!("the model {name:?} cannot be loaded: {e}");
+                Failure::new(StatusCode::SERVICE_UNAVAILABLE, "model_not_loaded", message)
+            };
+            let gpu = match &self.gpu {
+                Some(gpu) => gpu,
+                None => self.gpu.insert(block_on(Gpu::open(&self.setup.gpu)).map_err(unavailable)?),
+            };
+            let model =
+                block_on(async { Model::from_checkpoint(entry.place.open().await?).await }).map_err(unavailable)?;
+            let session = block_on(Session::new(gpu, &model, &self.setup.options, |_| {})).map_err(unavailable)?;
+            for notice in model.notices.iter().chain(session.notices()) {
+                crate::cli::note(&format!("{name}: {notice}"));
+            }
+            add(&self.metrics.loads, 1);
+            self.loaded = Some(Loaded::new(index, model, session, self.setup.keep_alive));
+            self.tell_resident();
+        }
+        self.loaded.as_mut().ok_or_else(|| Failure::internal("the model is not there"))
+    }
+}

@@ -1,0 +1,113 @@
+//! How a request fails: a status, a message that says what to do, and its shape in each dialect.
+
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use firelight::Error;
+use serde_json::{Value, json};
+
+/// Why a request is not answered.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    pub status: StatusCode,
+    /// A word for programs, such as `context_length_exceeded`.
+    pub code: &'static str,
+    pub message: String,
+    /// Seconds after which another try makes sense.
+    pub retry_after: Option<u32>,
+}
+
+/// Whose words a client expects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    OpenAi,
+    Ollama,
+    Anthropic,
+}
+
+impl Dialect {
+    /// The dialect that is spoken at a path.
+    pub fn of(path: &str) -> Self {
+        match path {
+            p if p.starts_with("/api/") => Dialect::Ollama,
+            p if p.starts_with("/v1/messages") => Dialect::Anthropic,
+            _ => Dialect::OpenAi,
+        }
+    }
+}
+
+impl Failure {
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Failure { status, code, message: message.into(), retry_after: None }
+    }
+
+    /// The request makes no sense.
+    pub fn bad(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request", message)
+    }
+
+    /// The server's own trouble.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", message)
+    }
+
+    /// What the library says about a request that it refuses.
+    pub fn refused(error: &Error) -> Self {
+        match error {
+            Error::Limit(message) => Self::new(StatusCode::BAD_REQUEST, "context_length_exceeded", message),
+            Error::Usage(message) | Error::Text(message) => Self::bad(message),
+            other => Self::internal(other.to_string()),
+        }
+    }
+
+    /// The JSON that says it.
+    pub fn body(&self, dialect: Dialect) -> Value {
+        let (message, code) = (&self.message, self.code);
+        match dialect {
+            Dialect::OpenAi => {
+                let kind = if self.status.is_server_error() { "server_error" } else { "invalid_request_error" };
+                json!({ "error": { "message": message, "type": kind, "param": null, "code": code } })
+            }
+            Dialect::Ollama => json!({ "error": message }),
+            Dialect::Anthropic => {
+                let kind = match self.status.as_u16() {
+                    401 => "authentication_error",
+                    403 => "permission_error",
+                    404 => "not_found_error",
+                    413 => "request_too_large",
+                    429 => "rate_limit_error",
+                    500.. => "api_error",
+                    _ => "invalid_request_error",
+                };
+                json!({ "type": "error", "error": { "type": kind, "message": message } })
+            }
+        }
+    }
+
+    /// The whole response.
+    pub fn response(&self, dialect: Dialect) -> Response {
+        let mut response = json_response(&self.body(dialect));
+        *response.status_mut() = self.status;
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+/// Carries the failure to the outermost layer, which knows the dialect.
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = self.status;
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// A response of JSON.
+pub fn json_response(value: &Value) -> Response {
+    let mut response = Response::new(Body::from(value.to_string()));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,181 @@
+//! Who may ask, and how much: Host and Origin against pages that reach for local servers (DNS rebinding), the key,
+//! cross-origin answers, and the limits of a body.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http_body_util::{BodyExt, Limited};
+use serde::de::DeserializeOwned;
+
+use super::Server;
+use super::failure::{Dialect, Failure};
+
+/// What is asked of a client.
+#[derive(Clone, Debug, Default)]
+pub struct Guard {
+    /// The key that every request must carry.
+    pub key: Option<String>,
+    /// Names, besides `localhost` and addresses, by which the server may be called.
+    pub hosts: Vec<String>,
+    /// Origins of pages that may ask; `*` for all.
+    pub origins: Vec<String>,
+}
+
+/// The largest body: a prompt of millions of tokens.
+const LARGEST_BODY: usize = 16 << 20;
+/// A body that takes longer is given up.
+const BODY_TIME: Duration = Duration::from_secs(60);
+
+/// Lets a request through or not, counts the response, and gives failures the shape of their dialect.
+pub async fn check(State(server): State<Server>, request: Request, next: Next) -> Response {
+    let dialect = Dialect::of(request.uri().path());
+    let route = super::route(request.uri().path());
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let preflight = request.method() == Method::OPTIONS && origin.is_some();
+    let mut response = match server.guard.admit(&request, preflight) {
+        Err(failure) => failure.into_response(),
+        Ok(()) if preflight => {
+            Response::builder().status(StatusCode::NO_CONTENT).body(Body::empty()).unwrap_or_default()
+        }
+        Ok(()) => next.run(request).await,
+    };
+    if let Some(failure) = response.extensions_mut().remove::<Failure>() {
+        response = failure.response(dialect);
+    }
+    server.metrics.responded(route, response.status().as_u16());
+    if let Some(origin) = origin.filter(|o| server.guard.origin_is_named(o)) {
+        allow(response.headers_mut(), origin);
+    }
+    response
+}
+
+/// The headers by which a browser lets a page read the response.
+fn allow(headers: &mut HeaderMap, origin: HeaderValue) {
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, OPTIONS"));
+    let asked = "Authorization, Content-Type, X-API-Key, Anthropic-Version, Anthropic-Beta";
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(asked));
+}
+
+impl Guard {
+    fn admit(&self, request: &Request, preflight: bool) -> Result<(), Failure> {
+        let headers = request.headers();
+        let forbidden = |code, message| Failure::new(StatusCode::FORBIDDEN, code, message);
+        let host = headers.get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
+        if !self.host_is_ours(host) {
+            let message = format!("the server is not called {host:?}; start it with --allow-host if it is");
+            return Err(forbidden("host_not_allowed", message));
+        }
+        if let Some(origin) = headers.get(header::ORIGIN)
+            && !self.origin_is_named(origin)
+            && origin.to_str().ok().and_then(|o| o.split_once("://")).is_none_or(|(_, o)| o != host)
+        {
+            let message = format!("pages of {origin:?} may not ask; start the server with --allow-origin if they may");
+            return Err(forbidden("origin_not_allowed", message));
+        }
+        // A preflight carries no key; it asks for nothing. Whether the server lives is no secret.
+        let open = preflight || request.uri().path() == "/health";
+        match &self.key {
+            Some(key) if !open && !carries(headers, key) => {
+                let message = "the API key is missing or wrong (Authorization: Bearer KEY, or X-API-Key: KEY)";
+                Err(Failure::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a Host header names this server. A page of elsewhere can make its own name lead here, but not an address.
+    fn host_is_ours(&self, host: &str) -> bool {
+        let name = without_port(host).to_ascii_lowercase();
+        let address = name.parse::<IpAddr>().is_ok()
+            || name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).is_some_and(|n| n.parse::<Ipv6Addr>().is_ok());
+        address
+            || name == "localhost"
+            || name.ends_with(".localhost")
+            || self.hosts.iter().any(|h| h.eq_ignore_ascii_case(&name))
+    }
+
+    fn origin_is_named(&self, origin: &HeaderValue) -> bool {
+        self.origins.iter().any(|named| named == "*" || named.as_bytes() == origin.as_bytes())
+    }
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.is_empty() => name,
+        _ => host,
+    }
+}
+
+fn carries(headers: &HeaderMap, key: &str) -> bool {
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|v| v.as_bytes().strip_prefix(b"Bearer "));
+    let given = bearer.or_else(|| headers.get("x-api-key").map(HeaderValue::as_bytes));
+    given.is_some_and(|given| same(given, key.as_bytes()))
+}
+
+/// Compares in a time that does not tell how much is right.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+}
+
+/// A request's body, as long as it is neither too long nor too slow.
+pub async fn bytes(request: Request) -> Result<Bytes, Failure> {
+    let body = Limited::new(request.into_body(), LARGEST_BODY).collect();
+    match tokio::time::timeout(BODY_TIME, body).await {
+        Err(_) => Err(Failure::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not come in time")),
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            let message = format!("the body is larger than {} MiB", LARGEST_BODY >> 20);
+            Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message))
+        }
+        Ok(Err(error)) => Err(Failure::bad(format!("the body cannot be read: {error}"))),
+    }
+}
+
+/// A request's body as JSON.
+pub async fn json<T: DeserializeOwned>(request: Request) -> Result<T, Failure> {
+    let bytes = bytes(request).await?;
+    serde_json::from_slice(&bytes).map_err(|e| Failure::bad(format!("the body is not the JSON that is wanted: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_names_are_answered() {
+        let guard = Guard { hosts: vec!["model.lan".into()], ..Default::default() };
+        for good in
+            ["localhost", "localhost:11435", "127.0.0.1:1", "[::1]:11435", "192.168.1.9", "a.localhost", "Model.LAN:80"]
+        {
+            assert!(guard.host_is_ours(good), "{good}");
+        }
+        for bad in [
+            "",
+            "evil.example",
+            "evil.example:11435",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            ":1",
+            "[evil]",
+        ] {
+            assert!(!guard.host_is_ours(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn keys_are_compared_whole() {
+        let mut headers = HeaderMap::new();
+        assert!(!carries(&headers, "secret"));
+        headers.insert("x-api-key", HeaderValue::from_static("secret"));
+        assert!(carries(&headers, "secret") && !carries(&headers, "secre") && !carries(&headers, "Secret"));
+        headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Bearer wrong"));
+        assert!(!carries(&headers, "secret"));
+    }
+}

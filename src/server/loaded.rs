@@ -1,0 +1,271 @@
+//! The loaded model and the answers that it is giving: begun, handed out token by token, given up when nobody listens.
+//!
+//! It knows nothing of the queue, nor of which model is loaded when.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use axum::http::StatusCode;
+use firelight::model::Model;
+use firelight::session::{self, Finish, Request, RequestId, Session, Timings};
+use pollster::block_on;
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::ask::{Ask, Form, Prompt};
+use super::engine::{Embedded, Event, Ticket, Token};
+use super::failure::Failure;
+use super::grammar::{Broken, Grammars};
+use super::metrics::{Metrics, add};
+use super::prompt::{Prepared, prepare};
+use super::reply::Format;
+
+/// A token that stands for what the vocabulary cannot say may stand for a few bytes.
+const SHORTEST: usize = 16;
+
+/// An answer that is being generated.
+pub struct Job {
+    choice: usize,
+    events: mpsc::UnboundedSender<Event>,
+    ids: Vec<u32>,
+    /// Bytes of text given out.
+    given: usize,
+    stops: Vec<String>,
+    broken: Option<Broken>,
+    /// The other answers to the same prompt: they begin when this one's prompt is read, and share it.
+    siblings: Vec<Start>,
+    ticket: Arc<Ticket>,
+}
+
+/// An answer to be begun.
+struct Start {
+    choice: usize,
+    request: Request,
+    schema: Option<Value>,
+}
+
+/// The loaded model.
+pub struct Loaded {
+    pub index: usize,
+    pub model: Model,
+    pub session: Session,
+    /// Bytes of the longest token.
+    longest: usize,
+    grammars: Option<Grammars>,
+    pub jobs: HashMap<RequestId, Job>,
+    /// Since when nothing was asked, and how long that may be.
+    pub idle: Instant,
+    pub keep: Option<Duration>,
+}
+
+impl Loaded {
+    /// A model that has just been loaded. After `keep` without work it may go.
+    pub fn new(index: usize, model: Model, session: Session, keep: Option<Duration>) -> Self {
+        let vocab = 0..model.tokenizer.vocab_size() as u32;
+        let longest = vocab.map(|id| model.tokenizer.bytes(id, true).len()).max().unwrap_or(0).max(SHORTEST);
+        Loaded { index, model, session, longest, grammars: None, jobs: HashMap::new(), idle: Instant::now(), keep }
+    }
+
+    /// Begins all answers of a request, or none.
+    pub fn begin(
+        &mut self,
+        ask: Ask,
+        events: &mpsc::UnboundedSender<Event>,
+        ticket: Ticket,
+        load_seconds: f64,
+    ) -> Result<(), Failure> {
+        let (mut format, mut thinking) = (Format::Text, false);
+        let mut prompts = Vec::new();
+        for prompt in &ask.prompts {
+            let prepared = self.prepare(prompt, &ask.form)?;
+            (format, thinking) = (prepared.format, prepared.thinking);
+            self.check_length("", prepared.tokens.len())?;
+            prompts.push(prepared);
+        }
+        // A schema that cannot be held to is an error before anything is said.
+        let mut held = match prompts.iter().find_map(|p| p.schema.as_ref()) {
+            Some(schema) => Some(self.constraint(schema)?),
+            None => None,
+        };
+        let prompt_tokens = prompts.iter().map(|p| p.tokens.len()).collect();
+        let ticket = Arc::new(ticket);
+        let mut starts = Vec::new();
+        for (i, prompt) in prompts.into_iter().enumerate() {
+            let mut group: Vec<Start> = (0..ask.choices)
+                .map(|j| {
+                    let mut sampling = ask.sampling.clone();
+                    sampling.seed = sampling.seed.wrapping_add(j as u64);
+                    let request = Request {
+                        answered: 0,
+                        tokens: prompt.tokens.clone(),
+                        sampling,
+                        stop: ask.stop.clone(),
+                        max_tokens: ask.max_tokens,
+                        ignore_end: false,
+                        special: !matches!(format, Format::Text | Format::Chat),
+                    };
+                    Start { choice: i * ask.choices + j, request, schema: prompt.schema.clone() }
+                })
+                .collect();
+            let first = group.remove(0);
+            starts.push((first, group));
+        }
+        let _ = events.send(Event::Started { prompt_tokens, format, thinking, load_seconds });
+        for (start, siblings) in starts {
+            let held = match (held.take(), &start.schema) {
+                (None, Some(schema)) => Some(self.constraint(schema)?),
+                (held, _) => held,
+            };
+            self.start(start, held, siblings, events, &ticket)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a prompt ready. A text that is too long in any case is not even read: that would hold everybody up.
+    pub fn prepare(&self, prompt: &Prompt, form: &Form) -> Result<Prepared, Failure> {
+        let fits = |text: &str| self.check_length("at least ", text.len() / self.longest);
+        prepare(&self.model, prompt, form, fits)
+    }
+
+    fn check_length(&self, how: &str, len: usize) -> Result<(), Failure> {
+        let context = self.session.context();
+        if len < context {
+            return Ok(());
+        }
+        let message = format!(
+            "the prompt has {how}{len} tokens; the context of this server holds {context} with the answer. Shorten the \
+             prompt, or start the server with a larger --context"
+        );
+        Err(Failure::new(StatusCode::BAD_REQUEST, "context_length_exceeded", message))
+    }
+
+    fn start(
+        &mut self,
+        start: Start,
+        held: Option<(session::Constraint, Broken)>,
+        siblings: Vec<Start>,
+        events: &mpsc::UnboundedSender<Event>,
+        ticket: &Arc<Ticket>,
+    ) -> Result<(), Failure> {
+        let (constraint, broken) = held.unzip();
+        let stops = start.request.stop.clone();
+        let id = self.session.submit_within(start.request, constraint).map_err(|e| Failure::refused(&e))?;
+        let (choice, events, ticket) = (start.choice, events.clone(), ticket.clone());
+        self.jobs.insert(id, Job { choice, events, ids: Vec::new(), given: 0, stops, broken, siblings, ticket });
+        Ok(())
+    }
+
+    fn constraint(&mut self, schema: &Value) -> Result<(session::Constraint, Broken), Failure> {
+        let grammars = match &mut self.grammars {
+            Some(grammars) => grammars,
+            none => none.insert(Grammars::new(&self.model.tokenizer).map_err(Failure::internal)?),
+        };
+        grammars.constraint(schema).map_err(|e| Failure::bad(format!("the JSON schema cannot be held to: {e}")))
+    }
+
+    /// Ends what nobody waits for any more.
+    pub fn cancel_abandoned(&mut self, metrics: &Metrics) {
+        let gone: Vec<RequestId> =
+            self.jobs.iter().filter(|(_, job)| job.events.is_closed()).map(|(id, _)| *id).collect();
+        for id in gone {
+            self.session.cancel(id);
+            self.jobs.remove(&id);
+            add(&metrics.cancelled, 1);
+        }
+    }
+
+    pub fn fail_all(&mut self, failure: &Failure) {
+        for (_, job) in self.jobs.drain() {
+            let _ = job.events.send(Event::Failed(failure.clone()));
+        }
+    }
+
+    /// Lets the session read one step, and hands out what came of it.
+    pub fn step(&mut self, metrics: &Metrics) -> firelight::Result<()> {
+        if !self.jobs.is_empty() {
+            block_on(self.session.turn())?;
+            self.idle = Instant::now();
+        }
+        while let Some((id, event)) = self.session.ready() {
+            self.hand_out(id, event, metrics);
+        }
+        metrics.running.store(self.jobs.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn hand_out(&mut self, id: RequestId, event: session::Event, metrics: &Metrics) {
+        // Cancelled requests say something, too.
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let choice = job.choice;
+        // Who does not listen is found by `cancel_abandoned`.
+        match event {
+            session::Event::Text(text) => {
+                job.given += text.len();
+                let _ = job.events.send(Event::Text { choice, text });
+            }
+            session::Event::Token { id: token, logprobs } => {
+                job.ids.push(token);
+                if let Some((logprob, top)) = logprobs {
+                    let tokenizer = &self.model.tokenizer;
+                    let token = |(id, logprob)| Token { bytes: tokenizer.bytes(id, true), logprob };
+                    let top = top.into_iter().map(token).collect();
+                    let token = Token { bytes: tokenizer.bytes(job.ids[job.ids.len() - 1], true), logprob };
+                    let _ = job.events.send(Event::Token { choice, token, top });
+                }
+                self.start_siblings(id);
+            }
+            session::Event::Finished { reason, timings } => {
+                self.start_siblings(id);
+                self.finish(id, reason, timings, metrics);
+            }
+        }
+    }
+
+    fn start_siblings(&mut self, id: RequestId) {
+        let Some(job) = self.jobs.get_mut(&id).filter(|job| !job.siblings.is_empty()) else { return };
+        let (siblings, events, ticket) = (std::mem::take(&mut job.siblings), job.events.clone(), job.ticket.clone());
+        for start in siblings {
+            let held = start.schema.as_ref().map(|schema| self.constraint(schema)).transpose();
+            let begun = held.and_then(|held| self.start(start, held, Vec::new(), &events, &ticket));
+            if let Err(failure) = begun {
+                let _ = events.send(Event::Failed(failure));
+            }
+        }
+    }
+
+    fn finish(&mut self, id: RequestId, reason: Finish, timings: Timings, metrics: &Metrics) {
+        let Some(job) = self.jobs.remove(&id) else { return };
+        add(&metrics.prompt_tokens, timings.prompt_tokens as u64);
+        add(&metrics.reused_tokens, timings.reused_tokens as u64);
+        add(&metrics.generated_tokens, timings.generated_tokens as u64);
+        add(&metrics.prompt_microseconds, (timings.prompt_seconds * 1e6) as u64);
+        add(&metrics.decode_microseconds, (timings.decode_seconds * 1e6) as u64);
+        let stop = (reason == Finish::StopString).then(|| self.stop_string(&job)).flatten();
+        let broken = job.broken.and_then(|broken| broken.take());
+        let _ = job.events.send(match broken {
+            Some(why) => Event::Failed(Failure::internal(format!("the JSON schema could not be held to: {why}"))),
+            None => Event::Finished { choice: job.choice, reason, stop, timings },
+        });
+    }
+
+    /// The stop string behind the text that was given out.
+    fn stop_string(&self, job: &Job) -> Option<String> {
+        let mut stream = self.model.tokenizer.stream().continuing();
+        let mut text: String = job.ids.iter().map(|id| stream.push(*id)).collect();
+        text += &stream.finish();
+        let behind = text.get(job.given..)?;
+        job.stops.iter().find(|stop| !stop.is_empty() && behind.starts_with(stop.as_str())).cloned()
+    }
+
+    pub fn embed(&mut self, prompts: &[Prompt]) -> Result<Embedded, Failure> {
+        let (mut vectors, mut read) = (Vec::new(), 0);
+        for prompt in prompts {
+            let tokens = self.prepare(prompt, &Form::Free)?.tokens;
+            read += tokens.len();
+            vectors.push(block_on(self.session.embed(&tokens)).map_err(|e| Failure::refused(&e))?);
+        }
+        Ok((vectors, read))
+    }
+}

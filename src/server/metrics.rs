@@ -1,0 +1,72 @@
+//! What the server counts, in Prometheus' text format. Numbers only: nothing of what is asked or answered.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counters since the start, and gauges of the present.
+#[derive(Default)]
+pub struct Metrics {
+    /// Responses by route and status.
+    requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
+    pub prompt_tokens: AtomicU64,
+    pub reused_tokens: AtomicU64,
+    pub generated_tokens: AtomicU64,
+    pub prompt_microseconds: AtomicU64,
+    pub decode_microseconds: AtomicU64,
+    pub cancelled: AtomicU64,
+    pub loads: AtomicU64,
+    /// Answers that are being generated or wait in the session.
+    pub running: AtomicU64,
+    /// Requests that are not answered yet.
+    pub pending: AtomicU64,
+    /// Bytes of the loaded model on the GPU.
+    pub gpu_bytes: AtomicU64,
+}
+
+/// Adds to a counter.
+pub fn add(counter: &AtomicU64, n: u64) {
+    counter.fetch_add(n, Ordering::Relaxed);
+}
+
+impl Metrics {
+    /// Counts a response.
+    pub fn responded(&self, route: &'static str, status: u16) {
+        let mut requests = self.requests.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        *requests.entry((route, status)).or_default() += 1;
+    }
+
+    /// All of them.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        let head = |out: &mut String, name: &str, kind: &str, help: &str| {
+            // Writing to a string does not fail.
+            let _ = write!(out, "# HELP firelight_{name} {help}\n# TYPE firelight_{name} {kind}\n");
+        };
+        head(&mut out, "http_responses_total", "counter", "Responses.");
+        let requests = self.requests.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+        for ((route, status), count) in requests {
+            let _ = writeln!(out, "firelight_http_responses_total{{route=\"{route}\",status=\"{status}\"}} {count}");
+        }
+        let seconds = |micros: &AtomicU64| micros.load(Ordering::Relaxed) as f64 / 1e6;
+        let plain = |count: &AtomicU64| count.load(Ordering::Relaxed) as f64;
+        let rows = [
+            ("prompt_tokens_total", "counter", "Tokens of prompts.", plain(&self.prompt_tokens)),
+            ("reused_tokens_total", "counter", "Of which so many were in the cache.", plain(&self.reused_tokens)),
+            ("generated_tokens_total", "counter", "Tokens generated.", plain(&self.generated_tokens)),
+            ("prompt_seconds_total", "counter", "Time to first tokens.", seconds(&self.prompt_microseconds)),
+            ("decode_seconds_total", "counter", "Time from first tokens to last.", seconds(&self.decode_microseconds)),
+            ("cancelled_total", "counter", "Answers that nobody waited for any more.", plain(&self.cancelled)),
+            ("model_loads_total", "counter", "Models loaded.", plain(&self.loads)),
+            ("answers_running", "gauge", "Answers begun and not finished.", plain(&self.running)),
+            ("requests_pending", "gauge", "Requests not answered yet.", plain(&self.pending)),
+            ("gpu_bytes", "gauge", "Bytes of the loaded model on the GPU.", plain(&self.gpu_bytes)),
+        ];
+        for (name, kind, help, value) in rows {
+            head(&mut out, name, kind, help);
+            let _ = writeln!(out, "firelight_{name} {value}");
+        }
+        out
+    }
+}

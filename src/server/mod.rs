@@ -1,0 +1,213 @@
+//! `serve`: models behind HTTP, in the words that existing tools speak.
+//!
+//! A request of any dialect (`openai`, `responses`, `ollama`, `anthropic`) becomes an [`ask::Ask`]; the engine's thread
+//! (`engine`) answers it with events; `answer` takes them apart and the dialect writes them down, whole or as they come.
+//! HTTP runs on one thread of its own. `guard` says who may ask, `metrics` counts. Nothing of what is asked or answered is
+//! ever logged, and no name in a request becomes a path.
+
+mod answer;
+mod anthropic;
+mod ask;
+mod engine;
+mod failure;
+mod grammar;
+mod guard;
+mod loaded;
+mod metrics;
+mod ollama;
+mod openai;
+mod patient;
+mod prompt;
+mod registry;
+mod reply;
+mod responses;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use axum::response::Response;
+use axum::routing::{get, post};
+use firelight::{Error, Result};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+pub use engine::Setup;
+use failure::{Failure, json_response};
+pub use guard::Guard;
+use patient::Patient;
+pub use registry::Registry;
+
+/// Connections at once; others wait to be accepted.
+const CONNECTIONS: usize = 512;
+/// A request's headers must come within this, and so must the next request on an idle connection.
+const HEADER_TIME: Duration = Duration::from_secs(30);
+/// A client that reads nothing for so long is given up.
+const WRITE_TIME: Duration = Duration::from_secs(60);
+/// Bytes of headers, at most.
+const HEADER_BYTES: usize = 64 << 10;
+
+/// What every handler has.
+#[derive(Clone)]
+struct Server(Arc<Parts>);
+
+struct Parts {
+    registry: Registry,
+    engine: engine::Engine,
+    metrics: Arc<metrics::Metrics>,
+    guard: Guard,
+}
+
+impl std::ops::Deref for Server {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// Serves until the process ends. `listening` is told where, once the first model is loaded.
+///
+/// # Errors
+/// If the address cannot be had, the first model cannot be loaded, or the engine stops.
+pub fn serve(
+    address: SocketAddr,
+    guard: Guard,
+    registry: Registry,
+    setup: Setup,
+    listening: impl FnOnce(SocketAddr),
+) -> Result<()> {
+    let failed = |e| Error::io(format!("cannot serve at {address}"), e);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    runtime.block_on(async {
+        // Before the model is loaded, which may take long, it is known whether the address can be had.
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let bound = listener.local_addr().map_err(failed)?;
+        let metrics = Arc::new(metrics::Metrics::default());
+        let (engine, ready, gone) = engine::Engine::start(registry.clone(), setup, metrics.clone());
+        match ready.await {
+            Ok(Ok(())) => listening(bound),
+            Ok(Err(failure)) => return Err(Error::Usage(failure.message)),
+            Err(_) => return Err(Error::Gpu(engine::stopped().message)),
+        }
+        let server = Server(Arc::new(Parts { registry, engine, metrics, guard }));
+        // Connections are accepted until the engine ends, which it does only by a fault of ours.
+        let accepting = std::pin::pin!(accept(listener, router(server)));
+        futures_util::future::select(accepting, gone).await;
+        Err(Error::Gpu(engine::stopped().message))
+    })
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+async fn accept(listener: TcpListener, router: Router) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = room.clone().acquire_owned().await else { return };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            // No more file descriptors, or a client that is gone already: what there is must be given time to end.
+            Err(error) => {
+                tracing::warn!("a connection could not be accepted: {error}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        // Tokens are small and should not wait for each other.
+        let _ = stream.set_nodelay(true);
+        let service = TowerToHyperService::new(router.clone());
+        tokio::spawn(async move {
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIME)
+                .max_buf_size(HEADER_BYTES)
+                .serve_connection(TokioIo::new(Patient::new(stream, WRITE_TIME)), service);
+            // How a client breaks a connection is its own affair.
+            let _ = connection.await;
+            drop(place);
+        });
+    }
+}
+
+/// Every path, and who answers there.
+fn router(server: Server) -> Router {
+    Router::new()
+        .route("/", get(|| async { "Firelight is running" }))
+        .route("/health", get(health))
+        .route("/metrics", get(metrics))
+        .route("/v1/models", get(openai::models))
+        .route("/v1/models/{*name}", get(openai::model))
+        .route("/v1/chat/completions", post(openai::chat))
+        .route("/v1/completions", post(openai::completions))
+        .route("/v1/embeddings", post(openai::embeddings))
+        .route("/v1/responses", post(responses::create))
+        .route("/v1/messages", post(anthropic::messages))
+        .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
+        .route("/api/version", get(ollama::version))
+        .route("/api/tags", get(ollama::tags))
+        .route("/api/ps", get(ollama::ps))
+        .route("/api/show", post(ollama::show))
+        .route("/api/chat", post(ollama::chat))
+        .route("/api/generate", post(ollama::generate))
+        .route("/api/embed", post(ollama::embed))
+        .route("/api/embeddings", post(ollama::embeddings))
+        .fallback(nothing)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(axum::middleware::from_fn_with_state(server.clone(), guard::check))
+        .with_state(server)
+}
+
+/// The paths that are counted by themselves.
+const ROUTES: [&str; 18] = [
+    "/health",
+    "/metrics",
+    "/v1/models",
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/responses",
+    "/v1/messages/count_tokens",
+    "/v1/messages",
+    "/api/version",
+    "/api/tags",
+    "/api/ps",
+    "/api/show",
+    "/api/chat",
+    "/api/generate",
+    "/api/embeddings",
+    "/api/embed",
+    "/",
+];
+
+/// A path as it is counted: what clients invent must not become names.
+fn route(path: &str) -> &'static str {
+    ROUTES.iter().find(|route| **route == path).copied().unwrap_or("other")
+}
+
+async fn health(State(server): State<Server>) -> Response {
+    let loaded = server.engine.resident().map(|r| server.registry.entries()[r.index].name.clone());
+    json_response(&json!({ "status": "ok", "loaded": loaded }))
+}
+
+async fn metrics(State(server): State<Server>) -> String {
+    server.metrics.text()
+}
+
+async fn nothing(uri: Uri) -> Failure {
+    Failure::new(StatusCode::NOT_FOUND, "not_found", format!("there is nothing at {}", uri.path()))
+}
+
+async fn wrong_method(uri: Uri) -> Failure {
+    let message = format!("{} wants another method", uri.path());
+    Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+}

@@ -1,0 +1,246 @@
+//! From what is asked to what the model reads: templates, tools, and where thinking begins.
+
+use firelight::Result;
+use firelight::model::Model;
+use firelight::template::TemplateInput;
+use firelight::tokenizer::Special;
+use serde_json::{Value, json};
+
+use super::ask::{Call, Chat, Form, Prompt};
+use super::failure::Failure;
+use super::grammar::call_schema;
+use super::reply::Format;
+
+/// A prompt that a session can be given.
+pub struct Prepared {
+    pub tokens: Vec<u32>,
+    /// How the reply is to be taken apart.
+    pub format: Format,
+    /// Whether the reply begins within its reasoning.
+    pub thinking: bool,
+    /// What the whole answer must be.
+    pub schema: Option<Value>,
+}
+
+/// Makes a prompt ready. `fits` may refuse a text before it is read.
+pub fn prepare(
+    model: &Model,
+    prompt: &Prompt,
+    form: &Form,
+    fits: impl Fn(&str) -> std::result::Result<(), Failure>,
+) -> std::result::Result<Prepared, Failure> {
+    let encode = |text: &str, special| {
+        fits(text)?;
+        model.tokenizer.encode(text, special).map_err(|e| Failure::refused(&e))
+    };
+    let schema = match form {
+        Form::Free => None,
+        Form::Schema(schema) => Some(schema.clone()),
+    };
+    let plain = |tokens| Prepared { tokens, format: Format::Text, thinking: false, schema: schema.clone() };
+    match prompt {
+        Prompt::Text(text) => Ok(plain(encode(text, Special::ALL)?)),
+        Prompt::Tokens(tokens) => Ok(plain(tokens.clone())),
+        Prompt::Chat(chat) => {
+            let source = model.checkpoint.metadata.get_str("tokenizer.chat_template");
+            let source = source.map_err(|e| Failure::refused(&e))?.unwrap_or_default();
+            let chat = render(source, |input| model.render_chat(input), chat, schema);
+            let chat = chat.map_err(|e| Failure::refused(&e))?;
+            let tokens = encode(&chat.text, Special::PARSE)?;
+            Ok(Prepared { tokens, format: chat.format, thinking: chat.thinking, schema: chat.schema })
+        }
+    }
+}
+
+/// As [`Prepared`], but for the tokens.
+struct Rendered {
+    text: String,
+    format: Format,
+    thinking: bool,
+    schema: Option<Value>,
+}
+
+/// Renders a chat by the template whose text is `source`.
+fn render(
+    source: &str,
+    template: impl Fn(TemplateInput) -> Result<String>,
+    chat: &Chat,
+    schema: Option<Value>,
+) -> Result<Rendered> {
+    let known = Format::of_template(source);
+    let forced = match &chat.call {
+        Call::Free => None,
+        Call::Any => Some(call_schema(&chat.tools, None)),
+        Call::Named(name) => Some(call_schema(&chat.tools, Some(name))),
+    };
+    let format = match (&forced, known) {
+        (Some(_), _) => Format::Forced,
+        _ if chat.tools.is_empty() || schema.is_some() => Format::Chat,
+        (None, Some(format)) => format,
+        (None, None) => Format::Hermes,
+    };
+    let schema = forced.or(schema);
+    let mut extra = chat.extra.clone();
+    // What must be of a form from its first letter on cannot begin with thoughts.
+    let think = if schema.is_some() { Some(false) } else { chat.think };
+    if let Some(think) = think {
+        extra.entry("enable_thinking").or_insert(think.into());
+    }
+    let mut input = TemplateInput {
+        messages: chat.messages.clone(),
+        add_generation_prompt: true,
+        date: Some(crate::cli::today()),
+        extra,
+        ..Default::default()
+    };
+    if chat.tools.is_empty() {
+        // What was called earlier is told even so.
+        if known.is_none() {
+            input.messages = input.messages.into_iter().map(tell_calls).collect();
+        }
+    } else if known.is_some() && source.contains("tools") {
+        input.tools = Some(chat.tools.clone());
+    } else {
+        if known.is_none() {
+            input.messages = input.messages.into_iter().map(tell_calls).collect();
+        }
+        explain_tools(&mut input.messages, &chat.tools, known.unwrap_or(Format::Hermes));
+    }
+    if known == Some(Format::DeepSeek) {
+        input.messages.iter_mut().for_each(empty_content);
+    }
+    // Most templates write arguments out themselves, others (DeepSeek's first) want them written.
+    let mut text = template(input.clone()).or_else(|error| {
+        input.messages.iter_mut().for_each(write_arguments);
+        template(input).map_err(|_| error)
+    })?;
+    let mut thinking = text.trim_end().ends_with("<think>");
+    if thinking && think == Some(false) {
+        text.push_str("\n</think>\n\n");
+        thinking = false;
+    }
+    if format == Format::Forced && known == Some(Format::Hermes) {
+        text.push_str("<tool_call>\n");
+    }
+    Ok(Rendered { text, format, thinking, schema })
+}
+
+/// Tools for a template that knows nothing of them: they are described to the model in the system message.
+fn explain_tools(messages: &mut Vec<Value>, tools: &[Value], format: Format) {
+    let tools: Vec<String> = tools.iter().map(Value::to_string).collect();
+    let explanation = format!(
+        "You can call these tools:\n{}\nTo call one, write {} and nothing after it. You will be told what it returned.",
+        tools.join("\n"),
+        format.example()
+    );
+    match messages.first_mut().filter(|first| first["role"] == "system") {
+        Some(first) => {
+            let system = first["content"].as_str().unwrap_or_default();
+            first["content"] = format!("{system}\n\n{explanation}").into();
+        }
+        None => messages.insert(0, json!({ "role": "system", "content": explanation })),
+    }
+}
+
+/// A message of text alone, for templates that know nothing of calls.
+fn tell_calls(message: Value) -> Value {
+    let content = message["content"].as_str().unwrap_or_default();
+    if message["role"] == "tool" {
+        return json!({ "role": "user", "content": format!("<tool_response>{content}</tool_response>") });
+    }
+    let Some(calls) = message["tool_calls"].as_array() else { return message };
+    let mut text = content.to_string();
+    for call in calls {
+        let (name, arguments) = (&call["function"]["name"], &call["function"]["arguments"]);
+        text += &format!("<tool_call>{}</tool_call>", json!({ "name": name, "arguments": arguments }));
+    }
+    json!({ "role": message["role"], "content": text })
+}
+
+/// A message that is nothing but calls has no content: DeepSeek's templates look at that, where others want a text.
+fn empty_content(message: &mut Value) {
+    if message["tool_calls"].is_array() && message["content"] == "" {
+        message["content"] = Value::Null;
+    }
+}
+
+/// Arguments that are JSON become text again.
+fn write_arguments(message: &mut Value) {
+    for call in message["tool_calls"].as_array_mut().into_iter().flatten() {
+        if let Some(arguments) = call.pointer_mut("/function/arguments").filter(|a| a.is_object()) {
+            *arguments = arguments.to_string().into();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use firelight::template::ChatTemplate;
+
+    use super::super::ask;
+    use super::*;
+
+    /// The published template of a model, or `None` (with a note; a failure in CI) where it is missing.
+    fn published(name: &str) -> Option<String> {
+        let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+        let root = std::env::var_os("FIRELIGHT_SHARED").map_or_else(beside, PathBuf::from);
+        let path = root.join(format!("data/templates/{name}.json"));
+        let Ok(text) = std::fs::read_to_string(&path) else {
+            assert!(std::env::var_os("CI").is_none(), "{} is missing: set FIRELIGHT_SHARED", path.display());
+            eprintln!("left out: {} is missing", path.display());
+            return None;
+        };
+        let case: Value = serde_json::from_str(&text).unwrap();
+        Some(case["template"].as_str().unwrap().to_string())
+    }
+
+    #[test]
+    fn published_templates_tell_of_tools_and_calls() {
+        let rows = [
+            ("Qwen-Qwen2.5-7B-Instruct", Format::Hermes),
+            ("Qwen-Qwen3-0.6B", Format::Hermes),
+            ("NousResearch-Hermes-3-Llama-3.1-8B-tool_use", Format::Hermes),
+            ("meta-llama-Llama-3.1-8B-Instruct", Format::Llama3),
+            ("meta-llama-Llama-3.2-3B-Instruct", Format::Llama3),
+            ("mistralai-Mistral-Nemo-Instruct-2407", Format::Mistral),
+            ("deepseek-ai-DeepSeek-R1-Distill-Llama-8B", Format::DeepSeek),
+            ("deepseek-ai-DeepSeek-V3.1", Format::DeepSeek),
+            ("", Format::Hermes),
+        ];
+        let tool = json!({ "type": "function", "function": { "name": "weather", "description": "The weather of a place",
+            "parameters": { "type": "object", "properties": { "place": { "type": "string", "description": "Where" } },
+            "required": ["place"] } } });
+        let call = json!({ "id": "abcdefghi", "type": "function",
+            "function": { "name": "weather", "arguments": "{\"place\": \"Rome\"}" } });
+        let said = json!([
+            { "role": "user", "content": "Is it wet?" },
+            { "role": "assistant", "content": null, "tool_calls": [call] },
+            { "role": "tool", "tool_call_id": "abcdefghi", "content": "It pours." },
+        ]);
+        let messages = ask::messages(said.as_array().unwrap().clone()).unwrap();
+        for (name, format) in rows {
+            let template = match name {
+                "" => ChatTemplate::builtin("chatml").unwrap(),
+                name => match published(name) {
+                    Some(source) => ChatTemplate::new(&source).unwrap(),
+                    None => continue,
+                },
+            };
+            let source = if name.is_empty() { String::new() } else { published(name).unwrap() };
+            let chat = Chat { messages: messages.clone(), tools: vec![tool.clone()], ..Default::default() };
+            let got = render(&source, |input| template.render(&input), &chat, None);
+            let got = got.unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert_eq!(got.format, format, "{name}");
+            for words in ["The weather of a place", "weather", "Rome", "It pours."] {
+                assert!(got.text.contains(words), "{name}: no {words:?} in {}", got.text);
+            }
+            assert!(!got.thinking || name.contains("DeepSeek"), "{name}");
+            // A call that must be made is made at once, without thoughts.
+            let forced = Chat { call: Call::Any, ..chat };
+            let got = render(&source, |input| template.render(&input), &forced, None).unwrap();
+            assert!(got.format == Format::Forced && !got.thinking && got.schema.is_some(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The models that are served: their names, and what their headers say. Read once, at the start; no name in a request
+//! ever becomes a path.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use firelight::checkpoint::split_name;
+use firelight::demo;
+use firelight::model::Model;
+use firelight::{Error, Result};
+use pollster::block_on;
+
+use crate::cli::hub::Place;
+
+use super::failure::Failure;
+
+/// A model that can be asked for.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub name: String,
+    pub place: Place,
+    pub bytes: u64,
+    /// Seconds since 1970 at which the file was written.
+    pub modified: u64,
+    pub architecture: String,
+    pub parameters: u64,
+    /// The type of most weights.
+    pub quantization: String,
+    /// Positions that the model was trained for.
+    pub context: u32,
+    pub template: String,
+    pub licence: String,
+}
+
+/// All of them; the first is the one that is meant when none is named.
+#[derive(Clone, Debug)]
+pub struct Registry(Vec<Entry>);
+
+impl Registry {
+    /// Reads the headers of the files.
+    ///
+    /// # Errors
+    /// If one cannot be read, or two have the same name.
+    pub fn open(places: &[Place]) -> Result<Self> {
+        let entries: Vec<Entry> = places.iter().map(entry).collect::<Result<_>>()?;
+        for (i, entry) in entries.iter().enumerate() {
+            if let Some(other) = entries[..i].iter().find(|e| e.name == entry.name) {
+                let (name, a, b) = (&entry.name, &other.place, &entry.place);
+                return Err(Error::Usage(format!("{a} and {b} would both be called {name:?}: rename one")));
+            }
+        }
+        match entries.is_empty() {
+            true => Err(Error::Usage("there is no model to serve".into())),
+            false => Ok(Registry(entries)),
+        }
+    }
+
+    /// The models, the first one first.
+    pub fn entries(&self) -> &[Entry] {
+        &self.0
+    }
+
+    /// The place of a model; of the first if `name` is empty. Ollama's tag `:latest` may follow a name.
+    pub fn find(&self, name: &str) -> std::result::Result<usize, Failure> {
+        let bare = name.strip_suffix(":latest").unwrap_or(name);
+        if bare.is_empty() {
+            return Ok(0);
+        }
+        self.0.iter().position(|e| e.name == bare).ok_or_else(|| {
+            let names: Vec<&str> = self.0.iter().map(|e| e.name.as_str()).collect();
+            let message = format!("there is no model {name:?} here; there is {}", names.join(", "));
+            Failure::new(axum::http::StatusCode::NOT_FOUND, "model_not_found", message)
+        })
+    }
+}
+
+fn entry(place: &Place) -> Result<Entry> {
+    let model = block_on(async { Model::from_checkpoint(place.open().await?).await })?;
+    let (metadata, tensors) = (&model.checkpoint.metadata, &model.checkpoint.tensors);
+    let text = |key: &str| metadata.get(key).and_then(|_| metadata.get_str(key).ok().flatten()).unwrap_or_default();
+    let mut by_type: Vec<(u64, String)> = Vec::new();
+    for tensor in tensors.values() {
+        let name = tensor.dtype.name().to_string();
+        match by_type.iter_mut().find(|(_, known)| *known == name) {
+            Some((bytes, _)) => *bytes += tensor.bytes(),
+            None => by_type.push((tensor.bytes(), name)),
+        }
+    }
+    let (name, written) = match place {
+        Place::Demo => (demo::NAME.to_string(), None),
+        Place::Path(path) => (name(path), std::fs::metadata(path).and_then(|m| m.modified()).ok()),
+    };
+    Ok(Entry {
+        name,
+        place: place.clone(),
+        bytes: tensors.values().map(|t| t.bytes()).sum(),
+        modified: written.and_then(|t| t.duration_since(SystemTime::UNIX_EPOCH).ok()).map_or(0, |d| d.as_secs()),
+        architecture: text("general.architecture").into(),
+        parameters: tensors.values().map(|t| t.dims.iter().product::<u64>()).sum(),
+        quantization: by_type.into_iter().max().map_or_else(String::new, |(_, name)| name),
+        context: model.config.context,
+        template: text("tokenizer.chat_template").into(),
+        licence: text("general.license").into(),
+    })
+}
+
+/// A file's name without its ending and without the count of a split file.
+fn name(path: &Path) -> String {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let name = path.file_name().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    match split_name(&name) {
+        Some((prefix, ..)) => prefix.into(),
+        None if path.is_dir() => name,
+        None => path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::name;
+    use std::path::Path;
+
+    #[test]
+    fn names_are_stems() {
+        assert_eq!(name(Path::new("/no/where/qwen3-0.6b-q4_0.gguf")), "qwen3-0.6b-q4_0");
+        assert_eq!(name(Path::new("/no/where/big-q8_0-00001-of-00003.gguf")), "big-q8_0");
+        assert_eq!(name(Path::new("/no/where/best-of-00003.gguf")), "best-of-00003");
+    }
+}

@@ -1,0 +1,402 @@
+//! What a model writes, taken apart while it comes: reasoning, content, and calls of tools.
+//!
+//! Each family of models marks its calls in its own way; [`Format`] is the table of them. Text that might begin a mark
+//! is held back until it is known to be one or not, so that how a text is cut into pieces makes no difference. What looks
+//! like a call and is none stays content: nothing is lost. Pure; knows neither models nor dialects.
+
+use serde_json::{Map, Value};
+
+/// A piece of a reply.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Part {
+    /// What the model thinks before it answers.
+    Reasoning(String),
+    /// The answer.
+    Content(String),
+    /// A tool is to be called.
+    Call { name: String, arguments: Map<String, Value> },
+}
+
+/// How a model writes down that it calls a tool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// There is nothing to look for: a text that goes on.
+    #[default]
+    Text,
+    /// An answer that may think first, and calls nothing.
+    Chat,
+    /// `<tool_call>{"name": ..., "arguments": {...}}</tool_call>` (Hermes, Qwen 2.5 and 3).
+    Hermes,
+    /// `{"name": ..., "parameters": {...}}` as the whole answer, or behind `<|python_tag|>` (Llama 3).
+    Llama3,
+    /// `[TOOL_CALLS][{"name": ..., "arguments": {...}}]`, or `[TOOL_CALLS]name[ARGS]{...}` (Mistral).
+    Mistral,
+    /// `<｜tool▁calls▁begin｜>` and so on (DeepSeek).
+    DeepSeek,
+    /// The whole answer is one call: it was made so.
+    Forced,
+}
+
+const THINK: &str = "<think>";
+const THOUGHT: &str = "</think>";
+const DEEPSEEK_CALL: &str = "<｜tool▁call▁begin｜>";
+
+impl Format {
+    /// The format of a model, by what its template mentions. `None` if it mentions none.
+    pub fn of_template(template: &str) -> Option<Self> {
+        let has = |text: &str| template.contains(text);
+        match () {
+            () if has("[TOOL_CALLS]") => Some(Format::Mistral),
+            () if has("<｜tool▁calls▁begin｜>") => Some(Format::DeepSeek),
+            () if has("<tool_call>") => Some(Format::Hermes),
+            () if has("<|python_tag|>") || (has("tools") && has("\"parameters\"")) => Some(Format::Llama3),
+            () => None,
+        }
+    }
+
+    /// How a call is written, for models that have to be told.
+    pub fn example(self) -> &'static str {
+        match self {
+            Format::Llama3 => "{\"name\": NAME, \"parameters\": {...}}",
+            Format::Mistral => "[TOOL_CALLS][{\"name\": NAME, \"arguments\": {...}}]",
+            Format::DeepSeek => {
+                "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME\n```json\n{...}\n\
+                 ```<｜tool▁call▁end｜><｜tool▁calls▁end｜>"
+            }
+            _ => "<tool_call>{\"name\": NAME, \"arguments\": {...}}</tool_call>",
+        }
+    }
+
+    /// What opens a call.
+    fn open(self) -> Option<&'static str> {
+        match self {
+            Format::Hermes => Some("<tool_call>"),
+            Format::Llama3 => Some("<|python_tag|>"),
+            Format::Mistral => Some("[TOOL_CALLS]"),
+            Format::DeepSeek => Some("<｜tool▁calls▁begin｜>"),
+            Format::Text | Format::Chat | Format::Forced => None,
+        }
+    }
+
+    /// What closes it, if not the end of the answer.
+    fn close(self) -> Option<&'static str> {
+        match self {
+            Format::Hermes => Some("</tool_call>"),
+            Format::DeepSeek => Some("<｜tool▁calls▁end｜>"),
+            _ => None,
+        }
+    }
+
+    /// The calls between the marks; `None` if it is not what it looked like.
+    fn calls(self, text: &str) -> Option<Vec<Part>> {
+        let calls: Option<Vec<Part>> = match self {
+            Format::Mistral if !text.trim_start().starts_with('[') => text.split("[TOOL_CALLS]").map(named).collect(),
+            Format::DeepSeek => text.split(DEEPSEEK_CALL).skip(1).map(deepseek).collect(),
+            _ => objects(text)?.into_iter().map(call).collect(),
+        };
+        calls.filter(|calls| !calls.is_empty())
+    }
+}
+
+/// JSON objects one after another, or in arrays, with white space or semicolons between.
+fn objects(text: &str) -> Option<Vec<Value>> {
+    let (mut rest, mut all) = (text, Vec::new());
+    loop {
+        rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c == ';');
+        if rest.is_empty() {
+            return Some(all);
+        }
+        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
+        match values.next()?.ok()? {
+            Value::Array(values) => all.extend(values),
+            value => all.push(value),
+        }
+        rest = &rest[values.byte_offset()..];
+    }
+}
+
+/// `{"name": ..., "arguments": {...}}`
+fn call(value: Value) -> Option<Part> {
+    let Value::Object(mut object) = value else { return None };
+    let Some(Value::String(name)) = object.remove("name") else { return None };
+    let arguments = object.remove("arguments").or_else(|| object.remove("parameters")).unwrap_or(Value::Null);
+    let arguments = match arguments {
+        Value::Object(arguments) => arguments,
+        Value::Null => Map::new(),
+        Value::String(text) => serde_json::from_str(&text).ok()?,
+        _ => return None,
+    };
+    (!name.is_empty()).then_some(Part::Call { name, arguments })
+}
+
+/// `name[CALL_ID]id[ARGS]{...}`
+fn named(text: &str) -> Option<Part> {
+    let (head, _) = text.split_once('{')?;
+    let name = head.split('[').next().unwrap_or_default().trim();
+    let arguments = serde_json::from_str(text[head.len()..].trim()).ok()?;
+    (!name.is_empty()).then(|| Part::Call { name: name.into(), arguments })
+}
+
+/// ``function<｜tool▁sep｜>name\n```json\n{...}\n```<｜tool▁call▁end｜>``, or without the word and the fence.
+fn deepseek(text: &str) -> Option<Part> {
+    let (head, rest) = text.split_once("<｜tool▁sep｜>")?;
+    let (name, rest) = if head.trim() == "function" { rest.split_once('\n')? } else { (head, rest) };
+    let json = rest.split("<｜tool▁call▁end｜>").next()?.trim();
+    let json = json.trim_start_matches("```json").trim_end_matches("```");
+    Some(Part::Call { name: name.trim().into(), arguments: serde_json::from_str(json.trim()).ok()? })
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// Nothing came but white space.
+    Start,
+    Reasoning,
+    Content,
+    Call,
+}
+
+/// Takes a reply apart; see the module.
+pub struct Splitter {
+    format: Format,
+    mode: Mode,
+    /// What is not given out yet.
+    held: String,
+    /// What opened the call that is being read.
+    opened: &'static str,
+    /// White space before the next text is dropped.
+    trim: bool,
+}
+
+impl Splitter {
+    /// For a reply that begins within its reasoning if `thinking`.
+    pub fn new(format: Format, thinking: bool) -> Self {
+        let mode = match format {
+            Format::Text => Mode::Content,
+            Format::Forced => Mode::Call,
+            _ if thinking => Mode::Reasoning,
+            _ => Mode::Start,
+        };
+        Splitter { format, mode, held: String::new(), opened: "", trim: thinking }
+    }
+
+    /// The parts that more text completes.
+    pub fn push(&mut self, text: &str) -> Vec<Part> {
+        self.held.push_str(text);
+        let mut parts = Vec::new();
+        while self.turn(&mut parts) {}
+        parts
+    }
+
+    /// What was held back, at the end.
+    pub fn finish(mut self) -> Vec<Part> {
+        let mut parts = Vec::new();
+        let rest = std::mem::take(&mut self.held);
+        match self.mode {
+            Mode::Call => match self.format.calls(&rest) {
+                Some(calls) => parts.extend(calls),
+                None => self.say(self.opened.to_string() + &rest, &mut parts),
+            },
+            _ => self.say(rest, &mut parts),
+        }
+        parts
+    }
+
+    /// Does what can be done without more text; whether the mode changed, so that there may be more to do.
+    fn turn(&mut self, parts: &mut Vec<Part>) -> bool {
+        match self.mode {
+            Mode::Start => self.start(),
+            Mode::Reasoning => {
+                let ended = self.pass(Some(THOUGHT), parts);
+                if ended {
+                    (self.mode, self.trim) = (Mode::Content, true);
+                }
+                ended
+            }
+            Mode::Content => {
+                let opened = self.pass(self.format.open(), parts);
+                if opened {
+                    (self.mode, self.opened) = (Mode::Call, self.format.open().unwrap_or_default());
+                }
+                opened
+            }
+            Mode::Call => self.call(parts),
+        }
+    }
+
+    fn start(&mut self) -> bool {
+        let text = self.held.trim_start();
+        if let Some(rest) = text.strip_prefix(THINK) {
+            self.held = rest.to_string();
+            (self.mode, self.trim) = (Mode::Reasoning, true);
+            return true;
+        }
+        if THINK.starts_with(text) {
+            return false;
+        }
+        let object = self.format == Format::Llama3 && text.starts_with('{');
+        self.mode = if object { Mode::Call } else { Mode::Content };
+        true
+    }
+
+    /// Gives out the text before `mark`, and all that cannot begin it. Whether the mark came; it is then taken away.
+    fn pass(&mut self, mark: Option<&str>, parts: &mut Vec<Part>) -> bool {
+        let Some(mark) = mark else {
+            let text = std::mem::take(&mut self.held);
+            self.say(text, parts);
+            return false;
+        };
+        if let Some(at) = self.held.find(mark) {
+            let rest = self.held.split_off(at + mark.len());
+            let before = std::mem::replace(&mut self.held, rest);
+            self.say(before[..at].trim_end().to_string(), parts);
+            return true;
+        }
+        // White space before a mark is not given out, either.
+        let known = self.held[..self.held.len() - overlap(&self.held, mark)].trim_end().len();
+        let rest = self.held.split_off(known);
+        let text = std::mem::replace(&mut self.held, rest);
+        self.say(text, parts);
+        false
+    }
+
+    fn call(&mut self, parts: &mut Vec<Part>) -> bool {
+        let Some((at, close)) = self.format.close().and_then(|close| Some((self.held.find(close)?, close))) else {
+            return false;
+        };
+        let rest = self.held.split_off(at + close.len());
+        let whole = std::mem::replace(&mut self.held, rest);
+        self.mode = Mode::Content;
+        match self.format.calls(&whole[..at]) {
+            Some(calls) => {
+                parts.extend(calls);
+                self.trim = true;
+            }
+            None => self.say(self.opened.to_string() + &whole, parts),
+        }
+        true
+    }
+
+    /// Gives out text of the present mode.
+    fn say(&mut self, text: String, parts: &mut Vec<Part>) {
+        let text = if self.trim { text.trim_start().to_string() } else { text };
+        if text.is_empty() {
+            return;
+        }
+        self.trim = false;
+        match (self.mode == Mode::Reasoning, parts.last_mut()) {
+            (true, Some(Part::Reasoning(last))) | (false, Some(Part::Content(last))) => last.push_str(&text),
+            (true, _) => parts.push(Part::Reasoning(text)),
+            (false, _) => parts.push(Part::Content(text)),
+        }
+    }
+}
+
+/// The length of the longest end of `text` that begins `mark`, but is not all of it.
+fn overlap(text: &str, mark: &str) -> usize {
+    let lengths = mark.char_indices().map(|(at, _)| at).filter(|at| *at > 0);
+    lengths.rev().find(|n| text.ends_with(&mark[..*n])).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// Reads a reply in pieces of so many characters, and joins what belongs together.
+    fn read(format: Format, thinking: bool, text: &str, piece: usize) -> Vec<Part> {
+        let mut splitter = Splitter::new(format, thinking);
+        let letters: Vec<char> = text.chars().collect();
+        let mut parts: Vec<Part> = letters.chunks(piece).flat_map(|c| splitter.push(&String::from_iter(c))).collect();
+        parts.extend(splitter.finish());
+        let mut joined: Vec<Part> = Vec::new();
+        for part in parts {
+            match (joined.last_mut(), part) {
+                (Some(Part::Reasoning(a)), Part::Reasoning(b)) | (Some(Part::Content(a)), Part::Content(b)) => {
+                    a.push_str(&b)
+                }
+                (_, part) => joined.push(part),
+            }
+        }
+        joined
+    }
+
+    fn c(text: &str) -> Part {
+        Part::Content(text.into())
+    }
+
+    fn r(text: &str) -> Part {
+        Part::Reasoning(text.into())
+    }
+
+    fn f(name: &str, arguments: Value) -> Part {
+        Part::Call { name: name.into(), arguments: arguments.as_object().unwrap().clone() }
+    }
+
+    #[test]
+    fn replies_are_taken_apart_however_they_are_cut() {
+        use Format::*;
+        let rain = || f("rain", json!({"place": "Rome", "days": [1, 2]}));
+        let args = r#"{"place": "Rome", "days": [1, 2]}"#;
+        let hermes = format!("<tool_call>\n{{\"name\": \"rain\", \"arguments\": {args}}}\n</tool_call>");
+        let llama = format!("{{\"name\": \"rain\", \"parameters\": {args}}}");
+        let deepseek = format!(
+            "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>rain\n```json\n{args}\n```<｜tool▁call▁end｜>\n\
+             <｜tool▁call▁begin｜>function<｜tool▁sep｜>now\n```json\n{{}}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>"
+        );
+        let now = || f("now", json!({}));
+        let rows: Vec<(Format, bool, String, Vec<Part>)> = vec![
+            (Text, false, "<think>a</think> <tool_call>".into(), vec![c("<think>a</think> <tool_call>")]),
+            (Chat, false, "  plain <b>text</b> \n".into(), vec![c("  plain <b>text</b> \n")]),
+            (Chat, false, "<think>\nhm < hm\n</think>\n\nYes. ".into(), vec![r("hm < hm"), c("Yes. ")]),
+            (Chat, false, "a <think>b</think>".into(), vec![c("a <think>b</think>")]),
+            (Chat, false, "<thin".into(), vec![c("<thin")]),
+            (Chat, true, "hm</think>Yes.".into(), vec![r("hm"), c("Yes.")]),
+            (Chat, true, "never ends </thin".into(), vec![r("never ends </thin")]),
+            (Hermes, false, hermes.clone(), vec![rain()]),
+            (
+                Hermes,
+                true,
+                format!("so\n</think>\n\nI look.\n{hermes}\n{hermes} ok"),
+                vec![r("so"), c("I look."), rain(), rain(), c("ok")],
+            ),
+            (Hermes, false, hermes.replace("</tool_call>", ""), vec![rain()]),
+            (Hermes, false, "<tool_call>no</tool_call> <tool".into(), vec![c("<tool_call>no</tool_call> <tool")]),
+            (Hermes, false, "a  <tool_call>{\"name\": 1}".into(), vec![c("a<tool_call>{\"name\": 1}")]),
+            (Llama3, false, llama.clone(), vec![rain()]),
+            (Llama3, false, format!(" <|python_tag|>{llama}; {{\"name\": \"now\"}}"), vec![rain(), now()]),
+            (Llama3, false, "{\"place\": \"Rome\"}".into(), vec![c("{\"place\": \"Rome\"}")]),
+            (Llama3, false, format!("Sure: {llama}"), vec![c(&format!("Sure: {llama}"))]),
+            (Mistral, false, format!("[TOOL_CALLS] [{{\"name\": \"rain\", \"arguments\": {args}}}]"), vec![rain()]),
+            (
+                Mistral,
+                false,
+                format!("[TOOL_CALLS]rain[ARGS]{args}[TOOL_CALLS]now[CALL_ID]x[ARGS]{{}}"),
+                vec![rain(), now()],
+            ),
+            (Mistral, false, "[TOOL".into(), vec![c("[TOOL")]),
+            (DeepSeek, true, format!("so</think>{deepseek}"), vec![r("so"), rain(), now()]),
+            (
+                DeepSeek,
+                false,
+                format!("<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>rain<｜tool▁sep｜>{args}<｜tool▁call▁end｜>"),
+                vec![rain()],
+            ),
+            (Forced, false, format!("{{\"name\":\"rain\",\"arguments\":{args}}}"), vec![rain()]),
+            (Forced, false, "{\"name\":\"rain\",\"argu".into(), vec![c("{\"name\":\"rain\",\"argu")]),
+        ];
+        for (format, thinking, text, want) in rows {
+            for piece in [1, 2, 3, 7, 1000] {
+                assert_eq!(read(format, thinking, &text, piece), want, "{format:?}, {piece} at a time: {text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn templates_tell_their_format() {
+        let of = Format::of_template;
+        assert_eq!(of("{% if tools %}<tool_call>"), Some(Format::Hermes));
+        assert_eq!(of("{% if tools %}[TOOL_CALLS]"), Some(Format::Mistral));
+        assert_eq!(of("{{ tools }}"), None);
+        assert_eq!(of("\"parameters\""), None);
+    }
+}

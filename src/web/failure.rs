@@ -1,0 +1,57 @@
+//! Errors as JavaScript gets them: a code for programs, a message for people. What to do next, code by code, is in
+//! `assets/js/errors.js`.
+
+use serde::Serialize;
+use wasm_bindgen::JsValue;
+
+use crate::Error;
+
+/// An error on its way to JavaScript.
+#[derive(Clone, Debug, Serialize)]
+pub struct Failure {
+    code: &'static str,
+    message: String,
+}
+
+/// What was being done; it decides what some errors mean.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// Settings, device, buffers.
+    Open,
+    /// The model's header, tokenizer and template.
+    Read,
+    /// A request.
+    Submit,
+    /// A step.
+    Run,
+    /// A device was lost and not replaced.
+    Lost,
+}
+
+impl Failure {
+    /// An error that came at this moment.
+    pub fn new(moment: Moment, error: &Error) -> Self {
+        let code = match (error, moment) {
+            (_, Moment::Lost) | (Error::Gpu(_), Moment::Run) => "device-lost",
+            (Error::Memory(_), _) => "out-of-memory",
+            (Error::Limit(_), Moment::Submit) => "context-full",
+            (Error::Limit(_), Moment::Open) => "does-not-fit",
+            (Error::Gpu(_), _) => "no-adapter",
+            (Error::Format(_) | Error::Unsupported(_), _) | (_, Moment::Read) => "bad-file",
+            (Error::Usage(_) | Error::Text(_), _) => "bad-argument",
+            _ => "internal",
+        };
+        Failure { code, message: error.to_string().replace("--", "") }
+    }
+
+    /// A fault of ours.
+    pub fn internal(message: &str) -> Self {
+        Failure { code: "internal", message: message.into() }
+    }
+}
+
+impl From<Failure> for JsValue {
+    fn from(failure: Failure) -> JsValue {
+        serde_json::to_string(&failure).unwrap_or_default().into()
+    }
+}

@@ -1,0 +1,39 @@
+//! What JavaScript is told about a loaded model.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::{Gpu, Model, Session};
+
+/// Name, sizes and licence of the model, whose files have `bytes` bytes; the device and its tier, bytes on the GPU, and
+/// all notices so far.
+pub fn info(model: &Model, bytes: u64, gpu: &Gpu, session: &Session) -> Value {
+    let metadata = &model.checkpoint.metadata;
+    let text = |key: &str| metadata.get_str(key).ok().flatten();
+    let mut types: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut parameters = 0u64;
+    for tensor in model.checkpoint.tensors.values() {
+        *types.entry(tensor.dtype.name()).or_default() += tensor.bytes();
+        parameters += tensor.dims.iter().product::<u64>();
+    }
+    let main = types.into_iter().max_by_key(|(_, bytes)| *bytes).map(|(name, _)| name);
+    let notices: Vec<&String> = model.notices.iter().chain(session.notices()).collect();
+    let mut info = json!({
+        "name": text("general.name").unwrap_or("a model without a name"),
+        "architecture": text("general.architecture"),
+        "type": main,
+        "parameters": parameters,
+        "bytes": bytes,
+        "context": session.context(),
+        "vocab": model.config.vocab,
+        "adapter": gpu.card().name,
+        "tier": gpu.caps().tier.name(),
+        "gpuBytes": session.plan().listing().bytes().total(),
+        "notices": notices,
+    });
+    if let Some(license) = text("general.license") {
+        info["license"] = license.into();
+    }
+    info
+}

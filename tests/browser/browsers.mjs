@@ -1,0 +1,50 @@
+// Browsers that run WebGPU on a machine without a GPU: Debian's chromium on SwiftShader, Debian's firefox-esr on lavapipe.
+
+import { existsSync } from "node:fs";
+import puppeteer from "puppeteer-core";
+
+const CHROMIUM_FLAGS = [
+  "--no-sandbox",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+  "--enable-unsafe-webgpu",
+  "--use-webgpu-adapter=swiftshader",
+];
+
+const FIREFOX_PREFS = {
+  "dom.webgpu.enabled": true,
+  "dom.webgpu.workers.enabled": true,
+  "gfx.webgpu.ignore-blocklist": true,
+};
+
+const BROWSERS = {
+  chromium: {
+    paths: [process.env.CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"],
+    options: { browser: "chrome", args: CHROMIUM_FLAGS },
+  },
+  firefox: {
+    paths: [process.env.FIREFOX, "/usr/bin/firefox-esr", "/usr/bin/firefox"],
+    options: { browser: "firefox", extraPrefsFirefox: FIREFOX_PREFS },
+  },
+};
+
+export const NAMES = Object.keys(BROWSERS);
+
+/** Starts a browser with a fresh profile. A browser that is missing is an error: tests are never left out in silence. */
+export async function launch(name, { args = [], prefs = {} } = {}) {
+  const { paths, options } = BROWSERS[name];
+  const executablePath = paths.find((path) => path && existsSync(path));
+  if (!executablePath) throw new Error(`${name} is not installed (looked for ${paths.filter(Boolean).join(", ")})`);
+  return puppeteer.launch({
+    headless: true,
+    executablePath,
+    protocolTimeout: 300_000,
+    env: { ...process.env, NODEVICE_SELECT: "1" },
+    ...options,
+    args: [...(options.args ?? []), ...args],
+    ...(name === "firefox" ? { extraPrefsFirefox: { ...FIREFOX_PREFS, ...prefs } } : {}),
+  });
+}

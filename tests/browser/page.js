@@ -1,0 +1,69 @@
+// What tests call inside a browser: the package, and a few ways to use it whose results can leave the page.
+
+import * as package_ from "/dist/firelight.js";
+
+const { Firelight } = package_;
+const models = [];
+
+/** An error as plain data. */
+const plain = (error) => ({
+  name: error?.name,
+  code: error?.code,
+  message: String(error?.message ?? error),
+  hint: error?.hint,
+});
+
+window.t = {
+  ...package_,
+
+  /** Loads a model and keeps it as the last one. Gives its info, its notices, and the stages of progress. */
+  async load(source, options = {}) {
+    const progress = [];
+    const notices = [];
+    const started = performance.now();
+    const model = await Firelight.load(source, {
+      ...options,
+      onProgress: (p) => progress.push(p),
+      onNotice: (n) => notices.push(n),
+    });
+    models.push(model);
+    return { info: model.info, notices, progress, seconds: (performance.now() - started) / 1000 };
+  },
+
+  get model() {
+    return models.at(-1);
+  },
+
+  /** The greedy continuation of a text: tokens, text, the pieces as they came, stats. */
+  async greedy(prompt, maxTokens, options = {}) {
+    const tokens = [];
+    const pieces = [];
+    const answer = models
+      .at(-1)
+      .complete(prompt, {
+        temperature: 0,
+        maxTokens,
+        ignoreEnd: true,
+        ...options,
+        onToken: (token) => tokens.push(token.id),
+      });
+    for await (const piece of answer) pieces.push(piece);
+    return { tokens, pieces, text: pieces.join(""), stats: await answer.stats };
+  },
+
+  /** What `work` throws, as plain data; "nothing" if it does not. */
+  async error(work) {
+    try {
+      await work();
+    } catch (error) {
+      return plain(error);
+    }
+    return "nothing";
+  },
+
+  /** Ends every model of this page. */
+  async end() {
+    await Promise.all(models.splice(0).map((model) => model.destroy()));
+  },
+};
+window.ready = true;

@@ -1,0 +1,107 @@
+// Runs the table of tests in each browser and exits with 1 if any fails, or if a browser is missing.
+//
+//   node run.mjs [--browser chromium|firefox] [--only REGEX] [--dist FOLDER]
+
+import { existsSync } from "node:fs";
+import { mkdir } from "node:fs/promises";
+import { dirname, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { NAMES, launch } from "./browsers.mjs";
+import { Context } from "./context.mjs";
+import { startServer } from "./server.mjs";
+import { TESTS } from "./suite/index.mjs";
+
+const here = dirname(fileURLToPath(import.meta.url));
+const root = join(here, "../..");
+const { values } = parseArgs({
+  options: {
+    browser: { type: "string", multiple: true, default: NAMES },
+    only: { type: "string", default: "" },
+    dist: { type: "string", default: join(root, "dist/web") },
+  },
+});
+const shared = resolve(root, process.env.FIRELIGHT_SHARED ?? "../shared");
+const paths = {
+  root,
+  dist: resolve(values.dist),
+  models: join(shared, "data/models"),
+  shots: join(root, "target/browser"),
+};
+
+if (!existsSync(join(paths.dist, "firelight.js"))) {
+  console.error(`there is no package in ${paths.dist}: run ./x web`);
+  process.exit(1);
+}
+if (!existsSync(join(paths.models, "stories260K.gguf"))) {
+  console.error(`left out: the test data is not in ${shared} (FIRELIGHT_SHARED says where it is)`);
+  process.exit(process.env.CI ? 1 : 0);
+}
+// Browsers are closed by then.
+process.on("SIGTERM", () => process.exit(143));
+await mkdir(paths.shots, { recursive: true });
+
+const server = await startServer({ dist: paths.dist, tests: here });
+const only = new RegExp(values.only);
+const failures = [];
+let count = 0;
+
+for (const name of values.browser) {
+  const tests = TESTS.filter((test) => only.test(test.name) && (test.browsers ?? NAMES).includes(name));
+  if (tests.length === 0) continue;
+  let browser = await launch(name).catch((error) => fail(name, "starts", error));
+  if (!browser) continue;
+  console.log(`\n${name}: ${await browser.version()}`);
+  let pool = {};
+  for (const test of tests) {
+    // A test that breaks the browser, or the page that tests share, fails alone.
+    if (!browser.connected) browser = await launch(name);
+    if (!(await run(name, browser, test, pool))) pool = await drain(pool);
+  }
+  await browser.close();
+}
+server.close();
+
+console.log(`\n${count - failures.length} of ${count} passed`);
+for (const failure of failures) console.log(`FAILED ${failure}`);
+process.exit(failures.length > 0 || count === 0 ? 1 : 0);
+
+async function drain({ page }) {
+  await page?.close().catch(() => {});
+  return {};
+}
+
+async function run(name, browser, test, pool) {
+  count += 1;
+  const context = new Context({ name, browser, server, paths, pool });
+  const started = performance.now();
+  const seconds = () => `${((performance.now() - started) / 1000).toFixed(1)} s`;
+  try {
+    await within(test.seconds ?? 120, test.run(context));
+    context.check();
+    console.log(`  ok      ${test.name} (${seconds()})`);
+    return true;
+  } catch (error) {
+    count -= 1;
+    fail(name, test.name, error, seconds());
+    for (const line of context.log.slice(-8)) console.log(`          | ${line}`);
+    return false;
+  } finally {
+    await context.close();
+  }
+}
+
+function fail(browser, test, error, after = "") {
+  count += 1;
+  failures.push(`${browser}: ${test}`);
+  console.log(`  FAILED  ${test} ${after}`);
+  for (let each = error; each; each = each.cause) console.log(String(each.stack ?? each).replace(/^/gm, "          "));
+}
+
+function within(seconds, promise) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`not done after ${seconds} s`)), seconds * 1000);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}

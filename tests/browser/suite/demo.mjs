@@ -1,0 +1,50 @@
+// The demo model, `demo.gguf` beside the package.
+
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { promisify } from "node:util";
+
+const PROMPTS = ["Hello", "Tell me a short story about a river."];
+const LENGTH = 64;
+/** Native Firelight on the driver that the browser uses. */
+const DRIVERS = { chromium: { VK_DRIVER_FILES: "/usr/lib/chromium/vk_swiftshader_icd.json" }, firefox: {} };
+
+async function native({ name, paths }, prompt) {
+  const [program, ...before] = process.env.FIRELIGHT_BIN
+    ? [process.env.FIRELIGHT_BIN]
+    : ["cargo", "run", "--quiet", "--"];
+  const args = [...before, "run", join(paths.dist, "demo.gguf"), "--greedy", "-n", String(LENGTH), prompt];
+  const env = { ...process.env, NODEVICE_SELECT: "1", ...DRIVERS[name] };
+  return (await promisify(execFile)(program, args, { cwd: paths.root, env })).stdout;
+}
+
+export default [
+  {
+    name: "the demo model says what it says natively",
+    seconds: 600,
+    async run(context) {
+      const { dist, root } = context.paths;
+      const page = await context.page();
+      if (!existsSync(join(dist, "demo.gguf"))) {
+        assert.ok(
+          !existsSync(join(root, "assets/demo/demo.gguf")),
+          "dist/web is older than the demo model: run ./x web",
+        );
+        const error = await page.evaluate(() => t.error(() => t.load()));
+        assert.deepEqual([error.code, /demo\.gguf/.test(error.message)], ["http", true], JSON.stringify(error));
+        return;
+      }
+      await page.evaluate(() => t.load());
+      for (const prompt of PROMPTS) {
+        const chat = (content, maxTokens) =>
+          t.model.chat([{ role: "user", content }], { temperature: 0, maxTokens }).text();
+        const answer = await page.evaluate(chat, prompt, LENGTH);
+        assert.ok(answer.length > 20, answer);
+        // A newline ends what is written to a terminal or a pipe.
+        assert.equal(`${answer.trimEnd()}\n`, await native(context, prompt));
+      }
+    },
+  },
+];

@@ -1,0 +1,13 @@
+// The table of tests. A row is `{ name, browsers?, seconds?, run(context) }`.
+
+import answers from "./answers.mjs";
+import apis from "./apis.mjs";
+import cache from "./cache.mjs";
+import demo from "./demo.mjs";
+import device from "./device.mjs";
+import page from "./page.mjs";
+import package_ from "./package.mjs";
+import shared from "./shared.mjs";
+import sources from "./sources.mjs";
+
+export const TESTS = [...package_, ...answers, ...demo, ...sources, ...cache, ...shared, ...device, ...apis, ...page];

@@ -1,0 +1,113 @@
+// The package itself: its files, its size, its types, and the example of its README.
+
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { gzipSync } from "node:zlib";
+
+const run = promisify(execFile);
+
+/** The first JavaScript of the README. */
+async function example(context) {
+  const readme = await readFile(join(context.paths.dist, "README.md"), "utf8");
+  return /```js\n([^]*?)```/.exec(readme)[1];
+}
+
+export default [
+  {
+    name: "the package has its files and is small",
+    browsers: ["chromium"],
+    async run({ paths: { dist } }) {
+      const { stdout } = await run("npm", ["pack", "--dry-run", "--json"], { cwd: dist });
+      const [{ files, name }] = JSON.parse(stdout);
+      assert.equal(name, "firelight");
+      const names = files.map((file) => file.path);
+      for (const wanted of [
+        "firelight.js",
+        "firelight.wasm",
+        "firelight.d.ts",
+        "engine.js",
+        "worker.js",
+        "README.md",
+        "package.json",
+      ]) {
+        assert.ok(names.includes(wanted), `${wanted} is missing: ${names}`);
+      }
+      assert.ok(
+        names.some((file) => /^LICENSE/i.test(file)),
+        "a licence",
+      );
+      assert.ok(names.includes("demo.gguf"), "the demo model lies beside the wasm");
+      const wasm = gzipSync(await readFile(join(dist, "firelight.wasm"))).length;
+      assert.ok(wasm <= 3e6, `the wasm has ${wasm} bytes, gzipped`);
+    },
+  },
+  {
+    name: "no file of the package asks another host for anything",
+    browsers: ["chromium"],
+    async run({ paths: { dist } }) {
+      for (const name of (await readdir(dist)).filter((name) => /\.(js|html|css)$/.test(name))) {
+        const text = await readFile(join(dist, name), "utf8");
+        const code = text.replace(/^\s*(\/\/|\*|\/\*).*$/gm, "").replace("http://www.w3.org/2000/svg", "");
+        assert.doesNotMatch(code, /(src|href|import|from|fetch|importScripts)\W{0,4}https?:\/\//, name);
+      }
+    },
+  },
+  {
+    name: "tsc --strict accepts a program that uses every public type",
+    browsers: ["chromium"],
+    async run({ paths: { root, dist } }) {
+      const tests = join(root, "tests/browser");
+      const types = await readFile(join(dist, "firelight.d.ts"), "utf8");
+      const program = await readFile(join(tests, "types/example.ts"), "utf8");
+      const names = [...types.matchAll(/^export (?:interface|type|class|const) (\w+)/gm)].map((match) => match[1]);
+      assert.ok(names.length > 40);
+      for (const name of names) assert.match(program, new RegExp(`\\b${name}\\b`), `the example does not use ${name}`);
+      // Installed as a package, so that package.json's "types" is what is used.
+      const folder = await mkdtemp(join(tmpdir(), "firelight-types-"));
+      try {
+        await writeFile(join(folder, "example.ts"), program);
+        const config = JSON.parse(await readFile(join(tests, "types/tsconfig.json"), "utf8"));
+        config.compilerOptions.paths = { firelight: [dist] };
+        await writeFile(join(folder, "tsconfig.json"), JSON.stringify(config));
+        await run(join(tests, "node_modules/.bin/tsc"), ["-p", folder]).catch((error) =>
+          assert.fail(error.stdout || error.message),
+        );
+      } finally {
+        await rm(folder, { recursive: true });
+      }
+    },
+  },
+  {
+    name: "every name of the types is there",
+    async run(context) {
+      const types = await readFile(join(context.paths.dist, "firelight.d.ts"), "utf8");
+      const names = [...types.matchAll(/^export (?:class|const) (\w+)/gm)].map((match) => match[1]);
+      const page = await context.page();
+      const missing = await page.evaluate((names) => names.filter((name) => t[name] === undefined), names);
+      assert.deepEqual(missing, []);
+    },
+  },
+  {
+    name: "the README's example, as written",
+    async run(context) {
+      const code = await example(context);
+      assert.equal(code.trim().split("\n").length, 5);
+      const html = `<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><body>
+        <script type="importmap">{ "imports": { "firelight": "/dist/firelight.js" } }</script>
+        <script type="module">${code}; window.done = true</script>`;
+      const site = context.site({}, { "model.gguf": context.storiesFile, "example.html": Buffer.from(html) });
+      const page = await context.page({ path: `${site.path}example.html` });
+      await page.waitForFunction("window.done", { timeout: 60_000 });
+      const text = await page.evaluate(() => document.body.innerText.trim());
+      assert.ok(text.length > 20, `it says: ${text}`);
+      assert.ok(
+        context.log.some((line) => /download 1$/.test(line)),
+        `it told the progress: ${context.log}`,
+      );
+    },
+  },
+];

@@ -1,0 +1,124 @@
+// Uses every public type of the package. It is compiled with --strict, never run.
+
+import {
+  Firelight, FirelightError, LanguageModel, OpenAI, cache,
+  type Answer, type Availability, type CachedModel, type ChatCompletion, type ChatCompletionChunk,
+  type ChatCompletionMessageParam, type ChatCompletionParams, type ChatOptions, type Completion, type CompletionLogprobs,
+  type CompletionParams, type ErrorCode, type FinishReason, type GenerateOptions, type LanguageModelCoreOptions,
+  type LanguageModelCreateOptions, type LanguageModelExpected, type LanguageModelMessage, type LanguageModelPrompt,
+  type LanguageModelPromptOptions, type LoadOptions, type Message, type ModelEntry, type ModelInfo, type Progress,
+  type RequestOptions, type SamplingMode, type SamplingParams, type Source, type Stats, type Stream, type Support,
+  type TextPart, type TokenEvent, type TokenLogprob, type Usage,
+} from "firelight";
+
+const bar = (p: Progress): string => `${p.stage}: ${p.loaded} of ${p.total}, ${p.rate} B/s`;
+
+async function load(file: File, blob: Blob, buffer: ArrayBuffer, signal: AbortSignal): Promise<Firelight> {
+  const sources: (Source | null | undefined)[] = ["model.gguf", new URL("https://host.example/m.gguf"), file, blob, buffer, [file, file], null, undefined];
+  const options: LoadOptions = {
+    onProgress: (p) => console.log(bar(p)), onNotice: (text: string) => console.log(text), signal,
+    where: "shared", context: 2048, kv: "f16", tier: "baseline", sequences: 2, runAhead: 8, cache: false,
+    headers: { authorization: "Bearer x" },
+  };
+  const support: Support = await Firelight.support();
+  if (!support.webgpu) throw new FirelightError("no-webgpu", support.reason ?? "no GPU", "take another browser");
+  return Firelight.load(sources[0], options);
+}
+
+async function answer(model: Firelight): Promise<Stats> {
+  const messages: Message[] = [{ role: "system", content: "Be brief." }, { role: "user", content: "Hello", name: "Lily" }];
+  const sampling: GenerateOptions = {
+    temperature: 0.7, topK: 40, topP: 0.9, minP: 0.05, repetitionPenalty: 1.1, frequencyPenalty: 0, presencePenalty: 0,
+    seed: 1, maxTokens: 10, stop: ["\n", "."], logitBias: { 13: -1 }, logprobs: 3, ignoreEnd: false,
+    onToken: (token: TokenEvent) => console.log(token.id, token.text, token.logprob, token.top?.[0]?.logprob),
+  };
+  const options: ChatOptions = { ...sampling, tools: [], templateVariables: { enable_thinking: false } };
+  const chat: Answer = model.chat(messages, options);
+  for await (const piece of chat) console.log(piece.length);
+  const text: string = await model.complete("Once", sampling).text();
+  const tokens: number[] = [...(await model.tokenize(text, { special: false })), ...(await model.tokenize(messages, { addGenerationPrompt: false }))];
+  console.log(await model.detokenize(tokens), model.notices.join());
+  const info: ModelInfo = model.info;
+  console.log(info.name, info.architecture, info.type, info.parameters, info.bytes, info.context, info.vocab, info.license, info.adapter, info.tier, info.where, info.gpuBytes);
+  const stats: Stats = await chat.stats;
+  return stats;
+}
+
+async function openai(model: Firelight): Promise<void> {
+  const client: OpenAI = new OpenAI(model);
+  const parts: TextPart[] = [{ type: "text", text: "Hello" }];
+  const messages: ChatCompletionMessageParam[] = [{ role: "developer", content: "Be brief." }, { role: "user", content: parts }];
+  const sampling: SamplingParams = { temperature: 0, top_p: 1, max_tokens: 5, seed: 1, stop: "\n", n: 2, logit_bias: { "13": 1 } };
+  const options: RequestOptions = { signal: AbortSignal.timeout(1000) };
+  const whole: ChatCompletion = await client.chat.completions.create({ ...sampling, messages }, options);
+  const reason: FinishReason = whole.choices[0].finish_reason;
+  const usage: Usage = whole.usage;
+  const logprobs: TokenLogprob[] = whole.choices[0].logprobs?.content ?? [];
+  console.log(reason, usage.prompt_tokens_details.cached_tokens, logprobs[0].top_logprobs);
+  const stream: Stream<ChatCompletionChunk> = await model.client.chat.completions.create({ messages, stream: true });
+  for await (const chunk of stream) console.log(chunk.choices[0]?.delta.content, chunk.usage?.total_tokens);
+  stream.controller.abort();
+  const readable: ReadableStream<ChatCompletionChunk> = stream.toReadableStream();
+  const body: ChatCompletionParams = { messages, stream: Math.random() > 0.5 };
+  const either = await client.chat.completions.create(body);
+  if ("choices" in either) console.log(either.choices[0].message.content, readable.locked);
+  const params: CompletionParams = { prompt: "Once", logprobs: 2, echo: false };
+  const completion: Completion = await client.completions.create({ ...params, stream: false });
+  const details: CompletionLogprobs | null = completion.choices[0].logprobs;
+  const entry: ModelEntry = (await client.models.list()).data[0];
+  console.log(details?.text_offset, entry.owned_by, (await client.models.retrieve(entry.id)).object);
+}
+
+async function promptApi(model: Firelight): Promise<void> {
+  const expected: LanguageModelExpected = { type: "text", languages: ["en"] };
+  const mode: SamplingMode = "predictable";
+  const core: LanguageModelCoreOptions = { model, expectedInputs: [expected], samplingMode: mode, load: { where: "main" } };
+  const availability: Availability = await LanguageModel.availability(core);
+  const system: LanguageModelMessage = { role: "system", content: [{ type: "text", value: "Be brief." }] };
+  const options: LanguageModelCreateOptions = {
+    ...core, initialPrompts: [system], signal: AbortSignal.timeout(1000),
+    monitor: (target) => target.addEventListener("downloadprogress", (event) => console.log((event as ProgressEvent).loaded)),
+  };
+  const session: LanguageModel = await LanguageModel.create(options);
+  const prompt: LanguageModelPrompt = [{ role: "user", content: "Hello" }];
+  const how: LanguageModelPromptOptions = { maxTokens: 5, seed: 1 };
+  session.oncontextoverflow = session.onquotaoverflow = (event) => console.log(event.type);
+  const text: string = await session.prompt(prompt, how);
+  const stream: ReadableStream<string> = session.promptStreaming("Go on", how);
+  await session.append("And then?");
+  console.log(availability, text, stream.locked, session.contextUsage, session.contextWindow, session.inputUsage, session.inputQuota);
+  console.log(await session.measureContextUsage("x"), await session.measureInputUsage("x"), session.topK, session.temperature, session.samplingMode);
+  console.log((await LanguageModel.params()).maxTopK);
+  const copy: LanguageModel = await session.clone();
+  copy.destroy();
+}
+
+async function kept(): Promise<void> {
+  const models: CachedModel[] = await cache.list();
+  const { used, quota } = await cache.size();
+  console.log(models[0].url, models[0].loaded, models[0].total, models[0].complete, models[0].used, used / quota);
+  await cache.delete(models[0].url);
+  await cache.clear();
+}
+
+export async function main(file: File, signal: AbortSignal): Promise<void> {
+  await using model = await load(file, file, await file.arrayBuffer(), signal);
+  try {
+    await Promise.all([answer(model), openai(model), promptApi(model), kept()]);
+  } catch (error) {
+    if (!(error instanceof FirelightError)) throw error;
+    const code: ErrorCode = error.code;
+    console.log(code, error.hint);
+  }
+}
+
+// What must not compile.
+
+// @ts-expect-error: models are loaded, not made
+new Firelight();
+// @ts-expect-error: there is no such place
+Firelight.load(null, { where: "elsewhere" });
+// @ts-expect-error: a message has a role
+(model: Firelight) => model.chat([{ content: "Hello" }]);
+// @ts-expect-error: what is streamed has no choices of its own
+(client: OpenAI) => client.chat.completions.create({ messages: [], stream: true }).then((answer) => answer.choices);

@@ -1,0 +1,434 @@
+//! Fetching models: the program against a stand-in for the hub on loopback that redirects, breaks off, forgets ranges,
+//! damages bytes and refuses; and what is left on the disk each time.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+const REPO: &str = "tests/Tiny-GGUF";
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+/// What the stand-in does wrong.
+#[derive(Clone, Default)]
+struct Faults {
+    /// Every answer breaks off once so many bytes of files were sent.
+    breaks_after: Option<u64>,
+    /// Ranges are not known.
+    no_ranges: bool,
+    /// The first so many requests for files get this status.
+    refuses: (u32, u16),
+    /// Without this token everything is forbidden.
+    token: Option<&'static str>,
+    /// Byte 1000 of files is another.
+    damages: bool,
+    /// Bytes a second.
+    slow: Option<u64>,
+}
+
+struct Hub {
+    port: u16,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    files: HashMap<String, Vec<u8>>,
+    faults: Faults,
+    sent: u64,
+    /// `GET PATH RANGE` of each request.
+    log: Vec<String>,
+}
+
+impl Hub {
+    fn start(files: Vec<(&str, Vec<u8>)>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let files = files.into_iter().map(|(name, bytes)| (name.to_string(), bytes)).collect();
+        let state = State { files, faults: Faults::default(), sent: 0, log: Vec::new() };
+        let hub = Hub { port, state: Arc::new(Mutex::new(state)) };
+        let state = hub.state.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let state = state.clone();
+                // A client that goes away is no concern of the server's.
+                thread::spawn(move || drop(serve(stream, &state, port)));
+            }
+        });
+        hub
+    }
+
+    fn set(&self, faults: Faults) {
+        let mut state = self.state.lock().expect("the state");
+        (state.faults, state.sent) = (faults, 0);
+        state.log.clear();
+    }
+
+    fn log(&self) -> Vec<String> {
+        self.state.lock().expect("the state").log.clone()
+    }
+
+    /// Runs the program with this hub and a cache of its own.
+    fn run(&self, home: &TempDir, args: &[&str]) -> Output {
+        self.command(home, args).output().expect("the program starts")
+    }
+
+    fn command(&self, home: &TempDir, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_firelight"));
+        command.args(args).env("HF_ENDPOINT", format!("http://127.0.0.1:{}", self.port)).env("HF_HOME", home.path());
+        command.env_remove("HF_HUB_CACHE").env_remove("HF_TOKEN").env_remove("HF_HUB_OFFLINE");
+        command.env("NODEVICE_SELECT", "1").stdin(Stdio::null());
+        command
+    }
+}
+
+fn serve(stream: TcpStream, state: &Mutex<State>, port: u16) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut out = stream;
+    loop {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if reader.read_line(&mut head)? == 0 {
+                return Ok(());
+            }
+        }
+        let path = head.split(' ').nth(1).unwrap_or_default().to_string();
+        let header = |name: &str| {
+            let line = head.lines().find(|line| line.to_lowercase().starts_with(&format!("{name}: ")))?;
+            Some(line.split_once(": ")?.1.to_string())
+        };
+        let (range, authorization) = (header("range"), header("authorization").unwrap_or_default());
+        let (faults, body) = {
+            let mut state = state.lock().expect("the state");
+            state.log.push(format!("GET {path} {}", range.clone().unwrap_or_default()));
+            let body = path.rsplit('/').next().and_then(|name| state.files.get(name).cloned());
+            if path.contains("/cdn/") && state.faults.refuses.0 > 0 {
+                state.faults.refuses.0 -= 1;
+                answer(&mut out, state.faults.refuses.1, "", b"")?;
+                continue;
+            }
+            (state.faults.clone(), body)
+        };
+        let authorized = faults.token.is_none_or(|token| authorization == format!("Bearer {token}"));
+        match (path.as_str(), body) {
+            (path, _) if !path.contains("/cdn/") && !authorized => answer(&mut out, 401, "", b"")?,
+            (path, Some(_)) if path.contains("/resolve/") => {
+                let name = path.rsplit('/').next().unwrap_or_default();
+                answer(&mut out, 302, &format!("Location: http://127.0.0.1:{port}/cdn/{name}\r\n"), b"")?;
+            }
+            (path, Some(body)) if path.contains("/cdn/") => {
+                assert_eq!(authorization, "", "a token never goes to where a redirect leads");
+                file(&mut out, body, range.filter(|_| !faults.no_ranges), &faults, state)?;
+            }
+            (path, None) if path.starts_with(&format!("/api/models/{REPO}/revision/main")) => {
+                let body = listing(&state.lock().expect("the state").files);
+                answer(&mut out, 200, "", body.as_bytes())?;
+            }
+            _ => answer(&mut out, 404, "", b"")?,
+        }
+    }
+}
+
+fn answer(out: &mut TcpStream, status: u16, headers: &str, body: &[u8]) -> std::io::Result<()> {
+    write!(out, "HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\n\r\n", body.len())?;
+    out.write_all(body)
+}
+
+fn file(
+    out: &mut TcpStream,
+    mut body: Vec<u8>,
+    range: Option<String>,
+    faults: &Faults,
+    state: &Mutex<State>,
+) -> std::io::Result<()> {
+    if faults.damages {
+        body[1000] ^= 1;
+    }
+    let total = body.len();
+    let range = range.and_then(|range| {
+        let (start, end) = range.strip_prefix("bytes=")?.split_once('-')?;
+        Some((start.parse::<usize>().ok()?, end.parse::<usize>().ok()?))
+    });
+    let part = match range {
+        Some((start, end)) => {
+            write!(out, "HTTP/1.1 206 X\r\nContent-Range: bytes {start}-{end}/{total}\r\n")?;
+            &body[start..=end]
+        }
+        None => {
+            write!(out, "HTTP/1.1 200 X\r\n")?;
+            &body[..]
+        }
+    };
+    write!(out, "Content-Length: {}\r\n\r\n", part.len())?;
+    for piece in part.chunks(1 << 16) {
+        let sent = {
+            let mut state = state.lock().expect("the state");
+            state.sent += piece.len() as u64;
+            state.sent
+        };
+        if faults.breaks_after.is_some_and(|limit| sent > limit) {
+            return Err(std::io::ErrorKind::ConnectionAborted.into());
+        }
+        if let Some(rate) = faults.slow {
+            thread::sleep(Duration::from_secs_f64(piece.len() as f64 / rate as f64));
+        }
+        out.write_all(piece)?;
+    }
+    Ok(())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn listing(files: &HashMap<String, Vec<u8>>) -> String {
+    let mut siblings: Vec<_> = files
+        .iter()
+        .map(|(name, bytes)| {
+            let size = bytes.len();
+            json!({ "rfilename": name, "size": size, "blobId": "00ff", "lfs": { "sha256": hex(bytes), "size": size } })
+        })
+        .collect();
+    siblings.push(
+        json!({ "rfilename": "../../evil.gguf", "size": 1, "blobId": "00", "lfs": { "sha256": "00", "size": 1 } }),
+    );
+    json!({ "sha": COMMIT, "siblings": siblings, "cardData": { "license": "apache-2.0" } }).to_string()
+}
+
+/// `len` bytes without a pattern.
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 7u64;
+    let step = |_| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 56) as u8
+    };
+    (0..len).map(step).collect()
+}
+
+/// Five chunks of 8 MiB, the last one short.
+fn large() -> Vec<u8> {
+    noise((4 << 23) + 12345)
+}
+
+fn home() -> TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn path_of(output: &Output) -> PathBuf {
+    assert!(output.status.success(), "{}", err(output));
+    PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
+}
+
+/// Names of what lies in the blobs' folder.
+fn blobs(home: &TempDir) -> Vec<String> {
+    let folder = home.path().join("hub/models--tests--Tiny-GGUF/blobs");
+    let names = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> = names.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_model_is_fetched_named_listed_found_and_removed() {
+    let mut model = Vec::new();
+    firelight::synth::write("tiny-llama", "Q4_0", &mut model).expect("a model");
+    let hub =
+        Hub::start(vec![("Tiny-Q4_0.gguf", model.clone()), ("Tiny-Q8_0.gguf", noise(9 << 20)), ("a.md", vec![1])]);
+    let home = home();
+    let name = format!("{REPO}:q4_0");
+    let pulled = hub.run(&home, &["pull", &name]);
+    let path = path_of(&pulled);
+    assert!(path.ends_with(format!("hub/models--tests--Tiny-GGUF/snapshots/{COMMIT}/Tiny-Q4_0.gguf")), "{path:?}");
+    assert_eq!(fs::read(&path).expect("the file"), model);
+    assert!(err(&pulled).contains("licence is apache-2.0"), "{}", err(&pulled));
+    assert_eq!(blobs(&home), [hex(&model)], "nothing but the file");
+    assert!(!home.path().join("evil.gguf").exists());
+    // What is kept is used, by name, without asking anybody.
+    hub.set(Faults::default());
+    let run = hub.run(&home, &["run", &name, "--raw", "--greedy", "-n", "3", "--offline", "Once"]);
+    assert!(run.status.success(), "{}", err(&run));
+    let info = hub.run(&home, &["show", &format!("hf.co/{REPO}")]);
+    assert!(String::from_utf8_lossy(&info.stdout).contains("architecture    llama"), "{}", err(&info));
+    assert_eq!(hub.log(), [""; 0]);
+    let list = hub.run(&home, &["list"]);
+    assert!(String::from_utf8_lossy(&list.stdout).contains("tests/Tiny-GGUF:Tiny-Q4_0.gguf"), "{list:?}");
+    let rm = hub.run(&home, &["rm", &name]);
+    assert!(rm.status.success() && err(&rm).contains("removed"), "{}", err(&rm));
+    assert!(!home.path().join("hub/models--tests--Tiny-GGUF").exists());
+    let rm = hub.run(&home, &["rm", &name]);
+    assert!(rm.status.code() == Some(1) && err(&rm).contains("firelight list"), "{}", err(&rm));
+}
+
+#[test]
+fn run_fetches_what_is_missing_and_says_so() {
+    let mut model = Vec::new();
+    firelight::synth::write("tiny-llama", "Q8_0", &mut model).expect("a model");
+    let hub = Hub::start(vec![("Tiny-Q8_0.gguf", model)]);
+    let home = home();
+    let offline = hub.run(&home, &["run", REPO, "--offline", "--raw", "Once"]);
+    assert!(offline.status.code() == Some(1) && err(&offline).contains("offline"), "{}", err(&offline));
+    assert_eq!(hub.log(), [""; 0]);
+    let run = hub.run(&home, &["run", REPO, "--raw", "-n", "3", "Once"]);
+    assert!(run.status.success() && err(&run).contains("fetching"), "{}", err(&run));
+}
+
+/// The largest that fits is chosen by its header, before the rest is fetched.
+#[test]
+fn without_a_quantization_the_largest_that_fits_is_taken() {
+    let model = |types: &str| {
+        let mut model = Vec::new();
+        firelight::synth::write("tiny-llama", types, &mut model).expect("a model");
+        model
+    };
+    let (small, large) = (model("Q4_0"), model("F16"));
+    let hub = Hub::start(vec![("Tiny-Q4_0.gguf", small), ("Tiny-F16.gguf", large)]);
+    let home = home();
+    let pulled = hub.run(&home, &["pull", REPO]);
+    let why = err(&pulled);
+    // Software adapters tell their memory, and here it is enough for the larger one.
+    assert!(path_of(&pulled).ends_with("Tiny-F16.gguf") && why.contains("the largest that fits"), "{why}");
+    let wrong = hub.run(&home, &["pull", &format!("{REPO}:Q5_K_M")]);
+    assert!(wrong.status.code() == Some(1) && err(&wrong).contains("there are F16, Q4_0"), "{}", err(&wrong));
+}
+
+#[test]
+fn a_download_that_breaks_off_goes_on_where_it_was() {
+    let body = large();
+    let hub = Hub::start(vec![("Big-Q8_0.gguf", body.clone())]);
+    let (home, name) = (home(), format!("{REPO}:Q8_0"));
+    // Killed while it runs.
+    hub.set(Faults { slow: Some(6 << 20), ..Faults::default() });
+    let mut child = hub.command(&home, &["pull", &name]).stderr(Stdio::null()).spawn().expect("the program starts");
+    let journal = |home: &TempDir| {
+        let folder = home.path().join("hub/models--tests--Tiny-GGUF/blobs");
+        let text = fs::read(folder.join(format!("{}.firelight.json", hex(&body)))).unwrap_or_default();
+        let json: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+        json["chunks"].as_array().map_or(0, Vec::len)
+    };
+    let begin = Instant::now();
+    while journal(&home) == 0 {
+        assert!(begin.elapsed() < Duration::from_secs(60), "no chunk came");
+        thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().expect("it dies");
+    child.wait().expect("it is dead");
+    let had = journal(&home);
+    assert!(had < 5, "{had} chunks: too quick to test anything");
+    hub.set(Faults::default());
+    assert_eq!(fs::read(path_of(&hub.run(&home, &["pull", &name]))).expect("the file"), body);
+    // One request asks whether ranges are known.
+    let asked = hub.log().iter().filter(|line| line.starts_with("GET /cdn/")).count();
+    assert_eq!(asked, 1 + 5 - had, "{:?}", hub.log());
+    assert_eq!(blobs(&home), [hex(&body)]);
+}
+
+#[test]
+fn faults_on_the_way_are_survived_or_said() {
+    let body = large();
+    let hub = Hub::start(vec![("Big-Q8_0.gguf", body.clone())]);
+    let name = format!("{REPO}:Q8_0");
+    let good = |faults: Faults| {
+        let home = home();
+        hub.set(faults);
+        assert_eq!(fs::read(path_of(&hub.run(&home, &["pull", &name]))).expect("the file"), body);
+        assert_eq!(blobs(&home), [hex(&body)]);
+    };
+    good(Faults { refuses: (3, 503), ..Faults::default() });
+    good(Faults { no_ranges: true, ..Faults::default() });
+    let bad = |faults: Faults, words: &[&str]| {
+        let home = home();
+        hub.set(faults);
+        let pulled = hub.run(&home, &["pull", &name]);
+        assert_eq!(pulled.status.code(), Some(1), "{}", err(&pulled));
+        assert!(words.iter().all(|word| err(&pulled).contains(word)), "{words:?}: {}", err(&pulled));
+        assert!(!blobs(&home).contains(&hex(&body)), "nothing wrong gets the final name");
+        home
+    };
+    let home = bad(Faults { damages: true, ..Faults::default() }, &["damaged", "try again"]);
+    assert_eq!(blobs(&home), [""; 0]);
+    bad(Faults { token: Some("secret"), ..Faults::default() }, &["401", "HF_TOKEN"]);
+    // The server dies at 40 %; the next try has what came before.
+    let home = bad(Faults { breaks_after: Some(body.len() as u64 * 2 / 5), ..Faults::default() }, &["broke off"]);
+    hub.set(Faults { token: Some("secret"), ..Faults::default() });
+    let again = hub.command(&home, &["pull", &name]).env("HF_TOKEN", "secret").output().expect("the program starts");
+    assert_eq!(fs::read(path_of(&again)).expect("the file"), body);
+    hub.set(Faults::default());
+    let missing = hub.run(&home, &["pull", "tests/Other-GGUF"]);
+    assert!(err(&missing).contains("404") && err(&missing).contains("spelt"), "{}", err(&missing));
+    let mut gone = hub.command(&home, &["pull", "tests/Other-GGUF"]);
+    let gone = gone.env("HF_ENDPOINT", "http://127.0.0.1:1").output().expect("the program starts");
+    assert!(err(&gone).contains("cannot be reached"), "{}", err(&gone));
+}
+
+/// Two at once fetch a file once.
+#[test]
+fn two_processes_fetch_a_file_once() {
+    let body = large();
+    let hub = Hub::start(vec![("Big-Q8_0.gguf", body.clone())]);
+    let (home, name) = (home(), format!("{REPO}:Q8_0"));
+    let children: Vec<_> = (0..2)
+        .map(|_| {
+            hub.command(&home, &["pull", &name])
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("it starts")
+        })
+        .collect();
+    for child in children {
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(fs::read(path_of(&output)).expect("the file"), body);
+    }
+    assert_eq!(hub.log().iter().filter(|line| line.starts_with("GET /cdn/")).count(), 6, "{:?}", hub.log());
+    assert_eq!(blobs(&home), [hex(&body)]);
+}
+
+/// A disk of 4 MiB, made for the test.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_said_with_numbers() {
+    let hub = Hub::start(vec![("Big-Q8_0.gguf", large())]);
+    let home = home();
+    let disk = home.path().join("hub");
+    fs::create_dir(&disk).expect("a folder");
+    let mount = |args: &[&str]| Command::new("mount").args(args).arg(&disk).stderr(Stdio::null()).status();
+    if !mount(&["-t", "tmpfs", "-o", "size=4m", "none"]).is_ok_and(|status| status.success()) {
+        assert!(std::env::var_os("CI").is_none(), "a disk cannot be mounted");
+        return println!("left out: only root can mount a small disk");
+    }
+    let pulled = hub.run(&home, &["pull", &format!("{REPO}:Q8_0")]);
+    let unmounted = Command::new("umount").arg(&disk).status().expect("umount runs");
+    assert!(unmounted.success());
+    let text = err(&pulled);
+    assert!(
+        pulled.status.code() == Some(1) && text.contains("GB are to come") && text.contains("firelight list"),
+        "{text}"
+    );
+}
+
+/// Without any network, what is here runs.
+#[cfg(target_os = "linux")]
+#[test]
+fn without_a_network_the_built_in_model_answers() {
+    let program = env!("CARGO_BIN_EXE_firelight");
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--net", program, "run", "demo", "--offline", "-n", "4", "Hello"]);
+    let output = command.env("NODEVICE_SELECT", "1").stdin(Stdio::null()).output().expect("unshare runs");
+    if !output.status.success() && err(&output).contains("unshare") {
+        assert!(std::env::var_os("CI").is_none(), "{}", err(&output));
+        return println!("left out: no network namespace can be made: {}", err(&output));
+    }
+    assert!(output.status.success() && !output.stdout.is_empty(), "{}", err(&output));
+}
