@@ -3,7 +3,7 @@
 
 #[cfg(not(target_arch = "wasm32"))]
 fn main() -> Result<(), String> {
-    firelight::chat::open(std::env::args_os().nth(1).map(Into::into))
+    firelight::chat::open(std::env::args().nth(1).map(firelight::chat::Place::File))
 }
 
 #[cfg(target_arch = "wasm32")]

@@ -14,7 +14,8 @@ CARGO_TARGET_DIR=$target cargo $WASM_TOOLCHAIN build --target wasm32-unknown-unk
 folder=$profile; [ "$profile" = dev ] && folder=debug
 out=dist/chat
 mkdir -p "$out"
-"$WASM_BINDGEN" --target web --no-typescript --out-name chat --out-dir "$out" \
+rm -rf "${out:?}"/*
+"$WASM_BINDGEN" --target web --no-typescript --remove-name-section --remove-producers-section --out-name chat --out-dir "$out" \
   "$target/wasm32-unknown-unknown/$folder/examples/chat.wasm"
-cp assets/chat/index.html assets/chat/chat-worker.js assets/chat/icon.png assets/demo/demo.gguf "$out"
+cp assets/chat/index.html assets/chat/chat-worker.js assets/chat/icon.png "$out"
 du -h "$out"/* >&2

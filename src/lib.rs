@@ -19,7 +19,7 @@ mod error;
 pub mod fit;
 pub mod gpu;
 pub mod graph;
-#[cfg(feature = "hub")]
+#[cfg(all(feature = "hub", not(target_arch = "wasm32")))]
 pub mod hub;
 pub mod mix;
 pub mod model;

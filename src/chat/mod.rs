@@ -3,7 +3,7 @@
 //! [`App`] holds the state and draws it; `view` has its parts, functions of the state that return actions. The engine
 //! runs elsewhere (`engine`, on a thread or in a worker) and is spoken to in `protocol`'s plain enums, so that neither a
 //! slow nor a lost GPU stops the window. `store` keeps conversations, `platform` is all that differs between desktop and
-//! tab. The window uses the crate's public API only, and opens no connection.
+//! tab. The window uses the crate's public API only, and connects to nothing but the hub, when a model is asked of it.
 
 mod app;
 mod engine;
@@ -22,7 +22,7 @@ pub use app::App;
 pub use platform::open;
 #[cfg(target_arch = "wasm32")]
 pub use platform::start;
-pub use platform::{Link, Storage, start_engine};
+pub use platform::{Fetched, Link, Storage, start_engine};
 pub use protocol::*;
-pub use state::{Action, Answering, Dialog, Engine, Entry, Panel, State, Toast, XRay};
+pub use state::{Action, Answering, Dialog, Engine, Entry, Fetching, Panel, State, Toast, XRay};
 pub use store::{Conversation, Node, Remembered, Role, Settings, Stats};

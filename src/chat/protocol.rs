@@ -20,9 +20,19 @@ pub enum Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::BuiltIn => f.write_str("demo"),
-            Place::File(path) => f.write_str(path.rsplit(['/', '\\']).next().unwrap_or(path)),
+            Place::BuiltIn => f.write_str(crate::demo::NAME),
+            Place::File(path) => f.write_str(&called(path)),
         }
+    }
+}
+
+/// A file's name; of a whole repository in the hub's cache (`models--ORG--REPO/snapshots/COMMIT`) its own.
+fn called(path: &str) -> String {
+    let mut parts = path.rsplit(['/', '\\']);
+    let (name, above, repo) = (parts.next().unwrap_or(path), parts.next(), parts.next());
+    match (above, repo.and_then(|repo| repo.strip_prefix("models--"))) {
+        (Some("snapshots"), Some(repo)) => repo.replacen("--", "/", 1),
+        _ => name.to_string(),
     }
 }
 
@@ -244,4 +254,18 @@ pub enum Event {
     Lost(String),
     /// The engine ended by itself; another one must be started.
     Crashed(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_have_names() {
+        let named = |path: &str| Place::File(path.into()).to_string();
+        assert_eq!(named("/hub/models--Qwen--Qwen3-0.6B/snapshots/0123"), "Qwen/Qwen3-0.6B");
+        assert_eq!(named("/hub/models--Qwen--Qwen3-GGUF/snapshots/0123/q4.gguf"), "q4.gguf");
+        assert_eq!(named(r"C:\models\a.gguf"), "a.gguf");
+        assert_eq!(Place::BuiltIn.to_string(), "demo");
+    }
 }

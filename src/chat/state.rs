@@ -1,5 +1,6 @@
 //! All that the window knows, and all that a view may ask for. Views read the state and return actions; `app` acts.
 
+use super::platform::Fetched;
 use super::protocol::{Device, Facts, Loaded, OpTime, Place, Token};
 use super::store::{Conversation, Remembered, Settings};
 
@@ -97,6 +98,19 @@ pub struct Entry {
     pub facts: Option<Result<Facts, String>>,
 }
 
+/// A fetch from the hub.
+#[derive(Clone, Debug)]
+pub struct Fetching {
+    /// What is fetched, as the user wrote it.
+    pub wanted: String,
+    /// How far it is, once it is known what there is.
+    pub step: Option<Fetched>,
+    /// When its first bytes came, in seconds of the window's clock, and how many were there before.
+    pub since: f64,
+    /// See `since`.
+    pub before: u64,
+}
+
 /// A line that appears and goes away by itself.
 #[derive(Clone, Debug)]
 pub struct Toast {
@@ -139,6 +153,12 @@ pub struct State {
     pub devices: Vec<Device>,
     /// The picker's models.
     pub models: Vec<Entry>,
+    /// The name in the picker's box for models on the hub.
+    pub wanted: String,
+    /// A fetch on its way.
+    pub fetching: Option<Fetching>,
+    /// Why the last fetch failed.
+    pub fetch_failed: Option<String>,
     /// The answer on its way.
     pub answering: Option<Answering>,
     /// A conversation that waits for a model to answer its last message.
@@ -227,6 +247,10 @@ pub enum Action {
     Load(Place),
     /// Ask for a model file.
     Choose,
+    /// Fetch a model from the hub.
+    Fetch(String),
+    /// End the fetch.
+    EndFetch,
     /// Open the model again on this adapter with this context.
     Reopen(Option<String>, Option<u32>),
     /// Show or hide something.

@@ -74,7 +74,7 @@ const DARK: Colours = Colours {
 };
 
 const LIGHT: Colours = Colours {
-    side: rgb(0xf6f5f2),
+    side: rgb(0xf4f3ef),
     card: rgb(0xf1f0ec),
     line: rgb(0xe2e0da),
     quiet: rgb(0x66686f),
@@ -89,6 +89,11 @@ const LIGHT: Colours = Colours {
 /// The colours of the theme that `ui` is drawn in.
 pub fn colours(ui: &egui::Ui) -> Colours {
     if ui.visuals().dark_mode { DARK } else { LIGHT }
+}
+
+/// Behind what lies on a panel and can be pressed or written into.
+pub fn raised(ui: &egui::Ui) -> Color32 {
+    if ui.visuals().dark_mode { DARK.card } else { ui.visuals().window_fill }
 }
 
 /// Gives a context the fonts and both styles. Which one is used follows the system, or `ctx.set_theme`.
@@ -112,6 +117,7 @@ pub fn install(ctx: &Context) {
             spacing.menu_margin = Margin::same(8);
             spacing.window_margin = Margin::same(18);
             spacing.icon_width = 16.0;
+            spacing.icon_spacing = 8.0;
             spacing.tooltip_width = 320.0;
             spacing.slider_width = 150.0;
             spacing.scroll = egui::style::ScrollStyle::floating();
@@ -133,7 +139,7 @@ fn visuals(theme: Theme, c: &Colours) -> Visuals {
     v.panel_fill = back;
     v.window_fill = if dark { rgb(0x26282e) } else { rgb(0xffffff) };
     v.extreme_bg_color = if dark { rgb(0x101115) } else { rgb(0xf7f6f3) };
-    v.text_edit_bg_color = Some(v.extreme_bg_color);
+    v.text_edit_bg_color = Some(if dark { v.extreme_bg_color } else { rgb(0xffffff) });
     v.code_bg_color = if dark { rgb(0x2d2f37) } else { rgb(0xefede8) };
     v.faint_bg_color = if dark { rgb(0x24262b) } else { rgb(0xf8f7f5) };
     v.hyperlink_color = if dark { rgb(0x7fb2ef) } else { rgb(0x1f5fae) };

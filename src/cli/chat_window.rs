@@ -2,18 +2,29 @@
 
 use std::path::PathBuf;
 
-use super::Result;
+use firelight::chat;
+
 use super::term::Failure;
+use super::{Result, args::OfflineArg, hub};
 
 /// Arguments.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A GGUF file (any one of a split model) or a Hugging Face folder; by default the model that was open last
+    /// As `firelight run` takes it; by default the model that was open last
     #[arg(value_name = "MODEL")]
     model: Option<PathBuf>,
+    #[command(flatten)]
+    offline: OfflineArg,
 }
 
 /// Opens the window, and returns when it is closed.
-pub fn run(args: Args) -> Result {
-    firelight::chat::open(args.model).map_err(Failure::usage)
+pub async fn run(args: Args) -> Result {
+    let place = match args.model {
+        Some(name) => Some(match hub::find(&name, args.offline.offline).await? {
+            hub::Place::Demo => chat::Place::BuiltIn,
+            hub::Place::Path(path) => chat::Place::File(path.display().to_string()),
+        }),
+        None => None,
+    };
+    chat::open(place).map_err(Failure::usage)
 }

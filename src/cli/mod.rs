@@ -120,7 +120,7 @@ async fn run(command: Command) -> Result {
     match command {
         Command::Run(args) => run::run(args).await,
         #[cfg(feature = "chat")]
-        Command::Chat(args) => chat_window::run(args),
+        Command::Chat(args) => chat_window::run(args).await,
         #[cfg(feature = "server")]
         Command::Serve(args) => serve::run(args),
         Command::Pull(args) => hub::pull(args).await,

@@ -2,6 +2,7 @@
 
 mod answers;
 mod events;
+mod fetch;
 
 use std::sync::mpsc;
 
@@ -27,6 +28,7 @@ pub struct App {
     markdown: CommonMarkCache,
     heights: view::Heights,
     chosen: (mpsc::Sender<Chosen>, mpsc::Receiver<Chosen>),
+    fetch: Option<platform::Fetch>,
     answers: u64,
     seconds: Vec<f64>,
 }
@@ -59,6 +61,9 @@ impl App {
                 engine: Engine::Empty,
                 devices: Vec::new(),
                 models: Vec::new(),
+                wanted: String::new(),
+                fetching: None,
+                fetch_failed: None,
                 answering: None,
                 waiting: None,
                 failed: None,
@@ -81,6 +86,7 @@ impl App {
             markdown: CommonMarkCache::default(),
             heights: view::Heights::default(),
             chosen: mpsc::channel(),
+            fetch: None,
             answers: 0,
             seconds: Vec::new(),
         };
@@ -168,6 +174,8 @@ impl App {
                 Chosen::Model(place) => actions.push(Action::Load(place)),
                 Chosen::Saved(Ok(name)) => self.toast(format!("Saved {name}"), false),
                 Chosen::Saved(Err(why)) => self.toast(format!("Not saved: {why}"), true),
+                Chosen::Fetching(step) => self.fetching(step),
+                Chosen::Fetched(done) => self.fetched(done, actions),
             }
         }
     }
@@ -224,6 +232,8 @@ impl App {
                 self.load(place);
             }
             Action::Choose => platform::choose_model(ctx, self.chosen.0.clone()),
+            Action::Fetch(name) => self.fetch(ctx, name),
+            Action::EndFetch => (self.fetch, self.state.fetching) = (None, None),
             Action::Reopen(device, context) => {
                 (self.state.remembered.device, self.state.remembered.context) = (device, context);
                 let place = match &self.state.engine {

@@ -2,12 +2,16 @@
 //! kept, files, the clock. Nothing above asks which of the two it is.
 
 #[cfg(not(target_arch = "wasm32"))]
+mod fetch;
+#[cfg(not(target_arch = "wasm32"))]
 mod native;
 #[cfg(target_arch = "wasm32")]
 mod web;
 
 use std::sync::mpsc;
 
+#[cfg(not(target_arch = "wasm32"))]
+pub use fetch::*;
 #[cfg(not(target_arch = "wasm32"))]
 pub use native::*;
 #[cfg(target_arch = "wasm32")]
@@ -38,10 +42,27 @@ impl Link {
     }
 }
 
-/// What a file dialog came to.
+/// What a file dialog or a fetch came to.
 pub enum Chosen {
     /// A model to open.
     Model(Place),
     /// A file was written, or why not.
     Saved(Result<String, String>),
+    /// How far a fetch is.
+    Fetching(Fetched),
+    /// A model was fetched, or why not.
+    Fetched(Result<Place, String>),
+}
+
+/// How far a fetch is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fetched {
+    /// The file.
+    pub name: String,
+    /// Bytes that are here.
+    pub done: u64,
+    /// Bytes that there are.
+    pub total: u64,
+    /// They are being checked, no longer fetched.
+    pub checking: bool,
 }

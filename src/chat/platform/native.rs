@@ -16,8 +16,8 @@ use etcetera::base_strategy::choose_native_strategy;
 use super::{Chosen, Link};
 use crate::chat::engine;
 use crate::chat::protocol::{Command, Event, Place};
-use crate::checkpoint::Source;
-use crate::{Error, Result};
+use crate::checkpoint::{self, Source};
+use crate::{Result, hub};
 
 /// Events come in bursts; the window is woken at most this often.
 const WAKE: Duration = Duration::from_millis(16);
@@ -60,70 +60,15 @@ fn message(panic: &(dyn Any + Send)) -> String {
 /// If it cannot be opened.
 pub async fn sources(place: &Place) -> Result<Vec<Source>> {
     match place {
-        #[cfg(feature = "demo")]
         Place::BuiltIn => Ok(vec![crate::demo::source()]),
-        #[cfg(not(feature = "demo"))]
-        Place::BuiltIn => Err(Error::Usage("this build has no built-in model: open a GGUF file".into())),
-        Place::File(path) => files(Path::new(path))?.iter().map(|path| Source::file(path)).collect(),
+        Place::File(path) => checkpoint::sources(Path::new(path)),
     }
 }
 
-/// The files of a model: a folder's, all parts of a split GGUF, or the one.
-fn files(path: &Path) -> Result<Vec<PathBuf>> {
-    if path.is_dir() {
-        let failed = |e| Error::io(format!("cannot list {}", path.display()), e);
-        let mut files = Vec::new();
-        for entry in fs::read_dir(path).map_err(failed)? {
-            files.push(entry.map_err(failed)?.path());
-        }
-        let wanted = ["json", "jinja", "safetensors"];
-        files.retain(|f| f.is_file() && f.extension().is_some_and(|e| wanted.iter().any(|w| e == *w)));
-        files.sort();
-        return Ok(files);
-    }
-    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-    let parts = name.strip_suffix(".gguf").and_then(|stem| {
-        let (rest, count) = stem.rsplit_once("-of-")?;
-        let (prefix, number) = rest.rsplit_once('-')?;
-        let count: u32 = (number.len() == 5 && count.len() == 5).then(|| count.parse().ok())??;
-        Some((1..=count).map(|n| path.with_file_name(format!("{prefix}-{n:05}-of-{count:05}.gguf"))).collect())
-    });
-    Ok(parts.unwrap_or_else(|| vec![path.to_path_buf()]))
-}
-
-/// GGUF files in the Hugging Face cache, as other programs fill it, and in LM Studio's and Jan's folders of models.
+/// The models that were fetched, by Firelight or by Hugging Face's own tools.
 pub fn find_models() -> Vec<(Place, u64)> {
-    let home = etcetera::home_dir().unwrap_or_default();
-    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    let hub = variable("HF_HUB_CACHE")
-        .or_else(|| variable("HF_HOME").map(|d| d.join("hub")))
-        .unwrap_or_else(|| home.join(".cache/huggingface/hub"));
-    let mut found = Vec::new();
-    for (root, depth) in [(hub, 5), (home.join(".lmstudio/models"), 4)] {
-        walk(&root, depth, &mut found);
-    }
-    found.sort();
-    found
-}
-
-/// Most files that are listed.
-const MOST: usize = 500;
-
-fn walk(folder: &Path, depth: usize, found: &mut Vec<(Place, u64)>) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        // The cache's files are links to blobs: the links have the names.
-        let Ok(facts) = fs::metadata(&path) else { continue };
-        let name = entry.file_name().to_string_lossy().to_string();
-        let later_part = name.contains("-of-") && !name.contains("-00001-of-");
-        if found.len() >= MOST {
-            return;
-        } else if facts.is_dir() && depth > 0 {
-            walk(&path, depth - 1, found);
-        } else if name.ends_with(".gguf") && !name.starts_with("mmproj") && !later_part {
-            found.push((Place::File(path.display().to_string()), facts.len()));
-        }
-    }
+    let kept = hub::cache::folder().map(|folder| hub::cache::list(&folder)).unwrap_or_default();
+    kept.iter().map(|kept| (Place::File(kept.path.display().to_string()), kept.bytes)).collect()
 }
 
 /// Milliseconds since 1970.
@@ -286,7 +231,7 @@ pub fn dropped(file: &egui::DroppedFileHandle) -> Option<Place> {
 ///
 /// # Errors
 /// If there is no display, or no adapter that can draw.
-pub fn open(model: Option<PathBuf>) -> std::result::Result<(), String> {
+pub fn open(place: Option<Place>) -> std::result::Result<(), String> {
     let icon = eframe::icon_data::from_png_bytes(include_bytes!("../../../assets/chat/icon.png")).unwrap_or_default();
     let viewport = egui::ViewportBuilder::default()
         .with_title("Firelight")
@@ -296,7 +241,6 @@ pub fn open(model: Option<PathBuf>) -> std::result::Result<(), String> {
         .with_min_inner_size([360.0, 420.0])
         .with_drag_and_drop(true);
     let options = eframe::NativeOptions { viewport, ..Default::default() };
-    let place = model.map(|path| Place::File(path.display().to_string()));
     let create = move |cc: &eframe::CreationContext<'_>| -> std::result::Result<Box<dyn eframe::App>, _> {
         Ok(Box::new(crate::chat::App::new(&cc.egui_ctx, Storage::open(), place)))
     };

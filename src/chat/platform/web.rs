@@ -19,8 +19,6 @@ use crate::{Error, Result};
 /// The page's canvas, and the worker's script beside the page.
 const CANVAS: &str = "firelight";
 const WORKER: &str = "./chat-worker.js";
-/// The built-in model, beside the page.
-const DEMO: &str = "demo.gguf";
 
 thread_local! {
     /// Files that the user gave, by name: on the page, and in the worker to which they were sent.
@@ -163,7 +161,7 @@ impl Drop for Engine {
 /// If it cannot be read.
 pub async fn sources(place: &Place) -> Result<Vec<Source>> {
     match place {
-        Place::BuiltIn => Ok(vec![Source::bytes(DEMO, fetch(DEMO).await?)]),
+        Place::BuiltIn => Ok(vec![crate::demo::source()]),
         Place::File(name) => {
             let file = FILES.with_borrow(|files| files.get(name).cloned());
             let file = file.ok_or_else(|| {
@@ -188,16 +186,15 @@ fn of_file(name: &str, file: web_sys::File) -> Source {
     })
 }
 
-async fn fetch(name: &str) -> Result<Vec<u8>> {
-    let failed = |e: JsValue| Error::format(format_args!("cannot fetch {name}: {}", text_of(&e)));
-    let scope: DedicatedWorkerGlobalScope = js_sys::global().unchecked_into();
-    let response: web_sys::Response =
-        JsFuture::from(scope.fetch_with_str(name)).await.map_err(failed)?.unchecked_into();
-    if !response.ok() {
-        return Err(Error::format(format_args!("cannot fetch {name}: the server says {}", response.status())));
-    }
-    let buffer = JsFuture::from(response.array_buffer().map_err(failed)?).await.map_err(failed)?;
-    Ok(Uint8Array::new(&buffer).to_vec())
+/// Whether this platform fetches: a page opens what it is given.
+pub const FETCHES: bool = false;
+
+/// A fetch on its way.
+pub struct Fetch;
+
+/// Fetches nothing.
+pub fn fetch(_ctx: &egui::Context, _name: &str, _device: Option<&str>, _tell: mpsc::Sender<Chosen>) -> Fetch {
+    Fetch
 }
 
 /// A page knows of no files but those it is given.

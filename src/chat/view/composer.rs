@@ -18,8 +18,8 @@ pub fn show(ui: &mut Ui, state: &mut State, out: &mut Actions) {
     ui.add_space(theme::GAP);
     failure(ui, state, out);
     let busy = state.answering.is_some() || state.waiting.is_some();
-    let fill = if ui.visuals().dark_mode { colours.card } else { ui.visuals().window_fill };
-    let frame = Frame::new().fill(fill).stroke(Stroke::new(1.0, colours.line)).corner_radius(theme::RADIUS + 4);
+    let frame =
+        Frame::new().fill(theme::raised(ui)).stroke(Stroke::new(1.0, colours.line)).corner_radius(theme::RADIUS + 4);
     frame.inner_margin(Margin { left: 16, right: 8, top: 7, bottom: 7 }).show(ui, |ui| {
         let right = ui.max_rect().right();
         ui.set_width(ui.available_width());
@@ -118,7 +118,7 @@ fn hint(ui: &mut Ui, state: &State) {
     let text = match (&state.engine, &state.waiting) {
         (Engine::Loading { .. }, Some(_)) => "Your message is answered as soon as the model is loaded.",
         (Engine::Ready(loaded), _) if loaded.device.software => {
-            "No GPU was found: answers are computed by the processor, slowly. Everything stays on this machine."
+            "There is no GPU: the processor computes, slowly. Everything stays on this machine."
         }
         _ => "Everything stays on this machine. Models make mistakes.",
     };

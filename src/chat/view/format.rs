@@ -35,6 +35,17 @@ pub fn seconds(s: f64) -> String {
     }
 }
 
+/// How far something is: bytes, rate and time left. `before` of the bytes were there when it began.
+pub fn progress(done: u64, total: u64, before: u64, seconds: f64) -> String {
+    let (here, all) = (bytes(done), bytes(total));
+    if seconds < 1.0 || done <= before {
+        return format!("{here} of {all}");
+    }
+    let rate = (done - before) as f64 / seconds;
+    let left = self::seconds(total.saturating_sub(done) as f64 / rate);
+    format!("{here} of {all} · {}/s · {left} left", bytes(rate as u64))
+}
+
 /// Tokens a second.
 pub fn rate(tokens: usize, seconds: f64) -> String {
     match tokens as f64 / seconds.max(1e-9) {
@@ -89,6 +100,8 @@ mod tests {
         assert_eq!(seconds(0.42), "420 ms");
         assert_eq!(seconds(200.0), "3 min 20 s");
         assert_eq!(rate(10, 4.0), "2.5 tok/s");
+        assert_eq!(progress(1_000_000, 3_000_000, 0, 0.5), "1.0 MB of 3.0 MB");
+        assert_eq!(progress(2_000_000, 3_000_000, 1_000_000, 2.0), "2.0 MB of 3.0 MB · 500 kB/s · 2.0 s left");
     }
 
     #[test]

@@ -20,13 +20,14 @@ pub fn show(ui: &mut Ui, state: &mut State, out: &mut Actions) {
     });
     ui.add_space(theme::GAP);
     let new = Button::new(format!("{}  New conversation", icons::NEW)).right_text("");
+    let new = new.fill(theme::raised(ui)).stroke((1.0, colours.line));
     let response = ui.add(new.min_size(vec2(ui.available_width(), 34.0)));
     widgets::named(&response, "New conversation");
     if response.clicked() {
         out.push(Action::New);
     }
     ui.add_space(4.0);
-    let frame = Frame::new().fill(ui.visuals().extreme_bg_color).corner_radius(theme::SMALL_RADIUS);
+    let frame = Frame::new().fill(ui.visuals().text_edit_bg_color()).corner_radius(theme::SMALL_RADIUS);
     frame.inner_margin(Margin::symmetric(8, 4)).show(ui, |ui| {
         ui.horizontal(|ui| {
             ui.label(RichText::new(icons::SEARCH).color(colours.quiet));
@@ -69,11 +70,8 @@ fn row(ui: &mut Ui, state: &State, conversation: &Conversation, out: &mut Action
         let text = RichText::new(&conversation.title).size(14.0);
         let text = if shown { text.color(ui.visuals().strong_text_color()) } else { text };
         let mut button = Button::new(text).truncate().min_size(vec2(ui.available_width(), 30.0));
-        button = button.frame_when_inactive(shown).fill(if shown {
-            colours.card
-        } else {
-            ui.visuals().widgets.hovered.weak_bg_fill
-        });
+        let fill = ui.visuals().widgets.hovered.weak_bg_fill;
+        button = button.frame_when_inactive(shown).fill(fill);
         let mark = if busy { "●" } else { "" };
         button = button.right_text(RichText::new(mark).size(9.0).color(colours.accent));
         let response = ui.add(button);
@@ -97,7 +95,7 @@ fn row(ui: &mut Ui, state: &State, conversation: &Conversation, out: &mut Action
             let end = egui::Rect::from_center_size(response.rect.right_center() - vec2(17.0, 0.0), vec2(26.0, 26.0));
             let mut child = ui.new_child(egui::UiBuilder::new().max_rect(end));
             child.spacing_mut().button_padding = vec2(4.0, 2.0);
-            let more = Button::new(RichText::new(icons::MORE).size(16.0)).fill(colours.card);
+            let more = Button::new(RichText::new(icons::MORE).size(16.0)).fill(fill);
             let (response, _) = egui::containers::menu::MenuButton::from_button(more).ui(&mut child, |ui| {
                 if ui.button("Rename…").clicked() {
                     rename(conversation, out);

@@ -153,6 +153,8 @@ fn actions(ui: &mut Ui, conversation: &Conversation, node: usize, last: bool, ou
     let size = egui::vec2(ui.available_width(), 24.0);
     ui.allocate_ui_with_layout(size, layout, |ui| {
         ui.spacing_mut().item_spacing.x = 2.0;
+        // The icons, not their invisible frames, stand where the text begins.
+        ui.add_space(-5.0);
         branches(ui, conversation, node, out);
         if widgets::small_icon_button(ui, icons::COPY, "Copy").clicked() {
             out.push(Action::Copy(text::split(&message.text, false).answer.to_string()));

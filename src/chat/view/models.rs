@@ -1,13 +1,17 @@
 //! The model picker: what there is, how large, and whether it fits.
 
-use egui::{Align, Button, Color32, Frame, Label, Layout, Margin, RichText, ScrollArea, Sense, Ui, vec2};
+use egui::{
+    Align, Button, Color32, Frame, Key, Label, Layout, Margin, ProgressBar, RichText, ScrollArea, Sense, TextEdit,
+};
+use egui::{Ui, vec2};
 
 use super::{Actions, dialogs, format, widgets};
+use crate::chat::platform::FETCHES;
 use crate::chat::protocol::{Facts, Fit, Place};
-use crate::chat::state::{Action, Engine, Entry, State};
+use crate::chat::state::{Action, Engine, Entry, Fetching, State};
 use crate::chat::{icons, theme};
 
-pub fn show(ui: &mut Ui, state: &State, out: &mut Actions) {
+pub fn show(ui: &mut Ui, state: &mut State, out: &mut Actions) {
     let size = ui.ctx().content_rect().size();
     let modal = dialogs::modal(ui, "models").show(ui.ctx(), |ui| {
         ui.set_width((size.x - 80.0).min(600.0));
@@ -19,9 +23,9 @@ pub fn show(ui: &mut Ui, state: &State, out: &mut Actions) {
                 }
             });
         });
-        widgets::quiet(ui, "GGUF files. Drop one anywhere on the window, or open it from here.");
+        widgets::quiet(ui, "Choose one, or drop a GGUF file anywhere on the window.");
         ui.add_space(theme::GAP);
-        let height = (size.y - 260.0).clamp(120.0, 420.0);
+        let height = (size.y - if FETCHES { 330.0 } else { 260.0 }).clamp(120.0, 420.0);
         ScrollArea::vertical().max_height(height).min_scrolled_height(height).auto_shrink([false, true]).show(
             ui,
             |ui| {
@@ -31,13 +35,76 @@ pub fn show(ui: &mut Ui, state: &State, out: &mut Actions) {
             },
         );
         ui.add_space(theme::GAP);
-        if widgets::main_button(ui, "Open a file…").clicked() {
+        if FETCHES {
+            hub(ui, state, out);
+        } else if widgets::main_button(ui, "Open a file…").clicked() {
             out.push(Action::Choose);
         }
     });
     if modal.should_close() {
         out.push(Action::Dialog(None));
     }
+}
+
+/// A model by its name on Hugging Face, and how far it is; beside it the button for files.
+fn hub(ui: &mut Ui, state: &mut State, out: &mut Actions) {
+    let colours = theme::colours(ui);
+    if let Some(fetching) = &state.fetching {
+        return self::fetching(ui, fetching, state.now, out);
+    }
+    ui.horizontal(|ui| {
+        let name = state.wanted.trim().to_string();
+        let edit =
+            TextEdit::singleline(&mut state.wanted).hint_text("Fetch from Hugging Face: ORG/REPO or ORG/REPO:Q4_K_M");
+        let width = ui.available_width() - 190.0;
+        let response = ui.add(edit.desired_width(width).margin(Margin::symmetric(10, 7)));
+        widgets::labelled(&response, "Model on Hugging Face");
+        let enter = response.lost_focus() && ui.input(|i| i.key_pressed(Key::Enter));
+        let fetch = ui.add_enabled_ui(!name.is_empty(), |ui| widgets::main_button(ui, "Fetch")).inner;
+        let fetch = fetch.on_hover_text("Without a quantization, the largest file that fits your GPU is taken.");
+        if !name.is_empty() && (enter || fetch.clicked()) {
+            out.push(Action::Fetch(name));
+        }
+        widgets::right(ui, |ui| {
+            if ui.add(Button::new("Open a file…").min_size(vec2(0.0, 30.0))).clicked() {
+                out.push(Action::Choose);
+            }
+        });
+    });
+    if let Some(why) = &state.fetch_failed {
+        ui.label(RichText::new(why).small().color(colours.bad));
+    }
+}
+
+fn fetching(ui: &mut Ui, fetching: &Fetching, now: f64, out: &mut Actions) {
+    let colours = theme::colours(ui);
+    let step = fetching.step.as_ref();
+    let name = step.map_or(fetching.wanted.as_str(), |step| step.name.as_str());
+    let (part, line) = match step {
+        None => (0.0, "asking what there is…".to_string()),
+        Some(step) => {
+            let part = step.done as f32 / step.total.max(1) as f32;
+            let line = match step.checking {
+                true => "checking…".to_string(),
+                false => format::progress(step.done, step.total, fetching.before, now - fetching.since),
+            };
+            (part, line)
+        }
+    };
+    ui.horizontal(|ui| {
+        widgets::right(ui, |ui| {
+            if widgets::icon_button(ui, icons::CLOSE, "End the fetch; what came so far is kept").clicked() {
+                out.push(Action::EndFetch);
+            }
+            ui.with_layout(Layout::top_down(Align::Min), |ui| {
+                ui.horizontal(|ui| {
+                    ui.add(Label::new(RichText::new(name).font(theme::strong(13.5))).truncate());
+                    widgets::right(ui, |ui| widgets::quiet(ui, line));
+                });
+                ui.add(ProgressBar::new(part).desired_height(5.0).fill(colours.accent));
+            });
+        });
+    });
 }
 
 fn row(ui: &mut Ui, state: &State, entry: &Entry, out: &mut Actions) {

@@ -7,6 +7,7 @@ use crate::chat::state::{Action, Dialog, Engine, Panel, State};
 use crate::chat::{icons, theme};
 
 pub fn show(ui: &mut Ui, state: &mut State, out: &mut Actions) {
+    ui.spacing_mut().interact_size.y = theme::ICON;
     ui.horizontal(|ui| {
         if !state.list || state.narrow {
             if widgets::icon_button(ui, icons::SIDEBAR, "Show conversations").clicked() {
@@ -73,20 +74,8 @@ fn model(ui: &mut Ui, state: &State, out: &mut Actions) {
     }
 }
 
-/// Bytes, rate and time left.
 fn loading(done: u64, total: u64, seconds: f64) -> String {
-    if total == 0 {
-        return "preparing…".into();
-    }
-    let rate = done as f64 / seconds.max(1e-3);
-    match seconds > 1.0 && done > 0 {
-        true => {
-            let left = (total - done.min(total)) as f64 / rate;
-            let (done, total) = (format::bytes(done), format::bytes(total));
-            format!("{done} of {total} · {}/s · {} left", format::bytes(rate as u64), format::seconds(left))
-        }
-        false => format!("{} of {}", format::bytes(done), format::bytes(total)),
-    }
+    if total == 0 { "preparing…".into() } else { format::progress(done, total, 0, seconds) }
 }
 
 fn menu(ui: &mut Ui, out: &mut Actions) {

@@ -7,6 +7,7 @@ use egui::{Align, Align2, Button, Id, Rect, RichText, ScrollArea, Sense, Ui, UiB
 use egui_commonmark::CommonMarkCache;
 
 use super::{Actions, message, widgets};
+use crate::chat::protocol::Place;
 use crate::chat::state::{Action, Engine, State};
 use crate::chat::{icons, theme};
 
@@ -116,12 +117,20 @@ fn to_end_button(ui: &mut Ui, view: Rect, state: &mut State) {
     }
 }
 
-/// What can be asked, for those who do not know yet.
-const SUGGESTIONS: [&str; 4] = [
-    "What can you do?",
-    "Explain how a language model writes a sentence",
-    "Write a short poem about the sea",
-    "Give me three ideas for a rainy afternoon",
+/// What can be asked, for those who do not know yet: of the small model in the box, what it was taught.
+const SUGGESTIONS: [[&str; 4]; 2] = [
+    [
+        "What can you do?",
+        "How do I run a bigger model?",
+        "Tell me a story about a fox",
+        "What is the capital of France?",
+    ],
+    [
+        "What can you do?",
+        "Explain how a language model writes a sentence",
+        "Write a short poem about the sea",
+        "Give me three ideas for a rainy afternoon",
+    ],
 ];
 
 /// An empty conversation.
@@ -142,7 +151,12 @@ fn welcome(ui: &mut Ui, state: &State, out: &mut Actions) {
         ui.label(RichText::new(line).color(colours.quiet));
         ui.add_space(theme::WIDE_GAP);
         ui.set_max_width(ui.available_width().min(theme::COLUMN));
-        for text in SUGGESTIONS {
+        let place = match &state.engine {
+            Engine::Ready(loaded) => Some(&loaded.place),
+            Engine::Loading { place, .. } => Some(place),
+            Engine::Failed(..) | Engine::Empty => None,
+        };
+        for text in SUGGESTIONS[usize::from(place != Some(&Place::BuiltIn))] {
             let button = Button::new(text).stroke((1.0, colours.line)).corner_radius(16);
             let button = button.fill(ui.visuals().panel_fill).min_size(vec2(0.0, 32.0));
             if ui.add(button).clicked() {

@@ -48,6 +48,11 @@ pub fn named(response: &Response, name: &str) {
     response.widget_info(|| WidgetInfo::labeled(Role::Button, response.enabled(), name));
 }
 
+/// Gives a text field the name that screen readers say.
+pub fn labelled(response: &Response, name: &str) {
+    response.widget_info(|| WidgetInfo::labeled(Role::TextInput, response.enabled(), name));
+}
+
 /// The button that matters, in the accent's colour.
 pub fn main_button(ui: &mut Ui, text: &str) -> Response {
     let colours = theme::colours(ui);
@@ -105,6 +110,7 @@ pub fn notice<R>(ui: &mut Ui, icon: &str, colour: Color32, text: &str, add: impl
             ui.label(RichText::new(icon).size(18.0).color(colour));
             ui.vertical(|ui| {
                 ui.add(Label::new(text).wrap());
+                ui.visuals_mut().widgets.inactive.bg_stroke = Stroke::new(1.0, colour.gamma_multiply(0.45));
                 ui.horizontal_wrapped(add);
             });
         });
