@@ -6,6 +6,7 @@
 //! tab. The window uses the crate's public API only, and connects to nothing but the hub, when a model is asked of it.
 
 mod app;
+mod bidi;
 mod engine;
 mod facts;
 mod icons;

@@ -65,7 +65,7 @@ pub struct Node {
 }
 
 /// How a conversation's answers are made.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Settings {
     /// What the model is told first.
@@ -76,12 +76,6 @@ pub struct Settings {
     pub fixed_seed: bool,
     /// Most tokens of an answer; 0 for as many as the context holds.
     pub max_tokens: usize,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings { system: String::new(), sampling: Sampling::default(), fixed_seed: false, max_tokens: 0 }
-    }
 }
 
 /// A conversation. `leaf` is the last message of the path that is shown.

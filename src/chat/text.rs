@@ -191,7 +191,11 @@ fn command(chars: &mut Chars, depth: usize) -> String {
 /// Brackets around what is more than one thing.
 fn bracketed(text: &str) -> String {
     let text = text.trim();
-    if text.chars().all(char::is_alphanumeric) { text.to_string() } else { format!("({text})") }
+    if text.chars().count() == 1 || text.chars().all(char::is_alphanumeric) {
+        text.to_string()
+    } else {
+        format!("({text})")
+    }
 }
 
 fn raised(text: &str, table: &[(char, char)], mark: char) -> String {
@@ -384,6 +388,7 @@ mod tests {
             (r"\sqrt{x} \leq \infty", "√x ≤ ∞"),
             (r"e^{i\pi} = -1", "e^(iπ) = -1"),
             (r"\int_0^1 f(x)\,dx", "∫₀¹ f(x) dx"),
+            (r"\int_0^\infty", "∫₀^∞"),
             (r"\left( \text{if } x \right)", "( if x )"),
             (r"\unknown{y", "unknown y"),
         ];

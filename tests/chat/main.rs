@@ -207,7 +207,8 @@ fn shared(file: &str) -> Option<PathBuf> {
 fn real(folder: &Path, place: Place, dark: bool) -> Harness<'static, App> {
     let storage = Storage::at(folder.to_path_buf());
     let theme = if dark { egui::Theme::Dark } else { egui::Theme::Light };
-    let builder = Harness::builder().with_size([1180.0, 780.0]).with_theme(theme).allow_missing_glyphs();
+    let builder = Harness::builder().with_size([1180.0, 780.0]).with_theme(theme).with_render_cursor(false);
+    let builder = builder.allow_missing_glyphs();
     builder.build_eframe(move |cc| App::new(&cc.egui_ctx, storage, Some(place)))
 }
 

@@ -131,16 +131,19 @@ impl App {
                 false => self.state.toast = None,
             }
         }
+        // Where the processor draws, each picture takes time from the engine.
+        let software = self.state.engine.loaded().is_some_and(|loaded| loaded.device.software);
+        let pace = if software { 0.25 } else { 0.1 };
         if let Some(answering) = &mut self.state.answering {
             if now - answering.kept > KEEP {
                 answering.kept = now;
                 let id = answering.conversation.clone();
                 self.keep(&id);
             }
-            ctx.request_repaint_after_secs(0.1);
+            ctx.request_repaint_after_secs(pace);
         }
         if matches!(self.state.engine, Engine::Loading { .. }) {
-            ctx.request_repaint_after_secs(0.1);
+            ctx.request_repaint_after_secs(pace);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Weak, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use super::{Chosen, Fetched};
 use crate::chat::protocol::Place;
@@ -27,7 +28,7 @@ pub fn fetch(ctx: &egui::Context, name: &str, device: Option<&str>, tell: mpsc::
         let say = |chosen| {
             // The window may be gone.
             let _ = tell.send(chosen);
-            ctx.request_repaint();
+            ctx.request_repaint_after(Duration::from_millis(100));
         };
         let named = Name::parse(name.trim()).and_then(|name| Ok((name, Hub::from_env(false)?)));
         let done = named.and_then(|(name, hub)| get(&hub, &name, caps(device.as_deref()), &wanted, &say));
@@ -69,7 +70,6 @@ mod tests {
     use std::cell::RefCell;
     use std::io::{BufRead, BufReader, Write};
     use std::net::{TcpListener, TcpStream};
-    use std::time::Duration;
 
     use sha2::{Digest, Sha256};
 
@@ -144,10 +144,11 @@ mod tests {
         let place = get(&hub, &name("some/Tiny:Q8_0"), None, &Arc::downgrade(&alive), &note).expect("a model");
         let Place::File(path) = place else { panic!("{place:?}") };
         assert!(std::fs::read(path).expect("the file") == **file);
-        let steps = steps.into_inner();
+        let steps = steps.borrow();
         assert_eq!((steps[0].name.as_str(), steps[0].total), ("tiny-Q8_0.gguf", 20_000_000));
         assert!(steps.last().expect("a step").checking);
         // Without a network, what is here is found.
+        let note = |_| {};
         let gone = Hub::at("http://127.0.0.1:1", folder.path().to_path_buf());
         assert!(get(&gone, &name("some/Tiny"), None, &Arc::downgrade(&alive), &note).is_ok());
         assert!(get(&gone, &name("some/Other"), None, &Arc::downgrade(&alive), &note).is_err());

@@ -42,7 +42,8 @@ impl Link {
     }
 }
 
-/// What a file dialog or a fetch came to.
+/// What a file dialog or a fetch came to. A tab does not fetch.
+#[cfg_attr(target_arch = "wasm32", allow(dead_code))]
 pub enum Chosen {
     /// A model to open.
     Model(Place),

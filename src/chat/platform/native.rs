@@ -1,6 +1,7 @@
 //! The desktop: the engine on a thread, conversations in the user's data folder, files by path.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
@@ -19,8 +20,10 @@ use crate::chat::protocol::{Command, Event, Place};
 use crate::checkpoint::{self, Source};
 use crate::{Result, hub};
 
-/// Events come in bursts; the window is woken at most this often.
+/// Events come in bursts; the window is woken at most this often, and less often where drawing takes the processor away
+/// from the engine.
 const WAKE: Duration = Duration::from_millis(16);
+const SOFTWARE_WAKE: Duration = Duration::from_millis(120);
 
 /// Starts an engine on a thread of its own.
 pub fn start_engine(ctx: &egui::Context) -> Link {
@@ -28,10 +31,14 @@ pub fn start_engine(ctx: &egui::Context) -> Link {
     let (sender, events) = mpsc::channel();
     let ctx = ctx.clone();
     let spawned = thread::Builder::new().name("firelight engine".into()).spawn(move || {
+        let wake = Cell::new(WAKE);
         let emit = |event| {
+            if let Event::Loaded(loaded) = &event {
+                wake.set(if loaded.device.software { SOFTWARE_WAKE } else { WAKE });
+            }
             // The window may be gone: then nobody listens.
             let _ = sender.send(event);
-            ctx.request_repaint_after(WAKE);
+            ctx.request_repaint_after(wake.get());
         };
         let run = AssertUnwindSafe(|| pollster::block_on(engine::run(receiver, &emit)));
         if let Err(panic) = panic::catch_unwind(run) {

@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use js_sys::{Object, Reflect, Uint8Array};
 use wasm_bindgen::prelude::*;
@@ -19,6 +20,9 @@ use crate::{Error, Result};
 /// The page's canvas, and the worker's script beside the page.
 const CANVAS: &str = "firelight";
 const WORKER: &str = "./chat-worker.js";
+
+/// Events come in bursts; the window is woken at most this often.
+const WAKE: Duration = Duration::from_millis(33);
 
 thread_local! {
     /// Files that the user gave, by name: on the page, and in the worker to which they were sent.
@@ -110,7 +114,7 @@ pub fn start_engine(ctx: &egui::Context) -> Link {
     let hear = Closure::<dyn FnMut(MessageEvent)>::new(move |message: MessageEvent| {
         if let Some(event) = message.data().as_string().and_then(|text| serde_json::from_str(&text).ok()) {
             let _ = tell.send(event);
-            wake.request_repaint();
+            wake.request_repaint_after(WAKE);
         }
     });
     let wake = ctx.clone();

@@ -71,7 +71,7 @@ fn row(ui: &mut Ui, state: &State, conversation: &Conversation, out: &mut Action
         let text = if shown { text.color(ui.visuals().strong_text_color()) } else { text };
         let mut button = Button::new(text).truncate().min_size(vec2(ui.available_width(), 30.0));
         let fill = ui.visuals().widgets.hovered.weak_bg_fill;
-        button = button.frame_when_inactive(shown).fill(fill);
+        button = if shown { button.fill(fill) } else { button.frame_when_inactive(false) };
         let mark = if busy { "●" } else { "" };
         button = button.right_text(RichText::new(mark).size(9.0).color(colours.accent));
         let response = ui.add(button);

@@ -1,12 +1,14 @@
 //! One message: what was said, reasoning folded away, what can be done with it, and a quiet line of numbers.
 
+use std::borrow::Cow;
+
 use egui::{Align, CollapsingHeader, Frame, Key, KeyboardShortcut, Layout, Margin, Modifiers, RichText, TextEdit, Ui};
 use egui_commonmark::{CommonMarkCache, CommonMarkViewer};
 
 use super::{Actions, format, widgets};
 use crate::chat::state::{Action, Answering, State};
 use crate::chat::store::{Conversation, Node, Role, Stats};
-use crate::chat::{icons, text, theme};
+use crate::chat::{bidi, icons, text, theme};
 use crate::session::Finish;
 
 /// Message `node` of the conversation that is shown; `last` on the path.
@@ -47,17 +49,27 @@ pub fn show(
     }
 }
 
+/// A text with its words in the order in which they are seen.
+fn in_order<'a>(ui: &Ui, text: &'a str, width: f32, line_end: &str) -> Cow<'a, str> {
+    let font = egui::TextStyle::Body.resolve(ui.style());
+    let measure =
+        |word: &str| ui.painter().layout_no_wrap(word.to_string(), font.clone(), egui::Color32::PLACEHOLDER).size().x;
+    bidi::visual(text, width, line_end, &measure)
+}
+
 /// What the user said: a bubble at the right.
 fn user(ui: &mut Ui, message: &Node) {
     let fill = theme::colours(ui).card;
     ui.with_layout(Layout::right_to_left(Align::Min), |ui| {
         let most = ui.available_width() * 0.85 - 28.0;
         let (font, ink) = (egui::TextStyle::Body.resolve(ui.style()), ui.visuals().text_color());
-        let width = ui.painter().layout(message.text.clone(), font, ink, most).size().x.ceil() + 1.0;
+        let text = in_order(ui, &message.text, most, "\n").into_owned();
+        let width = ui.painter().layout(text.clone(), font, ink, most).size().x.ceil() + 1.0;
+        let side = if bidi::begins_right(&message.text) { Align::Max } else { Align::Min };
         let frame = Frame::new().fill(fill).corner_radius(theme::RADIUS).inner_margin(Margin::symmetric(14, 9));
         frame.show(ui, |ui| {
-            ui.allocate_ui_with_layout(egui::vec2(width, 0.0), Layout::top_down(Align::Min), |ui| {
-                ui.add(egui::Label::new(&message.text).wrap());
+            ui.allocate_ui_with_layout(egui::vec2(width, 0.0), Layout::top_down(side), |ui| {
+                ui.add(egui::Label::new(text).wrap().halign(side));
             });
         });
     });
@@ -87,6 +99,7 @@ fn answer(
 /// Markdown.
 fn say(ui: &mut Ui, cache: &mut CommonMarkCache, answer: &str) {
     let marked = text::prepare(answer);
+    let marked = in_order(ui, &marked, ui.available_width(), "  \n");
     let math = |ui: &mut Ui, tex: &str, inline: bool| {
         let letters = RichText::new(text::latex(tex)).italics();
         match inline {
@@ -124,7 +137,7 @@ fn reasoning(
 /// What goes on while an answer comes.
 fn progress(ui: &mut Ui, answering: &Answering, now: f64, silent: bool) {
     ui.horizontal(|ui| {
-        ui.add(egui::Spinner::new().size(13.0).color(theme::colours(ui).accent));
+        widgets::working(ui, now);
         let waited = now - answering.since;
         widgets::quiet(
             ui,

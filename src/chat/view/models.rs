@@ -125,7 +125,7 @@ fn row(ui: &mut Ui, state: &State, entry: &Entry, out: &mut Actions) {
         ui.horizontal(|ui| {
             ui.label(RichText::new(icons::MODEL).size(20.0).color(if open { colours.accent } else { colours.quiet }));
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-                badge(ui, entry);
+                badge(ui, entry, state.now);
                 ui.with_layout(Layout::top_down(Align::Min), |ui| {
                     ui.spacing_mut().item_spacing.y = 1.0;
                     let strong = ui.visuals().strong_text_color();
@@ -173,10 +173,10 @@ fn line(entry: &Entry, facts: Option<&Facts>) -> String {
 }
 
 /// Whether it fits, and why not.
-fn badge(ui: &mut Ui, entry: &Entry) {
+fn badge(ui: &mut Ui, entry: &Entry, now: f64) {
     let colours = theme::colours(ui);
     let (icon, colour, text, why) = match &entry.facts {
-        None => return drop(ui.add(egui::Spinner::new().size(14.0))),
+        None => return widgets::working(ui, now),
         Some(Err(why)) => (icons::UNFIT, colours.bad, "unreadable".to_string(), why.clone()),
         Some(Ok(facts)) => match &facts.fit {
             Fit::Fits(context, bytes) => {

@@ -79,8 +79,10 @@ fn loading(done: u64, total: u64, seconds: f64) -> String {
 }
 
 fn menu(ui: &mut Ui, out: &mut Actions) {
-    ui.spacing_mut().button_padding = vec2(6.0, 5.0);
-    let button = Button::new(RichText::new(icons::MORE).size(18.0)).frame_when_inactive(false);
+    let quiet = theme::colours(ui).quiet;
+    ui.spacing_mut().button_padding = vec2(6.0, 0.0);
+    let button = Button::new(RichText::new(icons::MORE).size(18.0).color(quiet)).frame_when_inactive(false);
+    let button = button.min_size(vec2(theme::ICON, theme::ICON));
     let (response, _) = egui::containers::menu::MenuButton::from_button(button).ui(ui, |ui| {
         ui.set_min_width(210.0);
         ui.add(Label::new(RichText::new("This conversation").small().weak()).selectable(false));

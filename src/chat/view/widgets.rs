@@ -124,6 +124,17 @@ pub fn outlined(ui: &mut Ui) {
     ui.visuals_mut().widgets.hovered.bg_stroke = line;
 }
 
+/// Three dots, one after the other brighter: something goes on. They move as often as the window is drawn anyway.
+pub fn working(ui: &mut Ui, now: f64) {
+    let (rect, _) = ui.allocate_exact_size(vec2(22.0, 14.0), Sense::hover());
+    let colour = theme::colours(ui).accent;
+    for i in 0..3 {
+        let light = (now * 4.0 - f64::from(i) * 0.9).sin() * 0.35 + 0.65;
+        let centre = rect.left_center() + vec2(3.0 + 7.0 * i as f32, 0.0);
+        ui.painter().circle_filled(centre, 2.5, colour.gamma_multiply(light as f32));
+    }
+}
+
 /// A bar of parts, each with a share of `total` and a colour.
 pub fn bar(ui: &mut Ui, parts: &[(f64, Color32)], total: f64, height: f32) -> Response {
     let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), height), Sense::hover());

@@ -1,7 +1,7 @@
 //! The x-ray: what the model considered, where a step's time goes, how full the context is.
 
 use egui::{Align2, FontId, RichText, Sense, Ui, vec2};
-use egui_plot::{HoverPosition, Line, Plot, PlotPoints};
+use egui_plot::{AxisHints, HoverPosition, Line, Plot, PlotPoints};
 
 use super::{Actions, format, widgets};
 use crate::chat::protocol::{Loaded, OpTime, Token};
@@ -91,6 +91,8 @@ fn plot(ui: &mut Ui, state: &State) {
     let colours = theme::colours(ui);
     let points: PlotPoints<'_> = state.xray.rates.iter().copied().collect();
     let plot = Plot::new("speed").height(130.0).show_grid([false, true]).include_y(0.0).show_background(false);
+    let (x, y) = (AxisHints::new_x().label_spacing(30.0..=44.0), AxisHints::new_y().label_spacing(11.0..=16.0));
+    let plot = plot.custom_x_axes(vec![x]).custom_y_axes(vec![y]);
     let plot = plot.allow_drag(false).allow_zoom(false).allow_scroll(false).allow_boxed_zoom(false);
     let plot = plot.label_formatter(|at| match at {
         HoverPosition::NearDataPoint { position, .. } => {
