@@ -9,7 +9,7 @@
 
 #![warn(missing_docs)]
 
-#[cfg(feature = "chat")]
+#[cfg(all(feature = "chat", not(target_arch = "wasm32")))]
 pub mod chat;
 pub mod checkpoint;
 #[cfg(feature = "demo")]

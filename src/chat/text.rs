@@ -191,11 +191,8 @@ fn command(chars: &mut Chars, depth: usize) -> String {
 /// Brackets around what is more than one thing.
 fn bracketed(text: &str) -> String {
     let text = text.trim();
-    if text.chars().count() == 1 || text.chars().all(char::is_alphanumeric) {
-        text.to_string()
-    } else {
-        format!("({text})")
-    }
+    let one = text.chars().count() == 1 || text.chars().all(|c| c.is_ascii_digit());
+    if one { text.to_string() } else { format!("({text})") }
 }
 
 fn raised(text: &str, table: &[(char, char)], mark: char) -> String {

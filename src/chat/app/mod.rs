@@ -412,9 +412,4 @@ impl eframe::App for App {
         }
         self.store.flush();
     }
-
-    #[cfg(target_arch = "wasm32")]
-    fn as_any_mut(&mut self) -> Option<&mut dyn std::any::Any> {
-        Some(self)
-    }
 }

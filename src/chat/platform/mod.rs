@@ -1,21 +1,13 @@
-//! What differs between the desktop and a tab, behind the same names: where the engine runs, where conversations are
-//! kept, files, the clock. Nothing above asks which of the two it is.
+//! What the machine gives the window: where the engine runs, where conversations are kept, files, the network, the clock.
+//! Nothing above asks for it elsewhere.
 
-#[cfg(not(target_arch = "wasm32"))]
 mod fetch;
-#[cfg(not(target_arch = "wasm32"))]
 mod native;
-#[cfg(target_arch = "wasm32")]
-mod web;
 
 use std::sync::mpsc;
 
-#[cfg(not(target_arch = "wasm32"))]
 pub use fetch::*;
-#[cfg(not(target_arch = "wasm32"))]
 pub use native::*;
-#[cfg(target_arch = "wasm32")]
-pub use web::*;
 
 use super::protocol::{Command, Event, Place};
 
@@ -42,8 +34,7 @@ impl Link {
     }
 }
 
-/// What a file dialog or a fetch came to. A tab does not fetch.
-#[cfg_attr(target_arch = "wasm32", allow(dead_code))]
+/// What a file dialog or a fetch came to.
 pub enum Chosen {
     /// A model to open.
     Model(Place),
