@@ -75,8 +75,8 @@ const DARK: Colours = Colours {
 
 const LIGHT: Colours = Colours {
     side: rgb(0xf4f3ef),
-    card: rgb(0xf1f0ec),
-    line: rgb(0xe2e0da),
+    card: rgb(0xebe9e3),
+    line: rgb(0xdedbd4),
     quiet: rgb(0x66686f),
     accent: rgb(0xb8500c),
     on_accent: rgb(0xffffff),
@@ -156,8 +156,8 @@ fn visuals(theme: Theme, c: &Colours) -> Visuals {
     v.selection.stroke = Stroke::new(1.0, if dark { bright } else { c.accent });
     v.indent_has_left_vline = false;
     let radius = CornerRadius::same(SMALL_RADIUS);
-    let hover = if dark { rgb(0x34363f) } else { rgb(0xe9e7e1) };
-    let press = if dark { rgb(0x3d4049) } else { rgb(0xdfdcd4) };
+    let hover = if dark { rgb(0x34363f) } else { rgb(0xe2dfd8) };
+    let press = if dark { rgb(0x3d4049) } else { rgb(0xd8d5cc) };
     let widgets = &mut v.widgets;
     let states = [
         (&mut widgets.noninteractive, back, text),

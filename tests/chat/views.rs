@@ -308,6 +308,7 @@ fn it_looks_right_in_light_and_dark_narrow_and_wide() {
 fn models_are_fetched_by_name() {
     let mut window = window(1100.0, 740.0, false);
     window.click("Model: Firelight demo");
+    window.script.tell(Event::Inspected(Place::BuiltIn, Ok(loaded().facts)));
     window.harness.state_mut().state.wanted = "no name".into();
     window.steps(1);
     window.click("Fetch");

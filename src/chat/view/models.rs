@@ -49,8 +49,7 @@ fn hub(ui: &mut Ui, state: &mut State, out: &mut Actions) {
     }
     ui.horizontal(|ui| {
         let name = state.wanted.trim().to_string();
-        let edit =
-            TextEdit::singleline(&mut state.wanted).hint_text("Fetch from Hugging Face: ORG/REPO or ORG/REPO:Q4_K_M");
+        let edit = TextEdit::singleline(&mut state.wanted).hint_text("Hugging Face: ORG/REPO or ORG/REPO:QUANT");
         let width = ui.available_width() - 190.0;
         let response = ui.add(edit.desired_width(width).margin(Margin::symmetric(10, 7)));
         widgets::labelled(&response, "Model on Hugging Face");
