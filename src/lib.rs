@@ -9,6 +9,8 @@
 
 #![warn(missing_docs)]
 
+#[cfg(all(feature = "chat", not(target_arch = "wasm32")))]
+pub mod chat;
 pub mod checkpoint;
 #[cfg(feature = "demo")]
 pub mod demo;
@@ -17,7 +19,7 @@ mod error;
 pub mod fit;
 pub mod gpu;
 pub mod graph;
-#[cfg(feature = "hub")]
+#[cfg(all(feature = "hub", not(target_arch = "wasm32")))]
 pub mod hub;
 pub mod mix;
 pub mod model;

@@ -186,6 +186,21 @@ fn check_split(sources: &[Source], heads: &[gguf::Head]) -> Result<()> {
     Ok(())
 }
 
+/// The files of the model that `path` is, or is a part of (told by its name), for [`Checkpoint::from_sources`].
+///
+/// # Errors
+/// If one is missing or cannot be opened.
+pub fn sources(path: &Path) -> Result<Vec<Source>> {
+    if path.is_dir() {
+        return folder::files(path);
+    }
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    match split_name(name) {
+        Some((.., count)) if count > 1 => siblings(path, count)?.iter().map(|path| Source::file(path)).collect(),
+        _ => Ok(vec![Source::file(path)?]),
+    }
+}
+
 /// The paths of all `count` files of a split model, told by the name of one: `model-00001-of-00003.gguf`.
 fn siblings(path: &Path, count: u32) -> Result<Vec<PathBuf>> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();

@@ -157,11 +157,12 @@ fn folder(repo: &str, files: &[Sibling]) -> Result<Vec<Sibling>> {
 }
 
 /// A bar for what comes, then one for the check of it.
-fn bar() -> impl FnMut(Step) {
+fn bar() -> impl FnMut(Step) -> firelight::Result<()> {
     let (mut fetching, mut checking) = (term::bytes_bar("fetching"), term::bytes_bar("checking"));
     move |Step { done, total, checking: check }| {
         let bar: &mut dyn FnMut(Progress) = if check { &mut checking } else { &mut fetching };
         bar(Progress { done, total });
+        Ok(())
     }
 }
 

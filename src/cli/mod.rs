@@ -7,6 +7,8 @@
 mod args;
 mod bench;
 mod chat;
+#[cfg(feature = "chat")]
+mod chat_window;
 mod devices;
 pub mod hub;
 mod info;
@@ -65,6 +67,9 @@ struct Cli {
 enum Command {
     /// Talk to a model, ask it one thing, or let it continue a text
     Run(run::Args),
+    /// Open the chat window
+    #[cfg(feature = "chat")]
+    Chat(chat_window::Args),
     /// Serve models to programs that speak OpenAI's, Ollama's or Anthropic's API
     #[cfg(feature = "server")]
     Serve(serve::Args),
@@ -114,6 +119,8 @@ pub fn main() -> ExitCode {
 async fn run(command: Command) -> Result {
     match command {
         Command::Run(args) => run::run(args).await,
+        #[cfg(feature = "chat")]
+        Command::Chat(args) => chat_window::run(args).await,
         #[cfg(feature = "server")]
         Command::Serve(args) => serve::run(args),
         Command::Pull(args) => hub::pull(args).await,

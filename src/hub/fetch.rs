@@ -121,7 +121,13 @@ impl Client {
     }
 
     /// Fetches a file to `blob`. Another process that fetches the same one is waited for.
-    pub fn download(&self, url: &str, file: &Sibling, blob: &Path, progress: &mut dyn FnMut(Step)) -> Result<()> {
+    pub fn download(
+        &self,
+        url: &str,
+        file: &Sibling,
+        blob: &Path,
+        progress: &mut dyn FnMut(Step) -> Result<()>,
+    ) -> Result<()> {
         let failed = |path: &Path| {
             let path = path.display().to_string();
             move |e| Error::io(format!("cannot write {path}"), e)
@@ -150,7 +156,13 @@ impl Client {
     }
 
     /// Asks for the first range. A server that knows no ranges sends everything: then that is taken as it comes.
-    fn first_chunk_or_whole(&self, url: &str, part: &Path, bytes: u64, progress: &mut dyn FnMut(Step)) -> Result<bool> {
+    fn first_chunk_or_whole(
+        &self,
+        url: &str,
+        part: &Path,
+        bytes: u64,
+        progress: &mut dyn FnMut(Step) -> Result<()>,
+    ) -> Result<bool> {
         let probe = 0..bytes.clamp(1, 2);
         let response = patiently(|| self.get(url, (bytes > 0).then_some(&probe)))?;
         if response.status().as_u16() == 206 {
@@ -173,7 +185,7 @@ impl Client {
             }
             out.write_all(&buffer[..n]).map_err(|e| disk(part, e))?;
             done += n as u64;
-            progress(Step { done, total: bytes, checking: false });
+            progress(Step { done, total: bytes, checking: false })?;
         }
         match done == bytes {
             true => Ok(true),
@@ -182,7 +194,7 @@ impl Client {
     }
 
     /// Fetches the chunks that are missing, several at a time.
-    fn chunks(&self, url: &str, part: &Path, bytes: u64, progress: &mut dyn FnMut(Step)) -> Result<()> {
+    fn chunks(&self, url: &str, part: &Path, bytes: u64, progress: &mut dyn FnMut(Step) -> Result<()>) -> Result<()> {
         let mut journal = Journal::read(part, bytes);
         let chunks = |i: u64| i * CHUNK..((i + 1) * CHUNK).min(bytes);
         let missing: Vec<u64> = (0..bytes.div_ceil(CHUNK)).filter(|i| !journal.chunks.contains(i)).collect();
@@ -219,7 +231,7 @@ impl Client {
                     }
                     n => drop(growing.insert(i, n)),
                 }
-                progress(Step { done: landed + growing.values().sum::<u64>(), total: bytes, checking: false });
+                progress(Step { done: landed + growing.values().sum::<u64>(), total: bytes, checking: false })?;
             }
             Ok(())
         })
@@ -337,7 +349,7 @@ impl Journal {
 }
 
 /// Checks size and hash. A file that is wrong is removed: nobody can know which part of it is.
-fn verify(part: &Path, file: &Sibling, progress: &mut dyn FnMut(Step)) -> Result<()> {
+fn verify(part: &Path, file: &Sibling, progress: &mut dyn FnMut(Step) -> Result<()>) -> Result<()> {
     let Some(lfs) = &file.lfs else { return Ok(()) };
     let mut reader = File::open(part).map_err(|e| disk(part, e))?;
     let (mut hash, mut buffer, mut done) = (Sha256::new(), vec![0; 1 << 20], 0);
@@ -348,7 +360,7 @@ fn verify(part: &Path, file: &Sibling, progress: &mut dyn FnMut(Step)) -> Result
         }
         hash.update(&buffer[..n]);
         done += n as u64;
-        progress(Step { done, total: file.bytes(), checking: true });
+        progress(Step { done, total: file.bytes(), checking: true })?;
     }
     let got: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     if got.eq_ignore_ascii_case(&lfs.sha256) {

@@ -48,8 +48,13 @@ impl Hub {
         });
         let endpoint = var("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
         let offline = offline || var("HF_HUB_OFFLINE").is_some_and(|v| v != "0");
+        Ok(Hub { client: Client::new(token), offline, ..Hub::at(&endpoint, cache) })
+    }
+
+    /// The hub at an address, without a token, its models kept in a folder.
+    pub fn at(endpoint: &str, cache: PathBuf) -> Self {
         let endpoint = endpoint.trim_end_matches('/').to_string();
-        Ok(Hub { client: Client::new(token), endpoint, cache, offline })
+        Hub { client: Client::new(None), endpoint, cache, offline: false }
     }
 
     /// Where models are kept.
@@ -102,7 +107,7 @@ impl Hub {
     }
 
     /// Fetches files of a repository that are not kept yet, and gives them their names. Returns the first one's path.
-    /// `progress` is told of bytes over all files.
+    /// `progress` is told of bytes over all files; an error of its own ends the fetch.
     ///
     /// # Errors
     /// [`Error::Network`], [`Error::Io`] if the disk is full, [`Error::Format`] if a file is not what was promised. What
@@ -112,7 +117,7 @@ impl Hub {
         repo: &str,
         listing: &Listing,
         files: &[Sibling],
-        progress: &mut dyn FnMut(Step),
+        progress: &mut dyn FnMut(Step) -> Result<()>,
     ) -> Result<PathBuf> {
         let place = cache::Repo::new(&self.cache, repo);
         let total = files.iter().map(Sibling::bytes).sum();

@@ -1,0 +1,174 @@
+//! What the engine tells, taken into the state.
+
+use egui::Context;
+
+use super::App;
+use crate::chat::protocol::{Command, Event, Place, Token};
+use crate::chat::state::{Engine, Panel, XRay};
+use crate::chat::store;
+use crate::session::{Finish, Timings};
+
+/// Recent models that are remembered.
+const RECENT: usize = 8;
+/// Tokens over which the speed is averaged.
+const WINDOW: usize = 8;
+
+impl App {
+    pub(super) fn drain(&mut self, ctx: &Context) {
+        while let Some(event) = self.link.poll() {
+            self.take(ctx, event);
+        }
+    }
+
+    pub(super) fn take(&mut self, ctx: &Context, event: Event) {
+        match event {
+            Event::Devices(devices) => self.state.devices = devices,
+            Event::Found(found) => found.into_iter().for_each(|(place, bytes)| self.add_model(place, Some(bytes))),
+            Event::Inspected(place, facts) => {
+                if let Some(entry) = self.state.models.iter_mut().find(|e| e.place == place) {
+                    entry.facts = Some(facts);
+                }
+            }
+            Event::Loading(at, done, total) => self.loading(at, done, total),
+            Event::Loaded(loaded) => {
+                let place = loaded.place.clone();
+                self.state.remembered.recent.retain(|p| *p != place);
+                self.state.remembered.recent.insert(0, place);
+                self.state.remembered.recent.truncate(RECENT);
+                self.store.remember(&self.state.remembered);
+                self.state.engine = Engine::Ready(loaded);
+                self.state.xray = XRay::default();
+                self.list_models();
+                self.answer_waiting();
+            }
+            Event::LoadFailed(place, why) => {
+                let current = matches!(&self.state.engine, Engine::Loading { place: p, .. } if *p == place);
+                if current {
+                    self.state.engine = Engine::Failed(Some(place), why);
+                }
+            }
+            Event::Started { id, prompt, thinking } => {
+                if let Some(answering) = self.state.answering.as_mut().filter(|a| a.id == id) {
+                    (answering.prompt, answering.opened) = (prompt, thinking);
+                }
+                // The mark that the template wrote belongs to the answer: whoever reads it later finds it there.
+                if thinking {
+                    self.append(id, "<think>\n");
+                }
+            }
+            Event::Text(id, text) => self.append(id, &text),
+            Event::Token(id, token) => self.token(id, token),
+            Event::Finished(id, reason, timings) => self.finished(id, reason, timings),
+            Event::AnswerFailed(id, why) => self.answer_failed(id, why),
+            Event::Measured(ops) => (self.state.xray.ops, self.state.xray.measuring) = (Some(Ok(ops)), false),
+            Event::MeasureFailed(why) => (self.state.xray.ops, self.state.xray.measuring) = (Some(Err(why)), false),
+            Event::Lost(why) => self.lost(why),
+            Event::Crashed(why) => {
+                if let Some(answering) = &self.state.answering {
+                    self.answer_failed(answering.id, format!("The engine stopped: {why}"));
+                }
+                self.lost(format!("The engine stopped: {why}"));
+                self.link = (self.start)(ctx);
+                self.link.send(Command::Devices);
+            }
+        }
+    }
+
+    pub(super) fn loading(&mut self, at: Place, done: u64, total: u64) {
+        let now = self.state.now;
+        if let Engine::Loading { place, done: old, total: of, since } = &mut self.state.engine
+            && *place == at
+        {
+            if *of == 0 && total > 0 {
+                *since = now;
+            }
+            (*old, *of) = (done, total);
+        }
+    }
+
+    pub(super) fn lost(&mut self, why: String) {
+        let place = self.state.engine.loaded().map(|l| l.place.clone());
+        self.state.engine = Engine::Failed(place, why);
+    }
+
+    /// Answers what was asked before a model was there.
+    pub(super) fn answer_waiting(&mut self) {
+        let Some(id) = self.state.waiting.take() else { return };
+        let shown = std::mem::replace(&mut self.state.current, id);
+        let leaf = self.state.conversation().and_then(|c| c.leaf);
+        self.ask(leaf);
+        self.state.current = shown;
+    }
+
+    /// The message that an answer's events are about.
+    pub(super) fn node(&mut self, id: u64) -> Option<&mut store::Node> {
+        let answering = self.state.answering.as_ref().filter(|a| a.id == id)?;
+        let conversation = self.state.conversations.iter_mut().find(|c| c.id == answering.conversation)?;
+        conversation.nodes.get_mut(answering.node)
+    }
+
+    pub(super) fn append(&mut self, id: u64, text: &str) {
+        let Some(node) = self.node(id) else { return };
+        let thought = crate::chat::text::split(&node.text, false).thinking;
+        node.text.push_str(text);
+        let ended = thought && !crate::chat::text::split(&node.text, false).thinking;
+        if let (true, Some(first)) = (ended, self.state.answering.as_ref().and_then(|a| a.first)) {
+            let seconds = self.state.now - first;
+            if let Some(stats) = self.node(id).and_then(|n| n.stats.as_mut()) {
+                stats.thinking = Some(seconds);
+            }
+        }
+    }
+
+    pub(super) fn token(&mut self, id: u64, token: Token) {
+        let now = self.state.now;
+        let Some(answering) = self.state.answering.as_mut().filter(|a| a.id == id) else { return };
+        answering.first.get_or_insert(now);
+        answering.tokens += 1;
+        self.state.xray.filled = answering.prompt + answering.tokens;
+        self.seconds.push(token.seconds);
+        if let Some(before) = self.seconds.len().checked_sub(WINDOW + 1) {
+            let rate = WINDOW as f64 / (token.seconds - self.seconds[before]).max(1e-6);
+            self.state.xray.rates.push([self.state.xray.filled as f64, rate]);
+        }
+        if !token.top.is_empty() {
+            self.state.xray.tokens.push(token);
+        }
+    }
+
+    pub(super) fn finished(&mut self, id: u64, reason: Finish, timings: Timings) {
+        if let Some(stats) = self.node(id).and_then(|n| n.stats.as_mut()) {
+            (stats.finish, stats.timings) = (Some(reason), timings);
+        }
+        self.end_answer(id);
+        if self.state.panel == Some(Panel::XRay) {
+            self.measure();
+        }
+    }
+
+    pub(super) fn answer_failed(&mut self, id: u64, why: String) {
+        let Some(answering) = self.state.answering.clone().filter(|a| a.id == id) else { return };
+        if let Some(node) = self.node(id) {
+            let nothing = node.text.is_empty();
+            if let Some(stats) = &mut node.stats {
+                stats.finish = Some(Finish::Cancelled);
+            }
+            let conversation = self.state.conversations.iter_mut().find(|c| c.id == answering.conversation);
+            // An answer without a word is not kept: the question can be asked again.
+            if let (true, Some(conversation)) = (nothing, conversation)
+                && answering.node + 1 == conversation.nodes.len()
+            {
+                conversation.leaf = conversation.nodes[answering.node].parent;
+                conversation.nodes.pop();
+            }
+        }
+        self.state.failed = Some((answering.conversation.clone(), why));
+        self.end_answer(id);
+    }
+
+    pub(super) fn end_answer(&mut self, id: u64) {
+        if let Some(answering) = self.state.answering.take_if(|a| a.id == id) {
+            self.keep(&answering.conversation);
+        }
+    }
+}

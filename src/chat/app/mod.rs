@@ -1,0 +1,415 @@
+//! The window's app: drains the engine's events, draws the views, and does what they ask for.
+
+mod answers;
+mod events;
+mod fetch;
+
+use std::sync::mpsc;
+
+use egui::{Context, Key, KeyboardShortcut, Modifiers, Ui};
+use egui_commonmark::CommonMarkCache;
+
+use crate::chat::platform::{self, Chosen, Link, Storage};
+use crate::chat::protocol::{Command, Opening, Place};
+use crate::chat::state::{Action, Dialog, Engine, Entry, Panel, State, Toast, XRay};
+use crate::chat::store::{self, Conversation, Role, Store};
+use crate::chat::{theme, view};
+
+/// An answer on its way is kept this often, in seconds: a crash loses no more.
+const KEEP: f64 = 1.0;
+
+/// The window. Natively `open` runs it; tests drive it with an engine of their own.
+pub struct App {
+    /// All that is shown.
+    pub state: State,
+    link: Link,
+    start: Box<dyn Fn(&Context) -> Link>,
+    store: Store,
+    markdown: CommonMarkCache,
+    heights: view::Heights,
+    chosen: (mpsc::Sender<Chosen>, mpsc::Receiver<Chosen>),
+    fetch: Option<platform::Fetch>,
+    answers: u64,
+    seconds: Vec<f64>,
+}
+
+impl App {
+    /// An app whose engine is Firelight, which opens `place`, or else the model that was open last, or else the
+    /// built-in one.
+    pub fn new(ctx: &Context, storage: Storage, place: Option<Place>) -> Self {
+        Self::with_engine(ctx, storage, place, platform::start_engine)
+    }
+
+    /// An app with another engine, which `start` starts (again, after a crash).
+    pub fn with_engine(
+        ctx: &Context,
+        storage: Storage,
+        place: Option<Place>,
+        start: impl Fn(&Context) -> Link + 'static,
+    ) -> Self {
+        theme::install(ctx);
+        let store = Store::new(storage);
+        let remembered = store.remembered();
+        let link = start(ctx);
+        let mut app = App {
+            state: State {
+                conversations: store.conversations(),
+                current: String::new(),
+                search: String::new(),
+                draft: String::new(),
+                editing: None,
+                engine: Engine::Empty,
+                devices: Vec::new(),
+                models: Vec::new(),
+                wanted: String::new(),
+                fetching: None,
+                fetch_failed: None,
+                answering: None,
+                waiting: None,
+                failed: None,
+                list: true,
+                narrow: false,
+                drawer: false,
+                panel: None,
+                dialog: None,
+                toast: None,
+                xray: XRay::default(),
+                remembered,
+                now: 0.0,
+                time: platform::now(),
+                focus: true,
+                to_end: true,
+            },
+            link,
+            start: Box::new(start),
+            store,
+            markdown: CommonMarkCache::default(),
+            heights: view::Heights::default(),
+            chosen: mpsc::channel(),
+            fetch: None,
+            answers: 0,
+            seconds: Vec::new(),
+        };
+        app.set_dark(ctx, app.state.remembered.dark);
+        match app.state.conversations.first() {
+            Some(last) => app.state.current = last.id.clone(),
+            None => app.act(ctx, Action::New),
+        }
+        let place = place.or_else(|| app.state.remembered.recent.first().cloned()).unwrap_or(Place::BuiltIn);
+        app.list_models();
+        app.load(place);
+        app.link.send(Command::Devices);
+        app.link.send(Command::Find);
+        app
+    }
+
+    /// Draws the window.
+    pub fn show(&mut self, ui: &mut Ui) {
+        let ctx = ui.ctx().clone();
+        self.state.now = ctx.input(|i| i.time);
+        self.state.time = platform::now();
+        self.drain(&ctx);
+        let mut actions = Vec::new();
+        self.take_dropped(&ctx, &mut actions);
+        shortcuts(&ctx, &self.state, &mut actions);
+        view::show(ui, &mut self.state, &mut self.markdown, &mut self.heights, &mut actions);
+        for action in actions {
+            self.act(&ctx, action);
+        }
+        self.keep_up(&ctx);
+    }
+
+    /// What goes on by the clock: toasts go, answers on their way are kept, waiting is counted.
+    fn keep_up(&mut self, ctx: &Context) {
+        let now = self.state.now;
+        if let Some(failure) = self.store.failure() {
+            self.toast(failure, true);
+        }
+        if let Some(toast) = &self.state.toast {
+            match toast.until > now {
+                true => ctx.request_repaint_after_secs((toast.until - now) as f32),
+                false => self.state.toast = None,
+            }
+        }
+        // Where the processor draws, each picture takes time from the engine.
+        let software = self.state.engine.loaded().is_some_and(|loaded| loaded.device.software);
+        let pace = if software { 0.25 } else { 0.1 };
+        if let Some(answering) = &mut self.state.answering {
+            if now - answering.kept > KEEP {
+                answering.kept = now;
+                let id = answering.conversation.clone();
+                self.keep(&id);
+            }
+            ctx.request_repaint_after_secs(pace);
+        }
+        if matches!(self.state.engine, Engine::Loading { .. }) {
+            ctx.request_repaint_after_secs(pace);
+        }
+    }
+
+    fn toast(&mut self, text: impl Into<String>, bad: bool) {
+        let until = self.state.now + if bad { 8.0 } else { 2.5 };
+        self.state.toast = Some(Toast { text: text.into(), bad, until });
+    }
+
+    fn keep(&self, id: &str) {
+        if let Some(conversation) = self.state.conversations.iter().find(|c| c.id == id) {
+            // An empty conversation is not worth a file.
+            if !conversation.nodes.is_empty() {
+                self.store.save(conversation);
+            }
+        }
+    }
+
+    fn save_current(&self) {
+        self.keep(&self.state.current);
+    }
+
+    fn take_dropped(&mut self, ctx: &Context, actions: &mut Vec<Action>) {
+        let files = ctx.input(|i| i.raw.dropped_files.clone());
+        match files.iter().find_map(platform::dropped) {
+            Some(place) => actions.push(Action::Load(place)),
+            None if !files.is_empty() => self.toast("This is no model file: drop a GGUF file.", true),
+            None => {}
+        }
+        while let Ok(chosen) = self.chosen.1.try_recv() {
+            match chosen {
+                Chosen::Model(place) => actions.push(Action::Load(place)),
+                Chosen::Saved(Ok(name)) => self.toast(format!("Saved {name}"), false),
+                Chosen::Saved(Err(why)) => self.toast(format!("Not saved: {why}"), true),
+                Chosen::Fetching(step) => self.fetching(step),
+                Chosen::Fetched(done) => self.fetched(done, actions),
+            }
+        }
+    }
+
+    /// Does what a view asks for.
+    fn act(&mut self, ctx: &Context, action: Action) {
+        match action {
+            Action::New => self.new_conversation(),
+            Action::Open(id) => self.open(id),
+            Action::Rename(id, title) => self.rename(&id, title),
+            Action::Delete(id) => self.delete(ctx, &id),
+            Action::Send => {
+                let text = self.state.draft.trim().to_string();
+                if !text.is_empty() && self.state.answering.is_none() && self.state.waiting.is_none() {
+                    self.state.draft.clear();
+                    self.say(text);
+                }
+            }
+            Action::Say(text) => self.say(text),
+            Action::Stop => self.stop(),
+            Action::Again(node) => {
+                let parent = self.state.conversation().and_then(|c| c.nodes.get(node)?.parent);
+                self.ask(parent);
+            }
+            Action::Resend(node) => self.ask(Some(node)),
+            Action::Continue(node) => self.continue_answer(node),
+            Action::Edit(node, text) => self.edit(node, text),
+            Action::Show(node) => {
+                if let Some(conversation) = self.state.conversation_mut() {
+                    conversation.show(node);
+                }
+                self.save_current();
+            }
+            Action::Copy(text) => {
+                ctx.copy_text(text);
+                self.toast("Copied", false);
+            }
+            Action::Export(json) => self.export(ctx, json),
+            Action::Settings(settings) => {
+                if let Some(conversation) = self.state.conversation_mut() {
+                    conversation.settings = *settings;
+                }
+                self.save_current();
+            }
+            Action::KeepSettings => {
+                if let Some(conversation) = self.state.conversation() {
+                    self.state.remembered.settings = conversation.settings.clone();
+                }
+                self.store.remember(&self.state.remembered);
+                self.toast("New conversations will begin like this one", false);
+            }
+            Action::Load(place) => {
+                self.state.dialog = None;
+                self.load(place);
+            }
+            Action::Choose => platform::choose_model(ctx, self.chosen.0.clone()),
+            Action::Fetch(name) => self.fetch(ctx, name),
+            Action::EndFetch => (self.fetch, self.state.fetching) = (None, None),
+            Action::Reopen(device, context) => {
+                (self.state.remembered.device, self.state.remembered.context) = (device, context);
+                let place = match &self.state.engine {
+                    Engine::Ready(loaded) => loaded.place.clone(),
+                    Engine::Failed(Some(place), _) | Engine::Loading { place, .. } => place.clone(),
+                    _ => Place::BuiltIn,
+                };
+                self.load(place);
+            }
+            Action::Dialog(dialog) => self.dialog(dialog),
+            Action::Panel(panel) => {
+                self.state.panel = (self.state.panel != Some(panel)).then_some(panel);
+            }
+            Action::List if self.state.narrow => self.state.drawer = !self.state.drawer,
+            Action::List => self.state.list = !self.state.list,
+            Action::Measure => self.measure(),
+            Action::Dark(dark) => {
+                self.set_dark(ctx, dark);
+                self.state.remembered.dark = dark;
+                self.store.remember(&self.state.remembered);
+            }
+            Action::Dismiss => self.state.failed = None,
+        }
+    }
+
+    fn set_dark(&self, ctx: &Context, dark: Option<bool>) {
+        ctx.set_theme(match dark {
+            None => egui::ThemePreference::System,
+            Some(true) => egui::ThemePreference::Dark,
+            Some(false) => egui::ThemePreference::Light,
+        });
+    }
+
+    fn dialog(&mut self, dialog: Option<Dialog>) {
+        if dialog == Some(Dialog::Models) {
+            self.list_models();
+            self.link.send(Command::Find);
+        }
+        self.state.focus |= dialog.is_none();
+        self.state.dialog = dialog;
+    }
+
+    fn new_conversation(&mut self) {
+        (self.state.focus, self.state.editing, self.state.drawer) = (true, None, false);
+        // One empty conversation is enough.
+        if let Some(empty) = self.state.conversations.iter().find(|c| c.nodes.is_empty()) {
+            self.state.current = empty.id.clone();
+            return;
+        }
+        let now = platform::now();
+        let id = format!("{now:x}-{:x}", platform::any_seed());
+        let conversation = Conversation::new(id.clone(), now, self.state.remembered.settings.clone());
+        self.state.conversations.insert(0, conversation);
+        self.state.current = id;
+    }
+
+    fn open(&mut self, id: String) {
+        (self.state.focus, self.state.to_end, self.state.editing, self.state.drawer) = (true, true, None, false);
+        self.state.current = id;
+    }
+
+    fn rename(&mut self, id: &str, title: String) {
+        self.state.dialog = None;
+        if let Some(conversation) = self.state.conversations.iter_mut().find(|c| c.id == id) {
+            let title = title.trim();
+            if !title.is_empty() {
+                (conversation.title, conversation.named) = (title.to_string(), true);
+            }
+        }
+        self.keep(id);
+    }
+
+    fn delete(&mut self, ctx: &Context, id: &str) {
+        self.state.dialog = None;
+        if self.state.answering.as_ref().is_some_and(|a| a.conversation == id) {
+            self.link.send(Command::Stop);
+            self.state.answering = None;
+        }
+        self.state.waiting.take_if(|waiting| waiting == id);
+        self.state.conversations.retain(|c| c.id != id);
+        self.store.remove(id);
+        if self.state.current == id {
+            match self.state.conversations.first() {
+                Some(next) => self.open(next.id.clone()),
+                None => self.act(ctx, Action::New),
+            }
+        }
+    }
+
+    fn load(&mut self, place: Place) {
+        // The open model goes at once; its answer ends where it is.
+        self.link.send(Command::Stop);
+        let opening = Opening { device: self.state.remembered.device.clone(), context: self.state.remembered.context };
+        self.state.engine = Engine::Loading { place: place.clone(), done: 0, total: 0, since: self.state.now };
+        self.link.send(Command::Load(place, opening));
+    }
+
+    fn measure(&mut self) {
+        if self.state.engine.loaded().is_some() && !self.state.xray.measuring {
+            self.state.xray.measuring = true;
+            self.link.send(Command::Measure(self.state.xray.filled));
+        }
+    }
+
+    fn export(&mut self, ctx: &Context, json: bool) {
+        let Some(conversation) = self.state.conversation() else { return };
+        let name: String = conversation.title.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect();
+        let (name, text) = match json {
+            true => (format!("{}.json", name.trim()), serde_json::to_string_pretty(conversation).unwrap_or_default()),
+            false => (format!("{}.md", name.trim()), store::markdown(conversation)),
+        };
+        platform::save_text(ctx, &name, text, self.chosen.0.clone());
+    }
+
+    /// The picker's list: built in, recent, found.
+    fn list_models(&mut self) {
+        let mut places = vec![(Place::BuiltIn, None)];
+        places.extend(self.state.remembered.recent.iter().map(|p| (p.clone(), None)));
+        for (place, bytes) in places {
+            self.add_model(place, bytes);
+        }
+    }
+
+    fn add_model(&mut self, place: Place, bytes: Option<u64>) {
+        match self.state.models.iter_mut().find(|e| e.place == place) {
+            Some(known) => known.bytes = known.bytes.or(bytes),
+            None => {
+                self.link.send(Command::Inspect(place.clone()));
+                self.state.models.push(Entry { place, bytes, facts: None });
+            }
+        }
+    }
+}
+
+/// The keys that work everywhere. `view::help` lists them.
+fn shortcuts(ctx: &Context, state: &State, actions: &mut Vec<Action>) {
+    let command = |key| KeyboardShortcut::new(Modifiers::COMMAND, key);
+    let pressed = |shortcut: &KeyboardShortcut| ctx.input_mut(|i| i.consume_shortcut(shortcut));
+    let table = [
+        (command(Key::N), Action::New),
+        (command(Key::B), Action::List),
+        (command(Key::M), Action::Dialog(Some(Dialog::Models))),
+        (command(Key::Comma), Action::Panel(Panel::Settings)),
+        (command(Key::D), Action::Panel(Panel::Device)),
+        (command(Key::J), Action::Panel(Panel::XRay)),
+        (command(Key::O), Action::Choose),
+        (command(Key::S), Action::Export(false)),
+        (KeyboardShortcut::new(Modifiers::NONE, Key::F1), Action::Dialog(Some(Dialog::Help))),
+    ];
+    actions.extend(table.into_iter().filter(|(shortcut, _)| pressed(shortcut)).map(|(_, action)| action));
+    let last = state.conversation().and_then(|c| Some((c.leaf?, c.nodes.get(c.leaf?)?.role)));
+    if let Some((leaf, Role::Assistant)) = last
+        && pressed(&command(Key::R))
+    {
+        actions.push(Action::Again(leaf));
+    }
+    let escape = KeyboardShortcut::new(Modifiers::NONE, Key::Escape);
+    let busy = state.answering.is_some() || state.waiting.is_some();
+    if state.dialog.is_none() && state.editing.is_none() && busy && pressed(&escape) {
+        actions.push(Action::Stop);
+    }
+}
+
+impl eframe::App for App {
+    fn ui(&mut self, ui: &mut Ui, _frame: &mut eframe::Frame) {
+        self.show(ui);
+    }
+
+    fn on_exit(&mut self) {
+        self.link.send(Command::Stop);
+        if let Some(answering) = &self.state.answering {
+            self.keep(&answering.conversation);
+        }
+        self.store.flush();
+    }
+}

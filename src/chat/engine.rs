@@ -1,0 +1,281 @@
+//! The engine behind the window: owns a device and a session of its own, takes commands, tells events.
+//!
+//! One async loop, which blocks a thread of its own. A device shared with the window would queue frames behind compute,
+//! and take the window along when it is lost. Between any two tokens, and between any two reads while loading, the loop
+//! looks for commands; when the window is gone it ends.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use futures_channel::mpsc::{TryRecvError, UnboundedReceiver};
+
+use super::facts;
+use super::platform;
+use super::protocol::{Ask, Command, Event, Loaded, Memory, OpTime, Opening, Place, Token};
+use crate::checkpoint::{Reading, Source};
+use crate::gpu::{Clock, Gpu, GpuOptions};
+use crate::ops::StepSizes;
+use crate::session::{Event as Said, Finish, Options, Request, Session};
+use crate::template::TemplateInput;
+use crate::tokenizer::Special;
+use crate::{Error, Model, Result};
+
+/// Rows of a prefill step on software adapters: a step cannot be interrupted, and there it takes seconds.
+const SOFTWARE_CHUNK: u32 = 32;
+/// How many likely tokens are told.
+const TOP: u32 = 10;
+
+/// Commands that have come, and what they mean for what is being done.
+struct Inbox {
+    receiver: UnboundedReceiver<Command>,
+    waiting: VecDeque<Command>,
+    stop: bool,
+    closed: bool,
+}
+
+impl Inbox {
+    /// Takes in what has come, without waiting. Whether what is being done should end.
+    fn look(&mut self) -> bool {
+        loop {
+            match self.receiver.try_recv() {
+                Ok(Command::Stop) => self.stop = true,
+                Ok(other) => self.waiting.push_back(other),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Closed) => {
+                    self.closed = true;
+                    break;
+                }
+            }
+        }
+        self.stop || self.closed
+    }
+}
+
+struct Engine<E> {
+    inbox: Rc<RefCell<Inbox>>,
+    emit: E,
+    /// The device, and the name by which it was asked for.
+    gpu: Option<(Option<String>, Gpu)>,
+    open: Option<(Model, Session)>,
+}
+
+/// Serves commands until their sender is gone. `emit` hands events to the window.
+pub async fn run(receiver: UnboundedReceiver<Command>, emit: impl Fn(Event)) {
+    let inbox = Inbox { receiver, waiting: VecDeque::new(), stop: false, closed: false };
+    let mut engine = Engine { inbox: Rc::new(RefCell::new(inbox)), emit, gpu: None, open: None };
+    while let Some(command) = engine.next().await {
+        engine.serve(command).await;
+    }
+}
+
+impl<E: Fn(Event)> Engine<E> {
+    /// The next command; `None` when the window is gone.
+    #[allow(clippy::await_holding_refcell_ref)]
+    async fn next(&self) -> Option<Command> {
+        // Nobody else looks at the inbox while nothing is being done.
+        let mut inbox = self.inbox.borrow_mut();
+        inbox.stop = false;
+        match inbox.waiting.pop_front() {
+            _ if inbox.closed => None,
+            Some(command) => Some(command),
+            None => inbox.receiver.recv().await.ok(),
+        }
+    }
+
+    async fn serve(&mut self, command: Command) {
+        match command {
+            Command::Devices => {
+                let cards = Gpu::list().await;
+                (self.emit)(Event::Devices(cards.iter().map(facts::device).collect()));
+            }
+            Command::Find => (self.emit)(Event::Found(platform::find_models())),
+            Command::Inspect(place) => {
+                let facts = self.inspect(&place).await.map_err(|e| e.to_string());
+                (self.emit)(Event::Inspected(place, facts));
+            }
+            Command::Load(place, opening) => match self.load(&place, opening).await {
+                Ok(loaded) => (self.emit)(Event::Loaded(Box::new(loaded))),
+                Err(error) => {
+                    let stopped = self.inbox.borrow_mut().look();
+                    let why = if stopped { "Loading was stopped.".to_string() } else { error.to_string() };
+                    self.forget_lost();
+                    (self.emit)(Event::LoadFailed(place, why));
+                }
+            },
+            Command::Answer(ask) => {
+                let id = ask.id;
+                if let Err(error) = self.answer(ask).await {
+                    (self.emit)(Event::AnswerFailed(id, error.to_string()));
+                    self.tell_lost();
+                }
+            }
+            Command::Stop => {}
+            Command::Measure(position) => match self.measure(position).await {
+                Ok(ops) => (self.emit)(Event::Measured(ops)),
+                Err(error) => {
+                    (self.emit)(Event::MeasureFailed(error.to_string()));
+                    self.tell_lost();
+                }
+            },
+        }
+    }
+
+    /// The device: the one that is open, unless another one is asked for.
+    async fn gpu(&mut self, device: Option<String>) -> Result<Gpu> {
+        if let Some((name, gpu)) = &self.gpu
+            && *name == device
+            && gpu.check().is_ok()
+        {
+            return Ok(gpu.clone());
+        }
+        // A device that is not used any more gives its memory back first.
+        (self.open, self.gpu) = (None, None);
+        let gpu = Gpu::open(&GpuOptions { device: device.clone(), tier: None }).await?;
+        self.gpu = Some((device, gpu.clone()));
+        Ok(gpu)
+    }
+
+    /// Drops a device that was lost, and what was on it. Whether it was.
+    fn forget_lost(&mut self) -> bool {
+        let lost = self.gpu.as_ref().is_some_and(|(_, gpu)| gpu.check().is_err());
+        if lost {
+            (self.open, self.gpu) = (None, None);
+        }
+        lost
+    }
+
+    fn tell_lost(&mut self) {
+        if self.forget_lost() {
+            (self.emit)(Event::Lost("The GPU was lost: its driver restarted, or it ran out of memory.".into()));
+        }
+    }
+
+    async fn inspect(&mut self, place: &Place) -> Result<facts::Facts> {
+        let sources = platform::sources(place).await?;
+        let device = self.gpu.as_ref().and_then(|(name, _)| name.clone());
+        let gpu = self.gpu(device).await.ok();
+        facts::read(place, sources, gpu.as_ref().map(Gpu::caps)).await
+    }
+
+    async fn load(&mut self, place: &Place, opening: Opening) -> Result<Loaded> {
+        (self.emit)(Event::Loading(place.clone(), 0, 0));
+        self.open = None;
+        let gpu = self.gpu(opening.device).await?;
+        let sources = platform::sources(place).await?.into_iter().map(|s| stoppable(s, self.inbox.clone()));
+        let model = Model::from_sources(sources.collect()).await?;
+        let chunk = if gpu.caps().software { SOFTWARE_CHUNK } else { Options::default().chunk };
+        let options = Options { context: opening.context, chunk, ..Options::default() };
+        let emit = &self.emit;
+        let session = Session::new(&gpu, &model, &options, |p| {
+            emit(Event::Loading(place.clone(), p.done, p.total));
+        })
+        .await?;
+        let loaded = describe(place, &model, &gpu, &session);
+        self.open = Some((model, session));
+        Ok(loaded)
+    }
+
+    async fn answer(&mut self, ask: Ask) -> Result<()> {
+        let Some((model, session)) = &mut self.open else {
+            return Err(Error::Usage("No model is open: choose one first.".into()));
+        };
+        let mut tokens = prompt(model, &ask)?;
+        let end = model.tokenizer.decode_with_special(&tokens[tokens.len().saturating_sub(12)..]);
+        let thinking = ask.begun.is_empty() && end.trim_end().ends_with("<think>");
+        tokens.extend(model.tokenizer.encode(&ask.begun, Special::NONE)?);
+        let mut sampling = ask.sampling;
+        sampling.logprobs = ask.probabilities.then_some(TOP);
+        (self.emit)(Event::Started { id: ask.id, prompt: tokens.len(), thinking });
+        let request = Request { tokens, sampling, max_tokens: ask.max_tokens, ..Request::default() };
+        let (number, since) = (session.submit(request)?, Clock::now());
+        let mut stopped = false;
+        while let Some((_, event)) = session.next().await? {
+            if self.inbox.borrow_mut().look() && !stopped {
+                stopped = true;
+                session.cancel(number);
+            }
+            match event {
+                Said::Text(text) => (self.emit)(Event::Text(ask.id, text)),
+                Said::Token { id, logprobs } => {
+                    let named = |id: u32| model.tokenizer.decode_with_special(&[id]);
+                    let (own, top) = logprobs.map_or((None, Vec::new()), |(own, top)| (Some(own), top));
+                    let top = top.into_iter().map(|(id, logprob)| (named(id), logprob.exp())).collect();
+                    let token =
+                        Token { text: named(id), top, probability: own.map(f32::exp), seconds: since.seconds() };
+                    (self.emit)(Event::Token(ask.id, token));
+                }
+                Said::Finished { reason, timings } => {
+                    (self.emit)(Event::Finished(ask.id, reason, timings));
+                    return Ok(());
+                }
+            }
+        }
+        (self.emit)(Event::Finished(ask.id, Finish::Cancelled, Default::default()));
+        Ok(())
+    }
+
+    async fn measure(&mut self, position: usize) -> Result<Vec<OpTime>> {
+        let Some((_, session)) = &mut self.open else {
+            return Err(Error::Usage("No model is open.".into()));
+        };
+        let position = position.min(session.context() - 1);
+        // The first step warms up.
+        session.profile(1, position).await?;
+        let mut ops: BTreeMap<&str, OpTime> = BTreeMap::new();
+        for timing in session.profile(1, position).await? {
+            let nothing = OpTime { op: timing.op.into(), count: 0, seconds: 0.0, bytes: 0 };
+            let op = ops.entry(timing.op).or_insert(nothing);
+            op.count += 1;
+            op.seconds += timing.time.as_secs_f64();
+            op.bytes += timing.bytes;
+        }
+        let mut ops: Vec<OpTime> = ops.into_values().collect();
+        ops.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+        Ok(ops)
+    }
+}
+
+/// The tokens of a conversation, up to where the answer begins.
+fn prompt(model: &Model, ask: &Ask) -> Result<Vec<u32>> {
+    let value = |m: &super::protocol::Message| serde_json::json!({ "role": m.role, "content": m.content });
+    model.encode_chat(TemplateInput {
+        messages: ask.messages.iter().map(value).collect(),
+        add_generation_prompt: true,
+        date: ask.date.clone(),
+        ..TemplateInput::default()
+    })
+}
+
+fn describe(place: &Place, model: &Model, gpu: &Gpu, session: &Session) -> Loaded {
+    let listing = session.plan().listing();
+    let bytes = listing.bytes();
+    let memory = Memory { weights: bytes.weights, kv: bytes.kv, activations: bytes.slots, other: bytes.other };
+    let step = StepSizes { filtered: 1, ..listing.step(1, 0) };
+    let mut facts = facts::of(&model.checkpoint, place);
+    facts.trained = Some(model.config.context);
+    facts.fit = super::protocol::Fit::Fits(session.context() as u32, bytes.total());
+    Loaded {
+        place: place.clone(),
+        facts,
+        device: facts::device(gpu.card()),
+        context: session.context(),
+        memory,
+        dispatches: session.plan().dispatches(&step),
+        notices: model.notices.iter().chain(session.notices()).cloned().collect(),
+    }
+}
+
+/// A source whose reads fail once the user has had enough: the only way out of loading.
+fn stoppable(source: Source, inbox: Rc<RefCell<Inbox>>) -> Source {
+    let (name, len, source) = (source.name().to_string(), source.len(), Rc::new(source));
+    Source::new(name, len, move |range| -> Reading {
+        let (source, stop) = (source.clone(), inbox.borrow_mut().look());
+        Box::pin(async move {
+            match stop {
+                true => Err(Error::Usage("stopped".into())),
+                false => source.read(range).await,
+            }
+        })
+    })
+}

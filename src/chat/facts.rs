@@ -1,0 +1,91 @@
+//! What a model's header says, and whether it fits the device: known before a weight is read.
+
+use std::collections::BTreeMap;
+
+pub use super::protocol::Facts;
+use super::protocol::{Device, Fit, Place};
+use crate::Result;
+use crate::checkpoint::{Checkpoint, Source};
+use crate::fit::{self, Options};
+use crate::gpu::{Caps, Card};
+use crate::model::Model;
+
+/// Reads a model's header.
+///
+/// # Errors
+/// If it cannot be read; that a model does not fit or is of no known kind is a fact, not an error.
+pub async fn read(place: &Place, sources: Vec<Source>, caps: Option<&Caps>) -> Result<Facts> {
+    let checkpoint = Checkpoint::from_sources(sources).await?;
+    let mut facts = of(&checkpoint, place);
+    match Model::from_checkpoint(checkpoint).await {
+        Ok(model) => {
+            facts.trained = Some(model.config.context);
+            facts.fit = caps.map_or(Fit::Unknown, |caps| fits(&model, caps));
+        }
+        Err(error) => facts.fit = Fit::No(error.to_string()),
+    }
+    Ok(facts)
+}
+
+fn fits(model: &Model, caps: &Caps) -> Fit {
+    let wanted = Options::default();
+    match fit::fit(model, caps, &wanted) {
+        Ok(fitted) => {
+            let bytes = fitted.listing.bytes().total();
+            let shorter = fitted.notices.iter().find(|n| n.contains("instead of"));
+            match shorter {
+                Some(why) => Fit::Less(fitted.context, why.clone()),
+                None => Fit::Fits(fitted.context, bytes),
+            }
+        }
+        Err(error) => smaller(model, caps).map_or(Fit::No(error.to_string()), |c| Fit::Less(c, error.to_string())),
+    }
+}
+
+/// The longest context that fits where the usual one does not.
+fn smaller(model: &Model, caps: &Caps) -> Option<u32> {
+    [2048, 1024, 512, 256].into_iter().find(|context| {
+        let options = Options { context: Some(*context), ..Options::default() };
+        *context < model.config.context && fit::fit(model, caps, &options).is_ok()
+    })
+}
+
+/// What keys and the tensor table say.
+pub fn of(checkpoint: &Checkpoint, place: &Place) -> Facts {
+    let text = |key: &str| checkpoint.metadata.get_str(key).ok().flatten().map(str::to_string);
+    let mut types: BTreeMap<&str, u64> = BTreeMap::new();
+    let (mut parameters, mut bytes) = (0u64, 0u64);
+    for tensor in checkpoint.tensors.values() {
+        *types.entry(tensor.dtype.name()).or_default() += tensor.bytes();
+        bytes = bytes.saturating_add(tensor.bytes());
+        let weights = tensor.dims.iter().fold(1u64, |n, d| n.saturating_mul(*d));
+        parameters = parameters.saturating_add(weights);
+    }
+    let dtype = types.into_iter().max_by_key(|(_, bytes)| *bytes).map_or("", |(name, _)| name).to_string();
+    let file = place.to_string();
+    Facts {
+        name: text("general.name").filter(|n| !n.trim().is_empty()).unwrap_or_else(|| file.clone()),
+        architecture: text("general.architecture").unwrap_or_default(),
+        dtype,
+        parameters,
+        bytes,
+        trained: None,
+        licence: text("general.license").or_else(|| text("general.license.name")),
+        fit: Fit::Unknown,
+    }
+}
+
+/// An adapter in the window's words.
+pub fn device(card: &Card) -> Device {
+    Device {
+        name: card.name.clone(),
+        backend: card.backend.clone(),
+        kind: card.kind.to_string(),
+        driver: card.driver.clone(),
+        tier: card.caps.tier.to_string(),
+        why_not_higher: card.why_not_higher.clone(),
+        unusable: card.unusable.clone(),
+        software: card.caps.software,
+        max_binding: card.caps.max_binding,
+    }
+}

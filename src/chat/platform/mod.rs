@@ -1,0 +1,60 @@
+//! What the machine gives the window: where the engine runs, where conversations are kept, files, the network, the clock.
+//! Nothing above asks for it elsewhere.
+
+mod fetch;
+mod native;
+
+use std::sync::mpsc;
+
+pub use fetch::*;
+pub use native::*;
+
+use super::protocol::{Command, Event, Place};
+
+/// The two ends of a running engine that the window holds. Dropping it ends the engine.
+pub struct Link {
+    send: Box<dyn Fn(Command)>,
+    events: mpsc::Receiver<Event>,
+}
+
+impl Link {
+    /// Of a way to send commands, and the events that come back.
+    pub fn new(send: impl Fn(Command) + 'static, events: mpsc::Receiver<Event>) -> Self {
+        Link { send: Box::new(send), events }
+    }
+
+    /// Sends a command.
+    pub fn send(&self, command: Command) {
+        (self.send)(command);
+    }
+
+    /// The next event that has come, if any.
+    pub fn poll(&self) -> Option<Event> {
+        self.events.try_recv().ok()
+    }
+}
+
+/// What a file dialog or a fetch came to.
+pub enum Chosen {
+    /// A model to open.
+    Model(Place),
+    /// A file was written, or why not.
+    Saved(Result<String, String>),
+    /// How far a fetch is.
+    Fetching(Fetched),
+    /// A model was fetched, or why not.
+    Fetched(Result<Place, String>),
+}
+
+/// How far a fetch is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fetched {
+    /// The file.
+    pub name: String,
+    /// Bytes that are here.
+    pub done: u64,
+    /// Bytes that there are.
+    pub total: u64,
+    /// They are being checked, no longer fetched.
+    pub checking: bool,
+}

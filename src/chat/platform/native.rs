@@ -1,0 +1,257 @@
+//! The desktop: the engine on a thread, conversations in the user's data folder, files by path.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::fs::{self, File};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Write};
+use std::panic::{self, AssertUnwindSafe};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use etcetera::BaseStrategy;
+use etcetera::base_strategy::choose_native_strategy;
+
+use super::{Chosen, Link};
+use crate::chat::engine;
+use crate::chat::protocol::{Command, Event, Place};
+use crate::checkpoint::{self, Source};
+use crate::{Result, hub};
+
+/// Events come in bursts; the window is woken at most this often, and less often where drawing takes the processor away
+/// from the engine.
+const WAKE: Duration = Duration::from_millis(16);
+const SOFTWARE_WAKE: Duration = Duration::from_millis(120);
+
+/// Starts an engine on a thread of its own.
+pub fn start_engine(ctx: &egui::Context) -> Link {
+    let (commands, receiver) = futures_channel::mpsc::unbounded::<Command>();
+    let (sender, events) = mpsc::channel();
+    let ctx = ctx.clone();
+    let spawned = thread::Builder::new().name("firelight engine".into()).spawn(move || {
+        let wake = Cell::new(WAKE);
+        let emit = |event| {
+            if let Event::Loaded(loaded) = &event {
+                wake.set(if loaded.device.software { SOFTWARE_WAKE } else { WAKE });
+            }
+            // The window may be gone: then nobody listens.
+            let _ = sender.send(event);
+            ctx.request_repaint_after(wake.get());
+        };
+        let run = AssertUnwindSafe(|| pollster::block_on(engine::run(receiver, &emit)));
+        if let Err(panic) = panic::catch_unwind(run) {
+            emit(Event::Crashed(message(&*panic)));
+        }
+    });
+    let failed = spawned.err().map(|e| format!("no thread could be started: {e}"));
+    Link::new(
+        move |command| {
+            if failed.is_none() {
+                let _ = commands.unbounded_send(command);
+            }
+        },
+        events,
+    )
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|s| s.to_string());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a bug".into())
+}
+
+/// The bytes of a model.
+///
+/// # Errors
+/// If it cannot be opened.
+pub async fn sources(place: &Place) -> Result<Vec<Source>> {
+    match place {
+        Place::BuiltIn => Ok(vec![crate::demo::source()]),
+        Place::File(path) => checkpoint::sources(Path::new(path)),
+    }
+}
+
+/// The models that were fetched, by Firelight or by Hugging Face's own tools.
+pub fn find_models() -> Vec<(Place, u64)> {
+    let kept = hub::cache::folder().map(|folder| hub::cache::list(&folder)).unwrap_or_default();
+    kept.iter().map(|kept| (Place::File(kept.path.display().to_string()), kept.bytes)).collect()
+}
+
+/// Milliseconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}
+
+/// A number that differs from call to call, short enough to be typed.
+pub fn any_seed() -> u64 {
+    RandomState::new().hash_one(now()) % 1_000_000_000
+}
+
+/// Files of text in one folder. Writing happens on a thread, in order, each file whole or not at all.
+pub struct Storage {
+    root: PathBuf,
+    jobs: Option<mpsc::Sender<Job>>,
+    writer: Option<thread::JoinHandle<()>>,
+    failures: mpsc::Receiver<String>,
+}
+
+enum Job {
+    Write(PathBuf, String),
+    Remove(PathBuf),
+    Flush(mpsc::Sender<()>),
+}
+
+impl Storage {
+    /// The user's own: `~/.local/share/firelight` on Linux, and what is usual elsewhere.
+    pub fn open() -> Self {
+        let data = choose_native_strategy().map(|folders| folders.data_dir());
+        Self::at(data.unwrap_or_else(|_| std::env::temp_dir()).join("firelight").join("chat"))
+    }
+
+    /// In a given folder.
+    pub fn at(root: PathBuf) -> Self {
+        let (jobs, work) = mpsc::channel();
+        let (fail, failures) = mpsc::channel();
+        let writer = thread::Builder::new().name("firelight storage".into()).spawn(move || {
+            for job in work {
+                if let Err(failure) = do_job(job) {
+                    let _ = fail.send(failure);
+                }
+            }
+        });
+        Storage { root, jobs: Some(jobs), writer: writer.ok(), failures }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.join(format!("{name}.json"))
+    }
+
+    fn job(&self, job: Job) {
+        if let Some(jobs) = &self.jobs {
+            let _ = jobs.send(job);
+        }
+    }
+
+    /// What there is.
+    pub fn names(&self) -> Vec<String> {
+        let files = fs::read_dir(&self.root).into_iter().flatten().flatten();
+        files.filter_map(|f| f.file_name().to_str()?.strip_suffix(".json").map(str::to_string)).collect()
+    }
+
+    /// A text, if it is there.
+    pub fn read(&self, name: &str) -> Option<String> {
+        fs::read_to_string(self.path(name)).ok()
+    }
+
+    /// Keeps a text, soon.
+    pub fn write(&self, name: &str, text: String) {
+        self.job(Job::Write(self.path(name), text));
+    }
+
+    /// Removes a text, soon.
+    pub fn remove(&self, name: &str) {
+        self.job(Job::Remove(self.path(name)));
+    }
+
+    /// Waits until all that was asked for is done.
+    pub fn flush(&self) {
+        let (tell, told) = mpsc::channel();
+        self.job(Job::Flush(tell));
+        let _ = told.recv();
+    }
+
+    /// Why something could not be done, once.
+    pub fn failure(&self) -> Option<String> {
+        self.failures.try_recv().ok()
+    }
+}
+
+impl Drop for Storage {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+fn do_job(job: Job) -> Result<(), String> {
+    match job {
+        Job::Write(path, text) => {
+            write_whole(&path, text.as_bytes()).map_err(|e| format!("{} cannot be written: {e}", path.display()))
+        }
+        Job::Remove(path) => match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(format!("{} cannot be removed: {e}", path.display())),
+            _ => Ok(()),
+        },
+        Job::Flush(tell) => {
+            let _ = tell.send(());
+            Ok(())
+        }
+    }
+}
+
+/// Writes beside, makes sure that it lies on the disk, and renames: a crash leaves the old file or the new one.
+fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let beside = path.with_extension("tmp");
+    let mut file = File::create(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)
+}
+
+/// Asks for a model file; the answer comes through `tell`.
+pub fn choose_model(ctx: &egui::Context, tell: mpsc::Sender<Chosen>) {
+    let ctx = ctx.clone();
+    thread::spawn(move || {
+        let dialog = rfd::FileDialog::new().set_title("Open a model").add_filter("GGUF models", &["gguf"]);
+        if let Some(path) = dialog.pick_file() {
+            let _ = tell.send(Chosen::Model(Place::File(path.display().to_string())));
+            ctx.request_repaint();
+        }
+    });
+}
+
+/// Asks where to put a text, and puts it there.
+pub fn save_text(ctx: &egui::Context, name: &str, text: String, tell: mpsc::Sender<Chosen>) {
+    let (ctx, name) = (ctx.clone(), name.to_string());
+    thread::spawn(move || {
+        if let Some(path) = rfd::FileDialog::new().set_file_name(name).save_file() {
+            let shown = path.display().to_string();
+            let done = fs::write(&path, text).map(|()| shown.clone()).map_err(|e| format!("{shown}: {e}"));
+            let _ = tell.send(Chosen::Saved(done));
+            ctx.request_repaint();
+        }
+    });
+}
+
+/// The model that a dropped file is.
+pub fn dropped(file: &egui::DroppedFileHandle) -> Option<Place> {
+    Some(Place::File(file.path().display().to_string()))
+}
+
+/// Opens the window, and returns when it is closed.
+///
+/// # Errors
+/// If there is no display, or no adapter that can draw.
+pub fn open(place: Option<Place>) -> std::result::Result<(), String> {
+    let icon = eframe::icon_data::from_png_bytes(include_bytes!("../../../assets/chat/icon.png")).unwrap_or_default();
+    let viewport = egui::ViewportBuilder::default()
+        .with_title("Firelight")
+        .with_app_id("firelight")
+        .with_icon(icon)
+        .with_inner_size([1180.0, 780.0])
+        .with_min_inner_size([360.0, 420.0])
+        .with_drag_and_drop(true);
+    let options = eframe::NativeOptions { viewport, ..Default::default() };
+    let create = move |cc: &eframe::CreationContext<'_>| -> std::result::Result<Box<dyn eframe::App>, _> {
+        Ok(Box::new(crate::chat::App::new(&cc.egui_ctx, Storage::open(), place)))
+    };
+    eframe::run_native("firelight", options, Box::new(create)).map_err(|e| {
+        format!("the window cannot be opened: {e}; without a display, `firelight run` talks in the terminal")
+    })
+}

@@ -1,0 +1,114 @@
+//! Numbers and dates as people read them.
+
+/// `1.2 GB`.
+pub fn bytes(n: u64) -> String {
+    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
+    let mut value = n as f64 / 1e3;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1e3;
+        unit += 1;
+    }
+    match value {
+        v if v >= 99.5 || unit == 0 => format!("{v:.0} {}", UNITS[unit]),
+        v => format!("{v:.1} {}", UNITS[unit]),
+    }
+}
+
+/// `1.2 B` of parameters.
+pub fn count(n: u64) -> String {
+    match n as f64 {
+        v if v >= 1e9 => format!("{:.1} B", v / 1e9),
+        v if v >= 1e6 => format!("{:.0} M", v / 1e6),
+        v if v >= 1e3 => format!("{:.0} K", v / 1e3),
+        v => format!("{v:.0}"),
+    }
+}
+
+/// `0.42 s`, `12 s`, `3 min 20 s`.
+pub fn seconds(s: f64) -> String {
+    match s {
+        s if s < 0.9995 => format!("{:.0} ms", s * 1e3),
+        s if s < 9.95 => format!("{s:.1} s"),
+        s if s < 59.5 => format!("{s:.0} s"),
+        s => format!("{} min {:02} s", (s / 60.0) as u64, (s % 60.0) as u64),
+    }
+}
+
+/// How far something is: bytes, rate and time left. `before` of the bytes were there when it began.
+pub fn progress(done: u64, total: u64, before: u64, seconds: f64) -> String {
+    let (here, all) = (bytes(done), bytes(total));
+    if seconds < 1.0 || done <= before {
+        return format!("{here} of {all}");
+    }
+    let rate = (done - before) as f64 / seconds;
+    let left = self::seconds(total.saturating_sub(done) as f64 / rate);
+    format!("{here} of {all} · {}/s · {left} left", bytes(rate as u64))
+}
+
+/// Tokens a second.
+pub fn rate(tokens: usize, seconds: f64) -> String {
+    match tokens as f64 / seconds.max(1e-9) {
+        r if r < 99.5 => format!("{r:.1} tok/s"),
+        r => format!("{r:.0} tok/s"),
+    }
+}
+
+/// `1 token`, `2 tokens`.
+pub fn plural(n: usize, one: &str) -> String {
+    if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") }
+}
+
+/// `YYYY-MM-DD` of milliseconds since 1970, UTC. (Days to civil date: Howard Hinnant, "chrono-compatible low-level date
+/// algorithms".)
+pub fn date(ms: u64) -> String {
+    let days = (ms / 86_400_000) as i64 + 719_468;
+    let era = days / 146_097;
+    let day_of_era = days % 146_097;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+/// Where a time lies, seen from `now`: the headings of the list.
+pub fn age(now: u64, then: u64) -> &'static str {
+    match (now / 86_400_000).saturating_sub(then / 86_400_000) {
+        0 => "Today",
+        1 => "Yesterday",
+        2..=7 => "This week",
+        8..=31 => "This month",
+        _ => "Older",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short() {
+        assert_eq!(bytes(1_054_432), "1.1 MB");
+        assert_eq!(bytes(640_000_000), "640 MB");
+        assert_eq!(bytes(4_400_000_000), "4.4 GB");
+        assert_eq!(bytes(999_600_000), "1.0 GB");
+        assert_eq!(count(1_240_000_000), "1.2 B");
+        assert_eq!(count(260_000), "260 K");
+        assert_eq!(seconds(0.42), "420 ms");
+        assert_eq!(seconds(200.0), "3 min 20 s");
+        assert_eq!(rate(10, 4.0), "2.5 tok/s");
+        assert_eq!(progress(1_000_000, 3_000_000, 0, 0.5), "1.0 MB of 3.0 MB");
+        assert_eq!(progress(2_000_000, 3_000_000, 1_000_000, 2.0), "2.0 MB of 3.0 MB · 500 kB/s · 2.0 s left");
+    }
+
+    #[test]
+    fn dates_are_civil() {
+        assert_eq!(date(0), "1970-01-01");
+        assert_eq!(date(951_782_400_000), "2000-02-29");
+        assert_eq!(date(1_795_305_600_000), "2026-11-22");
+        assert_eq!(age(1_795_305_600_000, 1_795_305_599_000), "Yesterday");
+    }
+}

@@ -1,0 +1,167 @@
+//! The conversation's messages, one below the other. Only those in view are laid out; the others' heights are known from
+//! when they were, or guessed until, a few each frame, they are measured.
+
+use std::collections::HashMap;
+
+use egui::{Align, Align2, Button, Id, Rect, RichText, ScrollArea, Sense, Ui, UiBuilder, pos2, vec2};
+use egui_commonmark::CommonMarkCache;
+
+use super::{Actions, message, widgets};
+use crate::chat::protocol::Place;
+use crate::chat::state::{Action, Engine, State};
+use crate::chat::{icons, theme};
+
+/// Heights of messages that were laid out.
+#[derive(Default)]
+pub struct Heights {
+    width: f32,
+    conversation: String,
+    known: HashMap<usize, f32>,
+    /// How far the messages above the view grew since they were guessed.
+    shift: f32,
+}
+
+/// Messages measured in a frame besides those in view.
+const MEASURED: usize = 2;
+/// Laid out above and below the view, so that what scrolls in is there.
+const AROUND: f32 = 200.0;
+
+impl Heights {
+    /// Forgets what was measured in another conversation or at another width.
+    fn renew(&mut self, conversation: &str, width: f32) {
+        if self.conversation != conversation || (self.width - width).abs() > 0.5 {
+            *self = Heights { width, conversation: conversation.to_string(), ..Default::default() };
+        }
+    }
+
+    /// A message's height, or about what it will be.
+    fn guess(&self, node: usize, text: &str) -> f32 {
+        let lines = text.lines().map(|l| 1.0 + (l.len() as f32 * 7.0 / self.width.max(1.0)).floor()).sum::<f32>();
+        self.known.get(&node).copied().unwrap_or(lines * 23.0 + 60.0)
+    }
+}
+
+/// The messages of the conversation that is shown.
+pub fn show(ui: &mut Ui, state: &mut State, markdown: &mut CommonMarkCache, heights: &mut Heights, out: &mut Actions) {
+    let path = state.conversation().map(|c| c.path()).unwrap_or_default();
+    if path.is_empty() {
+        return welcome(ui, state, out);
+    }
+    let id = Id::unique(("transcript", &state.current));
+    let view = ui.max_rect();
+    let mut area = ScrollArea::vertical().id_salt(id).auto_shrink(false).stick_to_bottom(true);
+    if let Some(old) = last_offset(ui, id).filter(|_| heights.shift != 0.0) {
+        area = area.vertical_scroll_offset(old + heights.shift);
+    }
+    heights.shift = 0.0;
+    let output = area.show_viewport(ui, |ui, port| {
+        let width = (ui.available_width() - 32.0).min(theme::COLUMN);
+        heights.renew(&state.current, width);
+        let origin = ui.max_rect().min;
+        let left = origin.x + ((ui.available_width() - width) / 2.0).floor();
+        let (mut y, mut spare) = (theme::WIDE_GAP, MEASURED);
+        for (place, node) in path.iter().copied().enumerate() {
+            let text = state.conversation().and_then(|c| c.nodes.get(node)).map_or("", |n| n.text.as_str());
+            let guess = heights.guess(node, text);
+            let near = y + guess >= port.min.y - AROUND && y <= port.max.y + AROUND;
+            let measured = heights.known.contains_key(&node);
+            if near || (!measured && spare > 0) {
+                spare -= usize::from(!near);
+                let rect = Rect::from_min_size(pos2(left, origin.y + y), vec2(width, f32::INFINITY));
+                let mut child = ui.new_child(UiBuilder::new().id_salt(("message", node)).max_rect(rect));
+                message::show(&mut child, state, markdown, node, place + 1 == path.len(), out);
+                let height = child.min_rect().height();
+                if y + guess <= port.min.y {
+                    heights.shift += height - guess;
+                }
+                heights.known.insert(node, height);
+                y += height + theme::MESSAGE_GAP;
+            } else {
+                y += guess + theme::MESSAGE_GAP;
+            }
+        }
+        if spare < MEASURED || heights.shift != 0.0 {
+            ui.ctx().request_repaint();
+        }
+        let whole = Rect::from_min_size(origin, vec2(ui.available_width(), y));
+        ui.allocate_rect(whole, Sense::hover());
+        if std::mem::take(&mut state.to_end) {
+            let end = Rect::from_min_size(pos2(origin.x, whole.max.y - 1.0), vec2(1.0, 1.0));
+            ui.scroll_to_rect_animation(end, Some(Align::Max), egui::style::ScrollAnimation::none());
+        }
+        whole.max.y - view.max.y
+    });
+    keep_offset(ui, id, output.state.clamped_offset().y);
+    if output.inner > 80.0 {
+        to_end_button(ui, view, state);
+    }
+}
+
+/// Where a transcript was scrolled to, between frames: egui keeps its own, but does not say under which id.
+fn last_offset(ui: &Ui, id: Id) -> Option<f32> {
+    ui.ctx().data(|d| d.get_temp::<f32>(id))
+}
+
+fn keep_offset(ui: &Ui, id: Id, offset: f32) {
+    ui.ctx().data_mut(|d| d.insert_temp(id, offset));
+}
+
+fn to_end_button(ui: &mut Ui, view: Rect, state: &mut State) {
+    let rect = Align2::CENTER_BOTTOM.anchor_size(pos2(view.center().x, view.max.y - 10.0), vec2(34.0, 34.0));
+    let colours = theme::colours(ui);
+    let button = Button::new(RichText::new(icons::DOWN).size(16.0)).corner_radius(17).stroke((1.0, colours.line));
+    let response = ui.put(rect, button.fill(ui.visuals().window_fill));
+    widgets::named(&response, "To the end");
+    if response.on_hover_text("To the end").clicked() {
+        state.to_end = true;
+    }
+}
+
+/// What can be asked, for those who do not know yet: of the small model in the box, what it was taught.
+const SUGGESTIONS: [[&str; 4]; 2] = [
+    [
+        "What can you do?",
+        "How do I run a bigger model?",
+        "Tell me a story about a fox",
+        "What is the capital of France?",
+    ],
+    [
+        "What can you do?",
+        "Explain how a language model writes a sentence",
+        "Write a short poem about the sea",
+        "Give me three ideas for a rainy afternoon",
+    ],
+];
+
+/// An empty conversation.
+fn welcome(ui: &mut Ui, state: &State, out: &mut Actions) {
+    let colours = theme::colours(ui);
+    let height = ui.available_height();
+    ui.vertical_centered(|ui| {
+        ui.add_space((height * 0.24).max(12.0));
+        ui.label(RichText::new(icons::FLAME).size(52.0).color(colours.accent));
+        ui.add_space(theme::GAP);
+        let title = RichText::new("What would you like to know?").font(theme::strong(24.0));
+        ui.label(title.color(ui.visuals().strong_text_color()));
+        let line = match &state.engine {
+            Engine::Ready(l) => format!("{} is ready, on {}.", l.facts.name, l.device.name),
+            Engine::Loading { place, .. } => format!("{place} is being loaded. You can already write."),
+            Engine::Failed(..) | Engine::Empty => "Choose a model, or drop a GGUF file here.".to_string(),
+        };
+        ui.label(RichText::new(line).color(colours.quiet));
+        ui.add_space(theme::WIDE_GAP);
+        ui.set_max_width(ui.available_width().min(theme::COLUMN));
+        let place = match &state.engine {
+            Engine::Ready(loaded) => Some(&loaded.place),
+            Engine::Loading { place, .. } => Some(place),
+            Engine::Failed(..) | Engine::Empty => None,
+        };
+        for text in SUGGESTIONS[usize::from(place != Some(&Place::BuiltIn))] {
+            let button = Button::new(text).stroke((1.0, colours.line)).corner_radius(16);
+            let button = button.fill(ui.visuals().panel_fill).min_size(vec2(0.0, 32.0));
+            if ui.add(button).clicked() {
+                out.push(Action::Say(text.to_string()));
+            }
+        }
+    });
+}

@@ -1,0 +1,30 @@
+//! `chat`: opens the chat window. All of it is the library's `chat`.
+
+use std::path::PathBuf;
+
+use firelight::chat;
+
+use super::term::Failure;
+use super::{Result, args::OfflineArg, hub};
+
+/// Arguments.
+#[derive(clap::Args)]
+pub struct Args {
+    /// As `firelight run` takes it; by default the model that was open last
+    #[arg(value_name = "MODEL")]
+    model: Option<PathBuf>,
+    #[command(flatten)]
+    offline: OfflineArg,
+}
+
+/// Opens the window, and returns when it is closed.
+pub async fn run(args: Args) -> Result {
+    let place = match args.model {
+        Some(name) => Some(match hub::find(&name, args.offline.offline).await? {
+            hub::Place::Demo => chat::Place::BuiltIn,
+            hub::Place::Path(path) => chat::Place::File(path.display().to_string()),
+        }),
+        None => None,
+    };
+    chat::open(place).map_err(Failure::usage)
+}
