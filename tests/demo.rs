@@ -31,10 +31,9 @@ impl Question {
     }
 }
 
-/// Of a kind: how many of 100 answers are to be good, and how many must be good of the model that is checked in. The first
-/// version was trained on too little (see the model card): where the two differ, the second only sees that it gets no
-/// worse, and is to be raised to the first with the next training. Addition is not learnt yet at all.
-const BARS: [(&str, usize, usize); 3] = [("guide", 90, 35), ("add", 95, 0), ("foreign", 80, 80)];
+/// Of a kind: how many of 100 answers are to be good, and how many must be good of the model that is checked in. Where
+/// the two differ (see the model card), the second only sees that it gets no worse.
+const BARS: [(&str, usize, usize); 3] = [("guide", 90, 55), ("add", 95, 85), ("foreign", 80, 80)];
 
 /// A file of the demo's folder.
 fn own(name: &str) -> PathBuf {

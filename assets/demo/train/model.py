@@ -16,7 +16,7 @@ class Shape:
 
     vocab: int = 2048
     hidden: int = 256
-    layers: int = 4
+    layers: int = 6
     heads: int = 4
     kv_heads: int = 2
     head_dim: int = 64
