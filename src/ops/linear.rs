@@ -17,7 +17,7 @@ pub struct Linear {
     pub bias: bool,
     /// There is a residual.
     pub residual: bool,
-    /// A [carried](super::carried) norm follows.
+    /// A [carried] norm follows.
     pub tally: bool,
 }
 
