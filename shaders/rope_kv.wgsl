@@ -1,5 +1,5 @@
 // What lies between the projections and attention, for one head of one row a workgroup: queries and keys are normed
-// (NORM) and rotated (see rope), queries go to y, keys and values into the page of their position.
+// (head_norm) and rotated (see rope), queries go to y, keys and values into the page of their position.
 //#import lib/step
 //#import $reduce
 @group(0) @binding(1) var<storage, read> rows: array<vec4<u32>>;

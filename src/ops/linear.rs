@@ -195,6 +195,23 @@ pub(super) fn matmul_layout(cx: &Choice) -> (&'static str, Vec<(&'static str, Co
     ("matmul", consts.map(|(name, n)| (name, Const::U32(n))).into_iter().chain([tile]).collect())
 }
 
+/// The kernels of an op that is a matvec for few rows, given up to how many, and `many` others for more.
+pub(super) fn few_or_many(
+    cx: &Choice,
+    matvec: impl Fn(u32) -> Kernel,
+    many: impl FnOnce() -> Vec<Kernel>,
+) -> Vec<Kernel> {
+    let few = cx.capacity.decode_rows();
+    let mut out = vec![matvec(1)];
+    if few > 1 {
+        out.push(matvec(few));
+    }
+    if cx.capacity.rows > few {
+        out.extend(many());
+    }
+    out
+}
+
 /// The kernels for more rows than a decode has.
 pub(super) fn matmuls(cx: &Choice, product: &Product, epilogue: &Epilogue) -> Vec<Kernel> {
     let (dtype, _) = cx.weight(product.weight);

@@ -2,7 +2,7 @@
 
 use super::carried::{self, Carried};
 use super::glu::{self, Activation};
-use super::linear::{Epilogue, MatvecShape, Product, matmuls};
+use super::linear::{Epilogue, MatvecShape, Product, few_or_many, matmuls};
 use super::{Binding, Choice, Extent, Kernel, Op, Shard, Size, planes};
 use crate::graph::{Graph, Kind, Node, Rows, TensorId};
 use crate::shader::Source;
@@ -33,15 +33,7 @@ impl LinearGlu {
     }
 
     pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
-        let few = cx.capacity.decode_rows();
-        let mut out = vec![self.matvec(cx, 1)];
-        if few > 1 {
-            out.push(self.matvec(cx, few));
-        }
-        if cx.capacity.rows > few {
-            out.extend(self.many(cx));
-        }
-        out
+        few_or_many(cx, |tile| self.matvec(cx, tile), || self.many(cx))
     }
 
     fn many(&self, cx: &Choice) -> Vec<Kernel> {

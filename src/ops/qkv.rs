@@ -1,7 +1,7 @@
 //! Queries, keys and values side by side: three linears of one x, in one matvec when rows are few.
 
 use super::carried::{self, Carried};
-use super::linear::{Epilogue, MatvecShape, Product, matmuls};
+use super::linear::{Epilogue, MatvecShape, Product, few_or_many, matmuls};
 use super::{Binding, Choice, Extent, Kernel, Shard, Size, planes};
 use crate::graph::TensorId;
 use crate::shader::{Const, Source};
@@ -18,15 +18,7 @@ pub struct Qkv {
 
 impl Qkv {
     pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
-        let few = cx.capacity.decode_rows();
-        let mut out = vec![self.matvec(cx, 1)];
-        if few > 1 {
-            out.push(self.matvec(cx, few));
-        }
-        if cx.capacity.rows > few {
-            out.extend(self.many(cx));
-        }
-        out
+        few_or_many(cx, |tile| self.matvec(cx, tile), || self.many(cx))
     }
 
     fn epilogue<'a>(&self, cx: &Choice<'a>) -> Epilogue<'a> {

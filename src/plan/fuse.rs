@@ -102,12 +102,9 @@ fn glu(graph: &mut Graph, max_binding: u64) {
 /// If node `i` is the glu of two plain linears of one input: their places.
 fn glu_at(graph: &Graph, i: usize, max_binding: u64) -> Option<(usize, usize)> {
     let Op::Glu(_) = graph.nodes[i].op else { return None };
-    let plain = |id: TensorId| {
-        let from = only_link(graph, id)?;
-        let node = &graph.nodes[from];
-        let whole = || weight_shards(graph, node.inputs[1], max_binding).len() == 1;
-        let is_plain = matches!(&node.op, Op::Linear(op) if !op.bias && !op.residual) && whole();
-        is_plain.then_some(from)
+    let plain = |id| {
+        let has_bias = |n: usize| matches!(&graph.nodes[n].op, Op::Linear(op) if op.bias);
+        only_link(graph, id).filter(|n| is_whole_linear(graph, *n, max_binding) && !has_bias(*n))
     };
     let (gate, up) = (plain(graph.nodes[i].inputs[0])?, plain(graph.nodes[i].inputs[1])?);
     (graph.nodes[gate].inputs[0] == graph.nodes[up].inputs[0]).then_some((gate, up))
