@@ -597,7 +597,8 @@ fn a_chat_answers_obeys_commands_and_survives_an_interrupt() {
     let dir = folder();
     let saved = text_of(&dir.path().join("chat.json"));
     let program = env!("CARGO_BIN_EXE_firelight");
-    let line = format!("{program} run {model} --greedy --context 4000 --system Brief.");
+    // `exec`: a shell that waits for the program would take Ctrl-C too, and `sh` then ends with 130 after it.
+    let line = format!("exec {program} run {model} --greedy --context 4000 --system Brief.");
     let mut script = Command::new("timeout");
     script.args(["60", "script", "-qec", &line, "/dev/null"]).env("NODEVICE_SELECT", "1").env("TERM", "dumb");
     let mut child = spawn(&mut script);
