@@ -1,4 +1,4 @@
-// y = a + b, value by value.
+// y = a + SCALE * b, value by value.
 //#import lib/step
 @group(0) @binding(1) var<storage, read> a: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> b: array<vec4<f32>>;
@@ -7,6 +7,6 @@
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x < COLS4) {
-        y[id.y * COLS4 + id.x] = a[id.y * COLS4 + id.x] + b[id.y * COLS4 + id.x];
+        y[id.y * COLS4 + id.x] = a[id.y * COLS4 + id.x] + SCALE * b[id.y * COLS4 + id.x];
     }
 }

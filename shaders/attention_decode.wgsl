@@ -3,6 +3,10 @@
 // (DIRECT), otherwise its share and the softmax's maximum and sum, which attention_merge joins.
 //#import lib/step
 //#import $reduce
+//#import $reach
+//#import $cap
+//#import $temperature
+//#import $sink
 @group(0) @binding(1) var<storage, read> rows: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> pages: array<u32>;
 @group(0) @binding(3) var<storage, read> q: array<vec4<f32>>;
@@ -25,8 +29,9 @@ fn page_of(sequence: u32, p: u32) -> u32 {
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
     let row = wg.z;
     let sequence = rows[row].z;
-    let start = wg.x * SPLIT;
-    let end = min(start + SPLIT, rows[row].y + 1u);
+    let position = rows[row].y;
+    let start = max(wg.x * SPLIT, first_seen(position));
+    let end = min(wg.x * SPLIT + SPLIT, position + 1u);
     if (start >= end) {
         return;
     }
@@ -34,14 +39,25 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     let head0 = wg.y * PER_WG;
     let kv_head = head0 / GROUP;
     let q_base = (row * HEADS + head0) * HEAD_DIM4;
+    let scale = SCALE * temperature(position);
     for (var i = lid; i < PER_WG * HEAD_DIM4; i += WG) {
-        q_s[i] = q[q_base + i] * SCALE;
+        q_s[i] = q[q_base + i] * scale;
     }
     workgroupBarrier();
 
     var top: array<vec4<f32>, PER_WG4>;
+    var sinks4: array<vec4<f32>, PER_WG4>;
     //#unroll c PER_WG4
-    top[c] = vec4<f32>(-1e30);
+    {
+        var four = vec4<f32>(-1e30);
+        //#unroll j 4
+        if (c * 4u + j < PER_WG) {
+            four[j] = sink(head0 + c * 4u + j);
+        }
+        //#end
+        sinks4[c] = four;
+        top[c] = four;
+    }
     //#end
     for (var p = lid; p < n; p += WG) {
         let at = k_place(page_of(sequence, start + p), kv_head, (start + p) % PAGE);
@@ -57,7 +73,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
             var four = vec4<f32>(-1e30);
             //#unroll j 4
             if (c * 4u + j < PER_WG) {
-                four[j] = score[min(c * 4u + j, PER_WG - 1u)];
+                four[j] = capped(score[min(c * 4u + j, PER_WG - 1u)]);
             }
             //#end
             p_s[p * PER_WG4 + c] = four;
@@ -69,7 +85,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     //#unroll c PER_WG4
     {
         top[c] = reduce_max4(top[c], lid);
-        var part = vec4<f32>(0.0);
+        var part = select(vec4<f32>(0.0), exp(sinks4[c] - top[c]), lid == 0u);
         for (var p = lid; p < n; p += WG) {
             let e = exp(p_s[p * PER_WG4 + c] - top[c]);
             p_s[p * PER_WG4 + c] = e;

@@ -1,5 +1,7 @@
 // Joins the spans of attention_decode: each comes with its own softmax maximum and sum.
 //#import lib/step
+//#import $reach
+//#import $sink
 @group(0) @binding(1) var<storage, read> rows: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> spans: array<vec4<f32>>; // (row, head, MAX_SPLITS, HEAD_DIM4 + 1)
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
@@ -12,14 +14,17 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     let head = id.z * HEADS + id.y;
     let base = head * MAX_SPLITS * (HEAD_DIM4 + 1u);
-    let n = rows[id.z].y / SPLIT + 1u;
-    var top = -1e30;
-    for (var s = 0u; s < n; s += 1u) {
+    let position = rows[id.z].y;
+    let first = first_seen(position) / SPLIT;
+    let n = position / SPLIT + 1u;
+    let own = sink(id.y);
+    var top = own;
+    for (var s = first; s < n; s += 1u) {
         top = max(top, spans[base + s * (HEAD_DIM4 + 1u) + HEAD_DIM4].x);
     }
-    var sum = 0.0;
+    var sum = exp(own - top);
     var acc = vec4<f32>(0.0);
-    for (var s = 0u; s < n; s += 1u) {
+    for (var s = first; s < n; s += 1u) {
         let at = base + s * (HEAD_DIM4 + 1u);
         let stats = spans[at + HEAD_DIM4];
         let scale = exp(stats.x - top);

@@ -1,6 +1,10 @@
 // Attention of many rows: a workgroup takes a tile of up to TILE rows of one sequence and one head, and walks the
 // cache a page at a time with a running softmax (online softmax, arXiv 2205.14135).
 //#import lib/step
+//#import $reach
+//#import $cap
+//#import $temperature
+//#import $sink
 @group(0) @binding(1) var<storage, read> rows: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> pages: array<u32>;
 @group(0) @binding(3) var<storage, read> tiles: array<vec4<u32>>;
@@ -26,11 +30,12 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     let position = rows[first].y;
     for (var i = lid; i < TILE * HEAD_DIM4; i += 64u) {
         let r = min(i / HEAD_DIM4, count - 1u);
-        q_s[i] = q[((first + r) * HEADS + head) * HEAD_DIM4 + i % HEAD_DIM4] * SCALE;
+        q_s[i] = q[((first + r) * HEADS + head) * HEAD_DIM4 + i % HEAD_DIM4] * (SCALE * temperature(position + r));
     }
     if (lid < TILE) {
-        top_s[lid] = -1e30;
-        sum_s[lid] = 0.0;
+        // The sink is the first score; without one, what comes next takes its weight to zero.
+        top_s[lid] = sink(head);
+        sum_s[lid] = 1.0;
     }
     workgroupBarrier();
 
@@ -42,7 +47,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     let row0 = lid / D_LANES * ROWS_EACH;
     var acc: array<vec4<f32>, ACCS>; // (D_TRIPS, ROWS_EACH)
     let n = position + count;
-    for (var start = 0u; start < n; start += PAGE) {
+    for (var start = first_seen(position) / PAGE * PAGE; start < n; start += PAGE) {
         let page = pages[sequence * PAGES_PER_SEQUENCE + start / PAGE];
         let keys = k_place(page, head / GROUP, p);
         var score = array<f32, HALF_TILE>();
@@ -53,7 +58,11 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
             //#end
         }
         //#unroll r HALF_TILE
-        p_s[(half_row + r) * PAGE + p] = select(-1e30, score[r], start + p <= position + half_row + r);
+        {
+            let own = position + half_row + r;
+            let seen = start + p <= own && start + p >= first_seen(own);
+            p_s[(half_row + r) * PAGE + p] = select(-1e30, capped(score[r]), seen);
+        }
         //#end
         workgroupBarrier();
         if (lid < TILE) {

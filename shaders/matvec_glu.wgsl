@@ -1,4 +1,4 @@
-// y[token, n] = activation(gate[n] . x[token]) * (up[n] . x[token]), for few tokens; see matvec.
+// y[token, n] = gated(gate[n] . x[token], up[n] . x[token]), for few tokens; see matvec.
 //#import lib/step
 //#import lib/x_at
 //#import $reduce
@@ -50,7 +50,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         if (lane == 0u && t < sizes.rows) {
             //#unroll r RPL
             if (n0 + r < ROWS) {
-                y[t * OUT + n0 + r] = activation(gate[r]) * up[r];
+                y[t * OUT + n0 + r] = gated(gate[r], up[r]);
             }
             //#end
         }

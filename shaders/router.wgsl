@@ -1,4 +1,4 @@
-// The USED experts with the largest logits of a row, best first, and their softmax weights; one workgroup a row.
+// The USED experts with the largest logits of a row, best first, and their weights; one workgroup a row.
 //
 // Logits are compared as integers of the same order, in which no two experts are equal (ties go to the lower number)
 // and even a NaN has its place: the ranks are a permutation whatever the logits are, so every slot is written.
@@ -29,7 +29,8 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
 
     var part = 0.0;
     for (var e = lid; e < EXPERTS; e += WG) {
-        let p = exp(bitcast<f32>(logits[base + e]) - largest);
+        let logit = bitcast<f32>(logits[base + e]);
+        let p = select(exp(logit - largest), 1.0 / (1.0 + exp(-logit)), SIGMOID);
         part += p;
         let key = keys[e];
         var rank = 0u;
@@ -42,7 +43,9 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         }
     }
     var total = 0.0;
-    if (!NORM) {
+    if (SIGMOID && !NORM) {
+        total = 1.0;
+    } else if (!NORM) {
         total = reduce_sum(part, lid);
     }
     workgroupBarrier();

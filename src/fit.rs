@@ -236,18 +236,13 @@ impl Place<'_> {
             let trained = config.context;
             fitted.notices.push(format!("the model was trained for {trained} positions, the context has {context}"));
         }
-        if let Some(window) = config.window.filter(|window| context > *window) {
-            let notice =
-                format!("the model was trained to look back {window} positions; here it looks back over all {context}");
-            fitted.notices.push(notice);
-        }
     }
 }
 
 /// Matrices are split by rows over bindings; the smallest piece must fit one.
 fn check_weights(graph: &Graph, limit: u64) -> Result<()> {
     for (i, t) in graph.tensors.iter().enumerate() {
-        let Kind::Weight { dtype, experts } = t.kind else { continue };
+        let Kind::Weight { dtype, experts, .. } = t.kind else { continue };
         let rows = graph.fixed_rows(TensorId(i));
         let unit = if experts > 1 { rows / experts } else { crate::ops::SHARD_UNIT };
         if dtype.gpu_bytes(unit, t.cols) + 64 > limit {

@@ -68,6 +68,8 @@ pub enum Kind {
         dtype: DType,
         /// Matrices in the stack, 1 for a plain matrix.
         experts: u32,
+        /// The first of its rows in the file's tensor, of which it may be a part.
+        first: u32,
     },
     /// A vector from the file, held as f32 (norm weights, biases).
     Vector,
@@ -152,12 +154,17 @@ impl Graph {
 
     /// A matrix `rows x cols` from the file.
     pub fn weight(&mut self, name: &str, rows: u32, cols: u32, dtype: DType) -> TensorId {
-        self.add(name, Rows::Fixed(rows), cols, Kind::Weight { dtype, experts: 1 })
+        self.weight_part(name, 0, rows, cols, dtype)
+    }
+
+    /// `rows` rows from `first` on of a matrix from the file.
+    pub fn weight_part(&mut self, name: &str, first: u32, rows: u32, cols: u32, dtype: DType) -> TensorId {
+        self.add(name, Rows::Fixed(rows), cols, Kind::Weight { dtype, experts: 1, first })
     }
 
     /// A stack of `experts` matrices `rows x cols` from the file.
     pub fn experts(&mut self, name: &str, experts: u32, rows: u32, cols: u32, dtype: DType) -> TensorId {
-        self.add(name, Rows::Fixed(experts * rows), cols, Kind::Weight { dtype, experts })
+        self.add(name, Rows::Fixed(experts * rows), cols, Kind::Weight { dtype, experts, first: 0 })
     }
 
     /// A vector from the file.

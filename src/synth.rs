@@ -10,9 +10,9 @@ mod random;
 mod shapes;
 
 pub use hf::write_hf;
-pub use shapes::{Experts, SHAPES, Shape, Stretch};
+pub use shapes::{Experts, Key, Norms, QkNorm, SHAPES, Shape, Stretch};
 
-use crate::checkpoint::{GgufWriter, Metadata};
+use crate::checkpoint::{GgufWriter, Metadata, Value};
 use crate::dtype::DType;
 use crate::mix::{Form, Mix};
 use crate::{Error, Result};
@@ -93,7 +93,7 @@ fn tensors(s: &Shape) -> Vec<Tensor> {
     let (q, kv) = (s.heads * s.head_dim, s.kv_heads * s.head_dim);
     // Gains, here and below: queries against keys vary by about 2.25, logits by about 2.5, and a block adds more to
     // the residual than a tied embedding brings, which would otherwise predict its own token.
-    let query = if s.qk_norm { 1.0 } else { 1.5 };
+    let query = if s.qk_norm == QkNorm::No { 1.5 } else { 1.0 };
     list.matrix("token_embd".into(), s.hidden, s.vocab, if s.tied { 2.5 } else { (s.hidden as f32).sqrt() });
     list.weights("output_norm".into(), s.hidden, Values::Signed { std: 0.2 });
     if !s.tied {
@@ -102,23 +102,60 @@ fn tensors(s: &Shape) -> Vec<Tensor> {
     if let Some(stretch) = s.rope_stretch {
         list.weights("rope_freqs".into(), s.head_dim / 2, Values::Given(rope_factors(s, stretch)));
     }
+    if s.long_factors {
+        let pairs = rotated(s) / 2;
+        let rising = |by: f32| Values::Given((0..pairs).map(|i| 1.0 + by * i as f32).collect());
+        list.weights("rope_factors_long".into(), pairs, rising(0.7));
+        list.weights("rope_factors_short".into(), pairs, rising(0.05));
+    }
     for layer in 0..s.layers {
         let name = |part: &str| format!("blk.{layer}.{part}");
         let around_1 = || Values::Normal { mean: 1.0, std: 0.2 };
-        list.weights(name("attn_norm"), s.hidden, around_1());
+        if s.norms != Norms::Behind {
+            list.weights(name("attn_norm"), s.hidden, around_1());
+        }
+        if s.fused {
+            list.matrix(name("attn_qkv"), s.hidden, q + 2 * kv, query);
+        }
         for (part, rows, gain) in [("attn_q", q, query), ("attn_k", kv, query), ("attn_v", kv, 1.0)] {
+            if s.fused {
+                break;
+            }
             list.matrix(name(part), s.hidden, rows, gain);
             if s.qkv_bias {
                 list.vector(name(part) + ".bias", rows, Values::Normal { mean: 0.0, std: 0.5 });
             }
         }
-        if s.qk_norm {
-            list.weights(name("attn_q_norm"), s.head_dim, Values::Normal { mean: 1.5, std: 0.3 });
-            list.weights(name("attn_k_norm"), s.head_dim, Values::Normal { mean: 1.5, std: 0.3 });
+        let normed = match s.qk_norm {
+            QkNorm::No => None,
+            QkNorm::Heads => Some((s.head_dim, s.head_dim)),
+            QkNorm::Whole => Some((q, kv)),
+        };
+        if let Some((q, kv)) = normed {
+            list.weights(name("attn_q_norm"), q, Values::Normal { mean: 1.5, std: 0.3 });
+            list.weights(name("attn_k_norm"), kv, Values::Normal { mean: 1.5, std: 0.3 });
+        }
+        if s.sinks {
+            list.weights(name("attn_sinks"), s.heads, Values::Normal { mean: 1.0, std: 1.0 });
         }
         list.matrix(name("attn_output"), q, s.hidden, 1.5);
-        list.weights(name("ffn_norm"), s.hidden, around_1());
-        match s.experts {
+        if s.out_bias {
+            list.vector(name("attn_output.bias"), s.hidden, Values::Normal { mean: 0.0, std: 0.5 });
+        }
+        let norms: &[&str] = match s.norms {
+            Norms::Before => &["ffn_norm"],
+            Norms::BeforeRenamed => &["post_attention_norm"],
+            Norms::Around => &["post_attention_norm", "ffn_norm", "post_ffw_norm"],
+            Norms::Behind => &["post_attention_norm", "post_ffw_norm"],
+        };
+        for norm in norms {
+            list.weights(name(norm), s.hidden, around_1());
+        }
+        match s.experts.filter(|e| (layer + 1) % e.every == 0) {
+            None if s.fused => {
+                list.matrix(name("ffn_up"), s.hidden, 2 * s.ff, 1.2);
+                list.matrix(name("ffn_down"), s.ff, s.hidden, 1.5);
+            }
             None => {
                 list.matrix(name("ffn_gate"), s.hidden, s.ff, 1.5);
                 list.matrix(name("ffn_up"), s.hidden, s.ff, 1.0);
@@ -129,6 +166,18 @@ fn tensors(s: &Shape) -> Vec<Tensor> {
                 list.matrix(name("ffn_gate_exps"), s.hidden, e.ff, 1.5).dims.push(e.count as u64);
                 list.matrix(name("ffn_up_exps"), s.hidden, e.ff, 1.0).dims.push(e.count as u64);
                 list.matrix(name("ffn_down_exps"), e.ff, s.hidden, 2.0).dims.push(e.count as u64);
+                if e.bias {
+                    let bias = || Values::Normal { mean: 0.0, std: 0.3 };
+                    list.vector(name("ffn_gate_inp.bias"), e.count, bias());
+                    for (part, rows) in [("ffn_gate_exps", e.ff), ("ffn_up_exps", e.ff), ("ffn_down_exps", s.hidden)] {
+                        list.push(name(part) + ".bias", vec![rows as u64, e.count as u64], bias());
+                    }
+                }
+                if e.shared {
+                    list.matrix(name("ffn_gate_shexp"), s.hidden, e.ff, 1.5);
+                    list.matrix(name("ffn_up_shexp"), s.hidden, e.ff, 1.0);
+                    list.matrix(name("ffn_down_shexp"), e.ff, s.hidden, 1.5);
+                }
             }
         }
     }
@@ -185,7 +234,7 @@ fn metadata(s: &Shape, mix: Mix) -> Metadata {
     count("feed_forward_length", s.ff);
     count("attention.head_count", s.heads);
     count("attention.head_count_kv", s.kv_heads);
-    if s.qk_norm || s.head_dim * s.heads != s.hidden {
+    if s.qk_norm == QkNorm::Heads || s.head_dim * s.heads != s.hidden {
         count("attention.key_length", s.head_dim);
         count("attention.value_length", s.head_dim);
     }
@@ -202,8 +251,25 @@ fn metadata(s: &Shape, mix: Mix) -> Metadata {
     }
     m.insert(format!("{}.attention.layer_norm_rms_epsilon", s.arch), s.eps);
     m.insert(format!("{}.rope.freq_base", s.arch), s.rope_base);
+    for (key, value) in s.keys {
+        let value = match *value {
+            Key::U32(n) => Value::U32(n),
+            Key::F32(x) => Value::F32(x),
+            Key::Str(word) => Value::String(word.into()),
+        };
+        m.insert(format!("{}.{key}", s.arch), value);
+    }
     tokenizer(&mut m, s);
     m
+}
+
+/// How many values of a head rotate.
+fn rotated(s: &Shape) -> usize {
+    let of = |(key, value): &(&str, Key)| match value {
+        Key::U32(n) if *key == "rope.dimension_count" => Some(*n as usize),
+        _ => None,
+    };
+    s.keys.iter().find_map(of).unwrap_or(s.head_dim)
 }
 
 fn tokenizer(m: &mut Metadata, s: &Shape) {

@@ -4,7 +4,7 @@
 use firelight::dtype::DType;
 use firelight::gpu::{Caps, Gpu, GpuOptions, Tier};
 use firelight::graph::{Graph, Kind, Rows, TensorId};
-use firelight::ops::experts::{ExpertLinear, ExpertSort, ExpertSum, ExpertWeights, Router};
+use firelight::ops::experts::{ExpertLinear, ExpertSort, ExpertSum, ExpertWeights, Finish, Router, Scoring};
 use firelight::ops::glu::Activation;
 use firelight::ops::linear::MATMUL_TILE;
 use firelight::ops::{Capacity, DECODE_ROWS, KvType, Op, StepSizes};
@@ -91,6 +91,8 @@ struct Case {
     experts: u32,
     used: u32,
     norm: bool,
+    /// Logits are scored one by one, the first sums have a bias, the second are multiplied by the shares.
+    dressed: bool,
     dtype: DType,
     /// Columns and rows of gate and up; of down the other way round.
     d: u32,
@@ -108,14 +110,22 @@ struct Chain {
     x: Vec<f32>,
     logits: Vec<f32>,
     up: Vec<f32>,
+    bias: Vec<f32>,
     down: Vec<f32>,
     ids: [TensorId; 7],
+}
+
+impl Case {
+    fn router(&self) -> Router {
+        let scoring = if self.dressed { Scoring::Sigmoid } else { Scoring::Softmax };
+        Router { experts: self.experts, used: self.used, scoring, norm: self.norm, scale: 2.5 }
+    }
 }
 
 impl Chain {
     /// `favour` experts get large logits in all rows, so that routing is uneven and some experts have no rows.
     fn new(gpu: &Gpu, case: Case, favour: u32) -> Self {
-        let Case { experts, used, norm, dtype, d, n, .. } = case;
+        let Case { experts, used, dressed, dtype, d, n, .. } = case;
         let mut graph = Graph::default();
         let x = normal(1, (MAX_ROWS * d) as usize);
         let mut logits = normal(2, (MAX_ROWS * experts) as usize);
@@ -128,10 +138,13 @@ impl Chain {
         let logits_id = constant(&mut graph, "logits", &logits, experts);
         let up_id = graph.experts("up.weight", experts, n, d, dtype);
         let down_id = graph.experts("down.weight", experts, d, n, dtype);
-        let (ids, shares) = graph.router(logits_id, Router { experts, used, norm, scale: 2.5 });
+        let bias = normal(5, (experts * n) as usize);
+        let bias_id = constant(&mut graph, "bias", &bias, experts * n);
+        let (ids, shares) = graph.router(logits_id, case.router());
         let sorted = graph.expert_sort(ids, experts, used);
-        let upped = graph.expert_linear(x_id, up_id, ids, sorted);
-        let downed = graph.expert_linear(upped, down_id, ids, sorted);
+        let finish = |finish| if dressed { finish } else { Finish::Plain };
+        let upped = graph.expert_linear(x_id, up_id, ids, sorted, finish(Finish::Bias(bias_id)));
+        let downed = graph.expert_linear(upped, down_id, ids, sorted, finish(Finish::Share(shares)));
         let y = graph.expert_sum(downed, shares);
         let y = graph.sum(x_id, y);
         let keep = vec![ids, shares, sorted.0, sorted.1, upped, downed, y];
@@ -149,19 +162,18 @@ impl Chain {
         let plan = block_on(Plan::compile(gpu, listing)).unwrap();
         plan.write_rows(up_id, 0, &up_bytes);
         plan.write_rows(down_id, 0, &down_bytes);
-        Chain { case, plan, x, logits, up, down, ids }
+        Chain { case, plan, x, logits, up, bias, down, ids }
     }
 
     /// Runs a step of `rows` rows and compares what each op made of its inputs.
     fn check(&self, rows: u32) -> Result<(), String> {
-        let Case { experts, used, norm, d, n, .. } = self.case;
+        let Case { experts, used, dressed, d, n, .. } = self.case;
         block_on(self.plan.run(&StepSizes { rows, ..Default::default() })).unwrap();
         let slots = (rows * used) as usize;
         let (d, n, rows_) = (d as usize, n as usize, rows as usize);
         let [ids, shares, sorted, tiles, upped, downed, y] = self.ids;
 
-        let router = Router { experts, used, norm, scale: 2.5 };
-        let want = router.reference(&self.logits[..rows_ * experts as usize]);
+        let want = self.case.router().reference(&self.logits[..rows_ * experts as usize]);
         let (ids, shares) = (read::<u32>(&self.plan, ids, slots), read::<f32>(&self.plan, shares, slots));
         equal("ids", &ids, &want.0)?;
         close("weights", &shares, &want.1)?;
@@ -175,12 +187,13 @@ impl Chain {
             equal("tiles", tiles.as_chunks().0, &want.1)?;
         }
         let got_up = read::<f32>(&self.plan, upped, slots * n);
-        let linear = ExpertLinear { experts, used, from_slots: false };
-        close("up", &got_up, &linear.reference(&self.x[..rows_ * d], &self.up, &ids, d))?;
+        let finish = |finish| if dressed { finish } else { Finish::Plain };
+        let linear = ExpertLinear { experts, used, from_slots: false, finish: finish(Finish::Bias(())) };
+        close("up", &got_up, &linear.reference(&self.x[..rows_ * d], &self.up, &ids, d, &self.bias))?;
 
         let got_down = read::<f32>(&self.plan, downed, slots * d);
-        let linear = ExpertLinear { experts, used, from_slots: true };
-        close("down", &got_down, &linear.reference(&got_up, &self.down, &ids, n))?;
+        let linear = ExpertLinear { experts, used, from_slots: true, finish: finish(Finish::Share(())) };
+        close("down", &got_down, &linear.reference(&got_up, &self.down, &ids, n, &shares))?;
 
         let sum = ExpertSum { used, residual: true };
         let want = sum.reference(&got_down, &shares, &self.x[..rows_ * d], d);
@@ -215,7 +228,8 @@ fn every_op_computes_what_its_reference_means() {
             if tier > gpu.caps().tier {
                 continue;
             }
-            let case = Case { experts, used, norm, dtype, d, n, shard, tier, software };
+            let dressed = i % 3 == 1;
+            let case = Case { experts, used, norm, dressed, dtype, d, n, shard, tier, software };
             let chain = Chain::new(&gpu, case, favour);
             for rows in ROWS {
                 chain.check(rows).unwrap_or_else(|e| panic!("{case:?}, {rows} rows: {e}"));
@@ -228,6 +242,7 @@ const SMALL: Case = Case {
     experts: 4,
     used: 2,
     norm: true,
+    dressed: false,
     dtype: DType::F32,
     d: 32,
     n: 32,
@@ -264,7 +279,7 @@ fn ties_infinities_and_nan_still_make_a_permutation() {
     let want: [[u32; 4]; 5] = [[0, 1, 2, 3], [1, 3, 0, 2], [1, 2, 0, 3], [1, 3, 0, 2], [0, 1, 2, 3]];
     let mut graph = Graph::default();
     let logits = constant(&mut graph, "logits", rows.as_flattened(), 4);
-    let router = Router { experts: 4, used: 4, norm: true, scale: 1.0 };
+    let router = Router { experts: 4, used: 4, scoring: Scoring::Softmax, norm: true, scale: 1.0 };
     let (ids, weights) = graph.router(logits, router);
     let options = Options { fuse: Fuse::ALL, keep: vec![ids, weights] };
     let listing = Listing::new(graph, gpu.caps(), CAPACITY, &options);
@@ -289,8 +304,10 @@ fn a_feed_forward_network_is_its_ops_in_a_row() {
         gate: graph.experts("gate.weight", experts, n, d, DType::Q4_0),
         up: graph.experts("up.weight", experts, n, d, DType::Q8_0),
         down: graph.experts("down.weight", experts, d, n, DType::F32),
+        router_bias: None,
+        biases: None,
     };
-    let router = Router { experts, used, norm: true, scale: 1.0 };
+    let router = Router { experts, used, scoring: Scoring::Softmax, norm: true, scale: 1.0 };
     let y = graph.expert_ffn(x_id, weights, router, Activation::Silu);
     let listing = Listing::new(graph, gpu.caps(), CAPACITY, &Options { fuse: Fuse::ALL, keep: vec![y] });
     let plan = block_on(Plan::compile(&gpu, listing)).unwrap();
@@ -306,15 +323,15 @@ fn a_feed_forward_network_is_its_ops_in_a_row() {
     for rows in [1, 8, 40] {
         block_on(plan.run(&StepSizes { rows, ..Default::default() })).unwrap();
         let x = &x[..(rows * d) as usize];
-        let every = ExpertLinear { experts: 1, used: 1, from_slots: true };
-        let logits = every.reference(x, &gate_inp, &vec![0; rows as usize], d as usize);
+        let every = ExpertLinear { experts: 1, used: 1, from_slots: true, finish: Finish::Plain };
+        let logits = every.reference(x, &gate_inp, &vec![0; rows as usize], d as usize, &[]);
         let (ids, shares) = router.reference(&logits);
-        let first = ExpertLinear { experts, used, from_slots: false };
-        let gated: Vec<f32> = (first.reference(x, &gate, &ids, d as usize).iter())
-            .zip(first.reference(x, &up, &ids, d as usize))
+        let first = ExpertLinear { experts, used, from_slots: false, finish: Finish::Plain };
+        let gated: Vec<f32> = (first.reference(x, &gate, &ids, d as usize, &[]).iter())
+            .zip(first.reference(x, &up, &ids, d as usize, &[]))
             .map(|(g, u)| g / (1.0 + (-g).exp()) * u)
             .collect();
-        let out = ExpertLinear { from_slots: true, ..first }.reference(&gated, &down, &ids, n as usize);
+        let out = ExpertLinear { from_slots: true, ..first }.reference(&gated, &down, &ids, n as usize, &[]);
         let want = ExpertSum { used, residual: false }.reference(&out, &shares, &vec![0.0; x.len()], d as usize);
         close("ffn", &read::<f32>(&plan, y, x.len()), &want).unwrap();
     }

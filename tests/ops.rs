@@ -8,10 +8,11 @@ use common::{Data, Step, compare, gpu, random};
 use firelight::dtype::DType;
 use firelight::gpu::{Caps, Tier};
 use firelight::graph::{Graph, Input, Kind, LAST_SAMPLED, Rows, TensorId};
-use firelight::ops::attention::{self, Attention};
+use firelight::ops::attention::{self, Attention, Reach, Temperature};
 use firelight::ops::glu::Activation;
 use firelight::ops::kv_write::KvWrite;
 use firelight::ops::rope::{Pairing, Rope};
+use firelight::ops::soften::Soften;
 use firelight::ops::{Capacity, KvType, Op};
 use firelight::plan::fuse::{self, Fuse};
 use firelight::plan::{Listing, Options, Plan};
@@ -379,9 +380,17 @@ fn values_and_rows() {
         let mut g = Graph::default();
         let (a, b) = (rows(&mut g, cols), rows(&mut g, cols));
         g.sum(a, b);
-        g.glu(a, b, Activation::Silu);
-        g.gather(b);
-        check(Case::new(format!("add, glu, gather {cols}"), g, any_rows(&COUNTS, VOCABULARY), 1e-6));
+        // Far beyond every bound.
+        let far = g.scaled_sum(a, b, 40.0);
+        for activation in [Activation::Silu, Activation::Gelu, Activation::Clamped] {
+            g.glu(a, b, activation);
+            g.glu(far, far, activation);
+        }
+        let picked = g.gather(far);
+        for cap in [None, Some(3.0)] {
+            g.soften(picked, Soften { scale: 0.25, cap });
+        }
+        check(Case::new(format!("add, glu, gather, soften {cols}"), g, any_rows(&COUNTS, VOCABULARY), 1e-6));
     }
 }
 
@@ -419,15 +428,17 @@ fn conversation(context: u32) -> Vec<Step> {
     steps
 }
 
-fn attends(heads: u32, kv_heads: u32, head_dim: u32) -> Graph {
+fn attends(op: Attention) -> Graph {
+    let Attention { heads, kv_heads, head_dim, .. } = op;
     let mut g = Graph::default();
     let q = rows(&mut g, heads * head_dim);
     let (k, v) = (rows(&mut g, kv_heads * head_dim), rows(&mut g, kv_heads * head_dim));
     let mut cache = |name| g.add(name, Rows::Fixed(0), 0, Kind::Kv { heads: kv_heads, head_dim });
     let caches = (cache("k_cache"), cache("v_cache"));
     g.kv_write(k, v, caches, KvWrite { heads: kv_heads, head_dim });
+    let sinks = op.sinks.then(|| g.vector("sinks.weight", heads));
     let scale = 2.0 / (head_dim as f32).sqrt();
-    g.attention(q, caches, Attention { heads, kv_heads, head_dim, scale });
+    g.attention(q, caches, sinks, Attention { scale, ..op });
     g
 }
 
@@ -455,10 +466,35 @@ fn attention_over_pages_and_sequences() {
             // A quant that is rounded the other way is off by 1/127 of the block's largest value, which is 1.
             KvType::Q8_0 => 1.5e-2,
         };
-        let case = Case::new(name, attends(heads, kv_heads, head_dim), conversation(context), tolerance);
+        let case =
+            Case::new(name, attends(Attention::full(heads, kv_heads, head_dim)), conversation(context), tolerance);
         // Heads of 8 and 64 values on every tier.
         let ways = if [8, 64].contains(&head_dim) { Ways::All } else { Ways::Layouts };
         check(Case { kv, ways, ..case });
+    }
+}
+
+/// What some models do to scores and to what is seen; windows and chunks that begin within pages, tiles and spans, and
+/// such as are longer than a span.
+#[test]
+fn attention_of_windows_chunks_caps_and_sinks() {
+    let temperature = |every, ahead| Some(Temperature { every, rate: 0.5, ahead });
+    let op = |heads, kv_heads, head_dim| Attention::full(heads, kv_heads, head_dim);
+    for (name, op) in [
+        ("window", Attention { reach: Reach::Window(50), ..op(3, 1, 64) }),
+        ("long window and cap", Attention { reach: Reach::Window(200), cap: Some(1.5), ..op(8, 2, 32) }),
+        ("narrow window", Attention { reach: Reach::Window(1), ..op(2, 2, 8) }),
+        ("chunk", Attention { reach: Reach::Chunk(48), ..op(4, 2, 64) }),
+        ("long chunk and sinks", Attention { reach: Reach::Chunk(160), sinks: true, ..op(5, 1, 64) }),
+        ("cap", Attention { cap: Some(0.7), ..op(4, 4, 32) }),
+        ("temperature", Attention { temperature: temperature(64, 1), ..op(4, 1, 64) }),
+        ("temperature from the next", Attention { temperature: temperature(10, 0), ..op(2, 1, 8) }),
+        ("sinks", Attention { sinks: true, ..op(6, 3, 64) }),
+        ("sinks and window", Attention { sinks: true, reach: Reach::Window(128), ..op(9, 3, 64) }),
+    ] {
+        let ways = if name.contains("and") { Ways::All } else { Ways::Layouts };
+        let case = Case::new(format!("attention, {name}"), attends(op), conversation(300), 2e-5);
+        check(Case { kv: KvType::F32, ways, ..case });
     }
 }
 
@@ -504,8 +540,7 @@ fn block(b: &Block, width: u32) -> Graph {
     let mut cache = |name| g.add(name, Rows::Fixed(0), 0, Kind::Kv { heads: kv_heads, head_dim });
     let caches = (cache("k_cache"), cache("v_cache"));
     g.kv_write(k, v, caches, KvWrite { heads: kv_heads, head_dim });
-    let scale = 1.0 / (head_dim as f32).sqrt();
-    let y = g.attention(q, caches, Attention { heads, kv_heads, head_dim, scale });
+    let y = g.attention(q, caches, None, Attention::full(heads, kv_heads, head_dim));
     let (_, h) = made(&mut g, x, y, "second");
     let mut half = |name| g.weight(name, 100, width, b.types[2]);
     let (gate, up) = (half("gate.weight"), half("up.weight"));
@@ -563,7 +598,7 @@ fn one_sequence_alone() {
     let graph = linear_glu(DType::Q8_0, DType::Q8_0, 50, 64);
     alone(Case::new("linear_glu, one sequence", graph, any_rows(&COUNTS, VOCABULARY), 5e-5));
     let steps = positions(&[&[(0, 0..3)], &[(0, 3..4)], &[(0, 4..12)], &[(0, 12..140)], &[(0, 140..141)]]);
-    alone(Case::new("attention, one sequence", attends(6, 2, 64), steps, 2e-5));
+    alone(Case::new("attention, one sequence", attends(Attention::full(6, 2, 64)), steps, 2e-5));
 }
 
 #[test]
@@ -581,9 +616,9 @@ fn what_differs_is_noticed() {
     other.weights.get_mut(&weight).expect("a weight")[34 * 100 + 7] ^= 1;
     assert!(off(&case, &data, &case, &other));
     // One row of the last step, at the position before.
-    let case = Case::new("attention", attends(2, 1, 8), conversation(150), 2e-5);
+    let case = Case::new("attention", attends(Attention::full(2, 1, 8)), conversation(150), 2e-5);
     let data = Data::random(&case.graph, 1);
-    let mut changed = Case::new("attention", attends(2, 1, 8), conversation(150), 2e-5);
+    let mut changed = Case::new("attention", attends(Attention::full(2, 1, 8)), conversation(150), 2e-5);
     changed.steps.last_mut().expect("a step").rows[0][1] -= 1;
     assert!(off(&case, &data, &changed, &data));
 }

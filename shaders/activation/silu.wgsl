@@ -1,4 +1,4 @@
-// SiLU: x * sigmoid(x).
-fn activation(x: f32) -> f32 {
-    return x / (1.0 + exp(-x));
+// SiLU of the gate, x * sigmoid(x), times up.
+fn gated(gate: f32, up: f32) -> f32 {
+    return gate / (1.0 + exp(-gate)) * up;
 }

@@ -114,7 +114,7 @@ impl Facts {
     }
 
     fn sizes(&mut self, c: &Config) {
-        self.add("layers", format!("{} of width {}", c.layers, c.width));
+        self.add("layers", format!("{} of width {}", c.layers.len(), c.width));
         self.add("attention", format!("{} heads of {}, {} for keys and values", c.heads, c.head_dim, c.kv_heads));
         if let Some(experts) = c.experts {
             self.add("experts", format!("{}, of which {} for each token", experts.count, experts.used));

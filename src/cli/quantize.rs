@@ -86,7 +86,7 @@ fn check(args: &Args, checkpoint: &Checkpoint) -> Result {
 
 fn form(checkpoint: &Checkpoint, config: &Config) -> Form {
     Form {
-        layers: config.layers,
+        layers: config.layers.len() as u32,
         group: config.heads / config.kv_heads,
         experts: config.experts.as_ref().map_or(0, |e| e.count),
         tied: !checkpoint.tensors.contains_key("output.weight"),
@@ -144,7 +144,7 @@ fn metadata(checkpoint: &Checkpoint, mix: Mix) -> LibResult<Metadata> {
 fn paired_rows(checkpoint: &Checkpoint, config: &Config, tensor: &str) -> Option<usize> {
     let rotated = [".attn_q.", ".attn_k."].iter().any(|part| tensor.contains(part));
     let moves = checkpoint.tokenizer_json.is_some()
-        && config.rope.pairing == Pairing::Halves
+        && config.ropes[0].pairing == Pairing::Halves
         && config.arch.pairing == Pairing::Neighbours;
     (rotated && moves).then_some(config.head_dim as usize)
 }

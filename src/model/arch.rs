@@ -1,6 +1,8 @@
-//! The architectures that run, as data: one row each. What a file says itself (sizes, biases, norms of q and k, tied
-//! output, experts) is read from its keys and tensors, never from the architecture's name.
+//! The architectures that run, as data: one row each. What a file says itself (sizes, biases, norms, tied output,
+//! experts, what is fused) is read from its keys and tensors, never from the architecture's name.
 
+use crate::ops::experts::Scoring;
+use crate::ops::glu::Activation;
 use crate::ops::rope::Pairing;
 use crate::{Error, Result};
 
@@ -11,16 +13,90 @@ pub struct Arch {
     pub name: &'static str,
     /// Which values of a head rotate together.
     pub pairing: Pairing,
+    /// How gate and up of a feed-forward network become one.
+    pub activation: Activation,
+    /// Embeddings are multiplied by the square root of the width.
+    pub embed_by_root: bool,
+    /// One layer in so many has no rotary embedding: the last of each. 0: all have one.
+    pub unrotated_every: u32,
+    /// Heads of q and k are normed without a weight once they are rotated.
+    pub norm_rotated: bool,
+    /// Models of so many layers scale scores by the width over the heads, not by a head's size.
+    pub wide_scale: &'static [u32],
+    /// The bounds of YaRN's passage are rounded to whole pairs.
+    pub yarn_rounds: bool,
+    /// Layers that see a part of the context only.
+    pub local: Local,
+    /// Scores grow with the position, in layers without rotary embedding, after so many positions.
+    pub tempered_after: Option<u32>,
+    /// How a router's logits become weights.
+    pub scoring: Scoring,
+    /// An expert's weight multiplies what it reads, not what it makes.
+    pub share_inputs: bool,
 }
 
-const LLAMA: Arch = Arch { name: "llama", pairing: Pairing::Neighbours };
+/// Layers that see a part of the context only, as far as no key says it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Local {
+    /// One layer in so many sees all: the last of each. 0: none does.
+    pub every: u32,
+    /// How many positions they see.
+    pub span: u32,
+    /// The positions lie in chunks; otherwise they are the last ones.
+    pub chunked: bool,
+    /// Their rotary base, if it is not the other layers'; they are not stretched either.
+    pub base: Option<f32>,
+}
+
+const LLAMA: Arch = Arch {
+    name: "llama",
+    pairing: Pairing::Neighbours,
+    activation: Activation::Silu,
+    embed_by_root: false,
+    unrotated_every: 0,
+    norm_rotated: false,
+    wide_scale: &[],
+    yarn_rounds: true,
+    local: Local { every: 0, span: 0, chunked: false, base: None },
+    tempered_after: None,
+    scoring: Scoring::Softmax,
+    share_inputs: false,
+};
+
+const QWEN: Arch = Arch { pairing: Pairing::Halves, ..LLAMA };
+
+const GEMMA: Arch = Arch { activation: Activation::Gelu, embed_by_root: true, ..QWEN };
 
 /// Every architecture.
 pub const ALL: &[Arch] = &[
     LLAMA,
-    Arch { name: "qwen2", pairing: Pairing::Halves },
-    Arch { name: "qwen3", pairing: Pairing::Halves },
-    Arch { name: "qwen3moe", pairing: Pairing::Halves },
+    Arch {
+        name: "llama4",
+        unrotated_every: 4,
+        norm_rotated: true,
+        local: Local { every: 4, span: 8192, chunked: true, base: None },
+        tempered_after: Some(8192),
+        scoring: Scoring::Sigmoid,
+        share_inputs: true,
+        ..LLAMA
+    },
+    Arch { name: "mistral3", ..LLAMA },
+    Arch { name: "smollm3", unrotated_every: 4, ..LLAMA },
+    Arch { name: "granite", ..LLAMA },
+    Arch { name: "qwen2", ..QWEN },
+    Arch { name: "qwen3", ..QWEN },
+    Arch { name: "qwen3moe", ..QWEN },
+    Arch { name: "phi3", ..QWEN },
+    Arch { name: "olmo2", local: Local { every: 4, ..LLAMA.local }, ..QWEN },
+    Arch { name: "gemma2", wide_scale: &[46], local: Local { every: 2, span: 4096, ..LLAMA.local }, ..GEMMA },
+    Arch { name: "gemma3", wide_scale: &[62], local: Local { every: 6, base: Some(10000.0), ..LLAMA.local }, ..GEMMA },
+    Arch {
+        name: "gpt-oss",
+        activation: Activation::Clamped,
+        yarn_rounds: false,
+        local: Local { every: 2, ..LLAMA.local },
+        ..QWEN
+    },
 ];
 
 impl Arch {

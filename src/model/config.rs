@@ -2,7 +2,8 @@
 //! what a file says.
 
 use super::arch::Arch;
-use crate::checkpoint::{Checkpoint, Metadata};
+use crate::checkpoint::{Checkpoint, Metadata, Value};
+use crate::ops::attention::{Reach, Temperature};
 use crate::ops::rope::Pairing;
 use crate::{Error, Result};
 
@@ -12,7 +13,7 @@ pub struct Config {
     /// The architecture's row.
     pub arch: Arch,
     /// Layers.
-    pub layers: u32,
+    pub layers: Vec<Layer>,
     /// Width of the residual stream.
     pub width: u32,
     /// Query heads.
@@ -25,14 +26,44 @@ pub struct Config {
     pub vocab: u32,
     /// Positions that the model was trained for.
     pub context: u32,
-    /// Positions that attention was trained to look back over, where it was fewer than all.
-    pub window: Option<u32>,
     /// Added under the root of each norm.
     pub eps: f32,
-    /// Rotary embedding.
-    pub rope: RopeConfig,
+    /// Rotary embeddings; a layer says which is its own.
+    pub ropes: Vec<RopeConfig>,
+    /// Heads of q and k are normed without a weight once they are rotated.
+    pub norm_rotated: bool,
+    /// Multipliers and bounds that few models have.
+    pub scales: Scales,
     /// Mixture of experts, if the model is one.
     pub experts: Option<Experts>,
+}
+
+/// What may differ between layers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Layer {
+    /// Which positions a query sees.
+    pub reach: Reach,
+    /// Which of the model's rotary embeddings; none for some.
+    pub rope: Option<usize>,
+    /// How scores grow with the position.
+    pub temperature: Option<Temperature>,
+}
+
+/// Multipliers and bounds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scales {
+    /// Of embeddings.
+    pub embedding: f32,
+    /// Of what a block adds to the residual stream.
+    pub residual: f32,
+    /// Of attention scores.
+    pub attention: f32,
+    /// Of logits.
+    pub logits: f32,
+    /// Bound of attention scores.
+    pub attention_cap: Option<f32>,
+    /// Bound of logits.
+    pub logits_cap: Option<f32>,
 }
 
 /// Rotary embedding: which values rotate, and how fast.
@@ -42,7 +73,9 @@ pub struct RopeConfig {
     pub pairing: Pairing,
     /// Radians a position, for each pair.
     pub frequencies: Vec<f64>,
-    /// Multiplier of rotated values (YaRN).
+    /// Those of contexts of more positions than this (LongRoPE).
+    pub long: Option<(u32, Vec<f64>)>,
+    /// Multiplier of rotated values (YaRN, LongRoPE).
     pub scale: f32,
 }
 
@@ -53,6 +86,8 @@ pub struct Experts {
     pub count: u32,
     /// How many a token goes to.
     pub used: u32,
+    /// Multiplier of their weights.
+    pub scale: f32,
 }
 
 /// Keys of one architecture: `{arch}.name`.
@@ -72,6 +107,23 @@ impl Keys<'_> {
 
     fn f32(&self, name: &str) -> Result<Option<f32>> {
         self.metadata.get_f32(&self.path(name))
+    }
+
+    /// An array of truth values; nothing if the key holds no array.
+    fn bools(&self, name: &str) -> Result<Option<Vec<bool>>> {
+        let path = self.path(name);
+        match self.metadata.get(&path) {
+            Some(Value::Array(_)) => self.metadata.get_bools(&path),
+            _ => Ok(None),
+        }
+    }
+
+    fn finite(&self, name: &str) -> Result<Option<f32>> {
+        let value = self.f32(name)?;
+        match value {
+            Some(value) if !value.is_finite() => Err(Error::Format(format!("{} is {value}", self.path(name)))),
+            _ => Ok(value),
+        }
     }
 
     fn str(&self, name: &str) -> Result<Option<&str>> {
@@ -113,19 +165,30 @@ impl Config {
         let embedding = checkpoint.tensor("token_embd.weight")?;
         let vocab = u32::try_from(embedding.rows()).unwrap_or(0);
         let head_dim = keys.size_or("attention.key_length", width / heads, 1 << 12)?;
+        let blocks = keys.size("block_count", 1 << 12)?;
+        let context = keys.size_or("context_length", 2048, 1 << 30)?;
+        let experts = Experts::read(&keys)?;
+        let rope = RopeConfig::read(&keys, checkpoint, head_dim).await?;
+        let locality = Locality::read(&keys, &arch, blocks)?;
+        let ropes = match keys.f32("rope.freq_base_swa")?.or(arch.local.base).filter(|_| locality.any()) {
+            Some(base) => vec![rope.clone(), rope.plain(base)?],
+            None => vec![rope],
+        };
         let config = Config {
             arch,
-            layers: keys.size("block_count", 1 << 12)?,
+            layers: layers(&keys, &arch, &locality, blocks, ropes.len() - 1)?,
             width,
             heads,
             kv_heads: keys.size_or("attention.head_count_kv", heads, 1 << 12)?,
             head_dim,
             vocab: in_range("the vocabulary", vocab, 1 << 24)?,
-            context: keys.size_or("context_length", 2048, 1 << 30)?,
-            window: keys.u32("attention.sliding_window")?.filter(|window| *window > 0),
+            context,
             eps: keys.f32("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-5),
-            rope: RopeConfig::read(&keys, checkpoint, head_dim).await?,
-            experts: Experts::read(&keys)?,
+            ropes,
+            // Llama 4 Maverick, known by its experts, has no such norm, and no key says so.
+            norm_rotated: arch.norm_rotated && experts.is_none_or(|e| e.count != 128),
+            scales: Scales::read(&keys, &arch, (blocks, width, heads, head_dim))?,
+            experts,
         };
         config.check(&keys)?;
         Ok(config)
@@ -155,7 +218,91 @@ impl Experts {
         let Some(count) = keys.u32("expert_count")?.filter(|n| *n > 0) else { return Ok(None) };
         let count = in_range(&keys.path("expert_count"), count, 512)?;
         let used = in_range(&keys.path("expert_used_count"), keys.u32("expert_used_count")?.unwrap_or(0), count)?;
-        Ok(Some(Experts { count, used }))
+        let scale = keys.finite("expert_weights_scale")?.filter(|scale| *scale != 0.0).unwrap_or(1.0);
+        Ok(Some(Experts { count, used, scale }))
+    }
+}
+
+/// Which layers see a part of the context only, and what they see.
+struct Locality {
+    reach: Reach,
+    is_local: Vec<bool>,
+}
+
+impl Locality {
+    fn read(keys: &Keys, arch: &Arch, blocks: u32) -> Result<Self> {
+        let span = keys.u32("attention.sliding_window")?.unwrap_or(arch.local.span);
+        let pattern = "attention.sliding_window_pattern";
+        let is_local = match keys.bools(pattern)? {
+            Some(layers) if layers.len() == blocks as usize => layers,
+            Some(layers) => {
+                let (path, have) = (keys.path(pattern), layers.len());
+                return Err(Error::Format(format!("{path} has {have} entries for {blocks} layers")));
+            }
+            None => {
+                let every = keys.u32(pattern)?.unwrap_or(arch.local.every);
+                (1..=blocks).map(|n| !n.is_multiple_of(every)).collect()
+            }
+        };
+        let reach = match (span, arch.local.chunked) {
+            (0, _) => Reach::All,
+            (span, true) => Reach::Chunk(span),
+            (span, false) => Reach::Window(span),
+        };
+        Ok(Locality { reach, is_local })
+    }
+
+    fn any(&self) -> bool {
+        self.reach != Reach::All && self.is_local.contains(&true)
+    }
+}
+
+/// What each layer does; those that see a part only take the rotary embedding `local_rope`.
+fn layers(keys: &Keys, arch: &Arch, locality: &Locality, blocks: u32, local_rope: usize) -> Result<Vec<Layer>> {
+    let rate = keys.finite("attention.temperature_scale")?;
+    let after = keys.u32("attention.temperature_length")?;
+    let original = || keys.u32("rope.scaling.original_context_length");
+    let temperature = match (arch.tempered_after, rate.filter(|rate| *rate != 0.0)) {
+        (Some(every), rate) => Some(Temperature { every: after.unwrap_or(every), rate: rate.unwrap_or(0.1), ahead: 1 }),
+        (None, Some(rate)) => {
+            let every = after.map_or_else(original, |n| Ok(Some(n)))?;
+            let path = keys.path("rope.scaling.original_context_length");
+            let every = every.ok_or_else(|| Error::Format(format!("the file lacks the key {path}")))?;
+            Some(Temperature { every, rate, ahead: 0 })
+        }
+        (None, None) => None,
+    };
+    if temperature.is_some_and(|t| t.every == 0) {
+        return Err(Error::Format("attention scores that grow every 0 positions".into()));
+    }
+    let layer = |n: u32| {
+        let local = locality.any() && locality.is_local[n as usize];
+        // Llama 4's small relatives see everything and rotate everywhere.
+        let sees_all = arch.local.chunked && !locality.any();
+        let rotated = sees_all || !(n + 1).is_multiple_of(arch.unrotated_every);
+        Layer {
+            reach: if local { locality.reach } else { Reach::All },
+            rope: rotated.then_some(if local { local_rope } else { 0 }),
+            temperature: temperature.filter(|_| arch.tempered_after.is_none() || !rotated),
+        }
+    };
+    Ok((0..blocks).map(layer).collect())
+}
+
+impl Scales {
+    fn read(keys: &Keys, arch: &Arch, (blocks, width, heads, head_dim): (u32, u32, u32, u32)) -> Result<Self> {
+        // Some files write 0 for what they do not have.
+        let read = |name: &str| Ok::<_, Error>(keys.finite(name)?.filter(|value| *value != 0.0));
+        let per = if arch.wide_scale.contains(&blocks) { width / heads } else { head_dim };
+        let root = if arch.embed_by_root { (width as f32).sqrt() } else { 1.0 };
+        Ok(Scales {
+            embedding: read("embedding_scale")?.unwrap_or(root),
+            residual: read("residual_scale")?.unwrap_or(1.0),
+            attention: read("attention.scale")?.unwrap_or(1.0 / (per as f32).sqrt()),
+            logits: 1.0 / read("logit_scale")?.unwrap_or(1.0),
+            attention_cap: read("attn_logit_softcapping")?.map(f32::abs),
+            logits_cap: read("final_logit_softcapping")?.map(f32::abs),
+        })
     }
 }
 
@@ -171,42 +318,79 @@ impl RopeConfig {
             _ => Arch::find(keys.arch)?.pairing,
         };
         let pairs = rotated / 2;
-        let mut frequencies: Vec<f64> =
-            (0..pairs).map(|i| base.powf(-2.0 * f64::from(i) / f64::from(rotated))).collect();
-        let factors = factors(keys, checkpoint, pairs).await?;
-        for (frequency, factor) in frequencies.iter_mut().zip(factors) {
-            *frequency /= f64::from(factor);
-        }
+        let plain = frequencies(base, rotated);
+        let [short, long] = factors(keys, checkpoint, pairs).await?;
+        let mut frequencies = divided(&plain, &short);
+        let long = match (long.is_empty(), keys.u32("rope.scaling.original_context_length")?) {
+            (false, Some(beyond)) => Some((beyond, divided(&plain, &long))),
+            _ => None,
+        };
+        let attention = keys.finite("rope.scaling.attn_factor")?.unwrap_or(1.0);
         let factor = keys.f32("rope.scaling.factor")?.or(keys.f32("rope.scale_linear")?).unwrap_or(1.0);
         if !(factor.is_finite() && factor > 0.0) {
             return Err(Error::Format(format!("{} is {factor}", keys.path("rope.scaling.factor"))));
         }
         let scale = match keys.str("rope.scaling.type")?.unwrap_or("none") {
-            "yarn" => yarn(keys, &mut frequencies, base, f64::from(factor))?,
+            "yarn" => attention * yarn(keys, &mut frequencies, base, f64::from(factor))?,
+            "longrope" => attention,
             "none" | "linear" => {
                 frequencies.iter_mut().for_each(|f| *f /= f64::from(factor));
                 1.0
             }
             other => {
                 return Err(Error::Unsupported(format!(
-                    "the rotary scaling {other:?} is not supported; supported are linear, yarn and factors in a tensor"
+                    "the rotary scaling {other:?} is not supported; supported are linear, yarn, longrope and factors in a tensor"
                 )));
             }
         };
-        Ok(RopeConfig { pairing, frequencies, scale })
+        Ok(RopeConfig { pairing, frequencies, long, scale })
+    }
+
+    /// The same values turned at another base, and not stretched.
+    fn plain(&self, base: f32) -> Result<Self> {
+        let base = f64::from(base);
+        if !(base.is_finite() && base > 1.0) {
+            return Err(Error::Format(format!("rotary embedding with base {base}")));
+        }
+        let frequencies = frequencies(base, 2 * self.frequencies.len() as u32);
+        Ok(RopeConfig { pairing: self.pairing, frequencies, long: None, scale: 1.0 })
+    }
+
+    /// The frequencies for a context of so many positions.
+    pub fn frequencies_for(&self, context: u32) -> &[f64] {
+        match &self.long {
+            Some((beyond, long)) if context > *beyond => long,
+            _ => &self.frequencies,
+        }
     }
 }
 
-/// Divisors of the frequencies (Llama 3.1): a tensor in GGUF, a key that our own reader makes of HF folders.
-async fn factors(keys: &Keys<'_>, checkpoint: &Checkpoint, pairs: u32) -> Result<Vec<f32>> {
-    let factors = match checkpoint.tensors.get("rope_freqs.weight") {
-        Some(tensor) => super::load::read_vector(checkpoint, tensor, pairs).await?,
-        None => keys.metadata.get_f32s(&keys.path("rope.freq_factors"))?.unwrap_or_default(),
-    };
-    if factors.iter().any(|f| !(f.is_finite() && *f > 0.0)) {
-        return Err(Error::Format("a factor of the rotary frequencies is not positive".into()));
+/// Radians a position for each pair of `rotated` values (arXiv 2104.09864).
+fn frequencies(base: f64, rotated: u32) -> Vec<f64> {
+    (0..rotated / 2).map(|i| base.powf(-2.0 * f64::from(i) / f64::from(rotated))).collect()
+}
+
+fn divided(frequencies: &[f64], factors: &[f32]) -> Vec<f64> {
+    let factors = factors.iter().copied().chain(std::iter::repeat(1.0));
+    frequencies.iter().zip(factors).map(|(frequency, factor)| frequency / f64::from(factor)).collect()
+}
+
+/// Divisors of the frequencies (Llama 3.1; LongRoPE has others for long contexts): tensors in GGUF, a key that our own
+/// reader makes of HF folders.
+async fn factors(keys: &Keys<'_>, checkpoint: &Checkpoint, pairs: u32) -> Result<[Vec<f32>; 2]> {
+    let names = [["rope_freqs.weight", "rope_factors_short.weight"], ["rope_factors_long.weight", ""]];
+    let keyed = ["rope.freq_factors", "rope.freq_factors_long"];
+    let mut out = [Vec::new(), Vec::new()];
+    for ((names, key), out) in names.into_iter().zip(keyed).zip(&mut out) {
+        *out = match names.iter().find_map(|name| checkpoint.tensors.get(*name)) {
+            Some(tensor) => super::load::read_vector(checkpoint, tensor, pairs).await?,
+            None => keys.metadata.get_f32s(&keys.path(key))?.unwrap_or_default(),
+        };
+        if out.iter().any(|f| !(f.is_finite() && *f > 0.0)) {
+            return Err(Error::Format("a factor of the rotary frequencies is not positive".into()));
+        }
     }
-    Ok(factors)
+    Ok(out)
 }
 
 /// YaRN (arXiv 2309.00071, section 3.2): high frequencies stay, low ones are divided by `factor`, those between are
@@ -219,12 +403,20 @@ fn yarn(keys: &Keys, frequencies: &mut [f64], base: f64, factor: f64) -> Result<
     // The pair that turns `rotations` times within the original context.
     let pair =
         |rotations: f64| dims * (f64::from(original) / (rotations * std::f64::consts::TAU)).ln() / (2.0 * base.ln());
-    let low = pair(fast).floor().max(0.0);
-    let high = pair(slow).ceil().min(dims - 1.0).max(low + 0.001);
+    let rounds = Arch::find(keys.arch)?.yarn_rounds;
+    let (low, high) = (pair(fast), pair(slow));
+    let (low, high) = if rounds { (low.floor(), high.ceil()) } else { (low, high) };
+    let low = low.max(0.0);
+    let high = high.min(dims - 1.0).max(low + 0.001);
     for (i, frequency) in frequencies.iter_mut().enumerate() {
         let ramp = ((i as f64 - low) / (high - low)).clamp(0.0, 1.0);
         *frequency = *frequency / factor * ramp + *frequency * (1.0 - ramp);
     }
-    let attention = keys.f32("rope.scaling.attn_factor")?.unwrap_or(1.0);
-    Ok(attention * (0.1 * factor.ln() + 1.0) as f32)
+    // Files of models whose own formula differs (DeepSeek, Mistral 3) say by how much.
+    let usual = |multiplier: f64| 0.1 * multiplier * factor.max(1.0).ln() + 1.0;
+    let whole = match keys.finite("rope.scaling.yarn_log_multiplier")?.filter(|m| *m != 0.0) {
+        Some(all) => usual(1.0) / usual(f64::from(all)),
+        None => usual(1.0),
+    };
+    Ok(whole as f32)
 }

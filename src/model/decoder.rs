@@ -1,15 +1,16 @@
 //! The decoder that all architectures share, recorded as a graph. Tensor names are GGUF's, so the graph is the load
 //! manifest; every tensor's shape is checked against the file while it is recorded.
 
-use super::config::Config;
+use super::config::{Config, Layer};
 use crate::checkpoint::Checkpoint;
 use crate::graph::{Graph, Kind, Rows, TensorId};
 use crate::ops::attention::Attention;
-use crate::ops::experts::{ExpertWeights, Router};
-use crate::ops::glu::Activation;
+use crate::ops::experts::{ExpertWeights, Router, Scoring};
 use crate::ops::kv_write::KvWrite;
 use crate::ops::rope::Rope;
+use crate::ops::soften::Soften;
 use crate::{Error, Result};
+use std::ops::Range;
 
 /// A recorded model.
 #[derive(Clone, Debug)]
@@ -29,11 +30,13 @@ pub struct Decoder {
 pub fn record(checkpoint: &Checkpoint, config: &Config, context: u32) -> Result<Decoder> {
     let mut b = Builder { checkpoint, config, graph: Graph::default() };
     let c = config;
-    let angles = b.graph.rope_angles(&c.rope.frequencies, context, c.rope.scale);
+    let ropes = c.ropes.iter();
+    let angles: Vec<TensorId> =
+        ropes.map(|rope| b.graph.rope_angles(rope.frequencies_for(context), context, rope.scale)).collect();
     let embedding = b.weight("token_embd.weight", c.vocab, c.width)?;
-    let mut x = b.graph.embed(embedding, 1.0);
-    for layer in 0..c.layers {
-        x = b.block(x, angles, layer)?;
+    let mut x = b.graph.embed(embedding, c.scales.embedding);
+    for (n, layer) in (0..).zip(&c.layers) {
+        x = b.block(x, &angles, layer, n)?;
     }
     let x = b.graph.gather(x);
     let hidden = b.norm(x, "output_norm.weight", c.width)?;
@@ -41,7 +44,11 @@ pub fn record(checkpoint: &Checkpoint, config: &Config, context: u32) -> Result<
         true => b.weight("output.weight", c.vocab, c.width)?,
         false => embedding,
     };
-    let logits = b.graph.linear(hidden, head, None);
+    let mut logits = b.graph.linear(hidden, head, None);
+    let soften = Soften { scale: c.scales.logits, cap: c.scales.logits_cap };
+    if soften != (Soften { scale: 1.0, cap: None }) {
+        logits = b.graph.soften(logits, soften);
+    }
     b.graph.sample(logits);
     Ok(Decoder { graph: b.graph, logits, hidden })
 }
@@ -86,74 +93,128 @@ impl Builder<'_> {
         Ok(self.graph.vector(name, cols))
     }
 
+    /// Rows `at` of the matrix `{stem}.weight` of `rows` rows, times x; plus `{stem}.bias` if the file has one.
+    fn rows_of(&mut self, x: TensorId, stem: &str, at: Range<u32>, rows: u32) -> Result<TensorId> {
+        let (name, cols) = (format!("{stem}.weight"), self.graph.cols(x));
+        let dtype = self.check(&name, &[cols.into(), rows.into()])?;
+        let weight = self.graph.weight_part(&name, at.start, at.end - at.start, cols, dtype);
+        let bias = format!("{stem}.bias");
+        let bias = match self.has(&bias) {
+            true if at == (0..rows) => Some(self.vector(&bias, rows)?),
+            true => return Err(Error::Unsupported(format!("{bias} belongs to several matrices at once"))),
+            false => None,
+        };
+        Ok(self.graph.linear(x, weight, bias))
+    }
+
+    /// x times the matrix `{stem}.weight`, plus `{stem}.bias` if the file has one.
+    fn linear(&mut self, x: TensorId, stem: &str, rows: u32) -> Result<TensorId> {
+        self.rows_of(x, stem, 0..rows, rows)
+    }
+
     fn norm(&mut self, x: TensorId, name: &str, cols: u32) -> Result<TensorId> {
         let weight = self.vector(name, cols)?;
         Ok(self.graph.rms_norm(x, weight, self.config.eps))
     }
 
-    /// x times the matrix `{stem}.weight`, plus `{stem}.bias` if the file has one.
-    fn linear(&mut self, x: TensorId, stem: &str, rows: u32) -> Result<TensorId> {
-        let cols = self.graph.cols(x);
-        let weight = self.weight(&format!("{stem}.weight"), rows, cols)?;
-        let bias = format!("{stem}.bias");
-        let bias = if self.has(&bias) { Some(self.vector(&bias, rows)?) } else { None };
-        Ok(self.graph.linear(x, weight, bias))
+    /// A norm of whole rows, if the file has its weight.
+    fn norm_if(&mut self, x: TensorId, name: &str) -> Result<TensorId> {
+        if self.has(name) { self.norm(x, name, self.graph.cols(x)) } else { Ok(x) }
     }
 
     /// x (rows, width) -> (rows, width)
-    fn block(&mut self, x: TensorId, angles: TensorId, layer: u32) -> Result<TensorId> {
-        let name = |part: &str| format!("blk.{layer}.{part}");
-        let width = self.config.width;
-        let h = self.norm(x, &name("attn_norm.weight"), width)?;
-        let h = self.attention(h, angles, layer)?;
-        let h = self.linear(h, &name("attn_output"), width)?;
-        let x = self.graph.sum(x, h);
-        let h = self.norm(x, &name("ffn_norm.weight"), width)?;
-        let h = match self.config.experts {
-            Some(_) => self.expert_ffn(h, layer)?,
-            None => self.ffn(h, layer)?,
+    fn block(&mut self, x: TensorId, angles: &[TensorId], layer: &Layer, n: u32) -> Result<TensorId> {
+        let name = |part: &str| format!("blk.{n}.{part}.weight");
+        let residual = self.config.scales.residual;
+        // Norms behind a part come in pairs; a single one stands before the feed-forward network (gpt-oss).
+        let both = self.has(&name("post_ffw_norm"));
+        let ffn_norm = if both || self.has(&name("ffn_norm")) { "ffn_norm" } else { "post_attention_norm" };
+        let h = self.norm_if(x, &name("attn_norm"))?;
+        let h = self.attention(h, angles, layer, n)?;
+        let h = self.linear(h, &format!("blk.{n}.attn_output"), self.config.width)?;
+        let h = if both { self.norm_if(h, &name("post_attention_norm"))? } else { h };
+        let x = self.graph.scaled_sum(x, h, residual);
+        let h = self.norm_if(x, &name(ffn_norm))?;
+        let h = match self.has(&name("ffn_gate_inp")) {
+            true => self.expert_ffn(h, n)?,
+            false => self.ffn(h, n, "")?,
         };
-        Ok(self.graph.sum(x, h))
+        let h = self.norm_if(h, &name("post_ffw_norm"))?;
+        Ok(self.graph.scaled_sum(x, h, residual))
     }
 
     /// (rows, width) -> (rows, heads * head_dim)
-    fn attention(&mut self, x: TensorId, angles: TensorId, layer: u32) -> Result<TensorId> {
-        let Config { heads, kv_heads, head_dim, .. } = *self.config;
-        let name = |part: &str| format!("blk.{layer}.{part}");
-        let q = self.linear(x, &name("attn_q"), heads * head_dim)?;
-        let k = self.linear(x, &name("attn_k"), kv_heads * head_dim)?;
-        let v = self.linear(x, &name("attn_v"), kv_heads * head_dim)?;
-        let q = self.head_norm(q, &name("attn_q_norm.weight"))?;
-        let k = self.head_norm(k, &name("attn_k_norm.weight"))?;
-        let rope = &self.config.rope;
-        let rope = Rope { head_dim, rotated: 2 * rope.frequencies.len() as u32, pairing: rope.pairing };
-        let q = self.graph.rope(q, angles, rope.clone());
-        let k = self.graph.rope(k, angles, rope);
+    fn attention(&mut self, x: TensorId, angles: &[TensorId], layer: &Layer, n: u32) -> Result<TensorId> {
+        let Config { heads, kv_heads, head_dim, scales, .. } = *self.config;
+        let name = |part: &str| format!("blk.{n}.{part}");
+        let [mut q, mut k, v] = self.projections(x, n)?;
+        q = self.head_norm(q, &name("attn_q_norm.weight"))?;
+        k = self.head_norm(k, &name("attn_k_norm.weight"))?;
+        if let Some(which) = layer.rope {
+            let rope = &self.config.ropes[which];
+            let rope = Rope { head_dim, rotated: 2 * rope.frequencies.len() as u32, pairing: rope.pairing };
+            q = self.graph.rope(q, angles[which], rope.clone());
+            k = self.graph.rope(k, angles[which], rope);
+            if self.config.norm_rotated {
+                let ones = Kind::Constant(vec![1.0; head_dim as usize]);
+                let ones = self.graph.add("ones", Rows::Fixed(1), head_dim, ones);
+                q = self.graph.rms_norm(q, ones, self.config.eps);
+                k = self.graph.rms_norm(k, ones, self.config.eps);
+            }
+        }
         let cache =
             |graph: &mut Graph, part| graph.add(name(part), Rows::Fixed(0), 0, Kind::Kv { heads: kv_heads, head_dim });
         let caches = (cache(&mut self.graph, "k_cache"), cache(&mut self.graph, "v_cache"));
         self.graph.kv_write(k, v, caches, KvWrite { heads: kv_heads, head_dim });
-        let scale = 1.0 / (head_dim as f32).sqrt();
-        Ok(self.graph.attention(q, caches, Attention { heads, kv_heads, head_dim, scale }))
+        let sinks = name("attn_sinks.weight");
+        let sinks = if self.has(&sinks) { Some(self.vector(&sinks, heads)?) } else { None };
+        let Layer { reach, temperature, .. } = *layer;
+        let (scale, cap, sinks_there) = (scales.attention, scales.attention_cap, sinks.is_some());
+        let op = Attention { heads, kv_heads, head_dim, scale, reach, cap, temperature, sinks: sinks_there };
+        Ok(self.graph.attention(q, caches, sinks, op))
     }
 
-    /// A norm of each head, if the file has its weight.
+    /// Queries, keys and values: of three matrices, or of one that holds them one after another.
+    fn projections(&mut self, x: TensorId, n: u32) -> Result<[TensorId; 3]> {
+        let Config { heads, kv_heads, head_dim, .. } = *self.config;
+        let rows =
+            [("attn_q", heads), ("attn_k", kv_heads), ("attn_v", kv_heads)].map(|(part, n)| (part, n * head_dim));
+        let (whole, mut at) = (format!("blk.{n}.attn_qkv"), 0);
+        let fused = self.has(&format!("{whole}.weight"));
+        let mut out = [x; 3];
+        for ((part, rows), out) in rows.into_iter().zip(&mut out) {
+            *out = match fused {
+                true => self.rows_of(x, &whole, at..at + rows, (heads + 2 * kv_heads) * head_dim)?,
+                false => self.linear(x, &format!("blk.{n}.{part}"), rows)?,
+            };
+            at += rows;
+        }
+        Ok(out)
+    }
+
+    /// A norm, if the file has its weight: of each head, or of all at once if the weight is as long (OLMo 2).
     fn head_norm(&mut self, x: TensorId, name: &str) -> Result<TensorId> {
-        if self.has(name) { self.norm(x, name, self.config.head_dim) } else { Ok(x) }
+        let Some(tensor) = self.checkpoint.tensors.get(name) else { return Ok(x) };
+        let (all, head) = (self.graph.cols(x), self.config.head_dim);
+        self.norm(x, name, if tensor.dims[..] == [u64::from(all)] { all } else { head })
     }
 
-    /// (rows, width) -> (rows, width)
-    fn ffn(&mut self, x: TensorId, layer: u32) -> Result<TensorId> {
-        let name = |part: &str| format!("blk.{layer}.{part}");
-        let hidden = self.rows_of(&name("ffn_gate.weight"))?;
-        let gate = self.linear(x, &name("ffn_gate"), hidden)?;
-        let up = self.linear(x, &name("ffn_up"), hidden)?;
-        let h = self.graph.glu(gate, up, Activation::Silu);
+    /// (rows, width) -> (rows, width); `of` is what the names end in.
+    fn ffn(&mut self, x: TensorId, n: u32, of: &str) -> Result<TensorId> {
+        let name = |part: &str| format!("blk.{n}.{part}{of}");
+        let (gate, up) = (name("ffn_gate"), name("ffn_up"));
+        let rows = self.count_rows(&format!("{up}.weight"))?;
+        let (gate, up) = match self.has(&format!("{gate}.weight")) {
+            true => (self.linear(x, &gate, rows)?, self.linear(x, &up, rows)?),
+            // Both in one, the gate first (Phi 3).
+            false => (self.rows_of(x, &up, 0..rows / 2, rows)?, self.rows_of(x, &up, rows / 2..rows, rows)?),
+        };
+        let h = self.graph.glu(gate, up, self.config.arch.activation);
         self.linear(h, &name("ffn_down"), self.config.width)
     }
 
     /// How many rows the file's matrix has; a multiple of 4.
-    fn rows_of(&self, name: &str) -> Result<u32> {
+    fn count_rows(&self, name: &str) -> Result<u32> {
         let rows = self.checkpoint.tensor(name)?.dims.get(1).copied().unwrap_or(1);
         match u32::try_from(rows) {
             Ok(rows) if rows > 0 && rows % 4 == 0 && rows < 1 << 20 => Ok(rows),
@@ -162,18 +223,52 @@ impl Builder<'_> {
     }
 
     /// (rows, width) -> (rows, width)
-    fn expert_ffn(&mut self, x: TensorId, layer: u32) -> Result<TensorId> {
-        let name = |part: &str| format!("blk.{layer}.{part}");
-        let Some(experts) = self.config.experts else { unreachable!("the caller looked") };
-        let (count, width) = (experts.count, self.config.width);
-        let hidden = self.rows_of(&name("ffn_gate_exps.weight"))?;
-        let weights = ExpertWeights {
-            router: self.weight(&name("ffn_gate_inp.weight"), count, width)?,
-            gate: self.experts(&name("ffn_gate_exps.weight"), count, hidden, width)?,
-            up: self.experts(&name("ffn_up_exps.weight"), count, hidden, width)?,
-            down: self.experts(&name("ffn_down_exps.weight"), count, width, hidden)?,
+    fn expert_ffn(&mut self, x: TensorId, n: u32) -> Result<TensorId> {
+        let name = |part: &str| format!("blk.{n}.{part}");
+        let Config { arch, width, .. } = *self.config;
+        let Some(experts) = self.config.experts else {
+            return Err(Error::Format(format!(
+                "{} is there, but no key says how many experts there are",
+                name("ffn_gate_inp")
+            )));
         };
-        let router = Router { experts: count, used: experts.used, norm: true, scale: 1.0 };
-        Ok(self.graph.expert_ffn(x, weights, router, Activation::Silu))
+        let count = experts.count;
+        let hidden = self.count_rows(&name("ffn_gate_exps.weight"))?;
+        let parts =
+            [("ffn_gate_exps", hidden, width), ("ffn_up_exps", hidden, width), ("ffn_down_exps", width, hidden)];
+        let mut stacks = [x; 3];
+        let mut biases = None;
+        for (i, (part, rows, cols)) in parts.into_iter().enumerate() {
+            stacks[i] = self.experts(&name(&format!("{part}.weight")), count, rows, cols)?;
+            let bias = name(&format!("{part}.bias"));
+            if self.has(&bias) {
+                self.check(&bias, &[rows.into(), count.into()])?;
+                biases.get_or_insert([x; 3])[i] = self.graph.vector(&bias, rows * count);
+            }
+        }
+        if let Some(biases) = &biases
+            && biases.contains(&x)
+        {
+            return Err(Error::Unsupported(format!("{}: only some of the experts' matrices have biases", name("ffn"))));
+        }
+        let router_bias = name("ffn_gate_inp.bias");
+        let router_bias = if self.has(&router_bias) { Some(self.vector(&router_bias, count)?) } else { None };
+        let router = self.weight(&name("ffn_gate_inp.weight"), count, width)?;
+        let [gate, up, down] = stacks;
+        let weights = ExpertWeights { router, gate, up, down, router_bias, biases };
+        let norm = arch.scoring == Scoring::Softmax;
+        let router = Router { experts: count, used: experts.used, scoring: arch.scoring, norm, scale: experts.scale };
+        let y = match arch.share_inputs {
+            true if experts.used == 1 => self.graph.expert_ffn_of_shares(x, weights, router, arch.activation),
+            true => {
+                return Err(Error::Unsupported(format!("{} experts a token in a {} model", experts.used, arch.name)));
+            }
+            false => self.graph.expert_ffn(x, weights, router, arch.activation),
+        };
+        if !self.has(&name("ffn_up_shexp.weight")) {
+            return Ok(y);
+        }
+        let shared = self.ffn(x, n, "_shexp")?;
+        Ok(self.graph.sum(y, shared))
     }
 }

@@ -2,7 +2,7 @@
 //! stays at a few chunks whatever the model's size.
 
 use crate::checkpoint::{Checkpoint, TensorInfo};
-use crate::graph::Kind;
+use crate::graph::{Kind, TensorId};
 use crate::plan::Plan;
 use crate::{Error, Result};
 
@@ -34,7 +34,11 @@ pub async fn load(plan: &Plan, checkpoint: &Checkpoint, mut progress: impl FnMut
         }
     }
     wanted.sort_by_key(|(.., info)| info.parts.first().map(|p| (p.source, p.offset)));
-    let total = wanted.iter().map(|(.., info)| info.bytes()).sum();
+    let bytes = |id: TensorId, info: &TensorInfo| match graph.tensor(id).kind {
+        Kind::Weight { .. } => u64::from(graph.fixed_rows(id)) * info.row_bytes(),
+        _ => info.bytes(),
+    };
+    let total = wanted.iter().map(|(_, part, _, info)| bytes(*part, info)).sum();
     let mut done = 0;
     progress(Progress { done, total });
     let mut unflushed = 0;
@@ -48,11 +52,16 @@ pub async fn load(plan: &Plan, checkpoint: &Checkpoint, mut progress: impl FnMut
         let row_bytes = info.row_bytes();
         // Even numbers of rows keep every plane on word boundaries.
         let step = (CHUNK / row_bytes).max(2) / 2 * 2;
-        let rows = info.rows();
+        // A weight may be a part of what the file holds as one.
+        let first = match graph.tensor(id).kind {
+            Kind::Weight { first, .. } => u64::from(first),
+            _ => 0,
+        };
+        let rows = u64::from(graph.fixed_rows(id));
         let mut row = 0;
         while row < rows {
             let end = (row + step).min(rows);
-            let bytes = checkpoint.read(info, row * row_bytes..end * row_bytes).await?;
+            let bytes = checkpoint.read(info, (first + row) * row_bytes..(first + end) * row_bytes).await?;
             plan.write_rows(id, row as u32, &bytes);
             done += bytes.len() as u64;
             unflushed += bytes.len() as u64;

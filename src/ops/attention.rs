@@ -23,6 +23,70 @@ pub struct Attention {
     pub head_dim: u32,
     /// Multiplier of the scores.
     pub scale: f32,
+    /// Which positions a query sees.
+    pub reach: Reach,
+    /// Scores become `cap * tanh(score / cap)` (Gemma 2).
+    pub cap: Option<f32>,
+    /// Scores grow with the query's position (Llama 4).
+    pub temperature: Option<Temperature>,
+    /// Each query head has one more score, a weight of the model, that draws attention and has no value (gpt-oss).
+    pub sinks: bool,
+}
+
+impl Attention {
+    /// Attention over all positions, scaled by `1 / sqrt(head_dim)`.
+    pub fn full(heads: u32, kv_heads: u32, head_dim: u32) -> Self {
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        Attention { heads, kv_heads, head_dim, scale, reach: Reach::All, cap: None, temperature: None, sinks: false }
+    }
+}
+
+/// Which positions up to its own a query sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// All.
+    All,
+    /// The last so many, its own among them.
+    Window(u32),
+    /// Those of its own chunk: positions are cut into chunks of so many.
+    Chunk(u32),
+}
+
+impl Reach {
+    /// The first position that is seen from `position`.
+    pub fn first(self, position: u32) -> u32 {
+        match self {
+            Reach::All => 0,
+            Reach::Window(n) => (position + 1).saturating_sub(n),
+            Reach::Chunk(n) => position - position % n,
+        }
+    }
+
+    fn shader(self) -> (&'static str, u32) {
+        match self {
+            Reach::All => ("reach/all", 0),
+            Reach::Window(n) => ("reach/window", n),
+            Reach::Chunk(n) => ("reach/chunk", n),
+        }
+    }
+}
+
+/// Scores are multiplied by `1 + rate * ln(1 + floor((position + ahead) / every))`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Temperature {
+    /// Positions of a step.
+    pub every: u32,
+    /// How fast it grows.
+    pub rate: f32,
+    /// Added to the position: 1 where the first position counts as one.
+    pub ahead: u32,
+}
+
+impl Temperature {
+    fn of(self, position: u32) -> f64 {
+        let steps = (position + self.ahead) / self.every;
+        1.0 + f64::from(self.rate) * f64::from(1 + steps).ln()
+    }
 }
 
 /// Rows of a prefill tile: what fits in workgroup memory.
@@ -31,16 +95,24 @@ pub fn tile(head_dim: u32) -> u32 {
 }
 
 impl Graph {
-    /// q (rows, heads * head_dim) -> (rows, heads * head_dim).
+    /// q (rows, heads * head_dim) -> (rows, heads * head_dim). `sinks` (heads values) must be there if the op has them.
     #[track_caller]
-    pub fn attention(&mut self, q: TensorId, caches: (TensorId, TensorId), op: Attention) -> TensorId {
+    pub fn attention(
+        &mut self,
+        q: TensorId,
+        caches: (TensorId, TensorId),
+        sinks: Option<TensorId>,
+        op: Attention,
+    ) -> TensorId {
         let cols = op.heads * op.head_dim;
         crate::graph::same("columns of q", self.cols(q), cols);
+        assert!(sinks.is_some() == op.sinks && !matches!(op.reach, Reach::Window(0) | Reach::Chunk(0)), "{op:?}");
         assert!(op.heads.is_multiple_of(op.kv_heads) && op.head_dim.is_multiple_of(4) && op.head_dim <= 256, "{op:?}");
         let y = self.add("attention", Rows::Step, cols, Kind::Activation);
         let spans = self.add("spans", Rows::Spans(op.heads), op.head_dim + 4, Kind::Activation);
-        let inputs =
+        let mut inputs =
             vec![self.input(Input::Rows), self.input(Input::Pages), self.input(Input::Tiles), q, caches.0, caches.1];
+        inputs.extend(sinks);
         self.nodes.push(Node { op: Op::Attention(op), inputs, outputs: vec![y, spans] });
         y
     }
@@ -67,7 +139,32 @@ impl Attention {
             ("PAGES_PER_SEQUENCE", Const::U32(c.pages_per_sequence)),
             ("SPLIT", Const::U32(SPLIT)),
             ("MAX_SPLITS", Const::U32(max_splits(c.pages_per_sequence))),
+            ("REACH", Const::U32(self.reach.shader().1)),
         ]
+    }
+
+    /// What makes the scores of a kernel: the parts this op has, and their constants.
+    fn scores(&self, consts: &mut Vec<(&'static str, Const)>) -> Vec<(&'static str, &'static str)> {
+        let mut imports = vec![("reach", self.reach.shader().0)];
+        imports.push(("cap", if self.cap.is_some() { "cap/tanh" } else { "cap/none" }));
+        imports
+            .push(("temperature", if self.temperature.is_some() { "temperature/steps" } else { "temperature/none" }));
+        consts.extend(self.cap.map(|cap| ("CAP", Const::F32(cap))));
+        if let Some(t) = self.temperature {
+            let ahead = ("AHEAD", Const::U32(t.ahead));
+            consts.extend([("EVERY", Const::U32(t.every)), ("RATE", Const::F32(t.rate)), ahead]);
+        }
+        imports
+    }
+
+    /// Binds the sinks last, if there are any.
+    fn sink(&self, cx: &Choice, kernel: &mut Kernel) {
+        let file = if self.sinks { "sink/heads" } else { "sink/none" };
+        kernel.source.imports.push(("sink", file));
+        if self.sinks {
+            kernel.bindings.push(Binding::read(cx.input(6)));
+            kernel.source.consts.push(("SINKS_AT", Const::U32(kernel.bindings.len() as u32)));
+        }
     }
 
     /// Query heads of one workgroup: as many of a group as workgroup memory holds.
@@ -92,24 +189,30 @@ impl Attention {
             ("PHASES", Const::U32(wg / d_lanes)),
             ("DIRECT", Const::Bool(direct)),
         ]);
-        let imports = vec![cx.reduce(), ("kv", cx.capacity.kv.shader())];
+        let mut imports = vec![cx.reduce(), ("kv", cx.capacity.kv.shader())];
+        imports.extend(self.scores(&mut consts));
         let source = Source { file: "attention_decode", imports, consts };
         let mut bindings: Vec<_> = [0, 1, 3, 4, 5].map(|i| Binding::read(cx.input(i))).into();
         bindings.push(Binding::write(cx.output(if direct { 0 } else { 1 })));
         let grid = [Extent::each(Size::Splits), Extent::fixed(self.heads / per_wg), Extent::each(Size::Rows)];
         let (min, max) = if direct { (1, 1) } else { (2, u32::MAX) };
-        Kernel::new(source, bindings, grid).when(Size::Rows, 1, cx.capacity.decode_rows()).when(Size::Splits, min, max)
+        let mut kernel = Kernel::new(source, bindings, grid);
+        match direct {
+            true => self.sink(cx, &mut kernel),
+            // The merge counts them.
+            false => kernel.source.imports.push(("sink", "sink/none")),
+        }
+        kernel.when(Size::Rows, 1, cx.capacity.decode_rows()).when(Size::Splits, min, max)
     }
 
     fn merge(&self, cx: &Choice) -> Kernel {
-        let source = Source { file: "attention_merge", imports: vec![], consts: self.consts(cx) };
+        let imports = vec![("reach", self.reach.shader().0)];
+        let source = Source { file: "attention_merge", imports, consts: self.consts(cx) };
         let bindings = vec![Binding::read(cx.input(0)), Binding::read(cx.output(1)), Binding::write(cx.output(0))];
         let grid = [Extent::ceil(self.head_dim / 4, 64), Extent::fixed(self.heads), Extent::each(Size::Rows)];
-        Kernel::new(source, bindings, grid).when(Size::Rows, 1, cx.capacity.decode_rows()).when(
-            Size::Splits,
-            2,
-            u32::MAX,
-        )
+        let mut kernel = Kernel::new(source, bindings, grid);
+        self.sink(cx, &mut kernel);
+        kernel.when(Size::Rows, 1, cx.capacity.decode_rows()).when(Size::Splits, 2, u32::MAX)
     }
 
     fn prefill(&self, cx: &Choice) -> Kernel {
@@ -127,11 +230,15 @@ impl Attention {
             ("ROWS_EACH", Const::U32(rows_each)),
             ("ACCS", Const::U32(trips * rows_each)),
         ]);
-        let source = Source { file: "attention_prefill", imports: vec![("kv", cx.capacity.kv.shader())], consts };
+        let mut imports = vec![("kv", cx.capacity.kv.shader())];
+        imports.extend(self.scores(&mut consts));
+        let source = Source { file: "attention_prefill", imports, consts };
         let mut bindings: Vec<_> = (0..6).map(|i| Binding::read(cx.input(i))).collect();
         bindings.push(Binding::write(cx.output(0)));
         let grid = [Extent::each(Size::Tiles), Extent::fixed(self.heads), Extent::fixed(1)];
-        Kernel::new(source, bindings, grid).when(Size::Rows, cx.capacity.decode_rows() + 1, u32::MAX)
+        let mut kernel = Kernel::new(source, bindings, grid);
+        self.sink(cx, &mut kernel);
+        kernel.when(Size::Rows, cx.capacity.decode_rows() + 1, u32::MAX)
     }
 }
 
@@ -140,14 +247,16 @@ pub fn max_splits(pages_per_sequence: u32) -> u32 {
     (pages_per_sequence * PAGE).div_ceil(SPLIT)
 }
 
-/// What the op means: for each row and head the softmax-weighted mean of the values at positions `0..=position` of the
-/// row's sequence. `rows` is the row table; the caches are laid out as [`super::kv_write`] says.
+/// What the op means: for each row and head the softmax-weighted mean of the values at the positions of the row's
+/// sequence that it sees. `rows` is the row table; the caches are laid out as [`super::kv_write`] says; `sinks` has a
+/// value for each head, or none at all.
 pub fn reference(
     rows: &[[u32; 4]],
     pages: &[u32],
     pages_per_sequence: u32,
     q: &[f32],
     (keys, values): (&[f32], &[f32]),
+    sinks: &[f32],
     op: &Attention,
 ) -> Vec<f32> {
     let head_dim = op.head_dim as usize;
@@ -157,14 +266,18 @@ pub fn reference(
         for (head, q) in (0..op.heads).zip(&mut queries) {
             let shape = (op.kv_heads, head / (op.heads / op.kv_heads), op.head_dim);
             let cached = |position| offset(pages, pages_per_sequence, sequence, position, shape);
+            let scale = f64::from(op.scale) * op.temperature.map_or(1.0, |t| t.of(last));
             let score = |position| {
                 let key = &keys[cached(position)..][..head_dim];
-                f64::from(op.scale) * q.iter().zip(key).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum::<f64>()
+                let score = scale * q.iter().zip(key).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum::<f64>();
+                op.cap.map(f64::from).map_or(score, |cap| cap * (score / cap).tanh())
             };
-            let scores: Vec<f64> = (0..=last).map(score).collect();
-            let top = scores.iter().copied().fold(f64::MIN, f64::max);
-            let (mut sum, mut mean) = (0.0, vec![0.0; head_dim]);
-            for (position, score) in (0..=last).zip(scores) {
+            let seen = op.reach.first(last)..=last;
+            let scores: Vec<f64> = seen.clone().map(score).collect();
+            let sink = sinks.get(head as usize).map(|sink| f64::from(*sink));
+            let top = scores.iter().copied().chain(sink).fold(f64::MIN, f64::max);
+            let (mut sum, mut mean) = (sink.map_or(0.0, |sink| (sink - top).exp()), vec![0.0; head_dim]);
+            for (position, score) in seen.zip(scores) {
                 let weight = (score - top).exp();
                 sum += weight;
                 let value = &values[cached(position)..][..head_dim];
@@ -182,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_query_sees_its_own_sequence_up_to_itself_through_its_groups_head() {
-        let op = Attention { heads: 2, kv_heads: 1, head_dim: 4, scale: 0.5 };
+        let op = Attention { scale: 0.5, ..Attention::full(2, 1, 4) };
         // Page 1 belongs to the sequence; page 0 and later positions hold what must not be seen.
         let (mut keys, mut values) = (vec![9.0; 2 * 32 * 4], vec![99.0; 2 * 32 * 4]);
         let ln3 = 3f32.ln();
@@ -190,11 +303,43 @@ mod tests {
         values[128..136].copy_from_slice(&[4.0, 8.0, 0.0, 1.0, 8.0, 0.0, 4.0, 1.0]);
         let q = [1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0];
         // Scores 0 and ln 3: weights 1/4 and 3/4; for the second head 0 and -ln 3: 3/4 and 1/4.
-        let y = reference(&[[0, 1, 0, 0]], &[1], 1, &q, (&keys, &values), &op);
+        let y = reference(&[[0, 1, 0, 0]], &[1], 1, &q, (&keys, &values), &[], &op);
         for (got, want) in y.iter().zip([7.0, 2.0, 3.0, 1.0, 5.0, 6.0, 1.0, 1.0]) {
             assert!((got - want).abs() < 1e-6, "{y:?}");
         }
-        let first = reference(&[[0, 0, 0, 0]], &[1], 1, &q, (&keys, &values), &op);
+        let first = reference(&[[0, 0, 0, 0]], &[1], 1, &q, (&keys, &values), &[], &op);
         assert_eq!(first, [4.0, 8.0, 0.0, 1.0, 4.0, 8.0, 0.0, 1.0]);
+    }
+
+    #[test]
+    fn what_is_seen_ends_behind_a_window_or_the_chunks_beginning() {
+        let first = |reach: Reach| [0, 3, 4, 7, 8].map(|position| reach.first(position));
+        assert_eq!(first(Reach::All), [0; 5]);
+        assert_eq!(first(Reach::Window(4)), [0, 0, 1, 4, 5]);
+        assert_eq!(first(Reach::Chunk(4)), [0, 0, 4, 4, 8]);
+    }
+
+    #[test]
+    fn caps_temperature_and_sinks_change_the_weights() {
+        let ln3 = 3f32.ln();
+        // One head of four; keys give the scores 0 and 2 ln 3, values are 0 and 1.
+        let mut keys = vec![0.0; 32 * 4];
+        keys[4] = 2.0 * ln3;
+        let mut values = vec![0.0; 32 * 4];
+        values[4] = 1.0;
+        let plain = Attention { scale: 1.0, ..Attention::full(1, 1, 4) };
+        let y = |sinks: &[f32], op: Attention| {
+            reference(&[[0, 1, 0, 0]], &[0], 1, &[1.0, 0.0, 0.0, 0.0], (&keys, &values), sinks, &op)[0]
+        };
+        let close = |got: f32, want: f32| assert!((got - want).abs() < 1e-6, "{got} is not {want}");
+        close(y(&[], plain.clone()), 9.0 / 10.0);
+        close(y(&[], Attention { reach: Reach::Window(1), ..plain.clone() }), 1.0);
+        // tanh(2 ln 3) = 40/41.
+        let e = (40f32 / 41.0).exp();
+        close(y(&[], Attention { cap: Some(1.0), ..plain.clone() }), e / (1.0 + e));
+        // One step of one position: the factor is 1 + ln 2 / ln 2 = 2.
+        let temperature = Some(Temperature { every: 1, rate: 1.0 / 2f32.ln(), ahead: 0 });
+        close(y(&[], Attention { temperature, ..plain.clone() }), 81.0 / 82.0);
+        close(y(&[10f32.ln()], Attention { sinks: true, ..plain }), 9.0 / 20.0);
     }
 }

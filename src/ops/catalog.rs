@@ -6,9 +6,9 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::attention::Attention;
+use super::attention::{Attention, Reach, Temperature};
 use super::carried::{self, Carried};
-use super::experts::{ExpertWeights, Router};
+use super::experts::{ExpertWeights, Router, Scoring};
 use super::glu::Activation;
 use super::kv_write::KvWrite;
 use super::linear::Linear;
@@ -16,6 +16,7 @@ use super::linear_glu::LinearGlu;
 use super::qkv::Qkv;
 use super::rope::{Pairing, Rope};
 use super::rope_kv::RopeKv;
+use super::soften::Soften;
 use super::{Capacity, Choice, KvType, Op};
 use crate::dtype::DType;
 use crate::gpu::{Caps, Tier};
@@ -99,9 +100,15 @@ fn weights(dtype: DType) -> Graph {
     carried_norm(&mut g, y);
     let router = g.weight("router.weight", 64, 256, DType::F32);
     let mut stack = |name| g.experts(name, 64, 256, 256, dtype);
-    let stacks = ExpertWeights { router, gate: stack("gates"), up: stack("ups"), down: stack("downs") };
+    let [gate, up, down] = ["gates", "ups", "downs"].map(&mut stack);
+    let stacks = ExpertWeights { router, gate, up, down, router_bias: None, biases: None };
+    let plain = Router { experts: 64, used: 8, scoring: Scoring::Softmax, norm: true, scale: 1.0 };
+    let one = Router { used: 1, scoring: Scoring::Sigmoid, norm: false, ..plain };
+    let bias = g.vector("gates.bias", 64 * 256);
+    g.expert_ffn(x, ExpertWeights { biases: Some([bias; 3]), ..stacks }, plain, Activation::Clamped);
+    g.expert_ffn_of_shares(x, stacks, one, Activation::Silu);
     for norm in [true, false] {
-        g.expert_ffn(x, stacks, Router { experts: 64, used: 8, norm, scale: 1.0 }, Activation::Silu);
+        g.expert_ffn(x, stacks, Router { norm, ..plain }, Activation::Gelu);
     }
     // Fusing gives the last sum a residual.
     if let Some(Node { op: Op::ExpertSum(op), inputs, .. }) = g.nodes.last_mut() {
@@ -110,6 +117,9 @@ fn weights(dtype: DType) -> Graph {
     }
     let x = g.gather(x);
     let logits = g.linear(x, embedding, None);
+    for cap in [None, Some(30.0)] {
+        g.soften(logits, Soften { scale: 1.0, cap });
+    }
     g.sample(logits);
     g
 }
@@ -204,7 +214,18 @@ fn block(heads: u32, kv_heads: u32, head_dim: u32) -> Graph {
     let caches = (caches[0], caches[1]);
     rope_kv(&mut g, q, head, caches, (heads, kv_heads, head_dim));
     g.kv_write(k, k, caches, KvWrite { heads: kv_heads, head_dim });
-    let y = g.attention(q, caches, Attention { heads, kv_heads, head_dim, scale: 0.125 });
+    let plain = Attention::full(heads, kv_heads, head_dim);
+    let y = g.attention(q, caches, None, plain.clone());
+    let sinks = g.vector("sinks.weight", heads);
+    let temperature = Some(Temperature { every: 8192, rate: 0.1, ahead: 1 });
+    for (reach, temperature) in [(Reach::Window(100), None), (Reach::Chunk(100), temperature)] {
+        g.attention(
+            q,
+            caches,
+            Some(sinks),
+            Attention { reach, cap: Some(50.0), temperature, sinks: true, ..plain.clone() },
+        );
+    }
     let y = g.glu(y, q, Activation::Silu);
     let y = g.sum(y, q);
     let last = g.gather(y);

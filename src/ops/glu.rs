@@ -1,28 +1,42 @@
-//! Gated activation: `y = activation(gate) * up` (arXiv 2002.05202).
+//! Gated activation: `y = gated(gate, up)`, mostly a function of the gate times up (arXiv 2002.05202).
 
 use super::{Binding, Choice, Extent, Kernel, Op, Size};
 use crate::graph::{Graph, Rows, TensorId};
 use crate::shader::{Const, Source};
 
-/// The function of the gate.
+/// How a gate and a value become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
-    /// x * sigmoid(x).
+    /// The gate's x * sigmoid(x), times up.
     Silu,
+    /// The gate's GELU, as usual approximated with tanh (arXiv 1606.08415), times up.
+    Gelu,
+    /// gpt-oss's: gate at most 7, up within 7; the gate's x * sigmoid(1.702 x), times up + 1.
+    Clamped,
 }
 
 impl Activation {
     /// Its value.
-    pub fn of(self, x: f32) -> f32 {
-        match self {
-            Activation::Silu => (f64::from(x) / (1.0 + f64::from(-x).exp())) as f32,
-        }
+    pub fn gated(self, gate: f32, up: f32) -> f32 {
+        let swish = |x: f64, slope: f64| x / (1.0 + (-slope * x).exp());
+        let (gate, up) = (f64::from(gate), f64::from(up));
+        let y = match self {
+            Activation::Silu => swish(gate, 1.0) * up,
+            Activation::Gelu => {
+                let inner = (2.0 / std::f64::consts::PI).sqrt() * (gate + 0.044715 * gate.powi(3));
+                0.5 * gate * (1.0 + inner.tanh()) * up
+            }
+            Activation::Clamped => swish(gate.min(7.0), 1.702) * (up.clamp(-7.0, 7.0) + 1.0),
+        };
+        y as f32
     }
 
     /// Its WGSL file.
     pub fn shader(self) -> &'static str {
         match self {
             Activation::Silu => "activation/silu",
+            Activation::Gelu => "activation/gelu",
+            Activation::Clamped => "activation/clamped",
         }
     }
 }
@@ -30,7 +44,7 @@ impl Activation {
 /// See the module.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Glu {
-    /// The function of the gate.
+    /// What is computed.
     pub activation: Activation,
 }
 
@@ -71,7 +85,7 @@ pub(super) fn kernel(
 
 /// What the op means, value by value.
 pub fn reference(gate: &[f32], up: &[f32], activation: Activation) -> Vec<f32> {
-    gate.iter().zip(up).map(|(gate, up)| activation.of(*gate) * up).collect()
+    gate.iter().zip(up).map(|(gate, up)| activation.gated(*gate, *up)).collect()
 }
 
 #[cfg(test)]
@@ -86,5 +100,18 @@ mod tests {
         for (got, want) in y.iter().zip([0.0, 3.0 * ln3, -ln3, 400.0, 0.0]) {
             assert!((got - want).abs() < 1e-6, "{y:?}");
         }
+    }
+
+    #[test]
+    fn gelu_and_the_clamped_gate() {
+        let close = |got: f32, want: f32| assert!((got - want).abs() < 1e-5, "{got} is not {want}");
+        // The approximation's own value at 1; far out it is x and 0.
+        close(Activation::Gelu.gated(1.0, 2.0), 2.0 * 0.841192);
+        close(Activation::Gelu.gated(100.0, 1.0), 100.0);
+        close(Activation::Gelu.gated(-100.0, 1.0), 0.0);
+        // sigmoid(1.702 * 7) = 0.99999329.
+        close(Activation::Clamped.gated(50.0, 50.0), 7.0 * 0.99999329 * 8.0);
+        close(Activation::Clamped.gated(0.0, -50.0), 0.0);
+        close(Activation::Clamped.gated(3f32.ln() / 1.702, -50.0), 3f32.ln() / 1.702 * 0.75 * -6.0);
     }
 }

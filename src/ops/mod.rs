@@ -19,6 +19,7 @@ pub mod rms_norm;
 pub mod rope;
 pub mod rope_kv;
 pub mod sample;
+pub mod soften;
 
 use crate::dtype::DType;
 use crate::gpu::{Caps, Tier};
@@ -60,6 +61,8 @@ pub enum Op {
     ExpertLinear(experts::ExpertLinear),
     /// Weighted sum of a row's experts.
     ExpertSum(experts::ExpertSum),
+    /// Logits scaled and bounded.
+    Soften(soften::Soften),
     /// Logits to a token.
     Sample(sample::Sample),
 }
@@ -84,6 +87,7 @@ impl Op {
             Op::ExpertSort(_) => "expert_sort",
             Op::ExpertLinear(_) => "expert_linear",
             Op::ExpertSum(_) => "expert_sum",
+            Op::Soften(_) => "soften",
             Op::Sample(_) => "sample",
         }
     }
@@ -107,6 +111,7 @@ impl Op {
             Op::ExpertSort(op) => op.kernels(cx),
             Op::ExpertLinear(op) => op.kernels(cx),
             Op::ExpertSum(op) => op.kernels(cx),
+            Op::Soften(op) => op.kernels(cx),
             Op::Sample(op) => op.kernels(cx),
         }
     }
@@ -413,7 +418,7 @@ impl Choice<'_> {
     /// The type and number of experts of a weight.
     pub fn weight(&self, id: TensorId) -> (DType, u32) {
         match self.graph.tensor(id).kind {
-            Kind::Weight { dtype, experts } => (dtype, experts),
+            Kind::Weight { dtype, experts, .. } => (dtype, experts),
             _ => panic!("{} is no weight", self.graph.tensor(id).name),
         }
     }
@@ -454,7 +459,7 @@ impl Choice<'_> {
 /// The shards of a weight tensor under a binding limit.
 pub fn weight_shards(graph: &Graph, id: TensorId, max_bytes: u64) -> Vec<Shard> {
     let t = graph.tensor(id);
-    let Kind::Weight { dtype, experts } = t.kind else { panic!("{} is no weight", t.name) };
+    let Kind::Weight { dtype, experts, .. } = t.kind else { panic!("{} is no weight", t.name) };
     let rows = graph.fixed_rows(id);
     let unit = if experts > 1 { rows / experts } else { SHARD_UNIT };
     shards(dtype, rows, t.cols, unit, max_bytes)

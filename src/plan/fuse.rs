@@ -1,6 +1,7 @@
 //! Graph to graph: a few ops become one. Each rule can be switched off; a test holds fused equal to unfused.
 
 use crate::graph::{Graph, Kind, Node, Rows, TensorId};
+use crate::ops::add::Add;
 use crate::ops::carried::{self, Carried};
 use crate::ops::linear_glu::LinearGlu;
 use crate::ops::qkv::Qkv;
@@ -65,7 +66,7 @@ fn residual(graph: &mut Graph) {
 /// If node `i` adds something to the product of node `from`: both in one.
 fn residual_at(graph: &Graph, i: usize) -> Option<(usize, Node)> {
     let node = &graph.nodes[i];
-    let Op::Add(_) = node.op else { return None };
+    let Op::Add(Add { scale: 1.0 }) = node.op else { return None };
     let [a, b] = node.inputs[..] else { return None };
     [(a, b), (b, a)].into_iter().find_map(|(product, other)| {
         let from = only_link(graph, product)?;

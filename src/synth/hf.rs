@@ -19,6 +19,9 @@ use std::path::Path;
 /// If there is no such shape or type, or a file cannot be written.
 pub fn write_hf(shape: &str, types: &str, dir: &Path) -> Result<()> {
     let shape = find(shape)?;
+    if shape.hf_class.is_empty() {
+        return Err(Error::Usage(format!("{} is written as GGUF only", shape.name)));
+    }
     let mix = parse(types)?;
     let Mix::Pure(dtype @ (DType::F32 | DType::F16 | DType::BF16)) = mix else {
         return Err(Error::Usage("a Hugging Face folder holds F32, F16 or BF16; write other types as GGUF".into()));

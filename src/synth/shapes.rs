@@ -10,7 +10,7 @@ pub struct Shape {
     pub name: &'static str,
     /// `general.architecture` of the GGUF file.
     pub arch: &'static str,
-    /// `architectures[0]` of the Hugging Face `config.json`.
+    /// `architectures[0]` of the Hugging Face `config.json`; empty if the shape is written as GGUF only.
     pub hf_class: &'static str,
     /// Decoder blocks.
     pub layers: usize,
@@ -36,8 +36,20 @@ pub struct Shape {
     pub tied: bool,
     /// Whether q, k and v have biases.
     pub qkv_bias: bool,
-    /// Whether each query and key head is normalized.
-    pub qk_norm: bool,
+    /// Whether the attention's output has one.
+    pub out_bias: bool,
+    /// Whether queries and keys are normalized.
+    pub qk_norm: QkNorm,
+    /// Which norms a block has.
+    pub norms: Norms,
+    /// Whether q, k and v are one matrix, and gate and up another.
+    pub fused: bool,
+    /// Whether each head has an attention sink.
+    pub sinks: bool,
+    /// LongRoPE's two sets of factors.
+    pub long_factors: bool,
+    /// Keys beyond those that every decoder has, without the architecture's name.
+    pub keys: &'static [(&'static str, Key)],
     /// Llama 3's stretching of the slow RoPE frequencies.
     pub rope_stretch: Option<Stretch>,
     /// A mixture of experts in place of the dense feed-forward block.
@@ -53,6 +65,41 @@ pub struct Stretch {
     pub original_context: usize,
 }
 
+/// What is normalized of queries and keys.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum QkNorm {
+    /// Nothing.
+    No,
+    /// Each head.
+    Heads,
+    /// All heads of a token at once.
+    Whole,
+}
+
+/// Which norms a block has, and what they are called.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Norms {
+    /// One before attention, one before the feed-forward network.
+    Before,
+    /// The same; the second is called `post_attention_norm`.
+    BeforeRenamed,
+    /// Before and behind both.
+    Around,
+    /// Behind both.
+    Behind,
+}
+
+/// A key's value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Key {
+    /// A count.
+    U32(u32),
+    /// A number.
+    F32(f32),
+    /// A word.
+    Str(&'static str),
+}
+
 /// A mixture of experts.
 #[derive(Clone, Copy, Debug)]
 pub struct Experts {
@@ -62,6 +109,18 @@ pub struct Experts {
     pub used: usize,
     /// Inner length of one expert.
     pub ff: usize,
+    /// Whether router and experts have biases.
+    pub bias: bool,
+    /// Whether an expert that every token uses stands beside them.
+    pub shared: bool,
+    /// One block in so many has experts, the last of each; the others have a dense network.
+    pub every: usize,
+}
+
+impl Experts {
+    const fn plain(count: usize, used: usize, ff: usize) -> Self {
+        Experts { count, used, ff, bias: false, shared: false, every: 1 }
+    }
 }
 
 /// Every shape there is.
@@ -136,7 +195,7 @@ pub const SHAPES: &[Shape] = &[
         context: 40960,
         rope_base: 1e6,
         eps: 1e-6,
-        experts: Some(Experts { count: 128, used: 8, ff: 768 }),
+        experts: Some(Experts::plain(128, 8, 768)),
         ..QWEN3_MOE
     },
     Shape { name: "tiny-llama", ..LLAMA },
@@ -164,13 +223,141 @@ pub const SHAPES: &[Shape] = &[
         ..LLAMA
     },
     Shape { name: "tiny-qwen3", eps: 2e-3, tied: true, ..QWEN3 },
-    Shape { name: "tiny-qwen3moe", kv_heads: 1, experts: Some(Experts { count: 8, used: 4, ff: 256 }), ..QWEN3_MOE },
+    Shape { name: "tiny-qwen3moe", kv_heads: 1, experts: Some(Experts::plain(8, 4, 256)), ..QWEN3_MOE },
     Shape {
         name: "tiny-mixtral",
         hf_class: "MixtralForCausalLM",
         rope_base: 1e6,
-        experts: Some(Experts { count: 8, used: 2, ff: 512 }),
+        experts: Some(Experts::plain(8, 2, 512)),
         ..LLAMA
+    },
+    Shape { name: "tiny-window", rope_base: 3e4, keys: &[("attention.sliding_window", Key::U32(24))], ..GGUF_ONLY },
+    Shape {
+        name: "tiny-gemma2",
+        arch: "gemma2",
+        layers: 3,
+        head_dim: 64,
+        heads: 4,
+        kv_heads: 2,
+        eps: 1e-4,
+        tied: true,
+        norms: Norms::Around,
+        keys: &[
+            ("attention.sliding_window", Key::U32(20)),
+            ("attn_logit_softcapping", Key::F32(5.0)),
+            ("final_logit_softcapping", Key::F32(8.0)),
+        ],
+        ..GGUF_ONLY
+    },
+    Shape {
+        name: "tiny-gemma3",
+        arch: "gemma3",
+        layers: 7,
+        head_dim: 64,
+        heads: 4,
+        kv_heads: 1,
+        rope_base: 1e6,
+        eps: 1e-4,
+        tied: true,
+        qk_norm: QkNorm::Heads,
+        norms: Norms::Around,
+        keys: &[
+            ("attention.sliding_window", Key::U32(20)),
+            ("rope.scaling.type", Key::Str("linear")),
+            ("rope.scaling.factor", Key::F32(8.0)),
+        ],
+        ..GGUF_ONLY
+    },
+    Shape {
+        name: "tiny-phi3",
+        arch: "phi3",
+        head_dim: 64,
+        heads: 4,
+        kv_heads: 2,
+        fused: true,
+        long_factors: true,
+        keys: &[
+            ("attention.sliding_window", Key::U32(150)),
+            ("rope.dimension_count", Key::U32(48)),
+            ("rope.scaling.type", Key::Str("longrope")),
+            ("rope.scaling.original_context_length", Key::U32(32)),
+            ("rope.scaling.attn_factor", Key::F32(1.25)),
+        ],
+        ..GGUF_ONLY
+    },
+    Shape {
+        name: "tiny-olmo2",
+        arch: "olmo2",
+        rope_base: 5e5,
+        eps: 1e-6,
+        qk_norm: QkNorm::Whole,
+        norms: Norms::Behind,
+        ..GGUF_ONLY
+    },
+    Shape { name: "tiny-smollm3", arch: "smollm3", layers: 5, rope_base: 2e6, tied: true, ..GGUF_ONLY },
+    Shape {
+        name: "tiny-granite",
+        arch: "granite",
+        tied: true,
+        keys: &[
+            ("embedding_scale", Key::F32(3.0)),
+            ("residual_scale", Key::F32(0.5)),
+            ("attention.scale", Key::F32(0.125)),
+            ("logit_scale", Key::F32(0.8)),
+        ],
+        ..GGUF_ONLY
+    },
+    Shape {
+        name: "tiny-mistral3",
+        arch: "mistral3",
+        rope_base: 1e6,
+        keys: &[
+            ("rope.scaling.type", Key::Str("yarn")),
+            ("rope.scaling.factor", Key::F32(16.0)),
+            ("rope.scaling.yarn_beta_fast", Key::F32(32.0)),
+            ("rope.scaling.yarn_beta_slow", Key::F32(1.0)),
+            ("rope.scaling.yarn_log_multiplier", Key::F32(1.0)),
+            ("rope.scaling.original_context_length", Key::U32(64)),
+            ("attention.temperature_scale", Key::F32(0.1)),
+        ],
+        ..GGUF_ONLY
+    },
+    Shape {
+        name: "tiny-llama4",
+        arch: "llama4",
+        layers: 5,
+        head_dim: 64,
+        heads: 4,
+        kv_heads: 2,
+        rope_base: 5e5,
+        experts: Some(Experts { shared: true, every: 2, ..Experts::plain(8, 1, 256) }),
+        keys: &[
+            ("interleave_moe_layer_step", Key::U32(2)),
+            ("attention.sliding_window", Key::U32(48)),
+            ("attention.temperature_length", Key::U32(40)),
+        ],
+        ..GGUF_ONLY
+    },
+    Shape {
+        name: "tiny-gpt-oss",
+        arch: "gpt-oss",
+        layers: 3,
+        head_dim: 64,
+        heads: 8,
+        kv_heads: 2,
+        rope_base: 150000.0,
+        qkv_bias: true,
+        out_bias: true,
+        norms: Norms::BeforeRenamed,
+        sinks: true,
+        experts: Some(Experts { bias: true, ..Experts::plain(8, 4, 256) }),
+        keys: &[
+            ("attention.sliding_window", Key::U32(20)),
+            ("rope.scaling.type", Key::Str("yarn")),
+            ("rope.scaling.factor", Key::F32(32.0)),
+            ("rope.scaling.original_context_length", Key::U32(64)),
+        ],
+        ..GGUF_ONLY
     },
     // Nothing here is a multiple of 32: it can only be F32, F16 or BF16.
     Shape {
@@ -203,10 +390,18 @@ const LLAMA: Shape = Shape {
     eps: 1e-5,
     tied: false,
     qkv_bias: false,
-    qk_norm: false,
+    out_bias: false,
+    qk_norm: QkNorm::No,
+    norms: Norms::Before,
+    fused: false,
+    sinks: false,
+    long_factors: false,
+    keys: &[],
     rope_stretch: None,
     experts: None,
 };
+
+const GGUF_ONLY: Shape = Shape { hf_class: "", ..LLAMA };
 
 const QWEN3: Shape = Shape {
     arch: "qwen3",
@@ -215,7 +410,7 @@ const QWEN3: Shape = Shape {
     kv_heads: 2,
     head_dim: 128,
     rope_base: 1e6,
-    qk_norm: true,
+    qk_norm: QkNorm::Heads,
     ..LLAMA
 };
 

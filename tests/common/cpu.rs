@@ -2,8 +2,9 @@
 
 use super::{Data, Step};
 use firelight::graph::{Graph, Kind, Node, TensorId};
+use firelight::ops::experts::Finish;
 use firelight::ops::{Capacity, Op, PAGE};
-use firelight::ops::{add, attention, embed, gather, glu, kv_write, linear, linear_glu, rms_norm, rope};
+use firelight::ops::{add, attention, embed, gather, glu, kv_write, linear, linear_glu, rms_norm, rope, soften};
 use std::collections::BTreeMap;
 
 /// A graph with its data, dequantized, and the KV caches between steps.
@@ -76,10 +77,12 @@ impl<'a> Cpu<'a> {
                 return;
             }
             Op::Attention(op) => {
-                attention::reference(rows, &self.pages, per_sequence, input(3), (input(4), input(5)), op)
+                let sinks = if op.sinks { input(6) } else { &[] };
+                attention::reference(rows, &self.pages, per_sequence, input(3), (input(4), input(5)), sinks, op)
             }
             Op::Glu(op) => glu::reference(input(0), input(1), op.activation),
-            Op::Add(_) => add::reference(input(0), input(1)),
+            Op::Add(op) => add::reference(input(0), input(1), op.scale),
+            Op::Soften(op) => soften::reference(input(0), op),
             Op::Gather(_) => gather::reference(&step.logit_rows, input(1), cols(1)),
             Op::Router(op) => {
                 let (ids, weights) = op.reference(input(0));
@@ -88,7 +91,10 @@ impl<'a> Cpu<'a> {
             }
             // The reference of the experts' matrices needs no order.
             Op::ExpertSort(_) => return,
-            Op::ExpertLinear(op) => op.reference(input(0), input(1), &bits(input(2)), cols(0)),
+            Op::ExpertLinear(op) => {
+                let added = if op.finish == Finish::Plain { &[] } else { input(5) };
+                op.reference(input(0), input(1), &bits(input(2)), cols(0), added)
+            }
             Op::ExpertSum(op) => {
                 let n = cols(0);
                 let zeros = vec![0.0; rows.len() * n];

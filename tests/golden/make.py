@@ -42,7 +42,19 @@ SHAPES = {
     "tiny-qwen3moe": ("qwen3_moe", {}),
     "tiny-mixtral": ("mixtral", {}),
     "tiny-odd": ("llama", {}),
+    "tiny-window": ("mistral", {}),
+    "tiny-gemma2": ("gemma2", {}),
+    "tiny-gemma3": ("gemma3_text", {}),
+    "tiny-phi3": ("phi3", {}),
+    "tiny-olmo2": ("olmo2", {}),
+    "tiny-smollm3": ("smollm3", {}),
+    "tiny-granite": ("granite", {}),
+    "tiny-mistral3": ("ministral3", {}),
+    "tiny-llama4": ("llama4_text", {}),
+    "tiny-gpt-oss": ("gpt_oss", {}),
 }
+# Those that exist as Hugging Face folders too.
+FOLDERS = list(SHAPES)[:8]
 QUANTIZED = "Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS MXFP4".split()
 CASES = (
     [(shape, "F32") for shape in SHAPES]
@@ -50,6 +62,7 @@ CASES = (
     + [("tiny-llama3", types) for types in QUANTIZED]  # tied: the embedding and the head have the type too
     + [("tiny-llama", "Q4_K"), ("tiny-qwen3", "Q8_0"), ("tiny-mixtral", "Q4_0"), ("tiny-qwen3moe", "MXFP4")]
     + [("tiny-llama", "Q4_K_M"), ("tiny-qwen3moe", "Q4_K_M")]
+    + [("tiny-gemma3", "Q4_0"), ("tiny-phi3", "Q4_K"), ("tiny-llama4", "Q4_K"), ("tiny-gpt-oss", "MXFP4")]
 )
 
 GLOBAL_NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
@@ -65,7 +78,35 @@ BLOCK_NAMES = {
     "ffn_gate": "mlp.gate_proj",
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
+    "attn_sinks": "self_attn.sinks",
+    "attn_qkv": "self_attn.qkv_proj",
 }
+# What some families call otherwise.
+SANDWICH = {
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
+OTHER_NAMES = {
+    "gemma2": SANDWICH,
+    "gemma3_text": SANDWICH,
+    "olmo2": SANDWICH,
+    "phi3": {"ffn_up": "mlp.gate_up_proj"},
+    "llama4_text": {
+        "ffn_gate": "feed_forward.gate_proj",
+        "ffn_up": "feed_forward.up_proj",
+        "ffn_down": "feed_forward.down_proj",
+        "ffn_gate_inp": "feed_forward.router",
+        "ffn_gate_shexp": "feed_forward.shared_expert.gate_proj",
+        "ffn_up_shexp": "feed_forward.shared_expert.up_proj",
+        "ffn_down_shexp": "feed_forward.shared_expert.down_proj",
+    },
+    "gpt_oss": {"post_attention_norm": "post_attention_layernorm", "ffn_gate_inp": "mlp.router"},
+}
+# Families whose experts are stacked and transposed, where they lie, and whether gate and up alternate.
+STACKED = {"llama4_text": ("feed_forward", False), "gpt_oss": ("mlp", True)}
+# llama.cpp's converter puts the rows of q and k side by side that rotate together.
+PERMUTED = ("llama", "smollm3", "granite", "mistral3")
 EXPERT_NAMES = {
     "mixtral": ("block_sparse_moe", {"ffn_gate_exps": "w1", "ffn_up_exps": "w3", "ffn_down_exps": "w2"}),
     "qwen3_moe": ("mlp", {"ffn_gate_exps": "gate_proj", "ffn_up_exps": "up_proj", "ffn_down_exps": "down_proj"}),
@@ -110,7 +151,8 @@ def config(meta, tensors, model_type, rope):
         "pad_token_id": None,
     }
     if model_type in ("mistral", "mixtral"):
-        values["sliding_window"] = None
+        values["sliding_window"] = meta.get("attention.sliding_window")
+    values |= family(meta, tensors, model_type)
     if model_type == "mixtral":
         values |= {"num_local_experts": meta["expert_count"], "num_experts_per_tok": meta["expert_used_count"]}
     if model_type == "qwen3_moe":
@@ -125,31 +167,139 @@ def config(meta, tensors, model_type, rope):
     return AutoConfig.for_model(model_type, **values)
 
 
+def family(meta, tensors, model_type):
+    """What the configs of later families say, from the keys that their GGUF files have."""
+    theta = float(meta["rope.freq_base"])
+    window = meta.get("attention.sliding_window")
+    yarn = {
+        "rope_type": "yarn",
+        "rope_theta": theta,
+        "factor": meta.get("rope.scaling.factor"),
+        "original_max_position_embeddings": meta.get("rope.scaling.original_context_length"),
+    }
+    match model_type:
+        case "gemma2":
+            return {
+                "hidden_activation": "gelu_pytorch_tanh",
+                "query_pre_attn_scalar": meta["embedding_length"] // meta["attention.head_count"],
+                "sliding_window": window,
+                "attn_logit_softcapping": meta["attn_logit_softcapping"],
+                "final_logit_softcapping": meta["final_logit_softcapping"],
+            }
+        case "gemma3_text":
+            full = {"rope_type": "linear", "rope_theta": theta, "factor": meta["rope.scaling.factor"]}
+            return {
+                "hidden_activation": "gelu_pytorch_tanh",
+                "query_pre_attn_scalar": meta["embedding_length"] // meta["attention.head_count"],
+                "sliding_window": window,
+                "rope_parameters": {
+                    "full_attention": full, "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}},
+            }
+        case "phi3":
+            factors = {f"{n}_factor": dense(tensors[f"rope_factors_{n}.weight"]).tolist() for n in ("long", "short")}
+            partial = meta["rope.dimension_count"] / (meta["embedding_length"] // meta["attention.head_count"])
+            original = meta["rope.scaling.original_context_length"]
+            attention = meta["rope.scaling.attn_factor"]
+            return {
+                "sliding_window": window,
+                "partial_rotary_factor": partial,
+                "original_max_position_embeddings": original,
+                "rope_parameters": {
+                    "rope_type": "longrope", "rope_theta": theta, "partial_rotary_factor": partial,
+                    "original_max_position_embeddings": original, "attention_factor": attention} | factors,
+            }
+        case "smollm3":
+            return {"no_rope_layer_interval": 4, "use_sliding_window": False}
+        case "granite":
+            return {
+                "embedding_multiplier": meta["embedding_scale"],
+                "residual_multiplier": meta["residual_scale"],
+                "attention_multiplier": meta["attention.scale"],
+                "logits_scaling": meta["logit_scale"],
+            }
+        case "ministral3":
+            return {
+                "sliding_window": None,
+                "rope_parameters": yarn | {
+                    "beta_fast": meta["rope.scaling.yarn_beta_fast"],
+                    "beta_slow": meta["rope.scaling.yarn_beta_slow"],
+                    "mscale": 1.0,
+                    "mscale_all_dim": meta["rope.scaling.yarn_log_multiplier"],
+                    "llama_4_scaling_beta": meta["attention.temperature_scale"],
+                },
+            }
+        case "llama4_text":
+            return {
+                "num_local_experts": meta["expert_count"],
+                "num_experts_per_tok": meta["expert_used_count"],
+                "intermediate_size": meta["expert_feed_forward_length"],
+                "intermediate_size_mlp": meta["feed_forward_length"],
+                "interleave_moe_layer_step": meta["interleave_moe_layer_step"],
+                "attention_chunk_size": window,
+                "floor_scale": meta["attention.temperature_length"],
+            }
+        case "gpt_oss":
+            return {
+                "num_local_experts": meta["expert_count"],
+                "num_experts_per_tok": meta["expert_used_count"],
+                "intermediate_size": meta["expert_feed_forward_length"],
+                "sliding_window": window,
+                "rope_parameters": yarn | {"beta_fast": 32.0, "beta_slow": 1.0, "truncate": False},
+            }
+    return {}
+
+
 def weights(meta, tensors, model_type):
     """Checkpoint name -> float32 tensor."""
     heads = {"attn_q": meta["attention.head_count"], "attn_k": meta["attention.head_count_kv"]}
-    permuted = meta["general.architecture"] == "llama"
+    permuted = meta["general.architecture"] in PERMUTED
+    names = BLOCK_NAMES | OTHER_NAMES.get(model_type, {})
+    # GGUF's norms are whole; Gemma's multiply by one more than their weight.
+    plus_one = 1.0 if model_type.startswith("gemma") else 0.0
     mlp, experts = EXPERT_NAMES.get(model_type, (None, {}))
     state = {}
     for name, tensor in tensors.items():
-        if name == "rope_freqs.weight":
+        if name.startswith("rope_f"):
             continue
         value = dense(tensor)
+        if "norm" in name:
+            value = value - plus_one
         stem, kind = name.rsplit(".", 1)
         if not stem.startswith("blk."):
             state[f"{GLOBAL_NAMES[stem]}.{kind}"] = value
             continue
         _, layer, part = stem.split(".")
         prefix = f"model.layers.{layer}"
+        if model_type in STACKED and "exps" in part:
+            continue
         if part in experts:
             for i, expert in enumerate(value):
                 state[f"{prefix}.{mlp}.experts.{i}.{experts[part]}.{kind}"] = expert.contiguous()
-        elif part == "ffn_gate_inp":
+        elif part == "ffn_gate_inp" and mlp:
             state[f"{prefix}.{mlp}.gate.{kind}"] = value
         else:
             if permuted and part in heads:
                 value = unpermute(value, heads[part]).contiguous()
-            state[f"{prefix}.{BLOCK_NAMES[part]}.{kind}"] = value
+            suffix = "" if part == "attn_sinks" else f".{kind}"
+            state[f"{prefix}.{names[part]}{suffix}"] = value
+    return state | stacked(tensors, model_type)
+
+
+def stacked(tensors, model_type):
+    """Gate and up of all experts as one tensor of (experts, columns, rows), down likewise; biases too."""
+    state = {}
+    mlp, alternate = STACKED.get(model_type, (None, False))
+    for name in tensors if mlp else []:
+        if "ffn_gate_exps" not in name:
+            continue
+        layer, kind = name.split(".")[1], name.rsplit(".", 1)[1]
+        gate, up, down = (dense(tensors[name.replace("ffn_gate", f"ffn_{part}")]) for part in ("gate", "up", "down"))
+        # (experts, rows, columns), or (experts, rows)
+        both = torch.stack([gate, up], 2).flatten(1, 2) if alternate else torch.cat([gate, up], 1)
+        end = "_bias" if kind == "bias" else ""
+        for part, value in (("gate_up_proj", both), ("down_proj", down)):
+            value = value if end else value.transpose(1, 2)
+            state[f"model.layers.{layer}.{mlp}.experts.{part}{end}"] = value.contiguous()
     return state
 
 
@@ -184,10 +334,19 @@ def load(path, model_type, rope):
 def run(model, ids):
     """At every position: logits, and with experts the smallest gap between the last chosen and the first refused one."""
     moe = getattr(model.config, "num_experts_per_tok", None)
-    out = model(torch.tensor([ids]), use_cache=False, **({"output_router_logits": True} if moe else {}))
+    seen = []
+    hooks = [
+        # Llama 4's routers give scores first.
+        module.register_forward_hook(lambda m, _, out: seen.append(out[type(m).__name__ == "Llama4Router"]))
+        for module in model.modules() if moe and type(module).__name__.endswith("Router")
+    ]
+    out = model(torch.tensor([ids]), use_cache=False)
+    for hook in hooks:
+        hook.remove()
+    assert bool(seen) == bool(moe)
     gap = None
     if moe:
-        ordered = torch.stack(out.router_logits).sort(descending=True).values
+        ordered = torch.stack(seen).sort(descending=True).values
         gap = (ordered[..., moe - 1] - ordered[..., moe]).min(0).values
     return out.logits[0], gap
 
@@ -227,6 +386,9 @@ def prompt(long, short):
 
 def make(shape, types, ids, path):
     model = load(path, *SHAPES[shape])
+    own = SHAPES[shape][0] in STACKED
+    if own:
+        ids = prompt([model], [])
     logits, gap = run(model, ids[:SHORT])
     name = f"{shape}.{types}.short.f32"
     logits.numpy().astype("<f4").tofile(HERE / name)
@@ -238,6 +400,8 @@ def make(shape, types, ids, path):
         case["long"] = name
     if gap is not None:
         case["router_margin"] = round(gap.min().item(), 4)
+    if own:
+        case["prompt"] = ids
     case["greedy"] = clear_greedy(model, ids)
     describe(case, logits)
     return case
@@ -254,7 +418,8 @@ def describe(case, logits):
 
 def cross_check(directory, synth, ids):
     """Two other ways into transformers must lead to the same logits as our translation of the GGUF file."""
-    for shape, (model_type, rope) in SHAPES.items():
+    for shape in FOLDERS:
+        model_type, rope = SHAPES[shape]
         path = model_file(directory, synth, shape, "F32")
         ours, _ = run(load(path, model_type, rope), ids)
         folder = model_file(directory, synth, shape, "F32", "/")

@@ -1,4 +1,5 @@
-//! Rows times the matrices of their experts: `y[slot, n] = sum_k weight[expert(slot), n, k] * x[row or slot, k]`.
+//! Rows times the matrices of their experts: `y[slot, n] = sum_k weight[expert(slot), n, k] * x[row or slot, k]`, and
+//! what is done to the sum.
 
 use super::ExpertSort;
 use crate::graph::{Graph, Kind, Node, Rows, TensorId};
@@ -6,7 +7,7 @@ use crate::ops::linear::{MATMUL_TILE, MatvecShape, matmul_layout};
 use crate::ops::{Binding, Choice, Extent, Kernel, Op, Shard, Size, weight_consts};
 use crate::shader::{Const, Source};
 
-/// Inputs: x, stack of weights, ids, and what [`ExpertSort`] puts out. Output: y (slots, n).
+/// Inputs: x, stack of weights, ids, what [`ExpertSort`] puts out, biases or shares if any. Output: y (slots, n).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ExpertLinear {
     /// Experts of the stack.
@@ -15,6 +16,29 @@ pub struct ExpertLinear {
     pub used: u32,
     /// x has a row for each slot; otherwise one for each row of the step.
     pub from_slots: bool,
+    /// What is done to the sum.
+    pub finish: Finish<()>,
+}
+
+/// What is done to a sum, with a tensor or without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish<T> {
+    /// Nothing.
+    Plain,
+    /// The expert's bias is added: (experts, n).
+    Bias(T),
+    /// It is multiplied by the slot's share: as if x were (Llama 4).
+    Share(T),
+}
+
+impl<T> Finish<T> {
+    fn map<U>(self, f: impl FnOnce(T) -> U) -> Finish<U> {
+        match self {
+            Finish::Plain => Finish::Plain,
+            Finish::Bias(t) => Finish::Bias(f(t)),
+            Finish::Share(t) => Finish::Share(f(t)),
+        }
+    }
 }
 
 impl Graph {
@@ -26,15 +50,18 @@ impl Graph {
         weight: TensorId,
         ids: TensorId,
         sorted: (TensorId, TensorId),
+        finish: Finish<TensorId>,
     ) -> TensorId {
         let Kind::Weight { experts, .. } = self.tensor(weight).kind else { panic!("no weight") };
         let Rows::Slots(used) = self.tensor(ids).rows else { panic!("ids are not of slots") };
         crate::graph::same("columns of x and weight", self.cols(x), self.cols(weight));
         assert!(self.cols(x).is_multiple_of(4), "rows of {}", self.cols(x));
-        let op = ExpertLinear { experts, used, from_slots: matches!(self.tensor(x).rows, Rows::Slots(_)) };
+        let from_slots = matches!(self.tensor(x).rows, Rows::Slots(_));
+        let op = ExpertLinear { experts, used, from_slots, finish: finish.map(drop) };
         let name = self.tensor(weight).name.trim_end_matches(".weight").to_string();
         let y = self.add(name, Rows::Slots(used), self.fixed_rows(weight) / experts, Kind::Activation);
-        let inputs = vec![x, weight, ids, sorted.0, sorted.1];
+        let mut inputs = vec![x, weight, ids, sorted.0, sorted.1];
+        let _ = finish.map(|added| inputs.push(added));
         self.nodes.push(Node { op: Op::ExpertLinear(op), inputs, outputs: vec![y] });
         y
     }
@@ -55,16 +82,12 @@ impl ExpertLinear {
         let shape = MatvecShape::choose(cx, cx.cols(0), 1);
         let mut consts = self.consts(cx, shard);
         consts.extend(shape.layout(cx, 1));
-        let imports = vec![
-            cx.reduce(),
-            weight(cx),
-            ("route", "route/experts"),
-            ("epilogue", "epilogue/none"),
-            ("tally", "tally/none"),
-        ];
+        let mut bindings = bindings(cx, i, &[2]);
+        let epilogue = self.epilogue(cx, &mut bindings, &mut consts);
+        let imports = vec![cx.reduce(), weight(cx), ("route", "route/experts"), epilogue, ("tally", "tally/none")];
         let slots = Extent { size: Size::Rows, times: self.used, per: 1, plus: 0 };
         let grid = [Extent::ceil(cx.graph.cols(cx.output(0)), shape.rows()), slots, Extent::fixed(1)];
-        let kernel = Kernel::new(Source { file: "matvec", imports, consts }, bindings(cx, i, &[2]), grid);
+        let kernel = Kernel::new(Source { file: "matvec", imports, consts }, bindings, grid);
         Kernel { experts_read: Some((self.experts, self.used)), ..kernel }.when(
             Size::Rows,
             1,
@@ -77,15 +100,34 @@ impl ExpertLinear {
         let mut consts = self.consts(cx, shard);
         let (file, layout) = matmul_layout(cx);
         consts.extend(layout);
-        let imports = vec![weight(cx), ("route", "route/tiles"), ("epilogue", "epilogue/none")];
+        let mut bindings = bindings(cx, i, &[4, 3]);
+        let epilogue = self.epilogue(cx, &mut bindings, &mut consts);
+        let imports = vec![weight(cx), ("route", "route/tiles"), epilogue];
         let tiles = ExpertSort { experts: self.experts, used: self.used, tile: MATMUL_TILE }.tiles();
         let grid = [Extent::ceil(cx.graph.cols(cx.output(0)), MATMUL_TILE), tiles, Extent::fixed(1)];
-        let kernel = Kernel::new(Source { file, imports, consts }, bindings(cx, i, &[4, 3]), grid);
+        let kernel = Kernel::new(Source { file, imports, consts }, bindings, grid);
         Kernel { experts_read: Some((self.experts, self.used)), ..kernel }.when(
             Size::Rows,
             cx.capacity.decode_rows() + 1,
             u32::MAX,
         )
+    }
+
+    /// The file that finishes sums; binds what it reads.
+    fn epilogue(
+        &self,
+        cx: &Choice,
+        bindings: &mut Vec<Binding>,
+        consts: &mut Vec<(&'static str, Const)>,
+    ) -> (&'static str, &'static str) {
+        consts.push(("BIAS_AT", Const::U32(bindings.len() as u32 + 1)));
+        let (file, reads): (_, &[usize]) = match self.finish {
+            Finish::Plain => ("epilogue/none", &[]),
+            Finish::Bias(()) => ("epilogue/expert_bias", &[5, 2]),
+            Finish::Share(()) => ("epilogue/expert_share", &[5]),
+        };
+        bindings.extend(reads.iter().map(|i| Binding::read(cx.input(*i))));
+        ("epilogue", file)
     }
 
     /// The kernels of `linear` see a single matrix of (n, k); the route finds where it begins in the shard.
@@ -105,15 +147,21 @@ impl ExpertLinear {
         consts
     }
 
-    /// y of x, of a stack of dequantized (n, k) matrices, and of the expert of each slot.
-    pub fn reference(&self, x: &[f32], weight: &[f32], ids: &[u32], k: usize) -> Vec<f32> {
+    /// y of x, of a stack of dequantized (n, k) matrices, of the expert of each slot, and of the biases or shares.
+    pub fn reference(&self, x: &[f32], weight: &[f32], ids: &[u32], k: usize, added: &[f32]) -> Vec<f32> {
         let matrix = weight.len() / self.experts as usize;
         let mut y = Vec::new();
         for (slot, id) in ids.iter().enumerate() {
             let row = if self.from_slots { slot } else { slot / self.used as usize };
             let x = &x[row * k..][..k];
             let expert = &weight[*id as usize * matrix..][..matrix];
-            y.extend(expert.chunks_exact(k).map(|w| w.iter().zip(x).map(|(w, x)| w * x).sum::<f32>()));
+            let n = matrix / k;
+            let sum = |w: &[f32]| w.iter().zip(x).map(|(w, x)| w * x).sum::<f32>();
+            y.extend(expert.chunks_exact(k).enumerate().map(|(i, w)| match self.finish {
+                Finish::Plain => sum(w),
+                Finish::Bias(()) => sum(w) + added[*id as usize * n + i],
+                Finish::Share(()) => sum(w) * added[slot],
+            }));
         }
         y
     }
@@ -138,9 +186,13 @@ mod tests {
     fn a_slot_meets_the_matrix_of_its_expert() {
         // Two experts of (1, 2).
         let weight = [1.0, 10.0, 100.0, 1000.0];
-        let op = ExpertLinear { experts: 2, used: 2, from_slots: false };
-        assert_eq!(op.reference(&[1.0, 2.0, 3.0, 4.0], &weight, &[0, 1, 1, 0], 2), [21.0, 2100.0, 4300.0, 43.0]);
+        let op = ExpertLinear { experts: 2, used: 2, from_slots: false, finish: Finish::Plain };
+        assert_eq!(op.reference(&[1.0, 2.0, 3.0, 4.0], &weight, &[0, 1, 1, 0], 2, &[]), [21.0, 2100.0, 4300.0, 43.0]);
         let op = ExpertLinear { used: 1, from_slots: true, ..op };
-        assert_eq!(op.reference(&[1.0, 2.0, 3.0, 4.0], &weight, &[1, 0], 2), [2100.0, 43.0]);
+        assert_eq!(op.reference(&[1.0, 2.0, 3.0, 4.0], &weight, &[1, 0], 2, &[]), [2100.0, 43.0]);
+        let (bias, share) = (Finish::Bias(()), Finish::Share(()));
+        let finished =
+            |finish| ExpertLinear { finish, ..op }.reference(&[1.0, 2.0, 3.0, 4.0], &weight, &[1, 0], 2, &[0.5, 2.0]);
+        assert_eq!((finished(bias), finished(share)), (vec![2102.0, 43.5], vec![1050.0, 86.0]));
     }
 }

@@ -9,15 +9,15 @@ mod router;
 mod sort;
 mod sum;
 
-pub use linear::ExpertLinear;
-pub use router::Router;
+pub use linear::{ExpertLinear, Finish};
+pub use router::{Router, Scoring};
 pub use sort::ExpertSort;
 pub use sum::ExpertSum;
 
 use super::glu::Activation;
-use crate::graph::{Graph, TensorId};
+use crate::graph::{Graph, Rows, TensorId};
 
-/// The weights of a feed-forward network of experts.
+/// The weights of a feed-forward network of experts; biases where the model has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExpertWeights {
     /// Logits of the experts: (experts, d).
@@ -28,6 +28,10 @@ pub struct ExpertWeights {
     pub up: TensorId,
     /// Stack of down matrices: experts of (d, n).
     pub down: TensorId,
+    /// Added to the logits: (experts).
+    pub router_bias: Option<TensorId>,
+    /// Added to what gate, up and down make: (experts, n), (experts, n), (experts, d).
+    pub biases: Option<[TensorId; 3]>,
 }
 
 impl Graph {
@@ -40,13 +44,36 @@ impl Graph {
         router: Router,
         activation: Activation,
     ) -> TensorId {
-        let logits = self.linear(x, weights.router, None);
+        let logits = self.linear(x, weights.router, weights.router_bias);
         let (ids, shares) = self.router(logits, router);
         let sorted = self.expert_sort(ids, router.experts, router.used);
-        let gate = self.expert_linear(x, weights.gate, ids, sorted);
-        let up = self.expert_linear(x, weights.up, ids, sorted);
+        let finish = |i: usize| weights.biases.map_or(Finish::Plain, |biases| Finish::Bias(biases[i]));
+        let gate = self.expert_linear(x, weights.gate, ids, sorted, finish(0));
+        let up = self.expert_linear(x, weights.up, ids, sorted, finish(1));
         let gated = self.glu(gate, up, activation);
-        let down = self.expert_linear(gated, weights.down, ids, sorted);
+        let down = self.expert_linear(gated, weights.down, ids, sorted, finish(2));
         self.expert_sum(down, shares)
+    }
+
+    /// The same with one expert a row, whose share multiplies what it reads and not what it makes (Llama 4).
+    #[track_caller]
+    pub fn expert_ffn_of_shares(
+        &mut self,
+        x: TensorId,
+        weights: ExpertWeights,
+        router: Router,
+        activation: Activation,
+    ) -> TensorId {
+        assert!(router.used == 1 && weights.biases.is_none(), "{router:?}");
+        let logits = self.linear(x, weights.router, weights.router_bias);
+        let (ids, shares) = self.router(logits, router);
+        let sorted = self.expert_sort(ids, router.experts, 1);
+        let gate = self.expert_linear(x, weights.gate, ids, sorted, Finish::Share(shares));
+        let up = self.expert_linear(x, weights.up, ids, sorted, Finish::Share(shares));
+        let gated = self.glu(gate, up, activation);
+        let y = self.expert_linear(gated, weights.down, ids, sorted, Finish::Plain);
+        // A row has one slot: slots are rows.
+        self.tensors[y.0].rows = Rows::Step;
+        y
     }
 }

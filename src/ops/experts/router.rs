@@ -1,4 +1,4 @@
-//! Which experts a row goes to: those with the largest logits, weighted by softmax.
+//! Which experts a row goes to: those with the largest logits, and how much each of them counts.
 
 use crate::graph::{Graph, Kind, Node, Rows, TensorId};
 use crate::ops::{Binding, Choice, Extent, Kernel, Op, Size};
@@ -11,10 +11,21 @@ pub struct Router {
     pub experts: u32,
     /// Experts that a row is sent to.
     pub used: u32,
-    /// The weights of a row sum to 1; otherwise they are the probabilities among all experts.
+    /// How logits become weights.
+    pub scoring: Scoring,
+    /// The weights of a row sum to 1; otherwise they are scores among all experts.
     pub norm: bool,
     /// Multiplier of the weights.
     pub scale: f32,
+}
+
+/// How logits become weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scoring {
+    /// Softmax over all experts.
+    Softmax,
+    /// Each logit by itself: `1 / (1 + exp(-x))` (Llama 4).
+    Sigmoid,
 }
 
 impl Graph {
@@ -37,6 +48,7 @@ impl Router {
         consts.extend([
             ("EXPERTS", Const::U32(self.experts)),
             ("USED", Const::U32(self.used)),
+            ("SIGMOID", Const::Bool(self.scoring == Scoring::Sigmoid)),
             ("NORM", Const::Bool(self.norm)),
             ("SCALE", Const::F32(self.scale)),
         ]);
@@ -52,8 +64,15 @@ impl Router {
             let mut ranked: Vec<usize> = (0..row.len()).collect();
             ranked.sort_by(|a, b| row[*b].total_cmp(&row[*a]));
             let best = &ranked[..self.used as usize];
-            let share = |e: &usize| (row[*e] - row[best[0]]).exp();
-            let total: f32 = if self.norm { best.iter().map(share).sum() } else { ranked.iter().map(share).sum() };
+            let share = |e: &usize| match self.scoring {
+                Scoring::Softmax => (row[*e] - row[best[0]]).exp(),
+                Scoring::Sigmoid => 1.0 / (1.0 + (-row[*e]).exp()),
+            };
+            let total: f32 = match (self.norm, self.scoring) {
+                (true, _) => best.iter().map(share).sum(),
+                (false, Scoring::Softmax) => ranked.iter().map(share).sum(),
+                (false, Scoring::Sigmoid) => 1.0,
+            };
             ids.extend(best.iter().map(|e| *e as u32));
             weights.extend(best.iter().map(|e| share(e) / total * self.scale));
         }
@@ -69,15 +88,18 @@ mod tests {
     fn weights_are_probabilities_or_sum_to_the_scale() {
         // exp: 2, 4, 1, 1 of 8.
         let logits = [2f32, 4.0, 1.0, 1.0].map(f32::ln);
-        let check = |used, norm, scale, ids: &[u32], weights: &[f32]| {
-            let got = Router { experts: 4, used, norm, scale }.reference(&logits);
+        let check = |scoring, used, norm, scale, ids: &[u32], weights: &[f32]| {
+            let got = Router { experts: 4, used, scoring, norm, scale }.reference(&logits);
             assert_eq!(got.0, ids);
             assert!(got.1.iter().zip(weights).all(|(a, b)| (a - b).abs() < 1e-6), "{:?} {weights:?}", got.1);
         };
-        check(1, false, 1.0, &[1], &[0.5]);
-        check(1, true, 1.0, &[1], &[1.0]);
-        check(2, false, 1.0, &[1, 0], &[0.5, 0.25]);
-        check(2, true, 3.0, &[1, 0], &[2.0, 1.0]);
-        check(4, false, 1.0, &[1, 0, 2, 3], &[0.5, 0.25, 0.125, 0.125]);
+        check(Scoring::Softmax, 1, false, 1.0, &[1], &[0.5]);
+        check(Scoring::Softmax, 1, true, 1.0, &[1], &[1.0]);
+        check(Scoring::Softmax, 2, false, 1.0, &[1, 0], &[0.5, 0.25]);
+        check(Scoring::Softmax, 2, true, 3.0, &[1, 0], &[2.0, 1.0]);
+        check(Scoring::Softmax, 4, false, 1.0, &[1, 0, 2, 3], &[0.5, 0.25, 0.125, 0.125]);
+        check(Scoring::Sigmoid, 1, false, 1.0, &[1], &[0.8]);
+        check(Scoring::Sigmoid, 3, false, 3.0, &[1, 0, 2], &[2.4, 2.0, 1.5]);
+        check(Scoring::Sigmoid, 2, true, 1.0, &[1, 0], &[0.8 / (0.8 + 2.0 / 3.0), 2.0 / 3.0 / (0.8 + 2.0 / 3.0)]);
     }
 }
