@@ -72,7 +72,10 @@ pub enum Kind {
         first: u32,
     },
     /// A vector from the file, held as f32 (norm weights, biases).
-    Vector,
+    Vector {
+        /// Added to each value.
+        plus: f32,
+    },
     /// Vectors one after another in one buffer: a kernel may bind only a few.
     Joined(Vec<TensorId>),
     /// f32 values computed on the CPU while the model is built.
@@ -169,7 +172,12 @@ impl Graph {
 
     /// A vector from the file.
     pub fn vector(&mut self, name: &str, cols: u32) -> TensorId {
-        self.add(name, Rows::Fixed(1), cols, Kind::Vector)
+        self.vector_plus(name, cols, 0.0)
+    }
+
+    /// A vector from the file, with something added to each value.
+    pub fn vector_plus(&mut self, name: &str, cols: u32, plus: f32) -> TensorId {
+        self.add(name, Rows::Fixed(1), cols, Kind::Vector { plus })
     }
 
     /// Vectors in one.
@@ -182,7 +190,7 @@ impl Graph {
     /// The vectors that a tensor consists of, and where each begins: itself, or those that were joined.
     pub fn vectors(&self, id: TensorId) -> Vec<(TensorId, u32)> {
         match &self.tensor(id).kind {
-            Kind::Vector => vec![(id, 0)],
+            Kind::Vector { .. } => vec![(id, 0)],
             Kind::Joined(parts) => {
                 let starts = parts.iter().scan(0, |at, part| {
                     let start = *at;

@@ -103,10 +103,9 @@ fn tensors(s: &Shape) -> Vec<Tensor> {
         list.weights("rope_freqs".into(), s.head_dim / 2, Values::Given(rope_factors(s, stretch)));
     }
     if s.long_factors {
-        let pairs = rotated(s) / 2;
-        let rising = |by: f32| Values::Given((0..pairs).map(|i| 1.0 + by * i as f32).collect());
-        list.weights("rope_factors_long".into(), pairs, rising(0.7));
-        list.weights("rope_factors_short".into(), pairs, rising(0.05));
+        for (name, factors) in ["rope_factors_long", "rope_factors_short"].into_iter().zip(long_factors(s)) {
+            list.weights(name.into(), factors.len(), Values::Given(factors));
+        }
     }
     for layer in 0..s.layers {
         let name = |part: &str| format!("blk.{layer}.{part}");
@@ -261,6 +260,11 @@ fn metadata(s: &Shape, mix: Mix) -> Metadata {
     }
     tokenizer(&mut m, s);
     m
+}
+
+/// LongRoPE's divisors for long contexts, and those for short ones.
+fn long_factors(s: &Shape) -> [Vec<f32>; 2] {
+    [0.7, 0.05].map(|by| (0..rotated(s) / 2).map(|i| 1.0 + by * i as f32).collect())
 }
 
 /// How many values of a head rotate.

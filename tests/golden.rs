@@ -100,8 +100,9 @@ const EXACT: Tolerance = Tolerance { cosine: 0.99999, max: 5e-4, rms: 1e-4 };
 const STORED_F16: Tolerance = Tolerance { cosine: 0.99999, max: 5e-3, rms: 1e-3 };
 /// Keys and values are rounded to f16.
 const KV_F16: Tolerance = Tolerance { cosine: 0.99999, max: 3e-2, rms: 4e-3 };
-/// Keys and values are rounded to q8_0: the worst position of these random models is off by a thousandth of its cosine.
-const KV_Q8_0: Tolerance = Tolerance { cosine: 0.998, max: 0.5, rms: 0.06 };
+/// Keys and values are rounded to q8_0: the worst position of these random models, of up to seven layers, is off by two
+/// thousandths of its cosine.
+const KV_Q8_0: Tolerance = Tolerance { cosine: 0.997, max: 0.7, rms: 0.12 };
 
 impl Tolerance {
     fn holds(&self, d: &Difference) -> bool {

@@ -109,7 +109,7 @@ struct Bench {
 impl Bench {
     fn new(gpu: &Gpu, caps: &Caps, vocab: u32, sequences: u32, random: &mut Random) -> Self {
         let mut graph = Graph::default();
-        let logits = graph.add("logits", Rows::Logits, vocab, Kind::Vector);
+        let logits = graph.add("logits", Rows::Logits, vocab, Kind::Vector { plus: 0.0 });
         graph.sample(logits);
         let capacity = Capacity {
             rows: 2 * sequences,

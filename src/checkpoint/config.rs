@@ -32,6 +32,12 @@ const SETTINGS: &[(&str, &str, Kind, bool)] = &[
     ("num_experts_per_tok", "expert_used_count", Kind::Count, false),
     ("moe_intermediate_size", "expert_feed_forward_length", Kind::Count, false),
     ("norm_topk_prob", "expert_weights_norm", Kind::Truth, false),
+    ("attn_logit_softcapping", "attn_logit_softcapping", Kind::Number, false),
+    ("final_logit_softcapping", "final_logit_softcapping", Kind::Number, false),
+    ("embedding_multiplier", "embedding_scale", Kind::Number, false),
+    ("residual_multiplier", "residual_scale", Kind::Number, false),
+    ("attention_multiplier", "attention.scale", Kind::Number, false),
+    ("logits_scaling", "logit_scale", Kind::Number, false),
 ];
 
 /// Counts that something is made or divided by, and more than any model has.
@@ -104,6 +110,16 @@ impl Object {
         Err(Error::Format(format!("{}: {key} is {number}; it must be positive", self.file)))
     }
 
+    /// An array of as many numbers.
+    fn numbers(&self, key: &str, count: u32) -> Result<Vec<f32>> {
+        let read = |value: &Json| {
+            let numbers: Vec<f32> =
+                value.as_array()?.iter().map(|n| Some(n.as_f64()? as f32)).collect::<Option<_>>()?;
+            (numbers.len() == count as usize).then_some(numbers)
+        };
+        self.typed(key, &format!("an array of {count} numbers"), read)?.ok_or_else(|| self.missing(key))
+    }
+
     /// An object within this one.
     fn object(&self, key: &str) -> Result<Option<Object>> {
         let object = self.typed(key, "an object", Json::as_object)?;
@@ -124,14 +140,18 @@ pub(super) fn family(config: &Object) -> Result<&'static Family> {
         let message = format!("{file}: the weights are quantized by {method}");
         return Err(Error::Unsupported(format!("{message}; take the unquantized model, or a GGUF of it")));
     }
-    match config.str("hidden_act")? {
-        None | Some("silu" | "swish") => Ok(family),
-        Some(other) => Err(Error::Unsupported(format!("{file}: the activation {other} is not supported (silu is)"))),
+    match config.str("hidden_activation")?.or(config.str("hidden_act")?) {
+        Some(other) if !family.activations.contains(&other) => {
+            let known = family.activations.join(", ");
+            Err(Error::Unsupported(format!("{file}: the activation {other} is not supported ({known} is)")))
+        }
+        _ => Ok(family),
     }
 }
 
 /// Metadata by the rows of [`SETTINGS`], and what follows from several settings.
-pub(super) fn settings(config: &Object, architecture: &str) -> Result<Metadata> {
+pub(super) fn settings(config: &Object, family: &Family) -> Result<Metadata> {
+    let architecture = family.architecture;
     let mut metadata = Metadata::new();
     metadata.insert("general.architecture", architecture);
     for (setting, key, kind, required) in SETTINGS {
@@ -155,12 +175,22 @@ pub(super) fn settings(config: &Object, architecture: &str) -> Result<Metadata> 
         let heads = config.required_u32("num_attention_heads")?;
         metadata.insert(format!("{architecture}.attention.head_count_kv"), heads);
     }
-    sliding_window(config, architecture, &mut metadata)?;
+    if family.norms_add_one {
+        metadata.insert(format!("{architecture}.norm_plus"), 1.0f32);
+    }
+    if let Some(scalar) = config.f64("query_pre_attn_scalar")?.filter(|scalar| *scalar > 0.0) {
+        metadata.insert(format!("{architecture}.attention.scale"), (1.0 / scalar.sqrt()) as f32);
+    }
+    if let Some(every) = config.u32("no_rope_layer_interval")?.filter(|every| *every != 4) {
+        return Err(Error::Unsupported(format!("{}: no_rope_layer_interval is {every}, not 4", config.file)));
+    }
+    sliding_window(config, family, &mut metadata)?;
     Ok(metadata)
 }
 
 /// The attention window, and in which layers it holds where it does not hold in all.
-fn sliding_window(config: &Object, architecture: &str, metadata: &mut Metadata) -> Result<()> {
+fn sliding_window(config: &Object, family: &Family, metadata: &mut Metadata) -> Result<()> {
+    let architecture = family.architecture;
     let enabled = config.bool("use_sliding_window")?;
     let Some(window) = config.u32("sliding_window")?.filter(|_| enabled != Some(false)) else { return Ok(()) };
     let blocks = config.required_u32("num_hidden_layers")?;
@@ -169,6 +199,10 @@ fn sliding_window(config: &Object, architecture: &str, metadata: &mut Metadata) 
         Some(types) => {
             let message = format!("{}: layer_types has {} entries for {blocks} layers", config.file, types.len());
             return Err(Error::Format(message));
+        }
+        None if family.alternates => {
+            metadata.insert(format!("{architecture}.attention.sliding_window"), window);
+            return Ok(());
         }
         None => {
             let first = if enabled.is_some() { config.u32("max_window_layers")?.unwrap_or(0) } else { 0 };
@@ -187,9 +221,15 @@ fn sliding_window(config: &Object, architecture: &str, metadata: &mut Metadata) 
 /// Rotary embedding: `rope_theta` and `rope_scaling`, or (Transformers 5) both in `rope_parameters`.
 pub(super) fn rope(config: &Object, architecture: &str, metadata: &mut Metadata) -> Result<()> {
     let empty = Object { file: config.file.clone(), json: Map::new() };
-    let rope = config.object("rope_parameters")?.or(config.object("rope_scaling")?).unwrap_or(empty);
+    let mut rope = config.object("rope_parameters")?.or(config.object("rope_scaling")?).unwrap_or(empty);
+    let mut local_base = config.f64("rope_local_base_freq")?;
+    // Layers with a window may have a rotary embedding of their own.
+    if let Some(full) = rope.object("full_attention")? {
+        local_base = rope.object("sliding_attention")?.map_or(Ok(None), |local| local.f64("rope_theta"))?;
+        rope = full;
+    }
     if rope.json.values().any(Json::is_object) {
-        return Err(Error::Unsupported(format!("{}: different kinds of layers are not supported", rope.file)));
+        return Err(Error::Unsupported(format!("{}: these kinds of layers are not supported", rope.file)));
     }
     let heads = config.required_u32("num_attention_heads")?;
     let head = config.u32("head_dim")?.unwrap_or(config.required_u32("hidden_size")? / heads);
@@ -204,6 +244,12 @@ pub(super) fn rope(config: &Object, architecture: &str, metadata: &mut Metadata)
     set("rope.dimension_count", dims.into());
     set("rope.freq_base", (base as f32).into());
     set("rope.pairing", "halves".into());
+    if let Some(base) = local_base {
+        set("rope.freq_base_swa", (base as f32).into());
+    }
+    if let Some(rate) = rope.f64("llama_4_scaling_beta")? {
+        set("attention.temperature_scale", (rate as f32).into());
+    }
     match rope.str("rope_type")?.or(rope.str("type")?).unwrap_or("default") {
         "default" => {}
         "llama3" => set("rope.freq_factors", llama3_factors(&rope, base, dims)?.into()),
@@ -224,14 +270,31 @@ pub(super) fn rope(config: &Object, architecture: &str, metadata: &mut Metadata)
                 }
             }
             // Transformers gives the whole factor, GGUF what it is multiplied by.
-            if let Some(whole) = rope.f64("attention_factor")? {
-                let usual = 1.0 + 0.1 * factor.max(1.0).ln();
-                set("rope.scaling.yarn_attn_factor", ((whole / usual) as f32).into());
+            let usual = |multiplier: f64| 1.0 + 0.1 * multiplier * factor.max(1.0).ln();
+            let whole = match (rope.f64("attention_factor")?, rope.f64("mscale")?, rope.f64("mscale_all_dim")?) {
+                (None, Some(some), Some(all)) if some != 0.0 && all != 0.0 => Some(usual(some) / usual(all)),
+                (whole, ..) => whole,
+            };
+            if let Some(whole) = whole {
+                set("rope.scaling.yarn_attn_factor", ((whole / usual(1.0)) as f32).into());
+            }
+        }
+        "longrope" | "su" => {
+            let original = rope.u32("original_max_position_embeddings")?;
+            let original = original.or(config.u32("original_max_position_embeddings")?);
+            let original = original.ok_or_else(|| config.missing("original_max_position_embeddings"))?;
+            let factor = f64::from(config.required_u32("max_position_embeddings")?) / f64::from(original);
+            let usual = (1.0 + factor.max(1.0).ln() / f64::from(original).ln()).sqrt();
+            set("rope.scaling.type", "longrope".into());
+            set("rope.scaling.original_context_length", original.into());
+            set("rope.scaling.attn_factor", (rope.f64("attention_factor")?.unwrap_or(usual) as f32).into());
+            for (setting, key) in [("short_factor", "rope.freq_factors"), ("long_factor", "rope.freq_factors_long")] {
+                set(key, rope.numbers(setting, dims / 2)?.into());
             }
         }
         other => {
             let message = format!("{}: the type {other:?} is not supported", rope.file);
-            return Err(Error::Unsupported(format!("{message} (default, linear, yarn and llama3 are)")));
+            return Err(Error::Unsupported(format!("{message} (default, linear, yarn, longrope and llama3 are)")));
         }
     }
     Ok(())

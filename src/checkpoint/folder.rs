@@ -52,7 +52,7 @@ pub(super) async fn open(sources: Vec<Source>) -> Result<Checkpoint> {
     let folder = Folder { sources };
     let config = folder.object(CONFIG).await?.ok_or_else(|| Error::Usage(format!("there is no {CONFIG}")))?;
     let family = family(&config)?;
-    let mut metadata = settings(&config, family.architecture)?;
+    let mut metadata = settings(&config, family)?;
     if let Some(name) = config.file.rsplit(['/', '\\']).nth(1) {
         metadata.insert("general.name", name);
     }

@@ -14,20 +14,63 @@ use indexmap::IndexMap;
 pub(super) struct Family {
     pub class: &'static str,
     pub architecture: &'static str,
-    tensors: &'static [Rename],
+    /// The activations that its configuration may name.
+    pub activations: &'static [&'static str],
+    /// Weights of norms are what is added to 1.
+    pub norms_add_one: bool,
+    /// Layers with and without a window alternate as the architecture has it, where no setting lists them.
+    pub alternates: bool,
+    /// The first row that fits holds.
+    tensors: &'static [&'static [Rename]],
 }
 
 /// A tensor's name in Transformers and in GGUF. `{b}` is the block, `{e}` an expert (the experts of a block become one
 /// stacked tensor), `{w}` is `weight` or `bias`. Several GGUF names joined by ` + ` share the rows in equal runs.
 type Rename = (&'static str, &'static str);
 
-pub(super) const FAMILIES: [Family; 6] = [
-    Family { class: "LlamaForCausalLM", architecture: "llama", tensors: DECODER },
-    Family { class: "MistralForCausalLM", architecture: "llama", tensors: DECODER },
-    Family { class: "MixtralForCausalLM", architecture: "llama", tensors: DECODER },
-    Family { class: "Qwen2ForCausalLM", architecture: "qwen2", tensors: DECODER },
-    Family { class: "Qwen3ForCausalLM", architecture: "qwen3", tensors: DECODER },
-    Family { class: "Qwen3MoeForCausalLM", architecture: "qwen3moe", tensors: DECODER },
+pub(super) const FAMILIES: [Family; 13] = [
+    LLAMA,
+    Family { class: "MistralForCausalLM", ..LLAMA },
+    Family { class: "MixtralForCausalLM", ..LLAMA },
+    Family { class: "Ministral3ForCausalLM", architecture: "mistral3", ..LLAMA },
+    Family { class: "SmolLM3ForCausalLM", architecture: "smollm3", ..LLAMA },
+    Family { class: "GraniteForCausalLM", architecture: "granite", ..LLAMA },
+    Family { class: "Qwen2ForCausalLM", architecture: "qwen2", ..LLAMA },
+    Family { class: "Qwen3ForCausalLM", architecture: "qwen3", ..LLAMA },
+    Family { class: "Qwen3MoeForCausalLM", architecture: "qwen3moe", ..LLAMA },
+    Family { class: "Phi3ForCausalLM", architecture: "phi3", tensors: &[FUSED, DECODER], ..LLAMA },
+    Family { class: "Olmo2ForCausalLM", architecture: "olmo2", tensors: &[NORMS_BEHIND, DECODER], ..LLAMA },
+    GEMMA,
+    Family { class: "Gemma3ForCausalLM", architecture: "gemma3", ..GEMMA },
+];
+
+const LLAMA: Family = Family {
+    class: "LlamaForCausalLM",
+    architecture: "llama",
+    activations: &["silu", "swish"],
+    norms_add_one: false,
+    alternates: false,
+    tensors: &[DECODER],
+};
+
+const GEMMA: Family = Family {
+    class: "Gemma2ForCausalLM",
+    architecture: "gemma2",
+    activations: &["gelu_pytorch_tanh"],
+    norms_add_one: true,
+    alternates: true,
+    tensors: &[NORMS_BEHIND, DECODER],
+};
+
+const NORMS_BEHIND: &[Rename] = &[
+    ("model.layers.{b}.post_attention_layernorm.weight", "blk.{b}.post_attention_norm.weight"),
+    ("model.layers.{b}.pre_feedforward_layernorm.weight", "blk.{b}.ffn_norm.weight"),
+    ("model.layers.{b}.post_feedforward_layernorm.weight", "blk.{b}.post_ffw_norm.weight"),
+];
+
+const FUSED: &[Rename] = &[
+    ("model.layers.{b}.self_attn.qkv_proj.weight", "blk.{b}.attn_qkv.weight"),
+    ("model.layers.{b}.mlp.gate_up_proj.weight", "blk.{b}.ffn_up.weight"),
 ];
 
 const DECODER: &[Rename] = &[
@@ -176,7 +219,7 @@ impl Place<'_> {
 }
 
 fn find_row<'a>(family: &Family, name: &'a str) -> Option<(Place<'a>, &'static str)> {
-    family.tensors.iter().find_map(|(pattern, target)| Some((match_name(pattern, name)?, *target)))
+    family.tensors.iter().copied().flatten().find_map(|(pattern, target)| Some((match_name(pattern, name)?, *target)))
 }
 
 fn match_name<'a>(pattern: &str, name: &'a str) -> Option<Place<'a>> {

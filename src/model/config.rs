@@ -28,6 +28,8 @@ pub struct Config {
     pub context: u32,
     /// Added under the root of each norm.
     pub eps: f32,
+    /// Added to the weights of norms: our own reader of HF folders says so of Gemma's.
+    pub norm_plus: f32,
     /// Rotary embeddings; a layer says which is its own.
     pub ropes: Vec<RopeConfig>,
     /// Heads of q and k are normed without a weight once they are rotated.
@@ -184,6 +186,7 @@ impl Config {
             vocab: in_range("the vocabulary", vocab, 1 << 24)?,
             context,
             eps: keys.f32("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-5),
+            norm_plus: keys.finite("norm_plus")?.unwrap_or(0.0),
             ropes,
             // Llama 4 Maverick, known by its experts, has no such norm, and no key says so.
             norm_rotated: arch.norm_rotated && experts.is_none_or(|e| e.count != 128),
@@ -414,9 +417,10 @@ fn yarn(keys: &Keys, frequencies: &mut [f64], base: f64, factor: f64) -> Result<
     }
     // Files of models whose own formula differs (DeepSeek, Mistral 3) say by how much.
     let usual = |multiplier: f64| 0.1 * multiplier * factor.max(1.0).ln() + 1.0;
-    let whole = match keys.finite("rope.scaling.yarn_log_multiplier")?.filter(|m| *m != 0.0) {
-        Some(all) => usual(1.0) / usual(f64::from(all)),
-        None => usual(1.0),
-    };
+    let whole = keys.finite("rope.scaling.yarn_attn_factor")?.map_or(1.0, f64::from)
+        * match keys.finite("rope.scaling.yarn_log_multiplier")?.filter(|m| *m != 0.0) {
+            Some(all) => usual(1.0) / usual(f64::from(all)),
+            None => usual(1.0),
+        };
     Ok(whole as f32)
 }

@@ -113,7 +113,8 @@ impl Builder<'_> {
     }
 
     fn norm(&mut self, x: TensorId, name: &str, cols: u32) -> Result<TensorId> {
-        let weight = self.vector(name, cols)?;
+        self.check(name, &[cols.into()])?;
+        let weight = self.graph.vector_plus(name, cols, self.config.norm_plus);
         Ok(self.graph.rms_norm(x, weight, self.config.eps))
     }
 

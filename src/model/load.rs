@@ -43,8 +43,9 @@ pub async fn load(plan: &Plan, checkpoint: &Checkpoint, mut progress: impl FnMut
     progress(Progress { done, total });
     let mut unflushed = 0;
     for (id, part, start, info) in wanted {
-        if graph.tensor(part).kind == Kind::Vector {
-            let values = read_vector(checkpoint, info, graph.cols(part)).await?;
+        if let Kind::Vector { plus } = graph.tensor(part).kind {
+            let mut values = read_vector(checkpoint, info, graph.cols(part)).await?;
+            values.iter_mut().for_each(|value| *value += plus);
             plan.write(id, u64::from(start) * 4, bytemuck::cast_slice(&values));
             done += info.bytes();
             continue;

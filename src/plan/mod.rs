@@ -127,7 +127,7 @@ impl Listing {
                     (all as f64 * share.unwrap_or(1.0)) as u64
                 }
                 Kind::Kv { .. } | Kind::Constant(_) | Kind::Input(_) => 0,
-                Kind::Vector | Kind::Joined(_) => u64::from(t.cols) * 4,
+                Kind::Vector { .. } | Kind::Joined(_) => u64::from(t.cols) * 4,
                 Kind::Activation => rows_in_step(t.rows, sizes) * u64::from(t.cols) * 4,
             }
         };

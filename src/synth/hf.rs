@@ -3,7 +3,10 @@
 //! Names and row order are those of published checkpoints: one tensor per expert, and q and k rows of the llama
 //! architecture not permuted. Every number equals the GGUF file's of the same shape and type, so both give equal logits.
 
-use super::{CHAT_TEMPLATE, MERGES, SPECIALS, Shape, Tensor, find, form, parse, tensors, vocabulary};
+use super::{
+    CHAT_TEMPLATE, Key, MERGES, Norms, SPECIALS, Shape, Tensor, find, form, long_factors, parse, rotated, tensors,
+    vocabulary,
+};
 use crate::dtype::DType;
 use crate::mix::{Mix, place};
 use crate::{Error, Result};
@@ -44,7 +47,7 @@ fn write_file(path: &Path, body: impl FnOnce(&mut dyn Write) -> io::Result<()>) 
 
 /// Header (a length and JSON), then the tensors' bytes without gaps.
 fn safetensors(shape: &Shape, mix: Mix, out: &mut dyn Write) -> io::Result<()> {
-    let tensors: Vec<Tensor> = tensors(shape).into_iter().filter(|t| t.name != "rope_freqs.weight").collect();
+    let tensors: Vec<Tensor> = tensors(shape).into_iter().filter(|t| !t.name.starts_with("rope_f")).collect();
     let mut header = Map::new();
     let mut offset = 0;
     for t in &tensors {
@@ -67,17 +70,27 @@ fn safetensors(shape: &Shape, mix: Mix, out: &mut dyn Write) -> io::Result<()> {
         let stream = t.stream(shape, dtype);
         let row = t.dims[0] * dtype.block_bytes() as u64;
         match place(&t.name).1 {
-            "attn_q" | "attn_k" if shape.arch == "llama" => {
+            "attn_q" | "attn_k" if PERMUTED.contains(&shape.arch) => {
                 for r in 0..t.dims[1] {
                     let at = gguf_row(r, shape.head_dim as u64) * row;
                     stream.write(at..at + row, out)?;
                 }
+            }
+            // Gemma's norms multiply by one more than their weights.
+            _ if shape.arch.starts_with("gemma") && t.name.contains("norm") => {
+                let mut bytes = Vec::new();
+                stream.write(0..stream.len(), &mut bytes)?;
+                let less = bytes.as_chunks().0.iter().flat_map(|b| (f32::from_le_bytes(*b) - 1.0).to_le_bytes());
+                out.write_all(&less.collect::<Vec<u8>>())?;
             }
             _ => stream.write(0..stream.len(), out)?,
         }
     }
     Ok(())
 }
+
+/// The architectures whose q and k rows lie otherwise in GGUF files.
+const PERMUTED: [&str; 4] = ["llama", "mistral3", "smollm3", "granite"];
 
 /// Where llama.cpp's converter puts row `r` of a llama q or k matrix: it interleaves the two halves of each head, so
 /// that the pairs RoPE rotates lie side by side.
@@ -97,7 +110,17 @@ fn hf_names(shape: &Shape, t: &Tensor) -> Vec<String> {
         let count = shape.experts.map_or(0, |e| e.count);
         (0..count).map(|e| format!("model.layers.{layer}.{mlp}.experts.{e}.{part}.{kind}")).collect()
     };
+    if shape.norms != Norms::Before {
+        match part {
+            "post_attention_norm" => return block("post_attention_layernorm"),
+            "ffn_norm" => return block("pre_feedforward_layernorm"),
+            "post_ffw_norm" => return block("post_feedforward_layernorm"),
+            _ => {}
+        }
+    }
     match part {
+        "attn_qkv" => block("self_attn.qkv_proj"),
+        "ffn_up" if shape.fused => block("mlp.gate_up_proj"),
         "token_embd" => vec!["model.embed_tokens.weight".into()],
         "output_norm" => vec!["model.norm.weight".into()],
         "output" => vec!["lm_head.weight".into()],
@@ -125,6 +148,8 @@ fn config(s: &Shape, dtype: DType) -> Value {
         "architectures": [s.hf_class],
         "model_type": match s.hf_class {
             "MistralForCausalLM" => "mistral",
+            "Ministral3ForCausalLM" => "ministral3",
+            "Gemma3ForCausalLM" => "gemma3_text",
             "MixtralForCausalLM" => "mixtral",
             "Qwen3MoeForCausalLM" => "qwen3_moe",
             _ => s.arch,
@@ -151,6 +176,7 @@ fn config(s: &Shape, dtype: DType) -> Value {
         "sliding_window": null,
         "bos_token_id": s.vocab - SPECIALS.len(),
         "eos_token_id": s.vocab - 1,
+        "pad_token_id": null,
     });
     if let Some(stretch) = s.rope_stretch {
         config["rope_scaling"] = json!({
@@ -161,6 +187,7 @@ fn config(s: &Shape, dtype: DType) -> Value {
             "original_max_position_embeddings": stretch.original_context,
         });
     }
+    family(s, &mut config);
     if let Some(e) = s.experts {
         config["num_experts_per_tok"] = e.used.into();
         config[if s.arch == "llama" { "num_local_experts" } else { "num_experts" }] = e.count.into();
@@ -172,6 +199,75 @@ fn config(s: &Shape, dtype: DType) -> Value {
         }
     }
     config
+}
+
+/// What a family's config says besides, from the keys of its GGUF file.
+fn family(s: &Shape, config: &mut Value) {
+    let number = |key: &str| {
+        let found = s.keys.iter().find(|(name, _)| *name == key);
+        found.map_or(Value::Null, |(_, value)| match *value {
+            Key::U32(n) => n.into(),
+            Key::F32(x) => json!(x.to_string().parse::<f64>().unwrap_or_default()),
+            Key::Str(word) => word.into(),
+        })
+    };
+    let original = number("rope.scaling.original_context_length");
+    config["sliding_window"] = number("attention.sliding_window");
+    if s.arch.starts_with("gemma") {
+        config["hidden_activation"] = "gelu_pytorch_tanh".into();
+        config["hidden_act"] = Value::Null;
+        config["query_pre_attn_scalar"] = s.head_dim.into();
+        config["attn_logit_softcapping"] = number("attn_logit_softcapping");
+        config["final_logit_softcapping"] = number("final_logit_softcapping");
+    }
+    match s.arch {
+        "gemma3" => {
+            config["rope_parameters"] = json!({
+                "full_attention": {
+                    "rope_type": "linear", "rope_theta": s.rope_base, "factor": number("rope.scaling.factor") },
+                "sliding_attention": { "rope_type": "default", "rope_theta": 10000.0 },
+            });
+        }
+        "granite" => {
+            for (setting, key) in [
+                ("embedding_multiplier", "embedding_scale"),
+                ("residual_multiplier", "residual_scale"),
+                ("attention_multiplier", "attention.scale"),
+                ("logits_scaling", "logit_scale"),
+            ] {
+                config[setting] = number(key);
+            }
+        }
+        "mistral3" => {
+            config["rope_parameters"] = json!({
+                "rope_type": "yarn",
+                "rope_theta": s.rope_base,
+                "factor": number("rope.scaling.factor"),
+                "beta_fast": number("rope.scaling.yarn_beta_fast"),
+                "beta_slow": number("rope.scaling.yarn_beta_slow"),
+                "original_max_position_embeddings": original,
+                "mscale": 1.0,
+                "mscale_all_dim": number("rope.scaling.yarn_log_multiplier"),
+                "llama_4_scaling_beta": number("attention.temperature_scale"),
+            });
+        }
+        "phi3" => {
+            let partial = rotated(s) as f64 / s.head_dim as f64;
+            let [long, short] = long_factors(s);
+            config["partial_rotary_factor"] = partial.into();
+            config["original_max_position_embeddings"] = original.clone();
+            config["rope_parameters"] = json!({
+                "rope_type": "longrope",
+                "rope_theta": s.rope_base,
+                "partial_rotary_factor": partial,
+                "original_max_position_embeddings": original,
+                "attention_factor": number("rope.scaling.attn_factor"),
+                "long_factor": long,
+                "short_factor": short,
+            });
+        }
+        _ => {}
+    }
 }
 
 fn tokenizer(s: &Shape) -> Value {

@@ -231,9 +231,16 @@ pub const SHAPES: &[Shape] = &[
         experts: Some(Experts::plain(8, 2, 512)),
         ..LLAMA
     },
-    Shape { name: "tiny-window", rope_base: 3e4, keys: &[("attention.sliding_window", Key::U32(24))], ..GGUF_ONLY },
+    Shape {
+        name: "tiny-window",
+        hf_class: "MistralForCausalLM",
+        rope_base: 3e4,
+        keys: &[("attention.sliding_window", Key::U32(24))],
+        ..LLAMA
+    },
     Shape {
         name: "tiny-gemma2",
+        hf_class: "Gemma2ForCausalLM",
         arch: "gemma2",
         layers: 3,
         head_dim: 64,
@@ -247,10 +254,11 @@ pub const SHAPES: &[Shape] = &[
             ("attn_logit_softcapping", Key::F32(5.0)),
             ("final_logit_softcapping", Key::F32(8.0)),
         ],
-        ..GGUF_ONLY
+        ..LLAMA
     },
     Shape {
         name: "tiny-gemma3",
+        hf_class: "Gemma3ForCausalLM",
         arch: "gemma3",
         layers: 7,
         head_dim: 64,
@@ -266,10 +274,11 @@ pub const SHAPES: &[Shape] = &[
             ("rope.scaling.type", Key::Str("linear")),
             ("rope.scaling.factor", Key::F32(8.0)),
         ],
-        ..GGUF_ONLY
+        ..LLAMA
     },
     Shape {
         name: "tiny-phi3",
+        hf_class: "Phi3ForCausalLM",
         arch: "phi3",
         head_dim: 64,
         heads: 4,
@@ -283,20 +292,30 @@ pub const SHAPES: &[Shape] = &[
             ("rope.scaling.original_context_length", Key::U32(32)),
             ("rope.scaling.attn_factor", Key::F32(1.25)),
         ],
-        ..GGUF_ONLY
+        ..LLAMA
     },
     Shape {
         name: "tiny-olmo2",
+        hf_class: "Olmo2ForCausalLM",
         arch: "olmo2",
         rope_base: 5e5,
         eps: 1e-6,
         qk_norm: QkNorm::Whole,
         norms: Norms::Behind,
-        ..GGUF_ONLY
+        ..LLAMA
     },
-    Shape { name: "tiny-smollm3", arch: "smollm3", layers: 5, rope_base: 2e6, tied: true, ..GGUF_ONLY },
+    Shape {
+        name: "tiny-smollm3",
+        hf_class: "SmolLM3ForCausalLM",
+        arch: "smollm3",
+        layers: 5,
+        rope_base: 2e6,
+        tied: true,
+        ..LLAMA
+    },
     Shape {
         name: "tiny-granite",
+        hf_class: "GraniteForCausalLM",
         arch: "granite",
         tied: true,
         keys: &[
@@ -305,10 +324,11 @@ pub const SHAPES: &[Shape] = &[
             ("attention.scale", Key::F32(0.125)),
             ("logit_scale", Key::F32(0.8)),
         ],
-        ..GGUF_ONLY
+        ..LLAMA
     },
     Shape {
         name: "tiny-mistral3",
+        hf_class: "Ministral3ForCausalLM",
         arch: "mistral3",
         rope_base: 1e6,
         keys: &[
@@ -320,7 +340,7 @@ pub const SHAPES: &[Shape] = &[
             ("rope.scaling.original_context_length", Key::U32(64)),
             ("attention.temperature_scale", Key::F32(0.1)),
         ],
-        ..GGUF_ONLY
+        ..LLAMA
     },
     Shape {
         name: "tiny-llama4",

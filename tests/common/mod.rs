@@ -123,7 +123,7 @@ impl Data {
                     dtype.random_blocks(&mut rng, &mut data, scale);
                     weights.insert(id, data);
                 }
-                Kind::Vector => {
+                Kind::Vector { .. } => {
                     vectors.insert(id, floats(&mut rng, cols as usize));
                 }
                 _ => {}
