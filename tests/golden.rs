@@ -10,7 +10,7 @@ use firelight::model::Model;
 use firelight::ops::KvType;
 use firelight::plan::fuse::Fuse;
 use firelight::session::{Finish, Options, Request};
-use firelight::synth;
+use firelight::synth::{self, Key};
 use firelight::tokenizer::Special;
 use half::f16;
 use pollster::block_on;
@@ -236,6 +236,46 @@ fn small_faults_are_seen() {
         let d = difference(&got, &case.short(), case.vocab);
         assert_eq!(tolerance.holds(&d), fault == "nothing", "{fault}: {d:?}");
     }
+}
+
+/// Every key that a family's files have beyond the common ones changes what the model says.
+#[test]
+fn every_setting_of_a_family_counts() {
+    let mut changed = 0;
+    for shape in synth::SHAPES.iter().filter(|s| s.name.starts_with("tiny") && !s.keys.is_empty()) {
+        let (file, case) = (engine::file(shape.name, "F32"), case(shape.name, "F32"));
+        let want = case.long().expect("logits of the whole prompt");
+        for (key, value) in shape.keys {
+            let mut file = file.clone();
+            let at = place_of(&file, &format!("{}.{key}", shape.arch));
+            let other = match value {
+                // Which blocks have experts is seen by their tensors.
+                _ if *key == "interleave_moe_layer_step" => continue,
+                Key::U32(n) if *key == "rope.dimension_count" => (n - 4).to_le_bytes(),
+                // LongRoPE only asks whether the context is longer.
+                Key::U32(n) if key.ends_with("original_context_length") => (n * 100).to_le_bytes(),
+                Key::U32(n) => (n - 1).to_le_bytes(),
+                // YaRN's bounds are whole pairs.
+                Key::F32(x) if key.contains("yarn_beta") => (x / 8.0).to_le_bytes(),
+                Key::F32(x) => (x * 1.1).to_le_bytes(),
+                Key::Str(_) => continue,
+            };
+            file[at..at + 4].copy_from_slice(&other);
+            let model = match block_on(Model::from_sources(vec![Source::bytes("changed", file)])) {
+                Ok(model) => model,
+                // LongRoPE's factors are as many as pairs rotate.
+                Err(error) => {
+                    assert_eq!(*key, "rope.dimension_count", "{}: {error}", shape.name);
+                    continue;
+                }
+            };
+            let got = engine::logits(&mut engine::session(gpu(), &model, &options(KvType::F32)), case.prompt(), false);
+            let d = difference(&got, &want, case.vocab);
+            assert!(!STORED_F16.holds(&d), "{} does not care for {key}: {d:?}", shape.name);
+            changed += 1;
+        }
+    }
+    assert!(changed > 20, "only {changed} keys were changed");
 }
 
 #[derive(Deserialize)]
