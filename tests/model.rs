@@ -16,8 +16,19 @@ use firelight::sampler::Sampling;
 use firelight::session::{Event, Finish, Options, Request, Session};
 use pollster::block_on;
 
-/// One of each kind: grouped heads, biases, head norms, experts of both sorts, sizes that nothing divides.
-const SHAPES: [&str; 6] = ["tiny-llama3", "tiny-qwen2", "tiny-qwen3", "tiny-qwen3moe", "tiny-mixtral", "tiny-odd"];
+/// One of each kind: grouped heads, biases, head norms, experts of all sorts, windows, chunks, sinks, sizes that nothing
+/// divides.
+const SHAPES: [&str; 9] = [
+    "tiny-llama3",
+    "tiny-qwen2",
+    "tiny-qwen3",
+    "tiny-qwen3moe",
+    "tiny-mixtral",
+    "tiny-odd",
+    "tiny-gemma3",
+    "tiny-llama4",
+    "tiny-gpt-oss",
+];
 
 /// One of each architecture.
 const ARCHITECTURES: [&str; 4] = ["tiny-llama3", "tiny-qwen2", "tiny-qwen3", "tiny-qwen3moe"];
