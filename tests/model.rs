@@ -10,6 +10,7 @@ mod engine;
 
 use engine::{Answer, answer, answers, difference, finish, gpu, greedy, logits, model, prompt, session};
 use firelight::Error;
+use firelight::checkpoint::{Checkpoint, Source};
 use firelight::model::Model;
 use firelight::ops::{KvType, PAGE};
 use firelight::sampler::Sampling;
@@ -135,6 +136,31 @@ fn a_prompt_may_be_cut_anywhere() {
             close(&format!("{shape} by {chunk}"), &logits(session, &prompt, false), &want, vocab);
         }
     }
+}
+
+/// What nobody reads is never passed over in silence, and an unknown architecture's error says what it is made of.
+#[test]
+fn parts_that_are_not_understood_are_named() {
+    let changed = |from: &str, to: &str| {
+        let mut file = engine::file("tiny-qwen3", "F16");
+        assert_eq!(from.len(), to.len());
+        let places: Vec<usize> =
+            (0..file.len() - from.len()).filter(|&at| file[at..].starts_with(from.as_bytes())).collect();
+        assert!(!places.is_empty(), "{from}");
+        places.iter().for_each(|&at| file[at..at + to.len()].copy_from_slice(to.as_bytes()));
+        let checkpoint = block_on(Checkpoint::from_sources(vec![Source::bytes("test", file)])).unwrap();
+        let model = block_on(Model::from_checkpoint(checkpoint));
+        model.and_then(|model| block_on(Session::new(gpu(), &model, &exact(96), |_| {})).map(drop))
+    };
+    let said = |from, to| changed(from, to).unwrap_err().to_string();
+    let gate = said("blk.1.attn_q_norm.weight", "blk.1.attn_gate_x.weight");
+    assert!(
+        gate.contains("not understood: blk.1.attn_gate_x.weight; Firelight does not have gated attention"),
+        "{gate}"
+    );
+    let arch = said("qwen3", "ssm_9");
+    assert!(arch.contains("\"ssm_9\" is not supported yet; supported are llama"), "{arch}");
+    assert!(!arch.contains("not understood"), "{arch}");
 }
 
 #[test]

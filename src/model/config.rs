@@ -2,6 +2,7 @@
 //! what a file says.
 
 use super::arch::Arch;
+use super::unknown;
 use crate::checkpoint::{Checkpoint, Metadata, Value};
 use crate::ops::attention::{Reach, Temperature};
 use crate::ops::rope::Pairing;
@@ -160,7 +161,10 @@ impl Config {
         let metadata = &checkpoint.metadata;
         let name = metadata.get_str("general.architecture")?;
         let name = name.ok_or_else(|| Error::Format("the file does not say its general.architecture".into()))?;
-        let arch = *Arch::find(name)?;
+        let arch = *Arch::find(name).map_err(|error| match unknown::describe(&unknown::unknown(checkpoint)) {
+            said if said.is_empty() => error,
+            said => Error::Unsupported(format!("{error}; {said}")),
+        })?;
         let keys = Keys { metadata, arch: arch.name };
         let heads = keys.size("attention.head_count", 1 << 12)?;
         let width = keys.size("embedding_length", 1 << 20)?;

@@ -2,6 +2,7 @@
 //! manifest; every tensor's shape is checked against the file while it is recorded.
 
 use super::config::{Config, Layer};
+use super::unknown;
 use crate::checkpoint::Checkpoint;
 use crate::graph::{Graph, Kind, Rows, TensorId};
 use crate::ops::attention::Attention;
@@ -50,6 +51,11 @@ pub fn record(checkpoint: &Checkpoint, config: &Config, context: u32) -> Result<
         logits = b.graph.soften(logits, soften);
     }
     b.graph.sample(logits);
+    let used = b.graph.tensors.iter().map(|t| t.name.as_str()).collect();
+    let unread = unknown::unread(checkpoint, &used);
+    if !unread.is_empty() {
+        return Err(Error::Unsupported(format!("this model cannot run: {}", unknown::describe(&unread))));
+    }
     Ok(Decoder { graph: b.graph, logits, hidden })
 }
 

@@ -4,6 +4,7 @@ pub mod arch;
 pub mod config;
 pub mod decoder;
 pub mod load;
+pub mod unknown;
 
 use std::path::Path;
 use std::sync::Arc;

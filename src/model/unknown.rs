@@ -1,0 +1,114 @@
+//! What a file holds that the decoder does not take: named in errors, with the block of a model that would be missing.
+//!
+//! A tensor that nobody reads is an error, never left out in silence: a model with a part missing still talks, but
+//! nonsense.
+
+use crate::checkpoint::Checkpoint;
+use std::collections::BTreeSet;
+
+/// Parts of a name that the decoder knows; see `decoder`.
+const PARTS: &[&str] = &[
+    "token_embd",
+    "output",
+    "output_norm",
+    "attn_norm",
+    "attn_q",
+    "attn_k",
+    "attn_v",
+    "attn_qkv",
+    "attn_q_norm",
+    "attn_k_norm",
+    "attn_sinks",
+    "attn_output",
+    "post_attention_norm",
+    "post_ffw_norm",
+    "ffn_norm",
+    "ffn_gate",
+    "ffn_up",
+    "ffn_down",
+    "ffn_gate_inp",
+    "ffn_gate_exps",
+    "ffn_up_exps",
+    "ffn_down_exps",
+    "ffn_gate_shexp",
+    "ffn_up_shexp",
+    "ffn_down_shexp",
+];
+
+/// Beginnings of a name's last part, and what they belong to. The first that fits holds.
+const BLOCKS: &[(&str, &str)] = &[
+    ("ssm_", "a recurrent state (Mamba, gated delta net)"),
+    ("shortconv", "a short convolution"),
+    ("time_mix", "a recurrent state (RWKV)"),
+    ("attn_kv_", "attention over latent keys and values (MLA)"),
+    ("attn_q_a", "attention over latent keys and values (MLA)"),
+    ("attn_k_b", "attention over latent keys and values (MLA)"),
+    ("attn_v_b", "attention over latent keys and values (MLA)"),
+    ("attn_gate", "gated attention"),
+    ("exp_probs_b", "a router with a bias of its own"),
+    ("ffn_gate_inp_shexp", "a gated shared expert"),
+    ("per_layer", "embeddings of each layer"),
+    ("inp_gate", "embeddings of each layer"),
+    ("altup", "alternating updates (AltUp)"),
+    ("laurel", "learned residuals (LAuReL)"),
+    ("nextn", "the prediction of several tokens"),
+    ("layer_output_scale", "a scale of each layer's output"),
+    ("position_embd", "learned positions"),
+    ("token_types", "an encoder"),
+    ("cls", "a classifier"),
+    ("attn_norm_2", "a block whose parts run side by side"),
+];
+
+/// Tensors that are read otherwise, or say nothing that keys do not say.
+const READ_ELSEWHERE: &[&str] = &["rope_freqs", "rope_factors_long", "rope_factors_short"];
+
+/// The tensors of a checkpoint that `used` does not have.
+pub fn unread<'a>(checkpoint: &'a Checkpoint, used: &BTreeSet<&str>) -> Vec<&'a str> {
+    let names = checkpoint.tensors.keys().map(String::as_str);
+    names.filter(|name| !used.contains(name) && !READ_ELSEWHERE.contains(&part(name))).collect()
+}
+
+/// The tensors of a checkpoint of an unknown architecture that the decoder would not take.
+pub fn unknown(checkpoint: &Checkpoint) -> Vec<&str> {
+    let names = checkpoint.tensors.keys().map(String::as_str);
+    names.filter(|name| !PARTS.contains(&part(name)) && !READ_ELSEWHERE.contains(&part(name))).collect()
+}
+
+/// A sentence about tensors that are not understood; empty if there are none.
+pub fn describe(names: &[&str]) -> String {
+    const SHOWN: usize = 3;
+    if names.is_empty() {
+        return String::new();
+    }
+    let first = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+    let more = if names.len() > SHOWN { format!(" and {} more", names.len() - SHOWN) } else { String::new() };
+    let missing: BTreeSet<&str> = names.iter().filter_map(|name| block(part(name))).collect();
+    let missing = missing.into_iter().collect::<Vec<_>>().join(", ");
+    let what = if missing.is_empty() { String::new() } else { format!("; Firelight does not have {missing}") };
+    format!("these tensors are not understood: {first}{more}{what}")
+}
+
+/// `blk.3.attn_q.weight` -> `attn_q`.
+fn part(name: &str) -> &str {
+    let name = name.rsplit_once('.').map_or(name, |(start, _)| start);
+    name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')).map_or(name, |(_, part)| part)
+}
+
+fn block(part: &str) -> Option<&'static str> {
+    BLOCKS.iter().find(|(start, _)| part.starts_with(start)).map(|(_, block)| *block)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tensors_are_named_with_what_they_belong_to() {
+        assert_eq!(describe(&[]), "");
+        let said = describe(&["blk.0.ssm_a", "blk.0.ssm_conv1d.weight", "odd.weight", "blk.1.attn_kv_a_mqa.weight"]);
+        let first = "these tensors are not understood: blk.0.ssm_a, blk.0.ssm_conv1d.weight, odd.weight and 1 more; ";
+        let missing = "a recurrent state (Mamba, gated delta net), attention over latent keys and values (MLA)";
+        assert_eq!(said, format!("{first}Firelight does not have {missing}"));
+        assert_eq!(describe(&["odd"]), "these tensors are not understood: odd");
+    }
+}
