@@ -44,8 +44,10 @@ pub struct Local {
     pub span: u32,
     /// The positions lie in chunks; otherwise they are the last ones.
     pub chunked: bool,
-    /// Their rotary base, if it is not the other layers'; they are not stretched either.
+    /// Their rotary base, if it is not the other layers'.
     pub base: Option<f32>,
+    /// Their rotary embedding is stretched as the other layers' is.
+    pub stretched: bool,
 }
 
 const LLAMA: Arch = Arch {
@@ -57,7 +59,7 @@ const LLAMA: Arch = Arch {
     norm_rotated: false,
     wide_scale: &[],
     yarn_rounds: true,
-    local: Local { every: 0, span: 0, chunked: false, base: None },
+    local: Local { every: 0, span: 0, chunked: false, base: None, stretched: true },
     tempered_after: None,
     scoring: Scoring::Softmax,
     share_inputs: false,
@@ -74,7 +76,7 @@ pub const ALL: &[Arch] = &[
         name: "llama4",
         unrotated_every: 4,
         norm_rotated: true,
-        local: Local { every: 4, span: 8192, chunked: true, base: None },
+        local: Local { every: 4, span: 8192, chunked: true, ..LLAMA.local },
         tempered_after: Some(8192),
         scoring: Scoring::Sigmoid,
         share_inputs: true,
@@ -87,9 +89,14 @@ pub const ALL: &[Arch] = &[
     Arch { name: "qwen3", ..QWEN },
     Arch { name: "qwen3moe", ..QWEN },
     Arch { name: "phi3", ..QWEN },
-    Arch { name: "olmo2", local: Local { every: 4, ..LLAMA.local }, ..QWEN },
+    Arch { name: "olmo2", local: Local { every: 4, stretched: false, ..LLAMA.local }, ..QWEN },
     Arch { name: "gemma2", wide_scale: &[46], local: Local { every: 2, span: 4096, ..LLAMA.local }, ..GEMMA },
-    Arch { name: "gemma3", wide_scale: &[62], local: Local { every: 6, base: Some(10000.0), ..LLAMA.local }, ..GEMMA },
+    Arch {
+        name: "gemma3",
+        wide_scale: &[62],
+        local: Local { every: 6, base: Some(10000.0), stretched: false, ..LLAMA.local },
+        ..GEMMA
+    },
     Arch {
         name: "gpt-oss",
         activation: Activation::Clamped,

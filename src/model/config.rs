@@ -174,12 +174,13 @@ impl Config {
         let blocks = keys.size("block_count", 1 << 12)?;
         let context = keys.size_or("context_length", 2048, 1 << 30)?;
         let experts = Experts::read(&keys)?;
-        let rope = RopeConfig::read(&keys, checkpoint, head_dim).await?;
         let locality = Locality::read(&keys, &arch, blocks)?;
-        let ropes = match keys.f32("rope.freq_base_swa")?.or(arch.local.base).filter(|_| locality.any()) {
-            Some(base) => vec![rope.clone(), rope.plain(base)?],
-            None => vec![rope],
-        };
+        let base = keys.f32("rope.freq_base")?.unwrap_or(10000.0);
+        let local_base = keys.f32("rope.freq_base_swa")?.or(arch.local.base).unwrap_or(base);
+        let mut ropes = vec![RopeConfig::read(&keys, checkpoint, head_dim, base, true).await?];
+        if locality.any() && (local_base != base || !arch.local.stretched) {
+            ropes.push(RopeConfig::read(&keys, checkpoint, head_dim, local_base, arch.local.stretched).await?);
+        }
         let config = Config {
             arch,
             layers: layers(&keys, &arch, &locality, blocks, ropes.len() - 1)?,
@@ -314,9 +315,10 @@ impl Scales {
 }
 
 impl RopeConfig {
-    async fn read(keys: &Keys<'_>, checkpoint: &Checkpoint, head_dim: u32) -> Result<Self> {
+    /// With this base; `stretched` as the file says, or as without any scaling.
+    async fn read(keys: &Keys<'_>, checkpoint: &Checkpoint, head_dim: u32, base: f32, stretched: bool) -> Result<Self> {
         let rotated = keys.size_or("rope.dimension_count", head_dim, head_dim)?;
-        let base = f64::from(keys.f32("rope.freq_base")?.unwrap_or(10000.0));
+        let base = f64::from(base);
         if rotated % 2 != 0 || !(base.is_finite() && base > 1.0) {
             return Err(Error::Format(format!("rotary embedding of {rotated} values with base {base}")));
         }
@@ -325,11 +327,17 @@ impl RopeConfig {
             _ => Arch::find(keys.arch)?.pairing,
         };
         let pairs = rotated / 2;
-        let plain = frequencies(base, rotated);
-        let [short, long] = factors(keys, checkpoint, pairs).await?;
-        let mut frequencies = divided(&plain, &short);
+        // The head's definition (arXiv 2104.09864).
+        let frequencies = (0..pairs).map(|i| base.powf(-2.0 * f64::from(i) / f64::from(rotated))).collect();
+        let plain = RopeConfig { pairing, frequencies, long: None, scale: 1.0 };
+        if stretched { plain.stretch(keys, base, factors(keys, checkpoint, pairs).await?) } else { Ok(plain) }
+    }
+
+    /// Stretched as the file says, by factors for short and long contexts and by a rule.
+    fn stretch(self, keys: &Keys, base: f64, [short, long]: [Vec<f32>; 2]) -> Result<Self> {
+        let mut frequencies = divided(&self.frequencies, &short);
         let long = match (long.is_empty(), keys.u32("rope.scaling.original_context_length")?) {
-            (false, Some(beyond)) => Some((beyond, divided(&plain, &long))),
+            (false, Some(beyond)) => Some((beyond, divided(&self.frequencies, &long))),
             _ => None,
         };
         let attention = keys.finite("rope.scaling.attn_factor")?.unwrap_or(1.0);
@@ -350,17 +358,7 @@ impl RopeConfig {
                 )));
             }
         };
-        Ok(RopeConfig { pairing, frequencies, long, scale })
-    }
-
-    /// The same values turned at another base, and not stretched.
-    fn plain(&self, base: f32) -> Result<Self> {
-        let base = f64::from(base);
-        if !(base.is_finite() && base > 1.0) {
-            return Err(Error::Format(format!("rotary embedding with base {base}")));
-        }
-        let frequencies = frequencies(base, 2 * self.frequencies.len() as u32);
-        Ok(RopeConfig { pairing: self.pairing, frequencies, long: None, scale: 1.0 })
+        Ok(RopeConfig { frequencies, long, scale, ..self })
     }
 
     /// The frequencies for a context of so many positions.
@@ -370,11 +368,6 @@ impl RopeConfig {
             _ => &self.frequencies,
         }
     }
-}
-
-/// Radians a position for each pair of `rotated` values (arXiv 2104.09864).
-fn frequencies(base: f64, rotated: u32) -> Vec<f64> {
-    (0..rotated / 2).map(|i| base.powf(-2.0 * f64::from(i) / f64::from(rotated))).collect()
 }
 
 fn divided(frequencies: &[f64], factors: &[f32]) -> Vec<f64> {
