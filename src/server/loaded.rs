@@ -104,7 +104,7 @@ impl Loaded {
                         stop: ask.stop.clone(),
                         max_tokens: ask.max_tokens,
                         ignore_end: false,
-                        special: !matches!(format, Format::Text | Format::Chat),
+                        special: !matches!(format, Format::Text | Format::Chat | Format::Harmony),
                     };
                     Start { choice: i * ask.choices + j, request, schema: prompt.schema.clone() }
                 })

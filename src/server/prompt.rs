@@ -119,6 +119,9 @@ fn render(
         text.push_str("\n</think>\n\n");
         thinking = false;
     }
+    if schema.is_some() && known == Some(Format::Harmony) {
+        text.push_str("<|channel|>final<|message|>");
+    }
     if format == Format::Forced && known == Some(Format::Hermes) {
         text.push_str("<tool_call>\n");
     }
@@ -207,6 +210,7 @@ mod tests {
             ("mistralai-Mistral-Nemo-Instruct-2407", Format::Mistral),
             ("deepseek-ai-DeepSeek-R1-Distill-Llama-8B", Format::DeepSeek),
             ("deepseek-ai-DeepSeek-V3.1", Format::DeepSeek),
+            ("openai-gpt-oss-120b", Format::Harmony),
             ("", Format::Hermes),
         ];
         let tool = json!({ "type": "function", "function": { "name": "weather", "description": "The weather of a place",

@@ -36,6 +36,8 @@ pub enum Format {
     Chat,
     /// `<tool_call>{"name": ..., "arguments": {...}}</tool_call>` (Hermes, Qwen 2.5 and 3).
     Hermes,
+    /// gpt-oss's messages, which the tokenizer tells in Hermes's words.
+    Harmony,
     /// `{"name": ..., "parameters": {...}}` as the whole answer, or behind `<|python_tag|>` (Llama 3).
     Llama3,
     /// `[TOOL_CALLS][{"name": ..., "arguments": {...}}]`, or `[TOOL_CALLS]name[ARGS]{...}` (Mistral).
@@ -57,6 +59,7 @@ impl Format {
     pub fn of_template(template: &str) -> Option<Self> {
         let has = |text: &str| template.contains(text);
         match () {
+            () if has("<|channel|>") && has("<|message|>") => Some(Format::Harmony),
             () if has("[TOOL_CALLS]") => Some(Format::Mistral),
             () if has("<｜tool▁calls▁begin｜>") => Some(Format::DeepSeek),
             () if has("<tool_call>") => Some(Format::Hermes),
@@ -81,7 +84,7 @@ impl Format {
     /// What opens a call.
     fn open(self) -> Option<&'static str> {
         match self {
-            Format::Hermes => Some("<tool_call>"),
+            Format::Hermes | Format::Harmony => Some("<tool_call>"),
             Format::Llama3 => Some("<|python_tag|>"),
             Format::Mistral => Some("[TOOL_CALLS]"),
             Format::DeepSeek => Some("<｜tool▁calls▁begin｜>"),
@@ -92,7 +95,7 @@ impl Format {
     /// What closes it, if not the end of the answer.
     fn close(self) -> Option<&'static str> {
         match self {
-            Format::Hermes => Some("</tool_call>"),
+            Format::Hermes | Format::Harmony => Some("</tool_call>"),
             Format::DeepSeek => Some("<｜tool▁calls▁end｜>"),
             _ => None,
         }
@@ -396,6 +399,7 @@ mod tests {
                 vec![r("so"), c("I look."), rain(), rain(), c("ok")],
             ),
             (Hermes, false, hermes.replace("</tool_call>", ""), vec![rain()]),
+            (Harmony, false, format!("<think>\nso\n</think>\n\n{hermes}"), vec![r("so"), rain()]),
             (Hermes, false, "<tool_call>no</tool_call> <tool".into(), vec![c("<tool_call>no</tool_call> <tool")]),
             (Hermes, false, "a  <tool_call>{\"name\": 1}".into(), vec![c("a<tool_call>{\"name\": 1}")]),
             (Llama3, false, llama.clone(), vec![rain()]),
@@ -467,6 +471,7 @@ mod tests {
         let of = Format::of_template;
         assert_eq!(of("{% if tools %}<tool_call>"), Some(Format::Hermes));
         assert_eq!(of("{% if tools %}[TOOL_CALLS]"), Some(Format::Mistral));
+        assert_eq!(of("{% if tools %}<|start|>{{ role }}<|channel|>final<|message|>"), Some(Format::Harmony));
         assert_eq!(of("{{ tools }}"), None);
         assert_eq!(of("\"parameters\""), None);
     }

@@ -7,6 +7,7 @@
 
 mod bpe;
 mod export;
+mod harmony;
 mod json;
 mod merge;
 mod pre;

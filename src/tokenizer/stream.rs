@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::harmony::{Harmony, Marks, Turn};
 use super::vocab::Vocab;
 
 /// Turns ids into text as they come; made by [`Tokenizer::stream`](super::Tokenizer::stream).
@@ -14,12 +15,15 @@ pub struct TokenStream {
     /// Whether the next byte, if a space, is the one SentencePiece puts before every text.
     drop_space: bool,
     special: bool,
+    /// How messages are told, if the vocabulary has the marks for them.
+    harmony: Option<Harmony>,
 }
 
 impl TokenStream {
     pub(super) fn new(vocab: Arc<Vocab>) -> Self {
         let drop_space = vocab.drop_space;
-        TokenStream { vocab, pending: Vec::new(), drop_space, special: false }
+        let harmony = Marks::of(&vocab).map(Harmony::new);
+        TokenStream { vocab, pending: Vec::new(), drop_space, special: false, harmony }
     }
 
     /// The stream goes on after other text: a leading space is part of it.
@@ -28,14 +32,21 @@ impl TokenStream {
         self
     }
 
-    /// Control tokens (`<|im_end|>`) appear as text instead of as nothing.
+    /// Control tokens (`<|im_end|>`) appear as text instead of as nothing. gpt-oss's messages too appear as they are.
     pub fn with_special(mut self) -> Self {
         self.special = true;
+        self.harmony = None;
         self
     }
 
     /// The text that `id` completes; often a word, sometimes nothing. Ids outside the vocabulary add nothing.
     pub fn push(&mut self, id: u32) -> String {
+        let (vocab, special) = (&self.vocab, self.special);
+        let turn = self.harmony.as_mut().map(|harmony| harmony.turn(id, |head| vocab.spell(id, special, head)));
+        if let Some(Turn::Form(said)) = turn {
+            self.pending.extend(said.into_bytes());
+            return take_text(&mut self.pending);
+        }
         let before = self.pending.len();
         self.vocab.spell(id, self.special, &mut self.pending);
         if self.drop_space && self.pending.len() > before {
@@ -49,7 +60,7 @@ impl TokenStream {
 
     /// What is left at the end; bytes that never became a character are U+FFFD.
     pub fn finish(self) -> String {
-        String::from_utf8_lossy(&self.pending).into_owned()
+        String::from_utf8_lossy(&self.pending).into_owned() + &self.harmony.map(Harmony::finish).unwrap_or_default()
     }
 }
 

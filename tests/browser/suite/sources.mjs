@@ -139,9 +139,8 @@ export default [
     assert.equal(info.bytes, large.length);
     await tellsStories(context, page);
     assert.ok(site.served < 0.2 * large.length, `${site.served} bytes were read`);
-    // The engine, its buffers, and what the collector has not got round to: Chromium's lets 250 MB of what fetch leaves
-    // behind come together.
-    assert.ok(rise < { firefox: 120e6, chromium: 400e6 }[context.name], `memory rose by ${rise} bytes`);
+    // The engine, its buffers, and what the collector has not got round to.
+    assert.ok(rise < { firefox: 120e6, chromium: 250e6 }[context.name], `memory rose by ${rise} bytes`);
   }),
   row("the package from another origin", async (context) => {
     const page = await context.page();
