@@ -520,7 +520,8 @@ fn block(b: &Block, width: u32) -> Graph {
         let y = g.linear(from, weight, None);
         let sum = g.sum(x, y);
         let norm = g.vector(&format!("{name}_norm.weight"), width);
-        (sum, g.rms_norm(sum, norm, 1e-5))
+        // Large enough to be missed.
+        (sum, g.rms_norm(sum, norm, 0.2))
     };
     let (x, h) = made(&mut g, x, x, "first");
     let part = |g: &mut Graph, name: &str, heads: u32, dtype| {

@@ -86,7 +86,7 @@ impl Chat<'_> {
     async fn say(&mut self, line: &str) -> Result {
         self.messages.push(message("user", line));
         match self.answer().await {
-            Ok(text) => self.messages.push(message("assistant", &text)),
+            Ok(text) => self.messages.push(message("assistant", without_thoughts(&text))),
             Err(Failure::Error(error @ (firelight::Error::Limit(_) | firelight::Error::Text(_)))) => {
                 self.messages.pop();
                 term::note(&format!("{error}. The message was taken back; /reset begins anew"));
@@ -149,6 +149,11 @@ impl Chat<'_> {
             Err(error) => term::note(&format!("{path} cannot be written: {error}")),
         }
     }
+}
+
+/// An answer as later turns tell it: models are not shown again what they thought before it.
+fn without_thoughts(text: &str) -> &str {
+    text.split_once("</think>").map_or(text, |(_, answer)| answer.trim_start())
 }
 
 /// What a line is.
@@ -236,6 +241,12 @@ mod tests {
         assert_eq!(join("one \\\ntwo"), "one \ntwo");
         assert_eq!(join("\"\"\"\none\n\n two\n\"\"\""), "one\n\n two");
         assert_eq!(join(" \"quoted\" "), "\"quoted\"");
+    }
+
+    #[test]
+    fn thoughts_are_not_told_again() {
+        assert_eq!(without_thoughts("<think>\nHm.\n</think>\n\nYes. "), "Yes. ");
+        assert_eq!(without_thoughts(" Yes."), " Yes.");
     }
 
     #[test]
