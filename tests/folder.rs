@@ -312,6 +312,92 @@ fn sliding_windows() {
     }
 }
 
+/// Settings of later families, as their published files have them (Transformers 4).
+#[test]
+fn settings_of_later_families() {
+    let gelu = json!({"hidden_act": "gelu_pytorch_tanh", "sliding_window": 512, "query_pre_attn_scalar": 16});
+    let merged = |more: Json| {
+        let mut all = gelu.clone();
+        more.as_object().unwrap().iter().for_each(|(key, value)| all[key] = value.clone());
+        all
+    };
+    let long = json!({
+        "original_max_position_embeddings": 1024,
+        "rope_scaling": {"type": "longrope", "short_factor": [1.5, 2.0], "long_factor": [3, 4]},
+    });
+    let fused = named(&[
+        ("model.layers.0.self_attn.qkv_proj.weight", &[2 * D, D]),
+        ("model.layers.0.mlp.gate_up_proj.weight", &[2 * FF, D]),
+    ]);
+    let whole = dense()
+        .into_iter()
+        .filter(|(name, _)| !["q_", "k_", "v_", "gate", "up"].iter().any(|p| name.contains(&format!(".{p}"))));
+    let phi: Vec<_> = whole.chain(fused).collect();
+    let four = json!({
+        "embedding_multiplier": 12.0, "residual_multiplier": 0.25, "attention_multiplier": 0.5, "logits_scaling": 8.0,
+    });
+    for (class, architecture, tensors, more, keys) in [
+        (
+            "Gemma2ForCausalLM",
+            "gemma2",
+            dense(),
+            merged(json!({"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0})),
+            vec![
+                ("attn_logit_softcapping", Value::F32(50.0)),
+                ("final_logit_softcapping", Value::F32(30.0)),
+                ("attention.sliding_window", Value::U32(512)),
+                ("attention.scale", Value::F32(0.25)),
+                ("norm_plus", Value::F32(1.0)),
+            ],
+        ),
+        (
+            "Gemma3ForCausalLM",
+            "gemma3",
+            dense(),
+            merged(json!({"sliding_window_pattern": 6, "rope_local_base_freq": 9000.0})),
+            vec![
+                ("attention.sliding_window_pattern", Value::U32(6)),
+                ("rope.freq_base_swa", Value::F32(9000.0)),
+                ("rope.freq_base", Value::F32(10000.0)),
+            ],
+        ),
+        (
+            "Phi3ForCausalLM",
+            "phi3",
+            phi,
+            long,
+            vec![
+                ("rope.scaling.type", "longrope".into()),
+                ("rope.scaling.original_context_length", Value::U32(1024)),
+                // sqrt(1 + ln 4 / ln 1024)
+                ("rope.scaling.attn_factor", Value::F32(1.2f32.sqrt())),
+                ("rope.freq_factors", vec![1.5f32, 2.0].into()),
+                ("rope.freq_factors_long", vec![3.0f32, 4.0].into()),
+            ],
+        ),
+        (
+            "GraniteForCausalLM",
+            "granite",
+            dense(),
+            four,
+            vec![
+                ("embedding_scale", Value::F32(12.0)),
+                ("residual_scale", Value::F32(0.25)),
+                ("attention.scale", Value::F32(0.5)),
+                ("logit_scale", Value::F32(8.0)),
+            ],
+        ),
+    ] {
+        let model = folder(&config(class, more), safetensors(&tensors, 0), &[]).unwrap();
+        for (key, value) in keys {
+            assert_eq!(model.metadata.get(&format!("{architecture}.{key}")), Some(&value), "{class} {key}");
+        }
+        let second = if architecture.starts_with("gemma") { "post_attention_norm" } else { "ffn_norm" };
+        assert!(model.tensors.contains_key(&format!("blk.0.{second}.weight")), "{class}");
+        assert_eq!(model.tensors.contains_key("blk.0.attn_qkv.weight"), architecture == "phi3");
+    }
+}
+
 #[test]
 fn tied_and_missing_heads() {
     let untied = dense();

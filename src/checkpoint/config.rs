@@ -202,6 +202,9 @@ fn sliding_window(config: &Object, family: &Family, metadata: &mut Metadata) -> 
         }
         None if family.alternates => {
             metadata.insert(format!("{architecture}.attention.sliding_window"), window);
+            if let Some(every) = config.u32("sliding_window_pattern")? {
+                metadata.insert(format!("{architecture}.attention.sliding_window_pattern"), every);
+            }
             return Ok(());
         }
         None => {
