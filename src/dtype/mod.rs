@@ -63,6 +63,9 @@ impl Plane {
     }
 }
 
+/// Weights in, file blocks out.
+type Rounding = fn(&[f32], &mut [u8]);
+
 struct Row {
     name: &'static str,
     gguf_id: u32,
@@ -72,7 +75,7 @@ struct Row {
     shader: &'static str,
     dequantize: fn(&[u8], &mut [f32]),
     pack: fn(&[u8], &mut [Vec<u8>]),
-    quantize: Option<fn(&[f32], &mut [u8])>,
+    quantize: Option<Rounding>,
     table: Option<&'static [u8]>,
 }
 
