@@ -57,7 +57,8 @@ enum Extra {
     Grouped(DType, DType),
 }
 
-use DType::{BF16, F16, F32, IQ4NL, IQ4XS, MXFP4, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+use DType::{BF16, F16, F32, IQ1M, IQ1S, IQ2S, IQ2XS, IQ2XXS, IQ3S, IQ3XXS, IQ4NL, IQ4XS, MXFP4, TQ1_0, TQ2_0};
+use DType::{Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
 use Extra::{All, FirstRest, Grouped, No, PartRest, Spread};
 
 const fn row(name: &'static str, file_type: u32, base: DType, value: Extra, down: Extra, output: DType) -> Rules {
@@ -109,7 +110,7 @@ impl Mix {
     }
 
     /// The mix of this name, in either case; `Q3_K`, `Q4_K` and `Q5_K` are their middle-sized mixes. Types that have no
-    /// mix (F16, IQ4_NL ...) are used for every matrix.
+    /// mix (F16, IQ4_NL ...) are used for every matrix. Types to which nothing [rounds](DType::rounds) are not here.
     ///
     /// # Errors
     /// [`Error::Usage`] that lists the names.
@@ -117,11 +118,11 @@ impl Mix {
         let named = |name: &str| TABLE.iter().find(|rules| rules.name.eq_ignore_ascii_case(name)).map(Mix::Named);
         named(name)
             .or_else(|| named(&format!("{name}_M")))
-            .or_else(|| DType::from_name(name).map(Mix::Pure))
+            .or_else(|| DType::from_name(name).filter(|d| d.rounds()).map(Mix::Pure))
             .ok_or_else(|| {
-                let pure = DType::ALL.iter().filter(|d| named(d.name()).is_none()).map(|d| d.name());
+                let pure = DType::ALL.iter().filter(|d| d.rounds() && named(d.name()).is_none()).map(|d| d.name());
                 let names: Vec<&str> = Mix::names().chain(pure).collect();
-                Error::Usage(format!("no type or mix is called {name:?}; there are {}", names.join(", ")))
+                Error::Usage(format!("no type or mix to round to is called {name:?}; there are {}", names.join(", ")))
             })
     }
 
@@ -137,7 +138,8 @@ impl Mix {
             Mix::Named(rules) => rules.of(form, layer, part),
         };
         let relative = match wanted {
-            Q2K | Q3K | IQ4XS => IQ4NL,
+            Q2K | Q3K | IQ4XS | IQ1S | IQ1M | IQ2XXS | IQ2XS | IQ2S | IQ3XXS | IQ3S => IQ4NL,
+            TQ1_0 | TQ2_0 => Q4_0,
             Q4K => Q5_0,
             Q5K => Q5_1,
             Q6K => Q8_0,
@@ -164,9 +166,18 @@ impl Mix {
                 Q4K => 14,
                 Q5K => 16,
                 Q6K => 18,
+                IQ2XXS => 19,
+                IQ2XS => 20,
+                IQ3XXS => 23,
+                IQ1S => 24,
                 IQ4NL => 25,
+                IQ3S => 26,
+                IQ2S => 28,
                 IQ4XS => 30,
+                IQ1M => 31,
                 BF16 => 32,
+                TQ1_0 => 36,
+                TQ2_0 => 37,
                 MXFP4 => 38,
             },
         }
@@ -245,6 +256,7 @@ mod tests {
         assert_eq!(of("Q4_K_M", mixtral, "blk.5.attn_k.weight"), Q8_0);
         assert_eq!(of("Q4_K_M", mixtral, "blk.5.attn_output.weight"), Q5K);
         assert_eq!(of("Q4_K_M", mixtral, "blk.5.ffn_gate_inp.weight"), F32);
+        assert!(Mix::find("IQ2_XXS").is_err(), "it is only read");
         assert!(Mix::find("Q9").unwrap_err().to_string().contains("Q4_K_M"));
     }
 

@@ -136,7 +136,12 @@ const HOSTILE: &[Row] = &[
         |b| put_after(b, "bbbb", DIM0, &63u64.to_le_bytes()),
         "rows of 63 are not whole Q8_0 blocks",
     ),
-    ("type without kernels", |b| put_after(b, "aaaa", TYPE, &16u32.to_le_bytes()), "tensor aaaa has weight type 16"),
+    (
+        "row is no whole superblocks",
+        |b| put_after(b, "aaaa", TYPE, &18u32.to_le_bytes()),
+        "rows of 4 are not whole IQ3_XXS blocks",
+    ),
+    ("type without kernels", |b| put_after(b, "aaaa", TYPE, &40u32.to_le_bytes()), "tensor aaaa has weight type 40"),
     ("no such type", |b| put_after(b, "bbbb", TYPE, &9999u32.to_le_bytes()), "tensor bbbb has weight type 9999"),
     ("misaligned", |b| put_after(b, "bbbb", OFFSET, &33u64.to_le_bytes()), "33 is not a multiple of the alignment 32"),
     ("overlap", |b| put_after(b, "bbbb", OFFSET, &0u64.to_le_bytes()), "overlap; the file is damaged"),

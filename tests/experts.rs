@@ -221,6 +221,11 @@ fn every_op_computes_what_its_reference_means() {
         (128,     8,  true,  Q4_0,   64,  32,  50,  0),
         (128,     8,  false, F32,    32,  24, 128, 16),
         (512,    10,  true,  Q4_0,   32,  32, 200,  0),
+        // Types with a table, which every shard has.
+        (8,       2,  true,  IQ2XS, 256, 256,   3,  0),
+        (8,       2,  true,  IQ3S,  256, 256,   3,  0),
+        (8,       2,  true,  IQ1S,  256, 512,   3,  0),
+        (8,       2,  true,  TQ1_0, 256, 256,   3,  0),
     ];
     for (i, (experts, used, norm, dtype, d, n, shard, favour)) in cases.into_iter().enumerate() {
         // Layouts for real GPUs are right on software too, only slow; every other case swaps them between the tiers.

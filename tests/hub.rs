@@ -293,19 +293,19 @@ fn without_a_quantization_the_largest_that_fits_is_taken() {
         model
     };
     let (small, large) = (model("Q4_0"), model("F16"));
-    // The largest has a tensor of a type that does not run (IQ1_M): behind its name stand 2, two sizes, and the type.
+    // The largest has a tensor of a type that does not run (Q4_2): behind its name stand 2, two sizes, and the type.
     let mut strange = model("F32");
     let name = b"blk.0.ffn_down.weight";
     let at = strange.windows(name.len()).position(|w| w == name).expect("the tensor") + name.len() + 4 + 16;
-    strange[at..at + 4].copy_from_slice(&29u32.to_le_bytes());
-    let hub = Hub::start(vec![("Tiny-Q4_0.gguf", small), ("Tiny-F16.gguf", large), ("Tiny-IQ1_M.gguf", strange)]);
+    strange[at..at + 4].copy_from_slice(&4u32.to_le_bytes());
+    let hub = Hub::start(vec![("Tiny-Q4_0.gguf", small), ("Tiny-F16.gguf", large), ("Tiny-Q4_2.gguf", strange)]);
     let home = home();
     let pulled = hub.run(&home, &["pull", REPO]);
     let why = err(&pulled);
     // Software adapters tell their memory, and here it is enough for the larger one.
     assert!(path_of(&pulled).ends_with("Tiny-F16.gguf") && why.contains("the largest that fits"), "{why}");
     let wrong = hub.run(&home, &["pull", &format!("{REPO}:Q5_K_M")]);
-    assert!(wrong.status.code() == Some(1) && err(&wrong).contains("there are IQ1_M, F16, Q4_0"), "{}", err(&wrong));
+    assert!(wrong.status.code() == Some(1) && err(&wrong).contains("there are Q4_2, F16, Q4_0"), "{}", err(&wrong));
 }
 
 #[test]

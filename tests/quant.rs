@@ -71,10 +71,10 @@ fn dequantize_is_the_gguf_packages_bit_for_bit() {
     for dtype in DType::ALL {
         let (blocks, want) = goldens(dtype);
         same_bits(dtype, &dequantize(dtype, &blocks), &want).unwrap();
-        // No bit of a block goes unread, and the comparison sees it. In a block whose scale is zero it may not, but
-        // the first three are not all so at the same place.
+        // No bit of a block goes unread, and the comparison sees it. In a block whose scale is zero it may not, nor in a
+        // byte of ternary digits, of which two may mean the same, but not everywhere.
         for bit in 0..8 * dtype.block_bytes() {
-            let seen = (0..3).any(|block| {
+            let seen = (0..blocks.len() / dtype.block_bytes()).any(|block| {
                 let mut blocks = blocks.clone();
                 blocks[block * dtype.block_bytes() + bit / 8] ^= 1 << (bit % 8);
                 same_bits(dtype, &dequantize(dtype, &blocks), &want).is_err()
@@ -100,9 +100,18 @@ fn the_table_is_ggufs() {
         ("Q4_K", 12, 256, 144),
         ("Q5_K", 13, 256, 176),
         ("Q6_K", 14, 256, 210),
+        ("IQ1_S", 19, 256, 50),
+        ("IQ1_M", 29, 256, 56),
+        ("IQ2_XXS", 16, 256, 66),
+        ("IQ2_XS", 17, 256, 74),
+        ("IQ2_S", 22, 256, 82),
+        ("IQ3_XXS", 18, 256, 98),
+        ("IQ3_S", 21, 256, 110),
         ("IQ4_NL", 20, 32, 18),
         ("IQ4_XS", 23, 256, 136),
         ("MXFP4", 39, 32, 17),
+        ("TQ1_0", 34, 256, 54),
+        ("TQ2_0", 35, 256, 66),
     ];
     assert_eq!(DType::ALL.len(), rows.len());
     for (dtype, (name, id, len, bytes)) in DType::ALL.into_iter().zip(rows) {
@@ -114,26 +123,32 @@ fn the_table_is_ggufs() {
         assert_eq!(dtype.row_bytes(512), Some((512 / len * bytes) as u64));
         assert_eq!(dtype.row_bytes(511), (len == 1).then_some(511 * bytes as u64));
         assert_eq!(dtype.row_bytes(u64::MAX - 255).is_some(), bytes < len, "{name}");
-        // The GPU layout is no larger than the file's, but for two bytes of padding in Q3_K's 110.
+        // The GPU layout is no larger than the file's, but for two bytes of padding in blocks of 110, and tables.
         let packed: usize = dtype.planes().iter().map(|p| p.size(8 * 16).unwrap() as usize).sum();
-        assert_eq!(packed, 16 * 256 / len * bytes + if dtype == DType::Q3K { 32 } else { 0 }, "{name}");
+        assert_eq!(packed, 16 * 256 / len * bytes + if bytes == 110 { 32 } else { 0 }, "{name}");
+        let table = dtype.table().len();
+        assert!(table <= 4096 && dtype.gpu_bytes(8, 512) == (packed + table) as u64, "{name}");
     }
     assert_eq!(DType::from_name("Q4_K_M"), None);
-    let error = DType::from_gguf_id(18).unwrap_err().to_string();
-    assert!(error.contains("18 (IQ3_XXS)") && error.contains("Q4_K"), "{error}");
+    let error = DType::from_gguf_id(40).unwrap_err().to_string();
+    assert!(error.contains("40 (NVFP4)") && error.contains("Q4_K"), "{error}");
     assert!(DType::from_gguf_id(u32::MAX).unwrap_err().to_string().contains("4294967295"));
 }
 
 /// Byte offsets of a block's f16 fields.
 fn halves(dtype: DType) -> &'static [usize] {
     match dtype {
-        DType::Q4_0 | DType::Q5_0 | DType::Q8_0 | DType::IQ4NL | DType::IQ4XS | DType::F16 | DType::BF16 => &[0],
+        DType::Q4_0 | DType::Q5_0 | DType::Q8_0 | DType::F16 | DType::BF16 => &[0],
+        DType::IQ1S | DType::IQ2XXS | DType::IQ2XS | DType::IQ2S | DType::IQ3XXS | DType::IQ3S => &[0],
+        DType::IQ4NL | DType::IQ4XS => &[0],
         DType::Q4_1 | DType::Q5_1 | DType::Q4K | DType::Q5K => &[0, 2],
         DType::F32 => &[2],
         DType::Q2K => &[80, 82],
         DType::Q3K => &[108],
         DType::Q6K => &[208],
-        DType::MXFP4 => &[],
+        DType::TQ1_0 => &[52],
+        DType::TQ2_0 => &[64],
+        DType::IQ1M | DType::MXFP4 => &[],
     }
 }
 
@@ -147,8 +162,11 @@ fn random_rows(dtype: DType, rows: usize, cols: usize) -> Vec<u8> {
             let exponent = if rng().is_multiple_of(4) { 0x00 } else { 0x3C };
             block[at + 1] = block[at + 1] & 0x83 | (rng() as u8 & exponent);
         }
-        if dtype == DType::MXFP4 {
-            block[0] = block[0].min(250);
+        match dtype {
+            DType::MXFP4 => block[0] = block[0].min(250),
+            // The top bits of d are in the last byte.
+            DType::IQ1M => block[55] &= if rng().is_multiple_of(4) { 0x8F } else { 0xBF },
+            _ => {}
         }
     }
     bytes
@@ -171,6 +189,11 @@ fn packed(dtype: DType, rows: &[u8], cols: usize) -> (Vec<u8>, Vec<usize>) {
         buffer.resize(buffer.len().next_multiple_of(16), 0xEE);
         assert_eq!(plane.size(groups as u64), Some((buffer.len() - starts[starts.len() - 1] * 16) as u64), "{dtype}");
     }
+    if !dtype.table().is_empty() {
+        assert!(dtype.table().len().is_multiple_of(16), "{dtype}");
+        starts.push(buffer.len() / 16);
+        buffer.extend_from_slice(dtype.table());
+    }
     (buffer, starts)
 }
 
@@ -183,8 +206,7 @@ fn kernel(dtype: DType, starts: &[usize]) -> String {
     for (i, start) in starts.iter().enumerate().skip(1) {
         source += &format!("const PLANE{i} = {start}u;\n");
     }
-    source += &shader("lib/weight");
-    source += &shader(dtype.shader());
+    source += &["lib/weight", "lib/grid", dtype.shader()].map(shader).concat();
     source += "@compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         if id.x * 8u < arrayLength(&out) {
             let block = load_block(id.x);
@@ -202,7 +224,7 @@ fn shaders_validate_without_any_extension() {
     // What naga asks for unpack2x16float, which is part of WGSL.
     let capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     for dtype in DType::ALL {
-        let starts: Vec<usize> = (0..dtype.planes().len()).collect();
+        let starts: Vec<usize> = (0..dtype.planes().len() + usize::from(!dtype.table().is_empty())).collect();
         let source = kernel(dtype, &starts);
         let module = naga::front::wgsl::parse_str(&source).unwrap_or_else(|e| panic!("{}", e.emit_to_string(&source)));
         Validator::new(ValidationFlags::all(), capabilities)

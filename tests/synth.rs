@@ -79,6 +79,9 @@ fn tensors_have_the_stated_types() {
         ("smollm2-135m", "Q4_K", "token_embd.weight", Q5_0),
         ("smollm2-135m", "Q5_K", "token_embd.weight", Q5_1),
         ("smollm2-135m", "Q6_K", "token_embd.weight", Q8_0),
+        ("smollm2-135m", "IQ2_XXS", "token_embd.weight", IQ4NL),
+        ("smollm2-135m", "TQ1_0", "token_embd.weight", Q4_0),
+        ("smollm2-135m", "TQ1_0", "blk.0.ffn_down.weight", TQ1_0),
         ("smollm2-135m", "Q6_K", "blk.0.ffn_down.weight", Q6K),
         // The mix: the head, and the layers whose value and down projections get more bits.
         ("llama-3.1-8b", "Q4_K_M", "output.weight", Q6K),

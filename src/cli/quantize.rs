@@ -50,9 +50,9 @@ pub struct Args {
 pub async fn run(args: Args) -> Result {
     let mix = match args.pure {
         false => Mix::find(&args.mix)?,
-        true => Mix::Pure(DType::from_name(&args.mix).ok_or_else(|| {
-            let names = DType::ALL.map(DType::name).join(", ");
-            Failure::usage(format!("no type is called {:?}; there are {names}", args.mix))
+        true => Mix::Pure(DType::from_name(&args.mix).filter(|dtype| dtype.rounds()).ok_or_else(|| {
+            let names: Vec<&str> = DType::ALL.iter().filter(|dtype| dtype.rounds()).map(|dtype| dtype.name()).collect();
+            Failure::usage(format!("no type to round to is called {:?}; there are {}", args.mix, names.join(", ")))
         })?),
     };
     let checkpoint = args.model.open_checkpoint().await?;

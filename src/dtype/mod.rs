@@ -4,7 +4,8 @@
 //! file of its name: `dequantize` gives a block's weights exactly as ggml's `dequantize_row_*` computes them in f32,
 //! `quantize` chooses a block for weights (with the searches of `fit`), and `pack` rearranges blocks into planes, where neighbouring GPU threads read neighbouring 16-byte words. Packing
 //! moves bits and rounds nothing. `shaders/quant/<type>.wgsl` is the reader of the planes: the two files change
-//! together. Nothing here knows of files or of the GPU's interface.
+//! together. A type may have a table too, the same bytes behind the planes of every tensor. Nothing here knows of files
+//! or of the GPU's interface.
 
 use crate::{Error, Result};
 use std::fmt;
@@ -12,6 +13,14 @@ use std::fmt;
 mod bits;
 mod fit;
 mod float;
+mod grid;
+mod iq1_m;
+mod iq1_s;
+mod iq2_s;
+mod iq2_xs;
+mod iq2_xxs;
+mod iq3_s;
+mod iq3_xxs;
 mod iq4_nl;
 mod iq4_xs;
 mod mxfp4;
@@ -26,6 +35,8 @@ mod q5_k;
 mod q6_k;
 mod q8_0;
 mod random;
+mod tq1_0;
+mod tq2_0;
 
 /// How many weights make a group, the unit in which planes and shaders count.
 pub const GROUP: usize = 32;
@@ -52,6 +63,9 @@ impl Plane {
     }
 }
 
+/// Weights in, file blocks out.
+type Rounding = fn(&[f32], &mut [u8]);
+
 struct Row {
     name: &'static str,
     gguf_id: u32,
@@ -61,12 +75,22 @@ struct Row {
     shader: &'static str,
     dequantize: fn(&[u8], &mut [f32]),
     pack: fn(&[u8], &mut [Vec<u8>]),
-    quantize: fn(&[f32], &mut [u8]),
+    quantize: Option<Rounding>,
+    table: Option<&'static [u8]>,
+}
+
+macro_rules! option {
+    () => {
+        None
+    };
+    ($value:expr) => {
+        Some($value)
+    };
 }
 
 macro_rules! table {
     ($($dtype:ident $name:literal $id:literal $len:literal $bytes:literal
-       [$($plane:literal / $groups:literal),+] $shader:literal $dequantize:path, $pack:path, $quantize:path;)+) => {
+       [$($plane:literal / $groups:literal),+] $shader:literal $dequantize:path, $pack:path $(, $quantize:path)? $(=> $table:path)?;)+) => {
         /// A type of stored weights.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum DType {
@@ -93,12 +117,13 @@ macro_rules! table {
                             }
                         },
                         pack: |bytes, planes| $pack(bytes.as_chunks::<$bytes>().0, planes),
-                        quantize: |weights, out| {
+                        quantize: option!($(|weights, out| {
                             let blocks = weights.as_chunks::<$len>().0;
                             for (weights, out) in blocks.iter().zip(out.as_chunks_mut::<$bytes>().0) {
                                 *out = $quantize(weights);
                             }
-                        },
+                        })?),
+                        table: option!($($table)?),
                     },)+
                 }
             }
@@ -109,6 +134,7 @@ macro_rules! table {
 // Block sizes and numbers are those of ggml's `ggml_type` and of the GGUF specification.
 table! {
 //  type    GGUF name  id  weights bytes  planes: bytes/groups      shader    CPU meaning           GPU layout    rounding
+//                                                                                                  => table
     F32     "F32"       0    1       4    [128/1]                   "f32"     float::f32,           float::copy,  float::to_f32;
     F16     "F16"       1    1       2    [64/1]                    "f16"     float::f16,           float::copy,  float::to_f16;
     BF16    "BF16"     30    1       2    [64/1]                    "bf16"    float::bf16,          float::copy,  float::to_bf16;
@@ -122,31 +148,31 @@ table! {
     Q4K     "Q4_K"     12  256     144    [16/1, 16/8]              "q4_k"    q4_k::dequantize,     q4_k::pack,   q4_k::quantize;
     Q5K     "Q5_K"     13  256     176    [16/1, 4/1, 16/8]         "q5_k"    q5_k::dequantize,     q5_k::pack,   q5_k::quantize;
     Q6K     "Q6_K"     14  256     210    [16/1, 8/1, 16/8, 2/8]    "q6_k"    q6_k::dequantize,     q6_k::pack,   q6_k::quantize;
+    IQ1S    "IQ1_S"    19  256      50    [4/1, 2/1, 2/8]           "iq1_s"   iq1_s::dequantize,    iq1_s::pack   => iq1_s::GRID;
+    IQ1M    "IQ1_M"    29  256      56    [4/1, 2/1, 8/8]           "iq1_m"   iq1_m::dequantize,    iq1_m::pack   => iq1_s::GRID;
+    IQ2XXS  "IQ2_XXS"  16  256      66    [8/1, 2/8]                "iq2_xxs" iq2_xxs::dequantize,  iq2_xxs::pack => iq2_xxs::GRID;
+    IQ2XS   "IQ2_XS"   17  256      74    [8/1, 1/1, 2/8]           "iq2_xs"  iq2_xs::dequantize,   iq2_xs::pack  => iq2_xs::GRID;
+    IQ2S    "IQ2_S"    22  256      82    [8/1, 2/1, 2/8]           "iq2_s"   iq2_s::dequantize,    iq2_s::pack   => iq2_s::GRID;
+    IQ3XXS  "IQ3_XXS"  18  256      98    [8/1, 4/1, 2/8]           "iq3_xxs" iq3_xxs::dequantize,  iq3_xxs::pack => iq3_xxs::GRID;
+    IQ3S    "IQ3_S"    21  256     110    [8/1, 4/1, 16/8]          "iq3_s"   iq3_s::dequantize,    iq3_s::pack   => iq3_s::GRID;
     IQ4NL   "IQ4_NL"   20   32      18    [16/1, 2/1]               "iq4_nl"  iq4_nl::dequantize,   q4_0::pack,   iq4_nl::quantize;
     IQ4XS   "IQ4_XS"   23  256     136    [16/1, 8/8]               "iq4_xs"  iq4_xs::dequantize,   iq4_xs::pack, iq4_xs::quantize;
     MXFP4   "MXFP4"    39   32      17    [16/1, 1/1]               "mxfp4"   mxfp4::dequantize,    mxfp4::pack,  mxfp4::quantize;
+    TQ1_0   "TQ1_0"    34  256      54    [4/1, 2/1, 4/8, 2/8]      "tq1_0"   tq1_0::dequantize,    tq1_0::pack;
+    TQ2_0   "TQ2_0"    35  256      66    [8/1, 2/8]                "tq2_0"   tq2_0::dequantize,    tq2_0::pack;
 }
 
 /// Types that GGUF files may hold and Firelight cannot read, by number, so that an error can name them.
-const UNSUPPORTED: [(u32, &str); 19] = [
+const UNSUPPORTED: [(u32, &str); 10] = [
     (4, "Q4_2"),
     (5, "Q4_3"),
     (9, "Q8_1"),
     (15, "Q8_K"),
-    (16, "IQ2_XXS"),
-    (17, "IQ2_XS"),
-    (18, "IQ3_XXS"),
-    (19, "IQ1_S"),
-    (21, "IQ3_S"),
-    (22, "IQ2_S"),
     (24, "I8"),
     (25, "I16"),
     (26, "I32"),
     (27, "I64"),
     (28, "F64"),
-    (29, "IQ1_M"),
-    (34, "TQ1_0"),
-    (35, "TQ2_0"),
     (40, "NVFP4"),
 ];
 
@@ -210,13 +236,21 @@ impl DType {
     /// (nearly) least squared error are searched for. Weights shall be finite: one that is not spoils its block.
     ///
     /// # Panics
-    /// If `weights` are not whole blocks, or `out` does not have exactly their bytes.
+    /// If nothing [rounds](DType::rounds) to this type, `weights` are not whole blocks, or `out` does not have exactly
+    /// their bytes.
     #[track_caller]
     pub fn quantize(self, weights: &[f32], out: &mut [u8]) {
         let row = self.row();
+        let Some(quantize) = row.quantize else { panic!("nothing rounds to {self}") };
         assert!(weights.len().is_multiple_of(row.block_len), "{} weights are not whole blocks", weights.len());
         assert_eq!(out.len(), weights.len() / row.block_len * row.block_bytes, "bytes of {self}");
-        (row.quantize)(weights, out);
+        quantize(weights, out);
+    }
+
+    /// Whether weights can be rounded to this type. The types of three bits and below are only read: to be any good they
+    /// want to know how much each weight matters, or a model that was trained for them.
+    pub fn rounds(self) -> bool {
+        self.row().quantize.is_some()
     }
 
     /// The file under `shaders/`, without `.wgsl`, that reads this type's planes: `quant/q4_k`.
@@ -229,7 +263,12 @@ impl DType {
         self.row().planes
     }
 
-    /// Where each plane of a tensor begins in its GPU buffer, in bytes.
+    /// The bytes that lie behind the planes of every tensor of this type; a multiple of 16, often none.
+    pub fn table(self) -> &'static [u8] {
+        self.row().table.unwrap_or_default()
+    }
+
+    /// Where each plane of a tensor begins in its GPU buffer, in bytes, and then its [table](DType::table) if it has one.
     ///
     /// # Panics
     /// If the tensor is too large to count; checkpoints refuse such sizes.
@@ -240,15 +279,18 @@ impl DType {
             next += plane.expect_size(rows, cols);
             offset
         };
-        self.planes().iter().map(begin).collect()
+        let mut offsets: Vec<u64> = self.planes().iter().map(begin).collect();
+        offsets.extend((!self.table().is_empty()).then_some(next));
+        offsets
     }
 
-    /// Bytes of a tensor on the GPU.
+    /// Bytes of a tensor on the GPU, with its table.
     ///
     /// # Panics
     /// See [`plane_offsets`](DType::plane_offsets).
     pub fn gpu_bytes(self, rows: u32, cols: u32) -> u64 {
-        self.planes().iter().map(|plane| plane.expect_size(rows, cols)).sum()
+        let planes: u64 = self.planes().iter().map(|plane| plane.expect_size(rows, cols)).sum();
+        planes + self.table().len() as u64
     }
 
     /// Appends whole rows of `cols` weights, as they lie in a file, to each plane of the GPU layout. A row that ends

@@ -5,11 +5,12 @@
 
 use super::DType;
 use super::iq4_nl::VALUES;
+use super::{grid, iq1_m};
 use half::{bf16, f16};
 
 /// How to set the f16 scale (and min) of a block whose other bits are random.
 struct Scaling {
-    /// Byte offset of the scale; the min follows it.
+    /// Byte offset of the scale (`IQ1_M` has it in parts); the min follows it.
     at: usize,
     /// Mean square of the weights while the scale is 1.
     mean_square: f32,
@@ -32,7 +33,24 @@ const fn centred(n: f32) -> f32 {
     (n * n - 1.0) / 12.0
 }
 
+/// Mean square of `value` over the quants of two bits in a table.
+fn quants(table: &[u8], value: impl Fn(u8) -> f32) -> f32 {
+    let all = table.iter().flat_map(|byte| [0, 2, 4, 6].map(|shift| value((byte >> shift) & 3)));
+    all.map(|v| v * v).sum::<f32>() / (4 * table.len()) as f32
+}
+
+/// Mean square of the bytes of a table.
+fn sizes(table: &[u8]) -> f32 {
+    table.iter().map(|&v| f32::from(v).powi(2)).sum::<f32>() / table.len() as f32
+}
+
+/// Mean square of the `n` odd integers 1 .. 2n.
+const fn odd(n: f32) -> f32 {
+    (4.0 * n * n - 1.0) / 3.0
+}
+
 fn scaling(dtype: DType) -> Option<Scaling> {
+    let grid = dtype.table();
     let table = VALUES.map(|v| f32::from(v) * f32::from(v)).iter().sum::<f32>() / 16.0;
     let (at, mean_square, min) = match dtype {
         DType::Q4_0 => (0, signed(16.0), 0.0),
@@ -47,6 +65,14 @@ fn scaling(dtype: DType) -> Option<Scaling> {
         DType::Q5K => (0, unsigned(64.0) * centred(32.0), 15.5),
         DType::Q6K => (208, signed(256.0) * signed(64.0), 0.0),
         DType::IQ4XS => (0, signed(64.0) * table, 0.0),
+        // Scales are halves of odd numbers, divided by 4 (or by 2).
+        DType::IQ2XXS | DType::IQ2XS | DType::IQ2S => (0, odd(16.0) / 64.0 * quants(grid, grid::size), 0.0),
+        DType::IQ3XXS => (0, odd(16.0) / 16.0 * sizes(grid), 0.0),
+        DType::IQ3S => (0, odd(16.0) * sizes(grid), 0.0),
+        DType::IQ1S | DType::IQ1M => (0, odd(8.0) * (quants(grid, |q| f32::from(q) - 1.0) + 0.125 * 0.125), 0.0),
+        // The digits of a byte in base three, and the quants that `sound` leaves.
+        DType::TQ1_0 => (52, 2.0 / 3.0, 0.0),
+        DType::TQ2_0 => (64, 0.5, 0.0),
         DType::F32 | DType::F16 | DType::BF16 | DType::MXFP4 => return None,
     };
     Some(Scaling { at, mean_square, min })
@@ -69,10 +95,10 @@ impl DType {
             _ => {
                 fill(rng, out);
                 for block in out.chunks_exact_mut(self.block_bytes()) {
-                    equal_mins(self, block);
+                    sound(self, block);
                 }
                 match scaling(self) {
-                    Some(scaling) => set_scales(rng, out, self.block_bytes(), &scaling, scale),
+                    Some(scaling) => set_scales(self, rng, out, &scaling, scale),
                     None => set_exponents(rng, out, scale),
                 }
             }
@@ -99,31 +125,36 @@ fn floats<const N: usize>(rng: &mut impl FnMut() -> u32, out: &mut [u8], scale: 
     }
 }
 
-/// Makes each 4- or 6-bit min of a superblock equal its scale, so that one f16 min centres all groups.
-fn equal_mins(dtype: DType, block: &mut [u8]) {
+/// Makes each 4- or 6-bit min of a superblock equal its scale, so that one f16 min centres all groups, and of a ternary
+/// quant that is no digit the middle one.
+fn sound(dtype: DType, block: &mut [u8]) {
     match dtype {
         DType::Q2K => block[..16].iter_mut().for_each(|b| *b = (*b & 15) * 0x11),
         DType::Q4K | DType::Q5K => {
             block.copy_within(4..8, 8);
             block[12..16].iter_mut().for_each(|b| *b = (*b & 15) * 0x11);
         }
+        DType::TQ2_0 => block[..64].iter_mut().for_each(|b| *b &= !((*b << 1) & 0xAA)),
         _ => {}
     }
 }
 
 /// Sets every block's scale (and min), with a random sign: most types' quants reach one step further below zero than
 /// above, which the signs balance.
-fn set_scales(rng: &mut impl FnMut() -> u32, out: &mut [u8], block_bytes: usize, scaling: &Scaling, scale: f32) {
+fn set_scales(dtype: DType, rng: &mut impl FnMut() -> u32, out: &mut [u8], scaling: &Scaling, scale: f32) {
     let d = f16::from_f32(scale / scaling.mean_square.sqrt());
     let min = f16::from_f32(d.to_f32() * scaling.min);
     let (mut signs, mut left) = (0, 0);
-    for block in out.chunks_exact_mut(block_bytes) {
+    for block in out.chunks_exact_mut(dtype.block_bytes()) {
         if left == 0 {
             (signs, left) = (rng(), 32);
         }
         let sign = ((signs & 1) as u16) << 15;
         (signs, left) = (signs >> 1, left - 1);
-        block[scaling.at..][..2].copy_from_slice(&(d.to_bits() ^ sign).to_le_bytes());
+        match dtype {
+            DType::IQ1M => iq1_m::set_d(block, d.to_bits() ^ sign),
+            _ => block[scaling.at..][..2].copy_from_slice(&(d.to_bits() ^ sign).to_le_bytes()),
+        }
         if scaling.min != 0.0 {
             block[scaling.at + 2..][..2].copy_from_slice(&(min.to_bits() ^ sign).to_le_bytes());
         }

@@ -376,8 +376,9 @@ pub struct Shard {
 /// # Panics
 /// If `unit` rows alone are larger than a binding; `fit` refuses such a model before.
 pub fn shards(dtype: DType, rows: u32, cols: u32, unit: u32, max_bytes: u64) -> Vec<Shard> {
-    let row_bytes = (dtype.gpu_bytes(1, cols) + 16 * dtype.planes().len() as u64).max(1);
-    let fitting = u32::try_from(max_bytes / row_bytes).unwrap_or(u32::MAX) / unit * unit;
+    let table = dtype.table().len() as u64;
+    let row_bytes = (dtype.gpu_bytes(1, cols) - table + 16 * dtype.planes().len() as u64).max(1);
+    let fitting = u32::try_from(max_bytes.saturating_sub(table) / row_bytes).unwrap_or(u32::MAX) / unit * unit;
     assert!(fitting > 0, "{unit} rows of {cols} {} weights exceed a binding of {max_bytes} bytes", dtype.name());
     let count = rows.div_ceil(fitting);
     let each = rows.div_ceil(count).next_multiple_of(unit).min(fitting);
@@ -472,7 +473,7 @@ pub fn weight_consts(dtype: DType, rows: u32, cols: u32) -> Vec<(&'static str, C
     out
 }
 
-/// Where the planes of a weight behind the first begin, under these names.
+/// Where the planes of a weight behind the first begin, and then its table, under these names.
 pub fn planes(names: [&'static str; 3], dtype: DType, rows: u32, cols: u32) -> Vec<(&'static str, Const)> {
     let offsets = dtype.plane_offsets(rows, cols).into_iter().skip(1);
     names.into_iter().zip(offsets).map(|(name, offset)| (name, Const::U32((offset / 16) as u32))).collect()

@@ -444,7 +444,14 @@ fn allocate(gpu: &Gpu, listing: &Listing) -> BTreeMap<TensorId, Vec<Buffer>> {
     for (id, dtype) in listing.weights() {
         let t = listing.graph.tensor(id);
         let shards = listing.shards(id);
-        let make = |s: &Shard| gpu.buffer(&t.name, dtype.gpu_bytes(s.rows, t.cols));
+        let make = |s: &Shard| {
+            let buffer = gpu.buffer(&t.name, dtype.gpu_bytes(s.rows, t.cols));
+            let table = dtype.table();
+            if !table.is_empty() {
+                gpu.write(&buffer, dtype.gpu_bytes(s.rows, t.cols) - table.len() as u64, table);
+            }
+            buffer
+        };
         buffers.insert(id, shards.iter().map(make).collect());
     }
     for (id, bytes) in listing.fixed_tensors() {

@@ -17,7 +17,8 @@ SCALES = [0x2C01, 0xA9F3, 0x1234, 0x0001, 0x03FF, 0x8001, 0x82A5, 0x0400, 0x8400
 HALVES = {
     Type.Q4_0: [0], Type.Q4_1: [0, 2], Type.Q5_0: [0], Type.Q5_1: [0, 2], Type.Q8_0: [0],
     Type.Q2_K: [80, 82], Type.Q3_K: [108], Type.Q4_K: [0, 2], Type.Q5_K: [0, 2], Type.Q6_K: [208],
-    Type.IQ4_NL: [0], Type.IQ4_XS: [0], Type.MXFP4: [],
+    Type.IQ1_S: [0], Type.IQ1_M: [], Type.IQ2_XXS: [0], Type.IQ2_XS: [0], Type.IQ2_S: [0], Type.IQ3_XXS: [0], Type.IQ3_S: [0],
+    Type.IQ4_NL: [0], Type.IQ4_XS: [0], Type.MXFP4: [], Type.TQ1_0: [52], Type.TQ2_0: [64],
 }  # fmt: skip
 EXPONENTS = [0, 1, 2, 3, 100, 119, 120, 127, 128, 200, 253, 254, 255]
 
@@ -33,6 +34,10 @@ def quant_blocks(rng, qtype):
             # The second field walks through the kinds at another pace, so that they meet in many pairs.
             half = scales[i] if k == 0 else scales[(5 * i + 1) % len(scales)]
             block[at : at + 2] = np.array([half], "<u2").view(np.uint8)
+        if qtype == Type.IQ1_M:
+            # Four bits at the top of each of the last four u16.
+            for k in range(4):
+                block[49 + 2 * k] = block[49 + 2 * k] & 15 | (scales[i] >> (4 * k) & 15) << 4
         if qtype == Type.MXFP4:
             block[0] = (EXPONENTS + [127, 0, 0])[i]
     blocks[-1] = 0

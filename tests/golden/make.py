@@ -56,6 +56,7 @@ SHAPES = {
 # Those that exist as Hugging Face folders too: published ones of the others are not float tensors.
 FOLDERS = [shape for shape in SHAPES if shape not in ("tiny-llama4", "tiny-gpt-oss")]
 QUANTIZED = "Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS MXFP4".split()
+QUANTIZED += "IQ1_S IQ1_M IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S TQ1_0 TQ2_0".split()
 CASES = (
     [(shape, "F32") for shape in SHAPES]
     + [(shape, types) for shape in ("tiny-llama3", "tiny-odd") for types in ("F16", "BF16")]

@@ -1,0 +1,15 @@
+// TQ2_0: d * (q - 1). Plane 0: 2-bit quants, two words a group; plane 1: f16 d for 8 groups.
+//#import lib/grid
+
+struct Block {
+    q: vec2<u32>,
+    d: f32,
+}
+
+fn load_block(g: u32) -> Block {
+    return Block(two_words(0u, g), half_at(PLANE1, g >> 3u));
+}
+
+fn decode4(b: Block, i: u32) -> vec4<f32> {
+    return b.d * (vec4<f32>(quants2(b.q, i)) - 1.0);
+}
