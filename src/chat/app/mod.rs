@@ -95,6 +95,7 @@ impl App {
             Some(last) => app.state.current = last.id.clone(),
             None => app.act(ctx, Action::New),
         }
+        app.state.remembered.recent.retain(platform::remains);
         let place = place.or_else(|| app.state.remembered.recent.first().cloned()).unwrap_or(Place::BuiltIn);
         app.list_models();
         app.load(place);
@@ -411,5 +412,10 @@ impl eframe::App for App {
             self.keep(&answering.conversation);
         }
         self.store.flush();
+    }
+
+    #[cfg(target_arch = "wasm32")]
+    fn as_any_mut(&mut self) -> Option<&mut dyn std::any::Any> {
+        Some(self)
     }
 }
