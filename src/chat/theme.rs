@@ -91,6 +91,11 @@ pub fn colours(ui: &egui::Ui) -> Colours {
     if ui.visuals().dark_mode { DARK } else { LIGHT }
 }
 
+/// Behind the conversation.
+pub fn back(visuals: &Visuals) -> Color32 {
+    visuals.panel_fill
+}
+
 /// Behind what lies on a panel and can be pressed or written into.
 pub fn raised(ui: &egui::Ui) -> Color32 {
     if ui.visuals().dark_mode { DARK.card } else { ui.visuals().window_fill }

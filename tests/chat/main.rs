@@ -1,6 +1,7 @@
 //! The chat window with an engine that plays back events (`views`), and with the real one (`engine`; `offline`).
 
 mod engine;
+mod frames;
 #[path = "../namespace/mod.rs"]
 #[cfg(target_os = "linux")]
 mod namespace;

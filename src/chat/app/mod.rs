@@ -79,6 +79,7 @@ impl App {
                 time: platform::now(),
                 focus: true,
                 to_end: true,
+                cleared: false,
             },
             link,
             start: Box::new(start),
@@ -101,6 +102,14 @@ impl App {
         app.load(place);
         app.link.send(Command::Devices);
         app.link.send(Command::Find);
+        app
+    }
+
+    /// The same for eframe, which clears the window with [`theme::back`] before anything is drawn.
+    pub(super) fn for_window(cc: &eframe::CreationContext<'_>, storage: Storage, place: Option<Place>) -> Self {
+        let mut app = Self::new(&cc.egui_ctx, storage, place);
+        // Where colours are linear, what a window is cleared with would be another colour.
+        app.state.cleared = cc.wgpu_render_state.as_ref().is_some_and(|r| !r.target_format.is_srgb());
         app
     }
 
@@ -404,6 +413,10 @@ fn shortcuts(ctx: &Context, state: &State, actions: &mut Vec<Action>) {
 impl eframe::App for App {
     fn ui(&mut self, ui: &mut Ui, _frame: &mut eframe::Frame) {
         self.show(ui);
+    }
+
+    fn clear_color(&self, visuals: &egui::Visuals) -> [f32; 4] {
+        theme::back(visuals).to_normalized_gamma_f32()
     }
 
     fn on_exit(&mut self) {

@@ -44,10 +44,11 @@ fn page(window: &web_sys::Window) {
     };
     spawn_local(async move {
         let create = |cc: &eframe::CreationContext<'_>| -> std::result::Result<Box<dyn eframe::App>, _> {
-            Ok(Box::new(crate::chat::App::new(&cc.egui_ctx, Storage::open(), None)))
+            Ok(Box::new(crate::chat::App::for_window(cc, Storage::open(), None)))
         };
         let runner = eframe::WebRunner::new();
-        match runner.start(canvas, eframe::WebOptions::default(), Box::new(create)).await {
+        let options = eframe::WebOptions { dithering: false, ..Default::default() };
+        match runner.start(canvas, options, Box::new(create)).await {
             // The runner lives as long as the page.
             Ok(()) => std::mem::forget(runner),
             Err(error) => report(&format!("the window cannot be drawn: {}", text_of(&error))),
