@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Makes assets/chat/*.ttf, the fonts that the chat window carries: Inter (its weights, cut to the letters that a window
-needs) and the few Phosphor icons that it shows.
+needs), the few Phosphor icons that it shows, and Noto's Arabic and Hebrew.
 
     pip install fonttools brotli
-    chat-fonts.py InterVariable.woff2 Phosphor.ttf
+    chat-fonts.py InterVariable.woff2 Phosphor.ttf NotoSansArabic-Regular.ttf NotoSansHebrew-Regular.ttf
 
-Inter: npm package inter-ui 4.1.1, web/InterVariable.woff2 (OFL-1.1). Phosphor: crate egui-phosphor 0.14.0,
+Noto: Debian package fonts-noto-core 20201225-1 (OFL-1.1); a page has no fonts of the system, and a browser lends single
+letters only, which does not join Arabic. Inter: npm package inter-ui 4.1.1, web/InterVariable.woff2 (OFL-1.1). Phosphor: crate egui-phosphor 0.14.0,
 res/Phosphor.ttf (MIT); ICONS are code points of that file, named in src/chat/icons.rs.
 """
 import io
@@ -47,7 +48,7 @@ def loosen(font, part):
 
 
 def main():
-    inter, phosphor = sys.argv[1:]
+    inter, phosphor, arabic, hebrew = sys.argv[1:]
     out = ROOT / "assets" / "chat"
     font = TTFont(inter)
     font.flavor = None
@@ -62,6 +63,10 @@ def main():
     for name, (advance, _) in font["hmtx"].metrics.items():
         font["hmtx"].metrics[name] = (advance, getattr(font["glyf"][name], "xMin", 0))
     font.save(out / "phosphor.ttf")
+    font = cut(TTFont(arabic), subset.parse_unicodes("U+0600-06FF,U+0750-077F,U+200C-200F"), ["*"])
+    font.save(out / "arabic.ttf")
+    font = cut(TTFont(hebrew), subset.parse_unicodes("U+0590-05FF,U+FB1D-FB4F"), ["*"])
+    font.save(out / "hebrew.ttf")
 
 
 main()

@@ -9,7 +9,7 @@
 
 #![warn(missing_docs)]
 
-#[cfg(all(feature = "chat", not(target_arch = "wasm32")))]
+#[cfg(feature = "chat")]
 pub mod chat;
 pub mod checkpoint;
 #[cfg(feature = "demo")]

@@ -19,8 +19,8 @@ const FRONT_ENDS: &[&str] = &["main", "cli", "server", "chat", "web"];
 const RESERVED: [(&str, &[&str]); 6] = [
     ("wgpu", &["gpu", "plan"]),
     ("target_arch", &["gpu", "lib", "main", "cli", "server", "chat", "web"]),
-    ("wasm_bindgen", &["gpu", "web"]),
-    ("js_sys", &["gpu", "web"]),
+    ("wasm_bindgen", &["gpu", "chat", "web"]),
+    ("js_sys", &["gpu", "chat", "web"]),
     ("pollster", FRONT_ENDS),
     ("block_on", FRONT_ENDS),
 ];

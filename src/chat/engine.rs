@@ -1,8 +1,8 @@
 //! The engine behind the window: owns a device and a session of its own, takes commands, tells events.
 //!
-//! One async loop, which blocks a thread of its own. A device shared with the window would queue frames behind compute,
-//! and take the window along when it is lost. Between any two tokens, and between any two reads while loading, the loop
-//! looks for commands; when the window is gone it ends.
+//! One async loop for both worlds: natively it blocks a thread of its own, in a tab it runs in a worker. A device shared
+//! with the window would queue frames behind compute, and take the window along when it is lost. Between any two tokens,
+//! and between any two reads while loading, the loop looks for commands; when the window is gone it ends.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};

@@ -1,4 +1,5 @@
-//! What the window and its engine say to each other through a channel: plain serde enums. The window knows no more of the engine than this.
+//! What the window and its engine say to each other: plain serde enums, the same through a channel (a thread, natively)
+//! and through a worker's messages (in a tab). The window knows no more of the engine than this.
 
 use std::fmt;
 
@@ -12,7 +13,7 @@ use crate::session::{Finish, Timings};
 pub enum Place {
     /// The small model that comes with Firelight.
     BuiltIn,
-    /// A GGUF file or a Hugging Face folder: its path.
+    /// A GGUF file or a Hugging Face folder: natively its path, in a tab the name of a file that the user gave.
     File(String),
 }
 

@@ -189,6 +189,9 @@ pub struct State {
     pub focus: bool,
     /// The transcript goes to its end in the next frame.
     pub to_end: bool,
+    /// Whether the window is cleared with its background before it is drawn. Then nothing paints it: filling pixels takes
+    /// most of a frame where the processor draws.
+    pub cleared: bool,
 }
 
 impl State {

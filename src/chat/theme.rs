@@ -91,6 +91,11 @@ pub fn colours(ui: &egui::Ui) -> Colours {
     if ui.visuals().dark_mode { DARK } else { LIGHT }
 }
 
+/// Behind the conversation.
+pub fn back(visuals: &Visuals) -> Color32 {
+    visuals.panel_fill
+}
+
 /// Behind what lies on a panel and can be pressed or written into.
 pub fn raised(ui: &egui::Ui) -> Color32 {
     if ui.visuals().dark_mode { DARK.card } else { ui.visuals().window_fill }
@@ -180,7 +185,10 @@ fn visuals(theme: Theme, c: &Colours) -> Visuals {
     v
 }
 
-/// Inter for words, egui's own for code and emoji, Phosphor for icons. What they lack comes from the system's fonts.
+const ARABIC: &[u8] = include_bytes!("../../assets/chat/arabic.ttf");
+const HEBREW: &[u8] = include_bytes!("../../assets/chat/hebrew.ttf");
+
+/// Inter for words (Noto for Arabic and Hebrew ones), egui's own for code and emoji, Phosphor for icons. What they lack comes from the system's fonts.
 fn fonts() -> FontDefinitions {
     let mut fonts = FontDefinitions::default();
     let inter = |weight: f32| {
@@ -193,9 +201,13 @@ fn fonts() -> FontDefinitions {
     fonts.font_data.insert("inter".into(), inter(410.0));
     fonts.font_data.insert("inter strong".into(), inter(620.0));
     fonts.font_data.insert("phosphor".into(), Arc::new(icons));
+    // Joined letters need a font: a browser lends its own by the letter.
+    for (name, bytes) in [("arabic", ARABIC), ("hebrew", HEBREW)] {
+        fonts.font_data.insert(name.into(), Arc::new(FontData::from_static(bytes)));
+    }
     let plain = fonts.families.get(&FontFamily::Proportional).cloned().unwrap_or_default();
     let with = |first: &str| {
-        let mut all = vec![first.to_string(), "phosphor".to_string()];
+        let mut all: Vec<String> = [first, "phosphor", "arabic", "hebrew"].map(String::from).into();
         all.extend(plain.iter().cloned());
         all
     };

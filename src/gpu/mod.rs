@@ -116,7 +116,7 @@ pub struct Card {
 }
 
 pub use platform::Clock;
-#[cfg(target_arch = "wasm32")]
+#[cfg(all(target_arch = "wasm32", feature = "web"))]
 pub(crate) use web::pause;
 
 /// How to open a [`Gpu`]. The default is the best adapter and its highest tier.

@@ -41,6 +41,12 @@ export class Context {
     return { page, site, ...loaded };
   }
 
+  /** A page of another browser, whose errors fail the test too. */
+  watched(page) {
+    this.#watch(page);
+    return page;
+  }
+
   #watch(page) {
     page.removeAllListeners("console").removeAllListeners("pageerror");
     page.on("console", (message) => this.log.push(`${message.type()}: ${message.text()}`));

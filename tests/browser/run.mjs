@@ -1,6 +1,6 @@
 // Runs the table of tests in each browser and exits with 1 if any fails, or if a browser is missing.
 //
-//   node run.mjs [--browser chromium|firefox] [--only REGEX] [--dist FOLDER]
+//   node run.mjs [--browser chromium|firefox] [--only REGEX] [--dist FOLDER] [--chat FOLDER]
 
 import { existsSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
@@ -19,18 +19,24 @@ const { values } = parseArgs({
     browser: { type: "string", multiple: true, default: NAMES },
     only: { type: "string", default: "" },
     dist: { type: "string", default: join(root, "dist/web") },
+    chat: { type: "string", default: join(root, "dist/chat") },
   },
 });
 const shared = resolve(root, process.env.FIRELIGHT_SHARED ?? "../shared");
 const paths = {
   root,
   dist: resolve(values.dist),
+  chat: resolve(values.chat),
   models: join(shared, "data/models"),
   shots: join(root, "target/browser"),
 };
 
-if (!existsSync(join(paths.dist, "firelight.js"))) {
-  console.error(`there is no package in ${paths.dist}: run ./x web`);
+for (const [file, command] of [
+  [join(paths.dist, "firelight.js"), "./x web"],
+  [join(paths.chat, "chat.js"), "./x chat-web"],
+]) {
+  if (existsSync(file)) continue;
+  console.error(`there is no ${file}: run ${command}`);
   process.exit(1);
 }
 if (!existsSync(join(paths.models, "stories260K.gguf"))) {
@@ -41,7 +47,7 @@ if (!existsSync(join(paths.models, "stories260K.gguf"))) {
 process.on("SIGTERM", () => process.exit(143));
 await mkdir(paths.shots, { recursive: true });
 
-const server = await startServer({ dist: paths.dist, tests: here });
+const server = await startServer({ dist: paths.dist, chat: paths.chat, tests: here });
 const only = new RegExp(values.only);
 const failures = [];
 let count = 0;

@@ -19,12 +19,7 @@ fn the_real_engine_answers_and_the_window_never_waits_for_it() {
             frame.elapsed()
         })
         .collect();
-    harness.state_mut().state.draft = "Once upon a time".into();
-    harness.step();
-    harness.get_by_label("Send").click();
-    harness.run_steps(2);
-    assert!(harness.state().state.answering.is_some());
-    let busy = draw_until(&mut harness, "an answer", |s| s.answering.is_none());
+    let busy = ask(&mut harness, "Once upon a time");
     let conversation = harness.state().state.conversation().expect("one").clone();
     let answer = &conversation.nodes[1];
     let stats = answer.stats.clone().expect("numbers");
@@ -60,14 +55,9 @@ fn the_demo_model_answers_for_the_readmes_pictures() {
     draw_until(&mut harness, "loading", |s| s.engine.loaded().is_some());
     let questions = ["What can you do?", "How do I run a bigger model?", "What is the capital of France?"];
     for (i, question) in questions.into_iter().enumerate() {
-        let state = &mut harness.state_mut().state;
-        let conversation = state.conversation_mut().expect("one");
+        let conversation = harness.state_mut().state.conversation_mut().expect("one");
         conversation.settings.sampling = firelight::Sampling::greedy();
-        state.draft = question.into();
-        harness.step();
-        harness.get_by_label("Send").click();
-        harness.run_steps(2);
-        draw_until(&mut harness, "an answer", |s| s.answering.is_none());
+        ask(&mut harness, question);
         let conversation = harness.state().state.conversation().expect("one");
         let answer = &conversation.nodes[2 * i + 1];
         println!("{question} {}", answer.text);

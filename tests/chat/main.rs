@@ -1,6 +1,11 @@
-//! The chat window with an engine that plays back events (`views`), and with the real one (`engine`).
+//! The chat window with an engine that plays back events (`views`), and with the real one (`engine`; `offline`).
 
 mod engine;
+mod frames;
+#[path = "../namespace/mod.rs"]
+#[cfg(target_os = "linux")]
+mod namespace;
+mod offline;
 mod views;
 
 use std::cell::RefCell;
@@ -228,6 +233,16 @@ fn draw_until(harness: &mut Harness<'_, App>, what: &str, done: impl Fn(&State) 
         std::thread::sleep(Duration::from_millis(8));
     }
     frames
+}
+
+/// Sends a message and draws until it is answered.
+fn ask(harness: &mut Harness<'_, App>, question: &str) -> Vec<Duration> {
+    harness.state_mut().state.draft = question.into();
+    harness.step();
+    harness.get_by_label("Send").click();
+    harness.run_steps(2);
+    assert!(harness.state().state.answering.is_some(), "{question:?} was not sent");
+    draw_until(harness, "an answer", |s| s.answering.is_none())
 }
 
 /// The frame that `part` of all frames are at most as long as.

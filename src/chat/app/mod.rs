@@ -79,6 +79,7 @@ impl App {
                 time: platform::now(),
                 focus: true,
                 to_end: true,
+                cleared: false,
             },
             link,
             start: Box::new(start),
@@ -95,11 +96,20 @@ impl App {
             Some(last) => app.state.current = last.id.clone(),
             None => app.act(ctx, Action::New),
         }
+        app.state.remembered.recent.retain(platform::remains);
         let place = place.or_else(|| app.state.remembered.recent.first().cloned()).unwrap_or(Place::BuiltIn);
         app.list_models();
         app.load(place);
         app.link.send(Command::Devices);
         app.link.send(Command::Find);
+        app
+    }
+
+    /// The same for eframe, which clears the window with [`theme::back`] before anything is drawn.
+    pub(super) fn for_window(cc: &eframe::CreationContext<'_>, storage: Storage, place: Option<Place>) -> Self {
+        let mut app = Self::new(&cc.egui_ctx, storage, place);
+        // Where colours are linear, what a window is cleared with would be another colour.
+        app.state.cleared = cc.wgpu_render_state.as_ref().is_some_and(|r| !r.target_format.is_srgb());
         app
     }
 
@@ -405,11 +415,20 @@ impl eframe::App for App {
         self.show(ui);
     }
 
+    fn clear_color(&self, visuals: &egui::Visuals) -> [f32; 4] {
+        theme::back(visuals).to_normalized_gamma_f32()
+    }
+
     fn on_exit(&mut self) {
         self.link.send(Command::Stop);
         if let Some(answering) = &self.state.answering {
             self.keep(&answering.conversation);
         }
         self.store.flush();
+    }
+
+    #[cfg(target_arch = "wasm32")]
+    fn as_any_mut(&mut self) -> Option<&mut dyn std::any::Any> {
+        Some(self)
     }
 }

@@ -10,6 +10,9 @@ use crate::gpu::Caps;
 use crate::hub::{self, Hub, Name, Step};
 use crate::{Error, Gpu, Result};
 
+/// Whether this platform fetches.
+pub const FETCHES: bool = true;
+
 /// A fetch on its way. Dropping it ends it; what came so far is kept, and the next try goes on from there.
 pub struct Fetch {
     _alive: Arc<()>,

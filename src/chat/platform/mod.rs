@@ -1,13 +1,21 @@
-//! What the machine gives the window: where the engine runs, where conversations are kept, files, the network, the clock.
-//! Nothing above asks for it elsewhere.
+//! What differs between the desktop and a tab, behind the same names: where the engine runs, where conversations are
+//! kept, files, the clock. Nothing above asks which of the two it is.
 
+#[cfg(not(target_arch = "wasm32"))]
 mod fetch;
+#[cfg(not(target_arch = "wasm32"))]
 mod native;
+#[cfg(target_arch = "wasm32")]
+mod web;
 
 use std::sync::mpsc;
 
+#[cfg(not(target_arch = "wasm32"))]
 pub use fetch::*;
+#[cfg(not(target_arch = "wasm32"))]
 pub use native::*;
+#[cfg(target_arch = "wasm32")]
+pub use web::*;
 
 use super::protocol::{Command, Event, Place};
 
@@ -34,7 +42,8 @@ impl Link {
     }
 }
 
-/// What a file dialog or a fetch came to.
+/// What a file dialog or a fetch came to. A tab does not fetch.
+#[cfg_attr(target_arch = "wasm32", allow(dead_code))]
 pub enum Chosen {
     /// A model to open.
     Model(Place),

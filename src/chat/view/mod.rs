@@ -13,7 +13,7 @@ mod transcript;
 mod widgets;
 mod xray;
 
-use egui::{Align2, Area, CentralPanel, Frame, Margin, Order, Ui, vec2};
+use egui::{Align2, Area, CentralPanel, Color32, Frame, Margin, Order, Ui, vec2};
 use egui_commonmark::CommonMarkCache;
 
 use super::state::{Action, Dialog, Panel, State};
@@ -44,7 +44,8 @@ pub fn show(ui: &mut Ui, state: &mut State, markdown: &mut CommonMarkCache, heig
             let right = egui::Panel::right("panel").exact_size(theme::PANEL).resizable(false);
             right.show_separator_line(false).frame(side).show(ui, |ui| side_panel(ui, panel, state, out));
         }
-        let back = Frame::new().fill(ui.visuals().panel_fill);
+        let fill = if state.cleared { Color32::TRANSPARENT } else { theme::back(ui.visuals()) };
+        let back = Frame::new().fill(fill);
         CentralPanel::default().frame(back).show(ui, |ui| talk(ui, state, markdown, heights, out));
     }
     match state.dialog {

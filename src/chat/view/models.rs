@@ -6,6 +6,7 @@ use egui::{
 use egui::{Ui, vec2};
 
 use super::{Actions, dialogs, format, widgets};
+use crate::chat::platform::FETCHES;
 use crate::chat::protocol::{Facts, Fit, Place};
 use crate::chat::state::{Action, Engine, Entry, Fetching, State};
 use crate::chat::{icons, theme};
@@ -24,7 +25,7 @@ pub fn show(ui: &mut Ui, state: &mut State, out: &mut Actions) {
         });
         widgets::quiet(ui, "Choose one, or drop a GGUF file anywhere on the window.");
         ui.add_space(theme::GAP);
-        let height = (size.y - 330.0).clamp(120.0, 420.0);
+        let height = (size.y - if FETCHES { 330.0 } else { 260.0 }).clamp(120.0, 420.0);
         ScrollArea::vertical().max_height(height).min_scrolled_height(height).auto_shrink([false, true]).show(
             ui,
             |ui| {
@@ -34,7 +35,11 @@ pub fn show(ui: &mut Ui, state: &mut State, out: &mut Actions) {
             },
         );
         ui.add_space(theme::GAP);
-        hub(ui, state, out);
+        if FETCHES {
+            hub(ui, state, out);
+        } else if widgets::main_button(ui, "Open a file…").clicked() {
+            out.push(Action::Choose);
+        }
     });
     if modal.should_close() {
         out.push(Action::Dialog(None));

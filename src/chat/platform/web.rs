@@ -1,0 +1,321 @@
+//! A tab: the engine in a worker that runs this same program, conversations in the browser's storage, files as the user
+//! gave them.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use js_sys::{Object, Reflect, Uint8Array};
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::{JsFuture, spawn_local};
+use web_sys::{DedicatedWorkerGlobalScope, ErrorEvent, MessageEvent, Worker, WorkerOptions, WorkerType};
+
+use super::{Chosen, Link};
+use crate::chat::engine;
+use crate::chat::protocol::{Command, Event, Place};
+use crate::checkpoint::{Reading, Source};
+use crate::{Error, Result};
+
+/// The page's canvas, and the worker's script beside the page.
+const CANVAS: &str = "firelight";
+const WORKER: &str = "./chat-worker.js";
+
+/// Events come in bursts; the window is woken at most this often.
+const WAKE: Duration = Duration::from_millis(33);
+
+thread_local! {
+    /// Files that the user gave, by name: on the page, and in the worker to which they were sent.
+    static FILES: RefCell<HashMap<String, web_sys::File>> = RefCell::default();
+}
+
+/// The program in a tab: the window in a page, the engine in a worker.
+pub fn start() {
+    match web_sys::window() {
+        Some(window) => page(&window),
+        None => worker(),
+    }
+}
+
+fn page(window: &web_sys::Window) {
+    let canvas = window.document().and_then(|d| d.get_element_by_id(CANVAS));
+    let Some(canvas) = canvas.and_then(|c| c.dyn_into::<web_sys::HtmlCanvasElement>().ok()) else {
+        return report("the page has no canvas of the id firelight");
+    };
+    spawn_local(async move {
+        let create = |cc: &eframe::CreationContext<'_>| -> std::result::Result<Box<dyn eframe::App>, _> {
+            Ok(Box::new(crate::chat::App::for_window(cc, Storage::open(), None)))
+        };
+        let runner = eframe::WebRunner::new();
+        let options = eframe::WebOptions { dithering: false, ..Default::default() };
+        match runner.start(canvas, options, Box::new(create)).await {
+            // The runner lives as long as the page.
+            Ok(()) => std::mem::forget(runner),
+            Err(error) => report(&format!("the window cannot be drawn: {}", text_of(&error))),
+        }
+    });
+}
+
+/// Tells the page's own script, which shows it where the window would be.
+fn report(why: &str) {
+    if let Some(window) = web_sys::window()
+        && let Ok(show) = Reflect::get(&window, &"firelightFailed".into())
+        && let Ok(show) = show.dyn_into::<js_sys::Function>()
+    {
+        let _ = show.call1(&JsValue::NULL, &why.into());
+    }
+}
+
+fn text_of(value: &JsValue) -> String {
+    let message = Reflect::get(value, &"message".into()).ok().and_then(|m| m.as_string());
+    message.or_else(|| value.as_string()).unwrap_or_else(|| format!("{value:?}"))
+}
+
+/// The engine's side: commands come as JSON text, files as `{name, file}`; events go as JSON text.
+fn worker() {
+    let scope: DedicatedWorkerGlobalScope = js_sys::global().unchecked_into();
+    let (sender, receiver) = futures_channel::mpsc::unbounded::<Command>();
+    let hear = Closure::<dyn FnMut(MessageEvent)>::new(move |message: MessageEvent| {
+        let data = message.data();
+        if let Some(command) = data.as_string().and_then(|text| serde_json::from_str(&text).ok()) {
+            let _ = sender.unbounded_send(command);
+        } else if let Some(file) = field(&data, "file").and_then(|f| f.dyn_into::<web_sys::File>().ok())
+            && let Some(name) = field(&data, "name").and_then(|n| n.as_string())
+        {
+            FILES.with_borrow_mut(|files| files.insert(name, file));
+        }
+    });
+    scope.set_onmessage(Some(hear.as_ref().unchecked_ref()));
+    hear.forget();
+    let emit = move |event: Event| {
+        if let Ok(text) = serde_json::to_string(&event) {
+            let _ = scope.post_message(&text.into());
+        }
+    };
+    spawn_local(engine::run(receiver, emit));
+}
+
+fn field(data: &JsValue, name: &str) -> Option<JsValue> {
+    data.is_object().then(|| Reflect::get(data, &name.into()).ok()).flatten()
+}
+
+/// Starts an engine in a worker.
+pub fn start_engine(ctx: &egui::Context) -> Link {
+    let (sender, events) = mpsc::channel();
+    let options = WorkerOptions::new();
+    options.set_type(WorkerType::Module);
+    let worker = match Worker::new_with_options(WORKER, &options) {
+        Ok(worker) => worker,
+        Err(error) => {
+            let _ = sender.send(Event::Lost(format!("The engine cannot be started: {}", text_of(&error))));
+            return Link::new(|_| {}, events);
+        }
+    };
+    let (tell, wake) = (sender.clone(), ctx.clone());
+    let hear = Closure::<dyn FnMut(MessageEvent)>::new(move |message: MessageEvent| {
+        if let Some(event) = message.data().as_string().and_then(|text| serde_json::from_str(&text).ok()) {
+            let _ = tell.send(event);
+            wake.request_repaint_after(WAKE);
+        }
+    });
+    let wake = ctx.clone();
+    let fail = Closure::<dyn FnMut(ErrorEvent)>::new(move |error: ErrorEvent| {
+        let _ = sender.send(Event::Crashed(error.message()));
+        wake.request_repaint();
+    });
+    worker.set_onmessage(Some(hear.as_ref().unchecked_ref()));
+    worker.set_onerror(Some(fail.as_ref().unchecked_ref()));
+    let engine = Engine { worker, _hear: hear, _fail: fail };
+    Link::new(move |command| engine.send(&command), events)
+}
+
+/// A worker and what listens to it. Dropping it ends the worker.
+struct Engine {
+    worker: Worker,
+    _hear: Closure<dyn FnMut(MessageEvent)>,
+    _fail: Closure<dyn FnMut(ErrorEvent)>,
+}
+
+impl Engine {
+    fn send(&self, command: &Command) {
+        if let Command::Load(Place::File(name), _) | Command::Inspect(Place::File(name)) = command
+            && let Some(file) = FILES.with_borrow(|files| files.get(name).cloned())
+        {
+            let message = Object::new();
+            let _ = Reflect::set(&message, &"name".into(), &name.as_str().into());
+            let _ = Reflect::set(&message, &"file".into(), &file);
+            let _ = self.worker.post_message(&message);
+        }
+        if let Ok(text) = serde_json::to_string(command) {
+            let _ = self.worker.post_message(&text.into());
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.worker.set_onmessage(None);
+        self.worker.set_onerror(None);
+        self.worker.terminate();
+    }
+}
+
+/// The bytes of a model.
+///
+/// # Errors
+/// If it cannot be read.
+pub async fn sources(place: &Place) -> Result<Vec<Source>> {
+    match place {
+        Place::BuiltIn => Ok(vec![crate::demo::source()]),
+        Place::File(name) => {
+            let file = FILES.with_borrow(|files| files.get(name).cloned());
+            let file = file.ok_or_else(|| {
+                Error::Usage(format!("{name} must be opened again: a page may not keep the files of its user"))
+            })?;
+            Ok(vec![of_file(name, file)])
+        }
+    }
+}
+
+/// A file that is read by range: it is never in memory as a whole.
+fn of_file(name: &str, file: web_sys::File) -> Source {
+    let (len, label) = (file.size() as u64, name.to_string());
+    Source::new(name, len, move |range| -> Reading {
+        let piece = file.slice_with_f64_and_f64(range.start as f64, range.end as f64);
+        let failed = |e: JsValue, label: &str| Error::format(format_args!("cannot read {label}: {}", text_of(&e)));
+        let label = label.clone();
+        Box::pin(async move {
+            let buffer = JsFuture::from(piece.map_err(|e| failed(e, &label))?.array_buffer()).await;
+            Ok(Uint8Array::new(&buffer.map_err(|e| failed(e, &label))?).to_vec())
+        })
+    })
+}
+
+/// Whether this platform fetches: a page opens what it is given.
+pub const FETCHES: bool = false;
+
+/// A fetch on its way.
+pub struct Fetch;
+
+/// Fetches nothing.
+pub fn fetch(_ctx: &egui::Context, _name: &str, _device: Option<&str>, _tell: mpsc::Sender<Chosen>) -> Fetch {
+    Fetch
+}
+
+/// A page knows of no files but those it is given.
+pub fn find_models() -> Vec<(Place, u64)> {
+    Vec::new()
+}
+
+/// Whether a model of another day may still be there: a page may not keep the files of its user.
+pub fn remains(place: &Place) -> bool {
+    match place {
+        Place::BuiltIn => true,
+        Place::File(name) => FILES.with_borrow(|files| files.contains_key(name)),
+    }
+}
+
+/// Milliseconds since 1970.
+pub fn now() -> u64 {
+    js_sys::Date::now() as u64
+}
+
+/// A number that differs from call to call, short enough to be typed.
+pub fn any_seed() -> u64 {
+    (js_sys::Math::random() * 1e9) as u64
+}
+
+/// Texts in the browser's local storage, which writes each whole or not at all.
+pub struct Storage {
+    storage: Option<web_sys::Storage>,
+    failure: Cell<Option<String>>,
+}
+
+/// Other pages of the same origin have keys of their own.
+const KEY: &str = "firelight/";
+
+impl Storage {
+    /// The origin's own.
+    pub fn open() -> Self {
+        let storage = web_sys::window().and_then(|w| w.local_storage().ok().flatten());
+        let failure = storage.is_none().then(|| "This browser keeps nothing: conversations end with the page.".into());
+        Storage { storage, failure: Cell::new(failure) }
+    }
+
+    /// What there is.
+    pub fn names(&self) -> Vec<String> {
+        let Some(storage) = &self.storage else { return Vec::new() };
+        let keys = (0..storage.length().unwrap_or(0)).filter_map(|i| storage.key(i).ok().flatten());
+        keys.filter_map(|key| key.strip_prefix(KEY).map(str::to_string)).collect()
+    }
+
+    /// A text, if it is there.
+    pub fn read(&self, name: &str) -> Option<String> {
+        self.storage.as_ref()?.get_item(&format!("{KEY}{name}")).ok().flatten()
+    }
+
+    /// Keeps a text.
+    pub fn write(&self, name: &str, text: String) {
+        let Some(storage) = &self.storage else { return };
+        if storage.set_item(&format!("{KEY}{name}"), &text).is_err() {
+            let why = "The browser's storage is full: delete conversations to keep new ones.";
+            self.failure.set(Some(why.into()));
+        }
+    }
+
+    /// Removes a text.
+    pub fn remove(&self, name: &str) {
+        if let Some(storage) = &self.storage {
+            let _ = storage.remove_item(&format!("{KEY}{name}"));
+        }
+    }
+
+    /// Nothing is on its way: the browser writes at once.
+    pub fn flush(&self) {}
+
+    /// Why something could not be kept, once.
+    pub fn failure(&self) -> Option<String> {
+        self.failure.take()
+    }
+}
+
+/// Asks for a model file; the answer comes through `tell`.
+pub fn choose_model(ctx: &egui::Context, tell: mpsc::Sender<Chosen>) {
+    let ctx = ctx.clone();
+    spawn_local(async move {
+        let dialog = rfd::AsyncFileDialog::new().add_filter("GGUF models", &["gguf"]);
+        if let Some(file) = dialog.pick_file().await {
+            let _ = tell.send(Chosen::Model(remember(file.inner().clone())));
+            ctx.request_repaint();
+        }
+    });
+}
+
+fn remember(file: web_sys::File) -> Place {
+    let name = file.name();
+    FILES.with_borrow_mut(|files| files.insert(name.clone(), file));
+    Place::File(name)
+}
+
+/// Hands a text to the browser as a download.
+pub fn save_text(_ctx: &egui::Context, name: &str, text: String, tell: mpsc::Sender<Chosen>) {
+    let done = download(name, &text).map(|()| name.to_string()).map_err(|e| text_of(&e));
+    let _ = tell.send(Chosen::Saved(done));
+}
+
+fn download(name: &str, text: &str) -> std::result::Result<(), JsValue> {
+    let parts = js_sys::Array::of1(&text.into());
+    let blob = web_sys::Blob::new_with_str_sequence(&parts)?;
+    let url = web_sys::Url::create_object_url_with_blob(&blob)?;
+    let document = web_sys::window().and_then(|w| w.document()).ok_or("there is no page")?;
+    let link: web_sys::HtmlAnchorElement = document.create_element("a")?.unchecked_into();
+    link.set_href(&url);
+    link.set_download(name);
+    link.click();
+    web_sys::Url::revoke_object_url(&url)
+}
+
+/// The model that a dropped file is.
+pub fn dropped(file: &egui::DroppedFileHandle) -> Option<Place> {
+    file.web_file().cloned().map(remember)
+}
