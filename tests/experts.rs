@@ -4,7 +4,7 @@
 use firelight::dtype::DType;
 use firelight::gpu::{Caps, Gpu, GpuOptions, Tier};
 use firelight::graph::{Graph, Kind, Rows, TensorId};
-use firelight::ops::experts::{ExpertLinear, ExpertSort, ExpertSum, ExpertWeights, Finish, Router, Scoring};
+use firelight::ops::experts::{ExpertLinear, ExpertSort, ExpertSum, ExpertWeights, Finish, Router, Scoring, Shares};
 use firelight::ops::glu::Activation;
 use firelight::ops::linear::MATMUL_TILE;
 use firelight::ops::{Capacity, DECODE_ROWS, KvType, Op, StepSizes};
@@ -313,7 +313,7 @@ fn a_feed_forward_network_is_its_ops_in_a_row() {
         biases: None,
     };
     let router = Router { experts, used, scoring: Scoring::Softmax, norm: true, scale: 1.0 };
-    let y = graph.expert_ffn(x_id, weights, router, Activation::Silu);
+    let y = graph.expert_ffn(x_id, weights, router, Activation::Silu, Shares::OfOutputs);
     let listing = Listing::new(graph, gpu.caps(), CAPACITY, &Options { fuse: Fuse::ALL, keep: vec![y] });
     let plan = block_on(Plan::compile(&gpu, listing)).unwrap();
     let load = |id: TensorId, dtype, rows, cols| {

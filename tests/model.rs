@@ -12,9 +12,11 @@ use engine::{Answer, answer, answers, difference, finish, gpu, greedy, logits, m
 use firelight::Error;
 use firelight::checkpoint::{Checkpoint, Source};
 use firelight::model::Model;
+use firelight::model::unknown::unknown;
 use firelight::ops::{KvType, PAGE};
 use firelight::sampler::Sampling;
 use firelight::session::{Event, Finish, Options, Request, Session};
+use firelight::synth;
 use pollster::block_on;
 
 /// One of each kind: grouped heads, biases, head norms, experts of all sorts, windows, chunks, sinks, sizes that nothing
@@ -158,6 +160,15 @@ fn parts_that_are_not_understood_are_named() {
         gate.contains("not understood: blk.1.attn_gate_x.weight; Firelight does not have gated attention"),
         "{gate}"
     );
+    // Nothing that the decoder takes is called unknown.
+    for shape in synth::SHAPES.iter().filter(|s| s.name.starts_with("tiny")) {
+        let source = Source::bytes(shape.name, engine::file(shape.name, "F16"));
+        let checkpoint = block_on(Checkpoint::from_sources(vec![source])).unwrap();
+        assert_eq!(unknown(&checkpoint), [""; 0], "{}", shape.name);
+    }
+    // A norm before a part is no option where none stands behind it.
+    let norm = said("blk.1.ffn_norm.weight", "blk.1.ffn_morn.weight");
+    assert!(norm.contains("blk.1.") && norm.contains("norm"), "{norm}");
     let arch = said("qwen3", "ssm_9");
     assert!(arch.contains("\"ssm_9\" is not supported yet; supported are llama"), "{arch}");
     assert!(!arch.contains("not understood"), "{arch}");

@@ -1,7 +1,7 @@
 //! The architectures that run, as data: one row each. What a file says itself (sizes, biases, norms, tied output,
 //! experts, what is fused) is read from its keys and tensors, never from the architecture's name.
 
-use crate::ops::experts::Scoring;
+use crate::ops::experts::{Scoring, Shares};
 use crate::ops::glu::Activation;
 use crate::ops::rope::Pairing;
 use crate::{Error, Result};
@@ -31,8 +31,8 @@ pub struct Arch {
     pub tempered_after: Option<u32>,
     /// How a router's logits become weights.
     pub scoring: Scoring,
-    /// An expert's weight multiplies what it reads, not what it makes.
-    pub share_inputs: bool,
+    /// What the router's weights multiply.
+    pub shares: Shares,
 }
 
 /// Layers that see a part of the context only, as far as no key says it.
@@ -62,7 +62,7 @@ const LLAMA: Arch = Arch {
     local: Local { every: 0, span: 0, chunked: false, base: None, stretched: true },
     tempered_after: None,
     scoring: Scoring::Softmax,
-    share_inputs: false,
+    shares: Shares::OfOutputs,
 };
 
 const QWEN: Arch = Arch { pairing: Pairing::Halves, ..LLAMA };
@@ -79,7 +79,7 @@ pub const ALL: &[Arch] = &[
         local: Local { every: 4, span: 8192, chunked: true, ..LLAMA.local },
         tempered_after: Some(8192),
         scoring: Scoring::Sigmoid,
-        share_inputs: true,
+        shares: Shares::OfInputs,
         ..LLAMA
     },
     Arch { name: "mistral3", ..LLAMA },

@@ -6,7 +6,7 @@ use super::unknown;
 use crate::checkpoint::Checkpoint;
 use crate::graph::{Graph, Kind, Rows, TensorId};
 use crate::ops::attention::Attention;
-use crate::ops::experts::{ExpertWeights, Router, Scoring};
+use crate::ops::experts::{ExpertWeights, Router, Scoring, Shares};
 use crate::ops::kv_write::KvWrite;
 use crate::ops::rope::Rope;
 use crate::ops::soften::Soften;
@@ -136,12 +136,17 @@ impl Builder<'_> {
         // Norms behind a part come in pairs; a single one stands before the feed-forward network (gpt-oss).
         let both = self.has(&name("post_ffw_norm"));
         let ffn_norm = if both || self.has(&name("ffn_norm")) { "ffn_norm" } else { "post_attention_norm" };
-        let h = self.norm_if(x, &name("attn_norm"))?;
+        // Norms before a part may be left out only where there are norms behind it (OLMo 2).
+        let before = |b: &mut Self, x, norm: &str| match both {
+            true => b.norm_if(x, &name(norm)),
+            false => b.norm(x, &name(norm), b.config.width),
+        };
+        let h = before(self, x, "attn_norm")?;
         let h = self.attention(h, angles, layer, n)?;
         let h = self.linear(h, &format!("blk.{n}.attn_output"), self.config.width)?;
-        let h = if both { self.norm_if(h, &name("post_attention_norm"))? } else { h };
+        let h = if both { self.norm(h, &name("post_attention_norm"), self.config.width)? } else { h };
         let x = self.graph.scaled_sum(x, h, residual);
-        let h = self.norm_if(x, &name(ffn_norm))?;
+        let h = before(self, x, ffn_norm)?;
         let h = match self.has(&name("ffn_gate_inp")) {
             true => self.expert_ffn(h, n)?,
             false => self.ffn(h, n, "")?,
@@ -265,13 +270,10 @@ impl Builder<'_> {
         let weights = ExpertWeights { router, gate, up, down, router_bias, biases };
         let norm = arch.scoring == Scoring::Softmax;
         let router = Router { experts: count, used: experts.used, scoring: arch.scoring, norm, scale: experts.scale };
-        let y = match arch.share_inputs {
-            true if experts.used == 1 => self.graph.expert_ffn_of_shares(x, weights, router, arch.activation),
-            true => {
-                return Err(Error::Unsupported(format!("{} experts a token in a {} model", experts.used, arch.name)));
-            }
-            false => self.graph.expert_ffn(x, weights, router, arch.activation),
-        };
+        if arch.shares == Shares::OfInputs && experts.used != 1 {
+            return Err(Error::Unsupported(format!("{} experts a token in a {} model", experts.used, arch.name)));
+        }
+        let y = self.graph.expert_ffn(x, weights, router, arch.activation, arch.shares);
         if !self.has(&name("ffn_up_shexp.weight")) {
             return Ok(y);
         }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::attention::{Attention, Reach, Temperature};
 use super::carried::{self, Carried};
-use super::experts::{ExpertWeights, Router, Scoring};
+use super::experts::{ExpertWeights, Router, Scoring, Shares};
 use super::glu::Activation;
 use super::kv_write::KvWrite;
 use super::linear::Linear;
@@ -105,10 +105,10 @@ fn weights(dtype: DType) -> Graph {
     let plain = Router { experts: 64, used: 8, scoring: Scoring::Softmax, norm: true, scale: 1.0 };
     let one = Router { used: 1, scoring: Scoring::Sigmoid, norm: false, ..plain };
     let bias = g.vector("gates.bias", 64 * 256);
-    g.expert_ffn(x, ExpertWeights { biases: Some([bias; 3]), ..stacks }, plain, Activation::Clamped);
-    g.expert_ffn_of_shares(x, stacks, one, Activation::Silu);
+    g.expert_ffn(x, ExpertWeights { biases: Some([bias; 3]), ..stacks }, plain, Activation::Clamped, Shares::OfOutputs);
+    g.expert_ffn(x, stacks, one, Activation::Silu, Shares::OfInputs);
     for norm in [true, false] {
-        g.expert_ffn(x, stacks, Router { norm, ..plain }, Activation::Gelu);
+        g.expert_ffn(x, stacks, Router { norm, ..plain }, Activation::Gelu, Shares::OfOutputs);
     }
     // Fusing gives the last sum a residual.
     if let Some(Node { op: Op::ExpertSum(op), inputs, .. }) = g.nodes.last_mut() {

@@ -49,23 +49,14 @@ pub struct Harmony {
     head: Vec<u8>,
 }
 
-/// What a token is to the reader of an answer.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Turn {
-    /// Text as usual.
-    Text,
-    /// A part of the answer's form: this is said instead.
-    Form(String),
-}
-
 impl Harmony {
     pub fn new(marks: Marks) -> Self {
         Harmony { marks, place: Place::Text, head: Vec::new() }
     }
 
-    /// Takes a token; `spelled` writes it out.
-    pub fn turn(&mut self, id: u32, spelled: impl FnOnce(&mut Vec<u8>)) -> Turn {
-        let form = match id {
+    /// Takes a token; `spelled` writes it out. What is said instead of a part of the answer's form; nothing if it is text.
+    pub fn turn(&mut self, id: u32, spelled: impl FnOnce(&mut Vec<u8>)) -> Option<String> {
+        Some(match id {
             id if id == self.marks.start || id == self.marks.channel => {
                 let left = self.leave();
                 if self.place != Place::Head {
@@ -81,9 +72,8 @@ impl Harmony {
                 spelled(&mut self.head);
                 String::new()
             }
-            _ => return Turn::Text,
-        };
-        Turn::Form(form)
+            _ => return None,
+        })
     }
 
     /// A message begins.

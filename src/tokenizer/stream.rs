@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::harmony::{Harmony, Marks, Turn};
+use super::harmony::{Harmony, Marks};
 use super::vocab::Vocab;
 
 /// Turns ids into text as they come; made by [`Tokenizer::stream`](super::Tokenizer::stream).
@@ -42,8 +42,8 @@ impl TokenStream {
     /// The text that `id` completes; often a word, sometimes nothing. Ids outside the vocabulary add nothing.
     pub fn push(&mut self, id: u32) -> String {
         let (vocab, special) = (&self.vocab, self.special);
-        let turn = self.harmony.as_mut().map(|harmony| harmony.turn(id, |head| vocab.spell(id, special, head)));
-        if let Some(Turn::Form(said)) = turn {
+        let harmony = self.harmony.as_mut();
+        if let Some(said) = harmony.and_then(|harmony| harmony.turn(id, |head| vocab.spell(id, special, head))) {
             self.pending.extend(said.into_bytes());
             return take_text(&mut self.pending);
         }

@@ -34,8 +34,17 @@ pub struct ExpertWeights {
     pub biases: Option<[TensorId; 3]>,
 }
 
+/// What the router's weights multiply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shares {
+    /// What the experts make.
+    OfOutputs,
+    /// What they read (Llama 4).
+    OfInputs,
+}
+
 impl Graph {
-    /// A feed-forward network of experts: x (rows, d) -> (rows, d).
+    /// A feed-forward network of experts: x (rows, d) -> (rows, d). Shares of inputs want one expert a row, and no biases.
     #[track_caller]
     pub fn expert_ffn(
         &mut self,
@@ -43,37 +52,27 @@ impl Graph {
         weights: ExpertWeights,
         router: Router,
         activation: Activation,
+        shared: Shares,
     ) -> TensorId {
+        let of_inputs = shared == Shares::OfInputs;
+        assert!(!of_inputs || (router.used == 1 && weights.biases.is_none()), "{router:?}");
         let logits = self.linear(x, weights.router, weights.router_bias);
         let (ids, shares) = self.router(logits, router);
         let sorted = self.expert_sort(ids, router.experts, router.used);
-        let finish = |i: usize| weights.biases.map_or(Finish::Plain, |biases| Finish::Bias(biases[i]));
+        let finish = |i: usize| match weights.biases {
+            Some(biases) => Finish::Bias(biases[i]),
+            None if of_inputs && i < 2 => Finish::Share(shares),
+            None => Finish::Plain,
+        };
         let gate = self.expert_linear(x, weights.gate, ids, sorted, finish(0));
         let up = self.expert_linear(x, weights.up, ids, sorted, finish(1));
         let gated = self.glu(gate, up, activation);
         let down = self.expert_linear(gated, weights.down, ids, sorted, finish(2));
+        if of_inputs {
+            // A row has one slot: slots are rows.
+            self.tensors[down.0].rows = Rows::Step;
+            return down;
+        }
         self.expert_sum(down, shares)
-    }
-
-    /// The same with one expert a row, whose share multiplies what it reads and not what it makes (Llama 4).
-    #[track_caller]
-    pub fn expert_ffn_of_shares(
-        &mut self,
-        x: TensorId,
-        weights: ExpertWeights,
-        router: Router,
-        activation: Activation,
-    ) -> TensorId {
-        assert!(router.used == 1 && weights.biases.is_none(), "{router:?}");
-        let logits = self.linear(x, weights.router, weights.router_bias);
-        let (ids, shares) = self.router(logits, router);
-        let sorted = self.expert_sort(ids, router.experts, 1);
-        let gate = self.expert_linear(x, weights.gate, ids, sorted, Finish::Share(shares));
-        let up = self.expert_linear(x, weights.up, ids, sorted, Finish::Share(shares));
-        let gated = self.glu(gate, up, activation);
-        let y = self.expert_linear(gated, weights.down, ids, sorted, Finish::Plain);
-        // A row has one slot: slots are rows.
-        self.tensors[y.0].rows = Rows::Step;
-        y
     }
 }
