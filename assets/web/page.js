@@ -68,10 +68,12 @@ function words(error) {
 // Start: what can be loaded
 
 async function start(problem) {
-  show("start");
   $("problem").hidden = problem === undefined;
   $("problem").textContent = problem ?? "";
-  await Promise.all([listModels(), sizeDemo()]);
+  // Listed before it is shown: nothing may change under a pointer that is about to click.
+  await listModels();
+  show("start");
+  await sizeDemo();
 }
 
 /** How large the demo is; without one it is not offered. */
