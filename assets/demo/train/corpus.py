@@ -13,7 +13,7 @@ from pathlib import Path
 import skills
 import stories
 import world
-from words import expand, expansions, forms, reword, typed
+from words import expand, expansions, known_forms, reword, typed, weighty
 
 HERE = Path(__file__).parent
 SYSTEMS = [
@@ -30,7 +30,7 @@ class Intent:
         self.name = name.strip()
         self.facts = [fact.strip() for fact in facts.split(";")]
         begins = lambda mark: [line[2:] for line in lines if line.startswith(mark)]
-        self.questions, self.follow_ups, self.answers = forms(begins("? ")), begins("> "), begins("= ")
+        self.questions, self.follow_ups, self.answers = known_forms(begins("? ")), begins("> "), begins("= ")
         for answer in self.answers:
             bare = expand(random.Random(0), answer).lower()
             missing = [fact for fact in self.facts if fact.lower() not in bare]
@@ -47,8 +47,27 @@ def read_guide():
 
 
 GUIDE = read_guide()
+BEGINNINGS = [
+    "hi, ", "hello, ", "firelight: ", "one question: ", "ok, ", "please, ", "quick question: ", "can you help me? ", "hm, ",
+    "i wonder: ", "sorry, ", "now, ", "and ", "so ", "hey, ", "i would like to know: ", "tell me: ",
+]  # fmt: skip
 # No rewording may turn a form for training into one for tests.
 TESTED = set().union(*(expansions(form) for intent in GUIDE for form in intent.questions[1]))
+
+
+# What words of weight an intent's questions have, and whose else's: where they are one intent's, they are a question too.
+MEANT = {}
+for intent in GUIDE:
+    for form in intent.questions[0]:
+        for text in expansions(form):
+            MEANT.setdefault(frozenset(weighty(text)), set()).add(intent.name)
+
+
+def telegram(text):
+    """Only the words of weight, as into a search box; the text itself if they could mean something else."""
+    words = weighty(text)
+    kept = [word for word in text.split(" ") if weighty(word) & words]
+    return " ".join(kept).rstrip("?.,!") if kept and len(MEANT.get(frozenset(words), ())) == 1 else text
 
 
 def guide(rng, held=False):
@@ -56,8 +75,10 @@ def guide(rng, held=False):
     question = expand(rng, rng.choice(intent.questions[1] if held else intent.questions[0]))
     reworded = question if held else reword(rng, question)
     question = question if reworded in TESTED else reworded
-    if not held and rng.random() < 0.1:
-        question = rng.choice(["hi, ", "hello, ", "firelight: ", "one question: ", "ok, "]) + question
+    if not held and rng.random() < 0.12:
+        question = telegram(question)
+    if not held and rng.random() < 0.12:
+        question = rng.choice(BEGINNINGS) + question
     return question, expand(rng, rng.choice(intent.answers)), intent.facts
 
 

@@ -1,7 +1,8 @@
 """Small tools of the generator: texts with alternatives, forms that are kept back for tests, and typing errors.
 
 `[a|b|c]` in a text is one of a, b, c (they nest; `[a|]` is a or nothing), `{name}` a slot. A *form* is a whole text of this
-kind. About one form in eight is held out by its hash: it is never used in training, and tests use only those.
+kind. About one form in eight is held out by its hash: it is never used in training, and tests use only those. Of the guide's
+forms only such are held out whose words the others have too: a wording may be new to the model, a name it never saw may not.
 """
 
 import hashlib
@@ -24,6 +25,25 @@ def forms(texts):
         test = [min(train, key=lambda t: hashlib.sha256(t.encode()).digest())]
         train.remove(test[0])
     return train or texts, test
+
+
+def known_forms(texts, part=6):
+    """The same of forms that have one meaning: those for tests hold no word of weight that is not in those for training."""
+    order = sorted((t.strip() for t in texts if t.strip()), key=lambda t: hashlib.sha256(t.encode()).digest())
+    train, test = list(order), []
+    for text in order:
+        others = [t for t in train if t != text]
+        known = set().union(*map(weighty, others)) if others else set()
+        if len(test) * part < len(order) and len(others) > 2 and weighty(text) <= known:
+            test.append(text)
+            train = others
+    return train, test
+
+
+def weighty(text):
+    """The words of a form that carry its meaning."""
+    words = re.findall(r"[\w./-]*\w[\w./-]*", re.sub(r"[\[\]|]", " ", text.lower()))
+    return {word for word in words if word not in LITTLE}
 
 
 def expand(rng, text, **slots):
@@ -89,6 +109,12 @@ SAME = [line.split(" / ") for line in SAME.strip().split("\n")]
 OTHERS = {phrase: [other for other in group if other != phrase] for group in SAME for phrase in group}
 # The longest first, whole words, and not behind what begins a command or an option.
 PHRASES = re.compile(r"(?<![\w/.-])(?<!firelight )(" + "|".join(sorted(map(re.escape, OTHERS), key=len, reverse=True)) + r")(?![\w./-])")
+# Words of questions that say nothing of what is asked about.
+LITTLE = set("""a an the do does did is are am was be been can could would should will may i it its you your me my we this that
+these those what whats what's which who how why when where whether if to of in on at for from with by as and or but not no so
+there here one some any please tell show give explain say know want need get have has had let make made possible way much many
+long often just only really exactly actually kind sort thing things something anything also then than too very more other
+happen happens mean use used using work works firelight""".split())
 SMALL = {"the", "a", "an", "do", "does", "i", "it", "is", "to", "of", "please", "can", "you", "me", "my", "are"}
 
 
