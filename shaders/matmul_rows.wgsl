@@ -1,8 +1,9 @@
-// y[token, n] = sum over k of weight[n, k] * x[token, k], for many tokens, on software adapters with subgroups: there
-// loads cost far more than arithmetic, and barriers more still.
+// y[token, n] = sum over k of weight[n, k] * x[token, k], for many tokens, on software adapters: there loads cost far
+// more than arithmetic, and barriers more still.
 //
-// A thread keeps RPL weight rows in registers and multiplies them by 16 tokens at a time. The lanes of a subgroup work
-// on the same tokens: each fetches its share of their values and broadcasts it. Nothing is shared otherwise.
+// A thread keeps RPL weight rows in registers and multiplies them by FETCHES x SUBGROUP tokens at a time. SUBGROUP lanes
+// work on the same tokens: each fetches its share of their values and gives it to the others. Nothing is shared
+// otherwise.
 // Rows and tokens past the end repeat the last one, and are written again with the same value.
 //#import lib/step
 //#import lib/x_at
@@ -12,17 +13,15 @@
 //#import $weight
 //#import $route
 //#import $epilogue
+//#import $share
 
 @compute @workgroup_size(WG)
-fn main(
-    @builtin(workgroup_id) wg: vec3<u32>,
-    @builtin(local_invocation_index) lid: u32,
-    @builtin(subgroup_invocation_id) lane: u32,
-) {
+fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
     let count = route_count(wg.y);
     if (count == 0u) {
         return;
     }
+    let lane = lid % SUBGROUP;
     let first = route_weight_row(wg.y);
     let n0 = wg.x * WG * RPL + lid;
     var n: array<u32, RPL>;
@@ -47,14 +46,11 @@ fn main(
                 //#end
                 //#unroll f FETCHES
                 {
-                    let fetched = x_at(x_row[f], g * 8u + i);
+                    let v = share(x_at(x_row[f], g * 8u + i));
                     //#unroll s SUBGROUP
-                    {
-                        let v = subgroupBroadcast(fetched, s);
-                        //#unroll r RPL
-                        acc[(f * SUBGROUP + s) * RPL + r] += dot(w[r], v);
-                        //#end
-                    }
+                    //#unroll r RPL
+                    acc[(f * SUBGROUP + s) * RPL + r] += dot(w[r], v[s]);
+                    //#end
                     //#end
                 }
                 //#end

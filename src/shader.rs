@@ -109,6 +109,8 @@ files![
     "store/blocks",
     "norm/none",
     "norm/scaled",
+    "share/lanes",
+    "share/none",
     "tally/none",
     "tally/squares",
     "epilogue/none",

@@ -326,7 +326,8 @@ class Remote {
     if (first === last) {
       return (await this.#chunk(first)).subarray(start - first * CHUNK, end - first * CHUNK);
     }
-    const bytes = new Uint8Array(end - start);
+    const size = end - start;
+    const bytes = size <= CHUNK ? new Uint8Array(take(), 0, size) : new Uint8Array(size);
     for (let index = first; index <= last; index += 1) {
       const from = index * CHUNK;
       const piece = (await this.#chunk(index)).subarray(Math.max(start - from, 0), Math.min(end - from, CHUNK));

@@ -16,7 +16,7 @@ pub struct Progress {
 }
 
 /// Bytes read at once.
-const CHUNK: u64 = 8 << 20;
+const CHUNK: u64 = 4 << 20;
 
 /// Loads every weight and vector that the plan's graph mentions, in the file's order.
 ///

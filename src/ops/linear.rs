@@ -182,17 +182,18 @@ fn bindings(product: &Product, shard: usize, epilogue: &Epilogue) -> Vec<Binding
 pub const MATMUL_TILE: u32 = 64;
 
 /// The kernel for tiles, and how threads share one. Software adapters pay for loads more than for arithmetic: there
-/// few threads do much each, out of registers where subgroups let them share what they fetch.
-pub(super) fn matmul_layout(cx: &Choice) -> (&'static str, Vec<(&'static str, Const)>) {
+/// each thread does much out of registers, and subgroups, where they are known, share what they fetch.
+pub(super) fn matmul_source(cx: &Choice) -> Source {
     let (min, max) = cx.caps.subgroup;
-    let tile = ("TILE", Const::U32(MATMUL_TILE));
-    if cx.caps.software && cx.caps.tier >= Tier::Subgroups && min == max && max <= 8 {
-        let consts = [("WG", 8), ("RPL", 8), ("SUBGROUP", max), ("FETCHES", 16 / max)];
-        return ("matmul_rows", consts.map(|(name, n)| (name, Const::U32(n))).into_iter().chain([tile]).collect());
-    }
-    let side = if cx.caps.software { 4 } else { 8 };
-    let consts = [("SPAN", side), ("WG", side * side), ("PER", MATMUL_TILE / side)];
-    ("matmul", consts.map(|(name, n)| (name, Const::U32(n))).into_iter().chain([tile]).collect())
+    let (file, share, consts) = match cx.caps.software {
+        true if cx.caps.tier >= Tier::Subgroups && min == max && max <= 8 => {
+            ("matmul_rows", Some("share/lanes"), vec![("WG", 8), ("RPL", 8), ("SUBGROUP", max), ("FETCHES", 16 / max)])
+        }
+        true => ("matmul_rows", Some("share/none"), vec![("WG", 8), ("RPL", 8), ("SUBGROUP", 1), ("FETCHES", 8)]),
+        false => ("matmul", None, vec![("WG", 64), ("SPAN", 8), ("PER", 8)]),
+    };
+    let consts = consts.into_iter().chain([("TILE", MATMUL_TILE)]).map(|(name, n)| (name, Const::U32(n))).collect();
+    Source { file, imports: share.map(|file| ("share", file)).into_iter().collect(), consts }
 }
 
 /// The kernels of an op that is a matvec for few rows, given up to how many, and `many` others for more.
@@ -217,10 +218,9 @@ pub(super) fn matmuls(cx: &Choice, product: &Product, epilogue: &Epilogue) -> Ve
     let (dtype, _) = cx.weight(product.weight);
     let (n, cols) = (cx.graph.cols(product.y), cx.graph.cols(product.weight));
     let kernel = |(i, shard): (usize, &Shard)| {
-        let mut consts = weight_consts(dtype, shard.rows, cols);
-        let (file, layout) = matmul_layout(cx);
-        consts.extend(layout);
-        consts.extend([
+        let mut source = matmul_source(cx);
+        source.consts.extend(weight_consts(dtype, shard.rows, cols));
+        source.consts.extend([
             ("COLS4", Const::U32(cols / 4)),
             ("ROW0", Const::U32(product.at + shard.row0)),
             ("ROWS", Const::U32(shard.rows)),
@@ -228,9 +228,9 @@ pub(super) fn matmuls(cx: &Choice, product: &Product, epilogue: &Epilogue) -> Ve
             ("OVER_LOGITS", Const::Bool(product.rows == Size::Logits)),
             ("BIAS_AT", Const::U32(4)),
         ]);
-        let imports = vec![("weight", dtype.shader()), ("route", "route/dense"), ("epilogue", epilogue.file)];
+        source.imports.extend([("weight", dtype.shader()), ("route", "route/dense"), ("epilogue", epilogue.file)]);
         let grid = [Extent::ceil(shard.rows, MATMUL_TILE), Extent::every(product.rows, MATMUL_TILE), Extent::fixed(1)];
-        Kernel::new(Source { file, imports, consts }, bindings(product, i, epilogue), grid).when(
+        Kernel::new(source, bindings(product, i, epilogue), grid).when(
             product.rows,
             cx.capacity.decode_rows() + 1,
             u32::MAX,

@@ -23,13 +23,14 @@ SYSTEMS = [
 
 
 class Intent:
-    """One thing that the guide knows: forms of questions, of follow-ups, of answers, and the facts of every answer."""
+    """One thing that the guide knows: its names, forms of questions, of follow-ups, of answers, and the facts of every answer."""
 
     def __init__(self, head, lines):
         name, _, facts = head.partition("|")
         self.name = name.strip()
         self.facts = [fact.strip() for fact in facts.split(";")]
         begins = lambda mark: [line[2:] for line in lines if line.startswith(mark)]
+        self.names = [name.strip() for line in begins("~ ") for name in line.split(";")]
         self.questions, self.follow_ups, self.answers = known_forms(begins("? ")), begins("> "), begins("= ")
         for answer in self.answers:
             bare = expand(random.Random(0), answer).lower()
@@ -41,7 +42,7 @@ def read_guide():
     out = []
     for part in ("\n" + (HERE / "guide.txt").read_text()).split("\n# ")[1:]:
         head, *lines = part.strip().split("\n")
-        if lines and lines[0].startswith("? "):
+        if any(line.startswith("= ") for line in lines):
             out.append(Intent(head, lines))
     return out
 
@@ -51,7 +52,13 @@ BEGINNINGS = [
     "hi, ", "hello, ", "firelight: ", "one question: ", "ok, ", "please, ", "quick question: ", "can you help me? ", "hm, ",
     "i wonder: ", "sorry, ", "now, ", "and ", "so ", "hey, ", "i would like to know: ", "tell me: ",
 ]  # fmt: skip
-# No rewording may turn a form for training into one for tests.
+# Questions that need only the name of a thing.
+ABOUT = [
+    "{}", "{}?", "what about {}?", "tell me about {}", "explain {}", "i have a question about {}", "help me with {}",
+    "what do you know about {}?", "how about {}?", "i want to know about {}", "what should i know about {}?", "tell me more about {}",
+    "what can you tell me about {}?", "can you explain {}?", "i do not understand {}",
+]  # fmt: skip
+# What is asked in tests, and never in training, also where another form would give it.
 TESTED = set().union(*(expansions(form) for intent in GUIDE for form in intent.questions[1]))
 
 
@@ -70,15 +77,25 @@ def telegram(text):
     return " ".join(kept).rstrip("?.,!") if kept and len(MEANT.get(frozenset(words), ())) == 1 else text
 
 
+def asked(rng, intent):
+    """A question of this intent in one of its forms, reworded now and then, or one made of a name alone."""
+    if intent.names and rng.random() < 0.12:
+        return rng.choice(ABOUT).format(rng.choice(intent.names))
+    question = reword(rng, expand(rng, rng.choice(intent.questions[0])))
+    return telegram(question) if rng.random() < 0.12 else question
+
+
 def guide(rng, held=False):
-    intent = rng.choice([i for i in GUIDE if i.questions[1]] if held else GUIDE)
-    question = expand(rng, rng.choice(intent.questions[1] if held else intent.questions[0]))
-    reworded = question if held else reword(rng, question)
-    question = question if reworded in TESTED else reworded
-    if not held and rng.random() < 0.12:
-        question = telegram(question)
-    if not held and rng.random() < 0.12:
-        question = rng.choice(BEGINNINGS) + question
+    if held:
+        intent = rng.choice([i for i in GUIDE if i.questions[1]])
+        question = expand(rng, rng.choice(intent.questions[1]))
+    else:
+        intent = rng.choice(GUIDE)
+        question = asked(rng, intent)
+        while question in TESTED:
+            question = asked(rng, intent)
+        if rng.random() < 0.12:
+            question = rng.choice(BEGINNINGS) + question
     return question, expand(rng, rng.choice(intent.answers)), intent.facts
 
 
@@ -90,12 +107,12 @@ def follow_up(rng):
 
 # Kind: how to make it, and its part of the training.
 KINDS = {
-    "guide": (guide, 30),
+    "guide": (guide, 38),
     "add": (skills.add, 14),
     "subtract": (skills.subtract, 6),
     "compare": (skills.compare, 3),
     "units": (skills.convert, 4),
-    "facts": (world.fact, 12),
+    "facts": (world.fact, 11),
     "foreign": (world.foreign, 11),
     "words": (skills.word, 3),
     "letter": (skills.letter, 1),

@@ -3,7 +3,7 @@
 
 use super::ExpertSort;
 use crate::graph::{Graph, Kind, Node, Rows, TensorId};
-use crate::ops::linear::{MATMUL_TILE, MatvecShape, matmul_layout};
+use crate::ops::linear::{MATMUL_TILE, MatvecShape, matmul_source};
 use crate::ops::{Binding, Choice, Extent, Kernel, Op, Shard, Size, weight_consts};
 use crate::shader::{Const, Source};
 
@@ -97,15 +97,14 @@ impl ExpertLinear {
 
     /// Many rows: tiles of slots that share an expert.
     fn matmul(&self, cx: &Choice, i: usize, shard: &Shard) -> Kernel {
-        let mut consts = self.consts(cx, shard);
-        let (file, layout) = matmul_layout(cx);
-        consts.extend(layout);
+        let mut source = matmul_source(cx);
+        source.consts.extend(self.consts(cx, shard));
         let mut bindings = bindings(cx, i, &[4, 3]);
-        let epilogue = self.epilogue(cx, &mut bindings, &mut consts);
-        let imports = vec![weight(cx), ("route", "route/tiles"), epilogue];
+        let epilogue = self.epilogue(cx, &mut bindings, &mut source.consts);
+        source.imports.extend([weight(cx), ("route", "route/tiles"), epilogue]);
         let tiles = ExpertSort { experts: self.experts, used: self.used, tile: MATMUL_TILE }.tiles();
         let grid = [Extent::ceil(cx.graph.cols(cx.output(0)), MATMUL_TILE), tiles, Extent::fixed(1)];
-        let kernel = Kernel::new(Source { file, imports, consts }, bindings, grid);
+        let kernel = Kernel::new(source, bindings, grid);
         Kernel { experts_read: Some((self.experts, self.used)), ..kernel }.when(
             Size::Rows,
             cx.capacity.decode_rows() + 1,
