@@ -48,12 +48,44 @@ pub enum Input {
     Pages,
     /// Attention tiles of a prefill: {first row, rows, 0, 0}; the rows of a tile belong to one sequence.
     Tiles,
+    /// [`Run`]s: one for each sequence that the step has rows of.
+    Runs,
     /// The last token sampled for each sequence.
     Sampled,
     /// Sampling parameters, one [`crate::ops::sample::Params`] for each sequence.
     Sampling,
     /// What each sequence has seen of each token: bit 31 in the prompt, low bits times generated; for penalties.
     Counts,
+}
+
+/// Rows of a step that follow each other in one sequence, and where the [state](Kind::State) lies that they begin with,
+/// and where the one goes that they leave behind: the same slot, or another one, so that the first stays as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub struct Run {
+    /// The first row.
+    pub first: u32,
+    /// How many rows.
+    pub count: u32,
+    /// The slot read, or [`NO_STATE`].
+    pub reads: u32,
+    /// The slot written.
+    pub writes: u32,
+}
+
+/// A run that begins a sequence, where no state is yet.
+pub const NO_STATE: u32 = u32::MAX;
+
+impl Run {
+    /// The numbers of its rows.
+    pub fn rows(&self) -> std::ops::Range<usize> {
+        self.first as usize..(self.first + self.count) as usize
+    }
+
+    /// The slot that it begins with, if there is one.
+    pub fn begins(&self) -> Option<u32> {
+        (self.reads != NO_STATE).then_some(self.reads)
+    }
 }
 
 /// In the row table: take the token that was last sampled for the row's sequence.
@@ -86,6 +118,12 @@ pub enum Kind {
         heads: u32,
         /// Values a head.
         head_dim: u32,
+    },
+    /// What a layer keeps of a sequence from step to step, however long the sequence: f32 values for each of the
+    /// engine's slots ([`crate::ops::Capacity::state_slots`]).
+    State {
+        /// Values of a slot.
+        values: u32,
     },
     /// A buffer of the engine.
     Input(Input),
@@ -212,6 +250,7 @@ impl Graph {
             Input::Rows => (Rows::Step, 4),
             Input::LogitRows => (Rows::Logits, 1),
             Input::Tiles => (Rows::Step, 4),
+            Input::Runs => (Rows::Fixed(1), 4),
             Input::Pages | Input::Sampled | Input::Sampling | Input::Counts => (Rows::Fixed(1), 1),
         };
         self.add(format!("{input:?}").to_lowercase(), rows, cols, Kind::Input(input))
@@ -222,6 +261,11 @@ impl Graph {
         let out = self.add(name, rows, cols, Kind::Activation);
         self.nodes.push(Node { op, inputs, outputs: vec![out] });
         out
+    }
+
+    /// Whether some layer keeps a state of each sequence.
+    pub fn recurrent(&self) -> bool {
+        self.tensors.iter().any(|t| matches!(t.kind, Kind::State { .. }))
     }
 
     /// How many nodes read a tensor.

@@ -126,11 +126,11 @@ impl Mix {
             })
     }
 
-    /// The type for a tensor by its GGUF name and dimensions (row length first). Vectors and routers stay F32. A row that
+    /// The type for a tensor by its GGUF name and dimensions (row length first). Vectors, routers and short convolutions stay F32. A row that
     /// cannot be cut into a type's blocks gets a smaller relative of it, or F16.
     pub fn of(self, form: Form, tensor: &str, dims: &[u64]) -> DType {
         let (layer, part) = place(tensor);
-        if dims.len() < 2 || part == "ffn_gate_inp" || !tensor.ends_with(".weight") {
+        if dims.len() < 2 || ["ffn_gate_inp", "ssm_conv1d"].contains(&part) || !tensor.ends_with(".weight") {
             return F32;
         }
         let wanted = match self {

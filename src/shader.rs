@@ -56,6 +56,7 @@ files![
     "lib/reduce_subgroup",
     "lib/weight",
     "lib/grid",
+    "lib/run",
     "lib/x_at",
     "lib/matvec_sum",
     "lib/sampling",
@@ -94,6 +95,7 @@ files![
     "activation/silu",
     "activation/gelu",
     "activation/clamped",
+    "activation/sigmoid",
     "reach/all",
     "reach/window",
     "reach/chunk",
@@ -134,6 +136,9 @@ files![
     "attention_merge",
     "attention_prefill",
     "glu",
+    "head_part",
+    "short_conv",
+    "delta_net",
     "add",
     "gather",
     "soften",
@@ -292,29 +297,12 @@ mod tests {
     fn every_shader_file_is_listed() {
         let root = concat!(env!("CARGO_MANIFEST_DIR"), "/shaders");
         let mut found = Vec::new();
-        for dir in [
-            "",
-            "lib/",
-            "quant/",
-            "kv/",
-            "route/",
-            "epilogue/",
-            "activation/",
-            "norm/",
-            "tally/",
-            "head_norm/",
-            "store/",
-            "reach/",
-            "cap/",
-            "temperature/",
-            "sink/",
-        ] {
-            for entry in std::fs::read_dir(format!("{root}/{dir}")).unwrap() {
-                let name = entry.unwrap().file_name().into_string().unwrap();
-                if let Some(name) = name.strip_suffix(".wgsl") {
-                    found.push(format!("{dir}{name}"));
-                }
-            }
+        let entries =
+            |dir: &str| std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        let dirs = entries(root).filter(|name| !name.ends_with(".wgsl")).map(|dir| dir + "/");
+        for dir in dirs.chain([String::new()]) {
+            let names = entries(&format!("{root}/{dir}"));
+            found.extend(names.filter_map(|name| Some(format!("{dir}{}", name.strip_suffix(".wgsl")?))));
         }
         found.sort();
         let mut listed: Vec<_> = FILES.iter().map(|(n, _)| n.to_string()).collect();

@@ -10,7 +10,7 @@ mod random;
 mod shapes;
 
 pub use hf::write_hf;
-pub use shapes::{Experts, Key, Norms, QkNorm, SHAPES, Shape, Stretch};
+pub use shapes::{Delta, Experts, Key, Norms, QkNorm, SHAPES, Shape, Stretch};
 
 use crate::checkpoint::{GgufWriter, Metadata, Value};
 use crate::dtype::DType;
@@ -116,8 +116,14 @@ fn tensors(s: &Shape) -> Vec<Tensor> {
         if s.fused {
             list.matrix(name("attn_qkv"), s.hidden, q + 2 * kv, query);
         }
-        for (part, rows, gain) in [("attn_q", q, query), ("attn_k", kv, query), ("attn_v", kv, 1.0)] {
-            if s.fused {
+        let delta = s.delta.filter(|d| (layer + 1) % d.every != 0);
+        if let Some(d) = delta {
+            delta_net(&mut list, s, d, name);
+        }
+        // Gated attention's queries come with their gates.
+        let q_rows = if s.delta.is_some() { 2 * q } else { q };
+        for (part, rows, gain) in [("attn_q", q_rows, query), ("attn_k", kv, query), ("attn_v", kv, 1.0)] {
+            if s.fused || delta.is_some() {
                 break;
             }
             list.matrix(name(part), s.hidden, rows, gain);
@@ -130,14 +136,16 @@ fn tensors(s: &Shape) -> Vec<Tensor> {
             QkNorm::Heads => Some((s.head_dim, s.head_dim)),
             QkNorm::Whole => Some((q, kv)),
         };
-        if let Some((q, kv)) = normed {
+        if let Some((q, kv)) = normed.filter(|_| delta.is_none()) {
             list.weights(name("attn_q_norm"), q, Values::Normal { mean: 1.5, std: 0.3 });
             list.weights(name("attn_k_norm"), kv, Values::Normal { mean: 1.5, std: 0.3 });
         }
         if s.sinks {
             list.weights(name("attn_sinks"), s.heads, Values::Normal { mean: 1.0, std: 1.0 });
         }
-        list.matrix(name("attn_output"), q, s.hidden, 1.5);
+        if delta.is_none() {
+            list.matrix(name("attn_output"), q, s.hidden, 1.5);
+        }
         if s.out_bias {
             list.vector(name("attn_output.bias"), s.hidden, Values::Normal { mean: 0.0, std: 0.5 });
         }
@@ -177,10 +185,28 @@ fn tensors(s: &Shape) -> Vec<Tensor> {
                     list.matrix(name("ffn_up_shexp"), s.hidden, e.ff, 1.0);
                     list.matrix(name("ffn_down_shexp"), e.ff, s.hidden, 1.5);
                 }
+                if e.gated {
+                    list.weights(name("ffn_gate_inp_shexp"), s.hidden, Values::Normal { mean: 0.0, std: 0.06 });
+                }
             }
         }
     }
     list.0
+}
+
+/// The gated delta net of a block, in place of its attention. Memory fades by a tenth to a half from row to row.
+fn delta_net(list: &mut List, s: &Shape, d: Delta, name: impl Fn(&str) -> String) {
+    list.matrix(name("attn_qkv"), s.hidden, d.channels(), 1.0);
+    list.matrix(name("attn_gate"), s.hidden, d.inner(), 1.0);
+    let taps = Values::Normal { mean: 0.0, std: 0.7 };
+    list.push(name("ssm_conv1d.weight"), vec![d.taps as u64, d.channels() as u64], taps);
+    list.vector(name("ssm_dt.bias"), d.heads, Values::Normal { mean: 0.0, std: 0.5 });
+    let rates = (0..d.heads).map(|head| -0.1 * (1 + head) as f32).collect();
+    list.vector(name("ssm_a"), d.heads, Values::Given(rates));
+    list.matrix(name("ssm_alpha"), s.hidden, d.heads, 1.0);
+    list.matrix(name("ssm_beta"), s.hidden, d.heads, 1.0);
+    list.weights(name("ssm_norm"), d.head_dim, Values::Normal { mean: 1.0, std: 0.2 });
+    list.matrix(name("ssm_out"), d.inner(), s.hidden, 3.0);
 }
 
 /// Tensors under construction.
@@ -247,6 +273,14 @@ fn metadata(s: &Shape, mix: Mix) -> Metadata {
         if s.arch != "llama" {
             count("expert_feed_forward_length", e.ff);
         }
+    }
+    if let Some(d) = s.delta {
+        count("full_attention_interval", d.every);
+        count("ssm.conv_kernel", d.taps);
+        count("ssm.state_size", d.head_dim);
+        count("ssm.group_count", d.key_heads);
+        count("ssm.time_step_rank", d.heads);
+        count("ssm.inner_size", d.inner());
     }
     m.insert(format!("{}.attention.layer_norm_rms_epsilon", s.arch), s.eps);
     m.insert(format!("{}.rope.freq_base", s.arch), s.rope_base);

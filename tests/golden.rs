@@ -249,8 +249,8 @@ fn every_setting_of_a_family_counts() {
             let mut file = file.clone();
             let at = place_of(&file, &format!("{}.{key}", shape.arch));
             let other = match value {
-                // Which blocks have experts is seen by their tensors.
-                _ if *key == "interleave_moe_layer_step" => continue,
+                // Which blocks have experts, and how large ones, is seen by their tensors.
+                _ if ["interleave_moe_layer_step", "expert_shared_feed_forward_length"].contains(key) => continue,
                 Key::U32(n) if *key == "rope.dimension_count" => (n - 4).to_le_bytes(),
                 // LongRoPE only asks whether the context is longer.
                 Key::U32(n) if key.ends_with("original_context_length") => (n * 100).to_le_bytes(),

@@ -19,9 +19,9 @@ use firelight::session::{Event, Finish, Options, Request, Session};
 use firelight::synth;
 use pollster::block_on;
 
-/// One of each kind: grouped heads, biases, head norms, experts of all sorts, windows, chunks, sinks, sizes that nothing
-/// divides.
-const SHAPES: [&str; 9] = [
+/// One of each kind: grouped heads, biases, head norms, experts of all sorts, windows, chunks, sinks, states, sizes that
+/// nothing divides.
+const SHAPES: [&str; 11] = [
     "tiny-llama3",
     "tiny-qwen2",
     "tiny-qwen3",
@@ -31,6 +31,8 @@ const SHAPES: [&str; 9] = [
     "tiny-gemma3",
     "tiny-llama4",
     "tiny-gpt-oss",
+    "tiny-qwen35",
+    "tiny-qwen35moe",
 ];
 
 /// One of each architecture.
@@ -155,9 +157,9 @@ fn parts_that_are_not_understood_are_named() {
         model.and_then(|model| block_on(Session::new(gpu(), &model, &exact(96), |_| {})).map(drop))
     };
     let said = |from, to| changed(from, to).unwrap_err().to_string();
-    let gate = said("blk.1.attn_q_norm.weight", "blk.1.attn_gate_x.weight");
+    let gate = said("blk.1.attn_q_norm.weight", "blk.1.inp_gate_xx.weight");
     assert!(
-        gate.contains("not understood: blk.1.attn_gate_x.weight; Firelight does not have gated attention"),
+        gate.contains("not understood: blk.1.inp_gate_xx.weight; Firelight does not have embeddings of each layer"),
         "{gate}"
     );
     // Nothing that the decoder takes is called unknown.
@@ -273,6 +275,35 @@ fn a_prefix_is_reused() {
         reuse("the same again", &[&start[..], &prompt(8, 30)].concat(), 99);
         reuse("another end", &[&start[..41], &prompt(9, 30)].concat(), 41);
         reuse("something else", &prompt(10, 50), 0);
+    }
+}
+
+/// A state cannot be cut back: an answer is taken back to where the state was kept, most of the way through its prompt.
+#[test]
+fn a_state_goes_back_to_where_it_was_kept() {
+    let model = tiny("tiny-qwen35");
+    let mut alone = open(&model, &exact(300));
+    for run_ahead in [1, 8] {
+        let mut session = open(&model, &Options { run_ahead, sequences: 2, chunk: 48, ..exact(300) });
+        let mut asked = |what: &str, tokens: &[u32], stop: &[String], reused: usize| {
+            let request = Request { stop: stop.to_vec(), ..greedy(tokens, 12) };
+            let got = answer(&mut session, request.clone());
+            assert_eq!(got.timings.reused_tokens, reused, "{what}, {run_ahead} ahead");
+            same_answer(&format!("{what}, {run_ahead} ahead"), &got, &fresh(&mut alone, &request));
+            got
+        };
+        let start = prompt(6, 75);
+        let first = asked("nothing yet", &start, &[], 0);
+        // An answer of a known length ends where its state is.
+        let turn = [start.clone(), first.ids, prompt(7, 40)].concat();
+        let second = asked("a second turn", &turn, &[], 75 + 11);
+        // What a stop string ends has been run on behind it.
+        let end = second.text.chars().nth(4).expect("a text").to_string();
+        asked("another second turn", &[&turn[..], &prompt(8, 3)].concat(), &[end], 96);
+        asked("a third turn", &[&turn[..], &prompt(8, 3), &prompt(9, 30)].concat(), &[], 96);
+        asked("the first again", &start, &[], 0);
+        asked("another end", &[&start[..70], &prompt(9, 30)].concat(), &[], 64);
+        asked("something short", &prompt(10, 20), &[], 0);
     }
 }
 

@@ -7,11 +7,14 @@ use common::cpu::Cpu;
 use common::{Data, Step, compare, gpu, random};
 use firelight::dtype::DType;
 use firelight::gpu::{Caps, Tier};
-use firelight::graph::{Graph, Input, Kind, LAST_SAMPLED, Rows, TensorId};
+use firelight::graph::{Graph, Input, Kind, LAST_SAMPLED, NO_STATE, Rows, Run, TensorId};
 use firelight::ops::attention::{self, Attention, Reach, Temperature};
+use firelight::ops::delta_net::DeltaNet;
 use firelight::ops::glu::Activation;
+use firelight::ops::head_part::HeadPart;
 use firelight::ops::kv_write::KvWrite;
 use firelight::ops::rope::{Pairing, Rope};
+use firelight::ops::short_conv::ShortConv;
 use firelight::ops::soften::Soften;
 use firelight::ops::{Capacity, KvType, Op};
 use firelight::plan::fuse::{self, Fuse};
@@ -145,6 +148,7 @@ fn run(case: &Case, data: &Data, want: &[Vec<Vec<f32>>], caps: &Caps, fuse: Fuse
         plan.write_input(Input::Rows, 0, bytemuck::cast_slice(&step.rows));
         plan.write_input(Input::LogitRows, 0, bytemuck::cast_slice(&step.logit_rows));
         plan.write_input(Input::Tiles, 0, bytemuck::cast_slice(&tiles));
+        plan.write_input(Input::Runs, 0, bytemuck::cast_slice(&step.runs));
         for (id, want) in outputs.iter().zip(want) {
             plan.write(*id, 0, &vec![0xff; 4 * want.len()]);
         }
@@ -169,6 +173,10 @@ fn fill(plan: &Plan, case: &Case, data: &Data) {
         }
         match case.graph.tensors.get(id.0).map(|t| &t.kind) {
             Some(Kind::Weight { .. }) => plan.write_rows(id, 0, &data.weights[&id]),
+            Some(Kind::State { values }) => {
+                let bytes = 4 * case.capacity().state_slots() * values;
+                plan.write(id, 0, &vec![0xff; bytes as usize]);
+            }
             Some(Kind::Kv { heads, head_dim }) => {
                 let bytes = u64::from(SEQUENCES * PAGES * 32) * case.kv.bytes(*heads, *head_dim);
                 plan.write(id, 0, &vec![0xff; bytes as usize]);
@@ -206,7 +214,7 @@ fn any_rows(counts: &[u32], vocabulary: u32) -> Vec<Step> {
             rows[3][0] = LAST_SAMPLED;
         }
         let logit_rows = (n / 2..*n).rev().chain((*n > 1).then_some(0)).collect();
-        Step { rows, logit_rows }
+        Step { rows, logit_rows, runs: vec![] }
     };
     counts.iter().map(step).collect()
 }
@@ -399,7 +407,7 @@ fn positions(steps: &[&[(u32, std::ops::Range<u32>)]]) -> Vec<Step> {
     let mut rng = random(3);
     let step = |parts: &&[(u32, std::ops::Range<u32>)]| {
         let rows = parts.iter().flat_map(|(s, range)| range.clone().map(|p| (*s, p)));
-        Step { rows: rows.map(|(s, p)| [rng() % VOCABULARY, p, s, 0]).collect(), logit_rows: vec![] }
+        Step { rows: rows.map(|(s, p)| [rng() % VOCABULARY, p, s, 0]).collect(), ..Default::default() }
     };
     steps.iter().map(step).collect()
 }
@@ -426,6 +434,53 @@ fn conversation(context: u32) -> Vec<Step> {
         &[(2, 5..6)],
     ]));
     steps
+}
+
+/// The same steps for layers with states: longer runs leave theirs in the other slot, as one that is kept; every third
+/// run goes on from what was there before the last one, as an answer does that was thrown away.
+fn with_states(mut steps: Vec<Step>) -> Vec<Step> {
+    let mut slots = [[NO_STATE; 2]; SEQUENCES as usize];
+    for step in &mut steps {
+        let mut first = 0;
+        for rows in step.rows.chunk_by(|a, b| a[2] == b[2]) {
+            let (count, sequence) = (rows.len() as u32, rows[0][2] as usize);
+            let [before, last] = slots[sequence];
+            let reads = if count % 3 == 0 { before } else { last };
+            let writes = match reads {
+                NO_STATE => 2 * sequence as u32,
+                slot if count == 1 => slot,
+                slot => slot ^ 1,
+            };
+            step.runs.push(Run { first, count, reads, writes });
+            slots[sequence] = if writes == reads { [before, last] } else { [reads, writes] };
+            first += count;
+        }
+    }
+    steps
+}
+
+#[test]
+fn convolutions_and_delta_nets_with_states() {
+    for (key_heads, heads, head_dim, taps) in [(1, 1, 4, 2), (2, 4, 32, 4), (3, 3, 20, 3), (2, 6, 128, 4)] {
+        let mut g = Graph::default();
+        let op = DeltaNet { key_heads, heads, head_dim };
+        let channels = (2 * key_heads + heads) * head_dim;
+        let x = rows(&mut g, channels);
+        let weight = g.vector("taps.weight", channels * taps);
+        let x = g.short_conv(x, weight, "conv_state", ShortConv { taps });
+        let wide = rows(&mut g, heads * 12);
+        let (alpha, b) = (HeadPart { head: 12, first: 0, len: 1 }, HeadPart { head: 12, first: 11, len: 1 });
+        let (alpha, b) = (g.head_part(wide, alpha), g.head_part(wide, b));
+        // Memory that fades, of some heads fast.
+        let rates = (0..2 * heads).map(|i| if i < heads { -0.02 * (1 + 10 * i) as f32 } else { 0.1 * i as f32 });
+        let rates = g.add("rates", Rows::Fixed(1), 2 * heads, Kind::Constant(rates.collect()));
+        let y = g.delta_net(x, [alpha, b, rates], "delta_state", op);
+        let gates = rows(&mut g, heads * head_dim);
+        g.glu(gates, y, Activation::Sigmoid);
+        let name = format!("delta net {key_heads} {heads} {head_dim} {taps}");
+        let ways = if head_dim == 32 { Ways::All } else { Ways::Layouts };
+        check(Case { ways, ..Case::new(name, g, with_states(conversation(150)), 5e-5) });
+    }
 }
 
 fn attends(op: Attention) -> Graph {

@@ -6,7 +6,7 @@ struct Step {
     tiles: u32,
     filtered: u32,
     sampled: u32,
-    pad0: u32,
-    pad1: u32,
+    runs: u32,
+    pad: u32,
 }
 @group(0) @binding(0) var<uniform> sizes: Step;

@@ -5,6 +5,7 @@ use super::arch::Arch;
 use super::unknown;
 use crate::checkpoint::{Checkpoint, Metadata, Value};
 use crate::ops::attention::{Reach, Temperature};
+use crate::ops::delta_net::DeltaNet;
 use crate::ops::rope::Pairing;
 use crate::{Error, Result};
 
@@ -39,6 +40,8 @@ pub struct Config {
     pub scales: Scales,
     /// Mixture of experts, if the model is one.
     pub experts: Option<Experts>,
+    /// The sizes of layers with a gated delta net, if there are such.
+    pub delta: Option<DeltaConfig>,
 }
 
 /// What may differ between layers.
@@ -91,6 +94,15 @@ pub struct Experts {
     pub used: u32,
     /// Multiplier of their weights.
     pub scale: f32,
+}
+
+/// Sizes of a gated delta net.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeltaConfig {
+    /// Rows that its short convolution sees.
+    pub taps: u32,
+    /// What it keeps.
+    pub net: DeltaNet,
 }
 
 /// Keys of one architecture: `{arch}.name`.
@@ -171,7 +183,10 @@ impl Config {
         let embedding = checkpoint.tensor("token_embd.weight")?;
         let vocab = u32::try_from(embedding.rows()).unwrap_or(0);
         let head_dim = keys.size_or("attention.key_length", width / heads, 1 << 12)?;
+        // What predicts several tokens at once stands behind the layers, counts as some, and is not run.
+        let ahead = keys.u32("nextn_predict_layers")?.unwrap_or(0);
         let blocks = keys.size("block_count", 1 << 12)?;
+        let blocks = in_range(&keys.path("block_count"), blocks.saturating_sub(ahead), blocks)?;
         let context = keys.size_or("context_length", 2048, 1 << 30)?;
         let experts = Experts::read(&keys)?;
         let locality = Locality::read(&keys, &arch, blocks)?;
@@ -197,6 +212,7 @@ impl Config {
             norm_rotated: arch.norm_rotated && experts.is_none_or(|e| e.count != 128),
             scales: Scales::read(&keys, &arch, (blocks, width, heads, head_dim))?,
             experts,
+            delta: DeltaConfig::read(&keys)?,
         };
         config.check(&keys)?;
         Ok(config)
@@ -228,6 +244,23 @@ impl Experts {
         let used = in_range(&keys.path("expert_used_count"), keys.u32("expert_used_count")?.unwrap_or(0), count)?;
         let scale = keys.finite("expert_weights_scale")?.filter(|scale| *scale != 0.0).unwrap_or(1.0);
         Ok(Some(Experts { count, used, scale }))
+    }
+}
+
+impl DeltaConfig {
+    fn read(keys: &Keys) -> Result<Option<Self>> {
+        if keys.u32("ssm.state_size")?.is_none() {
+            return Ok(None);
+        }
+        let head_dim = keys.size("ssm.state_size", 256)?;
+        let (key_heads, heads) = (keys.size("ssm.group_count", 1 << 8)?, keys.size("ssm.time_step_rank", 1 << 8)?);
+        let (inner, taps) = (keys.size("ssm.inner_size", 1 << 16)?, keys.size("ssm.conv_kernel", 8)?);
+        let possible = head_dim.is_multiple_of(4) && heads.is_multiple_of(key_heads) && taps > 1;
+        if !possible || inner != heads * head_dim {
+            let sizes = format!("{heads} heads over {key_heads} of {head_dim} values, {inner} in all, {taps} taps");
+            return Err(Error::Unsupported(format!("this model cannot run: a delta net of {sizes}")));
+        }
+        Ok(Some(DeltaConfig { taps, net: DeltaNet { key_heads, heads, head_dim } }))
     }
 }
 

@@ -7,8 +7,11 @@ use crate::checkpoint::Checkpoint;
 use crate::graph::{Graph, Kind, Rows, TensorId};
 use crate::ops::attention::Attention;
 use crate::ops::experts::{ExpertWeights, Router, Scoring, Shares};
+use crate::ops::glu::Activation;
+use crate::ops::head_part::HeadPart;
 use crate::ops::kv_write::KvWrite;
 use crate::ops::rope::Rope;
+use crate::ops::short_conv::ShortConv;
 use crate::ops::soften::Soften;
 use crate::{Error, Result};
 use std::ops::Range;
@@ -52,7 +55,7 @@ pub fn record(checkpoint: &Checkpoint, config: &Config, context: u32) -> Result<
     }
     b.graph.sample(logits);
     let used = b.graph.tensors.iter().map(|t| t.name.as_str()).collect();
-    let unread = unknown::unread(checkpoint, &used);
+    let unread = unknown::unread(checkpoint, &used, c.layers.len());
     if !unread.is_empty() {
         return Err(Error::Unsupported(format!("this model cannot run: {}", unknown::describe(&unread))));
     }
@@ -142,8 +145,10 @@ impl Builder<'_> {
             false => b.norm(x, &name(norm), b.config.width),
         };
         let h = before(self, x, "attn_norm")?;
-        let h = self.attention(h, angles, layer, n)?;
-        let h = self.linear(h, &format!("blk.{n}.attn_output"), self.config.width)?;
+        let h = match self.has(&format!("blk.{n}.ssm_a")) {
+            true => self.delta_net(h, n)?,
+            false => self.attention(h, angles, layer, n)?,
+        };
         let h = if both { self.norm(h, &name("post_attention_norm"), self.config.width)? } else { h };
         let x = self.graph.scaled_sum(x, h, residual);
         let h = before(self, x, ffn_norm)?;
@@ -155,11 +160,18 @@ impl Builder<'_> {
         Ok(self.graph.scaled_sum(x, h, residual))
     }
 
-    /// (rows, width) -> (rows, heads * head_dim)
+    /// (rows, width) -> (rows, width)
     fn attention(&mut self, x: TensorId, angles: &[TensorId], layer: &Layer, n: u32) -> Result<TensorId> {
         let Config { heads, kv_heads, head_dim, scales, .. } = *self.config;
         let name = |part: &str| format!("blk.{n}.{part}");
         let [mut q, mut k, v] = self.projections(x, n)?;
+        // A matrix twice as large makes, head by head, queries and the gates of what attention makes of them.
+        let mut gate = None;
+        if self.graph.cols(q) == 2 * heads * head_dim {
+            let part = |first| HeadPart { head: 2 * head_dim, first, len: head_dim };
+            gate = Some(self.graph.head_part(q, part(head_dim)));
+            q = self.graph.head_part(q, part(0));
+        }
         q = self.head_norm(q, &name("attn_q_norm.weight"))?;
         k = self.head_norm(k, &name("attn_k_norm.weight"))?;
         if let Some(which) = layer.rope {
@@ -183,14 +195,45 @@ impl Builder<'_> {
         let Layer { reach, temperature, .. } = *layer;
         let (scale, cap, sinks_there) = (scales.attention, scales.attention_cap, sinks.is_some());
         let op = Attention { heads, kv_heads, head_dim, scale, reach, cap, temperature, sinks: sinks_there };
-        Ok(self.graph.attention(q, caches, sinks, op))
+        let h = self.graph.attention(q, caches, sinks, op);
+        let h = gate.map_or(h, |gate| self.graph.glu(gate, h, Activation::Sigmoid));
+        self.linear(h, &name("attn_output"), self.config.width)
+    }
+
+    /// A gated delta net (Qwen 3.5): (rows, width) -> (rows, width).
+    fn delta_net(&mut self, x: TensorId, n: u32) -> Result<TensorId> {
+        let name = |part: &str| format!("blk.{n}.{part}");
+        let Some(delta) = &self.config.delta else {
+            return Err(Error::Format(format!("{} is there, but no key says how large its state is", name("ssm_a"))));
+        };
+        let (net, inner) = (delta.net.clone(), delta.net.heads * delta.net.head_dim);
+        let channels = 2 * net.key_heads * net.head_dim + inner;
+        let mixed = self.linear(x, &name("attn_qkv"), channels)?;
+        let taps = name("ssm_conv1d.weight");
+        self.check(&taps, &[delta.taps.into(), channels.into()])?;
+        let taps = self.graph.vector(&taps, channels * delta.taps);
+        let mixed = self.graph.short_conv(mixed, taps, &name("conv_state"), ShortConv { taps: delta.taps });
+        let (alpha, b) =
+            (self.linear(x, &name("ssm_alpha"), net.heads)?, self.linear(x, &name("ssm_beta"), net.heads)?);
+        let rates = [self.vector(&name("ssm_a"), net.heads)?, self.vector(&name("ssm_dt.bias"), net.heads)?];
+        let rates = self.graph.join(&rates);
+        let norm = name("ssm_norm.weight");
+        self.check(&norm, &[net.head_dim.into()])?;
+        let norm = self.graph.vector(&norm, net.head_dim);
+        let h = self.graph.delta_net(mixed, [alpha, b, rates], &name("delta_state"), net);
+        let h = self.graph.rms_norm(h, norm, self.config.eps);
+        let gate = self.linear(x, &name("attn_gate"), inner)?;
+        let h = self.graph.glu(gate, h, Activation::Silu);
+        self.linear(h, &name("ssm_out"), self.config.width)
     }
 
     /// Queries, keys and values: of three matrices, or of one that holds them one after another.
     fn projections(&mut self, x: TensorId, n: u32) -> Result<[TensorId; 3]> {
         let Config { heads, kv_heads, head_dim, .. } = *self.config;
-        let rows =
-            [("attn_q", heads), ("attn_k", kv_heads), ("attn_v", kv_heads)].map(|(part, n)| (part, n * head_dim));
+        let gated = self.checkpoint.tensors.get(&format!("blk.{n}.attn_q.weight"));
+        let gated = gated.is_some_and(|q| q.rows() == 2 * u64::from(heads * head_dim));
+        let q = if gated { 2 * heads } else { heads };
+        let rows = [("attn_q", q), ("attn_k", kv_heads), ("attn_v", kv_heads)].map(|(part, n)| (part, n * head_dim));
         let (whole, mut at) = (format!("blk.{n}.attn_qkv"), 0);
         let fused = self.has(&format!("{whole}.weight"));
         let mut out = [x; 3];
@@ -277,7 +320,13 @@ impl Builder<'_> {
         if !self.has(&name("ffn_up_shexp.weight")) {
             return Ok(y);
         }
-        let shared = self.ffn(x, n, "_shexp")?;
+        let mut shared = self.ffn(x, n, "_shexp")?;
+        let gate = name("ffn_gate_inp_shexp.weight");
+        if self.has(&gate) {
+            let gate = self.weight(&gate, 1, width)?;
+            let gate = self.graph.linear(x, gate, None);
+            shared = self.graph.glu(gate, shared, Activation::Sigmoid);
+        }
         Ok(self.graph.sum(y, shared))
     }
 }

@@ -19,9 +19,17 @@ const PARTS: &[&str] = &[
     "attn_q_norm",
     "attn_k_norm",
     "attn_sinks",
+    "attn_gate",
     "attn_output",
     "post_attention_norm",
     "post_ffw_norm",
+    "ssm_conv1d",
+    "ssm_alpha",
+    "ssm_beta",
+    "ssm_a",
+    "ssm_dt",
+    "ssm_norm",
+    "ssm_out",
     "ffn_norm",
     "ffn_gate",
     "ffn_up",
@@ -30,6 +38,7 @@ const PARTS: &[&str] = &[
     "ffn_gate_exps",
     "ffn_up_exps",
     "ffn_down_exps",
+    "ffn_gate_inp_shexp",
     "ffn_gate_shexp",
     "ffn_up_shexp",
     "ffn_down_shexp",
@@ -37,16 +46,14 @@ const PARTS: &[&str] = &[
 
 /// Beginnings of a name's last part, and what they belong to. The first that fits holds.
 const BLOCKS: &[(&str, &str)] = &[
-    ("ssm_", "a recurrent state (Mamba, gated delta net)"),
+    ("ssm_", "a recurrent state (Mamba)"),
     ("shortconv", "a short convolution"),
     ("time_mix", "a recurrent state (RWKV)"),
     ("attn_kv_", "attention over latent keys and values (MLA)"),
     ("attn_q_a", "attention over latent keys and values (MLA)"),
     ("attn_k_b", "attention over latent keys and values (MLA)"),
     ("attn_v_b", "attention over latent keys and values (MLA)"),
-    ("attn_gate", "gated attention"),
     ("exp_probs_b", "a router with a bias of its own"),
-    ("ffn_gate_inp_shexp", "a gated shared expert"),
     ("per_layer", "embeddings of each layer"),
     ("inp_gate", "embeddings of each layer"),
     ("altup", "alternating updates (AltUp)"),
@@ -62,10 +69,12 @@ const BLOCKS: &[(&str, &str)] = &[
 /// Tensors that are read otherwise, or say nothing that keys do not say.
 const READ_ELSEWHERE: &[&str] = &["rope_freqs", "rope_factors_long", "rope_factors_short"];
 
-/// The tensors of a checkpoint that `used` does not have.
-pub fn unread<'a>(checkpoint: &'a Checkpoint, used: &BTreeSet<&str>) -> Vec<&'a str> {
+/// The tensors of a checkpoint that `used` does not have. What lies behind the last of the `layers` predicts several
+/// tokens at once, and may be left out.
+pub fn unread<'a>(checkpoint: &'a Checkpoint, used: &BTreeSet<&str>, layers: usize) -> Vec<&'a str> {
     let names = checkpoint.tensors.keys().map(String::as_str);
-    names.filter(|name| !used.contains(name) && !READ_ELSEWHERE.contains(&part(name))).collect()
+    let wanted = |name: &str| !READ_ELSEWHERE.contains(&part(name)) && layer(name).is_none_or(|n| n < layers);
+    names.filter(|name| !used.contains(name) && wanted(name)).collect()
 }
 
 /// The tensors of a checkpoint of an unknown architecture that the decoder would not take.
@@ -90,8 +99,13 @@ pub fn describe(names: &[&str]) -> String {
 
 /// `blk.3.attn_q.weight` -> `attn_q`.
 fn part(name: &str) -> &str {
-    let name = name.rsplit_once('.').map_or(name, |(start, _)| start);
-    name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')).map_or(name, |(_, part)| part)
+    let name = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')).map_or(name, |(_, part)| part);
+    name.split('.').next().unwrap_or(name)
+}
+
+/// `blk.3.attn_q.weight` -> 3.
+fn layer(name: &str) -> Option<usize> {
+    name.strip_prefix("blk.")?.split_once('.')?.0.parse().ok()
 }
 
 fn block(part: &str) -> Option<&'static str> {
@@ -105,9 +119,9 @@ mod tests {
     #[test]
     fn tensors_are_named_with_what_they_belong_to() {
         assert_eq!(describe(&[]), "");
-        let said = describe(&["blk.0.ssm_a", "blk.0.ssm_conv1d.weight", "odd.weight", "blk.1.attn_kv_a_mqa.weight"]);
-        let first = "these tensors are not understood: blk.0.ssm_a, blk.0.ssm_conv1d.weight, odd.weight and 1 more; ";
-        let missing = "a recurrent state (Mamba, gated delta net), attention over latent keys and values (MLA)";
+        let said = describe(&["blk.0.ssm_a", "blk.0.ssm_d.weight", "odd.weight", "blk.1.attn_kv_a_mqa.weight"]);
+        let first = "these tensors are not understood: blk.0.ssm_a, blk.0.ssm_d.weight, odd.weight and 1 more; ";
+        let missing = "a recurrent state (Mamba), attention over latent keys and values (MLA)";
         assert_eq!(said, format!("{first}Firelight does not have {missing}"));
         assert_eq!(describe(&["odd"]), "these tensors are not understood: odd");
     }

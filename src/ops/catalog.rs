@@ -8,14 +8,17 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::attention::{Attention, Reach, Temperature};
 use super::carried::{self, Carried};
+use super::delta_net::DeltaNet;
 use super::experts::{ExpertWeights, Router, Scoring, Shares};
 use super::glu::Activation;
+use super::head_part::HeadPart;
 use super::kv_write::KvWrite;
 use super::linear::Linear;
 use super::linear_glu::LinearGlu;
 use super::qkv::Qkv;
 use super::rope::{Pairing, Rope};
 use super::rope_kv::RopeKv;
+use super::short_conv::ShortConv;
 use super::soften::Soften;
 use super::{Capacity, Choice, KvType, Op};
 use crate::dtype::DType;
@@ -81,7 +84,24 @@ fn graphs() -> Vec<Graph> {
     {
         out.push(block(heads, kv_heads, head_dim));
     }
+    out.extend([32, 64, 128].map(recurrent));
     out
+}
+
+/// What keeps a state of each sequence, for heads of `head_dim` values.
+fn recurrent(head_dim: u32) -> Graph {
+    let mut g = Graph::default();
+    let op = DeltaNet { key_heads: 2, heads: 4, head_dim };
+    let channels = 8 * head_dim;
+    let table = g.weight("table.weight", 64, channels, DType::F32);
+    let x = g.embed(table, 1.0);
+    let taps = g.vector("taps.weight", 4 * channels);
+    let x = g.short_conv(x, taps, "conv_state", ShortConv { taps: 4 });
+    let rate = g.head_part(x, HeadPart { head: channels, first: 4, len: op.heads });
+    let rates = g.vector("rates.weight", 2 * op.heads);
+    let y = g.delta_net(x, [rate, rate, rates], "delta_state", op);
+    g.glu(y, y, Activation::Sigmoid);
+    g
 }
 
 /// What reads weights of one type.

@@ -11,6 +11,8 @@ pub enum Activation {
     Silu,
     /// The gate's GELU, as usual approximated with tanh (arXiv 1606.08415), times up.
     Gelu,
+    /// The gate's sigmoid, times up.
+    Sigmoid,
     /// gpt-oss's: gate at most 7, up within 7; the gate's x * sigmoid(1.702 x), times up + 1.
     Clamped,
 }
@@ -26,6 +28,7 @@ impl Activation {
                 let inner = (2.0 / std::f64::consts::PI).sqrt() * (gate + 0.044715 * gate.powi(3));
                 0.5 * gate * (1.0 + inner.tanh()) * up
             }
+            Activation::Sigmoid => up / (1.0 + (-gate).exp()),
             Activation::Clamped => swish(gate.min(7.0), 1.702) * (up.clamp(-7.0, 7.0) + 1.0),
         };
         y as f32
@@ -36,6 +39,7 @@ impl Activation {
         match self {
             Activation::Silu => "activation/silu",
             Activation::Gelu => "activation/gelu",
+            Activation::Sigmoid => "activation/sigmoid",
             Activation::Clamped => "activation/clamped",
         }
     }
@@ -49,11 +53,11 @@ pub struct Glu {
 }
 
 impl Graph {
-    /// gate and up (rows, n) -> (rows, n).
+    /// gate (rows, n), or (rows, 1) for all values of a row, and up (rows, n) -> (rows, n).
     #[track_caller]
     pub fn glu(&mut self, gate: TensorId, up: TensorId, activation: Activation) -> TensorId {
-        crate::graph::same("columns of gate and up", self.cols(gate), self.cols(up));
-        let (rows, cols) = (self.tensor(gate).rows, self.cols(gate));
+        let (rows, cols) = (self.tensor(up).rows, self.cols(up));
+        assert!([1, cols].contains(&self.cols(gate)), "{} gates for {cols} values", self.cols(gate));
         self.node(Op::Glu(Glu { activation }), vec![gate, up], "glu", rows, cols)
     }
 }
@@ -64,28 +68,30 @@ impl Glu {
             Rows::Slots(k) => Extent { size: Size::Rows, times: k, per: 1, plus: 0 },
             _ => Extent::each(Size::Rows),
         };
-        vec![kernel(self.activation, cx.input(0), cx.input(1), cx.output(0), cx.cols(0), rows)]
+        vec![kernel(cx, self.activation, cx.input(0), cx.input(1), cx.output(0), rows)]
     }
 }
 
-/// The kernel for `rows` rows of `cols`.
+/// The kernel for `rows` rows.
 pub(super) fn kernel(
+    cx: &Choice,
     activation: Activation,
     gate: TensorId,
     up: TensorId,
     y: TensorId,
-    cols: u32,
     rows: Extent,
 ) -> Kernel {
-    let consts = vec![("COLS", Const::U32(cols))];
+    let cols = cx.graph.cols(y);
+    let consts = vec![("COLS", Const::U32(cols)), ("GATES", Const::U32(cx.graph.cols(gate)))];
     let source = Source { file: "glu", imports: vec![("activation", activation.shader())], consts };
     let bindings = vec![Binding::read(gate), Binding::read(up), Binding::write(y)];
     Kernel::new(source, bindings, [Extent::ceil(cols, 64), rows, Extent::fixed(1)])
 }
 
-/// What the op means, value by value.
+/// What the op means, value by value; each gate is for as many values as there are more of them.
 pub fn reference(gate: &[f32], up: &[f32], activation: Activation) -> Vec<f32> {
-    gate.iter().zip(up).map(|(gate, up)| activation.gated(*gate, *up)).collect()
+    let each = up.len() / gate.len().max(1);
+    gate.iter().zip(up.chunks(each.max(1))).flat_map(|(g, up)| up.iter().map(|up| activation.gated(*g, *up))).collect()
 }
 
 #[cfg(test)]
@@ -100,6 +106,11 @@ mod tests {
         for (got, want) in y.iter().zip([0.0, 3.0 * ln3, -ln3, 400.0, 0.0]) {
             assert!((got - want).abs() < 1e-6, "{y:?}");
         }
+    }
+
+    #[test]
+    fn one_gate_for_a_row() {
+        assert_eq!(reference(&[0.0, -200.0], &[2.0, 4.0, 6.0, 8.0], Activation::Sigmoid), [1.0, 2.0, 0.0, 0.0]);
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl LinearGlu {
             out.extend(matmuls(cx, &part, &Epilogue::NONE));
         }
         let (y, gate, up) = (cx.output(0), cx.output(1), cx.output(2));
-        let kernel = glu::kernel(self.activation, gate, up, y, cx.graph.cols(y), Extent::each(Size::Rows));
+        let kernel = glu::kernel(cx, self.activation, gate, up, y, Extent::each(Size::Rows));
         out.push(kernel.when(Size::Rows, cx.capacity.decode_rows() + 1, u32::MAX));
         out
     }

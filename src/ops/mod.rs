@@ -7,10 +7,12 @@ pub mod add;
 pub mod attention;
 pub mod carried;
 pub mod catalog;
+pub mod delta_net;
 pub mod embed;
 pub mod experts;
 pub mod gather;
 pub mod glu;
+pub mod head_part;
 pub mod kv_write;
 pub mod linear;
 pub mod linear_glu;
@@ -19,6 +21,7 @@ pub mod rms_norm;
 pub mod rope;
 pub mod rope_kv;
 pub mod sample;
+pub mod short_conv;
 pub mod soften;
 
 use crate::dtype::DType;
@@ -47,6 +50,12 @@ pub enum Op {
     RopeKv(rope_kv::RopeKv),
     /// Attention over the cache.
     Attention(attention::Attention),
+    /// A part of each head.
+    HeadPart(head_part::HeadPart),
+    /// A short convolution along a sequence.
+    ShortConv(short_conv::ShortConv),
+    /// The gated delta rule over a state.
+    DeltaNet(delta_net::DeltaNet),
     /// Gated activation of two tensors.
     Glu(glu::Glu),
     /// Sum of two tensors.
@@ -80,6 +89,9 @@ impl Op {
             Op::KvWrite(_) => "kv_write",
             Op::RopeKv(_) => "rope_kv",
             Op::Attention(_) => "attention",
+            Op::HeadPart(_) => "head_part",
+            Op::ShortConv(_) => "short_conv",
+            Op::DeltaNet(_) => "delta_net",
             Op::Glu(_) => "glu",
             Op::Add(_) => "add",
             Op::Gather(_) => "gather",
@@ -104,6 +116,9 @@ impl Op {
             Op::KvWrite(op) => op.kernels(cx),
             Op::RopeKv(op) => op.kernels(cx),
             Op::Attention(op) => op.kernels(cx),
+            Op::HeadPart(op) => op.kernels(cx),
+            Op::ShortConv(op) => op.kernels(cx),
+            Op::DeltaNet(op) => op.kernels(cx),
             Op::Glu(op) => op.kernels(cx),
             Op::Add(op) => op.kernels(cx),
             Op::Gather(op) => op.kernels(cx),
@@ -199,6 +214,11 @@ impl Capacity {
     pub fn decode_rows(&self) -> u32 {
         if self.sequences > 1 { DECODE_ROWS } else { 1 }
     }
+
+    /// Slots for states: two for each sequence, of which one is written while the other may be kept.
+    pub fn state_slots(&self) -> u32 {
+        2 * self.sequences
+    }
 }
 
 /// A number that is known only when a step runs.
@@ -214,6 +234,8 @@ pub enum Size {
     Splits,
     /// Attention tiles.
     Tiles,
+    /// Sequences that the step has rows of.
+    Runs,
     /// 1 if some row is sampled with a filter (top-k, top-p, min-p), else 0.
     Filtered,
     /// 1 if tokens are sampled on the GPU in this step, else 0.
@@ -236,8 +258,10 @@ pub struct StepSizes {
     pub filtered: u32,
     /// See [`Size::Sampled`].
     pub sampled: u32,
+    /// See [`Size::Runs`].
+    pub runs: u32,
     /// The uniform's size is a multiple of 16 bytes.
-    pub pad: [u32; 2],
+    pub pad: u32,
 }
 
 impl StepSizes {
@@ -249,6 +273,7 @@ impl StepSizes {
             Size::Logits => self.logits,
             Size::Splits => self.splits,
             Size::Tiles => self.tiles,
+            Size::Runs => self.runs,
             Size::Filtered => self.filtered,
             Size::Sampled => self.sampled,
         }

@@ -100,7 +100,7 @@ impl Listing {
         }
         for (id, size) in self.fixed_tensors() {
             match self.graph.tensor(id).kind {
-                Kind::Kv { .. } => bytes.kv += size,
+                Kind::Kv { .. } | Kind::State { .. } => bytes.kv += size,
                 _ => bytes.other += size,
             }
         }
@@ -126,6 +126,7 @@ impl Listing {
                         kernel.experts_read.map(|(of, each)| f64::from((each * sizes.rows).min(of)) / f64::from(of));
                     (all as f64 * share.unwrap_or(1.0)) as u64
                 }
+                Kind::State { values } => 2 * u64::from(sizes.runs) * u64::from(values) * 4,
                 Kind::Kv { .. } | Kind::Constant(_) | Kind::Input(_) => 0,
                 Kind::Vector { .. } | Kind::Joined(_) => u64::from(t.cols) * 4,
                 Kind::Activation => rows_in_step(t.rows, sizes) * u64::from(t.cols) * 4,
@@ -140,7 +141,7 @@ impl Listing {
 pub struct Bytes {
     /// The file's matrices.
     pub weights: u64,
-    /// The KV cache.
+    /// The KV cache, and what layers keep of sequences otherwise.
     pub kv: u64,
     /// Activations.
     pub slots: u64,
@@ -178,6 +179,8 @@ pub fn tensor_bytes(graph: &Graph, id: TensorId, capacity: &Capacity) -> u64 {
         Kind::Kv { heads, head_dim } => {
             u64::from(capacity.pages) * u64::from(ops::PAGE) * capacity.kv.bytes(*heads, *head_dim)
         }
+        Kind::State { values } => words(capacity.state_slots(), *values),
+        Kind::Input(Input::Runs) => words(capacity.sequences, 4),
         Kind::Input(Input::Pages) => words(capacity.sequences, capacity.pages_per_sequence),
         Kind::Input(Input::Sampled) => words(capacity.sequences, 1),
         Kind::Input(Input::Sampling) => words(capacity.sequences, 16),

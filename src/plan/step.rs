@@ -14,6 +14,7 @@ impl Listing {
             splits: position.saturating_add(rows).div_ceil(attention::SPLIT),
             tiles: rows.div_ceil(self.attention_tile()),
             sampled: 1,
+            runs: 1,
             ..Default::default()
         }
     }

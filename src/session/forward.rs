@@ -1,7 +1,8 @@
 //! Logits and hidden states of given tokens, without sampling: for `logits`, `perplexity`, embeddings and tests; and one
 //! step timed op by op.
 
-use super::{Row, Session};
+use super::Session;
+use super::tables::Row;
 use crate::graph::TensorId;
 use crate::plan::Timing;
 use crate::{Error, Result};

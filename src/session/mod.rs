@@ -10,6 +10,8 @@ mod forward;
 mod pace;
 mod pages;
 mod sequence;
+mod state;
+mod tables;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,13 +21,14 @@ use crate::graph::{Input, LAST_SAMPLED, TensorId};
 use crate::model::load::Progress;
 use crate::model::{Model, load};
 use crate::ops::sample::Params;
-use crate::ops::{StepSizes, attention};
 use crate::plan::Plan;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result, fit};
 use pace::Pace;
 use pages::Pages;
 use sequence::{Job, Logprobs, Sequence};
+use state::State;
+use tables::Row;
 
 pub use crate::fit::Options;
 pub use event::{Constraint, Event, Finish, Request, RequestId, Timings};
@@ -82,7 +85,7 @@ impl Session {
         let fitted = fit::fit(model, gpu.caps(), options)?;
         let plan = Plan::compile(gpu, fitted.listing).await?;
         load::load(&plan, &model.checkpoint, progress).await?;
-        let capacity = plan.listing().capacity;
+        let (capacity, recurrent) = (plan.listing().capacity, plan.listing().graph.recurrent());
         let sampled = plan.input(Input::Sampled).expect("every decoder samples");
         let staging = (0..options.run_ahead.clamp(1, MOST_AHEAD) + 1)
             .map(|_| gpu.staging(u64::from(capacity.sequences) * 4))
@@ -95,7 +98,9 @@ impl Session {
             logits: fitted.logits,
             hidden: fitted.hidden,
             sampled,
-            sequences: (0..capacity.sequences).map(|_| Sequence::default()).collect(),
+            sequences: (0..capacity.sequences)
+                .map(|_| Sequence { state: recurrent.then(State::default), ..Default::default() })
+                .collect(),
             pages: Pages::new(capacity.pages),
             staging,
             flights: VecDeque::new(),
@@ -244,7 +249,9 @@ impl Session {
             // At least one token must be run, to have logits to go on from.
             let common = |i: &usize| self.sequences[*i].common(&tokens[..tokens.len() - 1]);
             let Some(mine) = idle.into_iter().max_by_key(common) else { return Ok(()) };
-            let other = (0..self.sequences.len()).max_by_key(common).unwrap_or(mine);
+            // Pages may be read by several sequences; states lie in slots of one.
+            let recurrent = self.sequences[mine].state.is_some();
+            let other = (0..self.sequences.len()).filter(|_| !recurrent).max_by_key(common).unwrap_or(mine);
             let (own, others) = (common(&mine), common(&other));
             let Some(job) = self.waiting.pop_front() else { return Ok(()) };
             self.start(job, mine, own, (other, others))?;
@@ -312,7 +319,12 @@ impl Session {
     fn step_prefill(&mut self, at: usize) -> Result<bool> {
         let chunk = self.options.chunk as usize;
         let start = self.sequences[at].cached;
-        let end = self.sequences[at].tokens.len().min(start + chunk);
+        let mut end = self.sequences[at].tokens.len().min(start + chunk);
+        let stop = State::stop(self.sequences[at].tokens.len());
+        let keeps = self.sequences[at].state.is_some() && (start + 1..=end).contains(&stop);
+        if keeps {
+            end = stop;
+        }
         self.reserve(at, end)?;
         let sequence = &mut self.sequences[at];
         let rows: Vec<Row> =
@@ -324,6 +336,9 @@ impl Session {
         }
         let wants = if last { vec![rows.len() - 1] } else { vec![] };
         self.send(&rows, &wants);
+        if let (true, Some(state)) = (keeps, &mut self.sequences[at].state) {
+            state.keep();
+        }
         Ok(true)
     }
 
@@ -394,47 +409,6 @@ impl Session {
         let reading = self.plan.gpu().read_staging(&self.staging[staging], submission);
         let submitted = Clock::now();
         self.flights.push_back(Flight { reading, staging, tokens, logits, rows: sizes.rows, submitted });
-    }
-
-    /// Writes the row table, the logit rows and the attention tiles of a step.
-    fn write_tables(&self, rows: &[Row], wants: &[usize]) -> StepSizes {
-        let table: Vec<[u32; 4]> = rows.iter().map(|r| [r.token, r.position as u32, r.sequence as u32, 0]).collect();
-        self.plan.write_input(Input::Rows, 0, bytemuck::cast_slice(&table));
-        let wants: Vec<u32> = wants.iter().map(|i| *i as u32).collect();
-        if !wants.is_empty() {
-            self.plan.write_input(Input::LogitRows, 0, bytemuck::cast_slice(&wants));
-        }
-        let tiles = self.tiles(rows);
-        if rows.len() > self.decode_rows() as usize {
-            self.plan.write_input(Input::Tiles, 0, bytemuck::cast_slice(&tiles));
-        }
-        let longest = rows.iter().map(|r| r.position as u32 + 1).max().unwrap_or(0);
-        StepSizes {
-            rows: rows.len() as u32,
-            logits: wants.len() as u32,
-            splits: longest.div_ceil(attention::SPLIT),
-            tiles: tiles.len() as u32,
-            ..Default::default()
-        }
-    }
-
-    /// Runs of rows of one sequence at following positions, cut to the attention kernel's tile.
-    fn tiles(&self, rows: &[Row]) -> Vec<[u32; 4]> {
-        let tile = self.plan.listing().attention_tile();
-        let mut tiles: Vec<[u32; 4]> = Vec::new();
-        for (i, row) in rows.iter().enumerate() {
-            match tiles.last_mut() {
-                Some([first, count, ..])
-                    if *count < tile
-                        && rows[*first as usize].sequence == row.sequence
-                        && rows[*first as usize].position + *count as usize == row.position =>
-                {
-                    *count += 1;
-                }
-                _ => tiles.push([i as u32, 1, 0, 0]),
-            }
-        }
-        tiles
     }
 
     /// Reads a step's tokens.
@@ -512,14 +486,6 @@ impl Session {
         let known = sequence.tokens.len().saturating_sub(1).min(sequence.cached);
         sequence.truncate(known, &mut self.pages);
     }
-}
-
-/// A row of a step.
-#[derive(Clone, Copy, Debug)]
-struct Row {
-    token: u32,
-    position: usize,
-    sequence: usize,
 }
 
 /// The answer to one request; see [`Session::generate`].

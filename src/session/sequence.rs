@@ -1,6 +1,7 @@
 //! One sequence of the engine: its tokens, its pages, and the request that it is answering.
 
 use super::pages::Pages;
+use super::state::State;
 use super::{Constraint, Event, Finish, Request, RequestId, Timings};
 use crate::gpu::Clock;
 use crate::ops::PAGE;
@@ -17,6 +18,8 @@ pub struct Sequence {
     pub cached: usize,
     /// The pages that hold them.
     pub pages: Vec<u32>,
+    /// What layers keep otherwise, if the model has such.
+    pub state: Option<State>,
     /// The request being answered.
     pub job: Option<Job>,
 }
@@ -162,17 +165,21 @@ impl Sequence {
         self.job.as_ref().is_some_and(|job| job.ahead == 0) && self.tokens.len() > self.cached + 1
     }
 
-    /// Tokens that this sequence and `tokens` begin with alike, as far as they are cached.
+    /// Tokens that this sequence and `tokens` begin with alike, as far as they are cached and it can go on from there.
     pub fn common(&self, tokens: &[u32]) -> usize {
         let cached = &self.tokens[..self.cached.min(self.tokens.len())];
-        cached.iter().zip(tokens).take_while(|(a, b)| a == b).count()
+        let common = cached.iter().zip(tokens).take_while(|(a, b)| a == b).count();
+        self.state.map_or(common, |state| state.usable(common))
     }
 
     /// Keeps the first `len` tokens' keys and values; gives back pages that are not needed, and those that others
     /// read as well and that would be written to.
     pub fn truncate(&mut self, len: usize, pages: &mut Pages) {
         let page = PAGE as usize;
-        let mut len = len;
+        let mut len = self.state.map_or(len, |state| state.usable(len));
+        if let Some(state) = &mut self.state {
+            state.truncate(len);
+        }
         if !len.is_multiple_of(page) && self.pages.get(len / page).is_some_and(|p| pages.shared(*p)) {
             len = len / page * page;
         }

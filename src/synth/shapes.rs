@@ -54,6 +54,8 @@ pub struct Shape {
     pub rope_stretch: Option<Stretch>,
     /// A mixture of experts in place of the dense feed-forward block.
     pub experts: Option<Experts>,
+    /// Gated delta nets in place of most attention, which is gated then.
+    pub delta: Option<Delta>,
 }
 
 /// Parameters of Llama 3's RoPE scaling; its low and high frequency factors are always 1 and 4.
@@ -113,13 +115,42 @@ pub struct Experts {
     pub bias: bool,
     /// Whether an expert that every token uses stands beside them.
     pub shared: bool,
+    /// Whether that one has a gate of its own.
+    pub gated: bool,
     /// One block in so many has experts, the last of each; the others have a dense network.
     pub every: usize,
 }
 
 impl Experts {
     const fn plain(count: usize, used: usize, ff: usize) -> Self {
-        Experts { count, used, ff, bias: false, shared: false, every: 1 }
+        Experts { count, used, ff, bias: false, shared: false, gated: false, every: 1 }
+    }
+}
+
+/// Gated delta nets.
+#[derive(Clone, Copy, Debug)]
+pub struct Delta {
+    /// One block in so many has attention, the last of each; the others have a delta net.
+    pub every: usize,
+    /// Heads of queries and keys.
+    pub key_heads: usize,
+    /// Heads of values.
+    pub heads: usize,
+    /// Length of one head.
+    pub head_dim: usize,
+    /// Rows that the short convolution sees.
+    pub taps: usize,
+}
+
+impl Delta {
+    /// Values of all heads.
+    pub fn inner(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    /// What goes through the short convolution: queries, keys and values.
+    pub fn channels(&self) -> usize {
+        2 * self.key_heads * self.head_dim + self.inner()
     }
 }
 
@@ -379,6 +410,41 @@ pub const SHAPES: &[Shape] = &[
         ],
         ..GGUF_ONLY
     },
+    Shape {
+        name: "tiny-qwen35",
+        arch: "qwen35",
+        layers: 5,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 64,
+        rope_base: 1e7,
+        tied: true,
+        qk_norm: QkNorm::Heads,
+        norms: Norms::BeforeRenamed,
+        delta: Some(Delta { every: 3, key_heads: 4, heads: 8, head_dim: 32, taps: 4 }),
+        keys: &[("rope.dimension_count", Key::U32(16))],
+        ..GGUF_ONLY
+    },
+    Shape {
+        name: "tiny-qwen35moe",
+        arch: "qwen35moe",
+        // The last one predicts a second token, and is not run.
+        layers: 4,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 64,
+        rope_base: 1e7,
+        qk_norm: QkNorm::Heads,
+        norms: Norms::BeforeRenamed,
+        delta: Some(Delta { every: 2, key_heads: 4, heads: 4, head_dim: 64, taps: 4 }),
+        experts: Some(Experts { shared: true, gated: true, ..Experts::plain(8, 3, 256) }),
+        keys: &[
+            ("rope.dimension_count", Key::U32(16)),
+            ("expert_shared_feed_forward_length", Key::U32(256)),
+            ("nextn_predict_layers", Key::U32(1)),
+        ],
+        ..GGUF_ONLY
+    },
     // Nothing here is a multiple of 32: it can only be F32, F16 or BF16.
     Shape {
         name: "tiny-odd",
@@ -419,6 +485,7 @@ const LLAMA: Shape = Shape {
     keys: &[],
     rope_stretch: None,
     experts: None,
+    delta: None,
 };
 
 const GGUF_ONLY: Shape = Shape { hf_class: "", ..LLAMA };

@@ -4,7 +4,10 @@ use super::{Data, Step};
 use firelight::graph::{Graph, Kind, Node, TensorId};
 use firelight::ops::experts::Finish;
 use firelight::ops::{Capacity, Op, PAGE};
-use firelight::ops::{add, attention, embed, gather, glu, kv_write, linear, linear_glu, rms_norm, rope, soften};
+use firelight::ops::{
+    add, attention, delta_net, embed, gather, glu, head_part, kv_write, linear, linear_glu, rms_norm, rope, short_conv,
+    soften,
+};
 use std::collections::BTreeMap;
 
 /// A graph with its data, dequantized, and the KV caches between steps.
@@ -31,6 +34,9 @@ impl<'a> Cpu<'a> {
                     values.insert(id, out);
                 }
                 Kind::Constant(constant) => drop(values.insert(id, constant.clone())),
+                Kind::State { values: n } => {
+                    values.insert(id, vec![f32::NAN; (capacity.state_slots() * n) as usize]);
+                }
                 Kind::Kv { heads, head_dim } => {
                     values.insert(id, vec![f32::NAN; (capacity.pages * heads * head_dim * PAGE) as usize]);
                 }
@@ -79,6 +85,20 @@ impl<'a> Cpu<'a> {
             Op::Attention(op) => {
                 let sinks = if op.sinks { input(6) } else { &[] };
                 attention::reference(rows, &self.pages, per_sequence, input(3), (input(4), input(5)), sinks, op)
+            }
+            Op::HeadPart(op) => head_part::reference(input(0), op),
+            Op::ShortConv(op) => {
+                let mut state = self.values[&node.outputs[1]].clone();
+                let y = short_conv::reference(&step.runs, input(1), input(2), op, &mut state);
+                self.values.insert(node.outputs[1], state);
+                y
+            }
+            Op::DeltaNet(op) => {
+                let mut state = self.values[&node.outputs[1]].clone();
+                let rest = [input(2), input(3), input(4)];
+                let y = delta_net::reference(&step.runs, input(1), rest, op, &mut state);
+                self.values.insert(node.outputs[1], state);
+                y
             }
             Op::Glu(op) => glu::reference(input(0), input(1), op.activation),
             Op::Add(op) => add::reference(input(0), input(1), op.scale),

@@ -8,7 +8,7 @@ pub mod cpu;
 
 use firelight::dtype::DType;
 use firelight::gpu::{Gpu, GpuOptions};
-use firelight::graph::{Graph, Kind, TensorId};
+use firelight::graph::{Graph, Kind, Run, TensorId};
 use firelight::ops::attention::SPLIT;
 use firelight::ops::{Op, StepSizes};
 use std::collections::BTreeMap;
@@ -69,6 +69,8 @@ pub struct Step {
     pub rows: Vec<[u32; 4]>,
     /// Numbers of rows.
     pub logit_rows: Vec<u32>,
+    /// Which states the sequences go from and to; for graphs that have such.
+    pub runs: Vec<Run>,
 }
 
 impl Step {
@@ -93,6 +95,7 @@ impl Step {
             logits: self.logit_rows.len() as u32,
             splits: self.rows.iter().map(|row| row[1] / SPLIT + 1).max().unwrap_or(0),
             tiles: self.tiles(tile).len() as u32,
+            runs: self.runs.len() as u32,
             ..Default::default()
         }
     }

@@ -52,9 +52,11 @@ SHAPES = {
     "tiny-mistral3": ("ministral3", {}),
     "tiny-llama4": ("llama4_text", {}),
     "tiny-gpt-oss": ("gpt_oss", {}),
+    "tiny-qwen35": ("qwen3_5_text", {}),
+    "tiny-qwen35moe": ("qwen3_5_moe_text", {}),
 }
 # Those that exist as Hugging Face folders too: published ones of the others are not float tensors.
-FOLDERS = [shape for shape in SHAPES if shape not in ("tiny-llama4", "tiny-gpt-oss")]
+FOLDERS = [shape for shape in SHAPES if shape not in ("tiny-llama4", "tiny-gpt-oss", "tiny-qwen35", "tiny-qwen35moe")]
 QUANTIZED = "Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS MXFP4".split()
 QUANTIZED += "IQ1_S IQ1_M IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S TQ1_0 TQ2_0".split()
 CASES = (
@@ -64,6 +66,7 @@ CASES = (
     + [("tiny-llama", "Q4_K"), ("tiny-qwen3", "Q8_0"), ("tiny-mixtral", "Q4_0"), ("tiny-qwen3moe", "MXFP4")]
     + [("tiny-llama", "Q4_K_M"), ("tiny-qwen3moe", "Q4_K_M")]
     + [("tiny-gemma3", "Q4_0"), ("tiny-phi3", "Q4_K"), ("tiny-llama4", "Q4_K"), ("tiny-gpt-oss", "MXFP4")]
+    + [("tiny-qwen35", "Q4_K"), ("tiny-qwen35moe", "Q4_K")]
 )
 
 GLOBAL_NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
@@ -103,9 +106,31 @@ OTHER_NAMES = {
         "ffn_down_shexp": "feed_forward.shared_expert.down_proj",
     },
     "gpt_oss": {"post_attention_norm": "post_attention_layernorm", "ffn_gate_inp": "mlp.router"},
+    "qwen3_5": {
+        "post_attention_norm": "post_attention_layernorm",
+        "attn_qkv": "linear_attn.in_proj_qkv",
+        "attn_gate": "linear_attn.in_proj_z",
+        "ssm_conv1d": "linear_attn.conv1d",
+        "ssm_dt": "linear_attn.dt_bias",
+        "ssm_a": "linear_attn.A_log",
+        "ssm_alpha": "linear_attn.in_proj_a",
+        "ssm_beta": "linear_attn.in_proj_b",
+        "ssm_norm": "linear_attn.norm",
+        "ssm_out": "linear_attn.out_proj",
+        "ffn_gate_inp": "mlp.gate",
+        "ffn_gate_inp_shexp": "mlp.shared_expert_gate",
+        "ffn_gate_shexp": "mlp.shared_expert.gate_proj",
+        "ffn_up_shexp": "mlp.shared_expert.up_proj",
+        "ffn_down_shexp": "mlp.shared_expert.down_proj",
+    },
 }
-# Families whose experts are stacked and transposed, where they lie, and whether gate and up alternate.
-STACKED = {"llama4_text": ("feed_forward", False), "gpt_oss": ("mlp", True)}
+OTHER_NAMES |= {f"qwen3_5_{kind}": OTHER_NAMES["qwen3_5"] for kind in ("text", "moe_text")}
+# Families whose experts are stacked: where they lie, whether gate and up alternate, and whether they are transposed.
+STACKED = {
+    "llama4_text": ("feed_forward", False, True),
+    "gpt_oss": ("mlp", True, True),
+    "qwen3_5_moe_text": ("mlp", False, False),
+}
 # llama.cpp's converter puts the rows of q and k side by side that rotate together.
 PERMUTED = ("llama", "smollm3", "granite", "mistral3")
 EXPERT_NAMES = {
@@ -119,6 +144,11 @@ def metadata(reader):
     fields = {key: field.contents() for key, field in reader.fields.items()}
     arch = fields["general.architecture"]
     return {key.removeprefix(arch + "."): value for key, value in fields.items()}
+
+
+def layers(meta):
+    """Those that are run: what predicts several tokens at once stands behind them."""
+    return meta["block_count"] - meta.get("nextn_predict_layers", 0)
 
 
 def dense(tensor):
@@ -138,7 +168,7 @@ def config(meta, tensors, model_type, rope):
         "vocab_size": int(tensors["token_embd.weight"].shape[1]),
         "hidden_size": meta["embedding_length"],
         "intermediate_size": meta["feed_forward_length"],
-        "num_hidden_layers": meta["block_count"],
+        "num_hidden_layers": layers(meta),
         "num_attention_heads": heads,
         "num_key_value_heads": meta["attention.head_count_kv"],
         "head_dim": meta.get("attention.key_length", meta["embedding_length"] // heads),
@@ -239,6 +269,26 @@ def family(meta, tensors, model_type):
                 "attention_chunk_size": window,
                 "floor_scale": meta["attention.temperature_length"],
             }
+        case "qwen3_5_text" | "qwen3_5_moe_text":
+            head = meta["ssm.state_size"]
+            every = meta["full_attention_interval"]
+            partial = meta["rope.dimension_count"] / meta["attention.key_length"]
+            return {
+                "layer_types": ["linear_attention" if (n + 1) % every else "full_attention" for n in range(layers(meta))],
+                "linear_conv_kernel_dim": meta["ssm.conv_kernel"],
+                "linear_key_head_dim": head,
+                "linear_value_head_dim": head,
+                "linear_num_key_heads": meta["ssm.group_count"],
+                "linear_num_value_heads": meta["ssm.time_step_rank"],
+                "partial_rotary_factor": partial,
+                "num_experts": meta.get("expert_count"),
+                "num_experts_per_tok": meta.get("expert_used_count"),
+                "moe_intermediate_size": meta.get("expert_feed_forward_length"),
+                "shared_expert_intermediate_size": meta.get("expert_shared_feed_forward_length"),
+                "rope_parameters": {
+                    "rope_type": "default", "rope_theta": theta, "partial_rotary_factor": partial,
+                    "mrope_section": [4, 2, 2], "mrope_interleaved": True},
+            }
         case "gpt_oss":
             return {
                 "num_local_experts": meta["expert_count"],
@@ -256,20 +306,24 @@ def weights(meta, tensors, model_type):
     permuted = meta["general.architecture"] in PERMUTED
     names = BLOCK_NAMES | OTHER_NAMES.get(model_type, {})
     # GGUF's norms are whole; Gemma's multiply by one more than their weight.
-    plus_one = 1.0 if model_type.startswith("gemma") else 0.0
+    plus_one = 1.0 if model_type.startswith(("gemma", "qwen3_5")) else 0.0
     mlp, experts = EXPERT_NAMES.get(model_type, (None, {}))
     state = {}
     for name, tensor in tensors.items():
         if name.startswith("rope_f"):
             continue
         value = dense(tensor)
-        if "norm" in name:
+        if "norm" in name and "ssm_norm" not in name:
             value = value - plus_one
-        stem, kind = name.rsplit(".", 1)
+        if model_type.startswith("qwen3_5"):
+            value = grouped(meta, name, value)
+        stem, kind = name.rsplit(".", 1) if not name.endswith("ssm_a") else (name, None)
         if not stem.startswith("blk."):
             state[f"{GLOBAL_NAMES[stem]}.{kind}"] = value
             continue
         _, layer, part = stem.split(".")
+        if int(layer) >= layers(meta):
+            continue
         prefix = f"model.layers.{layer}"
         if model_type in STACKED and "exps" in part:
             continue
@@ -281,25 +335,53 @@ def weights(meta, tensors, model_type):
         else:
             if permuted and part in heads:
                 value = unpermute(value, heads[part]).contiguous()
-            suffix = "" if part == "attn_sinks" else f".{kind}"
+            suffix = "" if part in ("attn_sinks", "ssm_a", "ssm_dt") else f".{kind}"
             state[f"{prefix}.{names[part]}{suffix}"] = value
-    return state | stacked(tensors, model_type)
+    return state | stacked(meta, tensors, model_type)
 
 
-def stacked(tensors, model_type):
+def grouped(meta, name, value):
+    """A delta net's tensor as the checkpoint has it. llama.cpp's converter puts the value heads that share a key head
+    apart: (value of its key head, key head) in place of (key head, value of it). It also writes A as it is used."""
+    part = name.split(".")[2] if name.startswith("blk.") else name
+    keys, values, size = (meta[f"ssm.{key}"] for key in ("group_count", "time_step_rank", "state_size"))
+    order = torch.arange(values).reshape(values // keys, keys).T.flatten()
+    rows = (order[:, None] * size + torch.arange(size)).flatten()
+    behind = torch.cat([torch.arange(2 * keys * size), 2 * keys * size + rows])
+    match part:
+        case "attn_qkv" if name.endswith("weight"):
+            return value[behind].contiguous()
+        case "ssm_conv1d":
+            return value[behind].unsqueeze(1).contiguous()
+        case "attn_gate":
+            return value[rows].contiguous()
+        case "ssm_out":
+            return value[:, rows].contiguous()
+        case "ssm_a":
+            return (-value[order]).log()
+        case "ssm_dt" | "ssm_alpha" | "ssm_beta":
+            return value[order].contiguous()
+        case "ffn_gate_inp_shexp":
+            return value[None]
+    return value
+
+
+def stacked(meta, tensors, model_type):
     """Gate and up of all experts as one tensor of (experts, columns, rows), down likewise; biases too."""
     state = {}
-    mlp, alternate = STACKED.get(model_type, (None, False))
+    mlp, alternate, transposed = STACKED.get(model_type, (None, False, False))
     for name in tensors if mlp else []:
         if "ffn_gate_exps" not in name:
             continue
         layer, kind = name.split(".")[1], name.rsplit(".", 1)[1]
+        if int(layer) >= layers(meta):
+            continue
         gate, up, down = (dense(tensors[name.replace("ffn_gate", f"ffn_{part}")]) for part in ("gate", "up", "down"))
         # (experts, rows, columns), or (experts, rows)
         both = torch.stack([gate, up], 2).flatten(1, 2) if alternate else torch.cat([gate, up], 1)
         end = "_bias" if kind == "bias" else ""
         for part, value in (("gate_up_proj", both), ("down_proj", down)):
-            value = value if end else value.transpose(1, 2)
+            value = value.transpose(1, 2) if transposed and not end else value
             state[f"model.layers.{layer}.{mlp}.experts.{part}{end}"] = value.contiguous()
     return state
 

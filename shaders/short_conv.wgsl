@@ -1,0 +1,47 @@
+// A convolution along the rows of each sequence, channel by channel, then SiLU: what comes out of a row depends on it
+// and on the TAPS - 1 rows before. One thread takes a channel through all rows of a run. What lies before the run is
+// in the state: (slot, TAPS - 1, channel).
+//#import lib/step
+//#import lib/run
+@group(0) @binding(1) var<storage, read> runs: array<Run>;
+@group(0) @binding(2) var<storage, read> x: array<f32>;
+@group(0) @binding(3) var<storage, read> weight: array<f32>; // (channel, TAPS)
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(5) var<storage, read_write> state: array<f32>;
+
+const BEFORE = TAPS - 1u;
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    let c = id.x;
+    if (c >= CHANNELS) {
+        return;
+    }
+    let run = runs[id.y];
+    var tap: array<f32, TAPS>;
+    var seen = array<f32, TAPS>();
+    //#unroll t TAPS
+    tap[t] = weight[c * TAPS + t];
+    if (t < BEFORE && run.reads != NOTHING) {
+        seen[t] = state[(run.reads * BEFORE + t) * CHANNELS + c];
+    }
+    //#end
+    for (var row = run.first; row < run.first + run.rows; row += 1u) {
+        seen[BEFORE] = x[row * CHANNELS + c];
+        var sum = 0.0;
+        //#unroll t TAPS
+        sum += tap[t] * seen[t];
+        //#end
+        y[row * CHANNELS + c] = sum / (1.0 + exp(-sum));
+        //#unroll t TAPS
+        if (t < BEFORE) {
+            seen[t] = seen[min(t + 1u, BEFORE)];
+        }
+        //#end
+    }
+    //#unroll t TAPS
+    if (t < BEFORE) {
+        state[(run.writes * BEFORE + t) * CHANNELS + c] = seen[t];
+    }
+    //#end
+}

@@ -1,0 +1,126 @@
+//! The gated delta rule (arXiv 2412.06464), attention whose memory does not grow. With the
+//! [state](crate::graph::Kind::State) S (keys x values) of a head, for each row:
+//! `S *= decay; S += k (beta (v - S^T k))^T; y = S^T q`, where q and k are made vectors of length 1, q is then divided
+//! by the root of its size, `decay = exp(a softplus(alpha + dt))` and `beta = sigmoid(b)`.
+
+use super::{Binding, Choice, Extent, Kernel, Op, Size};
+use crate::graph::{Graph, Input, Kind, Node, Rows, Run, TensorId};
+use crate::shader::{Const, Source};
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeltaNet {
+    /// Heads of queries and keys. Value head `h` takes number `h % key_heads`.
+    pub key_heads: u32,
+    /// Heads of values.
+    pub heads: u32,
+    /// Values of a head; a multiple of 4.
+    pub head_dim: u32,
+}
+
+impl Graph {
+    /// x (rows, queries then keys then values), alpha and b (rows, heads), rates (a of each head, then dt) ->
+    /// (rows, heads * head_dim). `name` is the state's.
+    #[track_caller]
+    pub fn delta_net(&mut self, x: TensorId, [alpha, b, rates]: [TensorId; 3], name: &str, op: DeltaNet) -> TensorId {
+        crate::graph::same("columns of x", self.cols(x), (2 * op.key_heads + op.heads) * op.head_dim);
+        crate::graph::same("columns of alpha", self.cols(alpha), op.heads);
+        crate::graph::same("columns of b", self.cols(b), op.heads);
+        crate::graph::same("rates", self.cols(rates), 2 * op.heads);
+        let values = op.heads * op.head_dim * op.head_dim;
+        let state = self.add(name, Rows::Fixed(0), 0, Kind::State { values });
+        let inputs = vec![self.input(Input::Runs), x, alpha, b, rates];
+        let y = self.add("delta_net", self.tensor(x).rows, op.heads * op.head_dim, Kind::Activation);
+        self.nodes.push(Node { op: Op::DeltaNet(op), inputs, outputs: vec![y, state] });
+        y
+    }
+}
+
+impl DeltaNet {
+    pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
+        // Few threads a workgroup: heads are few, and columns do not meet.
+        let wg = cx.lanes(32);
+        let mut consts = cx.reduce_consts(wg, wg);
+        consts.extend([
+            ("KEY_HEADS", Const::U32(self.key_heads)),
+            ("HEADS", Const::U32(self.heads)),
+            ("D4", Const::U32(self.head_dim / 4)),
+            ("ROOT", Const::F32((self.head_dim as f32).sqrt().recip())),
+        ]);
+        let source = Source { file: "delta_net", imports: vec![cx.reduce()], consts };
+        let mut bindings: Vec<_> = (0..5).map(|i| Binding::read(cx.input(i))).collect();
+        bindings.extend([0, 1].map(|i| Binding::write(cx.output(i))));
+        let workgroups = Extent::fixed(self.heads * self.head_dim.div_ceil(wg));
+        vec![Kernel::new(source, bindings, [workgroups, Extent::each(Size::Runs), Extent::fixed(1)])]
+    }
+}
+
+/// What the op means. `state` is (slot, head, key, value).
+pub fn reference(
+    runs: &[Run],
+    x: &[f32],
+    [alpha, b, rates]: [&[f32]; 3],
+    op: &DeltaNet,
+    state: &mut [f32],
+) -> Vec<f32> {
+    let [key_heads, heads, d] = [op.key_heads, op.heads, op.head_dim].map(|n| n as usize);
+    let (width, square) = ((2 * key_heads + heads) * d, d * d);
+    let mut y = vec![0.0; x.len() / width * heads * d];
+    let unit = |v: &[f32]| -> Vec<f64> {
+        let length = (v.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() + 1e-6).sqrt();
+        v.iter().map(|v| f64::from(*v) / length).collect()
+    };
+    for run in runs {
+        for head in 0..heads {
+            let slot = |slot: u32| (slot as usize * heads + head) * square..(slot as usize * heads + head + 1) * square;
+            let mut s: Vec<f64> = match run.begins() {
+                Some(reads) => state[slot(reads)].iter().map(|v| f64::from(*v)).collect(),
+                None => vec![0.0; square],
+            };
+            for row in run.rows() {
+                let of = |head: usize| &x[row * width + head * d..][..d];
+                let (q, k) = (unit(of(head % key_heads)), unit(of(key_heads + head % key_heads)));
+                let v = of(2 * key_heads + head);
+                let [alpha, b] = [alpha, b].map(|t| f64::from(t[row * heads + head]));
+                let softplus = (alpha + f64::from(rates[heads + head])).exp().ln_1p();
+                let decay = (f64::from(rates[head]) * softplus).exp();
+                s.iter_mut().for_each(|s| *s *= decay);
+                for j in 0..d {
+                    let known: f64 = (0..d).map(|i| s[i * d + j] * k[i]).sum();
+                    let news = (f64::from(v[j]) - known) / (1.0 + (-b).exp());
+                    (0..d).for_each(|i| s[i * d + j] += k[i] * news);
+                    let sum: f64 = (0..d).map(|i| s[i * d + j] * q[i]).sum();
+                    y[(row * heads + head) * d + j] = (sum / (d as f64).sqrt()) as f32;
+                }
+            }
+            state[slot(run.writes)].iter_mut().zip(&s).for_each(|(state, s)| *state = *s as f32);
+        }
+    }
+    y
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::NO_STATE;
+
+    #[test]
+    fn what_a_key_was_given_is_found_again_and_replaced() {
+        let op = DeltaNet { key_heads: 1, heads: 1, head_dim: 4 };
+        // No decay (a is 0) and a beta of 1: the key e0 is given a value, e1 another, then e0 is given a third.
+        let row = |q: usize, k: usize, v: f32| {
+            let mut row = vec![0.0; 12];
+            (row[q], row[4 + k]) = (1.0, 3.0);
+            row[8..].fill(v);
+            row
+        };
+        let x: Vec<f32> = [row(0, 0, 5.0), row(0, 1, 7.0), row(1, 0, 9.0), row(0, 1, 7.0)].concat();
+        let mut state = vec![f32::NAN; 16];
+        let run = Run { first: 0, count: 4, reads: NO_STATE, writes: 0 };
+        let y = reference(&[run], &x, [&[0.0; 4], &[50.0; 4], &[0.0, 0.0]], &op, &mut state);
+        for (row, want) in y.chunks(4).zip([5.0, 5.0, 7.0, 9.0]) {
+            assert!(row.iter().all(|y| (y * 2.0 - want).abs() < 1e-4), "{row:?} should be half of {want}");
+        }
+        assert!((state[0] - 9.0).abs() < 1e-4 && (state[4] - 7.0).abs() < 1e-4 && state[8] == 0.0, "{state:?}");
+    }
+}

@@ -1,0 +1,85 @@
+//! A short convolution along the rows of each sequence, channel by channel, then SiLU:
+//! `y[row, c] = silu(sum_t weight[c, t] * x[row - taps + 1 + t, c])`. What lies before a run of rows is in the
+//! [state](crate::graph::Kind::State) that it begins with: the last `taps - 1` rows of x.
+
+use super::{Binding, Choice, Extent, Kernel, Op, Size};
+use crate::graph::{Graph, Input, Kind, Node, Rows, Run, TensorId};
+use crate::shader::{Const, Source};
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShortConv {
+    /// Rows that a value depends on, its own among them.
+    pub taps: u32,
+}
+
+impl Graph {
+    /// x (rows, channels), weight (channels * taps) -> (rows, channels). `name` is the state's.
+    #[track_caller]
+    pub fn short_conv(&mut self, x: TensorId, weight: TensorId, name: &str, op: ShortConv) -> TensorId {
+        let channels = self.cols(x);
+        crate::graph::same("channels and taps", self.cols(weight), channels * op.taps);
+        let state = self.add(name, Rows::Fixed(0), 0, Kind::State { values: (op.taps - 1) * channels });
+        let inputs = vec![self.input(Input::Runs), x, weight];
+        let y = self.add("short_conv", self.tensor(x).rows, channels, Kind::Activation);
+        self.nodes.push(Node { op: Op::ShortConv(op), inputs, outputs: vec![y, state] });
+        y
+    }
+}
+
+impl ShortConv {
+    pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
+        let channels = cx.cols(1);
+        let consts = vec![("TAPS", Const::U32(self.taps)), ("CHANNELS", Const::U32(channels))];
+        let source = Source { file: "short_conv", imports: vec![], consts };
+        let mut bindings: Vec<_> = (0..3).map(|i| Binding::read(cx.input(i))).collect();
+        bindings.extend([0, 1].map(|i| Binding::write(cx.output(i))));
+        vec![Kernel::new(source, bindings, [Extent::ceil(channels, 64), Extent::each(Size::Runs), Extent::fixed(1)])]
+    }
+}
+
+/// What the op means: x (rows, channels) -> y of the same shape. `state` is (slot, taps - 1, channels).
+pub fn reference(runs: &[Run], x: &[f32], weight: &[f32], op: &ShortConv, state: &mut [f32]) -> Vec<f32> {
+    let taps = op.taps as usize;
+    let channels = weight.len() / taps;
+    let mut y = vec![0.0; x.len()];
+    for run in runs {
+        let slot = |slot: u32| slot as usize * (taps - 1) * channels..(slot as usize + 1) * (taps - 1) * channels;
+        let mut seen = match run.begins() {
+            Some(reads) => state[slot(reads)].to_vec(),
+            None => vec![0.0; (taps - 1) * channels],
+        };
+        for row in run.rows() {
+            seen.extend(&x[row * channels..][..channels]);
+            let before = &seen[seen.len() - taps * channels..];
+            for c in 0..channels {
+                let sum: f64 = (0..taps).map(|t| f64::from(weight[c * taps + t] * before[t * channels + c])).sum();
+                y[row * channels + c] = (sum / (1.0 + (-sum).exp())) as f32;
+            }
+        }
+        let last = seen.split_off(seen.len() - (taps - 1) * channels);
+        state[slot(run.writes)].copy_from_slice(&last);
+    }
+    y
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::NO_STATE;
+
+    #[test]
+    fn a_row_sees_those_before_it_and_the_state_what_lies_before_the_run() {
+        let silu = |x: f32| x / (1.0 + (-x).exp());
+        let (op, mut state) = (ShortConv { taps: 3 }, vec![f32::NAN; 4]);
+        let begin = Run { first: 0, count: 2, reads: NO_STATE, writes: 1 };
+        let y = reference(&[begin], &[1.0, 2.0], &[100.0, 10.0, 1.0], &op, &mut state);
+        let close = |got: f32, want: f32| (got - want).abs() < 1e-5;
+        assert!(close(y[0], silu(1.0)) && close(y[1], silu(12.0)), "{y:?}");
+        assert_eq!(state[2..], [1.0, 2.0]);
+        let on = Run { first: 0, count: 1, reads: 1, writes: 0 };
+        let y = reference(&[on], &[3.0], &[100.0, 10.0, 1.0], &op, &mut state);
+        assert!(close(y[0], silu(123.0)), "{y:?}");
+        assert_eq!(state, [2.0, 3.0, 1.0, 2.0]);
+    }
+}
