@@ -32,7 +32,8 @@ impl Graph {
 impl ShortConv {
     pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
         let channels = cx.cols(1);
-        let consts = vec![("TAPS", Const::U32(self.taps)), ("CHANNELS", Const::U32(channels)), ("SILU", Const::Bool(self.silu))];
+        let consts =
+            vec![("TAPS", Const::U32(self.taps)), ("CHANNELS", Const::U32(channels)), ("SILU", Const::Bool(self.silu))];
         let source = Source { file: "short_conv", imports: vec![], consts };
         let mut bindings: Vec<_> = (0..3).map(|i| Binding::read(cx.input(i))).collect();
         bindings.extend([0, 1].map(|i| Binding::write(cx.output(i))));
