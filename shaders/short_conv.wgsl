@@ -1,5 +1,5 @@
-// A convolution along the rows of each sequence, channel by channel, then SiLU: what comes out of a row depends on it
-// and on the TAPS - 1 rows before. One thread takes a channel through all rows of a run. What lies before the run is
+// A convolution along the rows of each sequence, channel by channel, then SiLU if so wanted: what comes out of a row
+// depends on it and on the TAPS - 1 rows before. One thread takes a channel through all rows of a run. What lies before the run is
 // in the state: (slot, TAPS - 1, channel).
 //#import lib/step
 //#import lib/run
@@ -32,7 +32,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         //#unroll t TAPS
         sum += tap[t] * seen[t];
         //#end
-        y[row * CHANNELS + c] = sum / (1.0 + exp(-sum));
+        y[row * CHANNELS + c] = select(sum, sum / (1.0 + exp(-sum)), SILU);
         //#unroll t TAPS
         if (t < BEFORE) {
             seen[t] = seen[min(t + 1u, BEFORE)];

@@ -130,7 +130,10 @@ impl Mix {
     /// cannot be cut into a type's blocks gets a smaller relative of it, or F16.
     pub fn of(self, form: Form, tensor: &str, dims: &[u64]) -> DType {
         let (layer, part) = place(tensor);
-        if dims.len() < 2 || ["ffn_gate_inp", "ssm_conv1d"].contains(&part) || !tensor.ends_with(".weight") {
+        if dims.len() < 2
+            || ["ffn_gate_inp", "ssm_conv1d", "shortconv.conv"].contains(&part)
+            || !tensor.ends_with(".weight")
+        {
             return F32;
         }
         let wanted = match self {

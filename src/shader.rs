@@ -96,6 +96,7 @@ files![
     "activation/gelu",
     "activation/clamped",
     "activation/sigmoid",
+    "activation/product",
     "reach/all",
     "reach/window",
     "reach/chunk",

@@ -10,7 +10,7 @@ mod random;
 mod shapes;
 
 pub use hf::write_hf;
-pub use shapes::{Delta, Experts, Key, Norms, QkNorm, SHAPES, Shape, Stretch};
+pub use shapes::{Convs, Delta, Experts, Key, Norms, QkNorm, SHAPES, Shape, Stretch};
 
 use crate::checkpoint::{GgufWriter, Metadata, Value};
 use crate::dtype::DType;
@@ -95,7 +95,8 @@ fn tensors(s: &Shape) -> Vec<Tensor> {
     // the residual than a tied embedding brings, which would otherwise predict its own token.
     let query = if s.qk_norm == QkNorm::No { 1.5 } else { 1.0 };
     list.matrix("token_embd".into(), s.hidden, s.vocab, if s.tied { 2.5 } else { (s.hidden as f32).sqrt() });
-    list.weights("output_norm".into(), s.hidden, Values::Signed { std: 0.2 });
+    let output_norm = if s.convs.is_some() { "token_embd_norm" } else { "output_norm" };
+    list.weights(output_norm.into(), s.hidden, Values::Signed { std: 0.2 });
     if !s.tied {
         list.matrix("output".into(), s.hidden, s.vocab, 2.5);
     }
@@ -120,10 +121,18 @@ fn tensors(s: &Shape) -> Vec<Tensor> {
         if let Some(d) = delta {
             delta_net(&mut list, s, d, name);
         }
+        let conv = s.convs.filter(|c| (layer + 1) % c.every != 0);
+        if let Some(c) = conv {
+            list.matrix(name("shortconv.in_proj"), s.hidden, 3 * s.hidden, 1.0);
+            let taps = Values::Normal { mean: 0.0, std: 0.7 };
+            list.push(name("shortconv.conv.weight"), vec![c.taps as u64, s.hidden as u64], taps);
+            list.matrix(name("shortconv.out_proj"), s.hidden, s.hidden, 1.5);
+        }
+        let attends = delta.is_none() && conv.is_none();
         // Gated attention's queries come with their gates.
         let q_rows = if s.delta.is_some() { 2 * q } else { q };
         for (part, rows, gain) in [("attn_q", q_rows, query), ("attn_k", kv, query), ("attn_v", kv, 1.0)] {
-            if s.fused || delta.is_some() {
+            if s.fused || !attends {
                 break;
             }
             list.matrix(name(part), s.hidden, rows, gain);
@@ -136,14 +145,14 @@ fn tensors(s: &Shape) -> Vec<Tensor> {
             QkNorm::Heads => Some((s.head_dim, s.head_dim)),
             QkNorm::Whole => Some((q, kv)),
         };
-        if let Some((q, kv)) = normed.filter(|_| delta.is_none()) {
+        if let Some((q, kv)) = normed.filter(|_| attends) {
             list.weights(name("attn_q_norm"), q, Values::Normal { mean: 1.5, std: 0.3 });
             list.weights(name("attn_k_norm"), kv, Values::Normal { mean: 1.5, std: 0.3 });
         }
         if s.sinks {
             list.weights(name("attn_sinks"), s.heads, Values::Normal { mean: 1.0, std: 1.0 });
         }
-        if delta.is_none() {
+        if attends {
             list.matrix(name("attn_output"), q, s.hidden, 1.5);
         }
         if s.out_bias {
@@ -281,6 +290,10 @@ fn metadata(s: &Shape, mix: Mix) -> Metadata {
         count("ssm.group_count", d.key_heads);
         count("ssm.time_step_rank", d.heads);
         count("ssm.inner_size", d.inner());
+    }
+    if let Some(c) = s.convs {
+        let heads = (1..=s.layers).map(|n| if n % c.every == 0 { s.kv_heads as i32 } else { 0 });
+        m.insert(format!("{}.attention.head_count_kv", s.arch), heads.collect::<Vec<i32>>());
     }
     m.insert(format!("{}.attention.layer_norm_rms_epsilon", s.arch), s.eps);
     m.insert(format!("{}.rope.freq_base", s.arch), s.rope_base);

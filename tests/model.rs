@@ -21,7 +21,7 @@ use pollster::block_on;
 
 /// One of each kind: grouped heads, biases, head norms, experts of all sorts, windows, chunks, sinks, states, sizes that
 /// nothing divides.
-const SHAPES: [&str; 11] = [
+const SHAPES: [&str; 12] = [
     "tiny-llama3",
     "tiny-qwen2",
     "tiny-qwen3",
@@ -33,6 +33,7 @@ const SHAPES: [&str; 11] = [
     "tiny-gpt-oss",
     "tiny-qwen35",
     "tiny-qwen35moe",
+    "tiny-lfm2",
 ];
 
 /// One of each architecture.

@@ -390,7 +390,7 @@ fn values_and_rows() {
         g.sum(a, b);
         // Far beyond every bound.
         let far = g.scaled_sum(a, b, 40.0);
-        for activation in [Activation::Silu, Activation::Gelu, Activation::Clamped] {
+        for activation in [Activation::Silu, Activation::Gelu, Activation::Clamped, Activation::Product] {
             g.glu(a, b, activation);
             g.glu(far, far, activation);
         }
@@ -467,7 +467,7 @@ fn convolutions_and_delta_nets_with_states() {
         let channels = (2 * key_heads + heads) * head_dim;
         let x = rows(&mut g, channels);
         let weight = g.vector("taps.weight", channels * taps);
-        let x = g.short_conv(x, weight, "conv_state", ShortConv { taps });
+        let x = g.short_conv(x, weight, "conv_state", ShortConv { taps, silu: taps != 3 });
         let wide = rows(&mut g, heads * 12);
         let (alpha, b) = (HeadPart { head: 12, first: 0, len: 1 }, HeadPart { head: 12, first: 11, len: 1 });
         let (alpha, b) = (g.head_part(wide, alpha), g.head_part(wide, b));

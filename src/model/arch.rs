@@ -90,6 +90,7 @@ pub const ALL: &[Arch] = &[
     Arch { name: "qwen3moe", ..QWEN },
     Arch { name: "qwen35", ..QWEN },
     Arch { name: "qwen35moe", ..QWEN },
+    Arch { name: "lfm2", ..QWEN },
     Arch { name: "phi3", ..QWEN },
     Arch { name: "olmo2", local: Local { every: 4, stretched: false, ..LLAMA.local }, ..QWEN },
     Arch { name: "gemma2", wide_scale: &[46], local: Local { every: 2, span: 4096, ..LLAMA.local }, ..GEMMA },

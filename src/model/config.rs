@@ -152,6 +152,18 @@ impl Keys<'_> {
         in_range(&path, value, max)
     }
 
+    /// The same of what may also be an array with a number for each layer: the one that all have who have any.
+    fn size_of_layers_or(&self, name: &str, default: u32, max: u32) -> Result<u32> {
+        let path = self.path(name);
+        let mut counts = self.metadata.get_u32s(&path)?.unwrap_or(vec![default]);
+        counts.retain(|n| *n > 0);
+        counts.dedup();
+        match counts[..] {
+            [n] => in_range(&path, n, max),
+            _ => Err(Error::Unsupported(format!("{path} differs between layers: {counts:?}"))),
+        }
+    }
+
     fn size_or(&self, name: &str, default: u32, max: u32) -> Result<u32> {
         in_range(&self.path(name), self.u32(name)?.unwrap_or(default), max)
     }
@@ -201,7 +213,7 @@ impl Config {
             layers: layers(&keys, &arch, &locality, blocks, ropes.len() - 1)?,
             width,
             heads,
-            kv_heads: keys.size_or("attention.head_count_kv", heads, 1 << 12)?,
+            kv_heads: keys.size_of_layers_or("attention.head_count_kv", heads, 1 << 12)?,
             head_dim,
             vocab: in_range("the vocabulary", vocab, 1 << 24)?,
             context,

@@ -43,7 +43,9 @@ pub fn record(checkpoint: &Checkpoint, config: &Config, context: u32) -> Result<
         x = b.block(x, &angles, layer, n)?;
     }
     let x = b.graph.gather(x);
-    let hidden = b.norm(x, "output_norm.weight", c.width)?;
+    // LFM2 calls it otherwise.
+    let named = ["output_norm.weight", "token_embd_norm.weight"].into_iter().find(|name| b.has(name));
+    let hidden = b.norm(x, named.unwrap_or("output_norm.weight"), c.width)?;
     let head = match b.has("output.weight") {
         true => b.weight("output.weight", c.vocab, c.width)?,
         false => embedding,
@@ -145,9 +147,11 @@ impl Builder<'_> {
             false => b.norm(x, &name(norm), b.config.width),
         };
         let h = before(self, x, "attn_norm")?;
-        let h = match self.has(&format!("blk.{n}.ssm_a")) {
-            true => self.delta_net(h, n)?,
-            false => self.attention(h, angles, layer, n)?,
+        let has = |part: &str| self.has(&format!("blk.{n}.{part}"));
+        let h = match (has("ssm_a"), has("shortconv.conv.weight")) {
+            (true, _) => self.delta_net(h, n)?,
+            (false, true) => self.gated_conv(h, n)?,
+            (false, false) => self.attention(h, angles, layer, n)?,
         };
         let h = if both { self.norm(h, &name("post_attention_norm"), self.config.width)? } else { h };
         let x = self.graph.scaled_sum(x, h, residual);
@@ -212,7 +216,7 @@ impl Builder<'_> {
         let taps = name("ssm_conv1d.weight");
         self.check(&taps, &[delta.taps.into(), channels.into()])?;
         let taps = self.graph.vector(&taps, channels * delta.taps);
-        let mixed = self.graph.short_conv(mixed, taps, &name("conv_state"), ShortConv { taps: delta.taps });
+        let mixed = self.graph.short_conv(mixed, taps, &name("conv_state"), ShortConv { taps: delta.taps, silu: true });
         let (alpha, b) =
             (self.linear(x, &name("ssm_alpha"), net.heads)?, self.linear(x, &name("ssm_beta"), net.heads)?);
         let rates = [self.vector(&name("ssm_a"), net.heads)?, self.vector(&name("ssm_dt.bias"), net.heads)?];
@@ -225,6 +229,23 @@ impl Builder<'_> {
         let gate = self.linear(x, &name("attn_gate"), inner)?;
         let h = self.graph.glu(gate, h, Activation::Silu);
         self.linear(h, &name("ssm_out"), self.config.width)
+    }
+
+    /// A gated short convolution (LFM2): (rows, width) -> (rows, width).
+    fn gated_conv(&mut self, x: TensorId, n: u32) -> Result<TensorId> {
+        let (name, width) = (|part: &str| format!("blk.{n}.shortconv.{part}"), self.config.width);
+        let taps = name("conv.weight");
+        let rows = self.checkpoint.tensor(&taps)?.dims.first().copied().unwrap_or(0);
+        let count = u32::try_from(rows).ok().filter(|n| (2..=8).contains(n));
+        let count = count.ok_or_else(|| Error::Unsupported(format!("{taps} is over {rows} rows at a time")))?;
+        self.check(&taps, &[count.into(), width.into()])?;
+        let taps = self.graph.vector(&taps, width * count);
+        let part = |b: &mut Self, i: u32| b.rows_of(x, &name("in_proj"), i * width..(i + 1) * width, 3 * width);
+        let (before, behind, h) = (part(self, 0)?, part(self, 1)?, part(self, 2)?);
+        let h = self.graph.glu(before, h, Activation::Product);
+        let h = self.graph.short_conv(h, taps, &name("state"), ShortConv { taps: count, silu: false });
+        let h = self.graph.glu(behind, h, Activation::Product);
+        self.linear(h, &name("out_proj"), width)
     }
 
     /// Queries, keys and values: of three matrices, or of one that holds them one after another.

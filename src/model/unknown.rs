@@ -23,6 +23,8 @@ const PARTS: &[&str] = &[
     "attn_output",
     "post_attention_norm",
     "post_ffw_norm",
+    "token_embd_norm",
+    "shortconv",
     "ssm_conv1d",
     "ssm_alpha",
     "ssm_beta",
@@ -47,7 +49,6 @@ const PARTS: &[&str] = &[
 /// Beginnings of a name's last part, and what they belong to. The first that fits holds.
 const BLOCKS: &[(&str, &str)] = &[
     ("ssm_", "a recurrent state (Mamba)"),
-    ("shortconv", "a short convolution"),
     ("time_mix", "a recurrent state (RWKV)"),
     ("attn_kv_", "attention over latent keys and values (MLA)"),
     ("attn_q_a", "attention over latent keys and values (MLA)"),

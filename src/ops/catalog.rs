@@ -96,11 +96,13 @@ fn recurrent(head_dim: u32) -> Graph {
     let table = g.weight("table.weight", 64, channels, DType::F32);
     let x = g.embed(table, 1.0);
     let taps = g.vector("taps.weight", 4 * channels);
-    let x = g.short_conv(x, taps, "conv_state", ShortConv { taps: 4 });
+    let x = g.short_conv(x, taps, "conv_state", ShortConv { taps: 4, silu: true });
+    let x = g.short_conv(x, taps, "conv_state", ShortConv { taps: 4, silu: false });
     let rate = g.head_part(x, HeadPart { head: channels, first: 4, len: op.heads });
     let rates = g.vector("rates.weight", 2 * op.heads);
     let y = g.delta_net(x, [rate, rate, rates], "delta_state", op);
-    g.glu(y, y, Activation::Sigmoid);
+    let y = g.glu(y, y, Activation::Sigmoid);
+    g.glu(y, y, Activation::Product);
     g
 }
 

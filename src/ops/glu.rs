@@ -13,6 +13,8 @@ pub enum Activation {
     Gelu,
     /// The gate's sigmoid, times up.
     Sigmoid,
+    /// The gate itself, times up.
+    Product,
     /// gpt-oss's: gate at most 7, up within 7; the gate's x * sigmoid(1.702 x), times up + 1.
     Clamped,
 }
@@ -29,6 +31,7 @@ impl Activation {
                 0.5 * gate * (1.0 + inner.tanh()) * up
             }
             Activation::Sigmoid => up / (1.0 + (-gate).exp()),
+            Activation::Product => gate * up,
             Activation::Clamped => swish(gate.min(7.0), 1.702) * (up.clamp(-7.0, 7.0) + 1.0),
         };
         y as f32
@@ -40,6 +43,7 @@ impl Activation {
             Activation::Silu => "activation/silu",
             Activation::Gelu => "activation/gelu",
             Activation::Sigmoid => "activation/sigmoid",
+            Activation::Product => "activation/product",
             Activation::Clamped => "activation/clamped",
         }
     }
@@ -111,6 +115,7 @@ mod tests {
     #[test]
     fn one_gate_for_a_row() {
         assert_eq!(reference(&[0.0, -200.0], &[2.0, 4.0, 6.0, 8.0], Activation::Sigmoid), [1.0, 2.0, 0.0, 0.0]);
+        assert_eq!(reference(&[3.0, 0.5], &[2.0, 4.0, 6.0, 8.0], Activation::Product), [6.0, 12.0, 3.0, 4.0]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A short convolution along the rows of each sequence, channel by channel, then SiLU:
+//! A short convolution along the rows of each sequence, channel by channel, then SiLU if so wanted:
 //! `y[row, c] = silu(sum_t weight[c, t] * x[row - taps + 1 + t, c])`. What lies before a run of rows is in the
 //! [state](crate::graph::Kind::State) that it begins with: the last `taps - 1` rows of x.
 
@@ -11,6 +11,8 @@ use crate::shader::{Const, Source};
 pub struct ShortConv {
     /// Rows that a value depends on, its own among them.
     pub taps: u32,
+    /// SiLU follows.
+    pub silu: bool,
 }
 
 impl Graph {
@@ -30,7 +32,8 @@ impl Graph {
 impl ShortConv {
     pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
         let channels = cx.cols(1);
-        let consts = vec![("TAPS", Const::U32(self.taps)), ("CHANNELS", Const::U32(channels))];
+        let consts =
+            vec![("TAPS", Const::U32(self.taps)), ("CHANNELS", Const::U32(channels)), ("SILU", Const::Bool(self.silu))];
         let source = Source { file: "short_conv", imports: vec![], consts };
         let mut bindings: Vec<_> = (0..3).map(|i| Binding::read(cx.input(i))).collect();
         bindings.extend([0, 1].map(|i| Binding::write(cx.output(i))));
@@ -54,7 +57,7 @@ pub fn reference(runs: &[Run], x: &[f32], weight: &[f32], op: &ShortConv, state:
             let before = &seen[seen.len() - taps * channels..];
             for c in 0..channels {
                 let sum: f64 = (0..taps).map(|t| f64::from(weight[c * taps + t] * before[t * channels + c])).sum();
-                y[row * channels + c] = (sum / (1.0 + (-sum).exp())) as f32;
+                y[row * channels + c] = if op.silu { sum / (1.0 + (-sum).exp()) } else { sum } as f32;
             }
         }
         let last = seen.split_off(seen.len() - (taps - 1) * channels);
@@ -71,7 +74,7 @@ mod tests {
     #[test]
     fn a_row_sees_those_before_it_and_the_state_what_lies_before_the_run() {
         let silu = |x: f32| x / (1.0 + (-x).exp());
-        let (op, mut state) = (ShortConv { taps: 3 }, vec![f32::NAN; 4]);
+        let (op, mut state) = (ShortConv { taps: 3, silu: true }, vec![f32::NAN; 4]);
         let begin = Run { first: 0, count: 2, reads: NO_STATE, writes: 1 };
         let y = reference(&[begin], &[1.0, 2.0], &[100.0, 10.0, 1.0], &op, &mut state);
         let close = |got: f32, want: f32| (got - want).abs() < 1e-5;
@@ -81,5 +84,6 @@ mod tests {
         let y = reference(&[on], &[3.0], &[100.0, 10.0, 1.0], &op, &mut state);
         assert!(close(y[0], silu(123.0)), "{y:?}");
         assert_eq!(state, [2.0, 3.0, 1.0, 2.0]);
+        assert_eq!(reference(&[on], &[3.0], &[1.0, 1.0], &ShortConv { taps: 2, silu: false }, &mut [0.0, 4.0]), [7.0]);
     }
 }

@@ -56,6 +56,8 @@ pub struct Shape {
     pub experts: Option<Experts>,
     /// Gated delta nets in place of most attention, which is gated then.
     pub delta: Option<Delta>,
+    /// Gated short convolutions in place of some attention.
+    pub convs: Option<Convs>,
 }
 
 /// Parameters of Llama 3's RoPE scaling; its low and high frequency factors are always 1 and 4.
@@ -125,6 +127,15 @@ impl Experts {
     const fn plain(count: usize, used: usize, ff: usize) -> Self {
         Experts { count, used, ff, bias: false, shared: false, gated: false, every: 1 }
     }
+}
+
+/// Gated short convolutions.
+#[derive(Clone, Copy, Debug)]
+pub struct Convs {
+    /// One block in so many has attention, the last of each; the others have a convolution.
+    pub every: usize,
+    /// Rows that a convolution sees.
+    pub taps: usize,
 }
 
 /// Gated delta nets.
@@ -445,6 +456,20 @@ pub const SHAPES: &[Shape] = &[
         ],
         ..GGUF_ONLY
     },
+    Shape {
+        name: "tiny-lfm2",
+        arch: "lfm2",
+        layers: 5,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 64,
+        rope_base: 1e6,
+        tied: true,
+        qk_norm: QkNorm::Heads,
+        convs: Some(Convs { every: 2, taps: 3 }),
+        keys: &[("shortconv.l_cache", Key::U32(3))],
+        ..GGUF_ONLY
+    },
     // Nothing here is a multiple of 32: it can only be F32, F16 or BF16.
     Shape {
         name: "tiny-odd",
@@ -486,6 +511,7 @@ const LLAMA: Shape = Shape {
     rope_stretch: None,
     experts: None,
     delta: None,
+    convs: None,
 };
 
 const GGUF_ONLY: Shape = Shape { hf_class: "", ..LLAMA };

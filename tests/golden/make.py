@@ -54,9 +54,10 @@ SHAPES = {
     "tiny-gpt-oss": ("gpt_oss", {}),
     "tiny-qwen35": ("qwen3_5_text", {}),
     "tiny-qwen35moe": ("qwen3_5_moe_text", {}),
+    "tiny-lfm2": ("lfm2", {}),
 }
 # Those that exist as Hugging Face folders too: published ones of the others are not float tensors.
-FOLDERS = [shape for shape in SHAPES if shape not in ("tiny-llama4", "tiny-gpt-oss", "tiny-qwen35", "tiny-qwen35moe")]
+FOLDERS = [shape for shape in SHAPES if shape not in ("tiny-llama4", "tiny-gpt-oss", "tiny-qwen35", "tiny-qwen35moe", "tiny-lfm2")]
 QUANTIZED = "Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS MXFP4".split()
 QUANTIZED += "IQ1_S IQ1_M IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S TQ1_0 TQ2_0".split()
 CASES = (
@@ -66,10 +67,15 @@ CASES = (
     + [("tiny-llama", "Q4_K"), ("tiny-qwen3", "Q8_0"), ("tiny-mixtral", "Q4_0"), ("tiny-qwen3moe", "MXFP4")]
     + [("tiny-llama", "Q4_K_M"), ("tiny-qwen3moe", "Q4_K_M")]
     + [("tiny-gemma3", "Q4_0"), ("tiny-phi3", "Q4_K"), ("tiny-llama4", "Q4_K"), ("tiny-gpt-oss", "MXFP4")]
-    + [("tiny-qwen35", "Q4_K"), ("tiny-qwen35moe", "Q4_K")]
+    + [("tiny-qwen35", "Q4_K"), ("tiny-qwen35moe", "Q4_K"), ("tiny-lfm2", "Q4_0")]
 )
 
-GLOBAL_NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+GLOBAL_NAMES = {
+    "token_embd": "model.embed_tokens",
+    "output_norm": "model.norm",
+    "token_embd_norm": "model.embedding_norm",
+    "output": "lm_head",
+}
 BLOCK_NAMES = {
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",
@@ -124,6 +130,19 @@ OTHER_NAMES = {
         "ffn_down_shexp": "mlp.shared_expert.down_proj",
     },
 }
+OTHER_NAMES["lfm2"] = {
+    "attn_norm": "operator_norm",
+    "ffn_norm": "ffn_norm",
+    "attn_q_norm": "self_attn.q_layernorm",
+    "attn_k_norm": "self_attn.k_layernorm",
+    "attn_output": "self_attn.out_proj",
+    "ffn_gate": "feed_forward.w1",
+    "ffn_up": "feed_forward.w3",
+    "ffn_down": "feed_forward.w2",
+    "shortconv.in_proj": "conv.in_proj",
+    "shortconv.conv": "conv.conv",
+    "shortconv.out_proj": "conv.out_proj",
+}
 OTHER_NAMES |= {f"qwen3_5_{kind}": OTHER_NAMES["qwen3_5"] for kind in ("text", "moe_text")}
 # Families whose experts are stacked: where they lie, whether gate and up alternate, and whether they are transposed.
 STACKED = {
@@ -170,7 +189,7 @@ def config(meta, tensors, model_type, rope):
         "intermediate_size": meta["feed_forward_length"],
         "num_hidden_layers": layers(meta),
         "num_attention_heads": heads,
-        "num_key_value_heads": meta["attention.head_count_kv"],
+        "num_key_value_heads": int(np.max(meta["attention.head_count_kv"])),
         "head_dim": meta.get("attention.key_length", meta["embedding_length"] // heads),
         "max_position_embeddings": meta["context_length"],
         "rms_norm_eps": float(np.float32(meta["attention.layer_norm_rms_epsilon"])),
@@ -289,6 +308,14 @@ def family(meta, tensors, model_type):
                     "rope_type": "default", "rope_theta": theta, "partial_rotary_factor": partial,
                     "mrope_section": [4, 2, 2], "mrope_interleaved": True},
             }
+        case "lfm2":
+            heads = meta["attention.head_count_kv"]
+            return {
+                "layer_types": ["full_attention" if n else "conv" for n in heads],
+                "conv_L_cache": meta["shortconv.l_cache"],
+                "norm_eps": float(np.float32(meta["attention.layer_norm_rms_epsilon"])),
+                "block_auto_adjust_ff_dim": False,
+            }
         case "gpt_oss":
             return {
                 "num_local_experts": meta["expert_count"],
@@ -315,13 +342,15 @@ def weights(meta, tensors, model_type):
         value = dense(tensor)
         if "norm" in name and "ssm_norm" not in name:
             value = value - plus_one
+        if "shortconv.conv" in name:
+            value = value.unsqueeze(1)
         if model_type.startswith("qwen3_5"):
             value = grouped(meta, name, value)
         stem, kind = name.rsplit(".", 1) if not name.endswith("ssm_a") else (name, None)
         if not stem.startswith("blk."):
             state[f"{GLOBAL_NAMES[stem]}.{kind}"] = value
             continue
-        _, layer, part = stem.split(".")
+        _, layer, part = stem.split(".", 2)
         if int(layer) >= layers(meta):
             continue
         prefix = f"model.layers.{layer}"
