@@ -9,7 +9,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use etcetera::BaseStrategy;
 use etcetera::base_strategy::choose_native_strategy;
@@ -24,6 +24,28 @@ use crate::{Result, hub};
 /// from the engine.
 const WAKE: Duration = Duration::from_millis(16);
 const SOFTWARE_WAKE: Duration = Duration::from_millis(120);
+
+/// The thread of an engine. Dropping it ends it.
+struct EngineThread {
+    /// Taken, so that the engine sees that nobody is there any more.
+    commands: Option<futures_channel::mpsc::UnboundedSender<Command>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+/// How long a closing window waits for its engine at most. A step takes milliseconds; but a driver that is taken away at
+/// the program's end under a thread that uses it crashes.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Drop for EngineThread {
+    fn drop(&mut self) {
+        self.commands = None;
+        let Some(thread) = self.thread.take() else { return };
+        let closed = Instant::now();
+        while !thread.is_finished() && closed.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
 
 /// Starts an engine on a thread of its own.
 pub fn start_engine(ctx: &egui::Context) -> Link {
@@ -45,10 +67,11 @@ pub fn start_engine(ctx: &egui::Context) -> Link {
             emit(Event::Crashed(message(&*panic)));
         }
     });
-    let failed = spawned.err().map(|e| format!("no thread could be started: {e}"));
+    let engine = EngineThread { commands: Some(commands), thread: spawned.ok() };
     Link::new(
         move |command| {
-            if failed.is_none() {
+            if let Some(commands) = &engine.commands {
+                // An engine that ended has said why.
                 let _ = commands.unbounded_send(command);
             }
         },
