@@ -32,13 +32,16 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     let q_at = head % KEY_HEADS * D4;
     let k_at = KEY_HEADS * D4 + q_at;
     var s = array<vec4<f32>, D4>();
-    if (run.reads != NOTHING) {
+    if (run.reads != NO_STATE) {
         let at = (run.reads * HEADS + head) * D * D + j;
         //#unroll i D4
-        s[i] = vec4<f32>(state[at + 4u * i * D], state[at + (4u * i + 1u) * D], state[at + (4u * i + 2u) * D], state[at + (4u * i + 3u) * D]);
+        s[i].x = state[at + 4u * i * D];
+        s[i].y = state[at + (4u * i + 1u) * D];
+        s[i].z = state[at + (4u * i + 2u) * D];
+        s[i].w = state[at + (4u * i + 3u) * D];
         //#end
     }
-    for (var row = run.first; row < run.first + run.rows; row += 1u) {
+    for (var row = run.first; row < run.first + run.count; row += 1u) {
         var lengths = vec4<f32>(0.0);
         for (var i = lid; i < D4; i += WG) {
             let q = x[row * WIDTH + q_at + i];

@@ -1,6 +1,6 @@
 // A convolution along the rows of each sequence, channel by channel, then SiLU if so wanted: what comes out of a row
-// depends on it and on the TAPS - 1 rows before. One thread takes a channel through all rows of a run. What lies before the run is
-// in the state: (slot, TAPS - 1, channel).
+// depends on it and on the TAPS - 1 rows before. One thread takes a channel through all rows of a run. What lies before
+// the run is in the state: (slot, TAPS - 1, channel).
 //#import lib/step
 //#import lib/run
 @group(0) @binding(1) var<storage, read> runs: array<Run>;
@@ -22,11 +22,11 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     var seen = array<f32, TAPS>();
     //#unroll t TAPS
     tap[t] = weight[c * TAPS + t];
-    if (t < BEFORE && run.reads != NOTHING) {
+    if (t < BEFORE && run.reads != NO_STATE) {
         seen[t] = state[(run.reads * BEFORE + t) * CHANNELS + c];
     }
     //#end
-    for (var row = run.first; row < run.first + run.rows; row += 1u) {
+    for (var row = run.first; row < run.first + run.count; row += 1u) {
         seen[BEFORE] = x[row * CHANNELS + c];
         var sum = 0.0;
         //#unroll t TAPS

@@ -126,14 +126,11 @@ impl Mix {
             })
     }
 
-    /// The type for a tensor by its GGUF name and dimensions (row length first). Vectors, routers and short convolutions stay F32. A row that
-    /// cannot be cut into a type's blocks gets a smaller relative of it, or F16.
+    /// The type for a tensor by its GGUF name and dimensions (row length first). Vectors, routers and short convolutions
+    /// stay F32. A row that cannot be cut into a type's blocks gets a smaller relative of it, or F16.
     pub fn of(self, form: Form, tensor: &str, dims: &[u64]) -> DType {
         let (layer, part) = place(tensor);
-        if dims.len() < 2
-            || ["ffn_gate_inp", "ssm_conv1d", "shortconv.conv"].contains(&part)
-            || !tensor.ends_with(".weight")
-        {
+        if dims.len() < 2 || UNROUNDED.contains(&part) || !tensor.ends_with(".weight") {
             return F32;
         }
         let wanted = match self {
@@ -209,6 +206,9 @@ impl Rules {
         }
     }
 }
+
+/// Matrices that are small and matter much.
+const UNROUNDED: [&str; 3] = ["ffn_gate_inp", "ssm_conv1d", "shortconv.conv"];
 
 /// Layer (0 outside the blocks) and the name without the block's number and the kind at its end.
 pub(crate) fn place(tensor: &str) -> (u32, &str) {

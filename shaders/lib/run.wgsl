@@ -1,10 +1,10 @@
-// Rows of a step that follow each other in one sequence; graph::Input::Runs, word for word.
+// Rows of a step that follow each other in one sequence; graph::Run, word for word.
 struct Run {
     first: u32,
-    rows: u32,
-    // The slot of the state that the run begins with, or NOTHING, and of the one that it leaves behind.
+    count: u32,
+    // The slot of the state that the run begins with, or NO_STATE, and of the one that it leaves behind.
     reads: u32,
     writes: u32,
 }
 
-const NOTHING = 0xFFFFFFFFu;
+const NO_STATE = 0xFFFFFFFFu;

@@ -213,22 +213,24 @@ impl Builder<'_> {
         let (net, inner) = (delta.net.clone(), delta.net.heads * delta.net.head_dim);
         let channels = 2 * net.key_heads * net.head_dim + inner;
         let mixed = self.linear(x, &name("attn_qkv"), channels)?;
-        let taps = name("ssm_conv1d.weight");
-        self.check(&taps, &[delta.taps.into(), channels.into()])?;
-        let taps = self.graph.vector(&taps, channels * delta.taps);
+        let taps = self.taps(&name("ssm_conv1d.weight"), delta.taps, channels)?;
         let mixed = self.graph.short_conv(mixed, taps, &name("conv_state"), ShortConv { taps: delta.taps, silu: true });
         let (alpha, b) =
             (self.linear(x, &name("ssm_alpha"), net.heads)?, self.linear(x, &name("ssm_beta"), net.heads)?);
         let rates = [self.vector(&name("ssm_a"), net.heads)?, self.vector(&name("ssm_dt.bias"), net.heads)?];
         let rates = self.graph.join(&rates);
-        let norm = name("ssm_norm.weight");
-        self.check(&norm, &[net.head_dim.into()])?;
-        let norm = self.graph.vector(&norm, net.head_dim);
+        let norm = self.vector(&name("ssm_norm.weight"), net.head_dim)?;
         let h = self.graph.delta_net(mixed, [alpha, b, rates], &name("delta_state"), net);
         let h = self.graph.rms_norm(h, norm, self.config.eps);
         let gate = self.linear(x, &name("attn_gate"), inner)?;
         let h = self.graph.glu(gate, h, Activation::Silu);
         self.linear(h, &name("ssm_out"), self.config.width)
+    }
+
+    /// What a short convolution of so many taps multiplies: (channels * taps).
+    fn taps(&mut self, name: &str, taps: u32, channels: u32) -> Result<TensorId> {
+        self.check(name, &[taps.into(), channels.into()])?;
+        Ok(self.graph.vector(name, channels * taps))
     }
 
     /// A gated short convolution (LFM2): (rows, width) -> (rows, width).
@@ -238,8 +240,7 @@ impl Builder<'_> {
         let rows = self.checkpoint.tensor(&taps)?.dims.first().copied().unwrap_or(0);
         let count = u32::try_from(rows).ok().filter(|n| (2..=8).contains(n));
         let count = count.ok_or_else(|| Error::Unsupported(format!("{taps} is over {rows} rows at a time")))?;
-        self.check(&taps, &[count.into(), width.into()])?;
-        let taps = self.graph.vector(&taps, width * count);
+        let taps = self.taps(&taps, count, width)?;
         let part = |b: &mut Self, i: u32| b.rows_of(x, &name("in_proj"), i * width..(i + 1) * width, 3 * width);
         let (before, behind, h) = (part(self, 0)?, part(self, 1)?, part(self, 2)?);
         let h = self.graph.glu(before, h, Activation::Product);

@@ -39,9 +39,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 impl Drop for EngineThread {
     fn drop(&mut self) {
         self.commands = None;
-        let Some(thread) = self.thread.take() else { return };
         let closed = Instant::now();
-        while !thread.is_finished() && closed.elapsed() < PATIENCE {
+        let runs = || self.thread.as_ref().is_some_and(|thread| !thread.is_finished());
+        while runs() && closed.elapsed() < PATIENCE {
             thread::sleep(Duration::from_millis(2));
         }
     }
