@@ -121,15 +121,21 @@ impl Place<'_> {
 
     /// How the cache may be stored, the best first.
     fn kinds(&self) -> Result<Vec<KvType>> {
-        let head_dim = self.model.config.head_dim;
         match self.options.kv {
-            Some(kv) if !kv.takes(head_dim) => Err(Error::Usage(format!(
-                "keys and values of {head_dim} values a head cannot be stored in {}, whose blocks have 32: take f16",
-                kv.name()
-            ))),
-            Some(kv) => Ok(vec![kv]),
-            None => Ok([KvType::F16, KvType::Q8_0].into_iter().filter(|kv| kv.takes(head_dim)).collect()),
+            Some(kv) => match self.refused(kv) {
+                Some(head_dim) => Err(Error::Usage(format!(
+                    "keys and values of {head_dim} values a head cannot be stored in {}, whose blocks have 32: take f16",
+                    kv.name()
+                ))),
+                None => Ok(vec![kv]),
+            },
+            None => Ok([KvType::F16, KvType::Q8_0].into_iter().filter(|kv| self.refused(*kv).is_none()).collect()),
         }
+    }
+
+    /// The size of a head that cannot be stored so, if there is one.
+    fn refused(&self, kv: KvType) -> Option<u32> {
+        self.model.config.layers.iter().map(|layer| layer.head_dim).find(|head_dim| !kv.takes(*head_dim))
     }
 
     /// The largest context up to `wish` that fits, in whole pages unless it is `wish`.
@@ -164,7 +170,8 @@ impl Place<'_> {
         let sequences = options.sequences.max(1);
         let pages_per_sequence = context.div_ceil(PAGE);
         let pages = u64::from(pages_per_sequence) * u64::from(sequences);
-        let layer = pages.saturating_mul(u64::from(PAGE) * kv.bytes(config.kv_heads, config.head_dim));
+        let position = config.layers.iter().map(|layer| kv.bytes(layer.kv_heads, layer.head_dim)).max();
+        let layer = pages.saturating_mul(u64::from(PAGE) * position.unwrap_or(0));
         if layer > limit || pages > 1 << 24 {
             return Err(Error::Limit(format!(
                 "a context of {context} for {sequences} sequences needs {} MiB in one binding, this adapter allows {}",
@@ -208,7 +215,7 @@ impl Place<'_> {
         let alone = Place { options: &one, ..*self };
         let advice = match (self.list(kv, wish.min(LEAST_CONTEXT)), self.largest(kv, wish)) {
             (Ok(_), Ok(Some(fitted))) => {
-                let smaller = kv != KvType::Q8_0 && KvType::Q8_0.takes(self.model.config.head_dim);
+                let smaller = kv != KvType::Q8_0 && self.refused(KvType::Q8_0).is_none();
                 let or = if smaller && self.list(KvType::Q8_0, wish).is_ok() { ", or --kv q8_0" } else { "" };
                 format!("take --context {}{or}", fitted.context)
             }
