@@ -5,7 +5,7 @@ use super::config::{Config, Layer};
 use super::unknown;
 use crate::checkpoint::Checkpoint;
 use crate::graph::{Graph, Kind, Rows, TensorId};
-use crate::ops::attention::Attention;
+use crate::ops::attention::{Attention, Reach};
 use crate::ops::experts::{ExpertWeights, Router, Scoring, Shares};
 use crate::ops::glu::Activation;
 use crate::ops::head_part::HeadPart;
@@ -27,12 +27,12 @@ pub struct Decoder {
     pub hidden: TensorId,
 }
 
-/// Records a model for at most `context` positions.
+/// Records a model for at most `context` positions; with `near`, layers that see only what is near have pages of their own.
 ///
 /// # Errors
 /// If a tensor is missing or has another shape than the model's keys say.
-pub fn record(checkpoint: &Checkpoint, config: &Config, context: u32) -> Result<Decoder> {
-    let mut b = Builder { checkpoint, config, graph: Graph::default() };
+pub fn record(checkpoint: &Checkpoint, config: &Config, context: u32, near: bool) -> Result<Decoder> {
+    let mut b = Builder { checkpoint, config, near, graph: Graph::default() };
     let c = config;
     let ropes = c.ropes.iter();
     let angles: Vec<TensorId> =
@@ -67,6 +67,7 @@ pub fn record(checkpoint: &Checkpoint, config: &Config, context: u32) -> Result<
 struct Builder<'a> {
     checkpoint: &'a Checkpoint,
     config: &'a Config,
+    near: bool,
     graph: Graph,
 }
 
@@ -190,8 +191,8 @@ impl Builder<'_> {
                 k = self.graph.rms_norm(k, ones, self.config.eps);
             }
         }
-        let cache =
-            |graph: &mut Graph, part| graph.add(name(part), Rows::Fixed(0), 0, Kind::Kv { heads: kv_heads, head_dim });
+        let kind = Kind::Kv { heads: kv_heads, head_dim, near: self.near && layer.reach != Reach::All };
+        let cache = |graph: &mut Graph, part| graph.add(name(part), Rows::Fixed(0), 0, kind.clone());
         let caches = (cache(&mut self.graph, "k_cache"), cache(&mut self.graph, "v_cache"));
         self.graph.kv_write(k, v, caches, KvWrite { heads: kv_heads, head_dim });
         let sinks = name("attn_sinks.weight");
