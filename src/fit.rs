@@ -2,8 +2,10 @@
 
 use crate::gpu::Caps;
 use crate::graph::{Graph, Kind, TensorId};
+use crate::model::config::Config;
 use crate::model::{Model, decoder};
-use crate::ops::{Capacity, KvType, Op, PAGE};
+use crate::ops::attention::Reach;
+use crate::ops::{Capacity, KvType, Near, Op, PAGE};
 use crate::plan::{Listing, Options as PlanOptions, fuse::Fuse};
 use crate::{Error, Result};
 
@@ -170,7 +172,10 @@ impl Place<'_> {
         let sequences = options.sequences.max(1);
         let pages_per_sequence = context.div_ceil(PAGE);
         let pages = u64::from(pages_per_sequence) * u64::from(sequences);
-        let position = config.layers.iter().map(|layer| kv.bytes(layer.kv_heads, layer.head_dim)).max();
+        let rows = options.chunk.clamp(1, pages_per_sequence * PAGE).max(sequences);
+        let near = near(config, rows, pages_per_sequence, sequences);
+        let whole = config.layers.iter().filter(|layer| near.is_none() || layer.reach == Reach::All);
+        let position = whole.map(|layer| kv.bytes(layer.kv_heads, layer.head_dim)).max();
         let layer = pages.saturating_mul(u64::from(PAGE) * position.unwrap_or(0));
         if layer > limit || pages > 1 << 24 {
             return Err(Error::Limit(format!(
@@ -179,14 +184,15 @@ impl Place<'_> {
                 limit >> 20
             )));
         }
-        let recorded = decoder::record(&model.checkpoint, config, context)?;
+        let recorded = decoder::record(&model.checkpoint, config, context, near.is_some())?;
         check_weights(&recorded.graph, limit)?;
         let capacity = Capacity {
-            rows: options.chunk.clamp(1, pages_per_sequence * PAGE).max(sequences),
+            rows,
             logits: options.logits.max(sequences),
             sequences,
             pages: pages as u32,
             pages_per_sequence,
+            near,
             kv,
         };
         let plan = PlanOptions { fuse: options.fuse, keep: vec![recorded.logits, recorded.hidden] };
@@ -244,6 +250,13 @@ impl Place<'_> {
             fitted.notices.push(format!("the model was trained for {trained} positions, the context has {context}"));
         }
     }
+}
+
+/// The pages of layers with windows or chunks, if they need fewer than the others.
+fn near(config: &Config, rows: u32, pages_per_sequence: u32, sequences: u32) -> Option<Near> {
+    let span = config.layers.iter().filter_map(|layer| layer.reach.span()).max()?;
+    let pages = Near::pages_per_sequence(span, rows);
+    (pages < pages_per_sequence).then_some(Near { span, pages: pages * sequences })
 }
 
 /// Matrices are split by rows over bindings; the smallest piece must fit one.

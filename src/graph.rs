@@ -46,6 +46,8 @@ pub enum Input {
     LogitRows,
     /// Page tables: page number of each page of positions, `pages_per_sequence` for each sequence.
     Pages,
+    /// The same of the layers that see only what is near; see [`Kind::Kv`].
+    NearPages,
     /// Attention tiles of a prefill: {first row, rows, 0, 0}; the rows of a tile belong to one sequence.
     Tiles,
     /// [`Run`]s: one for each sequence that the step has rows of.
@@ -118,6 +120,9 @@ pub enum Kind {
         heads: u32,
         /// Values a head.
         head_dim: u32,
+        /// Whether its pages are those of [`Input::NearPages`], of which a sequence has only as many as its last
+        /// positions take ([`crate::ops::Near`]).
+        near: bool,
     },
     /// What a layer keeps of a sequence from step to step, however long the sequence: f32 values for each of the
     /// engine's slots ([`crate::ops::Capacity::state_slots`]).
@@ -264,9 +269,15 @@ impl Graph {
             Input::LogitRows => (Rows::Logits, 1),
             Input::Tiles => (Rows::Step, 4),
             Input::Runs => (Rows::Fixed(1), 4),
-            Input::Pages | Input::Sampled | Input::Sampling | Input::Counts => (Rows::Fixed(1), 1),
+            Input::Pages | Input::NearPages | Input::Sampled | Input::Sampling | Input::Counts => (Rows::Fixed(1), 1),
         };
         self.add(format!("{input:?}").to_lowercase(), rows, cols, Kind::Input(input))
+    }
+
+    /// The page tables of a layer's keys and values.
+    pub fn pages(&mut self, cache: TensorId) -> TensorId {
+        let near = matches!(self.tensor(cache).kind, Kind::Kv { near: true, .. });
+        self.input(if near { Input::NearPages } else { Input::Pages })
     }
 
     /// Adds a node with one activation as its output.

@@ -14,7 +14,7 @@ use pollster::block_on;
 
 const MAX_ROWS: u32 = 300;
 const CAPACITY: Capacity =
-    Capacity { rows: MAX_ROWS, logits: 1, sequences: 2, pages: 2, pages_per_sequence: 1, kv: KvType::F32 };
+    Capacity { rows: MAX_ROWS, logits: 1, sequences: 2, pages: 2, pages_per_sequence: 1, near: None, kv: KvType::F32 };
 
 /// Without an adapter the GPU tests are left out, except in CI.
 fn open_gpu() -> Option<Gpu> {

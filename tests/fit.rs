@@ -6,6 +6,7 @@ use firelight::Error;
 use firelight::Options;
 use firelight::fit::{fit, widest};
 use firelight::gpu::Caps;
+use firelight::ops::attention::Reach;
 use firelight::ops::{KvType, PAGE};
 use pollster::block_on;
 
@@ -89,6 +90,7 @@ fn what_is_foretold_is_what_is_allocated() {
         ("tiny-qwen3", "Q8_0", 1024, KvType::F32, 2),
         ("tiny-qwen3moe", "Q4_K_M", 512, KvType::Q8_0, 1),
         ("tiny-odd", "F32", 4096, KvType::F16, 1),
+        ("tiny-gemma3", "F16", 4096, KvType::F16, 2),
     ] {
         let model = engine::model(engine::file(shape, types));
         let options = Options { sequences, kv: Some(kv), ..context_of(context) };
@@ -107,6 +109,28 @@ fn what_is_foretold_is_what_is_allocated() {
         }
     }
     println!("the allocator told {told} times");
+}
+
+/// Layers that see their window keep what `ops::Near` says, however long the context is: the window, a step and 64
+/// positions, and the window again where a prompt ends, each in whole pages and one more.
+#[test]
+fn windows_take_what_they_see() {
+    let model = engine::model(engine::file("tiny-gemma3", "F16"));
+    let layers = &model.config.layers;
+    let window = layers.iter().find_map(|layer| layer.reach.span()).expect("a window");
+    let near = layers.iter().filter(|layer| layer.reach != Reach::All).count() as u64;
+    let all = layers.len() as u64 - near;
+    let position = 2 * u64::from(model.config.layers[0].kv_heads * model.config.layers[0].head_dim) * 2;
+    for (context, chunk, sequences) in [(4096, 128, 1), (65536, 128, 1), (65536, 512, 4)] {
+        let options = Options { chunk, sequences, kv: Some(KvType::F16), ..context_of(context) };
+        let bytes = fit(&model, &caps(1 << 30, None), &options).expect("it fits").listing.bytes().kv;
+        let pages = u64::from((window + chunk + 64).div_ceil(32) + 1 + window.div_ceil(32) + 1);
+        let want = u64::from(sequences) * position * (near * pages * 32 + all * u64::from(context));
+        assert_eq!(bytes, want, "{context} {chunk} {sequences}");
+    }
+    // A context that is hardly longer than that is kept whole.
+    let listing = fit(&model, &caps(1 << 30, None), &context_of(512)).expect("it fits").listing;
+    assert_eq!((listing.capacity.near, listing.bytes().kv), (None, (near + all) * position * 512));
 }
 
 #[test]

@@ -310,6 +310,44 @@ fn a_state_goes_back_to_where_it_was_kept() {
     }
 }
 
+/// Layers with windows or chunks give back the pages that nothing sees any more: answers are what they are where all
+/// pages are kept, and what is still there is reused, by the same sequence and by another.
+#[test]
+fn windows_keep_only_the_pages_that_they_see() {
+    for shape in ["tiny-window", "tiny-gemma3", "tiny-llama4", "tiny-gpt-oss"] {
+        let model = tiny(shape);
+        let few = Options { chunk: 32, sequences: 2, ..exact(640) };
+        let mut session = open(&model, &few);
+        let capacity = session.plan().listing().capacity;
+        assert!(capacity.near.is_some_and(|near| near.pages * 2 < capacity.pages), "{shape}: {capacity:?}");
+        let mut alone = open(&model, &Options { chunk: 640, ..exact(640) });
+        assert_eq!(alone.plan().listing().capacity.near, None, "{shape}");
+        let mut asked = |what: &str, tokens: &[u32], most: usize, reused: usize| {
+            let got = answer(&mut session, greedy(tokens, most));
+            assert_eq!(got.timings.reused_tokens, reused, "{shape}, {what}");
+            same_answer(&format!("{shape}, {what}"), &got, &fresh(&mut alone, &greedy(tokens, most)));
+            got
+        };
+        let start = prompt(6, 400);
+        let first = asked("nothing yet", &start, 40, 0);
+        let turn = [start.clone(), first.ids, prompt(7, 60)].concat();
+        asked("a second turn", &turn, 10, 439);
+        asked("the same again", &turn, 140, 499);
+        asked("the same after a long answer", &turn, 10, 480);
+        asked("back to what is gone", &[&start[..390], &prompt(8, 5)].concat(), 10, 0);
+        asked("from its end", &[&start[..390], &prompt(8, 5), &prompt(9, 50)].concat(), 10, 395);
+        let requests = [greedy(&start, 100), greedy(&[&start[..390], &prompt(10, 20)].concat(), 20)];
+        let ids: Vec<_> = requests.iter().map(|request| session.submit(told(request.clone())).unwrap()).collect();
+        let got = finish(&mut session);
+        for (id, request) in ids.iter().zip(&requests) {
+            same_answer(&format!("{shape}, two at once"), &got[id], &fresh(&mut alone, request));
+        }
+        let shared = answer(&mut session, told(greedy(&[&start[..400], &prompt(11, 20)].concat(), 20)));
+        assert!(shared.timings.reused_tokens >= 384, "{shape}: {:?}", shared.timings);
+        same_answer(shape, &shared, &fresh(&mut alone, &greedy(&[&start[..400], &prompt(11, 20)].concat(), 20)));
+    }
+}
+
 #[test]
 fn a_running_sequence_shares_its_pages() {
     for shape in ["tiny-llama3", "tiny-mixtral"] {

@@ -16,7 +16,7 @@ use firelight::ops::kv_write::KvWrite;
 use firelight::ops::rope::{Pairing, Rope};
 use firelight::ops::short_conv::ShortConv;
 use firelight::ops::soften::Soften;
-use firelight::ops::{Capacity, KvType};
+use firelight::ops::{Capacity, KvType, Near};
 use firelight::plan::fuse::{self, Fuse};
 use firelight::plan::{Listing, Options, Plan};
 
@@ -72,6 +72,7 @@ impl Case {
             sequences: self.sequences,
             pages: SEQUENCES * PAGES,
             pages_per_sequence: PAGES,
+            near: Some(Near { span: 0, pages: SEQUENCES * PAGES }),
             kv: self.kv,
         }
     }
@@ -173,14 +174,17 @@ fn fill(plan: &Plan, case: &Case, data: &Data) {
                 let bytes = 4 * case.capacity().state_slots() * values;
                 plan.write(id, 0, &vec![0xff; bytes as usize]);
             }
-            Some(Kind::Kv { heads, head_dim }) => {
+            Some(Kind::Kv { heads, head_dim, .. }) => {
                 let bytes = u64::from(SEQUENCES * PAGES * 32) * case.kv.bytes(*heads, *head_dim);
                 plan.write(id, 0, &vec![0xff; bytes as usize]);
             }
             _ => {}
         }
     }
-    plan.write_input(Input::Pages, 0, bytemuck::cast_slice(&pages()[..(case.sequences * PAGES) as usize]));
+    let mut pages = pages()[..(case.sequences * PAGES) as usize].to_vec();
+    plan.write_input(Input::Pages, 0, bytemuck::cast_slice(&pages));
+    pages.reverse();
+    plan.write_input(Input::NearPages, 0, bytemuck::cast_slice(&pages));
     plan.write_input(Input::Sampled, 0, bytemuck::cast_slice(&SAMPLED[..case.sequences as usize]));
 }
 
@@ -492,7 +496,8 @@ fn attend(g: &mut Graph, op: Attention) -> (TensorId, (TensorId, TensorId)) {
     let Attention { heads, kv_heads, head_dim, .. } = op;
     let q = rows(g, heads * head_dim);
     let (k, v) = (rows(g, kv_heads * head_dim), rows(g, kv_heads * head_dim));
-    let mut cache = |name| g.add(name, Rows::Fixed(0), 0, Kind::Kv { heads: kv_heads, head_dim });
+    let near = op.reach != Reach::All;
+    let mut cache = |name| g.add(name, Rows::Fixed(0), 0, Kind::Kv { heads: kv_heads, head_dim, near });
     let caches = (cache("k_cache"), cache("v_cache"));
     g.kv_write(k, v, caches, KvWrite { heads: kv_heads, head_dim });
     let sinks = op.sinks.then(|| g.vector("sinks.weight", heads));
@@ -615,7 +620,7 @@ fn block(b: &Block, width: u32) -> Graph {
     let angles = g.rope_angles(&vec![0.3; b.rotated as usize / 2], 1024, 1.0);
     let rope = Rope { head_dim, rotated: b.rotated, pairing: b.pairing };
     let (q, k) = (g.rope(q, angles, rope.clone()), g.rope(k, angles, rope));
-    let mut cache = |name| g.add(name, Rows::Fixed(0), 0, Kind::Kv { heads: kv_heads, head_dim });
+    let mut cache = |name| g.add(name, Rows::Fixed(0), 0, Kind::Kv { heads: kv_heads, head_dim, near: false });
     let caches = (cache("k_cache"), cache("v_cache"));
     g.kv_write(k, v, caches, KvWrite { heads: kv_heads, head_dim });
     let y = g.attention(q, caches, None, Attention::full(heads, kv_heads, head_dim));

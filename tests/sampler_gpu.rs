@@ -117,6 +117,7 @@ impl Bench {
             sequences,
             pages: 1,
             pages_per_sequence: 1,
+            near: None,
             kv: KvType::F16,
         };
         let options = Options { fuse: Fuse::ALL, keep: vec![] };

@@ -7,7 +7,8 @@ use firelight::fit::{self, Fitted};
 use firelight::gpu::Caps;
 use firelight::graph::TensorId;
 use firelight::model::Model;
-use firelight::ops::{Kernel, StepSizes};
+use firelight::ops::attention::Reach;
+use firelight::ops::{Kernel, Near, PAGE, StepSizes};
 use firelight::plan::{Listing, runs};
 use firelight::session::Options;
 
@@ -96,7 +97,7 @@ fn show_fit(model: &Model, name: &str, caps: &Caps, options: &Options) -> Result
         None => "it does not tell".to_string(),
     };
     let binding = term::bytes(caps.max_binding.min(caps.max_buffer));
-    let rows = [
+    let mut rows = vec![
         ("on", term::printable(name)),
         ("memory", memory),
         (
@@ -106,6 +107,12 @@ fn show_fit(model: &Model, name: &str, caps: &Caps, options: &Options) -> Result
         ("context", format!("{} positions; the model was trained for {trained}", fitted.context)),
         ("take", format!("--context {} --kv {}", fitted.context, listing.capacity.kv.name())),
     ];
+    if let Some(Near { span, pages }) = listing.capacity.near {
+        let layers = &model.config.layers;
+        let few = layers.iter().filter(|layer| layer.reach != Reach::All).count();
+        let kept = pages * PAGE / listing.capacity.sequences;
+        rows.push(("windows", format!("{few} of {} layers see {span} positions and keep {kept}", layers.len())));
+    }
     let mut out = io::stdout().lock();
     for (what, text) in rows {
         writeln!(out, "{what:<16} {text}")?;

@@ -5,7 +5,7 @@ use super::config::{Config, Layer};
 use super::unknown;
 use crate::checkpoint::Checkpoint;
 use crate::graph::{Graph, Kind, Rows, TensorId};
-use crate::ops::attention::Attention;
+use crate::ops::attention::{Attention, Reach};
 use crate::ops::experts::{ExpertWeights, Router, Scoring, Shares};
 use crate::ops::glu::Activation;
 use crate::ops::head_part::HeadPart;
@@ -28,12 +28,13 @@ pub struct Decoder {
     pub hidden: TensorId,
 }
 
-/// Records a model for at most `context` positions.
+/// Records a model for at most `context` positions; with `near`, layers that see only what is near have pages of their own.
 ///
 /// # Errors
 /// If a tensor is missing or has another shape than the model's keys say.
-pub fn record(checkpoint: &Checkpoint, config: &Config, context: u32) -> Result<Decoder> {
-    let mut b = Builder { checkpoint, config, graph: Graph::default(), layer_inputs: None, caches: BTreeMap::new() };
+pub fn record(checkpoint: &Checkpoint, config: &Config, context: u32, near: bool) -> Result<Decoder> {
+    let (graph, caches) = (Graph::default(), BTreeMap::new());
+    let mut b = Builder { checkpoint, config, near, graph, layer_inputs: None, caches };
     let c = config;
     let ropes = c.ropes.iter();
     let angles: Vec<TensorId> =
@@ -69,6 +70,7 @@ pub fn record(checkpoint: &Checkpoint, config: &Config, context: u32) -> Result<
 struct Builder<'a> {
     checkpoint: &'a Checkpoint,
     config: &'a Config,
+    near: bool,
     graph: Graph,
     /// What each layer is told of a row's token besides, side by side: (rows, layers * n).
     layer_inputs: Option<TensorId>,
@@ -245,8 +247,8 @@ impl Builder<'_> {
             Some((k, v)) => {
                 let k = self.head(k, &name("attn_k_norm.weight"), angles, layer)?;
                 let v = if self.config.arch.norm_values { self.bare_norm(v, head_dim) } else { v };
-                let mut cache =
-                    |part| self.graph.add(name(part), Rows::Fixed(0), 0, Kind::Kv { heads: kv_heads, head_dim });
+                let kind = Kind::Kv { heads: kv_heads, head_dim, near: self.near && reach != Reach::All };
+                let mut cache = |part| self.graph.add(name(part), Rows::Fixed(0), 0, kind.clone());
                 let caches = (cache("k_cache"), cache("v_cache"));
                 self.graph.kv_write(k, v, caches, KvWrite { heads: kv_heads, head_dim });
                 self.caches.insert(n, caches);

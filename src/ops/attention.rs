@@ -62,6 +62,14 @@ impl Reach {
         }
     }
 
+    /// How many positions are seen at most, if there is a bound.
+    pub fn span(self) -> Option<u32> {
+        match self {
+            Reach::All => None,
+            Reach::Window(n) | Reach::Chunk(n) => Some(n),
+        }
+    }
+
     fn shader(self) -> (&'static str, u32) {
         match self {
             Reach::All => ("reach/all", 0),
@@ -127,8 +135,8 @@ impl Graph {
         assert!(op.head_dim <= LONGEST_HEAD, "{op:?}");
         let y = self.add("attention", Rows::Step, cols, Kind::Activation);
         let spans = self.add("spans", Rows::Spans(op.heads), op.head_dim + 4, Kind::Activation);
-        let mut inputs =
-            vec![self.input(Input::Rows), self.input(Input::Pages), self.input(Input::Tiles), q, caches.0, caches.1];
+        let (rows, pages, tiles) = (self.input(Input::Rows), self.pages(caches.0), self.input(Input::Tiles));
+        let mut inputs = vec![rows, pages, tiles, q, caches.0, caches.1];
         inputs.extend(sinks);
         self.nodes.push(Node { op: Op::Attention(op), inputs, outputs: vec![y, spans] });
         y

@@ -33,7 +33,8 @@ pub fn catalog() -> Vec<(String, Source)> {
     let (mut seen, mut count, mut out) = (HashSet::new(), BTreeMap::new(), Vec::new());
     for caps in adapters() {
         for kv in KvType::ALL {
-            let capacity = Capacity { rows: 512, logits: 64, sequences: 4, pages: 256, pages_per_sequence: 128, kv };
+            let (pages, pages_per_sequence, near) = (256, 128, None);
+            let capacity = Capacity { rows: 512, logits: 64, sequences: 4, pages, pages_per_sequence, near, kv };
             for graph in &graphs {
                 let takes = |n: &&Node| !matches!(&n.op, Op::KvWrite(op) if !kv.takes(op.head_dim));
                 for node in graph.nodes.iter().filter(takes) {
@@ -233,7 +234,7 @@ fn block(heads: u32, kv_heads: u32, head_dim: u32) -> Graph {
         let angles = g.rope_angles(&vec![1.0; rotated as usize / 2], 4096, 1.0);
         g.rope(q, angles, Rope { head_dim, rotated, pairing });
     }
-    let kind = Kind::Kv { heads: kv_heads, head_dim };
+    let kind = Kind::Kv { heads: kv_heads, head_dim, near: false };
     let caches = ["keys", "values"].map(|name| g.add(name, Rows::Fixed(256), kv_heads * head_dim, kind.clone()));
     let caches = (caches[0], caches[1]);
     rope_kv(&mut g, q, head, caches, (heads, kv_heads, head_dim));

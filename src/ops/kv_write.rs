@@ -22,7 +22,7 @@ impl Graph {
         crate::graph::same("columns of k", self.cols(k), op.heads * op.head_dim);
         crate::graph::same("columns of v", self.cols(v), op.heads * op.head_dim);
         assert!(op.head_dim.is_multiple_of(4), "a head of {} values", op.head_dim);
-        let inputs = vec![self.input(Input::Rows), self.input(Input::Pages), k, v];
+        let inputs = vec![self.input(Input::Rows), self.pages(caches.0), k, v];
         self.nodes.push(Node { op: Op::KvWrite(op), inputs, outputs: vec![caches.0, caches.1] });
     }
 }

@@ -204,8 +204,31 @@ pub struct Capacity {
     pub pages: u32,
     /// Pages that one sequence may have.
     pub pages_per_sequence: u32,
+    /// The pages of layers that see only what is near, if some are kept apart.
+    pub near: Option<Near>,
     /// How the KV cache is stored.
     pub kv: KvType,
+}
+
+/// Pages of layers with windows or chunks. A sequence gives back those that none of its queries will see again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Near {
+    /// Positions that a query sees at most, its own among them.
+    pub span: u32,
+    /// Pages, over all sequences.
+    pub pages: u32,
+}
+
+/// Positions that a sequence can go back at any time: as many as steps may be queued ahead of what turns out to be wanted.
+pub const MOST_BACK: u32 = 64;
+
+impl Near {
+    /// Pages of a sequence whose steps have up to `rows` rows: those that a step and [`MOST_BACK`] positions before it
+    /// see, and those that are kept where most of a prompt ends.
+    pub fn pages_per_sequence(span: u32, rows: u32) -> u32 {
+        let touched = |positions: u32| positions.div_ceil(PAGE) + 1;
+        touched(span.saturating_add(MOST_BACK + rows)) + touched(span)
+    }
 }
 
 impl Capacity {

@@ -176,12 +176,13 @@ pub fn tensor_bytes(graph: &Graph, id: TensorId, capacity: &Capacity) -> u64 {
     let words = |rows: u32, cols: u32| u64::from(rows) * u64::from(cols) * 4;
     match &t.kind {
         Kind::Weight { .. } => panic!("{}: weights are sized by shard", t.name),
-        Kind::Kv { heads, head_dim } => {
-            u64::from(capacity.pages) * u64::from(ops::PAGE) * capacity.kv.bytes(*heads, *head_dim)
+        Kind::Kv { heads, head_dim, near } => {
+            let pages = capacity.near.filter(|_| *near).map_or(capacity.pages, |near| near.pages);
+            u64::from(pages) * u64::from(ops::PAGE) * capacity.kv.bytes(*heads, *head_dim)
         }
         Kind::State { values } => words(capacity.state_slots(), *values),
         Kind::Input(Input::Runs) => words(capacity.sequences, 4),
-        Kind::Input(Input::Pages) => words(capacity.sequences, capacity.pages_per_sequence),
+        Kind::Input(Input::Pages | Input::NearPages) => words(capacity.sequences, capacity.pages_per_sequence),
         Kind::Input(Input::Sampled) => words(capacity.sequences, 1),
         Kind::Input(Input::Sampling) => words(capacity.sequences, 16),
         Kind::Input(Input::Counts) => words(capacity.sequences, t.cols),

@@ -24,13 +24,17 @@ impl Listing {
         attention::step_tile(&self.graph)
     }
 
-    /// Bytes that the keys and values of `positions` positions take in the KV cache, over all layers.
+    /// Bytes that the keys and values of `positions` positions take in the KV cache, over all layers; of layers that see
+    /// only what is near, those that the last position sees.
     pub fn kv_traffic(&self, positions: u32) -> u64 {
-        let position = |id: TensorId| match self.graph.tensor(id).kind {
-            Kind::Kv { heads, head_dim } => self.capacity.kv.bytes(heads, head_dim),
+        let span = self.capacity.near.map_or(positions, |near| positions.min(near.span));
+        let layer = |id: TensorId| match self.graph.tensor(id).kind {
+            Kind::Kv { heads, head_dim, near } => {
+                self.capacity.kv.bytes(heads, head_dim) * u64::from(if near { span } else { positions })
+            }
             _ => 0,
         };
-        self.used().into_iter().map(position).sum::<u64>() * u64::from(positions)
+        self.used().into_iter().map(layer).sum()
     }
 
     /// Bytes that a step as of [`Listing::step`] must at least read and write: each kernel's tensors, and the KV cache

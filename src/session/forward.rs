@@ -51,12 +51,12 @@ impl Session {
         if self.sequences.iter().any(|s| s.job.is_some()) {
             return Err(Error::Usage("the session is busy answering".into()));
         }
-        self.sequences[0].truncate(0, &mut self.pages);
-        self.reserve(0, tokens.len())?;
+        self.sequences[0].truncate(0, &mut self.pools);
         let capacity = self.plan.listing().capacity;
         let chunk = if one_by_one { 1 } else { capacity.logits.min(capacity.rows) as usize };
         for start in (0..tokens.len()).step_by(chunk) {
             let rows = self.rows(tokens, start, chunk);
+            self.reserve(0, start..start + rows.len())?;
             let wants: Vec<usize> = (0..rows.len()).collect();
             let sizes = self.write_tables(&rows, &wants);
             let segments = self.pace.segments(sizes.rows);
@@ -85,8 +85,8 @@ impl Session {
         if self.sequences.iter().any(|s| s.job.is_some()) || position + rows > self.context {
             return Err(Error::Usage(format!("cannot profile {rows} rows at position {position}")));
         }
-        self.sequences[0].truncate(0, &mut self.pages);
-        self.reserve(0, position + rows)?;
+        self.sequences[0].truncate(0, &mut self.pools);
+        self.reserve(0, position..position + rows)?;
         let table: Vec<Row> = (0..rows).map(|i| Row { token: 0, position: position + i, sequence: 0 }).collect();
         let mut sizes = self.write_tables(&table, &[rows - 1]);
         sizes.sampled = 1;

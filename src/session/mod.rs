@@ -7,6 +7,7 @@
 
 mod event;
 mod forward;
+mod near;
 mod pace;
 mod pages;
 mod sequence;
@@ -14,6 +15,7 @@ mod state;
 mod tables;
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::gpu::{Buffer, Clock, Gpu, Reading};
@@ -21,11 +23,13 @@ use crate::graph::{Input, LAST_SAMPLED, TensorId};
 use crate::model::load::Progress;
 use crate::model::{Model, load};
 use crate::ops::sample::Params;
+use crate::ops::{MOST_BACK, PAGE};
 use crate::plan::Plan;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result, fit};
+use near::Near;
 use pace::Pace;
-use pages::Pages;
+use pages::{Pages, Pools};
 use sequence::{Job, Logprobs, Sequence};
 use state::State;
 use tables::Row;
@@ -34,7 +38,7 @@ pub use crate::fit::Options;
 pub use event::{Constraint, Event, Finish, Request, RequestId, Timings};
 
 /// More steps than this are never queued: behind a slow device they would only delay the end of an answer.
-const MOST_AHEAD: u32 = 64;
+const MOST_AHEAD: u32 = MOST_BACK;
 
 /// A step on its way.
 struct Flight {
@@ -59,7 +63,7 @@ pub struct Session {
     hidden: TensorId,
     sampled: TensorId,
     sequences: Vec<Sequence>,
-    pages: Pages,
+    pools: Pools,
     staging: Vec<Buffer>,
     flights: VecDeque<Flight>,
     waiting: VecDeque<Job>,
@@ -86,6 +90,7 @@ impl Session {
         let plan = Plan::compile(gpu, fitted.listing).await?;
         load::load(&plan, &model.checkpoint, progress).await?;
         let (capacity, recurrent) = (plan.listing().capacity, plan.listing().graph.recurrent());
+        let near = capacity.near.filter(|_| plan.input(Input::NearPages).is_some());
         let sampled = plan.input(Input::Sampled).expect("every decoder samples");
         let staging = (0..options.run_ahead.clamp(1, MOST_AHEAD) + 1)
             .map(|_| gpu.staging(u64::from(capacity.sequences) * 4))
@@ -99,9 +104,13 @@ impl Session {
             hidden: fitted.hidden,
             sampled,
             sequences: (0..capacity.sequences)
-                .map(|_| Sequence { state: recurrent.then(State::default), ..Default::default() })
+                .map(|_| Sequence {
+                    near: near.map(|near| Near::new(near.span)),
+                    state: recurrent.then(State::default),
+                    ..Default::default()
+                })
                 .collect(),
-            pages: Pages::new(capacity.pages),
+            pools: Pools { all: Pages::new(capacity.pages), near: Pages::new(near.map_or(0, |near| near.pages)) },
             staging,
             flights: VecDeque::new(),
             waiting: VecDeque::new(),
@@ -261,15 +270,13 @@ impl Session {
 
     /// Starts `job` in sequence `at`, which has `own` of its tokens, while sequence `other.0` has `other.1`.
     fn start(&mut self, mut job: Job, at: usize, own: usize, other: (usize, usize)) -> Result<()> {
-        use crate::ops::PAGE;
-        let whole = other.1 / PAGE as usize;
-        self.sequences[at].truncate(own, &mut self.pages);
-        if other.0 != at && whole * PAGE as usize > self.sequences[at].cached {
-            self.sequences[at].truncate(0, &mut self.pages);
-            let shared = self.sequences[other.0].pages[..whole].to_vec();
-            shared.iter().for_each(|page| self.pages.share(*page));
-            self.sequences[at].pages = shared;
-            self.sequences[at].cached = whole * PAGE as usize;
+        let page = PAGE as usize;
+        self.sequences[at].truncate(own, &mut self.pools);
+        let whole = self.sequences[other.0].usable(other.1 / page * page) / page;
+        if let Ok([mine, others]) = self.sequences.get_disjoint_mut([at, other.0])
+            && whole * page > mine.cached
+        {
+            mine.share(others, whole, &mut self.pools);
         }
         let sequence = &mut self.sequences[at];
         sequence.tokens = job.request.tokens.clone();
@@ -290,7 +297,11 @@ impl Session {
 
     fn write_pages(&self, at: usize) {
         let stride = self.plan.listing().capacity.pages_per_sequence as usize;
-        self.plan.write_input(Input::Pages, (at * stride * 4) as u64, bytemuck::cast_slice(&self.sequences[at].pages));
+        let (offset, sequence) = ((at * stride * 4) as u64, &self.sequences[at]);
+        self.plan.write_input(Input::Pages, offset, bytemuck::cast_slice(&sequence.pages));
+        if let Some(near) = &sequence.near {
+            self.plan.write_input(Input::NearPages, offset, bytemuck::cast_slice(&near.table()));
+        }
     }
 
     /// Whether another step may be queued. Not behind one whose logits are to be read: it would overwrite them.
@@ -321,11 +332,11 @@ impl Session {
         let start = self.sequences[at].cached;
         let mut end = self.sequences[at].tokens.len().min(start + chunk);
         let stop = State::stop(self.sequences[at].tokens.len());
-        let keeps = self.sequences[at].state.is_some() && (start + 1..=end).contains(&stop);
-        if keeps {
+        let keeps = (start + 1..=end).contains(&stop);
+        if keeps && self.sequences[at].state.is_some() {
             end = stop;
         }
-        self.reserve(at, end)?;
+        self.reserve(at, start..end)?;
         let sequence = &mut self.sequences[at];
         let rows: Vec<Row> =
             (start..end).map(|p| Row { token: sequence.tokens[p], position: p, sequence: at }).collect();
@@ -336,8 +347,8 @@ impl Session {
         }
         let wants = if last { vec![rows.len() - 1] } else { vec![] };
         self.send(&rows, &wants);
-        if let (true, Some(state)) = (keeps, &mut self.sequences[at].state) {
-            state.keep();
+        if keeps {
+            self.sequences[at].keep(stop);
         }
         Ok(true)
     }
@@ -358,7 +369,7 @@ impl Session {
             if !room {
                 continue;
             }
-            self.reserve(at, position)?;
+            self.reserve(at, position - 1..position)?;
             let sequence = &mut self.sequences[at];
             sequence.cached = position;
             if let Some(job) = &mut sequence.job {
@@ -374,8 +385,8 @@ impl Session {
         Ok(true)
     }
 
-    fn reserve(&mut self, at: usize, positions: usize) -> Result<()> {
-        match self.sequences[at].reserve(positions, &mut self.pages) {
+    fn reserve(&mut self, at: usize, positions: Range<usize>) -> Result<()> {
+        match self.sequences[at].reserve(positions, &mut self.pools) {
             Some(true) => self.write_pages(at),
             Some(false) => {}
             None => {
@@ -484,7 +495,7 @@ impl Session {
         let (id, generated) = (job.id, sequence.tokens.len() - job.prompt);
         self.events.extend(job.finish(reason, generated).into_iter().map(|e| (id, e)));
         let known = sequence.tokens.len().saturating_sub(1).min(sequence.cached);
-        sequence.truncate(known, &mut self.pages);
+        sequence.truncate(known, &mut self.pools);
     }
 }
 

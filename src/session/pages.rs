@@ -1,5 +1,14 @@
 //! Pages of the KV cache: which are free, and how many sequences read each.
 
+/// The pages of all layers, and those of the layers that see only what is near.
+#[derive(Clone, Debug)]
+pub struct Pools {
+    /// For the layers that see everything.
+    pub all: Pages,
+    /// For those that do not; see [`crate::ops::Near`].
+    pub near: Pages,
+}
+
 /// Hands out pages and counts their readers.
 #[derive(Clone, Debug)]
 pub struct Pages {

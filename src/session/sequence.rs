@@ -1,6 +1,7 @@
 //! One sequence of the engine: its tokens, its pages, and the request that it is answering.
 
-use super::pages::Pages;
+use super::near::Near;
+use super::pages::Pools;
 use super::state::State;
 use super::{Constraint, Event, Finish, Request, RequestId, Timings};
 use crate::gpu::Clock;
@@ -8,6 +9,7 @@ use crate::ops::PAGE;
 use crate::ops::sample::IN_PROMPT;
 use crate::sampler;
 use crate::tokenizer::TokenStream;
+use std::ops::Range;
 
 /// A sequence. Its tokens are the truth; whatever else its pages hold does not count.
 #[derive(Default)]
@@ -18,6 +20,8 @@ pub struct Sequence {
     pub cached: usize,
     /// The pages that hold them.
     pub pages: Vec<u32>,
+    /// The pages of layers that see only what is near, if those are kept apart.
+    pub near: Option<Near>,
     /// What layers keep otherwise, if the model has such.
     pub state: Option<State>,
     /// The request being answered.
@@ -169,40 +173,86 @@ impl Sequence {
     pub fn common(&self, tokens: &[u32]) -> usize {
         let cached = &self.tokens[..self.cached.min(self.tokens.len())];
         let common = cached.iter().zip(tokens).take_while(|(a, b)| a == b).count();
-        self.state.map_or(common, |state| state.usable(common))
+        self.usable(common)
+    }
+
+    /// The longest beginning of at most `len` tokens from which it can go on.
+    pub fn usable(&self, mut len: usize) -> usize {
+        loop {
+            let by_state = self.state.map_or(len, |state| state.usable(len));
+            let by_pages = self.near.as_ref().map_or(by_state, |near| near.usable(by_state));
+            if by_pages == len {
+                return len;
+            }
+            len = by_pages;
+        }
+    }
+
+    /// Notes that it may be wanted to go on from its first `len` tokens later.
+    pub fn keep(&mut self, len: usize) {
+        if let Some(state) = &mut self.state {
+            state.keep();
+        }
+        if let Some(near) = &mut self.near {
+            near.keep(len);
+        }
     }
 
     /// Keeps the first `len` tokens' keys and values; gives back pages that are not needed, and those that others
     /// read as well and that would be written to.
-    pub fn truncate(&mut self, len: usize, pages: &mut Pages) {
+    pub fn truncate(&mut self, len: usize, pools: &mut Pools) {
         let page = PAGE as usize;
-        let mut len = self.state.map_or(len, |state| state.usable(len));
+        let mut len = self.usable(len);
+        if !len.is_multiple_of(page) && self.reads_shared(len / page, pools) {
+            len = self.usable(len / page * page);
+        }
         if let Some(state) = &mut self.state {
             state.truncate(len);
         }
-        if !len.is_multiple_of(page) && self.pages.get(len / page).is_some_and(|p| pages.shared(*p)) {
-            len = len / page * page;
+        if let Some(near) = &mut self.near {
+            near.truncate(len, &mut pools.near);
         }
         for page in self.pages.drain(len.div_ceil(page)..) {
-            pages.release(page);
+            pools.all.release(page);
         }
         self.cached = len;
         self.tokens.truncate(len);
     }
 
-    /// Makes room for `positions` positions. Returns whether pages were added, or `None` if there are none left.
-    pub fn reserve(&mut self, positions: usize, pages: &mut Pages) -> Option<bool> {
-        let needed = positions.div_ceil(PAGE as usize);
+    /// Whether others read its page of this number, too.
+    fn reads_shared(&self, number: usize, pools: &Pools) -> bool {
+        let near = self.near.as_ref().and_then(|near| near.page(number));
+        self.pages.get(number).is_some_and(|page| pools.all.shared(*page))
+            || near.is_some_and(|page| pools.near.shared(page))
+    }
+
+    /// Begins with the first `count` pages of `other`, from which it must be able to go on.
+    pub fn share(&mut self, other: &Sequence, count: usize, pools: &mut Pools) {
+        self.truncate(0, pools);
+        self.pages = other.pages[..count].to_vec();
+        self.pages.iter().for_each(|page| pools.all.share(*page));
+        self.near = other.near.as_ref().map(|near| near.share(count, &mut pools.near));
+        self.cached = count * PAGE as usize;
+    }
+
+    /// Makes room for a step over `positions`. Returns whether its pages are others now, or `None` if there are none
+    /// left.
+    pub fn reserve(&mut self, positions: Range<usize>, pools: &mut Pools) -> Option<bool> {
+        let needed = positions.end.div_ceil(PAGE as usize);
         let grown = needed > self.pages.len();
         while self.pages.len() < needed {
-            self.pages.push(pages.take()?);
+            self.pages.push(pools.all.take()?);
         }
-        Some(grown)
+        match &mut self.near {
+            Some(near) => Some(near.reserve(positions, &mut pools.near)? || grown),
+            None => Some(grown),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::pages::Pages;
     use super::*;
 
     #[test]
@@ -215,11 +265,11 @@ mod tests {
 
     #[test]
     fn truncating_gives_back_pages_and_never_keeps_a_shared_one_to_write() {
-        let mut pages = Pages::new(4);
+        let mut pools = Pools { all: Pages::new(4), near: Pages::new(0) };
         let mut a = Sequence { tokens: vec![7; 70], cached: 70, ..Default::default() };
-        assert_eq!(a.reserve(70, &mut pages), Some(true));
-        pages.share(a.pages[1]);
-        a.truncate(40, &mut pages);
-        assert_eq!((a.cached, a.pages.len(), pages.available()), (32, 1, 2));
+        assert_eq!(a.reserve(0..70, &mut pools), Some(true));
+        pools.all.share(a.pages[1]);
+        a.truncate(40, &mut pools);
+        assert_eq!((a.cached, a.pages.len(), pools.all.available()), (32, 1, 2));
     }
 }

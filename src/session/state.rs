@@ -52,7 +52,7 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pages::Pages;
+    use super::super::pages::{Pages, Pools};
     use super::super::sequence::Sequence;
     use super::*;
 
@@ -61,8 +61,8 @@ mod tests {
         let mut sequence = Sequence { state: Some(State::default()), ..Default::default() };
         let step = |s: &mut Sequence, start, end| s.state.as_mut().map(|state| state.step(start, end));
         assert_eq!([10, 41, 42, 73, 74].map(State::stop), [0, 32, 32, 64, 64]);
-        let mut pages = Pages::new(4);
-        assert_eq!(sequence.reserve(62, &mut pages), Some(true));
+        let mut pools = Pools { all: Pages::new(4), near: Pages::new(0) };
+        assert_eq!(sequence.reserve(0..62, &mut pools), Some(true));
         // A prompt of 42 tokens and an answer of 20.
         assert_eq!(step(&mut sequence, 0, 32), Some((None, 0)));
         sequence.state.as_mut().expect("a state").keep();
@@ -71,12 +71,12 @@ mod tests {
         (sequence.tokens, sequence.cached) = (vec![7; 62], 62);
         // The next prompt begins with all of it, with less, with too little.
         assert_eq!([62, 61, 32, 31].map(|n| sequence.common(&[7; 62][..n])), [62, 32, 32, 0]);
-        sequence.truncate(50, &mut pages);
+        sequence.truncate(50, &mut pools);
         assert_eq!((sequence.cached, sequence.tokens.len()), (32, 32));
         // Gone on from twice, the kept state stays as it is.
         assert_eq!(step(&mut sequence, 32, 40), Some((Some(0), 1)));
         (sequence.tokens, sequence.cached) = (vec![7; 40], 40);
-        sequence.truncate(39, &mut pages);
+        sequence.truncate(39, &mut pools);
         assert_eq!(step(&mut sequence, 32, 64), Some((Some(0), 1)));
         sequence.state.as_mut().expect("a state").keep();
         assert_eq!(step(&mut sequence, 64, 65), Some((Some(1), 0)));

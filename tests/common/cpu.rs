@@ -37,7 +37,7 @@ impl<'a> Cpu<'a> {
                 Kind::State { values: n } => {
                     values.insert(id, vec![f32::NAN; (capacity.state_slots() * n) as usize]);
                 }
-                Kind::Kv { heads, head_dim } => {
+                Kind::Kv { heads, head_dim, .. } => {
                     values.insert(id, vec![f32::NAN; (capacity.pages * heads * head_dim * PAGE) as usize]);
                 }
                 _ => {}
