@@ -360,9 +360,13 @@ fn metadata(s: &Shape, mix: Mix) -> Metadata {
     }
     if s.global.is_some() {
         let heads = (0..s.layers).map(|n| s.heads_of(n).0 as i32);
-        m.insert(format!("{}.attention.head_count_kv", s.arch), heads.collect::<Vec<i32>>());
-        let wide = (0..s.layers).map(|n| if s.shares(n) { 2 * s.ff as i32 } else { s.ff as i32 });
-        m.insert(format!("{}.feed_forward_length", s.arch), wide.collect::<Vec<i32>>());
+        if heads.clone().any(|n| n != s.kv_heads as i32) {
+            m.insert(format!("{}.attention.head_count_kv", s.arch), heads.collect::<Vec<i32>>());
+        }
+        if s.shared_kv > 0 {
+            let wide = (0..s.layers).map(|n| if s.shares(n) { 2 * s.ff as i32 } else { s.ff as i32 });
+            m.insert(format!("{}.feed_forward_length", s.arch), wide.collect::<Vec<i32>>());
+        }
         let local: Vec<bool> = (0..s.layers).map(|n| s.global_of(n).is_none()).collect();
         m.insert(format!("{}.attention.sliding_window_pattern", s.arch), local);
         m.insert(format!("{}.rope.freq_base_swa", s.arch), 10000.0f32);

@@ -202,11 +202,17 @@ fn global_heads(config: &Object, architecture: &str, metadata: &mut Metadata) ->
         metadata.insert(path(&format!("attention.{part}_length_swa")), local);
     }
     metadata.insert(path("rope.dimension_count_swa"), local);
+    if config.bool("use_double_wide_mlp")? == Some(true) {
+        let (blocks, width) = (config.required_u32("num_hidden_layers")?, config.required_u32("intermediate_size")?);
+        let own = blocks.saturating_sub(config.u32("num_kv_shared_layers")?.unwrap_or(0));
+        let widths = (0..blocks).map(|n| if n < own { width as i32 } else { width.saturating_mul(2) as i32 });
+        metadata.insert(path("feed_forward_length"), widths.collect::<Vec<i32>>());
+    }
     let alike = config.bool("attention_k_eq_v")? == Some(true);
     let Some(heads) = config.u32("num_global_key_value_heads")?.filter(|_| alike) else { return Ok(()) };
     let local = config.required_u32("num_key_value_heads")?;
     let windows = metadata.get_bools(&path("attention.sliding_window_pattern"))?.unwrap_or_default();
-    let heads: Vec<u32> = windows.iter().map(|window| if *window { local } else { heads }).collect();
+    let heads: Vec<i32> = windows.iter().map(|window| if *window { local as i32 } else { heads as i32 }).collect();
     if !heads.is_empty() {
         metadata.insert(path("attention.head_count_kv"), heads);
     }

@@ -86,7 +86,7 @@ const GEMMA4: &[Rename] = &[
     ("model.layers.{b}.router.proj.weight", "blk.{b}.ffn_gate_inp.weight"),
     ("model.layers.{b}.router.scale", "blk.{b}.ffn_gate_inp.scale"),
     ("model.layers.{b}.router.per_expert_scale", "blk.{b}.ffn_down_exps.scale"),
-    ("model.layers.{b}.experts.gate_up_proj", "blk.{b}.ffn_gate_exps.weight + blk.{b}.ffn_up_exps.weight"),
+    ("model.layers.{b}.experts.gate_up_proj", "blk.{b}.ffn_gate_up_exps.weight"),
     ("model.layers.{b}.experts.down_proj", "blk.{b}.ffn_down_exps.weight"),
     ("model.layers.{b}.post_feedforward_layernorm_1.weight", "blk.{b}.post_ffw_norm_1.weight"),
     ("model.layers.{b}.pre_feedforward_layernorm_2.weight", "blk.{b}.pre_ffw_norm_2.weight"),

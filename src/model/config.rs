@@ -415,7 +415,7 @@ impl RopeConfig {
     /// For `rotated` values of a head, with this base; `stretched` as the file says, or as without any scaling.
     async fn read(keys: &Keys<'_>, checkpoint: &Checkpoint, rotated: u32, base: f32, stretched: bool) -> Result<Self> {
         let base = f64::from(base);
-        if rotated == 0 || rotated % 2 != 0 || rotated > LONGEST_HEAD || !(base.is_finite() && base > 1.0) {
+        if rotated == 0 || !rotated.is_multiple_of(2) || rotated > LONGEST_HEAD || !(base.is_finite() && base > 1.0) {
             return Err(Error::Format(format!("rotary embedding of {rotated} values with base {base}")));
         }
         let pairing = match keys.str("rope.pairing")? {

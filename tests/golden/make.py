@@ -268,7 +268,8 @@ def family(meta, tensors, model_type):
             }
         case "gemma4_text":
             local = meta["attention.sliding_window_pattern"]
-            heads, ff = meta["attention.head_count_kv"], meta["feed_forward_length"]
+            heads, ff = (np.broadcast_to(meta[key], len(local)).tolist()
+                         for key in ("attention.head_count_kv", "feed_forward_length"))
             return {
                 "hidden_activation": "gelu_pytorch_tanh",
                 "layer_types": ["sliding_attention" if one else "full_attention" for one in local],
