@@ -126,6 +126,7 @@ files![
     "epilogue/expert_share",
     "embed",
     "rms_norm",
+    "layer_norm",
     "matvec",
     "matvec_glu",
     "matvec_qkv",

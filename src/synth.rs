@@ -98,6 +98,9 @@ fn tensors(s: &Shape) -> Vec<Tensor> {
     list.matrix("token_embd".into(), s.hidden, s.vocab, if s.tied { 2.5 } else { (s.hidden as f32).sqrt() });
     let output_norm = if s.convs.is_some() { "token_embd_norm" } else { "output_norm" };
     list.weights(output_norm.into(), s.hidden, Values::Signed { std: 0.2 });
+    if s.classic {
+        list.vector("output_norm.bias".into(), s.hidden, Values::Normal { mean: 0.0, std: 0.3 });
+    }
     if !s.tied {
         list.matrix("output".into(), s.hidden, s.vocab, 2.5);
     }
@@ -232,9 +235,16 @@ fn tensors(s: &Shape) -> Vec<Tensor> {
 fn dense(list: &mut List, s: &Shape, layer: usize, name: impl Fn(&str) -> String) {
     // Gemma 4's layers without keys have wider networks.
     let ff = if s.shares(layer) { 2 * s.ff } else { s.ff };
-    list.matrix(name("ffn_gate"), s.hidden, ff, 1.5);
-    list.matrix(name("ffn_up"), s.hidden, ff, 1.0);
+    if !s.classic {
+        list.matrix(name("ffn_gate"), s.hidden, ff, 1.5);
+    }
+    list.matrix(name("ffn_up"), s.hidden, ff, if s.classic { 1.5 } else { 1.0 });
     list.matrix(name("ffn_down"), ff, s.hidden, 1.5);
+    for (part, len) in [("attn_norm", s.hidden), ("ffn_norm", s.hidden), ("ffn_up", ff), ("ffn_down", s.hidden)] {
+        if s.classic {
+            list.vector(name(part) + ".bias", len, Values::Normal { mean: 0.0, std: 0.3 });
+        }
+    }
 }
 
 /// Experts beside a dense network.
@@ -371,7 +381,8 @@ fn metadata(s: &Shape, mix: Mix) -> Metadata {
         m.insert(format!("{}.attention.sliding_window_pattern", s.arch), local);
         m.insert(format!("{}.rope.freq_base_swa", s.arch), 10000.0f32);
     }
-    m.insert(format!("{}.attention.layer_norm_rms_epsilon", s.arch), s.eps);
+    let eps = if s.classic { "layer_norm_epsilon" } else { "layer_norm_rms_epsilon" };
+    m.insert(format!("{}.attention.{eps}", s.arch), s.eps);
     m.insert(format!("{}.rope.freq_base", s.arch), s.rope_base);
     for (key, value) in s.keys {
         let value = match *value {

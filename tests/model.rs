@@ -20,8 +20,8 @@ use firelight::synth;
 use pollster::block_on;
 
 /// One of each kind: grouped heads, biases, head norms, experts of all sorts, windows, chunks, sinks, states, shared keys
-/// and values, sizes that nothing divides.
-const SHAPES: [&str; 14] = [
+/// and values, layer norms, sizes that nothing divides.
+const SHAPES: [&str; 15] = [
     "tiny-llama3",
     "tiny-qwen2",
     "tiny-qwen3",
@@ -36,6 +36,7 @@ const SHAPES: [&str; 14] = [
     "tiny-lfm2",
     "tiny-gemma4",
     "tiny-gemma4moe",
+    "tiny-starcoder2",
 ];
 
 /// One of each architecture.

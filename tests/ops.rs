@@ -358,10 +358,14 @@ fn norms() {
         let mut g = Graph::default();
         let x = rows(&mut g, cols);
         let weight = g.vector("norm.weight", width);
+        let bias = g.vector("norm.bias", width);
         g.rms_norm(x, weight, 1e-5);
-        let x = g.gather(x);
-        g.rms_norm(x, weight, 1e-2);
-        check(Case::new(format!("rms_norm {cols} {width}"), g, any_rows(&[40, 1, 9], VOCABULARY), 1e-5));
+        let last = g.gather(x);
+        g.rms_norm(last, weight, 1e-2);
+        for x in [x, last].into_iter().filter(|_| cols == width) {
+            g.layer_norm(x, weight, bias, 1e-3);
+        }
+        check(Case::new(format!("norms {cols} {width}"), g, any_rows(&[40, 1, 9], VOCABULARY), 1e-5));
     }
 }
 
@@ -396,6 +400,7 @@ fn values_and_rows() {
         }
         let one = g.vector("one.weight", 1);
         g.glu(one, a, Activation::Product);
+        g.glu(a, one, Activation::Gelu);
         let picked = g.gather(far);
         for cap in [None, Some(3.0)] {
             g.soften(picked, Soften { scale: 0.25, cap });

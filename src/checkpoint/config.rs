@@ -25,7 +25,8 @@ const SETTINGS: &[(&str, &str, Kind, bool)] = &[
     ("num_key_value_heads", "attention.head_count_kv", Kind::Count, false),
     ("head_dim", "attention.key_length", Kind::Count, false),
     ("head_dim", "attention.value_length", Kind::Count, false),
-    ("rms_norm_eps", "attention.layer_norm_rms_epsilon", Kind::Number, true),
+    ("rms_norm_eps", "attention.layer_norm_rms_epsilon", Kind::Number, false),
+    ("norm_epsilon", "attention.layer_norm_epsilon", Kind::Number, false),
     ("vocab_size", "vocab_size", Kind::Count, true),
     ("num_local_experts", "expert_count", Kind::Count, false),
     ("num_experts", "expert_count", Kind::Count, false),
@@ -170,6 +171,9 @@ pub(super) fn settings(config: &Object, family: &Family) -> Result<Metadata> {
             None => {}
         }
     }
+    if config.get("rms_norm_eps").or(config.get("norm_epsilon")).is_none() {
+        return Err(config.missing("rms_norm_eps"));
+    }
     for (setting, most) in LIMITS {
         if let Some(count) = config.u32(setting)?.filter(|count| !(1..=*most).contains(count)) {
             return Err(Error::Format(format!("{}: {setting} is {count}; it must be 1 to {most}", config.file)));
@@ -223,6 +227,10 @@ fn global_heads(config: &Object, architecture: &str, metadata: &mut Metadata) ->
 fn sliding_window(config: &Object, family: &Family, metadata: &mut Metadata) -> Result<()> {
     let architecture = family.architecture;
     let enabled = config.bool("use_sliding_window")?;
+    if config.json.get("sliding_window").is_some_and(Json::is_null) {
+        // Not the architecture's usual one.
+        metadata.insert(format!("{architecture}.attention.sliding_window"), 0u32);
+    }
     let Some(window) = config.u32("sliding_window")?.filter(|_| enabled != Some(false)) else { return Ok(()) };
     let blocks = config.required_u32("num_hidden_layers")?;
     let layers: Vec<bool> = match config.typed("layer_types", "an array", Json::as_array)? {

@@ -28,7 +28,7 @@ pub(super) struct Family {
 /// stacked tensor), `{w}` is `weight` or `bias`. Several GGUF names joined by ` + ` share the rows in equal runs.
 type Rename = (&'static str, &'static str);
 
-pub(super) const FAMILIES: [Family; 14] = [
+pub(super) const FAMILIES: [Family; 15] = [
     LLAMA,
     Family { class: "MistralForCausalLM", ..LLAMA },
     Family { class: "MixtralForCausalLM", ..LLAMA },
@@ -39,6 +39,13 @@ pub(super) const FAMILIES: [Family; 14] = [
     Family { class: "Qwen3ForCausalLM", architecture: "qwen3", ..LLAMA },
     Family { class: "Qwen3MoeForCausalLM", architecture: "qwen3moe", ..LLAMA },
     Family { class: "Phi3ForCausalLM", architecture: "phi3", tensors: &[FUSED, DECODER], ..LLAMA },
+    Family {
+        class: "Starcoder2ForCausalLM",
+        architecture: "starcoder2",
+        activations: &["gelu_pytorch_tanh"],
+        tensors: &[CLASSIC, DECODER],
+        ..LLAMA
+    },
     Family { class: "Olmo2ForCausalLM", architecture: "olmo2", tensors: &[NORMS_BEHIND, DECODER], ..LLAMA },
     GEMMA,
     Family { class: "Gemma3ForCausalLM", architecture: "gemma3", ..GEMMA },
@@ -96,6 +103,14 @@ const GEMMA4: &[Rename] = &[
 const FUSED: &[Rename] = &[
     ("model.layers.{b}.self_attn.qkv_proj.weight", "blk.{b}.attn_qkv.weight"),
     ("model.layers.{b}.mlp.gate_up_proj.weight", "blk.{b}.ffn_up.weight"),
+];
+
+const CLASSIC: &[Rename] = &[
+    ("model.norm.{w}", "output_norm.{w}"),
+    ("model.layers.{b}.input_layernorm.{w}", "blk.{b}.attn_norm.{w}"),
+    ("model.layers.{b}.post_attention_layernorm.{w}", "blk.{b}.ffn_norm.{w}"),
+    ("model.layers.{b}.mlp.c_fc.{w}", "blk.{b}.ffn_up.{w}"),
+    ("model.layers.{b}.mlp.c_proj.{w}", "blk.{b}.ffn_down.{w}"),
 ];
 
 const DECODER: &[Rename] = &[

@@ -98,6 +98,7 @@ pub const ALL: &[Arch] = &[
     Arch { name: "qwen35moe", ..QWEN },
     Arch { name: "lfm2", ..QWEN },
     Arch { name: "phi3", ..QWEN },
+    Arch { name: "starcoder2", activation: Activation::Gelu, local: Local { span: 4096, ..LLAMA.local }, ..QWEN },
     Arch { name: "olmo2", local: Local { every: 4, stretched: false, ..LLAMA.local }, ..QWEN },
     Arch { name: "gemma2", wide_scale: &[46], local: Local { every: 2, span: 4096, ..LLAMA.local }, ..GEMMA },
     Arch {

@@ -227,7 +227,10 @@ impl Config {
             heads,
             vocab: in_range("the vocabulary", vocab, 1 << 24)?,
             context,
-            eps: keys.f32("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-5),
+            eps: keys
+                .f32("attention.layer_norm_rms_epsilon")?
+                .or(keys.f32("attention.layer_norm_epsilon")?)
+                .unwrap_or(1e-5),
             norm_plus: keys.finite("norm_plus")?.unwrap_or(0.0),
             ropes,
             // Llama 4 Maverick, known by its experts, has no such norm, and no key says so.

@@ -132,8 +132,17 @@ impl Builder<'_> {
         self.rows_of(x, stem, 0..rows, rows)
     }
 
+    /// The norm of this weight: a layer norm if it has a bias.
     fn norm(&mut self, x: TensorId, name: &str, cols: u32) -> Result<TensorId> {
-        self.norm_of(x, name, cols, 1.0)
+        let bias = name.replace(".weight", ".bias");
+        if bias == name || !self.has(&bias) {
+            return self.norm_of(x, name, cols, 1.0);
+        }
+        if cols != self.graph.cols(x) {
+            return Err(Error::Unsupported(format!("{bias} belongs to a norm of parts of a row")));
+        }
+        let (weight, bias) = (self.vector(name, cols)?, self.vector(&bias, cols)?);
+        Ok(self.graph.layer_norm(x, weight, bias, self.config.eps))
     }
 
     /// The norm of x over the root of `squared`, without dividing: that only counts against epsilon.
@@ -360,15 +369,21 @@ impl Builder<'_> {
     /// (rows, width) -> (rows, width); `of` is what the names end in.
     fn ffn(&mut self, x: TensorId, n: u32, of: &str) -> Result<TensorId> {
         let name = |part: &str| format!("blk.{n}.{part}{of}");
-        let (gate, up) = (name("ffn_gate"), name("ffn_up"));
+        let (gate, up, down) = (name("ffn_gate"), name("ffn_up"), name("ffn_down"));
         let rows = self.count_rows(&format!("{up}.weight"))?;
+        let read = self.checkpoint.tensor(&format!("{down}.weight"))?.dims.first().copied();
         let (gate, up) = match self.has(&format!("{gate}.weight")) {
             true => (self.linear(x, &gate, rows)?, self.linear(x, &up, rows)?),
+            // No gate (StarCoder 2): what is activated is multiplied by one.
+            false if read == Some(rows.into()) => {
+                let one = self.graph.add("one", Rows::Fixed(1), 1, Kind::Constant(vec![1.0]));
+                (self.linear(x, &up, rows)?, one)
+            }
             // Both in one, the gate first (Phi 3).
             false => (self.rows_of(x, &up, 0..rows / 2, rows)?, self.rows_of(x, &up, rows / 2..rows, rows)?),
         };
         let h = self.graph.glu(gate, up, self.config.arch.activation);
-        self.linear(h, &name("ffn_down"), self.config.width)
+        self.linear(h, &down, self.config.width)
     }
 
     /// How many rows the file's matrix has; a multiple of 4.

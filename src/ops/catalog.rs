@@ -230,6 +230,7 @@ fn block(heads: u32, kv_heads: u32, head_dim: u32) -> Graph {
     let (whole, head) = (g.vector("norm.weight", heads * head_dim), g.vector("q_norm.weight", head_dim));
     let normed = g.rms_norm(q, whole, 1e-5);
     let q = g.rms_norm(normed, head, 1e-6);
+    g.layer_norm(q, whole, whole, 1e-5);
     for (pairing, rotated) in [(Pairing::Neighbours, head_dim), (Pairing::Halves, head_dim / 2)] {
         let angles = g.rope_angles(&vec![1.0; rotated as usize / 2], 4096, 1.0);
         g.rope(q, angles, Rope { head_dim, rotated, pairing });

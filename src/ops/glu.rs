@@ -57,11 +57,13 @@ pub struct Glu {
 }
 
 impl Graph {
-    /// gate (rows, n), or (rows, 1) for all values of a row, or one for all rows, and up (rows, n) -> (rows, n).
+    /// gate (rows, n) and up (rows, n) -> (rows, n); either may be (rows, 1) for all values of a row, or one for all rows.
     #[track_caller]
     pub fn glu(&mut self, gate: TensorId, up: TensorId, activation: Activation) -> TensorId {
-        let (rows, cols) = (self.tensor(up).rows, self.cols(up));
-        assert!([1, cols].contains(&self.cols(gate)), "{} gates for {cols} values", self.cols(gate));
+        let larger = if self.cols(up) < self.cols(gate) { gate } else { up };
+        let (rows, cols) = (self.tensor(larger).rows, self.cols(larger));
+        let fits = [gate, up].iter().all(|id| [1, cols].contains(&self.cols(*id)));
+        assert!(fits, "{} gates for {} values", self.cols(gate), self.cols(up));
         self.node(Op::Glu(Glu { activation }), vec![gate, up], "glu", rows, cols)
     }
 }
@@ -86,19 +88,20 @@ pub(super) fn kernel(
     rows: Extent,
 ) -> Kernel {
     let cols = cx.graph.cols(y);
-    let gates = cx.graph.cols(gate);
-    let stride = if cx.graph.tensor(gate).rows == Rows::Fixed(1) { 0 } else { gates };
-    let consts = [("COLS", cols), ("GATES", gates), ("GATE_STRIDE", stride)];
-    let consts = consts.map(|(name, n)| (name, Const::U32(n))).into();
+    let stride = |id| if cx.graph.tensor(id).rows == Rows::Fixed(1) { 0 } else { cx.graph.cols(id) };
+    let gates = [("GATES", cx.graph.cols(gate)), ("GATE_STRIDE", stride(gate))];
+    let ups = [("UPS", cx.graph.cols(up)), ("UP_STRIDE", stride(up))];
+    let consts = [[("COLS", cols)].as_slice(), &gates, &ups].concat().into_iter();
+    let consts = consts.map(|(name, n)| (name, Const::U32(n))).collect();
     let source = Source { file: "glu", imports: vec![("activation", activation.shader())], consts };
     let bindings = vec![Binding::read(gate), Binding::read(up), Binding::write(y)];
     Kernel::new(source, bindings, [Extent::ceil(cols, 64), rows, Extent::fixed(1)])
 }
 
-/// What the op means, value by value; each gate is for as many values as there are more of them.
+/// What the op means, value by value; where there are fewer of one, each is for as many of the other.
 pub fn reference(gate: &[f32], up: &[f32], activation: Activation) -> Vec<f32> {
-    let each = up.len() / gate.len().max(1);
-    gate.iter().zip(up.chunks(each.max(1))).flat_map(|(g, up)| up.iter().map(|up| activation.gated(*g, *up))).collect()
+    let len = gate.len().max(up.len());
+    (0..len).map(|i| activation.gated(gate[i * gate.len() / len], up[i * up.len() / len])).collect()
 }
 
 #[cfg(test)]
@@ -117,6 +120,7 @@ mod tests {
 
     #[test]
     fn one_gate_for_a_row_or_for_all() {
+        assert_eq!(reference(&[2.0, 4.0], &[0.5], Activation::Product), [1.0, 2.0]);
         assert_eq!(reference(&[0.5], &[2.0, 4.0, 6.0, 8.0], Activation::Product), [1.0, 2.0, 3.0, 4.0]);
         assert_eq!(reference(&[0.0, -200.0], &[2.0, 4.0, 6.0, 8.0], Activation::Sigmoid), [1.0, 2.0, 0.0, 0.0]);
         assert_eq!(reference(&[3.0, 0.5], &[2.0, 4.0, 6.0, 8.0], Activation::Product), [6.0, 12.0, 3.0, 4.0]);

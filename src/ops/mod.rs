@@ -14,6 +14,7 @@ pub mod gather;
 pub mod glu;
 pub mod head_part;
 pub mod kv_write;
+pub mod layer_norm;
 pub mod linear;
 pub mod linear_glu;
 pub mod qkv;
@@ -36,6 +37,8 @@ pub enum Op {
     Embed(embed::Embed),
     /// Root-mean-square norm.
     RmsNorm(rms_norm::RmsNorm),
+    /// Layer norm.
+    LayerNorm(layer_norm::LayerNorm),
     /// Rows times a matrix.
     Linear(linear::Linear),
     /// Rows times two matrices, gated.
@@ -82,6 +85,7 @@ impl Op {
         match self {
             Op::Embed(_) => "embed",
             Op::RmsNorm(_) => "rms_norm",
+            Op::LayerNorm(_) => "layer_norm",
             Op::Linear(_) => "linear",
             Op::LinearGlu(_) => "linear_glu",
             Op::Qkv(_) => "qkv",
@@ -109,6 +113,7 @@ impl Op {
         match self {
             Op::Embed(op) => op.kernels(cx),
             Op::RmsNorm(op) => op.kernels(cx),
+            Op::LayerNorm(op) => op.kernels(cx),
             Op::Linear(op) => op.kernels(cx),
             Op::LinearGlu(op) => op.kernels(cx),
             Op::Qkv(op) => op.kernels(cx),

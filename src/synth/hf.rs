@@ -143,8 +143,10 @@ fn hf_names(shape: &Shape, t: &Tensor) -> Vec<String> {
         "post_norm" => block("post_per_layer_input_norm"),
         "layer_output_scale" => vec![format!("model.layers.{layer}.layer_scalar")],
         "ffn_up" if shape.fused => block("mlp.gate_up_proj"),
+        "ffn_up" if shape.classic => block("mlp.c_fc"),
+        "ffn_down" if shape.classic => block("mlp.c_proj"),
         "token_embd" => vec!["model.embed_tokens.weight".into()],
-        "output_norm" => vec!["model.norm.weight".into()],
+        "output_norm" => vec![format!("model.norm.{kind}")],
         "output" => vec!["lm_head.weight".into()],
         "attn_norm" => block("input_layernorm"),
         "attn_q" => block("self_attn.q_proj"),
@@ -261,6 +263,11 @@ fn family(s: &Shape, config: &mut Value) {
                 "rope_type": "proportional", "rope_theta": s.rope_base, "partial_rotary_factor": 0.25 },
             "sliding_attention": { "rope_type": "default", "rope_theta": 10000.0 },
         });
+    }
+    if s.classic {
+        config["norm_epsilon"] = config["rms_norm_eps"].take();
+        config["hidden_act"] = "gelu_pytorch_tanh".into();
+        config["use_bias"] = true.into();
     }
     match s.arch {
         "gemma3" => {

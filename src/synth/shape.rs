@@ -35,6 +35,8 @@ pub struct Shape {
     pub qkv_bias: bool,
     /// Whether the attention's output has one.
     pub out_bias: bool,
+    /// Whether norms are layer norms with biases, and the feed-forward network has no gate, but biases.
+    pub classic: bool,
     /// Whether queries and keys are normalized.
     pub qk_norm: QkNorm,
     /// Which norms a block has.

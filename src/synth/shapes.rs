@@ -347,6 +347,20 @@ pub const SHAPES: &[Shape] = &[
         keys: &[("attention.sliding_window", Key::U32(20)), ("final_logit_softcapping", Key::F32(30.0))],
         ..LLAMA
     },
+    Shape {
+        name: "tiny-starcoder2",
+        arch: "starcoder2",
+        hf_class: "Starcoder2ForCausalLM",
+        kv_heads: 2,
+        rope_base: 1e6,
+        eps: 3e-4,
+        tied: true,
+        qkv_bias: true,
+        out_bias: true,
+        classic: true,
+        keys: &[("attention.sliding_window", Key::U32(24))],
+        ..LLAMA
+    },
     // Nothing here is a multiple of 32: it can only be F32, F16 or BF16.
     Shape {
         name: "tiny-odd",
@@ -379,6 +393,7 @@ const LLAMA: Shape = Shape {
     tied: false,
     qkv_bias: false,
     out_bias: false,
+    classic: false,
     qk_norm: QkNorm::No,
     norms: Norms::Before,
     fused: false,

@@ -5,8 +5,8 @@ use firelight::graph::{Graph, Kind, Node, TensorId};
 use firelight::ops::experts::Finish;
 use firelight::ops::{Capacity, Op, PAGE};
 use firelight::ops::{
-    add, attention, delta_net, embed, gather, glu, head_part, kv_write, linear, linear_glu, rms_norm, rope, short_conv,
-    soften,
+    add, attention, delta_net, embed, gather, glu, head_part, kv_write, layer_norm, linear, linear_glu, rms_norm, rope,
+    short_conv, soften,
 };
 use std::collections::BTreeMap;
 
@@ -67,6 +67,7 @@ impl<'a> Cpu<'a> {
         let y = match &node.op {
             Op::Embed(op) => embed::reference(rows, &self.sampled, input(2), cols(2), op.scale),
             Op::RmsNorm(op) => rms_norm::reference(input(0), input(1), op.eps),
+            Op::LayerNorm(op) => layer_norm::reference(input(0), input(1), input(2), op.eps),
             Op::Linear(op) => {
                 let (bias, residual) = (optional(op.bias, 2), optional(op.residual, 2 + usize::from(op.bias)));
                 linear::reference(input(0), input(1), cols(0), bias, residual)

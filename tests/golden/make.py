@@ -57,6 +57,7 @@ SHAPES = {
     "tiny-lfm2": ("lfm2", {}),
     "tiny-gemma4": ("gemma4_text", {}),
     "tiny-gemma4moe": ("gemma4_text", {}),
+    "tiny-starcoder2": ("starcoder2", {}),
 }
 # Those that exist as Hugging Face folders too: published ones of the others are not float tensors.
 FOLDERS = [shape for shape in SHAPES if shape not in ("tiny-llama4", "tiny-gpt-oss", "tiny-qwen35", "tiny-qwen35moe", "tiny-lfm2")]
@@ -69,7 +70,7 @@ CASES = (
     + [("tiny-llama", "Q4_K"), ("tiny-qwen3", "Q8_0"), ("tiny-mixtral", "Q4_0"), ("tiny-qwen3moe", "MXFP4")]
     + [("tiny-llama", "Q4_K_M"), ("tiny-qwen3moe", "Q4_K_M")]
     + [("tiny-gemma3", "Q4_0"), ("tiny-phi3", "Q4_K"), ("tiny-llama4", "Q4_K"), ("tiny-gpt-oss", "MXFP4")]
-    + [("tiny-qwen35", "Q4_K"), ("tiny-qwen35moe", "Q4_K"), ("tiny-lfm2", "Q4_0"), ("tiny-gemma4", "Q4_K"), ("tiny-gemma4moe", "Q4_K")]
+    + [("tiny-qwen35", "Q4_K"), ("tiny-qwen35moe", "Q4_K"), ("tiny-lfm2", "Q4_0"), ("tiny-gemma4", "Q4_K"), ("tiny-gemma4moe", "Q4_K"), ("tiny-starcoder2", "Q4_K")]
 )
 
 GLOBAL_NAMES = {
@@ -121,6 +122,7 @@ OTHER_NAMES = {
     },
     "olmo2": SANDWICH,
     "phi3": {"ffn_up": "mlp.gate_up_proj"},
+    "starcoder2": {"ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj"},
     "llama4_text": {
         "ffn_gate": "feed_forward.gate_proj",
         "ffn_up": "feed_forward.up_proj",
@@ -213,7 +215,7 @@ def config(meta, tensors, model_type, rope):
         "num_key_value_heads": int(np.max(meta["attention.head_count_kv"])),
         "head_dim": meta.get("attention.key_length", meta["embedding_length"] // heads),
         "max_position_embeddings": meta["context_length"],
-        "rms_norm_eps": float(np.float32(meta["attention.layer_norm_rms_epsilon"])),
+        "rms_norm_eps": float(np.float32(meta.get("attention.layer_norm_rms_epsilon", 0.0))),
         "rope_parameters": {"rope_theta": float(meta.get("rope.freq_base", 10000.0)), "rope_type": "default"} | rope,
         "tie_word_embeddings": "output.weight" not in tensors,
         "hidden_act": "silu",
@@ -307,6 +309,9 @@ def family(meta, tensors, model_type):
                     "rope_type": "longrope", "rope_theta": theta, "partial_rotary_factor": partial,
                     "original_max_position_embeddings": original, "attention_factor": attention} | factors,
             }
+        case "starcoder2":
+            epsilon = float(np.float32(meta["attention.layer_norm_epsilon"]))
+            return {"hidden_act": "gelu_pytorch_tanh", "sliding_window": window, "norm_epsilon": epsilon}
         case "smollm3":
             return {"no_rope_layer_interval": 4, "use_sliding_window": False}
         case "granite":
