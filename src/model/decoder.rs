@@ -2,6 +2,7 @@
 //! manifest; every tensor's shape is checked against the file while it is recorded.
 
 use super::config::{Config, Layer};
+use super::rooms::{PARTS, Rooms, StreamedLayer};
 use super::unknown;
 use crate::checkpoint::Checkpoint;
 use crate::graph::{Graph, Kind, Rows, TensorId};
@@ -25,14 +26,30 @@ pub struct Decoder {
     pub logits: TensorId,
     /// What the logits are computed from: (logit rows, width), normed.
     pub hidden: TensorId,
+    /// Layers whose experts come and go.
+    pub streamed: Vec<StreamedLayer>,
 }
 
-/// Records a model for at most `context` positions; with `near`, layers that see only what is near have pages of their own.
+/// For what a model is recorded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Recording {
+    /// Positions, at most.
+    pub context: u32,
+    /// Whether layers that see only what is near have pages of their own.
+    pub near: bool,
+    /// Of the experts that one layer could do without, the share that there is room for; all have their places if there
+    /// is none. See [`Rooms`].
+    pub experts: Option<f64>,
+}
+
+/// Records a model.
 ///
 /// # Errors
 /// If a tensor is missing or has another shape than the model's keys say.
-pub fn record(checkpoint: &Checkpoint, config: &Config, context: u32, near: bool) -> Result<Decoder> {
-    let mut b = Builder { checkpoint, config, near, graph: Graph::default() };
+pub fn record(checkpoint: &Checkpoint, config: &Config, recording: Recording) -> Result<Decoder> {
+    let Recording { context, near, experts } = recording;
+    let rooms = experts.map(|share| Rooms::new(checkpoint, share));
+    let mut b = Builder { checkpoint, config, near, rooms, graph: Graph::default() };
     let c = config;
     let ropes = c.ropes.iter();
     let angles: Vec<TensorId> =
@@ -56,18 +73,21 @@ pub fn record(checkpoint: &Checkpoint, config: &Config, context: u32, near: bool
         logits = b.graph.soften(logits, soften);
     }
     b.graph.sample(logits);
-    let used = b.graph.tensors.iter().map(|t| t.name.as_str()).collect();
+    let streamed = b.rooms.map_or_else(Vec::new, |rooms| rooms.streamed);
+    let fetched = streamed.iter().flat_map(|layer| &layer.tensors).map(|tensor| tensor.name.as_str());
+    let used = b.graph.tensors.iter().map(|t| t.name.as_str()).chain(fetched).collect();
     let unread = unknown::unread(checkpoint, &used, c.layers.len());
     if !unread.is_empty() {
         return Err(Error::Unsupported(format!("this model cannot run: {}", unknown::describe(&unread))));
     }
-    Ok(Decoder { graph: b.graph, logits, hidden })
+    Ok(Decoder { graph: b.graph, logits, hidden, streamed })
 }
 
 struct Builder<'a> {
     checkpoint: &'a Checkpoint,
     config: &'a Config,
     near: bool,
+    rooms: Option<Rooms>,
     graph: Graph,
 }
 
@@ -93,11 +113,6 @@ impl Builder<'_> {
     fn weight(&mut self, name: &str, rows: u32, cols: u32) -> Result<TensorId> {
         let dtype = self.check(name, &[cols.into(), rows.into()])?;
         Ok(self.graph.weight(name, rows, cols, dtype))
-    }
-
-    fn experts(&mut self, name: &str, experts: u32, rows: u32, cols: u32) -> Result<TensorId> {
-        let dtype = self.check(name, &[cols.into(), rows.into(), experts.into()])?;
-        Ok(self.graph.experts(name, experts, rows, cols, dtype))
     }
 
     fn vector(&mut self, name: &str, cols: u32) -> Result<TensorId> {
@@ -312,12 +327,15 @@ impl Builder<'_> {
         };
         let count = experts.count;
         let hidden = self.count_rows(&name("ffn_gate_exps.weight"))?;
-        let parts =
-            [("ffn_gate_exps", hidden, width), ("ffn_up_exps", hidden, width), ("ffn_down_exps", width, hidden)];
+        let sizes = [(hidden, width), (hidden, width), (width, hidden)];
         let mut stacks = [x; 3];
         let mut biases = None;
-        for (i, (part, rows, cols)) in parts.into_iter().enumerate() {
-            stacks[i] = self.experts(&name(&format!("{part}.weight")), count, rows, cols)?;
+        for (i, (part, (rows, cols))) in PARTS.into_iter().zip(sizes).enumerate() {
+            let weight = name(&format!("{part}.weight"));
+            let dtype = self.check(&weight, &[cols.into(), rows.into(), count.into()])?;
+            if self.rooms.is_none() {
+                stacks[i] = self.graph.experts(&weight, count, rows, cols, dtype);
+            }
             let bias = name(&format!("{part}.bias"));
             if self.has(&bias) {
                 self.check(&bias, &[rows.into(), count.into()])?;
@@ -332,14 +350,19 @@ impl Builder<'_> {
         let router_bias = name("ffn_gate_inp.bias");
         let router_bias = if self.has(&router_bias) { Some(self.vector(&router_bias, count)?) } else { None };
         let router = self.weight(&name("ffn_gate_inp.weight"), count, width)?;
-        let [gate, up, down] = stacks;
-        let weights = ExpertWeights { router, gate, up, down, router_bias, biases };
+        let room = self.rooms.as_mut().and_then(|r| r.stacks(&mut self.graph, self.checkpoint, &name(""), count));
+        let [gate, up, down] = room.as_ref().map_or(stacks, |room| room.stacks);
+        let places = room.as_ref().map(|room| room.places);
+        let weights = ExpertWeights { router, gate, up, down, router_bias, biases, places };
         let norm = arch.scoring == Scoring::Softmax;
         let router = Router { experts: count, used: experts.used, scoring: arch.scoring, norm, scale: experts.scale };
         if arch.shares == Shares::OfInputs && experts.used != 1 {
             return Err(Error::Unsupported(format!("{} experts a token in a {} model", experts.used, arch.name)));
         }
-        let y = self.graph.expert_ffn(x, weights, router, arch.activation, arch.shares);
+        let (y, ids) = self.graph.expert_ffn(x, weights, router, arch.activation, arch.shares);
+        if let (Some(rooms), Some(room)) = (&mut self.rooms, room) {
+            rooms.streamed.push(room.of(ids));
+        }
         if !self.has(&name("ffn_up_shexp.weight")) {
             return Ok(y);
         }

@@ -26,7 +26,7 @@ pub async fn load(plan: &Plan, checkpoint: &Checkpoint, mut progress: impl FnMut
     let graph = &plan.listing().graph;
     let mut wanted = Vec::new();
     for id in plan.listing().used() {
-        if let Kind::Weight { .. } = graph.tensor(id).kind {
+        if let Kind::Weight { first: Some(_), .. } = graph.tensor(id).kind {
             wanted.push((id, id, 0, checkpoint.tensor(&graph.tensor(id).name)?));
         }
         for (part, start) in graph.vectors(id) {
@@ -55,7 +55,7 @@ pub async fn load(plan: &Plan, checkpoint: &Checkpoint, mut progress: impl FnMut
         let step = (CHUNK / row_bytes).max(2) / 2 * 2;
         // A weight may be a part of what the file holds as one.
         let first = match graph.tensor(id).kind {
-            Kind::Weight { first, .. } => u64::from(first),
+            Kind::Weight { first: Some(first), .. } => u64::from(first),
             _ => 0,
         };
         let rows = u64::from(graph.fixed_rows(id));

@@ -124,12 +124,17 @@ fn weights(dtype: DType) -> Graph {
     let router = g.weight("router.weight", 64, 256, DType::F32);
     let mut stack = |name| g.experts(name, 64, 256, 256, dtype);
     let [gate, up, down] = ["gates", "ups", "downs"].map(&mut stack);
-    let stacks = ExpertWeights { router, gate, up, down, router_bias: None, biases: None };
+    let stacks = ExpertWeights { router, gate, up, down, router_bias: None, biases: None, places: None };
     let plain = Router { experts: 64, used: 8, scoring: Scoring::Softmax, norm: true, scale: 1.0 };
     let one = Router { used: 1, scoring: Scoring::Sigmoid, norm: false, ..plain };
     let bias = g.vector("gates.bias", 64 * 256);
     g.expert_ffn(x, ExpertWeights { biases: Some([bias; 3]), ..stacks }, plain, Activation::Clamped, Shares::OfOutputs);
     g.expert_ffn(x, stacks, one, Activation::Silu, Shares::OfInputs);
+    let places = Some(g.add("places", Rows::Fixed(1), 64, Kind::Places));
+    let some = ExpertWeights { places, ..stacks };
+    g.expert_ffn(x, ExpertWeights { biases: Some([bias; 3]), ..some }, plain, Activation::Silu, Shares::OfOutputs);
+    g.expert_ffn(x, some, one, Activation::Silu, Shares::OfInputs);
+    g.expert_ffn(x, some, plain, Activation::Silu, Shares::OfOutputs);
     for norm in [true, false] {
         g.expert_ffn(x, stacks, Router { norm, ..plain }, Activation::Gelu, Shares::OfOutputs);
     }
