@@ -1,5 +1,5 @@
-// Attention of many rows: a workgroup takes a tile of up to TILE rows of one sequence and one head, and walks the
-// cache a page at a time with a running softmax (online softmax, arXiv 2205.14135).
+// Attention of many rows: a workgroup takes up to TILE rows of one sequence (one of PARTS of a tile of the step) and one
+// head, and walks the cache a page at a time with a running softmax (online softmax, arXiv 2205.14135).
 //#import lib/step
 //#import $reach
 //#import $cap
@@ -23,8 +23,13 @@ var<workgroup> scale_s: array<f32, TILE>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
-    let first = tiles[wg.x].x;
-    let count = tiles[wg.x].y;
+    let tile = tiles[wg.x / PARTS];
+    let skipped = wg.x % PARTS * TILE;
+    if (skipped >= tile.y) {
+        return;
+    }
+    let first = tile.x + skipped;
+    let count = min(tile.y - skipped, TILE);
     let head = wg.y;
     let sequence = rows[first].z;
     let position = rows[first].y;

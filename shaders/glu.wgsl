@@ -1,4 +1,4 @@
-// y = gated(gate, up), value by value; or with one gate for a row (GATES is 1).
+// y = gated(gate, up), value by value; or with one gate for a row (GATES is 1), or for all rows (GATE_STRIDE is 0).
 //#import lib/step
 @group(0) @binding(1) var<storage, read> gate: array<f32>;
 @group(0) @binding(2) var<storage, read> up: array<f32>;
@@ -9,6 +9,6 @@
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x < COLS) {
         let i = id.y * COLS + id.x;
-        y[i] = gated(gate[id.y * GATES + min(id.x, GATES - 1u)], up[i]);
+        y[i] = gated(gate[id.y * GATE_STRIDE + min(id.x, GATES - 1u)], up[i]);
     }
 }

@@ -1,5 +1,6 @@
 // What lies between the projections and attention, for one head of one row a workgroup: queries and keys are normed
-// (head_norm) and rotated (see rope), queries go to y, keys and values into the page of their position.
+// (head_norm) and rotated (see rope), values perhaps normed too, queries go to y, keys and values into the page of
+// their position.
 //#import lib/step
 //#import $reduce
 @group(0) @binding(1) var<storage, read> rows: array<vec4<u32>>;
@@ -46,7 +47,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     let scale = head_scale(squares, lid);
     for (var d = lid; d < HEAD_DIM4; d += WG) {
         let v = head_normed(qkv[base + d], scale, head, d);
-        turned_s[d] = qkv[base + d];
+        turned_s[d] = qkv[base + d] * select(1.0, scale, NORM_VALUES);
         head_s[4u * d] = v.x;
         head_s[4u * d + 1u] = v.y;
         head_s[4u * d + 2u] = v.z;

@@ -3,12 +3,14 @@
 // Logits are compared as integers of the same order, in which no two experts are equal (ties go to the lower number)
 // and even a NaN has its place: the ranks are a permutation whatever the logits are, so every slot is written.
 //#import $reduce
+//#import $gain
 @group(0) @binding(1) var<storage, read> logits: array<u32>; // f32 bits
 @group(0) @binding(2) var<storage, read_write> ids: array<u32>;
 @group(0) @binding(3) var<storage, read_write> weights: array<f32>;
 
 var<workgroup> keys: array<u32, EXPERTS>;
 var<workgroup> chosen: array<f32, USED>;
+var<workgroup> gains: array<f32, USED>;
 
 // Integers in the order of floats: negative ones are turned around, positive ones lie above them.
 fn ordered(bits: u32) -> u32 {
@@ -40,6 +42,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         if (rank < USED) {
             ids[wg.x * USED + rank] = e;
             chosen[rank] = p;
+            gains[rank] = gain(e);
         }
     }
     var total = 0.0;
@@ -55,6 +58,6 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         }
     }
     for (var i = lid; i < USED; i += WG) {
-        weights[wg.x * USED + i] = chosen[i] / total * SCALE;
+        weights[wg.x * USED + i] = chosen[i] / total * SCALE * gains[i];
     }
 }

@@ -135,15 +135,21 @@ impl Place<'_> {
 
     /// How the cache may be stored, the best first.
     fn kinds(&self) -> Result<Vec<KvType>> {
-        let head_dim = self.model.config.head_dim;
         match self.options.kv {
-            Some(kv) if !kv.takes(head_dim) => Err(Error::Usage(format!(
-                "keys and values of {head_dim} values a head cannot be stored in {}, whose blocks have 32: take f16",
-                kv.name()
-            ))),
-            Some(kv) => Ok(vec![kv]),
-            None => Ok([KvType::F16, KvType::Q8_0].into_iter().filter(|kv| kv.takes(head_dim)).collect()),
+            Some(kv) => match self.refused(kv) {
+                Some(head_dim) => Err(Error::Usage(format!(
+                    "keys and values of {head_dim} values a head cannot be stored in {}, whose blocks have 32: take f16",
+                    kv.name()
+                ))),
+                None => Ok(vec![kv]),
+            },
+            None => Ok([KvType::F16, KvType::Q8_0].into_iter().filter(|kv| self.refused(*kv).is_none()).collect()),
         }
+    }
+
+    /// The size of a head that cannot be stored so, if there is one.
+    fn refused(&self, kv: KvType) -> Option<u32> {
+        self.model.config.layers.iter().map(|layer| layer.head_dim).find(|head_dim| !kv.takes(*head_dim))
     }
 
     /// The largest context up to `wish` that fits, in whole pages unless it is `wish`.
@@ -206,9 +212,10 @@ impl Place<'_> {
         let pages = u64::from(pages_per_sequence) * u64::from(sequences);
         let rows = options.chunk.clamp(1, pages_per_sequence * PAGE).max(sequences);
         let near = near(config, rows, pages_per_sequence, sequences);
-        let whole = near.is_none() || config.layers.iter().any(|layer| layer.reach == Reach::All);
-        let layer = pages.saturating_mul(u64::from(PAGE) * kv.bytes(config.kv_heads, config.head_dim));
-        if (whole && layer > limit) || pages > 1 << 24 {
+        let whole = config.layers.iter().filter(|layer| near.is_none() || layer.reach == Reach::All);
+        let position = whole.map(|layer| kv.bytes(layer.kv_heads, layer.head_dim)).max();
+        let layer = pages.saturating_mul(u64::from(PAGE) * position.unwrap_or(0));
+        if layer > limit || pages > 1 << 24 {
             return Err(Error::Limit(format!(
                 "a context of {context} for {sequences} sequences needs {} MiB in one binding, this adapter allows {}",
                 layer >> 20,
@@ -256,7 +263,7 @@ impl Place<'_> {
         let alone = Place { options: &one, ..*self };
         let advice = match (self.list(kv, wish.min(LEAST_CONTEXT)), self.largest(kv, wish)) {
             (Ok(_), Ok(Some(fitted))) => {
-                let smaller = kv != KvType::Q8_0 && KvType::Q8_0.takes(self.model.config.head_dim);
+                let smaller = kv != KvType::Q8_0 && self.refused(KvType::Q8_0).is_none();
                 let or = if smaller && self.list(KvType::Q8_0, wish).is_ok() { ", or --kv q8_0" } else { "" };
                 format!("take --context {}{or}", fitted.context)
             }
@@ -301,7 +308,8 @@ fn experts_notice(graph: &Graph, streamed: &[StreamedLayer]) -> String {
             Rows::Slots(used) => u64::from(used),
             _ => 0,
         };
-        layer.tensors.iter().map(|tensor| tensor.bytes()).sum::<u64>() * used / u64::from(graph.cols(layer.places))
+        let expert = layer.parts.iter().map(|part| part.rows as u64 * part.tensor.row_bytes()).sum::<u64>();
+        expert * used
     };
     let token = streamed.iter().map(bytes).sum::<u64>() as f64 * f64::from(all - room.min(all)) / f64::from(all);
     let mib = token / f64::from(1 << 20);

@@ -102,8 +102,8 @@ pub enum Kind {
         dtype: DType,
         /// Matrices in the stack, 1 for a plain matrix.
         experts: u32,
-        /// The first of its rows in the file's tensor, of which it may be a part; `None` for a stack that is no tensor
-        /// of the file, but room for experts that come and go while the model runs.
+        /// The first of its rows in the file's tensor, or in each matrix of a stack, of which it may be a part; `None`
+        /// for a stack that is no tensor of the file, but room for experts that come and go while the model runs.
         first: Option<u32>,
     },
     /// For each expert of a layer, where in such a stack its matrices lie; kept by the engine.
@@ -225,7 +225,20 @@ impl Graph {
 
     /// A stack of `experts` matrices `rows x cols` from the file.
     pub fn experts(&mut self, name: &str, experts: u32, rows: u32, cols: u32, dtype: DType) -> TensorId {
-        self.add(name, Rows::Fixed(experts * rows), cols, Kind::Weight { dtype, experts, first: Some(0) })
+        self.experts_part(name, experts, 0, rows, cols, dtype)
+    }
+
+    /// Of each of a stack of `experts` matrices from the file, `rows` rows from `first` on.
+    pub fn experts_part(
+        &mut self,
+        name: &str,
+        experts: u32,
+        first: u32,
+        rows: u32,
+        cols: u32,
+        dtype: DType,
+    ) -> TensorId {
+        self.add(name, Rows::Fixed(experts * rows), cols, Kind::Weight { dtype, experts, first: Some(first) })
     }
 
     /// Room for `experts` matrices `rows x cols`, whichever they are.

@@ -108,6 +108,8 @@ files![
     "temperature/steps",
     "sink/none",
     "sink/heads",
+    "gain/none",
+    "gain/experts",
     "head_norm/none",
     "head_norm/rms",
     "store/cells",

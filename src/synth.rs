@@ -7,10 +7,12 @@
 
 mod hf;
 mod random;
+mod shape;
 mod shapes;
 
 pub use hf::write_hf;
-pub use shapes::{Convs, Delta, Experts, Key, Norms, QkNorm, SHAPES, Shape, Stretch};
+pub use shape::{Convs, Delta, Experts, Global, Key, Norms, QkNorm, Shape, Stretch};
+pub use shapes::SHAPES;
 
 use crate::checkpoint::{GgufWriter, Metadata, Value};
 use crate::dtype::DType;
@@ -90,7 +92,6 @@ impl Tensor {
 /// Every tensor of a model, in file order.
 fn tensors(s: &Shape) -> Vec<Tensor> {
     let mut list = List(Vec::new());
-    let (q, kv) = (s.heads * s.head_dim, s.kv_heads * s.head_dim);
     // Gains, here and below: queries against keys vary by about 2.25, logits by about 2.5, and a block adds more to
     // the residual than a tied embedding brings, which would otherwise predict its own token.
     let query = if s.qk_norm == QkNorm::No { 1.5 } else { 1.0 };
@@ -108,8 +109,19 @@ fn tensors(s: &Shape) -> Vec<Tensor> {
             list.weights(name.into(), factors.len(), Values::Given(factors));
         }
     }
+    if let Some(global) = s.global {
+        list.weights("rope_freqs".into(), global.head_dim / 2, Values::Given(quarter_factors(global)));
+    }
+    if s.layer_inputs > 0 {
+        let all = s.layers * s.layer_inputs;
+        list.matrix("per_layer_token_embd".into(), all, s.vocab, (all as f32 / s.layer_inputs as f32).sqrt());
+        list.matrix("per_layer_model_proj".into(), s.hidden, all, 1.0);
+        list.weights("per_layer_proj_norm".into(), s.layer_inputs, Values::Normal { mean: 1.0, std: 0.2 });
+    }
     for layer in 0..s.layers {
         let name = |part: &str| format!("blk.{layer}.{part}");
+        let (kv_heads, head_dim) = s.heads_of(layer);
+        let (q, kv) = (s.heads * head_dim, kv_heads * head_dim);
         let around_1 = || Values::Normal { mean: 1.0, std: 0.2 };
         if s.norms != Norms::Behind {
             list.weights(name("attn_norm"), s.hidden, around_1());
@@ -135,6 +147,9 @@ fn tensors(s: &Shape) -> Vec<Tensor> {
             if s.fused || !attends {
                 break;
             }
+            if part == "attn_v" && s.global_of(layer).is_some_and(|g| g.keys_are_values) {
+                continue;
+            }
             list.matrix(name(part), s.hidden, rows, gain);
             if s.qkv_bias {
                 list.vector(name(part) + ".bias", rows, Values::Normal { mean: 0.0, std: 0.5 });
@@ -142,12 +157,15 @@ fn tensors(s: &Shape) -> Vec<Tensor> {
         }
         let normed = match s.qk_norm {
             QkNorm::No => None,
-            QkNorm::Heads => Some((s.head_dim, s.head_dim)),
+            QkNorm::Heads => Some((head_dim, head_dim)),
             QkNorm::Whole => Some((q, kv)),
         };
         if let Some((q, kv)) = normed.filter(|_| attends) {
-            list.weights(name("attn_q_norm"), q, Values::Normal { mean: 1.5, std: 0.3 });
-            list.weights(name("attn_k_norm"), kv, Values::Normal { mean: 1.5, std: 0.3 });
+            // Gemma 4 does not scale scores: its norms do.
+            let by = if s.global.is_some() { (head_dim as f32).powf(-0.25) } else { 1.0 };
+            let around = || Values::Normal { mean: 1.5 * by, std: 0.3 * by };
+            list.weights(name("attn_q_norm"), q, around());
+            list.weights(name("attn_k_norm"), kv, around());
         }
         if s.sinks {
             list.weights(name("attn_sinks"), s.heads, Values::Normal { mean: 1.0, std: 1.0 });
@@ -172,10 +190,10 @@ fn tensors(s: &Shape) -> Vec<Tensor> {
                 list.matrix(name("ffn_up"), s.hidden, 2 * s.ff, 1.2);
                 list.matrix(name("ffn_down"), s.ff, s.hidden, 1.5);
             }
-            None => {
-                list.matrix(name("ffn_gate"), s.hidden, s.ff, 1.5);
-                list.matrix(name("ffn_up"), s.hidden, s.ff, 1.0);
-                list.matrix(name("ffn_down"), s.ff, s.hidden, 1.5);
+            None => dense(&mut list, s, layer, name),
+            Some(e) if e.beside => {
+                dense(&mut list, s, layer, name);
+                experts_beside(&mut list, s, e, name);
             }
             Some(e) => {
                 list.matrix(name("ffn_gate_inp"), s.hidden, e.count, 2.5);
@@ -199,8 +217,38 @@ fn tensors(s: &Shape) -> Vec<Tensor> {
                 }
             }
         }
+        if s.layer_inputs > 0 {
+            list.matrix(name("inp_gate"), s.hidden, s.layer_inputs, 1.0);
+            list.matrix(name("proj"), s.layer_inputs, s.hidden, 1.0);
+            list.weights(name("post_norm"), s.hidden, around_1());
+        }
+        if s.global.is_some() {
+            list.weights(name("layer_output_scale"), 1, Values::Given(vec![1.0 - 0.05 * layer as f32]));
+        }
     }
     list.0
+}
+
+fn dense(list: &mut List, s: &Shape, layer: usize, name: impl Fn(&str) -> String) {
+    // Gemma 4's layers without keys have wider networks.
+    let ff = if s.shares(layer) { 2 * s.ff } else { s.ff };
+    list.matrix(name("ffn_gate"), s.hidden, ff, 1.5);
+    list.matrix(name("ffn_up"), s.hidden, ff, 1.0);
+    list.matrix(name("ffn_down"), ff, s.hidden, 1.5);
+}
+
+/// Experts beside a dense network.
+fn experts_beside(list: &mut List, s: &Shape, e: Experts, name: impl Fn(&str) -> String) {
+    for norm in ["post_ffw_norm_1", "pre_ffw_norm_2", "post_ffw_norm_2"] {
+        list.weights(name(norm), s.hidden, Values::Normal { mean: 1.0, std: 0.2 });
+    }
+    // The router's input is divided by the root of the width.
+    let root = (s.hidden as f32).sqrt();
+    list.vector(name("ffn_gate_inp.scale"), s.hidden, Values::Normal { mean: root, std: 0.2 * root });
+    list.vector(name("ffn_down_exps.scale"), e.count, Values::Normal { mean: 1.0, std: 0.3 });
+    list.matrix(name("ffn_gate_inp"), s.hidden, e.count, 5.0);
+    list.matrix(name("ffn_gate_up_exps"), s.hidden, 2 * e.ff, 1.2).dims.push(e.count as u64);
+    list.matrix(name("ffn_down_exps"), e.ff, s.hidden, 2.0).dims.push(e.count as u64);
 }
 
 /// The gated delta net of a block, in place of its attention. Memory fades by a tenth to a half from row to row.
@@ -255,6 +303,11 @@ fn rope_factors(s: &Shape, stretch: Stretch) -> Vec<f32> {
     (0..s.head_dim / 2).map(|i| factor(i) as f32).collect()
 }
 
+/// What makes pairs beyond the first quarter of a head stand still.
+fn quarter_factors(global: Global) -> Vec<f32> {
+    (0..global.head_dim / 2).map(|pair| if pair < global.head_dim / 8 { 1.0 } else { 1e30 }).collect()
+}
+
 fn metadata(s: &Shape, mix: Mix) -> Metadata {
     let mut m = Metadata::new();
     m.insert("general.architecture", s.arch);
@@ -271,6 +324,16 @@ fn metadata(s: &Shape, mix: Mix) -> Metadata {
     if s.qk_norm == QkNorm::Heads || s.head_dim * s.heads != s.hidden {
         count("attention.key_length", s.head_dim);
         count("attention.value_length", s.head_dim);
+    }
+    if let Some(global) = s.global {
+        for part in ["key", "value"] {
+            count(&format!("attention.{part}_length"), global.head_dim);
+            count(&format!("attention.{part}_length_swa"), s.head_dim);
+        }
+        count("rope.dimension_count", global.head_dim);
+        count("rope.dimension_count_swa", s.head_dim);
+        count("attention.shared_kv_layers", s.shared_kv);
+        count("embedding_length_per_layer_input", s.layer_inputs);
     }
     if s.arch == "llama" {
         count("rope.dimension_count", s.head_dim);
@@ -294,6 +357,15 @@ fn metadata(s: &Shape, mix: Mix) -> Metadata {
     if let Some(c) = s.convs {
         let heads = (1..=s.layers).map(|n| if n % c.every == 0 { s.kv_heads as i32 } else { 0 });
         m.insert(format!("{}.attention.head_count_kv", s.arch), heads.collect::<Vec<i32>>());
+    }
+    if s.global.is_some() {
+        let heads = (0..s.layers).map(|n| s.heads_of(n).0 as i32);
+        m.insert(format!("{}.attention.head_count_kv", s.arch), heads.collect::<Vec<i32>>());
+        let wide = (0..s.layers).map(|n| if s.shares(n) { 2 * s.ff as i32 } else { s.ff as i32 });
+        m.insert(format!("{}.feed_forward_length", s.arch), wide.collect::<Vec<i32>>());
+        let local: Vec<bool> = (0..s.layers).map(|n| s.global_of(n).is_none()).collect();
+        m.insert(format!("{}.attention.sliding_window_pattern", s.arch), local);
+        m.insert(format!("{}.rope.freq_base_swa", s.arch), 10000.0f32);
     }
     m.insert(format!("{}.attention.layer_norm_rms_epsilon", s.arch), s.eps);
     m.insert(format!("{}.rope.freq_base", s.arch), s.rope_base);

@@ -91,7 +91,7 @@ struct Case {
     experts: u32,
     used: u32,
     norm: bool,
-    /// Logits are scored one by one, the first sums have a bias, the second are multiplied by the shares.
+    /// Logits are scored one by one, experts have gains, the first sums have a bias, the second are multiplied by the shares.
     dressed: bool,
     dtype: DType,
     /// Columns and rows of gate and up; of down the other way round.
@@ -111,6 +111,7 @@ struct Chain {
     plan: Plan,
     x: Vec<f32>,
     logits: Vec<f32>,
+    gains: Vec<f32>,
     up: Vec<f32>,
     bias: Vec<f32>,
     down: Vec<f32>,
@@ -150,7 +151,9 @@ impl Chain {
         let places_id = (spare > 0).then(|| graph.add("places", Rows::Fixed(1), experts, Kind::Places));
         let bias = normal(5, (experts * n) as usize);
         let bias_id = constant(&mut graph, "bias", &bias, experts * n);
-        let (ids, shares) = graph.router(logits_id, case.router());
+        let gains: Vec<f32> = normal(6, experts as usize);
+        let gains_id = dressed.then(|| constant(&mut graph, "gains", &gains, experts));
+        let (ids, shares) = graph.router(logits_id, gains_id, case.router());
         let sorted = graph.expert_sort(ids, experts, used);
         let finish = |finish| if dressed { finish } else { Finish::Plain };
         let upped = graph.expert_linear(x_id, (up_id, places_id), ids, sorted, finish(Finish::Bias(bias_id)));
@@ -177,7 +180,7 @@ impl Chain {
         if let Some(id) = places_id {
             plan.write(id, 0, bytemuck::cast_slice(&places));
         }
-        Chain { case, plan, x, logits, up, bias, down, ids }
+        Chain { case, plan, x, logits, gains: if dressed { gains } else { vec![] }, up, bias, down, ids }
     }
 
     /// Runs a step of `rows` rows and compares what each op made of its inputs.
@@ -188,7 +191,7 @@ impl Chain {
         let (d, n, rows_) = (d as usize, n as usize, rows as usize);
         let [ids, shares, sorted, tiles, upped, downed, y] = self.ids;
 
-        let want = self.case.router().reference(&self.logits[..rows_ * experts as usize]);
+        let want = self.case.router().reference(&self.logits[..rows_ * experts as usize], &self.gains);
         let (ids, shares) = (read::<u32>(&self.plan, ids, slots), read::<f32>(&self.plan, shares, slots));
         equal("ids", &ids, &want.0)?;
         close("weights", &shares, &want.1)?;
@@ -303,13 +306,13 @@ fn ties_infinities_and_nan_still_make_a_permutation() {
     let mut graph = Graph::default();
     let logits = constant(&mut graph, "logits", rows.as_flattened(), 4);
     let router = Router { experts: 4, used: 4, scoring: Scoring::Softmax, norm: true, scale: 1.0 };
-    let (ids, weights) = graph.router(logits, router);
+    let (ids, weights) = graph.router(logits, None, router);
     let options = Options { fuse: Fuse::ALL, keep: vec![ids, weights] };
     let listing = Listing::new(graph, gpu.caps(), CAPACITY, &options);
     let plan = block_on(Plan::compile(&gpu, listing)).unwrap();
     block_on(plan.run(&StepSizes { rows: 5, ..Default::default() })).unwrap();
     assert_eq!(read::<u32>(&plan, ids, 20), want.as_flattened());
-    assert_eq!(router.reference(rows.as_flattened()).0, want.as_flattened());
+    assert_eq!(router.reference(rows.as_flattened(), &[]).0, want.as_flattened());
     let weights = read::<f32>(&plan, weights, 8);
     let share = 1.0 / (2.0 + 2.0 * (-5f32).exp());
     close("weights", &weights, &[0.25, 0.25, 0.25, 0.25, share, share, 0.5 - share, 0.5 - share]).unwrap();
@@ -322,17 +325,18 @@ fn a_feed_forward_network_is_its_ops_in_a_row() {
     let mut graph = Graph::default();
     let x = normal(1, (MAX_ROWS * d) as usize);
     let x_id = constant(&mut graph, "x", &x, d);
+    let gate_inp_id = graph.weight("router.weight", experts, d, DType::F32);
+    let logits = graph.linear(x_id, gate_inp_id, None);
     let weights = ExpertWeights {
-        router: graph.weight("router.weight", experts, d, DType::F32),
+        gains: None,
         gate: graph.experts("gate.weight", experts, n, d, DType::Q4_0),
         up: graph.experts("up.weight", experts, n, d, DType::Q8_0),
         down: graph.experts("down.weight", experts, d, n, DType::F32),
-        router_bias: None,
         biases: None,
         places: None,
     };
     let router = Router { experts, used, scoring: Scoring::Softmax, norm: true, scale: 1.0 };
-    let (y, _) = graph.expert_ffn(x_id, weights, router, Activation::Silu, Shares::OfOutputs);
+    let (y, _) = graph.expert_ffn(x_id, logits, weights, router, Activation::Silu, Shares::OfOutputs);
     let listing = Listing::new(graph, gpu.caps(), CAPACITY, &Options { fuse: Fuse::ALL, keep: vec![y] });
     let plan = block_on(Plan::compile(&gpu, listing)).unwrap();
     let load = |id: TensorId, dtype, rows, cols| {
@@ -340,7 +344,7 @@ fn a_feed_forward_network_is_its_ops_in_a_row() {
         plan.write_rows(id, 0, &bytes);
         values
     };
-    let gate_inp = load(weights.router, DType::F32, experts, d);
+    let gate_inp = load(gate_inp_id, DType::F32, experts, d);
     let gate = load(weights.gate, DType::Q4_0, experts * n, d);
     let up = load(weights.up, DType::Q8_0, experts * n, d);
     let down = load(weights.down, DType::F32, experts * d, n);
@@ -349,7 +353,7 @@ fn a_feed_forward_network_is_its_ops_in_a_row() {
         let x = &x[..(rows * d) as usize];
         let every = ExpertLinear { experts: 1, used: 1, from_slots: true, finish: Finish::Plain, placed: false };
         let logits = every.reference(x, &gate_inp, &vec![0; rows as usize], d as usize, &[]);
-        let (ids, shares) = router.reference(&logits);
+        let (ids, shares) = router.reference(&logits, &[]);
         let first = ExpertLinear { experts, used, from_slots: false, finish: Finish::Plain, placed: false };
         let gated: Vec<f32> = (first.reference(x, &gate, &ids, d as usize, &[]).iter())
             .zip(first.reference(x, &up, &ids, d as usize, &[]))

@@ -120,7 +120,7 @@ fn windows_take_what_they_see() {
     let window = layers.iter().find_map(|layer| layer.reach.span()).expect("a window");
     let near = layers.iter().filter(|layer| layer.reach != Reach::All).count() as u64;
     let all = layers.len() as u64 - near;
-    let position = 2 * u64::from(model.config.kv_heads * model.config.head_dim) * 2;
+    let position = 2 * u64::from(model.config.layers[0].kv_heads * model.config.layers[0].head_dim) * 2;
     for (context, chunk, sequences) in [(4096, 128, 1), (65536, 128, 1), (65536, 512, 4)] {
         let options = Options { chunk, sequences, kv: Some(KvType::F16), ..context_of(context) };
         let bytes = fit(&model, &caps(1 << 30, None), &options).expect("it fits").listing.bytes().kv;

@@ -20,9 +20,9 @@ use firelight::session::{Event, Finish, Options, Request, Session};
 use firelight::synth;
 use pollster::block_on;
 
-/// One of each kind: grouped heads, biases, head norms, experts of all sorts, windows, chunks, sinks, states, sizes that
-/// nothing divides.
-const SHAPES: [&str; 12] = [
+/// One of each kind: grouped heads, biases, head norms, experts of all sorts, windows, chunks, sinks, states, shared keys
+/// and values, sizes that nothing divides.
+const SHAPES: [&str; 14] = [
     "tiny-llama3",
     "tiny-qwen2",
     "tiny-qwen3",
@@ -35,6 +35,8 @@ const SHAPES: [&str; 12] = [
     "tiny-qwen35",
     "tiny-qwen35moe",
     "tiny-lfm2",
+    "tiny-gemma4",
+    "tiny-gemma4moe",
 ];
 
 /// One of each architecture.
@@ -159,10 +161,10 @@ fn parts_that_are_not_understood_are_named() {
         model.and_then(|model| block_on(Session::new(gpu(), &model, &exact(96), |_| {})).map(drop))
     };
     let said = |from, to| changed(from, to).unwrap_err().to_string();
-    let gate = said("blk.1.attn_q_norm.weight", "blk.1.inp_gate_xx.weight");
+    let altup = said("blk.1.attn_q_norm.weight", "blk.1.altup_xxxxx.weight");
     assert!(
-        gate.contains("not understood: blk.1.inp_gate_xx.weight; Firelight does not have embeddings of each layer"),
-        "{gate}"
+        altup.contains("not understood: blk.1.altup_xxxxx.weight; Firelight does not have alternating updates (AltUp)"),
+        "{altup}"
     );
     // Nothing that the decoder takes is called unknown.
     for shape in synth::SHAPES.iter().filter(|s| s.name.starts_with("tiny")) {

@@ -16,7 +16,7 @@ use firelight::ops::kv_write::KvWrite;
 use firelight::ops::rope::{Pairing, Rope};
 use firelight::ops::short_conv::ShortConv;
 use firelight::ops::soften::Soften;
-use firelight::ops::{Capacity, KvType, Near, Op};
+use firelight::ops::{Capacity, KvType, Near};
 use firelight::plan::fuse::{self, Fuse};
 use firelight::plan::{Listing, Options, Plan};
 
@@ -79,11 +79,7 @@ impl Case {
 
     /// Rows of an attention tile.
     fn tile(&self) -> u32 {
-        let head_dim = self.graph.nodes.iter().find_map(|n| match &n.op {
-            Op::Attention(op) => Some(op.head_dim),
-            _ => None,
-        });
-        attention::tile(head_dim.unwrap_or(8))
+        attention::step_tile(&self.graph)
     }
 
     /// What nobody reads.
@@ -398,6 +394,8 @@ fn values_and_rows() {
             g.glu(a, b, activation);
             g.glu(far, far, activation);
         }
+        let one = g.vector("one.weight", 1);
+        g.glu(one, a, Activation::Product);
         let picked = g.gather(far);
         for cap in [None, Some(3.0)] {
             g.soften(picked, Soften { scale: 0.25, cap });
@@ -488,18 +486,23 @@ fn convolutions_and_delta_nets_with_states() {
 }
 
 fn attends(op: Attention) -> Graph {
-    let Attention { heads, kv_heads, head_dim, .. } = op;
     let mut g = Graph::default();
-    let q = rows(&mut g, heads * head_dim);
-    let (k, v) = (rows(&mut g, kv_heads * head_dim), rows(&mut g, kv_heads * head_dim));
+    attend(&mut g, op);
+    g
+}
+
+/// Attention over a cache of its own, which is returned with what attention makes.
+fn attend(g: &mut Graph, op: Attention) -> (TensorId, (TensorId, TensorId)) {
+    let Attention { heads, kv_heads, head_dim, .. } = op;
+    let q = rows(g, heads * head_dim);
+    let (k, v) = (rows(g, kv_heads * head_dim), rows(g, kv_heads * head_dim));
     let near = op.reach != Reach::All;
     let mut cache = |name| g.add(name, Rows::Fixed(0), 0, Kind::Kv { heads: kv_heads, head_dim, near });
     let caches = (cache("k_cache"), cache("v_cache"));
     g.kv_write(k, v, caches, KvWrite { heads: kv_heads, head_dim });
     let sinks = op.sinks.then(|| g.vector("sinks.weight", heads));
     let scale = 2.0 / (head_dim as f32).sqrt();
-    g.attention(q, caches, sinks, Attention { scale, ..op });
-    g
+    (g.attention(q, caches, sinks, Attention { scale, ..op }), caches)
 }
 
 #[test]
@@ -510,6 +513,8 @@ fn attention_over_pages_and_sequences() {
         (8, 2, 80, 400, KvType::F32),
         (7, 1, 128, 300, KvType::F16),
         (8, 1, 256, 200, KvType::F32),
+        (4, 2, 512, 200, KvType::F32),
+        (3, 1, 320, 150, KvType::Q8_0),
         (14, 2, 64, 300, KvType::F16),
         (9, 1, 32, 150, KvType::F32),
         (11, 1, 20, 150, KvType::F16),
@@ -558,6 +563,18 @@ fn attention_of_windows_chunks_caps_and_sinks() {
     }
 }
 
+/// Layers with long heads take parts of the tiles that others take whole; some read the cache of another layer.
+#[test]
+fn heads_of_two_lengths_and_a_shared_cache() {
+    let mut g = Graph::default();
+    let narrow = Attention { reach: Reach::Window(50), ..Attention::full(4, 2, 64) };
+    let (_, caches) = attend(&mut g, narrow.clone());
+    let q = rows(&mut g, 4 * 64);
+    g.attention(q, caches, None, narrow);
+    attend(&mut g, Attention::full(2, 1, 320));
+    check(Case::new("heads of two lengths", g, conversation(200), 2e-5));
+}
+
 /// How a block of a decoder may differ.
 struct Block {
     heads: (u32, u32, u32),
@@ -565,6 +582,7 @@ struct Block {
     pairing: Pairing,
     bias: bool,
     head_norm: bool,
+    value_norm: bool,
     types: [DType; 3],
 }
 
@@ -591,7 +609,11 @@ fn block(b: &Block, width: u32) -> Graph {
     };
     let mut q = part(&mut g, "q", heads, b.types[0]);
     let mut k = part(&mut g, "k", kv_heads, b.types[1]);
-    let v = part(&mut g, "v", kv_heads, b.types[2]);
+    let mut v = part(&mut g, "v", kv_heads, b.types[2]);
+    if b.value_norm {
+        let ones = g.add("ones", Rows::Fixed(1), head_dim, Kind::Constant(vec![1.0; head_dim as usize]));
+        v = g.rms_norm(v, ones, 1e-6);
+    }
     if b.head_norm {
         (q, k) = (head_norm(&mut g, q, head_dim), head_norm(&mut g, k, head_dim));
     }
@@ -623,10 +645,12 @@ fn fused_blocks() {
         pairing: Pairing::Neighbours,
         bias: false,
         head_norm: false,
+        value_norm: false,
         types: [DType::F32; 3],
     };
     let qwen2 = Block { heads: (6, 2, 32), pairing: Pairing::Halves, rotated: 32, bias: true, ..LLAMA };
     let qwen3 = Block { heads: (3, 1, 128), pairing: Pairing::Halves, rotated: 64, head_norm: true, ..LLAMA };
+    let gemma4 = Block { value_norm: true, ..qwen3 };
     let mixed = Block { types: [DType::Q4K, DType::Q4K, DType::Q6K], ..LLAMA };
     let odd = Block { heads: (5, 5, 20), rotated: 12, head_norm: true, bias: true, ..LLAMA };
     for (name, b, width, kv) in [
@@ -634,6 +658,7 @@ fn fused_blocks() {
         ("qwen2", &qwen2, 256, KvType::F32),
         ("qwen3, keys and values in f16", &qwen3, 260, KvType::F16),
         ("qwen3, keys and values in q8_0", &qwen3, 64, KvType::Q8_0),
+        ("gemma4", &gemma4, 64, KvType::F32),
         ("two types of weights", &mixed, 256, KvType::F32),
         ("an odd shape", &odd, 100, KvType::F32),
     ] {

@@ -30,6 +30,7 @@ const SETTINGS: &[(&str, &str, Kind, bool)] = &[
     ("num_local_experts", "expert_count", Kind::Count, false),
     ("num_experts", "expert_count", Kind::Count, false),
     ("num_experts_per_tok", "expert_used_count", Kind::Count, false),
+    ("top_k_experts", "expert_used_count", Kind::Count, false),
     ("moe_intermediate_size", "expert_feed_forward_length", Kind::Count, false),
     ("norm_topk_prob", "expert_weights_norm", Kind::Truth, false),
     ("attn_logit_softcapping", "attn_logit_softcapping", Kind::Number, false),
@@ -38,6 +39,8 @@ const SETTINGS: &[(&str, &str, Kind, bool)] = &[
     ("residual_multiplier", "residual_scale", Kind::Number, false),
     ("attention_multiplier", "attention.scale", Kind::Number, false),
     ("logits_scaling", "logit_scale", Kind::Number, false),
+    ("hidden_size_per_layer_input", "embedding_length_per_layer_input", Kind::Count, false),
+    ("num_kv_shared_layers", "attention.shared_kv_layers", Kind::Count, false),
 ];
 
 /// Counts that something is made or divided by, and more than any model has.
@@ -45,6 +48,7 @@ const LIMITS: &[(&str, u32)] = &[
     ("num_hidden_layers", 1024),
     ("num_attention_heads", 1024),
     ("head_dim", 1 << 16),
+    ("global_head_dim", 1 << 16),
     ("hidden_size", 1 << 20),
     ("num_experts", 2048),
     ("num_local_experts", 2048),
@@ -185,7 +189,28 @@ pub(super) fn settings(config: &Object, family: &Family) -> Result<Metadata> {
         return Err(Error::Unsupported(format!("{}: no_rope_layer_interval is {every}, not 4", config.file)));
     }
     sliding_window(config, family, &mut metadata)?;
+    global_heads(config, architecture, &mut metadata)?;
     Ok(metadata)
+}
+
+/// Heads of layers that see everything, where they are of another size than those of layers with a window.
+fn global_heads(config: &Object, architecture: &str, metadata: &mut Metadata) -> Result<()> {
+    let (Some(global), Some(local)) = (config.u32("global_head_dim")?, config.u32("head_dim")?) else { return Ok(()) };
+    let path = |key: &str| format!("{architecture}.{key}");
+    for part in ["key", "value"] {
+        metadata.insert(path(&format!("attention.{part}_length")), global);
+        metadata.insert(path(&format!("attention.{part}_length_swa")), local);
+    }
+    metadata.insert(path("rope.dimension_count_swa"), local);
+    let alike = config.bool("attention_k_eq_v")? == Some(true);
+    let Some(heads) = config.u32("num_global_key_value_heads")?.filter(|_| alike) else { return Ok(()) };
+    let local = config.required_u32("num_key_value_heads")?;
+    let windows = metadata.get_bools(&path("attention.sliding_window_pattern"))?.unwrap_or_default();
+    let heads: Vec<u32> = windows.iter().map(|window| if *window { local } else { heads }).collect();
+    if !heads.is_empty() {
+        metadata.insert(path("attention.head_count_kv"), heads);
+    }
+    Ok(())
 }
 
 /// The attention window, and in which layers it holds where it does not hold in all.
@@ -235,7 +260,8 @@ pub(super) fn rope(config: &Object, architecture: &str, metadata: &mut Metadata)
         return Err(Error::Unsupported(format!("{}: these kinds of layers are not supported", rope.file)));
     }
     let heads = config.required_u32("num_attention_heads")?;
-    let head = config.u32("head_dim")?.unwrap_or(config.required_u32("hidden_size")? / heads);
+    let head = config.u32("global_head_dim")?.or(config.u32("head_dim")?);
+    let head = head.unwrap_or(config.required_u32("hidden_size")? / heads);
     let partial = rope.f64("partial_rotary_factor")?.or(config.f64("partial_rotary_factor")?).unwrap_or(1.0);
     if !(0.0..=1.0).contains(&partial) {
         return Err(Error::Format(format!("{}: partial_rotary_factor is {partial}; it must be 0 to 1", config.file)));
@@ -256,6 +282,12 @@ pub(super) fn rope(config: &Object, architecture: &str, metadata: &mut Metadata)
     match rope.str("rope_type")?.or(rope.str("type")?).unwrap_or("default") {
         "default" => {}
         "llama3" => set("rope.freq_factors", llama3_factors(&rope, base, dims)?.into()),
+        // Of all pairs of a head, those beyond `partial` of them stand still.
+        "proportional" => {
+            set("rope.dimension_count", head.into());
+            let factors: Vec<f32> = (0..head / 2).map(|pair| if pair < dims / 2 { 1.0 } else { 1e30 }).collect();
+            set("rope.freq_factors", factors.into());
+        }
         "linear" => {
             set("rope.scaling.type", "linear".into());
             set("rope.scaling.factor", (rope.positive("factor")? as f32).into());
@@ -297,7 +329,9 @@ pub(super) fn rope(config: &Object, architecture: &str, metadata: &mut Metadata)
         }
         other => {
             let message = format!("{}: the type {other:?} is not supported", rope.file);
-            return Err(Error::Unsupported(format!("{message} (default, linear, yarn, longrope and llama3 are)")));
+            return Err(Error::Unsupported(format!(
+                "{message} (default, linear, proportional, yarn, longrope and llama3 are)"
+            )));
         }
     }
     Ok(())

@@ -28,7 +28,7 @@ pub(super) struct Family {
 /// stacked tensor), `{w}` is `weight` or `bias`. Several GGUF names joined by ` + ` share the rows in equal runs.
 type Rename = (&'static str, &'static str);
 
-pub(super) const FAMILIES: [Family; 13] = [
+pub(super) const FAMILIES: [Family; 14] = [
     LLAMA,
     Family { class: "MistralForCausalLM", ..LLAMA },
     Family { class: "MixtralForCausalLM", ..LLAMA },
@@ -42,6 +42,13 @@ pub(super) const FAMILIES: [Family; 13] = [
     Family { class: "Olmo2ForCausalLM", architecture: "olmo2", tensors: &[NORMS_BEHIND, DECODER], ..LLAMA },
     GEMMA,
     Family { class: "Gemma3ForCausalLM", architecture: "gemma3", ..GEMMA },
+    Family {
+        class: "Gemma4ForCausalLM",
+        architecture: "gemma4",
+        norms_add_one: false,
+        tensors: &[GEMMA4, NORMS_BEHIND, DECODER],
+        ..GEMMA
+    },
 ];
 
 const LLAMA: Family = Family {
@@ -66,6 +73,24 @@ const NORMS_BEHIND: &[Rename] = &[
     ("model.layers.{b}.post_attention_layernorm.weight", "blk.{b}.post_attention_norm.weight"),
     ("model.layers.{b}.pre_feedforward_layernorm.weight", "blk.{b}.ffn_norm.weight"),
     ("model.layers.{b}.post_feedforward_layernorm.weight", "blk.{b}.post_ffw_norm.weight"),
+];
+
+const GEMMA4: &[Rename] = &[
+    ("model.embed_tokens_per_layer.weight", "per_layer_token_embd.weight"),
+    ("model.per_layer_model_projection.weight", "per_layer_model_proj.weight"),
+    ("model.per_layer_projection_norm.weight", "per_layer_proj_norm.weight"),
+    ("model.layers.{b}.per_layer_input_gate.weight", "blk.{b}.inp_gate.weight"),
+    ("model.layers.{b}.per_layer_projection.weight", "blk.{b}.proj.weight"),
+    ("model.layers.{b}.post_per_layer_input_norm.weight", "blk.{b}.post_norm.weight"),
+    ("model.layers.{b}.layer_scalar", "blk.{b}.layer_output_scale.weight"),
+    ("model.layers.{b}.router.proj.weight", "blk.{b}.ffn_gate_inp.weight"),
+    ("model.layers.{b}.router.scale", "blk.{b}.ffn_gate_inp.scale"),
+    ("model.layers.{b}.router.per_expert_scale", "blk.{b}.ffn_down_exps.scale"),
+    ("model.layers.{b}.experts.gate_up_proj", "blk.{b}.ffn_gate_exps.weight + blk.{b}.ffn_up_exps.weight"),
+    ("model.layers.{b}.experts.down_proj", "blk.{b}.ffn_down_exps.weight"),
+    ("model.layers.{b}.post_feedforward_layernorm_1.weight", "blk.{b}.post_ffw_norm_1.weight"),
+    ("model.layers.{b}.pre_feedforward_layernorm_2.weight", "blk.{b}.pre_ffw_norm_2.weight"),
+    ("model.layers.{b}.post_feedforward_layernorm_2.weight", "blk.{b}.post_ffw_norm_2.weight"),
 ];
 
 const FUSED: &[Rename] = &[

@@ -1,13 +1,13 @@
 //! `info`: what is in a model file, and what it needs here. A file that cannot run is still described as far as it goes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
 use firelight::checkpoint::{Array, Checkpoint, Metadata, Value};
 use firelight::fit::{self, Fitted};
 use firelight::gpu::Gpu;
 use firelight::model::Model;
-use firelight::model::config::Config;
+use firelight::model::config::{Config, Layer};
 use firelight::template::ChatTemplate;
 use firelight::tokenizer::Tokenizer;
 
@@ -115,7 +115,10 @@ impl Facts {
 
     fn sizes(&mut self, c: &Config) {
         self.add("layers", format!("{} of width {}", c.layers.len(), c.width));
-        self.add("attention", format!("{} heads of {}, {} for keys and values", c.heads, c.head_dim, c.kv_heads));
+        let kind =
+            |layer: &Layer| format!("{} heads of {}, {} for keys and values", c.heads, layer.head_dim, layer.kv_heads);
+        let kinds: BTreeSet<String> = c.layers.iter().filter(|layer| layer.kv_heads > 0).map(kind).collect();
+        kinds.into_iter().for_each(|kind| self.add("attention", kind));
         if let Some(experts) = c.experts {
             self.add("experts", format!("{}, of which {} for each token", experts.count, experts.used));
         }

@@ -85,9 +85,10 @@ fn check(args: &Args, checkpoint: &Checkpoint) -> Result {
 }
 
 fn form(checkpoint: &Checkpoint, config: &Config) -> Form {
+    let kv_heads = config.layers.iter().map(|layer| layer.kv_heads).max();
     Form {
         layers: config.layers.len() as u32,
-        group: config.heads / config.kv_heads,
+        group: config.heads / kv_heads.unwrap_or(0).max(1),
         experts: config.experts.as_ref().map_or(0, |e| e.count),
         tied: !checkpoint.tensors.contains_key("output.weight"),
     }
@@ -146,7 +147,7 @@ fn paired_rows(checkpoint: &Checkpoint, config: &Config, tensor: &str) -> Option
     let moves = checkpoint.tokenizer_json.is_some()
         && config.ropes[0].pairing == Pairing::Halves
         && config.arch.pairing == Pairing::Neighbours;
-    (rotated && moves).then_some(config.head_dim as usize)
+    (rotated && moves).then_some(config.layers[0].head_dim as usize)
 }
 
 /// Puts row `i` and row `i + head / 2` of every head side by side.

@@ -21,8 +21,12 @@ pub struct Arch {
     pub unrotated_every: u32,
     /// Heads of q and k are normed without a weight once they are rotated.
     pub norm_rotated: bool,
+    /// Heads of values are normed without a weight.
+    pub norm_values: bool,
     /// Models of so many layers scale scores by the width over the heads, not by a head's size.
     pub wide_scale: &'static [u32],
+    /// Scores are not scaled at all.
+    pub unscaled: bool,
     /// The bounds of YaRN's passage are rounded to whole pairs.
     pub yarn_rounds: bool,
     /// Layers that see a part of the context only.
@@ -57,7 +61,9 @@ const LLAMA: Arch = Arch {
     embed_by_root: false,
     unrotated_every: 0,
     norm_rotated: false,
+    norm_values: false,
     wide_scale: &[],
+    unscaled: false,
     yarn_rounds: true,
     local: Local { every: 0, span: 0, chunked: false, base: None, stretched: true },
     tempered_after: None,
@@ -97,6 +103,13 @@ pub const ALL: &[Arch] = &[
     Arch {
         name: "gemma3",
         wide_scale: &[62],
+        local: Local { every: 6, base: Some(10000.0), stretched: false, ..LLAMA.local },
+        ..GEMMA
+    },
+    Arch {
+        name: "gemma4",
+        norm_values: true,
+        unscaled: true,
         local: Local { every: 6, base: Some(10000.0), stretched: false, ..LLAMA.local },
         ..GEMMA
     },

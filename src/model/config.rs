@@ -4,7 +4,7 @@
 use super::arch::Arch;
 use super::unknown;
 use crate::checkpoint::{Checkpoint, Metadata, Value};
-use crate::ops::attention::{Reach, Temperature};
+use crate::ops::attention::{LONGEST_HEAD, Reach, Temperature};
 use crate::ops::delta_net::DeltaNet;
 use crate::ops::rope::Pairing;
 use crate::{Error, Result};
@@ -20,10 +20,6 @@ pub struct Config {
     pub width: u32,
     /// Query heads.
     pub heads: u32,
-    /// Key and value heads.
-    pub kv_heads: u32,
-    /// Values of a head.
-    pub head_dim: u32,
     /// Tokens in the vocabulary.
     pub vocab: u32,
     /// Positions that the model was trained for.
@@ -53,6 +49,12 @@ pub struct Layer {
     pub rope: Option<usize>,
     /// How scores grow with the position.
     pub temperature: Option<Temperature>,
+    /// Key and value heads; 0 in some layers without attention.
+    pub kv_heads: u32,
+    /// Values of a head.
+    pub head_dim: u32,
+    /// The earlier layer whose keys and values it reads, if it has none of its own.
+    pub shares: Option<u32>,
 }
 
 /// Multipliers and bounds.
@@ -152,16 +154,20 @@ impl Keys<'_> {
         in_range(&path, value, max)
     }
 
-    /// The same of what may also be an array with a number for each layer: the one that all have who have any.
-    fn size_of_layers_or(&self, name: &str, default: u32, max: u32) -> Result<u32> {
+    /// The same of each layer, of what may be an array, in which layers that have no such thing say 0.
+    fn sizes_or(&self, name: &str, default: u32, max: u32, blocks: u32) -> Result<Vec<u32>> {
         let path = self.path(name);
-        let mut counts = self.metadata.get_u32s(&path)?.unwrap_or(vec![default]);
-        counts.retain(|n| *n > 0);
-        counts.dedup();
-        match counts[..] {
-            [n] => in_range(&path, n, max),
-            _ => Err(Error::Unsupported(format!("{path} differs between layers: {counts:?}"))),
+        let mut sizes = self.metadata.get_u32s(&path)?.unwrap_or(vec![default]);
+        if sizes.len() == 1 {
+            sizes = vec![in_range(&path, sizes[0], max)?; blocks as usize];
         }
+        if sizes.len() < blocks as usize {
+            return Err(Error::Format(format!("{path} has {} entries for {blocks} layers", sizes.len())));
+        }
+        for size in sizes.iter().filter(|size| **size > 0) {
+            in_range(&path, *size, max)?;
+        }
+        Ok(sizes)
     }
 
     fn size_or(&self, name: &str, default: u32, max: u32) -> Result<u32> {
@@ -194,7 +200,7 @@ impl Config {
         let width = keys.size("embedding_length", 1 << 20)?;
         let embedding = checkpoint.tensor("token_embd.weight")?;
         let vocab = u32::try_from(embedding.rows()).unwrap_or(0);
-        let head_dim = keys.size_or("attention.key_length", width / heads, 1 << 12)?;
+        let [head_dim, local_head_dim] = head_dims(&keys, width / heads)?;
         // What predicts several tokens at once stands behind the layers, counts as some, and is not run.
         let ahead = keys.u32("nextn_predict_layers")?.unwrap_or(0);
         let blocks = keys.size("block_count", 1 << 12)?;
@@ -204,17 +210,21 @@ impl Config {
         let locality = Locality::read(&keys, &arch, blocks)?;
         let base = keys.f32("rope.freq_base")?.unwrap_or(10000.0);
         let local_base = keys.f32("rope.freq_base_swa")?.or(arch.local.base).unwrap_or(base);
-        let mut ropes = vec![RopeConfig::read(&keys, checkpoint, head_dim, base, true).await?];
-        if locality.any() && (local_base != base || !arch.local.stretched) {
-            ropes.push(RopeConfig::read(&keys, checkpoint, head_dim, local_base, arch.local.stretched).await?);
+        let rotated = keys.u32("rope.dimension_count")?;
+        let mut ropes = vec![RopeConfig::read(&keys, checkpoint, rotated.unwrap_or(head_dim), base, true).await?];
+        if locality.any() && (local_base != base || local_head_dim != head_dim || !arch.local.stretched) {
+            let rotated = keys.u32("rope.dimension_count_swa")?.or(rotated).unwrap_or(local_head_dim);
+            ropes.push(RopeConfig::read(&keys, checkpoint, rotated, local_base, arch.local.stretched).await?);
         }
+        let kv_heads = keys.sizes_or("attention.head_count_kv", heads, 1 << 12, blocks)?;
+        let kinds = [(head_dim, 0), (local_head_dim, ropes.len() - 1)];
+        let mut layers = layers(&keys, &arch, &locality, &kv_heads, kinds)?;
+        share(&mut layers, keys.u32("attention.shared_kv_layers")?.unwrap_or(0))?;
         let config = Config {
             arch,
-            layers: layers(&keys, &arch, &locality, blocks, ropes.len() - 1)?,
+            layers,
             width,
             heads,
-            kv_heads: keys.size_of_layers_or("attention.head_count_kv", heads, 1 << 12)?,
-            head_dim,
             vocab: in_range("the vocabulary", vocab, 1 << 24)?,
             context,
             eps: keys.f32("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-5),
@@ -226,27 +236,57 @@ impl Config {
             experts,
             delta: DeltaConfig::read(&keys)?,
         };
-        config.check(&keys)?;
+        config.check()?;
         Ok(config)
     }
 
-    fn check(&self, keys: &Keys) -> Result<()> {
+    fn check(&self) -> Result<()> {
         let fail = |what: String| Err(Error::Unsupported(format!("this model cannot run: {what}")));
-        let value_dim = keys.size_or("attention.value_length", self.head_dim, 1 << 12)?;
-        if !self.heads.is_multiple_of(self.kv_heads) {
-            return fail(format!("{} query heads do not divide by {} kv heads", self.heads, self.kv_heads));
-        }
-        if !self.width.is_multiple_of(4) || !self.head_dim.is_multiple_of(4) {
-            return fail(format!("width {} or head size {} is no multiple of 4", self.width, self.head_dim));
-        }
-        if self.head_dim > 256 || value_dim != self.head_dim {
-            return fail(format!("heads of {} keys and {value_dim} values", self.head_dim));
+        for (layer, rope) in self.layers.iter().map(|layer| (layer, layer.rope.map(|which| &self.ropes[which]))) {
+            let Layer { kv_heads, head_dim, .. } = *layer;
+            if kv_heads > 0 && !self.heads.is_multiple_of(kv_heads) {
+                return fail(format!("{} query heads do not divide by {kv_heads} kv heads", self.heads));
+            }
+            if !self.width.is_multiple_of(4) || !head_dim.is_multiple_of(4) {
+                return fail(format!("width {} or head size {head_dim} is no multiple of 4", self.width));
+            }
+            if head_dim > LONGEST_HEAD {
+                return fail(format!("heads of {head_dim} values"));
+            }
+            if let Some(rotated) = rope.map(|rope| 2 * rope.frequencies.len()).filter(|n| *n > head_dim as usize) {
+                return fail(format!("{rotated} values rotate of heads of {head_dim}"));
+            }
         }
         if !self.eps.is_finite() || self.eps < 0.0 {
             return fail(format!("a norm epsilon of {}", self.eps));
         }
         Ok(())
     }
+}
+
+/// Values of a head in layers that see everything, and in those that see a part.
+fn head_dims(keys: &Keys, usual: u32) -> Result<[u32; 2]> {
+    let key = keys.size_or("attention.key_length", usual, 1 << 12)?;
+    let local_key = keys.size_or("attention.key_length_swa", key, 1 << 12)?;
+    let value = keys.size_or("attention.value_length", key, 1 << 12)?;
+    let local_value = keys.size_or("attention.value_length_swa", local_key, 1 << 12)?;
+    if [key, local_key] != [value, local_value] {
+        let sizes = format!("{key} or {local_key} keys and {value} or {local_value} values");
+        return Err(Error::Unsupported(format!("this model cannot run: heads of {sizes}")));
+    }
+    Ok([key, local_key])
+}
+
+/// Lets the last `count` layers read the keys and values of the last one before them that sees as much.
+fn share(layers: &mut [Layer], count: u32) -> Result<()> {
+    let own = layers.len().saturating_sub(count as usize);
+    for n in own..layers.len() {
+        let alike = layers[..own].iter().rposition(|layer| layer.reach == layers[n].reach);
+        let alike = alike.ok_or_else(|| Error::Format(format!("layer {n} shares keys and values with no other")))?;
+        let Layer { kv_heads, head_dim, .. } = layers[alike];
+        layers[n] = Layer { shares: Some(alike as u32), kv_heads, head_dim, ..layers[n] };
+    }
+    Ok(())
 }
 
 impl Experts {
@@ -310,8 +350,15 @@ impl Locality {
     }
 }
 
-/// What each layer does; those that see a part only take the rotary embedding `local_rope`.
-fn layers(keys: &Keys, arch: &Arch, locality: &Locality, blocks: u32, local_rope: usize) -> Result<Vec<Layer>> {
+/// What each layer does, by its heads of keys and values; `kinds` are head size and rotary embedding of those that see
+/// everything, and of those that see a part.
+fn layers(
+    keys: &Keys,
+    arch: &Arch,
+    locality: &Locality,
+    kv_heads: &[u32],
+    kinds: [(u32, usize); 2],
+) -> Result<Vec<Layer>> {
     let rate = keys.finite("attention.temperature_scale")?;
     let after = keys.u32("attention.temperature_length")?;
     let original = || keys.u32("rope.scaling.original_context_length");
@@ -328,18 +375,22 @@ fn layers(keys: &Keys, arch: &Arch, locality: &Locality, blocks: u32, local_rope
     if temperature.is_some_and(|t| t.every == 0) {
         return Err(Error::Format("attention scores that grow every 0 positions".into()));
     }
-    let layer = |n: u32| {
+    let layer = |(n, kv_heads): (u32, &u32)| {
         let local = locality.any() && locality.is_local[n as usize];
+        let (head_dim, rope) = kinds[usize::from(local)];
         // Llama 4's small relatives see everything and rotate everywhere.
         let sees_all = arch.local.chunked && !locality.any();
         let rotated = sees_all || !(n + 1).is_multiple_of(arch.unrotated_every);
         Layer {
             reach: if local { locality.reach } else { Reach::All },
-            rope: rotated.then_some(if local { local_rope } else { 0 }),
+            rope: rotated.then_some(rope),
             temperature: temperature.filter(|_| arch.tempered_after.is_none() || !rotated),
+            kv_heads: *kv_heads,
+            head_dim,
+            shares: None,
         }
     };
-    Ok((0..blocks).map(layer).collect())
+    Ok((0..).zip(kv_heads).map(layer).collect())
 }
 
 impl Scales {
@@ -347,11 +398,12 @@ impl Scales {
         // Some files write 0 for what they do not have.
         let read = |name: &str| Ok::<_, Error>(keys.finite(name)?.filter(|value| *value != 0.0));
         let per = if arch.wide_scale.contains(&blocks) { width / heads } else { head_dim };
+        let usual = if arch.unscaled { 1.0 } else { 1.0 / (per as f32).sqrt() };
         let root = if arch.embed_by_root { (width as f32).sqrt() } else { 1.0 };
         Ok(Scales {
             embedding: read("embedding_scale")?.unwrap_or(root),
             residual: read("residual_scale")?.unwrap_or(1.0),
-            attention: read("attention.scale")?.unwrap_or(1.0 / (per as f32).sqrt()),
+            attention: read("attention.scale")?.unwrap_or(usual),
             logits: 1.0 / read("logit_scale")?.unwrap_or(1.0),
             attention_cap: read("attn_logit_softcapping")?.map(f32::abs),
             logits_cap: read("final_logit_softcapping")?.map(f32::abs),
@@ -360,11 +412,10 @@ impl Scales {
 }
 
 impl RopeConfig {
-    /// With this base; `stretched` as the file says, or as without any scaling.
-    async fn read(keys: &Keys<'_>, checkpoint: &Checkpoint, head_dim: u32, base: f32, stretched: bool) -> Result<Self> {
-        let rotated = keys.size_or("rope.dimension_count", head_dim, head_dim)?;
+    /// For `rotated` values of a head, with this base; `stretched` as the file says, or as without any scaling.
+    async fn read(keys: &Keys<'_>, checkpoint: &Checkpoint, rotated: u32, base: f32, stretched: bool) -> Result<Self> {
         let base = f64::from(base);
-        if rotated % 2 != 0 || !(base.is_finite() && base > 1.0) {
+        if rotated == 0 || !rotated.is_multiple_of(2) || rotated > LONGEST_HEAD || !(base.is_finite() && base > 1.0) {
             return Err(Error::Format(format!("rotary embedding of {rotated} values with base {base}")));
         }
         let pairing = match keys.str("rope.pairing")? {

@@ -2,7 +2,7 @@
 //! manifest; every tensor's shape is checked against the file while it is recorded.
 
 use super::config::{Config, Layer};
-use super::rooms::{PARTS, Rooms, StreamedLayer};
+use super::rooms::{ExpertPart, Rooms, StreamedLayer};
 use super::unknown;
 use crate::checkpoint::Checkpoint;
 use crate::graph::{Graph, Kind, Rows, TensorId};
@@ -15,6 +15,7 @@ use crate::ops::rope::Rope;
 use crate::ops::short_conv::ShortConv;
 use crate::ops::soften::Soften;
 use crate::{Error, Result};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// A recorded model.
@@ -48,14 +49,15 @@ pub struct Recording {
 /// If a tensor is missing or has another shape than the model's keys say.
 pub fn record(checkpoint: &Checkpoint, config: &Config, recording: Recording) -> Result<Decoder> {
     let Recording { context, near, experts } = recording;
-    let rooms = experts.map(|share| Rooms::new(checkpoint, share));
-    let mut b = Builder { checkpoint, config, near, rooms, graph: Graph::default() };
+    let (graph, caches, rooms) = (Graph::default(), BTreeMap::new(), experts.map(Rooms::new));
+    let mut b = Builder { checkpoint, config, near, rooms, graph, layer_inputs: None, caches };
     let c = config;
     let ropes = c.ropes.iter();
     let angles: Vec<TensorId> =
         ropes.map(|rope| b.graph.rope_angles(rope.frequencies_for(context), context, rope.scale)).collect();
     let embedding = b.weight("token_embd.weight", c.vocab, c.width)?;
     let mut x = b.graph.embed(embedding, c.scales.embedding);
+    b.layer_inputs = b.layer_inputs(x)?;
     for (n, layer) in (0..).zip(&c.layers) {
         x = b.block(x, &angles, layer, n)?;
     }
@@ -73,10 +75,10 @@ pub fn record(checkpoint: &Checkpoint, config: &Config, recording: Recording) ->
         logits = b.graph.soften(logits, soften);
     }
     b.graph.sample(logits);
-    let streamed = b.rooms.map_or_else(Vec::new, |rooms| rooms.streamed);
-    let fetched = streamed.iter().flat_map(|layer| &layer.tensors).map(|tensor| tensor.name.as_str());
+    let streamed = b.rooms.map_or_else(Vec::new, |rooms| rooms.finish(&mut b.graph));
+    let fetched = streamed.iter().flat_map(|layer| &layer.parts).map(|part| part.tensor.name.as_str());
     let used = b.graph.tensors.iter().map(|t| t.name.as_str()).chain(fetched).collect();
-    let unread = unknown::unread(checkpoint, &used, c.layers.len());
+    let unread = unknown::unread(checkpoint, &used, &c.layers);
     if !unread.is_empty() {
         return Err(Error::Unsupported(format!("this model cannot run: {}", unknown::describe(&unread))));
     }
@@ -89,6 +91,10 @@ struct Builder<'a> {
     near: bool,
     rooms: Option<Rooms>,
     graph: Graph,
+    /// What each layer is told of a row's token besides, side by side: (rows, layers * n).
+    layer_inputs: Option<TensorId>,
+    /// Keys and values of the layers so far that have their own.
+    caches: BTreeMap<u32, (TensorId, TensorId)>,
 }
 
 impl Builder<'_> {
@@ -140,9 +146,20 @@ impl Builder<'_> {
     }
 
     fn norm(&mut self, x: TensorId, name: &str, cols: u32) -> Result<TensorId> {
+        self.norm_of(x, name, cols, 1.0)
+    }
+
+    /// The norm of x over the root of `squared`, without dividing: that only counts against epsilon.
+    fn norm_of(&mut self, x: TensorId, name: &str, cols: u32, squared: f32) -> Result<TensorId> {
         self.check(name, &[cols.into()])?;
         let weight = self.graph.vector_plus(name, cols, self.config.norm_plus);
-        Ok(self.graph.rms_norm(x, weight, self.config.eps))
+        Ok(self.graph.rms_norm(x, weight, self.config.eps * squared))
+    }
+
+    /// A norm of every `cols` values, without a weight.
+    fn bare_norm(&mut self, x: TensorId, cols: u32) -> TensorId {
+        let ones = self.graph.add("ones", Rows::Fixed(1), cols, Kind::Constant(vec![1.0; cols as usize]));
+        self.graph.rms_norm(x, ones, self.config.eps)
     }
 
     /// A norm of whole rows, if the file has its weight.
@@ -172,19 +189,65 @@ impl Builder<'_> {
         let h = if both { self.norm(h, &name("post_attention_norm"), self.config.width)? } else { h };
         let x = self.graph.scaled_sum(x, h, residual);
         let h = before(self, x, ffn_norm)?;
-        let h = match self.has(&name("ffn_gate_inp")) {
-            true => self.expert_ffn(h, n)?,
-            false => self.ffn(h, n, "")?,
+        let h = match (self.has(&name("ffn_gate_inp")), self.has(&name("pre_ffw_norm_2"))) {
+            (true, true) => self.dense_and_experts(x, h, n)?,
+            (true, false) => self.expert_ffn(h, h, n)?,
+            (false, _) => self.ffn(h, n, "")?,
         };
         let h = self.norm_if(h, &name("post_ffw_norm"))?;
-        Ok(self.graph.scaled_sum(x, h, residual))
+        let x = self.graph.scaled_sum(x, h, residual);
+        let x = self.add_layer_input(x, n)?;
+        let scale = name("layer_output_scale");
+        if !self.has(&scale) {
+            return Ok(x);
+        }
+        let scale = self.vector(&scale, 1)?;
+        Ok(self.graph.glu(scale, x, Activation::Product))
+    }
+
+    /// What each layer is told of a row's token besides the residual stream (Gemma 4): the token's own vector for the
+    /// layer, and one made of its embedding x (rows, width) -> (rows, layers * n), if the file has such vectors.
+    fn layer_inputs(&mut self, x: TensorId) -> Result<Option<TensorId>> {
+        const TABLE: &str = "per_layer_token_embd.weight";
+        let Config { width, vocab, .. } = *self.config;
+        let layers = self.config.layers.len() as u32;
+        let Some(table) = self.checkpoint.tensors.get(TABLE) else { return Ok(None) };
+        let cols = table.dims.first().and_then(|n| u32::try_from(*n).ok()).unwrap_or(0);
+        if cols == 0 || cols > 1 << 20 || !cols.is_multiple_of(4 * layers) {
+            return Err(Error::Unsupported(format!("{TABLE} has rows of {cols} for {layers} layers")));
+        }
+        let size = cols / layers;
+        let table = self.weight(TABLE, vocab, cols)?;
+        let own = self.graph.embed(table, (size as f32).sqrt());
+        let made = self.linear(x, "per_layer_model_proj", cols)?;
+        let made = self.norm_of(made, "per_layer_proj_norm.weight", size, width as f32)?;
+        Ok(Some(self.graph.sum(made, own)))
+    }
+
+    /// x (rows, width) plus what layer `n` makes of its own input, if there is one.
+    fn add_layer_input(&mut self, x: TensorId, n: u32) -> Result<TensorId> {
+        let Some(inputs) = self.layer_inputs else { return Ok(x) };
+        let name = |part: &str| format!("blk.{n}.{part}");
+        let all = self.graph.cols(inputs);
+        let size = all / self.config.layers.len() as u32;
+        let gate = self.linear(x, &name("inp_gate"), size)?;
+        let input = self.graph.head_part(inputs, HeadPart { head: all, first: n * size, len: size });
+        let h = self.graph.glu(gate, input, self.config.arch.activation);
+        let h = self.linear(h, &name("proj"), self.config.width)?;
+        // The inputs should be the sums of their two parts over the root of two.
+        let h = self.norm_of(h, &name("post_norm.weight"), self.config.width, 2.0)?;
+        Ok(self.graph.sum(x, h))
     }
 
     /// (rows, width) -> (rows, width)
     fn attention(&mut self, x: TensorId, angles: &[TensorId], layer: &Layer, n: u32) -> Result<TensorId> {
-        let Config { heads, kv_heads, head_dim, scales, .. } = *self.config;
+        let Config { heads, scales, .. } = *self.config;
+        let Layer { reach, temperature, kv_heads, head_dim, .. } = *layer;
         let name = |part: &str| format!("blk.{n}.{part}");
-        let [mut q, mut k, v] = self.projections(x, n)?;
+        if kv_heads == 0 {
+            return Err(Error::Format(format!("layer {n} should have no attention, but it has nothing else")));
+        }
+        let (mut q, kv) = self.projections(x, layer, n)?;
         // A matrix twice as large makes, head by head, queries and the gates of what attention makes of them.
         let mut gate = None;
         if self.graph.cols(q) == 2 * heads * head_dim {
@@ -192,32 +255,41 @@ impl Builder<'_> {
             gate = Some(self.graph.head_part(q, part(head_dim)));
             q = self.graph.head_part(q, part(0));
         }
-        q = self.head_norm(q, &name("attn_q_norm.weight"))?;
-        k = self.head_norm(k, &name("attn_k_norm.weight"))?;
-        if let Some(which) = layer.rope {
-            let rope = &self.config.ropes[which];
-            let rope = Rope { head_dim, rotated: 2 * rope.frequencies.len() as u32, pairing: rope.pairing };
-            q = self.graph.rope(q, angles[which], rope.clone());
-            k = self.graph.rope(k, angles[which], rope);
-            if self.config.norm_rotated {
-                let ones = Kind::Constant(vec![1.0; head_dim as usize]);
-                let ones = self.graph.add("ones", Rows::Fixed(1), head_dim, ones);
-                q = self.graph.rms_norm(q, ones, self.config.eps);
-                k = self.graph.rms_norm(k, ones, self.config.eps);
+        let q = self.head(q, &name("attn_q_norm.weight"), angles, layer)?;
+        let caches = match kv {
+            Some((k, v)) => {
+                let k = self.head(k, &name("attn_k_norm.weight"), angles, layer)?;
+                let v = if self.config.arch.norm_values { self.bare_norm(v, head_dim) } else { v };
+                let kind = Kind::Kv { heads: kv_heads, head_dim, near: self.near && reach != Reach::All };
+                let mut cache = |part| self.graph.add(name(part), Rows::Fixed(0), 0, kind.clone());
+                let caches = (cache("k_cache"), cache("v_cache"));
+                self.graph.kv_write(k, v, caches, KvWrite { heads: kv_heads, head_dim });
+                self.caches.insert(n, caches);
+                caches
             }
-        }
-        let kind = Kind::Kv { heads: kv_heads, head_dim, near: self.near && layer.reach != Reach::All };
-        let cache = |graph: &mut Graph, part| graph.add(name(part), Rows::Fixed(0), 0, kind.clone());
-        let caches = (cache(&mut self.graph, "k_cache"), cache(&mut self.graph, "v_cache"));
-        self.graph.kv_write(k, v, caches, KvWrite { heads: kv_heads, head_dim });
+            None => {
+                let other = layer.shares.and_then(|other| self.caches.get(&other)).copied();
+                other.ok_or_else(|| Error::Format(format!("layer {n} shares keys and values that are not there")))?
+            }
+        };
         let sinks = name("attn_sinks.weight");
         let sinks = if self.has(&sinks) { Some(self.vector(&sinks, heads)?) } else { None };
-        let Layer { reach, temperature, .. } = *layer;
         let (scale, cap, sinks_there) = (scales.attention, scales.attention_cap, sinks.is_some());
         let op = Attention { heads, kv_heads, head_dim, scale, reach, cap, temperature, sinks: sinks_there };
         let h = self.graph.attention(q, caches, sinks, op);
         let h = gate.map_or(h, |gate| self.graph.glu(gate, h, Activation::Sigmoid));
         self.linear(h, &name("attn_output"), self.config.width)
+    }
+
+    /// Heads of queries or keys, normed and rotated as far as the layer does so.
+    fn head(&mut self, x: TensorId, norm: &str, angles: &[TensorId], layer: &Layer) -> Result<TensorId> {
+        let head_dim = layer.head_dim;
+        let x = self.head_norm(x, norm, head_dim)?;
+        let Some(which) = layer.rope else { return Ok(x) };
+        let rope = &self.config.ropes[which];
+        let rope = Rope { head_dim, rotated: 2 * rope.frequencies.len() as u32, pairing: rope.pairing };
+        let x = self.graph.rope(x, angles[which], rope);
+        Ok(if self.config.norm_rotated { self.bare_norm(x, head_dim) } else { x })
     }
 
     /// A gated delta net (Qwen 3.5): (rows, width) -> (rows, width).
@@ -265,30 +337,36 @@ impl Builder<'_> {
         self.linear(h, &name("out_proj"), width)
     }
 
-    /// Queries, keys and values: of three matrices, or of one that holds them one after another.
-    fn projections(&mut self, x: TensorId, n: u32) -> Result<[TensorId; 3]> {
-        let Config { heads, kv_heads, head_dim, .. } = *self.config;
-        let gated = self.checkpoint.tensors.get(&format!("blk.{n}.attn_q.weight"));
-        let gated = gated.is_some_and(|q| q.rows() == 2 * u64::from(heads * head_dim));
-        let q = if gated { 2 * heads } else { heads };
-        let rows = [("attn_q", q), ("attn_k", kv_heads), ("attn_v", kv_heads)].map(|(part, n)| (part, n * head_dim));
-        let (whole, mut at) = (format!("blk.{n}.attn_qkv"), 0);
-        let fused = self.has(&format!("{whole}.weight"));
-        let mut out = [x; 3];
-        for ((part, rows), out) in rows.into_iter().zip(&mut out) {
-            *out = match fused {
-                true => self.rows_of(x, &whole, at..at + rows, (heads + 2 * kv_heads) * head_dim)?,
-                false => self.linear(x, &format!("blk.{n}.{part}"), rows)?,
-            };
-            at += rows;
+    /// Queries, and keys and values if the layer has its own: of three matrices, or of one that holds them one after
+    /// another. Without a matrix for values, keys are the values (Gemma 4).
+    fn projections(&mut self, x: TensorId, layer: &Layer, n: u32) -> Result<(TensorId, Option<(TensorId, TensorId)>)> {
+        let heads = self.config.heads;
+        let Layer { kv_heads, head_dim, shares, .. } = *layer;
+        let name = |part: &str| format!("blk.{n}.{part}");
+        let whole = name("attn_qkv");
+        let (q, kv) = (heads * head_dim, kv_heads * head_dim);
+        if self.has(&format!("{whole}.weight")) {
+            let mut part = |at: Range<u32>| self.rows_of(x, &whole, at, q + 2 * kv);
+            return Ok((part(0..q)?, Some((part(q..q + kv)?, part(q + kv..q + 2 * kv)?))));
         }
-        Ok(out)
+        let gated = self.checkpoint.tensors.get(&name("attn_q.weight"));
+        let gated = gated.is_some_and(|gated| gated.rows() == 2 * u64::from(q));
+        let q = self.linear(x, &name("attn_q"), if gated { 2 * q } else { q })?;
+        if shares.is_some() {
+            return Ok((q, None));
+        }
+        let k = self.linear(x, &name("attn_k"), kv)?;
+        let v = match self.config.arch.norm_values && !self.has(&name("attn_v.weight")) {
+            true => k,
+            false => self.linear(x, &name("attn_v"), kv)?,
+        };
+        Ok((q, Some((k, v))))
     }
 
     /// A norm, if the file has its weight: of each head, or of all at once if the weight is as long (OLMo 2).
-    fn head_norm(&mut self, x: TensorId, name: &str) -> Result<TensorId> {
+    fn head_norm(&mut self, x: TensorId, name: &str, head: u32) -> Result<TensorId> {
         let Some(tensor) = self.checkpoint.tensors.get(name) else { return Ok(x) };
-        let (all, head) = (self.graph.cols(x), self.config.head_dim);
+        let all = self.graph.cols(x);
         self.norm(x, name, if tensor.dims[..] == [u64::from(all)] { all } else { head })
     }
 
@@ -315,8 +393,24 @@ impl Builder<'_> {
         }
     }
 
-    /// (rows, width) -> (rows, width)
-    fn expert_ffn(&mut self, x: TensorId, n: u32) -> Result<TensorId> {
+    /// A dense network and experts side by side, each with norms of its own (Gemma 4): x (rows, width), and what the
+    /// dense one reads of it -> (rows, width).
+    fn dense_and_experts(&mut self, x: TensorId, normed: TensorId, n: u32) -> Result<TensorId> {
+        let (name, width) = (|part: &str| format!("blk.{n}.{part}"), self.config.width);
+        let dense = self.ffn(normed, n, "")?;
+        let dense = self.norm(dense, &name("post_ffw_norm_1.weight"), width)?;
+        // The router reads a norm that is divided by the root of the width.
+        let root = self.graph.add("root", Rows::Fixed(1), 1, Kind::Constant(vec![(width as f32).sqrt().recip()]));
+        let routed = self.norm(x, &name("ffn_gate_inp.scale"), width)?;
+        let routed = self.graph.glu(root, routed, Activation::Product);
+        let h = self.norm(x, &name("pre_ffw_norm_2.weight"), width)?;
+        let h = self.expert_ffn(h, routed, n)?;
+        let h = self.norm(h, &name("post_ffw_norm_2.weight"), width)?;
+        Ok(self.graph.sum(dense, h))
+    }
+
+    /// x (rows, width), and what the router reads, alike -> (rows, width)
+    fn expert_ffn(&mut self, x: TensorId, routed: TensorId, n: u32) -> Result<TensorId> {
         let name = |part: &str| format!("blk.{n}.{part}");
         let Config { arch, width, .. } = *self.config;
         let Some(experts) = self.config.experts else {
@@ -326,18 +420,36 @@ impl Builder<'_> {
             )));
         };
         let count = experts.count;
-        let hidden = self.count_rows(&name("ffn_gate_exps.weight"))?;
-        let sizes = [(hidden, width), (hidden, width), (width, hidden)];
-        let mut stacks = [x; 3];
-        let mut biases = None;
-        for (i, (part, (rows, cols))) in PARTS.into_iter().zip(sizes).enumerate() {
-            let weight = name(&format!("{part}.weight"));
-            let dtype = self.check(&weight, &[cols.into(), rows.into(), count.into()])?;
-            if self.rooms.is_none() {
-                stacks[i] = self.graph.experts(&weight, count, rows, cols, dtype);
+        // Gate and up may be one stack, the gate first in each matrix.
+        let (whole, gate) = (name("ffn_gate_up_exps.weight"), name("ffn_gate_exps.weight"));
+        let parts = match self.has(&whole) {
+            true => {
+                let rows = self.count_rows(&whole)?;
+                [("ffn_gate_up_exps", 0..rows / 2, rows, width), ("ffn_gate_up_exps", rows / 2..rows, rows, width)]
             }
+            false => {
+                let rows = self.count_rows(&gate)?;
+                [("ffn_gate_exps", 0..rows, rows, width), ("ffn_up_exps", 0..rows, rows, width)]
+            }
+        };
+        let hidden = parts[0].1.end;
+        if !hidden.is_multiple_of(4) {
+            return Err(Error::Unsupported(format!("{whole} has halves of {hidden} rows; a multiple of 4 is needed")));
+        }
+        let down = ("ffn_down_exps", 0..width, width, hidden);
+        let mut stacks = Vec::new();
+        let mut biases = None;
+        for (i, (part, at, rows, cols)) in parts.into_iter().chain([down]).enumerate() {
+            let whole_stack = at == (0..rows);
+            let weight = name(&format!("{part}.weight"));
+            self.check(&weight, &[cols.into(), rows.into(), count.into()])?;
+            stacks.push(ExpertPart {
+                tensor: self.checkpoint.tensor(&weight)?.clone(),
+                first: at.start,
+                rows: at.end - at.start,
+            });
             let bias = name(&format!("{part}.bias"));
-            if self.has(&bias) {
+            if self.has(&bias) && whole_stack {
                 self.check(&bias, &[rows.into(), count.into()])?;
                 biases.get_or_insert([x; 3])[i] = self.graph.vector(&bias, rows * count);
             }
@@ -350,18 +462,27 @@ impl Builder<'_> {
         let router_bias = name("ffn_gate_inp.bias");
         let router_bias = if self.has(&router_bias) { Some(self.vector(&router_bias, count)?) } else { None };
         let router = self.weight(&name("ffn_gate_inp.weight"), count, width)?;
-        let room = self.rooms.as_mut().and_then(|r| r.stacks(&mut self.graph, self.checkpoint, &name(""), count));
-        let [gate, up, down] = room.as_ref().map_or(stacks, |room| room.stacks);
-        let places = room.as_ref().map(|room| room.places);
-        let weights = ExpertWeights { router, gate, up, down, router_bias, biases, places };
+        let logits = self.graph.linear(routed, router, router_bias);
+        let gains = name("ffn_down_exps.scale");
+        let gains = if self.has(&gains) { Some(self.vector(&gains, count)?) } else { None };
+        let parts: [ExpertPart; 3] = stacks.try_into().expect("three parts");
+        let (stacks, places) = match &mut self.rooms {
+            Some(rooms) => {
+                let (stacks, places) = rooms.stacks(&mut self.graph, &parts, count);
+                (stacks, Some(places))
+            }
+            None => (parts.each_ref().map(|part| part.stack(&mut self.graph, count)), None),
+        };
+        let [gate, up, down] = stacks;
+        let weights = ExpertWeights { gains, gate, up, down, biases, places };
         let norm = arch.scoring == Scoring::Softmax;
         let router = Router { experts: count, used: experts.used, scoring: arch.scoring, norm, scale: experts.scale };
         if arch.shares == Shares::OfInputs && experts.used != 1 {
             return Err(Error::Unsupported(format!("{} experts a token in a {} model", experts.used, arch.name)));
         }
-        let (y, ids) = self.graph.expert_ffn(x, weights, router, arch.activation, arch.shares);
-        if let (Some(rooms), Some(room)) = (&mut self.rooms, room) {
-            rooms.streamed.push(room.of(ids));
+        let (y, ids) = self.graph.expert_ffn(x, logits, weights, router, arch.activation, arch.shares);
+        if let (Some(rooms), Some(places)) = (&mut self.rooms, places) {
+            rooms.streamed.push(StreamedLayer { ids, places, stacks, parts });
         }
         if !self.has(&name("ffn_up_shexp.weight")) {
             return Ok(y);

@@ -53,16 +53,16 @@ pub async fn load(plan: &Plan, checkpoint: &Checkpoint, mut progress: impl FnMut
         let row_bytes = info.row_bytes();
         // Even numbers of rows keep every plane on word boundaries.
         let step = (CHUNK / row_bytes).max(2) / 2 * 2;
-        // A weight may be a part of what the file holds as one.
-        let first = match graph.tensor(id).kind {
-            Kind::Weight { first: Some(first), .. } => u64::from(first),
-            _ => 0,
-        };
+        let Kind::Weight { first: Some(first), experts, .. } = graph.tensor(id).kind else { continue };
         let rows = u64::from(graph.fixed_rows(id));
+        // A weight may be a part of what the file holds as one, or of each of its matrices.
+        let (matrix, of) = (rows / u64::from(experts), info.dims.get(1).copied().unwrap_or(1));
         let mut row = 0;
         while row < rows {
-            let end = (row + step).min(rows);
-            let bytes = checkpoint.read(info, (first + row) * row_bytes..(first + end) * row_bytes).await?;
+            let part_ends = if matrix == of { rows } else { (row / matrix + 1) * matrix };
+            let end = (row + step).min(part_ends);
+            let at = row / matrix * of + u64::from(first) + row % matrix;
+            let bytes = checkpoint.read(info, at * row_bytes..(at + end - row) * row_bytes).await?;
             plan.write_rows(id, row as u32, &bytes);
             done += bytes.len() as u64;
             unflushed += bytes.len() as u64;

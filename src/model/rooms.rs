@@ -1,12 +1,38 @@
 //! Room for experts that do not all fit the GPU: stacks that all layers with experts of the same types and sizes share.
 //! Which experts are in them changes while the model runs; that is the session's business.
 
-use crate::checkpoint::{Checkpoint, TensorInfo};
+use crate::checkpoint::TensorInfo;
 use crate::dtype::DType;
 use crate::graph::{Graph, Kind, Rows, TensorId};
 
-/// The matrices of an expert, as the file's tensors are called.
-pub const PARTS: [&str; 3] = ["ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"];
+/// Where the matrices of a layer's experts lie in the file: the same rows of each matrix of a stack.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExpertPart {
+    /// The stack: (experts, rows of a matrix, columns).
+    pub tensor: TensorInfo,
+    /// The first of the rows.
+    pub first: u32,
+    /// How many.
+    pub rows: u32,
+}
+
+impl ExpertPart {
+    fn cols(&self) -> u32 {
+        self.tensor.dims[0] as u32
+    }
+
+    /// All of them, as a weight of the graph.
+    pub fn stack(&self, graph: &mut Graph, experts: u32) -> TensorId {
+        let TensorInfo { name, dtype, .. } = &self.tensor;
+        graph.experts_part(name, experts, self.first, self.rows, self.cols(), *dtype)
+    }
+
+    /// The bytes of the tensor that are one expert's.
+    pub fn bytes_of(&self, expert: u32) -> std::ops::Range<u64> {
+        let row = u64::from(expert) * self.tensor.dims.get(1).copied().unwrap_or(1) + u64::from(self.first);
+        row * self.tensor.row_bytes()..(row + u64::from(self.rows)) * self.tensor.row_bytes()
+    }
+}
 
 /// A layer whose experts come and go.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,85 +43,51 @@ pub struct StreamedLayer {
     pub places: TensorId,
     /// The stacks of gate, up and down matrices.
     pub stacks: [TensorId; 3],
-    /// The file's tensors that hold all of the layer's experts, one after another.
-    pub tensors: [TensorInfo; 3],
+    /// Where they come from.
+    pub parts: [ExpertPart; 3],
 }
-
-/// Type, columns and rows of an expert's matrices.
-type Shape = [(DType, u64, u64); 3];
 
 /// The stacks, as they are made while a model is recorded.
 pub struct Rooms {
     share: f64,
-    /// Layers whose experts have this shape.
-    layers: Vec<(Shape, u32)>,
-    made: Vec<(Shape, [TensorId; 3])>,
     /// What was recorded.
     pub streamed: Vec<StreamedLayer>,
 }
 
 impl Rooms {
     /// Room for all experts of one layer, which any step may want, and for this share of those of the others.
-    pub fn new(checkpoint: &Checkpoint, share: f64) -> Self {
-        let mut layers: Vec<(Shape, u32)> = Vec::new();
-        for name in checkpoint.tensors.keys().filter(|name| name.ends_with("ffn_gate_exps.weight")) {
-            let Some(tensors) = tensors(checkpoint, name.trim_end_matches("ffn_gate_exps.weight")) else { continue };
-            let shape = shape(&tensors);
-            match layers.iter_mut().find(|(other, _)| *other == shape) {
-                Some((_, count)) => *count += 1,
-                None => layers.push((shape, 1)),
+    pub fn new(share: f64) -> Self {
+        Rooms { share, streamed: Vec::new() }
+    }
+
+    /// The stacks for such parts, and where a layer's experts lie there.
+    pub fn stacks(&self, graph: &mut Graph, parts: &[ExpertPart; 3], experts: u32) -> ([TensorId; 3], TensorId) {
+        let shape = |parts: &[ExpertPart; 3]| -> [(DType, u32, u32); 3] {
+            parts.each_ref().map(|part| (part.tensor.dtype, part.rows, part.cols()))
+        };
+        let alike = self.streamed.iter().find(|layer| shape(&layer.parts) == shape(parts));
+        let mut room = |(dtype, rows, cols)| graph.expert_room("experts", experts, rows, cols, dtype);
+        let stacks = alike.map_or_else(|| shape(parts).map(&mut room), |layer| layer.stacks);
+        let places = graph.add("places", Rows::Fixed(1), experts, Kind::Places);
+        (stacks, places)
+    }
+
+    /// Makes the stacks as large as they are to be, now that it is known how many layers share each.
+    pub fn finish(self, graph: &mut Graph) -> Vec<StreamedLayer> {
+        for (n, layer) in self.streamed.iter().enumerate() {
+            let alike = |other: &&StreamedLayer| other.stacks == layer.stacks;
+            if self.streamed[..n].iter().any(|other| alike(&other)) {
+                continue;
+            }
+            let others = self.streamed.iter().filter(alike).count() as u32 - 1;
+            let one = graph.cols(layer.places);
+            let room = one + (self.share * f64::from(others * one)) as u32;
+            for (stack, part) in layer.stacks.iter().zip(&layer.parts) {
+                let tensor = &mut graph.tensors[stack.0];
+                tensor.rows = Rows::Fixed(room * part.rows);
+                tensor.kind = Kind::Weight { dtype: part.tensor.dtype, experts: room, first: None };
             }
         }
-        Rooms { share, layers, made: Vec::new(), streamed: Vec::new() }
+        self.streamed
     }
-
-    /// The stacks for the experts of the block whose tensors begin with `prefix`, and where they lie there. The file's
-    /// tensors have been found right.
-    pub fn stacks(&mut self, graph: &mut Graph, checkpoint: &Checkpoint, prefix: &str, experts: u32) -> Option<Stacks> {
-        let tensors = tensors(checkpoint, prefix)?;
-        let shape = shape(&tensors);
-        let others = self.layers.iter().find(|(other, _)| *other == shape).map_or(0, |(_, count)| count - 1);
-        let count = experts + (self.share * f64::from(others * experts)) as u32;
-        let found = self.made.iter().find(|(other, _)| *other == shape).map(|(_, stacks)| *stacks);
-        let stacks = found.unwrap_or_else(|| {
-            let mut room = |i: usize| {
-                let (dtype, cols, rows) = shape[i];
-                graph.expert_room(PARTS[i], count, rows as u32, cols as u32, dtype)
-            };
-            [room(0), room(1), room(2)]
-        });
-        if found.is_none() {
-            self.made.push((shape, stacks));
-        }
-        let places = graph.add(format!("{prefix}places"), Rows::Fixed(1), experts, Kind::Places);
-        Some(Stacks { stacks, places, tensors })
-    }
-}
-
-/// What [`Rooms::stacks`] finds for a block.
-pub struct Stacks {
-    /// The stacks of gate, up and down matrices.
-    pub stacks: [TensorId; 3],
-    /// Where the block's experts lie in them.
-    pub places: TensorId,
-    tensors: [TensorInfo; 3],
-}
-
-impl Stacks {
-    /// The layer, once it is known which tensor says where its rows are sent to.
-    pub fn of(self, ids: TensorId) -> StreamedLayer {
-        StreamedLayer { ids, places: self.places, stacks: self.stacks, tensors: self.tensors }
-    }
-}
-
-fn tensors(checkpoint: &Checkpoint, prefix: &str) -> Option<[TensorInfo; 3]> {
-    let tensor = |part: &str| checkpoint.tensors.get(&format!("{prefix}{part}.weight")).cloned();
-    Some([tensor(PARTS[0])?, tensor(PARTS[1])?, tensor(PARTS[2])?])
-}
-
-fn shape(tensors: &[TensorInfo; 3]) -> Shape {
-    tensors.each_ref().map(|tensor| {
-        let dim = |i: usize| tensor.dims.get(i).copied().unwrap_or(1);
-        (tensor.dtype, dim(0), dim(1))
-    })
 }

@@ -3,6 +3,7 @@
 //! A tensor that nobody reads is an error, never left out in silence: a model with a part missing still talks, but
 //! nonsense.
 
+use super::config::Layer;
 use crate::checkpoint::Checkpoint;
 use std::collections::BTreeSet;
 
@@ -23,7 +24,17 @@ const PARTS: &[&str] = &[
     "attn_output",
     "post_attention_norm",
     "post_ffw_norm",
+    "post_ffw_norm_1",
+    "post_ffw_norm_2",
+    "pre_ffw_norm_2",
     "token_embd_norm",
+    "per_layer_token_embd",
+    "per_layer_model_proj",
+    "per_layer_proj_norm",
+    "inp_gate",
+    "proj",
+    "post_norm",
+    "layer_output_scale",
     "shortconv",
     "ssm_conv1d",
     "ssm_alpha",
@@ -38,6 +49,7 @@ const PARTS: &[&str] = &[
     "ffn_down",
     "ffn_gate_inp",
     "ffn_gate_exps",
+    "ffn_gate_up_exps",
     "ffn_up_exps",
     "ffn_down_exps",
     "ffn_gate_inp_shexp",
@@ -55,12 +67,9 @@ const BLOCKS: &[(&str, &str)] = &[
     ("attn_k_b", "attention over latent keys and values (MLA)"),
     ("attn_v_b", "attention over latent keys and values (MLA)"),
     ("exp_probs_b", "a router with a bias of its own"),
-    ("per_layer", "embeddings of each layer"),
-    ("inp_gate", "embeddings of each layer"),
     ("altup", "alternating updates (AltUp)"),
     ("laurel", "learned residuals (LAuReL)"),
     ("nextn", "the prediction of several tokens"),
-    ("layer_output_scale", "a scale of each layer's output"),
     ("position_embd", "learned positions"),
     ("token_types", "an encoder"),
     ("cls", "a classifier"),
@@ -70,11 +79,17 @@ const BLOCKS: &[(&str, &str)] = &[
 /// Tensors that are read otherwise, or say nothing that keys do not say.
 const READ_ELSEWHERE: &[&str] = &["rope_freqs", "rope_factors_long", "rope_factors_short"];
 
+/// What layers that read the keys and values of others may have nevertheless.
+const KEYS_AND_VALUES: &[&str] = &["attn_k", "attn_v", "attn_k_norm"];
+
 /// The tensors of a checkpoint that `used` does not have. What lies behind the last of the `layers` predicts several
 /// tokens at once, and may be left out.
-pub fn unread<'a>(checkpoint: &'a Checkpoint, used: &BTreeSet<&str>, layers: usize) -> Vec<&'a str> {
+pub fn unread<'a>(checkpoint: &'a Checkpoint, used: &BTreeSet<&str>, layers: &[Layer]) -> Vec<&'a str> {
     let names = checkpoint.tensors.keys().map(String::as_str);
-    let wanted = |name: &str| !READ_ELSEWHERE.contains(&part(name)) && layer(name).is_none_or(|n| n < layers);
+    let of_layer = |name: &str, n: usize| {
+        layers.get(n).is_some_and(|layer| layer.shares.is_none() || !KEYS_AND_VALUES.contains(&part(name)))
+    };
+    let wanted = |name: &str| !READ_ELSEWHERE.contains(&part(name)) && layer(name).is_none_or(|n| of_layer(name, n));
     names.filter(|name| !used.contains(name) && wanted(name)).collect()
 }
 

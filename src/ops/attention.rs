@@ -97,9 +97,25 @@ impl Temperature {
     }
 }
 
-/// Rows of a prefill tile: what fits in workgroup memory.
+/// The most values that a head may have.
+pub const LONGEST_HEAD: u32 = 512;
+
+/// Rows of a head's prefill tile: what fits in workgroup memory.
 pub fn tile(head_dim: u32) -> u32 {
-    if head_dim <= 128 { 16 } else { 8 }
+    match head_dim {
+        ..=128 => 16,
+        129..=256 => 8,
+        _ => 4,
+    }
+}
+
+/// Rows of a step's prefill tiles, of which layers with longer heads take parts; 1 if there is no attention.
+pub fn step_tile(graph: &Graph) -> u32 {
+    let tile = |node: &Node| match &node.op {
+        Op::Attention(op) => Some(tile(op.head_dim)),
+        _ => None,
+    };
+    graph.nodes.iter().filter_map(tile).max().unwrap_or(1)
 }
 
 impl Graph {
@@ -115,7 +131,8 @@ impl Graph {
         let cols = op.heads * op.head_dim;
         crate::graph::same("columns of q", self.cols(q), cols);
         assert!(sinks.is_some() == op.sinks && !matches!(op.reach, Reach::Window(0) | Reach::Chunk(0)), "{op:?}");
-        assert!(op.heads.is_multiple_of(op.kv_heads) && op.head_dim.is_multiple_of(4) && op.head_dim <= 256, "{op:?}");
+        assert!(op.heads.is_multiple_of(op.kv_heads) && op.head_dim.is_multiple_of(4), "{op:?}");
+        assert!(op.head_dim <= LONGEST_HEAD, "{op:?}");
         let y = self.add("attention", Rows::Step, cols, Kind::Activation);
         let spans = self.add("spans", Rows::Spans(op.heads), op.head_dim + 4, Kind::Activation);
         let (rows, pages, tiles) = (self.input(Input::Rows), self.pages(caches.0), self.input(Input::Tiles));
@@ -225,6 +242,7 @@ impl Attention {
 
     fn prefill(&self, cx: &Choice) -> Kernel {
         let tile = tile(self.head_dim);
+        let parts = step_tile(cx.graph) / tile;
         let d4 = self.head_dim / 4;
         let d_lanes = d4.min(64);
         let rows_each = tile.div_ceil(64 / d_lanes);
@@ -233,6 +251,7 @@ impl Attention {
         consts.extend([
             ("TILE", Const::U32(tile)),
             ("HALF_TILE", Const::U32(tile / 2)),
+            ("PARTS", Const::U32(parts)),
             ("D_LANES", Const::U32(d_lanes)),
             ("D_TRIPS", Const::U32(trips)),
             ("ROWS_EACH", Const::U32(rows_each)),
@@ -243,7 +262,8 @@ impl Attention {
         let source = Source { file: "attention_prefill", imports, consts };
         let mut bindings: Vec<_> = (0..6).map(|i| Binding::read(cx.input(i))).collect();
         bindings.push(Binding::write(cx.output(0)));
-        let grid = [Extent::each(Size::Tiles), Extent::fixed(self.heads), Extent::fixed(1)];
+        let tiles = Extent { size: Size::Tiles, times: parts, per: 1, plus: 0 };
+        let grid = [tiles, Extent::fixed(self.heads), Extent::fixed(1)];
         let mut kernel = Kernel::new(source, bindings, grid);
         self.sink(cx, &mut kernel);
         kernel.when(Size::Rows, cx.capacity.decode_rows() + 1, u32::MAX)

@@ -81,7 +81,7 @@ fn graphs() -> Vec<Graph> {
     // Rows that end within a group of 32, which float types may have.
     out.extend([DType::F32, DType::F16, DType::BF16].map(|dtype| gated(dtype, dtype, 172)));
     for (heads, kv_heads, head_dim) in
-        [(4, 4, 8), (6, 2, 80), (8, 2, 64), (14, 2, 64), (9, 3, 96), (8, 1, 128), (32, 4, 256)]
+        [(4, 4, 8), (6, 2, 80), (8, 2, 64), (14, 2, 64), (9, 3, 96), (8, 1, 128), (32, 4, 256), (8, 1, 512)]
     {
         out.push(block(heads, kv_heads, head_dim));
     }
@@ -124,19 +124,19 @@ fn weights(dtype: DType) -> Graph {
     let router = g.weight("router.weight", 64, 256, DType::F32);
     let mut stack = |name| g.experts(name, 64, 256, 256, dtype);
     let [gate, up, down] = ["gates", "ups", "downs"].map(&mut stack);
-    let stacks = ExpertWeights { router, gate, up, down, router_bias: None, biases: None, places: None };
+    let stacks = ExpertWeights { gains: None, gate, up, down, biases: None, places: None };
+    let logits = g.linear(x, router, None);
     let plain = Router { experts: 64, used: 8, scoring: Scoring::Softmax, norm: true, scale: 1.0 };
     let one = Router { used: 1, scoring: Scoring::Sigmoid, norm: false, ..plain };
     let bias = g.vector("gates.bias", 64 * 256);
-    g.expert_ffn(x, ExpertWeights { biases: Some([bias; 3]), ..stacks }, plain, Activation::Clamped, Shares::OfOutputs);
-    g.expert_ffn(x, stacks, one, Activation::Silu, Shares::OfInputs);
-    let places = Some(g.add("places", Rows::Fixed(1), 64, Kind::Places));
-    let some = ExpertWeights { places, ..stacks };
-    g.expert_ffn(x, ExpertWeights { biases: Some([bias; 3]), ..some }, plain, Activation::Silu, Shares::OfOutputs);
-    g.expert_ffn(x, some, one, Activation::Silu, Shares::OfInputs);
-    g.expert_ffn(x, some, plain, Activation::Silu, Shares::OfOutputs);
+    for places in [None, Some(g.add("places", Rows::Fixed(1), 64, Kind::Places))] {
+        let stacks = ExpertWeights { places, ..stacks };
+        let dressed = ExpertWeights { biases: Some([bias; 3]), gains: Some(bias), ..stacks };
+        g.expert_ffn(x, logits, dressed, plain, Activation::Clamped, Shares::OfOutputs);
+        g.expert_ffn(x, logits, stacks, one, Activation::Silu, Shares::OfInputs);
+    }
     for norm in [true, false] {
-        g.expert_ffn(x, stacks, Router { norm, ..plain }, Activation::Gelu, Shares::OfOutputs);
+        g.expert_ffn(x, logits, stacks, Router { norm, ..plain }, Activation::Gelu, Shares::OfOutputs);
     }
     // Fusing gives the last sum a residual.
     if let Some(Node { op: Op::ExpertSum(op), inputs, .. }) = g.nodes.last_mut() {
@@ -213,9 +213,9 @@ fn rope_kv(g: &mut Graph, q: TensorId, norm: TensorId, caches: (TensorId, Tensor
     let (rows, pages, norms) = (g.input(Input::Rows), g.input(Input::Pages), g.join(&[norm; 2]));
     for (pairing, rotated) in [(Pairing::Neighbours, head_dim), (Pairing::Halves, head_dim / 2)] {
         let angles = g.rope_angles(&vec![1.0; rotated as usize / 2], 4096, 1.0);
-        for head_norm in [None, Some(1e-6)] {
+        for (head_norm, norm_values) in [(None, false), (Some(1e-6), false), (Some(1e-6), true)] {
             let rope = Rope { head_dim, rotated, pairing };
-            let op = Op::RopeKv(RopeKv { heads, kv_heads, rope, head_norm });
+            let op = Op::RopeKv(RopeKv { heads, kv_heads, rope, head_norm, norm_values });
             let inputs = [rows, pages, angles, side_by_side].into_iter().chain(head_norm.map(|_| norms)).collect();
             g.nodes.push(Node { op, inputs, outputs: vec![q, caches.0, caches.1] });
         }

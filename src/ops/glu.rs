@@ -57,7 +57,7 @@ pub struct Glu {
 }
 
 impl Graph {
-    /// gate (rows, n), or (rows, 1) for all values of a row, and up (rows, n) -> (rows, n).
+    /// gate (rows, n), or (rows, 1) for all values of a row, or one for all rows, and up (rows, n) -> (rows, n).
     #[track_caller]
     pub fn glu(&mut self, gate: TensorId, up: TensorId, activation: Activation) -> TensorId {
         let (rows, cols) = (self.tensor(up).rows, self.cols(up));
@@ -86,7 +86,10 @@ pub(super) fn kernel(
     rows: Extent,
 ) -> Kernel {
     let cols = cx.graph.cols(y);
-    let consts = vec![("COLS", Const::U32(cols)), ("GATES", Const::U32(cx.graph.cols(gate)))];
+    let gates = cx.graph.cols(gate);
+    let stride = if cx.graph.tensor(gate).rows == Rows::Fixed(1) { 0 } else { gates };
+    let consts = [("COLS", cols), ("GATES", gates), ("GATE_STRIDE", stride)];
+    let consts = consts.map(|(name, n)| (name, Const::U32(n))).into();
     let source = Source { file: "glu", imports: vec![("activation", activation.shader())], consts };
     let bindings = vec![Binding::read(gate), Binding::read(up), Binding::write(y)];
     Kernel::new(source, bindings, [Extent::ceil(cols, 64), rows, Extent::fixed(1)])
@@ -113,7 +116,8 @@ mod tests {
     }
 
     #[test]
-    fn one_gate_for_a_row() {
+    fn one_gate_for_a_row_or_for_all() {
+        assert_eq!(reference(&[0.5], &[2.0, 4.0, 6.0, 8.0], Activation::Product), [1.0, 2.0, 3.0, 4.0]);
         assert_eq!(reference(&[0.0, -200.0], &[2.0, 4.0, 6.0, 8.0], Activation::Sigmoid), [1.0, 2.0, 0.0, 0.0]);
         assert_eq!(reference(&[3.0, 0.5], &[2.0, 4.0, 6.0, 8.0], Activation::Product), [6.0, 12.0, 3.0, 4.0]);
     }

@@ -17,6 +17,8 @@ pub struct RopeKv {
     pub rope: Rope,
     /// The epsilon of the norms of queries' and keys' heads, if they have one.
     pub head_norm: Option<f32>,
+    /// Heads of values are normed alike, without a weight.
+    pub norm_values: bool,
 }
 
 impl RopeKv {
@@ -29,6 +31,7 @@ impl RopeKv {
             ("KV_HEADS", Const::U32(self.kv_heads)),
             ("HEAD_DIM", Const::U32(head_dim)),
             ("ROT", Const::U32(self.rope.rotated)),
+            ("NORM_VALUES", Const::Bool(self.norm_values)),
             ("HALVES", Const::Bool(self.rope.pairing == Pairing::Halves)),
             ("PAGE", Const::U32(PAGE)),
             ("PAGES_PER_SEQUENCE", Const::U32(cx.capacity.pages_per_sequence)),

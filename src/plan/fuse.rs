@@ -125,6 +125,7 @@ fn qkv(graph: &mut Graph, max_binding: u64) {
 struct Projections {
     linears: [usize; 3],
     head_norms: Option<[usize; 2]>,
+    value_norm: Option<usize>,
     ropes: [usize; 2],
 }
 
@@ -152,13 +153,17 @@ impl Projections {
             _ => return None,
         };
         let [q, k] = head_norms.map_or(before, |norms| norms.map(|n| graph.nodes[n].inputs[0]));
+        let alike = |n: &usize| head_norms.is_some_and(|[q, _]| graph.nodes[*n].op == graph.nodes[q].op);
+        let value_norm =
+            only_link(graph, node.inputs[3]).filter(alike).filter(|n| is_bare_norm(graph, *n, kv.head_dim));
+        let v = value_norm.map_or(node.inputs[3], |n| graph.nodes[n].inputs[0]);
         let linear = |id| only_link(graph, id).filter(|n| is_whole_linear(graph, *n, max_binding));
-        let linears = [linear(q)?, linear(k)?, linear(node.inputs[3])?];
+        let linears = [linear(q)?, linear(k)?, linear(v)?];
         let same = |n: &usize| {
             let (a, b) = (&graph.nodes[linears[0]], &graph.nodes[*n]);
             a.op == b.op && a.inputs[0] == b.inputs[0]
         };
-        linears[1..].iter().all(same).then_some(Projections { linears, head_norms, ropes })
+        linears[1..].iter().all(same).then_some(Projections { linears, head_norms, value_norm, ropes })
     }
 
     /// Puts two nodes in the place of all of them and of node `i`. Returns where the last one is.
@@ -187,11 +192,12 @@ impl Projections {
         });
         inputs.extend(head_norm.map(|(_, weights)| graph.join(&weights)));
         let outputs = vec![ropes[0].outputs[0], write.outputs[0], write.outputs[1]];
-        let op = RopeKv { heads, kv_heads: kv.heads, rope: rope.clone(), head_norm: head_norm.map(|(eps, _)| eps) };
+        let (head_norm, norm_values) = (head_norm.map(|(eps, _)| eps), self.value_norm.is_some());
+        let op = RopeKv { heads, kv_heads: kv.heads, rope: rope.clone(), head_norm, norm_values };
         let rope_kv = Node { op: Op::RopeKv(op), inputs, outputs };
         graph.nodes[i] = rope_kv;
         let mut gone: Vec<usize> = self.linears.into_iter().chain(self.ropes).collect();
-        gone.extend(self.head_norms.into_iter().flatten());
+        gone.extend(self.head_norms.into_iter().flatten().chain(self.value_norm));
         gone.sort_unstable();
         // The rotation of the queries may stand behind the cache.
         let before = gone.iter().filter(|n| **n < i).count();
@@ -205,6 +211,12 @@ impl Projections {
 fn is_norm_of(graph: &Graph, n: usize, width: u32) -> bool {
     let node = &graph.nodes[n];
     matches!(node.op, Op::RmsNorm(_)) && graph.cols(node.inputs[1]) == width
+}
+
+/// The same, without a weight.
+fn is_bare_norm(graph: &Graph, n: usize, width: u32) -> bool {
+    let ones = |id| matches!(&graph.tensor(id).kind, Kind::Constant(values) if values.iter().all(|v| *v == 1.0));
+    is_norm_of(graph, n, width) && ones(graph.nodes[n].inputs[1])
 }
 
 /// Whether node `n` is a linear without a residual whose weight is in one piece.

@@ -2,7 +2,7 @@
 
 use super::{Listing, runs};
 use crate::graph::{Kind, TensorId};
-use crate::ops::{Op, StepSizes, attention};
+use crate::ops::{StepSizes, attention};
 
 impl Listing {
     /// The sizes of a step of `rows` rows of one sequence, the first at `position`, whose last row wants a token that
@@ -19,13 +19,9 @@ impl Listing {
         }
     }
 
-    /// Rows of the attention kernel's tile.
+    /// Rows of a tile of the attention kernels.
     pub fn attention_tile(&self) -> u32 {
-        let tile = |op: &Op| match op {
-            Op::Attention(op) => Some(attention::tile(op.head_dim)),
-            _ => None,
-        };
-        self.graph.nodes.iter().find_map(|n| tile(&n.op)).unwrap_or(1)
+        attention::step_tile(&self.graph)
     }
 
     /// Bytes that the keys and values of `positions` positions take in the KV cache, over all layers; of layers that see

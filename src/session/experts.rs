@@ -148,15 +148,12 @@ impl Experts {
 
     /// Reads an expert of a layer into a place. Returns how many bytes it has.
     async fn read(&self, plan: &Plan, layer: usize, expert: u32, place: u32) -> Result<u64> {
-        let StreamedLayer { stacks, tensors, .. } = &self.layers[layer].streamed;
+        let StreamedLayer { stacks, parts, .. } = &self.layers[layer].streamed;
         let mut read = 0;
-        for (stack, tensor) in stacks.iter().zip(tensors) {
-            let graph = &plan.listing().graph;
-            let rows = graph.fixed_rows(*stack) / graph.experts_of(*stack);
-            let bytes = u64::from(rows) * tensor.row_bytes();
-            let data = self.checkpoint.read(tensor, u64::from(expert) * bytes..u64::from(expert + 1) * bytes).await?;
-            plan.write_rows(*stack, place * rows, &data);
-            read += bytes;
+        for (stack, part) in stacks.iter().zip(parts) {
+            let bytes = self.checkpoint.read(&part.tensor, part.bytes_of(expert)).await?;
+            plan.write_rows(*stack, place * part.rows, &bytes);
+            read += bytes.len() as u64;
         }
         Ok(read)
     }

@@ -53,7 +53,8 @@ fn safetensors(shape: &Shape, mix: Mix, out: &mut dyn Write) -> io::Result<()> {
     for t in &tensors {
         let dtype = mix.of(form(shape), &t.name, &t.dims);
         let names = hf_names(shape, t);
-        let dims: Vec<u64> = t.dims.iter().take(2).rev().copied().collect();
+        let dims = if names.len() > 1 { &t.dims[..2] } else { &t.dims };
+        let dims: Vec<u64> = dims.iter().rev().copied().collect();
         let bytes = t.stream_len(dtype) / names.len() as u64;
         for name in names {
             let entry = json!({ "dtype": dtype.name(), "shape": dims, "data_offsets": [offset, offset + bytes] });
@@ -76,8 +77,8 @@ fn safetensors(shape: &Shape, mix: Mix, out: &mut dyn Write) -> io::Result<()> {
                     stream.write(at..at + row, out)?;
                 }
             }
-            // Gemma's norms multiply by one more than their weights.
-            _ if shape.arch.starts_with("gemma") && t.name.contains("norm") => {
+            // Gemma's norms multiplied by one more than their weights.
+            _ if ["gemma2", "gemma3"].contains(&shape.arch) && t.name.contains("norm") => {
                 let mut bytes = Vec::new();
                 stream.write(0..stream.len(), &mut bytes)?;
                 let less = bytes.as_chunks().0.iter().flat_map(|b| (f32::from_le_bytes(*b) - 1.0).to_le_bytes());
@@ -110,6 +111,20 @@ fn hf_names(shape: &Shape, t: &Tensor) -> Vec<String> {
         let count = shape.experts.map_or(0, |e| e.count);
         (0..count).map(|e| format!("model.layers.{layer}.{mlp}.experts.{e}.{part}.{kind}")).collect()
     };
+    if shape.experts.is_some_and(|e| e.beside) {
+        let block = |part: &str| vec![format!("model.layers.{layer}.{part}")];
+        match (part, kind) {
+            ("ffn_gate_inp", "weight") => return block("router.proj.weight"),
+            ("ffn_gate_inp", _) => return block("router.scale"),
+            ("ffn_down_exps", "weight") => return block("experts.down_proj"),
+            ("ffn_down_exps", _) => return block("router.per_expert_scale"),
+            ("ffn_gate_up_exps", _) => return block("experts.gate_up_proj"),
+            ("post_ffw_norm_1", _) => return block("post_feedforward_layernorm_1.weight"),
+            ("pre_ffw_norm_2", _) => return block("pre_feedforward_layernorm_2.weight"),
+            ("post_ffw_norm_2", _) => return block("post_feedforward_layernorm_2.weight"),
+            _ => {}
+        }
+    }
     if shape.norms != Norms::Before {
         match part {
             "post_attention_norm" => return block("post_attention_layernorm"),
@@ -120,6 +135,13 @@ fn hf_names(shape: &Shape, t: &Tensor) -> Vec<String> {
     }
     match part {
         "attn_qkv" => block("self_attn.qkv_proj"),
+        "per_layer_token_embd" => vec!["model.embed_tokens_per_layer.weight".into()],
+        "per_layer_model_proj" => vec!["model.per_layer_model_projection.weight".into()],
+        "per_layer_proj_norm" => vec!["model.per_layer_projection_norm.weight".into()],
+        "inp_gate" => block("per_layer_input_gate"),
+        "proj" => block("per_layer_projection"),
+        "post_norm" => block("post_per_layer_input_norm"),
+        "layer_output_scale" => vec![format!("model.layers.{layer}.layer_scalar")],
         "ffn_up" if shape.fused => block("mlp.gate_up_proj"),
         "token_embd" => vec!["model.embed_tokens.weight".into()],
         "output_norm" => vec!["model.norm.weight".into()],
@@ -150,6 +172,7 @@ fn config(s: &Shape, dtype: DType) -> Value {
             "MistralForCausalLM" => "mistral",
             "Ministral3ForCausalLM" => "ministral3",
             "Gemma3ForCausalLM" => "gemma3_text",
+            "Gemma4ForCausalLM" => "gemma4_text",
             "MixtralForCausalLM" => "mixtral",
             "Qwen3MoeForCausalLM" => "qwen3_moe",
             _ => s.arch,
@@ -189,7 +212,8 @@ fn config(s: &Shape, dtype: DType) -> Value {
     }
     family(s, &mut config);
     if let Some(e) = s.experts {
-        config["num_experts_per_tok"] = e.used.into();
+        config[if e.beside { "top_k_experts" } else { "num_experts_per_tok" }] = e.used.into();
+        config["enable_moe_block"] = e.beside.into();
         config[if s.arch == "llama" { "num_local_experts" } else { "num_experts" }] = e.count.into();
         if s.arch != "llama" {
             config["moe_intermediate_size"] = e.ff.into();
@@ -216,9 +240,27 @@ fn family(s: &Shape, config: &mut Value) {
     if s.arch.starts_with("gemma") {
         config["hidden_activation"] = "gelu_pytorch_tanh".into();
         config["hidden_act"] = Value::Null;
-        config["query_pre_attn_scalar"] = s.head_dim.into();
+        if s.global.is_none() {
+            config["query_pre_attn_scalar"] = s.head_dim.into();
+        }
         config["attn_logit_softcapping"] = number("attn_logit_softcapping");
         config["final_logit_softcapping"] = number("final_logit_softcapping");
+    }
+    if let Some(global) = s.global {
+        let kind = |n| if s.global_of(n).is_some() { "full_attention" } else { "sliding_attention" };
+        config["layer_types"] = (0..s.layers).map(kind).collect();
+        config["global_head_dim"] = global.head_dim.into();
+        config["attention_k_eq_v"] = global.keys_are_values.into();
+        config["num_global_key_value_heads"] = global.kv_heads.into();
+        config["num_kv_shared_layers"] = s.shared_kv.into();
+        config["use_double_wide_mlp"] = (s.shared_kv > 0).into();
+        config["hidden_size_per_layer_input"] = s.layer_inputs.into();
+        config["vocab_size_per_layer_input"] = s.vocab.into();
+        config["rope_parameters"] = json!({
+            "full_attention": {
+                "rope_type": "proportional", "rope_theta": s.rope_base, "partial_rotary_factor": 0.25 },
+            "sliding_attention": { "rope_type": "default", "rope_theta": 10000.0 },
+        });
     }
     match s.arch {
         "gemma3" => {

@@ -3,167 +3,7 @@
 //! A shape is plain data and says nothing about weights. The tiny ones exist once for each thing the model code must
 //! get right, with vocabulary, epsilon and context unlike anyone's default, so that a hard-coded value is seen.
 
-/// What is needed to write a model's metadata and to list its tensors. Counts are in elements.
-#[derive(Clone, Debug)]
-pub struct Shape {
-    /// What the command line calls it.
-    pub name: &'static str,
-    /// `general.architecture` of the GGUF file.
-    pub arch: &'static str,
-    /// `architectures[0]` of the Hugging Face `config.json`; empty if the shape is written as GGUF only.
-    pub hf_class: &'static str,
-    /// Decoder blocks.
-    pub layers: usize,
-    /// Length of the residual stream.
-    pub hidden: usize,
-    /// Query heads.
-    pub heads: usize,
-    /// Key and value heads.
-    pub kv_heads: usize,
-    /// Length of one head; not always `hidden / heads`.
-    pub head_dim: usize,
-    /// Inner length of the dense feed-forward block.
-    pub ff: usize,
-    /// Tokens in the vocabulary.
-    pub vocab: usize,
-    /// Longest context the metadata promises, in positions.
-    pub context: usize,
-    /// RoPE's theta.
-    pub rope_base: f32,
-    /// RMSNorm's epsilon.
-    pub eps: f32,
-    /// Whether the output head is the embedding table.
-    pub tied: bool,
-    /// Whether q, k and v have biases.
-    pub qkv_bias: bool,
-    /// Whether the attention's output has one.
-    pub out_bias: bool,
-    /// Whether queries and keys are normalized.
-    pub qk_norm: QkNorm,
-    /// Which norms a block has.
-    pub norms: Norms,
-    /// Whether q, k and v are one matrix, and gate and up another.
-    pub fused: bool,
-    /// Whether each head has an attention sink.
-    pub sinks: bool,
-    /// LongRoPE's two sets of factors.
-    pub long_factors: bool,
-    /// Keys beyond those that every decoder has, without the architecture's name.
-    pub keys: &'static [(&'static str, Key)],
-    /// Llama 3's stretching of the slow RoPE frequencies.
-    pub rope_stretch: Option<Stretch>,
-    /// A mixture of experts in place of the dense feed-forward block.
-    pub experts: Option<Experts>,
-    /// Gated delta nets in place of most attention, which is gated then.
-    pub delta: Option<Delta>,
-    /// Gated short convolutions in place of some attention.
-    pub convs: Option<Convs>,
-}
-
-/// Parameters of Llama 3's RoPE scaling; its low and high frequency factors are always 1 and 4.
-#[derive(Clone, Copy, Debug)]
-pub struct Stretch {
-    /// By how much the slowest frequencies are divided.
-    pub factor: f64,
-    /// The context length of the first training stage.
-    pub original_context: usize,
-}
-
-/// What is normalized of queries and keys.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum QkNorm {
-    /// Nothing.
-    No,
-    /// Each head.
-    Heads,
-    /// All heads of a token at once.
-    Whole,
-}
-
-/// Which norms a block has, and what they are called.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Norms {
-    /// One before attention, one before the feed-forward network.
-    Before,
-    /// The same; the second is called `post_attention_norm`.
-    BeforeRenamed,
-    /// Before and behind both.
-    Around,
-    /// Behind both.
-    Behind,
-}
-
-/// A key's value.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Key {
-    /// A count.
-    U32(u32),
-    /// A number.
-    F32(f32),
-    /// A word.
-    Str(&'static str),
-}
-
-/// A mixture of experts.
-#[derive(Clone, Copy, Debug)]
-pub struct Experts {
-    /// Experts in a block.
-    pub count: usize,
-    /// Experts a token uses.
-    pub used: usize,
-    /// Inner length of one expert.
-    pub ff: usize,
-    /// Whether router and experts have biases.
-    pub bias: bool,
-    /// Whether an expert that every token uses stands beside them.
-    pub shared: bool,
-    /// Whether that one has a gate of its own.
-    pub gated: bool,
-    /// One block in so many has experts, the last of each; the others have a dense network.
-    pub every: usize,
-}
-
-impl Experts {
-    const fn plain(count: usize, used: usize, ff: usize) -> Self {
-        Experts { count, used, ff, bias: false, shared: false, gated: false, every: 1 }
-    }
-}
-
-/// Gated short convolutions.
-#[derive(Clone, Copy, Debug)]
-pub struct Convs {
-    /// One block in so many has attention, the last of each; the others have a convolution.
-    pub every: usize,
-    /// Rows that a convolution sees.
-    pub taps: usize,
-}
-
-/// Gated delta nets.
-#[derive(Clone, Copy, Debug)]
-pub struct Delta {
-    /// One block in so many has attention, the last of each; the others have a delta net.
-    pub every: usize,
-    /// Heads of queries and keys.
-    pub key_heads: usize,
-    /// Heads of values.
-    pub heads: usize,
-    /// Length of one head.
-    pub head_dim: usize,
-    /// Rows that the short convolution sees.
-    pub taps: usize,
-}
-
-impl Delta {
-    /// Values of all heads.
-    pub fn inner(&self) -> usize {
-        self.heads * self.head_dim
-    }
-
-    /// What goes through the short convolution: queries, keys and values.
-    pub fn channels(&self) -> usize {
-        2 * self.key_heads * self.head_dim + self.inner()
-    }
-}
+use super::shape::{Convs, Delta, Experts, Global, Key, Norms, QkNorm, Shape, Stretch};
 
 /// Every shape there is.
 pub const SHAPES: &[Shape] = &[
@@ -491,6 +331,43 @@ pub const SHAPES: &[Shape] = &[
         keys: &[("shortconv.l_cache", Key::U32(3))],
         ..GGUF_ONLY
     },
+    Shape {
+        name: "tiny-gemma4",
+        arch: "gemma4",
+        hf_class: "Gemma4ForCausalLM",
+        layers: 8,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 64,
+        rope_base: 1e6,
+        eps: 1e-4,
+        tied: true,
+        qk_norm: QkNorm::Heads,
+        norms: Norms::Around,
+        global: Some(Global { every: 2, kv_heads: 2, head_dim: 320, keys_are_values: false }),
+        layer_inputs: 32,
+        shared_kv: 4,
+        keys: &[("attention.sliding_window", Key::U32(20)), ("final_logit_softcapping", Key::F32(8.0))],
+        ..LLAMA
+    },
+    Shape {
+        name: "tiny-gemma4moe",
+        arch: "gemma4",
+        hf_class: "Gemma4ForCausalLM",
+        layers: 3,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 64,
+        rope_base: 1e6,
+        eps: 1e-4,
+        tied: true,
+        qk_norm: QkNorm::Heads,
+        norms: Norms::Around,
+        global: Some(Global { every: 3, kv_heads: 1, head_dim: 128, keys_are_values: true }),
+        experts: Some(Experts { beside: true, ..Experts::plain(8, 2, 256) }),
+        keys: &[("attention.sliding_window", Key::U32(20)), ("final_logit_softcapping", Key::F32(30.0))],
+        ..LLAMA
+    },
     // Nothing here is a multiple of 32: it can only be F32, F16 or BF16.
     Shape {
         name: "tiny-odd",
@@ -533,6 +410,9 @@ const LLAMA: Shape = Shape {
     experts: None,
     delta: None,
     convs: None,
+    global: None,
+    layer_inputs: 0,
+    shared_kv: 0,
 };
 
 const GGUF_ONLY: Shape = Shape { hf_class: "", ..LLAMA };

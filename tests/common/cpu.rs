@@ -105,7 +105,7 @@ impl<'a> Cpu<'a> {
             Op::Soften(op) => soften::reference(input(0), op),
             Op::Gather(_) => gather::reference(&step.logit_rows, input(1), cols(1)),
             Op::Router(op) => {
-                let (ids, weights) = op.reference(input(0));
+                let (ids, weights) = op.reference(input(0), optional(node.inputs.len() > 1, 1).unwrap_or(&[]));
                 self.values.insert(node.outputs[1], weights);
                 ids.into_iter().map(f32::from_bits).collect()
             }

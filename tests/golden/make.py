@@ -55,6 +55,8 @@ SHAPES = {
     "tiny-qwen35": ("qwen3_5_text", {}),
     "tiny-qwen35moe": ("qwen3_5_moe_text", {}),
     "tiny-lfm2": ("lfm2", {}),
+    "tiny-gemma4": ("gemma4_text", {}),
+    "tiny-gemma4moe": ("gemma4_text", {}),
 }
 # Those that exist as Hugging Face folders too: published ones of the others are not float tensors.
 FOLDERS = [shape for shape in SHAPES if shape not in ("tiny-llama4", "tiny-gpt-oss", "tiny-qwen35", "tiny-qwen35moe", "tiny-lfm2")]
@@ -67,13 +69,16 @@ CASES = (
     + [("tiny-llama", "Q4_K"), ("tiny-qwen3", "Q8_0"), ("tiny-mixtral", "Q4_0"), ("tiny-qwen3moe", "MXFP4")]
     + [("tiny-llama", "Q4_K_M"), ("tiny-qwen3moe", "Q4_K_M")]
     + [("tiny-gemma3", "Q4_0"), ("tiny-phi3", "Q4_K"), ("tiny-llama4", "Q4_K"), ("tiny-gpt-oss", "MXFP4")]
-    + [("tiny-qwen35", "Q4_K"), ("tiny-qwen35moe", "Q4_K"), ("tiny-lfm2", "Q4_0")]
+    + [("tiny-qwen35", "Q4_K"), ("tiny-qwen35moe", "Q4_K"), ("tiny-lfm2", "Q4_0"), ("tiny-gemma4", "Q4_K"), ("tiny-gemma4moe", "Q4_K")]
 )
 
 GLOBAL_NAMES = {
     "token_embd": "model.embed_tokens",
     "output_norm": "model.norm",
     "token_embd_norm": "model.embedding_norm",
+    "per_layer_token_embd": "model.embed_tokens_per_layer",
+    "per_layer_model_proj": "model.per_layer_model_projection",
+    "per_layer_proj_norm": "model.per_layer_projection_norm",
     "output": "lm_head",
 }
 BLOCK_NAMES = {
@@ -100,6 +105,20 @@ SANDWICH = {
 OTHER_NAMES = {
     "gemma2": SANDWICH,
     "gemma3_text": SANDWICH,
+    "gemma4_text": SANDWICH | {
+        "inp_gate": "per_layer_input_gate",
+        "proj": "per_layer_projection",
+        "post_norm": "post_per_layer_input_norm",
+        "layer_output_scale": "layer_scalar",
+        "ffn_gate_inp": "router.proj",
+        "post_ffw_norm_1": "post_feedforward_layernorm_1",
+        "pre_ffw_norm_2": "pre_feedforward_layernorm_2",
+        "post_ffw_norm_2": "post_feedforward_layernorm_2",
+        "ffn_gate_inp.scale": "router.scale",
+        "ffn_down_exps.scale": "router.per_expert_scale",
+        "ffn_gate_up_exps": "experts.gate_up_proj",
+        "ffn_down_exps": "experts.down_proj",
+    },
     "olmo2": SANDWICH,
     "phi3": {"ffn_up": "mlp.gate_up_proj"},
     "llama4_text": {
@@ -152,6 +171,8 @@ STACKED = {
 }
 # llama.cpp's converter puts the rows of q and k side by side that rotate together.
 PERMUTED = ("llama", "smollm3", "granite", "mistral3")
+# Parts whose names in a checkpoint do not end in `.weight`.
+BARE = ("attn_sinks", "ssm_a", "ssm_dt", "layer_output_scale")
 EXPERT_NAMES = {
     "mixtral": ("block_sparse_moe", {"ffn_gate_exps": "w1", "ffn_up_exps": "w3", "ffn_down_exps": "w2"}),
     "qwen3_moe": ("mlp", {"ffn_gate_exps": "gate_proj", "ffn_up_exps": "up_proj", "ffn_down_exps": "down_proj"}),
@@ -245,6 +266,33 @@ def family(meta, tensors, model_type):
                 "rope_parameters": {
                     "full_attention": full, "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}},
             }
+        case "gemma4_text":
+            local = meta["attention.sliding_window_pattern"]
+            heads, ff = meta["attention.head_count_kv"], meta["feed_forward_length"]
+            return {
+                "hidden_activation": "gelu_pytorch_tanh",
+                "layer_types": ["sliding_attention" if one else "full_attention" for one in local],
+                "sliding_window": window,
+                "head_dim": meta["attention.key_length_swa"],
+                "global_head_dim": meta["attention.key_length"],
+                "num_key_value_heads": heads[local.index(True)],
+                "num_global_key_value_heads": heads[local.index(False)],
+                "attention_k_eq_v": f"blk.{local.index(False)}.attn_v.weight" not in tensors,
+                "num_kv_shared_layers": meta["attention.shared_kv_layers"],
+                "intermediate_size": ff[0],
+                "use_double_wide_mlp": ff[-1] > ff[0],
+                "hidden_size_per_layer_input": meta["embedding_length_per_layer_input"],
+                "vocab_size_per_layer_input": int(tensors["token_embd.weight"].shape[1]),
+                "final_logit_softcapping": meta["final_logit_softcapping"],
+                "enable_moe_block": "expert_count" in meta,
+                "num_experts": meta.get("expert_count"),
+                "top_k_experts": meta.get("expert_used_count"),
+                "moe_intermediate_size": meta.get("expert_feed_forward_length"),
+                "rope_parameters": {
+                    "full_attention": {
+                        "rope_type": "proportional", "rope_theta": theta, "partial_rotary_factor": 0.25},
+                    "sliding_attention": {"rope_type": "default", "rope_theta": float(meta["rope.freq_base_swa"])}},
+            }
         case "phi3":
             factors = {f"{n}_factor": dense(tensors[f"rope_factors_{n}.weight"]).tolist() for n in ("long", "short")}
             partial = meta["rope.dimension_count"] / (meta["embedding_length"] // meta["attention.head_count"])
@@ -332,8 +380,8 @@ def weights(meta, tensors, model_type):
     heads = {"attn_q": meta["attention.head_count"], "attn_k": meta["attention.head_count_kv"]}
     permuted = meta["general.architecture"] in PERMUTED
     names = BLOCK_NAMES | OTHER_NAMES.get(model_type, {})
-    # GGUF's norms are whole; Gemma's multiply by one more than their weight.
-    plus_one = 1.0 if model_type.startswith(("gemma", "qwen3_5")) else 0.0
+    # GGUF's norms are whole; those of some families multiply by one more than their weight.
+    plus_one = 1.0 if model_type.startswith(("gemma2", "gemma3", "qwen3_5")) else 0.0
     mlp, experts = EXPERT_NAMES.get(model_type, (None, {}))
     state = {}
     for name, tensor in tensors.items():
@@ -364,8 +412,9 @@ def weights(meta, tensors, model_type):
         else:
             if permuted and part in heads:
                 value = unpermute(value, heads[part]).contiguous()
-            suffix = "" if part in ("attn_sinks", "ssm_a", "ssm_dt") else f".{kind}"
-            state[f"{prefix}.{names[part]}{suffix}"] = value
+            theirs = names[part if kind != "scale" else f"{part}.scale"]
+            bare = kind == "scale" or theirs.startswith("experts.") or part in BARE
+            state[f"{prefix}.{theirs}" + ("" if bare else f".{kind}")] = value
     return state | stacked(meta, tensors, model_type)
 
 
@@ -434,22 +483,34 @@ def load(path, model_type, rope):
             weights(meta, tensors, model_type), f"{folder}/model.safetensors", metadata={"format": "pt"})
         model = load_folder(folder)
     if "rope_freqs.weight" in tensors:
-        cfg = model.config
-        exponents = torch.arange(0, cfg.head_dim, 2, dtype=torch.float64) / cfg.head_dim
-        plain = 1.0 / cfg.rope_parameters["rope_theta"] ** exponents
-        theirs = plain / dense(tensors["rope_freqs.weight"]).double()
-        torch.testing.assert_close(model.model.rotary_emb.inv_freq.double(), theirs, rtol=1e-5, atol=0)
+        factors = dense(tensors["rope_freqs.weight"]).double()
+        rope = model.config.rope_parameters
+        rope = rope.get("full_attention", rope)
+        plain = 1.0 / rope["rope_theta"] ** (torch.arange(len(factors), dtype=torch.float64) / len(factors))
+        rotary = model.model.rotary_emb
+        theirs = getattr(rotary, "full_attention_inv_freq" if "gemma4" in model_type else "inv_freq")
+        torch.testing.assert_close(theirs.double(), plain / factors, rtol=1e-5, atol=1e-20)
     return model
+
+
+def experts_used(model):
+    """How many experts a token goes to; nothing if there are none."""
+    return getattr(model.config, "num_experts_per_tok", None) or getattr(model.config, "top_k_experts", None)
 
 
 @torch.no_grad()
 def run(model, ids):
     """At every position: logits, and with experts the smallest gap between the last chosen and the first refused one."""
-    moe = getattr(model.config, "num_experts_per_tok", None)
+    moe = experts_used(model)
     seen = []
+
+    def see(module, _, out):
+        # Llama 4's routers give scores first, Gemma 4's probabilities.
+        name = type(module).__name__
+        seen.append(out[1] if name == "Llama4Router" else out[0].log() if name == "Gemma4TextRouter" else out[0])
+
     hooks = [
-        # Llama 4's routers give scores first.
-        module.register_forward_hook(lambda m, _, out: seen.append(out[type(m).__name__ == "Llama4Router"]))
+        module.register_forward_hook(see)
         for module in model.modules() if moe and type(module).__name__.endswith("Router")
     ]
     out = model(torch.tensor([ids]), use_cache=False)
@@ -498,7 +559,7 @@ def prompt(long, short):
 
 def make(shape, types, ids, path):
     model = load(path, *SHAPES[shape])
-    own = SHAPES[shape][0] in STACKED
+    own = experts_used(model) and SHAPES[shape][0] not in EXPERT_NAMES
     if own:
         ids = prompt([model], [])
     logits, gap = run(model, ids[:SHORT])

@@ -20,16 +20,14 @@ use crate::graph::{Graph, Rows, TensorId};
 /// The weights of a feed-forward network of experts; biases where the model has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExpertWeights {
-    /// Logits of the experts: (experts, d).
-    pub router: TensorId,
+    /// Multipliers of the experts' shares: (experts).
+    pub gains: Option<TensorId>,
     /// Stack of gate matrices: experts of (n, d).
     pub gate: TensorId,
     /// Stack of up matrices: experts of (n, d).
     pub up: TensorId,
     /// Stack of down matrices: experts of (d, n).
     pub down: TensorId,
-    /// Added to the logits: (experts).
-    pub router_bias: Option<TensorId>,
     /// Added to what gate, up and down make: (experts, n), (experts, n), (experts, d).
     pub biases: Option<[TensorId; 3]>,
     /// Where in the stacks the experts lie, if they are room for some of them.
@@ -46,12 +44,13 @@ pub enum Shares {
 }
 
 impl Graph {
-    /// A feed-forward network of experts: x (rows, d) -> (rows, d), and the expert of each slot. Shares of inputs want one
-    /// expert a row, and no biases.
+    /// A feed-forward network of experts: x (rows, d) and the router's logits (rows, experts) -> (rows, d), and the expert
+    /// of each slot. Shares of inputs want one expert a row, and no biases.
     #[track_caller]
     pub fn expert_ffn(
         &mut self,
         x: TensorId,
+        logits: TensorId,
         weights: ExpertWeights,
         router: Router,
         activation: Activation,
@@ -59,8 +58,7 @@ impl Graph {
     ) -> (TensorId, TensorId) {
         let of_inputs = shared == Shares::OfInputs;
         assert!(!of_inputs || (router.used == 1 && weights.biases.is_none()), "{router:?}");
-        let logits = self.linear(x, weights.router, weights.router_bias);
-        let (ids, shares) = self.router(logits, router);
+        let (ids, shares) = self.router(logits, weights.gains, router);
         let sorted = self.expert_sort(ids, router.experts, router.used);
         let finish = |i: usize| match weights.biases {
             Some(biases) => Finish::Bias(biases[i]),

@@ -4,7 +4,7 @@ use crate::graph::{Graph, Kind, Node, Rows, TensorId};
 use crate::ops::{Binding, Choice, Extent, Kernel, Op, Size};
 use crate::shader::{Const, Source};
 
-/// Inputs: logits (rows, experts). Outputs: ids and weights of the slots.
+/// Inputs: logits (rows, experts), multipliers of the weights (experts) if any. Outputs: ids and weights of the slots.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Router {
     /// Experts to choose from, 512 at most.
@@ -29,14 +29,15 @@ pub enum Scoring {
 }
 
 impl Graph {
-    /// logits (rows, experts) -> expert of each slot (u32), weight of each slot.
+    /// logits (rows, experts), multipliers of the weights (experts) if any -> expert of each slot (u32), weight of each.
     #[track_caller]
-    pub fn router(&mut self, logits: TensorId, op: Router) -> (TensorId, TensorId) {
+    pub fn router(&mut self, logits: TensorId, gains: Option<TensorId>, op: Router) -> (TensorId, TensorId) {
         crate::graph::same("columns of logits and experts", self.cols(logits), op.experts);
         assert!((1..=op.experts).contains(&op.used) && op.experts <= 512, "{op:?}");
         let [ids, weights] =
             ["expert_ids", "expert_weights"].map(|name| self.add(name, Rows::Slots(op.used), 1, Kind::Activation));
-        self.nodes.push(Node { op: Op::Router(op), inputs: vec![logits], outputs: vec![ids, weights] });
+        let inputs = [logits].into_iter().chain(gains).collect();
+        self.nodes.push(Node { op: Op::Router(op), inputs, outputs: vec![ids, weights] });
         (ids, weights)
     }
 }
@@ -52,13 +53,16 @@ impl Router {
             ("NORM", Const::Bool(self.norm)),
             ("SCALE", Const::F32(self.scale)),
         ]);
-        let source = Source { file: "router", imports: vec![cx.reduce()], consts };
-        let bindings = vec![Binding::read(cx.input(0)), Binding::write(cx.output(0)), Binding::write(cx.output(1))];
+        let gains = cx.node.inputs.get(1);
+        let gain = if gains.is_some() { "gain/experts" } else { "gain/none" };
+        let source = Source { file: "router", imports: vec![cx.reduce(), ("gain", gain)], consts };
+        let mut bindings = vec![Binding::read(cx.input(0)), Binding::write(cx.output(0)), Binding::write(cx.output(1))];
+        bindings.extend(gains.map(|gains| Binding::read(*gains)));
         vec![Kernel::new(source, bindings, [Extent::each(Size::Rows), Extent::fixed(1), Extent::fixed(1)])]
     }
 
-    /// Expert and weight of each slot. Among equal logits the lower expert is better.
-    pub fn reference(&self, logits: &[f32]) -> (Vec<u32>, Vec<f32>) {
+    /// Expert and weight of each slot. Among equal logits the lower expert is better. Without `gains` all are 1.
+    pub fn reference(&self, logits: &[f32], gains: &[f32]) -> (Vec<u32>, Vec<f32>) {
         let (mut ids, mut weights) = (Vec::new(), Vec::new());
         for row in logits.chunks_exact(self.experts as usize) {
             let mut ranked: Vec<usize> = (0..row.len()).collect();
@@ -74,7 +78,8 @@ impl Router {
                 (false, Scoring::Sigmoid) => 1.0,
             };
             ids.extend(best.iter().map(|e| *e as u32));
-            weights.extend(best.iter().map(|e| share(e) / total * self.scale));
+            let gain = |e: &usize| gains.get(*e).unwrap_or(&1.0);
+            weights.extend(best.iter().map(|e| share(e) / total * self.scale * gain(e)));
         }
         (ids, weights)
     }
@@ -89,7 +94,7 @@ mod tests {
         // exp: 2, 4, 1, 1 of 8.
         let logits = [2f32, 4.0, 1.0, 1.0].map(f32::ln);
         let check = |scoring, used, norm, scale, ids: &[u32], weights: &[f32]| {
-            let got = Router { experts: 4, used, scoring, norm, scale }.reference(&logits);
+            let got = Router { experts: 4, used, scoring, norm, scale }.reference(&logits, &[]);
             assert_eq!(got.0, ids);
             assert!(got.1.iter().zip(weights).all(|(a, b)| (a - b).abs() < 1e-6), "{:?} {weights:?}", got.1);
         };
@@ -98,6 +103,8 @@ mod tests {
         check(Scoring::Softmax, 2, false, 1.0, &[1, 0], &[0.5, 0.25]);
         check(Scoring::Softmax, 2, true, 3.0, &[1, 0], &[2.0, 1.0]);
         check(Scoring::Softmax, 4, false, 1.0, &[1, 0, 2, 3], &[0.5, 0.25, 0.125, 0.125]);
+        let gained = Router { experts: 4, used: 2, scoring: Scoring::Softmax, norm: false, scale: 1.0 };
+        assert_eq!(gained.reference(&logits, &[8.0, 3.0, 0.0, 0.0]), (vec![1, 0], vec![1.5, 2.0]));
         check(Scoring::Sigmoid, 1, false, 1.0, &[1], &[0.8]);
         check(Scoring::Sigmoid, 3, false, 3.0, &[1, 0, 2], &[2.4, 2.0, 1.5]);
         check(Scoring::Sigmoid, 2, true, 1.0, &[1, 0], &[0.8 / (0.8 + 2.0 / 3.0), 2.0 / 3.0 / (0.8 + 2.0 / 3.0)]);
