@@ -1,9 +1,11 @@
 //! Does a model fit a device, and with which context? Known from the header alone, before a weight is read.
 
 use crate::gpu::Caps;
-use crate::graph::{Graph, Kind, TensorId};
+use crate::graph::{Graph, Kind, Rows, TensorId};
+use crate::model::Model;
 use crate::model::config::Config;
-use crate::model::{Model, decoder};
+use crate::model::decoder::{self, Recording};
+use crate::model::rooms::StreamedLayer;
 use crate::ops::attention::Reach;
 use crate::ops::{Capacity, KvType, Near, Op, PAGE};
 use crate::plan::{Listing, Options as PlanOptions, fuse::Fuse};
@@ -20,6 +22,8 @@ pub struct Options {
     pub chunk: u32,
     /// Rows that may want logits in one step, at least one for each sequence.
     pub logits: u32,
+    /// Bytes of the device's memory that may be taken; by default all that are free.
+    pub memory: Option<u64>,
     /// How the KV cache is stored; by default in f16, in q8_0 where that alone leaves a usable context.
     pub kv: Option<KvType>,
     /// Decode steps queued before the first is read.
@@ -38,6 +42,7 @@ impl Default for Options {
             sequences: 1,
             chunk: 512,
             logits: 1,
+            memory: None,
             kv: None,
             run_ahead: 4,
             submit_seconds: 0.25,
@@ -56,6 +61,8 @@ pub struct Fitted {
     pub hidden: TensorId,
     /// Positions that a sequence may have.
     pub context: u32,
+    /// Layers whose experts come and go.
+    pub streamed: Vec<StreamedLayer>,
     /// What the user should know.
     pub notices: Vec<String>,
 }
@@ -74,7 +81,7 @@ const LEAST_CONTEXT: u32 = 256;
 /// [`Error::Limit`] if the model exceeds what the device can bind or has free, with the smallest change that would help;
 /// [`Error::Usage`] if the cache's type does not take the model's heads.
 pub fn fit(model: &Model, caps: &Caps, options: &Options) -> Result<Fitted> {
-    Place { model, caps, options }.choose(DEFAULT_CONTEXT)
+    Place { model, caps, options, experts: None }.choose(DEFAULT_CONTEXT)
 }
 
 /// The same with the largest context that fits, up to what the model was trained for.
@@ -82,7 +89,7 @@ pub fn fit(model: &Model, caps: &Caps, options: &Options) -> Result<Fitted> {
 /// # Errors
 /// As [`fit`].
 pub fn widest(model: &Model, caps: &Caps, options: &Options) -> Result<Fitted> {
-    Place { model, caps, options }.choose(u32::MAX)
+    Place { model, caps, options, experts: None }.choose(u32::MAX)
 }
 
 /// What is to be placed where.
@@ -91,6 +98,8 @@ struct Place<'a> {
     model: &'a Model,
     caps: &'a Caps,
     options: &'a Options,
+    /// See [`Recording::experts`].
+    experts: Option<f64>,
 }
 
 impl Place<'_> {
@@ -112,6 +121,9 @@ impl Place<'_> {
             if best.as_ref().is_some_and(|best| best.context >= enough) {
                 break;
             }
+        }
+        if self.model.config.experts.is_some() && best.as_ref().is_none_or(|best| best.context < enough) {
+            best = self.streamed(&kinds, enough)?.or(best);
         }
         let least = self.options.context.unwrap_or(wish.min(LEAST_CONTEXT));
         let Some(mut fitted) = best.filter(|best| best.context >= least) else {
@@ -161,12 +173,38 @@ impl Place<'_> {
         Ok(best)
     }
 
+    /// The plan with room for as many experts as fit beside the rest and this context.
+    fn streamed(&self, kinds: &[KvType], context: u32) -> Result<Option<Fitted>> {
+        const STEPS: u32 = 256;
+        let fits = |kv, steps: u32| {
+            let place = Place { experts: Some(f64::from(steps) / f64::from(STEPS)), ..*self };
+            match place.list(kv, context) {
+                Ok(fitted) => Ok(Some(fitted)),
+                Err(Error::Limit(_)) => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        for kv in kinds {
+            let Some(mut best) = fits(*kv, 0)? else { continue };
+            let (mut steps, mut beyond) = (0, STEPS);
+            while steps + 1 < beyond {
+                let middle = steps.midpoint(beyond);
+                match fits(*kv, middle)? {
+                    Some(fitted) => (best, steps) = (fitted, middle),
+                    None => beyond = middle,
+                }
+            }
+            return Ok(Some(best));
+        }
+        Ok(None)
+    }
+
     /// The plan for this context.
     ///
     /// # Errors
     /// [`Error::Limit`] if it does not fit, without advice.
     fn list(&self, kv: KvType, context: u32) -> Result<Fitted> {
-        let Place { model, caps, options } = *self;
+        let Place { model, caps, options, experts } = *self;
         let config = &model.config;
         let limit = caps.max_binding.min(caps.max_buffer);
         let sequences = options.sequences.max(1);
@@ -184,7 +222,8 @@ impl Place<'_> {
                 limit >> 20
             )));
         }
-        let recorded = decoder::record(&model.checkpoint, config, context, near.is_some())?;
+        let recorded =
+            decoder::record(&model.checkpoint, config, Recording { context, near: near.is_some(), experts })?;
         check_weights(&recorded.graph, limit)?;
         let capacity = Capacity {
             rows,
@@ -202,16 +241,19 @@ impl Place<'_> {
             let (takes, binds) = (largest >> 20, limit >> 20);
             return Err(Error::Limit(format!("{name} takes {takes} MiB, this adapter binds {binds} MiB at most")));
         }
-        let (needed, free) = (listing.bytes().total(), caps.memory.unwrap_or(u64::MAX));
+        let free = [caps.memory, options.memory].into_iter().flatten().min().unwrap_or(u64::MAX);
+        let needed = listing.bytes().total();
         if needed > free {
             return Err(Error::Limit(format!(
-                "the model needs {} MiB with a context of {context} in {}, this adapter has {} MiB free",
+                "the model needs {} MiB with a context of {context} in {}, {} MiB {}",
                 needed.div_ceil(1 << 20),
                 kv.name(),
-                free >> 20
+                free >> 20,
+                if options.memory == Some(free) { "are allowed" } else { "are free on this adapter" }
             )));
         }
-        Ok(Fitted { listing, logits: recorded.logits, hidden: recorded.hidden, context, notices: Vec::new() })
+        let decoder::Decoder { logits, hidden, streamed, .. } = recorded;
+        Ok(Fitted { listing, logits, hidden, context, streamed, notices: Vec::new() })
     }
 
     /// Why `wish` positions do not fit, and the smallest change that would help.
@@ -242,6 +284,9 @@ impl Place<'_> {
             let name = kv.name();
             fitted.notices.push(format!("keys and values are stored in {name}: in f16 a usable context does not fit"));
         }
+        if !fitted.streamed.is_empty() {
+            fitted.notices.push(experts_notice(&fitted.listing.graph, &fitted.streamed));
+        }
         if context < wish && most == DEFAULT_CONTEXT {
             fitted.notices.push(format!("the context is {context} instead of {wish}: this adapter holds no more"));
         }
@@ -250,6 +295,29 @@ impl Place<'_> {
             fitted.notices.push(format!("the model was trained for {trained} positions, the context has {context}"));
         }
     }
+}
+
+/// How many experts there is room for, and what that costs.
+fn experts_notice(graph: &Graph, streamed: &[StreamedLayer]) -> String {
+    let mut stacks: Vec<TensorId> = streamed.iter().map(|layer| layer.stacks[0]).collect();
+    stacks.dedup();
+    let room: u32 = stacks.iter().map(|stack| graph.experts_of(*stack)).sum();
+    let all: u32 = streamed.iter().map(|layer| graph.cols(layer.places)).sum();
+    let bytes = |layer: &StreamedLayer| {
+        let used = match graph.tensor(layer.ids).rows {
+            Rows::Slots(used) => u64::from(used),
+            _ => 0,
+        };
+        let expert = layer.parts.iter().map(|part| part.rows as u64 * part.tensor.row_bytes()).sum::<u64>();
+        expert * used
+    };
+    let token = streamed.iter().map(bytes).sum::<u64>() as f64 * f64::from(all - room.min(all)) / f64::from(all);
+    let mib = token / f64::from(1 << 20);
+    format!(
+        "{room} of {all} experts fit; the others are read from the file as they are wanted: were all wanted alike, {mib:.0} \
+         MiB a token, at 2 GB/s {:.1} tokens a second",
+        2e9 / token.max(1.0)
+    )
 }
 
 /// The pages of layers with windows or chunks, if they need fewer than the others.

@@ -102,9 +102,12 @@ pub enum Kind {
         dtype: DType,
         /// Matrices in the stack, 1 for a plain matrix.
         experts: u32,
-        /// The first of its rows in the file's tensor, or in each matrix of a stack, of which it may be a part.
-        first: u32,
+        /// The first of its rows in the file's tensor, or in each matrix of a stack, of which it may be a part; `None`
+        /// for a stack that is no tensor of the file, but room for experts that come and go while the model runs.
+        first: Option<u32>,
     },
+    /// For each expert of a layer, where in such a stack its matrices lie; kept by the engine.
+    Places,
     /// A vector from the file, held as f32 (norm weights, biases).
     Vector {
         /// Added to each value.
@@ -192,6 +195,18 @@ impl Graph {
         }
     }
 
+    /// Matrices of a stack of weights, 1 for a plain matrix.
+    ///
+    /// # Panics
+    /// If the tensor is no weight.
+    #[track_caller]
+    pub fn experts_of(&self, id: TensorId) -> u32 {
+        match self.tensor(id).kind {
+            Kind::Weight { experts, .. } => experts,
+            _ => panic!("{} is no weight", self.tensor(id).name),
+        }
+    }
+
     /// Adds a tensor.
     pub fn add(&mut self, name: impl Into<String>, rows: Rows, cols: u32, kind: Kind) -> TensorId {
         self.tensors.push(Tensor { name: name.into(), rows, cols, kind });
@@ -205,7 +220,7 @@ impl Graph {
 
     /// `rows` rows from `first` on of a matrix from the file.
     pub fn weight_part(&mut self, name: &str, first: u32, rows: u32, cols: u32, dtype: DType) -> TensorId {
-        self.add(name, Rows::Fixed(rows), cols, Kind::Weight { dtype, experts: 1, first })
+        self.add(name, Rows::Fixed(rows), cols, Kind::Weight { dtype, experts: 1, first: Some(first) })
     }
 
     /// A stack of `experts` matrices `rows x cols` from the file.
@@ -223,7 +238,12 @@ impl Graph {
         cols: u32,
         dtype: DType,
     ) -> TensorId {
-        self.add(name, Rows::Fixed(experts * rows), cols, Kind::Weight { dtype, experts, first })
+        self.add(name, Rows::Fixed(experts * rows), cols, Kind::Weight { dtype, experts, first: Some(first) })
+    }
+
+    /// Room for `experts` matrices `rows x cols`, whichever they are.
+    pub fn expert_room(&mut self, name: &str, experts: u32, rows: u32, cols: u32, dtype: DType) -> TensorId {
+        self.add(name, Rows::Fixed(experts * rows), cols, Kind::Weight { dtype, experts, first: None })
     }
 
     /// A vector from the file.

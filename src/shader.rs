@@ -92,6 +92,8 @@ files![
     "route/dense",
     "route/experts",
     "route/tiles",
+    "place/all",
+    "place/table",
     "activation/silu",
     "activation/gelu",
     "activation/clamped",

@@ -26,7 +26,7 @@ fn what_does_not_fit_is_refused_with_a_way_on() {
         (caps(plenty, None), context_of(0), "holds nothing"),
         (caps(plenty, None), context_of(1 << 22), "take --context"),
         (caps(1 << 12, None), context_of(32), "exceeds"),
-        (caps(plenty, Some(1 << 20)), context_of(512), "1 MiB free"),
+        (caps(plenty, Some(1 << 20)), context_of(512), "1 MiB are free"),
         (caps(plenty, None), Options { sequences: 1 << 20, ..context_of(32) }, "use fewer"),
     ];
     for (caps, options, want) in cases {

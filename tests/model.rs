@@ -11,6 +11,7 @@ mod engine;
 use engine::{Answer, answer, answers, difference, finish, gpu, greedy, logits, model, prompt, session};
 use firelight::Error;
 use firelight::checkpoint::{Checkpoint, Source};
+use firelight::fit::fit;
 use firelight::model::Model;
 use firelight::model::unknown::unknown;
 use firelight::ops::{KvType, PAGE};
@@ -346,6 +347,39 @@ fn windows_keep_only_the_pages_that_they_see() {
         let shared = answer(&mut session, told(greedy(&[&start[..400], &prompt(11, 20)].concat(), 20)));
         assert!(shared.timings.reused_tokens >= 384, "{shape}: {:?}", shared.timings);
         same_answer(shape, &shared, &fresh(&mut alone, &greedy(&[&start[..400], &prompt(11, 20)].concat(), 20)));
+    }
+}
+
+/// With room for one layer's experts, for some more, or for all but a few, the others read from the file as they are
+/// wanted, answers are bit by bit what they are with all in memory.
+#[test]
+fn experts_may_come_from_the_file_as_they_are_wanted() {
+    for shape in ["tiny-qwen3moe", "tiny-llama4", "tiny-gpt-oss", "tiny-qwen35moe"] {
+        let model = tiny(shape);
+        let all = Options { logits: 16, ..exact(200) };
+        let mut whole = open(&model, &all);
+        assert_eq!(whole.expert_reads(), None, "{shape}");
+        let needed = whole.plan().listing().bytes().total();
+        let fits = |memory| fit(&model, gpu().caps(), &Options { memory: Some(memory), ..all.clone() });
+        let (mut least, mut below) = (needed, 0);
+        while below + 1 < least {
+            let middle = below.midpoint(least);
+            if fits(middle).is_ok() { least = middle } else { below = middle }
+        }
+        let prompt = prompt(20, 90);
+        let want = (logits(&mut whole, &prompt, false), answer(&mut whole, told(greedy(&prompt, 30))));
+        let mut read = Vec::new();
+        for memory in [needed - 1, needed.midpoint(least), least] {
+            let mut session = open(&model, &Options { memory: Some(memory), ..all.clone() });
+            assert!(session.plan().listing().bytes().total() <= memory, "{shape}");
+            assert!(session.notices().iter().any(|notice| notice.contains("experts fit")), "{:?}", session.notices());
+            assert_eq!(logits(&mut session, &prompt, false), want.0, "{shape} in {memory} bytes");
+            let got = answer(&mut session, told(greedy(&prompt, 30)));
+            assert_eq!((got.ids, got.logprobs), (want.1.ids.clone(), want.1.logprobs.clone()), "{shape}");
+            read.push(session.expert_reads().expect("some are read").read);
+        }
+        println!("{shape}: {needed} bytes or at least {least}, {read:?} experts read");
+        assert!(read.is_sorted() && read[0] < read[2], "{shape}: {read:?}");
     }
 }
 

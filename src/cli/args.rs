@@ -53,6 +53,9 @@ pub struct EngineArgs {
     /// How keys and values are stored: f16, or q8_0 in half the memory; by default f16 where a usable context fits
     #[arg(long, value_name = "TYPE", value_parser = kv())]
     pub kv: Option<KvType>,
+    /// Use at most this much of the GPU's memory, such as 6GiB; experts that do not fit are read from the file as needed
+    #[arg(long, value_name = "SIZE", value_parser = term::parse_bytes)]
+    pub memory: Option<u64>,
     /// Decode steps queued before the first is read
     #[arg(long, value_name = "K", value_parser = value_parser!(u32).range(1..=64))]
     pub run_ahead: Option<u32>,
@@ -68,7 +71,7 @@ impl EngineArgs {
     pub fn options(&self) -> Options {
         let default = Options::default();
         let run_ahead = self.run_ahead.unwrap_or(default.run_ahead);
-        Options { context: self.context, kv: self.kv, run_ahead, ..default }
+        Options { context: self.context, memory: self.memory, kv: self.kv, run_ahead, ..default }
     }
 }
 

@@ -159,6 +159,14 @@ pub async fn run(args: Args) -> Result {
         )?;
         let rows: Vec<_> = results.iter().map(|r| row(r, copy)).collect();
         write!(out, "{}", term::table(&["<test", "tok/s", "min .. max", "GB/s", "% of copy"], &rows))?;
+        if let Some(reads) = session.expert_reads() {
+            let share = 100.0 * reads.read as f64 / reads.wanted.max(1) as f64;
+            writeln!(
+                out,
+                "\n{share:.0} % of the wanted experts were read from the file, {}",
+                term::bytes(reads.bytes)
+            )?;
+        }
     }
     if args.profile {
         let position = positions.min(session.context() as u32 - 1) as usize;

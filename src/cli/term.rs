@@ -178,6 +178,25 @@ pub fn bytes(n: u64) -> String {
     }
 }
 
+/// Reads `6GiB`, `1.5 GB`, `512M`, `1000`: units of 1024.
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    let at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(at);
+    let bits = match unit.to_ascii_lowercase().trim_end_matches("ib").trim_end_matches('b') {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        _ => return Err("a size is a number with KiB, MiB or GiB behind it".into()),
+    };
+    let number: f64 = number.trim().parse().map_err(|_| format!("{:?} is no number", number.trim()))?;
+    if number.is_finite() && number > 0.0 {
+        Ok((number * f64::from(1u32 << bits)) as u64)
+    } else {
+        Err("a size is more than 0".into())
+    }
+}
+
 /// `1.24 B`, `135.0 M`, `260.0 K`: how many parameters.
 pub fn count(n: u64) -> String {
     let units = [(1e9, "B", 2), (1e6, "M", 1), (1e3, "K", 1)];
@@ -211,6 +230,9 @@ mod tests {
     #[test]
     fn sizes_are_readable() {
         assert_eq!([bytes(17), bytes(1024), bytes(1536 << 20)], ["17 B", "1.0 KiB", "1.5 GiB"]);
+        let read = ["17", "6GiB", "1.5g", "512 mb", "2K"].map(parse_bytes);
+        assert_eq!(read, [17, 6 << 30, 3 << 29, 512 << 20, 2048].map(Ok));
+        assert!(["", "GiB", "-1G", "1TB", "nan"].iter().all(|text| parse_bytes(text).is_err()));
         assert_eq!([count(17), count(260_032), count(1_240_000_000)], ["17", "260.0 K", "1.24 B"]);
     }
 

@@ -2,6 +2,7 @@
 //! manifest; every tensor's shape is checked against the file while it is recorded.
 
 use super::config::{Config, Layer};
+use super::rooms::{ExpertPart, Rooms, StreamedLayer};
 use super::unknown;
 use crate::checkpoint::Checkpoint;
 use crate::graph::{Graph, Kind, Rows, TensorId};
@@ -26,15 +27,30 @@ pub struct Decoder {
     pub logits: TensorId,
     /// What the logits are computed from: (logit rows, width), normed.
     pub hidden: TensorId,
+    /// Layers whose experts come and go.
+    pub streamed: Vec<StreamedLayer>,
 }
 
-/// Records a model for at most `context` positions; with `near`, layers that see only what is near have pages of their own.
+/// For what a model is recorded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Recording {
+    /// Positions, at most.
+    pub context: u32,
+    /// Whether layers that see only what is near have pages of their own.
+    pub near: bool,
+    /// Of the experts that one layer could do without, the share that there is room for; all have their places if there
+    /// is none. See [`Rooms`].
+    pub experts: Option<f64>,
+}
+
+/// Records a model.
 ///
 /// # Errors
 /// If a tensor is missing or has another shape than the model's keys say.
-pub fn record(checkpoint: &Checkpoint, config: &Config, context: u32, near: bool) -> Result<Decoder> {
-    let (graph, caches) = (Graph::default(), BTreeMap::new());
-    let mut b = Builder { checkpoint, config, near, graph, layer_inputs: None, caches };
+pub fn record(checkpoint: &Checkpoint, config: &Config, recording: Recording) -> Result<Decoder> {
+    let Recording { context, near, experts } = recording;
+    let (graph, caches, rooms) = (Graph::default(), BTreeMap::new(), experts.map(Rooms::new));
+    let mut b = Builder { checkpoint, config, near, rooms, graph, layer_inputs: None, caches };
     let c = config;
     let ropes = c.ropes.iter();
     let angles: Vec<TensorId> =
@@ -59,18 +75,21 @@ pub fn record(checkpoint: &Checkpoint, config: &Config, context: u32, near: bool
         logits = b.graph.soften(logits, soften);
     }
     b.graph.sample(logits);
-    let used = b.graph.tensors.iter().map(|t| t.name.as_str()).collect();
+    let streamed = b.rooms.map_or_else(Vec::new, |rooms| rooms.finish(&mut b.graph));
+    let fetched = streamed.iter().flat_map(|layer| &layer.parts).map(|part| part.tensor.name.as_str());
+    let used = b.graph.tensors.iter().map(|t| t.name.as_str()).chain(fetched).collect();
     let unread = unknown::unread(checkpoint, &used, &c.layers);
     if !unread.is_empty() {
         return Err(Error::Unsupported(format!("this model cannot run: {}", unknown::describe(&unread))));
     }
-    Ok(Decoder { graph: b.graph, logits, hidden })
+    Ok(Decoder { graph: b.graph, logits, hidden, streamed })
 }
 
 struct Builder<'a> {
     checkpoint: &'a Checkpoint,
     config: &'a Config,
     near: bool,
+    rooms: Option<Rooms>,
     graph: Graph,
     /// What each layer is told of a row's token besides, side by side: (rows, layers * n).
     layer_inputs: Option<TensorId>,
@@ -100,12 +119,6 @@ impl Builder<'_> {
     fn weight(&mut self, name: &str, rows: u32, cols: u32) -> Result<TensorId> {
         let dtype = self.check(name, &[cols.into(), rows.into()])?;
         Ok(self.graph.weight(name, rows, cols, dtype))
-    }
-
-    /// Rows `at` of each of `experts` matrices (rows, cols).
-    fn experts(&mut self, name: &str, experts: u32, at: Range<u32>, (rows, cols): (u32, u32)) -> Result<TensorId> {
-        let dtype = self.check(name, &[cols.into(), rows.into(), experts.into()])?;
-        Ok(self.graph.experts_part(name, experts, at.start, at.end - at.start, cols, dtype))
     }
 
     fn vector(&mut self, name: &str, cols: u32) -> Result<TensorId> {
@@ -439,11 +452,17 @@ impl Builder<'_> {
             return Err(Error::Unsupported(format!("{whole} has halves of {hidden} rows; a multiple of 4 is needed")));
         }
         let down = ("ffn_down_exps", 0..width, width, hidden);
-        let mut stacks = [x; 3];
+        let mut stacks = Vec::new();
         let mut biases = None;
         for (i, (part, at, rows, cols)) in parts.into_iter().chain([down]).enumerate() {
             let whole_stack = at == (0..rows);
-            stacks[i] = self.experts(&name(&format!("{part}.weight")), count, at, (rows, cols))?;
+            let weight = name(&format!("{part}.weight"));
+            self.check(&weight, &[cols.into(), rows.into(), count.into()])?;
+            stacks.push(ExpertPart {
+                tensor: self.checkpoint.tensor(&weight)?.clone(),
+                first: at.start,
+                rows: at.end - at.start,
+            });
             let bias = name(&format!("{part}.bias"));
             if self.has(&bias) && whole_stack {
                 self.check(&bias, &[rows.into(), count.into()])?;
@@ -461,14 +480,25 @@ impl Builder<'_> {
         let logits = self.graph.linear(routed, router, router_bias);
         let gains = name("ffn_down_exps.scale");
         let gains = if self.has(&gains) { Some(self.vector(&gains, count)?) } else { None };
+        let parts: [ExpertPart; 3] = stacks.try_into().expect("three parts");
+        let (stacks, places) = match &mut self.rooms {
+            Some(rooms) => {
+                let (stacks, places) = rooms.stacks(&mut self.graph, &parts, count);
+                (stacks, Some(places))
+            }
+            None => (parts.each_ref().map(|part| part.stack(&mut self.graph, count)), None),
+        };
         let [gate, up, down] = stacks;
-        let weights = ExpertWeights { gains, gate, up, down, biases };
+        let weights = ExpertWeights { gains, gate, up, down, biases, places };
         let norm = arch.scoring == Scoring::Softmax;
         let router = Router { experts: count, used: experts.used, scoring: arch.scoring, norm, scale: experts.scale };
         if arch.shares == Shares::OfInputs && experts.used != 1 {
             return Err(Error::Unsupported(format!("{} experts a token in a {} model", experts.used, arch.name)));
         }
-        let y = self.graph.expert_ffn(x, logits, weights, router, arch.activation, arch.shares);
+        let (y, ids) = self.graph.expert_ffn(x, logits, weights, router, arch.activation, arch.shares);
+        if let (Some(rooms), Some(places)) = (&mut self.rooms, places) {
+            rooms.streamed.push(StreamedLayer { ids, places, stacks, parts });
+        }
         if !self.has(&name("ffn_up_shexp.weight")) {
             return Ok(y);
         }

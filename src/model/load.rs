@@ -26,7 +26,7 @@ pub async fn load(plan: &Plan, checkpoint: &Checkpoint, mut progress: impl FnMut
     let graph = &plan.listing().graph;
     let mut wanted = Vec::new();
     for id in plan.listing().used() {
-        if let Kind::Weight { .. } = graph.tensor(id).kind {
+        if let Kind::Weight { first: Some(_), .. } = graph.tensor(id).kind {
             wanted.push((id, id, 0, checkpoint.tensor(&graph.tensor(id).name)?));
         }
         for (part, start) in graph.vectors(id) {
@@ -53,7 +53,7 @@ pub async fn load(plan: &Plan, checkpoint: &Checkpoint, mut progress: impl FnMut
         let row_bytes = info.row_bytes();
         // Even numbers of rows keep every plane on word boundaries.
         let step = (CHUNK / row_bytes).max(2) / 2 * 2;
-        let Kind::Weight { first, experts, .. } = graph.tensor(id).kind else { continue };
+        let Kind::Weight { first: Some(first), experts, .. } = graph.tensor(id).kind else { continue };
         let rows = u64::from(graph.fixed_rows(id));
         // A weight may be a part of what the file holds as one, or of each of its matrices.
         let (matrix, of) = (rows / u64::from(experts), info.dims.get(1).copied().unwrap_or(1));

@@ -4,9 +4,11 @@ pub mod arch;
 pub mod config;
 pub mod decoder;
 pub mod load;
+pub mod rooms;
 pub mod unknown;
 
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::Result;
@@ -19,7 +21,7 @@ use config::Config;
 /// [`Session`](crate::session::Session) loads them.
 pub struct Model {
     /// Metadata and tensors.
-    pub checkpoint: Checkpoint,
+    pub checkpoint: Rc<Checkpoint>,
     /// Sizes.
     pub config: Config,
     /// Text to ids and back.
@@ -56,7 +58,7 @@ impl Model {
         let tokenizer = Tokenizer::from_checkpoint(&checkpoint)?;
         let (template, notice) = ChatTemplate::for_checkpoint(&checkpoint.metadata, &tokenizer)?;
         let notices = tokenizer.notices().iter().cloned().chain(notice).collect();
-        Ok(Model { checkpoint, config, tokenizer: Arc::new(tokenizer), template, notices })
+        Ok(Model { checkpoint: Rc::new(checkpoint), config, tokenizer: Arc::new(tokenizer), template, notices })
     }
 
     /// The tokens of a conversation as the model wants to read it. BOS and EOS are the tokenizer's, unless `input` has

@@ -103,7 +103,7 @@ pub const LONGEST_HEAD: u32 = 512;
 /// Rows of a head's prefill tile: what fits in workgroup memory.
 pub fn tile(head_dim: u32) -> u32 {
     match head_dim {
-        0..=128 => 16,
+        ..=128 => 16,
         129..=256 => 8,
         _ => 4,
     }

@@ -124,14 +124,17 @@ fn weights(dtype: DType) -> Graph {
     let router = g.weight("router.weight", 64, 256, DType::F32);
     let mut stack = |name| g.experts(name, 64, 256, 256, dtype);
     let [gate, up, down] = ["gates", "ups", "downs"].map(&mut stack);
-    let stacks = ExpertWeights { gains: None, gate, up, down, biases: None };
+    let stacks = ExpertWeights { gains: None, gate, up, down, biases: None, places: None };
     let logits = g.linear(x, router, None);
     let plain = Router { experts: 64, used: 8, scoring: Scoring::Softmax, norm: true, scale: 1.0 };
     let one = Router { used: 1, scoring: Scoring::Sigmoid, norm: false, ..plain };
     let bias = g.vector("gates.bias", 64 * 256);
-    let dressed = ExpertWeights { biases: Some([bias; 3]), gains: Some(bias), ..stacks };
-    g.expert_ffn(x, logits, dressed, plain, Activation::Clamped, Shares::OfOutputs);
-    g.expert_ffn(x, logits, stacks, one, Activation::Silu, Shares::OfInputs);
+    for places in [None, Some(g.add("places", Rows::Fixed(1), 64, Kind::Places))] {
+        let stacks = ExpertWeights { places, ..stacks };
+        let dressed = ExpertWeights { biases: Some([bias; 3]), gains: Some(bias), ..stacks };
+        g.expert_ffn(x, logits, dressed, plain, Activation::Clamped, Shares::OfOutputs);
+        g.expert_ffn(x, logits, stacks, one, Activation::Silu, Shares::OfInputs);
+    }
     for norm in [true, false] {
         g.expert_ffn(x, logits, stacks, Router { norm, ..plain }, Activation::Gelu, Shares::OfOutputs);
     }

@@ -5,19 +5,22 @@
 //! pass in one submit (a long prefill: a few). Kernels whose sizes do not apply to a step are passed over, so that one
 //! list serves decode, small batches and prefill.
 
+mod copy;
 pub mod fuse;
 pub mod slots;
 mod step;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::dtype::DType;
 use crate::gpu::{Buffer, Caps, Gpu, Submission};
 use crate::graph::{Graph, Input, Kind, Rows, TensorId};
 use crate::ops::{self, Binding, Capacity, Choice, Kernel, Shard, StepSizes, attention};
-use crate::shader::{self, Const, Dialect};
+use crate::shader::{self, Dialect};
 use crate::{Error, Result};
+pub use copy::copy_bandwidth;
 use fuse::Fuse;
 use slots::Slots;
 
@@ -127,7 +130,7 @@ impl Listing {
                     (all as f64 * share.unwrap_or(1.0)) as u64
                 }
                 Kind::State { values } => 2 * u64::from(sizes.runs) * u64::from(values) * 4,
-                Kind::Kv { .. } | Kind::Constant(_) | Kind::Input(_) => 0,
+                Kind::Kv { .. } | Kind::Constant(_) | Kind::Input(_) | Kind::Places => 0,
                 Kind::Vector { .. } | Kind::Joined(_) => u64::from(t.cols) * 4,
                 Kind::Activation => rows_in_step(t.rows, sizes) * u64::from(t.cols) * 4,
             }
@@ -336,8 +339,20 @@ impl Plan {
 
     /// Runs a step in `segments` submits. If `copy` is given, those first bytes of a tensor go to a staging buffer.
     pub(crate) fn submit(&self, sizes: &StepSizes, segments: u32, copy: Option<(TensorId, &Buffer)>) -> Submission {
+        self.submit_nodes(0..usize::MAX, sizes, segments, copy)
+    }
+
+    /// The same for some of the graph's nodes.
+    pub(crate) fn submit_nodes(
+        &self,
+        nodes: Range<usize>,
+        sizes: &StepSizes,
+        segments: u32,
+        copy: Option<(TensorId, &Buffer)>,
+    ) -> Submission {
         self.gpu.write(&self.step, 0, bytemuck::bytes_of(sizes));
-        let list: Vec<&Dispatch> = self.dispatches.iter().filter(|d| runs(&d.kernel, sizes)).collect();
+        let wanted = |d: &&Dispatch| nodes.contains(&d.node) && runs(&d.kernel, sizes);
+        let list: Vec<&Dispatch> = self.dispatches.iter().filter(wanted).collect();
         let part = list.len().div_ceil(segments.max(1) as usize).max(1);
         let mut parts = list.chunks(part).peekable();
         loop {
@@ -548,41 +563,4 @@ fn bind(
         layout,
         entries: &entries,
     })
-}
-
-/// GB/s that a copy shader reaches, reading and writing `bytes` bytes each; what `bench` calls the bandwidth.
-pub async fn copy_bandwidth(gpu: &Gpu, bytes: u64) -> Result<f64> {
-    let count = (bytes.min(gpu.caps().max_binding) / 16) as u32;
-    let source = shader::Source { file: "copy", imports: vec![], consts: vec![("COUNT", Const::U32(count))] };
-    let ids = [TensorId(0), TensorId(1)];
-    let side = count.div_ceil(256).min(32768);
-    let grid = [ops::Extent::fixed(side), ops::Extent::ceil(count, 256 * side), ops::Extent::fixed(1)];
-    let kernel = Kernel::new(source, vec![Binding::read(ids[0]), Binding::write(ids[1])], grid);
-    let watch = gpu.watch();
-    let make = |id| (id, vec![gpu.buffer("copy", u64::from(count) * 16)]);
-    let buffers: BTreeMap<TensorId, Vec<Buffer>> = ids.map(make).into();
-    let step = gpu.uniform("step", size_of::<StepSizes>() as u64);
-    let mut builder = Builder { gpu, pipelines: HashMap::new(), layouts: HashMap::new() };
-    let (pipeline, layout) = builder.pipeline(&kernel);
-    let group = bind(gpu, &layout, &kernel, &step, &buffers);
-    watch.finish().await?;
-    let dispatch = Dispatch { kernel, node: 0, pipeline, group };
-    let mut best = f64::MAX;
-    // The first round warms up; the best of the rest is what the memory can do.
-    for round in 0..6 {
-        const TIMES: u32 = 8;
-        let mut encoder = gpu.device().create_command_encoder(&Default::default());
-        let mut pass = encoder.begin_compute_pass(&Default::default());
-        for _ in 0..TIMES {
-            record(&mut pass, &dispatch, &StepSizes::default());
-        }
-        drop(pass);
-        let start = crate::gpu::Clock::now();
-        let index = gpu.queue().submit([encoder.finish()]);
-        gpu.wait(index).await?;
-        if round > 0 {
-            best = best.min(start.seconds() / f64::from(TIMES));
-        }
-    }
-    Ok(f64::from(count) * 32.0 / best / 1e9)
 }

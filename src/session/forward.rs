@@ -59,8 +59,7 @@ impl Session {
             self.reserve(0, start..start + rows.len())?;
             let wants: Vec<usize> = (0..rows.len()).collect();
             let sizes = self.write_tables(&rows, &wants);
-            let segments = self.pace.segments(sizes.rows);
-            let index = self.plan.submit(&sizes, segments, None);
+            let index = self.run(&sizes, None).await?;
             self.plan.gpu().wait(index).await?;
             let bytes = self.plan.read(wanted, (rows.len() * cols * 4) as u64).await?;
             let values: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);

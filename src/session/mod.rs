@@ -6,6 +6,7 @@
 //! [`Event`]s. Everything here is driven by [`Session::next`]; there are no threads and nothing blocks.
 
 mod event;
+mod experts;
 mod forward;
 mod near;
 mod pace;
@@ -18,15 +19,16 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::gpu::{Buffer, Clock, Gpu, Reading};
+use crate::gpu::{Buffer, Clock, Gpu, Reading, Submission};
 use crate::graph::{Input, LAST_SAMPLED, TensorId};
 use crate::model::load::Progress;
 use crate::model::{Model, load};
 use crate::ops::sample::Params;
-use crate::ops::{MOST_BACK, PAGE};
+use crate::ops::{MOST_BACK, PAGE, StepSizes};
 use crate::plan::Plan;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result, fit};
+use experts::Experts;
 use near::Near;
 use pace::Pace;
 use pages::{Pages, Pools};
@@ -36,19 +38,21 @@ use tables::Row;
 
 pub use crate::fit::Options;
 pub use event::{Constraint, Event, Finish, Request, RequestId, Timings};
+pub use experts::ExpertReads;
 
 /// More steps than this are never queued: behind a slow device they would only delay the end of an answer.
 const MOST_AHEAD: u32 = MOST_BACK;
 
 /// A step on its way.
 struct Flight {
-    reading: Reading,
+    /// The reading of its result; none yet of a step that stops for experts, which runs when it is its turn to be read.
+    reading: Option<Reading>,
     staging: usize,
     /// Sequence and request of each row that wants a token.
     tokens: Vec<(usize, RequestId)>,
     /// Whether the tokens' logits are to be read, because the CPU chooses.
     logits: bool,
-    rows: u32,
+    sizes: StepSizes,
     submitted: Clock,
 }
 
@@ -64,6 +68,7 @@ pub struct Session {
     sampled: TensorId,
     sequences: Vec<Sequence>,
     pools: Pools,
+    experts: Option<Experts>,
     staging: Vec<Buffer>,
     flights: VecDeque<Flight>,
     waiting: VecDeque<Job>,
@@ -111,6 +116,7 @@ impl Session {
                 })
                 .collect(),
             pools: Pools { all: Pages::new(capacity.pages), near: Pages::new(near.map_or(0, |near| near.pages)) },
+            experts: Experts::new(&plan, &model.checkpoint, fitted.streamed),
             staging,
             flights: VecDeque::new(),
             waiting: VecDeque::new(),
@@ -138,6 +144,11 @@ impl Session {
     /// The compiled plan: what is dispatched, and where the bytes are.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// How often experts had to be read from the file, if there is not room for all.
+    pub fn expert_reads(&self) -> Option<ExpertReads> {
+        self.experts.as_ref().map(|experts| experts.reads)
     }
 
     /// What the user should know, such as a context that was made smaller to fit.
@@ -306,7 +317,7 @@ impl Session {
 
     /// Whether another step may be queued. Not behind one whose logits are to be read: it would overwrite them.
     fn may_step(&self) -> bool {
-        let most = self.options.run_ahead.clamp(1, MOST_AHEAD) as usize;
+        let most = if self.experts.is_some() { 1 } else { self.options.run_ahead.clamp(1, MOST_AHEAD) as usize };
         self.flights.len() < self.pace.depth(most) && !self.flights.iter().any(|f| f.logits)
     }
 
@@ -413,22 +424,40 @@ impl Session {
         let mut sizes = self.write_tables(rows, wants);
         sizes.sampled = on_gpu.into();
         sizes.filtered = (on_gpu && filtered).into();
-        let segments = if sizes.rows > self.decode_rows() { self.pace.segments(sizes.rows) } else { 1 };
         let busy: Vec<usize> = self.flights.iter().map(|f| f.staging).collect();
         let staging = (0..self.staging.len()).find(|i| !busy.contains(i)).expect("one more than flights");
-        let submission = self.plan.submit(&sizes, segments, Some((self.sampled, &self.staging[staging])));
-        let reading = self.plan.gpu().read_staging(&self.staging[staging], submission);
+        let reading = self.experts.is_none().then(|| {
+            let segments = if sizes.rows > self.decode_rows() { self.pace.segments(sizes.rows) } else { 1 };
+            let submission = self.plan.submit(&sizes, segments, Some((self.sampled, &self.staging[staging])));
+            self.plan.gpu().read_staging(&self.staging[staging], submission)
+        });
         let submitted = Clock::now();
-        self.flights.push_back(Flight { reading, staging, tokens, logits, rows: sizes.rows, submitted });
+        self.flights.push_back(Flight { reading, staging, tokens, logits, sizes, submitted });
+    }
+
+    /// Runs a step that may have to stop for experts.
+    async fn run(&mut self, sizes: &StepSizes, copy: Option<(TensorId, &Buffer)>) -> Result<Submission> {
+        match &mut self.experts {
+            Some(experts) => experts.run(&self.plan, sizes, copy).await,
+            None => Ok(self.plan.submit(sizes, self.pace.segments(sizes.rows), copy)),
+        }
     }
 
     /// Reads a step's tokens.
     async fn land(&mut self, flight: Flight) -> Result<()> {
-        let bytes = flight.reading.bytes(self.plan.gpu()).await?;
+        let reading = match flight.reading {
+            Some(reading) => reading,
+            None => {
+                let staging = self.staging[flight.staging].clone();
+                let submission = self.run(&flight.sizes, Some((self.sampled, &staging))).await?;
+                self.plan.gpu().read_staging(&staging, submission)
+            }
+        };
+        let bytes = reading.bytes(self.plan.gpu()).await?;
         let since_last = self.landed.replace(Clock::now()).map_or(f64::MAX, |landed| landed.seconds());
         self.pace.step_seconds = Some(flight.submitted.seconds().min(since_last));
-        if flight.rows > self.decode_rows() {
-            let rate = f64::from(flight.rows) / flight.submitted.seconds().max(1e-6);
+        if flight.sizes.rows > self.decode_rows() {
+            let rate = f64::from(flight.sizes.rows) / flight.submitted.seconds().max(1e-6);
             self.pace.rows_a_second = Some(self.pace.rows_a_second.map_or(rate, |old| rate.max(old)));
         }
         let sampled: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes);

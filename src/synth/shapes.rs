@@ -80,6 +80,27 @@ pub const SHAPES: &[Shape] = &[
         experts: Some(Experts::plain(128, 8, 768)),
         ..QWEN3_MOE
     },
+    Shape {
+        name: "llama-4-scout",
+        arch: "llama4",
+        layers: 48,
+        hidden: 5120,
+        heads: 40,
+        kv_heads: 8,
+        head_dim: 128,
+        ff: 16384,
+        vocab: 202048,
+        context: 10_485_760,
+        rope_base: 5e5,
+        eps: 1e-5,
+        experts: Some(Experts { shared: true, ..Experts::plain(16, 1, 8192) }),
+        keys: &[
+            ("interleave_moe_layer_step", Key::U32(1)),
+            ("attention.sliding_window", Key::U32(8192)),
+            ("attention.temperature_length", Key::U32(8192)),
+        ],
+        ..GGUF_ONLY
+    },
     Shape { name: "tiny-llama", ..LLAMA },
     Shape {
         name: "tiny-llama3",

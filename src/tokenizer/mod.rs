@@ -13,6 +13,7 @@ mod merge;
 mod pre;
 mod spm;
 mod stream;
+mod thoughts;
 mod vocab;
 
 pub use export::to_gguf;

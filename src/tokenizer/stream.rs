@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::harmony::{Harmony, Marks};
+use super::thoughts::Thoughts;
 use super::vocab::Vocab;
 
 /// Turns ids into text as they come; made by [`Tokenizer::stream`](super::Tokenizer::stream).
@@ -17,13 +18,16 @@ pub struct TokenStream {
     special: bool,
     /// How messages are told, if the vocabulary has the marks for them.
     harmony: Option<Harmony>,
+    /// How thoughts are, likewise.
+    thoughts: Option<Thoughts>,
 }
 
 impl TokenStream {
     pub(super) fn new(vocab: Arc<Vocab>) -> Self {
         let drop_space = vocab.drop_space;
         let harmony = Marks::of(&vocab).map(Harmony::new);
-        TokenStream { vocab, pending: Vec::new(), drop_space, special: false, harmony }
+        let thoughts = Thoughts::of(&vocab);
+        TokenStream { vocab, pending: Vec::new(), drop_space, special: false, harmony, thoughts }
     }
 
     /// The stream goes on after other text: a leading space is part of it.
@@ -32,10 +36,11 @@ impl TokenStream {
         self
     }
 
-    /// Control tokens (`<|im_end|>`) appear as text instead of as nothing. gpt-oss's messages too appear as they are.
+    /// Control tokens (`<|im_end|>`) appear as text instead of as nothing. gpt-oss's messages and marks of thoughts too appear as they
+    /// are.
     pub fn with_special(mut self) -> Self {
         self.special = true;
-        self.harmony = None;
+        (self.harmony, self.thoughts) = (None, None);
         self
     }
 
@@ -45,6 +50,11 @@ impl TokenStream {
         let harmony = self.harmony.as_mut();
         if let Some(said) = harmony.and_then(|harmony| harmony.turn(id, |head| vocab.spell(id, special, head))) {
             self.pending.extend(said.into_bytes());
+            return take_text(&mut self.pending);
+        }
+        let thoughts = self.thoughts.as_mut();
+        if let Some(said) = thoughts.and_then(|thoughts| thoughts.turn(id, |name| vocab.spell(id, special, name))) {
+            self.pending.extend(said);
             return take_text(&mut self.pending);
         }
         let before = self.pending.len();

@@ -7,10 +7,11 @@ use crate::ops::linear::{MATMUL_TILE, MatvecShape, matmul_source};
 use crate::ops::{Binding, Choice, Extent, Kernel, Op, Shard, Size, weight_consts};
 use crate::shader::{Const, Source};
 
-/// Inputs: x, stack of weights, ids, what [`ExpertSort`] puts out, biases or shares if any. Output: y (slots, n).
+/// Inputs: x, stack of weights, ids, what [`ExpertSort`] puts out, biases or shares if any, places if any. Output: y
+/// (slots, n).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ExpertLinear {
-    /// Experts of the stack.
+    /// Experts that a row may be sent to.
     pub experts: u32,
     /// Experts of a row.
     pub used: u32,
@@ -18,6 +19,8 @@ pub struct ExpertLinear {
     pub from_slots: bool,
     /// What is done to the sum.
     pub finish: Finish<()>,
+    /// Whether a table says where in the stack an expert's matrix lies ([`Kind::Places`]); otherwise they lie in order.
+    pub placed: bool,
 }
 
 /// What is done to a sum, with a tensor or without.
@@ -42,26 +45,29 @@ impl<T> Finish<T> {
 }
 
 impl Graph {
-    /// x (rows or slots, k), a stack of (n, k), expert of each slot, sorted slots and tiles -> (slots, n).
+    /// x (rows or slots, k), a stack of (n, k) and where in it the experts lie, expert of each slot, sorted slots and
+    /// tiles -> (slots, n).
     #[track_caller]
     pub fn expert_linear(
         &mut self,
         x: TensorId,
-        weight: TensorId,
+        (weight, places): (TensorId, Option<TensorId>),
         ids: TensorId,
         sorted: (TensorId, TensorId),
         finish: Finish<TensorId>,
     ) -> TensorId {
-        let Kind::Weight { experts, .. } = self.tensor(weight).kind else { panic!("no weight") };
+        let room = self.experts_of(weight);
+        let experts = places.map_or(room, |places| self.cols(places));
         let Rows::Slots(used) = self.tensor(ids).rows else { panic!("ids are not of slots") };
         crate::graph::same("columns of x and weight", self.cols(x), self.cols(weight));
         assert!(self.cols(x).is_multiple_of(4), "rows of {}", self.cols(x));
         let from_slots = matches!(self.tensor(x).rows, Rows::Slots(_));
-        let op = ExpertLinear { experts, used, from_slots, finish: finish.map(drop) };
+        let op = ExpertLinear { experts, used, from_slots, finish: finish.map(drop), placed: places.is_some() };
         let name = self.tensor(weight).name.trim_end_matches(".weight").to_string();
-        let y = self.add(name, Rows::Slots(used), self.fixed_rows(weight) / experts, Kind::Activation);
+        let y = self.add(name, Rows::Slots(used), self.fixed_rows(weight) / room, Kind::Activation);
         let mut inputs = vec![x, weight, ids, sorted.0, sorted.1];
         let _ = finish.map(|added| inputs.push(added));
+        inputs.extend(places);
         self.nodes.push(Node { op: Op::ExpertLinear(op), inputs, outputs: vec![y] });
         y
     }
@@ -84,11 +90,13 @@ impl ExpertLinear {
         consts.extend(shape.layout(cx, 1));
         let mut bindings = bindings(cx, i, &[2]);
         let epilogue = self.epilogue(cx, &mut bindings, &mut consts);
-        let imports = vec![cx.reduce(), weight(cx), ("route", "route/experts"), epilogue, ("tally", "tally/none")];
+        let place = self.place(cx, &mut bindings, &mut consts);
+        let imports =
+            vec![cx.reduce(), weight(cx), ("route", "route/experts"), place, epilogue, ("tally", "tally/none")];
         let slots = Extent { size: Size::Rows, times: self.used, per: 1, plus: 0 };
         let grid = [Extent::ceil(cx.graph.cols(cx.output(0)), shape.rows()), slots, Extent::fixed(1)];
         let kernel = Kernel::new(Source { file: "matvec", imports, consts }, bindings, grid);
-        Kernel { experts_read: Some((self.experts, self.used)), ..kernel }.when(
+        Kernel { experts_read: Some((cx.weight(cx.input(1)).1, self.used)), ..kernel }.when(
             Size::Rows,
             1,
             cx.capacity.decode_rows(),
@@ -101,11 +109,12 @@ impl ExpertLinear {
         source.consts.extend(self.consts(cx, shard));
         let mut bindings = bindings(cx, i, &[4, 3]);
         let epilogue = self.epilogue(cx, &mut bindings, &mut source.consts);
-        source.imports.extend([weight(cx), ("route", "route/tiles"), epilogue]);
+        let place = self.place(cx, &mut bindings, &mut source.consts);
+        source.imports.extend([weight(cx), ("route", "route/tiles"), place, epilogue]);
         let tiles = ExpertSort { experts: self.experts, used: self.used, tile: MATMUL_TILE }.tiles();
         let grid = [Extent::ceil(cx.graph.cols(cx.output(0)), MATMUL_TILE), tiles, Extent::fixed(1)];
         let kernel = Kernel::new(source, bindings, grid);
-        Kernel { experts_read: Some((self.experts, self.used)), ..kernel }.when(
+        Kernel { experts_read: Some((cx.weight(cx.input(1)).1, self.used)), ..kernel }.when(
             Size::Rows,
             cx.capacity.decode_rows() + 1,
             u32::MAX,
@@ -129,6 +138,22 @@ impl ExpertLinear {
         ("epilogue", file)
     }
 
+    /// The file that finds an expert's matrix; binds what it reads.
+    fn place(
+        &self,
+        cx: &Choice,
+        bindings: &mut Vec<Binding>,
+        consts: &mut Vec<(&'static str, Const)>,
+    ) -> (&'static str, &'static str) {
+        if !self.placed {
+            return ("place", "place/all");
+        }
+        let places = *cx.node.inputs.last().expect("places come last");
+        bindings.push(Binding::read(places));
+        consts.push(("PLACES_AT", Const::U32(bindings.len() as u32)));
+        ("place", "place/table")
+    }
+
     /// The kernels of `linear` see a single matrix of (n, k); the route finds where it begins in the shard.
     fn consts(&self, cx: &Choice, shard: &Shard) -> Vec<(&'static str, Const)> {
         let n = cx.graph.cols(cx.output(0));
@@ -146,7 +171,8 @@ impl ExpertLinear {
         consts
     }
 
-    /// y of x, of a stack of dequantized (n, k) matrices, of the expert of each slot, and of the biases or shares.
+    /// y of x, of a stack of dequantized (n, k) matrices of all experts in order, of the expert of each slot, and of the
+    /// biases or shares.
     pub fn reference(&self, x: &[f32], weight: &[f32], ids: &[u32], k: usize, added: &[f32]) -> Vec<f32> {
         let matrix = weight.len() / self.experts as usize;
         let mut y = Vec::new();
@@ -185,7 +211,7 @@ mod tests {
     fn a_slot_meets_the_matrix_of_its_expert() {
         // Two experts of (1, 2).
         let weight = [1.0, 10.0, 100.0, 1000.0];
-        let op = ExpertLinear { experts: 2, used: 2, from_slots: false, finish: Finish::Plain };
+        let op = ExpertLinear { experts: 2, used: 2, from_slots: false, finish: Finish::Plain, placed: false };
         assert_eq!(op.reference(&[1.0, 2.0, 3.0, 4.0], &weight, &[0, 1, 1, 0], 2, &[]), [21.0, 2100.0, 4300.0, 43.0]);
         let op = ExpertLinear { used: 1, from_slots: true, ..op };
         assert_eq!(op.reference(&[1.0, 2.0, 3.0, 4.0], &weight, &[1, 0], 2, &[]), [2100.0, 43.0]);

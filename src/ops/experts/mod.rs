@@ -30,6 +30,8 @@ pub struct ExpertWeights {
     pub down: TensorId,
     /// Added to what gate, up and down make: (experts, n), (experts, n), (experts, d).
     pub biases: Option<[TensorId; 3]>,
+    /// Where in the stacks the experts lie, if they are room for some of them.
+    pub places: Option<TensorId>,
 }
 
 /// What the router's weights multiply.
@@ -42,8 +44,8 @@ pub enum Shares {
 }
 
 impl Graph {
-    /// A feed-forward network of experts: x (rows, d) and the router's logits (rows, experts) -> (rows, d). Shares of
-    /// inputs want one expert a row, and no biases.
+    /// A feed-forward network of experts: x (rows, d) and the router's logits (rows, experts) -> (rows, d), and the expert
+    /// of each slot. Shares of inputs want one expert a row, and no biases.
     #[track_caller]
     pub fn expert_ffn(
         &mut self,
@@ -53,7 +55,7 @@ impl Graph {
         router: Router,
         activation: Activation,
         shared: Shares,
-    ) -> TensorId {
+    ) -> (TensorId, TensorId) {
         let of_inputs = shared == Shares::OfInputs;
         assert!(!of_inputs || (router.used == 1 && weights.biases.is_none()), "{router:?}");
         let (ids, shares) = self.router(logits, weights.gains, router);
@@ -63,15 +65,15 @@ impl Graph {
             None if of_inputs && i < 2 => Finish::Share(shares),
             None => Finish::Plain,
         };
-        let gate = self.expert_linear(x, weights.gate, ids, sorted, finish(0));
-        let up = self.expert_linear(x, weights.up, ids, sorted, finish(1));
+        let gate = self.expert_linear(x, (weights.gate, weights.places), ids, sorted, finish(0));
+        let up = self.expert_linear(x, (weights.up, weights.places), ids, sorted, finish(1));
         let gated = self.glu(gate, up, activation);
-        let down = self.expert_linear(gated, weights.down, ids, sorted, finish(2));
+        let down = self.expert_linear(gated, (weights.down, weights.places), ids, sorted, finish(2));
         if of_inputs {
             // A row has one slot: slots are rows.
             self.tensors[down.0].rows = Rows::Step;
-            return down;
+            return (down, ids);
         }
-        self.expert_sum(down, shares)
+        (self.expert_sum(down, shares), ids)
     }
 }
