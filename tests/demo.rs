@@ -33,7 +33,7 @@ impl Question {
 
 /// Of a kind: how many of 100 answers are to be good, and how many must be good of the model that is checked in. Where
 /// the two differ (see the model card), the second only sees that it gets no worse.
-const BARS: [(&str, usize, usize); 3] = [("guide", 90, 80), ("add", 95, 85), ("foreign", 80, 70)];
+const BARS: [(&str, usize, usize); 3] = [("guide", 90, 80), ("add", 95, 95), ("foreign", 80, 70)];
 
 /// A file of the demo's folder.
 fn own(name: &str) -> PathBuf {

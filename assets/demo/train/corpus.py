@@ -48,6 +48,8 @@ def read_guide():
 
 
 GUIDE = read_guide()
+# What people begin with.
+FIRST = {"greet", "who", "can"}
 BEGINNINGS = [
     "hi, ", "hello, ", "firelight: ", "one question: ", "ok, ", "please, ", "quick question: ", "can you help me? ", "hm, ",
     "i wonder: ", "sorry, ", "now, ", "and ", "so ", "hey, ", "i would like to know: ", "tell me: ",
@@ -90,7 +92,7 @@ def guide(rng, held=False):
         intent = rng.choice([i for i in GUIDE if i.questions[1]])
         question = expand(rng, rng.choice(intent.questions[1]))
     else:
-        intent = rng.choice(GUIDE)
+        intent = rng.choices(GUIDE, [4 if intent.name in FIRST else 1 for intent in GUIDE])[0]
         question = asked(rng, intent)
         while question in TESTED:
             question = asked(rng, intent)
@@ -108,12 +110,12 @@ def follow_up(rng):
 # Kind: how to make it, and its part of the training.
 KINDS = {
     "guide": (guide, 38),
-    "add": (skills.add, 14),
+    "add": (skills.add, 15),
     "subtract": (skills.subtract, 6),
     "compare": (skills.compare, 3),
     "units": (skills.convert, 4),
     "facts": (world.fact, 11),
-    "foreign": (world.foreign, 11),
+    "foreign": (world.foreign, 14),
     "words": (skills.word, 3),
     "letter": (skills.letter, 1),
     "lists": (skills.listing, 4),

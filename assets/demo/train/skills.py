@@ -84,6 +84,26 @@ what does {a} + {b} equal?
 if i take {a} and add {b}, what is it?
 {a} and {b} together?
 what is {a} increased by {b}?
+{a} [birds|cars|people|ducks] are here and {b} more [come|arrive]. how many are here now?
+first there were {a} [birds|cars|people|eggs], then {b} more came. how many are there now?
+in a box are {a} [coins|eggs|apples], and i put {b} more into it. how many are in it [now|]?
+we are {a} [people|children] and {b} more come. how many are we [now|]?
+i read {a} pages, and then {b} more. how many are that?
+{a} [eggs|coins|cars] and then {b} more: how many [are there|are that] [now|]?
+there were {a} [birds|books|eggs] and now there are {b} more. how many are there?
+{p}take {a} and add {b}
+take {a}, then add {b}. what [is it|do you get]?
+[start with|begin with] {a} and add {b}
+if i [start with|begin with|have|have got] {a} and [add|get] {b}, [what|how many|how much] is [it|that]?
+what is it if i add {b} to {a}?
+if you [put|add] {a} and {b} together, what do you get?
+when i add {a} and {b}, what [is it|comes out]?
+add {b} more to {a}
+i add {a} to {b}. what is it?
+[put|take] {a} and {b} together
+{a}, and {b} more?
+the total of {a} and {b}?
+what makes {a} and {b}?
 """)
 SUBTRACT = forms("""
 {p}[what is|what's|whats|how much is] {a} [-|minus] {b}?

@@ -284,6 +284,16 @@ where does {s} come from?
 what [do you think|is your opinion] of {s}?
 is {s} [good|dangerous|expensive]?
 i want to [learn|know more] about {s}
+how [is {s} made|was {s} made]?
+where do i [find|get|buy] {s}?
+where [is {s} from|can i see {s}]?
+how do i [use|build|repair|choose|cook|draw] {s}?
+how do you [make|get|build] {s}?
+from where does {s} come?
+how [big|old|heavy|expensive] is {s}?
+what is {s} made of?
+who [made|discovered|found] {s}?
+{s}?
 """,
     "event": """
 when [was|did they have] {s}?
@@ -297,8 +307,11 @@ explain {s}
 """,
     "task": """
 {s}
-[please|can you|could you] {s}
+[please|can you|could you|will you] {s}
 i want you to {s}
+you [must|should|have to] {s}
+i would like you to {s}
+[let us|let's] {s}
 i need you to {s}
 would you {s}?
 {s} [for me|now|please]
@@ -313,6 +326,10 @@ i [want|need] to know {s}
 can you look up {s}?
 find out {s}
 do you happen to know {s}?
+[where|who] is {s}?
+i want you to tell me {s}
+{s}?
+{s} please
 """,
     "country": """
 what is the capital [city|] of {s}?
@@ -330,6 +347,9 @@ what does the option --{s} do?
 how do i use --{s}?
 explain --{s}
 what is the [flag|option] --{s}?
+[tell me about|what about|help with] --{s}
+--{s}?
+when do i need --{s}?
 """,
     "command": """
 what does firelight {s} do?
@@ -337,12 +357,22 @@ how do i use firelight {s}?
 what is firelight {s} for?
 explain firelight {s}
 what is the command firelight {s}?
+[tell me about|help with|describe] firelight {s}
+firelight {s}?
+when do i need firelight {s}?
+how does firelight {s} work?
 """,
     "multiply": """
 what is {a} times {b}?
 {a} * {b}
 {a} x {b}
 multiply {a} by {b}
+{a} times {b}?
+how much is {a} times {b}?
+{a} multiplied by {b}?
+[compute|calculate|work out] {a} * {b}
+[compute|calculate|work out] {a} times {b}
+[the product of|multiply] {a} and {b}
 what is {a} divided by {b}?
 divide {a} by {b}
 {a} / {b}
