@@ -202,7 +202,9 @@ fn without_fusion() {
 
 /// The place of a f32 value of the metadata in a GGUF file.
 fn place_of(file: &[u8], key: &str) -> usize {
-    let at = file.windows(key.len()).position(|w| w == key.as_bytes()).expect("the key is there");
+    // With its length before it: other keys may begin alike.
+    let key = [&(key.len() as u64).to_le_bytes(), key.as_bytes()].concat();
+    let at = file.windows(key.len()).position(|w| w == key).expect("the key is there");
     at + key.len() + 4
 }
 

@@ -227,8 +227,7 @@ fn global_heads(config: &Object, architecture: &str, metadata: &mut Metadata) ->
 fn sliding_window(config: &Object, family: &Family, metadata: &mut Metadata) -> Result<()> {
     let architecture = family.architecture;
     let enabled = config.bool("use_sliding_window")?;
-    if config.json.get("sliding_window").is_some_and(Json::is_null) {
-        // Not the architecture's usual one.
+    if family.windowed && config.json.get("sliding_window").is_some_and(Json::is_null) {
         metadata.insert(format!("{architecture}.attention.sliding_window"), 0u32);
     }
     let Some(window) = config.u32("sliding_window")?.filter(|_| enabled != Some(false)) else { return Ok(()) };

@@ -20,6 +20,8 @@ pub(super) struct Family {
     pub norms_add_one: bool,
     /// Layers with and without a window alternate as the architecture has it, where no setting lists them.
     pub alternates: bool,
+    /// A null for the window says that there is none, where GGUF files without the key have the architecture's usual one.
+    pub windowed: bool,
     /// The first row that fits holds.
     tensors: &'static [&'static [Rename]],
 }
@@ -42,6 +44,7 @@ pub(super) const FAMILIES: [Family; 15] = [
     Family {
         class: "Starcoder2ForCausalLM",
         architecture: "starcoder2",
+        windowed: true,
         activations: &["gelu_pytorch_tanh"],
         tensors: &[CLASSIC, DECODER],
         ..LLAMA
@@ -64,6 +67,7 @@ const LLAMA: Family = Family {
     activations: &["silu", "swish"],
     norms_add_one: false,
     alternates: false,
+    windowed: false,
     tensors: &[DECODER],
 };
 
@@ -73,6 +77,7 @@ const GEMMA: Family = Family {
     activations: &["gelu_pytorch_tanh"],
     norms_add_one: true,
     alternates: true,
+    windowed: false,
     tensors: &[NORMS_BEHIND, DECODER],
 };
 
