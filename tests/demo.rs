@@ -31,9 +31,8 @@ impl Question {
     }
 }
 
-/// Of a kind: how many of 100 answers are to be good, and how many must be good of the model that is checked in. Where
-/// the two differ (see the model card), the second only sees that it gets no worse.
-const BARS: [(&str, usize, usize); 3] = [("guide", 90, 80), ("add", 95, 95), ("foreign", 80, 70)];
+/// Of a kind: how many of 100 answers are to be good. One answer of the set less passes: adapters round otherwise.
+const BARS: [(&str, usize); 3] = [("guide", 90), ("add", 95), ("foreign", 80)];
 
 /// A file of the demo's folder.
 fn own(name: &str) -> PathBuf {
@@ -90,12 +89,9 @@ fn held_out_questions_are_answered() {
         }
     }
     println!("good answers: {counts:?}");
-    for (kind, wanted, held) in BARS {
+    for (kind, wanted) in BARS {
         let (good, all) = counts[kind];
-        if good * 100 < all * wanted {
-            println!("{kind}: {good} of {all} answers are good, {wanted} % are wanted");
-        }
-        assert!(good * 100 >= all * held, "{kind}: {good} of {all} answers are good, {held} % were");
+        assert!((good + 1) * 100 >= all * wanted, "{kind}: {good} of {all} answers are good, {wanted} % are wanted");
     }
 }
 

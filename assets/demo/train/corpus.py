@@ -109,18 +109,18 @@ def follow_up(rng):
 
 # Kind: how to make it, and its part of the training.
 KINDS = {
-    "guide": (guide, 38),
-    "add": (skills.add, 15),
-    "subtract": (skills.subtract, 6),
+    "guide": (guide, 36),
+    "add": (skills.add, 12),
+    "subtract": (skills.subtract, 5),
     "compare": (skills.compare, 3),
     "units": (skills.convert, 4),
     "facts": (world.fact, 11),
-    "foreign": (world.foreign, 14),
-    "words": (skills.word, 3),
+    "foreign": (world.foreign, 16),
+    "words": (skills.word, 8),
     "letter": (skills.letter, 1),
     "lists": (skills.listing, 4),
     "json": (skills.json_object, 3),
-    "story": (stories.story, 3),
+    "story": (stories.story, 8),
 }
 
 

@@ -309,8 +309,6 @@ KINDS = {
     "instruments": "piano violin guitar flute drum trumpet harp cello organ oboe",
     "sports": "football tennis golf hockey swimming running rowing boxing judo skiing",
     "planets": "Mercury Venus Earth Mars Jupiter Saturn Uranus Neptune",
-    "quant types": "Q4_0 Q8_0 Q4_K Q5_K Q6_K Q2_K Q3_K F16 BF16 F32",
-    "commands of Firelight": "run info devices bench plan logits perplexity tokenize template shaders synth",
 }
 COUNTS = ["two", "three", "four", "five"]
 LIST = forms("""

@@ -316,6 +316,12 @@ i need you to {s}
 would you {s}?
 {s} [for me|now|please]
 can you help me and {s}?
+i wish you would {s}
+{s}, [will you|can you|ok]?
+[do|try to] {s}
+how do i get you to {s}?
+[is it possible|are you able] to {s}?
+what if i ask you to {s}?
 """,
     "live": """
 what is {s}?
@@ -350,6 +356,12 @@ what is the [flag|option] --{s}?
 [tell me about|what about|help with] --{s}
 --{s}?
 when do i need --{s}?
+[is there|do you know|have you got] --{s}?
+what happens with --{s}?
+[show|tell] me how --{s} works
+can i use --{s}?
+why --{s}?
+i [want|need] --{s}
 """,
     "command": """
 what does firelight {s} do?
@@ -360,6 +372,12 @@ what is the command firelight {s}?
 [tell me about|help with|describe] firelight {s}
 firelight {s}?
 when do i need firelight {s}?
+[is there|do you know|have you got] firelight {s}?
+what happens with firelight {s}?
+[show|tell] me how firelight {s} works
+can i use firelight {s}?
+why firelight {s}?
+i [want|need] firelight {s}
 how does firelight {s} work?
 """,
     "multiply": """
