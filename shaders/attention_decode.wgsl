@@ -101,7 +101,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     for (var trip = 0u; trip < D_TRIPS; trip += 1u) {
         let d = trip * D_LANES + lane;
         var acc = array<vec4<f32>, PER_WG>();
-        if (phase < PHASES && d < HEAD_DIM4) {
+        if (phase < PHASES && d < VALUE_DIM4) {
             for (var p = phase; p < n; p += PHASES) {
                 let v = v_load4(v_place(page_of(sequence, start + p), kv_head, (start + p) % PAGE), d);
                 //#unroll h PER_WG
@@ -113,15 +113,15 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         {
             acc_s[lid] = acc[h];
             workgroupBarrier();
-            if (phase == 0u && d < HEAD_DIM4) {
+            if (phase == 0u && d < VALUE_DIM4) {
                 var total = acc[h];
                 for (var i = 1u; i < PHASES; i += 1u) {
                     total += acc_s[i * D_LANES + lane];
                 }
                 if (DIRECT) {
-                    y[(row * HEADS + head0 + h) * HEAD_DIM4 + d] = total / sum[h / 4u][h % 4u];
+                    y[(row * HEADS + head0 + h) * VALUE_DIM4 + d] = total / sum[h / 4u][h % 4u];
                 } else {
-                    y[((row * HEADS + head0 + h) * MAX_SPLITS + wg.x) * (HEAD_DIM4 + 1u) + d] = total;
+                    y[((row * HEADS + head0 + h) * MAX_SPLITS + wg.x) * (VALUE_DIM4 + 1u) + d] = total;
                 }
             }
             workgroupBarrier();
@@ -130,7 +130,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     }
     if (!DIRECT && lid == 0u) {
         //#unroll h PER_WG
-        y[((row * HEADS + head0 + h) * MAX_SPLITS + wg.x) * (HEAD_DIM4 + 1u) + HEAD_DIM4] =
+        y[((row * HEADS + head0 + h) * MAX_SPLITS + wg.x) * (VALUE_DIM4 + 1u) + VALUE_DIM4] =
             vec4<f32>(top[h / 4u][h % 4u], sum[h / 4u][h % 4u], 0.0, 0.0);
         //#end
     }

@@ -92,7 +92,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
             let filled = min(PAGE, n - start);
             for (var trip = 0u; trip < D_TRIPS; trip += 1u) {
                 let d = trip * D_LANES + lane;
-                if (d < HEAD_DIM4) {
+                if (d < VALUE_DIM4) {
                     //#unroll r ROWS_EACH
                     acc[trip * ROWS_EACH + r] *= scale_s[min(row0 + r, TILE - 1u)];
                     //#end
@@ -110,8 +110,8 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     for (var trip = 0u; trip < D_TRIPS; trip += 1u) {
         let d = trip * D_LANES + lane;
         //#unroll r ROWS_EACH
-        if (row0 + r < count && d < HEAD_DIM4) {
-            y[((first + row0 + r) * HEADS + head) * HEAD_DIM4 + d] = acc[trip * ROWS_EACH + r] / sum_s[row0 + r];
+        if (row0 + r < count && d < VALUE_DIM4) {
+            y[((first + row0 + r) * HEADS + head) * VALUE_DIM4 + d] = acc[trip * ROWS_EACH + r] / sum_s[row0 + r];
         }
         //#end
     }

@@ -2,7 +2,8 @@
 //   S = decay * S;  S = S + k (beta * (v - S^T k))^T;  y = S^T q
 // where q and k are vectors of length 1, q also divided by the root of D, decay = exp(a * softplus(alpha + dt)) and
 // beta = sigmoid(b). A thread keeps a column of S in registers through all rows of a run; columns need not meet.
-// The state is (slot, head, key, value). Value heads take the key heads in turn.
+// The state is (slot, head, key, value). Value heads take the key heads in turn, or stand side by side; b and alpha may
+// stand TOGETHER in one tensor, of each key head first the one, then the other.
 //#import lib/step
 //#import lib/run
 //#import $reduce
@@ -17,6 +18,7 @@
 const D = 4u * D4;
 // Vectors of four in a row of x.
 const WIDTH = (2u * KEY_HEADS + HEADS) * D4;
+const PER_KEY = HEADS / KEY_HEADS;
 const PARTS = (D + WG - 1u) / WG;
 
 var<workgroup> queries: array<vec4<f32>, D4>;
@@ -29,7 +31,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     let column = wg.x % PARTS * WG + lid;
     // Threads past the last column do the last one's work and keep it to themselves.
     let j = min(column, D - 1u);
-    let q_at = head % KEY_HEADS * D4;
+    let q_at = select(head % KEY_HEADS, head / PER_KEY, GROUPED) * D4;
     let k_at = KEY_HEADS * D4 + q_at;
     var s = array<vec4<f32>, D4>();
     if (run.reads != NO_STATE) {
@@ -54,16 +56,17 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
             keys[i] = x[row * WIDTH + k_at + i] * one.y;
         }
         workgroupBarrier();
-        let rate = alpha[row * HEADS + head] + rates[HEADS + head];
+        let rate_at = (row * HEADS + head / PER_KEY * PER_KEY) * TOGETHER + head % PER_KEY;
+        let rate = alpha[rate_at + (TOGETHER - 1u) * PER_KEY] + rates[HEADS + head];
         let softplus = select(log(1.0 + exp(rate)), rate, rate > 20.0);
-        let decay = exp(rates[head] * softplus);
+        let decay = exp(select(rates[head], -exp(rates[head]), LOG_RATES) * softplus);
         var known = 0.0;
         //#unroll i D4
         s[i] *= decay;
         known += dot(s[i], keys[i]);
         //#end
         let v = x[row * WIDTH + (2u * KEY_HEADS + head) * D4 + j / 4u][j % 4u];
-        let news = (v - known) / (1.0 + exp(-b[row * HEADS + head]));
+        let news = (v - known) / (1.0 + exp(-b[rate_at]));
         var out = 0.0;
         //#unroll i D4
         s[i] += keys[i] * news;

@@ -1,13 +1,11 @@
-// Writes the keys and values of each row into the page of its position. One thread writes four values of each.
+// Writes the keys and values of each row into the page of its position. One thread writes four of each.
 //#import lib/step
 @group(0) @binding(1) var<storage, read> rows: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> pages: array<u32>;
 @group(0) @binding(3) var<storage, read> k: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> v: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> k_cache: array<k_Cell>;
-@group(0) @binding(6) var<storage, read_write> v_cache: array<v_Cell>;
+@group(0) @binding(4) var<storage, read_write> k_cache: array<k_Cell>;
 //#import $kv as k_
-//#import $kv as v_
+//#import $values
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -18,6 +16,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let position = rows[row].y;
     let page = pages[rows[row].z * PAGES_PER_SEQUENCE + position / PAGE];
     let at = k_place(page, id.x / HEAD_DIM4, position % PAGE) + id.x % HEAD_DIM4;
-    k_cache[at] = k_pack(k[row * KV_HEADS * HEAD_DIM4 + id.x]);
-    v_cache[at] = v_pack(v[row * KV_HEADS * HEAD_DIM4 + id.x]);
+    let i = row * KV_HEADS * HEAD_DIM4 + id.x;
+    k_cache[at] = k_pack(k[i]);
+    keep(at, k_pack(value(i)));
 }

@@ -5,11 +5,9 @@
 @group(0) @binding(1) var<storage, read> rows: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> pages: array<u32>;
 @group(0) @binding(3) var<storage, read> k: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> v: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> k_cache: array<k_Cell>;
-@group(0) @binding(6) var<storage, read_write> v_cache: array<v_Cell>;
+@group(0) @binding(4) var<storage, read_write> k_cache: array<k_Cell>;
 //#import $kv as k_
-//#import $kv as v_
+//#import $values
 
 var<workgroup> most_s: array<vec2<f32>, 64>; // of a thread's keys and of its values
 
@@ -41,13 +39,13 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(local_invocation_
     let d = id.x % HEAD_THREADS;
     let inside = head < KV_HEADS && d < HEAD_DIM4;
     var key = vec4<f32>(0.0);
-    var value = vec4<f32>(0.0);
+    var own = vec4<f32>(0.0);
     if (inside) {
         let start = (row * KV_HEADS + head) * HEAD_DIM4 + d;
         key = k[start];
-        value = v[start];
+        own = value(start);
     }
-    most_s[lid] = vec2<f32>(most(key), most(value));
+    most_s[lid] = vec2<f32>(most(key), most(own));
     workgroupBarrier();
     if (!inside) {
         return;
@@ -58,10 +56,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(local_invocation_
     let first = lid & 0x38u;
     let scale = scales(first);
     k_cache[at.x + d] = quants(key, scale.x);
-    v_cache[at.x + d] = quants(value, scale.y);
+    keep(at.x + d, quants(own, scale.y));
     if (d % 16u == 0u) {
         let second = scales(first + 8u);
         k_cache[k_scales_at(at, d)] = pack2x16float(vec2<f32>(scale.x, second.x));
-        v_cache[v_scales_at(at, d)] = pack2x16float(vec2<f32>(scale.y, second.y));
+        keep(k_scales_at(at, d), pack2x16float(vec2<f32>(scale.y, second.y)));
     }
 }

@@ -1,8 +1,11 @@
-// The USED experts with the largest logits of a row, best first, and their weights; one workgroup a row.
+// The USED experts of a row that are chosen, best first, and their weights; one workgroup a row. What they are chosen by
+// (choice), and among which (groups), are parts.
 //
-// Logits are compared as integers of the same order, in which no two experts are equal (ties go to the lower number)
-// and even a NaN has its place: the ranks are a permutation whatever the logits are, so every slot is written.
+// What is compared are integers of the same order as floats, in which no two experts are equal (ties go to the lower
+// number) and even a NaN has its place: the ranks are a permutation whatever the logits are, so every slot is written.
 //#import $reduce
+//#import $choice
+//#import $groups
 //#import $gain
 @group(0) @binding(1) var<storage, read> logits: array<u32>; // f32 bits
 @group(0) @binding(2) var<storage, read_write> ids: array<u32>;
@@ -17,23 +20,36 @@ fn ordered(bits: u32) -> u32 {
     return bits ^ select(0x80000000u, 0xffffffffu, (bits >> 31u) == 1u);
 }
 
+// What an expert's weight is a share of: a part of a softmax, or a sigmoid.
+fn scored(bits: u32, largest: f32) -> f32 {
+    let logit = bitcast<f32>(bits);
+    return select(exp(logit - largest), 1.0 / (1.0 + exp(-logit)), SIGMOID);
+}
+
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
     let base = wg.x * EXPERTS;
     var largest = -3.4e38;
     for (var e = lid; e < EXPERTS; e += WG) {
-        let bits = logits[base + e];
-        keys[e] = ordered(bits);
-        largest = max(largest, bitcast<f32>(bits));
+        largest = max(largest, bitcast<f32>(logits[base + e]));
     }
     largest = reduce_max(largest, lid);
-    workgroupBarrier();
-
-    var part = 0.0;
+    var total = 1.0;
+    if (!SIGMOID) {
+        var part = 0.0;
+        for (var e = lid; e < EXPERTS; e += WG) {
+            part += scored(logits[base + e], largest);
+        }
+        total = reduce_sum(part, lid);
+    }
     for (var e = lid; e < EXPERTS; e += WG) {
-        let logit = bitcast<f32>(logits[base + e]);
-        let p = select(exp(logit - largest), 1.0 / (1.0 + exp(-logit)), SIGMOID);
-        part += p;
+        let bits = logits[base + e];
+        keys[e] = ordered(choice(bits, scored(bits, largest) / total, e));
+    }
+    workgroupBarrier();
+    limit(lid);
+
+    for (var e = lid; e < EXPERTS; e += WG) {
         let key = keys[e];
         var rank = 0u;
         for (var other = 0u; other < EXPERTS; other += 1u) {
@@ -41,23 +57,19 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         }
         if (rank < USED) {
             ids[wg.x * USED + rank] = e;
-            chosen[rank] = p;
+            chosen[rank] = scored(logits[base + e], largest) / total;
             gains[rank] = gain(e);
         }
     }
-    var total = 0.0;
-    if (SIGMOID && !NORM) {
-        total = 1.0;
-    } else if (!NORM) {
-        total = reduce_sum(part, lid);
-    }
     workgroupBarrier();
+    var sum = 1.0;
     if (NORM) {
+        sum = 0.0;
         for (var i = 0u; i < USED; i += 1u) {
-            total += chosen[i];
+            sum += chosen[i];
         }
     }
     for (var i = lid; i < USED; i += WG) {
-        weights[wg.x * USED + i] = chosen[i] / total * SCALE * gains[i];
+        weights[wg.x * USED + i] = chosen[i] / sum * SCALE * gains[i];
     }
 }

@@ -1,7 +1,7 @@
 //! Does a model fit a device, and with which context? Known from the header alone, before a weight is read.
 
 use crate::gpu::Caps;
-use crate::graph::{Graph, Kind, Rows, TensorId};
+use crate::graph::{Graph, Kind, Node, Rows, TensorId};
 use crate::model::Model;
 use crate::model::config::Config;
 use crate::model::decoder::{self, Recording};
@@ -343,13 +343,18 @@ fn check_weights(graph: &Graph, limit: u64) -> Result<()> {
 
 /// Multiplications and additions that one row costs, attention not counted.
 pub fn flops_a_row(graph: &Graph) -> f64 {
-    let weight = |id: &TensorId| match graph.tensor(*id).kind {
+    let weight = |id: &TensorId, most: u32| match graph.tensor(*id).kind {
         Kind::Weight { experts, .. } => {
             let values = f64::from(graph.fixed_rows(*id)) * f64::from(graph.cols(*id));
-            values / f64::from(experts) * f64::from(experts.min(8))
+            values / f64::from(experts) * f64::from(experts.min(most))
         }
         _ => 0.0,
     };
-    let matrices = graph.nodes.iter().filter(|n| !matches!(n.op, Op::Embed(_)));
-    matrices.flat_map(|n| n.inputs.iter().map(weight)).sum::<f64>() * 2.0
+    // Of experts a row meets a few, of heads all.
+    let node = |node: &Node| match node.op {
+        Op::Embed(_) => 0.0,
+        Op::HeadLinear(_) => weight(&node.inputs[1], u32::MAX),
+        _ => node.inputs.iter().map(|id| weight(id, 8)).sum(),
+    };
+    graph.nodes.iter().map(node).sum::<f64>() * 2.0
 }

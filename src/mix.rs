@@ -212,11 +212,11 @@ const UNROUNDED: [&str; 3] = ["ffn_gate_inp", "ssm_conv1d", "shortconv.conv"];
 
 /// Layer (0 outside the blocks) and the name without the block's number and the kind at its end.
 pub(crate) fn place(tensor: &str) -> (u32, &str) {
-    let name = tensor.rsplit_once('.').map_or(tensor, |(start, _)| start);
-    match name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
-        Some((layer, part)) => (layer.parse().unwrap_or(0), part),
-        None => (0, name),
-    }
+    let (layer, name) = match tensor.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
+        Some((layer, name)) => (layer.parse().unwrap_or(0), name),
+        None => (0, tensor),
+    };
+    (layer, name.rsplit_once('.').map_or(name, |(part, _)| part))
 }
 
 #[cfg(test)]

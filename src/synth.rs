@@ -5,13 +5,18 @@
 //! logits checked in under `tests/golden` belong to exactly these files. Their spread is chosen so that a model's
 //! next-token distribution is neither flat nor one spike. No weights are quantized here: quantized blocks are random.
 
+mod delta;
 mod hf;
+mod latent;
 mod random;
 mod shape;
 mod shapes;
+mod stacks;
 
+pub use delta::Delta;
 pub use hf::write_hf;
-pub use shape::{Convs, Delta, Experts, Global, Key, Norms, QkNorm, Shape, Stretch};
+pub use latent::Latent;
+pub use shape::{Convs, Experts, Global, Key, Norms, QkNorm, Routing, Shape, Stretch};
 pub use shapes::SHAPES;
 
 use crate::checkpoint::{GgufWriter, Metadata, Value};
@@ -134,7 +139,7 @@ fn tensors(s: &Shape) -> Vec<Tensor> {
         }
         let delta = s.delta.filter(|d| (layer + 1) % d.every != 0);
         if let Some(d) = delta {
-            delta_net(&mut list, s, d, name);
+            delta::net(&mut list, s, d, name);
         }
         let conv = s.convs.filter(|c| (layer + 1) % c.every != 0);
         if let Some(c) = conv {
@@ -143,7 +148,10 @@ fn tensors(s: &Shape) -> Vec<Tensor> {
             list.push(name("shortconv.conv.weight"), vec![c.taps as u64, s.hidden as u64], taps);
             list.matrix(name("shortconv.out_proj"), s.hidden, s.hidden, 1.5);
         }
-        let attends = delta.is_none() && conv.is_none();
+        if let Some(l) = s.latent {
+            latent::attention(&mut list, s, l, name);
+        }
+        let attends = delta.is_none() && conv.is_none() && s.latent.is_none();
         // Gated attention's queries come with their gates.
         let q_rows = if s.delta.is_some() { 2 * q } else { q };
         for (part, rows, gain) in [("attn_q", q_rows, query), ("attn_k", kv, query), ("attn_v", kv, 1.0)] {
@@ -188,7 +196,7 @@ fn tensors(s: &Shape) -> Vec<Tensor> {
         for norm in norms {
             list.weights(name(norm), s.hidden, around_1());
         }
-        match s.experts.filter(|e| (layer + 1) % e.every == 0) {
+        match s.experts.filter(|e| (layer + 1) % e.every == 0 && layer >= e.lead) {
             None if s.fused => {
                 list.matrix(name("ffn_up"), s.hidden, 2 * s.ff, 1.2);
                 list.matrix(name("ffn_down"), s.ff, s.hidden, 1.5);
@@ -209,6 +217,9 @@ fn tensors(s: &Shape) -> Vec<Tensor> {
                     for (part, rows) in [("ffn_gate_exps", e.ff), ("ffn_up_exps", e.ff), ("ffn_down_exps", s.hidden)] {
                         list.push(name(part) + ".bias", vec![rows as u64, e.count as u64], bias());
                     }
+                }
+                if e.routing.is_some_and(|r| r.bias) {
+                    list.vector(name("exp_probs_b.bias"), e.count, Values::Normal { mean: 0.0, std: 0.15 });
                 }
                 if e.shared {
                     list.matrix(name("ffn_gate_shexp"), s.hidden, e.ff, 1.5);
@@ -259,21 +270,6 @@ fn experts_beside(list: &mut List, s: &Shape, e: Experts, name: impl Fn(&str) ->
     list.matrix(name("ffn_gate_inp"), s.hidden, e.count, 5.0);
     list.matrix(name("ffn_gate_up_exps"), s.hidden, 2 * e.ff, 1.2).dims.push(e.count as u64);
     list.matrix(name("ffn_down_exps"), e.ff, s.hidden, 2.0).dims.push(e.count as u64);
-}
-
-/// The gated delta net of a block, in place of its attention. Memory fades by a tenth to a half from row to row.
-fn delta_net(list: &mut List, s: &Shape, d: Delta, name: impl Fn(&str) -> String) {
-    list.matrix(name("attn_qkv"), s.hidden, d.channels(), 1.0);
-    list.matrix(name("attn_gate"), s.hidden, d.inner(), 1.0);
-    let taps = Values::Normal { mean: 0.0, std: 0.7 };
-    list.push(name("ssm_conv1d.weight"), vec![d.taps as u64, d.channels() as u64], taps);
-    list.vector(name("ssm_dt.bias"), d.heads, Values::Normal { mean: 0.0, std: 0.5 });
-    let rates = (0..d.heads).map(|head| -0.1 * (1 + head) as f32).collect();
-    list.vector(name("ssm_a"), d.heads, Values::Given(rates));
-    list.matrix(name("ssm_alpha"), s.hidden, d.heads, 1.0);
-    list.matrix(name("ssm_beta"), s.hidden, d.heads, 1.0);
-    list.weights(name("ssm_norm"), d.head_dim, Values::Normal { mean: 1.0, std: 0.2 });
-    list.matrix(name("ssm_out"), d.inner(), s.hidden, 3.0);
 }
 
 /// Tensors under construction.
@@ -331,7 +327,9 @@ fn metadata(s: &Shape, mix: Mix) -> Metadata {
     count("feed_forward_length", s.ff);
     count("attention.head_count", s.heads);
     count("attention.head_count_kv", s.kv_heads);
-    if s.qk_norm == QkNorm::Heads || s.head_dim * s.heads != s.hidden {
+    if let Some(l) = s.latent {
+        latent::keys(l).into_iter().for_each(|(key, n)| drop(count(key, n)));
+    } else if s.qk_norm == QkNorm::Heads || s.head_dim * s.heads != s.hidden {
         count("attention.key_length", s.head_dim);
         count("attention.value_length", s.head_dim);
     }
@@ -356,13 +354,21 @@ fn metadata(s: &Shape, mix: Mix) -> Metadata {
             count("expert_feed_forward_length", e.ff);
         }
     }
-    if let Some(d) = s.delta {
-        count("full_attention_interval", d.every);
-        count("ssm.conv_kernel", d.taps);
-        count("ssm.state_size", d.head_dim);
-        count("ssm.group_count", d.key_heads);
-        count("ssm.time_step_rank", d.heads);
-        count("ssm.inner_size", d.inner());
+    if let Some(r) = s.experts.and_then(|e| e.routing) {
+        count("expert_shared_count", 1);
+        count("expert_group_count", r.groups.0 as usize);
+        count("expert_group_used_count", r.groups.1 as usize);
+        if let Some(scoring) = r.scoring {
+            count("expert_gating_func", scoring as usize);
+        }
+        // The converter leaves it out where it is false.
+        if r.norm {
+            m.insert(format!("{}.expert_weights_norm", s.arch), true);
+        }
+    }
+    let mut count = |key: &str, n: usize| m.insert(format!("{}.{key}", s.arch), n as u32);
+    for (key, n) in s.delta.map(delta::keys).into_iter().flatten() {
+        count(key, n);
     }
     if let Some(c) = s.convs {
         let heads = (1..=s.layers).map(|n| if n % c.every == 0 { s.kv_heads as i32 } else { 0 });

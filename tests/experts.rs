@@ -4,7 +4,9 @@
 use firelight::dtype::DType;
 use firelight::gpu::{Caps, Gpu, GpuOptions, Tier};
 use firelight::graph::{Graph, Kind, Rows, TensorId};
-use firelight::ops::experts::{ExpertLinear, ExpertSort, ExpertSum, ExpertWeights, Finish, Router, Scoring, Shares};
+use firelight::ops::experts::{
+    ExpertLinear, ExpertSort, ExpertSum, ExpertWeights, Finish, Groups, Router, Scoring, Shares,
+};
 use firelight::ops::glu::Activation;
 use firelight::ops::linear::MATMUL_TILE;
 use firelight::ops::{Capacity, DECODE_ROWS, KvType, Op, StepSizes};
@@ -121,7 +123,7 @@ struct Chain {
 impl Case {
     fn router(&self) -> Router {
         let scoring = if self.dressed { Scoring::Sigmoid } else { Scoring::Softmax };
-        Router { experts: self.experts, used: self.used, scoring, norm: self.norm, scale: 2.5 }
+        Router { scoring, norm: self.norm, scale: 2.5, ..Router::plain(self.experts, self.used) }
     }
 
     /// Where each expert lies in the stacks.
@@ -153,7 +155,7 @@ impl Chain {
         let bias_id = constant(&mut graph, "bias", &bias, experts * n);
         let gains: Vec<f32> = normal(6, experts as usize);
         let gains_id = dressed.then(|| constant(&mut graph, "gains", &gains, experts));
-        let (ids, shares) = graph.router(logits_id, gains_id, case.router());
+        let (ids, shares) = graph.router(logits_id, None, gains_id, case.router());
         let sorted = graph.expert_sort(ids, experts, used);
         let finish = |finish| if dressed { finish } else { Finish::Plain };
         let upped = graph.expert_linear(x_id, (up_id, places_id), ids, sorted, finish(Finish::Bias(bias_id)));
@@ -191,7 +193,7 @@ impl Chain {
         let (d, n, rows_) = (d as usize, n as usize, rows as usize);
         let [ids, shares, sorted, tiles, upped, downed, y] = self.ids;
 
-        let want = self.case.router().reference(&self.logits[..rows_ * experts as usize], &self.gains);
+        let want = self.case.router().reference(&self.logits[..rows_ * experts as usize], &[], &self.gains);
         let (ids, shares) = (read::<u32>(&self.plan, ids, slots), read::<f32>(&self.plan, shares, slots));
         equal("ids", &ids, &want.0)?;
         close("weights", &shares, &want.1)?;
@@ -305,17 +307,59 @@ fn ties_infinities_and_nan_still_make_a_permutation() {
     let want: [[u32; 4]; 5] = [[0, 1, 2, 3], [1, 3, 0, 2], [1, 2, 0, 3], [1, 3, 0, 2], [0, 1, 2, 3]];
     let mut graph = Graph::default();
     let logits = constant(&mut graph, "logits", rows.as_flattened(), 4);
-    let router = Router { experts: 4, used: 4, scoring: Scoring::Softmax, norm: true, scale: 1.0 };
-    let (ids, weights) = graph.router(logits, None, router);
+    let router = Router::plain(4, 4);
+    let (ids, weights) = graph.router(logits, None, None, router);
     let options = Options { fuse: Fuse::ALL, keep: vec![ids, weights] };
     let listing = Listing::new(graph, gpu.caps(), CAPACITY, &options);
     let plan = block_on(Plan::compile(&gpu, listing)).unwrap();
     block_on(plan.run(&StepSizes { rows: 5, ..Default::default() })).unwrap();
     assert_eq!(read::<u32>(&plan, ids, 20), want.as_flattened());
-    assert_eq!(router.reference(rows.as_flattened(), &[]).0, want.as_flattened());
+    assert_eq!(router.reference(rows.as_flattened(), &[], &[]).0, want.as_flattened());
     let weights = read::<f32>(&plan, weights, 8);
     let share = 1.0 / (2.0 + 2.0 * (-5f32).exp());
     close("weights", &weights, &[0.25, 0.25, 0.25, 0.25, share, share, 0.5 - share, 0.5 - share]).unwrap();
+}
+
+/// Experts are chosen by a bias, or among groups, or both; wholes of a group and NaN among them.
+#[test]
+fn biases_and_groups_choose() {
+    let Some(gpu) = open_gpu() else { return };
+    let sigmoid = |experts, used| Router { scoring: Scoring::Sigmoid, scale: 2.5, ..Router::plain(experts, used) };
+    let groups = |count, used, pairs| Some(Groups { count, used, pairs });
+    for router in [
+        Router { biased: true, ..sigmoid(64, 4) },
+        Router { biased: true, groups: groups(8, 4, true), ..sigmoid(256, 8) },
+        Router { biased: true, groups: groups(2, 1, true), ..Router::plain(4, 2) },
+        Router { norm: false, groups: groups(8, 3, false), ..Router::plain(160, 6) },
+        Router { groups: groups(3, 1, false), ..sigmoid(12, 4) },
+    ] {
+        let experts = router.experts;
+        let mut logits = normal(7, (MAX_ROWS * experts) as usize);
+        logits[experts as usize + 2] = f32::NAN;
+        let bias: Vec<f32> = normal(8, experts as usize).iter().map(|b| 0.2 * b).collect();
+        for tier in [Tier::Baseline, Tier::Subgroups].into_iter().filter(|tier| *tier <= gpu.caps().tier) {
+            let mut graph = Graph::default();
+            let logits_id = constant(&mut graph, "logits", &logits, experts);
+            let bias_id = router.biased.then(|| constant(&mut graph, "bias", &bias, experts));
+            let (ids, weights) = graph.router(logits_id, bias_id, None, router);
+            let caps = Caps { tier, ..gpu.caps().clone() };
+            let listing = Listing::new(graph, &caps, CAPACITY, &Options { fuse: Fuse::ALL, keep: vec![ids, weights] });
+            let plan = block_on(Plan::compile(&gpu, listing)).unwrap();
+            block_on(plan.run(&StepSizes { rows: MAX_ROWS, ..Default::default() })).unwrap();
+            let want = router.reference(&logits, &bias, &[]);
+            let (got, shares) = (read::<u32>(&plan, ids, want.0.len()), read::<f32>(&plan, weights, want.1.len()));
+            // Whatever the second row's NaN does, it has experts, each once.
+            let (used, second) = (router.used as usize, router.used as usize..2 * router.used as usize);
+            let mut distinct = got[second.clone()].to_vec();
+            distinct.sort_unstable();
+            distinct.dedup();
+            assert!(distinct.len() == used && distinct.iter().all(|e| *e < experts), "{router:?}: {distinct:?}");
+            let without = |v: &[f32]| [&v[..used], &v[2 * used..]].concat();
+            equal("ids", &[&got[..used], &got[2 * used..]].concat(), &[&want.0[..used], &want.0[2 * used..]].concat())
+                .and_then(|()| close("weights", &without(&shares), &without(&want.1)))
+                .unwrap_or_else(|e| panic!("{router:?}, {tier}: {e}"));
+        }
+    }
 }
 
 #[test]
@@ -332,10 +376,11 @@ fn a_feed_forward_network_is_its_ops_in_a_row() {
         gate: graph.experts("gate.weight", experts, n, d, DType::Q4_0),
         up: graph.experts("up.weight", experts, n, d, DType::Q8_0),
         down: graph.experts("down.weight", experts, d, n, DType::F32),
+        choice_bias: None,
         biases: None,
         places: None,
     };
-    let router = Router { experts, used, scoring: Scoring::Softmax, norm: true, scale: 1.0 };
+    let router = Router::plain(experts, used);
     let (y, _) = graph.expert_ffn(x_id, logits, weights, router, Activation::Silu, Shares::OfOutputs);
     let listing = Listing::new(graph, gpu.caps(), CAPACITY, &Options { fuse: Fuse::ALL, keep: vec![y] });
     let plan = block_on(Plan::compile(&gpu, listing)).unwrap();
@@ -353,7 +398,7 @@ fn a_feed_forward_network_is_its_ops_in_a_row() {
         let x = &x[..(rows * d) as usize];
         let every = ExpertLinear { experts: 1, used: 1, from_slots: true, finish: Finish::Plain, placed: false };
         let logits = every.reference(x, &gate_inp, &vec![0; rows as usize], d as usize, &[]);
-        let (ids, shares) = router.reference(&logits, &[]);
+        let (ids, shares) = router.reference(&logits, &[], &[]);
         let first = ExpertLinear { experts, used, from_slots: false, finish: Finish::Plain, placed: false };
         let gated: Vec<f32> = (first.reference(x, &gate, &ids, d as usize, &[]).iter())
             .zip(first.reference(x, &up, &ids, d as usize, &[]))

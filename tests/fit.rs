@@ -90,6 +90,7 @@ fn what_is_foretold_is_what_is_allocated() {
         ("tiny-qwen3", "Q8_0", 1024, KvType::F32, 2),
         ("tiny-qwen3moe", "Q4_K_M", 512, KvType::Q8_0, 1),
         ("tiny-odd", "F32", 4096, KvType::F16, 1),
+        ("tiny-deepseek2", "Q4_K", 1024, KvType::Q8_0, 2),
         ("tiny-gemma3", "F16", 4096, KvType::F16, 2),
     ] {
         let model = engine::model(engine::file(shape, types));
@@ -109,6 +110,21 @@ fn what_is_foretold_is_what_is_allocated() {
         }
     }
     println!("the allocator told {told} times");
+}
+
+/// Of a position a layer keeps the latent part and the rotated part of its key, once: values are the former.
+#[test]
+fn latent_keys_are_all_that_is_kept() {
+    let model = engine::model(engine::file("tiny-deepseek2", "F32"));
+    let latent = model.config.latent.expect("latent keys");
+    let values = u64::from(latent.rank + latent.rotated);
+    assert_eq!(values, 64 + 32);
+    let layers = model.config.layers.len() as u64;
+    for (kv, bytes) in [(KvType::F16, 2 * values), (KvType::Q8_0, values + 2 * 4), (KvType::F32, 4 * values)] {
+        let options = Options { sequences: 2, kv: Some(kv), ..context_of(512) };
+        let listing = fit(&model, &caps(1 << 30, None), &options).expect("it fits").listing;
+        assert_eq!(listing.bytes().kv, layers * 2 * 512 * bytes, "{kv:?}");
+    }
 }
 
 /// Layers that see their window keep what `ops::Near` says, however long the context is: the window, a step and 64

@@ -235,6 +235,52 @@ fn fused_experts_are_divided() {
     assert_eq!(floats(&model, "blk.0.ffn_down_exps.weight"), run(down, 3 * 48));
 }
 
+/// Keys' and values' matrices lie in one, of each head the former's rows first; what predicts a second token is left out.
+#[test]
+fn latent_attention() {
+    let tensors = named(&[
+        ("model.embed_tokens.weight", &[10, D]),
+        ("lm_head.weight", &[10, D]),
+        ("model.norm.weight", &[D]),
+        ("model.layers.0.self_attn.kv_b_proj.weight", &[2 * (2 + 1), 3]),
+        ("model.layers.0.mlp.gate.e_score_correction_bias", &[4]),
+        ("model.layers.1.eh_proj.weight", &[D, D]),
+    ]);
+    let settings = json!({
+        "kv_lora_rank": 3, "qk_nope_head_dim": 2, "qk_rope_head_dim": 4, "v_head_dim": 1, "n_group": 2, "topk_group": 1,
+        "num_nextn_predict_layers": 1, "rope_scaling": {
+            "type": "yarn", "factor": 8.0, "original_max_position_embeddings": 512, "mscale": 0.7, "mscale_all_dim": 0.7},
+    });
+    let model = folder(&config("DeepseekV3ForCausalLM", settings.clone()), safetensors(&tensors, 0), &[]).unwrap();
+    let at = first(&tensors, "model.layers.0.self_attn.kv_b_proj.weight") as f32;
+    let keys = [0.0, 3.0, 1.0, 4.0, 2.0, 5.0, 9.0, 12.0, 10.0, 13.0, 11.0, 14.0].map(|n| at + n);
+    assert_eq!(
+        (floats(&model, "blk.0.attn_k_b.weight"), &model.tensors["blk.0.attn_k_b.weight"].dims[..]),
+        (keys.into(), &[2, 3, 2][..])
+    );
+    let values = [6.0, 7.0, 8.0, 15.0, 16.0, 17.0].map(|n| at + n);
+    assert_eq!(
+        (floats(&model, "blk.0.attn_v_b.weight"), &model.tensors["blk.0.attn_v_b.weight"].dims[..]),
+        (values.into(), &[3, 1, 2][..])
+    );
+    // A part of a turned matrix is what lies there of the whole.
+    let tensor = &model.tensors["blk.0.attn_k_b.weight"];
+    let bytes = block_on(model.read(tensor, 16..32)).unwrap();
+    assert_eq!(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect::<Vec<_>>(), keys[4..8]);
+    assert_eq!(model.tensors.len(), 6, "{:?}", model.tensors.keys());
+    let u32 = |key: &str| model.metadata.get_u32(&format!("deepseek2.{key}")).unwrap();
+    assert_eq!(u32("attention.key_length_mla"), Some(6));
+    assert_eq!((u32("rope.dimension_count"), u32("expert_group_count")), (Some(4), Some(2)));
+    assert_eq!(model.metadata.get("deepseek2.rope.pairing"), None);
+    let scale = model.metadata.get_f32("deepseek2.attention.scale").unwrap().unwrap();
+    assert!((scale - (1.0 + 0.07 * 8f32.ln()).powi(2) / 6f32.sqrt()).abs() < 1e-6, "{scale}");
+    // Heads of other sizes than the settings say are refused.
+    let mut other = settings;
+    other["v_head_dim"] = 2.into();
+    let error = folder(&config("DeepseekV3ForCausalLM", other), safetensors(&tensors, 0), &[]).map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("attn_kv_b"), "{error}");
+}
+
 #[test]
 fn rotary_settings() {
     let llama3 = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
@@ -395,6 +441,324 @@ fn settings_of_later_families() {
         let second = if architecture.starts_with("gemma") { "post_attention_norm" } else { "ffn_norm" };
         assert!(model.tensors.contains_key(&format!("blk.0.{second}.weight")), "{class}");
         assert_eq!(model.tensors.contains_key("blk.0.attn_qkv.weight"), architecture == "phi3");
+    }
+}
+
+/// LFM2 as its first files say it: widths and attending layers in settings of their own, taps with a size of 1 between.
+#[test]
+fn short_convolutions() {
+    let tensors = named(&[
+        ("model.embed_tokens.weight", &[10, D]),
+        ("model.embedding_norm.weight", &[D]),
+        ("model.layers.0.operator_norm.weight", &[D]),
+        ("model.layers.0.conv.conv.weight", &[D, 1, 3]),
+        ("model.layers.1.self_attn.q_layernorm.weight", &[4]),
+        ("model.layers.1.self_attn.out_proj.weight", &[D, D]),
+        ("model.layers.1.feed_forward.w3.weight", &[FF, D]),
+    ]);
+    let settings = json!({
+        "num_hidden_layers": 2, "full_attn_idxs": [1], "conv_L_cache": 3, "block_ff_dim": 12288, "norm_eps": 1e-5,
+        "intermediate_size": null, "rms_norm_eps": null, "hidden_act": null, "tie_word_embeddings": null,
+    });
+    let model = folder(&config("Lfm2ForCausalLM", settings.clone()), safetensors(&tensors, 0), &[]).unwrap();
+    let key = |key: &str| model.metadata.get(&format!("lfm2.{key}"));
+    assert_eq!(key("attention.head_count_kv"), Some(&vec![0i32, 1].into()));
+    assert_eq!(key("feed_forward_length"), Some(&Value::U32(12288)));
+    assert_eq!(key("attention.layer_norm_rms_epsilon"), Some(&Value::F32(1e-5)));
+    let names = [
+        "token_embd.weight",
+        "token_embd_norm.weight",
+        "blk.0.attn_norm.weight",
+        "blk.0.shortconv.conv.weight",
+        "blk.1.attn_q_norm.weight",
+        "blk.1.attn_output.weight",
+        "blk.1.ffn_up.weight",
+    ];
+    assert_eq!(model.tensors.keys().collect::<Vec<_>>(), names);
+    assert_eq!(model.tensors["blk.0.shortconv.conv.weight"].dims, [3, D]);
+    // Newer files list each layer's kind.
+    let mut listed = settings.clone();
+    (listed["full_attn_idxs"], listed["layer_types"]) = (json!(null), json!(["full_attention", "conv"]));
+    let model = folder(&config("Lfm2ForCausalLM", listed), safetensors(&tensors, 0), &[]).unwrap();
+    assert_eq!(model.metadata.get("lfm2.attention.head_count_kv"), Some(&vec![1i32, 0].into()));
+    let mut neither = settings;
+    neither["full_attn_idxs"] = json!(null);
+    let error = folder(&config("Lfm2ForCausalLM", neither), safetensors(&tensors, 0), &[]).map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("config.json has no full_attn_idxs"), "{error}");
+}
+
+/// Any part of a tensor is what lies there of the whole.
+fn check_parts(model: &Checkpoint, name: &str) {
+    let tensor = model.tensor(name).unwrap();
+    let read = |from, to| block_on(model.read(tensor, from..to)).unwrap();
+    let all = read(0, tensor.bytes());
+    for from in 0..=all.len() {
+        for to in [from, from + 1, from + 7, all.len()].into_iter().filter(|to| (from..=all.len()).contains(to)) {
+            assert_eq!(read(from as u64, to as u64), all[from..to], "{name} {from}..{to}");
+        }
+    }
+}
+
+/// gpt-oss in floats: matrices lie turned around, and gate and up alternate in them.
+#[test]
+fn turned_experts() {
+    let tensors = named(&[
+        ("model.embed_tokens.weight", &[10, D]),
+        ("lm_head.weight", &[10, D]),
+        ("model.layers.0.self_attn.sinks", &[2]),
+        ("model.layers.0.mlp.router.bias", &[3]),
+        ("model.layers.0.mlp.experts.gate_up_proj", &[3, 4, 2 * 5]),
+        ("model.layers.0.mlp.experts.gate_up_proj_bias", &[3, 2 * 5]),
+        ("model.layers.0.mlp.experts.down_proj", &[3, 5, 4]),
+        ("model.layers.0.mlp.experts.down_proj_bias", &[3, 4]),
+    ]);
+    let settings = json!({"num_local_experts": 3, "num_experts_per_tok": 2, "sliding_window": 16, "swiglu_limit": 7.0});
+    let model = folder(&config("GptOssForCausalLM", settings.clone()), safetensors(&tensors, 0), &[]).unwrap();
+    // Where expert e has column c of row r of a matrix of so many rows and columns.
+    let at = |name: &str, [rows, cols]: [usize; 2], [e, r, c]: [usize; 3]| {
+        (first(&tensors, &format!("model.layers.0.mlp.experts.{name}")) + (e * rows + r) * cols + c) as f32
+    };
+    let all = |[rows, cols]: [usize; 2]| {
+        (0..3).flat_map(move |e| (0..rows).flat_map(move |r| (0..cols).map(move |c| [e, r, c])))
+    };
+    for (half, part) in ["gate", "up"].into_iter().enumerate() {
+        let name = format!("blk.0.ffn_{part}_exps.weight");
+        assert_eq!(model.tensor(&name).unwrap().dims, [4, 5, 3]);
+        let want: Vec<f32> = all([5, 4]).map(|[e, r, c]| at("gate_up_proj", [4, 10], [e, c, 2 * r + half])).collect();
+        assert_eq!(floats(&model, &name), want, "{name}");
+        check_parts(&model, &name);
+        let name = format!("blk.0.ffn_{part}_exps.bias");
+        assert_eq!(model.tensor(&name).unwrap().dims, [5, 3]);
+        let want: Vec<f32> =
+            all([1, 5]).map(|[e, _, c]| at("gate_up_proj_bias", [1, 10], [e, 0, 2 * c + half])).collect();
+        assert_eq!(floats(&model, &name), want, "{name}");
+        check_parts(&model, &name);
+    }
+    let want: Vec<f32> = all([4, 5]).map(|[e, r, c]| at("down_proj", [5, 4], [e, c, r])).collect();
+    assert_eq!(floats(&model, "blk.0.ffn_down_exps.weight"), want);
+    assert_eq!(model.tensor("blk.0.ffn_down_exps.bias").unwrap().dims, [4, 3]);
+    assert!(
+        ["blk.0.attn_sinks.weight", "blk.0.ffn_gate_inp.bias"].iter().all(|name| model.tensors.contains_key(*name))
+    );
+    assert_eq!(model.metadata.get("gpt-oss.attention.sliding_window"), Some(&Value::U32(16)));
+    assert_eq!(model.metadata.get("gpt-oss.attention.sliding_window_pattern"), None);
+    let mut other = settings;
+    other["swiglu_limit"] = json!(5);
+    let error = folder(&config("GptOssForCausalLM", other), safetensors(&tensors, 0), &[]).map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("swiglu_limit is 5, not 7"), "{error}");
+}
+
+/// A matrix too large to be read at once.
+#[test]
+fn large_turned_experts() {
+    let cols = (1 << 20) + 4;
+    let name = "model.layers.0.mlp.experts.down_proj";
+    let settings = json!({"num_local_experts": 1, "num_experts_per_tok": 1, "tie_word_embeddings": null});
+    let weights = safetensors(&named(&[(name, &[1, 5, cols])]), 0);
+    let model = folder(&config("GptOssForCausalLM", settings), weights, &[]).unwrap();
+    let tensor = model.tensor("blk.0.ffn_down_exps.weight").unwrap();
+    assert_eq!((&tensor.dims[..], tensor.bytes_at_once()), (&[5, cols, 1][..], 20 * cols));
+    // From within the third row from behind.
+    let bytes = block_on(model.read(tensor, 20 * cols - 48..20 * cols)).unwrap();
+    let got: Vec<f32> = bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    let want = (3..15).map(|n| ((n % 5) * cols + cols - 3 + n / 5) as f32).collect::<Vec<_>>();
+    assert_eq!(got, want);
+}
+
+/// Llama 4: the matrices of experts lie turned around, gate's columns before up's; settings as Scout's.
+#[test]
+fn llama4() {
+    let part = |name: &str| format!("language_model.model.layers.0.feed_forward.{name}");
+    let tensors = [
+        ("language_model.model.embed_tokens.weight".into(), vec![10, D]),
+        ("language_model.lm_head.weight".into(), vec![10, D]),
+        (part("router.weight"), vec![3, D]),
+        (part("experts.gate_up_proj"), vec![3, 4, 2 * 5]),
+        (part("experts.down_proj"), vec![3, 5, 4]),
+        (part("shared_expert.up_proj.weight"), vec![FF, D]),
+        ("vision_model.class_embedding".into(), vec![2]),
+    ];
+    let text = config(
+        "",
+        json!({
+        "model_type": "llama4_text", "num_local_experts": 3, "num_experts_per_tok": 1, "intermediate_size_mlp": 16,
+        "attention_chunk_size": 64, "floor_scale": 8192, "attn_scale": 0.2, "attn_temperature_tuning": 4,
+        "interleave_moe_layer_step": 1, "moe_layers": [0], "no_rope_layers": [1, 1, 1, 0], "use_qk_norm": true,
+        "rope_scaling": {"rope_type": "llama3", "factor": 16.0, "low_freq_factor": 1.0, "high_freq_factor": 1.0,
+            "original_max_position_embeddings": 8}}),
+    );
+    let open = |changes: Json| {
+        let mut text = text.clone();
+        changes.as_object().unwrap().iter().for_each(|(key, value)| text[key] = value.clone());
+        let whole = json!({"architectures": ["Llama4ForConditionalGeneration"], "text_config": text});
+        folder(&whole, safetensors(&tensors, 0), &[]).map_err(|error| error.to_string())
+    };
+    let model = open(json!({})).unwrap();
+    let names = ["ffn_gate_inp", "ffn_gate_exps", "ffn_up_exps", "ffn_down_exps", "ffn_up_shexp"];
+    let names = names.map(|name| format!("blk.0.{name}.weight"));
+    assert_eq!(model.tensors.keys().skip(2).collect::<Vec<_>>(), names.iter().collect::<Vec<_>>());
+    let from = first(&tensors, &part("experts.gate_up_proj"));
+    for (half, name) in [(0, &names[1]), (5, &names[2])] {
+        assert_eq!(model.tensor(name).unwrap().dims, [4, 5, 3]);
+        let column = |e: usize, r: usize| (0..4).map(move |c| (from + (e * 4 + c) * 10 + half + r) as f32);
+        let want: Vec<f32> = (0..3).flat_map(|e| (0..5).flat_map(move |r| column(e, r))).collect();
+        assert_eq!(floats(&model, name), want, "{name}");
+        check_parts(&model, name);
+    }
+    for (key, value) in [
+        ("feed_forward_length", Some(Value::U32(16))),
+        ("attention.sliding_window", Some(Value::U32(64))),
+        ("attention.temperature_length", Some(Value::U32(8192))),
+        ("attention.temperature_scale", Some(Value::F32(0.2))),
+        ("rope.freq_factors", Some(vec![1.0f32, 16.0].into())),
+        ("rope.pairing", None),
+    ] {
+        assert_eq!(model.metadata.get(&format!("llama4.{key}")), value.as_ref(), "{key}");
+    }
+    // Its small relatives see everything and rotate everywhere.
+    let small = open(json!({"attention_chunk_size": null, "no_rope_layers": [1, 1, 1, 1]})).unwrap();
+    assert_eq!(small.metadata.get("llama4.attention.sliding_window"), Some(&Value::U32(0)));
+    for (changes, expected) in [
+        (json!({"no_rope_layers": [1, 0, 1, 0]}), "no_rope_layers is not the usual one"),
+        (json!({"use_qk_norm": false}), "use_qk_norm is not the usual one"),
+        (json!({"attn_temperature_tuning": false}), "attn_temperature_tuning is not the usual one"),
+    ] {
+        let message = open(changes).unwrap_err();
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+/// gpt-oss as it is published: MXFP4, whose scales lie apart.
+#[test]
+fn experts_in_mxfp4() {
+    let (blocks, scales) =
+        ("model.layers.0.mlp.experts.gate_up_proj_blocks", "model.layers.0.mlp.experts.gate_up_proj_scales");
+    let file = |tensors: &[(&str, &[u64])]| {
+        let (mut head, mut data) = (serde_json::Map::new(), Vec::new());
+        for (name, shape) in tensors {
+            let (start, bytes) = (data.len(), shape.iter().product::<u64>());
+            data.extend((0..bytes).map(|n| (n * 7 + 3) as u8));
+            head.insert(name.to_string(), json!({"dtype": "U8", "shape": shape, "data_offsets": [start, data.len()]}));
+        }
+        with_head(&Json::Object(head).to_string(), &data)
+    };
+    let settings = json!({
+        "num_local_experts": 3, "tie_word_embeddings": null, "quantization_config": {"quant_method": "mxfp4"}});
+    let open = |tensors: &[(&str, &[u64])]| {
+        folder(&config("GptOssForCausalLM", settings.clone()), file(tensors), &[]).map_err(|error| error.to_string())
+    };
+    // Two rows of each expert are gate's, two are up's; a row is two blocks.
+    let (weights, exponents) = ((blocks, &[3, 4, 2, 16][..]), (scales, &[3, 4, 2][..]));
+    for tensors in [[weights, exponents], [exponents, weights]] {
+        let model = open(&tensors).unwrap();
+        for (half, name) in ["blk.0.ffn_gate_exps.weight", "blk.0.ffn_up_exps.weight"].into_iter().enumerate() {
+            let tensor = model.tensor(name).unwrap();
+            assert_eq!((&tensor.dims[..], tensor.dtype, tensor.bytes()), (&[64, 2, 3][..], DType::MXFP4, 3 * 2 * 34));
+            let bytes = block_on(model.read(tensor, 0..tensor.bytes())).unwrap();
+            for (n, block) in bytes.as_chunks::<17>().0.iter().enumerate() {
+                let place = (n / 2 * 2 + half) * 2 + n % 2;
+                let weight = |w: usize| ((place * 16 + w / 2) * 7 + 3) as u8 >> (w % 2 * 4) & 15;
+                assert_eq!(block[0], (place * 7 + 3) as u8, "{name}: the scale of block {n}");
+                assert!((0..16).all(|w| block[1 + w] == weight(w) | weight(16 + w) << 4), "{name}: block {n}");
+            }
+            check_parts(&model, name);
+        }
+    }
+    for (tensors, expected) in [
+        (&[weights][..], "should have 2 parts, blocks and scales, 1 were found"),
+        (&[weights, (scales, &[3, 4, 1])], "its shape or type is not that of"),
+        (&[(blocks, &[3, 4, 2, 8])], "its shape [3, 4, 2, 8] is not one of blocks"),
+        (&[(blocks, &[2, 4, 2, 16])], "does not begin with the 3 experts"),
+        (&[(scales, &[3, 3, 2])], "cannot be divided into 2"),
+        (&[("model.layers.0.self_attn.q_proj.weight", &[8, 8])], "its type is not supported; take the model in BF16"),
+    ] {
+        let message = open(tensors).map(|_| ()).unwrap_err();
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+/// Models that see besides, as they are published: settings of the language model within, names with prefixes.
+#[test]
+fn models_that_see_besides() {
+    let own = config("", json!({"hidden_act": null, "hidden_activation": null, "eos_token_id": null}));
+    let other = ["vision_tower.x.weight", "multi_modal_projector.y", "model.embed_vision.z", "model.visual.q"];
+    let other: Vec<_> = other.iter().map(|name| (name.to_string(), vec![2])).collect();
+    for (class, kind, architecture, before) in [
+        (
+            "Gemma3ForConditionalGeneration",
+            json!("gemma3_text"),
+            "gemma3",
+            ["language_model.model.", "language_model."],
+        ),
+        ("Gemma3ForConditionalGeneration", json!(null), "gemma3", ["model.language_model.", ""]),
+        ("Gemma4ForConditionalGeneration", json!("gemma4_text"), "gemma4", ["model.language_model.", ""]),
+        ("Qwen3_5ForConditionalGeneration", json!(null), "qwen35", ["model.language_model.", ""]),
+        ("Qwen3_5MoeForConditionalGeneration", json!("qwen3_5_moe_text"), "qwen35moe", ["model.language_model.", ""]),
+        ("Mistral3ForConditionalGeneration", json!("mistral"), "llama", ["language_model.model.", "language_model."]),
+        ("Mistral3ForConditionalGeneration", json!("ministral3"), "mistral3", ["model.language_model.", ""]),
+    ] {
+        let tensors = dense().into_iter().map(|(name, shape)| match name.strip_prefix("model.") {
+            Some(rest) => (format!("{}{rest}", before[0]), shape),
+            None => (format!("{}{name}", before[1]), shape),
+        });
+        let tensors = [tensors.collect(), other.clone()].concat();
+        let mut text = own.clone();
+        text["model_type"] = kind;
+        let whole =
+            json!({"architectures": [class], "eos_token_id": [1, 106], "text_config": text, "vision_config": {}});
+        let model = folder(&whole, safetensors(&tensors, 0), &[]).unwrap();
+        assert_eq!(model.metadata.get_str("general.architecture").unwrap(), Some(architecture), "{class}");
+        assert_eq!(model.metadata.get("tokenizer.ggml.eos_token_ids"), Some(&vec![1u32, 106].into()));
+        assert_eq!(model.tensors.len(), DENSE.len(), "{:?}", model.tensors.keys());
+        let from = first(&tensors, &format!("{}layers.0.mlp.down_proj.weight", before[0]));
+        assert_eq!(floats(&model, "blk.0.ffn_down.weight"), run(from, 48));
+        assert_eq!(model.notices, ["this model reads text only: 4 tensors of other parts of it are left out"]);
+    }
+    // Transformers 5 tells other heads layer by layer.
+    let mut text = config(
+        "",
+        json!({"model_type": "gemma4_text", "hidden_act": null, "num_hidden_layers": 2,
+        "sliding_window": 64, "layer_types": ["sliding_attention", "full_attention"], "attention_k_eq_v": true,
+        "head_dim": 4, "per_layer_config": {"1": {"head_dim": 8, "num_key_value_heads": 2}}}),
+    );
+    let whole = |text: &Json| json!({"architectures": ["Gemma4ForConditionalGeneration"], "text_config": text});
+    text["tie_word_embeddings"] = json!(null);
+    let model = folder(&whole(&text), safetensors(&[], 0), &[]).unwrap();
+    assert_eq!(model.metadata.get("gemma4.attention.key_length"), Some(&Value::U32(8)));
+    assert_eq!(model.metadata.get("gemma4.attention.key_length_swa"), Some(&Value::U32(4)));
+    assert_eq!(model.metadata.get("gemma4.attention.head_count_kv"), Some(&vec![1i32, 2].into()));
+    text["per_layer_config"]["1"]["rope_theta"] = json!(1.0);
+    let message = folder(&whole(&text), safetensors(&[], 0), &[]).unwrap_err().to_string();
+    assert!(message.contains("per_layer_config: these layers are not supported"), "{message}");
+    // Gemma 3's files leave out what is usual.
+    let short = json!({
+        "architectures": ["Gemma3ForConditionalGeneration"],
+        "text_config": {"hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34, "sliding_window": 1024,
+            "model_type": "gemma3_text", "rope_scaling": {"factor": 8.0, "rope_type": "linear"}},
+    });
+    let model = folder(&short, safetensors(&[], 0), &[]).unwrap();
+    for (key, value) in [
+        ("attention.head_count", Value::U32(8)),
+        ("attention.head_count_kv", Value::U32(4)),
+        ("attention.key_length", Value::U32(256)),
+        ("attention.sliding_window", Value::U32(1024)),
+        ("attention.scale", Value::F32(0.0625)),
+        ("rope.freq_base", Value::F32(1e6)),
+        ("rope.scaling.factor", Value::F32(8.0)),
+    ] {
+        assert_eq!(model.metadata.get(&format!("gemma3.{key}")), Some(&value), "{key}");
+    }
+    assert!(model.notices.is_empty());
+    for (whole, expected) in [
+        (
+            json!({"architectures": ["Mistral3ForConditionalGeneration"], "text_config": {"model_type": "rwkv"}}),
+            "text_config: a language model of the type \"rwkv\" is not supported; take a GGUF",
+        ),
+        (json!({"architectures": ["Gemma3ForConditionalGeneration"]}), "has no text_config"),
+        (json!({"architectures": ["LlavaForConditionalGeneration"]}), "Mistral3ForConditionalGeneration, Gemma3"),
+    ] {
+        let message = folder(&whole, safetensors(&dense(), 0), &[]).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
     }
 }
 

@@ -10,7 +10,7 @@ mod engine;
 
 use engine::{Answer, answer, answers, difference, finish, gpu, greedy, logits, model, prompt, session};
 use firelight::Error;
-use firelight::checkpoint::{Checkpoint, Source};
+use firelight::checkpoint::{Checkpoint, GgufWriter, Source};
 use firelight::fit::fit;
 use firelight::model::Model;
 use firelight::model::unknown::unknown;
@@ -21,8 +21,8 @@ use firelight::synth;
 use pollster::block_on;
 
 /// One of each kind: grouped heads, biases, head norms, experts of all sorts, windows, chunks, sinks, states, shared keys
-/// and values, layer norms, sizes that nothing divides.
-const SHAPES: [&str; 15] = [
+/// and values, layer norms, latent keys, sizes that nothing divides.
+const SHAPES: [&str; 18] = [
     "tiny-llama3",
     "tiny-qwen2",
     "tiny-qwen3",
@@ -34,11 +34,36 @@ const SHAPES: [&str; 15] = [
     "tiny-gpt-oss",
     "tiny-qwen35",
     "tiny-qwen35moe",
+    "tiny-qwen3next",
     "tiny-lfm2",
     "tiny-gemma4",
     "tiny-gemma4moe",
     "tiny-starcoder2",
+    "tiny-deepseek2",
+    "tiny-deepseek3",
 ];
+
+/// Of these, as many as have every kernel between them: for more adapters (FIRELIGHT_SHAPES=few), where compiling takes long.
+const FEW: [&str; 9] = [
+    "tiny-qwen3moe",
+    "tiny-odd",
+    "tiny-llama4",
+    "tiny-gpt-oss",
+    "tiny-qwen3next",
+    "tiny-lfm2",
+    "tiny-gemma4",
+    "tiny-starcoder2",
+    "tiny-deepseek3",
+];
+
+/// The shapes to test on this adapter.
+fn shapes() -> &'static [&'static str] {
+    match std::env::var("FIRELIGHT_SHAPES").as_deref() {
+        Err(_) => &SHAPES,
+        Ok("few") => &FEW,
+        Ok(other) => panic!("FIRELIGHT_SHAPES is {other}, not few"),
+    }
+}
 
 /// One of each architecture.
 const ARCHITECTURES: [&str; 4] = ["tiny-llama3", "tiny-qwen2", "tiny-qwen3", "tiny-qwen3moe"];
@@ -135,7 +160,7 @@ fn run_ahead_changes_not_a_bit() {
 #[test]
 fn a_prompt_may_be_cut_anywhere() {
     let prompt = prompt(2, 75);
-    for shape in SHAPES {
+    for shape in shapes() {
         let model = tiny(shape);
         let vocab = model.config.vocab as usize;
         let open = |chunk| open(&model, &Options { chunk, logits: chunk, ..exact(96) });
@@ -181,6 +206,60 @@ fn parts_that_are_not_understood_are_named() {
     assert!(!arch.contains("not understood"), "{arch}");
 }
 
+/// The file as converters wrote it at first: keys' and values' matrices in one, and lengths of heads as others have them.
+fn older(file: Vec<u8>) -> Vec<u8> {
+    let checkpoint = block_on(Checkpoint::from_sources(vec![Source::bytes("test", file)])).unwrap();
+    let mut metadata = checkpoint.metadata.clone();
+    for kind in ["key", "value"] {
+        let own = metadata.remove(&format!("deepseek2.attention.{kind}_length_mla")).unwrap();
+        metadata.insert(format!("deepseek2.attention.{kind}_length"), own);
+    }
+    let numbers = |name: &str| -> Vec<f32> {
+        let tensor = checkpoint.tensor(name).unwrap();
+        bytemuck::pod_collect_to_vec(&block_on(checkpoint.read(tensor, 0..tensor.bytes())).unwrap())
+    };
+    // For each head its keys' rows, which are columns in newer files, then its values'.
+    let joined = |name: &str| -> Vec<f32> {
+        let other = name.replace("k_b", "v_b");
+        let dims = |name: &str| <[u64; 3]>::try_from(&checkpoint.tensor(name).unwrap().dims[..]).unwrap();
+        let ([plain, rank, heads], [_, values, _]) = (dims(name), dims(&other));
+        let (k, v) = (numbers(name), numbers(&other));
+        let head = |h: u64| {
+            let keys = (0..plain).flat_map(|i| (0..rank).map(move |r| ((h * rank + r) * plain + i) as usize));
+            let values = (h * values * rank) as usize..((h + 1) * values * rank) as usize;
+            [keys.map(|at| k[at]).collect(), v[values].to_vec()].concat()
+        };
+        (0..heads).flat_map(head).collect()
+    };
+    let mut writer = GgufWriter::new(metadata).unwrap();
+    let mut data = Vec::new();
+    for tensor in checkpoint.tensors.values().filter(|t| !t.name.contains("attn_v_b")) {
+        match tensor.name.contains("attn_k_b") {
+            true => {
+                let (numbers, rank) = (joined(&tensor.name), tensor.dims[1]);
+                let name = tensor.name.replace("k_b", "kv_b");
+                writer.tensor(name, &[rank, numbers.len() as u64 / rank], tensor.dtype).unwrap();
+                data.push(numbers);
+            }
+            false => {
+                writer.tensor(&tensor.name, &tensor.dims, tensor.dtype).unwrap();
+                data.push(numbers(&tensor.name));
+            }
+        }
+    }
+    let (mut out, mut data) = (Vec::new(), data.into_iter());
+    writer.write(&mut out, |_, out| out.write_all(bytemuck::cast_slice(&data.next().unwrap()))).unwrap();
+    out
+}
+
+#[test]
+fn older_files_of_latent_attention_say_the_same() {
+    let file = engine::file("tiny-deepseek3", "F32");
+    let prompt = prompt(57, 20);
+    let of = |file| logits(&mut open(&model(file), &Options { logits: 32, ..exact(64) }), &prompt, false);
+    assert_eq!(of(older(file.clone())), of(file));
+}
+
 #[test]
 fn a_long_prompt_crosses_spans_and_pages() {
     let prompt = prompt(3, 700);
@@ -210,7 +289,7 @@ fn a_long_prompt_crosses_spans_and_pages() {
 
 #[test]
 fn company_changes_nothing() {
-    for shape in SHAPES {
+    for shape in shapes() {
         let model = tiny(shape);
         let requests: Vec<Request> = (0..8).map(|i| greedy(&prompt(10 + i, 3 + 8 * i as usize), 20)).collect();
         let mut alone = open(&model, &exact(96));

@@ -11,6 +11,7 @@ use firelight::graph::{Graph, Input, Kind, LAST_SAMPLED, NO_STATE, Rows, Run, Te
 use firelight::ops::attention::{self, Attention, Reach, Temperature};
 use firelight::ops::delta_net::DeltaNet;
 use firelight::ops::glu::Activation;
+use firelight::ops::head_join::HeadJoin;
 use firelight::ops::head_part::HeadPart;
 use firelight::ops::kv_write::KvWrite;
 use firelight::ops::rope::{Pairing, Rope};
@@ -468,18 +469,29 @@ fn with_states(mut steps: Vec<Step>) -> Vec<Step> {
 
 #[test]
 fn convolutions_and_delta_nets_with_states() {
-    for (key_heads, heads, head_dim, taps) in [(1, 1, 4, 2), (2, 4, 32, 4), (3, 3, 20, 3), (2, 6, 128, 4)] {
+    // Heads in turn, or side by side; their rates apart, or together, or as logarithms.
+    let (turns, beside, together, logs) = ([false; 3], [true, false, false], [true, true, false], [true, false, true]);
+    for (key_heads, heads, head_dim, taps, [grouped, fused, log_rates]) in [
+        (1, 1, 4, 2, turns),
+        (2, 4, 32, 4, turns),
+        (3, 3, 20, 3, logs),
+        (2, 6, 128, 4, turns),
+        (2, 4, 64, 4, together),
+        (2, 6, 32, 4, beside),
+    ] {
         let mut g = Graph::default();
-        let op = DeltaNet { key_heads, heads, head_dim };
+        let op = DeltaNet { key_heads, heads, head_dim, grouped, fused, log_rates };
         let channels = (2 * key_heads + heads) * head_dim;
         let x = rows(&mut g, channels);
         let weight = g.vector("taps.weight", channels * taps);
         let x = g.short_conv(x, weight, "conv_state", ShortConv { taps, silu: taps != 3 });
         let wide = rows(&mut g, heads * 12);
-        let (alpha, b) = (HeadPart { head: 12, first: 0, len: 1 }, HeadPart { head: 12, first: 11, len: 1 });
-        let (alpha, b) = (g.head_part(wide, alpha), g.head_part(wide, b));
+        let mut part = |first, len| g.head_part(wide, HeadPart { head: 12, first, len });
+        let (alpha, b) = if fused { (part(0, 2), None) } else { (part(0, 1), Some(part(11, 1))) };
+        let b = b.unwrap_or(alpha);
         // Memory that fades, of some heads fast.
-        let rates = (0..2 * heads).map(|i| if i < heads { -0.02 * (1 + 10 * i) as f32 } else { 0.1 * i as f32 });
+        let rate = |i| if log_rates { (0.02 * (1 + 10 * i) as f32).ln() } else { -0.02 * (1 + 10 * i) as f32 };
+        let rates = (0..2 * heads).map(|i| if i < heads { rate(i) } else { 0.1 * i as f32 });
         let rates = g.add("rates", Rows::Fixed(1), 2 * heads, Kind::Constant(rates.collect()));
         let y = g.delta_net(x, [alpha, b, rates], "delta_state", op);
         let gates = rows(&mut g, heads * head_dim);
@@ -565,6 +577,60 @@ fn attention_of_windows_chunks_caps_and_sinks() {
         let ways = if name.contains("and") { Ways::All } else { Ways::Layouts };
         let case = Case::new(format!("attention, {name}"), attends(op), conversation(300), 2e-5);
         check(Case { kv: KvType::F32, ways, ..case });
+    }
+}
+
+/// Keys of a latent part, which is their values too, and of a rotated one; `heads` of queries share them.
+fn attends_latent(heads: u32, rank: u32, rotated: u32) -> Graph {
+    let (mut g, head_dim) = (Graph::default(), rank + rotated);
+    let (q, turned, k) = (rows(&mut g, heads * rank), rows(&mut g, heads * rotated), rows(&mut g, head_dim));
+    let q = g.head_join(q, turned, HeadJoin { heads });
+    let cache = g.add("k_cache", Rows::Fixed(0), 0, Kind::Kv { heads: 1, head_dim, near: false });
+    g.k_write(k, cache, KvWrite { heads: 1, head_dim });
+    let scale = 2.0 / (head_dim as f32).sqrt();
+    g.attention(q, (cache, cache), None, Attention { value_dim: rank, scale, ..Attention::full(heads, 1, head_dim) });
+    g
+}
+
+#[test]
+fn attention_over_latent_keys() {
+    for (heads, rank, rotated, context, kv) in [
+        (4, 8, 4, 300, KvType::F32),
+        (6, 64, 32, 300, KvType::Q8_0),
+        (2, 512, 64, 300, KvType::F32),
+        (12, 512, 64, 150, KvType::F16),
+        (5, 512, 64, 150, KvType::Q8_0),
+        (3, 256, 20, 150, KvType::F16),
+    ] {
+        let tolerance = match kv {
+            KvType::F32 => 2e-5,
+            KvType::F16 => 1e-3,
+            KvType::Q8_0 => 1.5e-2,
+        };
+        let name = format!("latent attention {heads} {rank} {rotated} {kv:?}");
+        let case = Case::new(name, attends_latent(heads, rank, rotated), conversation(context), tolerance);
+        let ways = if rank == 8 || heads == 2 { Ways::All } else { Ways::Layouts };
+        check(Case { kv, ways, ..case });
+    }
+}
+
+#[test]
+fn heads_with_a_matrix_each() {
+    for (dtype, heads, n, k, max_binding) in [
+        (DType::F32, 3, 20, 36, None),
+        (DType::F16, 16, 512, 128, None),
+        (DType::Q8_0, 5, 68, 64, None),
+        (DType::Q4K, 2, 64, 256, None),
+        // Shards of two heads and of one.
+        (DType::F32, 3, 88, 256, one_shard(DType::F32, 3 * 256)),
+    ] {
+        let mut g = Graph::default();
+        let x = rows(&mut g, heads * k);
+        let weight = g.experts("heads.weight", heads, n, k, dtype);
+        g.head_linear(x, weight);
+        let name = format!("head_linear {dtype} {heads} {n} {k}");
+        let case = Case::new(name, g, any_rows(&COUNTS, VOCABULARY), 2e-5);
+        check(Case { max_binding, ways: if n == 20 { Ways::All } else { Ways::Layouts }, ..case });
     }
 }
 

@@ -128,6 +128,13 @@ fn special_tokens() {
     assert_eq!((llama.id("<|eot_id|>"), llama.piece(6151)), (Some(128009), Some("hi")));
     assert_eq!(llama.piece(u32::MAX), None);
 
+    // What somebody typed stays text, whatever stands around it.
+    let typed = llama.guard("hi<|eot_<|eot_id|>id|>");
+    let ids = llama.encode(&(typed + "<|eot_id|>"), Special::PARSE).unwrap();
+    let (last, rest) = ids.split_last().unwrap();
+    assert!(*last == 128009 && !rest.contains(&128009));
+    assert_eq!(rest, llama.encode("hi<|eot_<|eot_id|>id|>", Special::NONE).unwrap());
+
     // Phi-3 drops white space after its turn marks, and encodes a space of its own after each.
     let phi = vocabulary("phi-3").unwrap();
     let turns = phi.encode("<|user|>\n Hi<|end|>\n<s> Hi", Special::PARSE).unwrap();
@@ -224,6 +231,16 @@ fn small(model: &str) -> Metadata {
 }
 
 #[test]
+fn every_end_that_a_file_names_is_one() {
+    let mut metadata = small("gpt2");
+    metadata.insert("tokenizer.ggml.eos_token_ids", vec![2u32, 4, 9000]);
+    metadata.insert("tokenizer.ggml.eot_token_id", 7u32);
+    metadata.insert("tokenizer.ggml.eom_token_id", 8u32);
+    metadata.insert("tokenizer.ggml.fim_sep_token_id", 9u32);
+    assert_eq!(Tokenizer::from_metadata(&metadata).unwrap().end_ids(), [2, 4, 7, 8, 9]);
+}
+
+#[test]
 fn broken_metadata_is_an_error() {
     for model in ["llama", "gpt2", "gemma4"] {
         let mut metadata = small(model);
@@ -284,5 +301,7 @@ fn tokenizer_json() {
     assert_eq!(tokenizer.encode("ab<|im_end|>", Special::PARSE).unwrap(), [3, 6]);
     assert_eq!(tokenizer.encode("<|im_end|>", Special::NONE).unwrap(), [5, 7, 8, 9, 10, 11, 12, 13, 7, 14]);
     assert_eq!(tokenizer.decode(&[3, 4, 2, 6]), "ab b");
+    let typed = tokenizer.guard("ab<|im_end|>") + "<|im_end|>";
+    assert_eq!(tokenizer.encode(&typed, Special::PARSE).unwrap(), [3, 5, 7, 8, 9, 10, 11, 12, 13, 7, 14, 6]);
     assert_eq!((tokenizer.bos(), tokenizer.end_ids(), tokenizer.vocab_size()), (Some(0), &[6][..], 15));
 }

@@ -3,11 +3,12 @@
 //! `config` tells the settings and `rename` the tensor names in GGUF's words. Rows of q and k are not permuted as
 //! GGUF's llama files have them; the key `rope.pairing` says so. `tokenizer.json` is handed on as it is.
 
-use super::config::{Object, family, rope, settings};
+use super::config::{Object, complete, family, rope, settings};
 use super::metadata::Metadata;
 use super::rename::{Shape, translate};
 use super::safetensors::{self, Tensor};
 use super::{Checkpoint, Source};
+use super::{delta, latent, nested};
 use crate::{Error, Result};
 use indexmap::IndexMap;
 use serde_json::{Map, Value as Json};
@@ -51,22 +52,35 @@ pub(super) fn files(path: &Path) -> Result<Vec<Source>> {
 pub(super) async fn open(sources: Vec<Source>) -> Result<Checkpoint> {
     let folder = Folder { sources };
     let config = folder.object(CONFIG).await?.ok_or_else(|| Error::Usage(format!("there is no {CONFIG}")))?;
+    let (whole, mut config) = (config.class().to_owned(), nested::settings(config)?);
     let family = family(&config)?;
+    complete(&mut config, family)?;
     let mut metadata = settings(&config, family)?;
     if let Some(name) = config.file.rsplit(['/', '\\']).nth(1) {
         metadata.insert("general.name", name);
     }
-    rope(&config, family.architecture, &mut metadata)?;
+    rope(&config, family, &mut metadata)?;
     let tokenizer_json = folder.bytes(TOKENIZER).await?;
     tokenizer_facts(&folder, &config, tokenizer_json.as_deref(), &mut metadata).await?;
 
     let shape = Shape {
         blocks: config.required_u32("num_hidden_layers")?,
+        ahead: config.u32("num_nextn_predict_layers")?.unwrap_or(0),
         experts: metadata.get_u32(&format!("{}.expert_count", family.architecture))?.unwrap_or(0),
         tied: config.bool("tie_word_embeddings")?,
     };
-    let tensors = translate(family, &shape, &config.file, folder.tensors().await?)?;
-    Ok(Checkpoint { metadata, tensors, tokenizer_json, sources: folder.sources })
+    let (mut tensors, mut notices) = (folder.tensors().await?, Vec::new());
+    if whole != family.class {
+        let (own, left_out) = nested::tensors(tensors);
+        tensors = own;
+        if left_out > 0 {
+            notices.push(format!("this model reads text only: {left_out} tensors of other parts of it are left out"));
+        }
+    }
+    let mut tensors = translate(family, &shape, &config.file, tensors)?;
+    latent::divide(&metadata, &mut tensors)?;
+    delta::divide(&metadata, &mut tensors)?;
+    Ok(Checkpoint { metadata, tensors, tokenizer_json, notices, sources: folder.sources })
 }
 
 struct Folder {

@@ -5,7 +5,7 @@
 //! must lie inside the file, aligned, and alone.
 
 use super::metadata::{Array, Metadata, Value};
-use super::{Source, Span, TensorInfo, check_overlaps, data_bytes};
+use super::{Layout, Source, Span, TensorInfo, check_overlaps, data_bytes};
 use crate::dtype::DType;
 use crate::{Error, Result};
 use indexmap::IndexMap;
@@ -331,7 +331,7 @@ impl<'a> Cursor<'a> {
             return Err(self.bad(format!("its offset {offset} is not a multiple of the alignment {alignment}")));
         }
         let bytes = data_bytes(dtype, &dims).map_err(|why| self.bad(why))?;
-        Ok(TensorInfo { name, dims, dtype, parts: vec![Span { source, offset, bytes }] })
+        Ok(TensorInfo { name, dims, dtype, parts: vec![Span { source, offset, bytes }], layout: Layout::Rows })
     }
 }
 

@@ -6,14 +6,20 @@
 //! trusts a file.
 
 mod config;
+mod delta;
 mod folder;
 mod gguf;
+mod latent;
+mod layout;
 mod metadata;
+mod nested;
 mod rename;
 mod safetensors;
+mod share;
 mod source;
 mod write;
 
+pub use layout::{Layout, Stride};
 pub use metadata::{Array, Metadata, Value};
 pub use source::{Reading, Source};
 pub use write::GgufWriter;
@@ -46,12 +52,25 @@ pub struct TensorInfo {
     pub dtype: DType,
     /// The runs of bytes that make up its data, in order.
     pub parts: Vec<Span>,
+    /// How they lie there.
+    pub layout: Layout,
 }
 
 impl TensorInfo {
     /// Bytes of the whole data.
     pub fn bytes(&self) -> u64 {
-        self.parts.iter().map(|part| part.bytes).sum()
+        match self.layout {
+            Layout::Rows => self.parts.iter().map(|part| part.bytes).sum(),
+            _ => self.rows() * self.dtype.row_bytes(self.dims[0]).unwrap_or(0),
+        }
+    }
+
+    /// Bytes that are best read at once, or more: of what lies turned around, a part.
+    pub fn bytes_at_once(&self) -> u64 {
+        match self.layout {
+            Layout::Columns(..) => self.bytes() / self.parts.len().max(1) as u64,
+            _ => 1,
+        }
     }
 
     /// Rows of `dims[0]` weights each.
@@ -74,6 +93,8 @@ pub struct Checkpoint {
     pub tensors: IndexMap<String, TensorInfo>,
     /// A Hugging Face folder's `tokenizer.json`, as it is.
     pub tokenizer_json: Option<Vec<u8>>,
+    /// What the user should know: parts that are left out.
+    pub notices: Vec<String>,
     sources: Vec<Source>,
 }
 
@@ -131,7 +152,9 @@ impl Checkpoint {
             let (first, got) = (sources[0].name(), tensors.len());
             return Err(Error::Format(format!("{first} promises {expected} tensors, its files hold {got}")));
         }
-        Ok(Self { metadata, tensors, tokenizer_json: None, sources })
+        latent::divide(&metadata, &mut tensors)?;
+        delta::divide(&metadata, &mut tensors)?;
+        Ok(Self { metadata, tensors, tokenizer_json: None, notices: Vec::new(), sources })
     }
 
     /// The tensor of this name.
@@ -155,20 +178,30 @@ impl Checkpoint {
             let (name, len) = (&tensor.name, tensor.bytes());
             return Err(Error::Usage(format!("bytes {start}..{end} are not within tensor {name}, which has {len}")));
         }
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        match tensor.layout {
+            Layout::Rows => {}
+            Layout::Columns(from, of, stride) => return self.read_columns(tensor, (from, of, stride), range).await,
+            Layout::Blocks(stride) => return self.read_blocks(tensor, stride, range).await,
+        }
         let mut bytes = Vec::new();
         let mut at = 0;
         for part in &tensor.parts {
             let (from, to) = (start.max(at), end.min(at + part.bytes));
             if from < to {
-                let source = self.sources.get(part.source);
-                let source =
-                    source.ok_or_else(|| Error::Usage(format!("{} is another model's tensor", tensor.name)))?;
-                let piece = source.read(part.offset + (from - at)..part.offset + (to - at)).await?;
+                let piece = self.source(tensor, part)?.read(part.offset + (from - at)..part.offset + (to - at)).await?;
                 if bytes.is_empty() { bytes = piece } else { bytes.extend(piece) }
             }
             at += part.bytes;
         }
         Ok(bytes)
+    }
+
+    fn source(&self, tensor: &TensorInfo, part: &Span) -> Result<&Source> {
+        let source = self.sources.get(part.source);
+        source.ok_or_else(|| Error::Usage(format!("{} is another model's tensor", tensor.name)))
     }
 }
 

@@ -16,7 +16,8 @@ const HEAD_LIMIT: u64 = 100_000_000;
 #[derive(Clone, Debug)]
 pub(super) struct Tensor {
     pub shape: Vec<u64>,
-    pub dtype: DType,
+    /// Nothing for plain bytes.
+    pub dtype: Option<DType>,
     pub span: Span,
 }
 
@@ -67,9 +68,10 @@ struct Entry {
 impl Entry {
     fn tensor(self, source: &Source, index: usize, start: u64) -> Result<Tensor> {
         let dtype = match self.dtype.as_str() {
-            "F32" => DType::F32,
-            "F16" => DType::F16,
-            "BF16" => DType::BF16,
+            "F32" => Some(DType::F32),
+            "F16" => Some(DType::F16),
+            "BF16" => Some(DType::BF16),
+            "U8" => None,
             other => {
                 let message =
                     format!("its type {other} is not supported; take the model in BF16, F16 or F32, or as GGUF");
@@ -78,7 +80,10 @@ impl Entry {
         };
         let (from, to) = self.data_offsets;
         let dims: Vec<u64> = self.shape.iter().rev().copied().collect();
-        let bytes = data_bytes(dtype, &dims).map_err(Error::Format)?;
+        // As many bytes as there would be numbers of four.
+        let bytes =
+            dtype.map_or_else(|| data_bytes(DType::F32, &dims).map(|n| n / 4), |dtype| data_bytes(dtype, &dims));
+        let bytes = bytes.map_err(Error::Format)?;
         if to.checked_sub(from) != Some(bytes) {
             return Err(Error::Format(format!("bytes {from}..{to} do not hold its {bytes} bytes")));
         }

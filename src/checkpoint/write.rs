@@ -2,7 +2,7 @@
 
 use super::gguf::{DEFAULT_ALIGNMENT, MAGIC, kind};
 use super::metadata::{Array, Metadata, Value};
-use super::{Span, TensorInfo, data_bytes};
+use super::{Layout, Span, TensorInfo, data_bytes};
 use crate::dtype::DType;
 use crate::{Error, Result};
 use std::io::{self, Write};
@@ -42,6 +42,7 @@ impl GgufWriter {
             dims: dims.to_vec(),
             dtype,
             parts: vec![Span { source: 0, offset, bytes }],
+            layout: Layout::Rows,
         });
         Ok(())
     }

@@ -48,6 +48,9 @@ pub struct Args {
     device: DeviceArgs,
 }
 
+/// How often a step is recorded; the fastest counts.
+const RECORDINGS: u32 = 50;
+
 /// No model has a longer context.
 fn size() -> clap::builder::RangedI64ValueParser<u32> {
     value_parser!(u32).range(0..=1 << 24)
@@ -139,6 +142,10 @@ pub async fn run(args: Args) -> Result {
         bar.inc(1);
     }
     bar.finish_and_clear();
+    let plan = session.plan();
+    let step = plan.listing().step(1, positions.min(session.context() as u32) - 1);
+    let (dispatches, recording) = (plan.dispatches(&step), plan.recording_seconds(&step, RECORDINGS));
+    let per_dispatch = recording * 1e6 / dispatches as f64;
     let mut out = io::stdout().lock();
     let (card, path) = (gpu.card(), args.model.name.display());
     if args.json {
@@ -148,6 +155,8 @@ pub async fn run(args: Args) -> Result {
             "backend": card.backend,
             "tier": card.caps.tier.name(),
             "copy_gb_s": copy,
+            "dispatches": dispatches,
+            "recording_us_per_dispatch": per_dispatch,
             "tests": results.iter().map(|r| to_json(r, copy)).collect::<Vec<_>>(),
         });
         writeln!(out, "{report:#}")?;
@@ -159,13 +168,13 @@ pub async fn run(args: Args) -> Result {
         )?;
         let rows: Vec<_> = results.iter().map(|r| row(r, copy)).collect();
         write!(out, "{}", term::table(&["<test", "tok/s", "min .. max", "GB/s", "% of copy"], &rows))?;
+        writeln!(
+            out,
+            "\na decode step has {dispatches} dispatches; the CPU records one in {per_dispatch:.2} microseconds"
+        )?;
         if let Some(reads) = session.expert_reads() {
             let share = 100.0 * reads.read as f64 / reads.wanted.max(1) as f64;
-            writeln!(
-                out,
-                "\n{share:.0} % of the wanted experts were read from the file, {}",
-                term::bytes(reads.bytes)
-            )?;
+            writeln!(out, "{share:.0} % of the wanted experts were read from the file, {}", term::bytes(reads.bytes))?;
         }
     }
     if args.profile {

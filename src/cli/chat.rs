@@ -99,8 +99,8 @@ impl Chat<'_> {
     async fn answer(&mut self) -> Result<String> {
         let system = self.system.iter().map(|text| message("system", text));
         let messages: Vec<Value> = system.chain(self.messages.iter().cloned()).collect();
-        let tokens = run::encode_chat(self.model, &messages)?;
-        let answer = run::answer(self.session, self.settings.request(tokens)).await?;
+        let prompt = self.settings.prompt(self.model, &messages)?;
+        let answer = run::answer(self.session, self.settings.request(prompt.tokens), prompt.begun).await?;
         writeln!(io::stdout(), "{}", if answer.reason == Finish::Cancelled { " [stopped]" } else { "" })?;
         answer.report(self.session.context(), self.settings.sampling.seed);
         self.last = Some(answer.timings);
@@ -151,9 +151,14 @@ impl Chat<'_> {
     }
 }
 
-/// An answer as later turns tell it: models are not shown again what they thought before it.
+/// An answer as later turns tell it: models are not shown again what they thought before it, be it that they were
+/// stopped before they had thought it out.
 fn without_thoughts(text: &str) -> &str {
-    text.split_once("</think>").map_or(text, |(_, answer)| answer.trim_start())
+    match text.split_once("</think>") {
+        Some((_, answer)) => answer.trim_start(),
+        None if text.trim_start().starts_with("<think>") => "",
+        None => text,
+    }
 }
 
 /// What a line is.
@@ -247,6 +252,7 @@ mod tests {
     fn thoughts_are_not_told_again() {
         assert_eq!(without_thoughts("<think>\nHm.\n</think>\n\nYes. "), "Yes. ");
         assert_eq!(without_thoughts(" Yes."), " Yes.");
+        assert_eq!(without_thoughts("<think>\nHm."), "");
     }
 
     #[test]

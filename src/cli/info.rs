@@ -147,7 +147,7 @@ impl Facts {
         };
         self.add("begins with", list(&mut tokenizer.bos().into_iter()));
         self.add("ends with", list(&mut tokenizer.end_ids().iter().copied()));
-        tokenizer.notices().iter().for_each(|notice| self.add("", notice.clone()));
+        checkpoint.notices.iter().chain(tokenizer.notices()).for_each(|notice| self.add("", notice.clone()));
         let template = match ChatTemplate::for_checkpoint(&checkpoint.metadata, &tokenizer) {
             Ok((_, None)) => "in the file".to_string(),
             Ok((_, Some(notice))) => notice,

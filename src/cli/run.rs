@@ -8,7 +8,7 @@ use firelight::gpu::Gpu;
 use firelight::model::Model;
 use firelight::sampler::Sampling;
 use firelight::session::{Event, Finish, Request, Session, Timings};
-use firelight::template::TemplateInput;
+use firelight::template::{NO_THOUGHT, TemplateInput, begun_thought};
 use firelight::tokenizer::Special;
 use serde_json::{Value, json};
 
@@ -42,6 +42,9 @@ pub struct Args {
     /// What the model is told before the conversation
     #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
     system: Option<String>,
+    /// Ask for thoughts before the answer, or for none, where the model's template knows of that
+    #[arg(long, value_name = "on|off", conflicts_with = "raw")]
+    think: Option<Switch>,
     /// At the end, print how long each op of a decode step takes
     #[arg(long)]
     profile: bool,
@@ -55,8 +58,14 @@ pub struct Args {
     device: DeviceArgs,
 }
 
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq)]
+enum Switch {
+    On,
+    Off,
+}
+
 pub async fn run(args: Args) -> Result {
-    let settings = Settings::new(&args.sampling)?;
+    let settings = Settings::new(&args)?;
     let model = args::open_model(&args.model, args.offline).await?;
     let prompt = match &args.prompt {
         Some(prompt) => Some(prompt.clone()),
@@ -98,16 +107,16 @@ fn read_stdin() -> Result<String> {
 
 /// One answer. Returns how many positions are filled.
 async fn once(s: &mut Session, model: &Model, args: &Args, settings: Settings, prompt: String) -> Result<usize> {
-    let tokens = match args.raw {
-        true => model.tokenizer.encode(&prompt, Special::ALL)?,
+    let prompt = match args.raw {
+        true => Prompt { tokens: model.tokenizer.encode(&prompt, Special::ALL)?, begun: String::new() },
         false => {
             let mut messages: Vec<Value> = Vec::new();
             messages.extend(args.system.as_ref().map(|text| message("system", text)));
             messages.push(message("user", &prompt));
-            encode_chat(model, &messages)?
+            settings.prompt(model, &messages)?
         }
     };
-    let answer = answer(s, settings.request(tokens)).await?;
+    let answer = answer(s, settings.request(prompt.tokens), prompt.begun).await?;
     // A pipe gets exactly the continuation; a terminal's next prompt begins on a line of its own.
     if !answer.text.ends_with('\n') && (!args.raw || io::stdout().is_terminal()) {
         writeln!(io::stdout())?;
@@ -124,15 +133,11 @@ pub fn message(role: &str, text: &str) -> Value {
     json!({ "role": role, "content": text })
 }
 
-/// The tokens of a conversation, up to where the assistant's next answer begins.
-pub fn encode_chat(model: &Model, messages: &[Value]) -> Result<Vec<u32>> {
-    let input = TemplateInput {
-        messages: messages.to_vec(),
-        add_generation_prompt: true,
-        date: Some(super::text::today()),
-        ..Default::default()
-    };
-    Ok(model.encode_chat(input)?)
+/// What the model reads.
+pub struct Prompt {
+    pub tokens: Vec<u32>,
+    /// What they have begun of the answer: some templates open its thought.
+    pub begun: String,
 }
 
 /// How to answer.
@@ -140,13 +145,35 @@ pub struct Settings {
     pub sampling: Sampling,
     stop: Vec<String>,
     max_tokens: Option<usize>,
+    think: Option<bool>,
 }
 
 impl Settings {
-    fn new(args: &SamplingArgs) -> Result<Self> {
-        let sampling = args.sampling();
+    fn new(args: &Args) -> Result<Self> {
+        let sampling = args.sampling.sampling();
         sampling.check()?;
-        Ok(Settings { sampling, stop: args.stop.clone(), max_tokens: args.max_tokens.map(|n| n as usize) })
+        let (stop, max_tokens) = (args.sampling.stop.clone(), args.sampling.max_tokens.map(|n| n as usize));
+        Ok(Settings { sampling, stop, max_tokens, think: args.think.map(|think| think == Switch::On) })
+    }
+
+    /// A conversation, up to where the assistant's next answer begins.
+    pub fn prompt(&self, model: &Model, messages: &[Value]) -> Result<Prompt> {
+        let mut input = TemplateInput {
+            messages: messages.to_vec(),
+            add_generation_prompt: true,
+            date: Some(super::text::today()),
+            ..Default::default()
+        };
+        if let Some(think) = self.think {
+            input.think(think);
+        }
+        let mut text = model.render_chat(input)?;
+        let mut begun = begun_thought(&text).to_string();
+        if !begun.is_empty() && self.think == Some(false) {
+            text.push_str(NO_THOUGHT);
+            begun.clear();
+        }
+        Ok(Prompt { tokens: model.tokenizer.encode(&text, Special::PARSE)?, begun })
     }
 
     pub fn request(&self, tokens: Vec<u32>) -> Request {
@@ -163,19 +190,19 @@ pub struct Answer {
     logprobs: Vec<String>,
 }
 
-/// Prints an answer as it comes. Ctrl-C ends it, and it counts as [`Finish::Cancelled`].
-pub async fn answer(session: &mut Session, request: Request) -> Result<Answer> {
+/// Prints an answer as it comes, behind what the prompt has `begun` of it. Ctrl-C ends it, and it counts as
+/// [`Finish::Cancelled`].
+pub async fn answer(session: &mut Session, request: Request, begun: String) -> Result<Answer> {
     let answering = Answering::begin();
+    let mut page = Page::new();
+    page.print(&begun)?;
     let mut answer =
         Answer { text: String::new(), reason: Finish::Cancelled, timings: Timings::default(), logprobs: Vec::new() };
     let mut generation = session.generate(request)?;
     while let Some(event) = generation.next().await? {
         match event {
             Event::Text(text) => {
-                let mut out = io::stdout().lock();
-                out.write_all(text.as_bytes())?;
-                out.flush()?;
-                answer.text.push_str(&text);
+                page.print(&text)?;
             }
             Event::Token { id, logprobs: Some((logprob, top)) } => {
                 let top: Vec<String> = top.iter().map(|(id, logprob)| format!("{id} {logprob:.4}")).collect();
@@ -188,7 +215,51 @@ pub async fn answer(session: &mut Session, request: Request) -> Result<Answer> {
             generation.cancel();
         }
     }
+    answer.text = std::mem::take(&mut page.text);
     Ok(answer)
+}
+
+/// An answer on stdout; a terminal shows its thought dimly.
+struct Page {
+    text: String,
+    colours: bool,
+    dim: bool,
+}
+
+impl Page {
+    fn new() -> Self {
+        Page { text: String::new(), colours: term::colours(&io::stdout()), dim: false }
+    }
+
+    fn print(&mut self, text: &str) -> io::Result<()> {
+        self.text.push_str(text);
+        let thinks = self.text.trim_start().starts_with("<think>") && !self.text.contains("</think>");
+        let mut out = io::stdout().lock();
+        if thinks {
+            self.dim(true, &mut out)?;
+        }
+        out.write_all(text.as_bytes())?;
+        if !thinks {
+            self.dim(false, &mut out)?;
+        }
+        out.flush()
+    }
+
+    fn dim(&mut self, dim: bool, out: &mut impl Write) -> io::Result<()> {
+        if !self.colours || dim == self.dim {
+            return Ok(());
+        }
+        self.dim = dim;
+        out.write_all(if dim { term::DIM } else { term::PLAIN }.as_bytes())
+    }
+}
+
+impl Drop for Page {
+    /// An answer may end within its thought.
+    fn drop(&mut self) {
+        let mut out = io::stdout().lock();
+        let _ = self.dim(false, &mut out).and_then(|()| out.flush());
+    }
 }
 
 impl Answer {

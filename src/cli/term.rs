@@ -103,6 +103,10 @@ pub fn colours(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }
 
+/// What makes a terminal write dimly, and as usual again.
+pub const DIM: &str = "\x1b[2m";
+pub const PLAIN: &str = "\x1b[0m";
+
 /// What Ctrl-C means now. One word, changed in one step: the handler runs on a thread of its own, and an answer may end
 /// between any two of its steps.
 static STATE: AtomicU8 = AtomicU8::new(IDLE);

@@ -33,10 +33,14 @@ pub struct Arch {
     pub local: Local,
     /// Scores grow with the position, in layers without rotary embedding, after so many positions.
     pub tempered_after: Option<u32>,
-    /// How a router's logits become weights.
+    /// How a router's logits become scores, where no key says it.
     pub scoring: Scoring,
+    /// The scores of a row's experts are made to sum to 1, where no key says it.
+    pub shares_sum_to_1: bool,
     /// What the router's weights multiply.
     pub shares: Shares,
+    /// Value heads of a delta net that share a key head stand side by side, where no key says it.
+    pub grouped_heads: bool,
 }
 
 /// Layers that see a part of the context only, as far as no key says it.
@@ -68,7 +72,9 @@ const LLAMA: Arch = Arch {
     local: Local { every: 0, span: 0, chunked: false, base: None, stretched: true },
     tempered_after: None,
     scoring: Scoring::Softmax,
+    shares_sum_to_1: true,
     shares: Shares::OfOutputs,
+    grouped_heads: false,
 };
 
 const QWEN: Arch = Arch { pairing: Pairing::Halves, ..LLAMA };
@@ -85,19 +91,23 @@ pub const ALL: &[Arch] = &[
         local: Local { every: 4, span: 8192, chunked: true, ..LLAMA.local },
         tempered_after: Some(8192),
         scoring: Scoring::Sigmoid,
+        shares_sum_to_1: false,
         shares: Shares::OfInputs,
         ..LLAMA
     },
     Arch { name: "mistral3", ..LLAMA },
     Arch { name: "smollm3", unrotated_every: 4, ..LLAMA },
     Arch { name: "granite", ..LLAMA },
+    Arch { name: "deepseek2", shares_sum_to_1: false, ..LLAMA },
     Arch { name: "qwen2", ..QWEN },
     Arch { name: "qwen3", ..QWEN },
     Arch { name: "qwen3moe", ..QWEN },
     Arch { name: "qwen35", ..QWEN },
     Arch { name: "qwen35moe", ..QWEN },
+    Arch { name: "qwen3next", grouped_heads: true, ..QWEN },
     Arch { name: "lfm2", ..QWEN },
     Arch { name: "phi3", ..QWEN },
+    // Its window is that of the published models (their cards: 4,096 of 16,384 positions); no GGUF file says it.
     Arch { name: "starcoder2", activation: Activation::Gelu, local: Local { span: 4096, ..LLAMA.local }, ..QWEN },
     Arch { name: "olmo2", local: Local { every: 4, stretched: false, ..LLAMA.local }, ..QWEN },
     Arch { name: "gemma2", wide_scale: &[46], local: Local { every: 2, span: 4096, ..LLAMA.local }, ..GEMMA },

@@ -1,11 +1,16 @@
 //! A model's sizes, read from GGUF keys and from which tensors exist, and checked: nothing behind this may panic on
 //! what a file says.
 
+mod latent;
+
+pub use latent::Latent;
+
 use super::arch::Arch;
 use super::unknown;
 use crate::checkpoint::{Checkpoint, Metadata, Value};
 use crate::ops::attention::{LONGEST_HEAD, Reach, Temperature};
 use crate::ops::delta_net::DeltaNet;
+use crate::ops::experts::Scoring;
 use crate::ops::rope::Pairing;
 use crate::{Error, Result};
 
@@ -38,6 +43,8 @@ pub struct Config {
     pub experts: Option<Experts>,
     /// The sizes of layers with a gated delta net, if there are such.
     pub delta: Option<DeltaConfig>,
+    /// The sizes of attention over latent keys, if it is such.
+    pub latent: Option<Latent>,
 }
 
 /// What may differ between layers.
@@ -94,16 +101,22 @@ pub struct Experts {
     pub count: u32,
     /// How many a token goes to.
     pub used: u32,
+    /// How their logits become scores, as far as a key says it.
+    pub scoring: Option<Scoring>,
+    /// Their weights are made to sum to 1.
+    pub norm: bool,
     /// Multiplier of their weights.
     pub scale: f32,
+    /// How many groups they are in, if in several, and how many of those a token's experts come from.
+    pub groups: Option<(u32, u32)>,
 }
 
 /// Sizes of a gated delta net.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DeltaConfig {
     /// Rows that its short convolution sees.
     pub taps: u32,
-    /// What it keeps.
+    /// What it keeps; how its rates are given is told by the tensors.
     pub net: DeltaNet,
 }
 
@@ -200,13 +213,17 @@ impl Config {
         let width = keys.size("embedding_length", 1 << 20)?;
         let embedding = checkpoint.tensor("token_embd.weight")?;
         let vocab = u32::try_from(embedding.rows()).unwrap_or(0);
-        let [head_dim, local_head_dim] = head_dims(&keys, width / heads)?;
+        let latent = Latent::read(&keys)?;
+        let [head_dim, local_head_dim] = match &latent {
+            Some(latent) => [latent.rank + latent.rotated; 2],
+            None => head_dims(&keys, width / heads)?,
+        };
         // What predicts several tokens at once stands behind the layers, counts as some, and is not run.
         let ahead = keys.u32("nextn_predict_layers")?.unwrap_or(0);
         let blocks = keys.size("block_count", 1 << 12)?;
         let blocks = in_range(&keys.path("block_count"), blocks.saturating_sub(ahead), blocks)?;
         let context = keys.size_or("context_length", 2048, 1 << 30)?;
-        let experts = Experts::read(&keys)?;
+        let experts = Experts::read(&keys, &arch)?;
         let locality = Locality::read(&keys, &arch, blocks)?;
         let base = keys.f32("rope.freq_base")?.unwrap_or(10000.0);
         let local_base = keys.f32("rope.freq_base_swa")?.or(arch.local.base).unwrap_or(base);
@@ -216,7 +233,10 @@ impl Config {
             let rotated = keys.u32("rope.dimension_count_swa")?.or(rotated).unwrap_or(local_head_dim);
             ropes.push(RopeConfig::read(&keys, checkpoint, rotated, local_base, arch.local.stretched).await?);
         }
-        let kv_heads = keys.sizes_or("attention.head_count_kv", heads, 1 << 12, blocks)?;
+        let kv_heads = match latent {
+            Some(_) => vec![1; blocks as usize],
+            None => keys.sizes_or("attention.head_count_kv", heads, 1 << 12, blocks)?,
+        };
         let kinds = [(head_dim, 0), (local_head_dim, ropes.len() - 1)];
         let mut layers = layers(&keys, &arch, &locality, &kv_heads, kinds)?;
         share(&mut layers, keys.u32("attention.shared_kv_layers")?.unwrap_or(0))?;
@@ -235,9 +255,14 @@ impl Config {
             ropes,
             // Llama 4 Maverick, known by its experts, has no such norm, and no key says so.
             norm_rotated: arch.norm_rotated && experts.is_none_or(|e| e.count != 128),
-            scales: Scales::read(&keys, &arch, (blocks, width, heads, head_dim))?,
+            scales: Scales::read(
+                &keys,
+                &arch,
+                (blocks, width, heads, latent.map_or(head_dim, |l| l.plain + l.rotated)),
+            )?,
             experts,
-            delta: DeltaConfig::read(&keys)?,
+            delta: DeltaConfig::read(&keys, &arch)?,
+            latent,
         };
         config.check()?;
         Ok(config)
@@ -258,6 +283,12 @@ impl Config {
             }
             if let Some(rotated) = rope.map(|rope| 2 * rope.frequencies.len()).filter(|n| *n > head_dim as usize) {
                 return fail(format!("{rotated} values rotate of heads of {head_dim}"));
+            }
+        }
+        if let Some(latent) = self.latent {
+            let alike = self.ropes.iter().all(|rope| 2 * rope.frequencies.len() == latent.rotated as usize);
+            if self.heads == 1 || !alike {
+                return fail("latent keys of one head, or with several rotations".into());
             }
         }
         if !self.eps.is_finite() || self.eps < 0.0 {
@@ -293,17 +324,36 @@ fn share(layers: &mut [Layer], count: u32) -> Result<()> {
 }
 
 impl Experts {
-    fn read(keys: &Keys) -> Result<Option<Self>> {
+    fn read(keys: &Keys, arch: &Arch) -> Result<Option<Self>> {
         let Some(count) = keys.u32("expert_count")?.filter(|n| *n > 0) else { return Ok(None) };
         let count = in_range(&keys.path("expert_count"), count, 512)?;
         let used = in_range(&keys.path("expert_used_count"), keys.u32("expert_used_count")?.unwrap_or(0), count)?;
+        let scoring = match keys.u32("expert_gating_func")?.unwrap_or(0) {
+            0 => None,
+            1 => Some(Scoring::Softmax),
+            2 => Some(Scoring::Sigmoid),
+            other => return Err(Error::Unsupported(format!("this model cannot run: a router's function {other}"))),
+        };
+        let norm = keys.metadata.get_bool(&keys.path("expert_weights_norm"))?.unwrap_or(arch.shares_sum_to_1);
         let scale = keys.finite("expert_weights_scale")?.filter(|scale| *scale != 0.0).unwrap_or(1.0);
-        Ok(Some(Experts { count, used, scale }))
+        let groups = match keys.u32("expert_group_count")?.unwrap_or(1) {
+            0 | 1 => None,
+            groups => {
+                let of = keys.size("expert_group_used_count", groups)?;
+                let (even, each) = (count.is_multiple_of(groups), count / groups);
+                if !even || each < 2 || used > of * each {
+                    let sizes = format!("{used} of {count} experts from {of} of {groups} groups");
+                    return Err(Error::Unsupported(format!("this model cannot run: {sizes}")));
+                }
+                Some((groups, of))
+            }
+        };
+        Ok(Some(Experts { count, used, scoring, norm, scale, groups }))
     }
 }
 
 impl DeltaConfig {
-    fn read(keys: &Keys) -> Result<Option<Self>> {
+    fn read(keys: &Keys, arch: &Arch) -> Result<Option<Self>> {
         if keys.u32("ssm.state_size")?.is_none() {
             return Ok(None);
         }
@@ -315,7 +365,9 @@ impl DeltaConfig {
             let sizes = format!("{heads} heads over {key_heads} of {head_dim} values, {inner} in all, {taps} taps");
             return Err(Error::Unsupported(format!("this model cannot run: a delta net of {sizes}")));
         }
-        Ok(Some(DeltaConfig { taps, net: DeltaNet { key_heads, heads, head_dim } }))
+        let grouped = keys.metadata.get_bool(&keys.path("ssm.grouped_heads"))?.unwrap_or(arch.grouped_heads);
+        let net = DeltaNet { key_heads, heads, head_dim, grouped, fused: false, log_rates: false };
+        Ok(Some(DeltaConfig { taps, net }))
     }
 }
 
@@ -406,7 +458,7 @@ impl Scales {
         Ok(Scales {
             embedding: read("embedding_scale")?.unwrap_or(root),
             residual: read("residual_scale")?.unwrap_or(1.0),
-            attention: read("attention.scale")?.unwrap_or(usual),
+            attention: read("attention.scale")?.unwrap_or(usual) * latent::yarn_of_scores(keys)?,
             logits: 1.0 / read("logit_scale")?.unwrap_or(1.0),
             attention_cap: read("attn_logit_softcapping")?.map(f32::abs),
             logits_cap: read("final_logit_softcapping")?.map(f32::abs),
@@ -513,8 +565,10 @@ fn yarn(keys: &Keys, frequencies: &mut [f64], base: f64, factor: f64) -> Result<
     }
     // Files of models whose own formula differs (DeepSeek, Mistral 3) say by how much.
     let usual = |multiplier: f64| 0.1 * multiplier * factor.max(1.0).ln() + 1.0;
+    let latent = keys.u32("attention.kv_lora_rank")?.is_some();
     let whole = keys.finite("rope.scaling.yarn_attn_factor")?.map_or(1.0, f64::from)
         * match keys.finite("rope.scaling.yarn_log_multiplier")?.filter(|m| *m != 0.0) {
+            Some(_) if latent => 1.0,
             Some(all) => usual(1.0) / usual(f64::from(all)),
             None => usual(1.0),
         };

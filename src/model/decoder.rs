@@ -1,13 +1,16 @@
 //! The decoder that all architectures share, recorded as a graph. Tensor names are GGUF's, so the graph is the load
 //! manifest; every tensor's shape is checked against the file while it is recorded.
 
-use super::config::{Config, Layer};
+mod latent;
+
+use super::config::{Config, Experts, Layer};
 use super::rooms::{ExpertPart, Rooms, StreamedLayer};
 use super::unknown;
 use crate::checkpoint::Checkpoint;
 use crate::graph::{Graph, Kind, Rows, TensorId};
 use crate::ops::attention::{Attention, Reach};
-use crate::ops::experts::{ExpertWeights, Router, Scoring, Shares};
+use crate::ops::delta_net::DeltaNet;
+use crate::ops::experts::{ExpertWeights, Groups, Router, Scoring, Shares};
 use crate::ops::glu::Activation;
 use crate::ops::head_part::HeadPart;
 use crate::ops::kv_write::KvWrite;
@@ -190,9 +193,10 @@ impl Builder<'_> {
         };
         let h = before(self, x, "attn_norm")?;
         let has = |part: &str| self.has(&format!("blk.{n}.{part}"));
-        let h = match (has("ssm_a"), has("shortconv.conv.weight")) {
+        let h = match (has("ssm_a") || has("ssm_a_log"), has("shortconv.conv.weight")) {
             (true, _) => self.delta_net(h, n)?,
             (false, true) => self.gated_conv(h, n)?,
+            (false, false) if self.config.latent.is_some() => self.latent_attention(h, angles, layer, n)?,
             (false, false) => self.attention(h, angles, layer, n)?,
         };
         let h = if both { self.norm(h, &name("post_attention_norm"), self.config.width)? } else { h };
@@ -269,8 +273,7 @@ impl Builder<'_> {
             Some((k, v)) => {
                 let k = self.head(k, &name("attn_k_norm.weight"), angles, layer)?;
                 let v = if self.config.arch.norm_values { self.bare_norm(v, head_dim) } else { v };
-                let kind = Kind::Kv { heads: kv_heads, head_dim, near: self.near && reach != Reach::All };
-                let mut cache = |part| self.graph.add(name(part), Rows::Fixed(0), 0, kind.clone());
+                let mut cache = |part| self.cache(&name(part), layer);
                 let caches = (cache("k_cache"), cache("v_cache"));
                 self.graph.kv_write(k, v, caches, KvWrite { heads: kv_heads, head_dim });
                 self.caches.insert(n, caches);
@@ -284,10 +287,24 @@ impl Builder<'_> {
         let sinks = name("attn_sinks.weight");
         let sinks = if self.has(&sinks) { Some(self.vector(&sinks, heads)?) } else { None };
         let (scale, cap, sinks_there) = (scales.attention, scales.attention_cap, sinks.is_some());
-        let op = Attention { heads, kv_heads, head_dim, scale, reach, cap, temperature, sinks: sinks_there };
+        let op = Attention {
+            scale,
+            reach,
+            cap,
+            temperature,
+            sinks: sinks_there,
+            ..Attention::full(heads, kv_heads, head_dim)
+        };
         let h = self.graph.attention(q, caches, sinks, op);
         let h = gate.map_or(h, |gate| self.graph.glu(gate, h, Activation::Sigmoid));
         self.linear(h, &name("attn_output"), self.config.width)
+    }
+
+    /// What a layer's keys lie in, or its values.
+    fn cache(&mut self, name: &str, layer: &Layer) -> TensorId {
+        let Layer { kv_heads: heads, head_dim, reach, .. } = *layer;
+        let near = self.near && reach != Reach::All;
+        self.graph.add(name, Rows::Fixed(0), 0, Kind::Kv { heads, head_dim, near })
     }
 
     /// Heads of queries or keys, normed and rotated as far as the layer does so.
@@ -301,20 +318,26 @@ impl Builder<'_> {
         Ok(if self.config.norm_rotated { self.bare_norm(x, head_dim) } else { x })
     }
 
-    /// A gated delta net (Qwen 3.5): (rows, width) -> (rows, width).
+    /// A gated delta net (Qwen 3.5, Qwen3-Next): (rows, width) -> (rows, width).
     fn delta_net(&mut self, x: TensorId, n: u32) -> Result<TensorId> {
         let name = |part: &str| format!("blk.{n}.{part}");
         let Some(delta) = &self.config.delta else {
             return Err(Error::Format(format!("{} is there, but no key says how large its state is", name("ssm_a"))));
         };
-        let (net, inner) = (delta.net.clone(), delta.net.heads * delta.net.head_dim);
+        let has = |part: &str| self.has(&name(part));
+        let (fused, log_rates) = (has("ssm_ba.weight"), has("ssm_a_log"));
+        let net = DeltaNet { fused, log_rates, ..delta.net };
+        let inner = net.heads * net.head_dim;
         let channels = 2 * net.key_heads * net.head_dim + inner;
         let mixed = self.linear(x, &name("attn_qkv"), channels)?;
         let taps = self.taps(&name("ssm_conv1d.weight"), delta.taps, channels)?;
         let mixed = self.graph.short_conv(mixed, taps, &name("conv_state"), ShortConv { taps: delta.taps, silu: true });
-        let (alpha, b) =
-            (self.linear(x, &name("ssm_alpha"), net.heads)?, self.linear(x, &name("ssm_beta"), net.heads)?);
-        let rates = [self.vector(&name("ssm_a"), net.heads)?, self.vector(&name("ssm_dt.bias"), net.heads)?];
+        let (alpha, b) = match fused {
+            true => [self.linear(x, &name("ssm_ba"), 2 * net.heads)?; 2].into(),
+            false => (self.linear(x, &name("ssm_alpha"), net.heads)?, self.linear(x, &name("ssm_beta"), net.heads)?),
+        };
+        let a = name(if log_rates { "ssm_a_log" } else { "ssm_a" });
+        let rates = [self.vector(&a, net.heads)?, self.vector(&name("ssm_dt.bias"), net.heads)?];
         let rates = self.graph.join(&rates);
         let norm = self.vector(&name("ssm_norm.weight"), net.head_dim)?;
         let h = self.graph.delta_net(mixed, [alpha, b, rates], &name("delta_state"), net);
@@ -476,6 +499,13 @@ impl Builder<'_> {
         }
         let router_bias = name("ffn_gate_inp.bias");
         let router_bias = if self.has(&router_bias) { Some(self.vector(&router_bias, count)?) } else { None };
+        let choice_bias = name("exp_probs_b.bias");
+        let choice_bias = if self.has(&choice_bias) { Some(self.vector(&choice_bias, count)?) } else { None };
+        let biased = choice_bias.is_some();
+        // Where no key says it: scores that a bias is added to are of each expert by itself.
+        let scoring = experts.scoring.unwrap_or(if biased { Scoring::Sigmoid } else { arch.scoring });
+        let pairs = scoring == Scoring::Sigmoid;
+        let groups = experts.groups.map(|(count, used)| Groups { count, used, pairs });
         let router = self.weight(&name("ffn_gate_inp.weight"), count, width)?;
         let logits = self.graph.linear(routed, router, router_bias);
         let gains = name("ffn_down_exps.scale");
@@ -489,9 +519,9 @@ impl Builder<'_> {
             None => (parts.each_ref().map(|part| part.stack(&mut self.graph, count)), None),
         };
         let [gate, up, down] = stacks;
-        let weights = ExpertWeights { gains, gate, up, down, biases, places };
-        let norm = arch.scoring == Scoring::Softmax;
-        let router = Router { experts: count, used: experts.used, scoring: arch.scoring, norm, scale: experts.scale };
+        let weights = ExpertWeights { choice_bias, gains, gate, up, down, biases, places };
+        let Experts { used, norm, scale, .. } = experts;
+        let router = Router { experts: count, used, scoring, norm, scale, biased, groups };
         if arch.shares == Shares::OfInputs && experts.used != 1 {
             return Err(Error::Unsupported(format!("{} experts a token in a {} model", experts.used, arch.name)));
         }

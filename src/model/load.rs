@@ -1,5 +1,5 @@
-//! Fills a plan's weights from a checkpoint: byte ranges -> repack -> GPU, a few MiB at a time, so that host memory
-//! stays at a few chunks whatever the model's size.
+//! Fills a plan's weights from a checkpoint: byte ranges -> repack -> GPU, a few MiB at a time (of a matrix that lies turned
+//! around in the file, all), so that host memory stays at a few chunks whatever the model's size.
 
 use crate::checkpoint::{Checkpoint, TensorInfo};
 use crate::graph::{Kind, TensorId};
@@ -52,7 +52,7 @@ pub async fn load(plan: &Plan, checkpoint: &Checkpoint, mut progress: impl FnMut
         }
         let row_bytes = info.row_bytes();
         // Even numbers of rows keep every plane on word boundaries.
-        let step = (CHUNK / row_bytes).max(2) / 2 * 2;
+        let step = (CHUNK.max(info.bytes_at_once()) / row_bytes).max(2) / 2 * 2;
         let Kind::Weight { first: Some(first), experts, .. } = graph.tensor(id).kind else { continue };
         let rows = u64::from(graph.fixed_rows(id));
         // A weight may be a part of what the file holds as one, or of each of its matrices.

@@ -16,6 +16,7 @@ use crate::checkpoint::{Checkpoint, Source};
 use crate::template::{ChatTemplate, TemplateInput};
 use crate::tokenizer::{Special, Tokenizer};
 use config::Config;
+use serde_json::Value;
 
 /// An opened model: its header, tokenizer and template. The weights stay where they are until a
 /// [`Session`](crate::session::Session) loads them.
@@ -28,7 +29,7 @@ pub struct Model {
     pub tokenizer: Arc<Tokenizer>,
     /// Messages to a prompt.
     pub template: ChatTemplate,
-    /// What the user should know: an unknown pre-tokenizer, a template that was guessed.
+    /// What the user should know: parts that are left out, an unknown pre-tokenizer, a template that was guessed.
     pub notices: Vec<String>,
 }
 
@@ -57,7 +58,7 @@ impl Model {
         let config = Config::read(&checkpoint).await?;
         let tokenizer = Tokenizer::from_checkpoint(&checkpoint)?;
         let (template, notice) = ChatTemplate::for_checkpoint(&checkpoint.metadata, &tokenizer)?;
-        let notices = tokenizer.notices().iter().cloned().chain(notice).collect();
+        let notices = checkpoint.notices.iter().chain(tokenizer.notices()).cloned().chain(notice).collect();
         Ok(Model { checkpoint: Rc::new(checkpoint), config, tokenizer: Arc::new(tokenizer), template, notices })
     }
 
@@ -70,7 +71,8 @@ impl Model {
         self.tokenizer.encode(&self.render_chat(input)?, Special::PARSE)
     }
 
-    /// The text of which [`Model::encode_chat`] makes tokens.
+    /// The text of which [`Model::encode_chat`] makes tokens. What users and tools say is guarded
+    /// ([`Tokenizer::guard`]): no turn ends because somebody typed the token that ends one.
     ///
     /// # Errors
     /// As [`Model::encode_chat`].
@@ -82,6 +84,22 @@ impl Model {
                 *token = piece(id);
             }
         }
+        let trusted = |message: &Value| ["system", "developer", "assistant"].iter().any(|r| message["role"] == *r);
+        for message in input.messages.iter_mut().filter(|message| !trusted(message)) {
+            if let Some(content) = message.get_mut("content") {
+                guard(content, &self.tokenizer);
+            }
+        }
         self.template.render(&input)
+    }
+}
+
+/// Guards the texts of a message's content, which is one or has parts.
+fn guard(content: &mut Value, tokenizer: &Tokenizer) {
+    match content {
+        Value::String(text) => *text = tokenizer.guard(text),
+        Value::Array(parts) => parts.iter_mut().for_each(|part| guard(part, tokenizer)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| guard(field, tokenizer)),
+        _ => {}
     }
 }

@@ -20,6 +20,13 @@ const PARTS: &[&str] = &[
     "attn_q_norm",
     "attn_k_norm",
     "attn_sinks",
+    "attn_q_a",
+    "attn_q_a_norm",
+    "attn_q_b",
+    "attn_kv_a_mqa",
+    "attn_kv_a_norm",
+    "attn_k_b",
+    "attn_v_b",
     "attn_gate",
     "attn_output",
     "post_attention_norm",
@@ -39,7 +46,9 @@ const PARTS: &[&str] = &[
     "ssm_conv1d",
     "ssm_alpha",
     "ssm_beta",
+    "ssm_ba",
     "ssm_a",
+    "ssm_a_log",
     "ssm_dt",
     "ssm_norm",
     "ssm_out",
@@ -48,6 +57,7 @@ const PARTS: &[&str] = &[
     "ffn_up",
     "ffn_down",
     "ffn_gate_inp",
+    "exp_probs_b",
     "ffn_gate_exps",
     "ffn_gate_up_exps",
     "ffn_up_exps",
@@ -62,11 +72,6 @@ const PARTS: &[&str] = &[
 const BLOCKS: &[(&str, &str)] = &[
     ("ssm_", "a recurrent state (Mamba)"),
     ("time_mix", "a recurrent state (RWKV)"),
-    ("attn_kv_", "attention over latent keys and values (MLA)"),
-    ("attn_q_a", "attention over latent keys and values (MLA)"),
-    ("attn_k_b", "attention over latent keys and values (MLA)"),
-    ("attn_v_b", "attention over latent keys and values (MLA)"),
-    ("exp_probs_b", "a router with a bias of its own"),
     ("altup", "alternating updates (AltUp)"),
     ("laurel", "learned residuals (LAuReL)"),
     ("nextn", "the prediction of several tokens"),
@@ -135,9 +140,9 @@ mod tests {
     #[test]
     fn tensors_are_named_with_what_they_belong_to() {
         assert_eq!(describe(&[]), "");
-        let said = describe(&["blk.0.ssm_a", "blk.0.ssm_d.weight", "odd.weight", "blk.1.attn_kv_a_mqa.weight"]);
+        let said = describe(&["blk.0.ssm_a", "blk.0.ssm_d.weight", "odd.weight", "blk.1.time_mix_key.weight"]);
         let first = "these tensors are not understood: blk.0.ssm_a, blk.0.ssm_d.weight, odd.weight and 1 more; ";
-        let missing = "a recurrent state (Mamba), attention over latent keys and values (MLA)";
+        let missing = "a recurrent state (Mamba), a recurrent state (RWKV)";
         assert_eq!(said, format!("{first}Firelight does not have {missing}"));
         assert_eq!(describe(&["odd"]), "these tensors are not understood: odd");
     }

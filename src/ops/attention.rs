@@ -19,8 +19,11 @@ pub struct Attention {
     pub heads: u32,
     /// Key and value heads; `heads` is a multiple.
     pub kv_heads: u32,
-    /// Values of a head.
+    /// Values of a query's and a key's head.
     pub head_dim: u32,
+    /// Values of a value's head. If they are fewer, values are the first of their keys and have no cache of their own
+    /// (MLA, arXiv 2405.04434).
+    pub value_dim: u32,
     /// Multiplier of the scores.
     pub scale: f32,
     /// Which positions a query sees.
@@ -37,7 +40,9 @@ impl Attention {
     /// Attention over all positions, scaled by `1 / sqrt(head_dim)`.
     pub fn full(heads: u32, kv_heads: u32, head_dim: u32) -> Self {
         let scale = 1.0 / (head_dim as f32).sqrt();
-        Attention { heads, kv_heads, head_dim, scale, reach: Reach::All, cap: None, temperature: None, sinks: false }
+        let value_dim = head_dim;
+        let (reach, cap, temperature, sinks) = (Reach::All, None, None, false);
+        Attention { heads, kv_heads, head_dim, value_dim, scale, reach, cap, temperature, sinks }
     }
 }
 
@@ -97,8 +102,9 @@ impl Temperature {
     }
 }
 
-/// The most values that a head may have.
-pub const LONGEST_HEAD: u32 = 512;
+/// The most values that a head may have: of its queries a tile, or those of four heads, fit in workgroup memory beside
+/// the scores.
+pub const LONGEST_HEAD: u32 = 576;
 
 /// Rows of a head's prefill tile: what fits in workgroup memory.
 pub fn tile(head_dim: u32) -> u32 {
@@ -119,7 +125,8 @@ pub fn step_tile(graph: &Graph) -> u32 {
 }
 
 impl Graph {
-    /// q (rows, heads * head_dim) -> (rows, heads * head_dim). `sinks` (heads values) must be there if the op has them.
+    /// q (rows, heads * head_dim) -> (rows, heads * value_dim). `sinks` (heads values) must be there if the op has them.
+    /// Both caches are the same one if values are a part of their keys.
     #[track_caller]
     pub fn attention(
         &mut self,
@@ -128,13 +135,14 @@ impl Graph {
         sinks: Option<TensorId>,
         op: Attention,
     ) -> TensorId {
-        let cols = op.heads * op.head_dim;
-        crate::graph::same("columns of q", self.cols(q), cols);
+        let cols = op.heads * op.value_dim;
+        crate::graph::same("columns of q", self.cols(q), op.heads * op.head_dim);
         assert!(sinks.is_some() == op.sinks && !matches!(op.reach, Reach::Window(0) | Reach::Chunk(0)), "{op:?}");
-        assert!(op.heads.is_multiple_of(op.kv_heads) && op.head_dim.is_multiple_of(4), "{op:?}");
-        assert!(op.head_dim <= LONGEST_HEAD, "{op:?}");
+        assert!(op.heads.is_multiple_of(op.kv_heads) && op.head_dim <= LONGEST_HEAD, "{op:?}");
+        assert!(op.head_dim.is_multiple_of(4) && op.value_dim.is_multiple_of(4), "{op:?}");
+        assert!(op.value_dim == op.head_dim || (op.value_dim < op.head_dim && caches.0 == caches.1), "{op:?}");
         let y = self.add("attention", Rows::Step, cols, Kind::Activation);
-        let spans = self.add("spans", Rows::Spans(op.heads), op.head_dim + 4, Kind::Activation);
+        let spans = self.add("spans", Rows::Spans(op.heads), op.value_dim + 4, Kind::Activation);
         let (rows, pages, tiles) = (self.input(Input::Rows), self.pages(caches.0), self.input(Input::Tiles));
         let mut inputs = vec![rows, pages, tiles, q, caches.0, caches.1];
         inputs.extend(sinks);
@@ -159,6 +167,7 @@ impl Attention {
             ("KV_HEADS", Const::U32(self.kv_heads)),
             ("GROUP", Const::U32(self.heads / self.kv_heads)),
             ("HEAD_DIM4", Const::U32(self.head_dim / 4)),
+            ("VALUE_DIM4", Const::U32(self.value_dim / 4)),
             ("SCALE", Const::F32(self.scale)),
             ("PAGE", Const::U32(PAGE)),
             ("PAGES_PER_SEQUENCE", Const::U32(c.pages_per_sequence)),
@@ -195,14 +204,14 @@ impl Attention {
     /// Query heads of one workgroup: as many of a group as workgroup memory holds.
     fn per_workgroup(&self) -> u32 {
         let group = self.heads / self.kv_heads;
-        let fits = |n: &u32| group.is_multiple_of(*n) && *n <= 8 && n * self.head_dim <= 1024;
+        let fits = |n: &u32| group.is_multiple_of(*n) && (*n <= 4 || (*n <= 8 && n * self.head_dim <= 1024));
         (1..=group).rev().find(fits).unwrap_or(1)
     }
 
     fn decode(&self, cx: &Choice, direct: bool) -> Kernel {
         let wg = if cx.caps.software { cx.lanes(16) } else { cx.lanes(SPLIT).min(SPLIT) };
         let per_wg = self.per_workgroup();
-        let d4 = self.head_dim / 4;
+        let d4 = self.value_dim / 4;
         let d_lanes = d4.min(wg);
         let mut consts = self.consts(cx);
         consts.extend(cx.reduce_consts(wg, wg));
@@ -234,7 +243,7 @@ impl Attention {
         let imports = vec![("reach", self.reach.shader().0)];
         let source = Source { file: "attention_merge", imports, consts: self.consts(cx) };
         let bindings = vec![Binding::read(cx.input(0)), Binding::read(cx.output(1)), Binding::write(cx.output(0))];
-        let grid = [Extent::ceil(self.head_dim / 4, 64), Extent::fixed(self.heads), Extent::each(Size::Rows)];
+        let grid = [Extent::ceil(self.value_dim / 4, 64), Extent::fixed(self.heads), Extent::each(Size::Rows)];
         let mut kernel = Kernel::new(source, bindings, grid);
         self.sink(cx, &mut kernel);
         kernel.when(Size::Rows, 1, cx.capacity.decode_rows()).when(Size::Splits, 2, u32::MAX)
@@ -243,7 +252,7 @@ impl Attention {
     fn prefill(&self, cx: &Choice) -> Kernel {
         let tile = tile(self.head_dim);
         let parts = step_tile(cx.graph) / tile;
-        let d4 = self.head_dim / 4;
+        let d4 = self.value_dim / 4;
         let d_lanes = d4.min(64);
         let rows_each = tile.div_ceil(64 / d_lanes);
         let trips = d4.div_ceil(d_lanes);
@@ -287,7 +296,7 @@ pub fn reference(
     sinks: &[f32],
     op: &Attention,
 ) -> Vec<f32> {
-    let head_dim = op.head_dim as usize;
+    let (head_dim, value_dim) = (op.head_dim as usize, op.value_dim as usize);
     let mut y = Vec::new();
     let mut queries = q.chunks_exact(head_dim);
     for &[_, last, sequence, _] in rows {
@@ -304,11 +313,11 @@ pub fn reference(
             let scores: Vec<f64> = seen.clone().map(score).collect();
             let sink = sinks.get(head as usize).map(|sink| f64::from(*sink));
             let top = scores.iter().copied().chain(sink).fold(f64::MIN, f64::max);
-            let (mut sum, mut mean) = (sink.map_or(0.0, |sink| (sink - top).exp()), vec![0.0; head_dim]);
+            let (mut sum, mut mean) = (sink.map_or(0.0, |sink| (sink - top).exp()), vec![0.0; value_dim]);
             for (position, score) in seen.zip(scores) {
                 let weight = (score - top).exp();
                 sum += weight;
-                let value = &values[cached(position)..][..head_dim];
+                let value = &values[cached(position)..][..value_dim];
                 mean.iter_mut().zip(value).for_each(|(mean, v)| *mean += weight * f64::from(*v));
             }
             y.extend(mean.iter().map(|v| (v / sum) as f32));

@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, HashSet};
 use super::attention::{Attention, Reach, Temperature};
 use super::carried::{self, Carried};
 use super::delta_net::DeltaNet;
-use super::experts::{ExpertWeights, Router, Scoring, Shares};
+use super::experts::{ExpertWeights, Groups, Router, Scoring, Shares};
 use super::glu::Activation;
+use super::head_join::HeadJoin;
 use super::head_part::HeadPart;
 use super::kv_write::KvWrite;
 use super::linear::Linear;
@@ -86,24 +87,45 @@ fn graphs() -> Vec<Graph> {
         out.push(block(heads, kv_heads, head_dim));
     }
     out.extend([32, 64, 128].map(recurrent));
+    out.extend([(4, 64, 16), (16, 512, 64), (7, 128, 32)].map(latent));
     out
 }
 
 /// What keeps a state of each sequence, for heads of `head_dim` values.
 fn recurrent(head_dim: u32) -> Graph {
     let mut g = Graph::default();
-    let op = DeltaNet { key_heads: 2, heads: 4, head_dim };
+    let op = DeltaNet { key_heads: 2, heads: 4, head_dim, grouped: true, fused: true, log_rates: true };
     let channels = 8 * head_dim;
     let table = g.weight("table.weight", 64, channels, DType::F32);
     let x = g.embed(table, 1.0);
     let taps = g.vector("taps.weight", 4 * channels);
     let x = g.short_conv(x, taps, "conv_state", ShortConv { taps: 4, silu: true });
     let x = g.short_conv(x, taps, "conv_state", ShortConv { taps: 4, silu: false });
-    let rate = g.head_part(x, HeadPart { head: channels, first: 4, len: op.heads });
+    let rate = g.head_part(x, HeadPart { head: channels, first: 4, len: 2 * op.heads });
     let rates = g.vector("rates.weight", 2 * op.heads);
     let y = g.delta_net(x, [rate, rate, rates], "delta_state", op);
     let y = g.glu(y, y, Activation::Sigmoid);
     g.glu(y, y, Activation::Product);
+    g
+}
+
+/// Attention over latent keys of `rank` values, which are their values, and of `rotated` more.
+fn latent((heads, rank, rotated): (u32, u32, u32)) -> Graph {
+    let mut g = Graph::default();
+    let mut input = |cols| {
+        let table = g.weight("table.weight", 64, cols, DType::F32);
+        g.embed(table, 2.0)
+    };
+    let head_dim = rank + rotated;
+    let (q, turned, k) = (input(heads * rank), input(heads * rotated), input(head_dim));
+    let q = g.head_join(q, turned, HeadJoin { heads });
+    let cache = g.add("keys", Rows::Fixed(256), head_dim, Kind::Kv { heads: 1, head_dim, near: false });
+    g.k_write(k, cache, KvWrite { heads: 1, head_dim });
+    let y = g.attention(q, (cache, cache), None, Attention { value_dim: rank, ..Attention::full(heads, 1, head_dim) });
+    for dtype in [DType::F16, DType::Q8_0] {
+        let matrices = g.experts("heads.weight", heads, 128, rank, dtype);
+        g.head_linear(y, matrices);
+    }
     g
 }
 
@@ -124,9 +146,9 @@ fn weights(dtype: DType) -> Graph {
     let router = g.weight("router.weight", 64, 256, DType::F32);
     let mut stack = |name| g.experts(name, 64, 256, 256, dtype);
     let [gate, up, down] = ["gates", "ups", "downs"].map(&mut stack);
-    let stacks = ExpertWeights { gains: None, gate, up, down, biases: None, places: None };
+    let stacks = ExpertWeights { gains: None, choice_bias: None, gate, up, down, biases: None, places: None };
     let logits = g.linear(x, router, None);
-    let plain = Router { experts: 64, used: 8, scoring: Scoring::Softmax, norm: true, scale: 1.0 };
+    let plain = Router::plain(64, 8);
     let one = Router { used: 1, scoring: Scoring::Sigmoid, norm: false, ..plain };
     let bias = g.vector("gates.bias", 64 * 256);
     for places in [None, Some(g.add("places", Rows::Fixed(1), 64, Kind::Places))] {
@@ -135,6 +157,7 @@ fn weights(dtype: DType) -> Graph {
         g.expert_ffn(x, logits, dressed, plain, Activation::Clamped, Shares::OfOutputs);
         g.expert_ffn(x, logits, stacks, one, Activation::Silu, Shares::OfInputs);
     }
+    limited_routers(&mut g, x);
     for norm in [true, false] {
         g.expert_ffn(x, logits, stacks, Router { norm, ..plain }, Activation::Gelu, Shares::OfOutputs);
     }
@@ -150,6 +173,18 @@ fn weights(dtype: DType) -> Graph {
     }
     g.sample(logits);
     g
+}
+
+/// Routers that choose by a bias, and among groups.
+fn limited_routers(g: &mut Graph, logits: TensorId) {
+    let experts = g.cols(logits);
+    let bias = g.vector("choice.bias", experts);
+    let groups = |pairs| Some(Groups { count: 8, used: 4, pairs });
+    let deepseek3 = Router { scoring: Scoring::Sigmoid, biased: true, ..Router::plain(experts, 8) };
+    for groups in [None, groups(true)] {
+        g.router(logits, Some(bias), None, Router { groups, ..deepseek3 });
+    }
+    g.router(logits, None, None, Router { norm: false, groups: groups(false), ..Router::plain(experts, 6) });
 }
 
 /// A linear with the residual that fusing gives it.

@@ -8,24 +8,32 @@ use crate::graph::{Graph, Input, Kind, Node, Rows, Run, TensorId};
 use crate::shader::{Const, Source};
 
 /// See the module.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DeltaNet {
-    /// Heads of queries and keys. Value head `h` takes number `h % key_heads`.
+    /// Heads of queries and keys.
     pub key_heads: u32,
     /// Heads of values.
     pub heads: u32,
     /// Values of a head; a multiple of 4.
     pub head_dim: u32,
+    /// Value heads of a key head stand side by side. Otherwise they take the key heads in turn: `h` takes
+    /// `h % key_heads`.
+    pub grouped: bool,
+    /// alpha and b are one tensor (rows, 2 * heads): of each key head the b of its value heads, then their alpha.
+    pub fused: bool,
+    /// What stands for a is log(-a).
+    pub log_rates: bool,
 }
 
 impl Graph {
-    /// x (rows, queries then keys then values), alpha and b (rows, heads), rates (a of each head, then dt) ->
-    /// (rows, heads * head_dim). `name` is the state's.
+    /// x (rows, queries then keys then values), alpha and b (rows, heads; or both the same one), rates (a of each head,
+    /// then dt) -> (rows, heads * head_dim). `name` is the state's.
     #[track_caller]
     pub fn delta_net(&mut self, x: TensorId, [alpha, b, rates]: [TensorId; 3], name: &str, op: DeltaNet) -> TensorId {
         crate::graph::same("columns of x", self.cols(x), (2 * op.key_heads + op.heads) * op.head_dim);
-        crate::graph::same("columns of alpha", self.cols(alpha), op.heads);
-        crate::graph::same("columns of b", self.cols(b), op.heads);
+        crate::graph::same("columns of alpha", self.cols(alpha), op.together() * op.heads);
+        crate::graph::same("columns of b", self.cols(b), op.together() * op.heads);
+        assert!(op.fused == (alpha == b), "{op:?}");
         crate::graph::same("rates", self.cols(rates), 2 * op.heads);
         let values = op.heads * op.head_dim * op.head_dim;
         let state = self.add(name, Rows::Fixed(0), 0, Kind::State { values });
@@ -37,6 +45,24 @@ impl Graph {
 }
 
 impl DeltaNet {
+    /// Of each head so many values stand together that are multiplied with x by one matrix: b, alpha.
+    fn together(self) -> u32 {
+        1 + u32::from(self.fused)
+    }
+
+    /// Which key head a value head takes.
+    fn key_head(self, head: usize) -> usize {
+        let [key_heads, heads] = [self.key_heads, self.heads].map(|n| n as usize);
+        if self.grouped { head / (heads / key_heads) } else { head % key_heads }
+    }
+
+    /// Where alpha and b of a head are in their tensors.
+    fn rates_at(self, row: usize, head: usize) -> [usize; 2] {
+        let [together, heads, each] = [self.together(), self.heads, self.heads / self.key_heads].map(|n| n as usize);
+        let b = (row * heads + head / each * each) * together + head % each;
+        [b + (together - 1) * each, b]
+    }
+
     pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
         // Few threads a workgroup: heads are few, and columns do not meet.
         let wg = cx.lanes(32);
@@ -45,6 +71,9 @@ impl DeltaNet {
             ("KEY_HEADS", Const::U32(self.key_heads)),
             ("HEADS", Const::U32(self.heads)),
             ("D4", Const::U32(self.head_dim / 4)),
+            ("GROUPED", Const::Bool(self.grouped)),
+            ("TOGETHER", Const::U32(self.together())),
+            ("LOG_RATES", Const::Bool(self.log_rates)),
             ("ROOT", Const::F32((self.head_dim as f32).sqrt().recip())),
         ]);
         let source = Source { file: "delta_net", imports: vec![cx.reduce()], consts };
@@ -79,11 +108,14 @@ pub fn reference(
             };
             for row in run.rows() {
                 let of = |head: usize| &x[row * width + head * d..][..d];
-                let (q, k) = (unit(of(head % key_heads)), unit(of(key_heads + head % key_heads)));
+                let (q, k) = (unit(of(op.key_head(head))), unit(of(key_heads + op.key_head(head))));
                 let v = of(2 * key_heads + head);
-                let [alpha, b] = [alpha, b].map(|t| f64::from(t[row * heads + head]));
+                let [alpha_at, b_at] = op.rates_at(row, head);
+                let (alpha, b) = (f64::from(alpha[alpha_at]), f64::from(b[b_at]));
+                let a = f64::from(rates[head]);
+                let a = if op.log_rates { -a.exp() } else { a };
                 let softplus = (alpha + f64::from(rates[heads + head])).exp().ln_1p();
-                let decay = (f64::from(rates[head]) * softplus).exp();
+                let decay = (a * softplus).exp();
                 s.iter_mut().for_each(|s| *s *= decay);
                 for j in 0..d {
                     let known: f64 = (0..d).map(|i| s[i * d + j] * k[i]).sum();
@@ -106,7 +138,7 @@ mod tests {
 
     #[test]
     fn what_a_key_was_given_is_found_again_and_replaced() {
-        let op = DeltaNet { key_heads: 1, heads: 1, head_dim: 4 };
+        let op = DeltaNet { key_heads: 1, heads: 1, head_dim: 4, grouped: false, fused: false, log_rates: false };
         // No decay (a is 0) and a beta of 1: the key e0 is given a value, e1 another, then e0 is given a third.
         let row = |q: usize, k: usize, v: f32| {
             let mut row = vec![0.0; 12];
@@ -122,5 +154,15 @@ mod tests {
             assert!(row.iter().all(|y| (y * 2.0 - want).abs() < 1e-4), "{row:?} should be half of {want}");
         }
         assert!((state[0] - 9.0).abs() < 1e-4 && (state[4] - 7.0).abs() < 1e-4 && state[8] == 0.0, "{state:?}");
+    }
+
+    #[test]
+    fn heads_and_their_rates_are_found() {
+        let op = DeltaNet { key_heads: 2, heads: 4, head_dim: 4, grouped: false, fused: false, log_rates: false };
+        assert_eq!([0, 1, 2, 3].map(|head| op.key_head(head)), [0, 1, 0, 1]);
+        assert_eq!([0, 1, 2, 3].map(|head| op.rates_at(1, head)), [[4, 4], [5, 5], [6, 6], [7, 7]]);
+        let op = DeltaNet { grouped: true, fused: true, ..op };
+        assert_eq!([0, 1, 2, 3].map(|head| op.key_head(head)), [0, 0, 1, 1]);
+        assert_eq!([0, 1, 2, 3].map(|head| op.rates_at(1, head)), [[10, 8], [11, 9], [14, 12], [15, 13]]);
     }
 }

@@ -1,5 +1,5 @@
 //! Writes the step's keys and values into the pages of the cache: (page, head, position % PAGE, head_dim), and how the
-//! bytes of a page lie is said in `shaders/kv/<type>.wgsl`.
+//! bytes of a page lie is said in `shaders/kv/<type>.wgsl`. Values that are a part of their keys are not written twice.
 
 use super::{Binding, Choice, Extent, Kernel, KvType, Op, PAGE, Size};
 use crate::graph::{Graph, Input, Node, TensorId};
@@ -19,11 +19,23 @@ impl Graph {
     /// k and v (rows, heads * head_dim) go into `caches`.
     #[track_caller]
     pub fn kv_write(&mut self, k: TensorId, v: TensorId, caches: (TensorId, TensorId), op: KvWrite) {
-        crate::graph::same("columns of k", self.cols(k), op.heads * op.head_dim);
-        crate::graph::same("columns of v", self.cols(v), op.heads * op.head_dim);
+        self.write_heads(&[k, v], vec![caches.0, caches.1], op);
+    }
+
+    /// k (rows, heads * head_dim), whose values are a part of it, goes into `cache`.
+    #[track_caller]
+    pub fn k_write(&mut self, k: TensorId, cache: TensorId, op: KvWrite) {
+        self.write_heads(&[k], vec![cache], op);
+    }
+
+    #[track_caller]
+    fn write_heads(&mut self, heads: &[TensorId], caches: Vec<TensorId>, op: KvWrite) {
+        for id in heads {
+            crate::graph::same("columns of keys or values", self.cols(*id), op.heads * op.head_dim);
+        }
         assert!(op.head_dim.is_multiple_of(4), "a head of {} values", op.head_dim);
-        let inputs = vec![self.input(Input::Rows), self.pages(caches.0), k, v];
-        self.nodes.push(Node { op: Op::KvWrite(op), inputs, outputs: vec![caches.0, caches.1] });
+        let inputs = [self.input(Input::Rows), self.pages(caches[0])].into_iter().chain(heads.iter().copied());
+        self.nodes.push(Node { op: Op::KvWrite(op), inputs: inputs.collect(), outputs: caches });
     }
 }
 
@@ -44,9 +56,14 @@ impl KvWrite {
         if kv == KvType::Q8_0 {
             consts.push(("HEAD_THREADS", Const::U32(head_threads)));
         }
-        let source = Source { file, imports: vec![("kv", kv.shader())], consts };
-        let mut bindings: Vec<_> = (0..4).map(|i| Binding::read(cx.input(i))).collect();
-        bindings.extend([Binding::write(cx.output(0)), Binding::write(cx.output(1))]);
+        let own = cx.node.outputs.len() == 2;
+        let values = if own { "values/own" } else { "values/none" };
+        let source = Source { file, imports: vec![("kv", kv.shader()), ("values", values)], consts };
+        let mut bindings: Vec<_> = (0..3).map(|i| Binding::read(cx.input(i))).collect();
+        bindings.push(Binding::write(cx.output(0)));
+        if own {
+            bindings.extend([Binding::read(cx.input(3)), Binding::write(cx.output(1))]);
+        }
         let workgroups = Extent::ceil(self.heads * head_threads, 64);
         vec![Kernel::new(source, bindings, [workgroups, Extent::each(Size::Rows), Extent::fixed(1)])]
     }

@@ -12,6 +12,8 @@ pub mod embed;
 pub mod experts;
 pub mod gather;
 pub mod glu;
+pub mod head_join;
+pub mod head_linear;
 pub mod head_part;
 pub mod kv_write;
 pub mod layer_norm;
@@ -55,6 +57,10 @@ pub enum Op {
     Attention(attention::Attention),
     /// A part of each head.
     HeadPart(head_part::HeadPart),
+    /// Two parts of each head side by side.
+    HeadJoin(head_join::HeadJoin),
+    /// Each head times a matrix of its own.
+    HeadLinear(head_linear::HeadLinear),
     /// A short convolution along a sequence.
     ShortConv(short_conv::ShortConv),
     /// The gated delta rule over a state.
@@ -94,6 +100,8 @@ impl Op {
             Op::RopeKv(_) => "rope_kv",
             Op::Attention(_) => "attention",
             Op::HeadPart(_) => "head_part",
+            Op::HeadJoin(_) => "head_join",
+            Op::HeadLinear(_) => "head_linear",
             Op::ShortConv(_) => "short_conv",
             Op::DeltaNet(_) => "delta_net",
             Op::Glu(_) => "glu",
@@ -122,6 +130,8 @@ impl Op {
             Op::RopeKv(op) => op.kernels(cx),
             Op::Attention(op) => op.kernels(cx),
             Op::HeadPart(op) => op.kernels(cx),
+            Op::HeadJoin(op) => op.kernels(cx),
+            Op::HeadLinear(op) => op.kernels(cx),
             Op::ShortConv(op) => op.kernels(cx),
             Op::DeltaNet(op) => op.kernels(cx),
             Op::Glu(op) => op.kernels(cx),

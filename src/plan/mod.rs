@@ -5,8 +5,8 @@
 //! pass in one submit (a long prefill: a few). Kernels whose sizes do not apply to a step are passed over, so that one
 //! list serves decode, small batches and prefill.
 
-mod copy;
 pub mod fuse;
+mod measure;
 pub mod slots;
 mod step;
 
@@ -20,8 +20,8 @@ use crate::graph::{Graph, Input, Kind, Rows, TensorId};
 use crate::ops::{self, Binding, Capacity, Choice, Kernel, Shard, StepSizes, attention};
 use crate::shader::{self, Dialect};
 use crate::{Error, Result};
-pub use copy::copy_bandwidth;
 use fuse::Fuse;
+pub use measure::copy_bandwidth;
 use slots::Slots;
 
 /// How to compile.
@@ -357,12 +357,7 @@ impl Plan {
         let mut parts = list.chunks(part).peekable();
         loop {
             let dispatches = parts.next().unwrap_or_default();
-            let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
-            let mut pass = encoder.begin_compute_pass(&Default::default());
-            for d in dispatches {
-                record(&mut pass, d, sizes);
-            }
-            drop(pass);
+            let mut encoder = encode(&self.gpu, dispatches, sizes);
             let last = parts.peek().is_none();
             if let (true, Some((id, staging))) = (last, copy) {
                 encoder.copy_buffer_to_buffer(self.buffer(id), 0, staging, 0, staging.size());
@@ -382,7 +377,11 @@ impl Plan {
 
     /// Dispatches in a step of these sizes.
     pub fn dispatches(&self, sizes: &StepSizes) -> usize {
-        self.dispatches.iter().filter(|d| runs(&d.kernel, sizes)).count()
+        self.running(sizes).count()
+    }
+
+    fn running<'a>(&'a self, sizes: &'a StepSizes) -> impl Iterator<Item = &'a Dispatch> {
+        self.dispatches.iter().filter(|d| runs(&d.kernel, sizes))
     }
 
     /// Runs a step with a pass for each dispatch and a timestamp around it.
@@ -394,7 +393,7 @@ impl Plan {
             return Err(Error::Unsupported(format!("{} has no timestamps; leave --profile out", self.gpu.card().name)));
         }
         self.gpu.write(&self.step, 0, bytemuck::bytes_of(sizes));
-        let list: Vec<&Dispatch> = self.dispatches.iter().filter(|d| runs(&d.kernel, sizes)).collect();
+        let list: Vec<&Dispatch> = self.running(sizes).collect();
         let mut timings = Vec::with_capacity(list.len());
         // A query set holds at most 4096 timestamps.
         for part in list.chunks(2048) {
@@ -449,6 +448,17 @@ impl Plan {
 pub fn runs(kernel: &Kernel, sizes: &StepSizes) -> bool {
     kernel.when.iter().all(|w| (w.min..=w.max).contains(&sizes.get(w.size)))
         && kernel.grid.iter().all(|extent| extent.of(sizes) > 0)
+}
+
+/// All of them in one pass.
+fn encode(gpu: &Gpu, dispatches: &[&Dispatch], sizes: &StepSizes) -> wgpu::CommandEncoder {
+    let mut encoder = gpu.device().create_command_encoder(&Default::default());
+    let mut pass = encoder.begin_compute_pass(&Default::default());
+    for d in dispatches {
+        record(&mut pass, d, sizes);
+    }
+    drop(pass);
+    encoder
 }
 
 fn record(pass: &mut wgpu::ComputePass, d: &Dispatch, sizes: &StepSizes) {

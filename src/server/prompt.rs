@@ -2,7 +2,7 @@
 
 use firelight::Result;
 use firelight::model::Model;
-use firelight::template::TemplateInput;
+use firelight::template::{NO_THOUGHT, TemplateInput, begun_thought};
 use firelight::tokenizer::Special;
 use serde_json::{Value, json};
 
@@ -80,19 +80,18 @@ fn render(
         (None, None) => Format::Hermes,
     };
     let schema = forced.or(schema);
-    let mut extra = chat.extra.clone();
     // What must be of a form from its first letter on cannot begin with thoughts.
     let think = if schema.is_some() { Some(false) } else { chat.think };
-    if let Some(think) = think {
-        extra.entry("enable_thinking").or_insert(think.into());
-    }
     let mut input = TemplateInput {
         messages: chat.messages.clone(),
         add_generation_prompt: true,
         date: Some(crate::cli::today()),
-        extra,
+        extra: chat.extra.clone(),
         ..Default::default()
     };
+    if let Some(think) = think {
+        input.think(think);
+    }
     if chat.tools.is_empty() {
         // What was called earlier is told even so.
         if known.is_none() {
@@ -114,9 +113,9 @@ fn render(
         input.messages.iter_mut().for_each(write_arguments);
         template(input).map_err(|_| error)
     })?;
-    let mut thinking = text.trim_end().ends_with("<think>");
+    let mut thinking = !begun_thought(&text).is_empty();
     if thinking && think == Some(false) {
-        text.push_str("\n</think>\n\n");
+        text.push_str(NO_THOUGHT);
         thinking = false;
     }
     if schema.is_some() && known == Some(Format::Harmony) {

@@ -1,5 +1,8 @@
 //! What is said of a model's shape; see [`shapes`](super::shapes).
 
+use super::delta::Delta;
+use super::latent::Latent;
+
 /// What is needed to write a model's metadata and to list its tensors. Counts are in elements.
 #[derive(Clone, Debug)]
 pub struct Shape {
@@ -57,6 +60,8 @@ pub struct Shape {
     pub delta: Option<Delta>,
     /// Gated short convolutions in place of some attention.
     pub convs: Option<Convs>,
+    /// Attention over latent keys.
+    pub latent: Option<Latent>,
     /// Layers that see everything and have other heads than those with a window.
     pub global: Option<Global>,
     /// Of how many values each layer's own vectors of tokens are; 0: there are none.
@@ -128,11 +133,39 @@ pub struct Experts {
     pub every: usize,
     /// Whether a dense network stands beside them, with norms of its own (Gemma 4). Their gate and up are one stack.
     pub beside: bool,
+    /// So many blocks at the beginning have a dense network too.
+    pub lead: usize,
+    /// How experts are chosen, if not by the largest logits.
+    pub routing: Option<Routing>,
+}
+
+/// How experts are chosen and weighed, as keys say it.
+#[derive(Clone, Copy, Debug)]
+pub struct Routing {
+    /// The function that makes scores of logits, by its number; nothing says it if there is none.
+    pub scoring: Option<u32>,
+    /// Whether a bias is added to scores when experts are chosen.
+    pub bias: bool,
+    /// How many groups there are, and how many a token's experts come from.
+    pub groups: (u32, u32),
+    /// Whether the weights of a token's experts sum to 1.
+    pub norm: bool,
 }
 
 impl Experts {
     pub(super) const fn plain(count: usize, used: usize, ff: usize) -> Self {
-        Experts { count, used, ff, bias: false, shared: false, gated: false, every: 1, beside: false }
+        Experts {
+            count,
+            used,
+            ff,
+            bias: false,
+            shared: false,
+            gated: false,
+            every: 1,
+            beside: false,
+            lead: 0,
+            routing: None,
+        }
     }
 }
 
@@ -158,21 +191,6 @@ pub struct Convs {
     pub taps: usize,
 }
 
-/// Gated delta nets.
-#[derive(Clone, Copy, Debug)]
-pub struct Delta {
-    /// One block in so many has attention, the last of each; the others have a delta net.
-    pub every: usize,
-    /// Heads of queries and keys.
-    pub key_heads: usize,
-    /// Heads of values.
-    pub heads: usize,
-    /// Length of one head.
-    pub head_dim: usize,
-    /// Rows that the short convolution sees.
-    pub taps: usize,
-}
-
 impl Shape {
     /// Key and value heads of a block, and the length of one.
     pub fn heads_of(&self, layer: usize) -> (usize, usize) {
@@ -187,17 +205,5 @@ impl Shape {
     /// Whether a block reads the keys and values of an earlier one.
     pub fn shares(&self, layer: usize) -> bool {
         layer >= self.layers - self.shared_kv
-    }
-}
-
-impl Delta {
-    /// Values of all heads.
-    pub fn inner(&self) -> usize {
-        self.heads * self.head_dim
-    }
-
-    /// What goes through the short convolution: queries, keys and values.
-    pub fn channels(&self) -> usize {
-        2 * self.key_heads * self.head_dim + self.inner()
     }
 }

@@ -3,7 +3,9 @@
 //! A shape is plain data and says nothing about weights. The tiny ones exist once for each thing the model code must
 //! get right, with vocabulary, epsilon and context unlike anyone's default, so that a hard-coded value is seen.
 
-use super::shape::{Convs, Delta, Experts, Global, Key, Norms, QkNorm, Shape, Stretch};
+use super::delta::Delta;
+use super::latent::{DEEPSEEK2, DEEPSEEK3, GLM4_FLASH};
+use super::shape::{Convs, Experts, Global, Key, Norms, QkNorm, Shape, Stretch};
 
 /// Every shape there is.
 pub const SHAPES: &[Shape] = &[
@@ -161,7 +163,7 @@ pub const SHAPES: &[Shape] = &[
     },
     Shape {
         name: "tiny-gemma3",
-        hf_class: "Gemma3ForCausalLM",
+        hf_class: "Gemma3ForConditionalGeneration",
         arch: "gemma3",
         layers: 7,
         head_dim: 64,
@@ -231,7 +233,7 @@ pub const SHAPES: &[Shape] = &[
     },
     Shape {
         name: "tiny-mistral3",
-        hf_class: "Ministral3ForCausalLM",
+        hf_class: "Mistral3ForConditionalGeneration",
         arch: "mistral3",
         rope_base: 1e6,
         keys: &[
@@ -247,6 +249,7 @@ pub const SHAPES: &[Shape] = &[
     },
     Shape {
         name: "tiny-llama4",
+        hf_class: "Llama4ForConditionalGeneration",
         arch: "llama4",
         layers: 5,
         head_dim: 64,
@@ -259,13 +262,15 @@ pub const SHAPES: &[Shape] = &[
             ("attention.sliding_window", Key::U32(48)),
             ("attention.temperature_length", Key::U32(40)),
         ],
-        ..GGUF_ONLY
+        ..LLAMA
     },
     Shape {
         name: "tiny-gpt-oss",
+        hf_class: "GptOssForCausalLM",
         arch: "gpt-oss",
         layers: 3,
         head_dim: 64,
+        ff: 256,
         heads: 8,
         kv_heads: 2,
         rope_base: 150000.0,
@@ -280,10 +285,11 @@ pub const SHAPES: &[Shape] = &[
             ("rope.scaling.factor", Key::F32(32.0)),
             ("rope.scaling.original_context_length", Key::U32(64)),
         ],
-        ..GGUF_ONLY
+        ..LLAMA
     },
     Shape {
         name: "tiny-qwen35",
+        hf_class: "Qwen3_5ForCausalLM",
         arch: "qwen35",
         layers: 5,
         heads: 4,
@@ -293,12 +299,13 @@ pub const SHAPES: &[Shape] = &[
         tied: true,
         qk_norm: QkNorm::Heads,
         norms: Norms::BeforeRenamed,
-        delta: Some(Delta { every: 3, key_heads: 4, heads: 8, head_dim: 32, taps: 4 }),
+        delta: Some(Delta { every: 3, key_heads: 4, heads: 8, head_dim: 32, taps: 4, grouped: false }),
         keys: &[("rope.dimension_count", Key::U32(16))],
-        ..GGUF_ONLY
+        ..LLAMA
     },
     Shape {
         name: "tiny-qwen35moe",
+        hf_class: "Qwen3_5MoeForCausalLM",
         arch: "qwen35moe",
         // The last one predicts a second token, and is not run.
         layers: 4,
@@ -308,17 +315,34 @@ pub const SHAPES: &[Shape] = &[
         rope_base: 1e7,
         qk_norm: QkNorm::Heads,
         norms: Norms::BeforeRenamed,
-        delta: Some(Delta { every: 2, key_heads: 4, heads: 4, head_dim: 64, taps: 4 }),
+        delta: Some(Delta { every: 2, key_heads: 4, heads: 4, head_dim: 64, taps: 4, grouped: false }),
         experts: Some(Experts { shared: true, gated: true, ..Experts::plain(8, 3, 256) }),
         keys: &[
             ("rope.dimension_count", Key::U32(16)),
             ("expert_shared_feed_forward_length", Key::U32(256)),
             ("nextn_predict_layers", Key::U32(1)),
         ],
-        ..GGUF_ONLY
+        ..LLAMA
+    },
+    Shape {
+        name: "tiny-qwen3next",
+        hf_class: "Qwen3NextForCausalLM",
+        arch: "qwen3next",
+        layers: 3,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 64,
+        rope_base: 1e7,
+        qk_norm: QkNorm::Heads,
+        norms: Norms::BeforeRenamed,
+        delta: Some(Delta { every: 3, key_heads: 2, heads: 6, head_dim: 32, taps: 4, grouped: true }),
+        experts: Some(Experts { shared: true, gated: true, ..Experts::plain(8, 3, 256) }),
+        keys: &[("rope.dimension_count", Key::U32(16)), ("expert_shared_feed_forward_length", Key::U32(256))],
+        ..LLAMA
     },
     Shape {
         name: "tiny-lfm2",
+        hf_class: "Lfm2ForCausalLM",
         arch: "lfm2",
         layers: 5,
         heads: 4,
@@ -329,7 +353,7 @@ pub const SHAPES: &[Shape] = &[
         qk_norm: QkNorm::Heads,
         convs: Some(Convs { every: 2, taps: 3 }),
         keys: &[("shortconv.l_cache", Key::U32(3))],
-        ..GGUF_ONLY
+        ..LLAMA
     },
     Shape {
         name: "tiny-gemma4",
@@ -353,7 +377,7 @@ pub const SHAPES: &[Shape] = &[
     Shape {
         name: "tiny-gemma4moe",
         arch: "gemma4",
-        hf_class: "Gemma4ForCausalLM",
+        hf_class: "Gemma4ForConditionalGeneration",
         layers: 3,
         heads: 4,
         kv_heads: 2,
@@ -382,6 +406,9 @@ pub const SHAPES: &[Shape] = &[
         keys: &[("attention.sliding_window", Key::U32(24))],
         ..LLAMA
     },
+    DEEPSEEK2,
+    DEEPSEEK3,
+    GLM4_FLASH,
     // Nothing here is a multiple of 32: it can only be F32, F16 or BF16.
     Shape {
         name: "tiny-odd",
@@ -397,7 +424,7 @@ pub const SHAPES: &[Shape] = &[
     },
 ];
 
-const LLAMA: Shape = Shape {
+pub(super) const LLAMA: Shape = Shape {
     name: "",
     arch: "llama",
     hf_class: "LlamaForCausalLM",
@@ -425,6 +452,7 @@ const LLAMA: Shape = Shape {
     experts: None,
     delta: None,
     convs: None,
+    latent: None,
     global: None,
     layer_inputs: 0,
     shared_kv: 0,

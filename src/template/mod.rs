@@ -126,7 +126,24 @@ impl ChatTemplate {
     }
 }
 
+/// The end of a prompt that has begun the answer with a thought (`<think>` and white space), else nothing: who shows the
+/// answer shows it, too.
+pub fn begun_thought(prompt: &str) -> &str {
+    let begin = prompt.trim_end().strip_suffix("<think>").map_or(prompt.len(), str::len);
+    &prompt[begin..]
+}
+
+/// What ends a thought that a prompt has begun and that is not wanted.
+pub const NO_THOUGHT: &str = "\n</think>\n\n";
+
 impl TemplateInput {
+    /// Asks for thoughts or for none, by the names that templates have for it, unless `extra` does already.
+    pub fn think(&mut self, think: bool) {
+        for name in ["enable_thinking", "thinking"] {
+            self.extra.entry(name).or_insert(think.into());
+        }
+    }
+
     /// About how long the input is as text.
     fn bytes(&self) -> u64 {
         let sum = |values: &[serde_json::Value]| values.iter().map(json_bytes).sum::<u64>();

@@ -3,10 +3,11 @@
 
 use std::sync::OnceLock;
 
+use tokenizers::normalizers::{Replace, Sequence};
 use tokenizers::{DecoderWrapper, Tokenizer};
 
 use super::Special;
-use super::vocab::{Kind, Spelling, Vocab, byte_token};
+use super::vocab::{GUARD, Kind, Spelling, Vocab, byte_token};
 use crate::{Error, Result};
 
 /// More ids than any vocabulary has; a file's largest id decides how much memory its table takes.
@@ -28,6 +29,11 @@ impl Json {
         let (spelling, drop_space) = spelling(parsing.get_decoder())?;
         let mut vocab = read_vocab(&parsing, spelling)?;
         vocab.drop_space = drop_space;
+        // Normalizers see what special tokens were cut out of.
+        let bare = Replace::new(GUARD.to_string(), "").map_err(text_error)?;
+        let own = parsing.get_normalizer().cloned();
+        let all = [bare.into()].into_iter().chain(own).collect();
+        parsing.with_normalizer(Some(Sequence::new(all))).map_err(text_error)?;
         Ok((Json { parsing, plain: OnceLock::new() }, vocab))
     }
 

@@ -25,9 +25,10 @@ use bpe::Bpe;
 use json::Json;
 use pre::Splitter;
 use spm::Spm;
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use vocab::{Kind, Part, Spelling, Vocab};
+use vocab::{GUARD, Kind, Part, Spelling, Vocab};
 
 /// What [`Tokenizer::encode`] does about special tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -127,6 +128,12 @@ impl Tokenizer {
         Ok(Tokenizer { vocab: Arc::new(vocab), encoder, add_bos, add_eos, notices })
     }
 
+    /// `text`, which somebody typed, as it may stand in a rendered prompt: [`encode`](Self::encode) makes text of it
+    /// again, and no tokens that steer the model, whatever is written out in it (`<|im_end|>`).
+    pub fn guard(&self, text: &str) -> String {
+        self.vocab.guard(text)
+    }
+
     /// The ids of `text`.
     ///
     /// # Errors
@@ -141,8 +148,8 @@ impl Tokenizer {
         for part in self.vocab.split(text, special.parse) {
             match (part, &self.encoder) {
                 (Part::Special(id), _) => ids.push(id),
-                (Part::Text(text), Encoder::Spm(spm)) => spm.encode(&self.vocab, text, first, &mut ids)?,
-                (Part::Text(text), Encoder::Bpe(bpe)) => bpe.encode(&self.vocab, text, &mut ids)?,
+                (Part::Text(text), Encoder::Spm(spm)) => spm.encode(&self.vocab, &bare(text), first, &mut ids)?,
+                (Part::Text(text), Encoder::Bpe(bpe)) => bpe.encode(&self.vocab, &bare(text), &mut ids)?,
                 (Part::Text(_), Encoder::Json(_)) => {}
             }
             first = matches!(part, Part::Special(_));
@@ -214,6 +221,11 @@ impl Tokenizer {
     }
 }
 
+/// The text without guards.
+fn bare(text: &str) -> Cow<'_, str> {
+    if text.contains(GUARD) { text.replace(GUARD, "").into() } else { text.into() }
+}
+
 fn read_all(mut stream: TokenStream, ids: &[u32]) -> String {
     let text: String = ids.iter().map(|&id| stream.push(id)).collect();
     text + &stream.finish()
@@ -233,8 +245,12 @@ fn read_special_ids(vocab: &mut Vocab, metadata: &Metadata) -> Result<()> {
     vocab.bos = read("bos")?;
     vocab.eos = read("eos")?;
     vocab.unknown = read("unknown")?;
-    let ends = [vocab.eos, read("eot")?, read("eom")?];
-    vocab.find_ends(ends.into_iter().flatten());
+    let ends = ["eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep"].map(read);
+    let mut ends: Vec<u32> = ends.into_iter().filter_map(Result::transpose).collect::<Result<_>>()?;
+    // Folders list several.
+    let listed = metadata.get_u32s("tokenizer.ggml.eos_token_ids")?.unwrap_or_default();
+    ends.extend(listed.into_iter().filter(|id| (*id as usize) < size));
+    vocab.find_ends(ends);
     Ok(())
 }
 

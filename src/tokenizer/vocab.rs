@@ -111,9 +111,12 @@ impl Vocab {
         self.unknown.ok_or_else(|| Error::Text(message()))
     }
 
-    /// Fills `ends` from the metadata's ids and from the texts that end a turn in known vocabularies.
+    /// Fills `ends` from the metadata's ids and from the texts that end a turn in known vocabularies; those are control
+    /// tokens, whatever the file calls them.
     pub fn find_ends(&mut self, given: impl IntoIterator<Item = u32>) {
-        let known = END_TEXTS.iter().filter_map(|text| self.id(text));
+        let known: Vec<u32> = END_TEXTS.iter().filter_map(|text| self.id(text)).collect();
+        known.iter().for_each(|id| self.kinds[*id as usize] = Kind::Control);
+        self.specials = Specials::new(&self.tokens, &self.kinds);
         let mut ends: Vec<u32> = given.into_iter().chain(known).collect();
         // A plain token in vocabularies that know HTML (Gemma), where it does not end anything.
         ends.extend(self.id("</s>").filter(|&id| self.kinds[id as usize] == Kind::Control));
@@ -161,6 +164,26 @@ impl Vocab {
         parts
     }
 
+    /// `text` with a [`GUARD`] in each token written out in it that could steer the model: [`split`](Self::split) takes
+    /// them for text then.
+    pub fn guard(&self, text: &str) -> String {
+        let mut guarded = String::with_capacity(text.len());
+        for (at, c) in text.char_indices() {
+            guarded.push(c);
+            if self.specials.longest_at(text, at, |id| self.steers(id)).is_some() {
+                guarded.push(GUARD);
+            }
+        }
+        guarded
+    }
+
+    /// Whether a token steers the model. Some files call such tokens user-defined (DeepSeek's `<｜User｜>`), as they do
+    /// tokens that are only text (Gemma's `<table>`): their bars tell them apart.
+    fn steers(&self, id: u32) -> bool {
+        let barred = |text: &str| ["<|", "<｜"].iter().any(|bar| text.starts_with(bar));
+        self.kinds[id as usize].is_control() || self.piece(id).is_some_and(barred)
+    }
+
     /// Appends the bytes that `id` stands for. Control tokens are nothing unless `special`.
     pub fn spell(&self, id: u32, special: bool, out: &mut Vec<u8>) {
         let Some(text) = self.piece(id) else { return };
@@ -183,10 +206,16 @@ impl Vocab {
 
 const NO_ID: u32 = super::merge::NONE;
 
+/// Breaks a token that is written out in a text; no text has it (it is one of Unicode's noncharacters, which programs may
+/// use within themselves).
+pub(super) const GUARD: char = '\u{FDD0}';
+
 /// Tokens that end a generation wherever they exist, control type or not (files get the type wrong).
 const END_TEXTS: &[&str] = &[
     "<|eot_id|>",
     "<|eom_id|>",
+    "<|eot|>",
+    "<|eom|>",
     "<|im_end|>",
     "<|end|>",
     "<|return|>",
@@ -207,12 +236,21 @@ const END_TEXTS: &[&str] = &[
     "[e~[",
     "<｜end▁of▁sentence｜>",
     "<|fim_pad|>",
+    "<fim-pad>",
+    "<fim_pad>",
+    "<PAD>",
+    "[PAD]",
+    "<|fim_repo|>",
     "<|repo_name|>",
+    "<fim-repo>",
+    "<REPO>",
+    "<reponame>",
     "<|file_sep|>",
 ];
 
-/// Control tokens that structure an answer of several channels (gpt-oss): without them its parts cannot be told apart.
-const SHOWN_TEXTS: &[&str] = &["<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"];
+/// Control tokens that structure an answer, in channels (gpt-oss) or as thoughts: without them its parts cannot be told
+/// apart.
+const SHOWN_TEXTS: &[&str] = &["<|channel|>", "<|message|>", "<|start|>", "<|constrain|>", "<think>", "</think>"];
 
 /// Special tokens by text, with what makes a search at every position cheap.
 struct Specials {

@@ -71,6 +71,8 @@ enum Order {
 struct Answer {
     /// What was asked, and in its tokens what was answered.
     request: Request,
+    /// What the prompt has begun of the answer and nobody was told yet.
+    begun: String,
     /// Its number in the session, once it is there.
     at: Option<RequestId>,
 }
@@ -130,10 +132,10 @@ impl Engine {
     /// JSON `{code, message}` if the request makes no sense or the template refuses it.
     pub fn submit(&self, ask: &str) -> Result<f64, JsValue> {
         let request = Ask::parse(ask).and_then(|ask| ask.request(&self.model));
-        let request = request.map_err(|error| Failure::new(Moment::Submit, &error))?;
+        let (request, begun) = request.map_err(|error| Failure::new(Moment::Submit, &error))?;
         let id = self.last_id.get() + 1;
         self.last_id.set(id);
-        self.answers.borrow_mut().insert(id, Answer { request, at: None });
+        self.answers.borrow_mut().insert(id, Answer { request, begun, at: None });
         self.orders.borrow_mut().push(Order::Submit(id));
         Ok(id as f64)
     }
@@ -222,7 +224,13 @@ impl Engine {
                 Order::Submit(id) => {
                     let Some(answer) = answers.get_mut(&id) else { continue };
                     match session.submit(answer.request.clone()) {
-                        Ok(at) => answer.at = Some(at),
+                        Ok(at) => {
+                            answer.at = Some(at);
+                            let begun = std::mem::take(&mut answer.begun);
+                            if !begun.is_empty() {
+                                events.push(request::event(id, Event::Text(begun), &self.model.tokenizer));
+                            }
+                        }
                         Err(error) => {
                             answers.remove(&id);
                             events.push(json!({"id": id, "error": Failure::new(Moment::Submit, &error)}));

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::gpu::{Caps, Tier};
 use crate::ops::KvType;
 use crate::session::{Event, Finish, Options, Request, Timings};
-use crate::template::TemplateInput;
+use crate::template::{TemplateInput, begun_thought};
 use crate::tokenizer::{Special, Tokenizer};
 use crate::{Error, Model, Result, Sampling};
 
@@ -113,20 +113,22 @@ impl Ask {
         parse(json)
     }
 
-    /// The request.
+    /// The request, and what its prompt has begun of the answer: some templates open its thought.
     ///
     /// # Errors
     /// [`Error::Text`] if the template or the tokenizer refuses; [`Error::Usage`] if nothing is asked.
-    pub fn request(&self, model: &Model) -> Result<Request> {
-        Ok(Request {
+    pub fn request(&self, model: &Model) -> Result<(Request, String)> {
+        let (tokens, begun) = self.prompt(model)?;
+        let request = Request {
             special: false,
-            tokens: self.tokens(model)?,
+            tokens,
             sampling: self.sampling()?,
             stop: self.stop.clone(),
             max_tokens: self.max_tokens,
             ignore_end: self.ignore_end,
             answered: 0,
-        })
+        };
+        Ok((request, begun))
     }
 
     /// The prompt's tokens.
@@ -134,19 +136,27 @@ impl Ask {
     /// # Errors
     /// As [`Ask::request`].
     pub fn tokens(&self, model: &Model) -> Result<Vec<u32>> {
+        Ok(self.prompt(model)?.0)
+    }
+
+    fn prompt(&self, model: &Model) -> Result<(Vec<u32>, String)> {
         match (&self.messages, &self.prompt, &self.tokens) {
-            (Some(messages), None, None) => model.encode_chat(TemplateInput {
-                messages: messages.clone(),
-                tools: self.tools.clone(),
-                add_generation_prompt: self.add_generation_prompt.unwrap_or(true),
-                date: self.date.clone(),
-                extra: self.template_variables.clone(),
-                ..Default::default()
-            }),
-            (None, Some(prompt), None) => {
-                model.tokenizer.encode(prompt, Special { add: self.special.unwrap_or(true), parse: true })
+            (Some(messages), None, None) => {
+                let text = model.render_chat(TemplateInput {
+                    messages: messages.clone(),
+                    tools: self.tools.clone(),
+                    add_generation_prompt: self.add_generation_prompt.unwrap_or(true),
+                    date: self.date.clone(),
+                    extra: self.template_variables.clone(),
+                    ..Default::default()
+                })?;
+                Ok((model.tokenizer.encode(&text, Special::PARSE)?, begun_thought(&text).to_string()))
             }
-            (None, None, Some(tokens)) => Ok(tokens.clone()),
+            (None, Some(prompt), None) => {
+                let special = Special { add: self.special.unwrap_or(true), parse: true };
+                Ok((model.tokenizer.encode(prompt, special)?, String::new()))
+            }
+            (None, None, Some(tokens)) => Ok((tokens.clone(), String::new())),
             _ => Err(Error::Usage("a request has either messages, or a prompt, or tokens".into())),
         }
     }

@@ -69,23 +69,44 @@ export function split(file, count, name = "model") {
   const files = {};
   for (let part = 0; part < count; part++) {
     const mine = tensors.filter((_, i) => Math.floor((i * count) / tensors.length) === part);
-    let offset = 0;
-    const placed = mine.map((tensor) => ({
-      ...tensor,
-      offset: (offset = align(offset) + tensor.data.length) - tensor.data.length,
-    }));
     const extra = [
       key("split.no", 2, part),
       key("split.count", 2, count),
       key("split.tensors.count", 5, tensors.length),
     ];
     const own = Buffer.concat([...(part === 0 ? [keys] : []), ...extra]);
-    const head = header({ keyCount: (part === 0 ? keyCount : 0) + 3, keys: own, tensors: placed });
-    const body = placed.flatMap(({ data }) => [data, Buffer.alloc(align(data.length) - data.length)]);
     const number = (n) => String(n).padStart(5, "0");
-    files[`${name}-${number(part + 1)}-of-${number(count)}.gguf`] = Buffer.concat([head, ...body]);
+    files[`${name}-${number(part + 1)}-of-${number(count)}.gguf`] = joined(
+      (part === 0 ? keyCount : 0) + 3,
+      own,
+      mine,
+    );
   }
   return files;
+}
+
+/** A file of these keys and tensors, one tensor behind another. */
+function joined(keyCount, keys, tensors) {
+  let offset = 0;
+  const placed = tensors.map((tensor) => ({
+    ...tensor,
+    offset: (offset = align(offset) + tensor.data.length) - tensor.data.length,
+  }));
+  const head = header({ keyCount, keys, tensors: placed });
+  const body = placed.flatMap(({ data }) => [data, Buffer.alloc(align(data.length) - data.length)]);
+  return Buffer.concat([head, ...body]);
+}
+
+/** The model with a chat template of its own. */
+export function templated(file, template) {
+  const { keyCount, keys, tensors } = parse(file);
+  const string = (text) => {
+    const length = Buffer.alloc(8);
+    length.writeBigUInt64LE(BigInt(Buffer.byteLength(text)));
+    return [length, Buffer.from(text)];
+  };
+  const own = [...string("tokenizer.chat_template"), Buffer.from([STRING, 0, 0, 0]), ...string(template)];
+  return joined(keyCount + 1, Buffer.concat([keys, ...own]), tensors);
 }
 
 /** The model in a file of about `length` bytes: its tensors lie apart, with filling between them. The file

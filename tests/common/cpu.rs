@@ -5,8 +5,8 @@ use firelight::graph::{Graph, Kind, Node, TensorId};
 use firelight::ops::experts::Finish;
 use firelight::ops::{Capacity, Op, PAGE};
 use firelight::ops::{
-    add, attention, delta_net, embed, gather, glu, head_part, kv_write, layer_norm, linear, linear_glu, rms_norm, rope,
-    short_conv, soften,
+    add, attention, delta_net, embed, gather, glu, head_join, head_part, kv_write, layer_norm, linear, linear_glu,
+    rms_norm, rope, short_conv, soften,
 };
 use std::collections::BTreeMap;
 
@@ -88,6 +88,11 @@ impl<'a> Cpu<'a> {
                 attention::reference(rows, &self.pages, per_sequence, input(3), (input(4), input(5)), sinks, op)
             }
             Op::HeadPart(op) => head_part::reference(input(0), op),
+            Op::HeadJoin(op) => {
+                let heads = op.heads as usize;
+                head_join::reference(input(0), input(1), (cols(0) / heads, cols(1) / heads))
+            }
+            Op::HeadLinear(op) => op.reference(input(0), input(1), cols(1)),
             Op::ShortConv(op) => {
                 let mut state = self.values[&node.outputs[1]].clone();
                 let y = short_conv::reference(&step.runs, input(1), input(2), op, &mut state);
@@ -106,7 +111,10 @@ impl<'a> Cpu<'a> {
             Op::Soften(op) => soften::reference(input(0), op),
             Op::Gather(_) => gather::reference(&step.logit_rows, input(1), cols(1)),
             Op::Router(op) => {
-                let (ids, weights) = op.reference(input(0), optional(node.inputs.len() > 1, 1).unwrap_or(&[]));
+                let gains = 1 + usize::from(op.biased);
+                let bias = optional(op.biased, 1).unwrap_or_default();
+                let gains = optional(node.inputs.len() > gains, gains).unwrap_or_default();
+                let (ids, weights) = op.reference(input(0), bias, gains);
                 self.values.insert(node.outputs[1], weights);
                 ids.into_iter().map(f32::from_bits).collect()
             }

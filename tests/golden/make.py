@@ -9,6 +9,7 @@ names and configs are translated here, the mathematics is transformers' own. See
 
 import importlib.metadata
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -54,13 +55,15 @@ SHAPES = {
     "tiny-gpt-oss": ("gpt_oss", {}),
     "tiny-qwen35": ("qwen3_5_text", {}),
     "tiny-qwen35moe": ("qwen3_5_moe_text", {}),
+    "tiny-qwen3next": ("qwen3_next", {}),
     "tiny-lfm2": ("lfm2", {}),
     "tiny-gemma4": ("gemma4_text", {}),
     "tiny-gemma4moe": ("gemma4_text", {}),
     "tiny-starcoder2": ("starcoder2", {}),
+    "tiny-deepseek2": ("deepseek_v2", {}),
+    "tiny-deepseek3": ("deepseek_v3", {}),
+    "tiny-glm4-flash": ("glm4_moe_lite", {}),
 }
-# Those that exist as Hugging Face folders too: published ones of the others are not float tensors.
-FOLDERS = [shape for shape in SHAPES if shape not in ("tiny-llama4", "tiny-gpt-oss", "tiny-qwen35", "tiny-qwen35moe", "tiny-lfm2")]
 QUANTIZED = "Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS MXFP4".split()
 QUANTIZED += "IQ1_S IQ1_M IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S TQ1_0 TQ2_0".split()
 CASES = (
@@ -70,7 +73,8 @@ CASES = (
     + [("tiny-llama", "Q4_K"), ("tiny-qwen3", "Q8_0"), ("tiny-mixtral", "Q4_0"), ("tiny-qwen3moe", "MXFP4")]
     + [("tiny-llama", "Q4_K_M"), ("tiny-qwen3moe", "Q4_K_M")]
     + [("tiny-gemma3", "Q4_0"), ("tiny-phi3", "Q4_K"), ("tiny-llama4", "Q4_K"), ("tiny-gpt-oss", "MXFP4")]
-    + [("tiny-qwen35", "Q4_K"), ("tiny-qwen35moe", "Q4_K"), ("tiny-lfm2", "Q4_0"), ("tiny-gemma4", "Q4_K"), ("tiny-gemma4moe", "Q4_K"), ("tiny-starcoder2", "Q4_K")]
+    + [("tiny-qwen35", "Q4_K"), ("tiny-qwen35moe", "Q4_K"), ("tiny-qwen3next", "Q4_K"), ("tiny-lfm2", "Q4_0"), ("tiny-gemma4", "Q4_K"), ("tiny-gemma4moe", "Q4_K"), ("tiny-starcoder2", "Q4_K")]
+    + [("tiny-deepseek2", "Q4_K"), ("tiny-deepseek3", "Q4_K")]
 )
 
 GLOBAL_NAMES = {
@@ -164,17 +168,33 @@ OTHER_NAMES["lfm2"] = {
     "shortconv.conv": "conv.conv",
     "shortconv.out_proj": "conv.out_proj",
 }
+LATENT = ("deepseek_v2", "deepseek_v3", "glm4_moe_lite")
+OTHER_NAMES |= {kind: {
+    "attn_q_a": "self_attn.q_a_proj",
+    "attn_q_a_norm": "self_attn.q_a_layernorm",
+    "attn_q_b": "self_attn.q_b_proj",
+    "attn_kv_a_mqa": "self_attn.kv_a_proj_with_mqa",
+    "attn_kv_a_norm": "self_attn.kv_a_layernorm",
+    "ffn_gate_inp": "mlp.gate",
+    "ffn_gate_shexp": "mlp.shared_experts.gate_proj",
+    "ffn_up_shexp": "mlp.shared_experts.up_proj",
+    "ffn_down_shexp": "mlp.shared_experts.down_proj",
+    "exp_probs_b": "mlp.gate.e_score_correction_bias",
+} for kind in LATENT}
 OTHER_NAMES |= {f"qwen3_5_{kind}": OTHER_NAMES["qwen3_5"] for kind in ("text", "moe_text")}
+OTHER_NAMES["qwen3_next"] = OTHER_NAMES["qwen3_5"] | {
+    "attn_qkv": "linear_attn.in_proj_qkvz", "ssm_ba": "linear_attn.in_proj_ba"}
 # Families whose experts are stacked: where they lie, whether gate and up alternate, and whether they are transposed.
 STACKED = {
     "llama4_text": ("feed_forward", False, True),
     "gpt_oss": ("mlp", True, True),
     "qwen3_5_moe_text": ("mlp", False, False),
-}
+    "qwen3_next": ("mlp", False, False),
+} | {kind: ("mlp", False, False) for kind in LATENT}
 # llama.cpp's converter puts the rows of q and k side by side that rotate together.
 PERMUTED = ("llama", "smollm3", "granite", "mistral3")
 # Parts whose names in a checkpoint do not end in `.weight`.
-BARE = ("attn_sinks", "ssm_a", "ssm_dt", "layer_output_scale")
+BARE = ("attn_sinks", "ssm_a", "ssm_dt", "layer_output_scale", "exp_probs_b")
 EXPERT_NAMES = {
     "mixtral": ("block_sparse_moe", {"ffn_gate_exps": "w1", "ffn_up_exps": "w3", "ffn_down_exps": "w2"}),
     "qwen3_moe": ("mlp", {"ffn_gate_exps": "gate_proj", "ffn_up_exps": "up_proj", "ffn_down_exps": "down_proj"}),
@@ -342,7 +362,8 @@ def family(meta, tensors, model_type):
                 "attention_chunk_size": window,
                 "floor_scale": meta["attention.temperature_length"],
             }
-        case "qwen3_5_text" | "qwen3_5_moe_text":
+        case "qwen3_5_text" | "qwen3_5_moe_text" | "qwen3_next":
+            sections = {} if model_type == "qwen3_next" else {"mrope_section": [4, 2, 2], "mrope_interleaved": True}
             head = meta["ssm.state_size"]
             every = meta["full_attention_interval"]
             partial = meta["rope.dimension_count"] / meta["attention.key_length"]
@@ -359,8 +380,7 @@ def family(meta, tensors, model_type):
                 "moe_intermediate_size": meta.get("expert_feed_forward_length"),
                 "shared_expert_intermediate_size": meta.get("expert_shared_feed_forward_length"),
                 "rope_parameters": {
-                    "rope_type": "default", "rope_theta": theta, "partial_rotary_factor": partial,
-                    "mrope_section": [4, 2, 2], "mrope_interleaved": True},
+                    "rope_type": "default", "rope_theta": theta, "partial_rotary_factor": partial} | sections,
             }
         case "lfm2":
             heads = meta["attention.head_count_kv"]
@@ -370,6 +390,37 @@ def family(meta, tensors, model_type):
                 "norm_eps": float(np.float32(meta["attention.layer_norm_rms_epsilon"])),
                 "block_auto_adjust_ff_dim": False,
             }
+        case "deepseek_v2" | "deepseek_v3" | "glm4_moe_lite":
+            rotated = meta["rope.dimension_count"]
+            lead = meta["leading_dense_block_count"]
+            # What the converter writes is a tenth of the setting.
+            mscale = meta.get("rope.scaling.yarn_log_multiplier", 0.0) * 10
+            stretched = yarn | {
+                "beta_fast": meta.get("rope.scaling.yarn_beta_fast"),
+                "beta_slow": meta.get("rope.scaling.yarn_beta_slow"),
+                "mscale": mscale,
+                "mscale_all_dim": mscale,
+            }
+            return {
+                "num_key_value_heads": meta["attention.head_count"],
+                "head_dim": rotated,
+                "kv_lora_rank": meta["attention.kv_lora_rank"],
+                "q_lora_rank": meta.get("attention.q_lora_rank"),
+                "qk_rope_head_dim": rotated,
+                "qk_nope_head_dim": meta["attention.key_length_mla"] - rotated,
+                "v_head_dim": meta["attention.value_length_mla"],
+                "first_k_dense_replace": lead,
+                "mlp_layer_types": ["dense"] * lead + ["sparse"] * (layers(meta) - lead),
+                "n_routed_experts": meta["expert_count"],
+                "n_shared_experts": meta["expert_shared_count"],
+                "num_experts_per_tok": meta["expert_used_count"],
+                "moe_intermediate_size": meta["expert_feed_forward_length"],
+                "routed_scaling_factor": meta["expert_weights_scale"],
+                "norm_topk_prob": meta.get("expert_weights_norm", False),
+                "n_group": meta["expert_group_count"],
+                "topk_group": meta["expert_group_used_count"],
+                "topk_method": "group_limited_greedy",
+            } | ({"rope_parameters": stretched} if mscale else {})
         case "gpt_oss":
             return {
                 "num_local_experts": meta["expert_count"],
@@ -387,7 +438,7 @@ def weights(meta, tensors, model_type):
     permuted = meta["general.architecture"] in PERMUTED
     names = BLOCK_NAMES | OTHER_NAMES.get(model_type, {})
     # GGUF's norms are whole; those of some families multiply by one more than their weight.
-    plus_one = 1.0 if model_type.startswith(("gemma2", "gemma3", "qwen3_5")) else 0.0
+    plus_one = 1.0 if model_type.startswith(("gemma2", "gemma3", "qwen3_5", "qwen3_next")) else 0.0
     mlp, experts = EXPERT_NAMES.get(model_type, (None, {}))
     state = {}
     for name, tensor in tensors.items():
@@ -400,6 +451,10 @@ def weights(meta, tensors, model_type):
             value = value.unsqueeze(1)
         if model_type.startswith("qwen3_5"):
             value = grouped(meta, name, value)
+        if model_type == "qwen3_next":
+            value = beside(meta, tensors, name, value)
+            if "attn_gate" in name:
+                continue
         stem, kind = name.rsplit(".", 1) if not name.endswith("ssm_a") else (name, None)
         if not stem.startswith("blk."):
             state[f"{GLOBAL_NAMES[stem]}.{kind}"] = value
@@ -409,6 +464,13 @@ def weights(meta, tensors, model_type):
             continue
         prefix = f"model.layers.{layer}"
         if model_type in STACKED and "exps" in part:
+            continue
+        if part == "attn_v_b":
+            continue
+        if part == "attn_k_b":
+            # llama.cpp's converter cuts this matrix, head by head, and turns the keys' part around.
+            both = torch.cat([value.transpose(1, 2), dense(tensors[name.replace("attn_k_b", "attn_v_b")])], 1)
+            state[f"{prefix}.self_attn.kv_b_proj.{kind}"] = both.flatten(0, 1).contiguous()
             continue
         if part in experts:
             for i, expert in enumerate(value):
@@ -450,6 +512,24 @@ def grouped(meta, name, value):
     return value
 
 
+def beside(meta, tensors, name, value):
+    """A tensor of Qwen3-Next's delta net as the checkpoint has it: queries, keys, values and gates of a key head stand
+    together. The converter takes them apart, and writes A as it is used."""
+    match name.split(".")[2] if name.startswith("blk.") else name:
+        case "attn_qkv":
+            keys, values, size = (meta[f"ssm.{key}"] for key in ("group_count", "time_step_rank", "state_size"))
+            gates = dense(tensors[name.replace("attn_qkv", "attn_gate")])
+            parts = [*value.split([keys * size, keys * size, values * size]), gates]
+            return torch.cat([p.reshape(keys, -1, p.shape[-1]) for p in parts], 1).flatten(0, 1)
+        case "ssm_conv1d":
+            return value.unsqueeze(1)
+        case "ssm_a":
+            return (-value).log()
+        case "ffn_gate_inp_shexp":
+            return value[None]
+    return value
+
+
 def stacked(meta, tensors, model_type):
     """Gate and up of all experts as one tensor of (experts, columns, rows), down likewise; biases too."""
     state = {}
@@ -470,9 +550,16 @@ def stacked(meta, tensors, model_type):
     return state
 
 
+OTHER_PARTS = re.compile(r"vision|multi_modal")
+
+
 def load_folder(folder):
-    model, info = AutoModelForCausalLM.from_pretrained(
+    named = json.loads(Path(folder, "config.json").read_text()).get("architectures")
+    kind = getattr(transformers, named[0]) if named else AutoModelForCausalLM
+    model, info = kind.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
+    # Of models that see besides, folders here hold the language model only.
+    info["missing_keys"] = [key for key in info["missing_keys"] if not OTHER_PARTS.search(key)]
     problems = {key: value for key, value in info.items() if value}
     assert not problems, f"{folder}: {problems}"
     assert all(p.dtype == torch.float32 for p in model.parameters())
@@ -513,7 +600,8 @@ def run(model, ids):
     def see(module, _, out):
         # Llama 4's routers give scores first, Gemma 4's probabilities.
         name = type(module).__name__
-        seen.append(out[1] if name == "Llama4Router" else out[0].log() if name == "Gemma4TextRouter" else out[0])
+        logits = out[1] if name == "Llama4Router" else out[0].log() if name == "Gemma4TextRouter" else out[0]
+        seen.append(gaps(module, logits, moe))
 
     hooks = [
         module.register_forward_hook(see)
@@ -523,11 +611,28 @@ def run(model, ids):
     for hook in hooks:
         hook.remove()
     assert bool(seen) == bool(moe)
-    gap = None
-    if moe:
-        ordered = torch.stack(seen).sort(descending=True).values
-        gap = (ordered[..., moe - 1] - ordered[..., moe]).min(0).values
-    return out.logits[0], gap
+    return out.logits[0], torch.stack(seen).min(0).values if moe else None
+
+
+def lead(values, count):
+    """By how much the last of the `count` largest leads the next."""
+    ordered = values.sort(descending=True).values
+    return ordered[..., count - 1] - ordered[..., count]
+
+
+def gaps(router, logits, used):
+    """By how much the last chosen expert of each row leads the first refused one, or the last chosen group the first
+    refused one. Where sigmoids and a bias choose (they change by at most a fourth of what logits do), four times that."""
+    bias = getattr(router, "e_score_correction_bias", None)
+    choice = logits if bias is None else 4 * (logits.sigmoid() + bias)
+    groups = getattr(router, "num_group", 1)
+    if groups == 1:
+        return lead(choice, used)
+    choice = choice.view(len(choice), groups, -1)
+    good = choice.topk(1 if bias is None else 2).values.sum(-1)
+    refused = torch.ones_like(good, dtype=torch.bool).scatter(1, good.topk(router.topk_group).indices, False)
+    rest = choice.masked_fill(refused[..., None], -torch.inf).flatten(1)
+    return torch.minimum(lead(good, router.topk_group), lead(rest, used))
 
 
 def greedy(model, ids, count):
@@ -597,7 +702,7 @@ def describe(case, logits):
 
 def cross_check(directory, synth, ids):
     """Two other ways into transformers must lead to the same logits as our translation of the GGUF file."""
-    for shape in FOLDERS:
+    for shape in SHAPES:
         model_type, rope = SHAPES[shape]
         path = model_file(directory, synth, shape, "F32")
         ours, _ = run(load(path, model_type, rope), ids)

@@ -10,7 +10,7 @@ mod sort;
 mod sum;
 
 pub use linear::{ExpertLinear, Finish};
-pub use router::{Router, Scoring};
+pub use router::{Groups, Router, Scoring};
 pub use sort::ExpertSort;
 pub use sum::ExpertSum;
 
@@ -28,6 +28,8 @@ pub struct ExpertWeights {
     pub up: TensorId,
     /// Stack of down matrices: experts of (d, n).
     pub down: TensorId,
+    /// Added to the scores when experts are chosen: (experts).
+    pub choice_bias: Option<TensorId>,
     /// Added to what gate, up and down make: (experts, n), (experts, n), (experts, d).
     pub biases: Option<[TensorId; 3]>,
     /// Where in the stacks the experts lie, if they are room for some of them.
@@ -58,7 +60,7 @@ impl Graph {
     ) -> (TensorId, TensorId) {
         let of_inputs = shared == Shares::OfInputs;
         assert!(!of_inputs || (router.used == 1 && weights.biases.is_none()), "{router:?}");
-        let (ids, shares) = self.router(logits, weights.gains, router);
+        let (ids, shares) = self.router(logits, weights.choice_bias, weights.gains, router);
         let sorted = self.expert_sort(ids, router.experts, router.used);
         let finish = |i: usize| match weights.biases {
             Some(biases) => Finish::Bias(biases[i]),

@@ -1,6 +1,8 @@
 // Loading, and what comes out: tokens, streams, ends, errors.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { templated } from "../gguf.mjs";
 import { goldens, stories, tellsStories } from "./stories.mjs";
 
 const PROMPT = "Once upon a time";
@@ -166,6 +168,21 @@ export default [
         result.notices.some((text) => /template/.test(text)),
         `a notice about the missing template: ${result.notices}`,
       );
+    },
+  },
+  {
+    name: "a thought that the template opens is told from its beginning",
+    async run(context) {
+      const page = await context.page();
+      // Jinja drops the newline that a template ends with, so this one is printed.
+      const template = "{% for m in messages %}{{ m.content }}\n{% endfor %}{{ '<think>\\n' }}";
+      const site = context.site({}, { "model.gguf": templated(readFileSync(context.storiesFile), template) });
+      const text = await page.evaluate(async (url) => {
+        await t.load(url);
+        const messages = [{ role: "user", content: "Tell me a story" }];
+        return t.model.chat(messages, { temperature: 0, maxTokens: 4, ignoreEnd: true }).text();
+      }, site.url("model.gguf"));
+      assert.match(text, /^<think>\n./s);
     },
   },
   {

@@ -1,8 +1,8 @@
-//! The device's bandwidth, as a shader meets it: what decode is measured against.
+//! What a step is measured against: the device's bandwidth as a shader meets it, and what the CPU takes to record.
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Builder, Dispatch, bind, record};
+use super::{Builder, Dispatch, Plan, bind, encode};
 use crate::Result;
 use crate::gpu::{Buffer, Gpu};
 use crate::graph::TensorId;
@@ -29,19 +29,27 @@ pub async fn copy_bandwidth(gpu: &Gpu, bytes: u64) -> Result<f64> {
     let mut best = f64::MAX;
     // The first round warms up; the best of the rest is what the memory can do.
     for round in 0..6 {
-        const TIMES: u32 = 8;
-        let mut encoder = gpu.device().create_command_encoder(&Default::default());
-        let mut pass = encoder.begin_compute_pass(&Default::default());
-        for _ in 0..TIMES {
-            record(&mut pass, &dispatch, &StepSizes::default());
-        }
-        drop(pass);
+        const TIMES: usize = 8;
+        let encoder = encode(gpu, &[&dispatch; TIMES], &StepSizes::default());
         let start = crate::gpu::Clock::now();
         let index = gpu.queue().submit([encoder.finish()]);
         gpu.wait(index).await?;
         if round > 0 {
-            best = best.min(start.seconds() / f64::from(TIMES));
+            best = best.min(start.seconds() / TIMES as f64);
         }
     }
     Ok(f64::from(count) * 32.0 / best / 1e9)
+}
+
+impl Plan {
+    /// Seconds that the CPU takes to record a step of these sizes: the least of so many times. Nothing is submitted.
+    pub fn recording_seconds(&self, sizes: &StepSizes, times: u32) -> f64 {
+        let list: Vec<&Dispatch> = self.running(sizes).collect();
+        let once = |_| {
+            let start = crate::gpu::Clock::now();
+            drop(encode(&self.gpu, &list, sizes).finish());
+            start.seconds()
+        };
+        (0..times).map(once).fold(f64::MAX, f64::min)
+    }
 }

@@ -1,0 +1,2 @@
+// A row may go to any expert.
+fn limit(lid: u32) {}

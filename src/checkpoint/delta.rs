@@ -1,0 +1,87 @@
+//! The first matrix of a gated delta net as Hugging Face folders of Qwen3-Next and older GGUF files have it: in one tensor,
+//! of each key head the rows that make its query, its key, its values, and their gates. It is told as newer GGUF files
+//! have it: all queries, then all keys, then all values in one matrix, the gates in another.
+
+use super::{Layout, Metadata, Span, TensorInfo};
+use crate::{Error, Result};
+use indexmap::IndexMap;
+
+/// Divides every such tensor.
+///
+/// # Errors
+/// If a tensor's shape is not what the keys say.
+pub(super) fn divide(metadata: &Metadata, tensors: &mut IndexMap<String, TensorInfo>) -> Result<()> {
+    let whole: Vec<String> = tensors.keys().filter(|name| name.ends_with(".ssm_in.weight")).cloned().collect();
+    for name in whole {
+        let arch = metadata.get_str("general.architecture")?.unwrap_or_default();
+        let size = |key: &str| metadata.get_u32(&format!("{arch}.ssm.{key}"));
+        let sizes = (size("group_count")?, size("time_step_rank")?, size("state_size")?);
+        // Without delta nets it is another model's, which is told so where its tensors are wanted.
+        let (Some(key_heads), Some(heads), Some(head_dim)) = sizes else { continue };
+        let Some(tensor) = tensors.shift_remove(&name) else { continue };
+        let heads = Heads { key_heads: key_heads.into(), heads: heads.into(), head_dim: head_dim.into() };
+        let parts = heads.divide(&tensor).ok_or_else(|| {
+            Error::Format(format!("tensor {name} has the shape {:?}, the model's keys say {heads:?}", tensor.dims))
+        })?;
+        tensors.extend(parts.map(|part| (part.name.clone(), part)));
+    }
+    Ok(())
+}
+
+/// Heads of queries and keys, heads of values, and the rows of each.
+#[derive(Clone, Copy, Debug)]
+struct Heads {
+    key_heads: u64,
+    heads: u64,
+    head_dim: u64,
+}
+
+impl Heads {
+    /// What is convolved, and the gates, of a tensor that lies in one piece.
+    fn divide(self, tensor: &TensorInfo) -> Option<[TensorInfo; 2]> {
+        let Heads { key_heads, heads, head_dim } = self;
+        let (&[cols, rows], [span]) = (&tensor.dims[..], &tensor.parts[..]) else { return None };
+        let row = tensor.dtype.row_bytes(cols)?;
+        let values = heads.checked_div(key_heads)?.checked_mul(head_dim)?;
+        let each = head_dim.checked_mul(2)?.checked_add(values.checked_mul(2)?)?;
+        if values == 0 || !heads.is_multiple_of(key_heads) || each.checked_mul(key_heads) != Some(rows) {
+            return None;
+        }
+        let of_each = |(first, count): (u64, u64)| {
+            let at = move |head: u64| span.offset + (head * each + first) * row;
+            (0..key_heads).map(move |head| Span { offset: at(head), bytes: count * row, ..*span })
+        };
+        let part = |name: &str, runs: &[(u64, u64)]| TensorInfo {
+            name: tensor.name.replace("ssm_in", name),
+            dims: vec![cols, runs.iter().map(|(_, count)| count * key_heads).sum()],
+            dtype: tensor.dtype,
+            parts: runs.iter().copied().flat_map(of_each).collect(),
+            layout: Layout::Rows,
+        };
+        let mixed = [(0, head_dim), (head_dim, head_dim), (2 * head_dim, values)];
+        Some([part("attn_qkv", &mixed), part("attn_gate", &[(2 * head_dim + values, values)])])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dtype::DType;
+
+    #[test]
+    fn rows_of_key_heads_are_gathered() {
+        // Two key heads of one row, two values of each, rows of one weight: q k v v z z, twice.
+        let parts = vec![Span { source: 1, offset: 100, bytes: 48 }];
+        let (name, dtype) = ("blk.3.ssm_in.weight".into(), DType::F32);
+        let tensor = TensorInfo { name, dims: vec![1, 12], dtype, parts, layout: Layout::Rows };
+        let heads = Heads { key_heads: 2, heads: 4, head_dim: 1 };
+        let [mixed, gates] = heads.divide(&tensor).unwrap();
+        let places = |t: &TensorInfo| t.parts.iter().map(|p| (p.source, p.offset, p.bytes)).collect::<Vec<_>>();
+        assert_eq!((&mixed.name[..], &mixed.dims[..]), ("blk.3.attn_qkv.weight", &[1, 8][..]));
+        assert_eq!(places(&mixed), [(1, 100, 4), (1, 124, 4), (1, 104, 4), (1, 128, 4), (1, 108, 8), (1, 132, 8)]);
+        assert_eq!((&gates.name[..], &gates.dims[..]), ("blk.3.attn_gate.weight", &[1, 4][..]));
+        assert_eq!(places(&gates), [(1, 116, 8), (1, 140, 8)]);
+        assert!(Heads { heads: 2, ..heads }.divide(&tensor).is_none());
+        assert!(Heads { heads: 3, ..heads }.divide(&tensor).is_none());
+    }
+}

@@ -1,0 +1,72 @@
+//! Attention over latent keys (MLA, arXiv 2405.04434, section 2.1), as a part of the decoder.
+
+use super::Builder;
+use crate::graph::TensorId;
+use crate::model::config::{Config, Latent, Layer};
+use crate::ops::attention::Attention;
+use crate::ops::head_join::HeadJoin;
+use crate::ops::head_part::HeadPart;
+use crate::ops::kv_write::KvWrite;
+use crate::ops::rope::Rope;
+use crate::{Error, Result};
+
+impl Builder<'_> {
+    /// Attention over latent keys (DeepSeek): (rows, width) -> (rows, width). The matrices that would make keys and
+    /// values of the latent part stand behind queries and attention instead, so that all heads read one head's keys.
+    pub(super) fn latent_attention(
+        &mut self,
+        x: TensorId,
+        angles: &[TensorId],
+        layer: &Layer,
+        n: u32,
+    ) -> Result<TensorId> {
+        let name = |part: &str| format!("blk.{n}.{part}");
+        let Config { heads, latent, scales, .. } = *self.config;
+        let Layer { head_dim, reach, temperature, .. } = *layer;
+        let (Some(Latent { rank, rotated, plain, value }), Some(which)) = (latent, layer.rope) else {
+            return Err(Error::Format(format!("{} has no latent part or no rotation", name("attn_k"))));
+        };
+        let angles = angles[which];
+        let rope = Rope { head_dim: rotated, rotated, pairing: self.config.ropes[which].pairing };
+        let q = self.latent_queries(x, &name, heads * (plain + rotated))?;
+        let part = |first, len| HeadPart { head: plain + rotated, first, len };
+        let (q, turned) = (self.graph.head_part(q, part(0, plain)), self.graph.head_part(q, part(plain, rotated)));
+        let turned = self.graph.rope(turned, angles, rope.clone());
+        let matrices = self.head_matrices(&name("attn_k_b.weight"), heads, rank, plain)?;
+        let q = self.graph.head_linear(q, matrices);
+        let q = self.graph.head_join(q, turned, HeadJoin { heads });
+
+        let both = name("attn_kv_a_mqa");
+        let (k, turned) =
+            (self.rows_of(x, &both, 0..rank, head_dim)?, self.rows_of(x, &both, rank..head_dim, head_dim)?);
+        let k = self.norm(k, &name("attn_kv_a_norm.weight"), rank)?;
+        let turned = self.graph.rope(turned, angles, rope);
+        let k = self.graph.head_join(k, turned, HeadJoin { heads: 1 });
+        let cache = self.cache(&name("k_cache"), layer);
+        self.graph.k_write(k, cache, KvWrite { heads: 1, head_dim });
+
+        let (scale, cap) = (scales.attention, scales.attention_cap);
+        let op = Attention { value_dim: rank, scale, reach, cap, temperature, ..Attention::full(heads, 1, head_dim) };
+        let h = self.graph.attention(q, (cache, cache), None, op);
+        let matrices = self.head_matrices(&name("attn_v_b.weight"), heads, value, rank)?;
+        let h = self.graph.head_linear(h, matrices);
+        self.linear(h, &name("attn_output"), self.config.width)
+    }
+
+    /// Queries of one matrix, or of two with a norm between them.
+    fn latent_queries(&mut self, x: TensorId, name: &dyn Fn(&str) -> String, rows: u32) -> Result<TensorId> {
+        if self.has(&name("attn_q.weight")) {
+            return self.linear(x, &name("attn_q"), rows);
+        }
+        let rank = self.count_rows(&name("attn_q_a.weight"))?;
+        let q = self.linear(x, &name("attn_q_a"), rank)?;
+        let q = self.norm(q, &name("attn_q_a_norm.weight"), rank)?;
+        self.linear(q, &name("attn_q_b"), rows)
+    }
+
+    /// A matrix (rows, cols) for each head.
+    fn head_matrices(&mut self, name: &str, heads: u32, rows: u32, cols: u32) -> Result<TensorId> {
+        let dtype = self.check(name, &[cols.into(), rows.into(), heads.into()])?;
+        Ok(self.graph.experts(name, heads, rows, cols, dtype))
+    }
+}
