@@ -12,6 +12,7 @@ use engine::{Answer, answer, answers, difference, finish, gpu, greedy, logits, m
 use firelight::Error;
 use firelight::checkpoint::{Checkpoint, GgufWriter, Source};
 use firelight::fit::fit;
+use firelight::gpu::{Gpu, GpuOptions};
 use firelight::model::Model;
 use firelight::model::unknown::unknown;
 use firelight::ops::{KvType, PAGE};
@@ -43,7 +44,7 @@ const SHAPES: [&str; 18] = [
     "tiny-deepseek3",
 ];
 
-/// Of these, as many as have every kernel between them: for more adapters (FIRELIGHT_SHAPES=few), where compiling takes long.
+/// Of these, as many as have every kernel between them: on more adapters (FIRELIGHT_SHAPES=few), compiling takes long.
 const FEW: [&str; 9] = [
     "tiny-qwen3moe",
     "tiny-odd",
@@ -308,6 +309,21 @@ fn company_changes_nothing() {
             }
         }
         assert!(sure > 4 * 8 * 15, "{shape}: {sure} sure tokens prove little");
+    }
+}
+
+/// A step only replays what was made when the model was opened.
+#[test]
+fn steps_make_nothing() {
+    // Nobody else makes anything on a device of one's own.
+    let gpu = block_on(Gpu::open(&GpuOptions::default())).expect("an adapter");
+    for shape in FEW {
+        let model = tiny(shape);
+        let mut session = session(&gpu, &model, &Options { sequences: 2, ..exact(96) });
+        let made = gpu.made();
+        assert!(made > 100, "{shape}: {made} are fewer than its dispatches");
+        answers(&mut session, (0..2).map(|i| greedy(&prompt(60 + i, 40), 24)).collect());
+        assert_eq!(gpu.made(), made, "{shape}");
     }
 }
 

@@ -15,6 +15,7 @@ use web as platform;
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::{Error, Result};
@@ -135,6 +136,7 @@ pub struct Gpu {
     device: wgpu::Device,
     queue: wgpu::Queue,
     lost: Arc<OnceLock<String>>,
+    made: Arc<AtomicU64>,
 }
 
 /// What every kernel needs of an adapter (WebGPU's own default limits).
@@ -248,7 +250,7 @@ impl Gpu {
         device.set_device_lost_callback(move |reason, message| {
             let _ = flag.set(format!("{reason:?}: {message}"));
         });
-        Ok(Gpu { card, device, queue, lost })
+        Ok(Gpu { card, device, queue, lost, made: Arc::default() })
     }
 
     /// The same device, treated as a processor that only pretends to be a GPU; for adapters that hide what they are.
@@ -267,8 +269,21 @@ impl Gpu {
         &self.card.caps
     }
 
-    pub(crate) fn device(&self) -> &wgpu::Device {
+    /// The device, to make one thing that stays; see [`Gpu::made`].
+    pub(crate) fn maker(&self) -> &wgpu::Device {
+        self.made.fetch_add(1, Ordering::Relaxed);
         &self.device
+    }
+
+    /// How many buffers, pipelines and bindings were made on this device so far. A step whose tokens are chosen on the GPU
+    /// makes none.
+    pub fn made(&self) -> u64 {
+        self.made.load(Ordering::Relaxed)
+    }
+
+    /// Records commands for one submit.
+    pub(crate) fn encoder(&self) -> wgpu::CommandEncoder {
+        self.device.create_command_encoder(&Default::default())
     }
 
     pub(crate) fn queue(&self) -> &wgpu::Queue {
@@ -288,7 +303,7 @@ impl Gpu {
 
     fn make(&self, label: &str, bytes: u64, usage: wgpu::BufferUsages) -> Buffer {
         let size = bytes.max(16).next_multiple_of(16);
-        self.device.create_buffer(&wgpu::BufferDescriptor {
+        self.maker().create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),
             size,
             usage,
@@ -332,7 +347,7 @@ impl Gpu {
     pub async fn read(&self, buffer: &Buffer, range: Range<u64>) -> Result<Vec<u8>> {
         let size = range.end - range.start;
         let staging = self.staging(size);
-        let mut encoder = self.device.create_command_encoder(&Default::default());
+        let mut encoder = self.encoder();
         encoder.copy_buffer_to_buffer(buffer, range.start, &staging, 0, size);
         let index = self.queue.submit([encoder.finish()]);
         let mut bytes = self.read_staging(&staging, index).bytes(self).await?;

@@ -403,19 +403,21 @@ impl Plan {
     }
 
     async fn profile_part(&self, list: &[&Dispatch], sizes: &StepSizes) -> Result<Vec<Timing>> {
-        let device = self.gpu.device();
         let count = 2 * list.len() as u32;
-        let queries =
-            device.create_query_set(&wgpu::QuerySetDescriptor { label: None, ty: wgpu::QueryType::Timestamp, count });
+        let queries = self.gpu.maker().create_query_set(&wgpu::QuerySetDescriptor {
+            label: None,
+            ty: wgpu::QueryType::Timestamp,
+            count,
+        });
         let bytes = u64::from(count) * 8;
         let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
-        let resolved = device.create_buffer(&wgpu::BufferDescriptor {
+        let resolved = self.gpu.maker().create_buffer(&wgpu::BufferDescriptor {
             label: None,
             size: bytes,
             usage,
             mapped_at_creation: false,
         });
-        let mut encoder = device.create_command_encoder(&Default::default());
+        let mut encoder = self.gpu.encoder();
         for (i, d) in list.iter().enumerate() {
             let timestamp_writes = Some(wgpu::ComputePassTimestampWrites {
                 query_set: &queries,
@@ -452,7 +454,7 @@ pub fn runs(kernel: &Kernel, sizes: &StepSizes) -> bool {
 
 /// All of them in one pass.
 fn encode(gpu: &Gpu, dispatches: &[&Dispatch], sizes: &StepSizes) -> wgpu::CommandEncoder {
-    let mut encoder = gpu.device().create_command_encoder(&Default::default());
+    let mut encoder = gpu.encoder();
     let mut pass = encoder.begin_compute_pass(&Default::default());
     for d in dispatches {
         record(&mut pass, d, sizes);
@@ -507,16 +509,15 @@ impl Builder<'_> {
             return found.clone();
         }
         let layout = self.layout(kernel.bindings.iter().map(|b| b.write).collect());
-        let device = self.gpu.device();
         let label = Some(kernel.source.file);
         let source = wgpu::ShaderSource::Wgsl(text.as_str().into());
-        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label, source });
-        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+        let module = self.gpu.maker().create_shader_module(wgpu::ShaderModuleDescriptor { label, source });
+        let pipeline_layout = self.gpu.maker().create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label,
             bind_group_layouts: &[Some(&layout)],
             immediate_size: 0,
         });
-        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        let pipeline = self.gpu.maker().create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label,
             layout: Some(&pipeline_layout),
             module: &module,
@@ -532,7 +533,7 @@ impl Builder<'_> {
     }
 
     fn layout(&mut self, writes: Vec<bool>) -> wgpu::BindGroupLayout {
-        let device = self.gpu.device();
+        let device = self.gpu.maker();
         let make = |writes: &Vec<bool>| {
             let entry = |binding: u32, ty: wgpu::BufferBindingType| wgpu::BindGroupLayoutEntry {
                 binding,
@@ -568,7 +569,7 @@ fn bind(
     };
     let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: step.as_entire_binding() }];
     entries.extend(kernel.bindings.iter().enumerate().map(storage));
-    gpu.device().create_bind_group(&wgpu::BindGroupDescriptor {
+    gpu.maker().create_bind_group(&wgpu::BindGroupDescriptor {
         label: Some(kernel.source.file),
         layout,
         entries: &entries,
