@@ -131,7 +131,9 @@ pub async fn run(args: Args) -> Result {
     let options = args.engine.options();
     let sequences = tests.iter().map(|test| test.batch).max().unwrap_or(1);
     let options = Options { context: options.context.or(Some(positions)), sequences, ..options };
+    let opening = Instant::now();
     let mut session = args::open_session(&gpu, &model, &options).await?;
+    let load_seconds = opening.elapsed().as_secs_f64();
     let copy = profile::bandwidth(&gpu).await?;
     let mut bench = Bench { session: &mut session, vocab: model.config.vocab, next: 0 };
     let bar = term::counting_bar("test", tests.len() as u64);
@@ -155,6 +157,7 @@ pub async fn run(args: Args) -> Result {
             "backend": card.backend,
             "tier": card.caps.tier.name(),
             "copy_gb_s": copy,
+            "load_seconds": load_seconds,
             "dispatches": dispatches,
             "recording_us_per_dispatch": per_dispatch,
             "tests": results.iter().map(|r| to_json(r, copy)).collect::<Vec<_>>(),
@@ -168,9 +171,10 @@ pub async fn run(args: Args) -> Result {
         )?;
         let rows: Vec<_> = results.iter().map(|r| row(r, copy)).collect();
         write!(out, "{}", term::table(&["<test", "tok/s", "min .. max", "GB/s", "% of copy"], &rows))?;
+        writeln!(out, "\nloading weights and compiling kernels took {load_seconds:.1} s")?;
         writeln!(
             out,
-            "\na decode step has {dispatches} dispatches; the CPU records one in {per_dispatch:.2} microseconds"
+            "a decode step has {dispatches} dispatches; the CPU records one in {per_dispatch:.2} microseconds"
         )?;
         if let Some(reads) = session.expert_reads() {
             let share = 100.0 * reads.read as f64 / reads.wanted.max(1) as f64;
