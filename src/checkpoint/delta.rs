@@ -2,30 +2,21 @@
 //! of each key head the rows that make its query, its key, its values, and their gates. It is told as newer GGUF files
 //! have it: all queries, then all keys, then all values in one matrix, the gates in another.
 
-use super::{Layout, Metadata, Span, TensorInfo};
-use crate::{Error, Result};
-use indexmap::IndexMap;
+use super::{Layout, Metadata, Span, TensorInfo, shape_error};
+use crate::Result;
 
-/// Divides every such tensor.
+/// What is convolved, and the gates, of such a tensor. Nothing without keys of delta nets: it is another model's then,
+/// which is told so where its tensors are wanted.
 ///
 /// # Errors
-/// If a tensor's shape is not what the keys say.
-pub(super) fn divide(metadata: &Metadata, tensors: &mut IndexMap<String, TensorInfo>) -> Result<()> {
-    let whole: Vec<String> = tensors.keys().filter(|name| name.ends_with(".ssm_in.weight")).cloned().collect();
-    for name in whole {
-        let arch = metadata.get_str("general.architecture")?.unwrap_or_default();
-        let size = |key: &str| metadata.get_u32(&format!("{arch}.ssm.{key}"));
-        let sizes = (size("group_count")?, size("time_step_rank")?, size("state_size")?);
-        // Without delta nets it is another model's, which is told so where its tensors are wanted.
-        let (Some(key_heads), Some(heads), Some(head_dim)) = sizes else { continue };
-        let Some(tensor) = tensors.shift_remove(&name) else { continue };
-        let heads = Heads { key_heads: key_heads.into(), heads: heads.into(), head_dim: head_dim.into() };
-        let parts = heads.divide(&tensor).ok_or_else(|| {
-            Error::Format(format!("tensor {name} has the shape {:?}, the model's keys say {heads:?}", tensor.dims))
-        })?;
-        tensors.extend(parts.map(|part| (part.name.clone(), part)));
-    }
-    Ok(())
+/// If the tensor's shape is not what the keys say.
+pub(super) fn divide(metadata: &Metadata, tensor: &TensorInfo) -> Result<Option<[TensorInfo; 2]>> {
+    let arch = metadata.get_str("general.architecture")?.unwrap_or_default();
+    let size = |key: &str| metadata.get_u32(&format!("{arch}.ssm.{key}"));
+    let sizes = (size("group_count")?, size("time_step_rank")?, size("state_size")?);
+    let (Some(key_heads), Some(heads), Some(head_dim)) = sizes else { return Ok(None) };
+    let heads = Heads { key_heads: key_heads.into(), heads: heads.into(), head_dim: head_dim.into() };
+    heads.divide(tensor).map(Some).ok_or_else(|| shape_error(tensor, &heads))
 }
 
 /// Heads of queries and keys, heads of values, and the rows of each.

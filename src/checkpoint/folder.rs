@@ -7,8 +7,7 @@ use super::config::{Object, complete, family, rope, settings};
 use super::metadata::Metadata;
 use super::rename::{Shape, translate};
 use super::safetensors::{self, Tensor};
-use super::{Checkpoint, Source};
-use super::{delta, latent, nested};
+use super::{Checkpoint, Source, divide, nested};
 use crate::{Error, Result};
 use indexmap::IndexMap;
 use serde_json::{Map, Value as Json};
@@ -78,8 +77,7 @@ pub(super) async fn open(sources: Vec<Source>) -> Result<Checkpoint> {
         }
     }
     let mut tensors = translate(family, &shape, &config.file, tensors)?;
-    latent::divide(&metadata, &mut tensors)?;
-    delta::divide(&metadata, &mut tensors)?;
+    divide(&metadata, &mut tensors)?;
     Ok(Checkpoint { metadata, tensors, tokenizer_json, notices, sources: folder.sources })
 }
 

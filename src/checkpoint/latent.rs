@@ -2,26 +2,17 @@
 //! head the rows that make keys, then those that make values. They are told as newer GGUF files have them: two stacks
 //! with a matrix for each head, that of keys turned around.
 
-use super::{Layout, Metadata, Span, Stride, TensorInfo};
+use super::{Layout, Metadata, Span, Stride, TensorInfo, shape_error};
 use crate::dtype::DType;
 use crate::{Error, Result};
-use indexmap::IndexMap;
 
-/// Divides every such tensor.
+/// The keys' and the values' matrices of such a tensor.
 ///
 /// # Errors
-/// If a tensor's shape is not what the keys say.
-pub(super) fn divide(metadata: &Metadata, tensors: &mut IndexMap<String, TensorInfo>) -> Result<()> {
-    let whole: Vec<String> = tensors.keys().filter(|name| name.ends_with(".attn_kv_b.weight")).cloned().collect();
-    for name in whole {
-        let Some(tensor) = tensors.shift_remove(&name) else { continue };
-        let heads = Heads::read(metadata)?;
-        let parts = heads.divide(&tensor).ok_or_else(|| {
-            Error::Format(format!("tensor {name} has the shape {:?}, the model's keys say {heads:?}", tensor.dims))
-        })?;
-        tensors.extend(parts.map(|part| (part.name.clone(), part)));
-    }
-    Ok(())
+/// If the keys or the tensor's shape do not say where they lie.
+pub(super) fn divide(metadata: &Metadata, tensor: &TensorInfo) -> Result<Option<[TensorInfo; 2]>> {
+    let heads = Heads::read(metadata)?;
+    heads.divide(tensor).map(Some).ok_or_else(|| shape_error(tensor, &heads))
 }
 
 /// How many heads, and how many rows of each make keys, and how many values.

@@ -27,6 +27,7 @@ pub use write::GgufWriter;
 use crate::dtype::DType;
 use crate::{Error, Result};
 use indexmap::IndexMap;
+use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -152,8 +153,7 @@ impl Checkpoint {
             let (first, got) = (sources[0].name(), tensors.len());
             return Err(Error::Format(format!("{first} promises {expected} tensors, its files hold {got}")));
         }
-        latent::divide(&metadata, &mut tensors)?;
-        delta::divide(&metadata, &mut tensors)?;
+        divide(&metadata, &mut tensors)?;
         Ok(Self { metadata, tensors, tokenizer_json: None, notices: Vec::new(), sources })
     }
 
@@ -203,6 +203,27 @@ impl Checkpoint {
         let source = self.sources.get(part.source);
         source.ok_or_else(|| Error::Usage(format!("{} is another model's tensor", tensor.name)))
     }
+}
+
+/// Puts two tensors in the place of each that older files and Hugging Face folders have for both.
+fn divide(metadata: &Metadata, tensors: &mut IndexMap<String, TensorInfo>) -> Result<()> {
+    type Parts = fn(&Metadata, &TensorInfo) -> Result<Option<[TensorInfo; 2]>>;
+    let kinds: [(&str, Parts); 2] = [(".attn_kv_b.weight", latent::divide), (".ssm_in.weight", delta::divide)];
+    for (end, parts_of) in kinds {
+        let whole: Vec<String> = tensors.keys().filter(|name| name.ends_with(end)).cloned().collect();
+        for name in whole {
+            if let Some(parts) = parts_of(metadata, &tensors[&name])? {
+                tensors.shift_remove(&name);
+                tensors.extend(parts.map(|part| (part.name.clone(), part)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A tensor that cannot be divided as the keys want it.
+fn shape_error(tensor: &TensorInfo, heads: &dyn fmt::Debug) -> Error {
+    Error::Format(format!("tensor {} has the shape {:?}, the model's keys say {heads:?}", tensor.name, tensor.dims))
 }
 
 /// Checks that the files are all parts of one split model, in order.
