@@ -565,7 +565,7 @@ fn yarn(keys: &Keys, frequencies: &mut [f64], base: f64, factor: f64) -> Result<
     }
     // Files of models whose own formula differs (DeepSeek, Mistral 3) say by how much.
     let usual = |multiplier: f64| 0.1 * multiplier * factor.max(1.0).ln() + 1.0;
-    let latent = keys.u32("attention.kv_lora_rank")?.is_some();
+    let latent = latent::are_latent(keys)?;
     let whole = keys.finite("rope.scaling.yarn_attn_factor")?.map_or(1.0, f64::from)
         * match keys.finite("rope.scaling.yarn_log_multiplier")?.filter(|m| *m != 0.0) {
             Some(_) if latent => 1.0,

@@ -19,7 +19,7 @@ pub struct Latent {
 
 impl Latent {
     pub(super) fn read(keys: &Keys) -> Result<Option<Self>> {
-        if keys.u32("attention.kv_lora_rank")?.is_none() {
+        if !are_latent(keys)? {
             return Ok(None);
         }
         let rank = keys.size("attention.kv_lora_rank", 1 << 12)?;
@@ -40,10 +40,15 @@ impl Latent {
     }
 }
 
+/// Whether keys are latent.
+pub(super) fn are_latent(keys: &Keys) -> Result<bool> {
+    Ok(keys.u32("attention.kv_lora_rank")?.is_some())
+}
+
 /// What YaRN multiplies scores by where keys are latent: there it multiplies all of queries and keys, and not what is
 /// rotated of them. The multiplier in files is a tenth of what it is elsewhere.
 pub(super) fn yarn_of_scores(keys: &Keys) -> Result<f32> {
-    let latent = keys.u32("attention.kv_lora_rank")?.is_some() && keys.str("rope.scaling.type")? == Some("yarn");
+    let latent = are_latent(keys)? && keys.str("rope.scaling.type")? == Some("yarn");
     let tenth = keys.finite("rope.scaling.yarn_log_multiplier")?.filter(|_| latent).unwrap_or(0.0);
     let factor = keys.finite("rope.scaling.factor")?.unwrap_or(1.0);
     Ok((1.0 + tenth * factor.max(1.0).ln()).powi(2))
