@@ -17,12 +17,13 @@ longest="${depths##*,}"
 folder="$(mktemp -d)"
 trap 'rm -rf "$folder"' EXIT
 "$firelight" devices
+for tier in subgroups int8; do "$firelight" bench --ops --tier "$tier" || echo "tier $tier does not run here"; done
 for model in "${models[@]}"; do
     file="$folder/model.gguf"
     "$firelight" synth "${model%%:*}" "${model##*:}" "$file" > "$folder/log"
     echo
     echo "## $model"
-    for tier in baseline subgroups; do
+    for tier in baseline subgroups int8; do
         "$firelight" bench "$file" --tier "$tier" -p 512 -n 64 -r 5 || echo "tier $tier does not run here"
     done
     "$firelight" bench "$file" -p 512 -n 64 -d "$depths" --context "$((longest + 600))" -r 3

@@ -142,6 +142,7 @@ files![
     "matvec_qkv",
     "matmul",
     "matmul_rows",
+    "matmul_int8",
     "rope",
     "kv_write",
     "kv_write_blocks",
@@ -164,6 +165,7 @@ files![
     "sample_candidates",
     "sample_pick",
     "copy",
+    "rate",
 ];
 
 fn file(name: &str) -> &'static str {

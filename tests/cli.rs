@@ -393,6 +393,20 @@ fn devices_and_bench_say_what_they_measured() {
     assert!(table.contains("% of copy") && table.contains("\ntg4 ") && !table.contains("pp"), "{table}");
 }
 
+#[test]
+fn bench_tells_what_products_cost() {
+    let table = good(&["bench", "--ops=Q4_0,f16"]);
+    let lines: Vec<Vec<&str>> = table.lines().skip(4).map(|line| line.split_whitespace().collect()).collect();
+    assert!(table.contains("bare arithmetic") && lines.len() == 2, "{table}");
+    for (line, name) in lines.iter().zip(["Q4_0", "F16"]) {
+        assert_eq!((line[0], line.len()), (name, 8), "{table}");
+        let number = |text: &str| text.trim_end_matches('%').parse::<f64>().expect("a number");
+        assert!(line[1..].iter().all(|cell| number(cell) >= 0.0) && number(line[1]) > 0.0, "{table}");
+    }
+    bad(&["bench", "--ops=Q4_7"], 2, &["there are F32, F16"]);
+    bad(&["bench"], 2, &["MODEL"]);
+}
+
 /// A NumPy file's shape and values.
 fn npy(path: &str) -> (Vec<usize>, Vec<f32>) {
     let bytes = fs::read(path).expect("the file");

@@ -12,7 +12,7 @@ use engine::{Answer, answer, answers, difference, finish, gpu, greedy, logits, m
 use firelight::Error;
 use firelight::checkpoint::{Checkpoint, GgufWriter, Source};
 use firelight::fit::fit;
-use firelight::gpu::{Gpu, GpuOptions};
+use firelight::gpu::{Gpu, GpuOptions, Tier};
 use firelight::model::Model;
 use firelight::model::unknown::unknown;
 use firelight::ops::{KvType, PAGE};
@@ -234,6 +234,35 @@ fn older_files_of_latent_attention_say_the_same() {
     let prompt = prompt(57, 20);
     let of = |file| logits(&mut open(&model(file), &Options { logits: 32, ..exact(64) }), &prompt, false);
     assert_eq!(of(older(file.clone())), of(file));
+}
+
+/// The int8 tier rounds what prompts are multiplied by; what a model says of them changes little.
+#[test]
+fn eight_bits_change_little() {
+    let open = |tier| block_on(Gpu::open(&GpuOptions { tier, device: None })).expect("an adapter");
+    let (exact_gpu, int8) = (open(None), open(Some(Tier::Int8)));
+    let prompt = prompt(2, 75);
+    for (shape, types) in [
+        ("tiny-llama3", "Q4_K"),
+        ("tiny-qwen2", "Q6_K"),
+        ("tiny-gemma3", "Q8_0"),
+        ("tiny-gpt-oss", "MXFP4"),
+        ("tiny-mixtral", "Q4_0"),
+        ("tiny-deepseek3", "Q5_K"),
+    ] {
+        let model = model(engine::file(shape, types));
+        let vocab = model.config.vocab as usize;
+        let of = |gpu: &Gpu| logits(&mut session(gpu, &model, &Options { logits: 96, ..exact(96) }), &prompt, false);
+        let (got, want) = (of(&int8), of(&exact_gpu));
+        let positions = got.chunks(vocab).zip(want.chunks(vocab));
+        let mut cosines: Vec<f64> = positions.map(|(got, want)| difference(got, want, vocab).cosine).collect();
+        cosines.sort_by(f64::total_cmp);
+        // Where a router's tie is near, another expert may be chosen: so not all, but nine of ten positions.
+        let (worst, tenth, best) = (cosines[0], cosines[cosines.len() / 10], cosines[cosines.len() - 1]);
+        println!("{shape} {types}: {worst} .. {tenth} .. {best}");
+        assert!(tenth > 0.998, "{shape} {types}: {tenth}");
+        assert!(best < 0.999_999, "{shape} {types}: nothing was rounded");
+    }
 }
 
 #[test]

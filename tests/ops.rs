@@ -331,6 +331,55 @@ fn linear_of_every_weight_type() {
     }
 }
 
+/// Linears of one x with every epilogue, over all rows and over those that want logits.
+fn linears_of_rows(dtype: DType, n: u32, k: u32) -> Graph {
+    let mut g = Graph::default();
+    let x = rows(&mut g, k);
+    let weight = g.weight("plain.weight", n, k, dtype);
+    let plain = g.linear(x, weight, None);
+    let (weight, bias) = (g.weight("both.weight", n, k, dtype), g.vector("both.bias", n));
+    let biased = g.linear(x, weight, Some(bias));
+    g.sum(plain, biased);
+    let x = g.gather(x);
+    let weight = g.weight("logits.weight", n, k, dtype);
+    g.linear(x, weight, None);
+    g
+}
+
+/// What the int8 tier makes of x: whole steps of 1/127 of the largest of 32 values.
+fn rounded_to_int8(x: &[f32]) -> Vec<f32> {
+    let group = |x: &[f32]| {
+        let step = x.iter().fold(0f32, |most, x| most.max(x.abs())) / 127.0;
+        x.iter().map(|x| (x / step).round_ties_even() * step).collect::<Vec<f32>>()
+    };
+    x.chunks(32).flat_map(group).collect()
+}
+
+/// Weights are not rounded at all, and x as it should be; where the GPU divides otherwise, a value that lies between two
+/// steps may become the other.
+#[test]
+fn int8_rounds_x_and_nothing_else() {
+    let quantized = || DType::ALL.into_iter().filter(|dtype| dtype.block_len() > 1);
+    let graphs = quantized().map(|dtype| plain(dtype, 68, 512)).chain([linears_of_rows(DType::Q4K, 260, 256)]);
+    let names = quantized().map(|dtype| dtype.name()).chain(["every epilogue"]);
+    let caps = Caps { tier: Tier::Int8, ..gpu().caps().clone() };
+    for (name, graph) in names.zip(graphs) {
+        let name = format!("int8 {name}");
+        // Each has more rows than a decode that want logits.
+        let case = Case::new(name.clone(), graph, any_rows(&[130, 20, 65], VOCABULARY), 1e-3);
+        let data = Data::random(&case.graph, 1);
+        let mut rounded = Data { weights: data.weights.clone(), vectors: data.vectors.clone() };
+        let table = case.graph.tensors.iter().position(|t| t.name == "rows.weight").map(TensorId).expect("a table");
+        let x: Vec<f32> = bytemuck::pod_collect_to_vec(&data.weights[&table]);
+        rounded.weights.insert(table, bytemuck::cast_slice(&rounded_to_int8(&x)).to_vec());
+        let want = expected(&case, &rounded);
+        let worst = run(&case, &data, &want, &caps, Fuse::ALL).unwrap_or_else(|e| panic!("{name}: {e}"));
+        println!("{name}: {worst:.1e}");
+        let exact = expected(&case, &data);
+        assert!(run(&case, &data, &exact, &caps, Fuse::ALL).is_err(), "{name}: x was not rounded");
+    }
+}
+
 #[test]
 fn linear_in_shards() {
     let graph = linears(DType::Q4K, 132, 256);

@@ -24,3 +24,14 @@ fn decode4(b: Block, i: u32) -> vec4<f32> {
     let minus = ((b.minus >> (4u * (i >> 1u))) & 8u) != 0u;
     return b.scale[i >> 2u] * (vec4<f32>(quants2(b.q, i)) + select(-0.875, -1.125, minus));
 }
+
+const HALVES = 2u;
+const OFFSETS = false;
+
+fn unit(b: Block) -> Block {
+    return Block(b.q, b.minus, vec2<f32>(8.0));
+}
+
+fn steps(b: Block) -> vec4<f32> {
+    return vec4<f32>(0.125 * b.scale, 0.0, 0.0);
+}

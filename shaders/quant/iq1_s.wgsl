@@ -19,3 +19,14 @@ fn load_block(g: u32) -> Block {
 fn decode4(b: Block, i: u32) -> vec4<f32> {
     return b.scale * (vec4<f32>(quants2(b.q, i)) + b.offset);
 }
+
+const HALVES = 1u;
+const OFFSETS = false;
+
+fn unit(b: Block) -> Block {
+    return Block(b.q, b.offset, 8.0);
+}
+
+fn steps(b: Block) -> vec4<f32> {
+    return vec4<f32>(0.125 * b.scale, 0.125 * b.scale, 0.0, 0.0);
+}

@@ -19,3 +19,14 @@ fn load_block(g: u32) -> Block {
 fn decode4(b: Block, i: u32) -> vec4<f32> {
     return b.scale[i >> 2u] * with_signs(sizes2(quants2(b.q, i)), b.signs, i);
 }
+
+const HALVES = 2u;
+const OFFSETS = false;
+
+fn unit(b: Block) -> Block {
+    return Block(b.q, b.signs, vec2<f32>(1.0));
+}
+
+fn steps(b: Block) -> vec4<f32> {
+    return vec4<f32>(b.scale, 0.0, 0.0);
+}

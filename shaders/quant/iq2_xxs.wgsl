@@ -17,3 +17,14 @@ fn load_block(g: u32) -> Block {
 fn decode4(b: Block, i: u32) -> vec4<f32> {
     return b.scale * with_signs(sizes2(quants2(b.q, i)), b.signs, i);
 }
+
+const HALVES = 1u;
+const OFFSETS = false;
+
+fn unit(b: Block) -> Block {
+    return Block(b.q, b.signs, 1.0);
+}
+
+fn steps(b: Block) -> vec4<f32> {
+    return vec4<f32>(b.scale, b.scale, 0.0, 0.0);
+}

@@ -22,3 +22,14 @@ fn decode4(b: Block, i: u32) -> vec4<f32> {
     let entry = low | (((b.high >> i) & 1u) << 8u);
     return b.scale * with_signs(sizes3(PLANE3, entry), b.signs, i);
 }
+
+const HALVES = 1u;
+const OFFSETS = false;
+
+fn unit(b: Block) -> Block {
+    return Block(b.entry, b.high, b.signs, 1.0);
+}
+
+fn steps(b: Block) -> vec4<f32> {
+    return vec4<f32>(b.scale, b.scale, 0.0, 0.0);
+}

@@ -22,3 +22,14 @@ fn decode4(b: Block, i: u32) -> vec4<f32> {
     let q = unpack4xU8((b.q[i >> 2u] >> (2u * (i & 3u))) & 0x03030303u);
     return b.scale[i >> 2u] * vec4<f32>(q) - b.min[i >> 2u];
 }
+
+const HALVES = 2u;
+const OFFSETS = true;
+
+fn unit(b: Block) -> Block {
+    return Block(b.q, vec2<f32>(1.0), vec2<f32>(0.0));
+}
+
+fn steps(b: Block) -> vec4<f32> {
+    return vec4<f32>(b.scale, -b.min);
+}

@@ -26,3 +26,14 @@ fn decode4(b: Block, i: u32) -> vec4<f32> {
     let q = unpack4xU8(low | (((b.high >> i) & 0x01010101u) << 2u));
     return b.scale[i >> 2u] * (vec4<f32>(q) - 4.0);
 }
+
+const HALVES = 2u;
+const OFFSETS = false;
+
+fn unit(b: Block) -> Block {
+    return Block(b.q, b.high, vec2<f32>(1.0));
+}
+
+fn steps(b: Block) -> vec4<f32> {
+    return vec4<f32>(b.scale, 0.0, 0.0);
+}

@@ -16,3 +16,14 @@ fn decode4(b: Block, i: u32) -> vec4<f32> {
     let q = unpack4xU8((b.q[i >> 1u] >> (4u * (i & 1u))) & 0x0F0F0F0Fu);
     return b.d * vec4<f32>(q) + b.m;
 }
+
+const HALVES = 1u;
+const OFFSETS = true;
+
+fn unit(b: Block) -> Block {
+    return Block(b.q, 1.0, 0.0);
+}
+
+fn steps(b: Block) -> vec4<f32> {
+    return vec4<f32>(b.d, b.d, b.m, b.m);
+}

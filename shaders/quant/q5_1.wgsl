@@ -18,3 +18,14 @@ fn decode4(b: Block, i: u32) -> vec4<f32> {
     let q = unpack4xU8(low | (((b.high >> i) & 0x01010101u) << 4u));
     return b.d * vec4<f32>(q) + b.m;
 }
+
+const HALVES = 1u;
+const OFFSETS = true;
+
+fn unit(b: Block) -> Block {
+    return Block(b.q, b.high, 1.0, 0.0);
+}
+
+fn steps(b: Block) -> vec4<f32> {
+    return vec4<f32>(b.d, b.d, b.m, b.m);
+}

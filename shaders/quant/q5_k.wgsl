@@ -25,3 +25,14 @@ fn decode4(b: Block, i: u32) -> vec4<f32> {
     let q = unpack4xU8(low | (((b.high >> i) & 0x01010101u) << 4u));
     return b.scale * vec4<f32>(q) - b.min;
 }
+
+const HALVES = 1u;
+const OFFSETS = true;
+
+fn unit(b: Block) -> Block {
+    return Block(b.q, b.high, 1.0, 0.0);
+}
+
+fn steps(b: Block) -> vec4<f32> {
+    return vec4<f32>(b.scale, b.scale, -b.min, -b.min);
+}

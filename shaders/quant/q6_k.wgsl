@@ -20,3 +20,14 @@ fn decode4(b: Block, i: u32) -> vec4<f32> {
     let high = (b.high[i >> 2u] >> (2u * (i & 3u))) & 0x03030303u;
     return b.scale[i >> 2u] * (vec4<f32>(unpack4xU8(low | (high << 4u))) - 32.0);
 }
+
+const HALVES = 2u;
+const OFFSETS = false;
+
+fn unit(b: Block) -> Block {
+    return Block(b.q, b.high, vec2<f32>(1.0));
+}
+
+fn steps(b: Block) -> vec4<f32> {
+    return vec4<f32>(b.scale, 0.0, 0.0);
+}

@@ -15,3 +15,14 @@ fn decode4(b: Block, i: u32) -> vec4<f32> {
     let q = unpack4xI8(select(b.first[i & 3u], b.second[i & 3u], i >= 4u));
     return b.d * vec4<f32>(q);
 }
+
+const HALVES = 1u;
+const OFFSETS = false;
+
+fn unit(b: Block) -> Block {
+    return Block(b.first, b.second, 1.0);
+}
+
+fn steps(b: Block) -> vec4<f32> {
+    return vec4<f32>(b.d, b.d, 0.0, 0.0);
+}

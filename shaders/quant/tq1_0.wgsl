@@ -45,3 +45,14 @@ fn stack(q: vec4<u32>) -> u32 {
 fn decode4(b: Block, i: u32) -> vec4<f32> {
     return b.d * (vec4<f32>(quants2(b.q, i)) - 1.0);
 }
+
+const HALVES = 1u;
+const OFFSETS = false;
+
+fn unit(b: Block) -> Block {
+    return Block(b.q, 1.0);
+}
+
+fn steps(b: Block) -> vec4<f32> {
+    return vec4<f32>(b.d, b.d, 0.0, 0.0);
+}

@@ -22,7 +22,7 @@ pub struct DeviceArgs {
     /// Part of a GPU's name, or its number in `firelight devices`; by default the best
     #[arg(long, value_name = "NAME|INDEX")]
     pub device: Option<String>,
-    /// Run a lower tier of kernels than the GPU could
+    /// Run a lower tier of kernels than the GPU could; or int8, which reads prompts with values rounded to 8 bits
     #[arg(long, value_parser = tier())]
     pub tier: Option<Tier>,
 }

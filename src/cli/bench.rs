@@ -2,25 +2,35 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::value_parser;
+use firelight::dtype::DType;
 use firelight::plan::Listing;
 use firelight::sampler::Sampling;
 use firelight::session::{Event, Options, Request, Session, Timings};
 use serde_json::json;
 
-use super::args::{self, DeviceArgs, EngineArgs, ModelArg};
+use super::args::{self, DeviceArgs, EngineArgs, OfflineArg};
 use super::term::{self, Answering, Failure};
-use super::{Result, profile};
+use super::{Result, bench_ops, profile};
 
 #[derive(clap::Args)]
+#[command(override_usage = "firelight bench [OPTIONS] <MODEL>\n       firelight bench --ops[=TYPE,...] [OPTIONS]")]
 #[command(after_help = "\
 GB/s counts the bytes that must at least be read and written; % of copy compares it with what a copy shader reaches \
 in the same run. Times are medians of the repetitions, after one that does not count.")]
 pub struct Args {
+    /// A GGUF file (any one of a split model), a Hugging Face folder, ORG/REPO[:QUANT] on the hub, or `demo`
+    #[arg(value_name = "MODEL", required_unless_present = "ops")]
+    model: Option<PathBuf>,
     #[command(flatten)]
-    model: ModelArg,
+    offline: OfflineArg,
+    /// Without a model: what products with matrices of each type cost, or of these types
+    #[arg(long, value_name = "TYPE,...", value_delimiter = ',', num_args = 0.., require_equals = true, value_parser = bench_ops::weight_type)]
+    #[arg(conflicts_with_all = ["model", "json", "profile"])]
+    ops: Option<Vec<DType>>,
     /// Prefill tests: tokens of the prompt; 0 for none
     #[arg(short = 'p', long, value_name = "N,...", value_delimiter = ',', default_value = "128,512", value_parser = size())]
     prompt: Vec<u32>,
@@ -119,11 +129,14 @@ impl Measured {
 }
 
 pub async fn run(args: Args) -> Result {
+    let Some(path) = &args.model else {
+        return bench_ops::run(&args.device.open().await?, &args.ops.unwrap_or_default()).await;
+    };
     let tests = tests(&args);
     let Some(positions) = tests.iter().map(Test::positions).max() else {
         return Err(Failure::usage("there is nothing to measure: give sizes above 0 with -p or -n"));
     };
-    let model = args.model.open().await?;
+    let model = args::open_model(path, args.offline).await?;
     let gpu = args.device.open().await?;
     if args.profile {
         profile::check(&gpu)?;
@@ -149,7 +162,7 @@ pub async fn run(args: Args) -> Result {
     let (dispatches, recording) = (plan.dispatches(&step), plan.recording_seconds(&step, RECORDINGS));
     let per_dispatch = recording * 1e6 / dispatches as f64;
     let mut out = io::stdout().lock();
-    let (card, path) = (gpu.card(), args.model.name.display());
+    let (card, path) = (gpu.card(), path.display());
     if args.json {
         let report = json!({
             "model": path.to_string(),

@@ -31,6 +31,7 @@ fn describe(card: &Card) -> String {
         "" => format!("tier {}, the highest", caps.tier),
         why => format!("tier {}, not {why}", caps.tier),
     });
+    lines.push("tier int8 only on request: it reads prompts with values rounded to 8 bits".to_string());
     let subgroups = match caps.subgroup {
         (0, 0) => String::new(),
         (min, max) if min == max => format!(", subgroups of {min}"),

@@ -6,6 +6,7 @@
 
 mod args;
 mod bench;
+mod bench_ops;
 mod chat;
 #[cfg(feature = "chat")]
 mod chat_window;

@@ -34,17 +34,21 @@ pub enum Tier {
     Baseline,
     /// Reductions through subgroup operations.
     Subgroups,
+    /// Not exact, so it runs only where it is asked for: prompts are read with what weights are multiplied by rounded to
+    /// 8 bits. All else is as in the highest exact tier.
+    Int8,
 }
 
 impl Tier {
     /// Every tier, lowest first.
-    pub const ALL: [Tier; 2] = [Tier::Baseline, Tier::Subgroups];
+    pub const ALL: [Tier; 3] = [Tier::Baseline, Tier::Subgroups, Tier::Int8];
 
     /// The name used by `--tier`.
     pub fn name(self) -> &'static str {
         match self {
             Tier::Baseline => "baseline",
             Tier::Subgroups => "subgroups",
+            Tier::Int8 => "int8",
         }
     }
 
@@ -65,7 +69,7 @@ impl fmt::Display for Tier {
 pub struct Caps {
     /// The tier whose kernels run.
     pub tier: Tier,
-    /// Smallest and largest subgroup of the adapter.
+    /// Smallest and largest subgroup of the adapter; 0 where it has no subgroup operations.
     pub subgroup: (u32, u32),
     /// A processor that pretends to be a GPU (lavapipe, SwiftShader, WARP): few, fat threads suit it best.
     pub software: bool,
@@ -86,7 +90,7 @@ impl Caps {
     pub fn baseline() -> Self {
         Caps {
             tier: Tier::Baseline,
-            subgroup: (4, 128),
+            subgroup: (0, 0),
             software: false,
             max_binding: 128 << 20,
             max_buffer: 256 << 20,
@@ -94,6 +98,11 @@ impl Caps {
             timestamps: false,
             memory: None,
         }
+    }
+
+    /// Whether kernels may use subgroup operations.
+    pub fn subgroups(&self) -> bool {
+        self.tier >= Tier::Subgroups && self.subgroup != (0, 0)
     }
 }
 
@@ -125,7 +134,7 @@ pub(crate) use web::pause;
 pub struct GpuOptions {
     /// Part of an adapter's name (any case) or its index in [`Gpu::list`].
     pub device: Option<String>,
-    /// A lower tier than the adapter's highest.
+    /// A lower tier than the adapter's highest, or [`Tier::Int8`], which every adapter has.
     pub tier: Option<Tier>,
 }
 
@@ -197,7 +206,7 @@ fn card(found: &Found) -> Card {
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
         caps: Caps {
             tier,
-            subgroup: (info.subgroup_min_size, info.subgroup_max_size),
+            subgroup: if found.subgroups { (info.subgroup_min_size, info.subgroup_max_size) } else { (0, 0) },
             software: found.software,
             max_binding: limits.max_storage_buffer_binding_size,
             max_buffer: limits.max_buffer_size,
@@ -229,7 +238,7 @@ impl Gpu {
         let index = choose(&cards, wanted.as_deref())?;
         let (found, mut card) = (&adapters[index], cards[index].clone());
         if let Some(tier) = options.tier {
-            if tier > card.caps.tier {
+            if tier > card.caps.tier && tier != Tier::Int8 {
                 let (name, why) = (&card.name, &card.why_not_higher);
                 return Err(Error::Usage(format!("{name} cannot run the tier {tier} ({why}); leave --tier out")));
             }

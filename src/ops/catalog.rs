@@ -65,13 +65,14 @@ fn stem(tier: Tier, source: &Source) -> String {
 fn adapters() -> Vec<Caps> {
     let caps = |tier, software, subgroup| Caps { tier, software, subgroup, ..Caps::baseline() };
     vec![
-        caps(Tier::Baseline, false, (4, 128)),
-        caps(Tier::Baseline, true, (4, 128)),
+        caps(Tier::Baseline, false, (0, 0)),
+        caps(Tier::Baseline, true, (0, 0)),
         caps(Tier::Subgroups, false, (32, 32)),
         caps(Tier::Subgroups, false, (32, 64)),
         caps(Tier::Subgroups, false, (8, 32)),
         caps(Tier::Subgroups, false, (4, 128)),
         caps(Tier::Subgroups, true, (8, 8)),
+        caps(Tier::Int8, false, (0, 0)),
     ]
 }
 

@@ -55,7 +55,7 @@ impl HeadLinear {
     }
 
     fn matmul(&self, cx: &Choice, i: usize, shard: &Shard) -> Kernel {
-        let mut source = matmul_source(cx);
+        let mut source = matmul_source(cx, cx.weight(cx.input(1)).0);
         source.consts.extend(self.consts(cx, shard));
         source.imports.extend(self.imports(cx));
         let few = cx.capacity.decode_rows();

@@ -181,16 +181,18 @@ fn bindings(product: &Product, shard: usize, epilogue: &Epilogue) -> Vec<Binding
 /// Weight rows and tokens of a tile of `shaders/matmul.wgsl`.
 pub const MATMUL_TILE: u32 = 64;
 
-/// The kernel for tiles, and how threads share one. Software adapters pay for loads more than for arithmetic: there
-/// each thread does much out of registers, and subgroups, where they are known, share what they fetch.
-pub(super) fn matmul_source(cx: &Choice) -> Source {
+/// The kernel for tiles of a matrix of this type, and how threads share one. Software adapters pay for loads more than for
+/// arithmetic: there each thread does much out of registers, and subgroups, where they are known, share what they fetch.
+pub(super) fn matmul_source(cx: &Choice, dtype: DType) -> Source {
     let (min, max) = cx.caps.subgroup;
+    let tiles = vec![("WG", 64), ("SPAN", 8), ("PER", 8)];
     let (file, share, consts) = match cx.caps.software {
-        true if cx.caps.tier >= Tier::Subgroups && min == max && max <= 8 => {
+        _ if cx.caps.tier == Tier::Int8 && dtype.block_len() > 1 => ("matmul_int8", None, tiles),
+        true if cx.caps.subgroups() && min == max && max <= 8 => {
             ("matmul_rows", Some("share/lanes"), vec![("WG", 8), ("RPL", 8), ("SUBGROUP", max), ("FETCHES", 16 / max)])
         }
         true => ("matmul_rows", Some("share/none"), vec![("WG", 8), ("RPL", 8), ("SUBGROUP", 1), ("FETCHES", 8)]),
-        false => ("matmul", None, vec![("WG", 64), ("SPAN", 8), ("PER", 8)]),
+        false => ("matmul", None, tiles),
     };
     let consts = consts.into_iter().chain([("TILE", MATMUL_TILE)]).map(|(name, n)| (name, Const::U32(n))).collect();
     Source { file, imports: share.map(|file| ("share", file)).into_iter().collect(), consts }
@@ -218,7 +220,7 @@ pub(super) fn matmuls(cx: &Choice, product: &Product, epilogue: &Epilogue) -> Ve
     let (dtype, _) = cx.weight(product.weight);
     let (n, cols) = (cx.graph.cols(product.y), cx.graph.cols(product.weight));
     let kernel = |(i, shard): (usize, &Shard)| {
-        let mut source = matmul_source(cx);
+        let mut source = matmul_source(cx, dtype);
         source.consts.extend(weight_consts(dtype, shard.rows, cols));
         source.consts.extend([
             ("COLS4", Const::U32(cols / 4)),

@@ -28,7 +28,7 @@ pub mod short_conv;
 pub mod soften;
 
 use crate::dtype::DType;
-use crate::gpu::{Caps, Tier};
+use crate::gpu::Caps;
 use crate::graph::{Graph, Kind, Node, TensorId};
 use crate::shader::{Const, Source};
 
@@ -494,19 +494,16 @@ impl Choice<'_> {
 
     /// The file with the reductions of this tier.
     pub fn reduce(&self) -> (&'static str, &'static str) {
-        match self.caps.tier {
-            Tier::Baseline => ("reduce", "lib/reduce"),
-            Tier::Subgroups => ("reduce", "lib/reduce_subgroup"),
-        }
+        ("reduce", if self.caps.subgroups() { "lib/reduce_subgroup" } else { "lib/reduce" })
     }
 
     /// Threads that share one reduction over `work` items: a power of two that the subgroup tier can use too.
     pub fn lanes(&self, work: u32) -> u32 {
         let (_, max) = self.caps.subgroup;
-        let least = match (self.caps.tier, self.caps.software) {
-            (Tier::Subgroups, _) => max.min(128),
-            (Tier::Baseline, true) => 1,
-            (Tier::Baseline, false) => 32,
+        let least = match (self.caps.subgroups(), self.caps.software) {
+            (true, _) => max.min(128),
+            (false, true) => 1,
+            (false, false) => 32,
         };
         let most = if self.caps.software { least.max(16) } else { 256 };
         work.next_power_of_two().clamp(least, most)

@@ -1,36 +1,59 @@
-//! What a step is measured against: the device's bandwidth as a shader meets it, and what the CPU takes to record.
+//! What a step is measured against: the device's bandwidth and arithmetic as shaders meet them, what a product costs, and
+//! what the CPU takes to record.
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Builder, Dispatch, Plan, bind, encode};
+use super::{Builder, Dispatch, Fuse, Listing, Options, Plan, bind, encode};
 use crate::Result;
+use crate::dtype::DType;
 use crate::gpu::{Buffer, Gpu};
-use crate::graph::TensorId;
-use crate::ops::{self, Binding, Kernel, StepSizes};
+use crate::graph::{Graph, TensorId};
+use crate::ops::{self, Binding, Capacity, Extent, Kernel, KvType, Op, StepSizes};
 use crate::shader::{self, Const};
 
 /// GB/s that a copy shader reaches, reading and writing `bytes` bytes each; what `bench` calls the bandwidth.
 pub async fn copy_bandwidth(gpu: &Gpu, bytes: u64) -> Result<f64> {
     let count = (bytes.min(gpu.caps().max_binding) / 16) as u32;
     let source = shader::Source { file: "copy", imports: vec![], consts: vec![("COUNT", Const::U32(count))] };
-    let ids = [TensorId(0), TensorId(1)];
     let side = count.div_ceil(256).min(32768);
-    let grid = [ops::Extent::fixed(side), ops::Extent::ceil(count, 256 * side), ops::Extent::fixed(1)];
+    let grid = [Extent::fixed(side), Extent::ceil(count, 256 * side), Extent::fixed(1)];
+    let bytes = u64::from(count) * 16;
+    Ok(2.0 * bytes as f64 / from_one_to_another(gpu, source, grid, bytes).await? / 1e9)
+}
+
+/// GFLOP/s that a shader reaches which only multiplies and adds, a fused pair counted as two.
+pub async fn arithmetic_rate(gpu: &Gpu) -> Result<f64> {
+    let groups: u32 = if gpu.caps().software { 64 } else { 1 << 14 };
+    let rounds = 1024;
+    let source = shader::Source { file: "rate", imports: vec![], consts: vec![("ROUNDS", Const::U32(rounds))] };
+    let grid = [Extent::fixed(groups), Extent::fixed(1), Extent::fixed(1)];
+    let threads = u64::from(groups) * 64;
+    let seconds = from_one_to_another(gpu, source, grid, threads * 16).await?;
+    Ok((threads * u64::from(rounds) * 64) as f64 / seconds / 1e9)
+}
+
+/// Seconds of a kernel that reads a buffer of so many bytes and writes another.
+async fn from_one_to_another(gpu: &Gpu, source: shader::Source, grid: [Extent; 3], bytes: u64) -> Result<f64> {
+    let ids = [TensorId(0), TensorId(1)];
     let kernel = Kernel::new(source, vec![Binding::read(ids[0]), Binding::write(ids[1])], grid);
     let watch = gpu.watch();
-    let make = |id| (id, vec![gpu.buffer("copy", u64::from(count) * 16)]);
+    let make = |id| (id, vec![gpu.buffer(kernel.source.file, bytes)]);
     let buffers: BTreeMap<TensorId, Vec<Buffer>> = ids.map(make).into();
     let step = gpu.uniform("step", size_of::<StepSizes>() as u64);
     let mut builder = Builder { gpu, pipelines: HashMap::new(), layouts: HashMap::new() };
     let (pipeline, layout) = builder.pipeline(&kernel);
     let group = bind(gpu, &layout, &kernel, &step, &buffers);
     watch.finish().await?;
-    let dispatch = Dispatch { kernel, node: 0, pipeline, group };
+    seconds(gpu, &[&Dispatch { kernel, node: 0, pipeline, group }], &StepSizes::default()).await
+}
+
+/// Seconds that dispatches take one after another: the best of some rounds, behind one that warms up.
+async fn seconds(gpu: &Gpu, dispatches: &[&Dispatch], sizes: &StepSizes) -> Result<f64> {
+    const TIMES: usize = 8;
+    let list = dispatches.repeat(TIMES);
     let mut best = f64::MAX;
-    // The first round warms up; the best of the rest is what the memory can do.
     for round in 0..6 {
-        const TIMES: usize = 8;
-        let encoder = encode(gpu, &[&dispatch; TIMES], &StepSizes::default());
+        let encoder = encode(gpu, &list, sizes);
         let start = crate::gpu::Clock::now();
         let index = gpu.queue().submit([encoder.finish()]);
         gpu.wait(index).await?;
@@ -38,7 +61,49 @@ pub async fn copy_bandwidth(gpu: &Gpu, bytes: u64) -> Result<f64> {
             best = best.min(start.seconds() / TIMES as f64);
         }
     }
-    Ok(f64::from(count) * 32.0 / best / 1e9)
+    Ok(best)
+}
+
+/// What it costs to multiply the rows of a step by a matrix.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Product {
+    /// Seconds.
+    pub seconds: f64,
+    /// Bytes that must be read and written.
+    pub bytes: u64,
+}
+
+/// The cost of a product with a matrix of (`n`, `k`) of this type, for each of these numbers of rows.
+///
+/// # Errors
+/// If the device has not enough memory, or is lost.
+pub async fn products(gpu: &Gpu, dtype: DType, (n, k): (u32, u32), rows: &[u32]) -> Result<Vec<Product>> {
+    let mut graph = Graph::default();
+    let table = graph.weight("rows.weight", 64, k, DType::F32);
+    let x = graph.embed(table, 1.0);
+    let weight = graph.weight("matrix.weight", n, k, dtype);
+    let y = graph.linear(x, weight, None);
+    let capacity = Capacity {
+        rows: rows.iter().copied().max().unwrap_or(1),
+        logits: 1,
+        sequences: ops::DECODE_ROWS,
+        pages: 1,
+        pages_per_sequence: 1,
+        near: None,
+        kv: KvType::F16,
+    };
+    let listing = Listing::new(graph, gpu.caps(), capacity, &Options { fuse: Fuse::NONE, keep: vec![y] });
+    let plan = Plan::compile(gpu, listing).await?;
+    let is_product = |d: &&Dispatch| matches!(plan.listing.graph.nodes[d.node].op, Op::Linear(_));
+    let mut out = Vec::new();
+    for &rows in rows {
+        let sizes = StepSizes { rows, logits: 1, ..Default::default() };
+        gpu.write(&plan.step, 0, bytemuck::bytes_of(&sizes));
+        let list: Vec<&Dispatch> = plan.running(&sizes).filter(is_product).collect();
+        let bytes = list.iter().map(|d| plan.listing.traffic(&d.kernel, &sizes)).sum();
+        out.push(Product { seconds: seconds(gpu, &list, &sizes).await?, bytes });
+    }
+    Ok(out)
 }
 
 impl Plan {

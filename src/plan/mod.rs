@@ -21,7 +21,7 @@ use crate::ops::{self, Binding, Capacity, Choice, Kernel, Shard, StepSizes, atte
 use crate::shader::{self, Dialect};
 use crate::{Error, Result};
 use fuse::Fuse;
-pub use measure::copy_bandwidth;
+pub use measure::{Product, arithmetic_rate, copy_bandwidth, products};
 use slots::Slots;
 
 /// How to compile.

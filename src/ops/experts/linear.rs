@@ -105,7 +105,7 @@ impl ExpertLinear {
 
     /// Many rows: tiles of slots that share an expert.
     fn matmul(&self, cx: &Choice, i: usize, shard: &Shard) -> Kernel {
-        let mut source = matmul_source(cx);
+        let mut source = matmul_source(cx, cx.weight(cx.input(1)).0);
         source.consts.extend(self.consts(cx, shard));
         let mut bindings = bindings(cx, i, &[4, 3]);
         let epilogue = self.epilogue(cx, &mut bindings, &mut source.consts);

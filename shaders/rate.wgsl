@@ -1,0 +1,23 @@
+// Multiplies and adds in registers: what `bench --ops` calls the rate of arithmetic. Eight sums are under way in a thread,
+// so that none waits for the one before.
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    let w = x[id.x];
+    var sums: array<vec4<f32>, 8>;
+    //#unroll n 8
+    sums[n] = vec4<f32>(f32(n));
+    //#end
+    for (var i = 0u; i < ROUNDS; i += 1u) {
+        //#unroll n 8
+        sums[n] = fma(sums[n], w, w);
+        //#end
+    }
+    var all = vec4<f32>(0.0);
+    //#unroll n 8
+    all += sums[n];
+    //#end
+    y[id.x] = all;
+}

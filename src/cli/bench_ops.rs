@@ -1,0 +1,72 @@
+//! `bench --ops`: what products with matrices of each type cost, against a copy and against bare arithmetic.
+
+use std::io::{self, Write};
+
+use firelight::dtype::DType;
+use firelight::gpu::Gpu;
+use firelight::plan::{self, Product};
+
+use super::{Result, profile, term};
+
+/// Rows of a decode, of a decode of several sequences, of a prefill.
+const ROWS: [u32; 3] = [1, 8, 512];
+
+/// The type of a name.
+pub fn weight_type(name: &str) -> std::result::Result<DType, String> {
+    let names = || DType::ALL.map(DType::name).join(", ");
+    DType::from_name(name).ok_or_else(|| format!("there are {}", names()))
+}
+
+/// Prints the table of these types, or of all if there are none.
+pub async fn run(gpu: &Gpu, types: &[DType]) -> Result {
+    // More than caches hold; on a software adapter no more than it can do in a moment.
+    let (n, k) = if gpu.caps().software { (1024, 1024) } else { (16384, 8192) };
+    let types = if types.is_empty() { &DType::ALL } else { types };
+    let (copy, rate) = (profile::bandwidth(gpu).await?, plan::arithmetic_rate(gpu).await?);
+    let bar = term::counting_bar("type", types.len() as u64);
+    let mut rows = Vec::new();
+    for dtype in types {
+        bar.set_message(dtype.name());
+        let products = plan::products(gpu, *dtype, (n, k), &ROWS).await?;
+        rows.push(row(*dtype, &products, 2e-9 * f64::from(n) * f64::from(k), copy, rate));
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let (card, mut out) = (gpu.card(), io::stdout().lock());
+    writeln!(
+        out,
+        "matrices of {n} x {k} on {} ({}, {} tier); a copy reaches {copy:.1} GB/s, bare arithmetic {rate:.0} GFLOP/s\n",
+        card.name, card.backend, card.caps.tier
+    )?;
+    let title = ["<type", "1 row, us", "GB/s", "% of copy", "8 rows, us", "512 rows, us", "GFLOP/s", "% of rate"];
+    Ok(write!(out, "{}", term::table(&title, &rows))?)
+}
+
+/// A type's line, for a matrix that takes so many GFLOP a row.
+fn row(dtype: DType, products: &[Product], gflop: f64, copy: f64, rate: f64) -> Vec<String> {
+    let microseconds = |i: usize| format!("{:.1}", products[i].seconds * 1e6);
+    let bytes = products[0].bytes as f64 / products[0].seconds / 1e9;
+    let flops = gflop * f64::from(ROWS[2]) / products[2].seconds;
+    vec![
+        dtype.name().to_string(),
+        microseconds(0),
+        format!("{bytes:.1}"),
+        format!("{:.0}%", bytes / copy * 100.0),
+        microseconds(1),
+        microseconds(2),
+        format!("{flops:.0}"),
+        format!("{:.0}%", flops / rate * 100.0),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_counts_bytes_of_one_row_and_arithmetic_of_many() {
+        let products = [(1e-3, 2_000_000), (2e-3, 0), (1.0, 0)].map(|(seconds, bytes)| Product { seconds, bytes });
+        let line = row(DType::Q4K, &products, 0.5, 4.0, 1024.0);
+        assert_eq!(line, ["Q4_K", "1000.0", "2.0", "50%", "2000.0", "1000000.0", "256", "25%"]);
+    }
+}
