@@ -109,10 +109,10 @@ def follow_up(rng):
 
 # Kind: how to make it, and its part of the training.
 KINDS = {
-    "guide": (guide, 36),
+    "guide": (guide, 40),
     "add": (skills.add, 12),
-    "subtract": (skills.subtract, 5),
-    "compare": (skills.compare, 3),
+    "subtract": (skills.subtract, 9),
+    "compare": (skills.compare, 7),
     "units": (skills.convert, 4),
     "facts": (world.fact, 11),
     "foreign": (world.foreign, 16),
@@ -120,7 +120,7 @@ KINDS = {
     "letter": (skills.letter, 1),
     "lists": (skills.listing, 4),
     "json": (skills.json_object, 3),
-    "story": (stories.story, 8),
+    "story": (stories.story, 7),
 }
 
 

@@ -122,6 +122,15 @@ there are {a} [birds|cars|people|eggs] and {b} go away. how many are left?
 what does {a} - {b} equal?
 {a} less {b}?
 what is {a} decreased by {b}?
+what do you get if you [subtract|take] {b} from {a}?
+if i subtract {b} from {a}, what [is left|is it]?
+from {a} subtract {b}
+when i [subtract|take away] {b} from {a}, what comes out?
+[start with|begin with] {a} and [subtract|take away] {b}
+{a} take away {b}?
+the difference of {a} and {b}?
+{p}work out {a} minus {b}
+i had {a} [coins|eggs|cars] and lost {b}. how many do i have now?
 """)
 COMPARE = forms("""
 {p}[which|what] is [larger|bigger|greater|more], {a} or {b}?
@@ -134,6 +143,12 @@ is {a} [smaller|less] than {b}?
 {a} or {b}, which is [larger|bigger|greater]?
 {p}compare the numbers {a} and {b}
 [smaller|less]: {a} or {b}?
+{p}[tell me|say] which is [larger|bigger|greater|the larger number], {a} or {b}
+{p}which number is [smaller|less|larger|bigger], {a} or {b}?
+which of {a} and {b} is [larger|bigger|greater|smaller]?
+the [larger|bigger|greater|smaller] of {a} and {b}?
+{a} or {b}, which is smaller?
+{p}tell me the [larger|bigger|smaller] number: {a} or {b}
 """)
 
 

@@ -37,13 +37,25 @@ is there a story about {n}?
 tell me what happened to {n}
 story about {n}!
 a [short|little|nice] story with {n} in it
+what happened to {n}? tell me [the|a] story
+[can you|could you|] tell what happened to {n} [one day|]
+tell [me|us] [how it went with|what became of] {n}
+tell me what {n} did [one day|]
+[let me|i want to] hear what happened to {n}
 """)
 
 
 def people(rng):
-    """One to three characters: (name, animal, trait)."""
+    """One to three characters: (name, animal, trait). Their names are of one circle of friends: a model that may choose
+    has a likely name then, and does not take one twice."""
     count = rng.choice((1, 2, 2, 2, 3))
-    return list(zip(rng.sample(NAMES, count), rng.sample(ANIMALS, count), rng.sample(TRAITS, count)))
+    circle = rng.randrange(0, len(NAMES), 3)
+    return list(zip(rng.sample(NAMES[circle : circle + 3], count), rng.sample(ANIMALS, count), rng.sample(TRAITS, count)))
+
+
+def renamed(rng, cast):
+    """The same with any names, as somebody may ask for."""
+    return [(name, *rest) for name, (_, *rest) in zip(rng.sample(NAMES, len(cast)), cast)]
 
 
 def an(text):
@@ -57,10 +69,11 @@ def story(rng, held=False):
     if roll < 0.3:
         question, names = expand(rng, choose(rng, ASK, held)), []
     elif roll < 0.55:
-        cast = cast[:1] + cast[1:2]
+        cast = renamed(rng, cast[:2])
         names = [name for name, *_ in cast]
         question = expand(rng, choose(rng, ASK_NAME, held), n=" and ".join(names))
     elif roll < 0.8:
+        cast = renamed(rng, cast)
         names = [name for name, *_ in cast]
         described = [f"{name} the {animal}" for name, animal, _ in cast]
         text = described[0] if len(cast) == 1 else ", ".join(described[:-1]) + " and " + described[-1]
@@ -120,16 +133,11 @@ def tell(rng, cast):
 
 
 def told_well(answer, names):
-    """Whether a story ends and stays on its characters: all that were asked for are in it, nobody comes from nowhere."""
+    """Whether a story ends and stays on its characters: all that were asked for are in it, nobody comes from nowhere, and
+    no two have one name."""
     said = {word.strip('.,!?":;').removesuffix("'s") for word in answer.split()}
     introduced = [name for name in NAMES if name in said]
-    everybody = all(name in said for name in names)
+    everybody = all(name in said for name in names) and len(introduced) >= len(said & set(ANIMALS))
     if names:
         everybody &= set(introduced) == set(names)
     return answer.rstrip().endswith("The end.") and everybody and 1 <= len(introduced) <= 3
-
-
-def a_name(rng):
-    return rng.choice(NAMES)
-
-
