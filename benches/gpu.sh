@@ -17,6 +17,7 @@ longest="${depths##*,}"
 folder="$(mktemp -d)"
 trap 'rm -rf "$folder"' EXIT
 "$firelight" devices
+"$firelight" devices --tune
 for tier in subgroups int8; do "$firelight" bench --ops --tier "$tier" || echo "tier $tier does not run here"; done
 for model in "${models[@]}"; do
     file="$folder/model.gguf"

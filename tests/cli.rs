@@ -393,6 +393,28 @@ fn devices_and_bench_say_what_they_measured() {
     assert!(table.contains("% of copy") && table.contains("\ntg4 ") && !table.contains("pp"), "{table}");
 }
 
+/// Elsewhere the cache folder is not named by a variable that a test may set.
+#[cfg(target_os = "linux")]
+#[test]
+fn devices_are_measured_once() {
+    let cache = folder();
+    let with = |args: &[&str]| {
+        let run: Run = firelight(args).env("XDG_CACHE_HOME", cache.path()).output().expect("the program starts").into();
+        assert_eq!(run.code, Some(0), "{args:?}: {run:?}");
+        run.out
+    };
+    let kept = || fs::read_to_string(cache.path().join("firelight/devices.json"));
+    assert!(with(&["devices"]).contains(", as is usual\n") && kept().is_err());
+    let table = with(&["devices", "--tune=0"]);
+    let of_one_row = |line: &&str| line.split_whitespace().nth(1) == Some("1");
+    assert!(table.lines().filter(of_one_row).count() > 1, "{table}");
+    assert!(table.contains(", as measured\n") && table.contains("  kept\n"), "{table}");
+    assert!(with(&["devices"]).contains(", as measured\n"), "{:?}", kept());
+    fs::write(cache.path().join("firelight/devices.json"), "{ broken").expect("a file");
+    assert!(with(&["devices"]).contains(", as is usual\n"));
+    bad(&["devices", "--tune=nothing"], 1, &["nothing"]);
+}
+
 #[test]
 fn bench_tells_what_products_cost() {
     let table = good(&["bench", "--ops=Q4_0,f16"]);

@@ -6,7 +6,7 @@ mod common;
 use common::cpu::Cpu;
 use common::{Data, Step, compare, gpu, random};
 use firelight::dtype::DType;
-use firelight::gpu::{Caps, Tier};
+use firelight::gpu::{Caps, Layout, Tier};
 use firelight::graph::{Graph, Input, Kind, LAST_SAMPLED, NO_STATE, Rows, Run, TensorId};
 use firelight::ops::attention::{self, Attention, Reach, Temperature};
 use firelight::ops::delta_net::DeltaNet;
@@ -122,6 +122,11 @@ fn setups(case: &Case) -> Vec<(Caps, Fuse)> {
         for tier in Tier::ALL.into_iter().filter(|tier| *tier < adapter.tier) {
             out.extend([false, true].map(|software| (caps(tier, software), Fuse::ALL)));
         }
+        // The layouts that are farthest from each other.
+        for (lanes, threads, rows, span) in [(64, 256, 4, 16), (32, 64, 1, 8)] {
+            let measured = Some(Layout { lanes, threads, rows, span });
+            out.push((Caps { measured, ..caps(adapter.tier, false) }, Fuse::ALL));
+        }
         if fuse::fuse(case.graph.clone(), Fuse::ALL, max_binding) != case.graph {
             out.push((caps(adapter.tier, false), Fuse::NONE));
         }
@@ -194,8 +199,9 @@ fn check(case: Case) {
     let data = Data::random(&case.graph, 1);
     let want = expected(&case, &data);
     for (caps, fuse) in setups(&case) {
-        let Caps { tier, software, .. } = caps;
-        let setup = format!("{}, tier {tier}, software {software}, residual fused {}", case.name, fuse.residual);
+        let (Caps { tier, software, .. }, layout) = (&caps, caps.layout());
+        let setup =
+            format!("{}, tier {tier}, software {software}, {layout:?}, residual fused {}", case.name, fuse.residual);
         match run(&case, &data, &want, &caps, fuse) {
             Ok(worst) => println!("{setup}: {worst:.1e}"),
             Err(e) => panic!("{setup}: {e}"),

@@ -16,6 +16,7 @@ use super::protocol::{Ask, Command, Event, Loaded, Memory, OpTime, Opening, Plac
 use crate::checkpoint::{Reading, Source};
 use crate::gpu::{Clock, Gpu, GpuOptions};
 use crate::ops::StepSizes;
+use crate::plan::tune;
 use crate::session::{Event as Said, Finish, Options, Request, Session};
 use crate::template::TemplateInput;
 use crate::tokenizer::Special;
@@ -131,7 +132,7 @@ impl<E: Fn(Event)> Engine<E> {
         }
         // A device that is not used any more gives its memory back first.
         (self.open, self.gpu) = (None, None);
-        let gpu = Gpu::open(&GpuOptions { device: device.clone(), tier: None }).await?;
+        let gpu = tune::open(&GpuOptions { device: device.clone(), tier: None }).await?;
         self.gpu = Some((device, gpu.clone()));
         Ok(gpu)
     }

@@ -8,6 +8,7 @@ use firelight::checkpoint::Checkpoint;
 use firelight::gpu::{Gpu, GpuOptions, Tier};
 use firelight::model::Model;
 use firelight::ops::KvType;
+use firelight::plan::tune;
 use firelight::sampler::Sampling;
 use firelight::session::{Options, Session};
 
@@ -36,7 +37,7 @@ impl DeviceArgs {
     /// Opens the device.
     pub async fn open(&self) -> Result<Gpu> {
         let options = GpuOptions { device: self.device.clone(), tier: self.tier };
-        let gpu = Gpu::open(&options).await?;
+        let gpu = tune::open(&options).await?;
         let card = gpu.card();
         tracing::info!("{} ({}), {} tier. {}", card.name, card.backend, card.caps.tier, card.why_not_higher);
         Ok(gpu)

@@ -19,8 +19,7 @@ pub fn weight_type(name: &str) -> std::result::Result<DType, String> {
 
 /// Prints the table of these types, or of all if there are none.
 pub async fn run(gpu: &Gpu, types: &[DType]) -> Result {
-    // More than caches hold; on a software adapter no more than it can do in a moment.
-    let (n, k) = if gpu.caps().software { (1024, 1024) } else { (16384, 8192) };
+    let (n, k) = plan::measured_matrix(gpu.caps());
     let types = if types.is_empty() { &DType::ALL } else { types };
     let (copy, rate) = (profile::bandwidth(gpu).await?, plan::arithmetic_rate(gpu).await?);
     let bar = term::counting_bar("type", types.len() as u64);

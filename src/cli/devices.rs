@@ -3,11 +3,58 @@
 use std::io::{self, Write};
 
 use firelight::Error;
-use firelight::gpu::{Card, Gpu};
+use firelight::gpu::{Card, Gpu, GpuOptions};
+use firelight::plan::tune::{self, Trial};
 
 use super::{Result, term};
 
-pub async fn run() -> Result {
+#[derive(clap::Args)]
+pub struct Args {
+    /// Try the ways in which a GPU (by default the best) can multiply, show which are right and how fast they are, and keep
+    /// the best; on a real GPU this happens by itself once
+    #[arg(long, value_name = "NAME|INDEX", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    tune: Option<String>,
+}
+
+pub async fn run(args: Args) -> Result {
+    match args.tune {
+        Some(name) => measure(Some(name).filter(|name| !name.is_empty())).await,
+        None => list().await,
+    }
+}
+
+async fn measure(device: Option<String>) -> Result {
+    let gpu = Gpu::open(&GpuOptions { device, tier: None }).await?;
+    let (gpu, trials) = tune::tune(gpu).await?;
+    let (card, layout, mut out) = (gpu.card(), gpu.caps().layout(), io::stdout().lock());
+    let kept = |trial: &Trial| trial.layout == layout && trial.seconds.is_some();
+    let rows: Vec<Vec<String>> = trials.iter().map(|trial| row(trial, kept(trial))).collect();
+    let title = ["<tier", "rows", "lanes", "threads", "rows a thread", "span", "difference", "us", "<"];
+    writeln!(out, "ways to multiply on {} ({}); {}\n", term::printable(&card.name), card.backend, products(card))?;
+    Ok(write!(out, "{}", term::table(&title, &rows))?)
+}
+
+/// A line of the table.
+fn row(trial: &Trial, kept: bool) -> Vec<String> {
+    let layout = &trial.layout;
+    let numbers = [trial.rows, layout.lanes, layout.threads, layout.rows, layout.span].map(|n| n.to_string());
+    let time = trial.seconds.map_or("wrong".to_string(), |seconds| format!("{:.1}", seconds * 1e6));
+    let mut line = vec![trial.tier.to_string()];
+    line.extend(numbers);
+    line.extend([format!("{:.0e}", trial.error), time, if kept { "kept" } else { "" }.to_string()]);
+    line
+}
+
+/// How products are laid out.
+fn products(card: &Card) -> String {
+    let found = tune::kept(card);
+    let layout = found.map_or(card.caps.layout(), |found| found.layout);
+    let why = if found.is_some() { "as measured" } else { "as is usual" };
+    let (lanes, threads, rows) = (layout.lanes, layout.threads, layout.rows);
+    format!("products by {lanes} of {threads} threads a row and {rows} rows a thread, {why}")
+}
+
+async fn list() -> Result {
     let cards = Gpu::list().await;
     if cards.is_empty() {
         let message = "no GPU adapter found: install a Vulkan driver (on Debian or Ubuntu without a GPU: \
@@ -39,6 +86,7 @@ fn describe(card: &Card) -> String {
     };
     let (binding, buffer) = (term::bytes(caps.max_binding), term::bytes(caps.max_buffer));
     lines.push(format!("one binding at most {binding}, one buffer at most {buffer}{subgroups}"));
+    lines.push(products(card));
     lines.push(format!("timestamps (for --profile): {}", if caps.timestamps { "yes" } else { "no" }));
     lines.join("\n   ") + "\n"
 }

@@ -83,8 +83,8 @@ enum Command {
     /// Show what is in a model file, its licence, and what it needs
     #[command(visible_alias = "show")]
     Info(info::Args),
-    /// List the GPUs, their tiers and limits
-    Devices,
+    /// List the GPUs, their tiers and limits, or measure what suits one
+    Devices(devices::Args),
     /// Measure how fast a model runs
     Bench(bench::Args),
     /// Show what a model's step dispatches, and where its bytes are
@@ -128,7 +128,7 @@ async fn run(command: Command) -> Result {
         Command::List(args) => hub::list(args),
         Command::Rm(args) => hub::rm(args),
         Command::Info(args) => info::run(args).await,
-        Command::Devices => devices::run().await,
+        Command::Devices(args) => devices::run(args).await,
         Command::Bench(args) => bench::run(args).await,
         Command::Plan(args) => plan::run(args).await,
         Command::Logits(args) => score::logits(args).await,

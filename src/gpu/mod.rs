@@ -3,6 +3,7 @@
 //! Besides `plan` the only module that names wgpu, and besides the front ends the only one that may ask for the
 //! target architecture: `native` and `web` hold what differs. It knows nothing of graphs or models.
 
+mod layout;
 #[cfg(not(target_arch = "wasm32"))]
 mod native;
 #[cfg(target_arch = "wasm32")]
@@ -18,7 +19,10 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Error, Result};
+pub use layout::Layout;
 
 /// A buffer on the GPU.
 pub type Buffer = wgpu::Buffer;
@@ -27,7 +31,7 @@ pub type Buffer = wgpu::Buffer;
 pub(crate) type Submission = wgpu::SubmissionIndex;
 
 /// Which set of kernels runs. Each tier needs what its adapter must offer and falls back to the one below.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Tier {
     /// WebGPU's guaranteed features and limits: no subgroups, no f16 arithmetic, 8 storage buffers, 16 KiB of
     /// workgroup memory, 256 invocations.
@@ -73,6 +77,8 @@ pub struct Caps {
     pub subgroup: (u32, u32),
     /// A processor that pretends to be a GPU (lavapipe, SwiftShader, WARP): few, fat threads suit it best.
     pub software: bool,
+    /// How products are laid out, if that was measured; see [`Caps::layout`].
+    pub measured: Option<Layout>,
     /// Largest storage binding in bytes.
     pub max_binding: u64,
     /// Largest buffer in bytes.
@@ -92,6 +98,7 @@ impl Caps {
             tier: Tier::Baseline,
             subgroup: (0, 0),
             software: false,
+            measured: None,
             max_binding: 128 << 20,
             max_buffer: 256 << 20,
             max_workgroups: 65535,
@@ -103,6 +110,11 @@ impl Caps {
     /// Whether kernels may use subgroup operations.
     pub fn subgroups(&self) -> bool {
         self.tier >= Tier::Subgroups && self.subgroup != (0, 0)
+    }
+
+    /// How products are laid out: as measured, or as is usual.
+    pub fn layout(&self) -> Layout {
+        self.measured.unwrap_or(Layout::usual(self.software))
     }
 }
 
@@ -123,6 +135,26 @@ pub struct Card {
     pub why_not_higher: String,
     /// Why it cannot be used at all, if so.
     pub unusable: Option<String>,
+}
+
+impl Card {
+    /// Whether something can be kept from one run to the next.
+    pub(crate) const KEEPS: bool = platform::KEEPS;
+
+    /// What was kept for this adapter and driver, under this tier and by this version.
+    pub(crate) fn recall(&self) -> Option<String> {
+        platform::recall(&self.key())
+    }
+
+    /// Keeps something for them; where nothing can be kept, nothing is.
+    pub(crate) fn keep(&self, text: &str) {
+        platform::keep(&self.key(), text);
+    }
+
+    fn key(&self) -> String {
+        let Card { name, backend, driver, caps, .. } = self;
+        format!("{name}, {backend}, {driver}, {}, {}", caps.tier, env!("CARGO_PKG_VERSION"))
+    }
 }
 
 pub use platform::Clock;
@@ -208,6 +240,7 @@ fn card(found: &Found) -> Card {
             tier,
             subgroup: if found.subgroups { (info.subgroup_min_size, info.subgroup_max_size) } else { (0, 0) },
             software: found.software,
+            measured: None,
             max_binding: limits.max_storage_buffer_binding_size,
             max_buffer: limits.max_buffer_size,
             max_workgroups: limits.max_compute_workgroups_per_dimension,
@@ -265,6 +298,18 @@ impl Gpu {
     /// The same device, treated as a processor that only pretends to be a GPU; for adapters that hide what they are.
     pub fn as_software(mut self) -> Self {
         (self.card.kind, self.card.caps.software) = ("software", true);
+        self
+    }
+
+    /// The same device, as measuring found it: with this layout, and without subgroup operations where those of the exact
+    /// tier computed what they should not.
+    pub(crate) fn found(mut self, exact: Tier, layout: Layout) -> Self {
+        let Card { caps, why_not_higher, .. } = &mut self.card;
+        if exact < Tier::Subgroups && caps.subgroups() {
+            (caps.subgroup, caps.tier) = ((0, 0), if caps.tier == Tier::Int8 { Tier::Int8 } else { exact });
+            *why_not_higher = "subgroups: their kernels computed wrong results when this adapter was measured".into();
+        }
+        caps.measured = Some(layout);
         self
     }
 

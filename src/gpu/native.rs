@@ -1,5 +1,9 @@
 //! What a GPU is on a desktop: every adapter of every interface, a clock, and a device that someone has to drive.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use etcetera::base_strategy::{BaseStrategy, choose_native_strategy};
 use futures_channel::oneshot::Receiver;
 
 use super::{Found, Gpu, Submission, instance};
@@ -7,6 +11,37 @@ use super::{Found, Gpu, Submission, instance};
 /// What to say where there is nothing.
 pub const NO_ADAPTER: &str = "no GPU adapter found: install a Vulkan driver (on Debian or Ubuntu without a GPU: \
                               mesa-vulkan-drivers), or unset WGPU_BACKEND";
+
+/// There is a file, in the user's cache folder.
+pub const KEEPS: bool = true;
+
+/// The text that was kept under a key.
+pub fn recall(key: &str) -> Option<String> {
+    kept(&file()?).remove(key)
+}
+
+/// Keeps a text under a key. That it cannot be kept is no failure: it is found again.
+pub fn keep(key: &str, text: &str) {
+    let Some(file) = file() else { return };
+    let mut all = kept(&file);
+    all.insert(key.into(), text.into());
+    let new = file.with_extension(format!("{}.new", std::process::id()));
+    let folder = file.parent().map_or(Ok(()), std::fs::create_dir_all);
+    let written = folder.and_then(|()| std::fs::write(&new, serde_json::to_string_pretty(&all)?));
+    if let Err(error) = written.and_then(|()| std::fs::rename(&new, &file)) {
+        tracing::debug!("{} cannot be kept: {error}", file.display());
+    }
+}
+
+/// `~/.cache/firelight/devices.json` on Linux, and what is usual elsewhere.
+fn file() -> Option<PathBuf> {
+    Some(choose_native_strategy().ok()?.cache_dir().join("firelight").join("devices.json"))
+}
+
+fn kept(file: &Path) -> BTreeMap<String, String> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
+}
 
 /// A point in time.
 #[derive(Clone, Copy, Debug)]

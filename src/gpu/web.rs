@@ -19,6 +19,17 @@ use super::{Found, Gpu, Submission, instance};
 /// What to say where there is nothing.
 pub const NO_ADAPTER: &str = "the browser has no GPU adapter to give";
 
+/// A page has no file, and would have to ask for one.
+pub const KEEPS: bool = false;
+
+/// See [`KEEPS`].
+pub fn recall(_key: &str) -> Option<String> {
+    None
+}
+
+/// See [`KEEPS`].
+pub fn keep(_key: &str, _text: &str) {}
+
 /// A point in time, by the page's clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock(f64);

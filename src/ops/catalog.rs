@@ -23,7 +23,7 @@ use super::short_conv::ShortConv;
 use super::soften::Soften;
 use super::{Capacity, Choice, KvType, Op};
 use crate::dtype::DType;
-use crate::gpu::{Caps, Tier};
+use crate::gpu::{Caps, Layout, Tier};
 use crate::graph::{Graph, Input, Kind, Node, Rows, TensorId};
 use crate::shader::Source;
 
@@ -61,8 +61,10 @@ fn stem(tier: Tier, source: &Source) -> String {
     format!("{tier}/{}{}", source.file, imports.collect::<String>())
 }
 
-/// Adapters of each kind, the baseline first: real and software ones, subgroups of one size and of several.
+/// Adapters of each kind, the baseline first: real and software ones, subgroups of one size and of several, and kernels laid
+/// out as wide as they may be.
 fn adapters() -> Vec<Caps> {
+    let wide = Layout { lanes: 64, threads: 256, rows: 4, span: 16 };
     let caps = |tier, software, subgroup| Caps { tier, software, subgroup, ..Caps::baseline() };
     vec![
         caps(Tier::Baseline, false, (0, 0)),
@@ -73,6 +75,7 @@ fn adapters() -> Vec<Caps> {
         caps(Tier::Subgroups, false, (4, 128)),
         caps(Tier::Subgroups, true, (8, 8)),
         caps(Tier::Int8, false, (0, 0)),
+        Caps { measured: Some(wide), ..caps(Tier::Subgroups, false, (32, 32)) },
     ]
 }
 

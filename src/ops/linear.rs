@@ -128,14 +128,11 @@ pub(super) struct MatvecShape {
 }
 
 impl MatvecShape {
-    /// Real GPUs: a warp's worth of threads a row, a few rows each. Software: a thread a row.
+    /// For rows of `cols` weights and up to `tile` tokens.
     pub(super) fn choose(cx: &Choice, cols: u32, tile: u32) -> Self {
-        let lanes = match cx.caps.software {
-            true => cx.lanes(1),
-            false => cx.lanes(32.min(cols.div_ceil(32))),
-        };
-        let wg = lanes.max(if cx.caps.software { 32 } else { 128 });
-        MatvecShape { wg, lanes, rows_per_lane: if tile == 1 { 2 } else { 1 } }
+        let layout = cx.caps.layout();
+        let lanes = cx.lanes(layout.lanes.min(cols.div_ceil(32)));
+        MatvecShape { wg: lanes.max(layout.threads), lanes, rows_per_lane: if tile == 1 { layout.rows } else { 1 } }
     }
 
     /// Weight rows of a workgroup.
@@ -185,14 +182,14 @@ pub const MATMUL_TILE: u32 = 64;
 /// arithmetic: there each thread does much out of registers, and subgroups, where they are known, share what they fetch.
 pub(super) fn matmul_source(cx: &Choice, dtype: DType) -> Source {
     let (min, max) = cx.caps.subgroup;
-    let tiles = vec![("WG", 64), ("SPAN", 8), ("PER", 8)];
+    let tiles = |span| vec![("WG", span * span), ("SPAN", span), ("PER", MATMUL_TILE / span)];
     let (file, share, consts) = match cx.caps.software {
-        _ if cx.caps.tier == Tier::Int8 && dtype.block_len() > 1 => ("matmul_int8", None, tiles),
+        _ if cx.caps.tier == Tier::Int8 && dtype.block_len() > 1 => ("matmul_int8", None, tiles(8)),
         true if cx.caps.subgroups() && min == max && max <= 8 => {
             ("matmul_rows", Some("share/lanes"), vec![("WG", 8), ("RPL", 8), ("SUBGROUP", max), ("FETCHES", 16 / max)])
         }
         true => ("matmul_rows", Some("share/none"), vec![("WG", 8), ("RPL", 8), ("SUBGROUP", 1), ("FETCHES", 8)]),
-        false => ("matmul", None, tiles),
+        false => ("matmul", None, tiles(cx.caps.layout().span)),
     };
     let consts = consts.into_iter().chain([("TILE", MATMUL_TILE)]).map(|(name, n)| (name, Const::U32(n))).collect();
     Source { file, imports: share.map(|file| ("share", file)).into_iter().collect(), consts }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::{Builder, Dispatch, Fuse, Listing, Options, Plan, bind, encode};
 use crate::Result;
 use crate::dtype::DType;
-use crate::gpu::{Buffer, Gpu};
+use crate::gpu::{Buffer, Caps, Gpu};
 use crate::graph::{Graph, TensorId};
 use crate::ops::{self, Binding, Capacity, Extent, Kernel, KvType, Op, StepSizes};
 use crate::shader::{self, Const};
@@ -73,37 +73,69 @@ pub struct Product {
     pub bytes: u64,
 }
 
+/// Rows and columns of a matrix to measure with: more than caches hold; on a software adapter no more than it can do in a
+/// moment.
+pub fn measured_matrix(caps: &Caps) -> (u32, u32) {
+    if caps.software { (1024, 1024) } else { (16384, 8192) }
+}
+
 /// The cost of a product with a matrix of (`n`, `k`) of this type, for each of these numbers of rows.
 ///
 /// # Errors
 /// If the device has not enough memory, or is lost.
 pub async fn products(gpu: &Gpu, dtype: DType, (n, k): (u32, u32), rows: &[u32]) -> Result<Vec<Product>> {
-    let mut graph = Graph::default();
-    let table = graph.weight("rows.weight", 64, k, DType::F32);
-    let x = graph.embed(table, 1.0);
-    let weight = graph.weight("matrix.weight", n, k, dtype);
-    let y = graph.linear(x, weight, None);
-    let capacity = Capacity {
-        rows: rows.iter().copied().max().unwrap_or(1),
-        logits: 1,
-        sequences: ops::DECODE_ROWS,
-        pages: 1,
-        pages_per_sequence: 1,
-        near: None,
-        kv: KvType::F16,
-    };
-    let listing = Listing::new(graph, gpu.caps(), capacity, &Options { fuse: Fuse::NONE, keep: vec![y] });
-    let plan = Plan::compile(gpu, listing).await?;
-    let is_product = |d: &&Dispatch| matches!(plan.listing.graph.nodes[d.node].op, Op::Linear(_));
+    let most = rows.iter().copied().max().unwrap_or(1);
+    let alone = Alone::compile(gpu, gpu.caps(), dtype, (n, k), (most, ops::DECODE_ROWS)).await?;
     let mut out = Vec::new();
     for &rows in rows {
-        let sizes = StepSizes { rows, logits: 1, ..Default::default() };
-        gpu.write(&plan.step, 0, bytemuck::bytes_of(&sizes));
-        let list: Vec<&Dispatch> = plan.running(&sizes).filter(is_product).collect();
-        let bytes = list.iter().map(|d| plan.listing.traffic(&d.kernel, &sizes)).sum();
-        out.push(Product { seconds: seconds(gpu, &list, &sizes).await?, bytes });
+        out.push(alone.cost(rows).await?);
     }
     Ok(out)
+}
+
+/// Rows of a table that [`Alone`] multiplies.
+pub(super) const TABLE: u32 = 64;
+
+/// A plan of nothing but a product: rows of a table times a matrix.
+pub(super) struct Alone {
+    pub plan: Plan,
+    /// (TABLE, k) of F32.
+    pub table: TensorId,
+    /// (n, k)
+    pub weight: TensorId,
+    /// (rows, n)
+    pub y: TensorId,
+}
+
+impl Alone {
+    /// For a matrix of (`n`, `k`), up to so many rows of up to so many sequences.
+    pub async fn compile(
+        gpu: &Gpu,
+        caps: &Caps,
+        dtype: DType,
+        (n, k): (u32, u32),
+        (rows, sequences): (u32, u32),
+    ) -> Result<Self> {
+        let mut graph = Graph::default();
+        let table = graph.weight("rows.weight", TABLE, k, DType::F32);
+        let x = graph.embed(table, 1.0);
+        let weight = graph.weight("matrix.weight", n, k, dtype);
+        let y = graph.linear(x, weight, None);
+        let capacity =
+            Capacity { rows, logits: 1, sequences, pages: 1, pages_per_sequence: 1, near: None, kv: KvType::F16 };
+        let listing = Listing::new(graph, caps, capacity, &Options { fuse: Fuse::NONE, keep: vec![y] });
+        Ok(Alone { plan: Plan::compile(gpu, listing).await?, table, weight, y })
+    }
+
+    /// What the product costs for so many rows.
+    pub async fn cost(&self, rows: u32) -> Result<Product> {
+        let (plan, sizes) = (&self.plan, StepSizes { rows, logits: 1, ..Default::default() });
+        plan.gpu.write(&plan.step, 0, bytemuck::bytes_of(&sizes));
+        let is_product = |d: &&Dispatch| matches!(plan.listing.graph.nodes[d.node].op, Op::Linear(_));
+        let list: Vec<&Dispatch> = plan.running(&sizes).filter(is_product).collect();
+        let bytes = list.iter().map(|d| plan.listing.traffic(&d.kernel, &sizes)).sum();
+        Ok(Product { seconds: seconds(&plan.gpu, &list, &sizes).await?, bytes })
+    }
 }
 
 impl Plan {

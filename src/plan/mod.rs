@@ -9,6 +9,7 @@ pub mod fuse;
 mod measure;
 pub mod slots;
 mod step;
+pub mod tune;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
@@ -21,7 +22,7 @@ use crate::ops::{self, Binding, Capacity, Choice, Kernel, Shard, StepSizes, atte
 use crate::shader::{self, Dialect};
 use crate::{Error, Result};
 use fuse::Fuse;
-pub use measure::{Product, arithmetic_rate, copy_bandwidth, products};
+pub use measure::{Product, arithmetic_rate, copy_bandwidth, measured_matrix, products};
 use slots::Slots;
 
 /// How to compile.

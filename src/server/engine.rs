@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use axum::http::StatusCode;
 use firelight::gpu::{Gpu, GpuOptions};
 use firelight::model::Model;
+use firelight::plan::tune;
 use firelight::session::{Finish, Options, Session, Timings};
 use pollster::block_on;
 use tokio::sync::{mpsc, oneshot};
@@ -344,7 +345,7 @@ impl Thread {
             };
             let gpu = match &self.gpu {
                 Some(gpu) => gpu,
-                None => self.gpu.insert(block_on(Gpu::open(&self.setup.gpu)).map_err(unavailable)?),
+                None => self.gpu.insert(block_on(tune::open(&self.setup.gpu)).map_err(unavailable)?),
             };
             let model =
                 block_on(async { Model::from_checkpoint(entry.place.open().await?).await }).map_err(unavailable)?;

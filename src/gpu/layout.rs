@@ -1,0 +1,42 @@
+//! How the threads of a GPU share the work of a product: numbers that nothing an adapter tells about itself foretells.
+//! `plan::tune` measures which suit one; until then it gets what is usual for its kind.
+
+use serde::{Deserialize, Serialize};
+
+/// See `shaders/matvec.wgsl` and `shaders/matmul.wgsl`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Layout {
+    /// Threads that share a row of weights in a matvec, if the row is long enough and subgroups are not larger.
+    pub lanes: u32,
+    /// Threads of a matvec's workgroup; at least `lanes`.
+    pub threads: u32,
+    /// Rows of weights that a thread of a matvec works on, for one token; at most 4.
+    pub rows: u32,
+    /// Threads along either side of a matmul's tile of 64 by 64; not used on software adapters.
+    pub span: u32,
+}
+
+impl Layout {
+    /// Real GPUs: a warp's worth of threads a row, a few rows each. Software: a thread a row.
+    pub fn usual(software: bool) -> Self {
+        let (lanes, threads) = if software { (1, 32) } else { (32, 128) };
+        Layout { lanes, threads, rows: 2, span: 8 }
+    }
+
+    /// The ways to lay out a matvec that are worth a trial, what is usual first.
+    pub fn matvecs(software: bool) -> Vec<Self> {
+        let usual = Layout::usual(software);
+        let (lanes, threads): (&[u32], &[u32]) = if software { (&[1], &[16, 64]) } else { (&[32, 64], &[64, 256]) };
+        let with = |lanes: u32, threads: u32, rows: u32| Layout { lanes, threads, rows, ..usual };
+        let mut out = vec![usual];
+        out.extend([1, 4].map(|rows| Layout { rows, ..usual }));
+        out.extend(lanes.iter().flat_map(|l| threads.iter().map(|t| with(*l, *t, usual.rows))));
+        out
+    }
+
+    /// The same with each way to lay out a matmul that is worth a trial.
+    pub fn matmuls(self, software: bool) -> Vec<Self> {
+        let spans: &[u32] = if software { &[8] } else { &[8, 16] };
+        spans.iter().map(|span| Layout { span: *span, ..self }).collect()
+    }
+}
