@@ -1,8 +1,11 @@
 // Reductions over LANES consecutive threads of a workgroup of WG, through subgroups; the same names as lib/reduce.
-// LANES is a multiple of the subgroup's size, whatever that turns out to be. ONE_SUBGROUP: it is known to be LANES.
+// LANES is one, or a multiple of the subgroup's size, whatever that turns out to be. ONE_SUBGROUP: it is known to be LANES.
 var<workgroup> reduce_buf: array<vec4<f32>, WG>;
 
 fn reduce_sum4(v: vec4<f32>, lid: u32) -> vec4<f32> {
+    if (LANES == 1u) {
+        return v;
+    }
     let part = subgroupAdd(v);
     if (ONE_SUBGROUP) {
         return part;
@@ -22,6 +25,9 @@ fn reduce_sum4(v: vec4<f32>, lid: u32) -> vec4<f32> {
 }
 
 fn reduce_max4(v: vec4<f32>, lid: u32) -> vec4<f32> {
+    if (LANES == 1u) {
+        return v;
+    }
     let part = subgroupMax(v);
     if (ONE_SUBGROUP) {
         return part;

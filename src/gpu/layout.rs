@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 /// See `shaders/matvec.wgsl` and `shaders/matmul.wgsl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Layout {
-    /// Threads that share a row of weights in a matvec, if the row is long enough and subgroups are not larger.
+    /// Threads that share a row of weights in a matvec: one, or as many as this if the row is long enough and subgroups are
+    /// not larger.
     pub lanes: u32,
     /// Threads of a matvec's workgroup; at least `lanes`.
     pub threads: u32,
@@ -26,7 +27,7 @@ impl Layout {
     /// The ways to lay out a matvec that are worth a trial, what is usual first.
     pub fn matvecs(software: bool) -> Vec<Self> {
         let usual = Layout::usual(software);
-        let (lanes, threads): (&[u32], &[u32]) = if software { (&[1], &[16, 64]) } else { (&[32, 64], &[64, 256]) };
+        let (lanes, threads): (&[u32], &[u32]) = if software { (&[1, 8], &[16, 64]) } else { (&[32, 64], &[64, 256]) };
         let with = |lanes: u32, threads: u32, rows: u32| Layout { lanes, threads, rows, ..usual };
         let mut out = vec![usual];
         out.extend([1, 4].map(|rows| Layout { rows, ..usual }));

@@ -59,5 +59,5 @@ pub(super) fn many_read(norm: Option<&Carried>, cx: &Choice) -> (TensorId, Optio
     let normed = cx.node.outputs[cx.node.outputs.len() - 1];
     let op = RmsNorm { eps: norm.eps, rows: Size::Rows };
     let kernel = rms_norm::kernel(cx, &op, (cx.input(0), last(cx, 3), normed));
-    (normed, Some(kernel.when(Size::Rows, cx.capacity.decode_rows() + 1, u32::MAX)))
+    (normed, Some(kernel.when(Size::Rows, cx.matvec_rows() + 1, u32::MAX)))
 }

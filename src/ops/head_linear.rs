@@ -32,7 +32,7 @@ impl HeadLinear {
         let each = |kernel: &dyn Fn(usize, &Shard) -> Kernel| -> Vec<Kernel> {
             shards.iter().enumerate().map(|(i, shard)| kernel(i, shard)).collect()
         };
-        let few = cx.capacity.decode_rows();
+        let few = cx.matvec_rows();
         let mut out = each(&|i, shard| self.matvec(cx, i, shard, 1));
         if few > 1 {
             out.extend(each(&|i, shard| self.matvec(cx, i, shard, few)));
@@ -58,7 +58,7 @@ impl HeadLinear {
         let mut source = matmul_source(cx, cx.weight(cx.input(1)).0);
         source.consts.extend(self.consts(cx, shard));
         source.imports.extend(self.imports(cx));
-        let few = cx.capacity.decode_rows();
+        let few = cx.matvec_rows();
         self.kernel(cx, i, shard, source, (MATMUL_TILE, MATMUL_TILE)).when(Size::Rows, few + 1, u32::MAX)
     }
 

@@ -1,7 +1,7 @@
 //! Rows times a matrix in any weight type: `y[row, n] = sum_k weight[n, k] * x[row, k] (+ bias[n]) (+ residual[row, n])`.
 //!
-//! Few rows run as a matvec, which reads each weight once for up to [`Capacity::decode_rows`](super::Capacity::decode_rows)
-//! rows; many as a tiled matmul. What several matrices make of one x is in `linear_glu` and `qkv`.
+//! Few rows run as a matvec, which reads each weight once for up to [`Choice::matvec_rows`] rows; many as a tiled matmul.
+//! What several matrices make of one x is in `linear_glu` and `qkv`.
 
 use super::{Binding, Choice, Extent, Kernel, Op, Shard, Size, carried, weight_consts};
 use crate::dtype::DType;
@@ -56,7 +56,7 @@ impl Linear {
         let epilogue = Epilogue { file, inputs: &cx.node.inputs[2..2 + added] };
         let capacity = if rows == Size::Logits { cx.capacity.logits } else { cx.capacity.rows };
         let mut out = self.matvecs(cx, &product, 1, &epilogue);
-        let few = cx.capacity.decode_rows();
+        let few = cx.matvec_rows();
         if few > 1 {
             out.extend(self.matvecs(cx, &product, few, &epilogue));
         }
@@ -131,7 +131,7 @@ impl MatvecShape {
     /// For rows of `cols` weights and up to `tile` tokens.
     pub(super) fn choose(cx: &Choice, cols: u32, tile: u32) -> Self {
         let layout = cx.caps.layout();
-        let lanes = cx.lanes(layout.lanes.min(cols.div_ceil(32)));
+        let lanes = if layout.lanes == 1 { 1 } else { cx.lanes(layout.lanes.min(cols.div_ceil(32))) };
         MatvecShape { wg: lanes.max(layout.threads), lanes, rows_per_lane: if tile == 1 { layout.rows } else { 1 } }
     }
 
@@ -201,7 +201,7 @@ pub(super) fn few_or_many(
     matvec: impl Fn(u32) -> Kernel,
     many: impl FnOnce() -> Vec<Kernel>,
 ) -> Vec<Kernel> {
-    let few = cx.capacity.decode_rows();
+    let few = cx.matvec_rows();
     let mut out = vec![matvec(1)];
     if few > 1 {
         out.push(matvec(few));
@@ -229,11 +229,7 @@ pub(super) fn matmuls(cx: &Choice, product: &Product, epilogue: &Epilogue) -> Ve
         ]);
         source.imports.extend([("weight", dtype.shader()), ("route", "route/dense"), ("epilogue", epilogue.file)]);
         let grid = [Extent::ceil(shard.rows, MATMUL_TILE), Extent::every(product.rows, MATMUL_TILE), Extent::fixed(1)];
-        Kernel::new(source, bindings(product, i, epilogue), grid).when(
-            product.rows,
-            cx.capacity.decode_rows() + 1,
-            u32::MAX,
-        )
+        Kernel::new(source, bindings(product, i, epilogue), grid).when(product.rows, cx.matvec_rows() + 1, u32::MAX)
     };
     cx.shards(product.weight).iter().enumerate().map(kernel).collect()
 }

@@ -45,7 +45,7 @@ impl LinearGlu {
         }
         let (y, gate, up) = (cx.output(0), cx.output(1), cx.output(2));
         let kernel = glu::kernel(cx, self.activation, gate, up, y, Extent::each(Size::Rows));
-        out.push(kernel.when(Size::Rows, cx.capacity.decode_rows() + 1, u32::MAX));
+        out.push(kernel.when(Size::Rows, cx.matvec_rows() + 1, u32::MAX));
         out
     }
 

@@ -28,7 +28,7 @@ pub mod short_conv;
 pub mod soften;
 
 use crate::dtype::DType;
-use crate::gpu::Caps;
+use crate::gpu::{Caps, Tier};
 use crate::graph::{Graph, Kind, Node, TensorId};
 use crate::shader::{Const, Source};
 
@@ -490,6 +490,13 @@ impl Choice<'_> {
     /// The shards of a weight.
     pub fn shards(&self, id: TensorId) -> Vec<Shard> {
         weight_shards(self.graph, id, self.caps.max_binding.min(self.caps.max_buffer))
+    }
+
+    /// Up to this many rows a product is a matvec. On a software adapter that is one: there the matmul, which keeps weights in
+    /// registers, takes little longer for eight. That of the int8 tier rounds x, which a decode must not.
+    pub fn matvec_rows(&self) -> u32 {
+        let one = self.caps.software && self.caps.tier != Tier::Int8;
+        if one { 1 } else { self.capacity.decode_rows() }
     }
 
     /// The file with the reductions of this tier.
