@@ -1,12 +1,13 @@
 // y[token, n] = sum over k of weight[n, k] * x[token, k], for many tokens, in whole numbers. x is rounded to 8 bits, each
-// 32 values with a step of their own; weights are the whole numbers that their type is made of: `unit` makes a block
-// that `decode4` takes for those, and `steps` says what one of them counts in either half of a group, and what is added
-// to each weight of either half. HALVES tells whether the halves differ, OFFSETS whether anything is added.
+// 32 values with a step of their own; weights are the whole numbers that their type is made of: `whole4` gives four of
+// them, and `steps` says what one of them counts in either half of a group, and what is added to each weight of either
+// half. HALVES tells whether the halves differ, OFFSETS whether anything is added.
 //
 // Threads and tiles are those of matmul.wgsl; a tile takes a quarter of the memory, and a product of four values is one
 // instruction where the GPU has it.
 //#import lib/step
 //#import lib/x_at
+//#import lib/round
 @group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
@@ -19,30 +20,8 @@ const WORDS = 8u / HALVES;
 var<workgroup> w_tile: array<u32, 512>; // (8 k4, 64 rows)
 var<workgroup> x_tile: array<u32, 512>; // (8 k4, 64 tokens)
 var<workgroup> w_steps: array<vec4<f32>, 64>;
-var<workgroup> x_steps: array<vec4<f32>, 64>; // the step; the step times the sum of either half
+var<workgroup> x_steps: array<vec3<f32>, 64>; // see Rounded
 var<workgroup> leaving: array<f32, 1024>; // (16 tokens, 64 rows)
-
-// Rounds a group of a row of x into column `at` of the tile.
-fn round_x(row: u32, g: u32, at: u32) {
-    var v: array<vec4<f32>, 8>;
-    var most = vec4<f32>(0.0);
-    //#unroll i 8
-    v[i] = x_at(row, g * 8u + i);
-    most = max(most, abs(v[i]));
-    //#end
-    let largest = max(max(most.x, most.y), max(most.z, most.w));
-    let times = select(0.0, 127.0 / largest, largest > 0.0);
-    var sums = vec2<i32>(0);
-    //#unroll i 8
-    {
-        let q = vec4<i32>(round(v[i] * times));
-        x_tile[i * SIDE + at] = pack4xI8(q);
-        sums[i / 4u] += q.x + q.y + q.z + q.w;
-    }
-    //#end
-    let step = largest / 127.0;
-    x_steps[at] = vec4<f32>(step, step * vec2<f32>(sums), 0.0);
-}
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
@@ -58,12 +37,15 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     for (var g = 0u; g < GROUPS; g += 1u) {
         for (var at = lid; at < SIDE; at += WG) {
             let b = load_block((first + min(n0 + at, ROWS - 1u)) * GROUPS + g);
-            let whole = unit(b);
             w_steps[at] = steps(b);
             //#unroll i 8
-            w_tile[i * SIDE + at] = pack4xI8(vec4<i32>(decode4(whole, i)));
+            w_tile[i * SIDE + at] = whole4(b, i);
             //#end
-            round_x(route_x(wg.y, min(at, count - 1u)), g, at);
+            let rounded = round_group(route_x(wg.y, min(at, count - 1u)), g);
+            //#unroll i 8
+            x_tile[i * SIDE + at] = rounded.words[i];
+            //#end
+            x_steps[at] = rounded.step;
         }
         workgroupBarrier();
         for (var h = 0u; h < HALVES; h += 1u) {

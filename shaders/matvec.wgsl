@@ -8,7 +8,8 @@
 @group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
-//#import $weight lib/matvec_sum
+//#import $weight $products
+//#import $round
 //#import $route
 //#import $epilogue
 //#import $tally
@@ -30,6 +31,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     //#unroll t TILE
     xrow[t] = route_x(wg.y, min(t, count - 1u));
     //#end
+    round_x(xrow[0], lid);
     let acc = products(base, xrow, lane);
     //#unroll t TILE
     {

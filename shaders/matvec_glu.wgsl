@@ -8,6 +8,8 @@
 @group(0) @binding(4) var<storage, read> up_weight: array<vec4<u32>>;
 //#import $weight
 //#import $up as up_
+//#import $pair
+//#import $round
 //#import $activation
 //#import $norm
 
@@ -19,34 +21,17 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     //#unroll r RPL
     base[r] = min(n0 + r, ROWS - 1u) * GROUPS;
     //#end
-    var gate_acc: array<vec4<f32>, TILE>;
-    var up_acc: array<vec4<f32>, TILE>;
-    for (var g = lane; g < GROUPS; g += LANES) {
-        //#unroll r RPL
-        {
-            let gate = load_block(base[r] + g);
-            let up = up_load_block(base[r] + g);
-            //#unroll i 8
-            {
-                let gw = decode4(gate, i);
-                let uw = up_decode4(up, i);
-                //#unroll t TILE
-                {
-                    let v = x_at(min(t, sizes.rows - 1u), g * 8u + i);
-                    gate_acc[t][r] += dot(gw, v);
-                    up_acc[t][r] += dot(uw, v);
-                }
-                //#end
-            }
-            //#end
-        }
-        //#end
-    }
+    var xrow: array<u32, TILE>;
+    //#unroll t TILE
+    xrow[t] = min(t, sizes.rows - 1u);
+    //#end
+    round_x(xrow[0], lid);
+    let acc = pair(base, xrow, lane);
     //#unroll t TILE
     {
-        let scale = norm_scale(min(t, sizes.rows - 1u), lane, lid);
-        let gate = reduce_sum4(gate_acc[t], lid) * scale;
-        let up = reduce_sum4(up_acc[t], lid) * scale;
+        let scale = norm_scale(xrow[t], lane, lid);
+        let gate = reduce_sum4(acc[t], lid) * scale;
+        let up = reduce_sum4(acc[TILE + t], lid) * scale;
         if (lane == 0u && t < sizes.rows) {
             //#unroll r RPL
             if (n0 + r < ROWS) {

@@ -7,9 +7,10 @@
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
 @group(0) @binding(4) var<storage, read> k_weight: array<vec4<u32>>;
 @group(0) @binding(5) var<storage, read> v_weight: array<vec4<u32>>;
-//#import $weight lib/matvec_sum
-//#import $k lib/matvec_sum as k_
-//#import $v lib/matvec_sum as v_
+//#import $weight $products
+//#import $k $products as k_
+//#import $v $products as v_
+//#import $round
 //#import $norm
 //#import $epilogue
 
@@ -30,6 +31,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     //#unroll t TILE
     xrow[t] = min(t, sizes.rows - 1u);
     //#end
+    round_x(xrow[0], lid);
     var acc: array<vec4<f32>, TILE>;
     if (n0 < ROWS) {
         acc = products(bases(n0, ROWS), xrow, lane);

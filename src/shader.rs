@@ -4,8 +4,8 @@
 //! whole mechanism of specialisation: every quant type defines `load_block` and `decode4`, both reduction files define
 //! `reduce_sum`. Two macros exist, written as comments so that the files stay WGSL to a reader:
 //!
-//! * `//#import lib/step` takes in a file; `//#import $weight` takes in the file that the kernel's [`Source`] names;
-//!   `//#import $weight as w2_` also prefixes each of its top-level names (and its binding and planes), so that a
+//! * `//#import lib/step` takes in a file; `//#import $weight` takes in the files that the kernel's [`Source`] names for
+//!   that role; `//#import $weight as w2_` also prefixes each of its top-level names (and its binding and planes), so that a
 //!   kernel can read two quantized matrices, or keys and values. Several files in one line share their names.
 //! * `//#unroll i N` ... `//#end` repeats a body with `i` replaced by `0u`, `1u`, ... N is a number or a constant.
 //!   naga turns every `for` into a guarded `while (true)`, so inner loops are written this way.
@@ -28,7 +28,7 @@ pub enum Const {
 pub struct Source {
     /// The kernel's file under `shaders/`, without `.wgsl`.
     pub file: &'static str,
-    /// Role and file, for `//#import $role`.
+    /// Role and file, for `//#import $role`; a role may have several files.
     pub imports: Vec<(&'static str, &'static str)>,
     /// Header constants.
     pub consts: Vec<(&'static str, Const)>,
@@ -58,7 +58,8 @@ files![
     "lib/grid",
     "lib/run",
     "lib/x_at",
-    "lib/matvec_sum",
+    "lib/whole",
+    "lib/round",
     "lib/sampling",
     "lib/score",
     "quant/f32",
@@ -124,6 +125,14 @@ files![
     "store/blocks",
     "norm/none",
     "norm/scaled",
+    "unit/8",
+    "unit/16",
+    "products/exact",
+    "products/int8",
+    "pair/exact",
+    "pair/int8",
+    "round/none",
+    "round/int8",
     "share/lanes",
     "share/none",
     "tally/none",
@@ -143,6 +152,7 @@ files![
     "matmul",
     "matmul_rows",
     "matmul_int8",
+    "matmul_cooperative",
     "rope",
     "kv_write",
     "kv_write_blocks",
@@ -184,17 +194,22 @@ pub fn assemble(source: &Source, dialect: Dialect) -> String {
     let mut seen = BTreeSet::new();
     include(source, file(source.file), &mut seen, &mut out);
     let text = unroll(&out, source);
-    match dialect {
-        Dialect::Web if uses_subgroups(&text) => {
-            format!("enable subgroups;\ndiagnostic(off, subgroup_uniformity);\n{text}")
-        }
-        _ => text,
+    let mut header = String::new();
+    if dialect == Dialect::Web && names(&text, "subgroup") {
+        header += "enable subgroups;\ndiagnostic(off, subgroup_uniformity);\n";
     }
+    if names(&text, "<f16") {
+        header += "enable f16;\n";
+    }
+    if names(&text, "coop_mat") {
+        header += "enable wgpu_cooperative_matrix;\n";
+    }
+    header + &text
 }
 
-/// Whether code, not only a comment, names a subgroup operation.
-fn uses_subgroups(text: &str) -> bool {
-    text.lines().any(|line| line.split("//").next().unwrap_or_default().contains("subgroup"))
+/// Whether code, not only a comment, has this in it.
+fn names(text: &str, what: &str) -> bool {
+    text.lines().any(|line| line.split("//").next().unwrap_or_default().contains(what))
 }
 
 fn declare(name: &str, value: Const) -> String {
@@ -216,12 +231,14 @@ fn include(source: &Source, text: &str, seen: &mut BTreeSet<String>, out: &mut S
             Some((what, prefix)) => (what, Some(prefix.trim())),
             None => (import, None),
         };
-        let names = what.split_whitespace().map(|name| match name.strip_prefix('$') {
-            Some(role) => {
-                let chosen = source.imports.iter().find(|(r, _)| *r == role);
-                chosen.unwrap_or_else(|| panic!("{}: nothing chosen for ${role}", source.file)).1
-            }
-            None => name,
+        let chosen = |role: &str| {
+            let files = source.imports.iter().filter(|(r, _)| *r == role).map(|(_, file)| *file).collect::<Vec<_>>();
+            assert!(!files.is_empty(), "{}: nothing chosen for ${role}", source.file);
+            files
+        };
+        let names = what.split_whitespace().flat_map(|name| match name.strip_prefix('$') {
+            Some(role) => chosen(role),
+            None => vec![name],
         });
         match prefix {
             Some(prefix) => {

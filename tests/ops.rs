@@ -20,6 +20,7 @@ use firelight::ops::soften::Soften;
 use firelight::ops::{Capacity, KvType, Near};
 use firelight::plan::fuse::{self, Fuse};
 use firelight::plan::{Listing, Options, Plan};
+use half::f16;
 
 /// Sequences of every test.
 const SEQUENCES: u32 = 4;
@@ -124,7 +125,7 @@ fn setups(case: &Case) -> Vec<(Caps, Fuse)> {
         }
         // The layouts that are farthest from each other.
         for (lanes, threads, rows, span) in [(64, 256, 4, 16), (32, 64, 1, 8)] {
-            let measured = Some(Layout { lanes, threads, rows, span });
+            let measured = Some(Layout { lanes, threads, rows, span, side: 64 });
             out.push((Caps { measured, ..caps(adapter.tier, false) }, Fuse::ALL));
         }
         if fuse::fuse(case.graph.clone(), Fuse::ALL, max_binding) != case.graph {
@@ -361,29 +362,131 @@ fn rounded_to_int8(x: &[f32]) -> Vec<f32> {
     x.chunks(32).flat_map(group).collect()
 }
 
-/// Weights are not rounded at all, and x as it should be; where the GPU divides otherwise, a value that lies between two
-/// steps may become the other.
+/// A graph of linears in every quantized type, and one with every epilogue. All weights but those of the rows are of one type.
+fn rounded_graphs(graphs: impl Fn(DType, u32, u32) -> Graph) -> impl Iterator<Item = (String, DType, Graph)> {
+    let quantized = DType::ALL.into_iter().filter(|dtype| dtype.block_len() > 1).collect::<Vec<_>>();
+    let each = quantized.into_iter().map(move |dtype| (dtype.to_string(), dtype, graphs(dtype, 68, 512)));
+    each.chain([("every epilogue".to_string(), DType::Q4K, linears_of_rows(DType::Q4K, 260, 256))])
+}
+
+/// The table whose rows are x.
+fn table(graph: &Graph) -> TensorId {
+    graph.tensors.iter().position(|t| t.name == "rows.weight").map(TensorId).expect("a table")
+}
+
+/// The same data with other values of x.
+fn with_x(data: &Data, graph: &Graph, round: impl Fn(&[f32]) -> Vec<f32>) -> Data {
+    let mut rounded = data.clone();
+    let x: Vec<f32> = bytemuck::pod_collect_to_vec(&data.weights[&table(graph)]);
+    rounded.weights.insert(table(graph), bytemuck::cast_slice(&round(&x)).to_vec());
+    rounded
+}
+
+/// Weights are not rounded at all, and x as it should be, for one row and for many; where the GPU divides otherwise, a value
+/// that lies between two steps may become the other.
 #[test]
 fn int8_rounds_x_and_nothing_else() {
-    let quantized = || DType::ALL.into_iter().filter(|dtype| dtype.block_len() > 1);
-    let graphs = quantized().map(|dtype| plain(dtype, 68, 512)).chain([linears_of_rows(DType::Q4K, 260, 256)]);
-    let names = quantized().map(|dtype| dtype.name()).chain(["every epilogue"]);
-    let caps = Caps { tier: Tier::Int8, ..gpu().caps().clone() };
-    for (name, graph) in names.zip(graphs) {
-        let name = format!("int8 {name}");
-        // Each has more rows than a decode that want logits.
-        let case = Case::new(name.clone(), graph, any_rows(&[130, 20, 65], VOCABULARY), 1e-3);
+    let gated = [("gated pair".to_string(), DType::Q4K, linear_glu(DType::Q4K, DType::Q6K, 72, 256))];
+    for (name, _, graph) in rounded_graphs(plain).chain(gated) {
+        // Each has more rows than a decode that want logits, but for the last.
+        let case = Case::new(format!("int8 {name}"), graph, any_rows(&[130, 20, 65, 1], VOCABULARY), 1e-3);
         let data = Data::random(&case.graph, 1);
-        let mut rounded = Data { weights: data.weights.clone(), vectors: data.vectors.clone() };
-        let table = case.graph.tensors.iter().position(|t| t.name == "rows.weight").map(TensorId).expect("a table");
-        let x: Vec<f32> = bytemuck::pod_collect_to_vec(&data.weights[&table]);
-        rounded.weights.insert(table, bytemuck::cast_slice(&rounded_to_int8(&x)).to_vec());
-        let want = expected(&case, &rounded);
-        let worst = run(&case, &data, &want, &caps, Fuse::ALL).unwrap_or_else(|e| panic!("{name}: {e}"));
-        println!("{name}: {worst:.1e}");
-        let exact = expected(&case, &data);
-        assert!(run(&case, &data, &exact, &caps, Fuse::ALL).is_err(), "{name}: x was not rounded");
+        let (exact, want) = (expected(&case, &data), expected(&case, &with_x(&data, &case.graph, rounded_to_int8)));
+        // As on a software adapter, and as on a GPU, whose steps of up to four sequences are exact.
+        for software in [true, false] {
+            let caps = Caps { tier: Tier::Int8, software, ..gpu().caps().clone() };
+            let run = |want: &[Vec<Vec<f32>>]| run(&case, &data, want, &caps, Fuse::ALL);
+            println!(
+                "{}, software {software}: {:.1e}",
+                case.name,
+                run(&want).unwrap_or_else(|e| panic!("{}: {e}", case.name))
+            );
+            assert!(run(&exact).is_err(), "{}: x was not rounded", case.name);
+        }
     }
+}
+
+/// Whether the adapter multiplies small matrices; where the environment says that it must, it must.
+fn small_matrices() -> bool {
+    let has = gpu().caps().cooperative != 0;
+    assert!(has || std::env::var_os("FIRELIGHT_COOPERATIVE").is_none(), "{} has no small matrices", gpu().card().name);
+    if !has {
+        eprintln!("left out: {} has no small matrices", gpu().card().name);
+    }
+    has
+}
+
+/// What the cooperative tier makes of x, as f32.
+fn rounded_to_halves(x: &[f32]) -> Vec<f32> {
+    x.iter().map(|x| f16::from_f32(x / 16.0).to_f32() * 16.0).collect()
+}
+
+/// The same data for a graph whose weights, but for the rows, are of F16.
+fn weights_in_halves(data: &Data, graph: &Graph, dtype: DType) -> Data {
+    let mut halves = data.clone();
+    for (id, bytes) in halves.weights.iter_mut().filter(|(id, _)| **id != table(graph)) {
+        let mut values = vec![0.0; (graph.fixed_rows(*id) * graph.cols(*id)) as usize];
+        dtype.dequantize(bytes, &mut values);
+        *bytes = values.iter().flat_map(|w| f16::from_f32(*w).to_le_bytes()).collect();
+    }
+    halves
+}
+
+/// Weights and x are rounded to halves where rows are many, and nothing else is.
+#[test]
+fn small_matrices_round_to_halves_and_nothing_else() {
+    if !small_matrices() {
+        return;
+    }
+    for ((name, dtype, graph), (_, _, in_halves)) in
+        rounded_graphs(plain).zip(rounded_graphs(|_, n, k| plain(DType::F16, n, k)))
+    {
+        let case = Case::new(format!("cooperative {name}"), graph, any_rows(&[130, 20, 65], VOCABULARY), 1e-5);
+        let data = Data::random(&case.graph, 1);
+        let twin = match name.as_str() {
+            "every epilogue" => linears_of_rows(DType::F16, 260, 256),
+            _ => in_halves,
+        };
+        let rounded = weights_in_halves(&with_x(&data, &case.graph, rounded_to_halves), &case.graph, dtype);
+        let want =
+            expected(&Case { graph: twin, ..Case::new("", Graph::default(), case.steps.clone(), 0.0) }, &rounded);
+        let exact = expected(&case, &data);
+        // Compiling takes a software adapter seconds.
+        for side in if dtype == DType::Q4K { &[64, 128][..] } else { &[64] } {
+            let side = *side;
+            let measured = Some(Layout { side, ..Layout::usual(false) });
+            let caps = Caps { tier: Tier::Cooperative, measured, ..gpu().caps().clone() };
+            let run = |want: &[Vec<Vec<f32>>]| run(&case, &data, want, &caps, Fuse::ALL);
+            println!(
+                "{}, {side}: {:.1e}",
+                case.name,
+                run(&want).unwrap_or_else(|e| panic!("{}, {side}: {e}", case.name))
+            );
+            assert!(run(&exact).is_err(), "{}: nothing was rounded", case.name);
+        }
+    }
+}
+
+/// Numbers beyond those of halves, and decodes, which are exact.
+#[test]
+fn small_matrices_take_large_values_and_leave_decodes_alone() {
+    if !small_matrices() {
+        return;
+    }
+    let caps = Caps { tier: Tier::Cooperative, ..gpu().caps().clone() };
+    let mut large = Case::new("large values", plain(DType::Q8_0, 68, 512), any_rows(&[40], VOCABULARY), 5e-3);
+    let data = with_x(&Data::random(&large.graph, 1), &large.graph, |x| x.iter().map(|x| x * 5e5).collect());
+    let want = expected(&large, &data);
+    run(&large, &data, &want, &caps, Fuse::ALL).unwrap_or_else(|e| panic!("{e}"));
+    large = Case::new("decodes", plain(DType::Q8_0, 68, 512), any_rows(&[1, 8], VOCABULARY), 2e-5);
+    let (data, mut more) = (Data::random(&large.graph, 1), large.steps.clone());
+    let want = expected(&large, &data);
+    run(&large, &data, &want, &caps, Fuse::ALL).unwrap_or_else(|e| panic!("{e}"));
+    // Many rows are not.
+    more.extend(any_rows(&[40], VOCABULARY));
+    let many = Case { steps: more, ..large };
+    let want = expected(&many, &data);
+    assert!(run(&many, &data, &want, &caps, Fuse::ALL).is_err());
 }
 
 #[test]

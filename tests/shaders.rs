@@ -25,12 +25,20 @@ fn is_baseline(name: &str) -> bool {
     name.starts_with("baseline/")
 }
 
+/// Only some native interfaces have it.
+fn is_cooperative(name: &str) -> bool {
+    name.contains("/matmul_cooperative")
+}
+
 /// Whether a text is valid with no more than its tier's features.
 fn validate(name: &str, text: &str) -> Result<(naga::Module, ModuleInfo), String> {
     let module = naga::front::wgsl::parse_str(text).map_err(|e| e.emit_to_string_with_path(text, name))?;
     // What unpack2x16float needs; every WebGPU device has it.
     let guaranteed = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
-    let capabilities = if is_baseline(name) { guaranteed } else { guaranteed | Capabilities::SUBGROUP };
+    let mut capabilities = if is_baseline(name) { guaranteed } else { guaranteed | Capabilities::SUBGROUP };
+    if is_cooperative(name) {
+        capabilities |= Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX;
+    }
     let info = Validator::new(ValidationFlags::all(), capabilities)
         .validate(&module)
         .map_err(|e| e.emit_to_string_with_path(text, name))?;
@@ -38,7 +46,8 @@ fn validate(name: &str, text: &str) -> Result<(naga::Module, ModuleInfo), String
 }
 
 /// What of WebGPU's guaranteed limits a module exceeds.
-fn over_limits(module: &naga::Module, info: &ModuleInfo) -> Vec<String> {
+fn over_limits(name: &str, module: &naga::Module, info: &ModuleInfo) -> Vec<String> {
+    let workgroup_bytes = if is_cooperative(name) { 20 << 10 } else { 16 << 10 };
     let mut out = Vec::new();
     for (i, entry) in module.entry_points.iter().enumerate() {
         let used = |space: fn(&AddressSpace) -> bool| {
@@ -52,7 +61,7 @@ fn over_limits(module: &naga::Module, info: &ModuleInfo) -> Vec<String> {
         let invocations: u32 = entry.workgroup_size.iter().product();
         for (what, is, most) in [
             ("storage buffers", buffers as u32, 8),
-            ("bytes of workgroup memory", bytes, 16 << 10),
+            ("bytes of workgroup memory", bytes, workgroup_bytes),
             ("invocations", invocations, 256),
         ] {
             if is > most {
@@ -63,13 +72,17 @@ fn over_limits(module: &naga::Module, info: &ModuleInfo) -> Vec<String> {
     out
 }
 
-/// Translates a module to the language of every backend.
-fn translate(module: &naga::Module, info: &ModuleInfo, subgroups: bool) -> Result<(), String> {
+/// Translates a module to the language of every backend that may run it.
+fn translate(name: &str, module: &naga::Module, info: &ModuleInfo) -> Result<(), String> {
+    let subgroups = !is_baseline(name);
     let options = spv::Options { lang_version: if subgroups { (1, 3) } else { (1, 0) }, ..Default::default() };
     spv::write_vec(module, info, &options, None).map_err(|e| format!("no SPIR-V: {e}"))?;
 
     let options = msl::Options { lang_version: (2, 4), ..Default::default() };
     msl::write_string(module, info, &options, &Default::default()).map_err(|e| format!("no MSL: {e}"))?;
+    if is_cooperative(name) {
+        return Ok(());
+    }
 
     let shader_model = if subgroups { hlsl::ShaderModel::V6_0 } else { hlsl::ShaderModel::V5_1 };
     let (options, pipeline) = (hlsl::Options { shader_model, ..Default::default() }, Default::default());
@@ -105,9 +118,9 @@ fn every_variant_validates_translates_and_is_within_the_limits() {
     let variants = variants(Dialect::Native);
     let results = each(&variants, |(name, text)| {
         let (module, info) = validate(name, text)?;
-        match over_limits(&module, &info).first() {
+        match over_limits(name, &module, &info).first() {
             Some(over) => Err(format!("{name}: {over}")),
-            None => translate(&module, &info, !is_baseline(name)).map_err(|e| format!("{name}: {e}")),
+            None => translate(name, &module, &info).map_err(|e| format!("{name}: {e}")),
         }
     });
     let failures: Vec<String> = results.into_iter().filter_map(Result::err).collect();
@@ -136,7 +149,7 @@ fn the_web_text_is_the_native_text_under_its_own_header() {
         let header = web.strip_suffix(&native).unwrap_or_else(|| panic!("{name}: the texts differ"));
         assert_eq!(
             header.contains("enable subgroups;"),
-            ["subgroupAdd", "subgroupBroadcast"].iter().any(|op| native.contains(op)),
+            ["subgroupAdd", "subgroupBroadcast", "subgroup_id"].iter().any(|op| native.contains(op)),
             "{name}"
         );
         assert!(!(is_baseline(&name) && native.contains("subgroup")), "{name}");
@@ -158,7 +171,7 @@ fn browsers_take_every_variant() {
     };
     let wrong = file("wrong", "fn f() -> f32 { return 1u; }");
     assert!(tint(&wrong).is_err(), "tint takes anything");
-    let texts = variants(Dialect::Web);
+    let texts: Vec<_> = variants(Dialect::Web).into_iter().filter(|(name, _)| !is_cooperative(name)).collect();
     let files: Vec<_> = texts.iter().map(|(name, text)| file(&format!("{name}.x"), text)).collect();
     let failures: Vec<_> = each(&files, |path| tint(path)).into_iter().filter_map(Result::err).collect();
     println!("{} variants through tint", files.len());
@@ -178,7 +191,7 @@ fn the_checks_fail_on_what_they_are_for() {
     };
     let over = |text: &str| {
         let (module, info) = validate("baseline/x", text).expect("valid");
-        over_limits(&module, &info)
+        over_limits("baseline/x", &module, &info)
     };
     let array = |n: u32| format!("var<workgroup> a: array<vec4<f32>, {n}>;");
     assert_eq!(over(&text(&array(1024), 256, "a[0].x = 1.0;")), Vec::<String>::new());

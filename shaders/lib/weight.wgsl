@@ -18,3 +18,8 @@ fn half_bits(h: u32) -> f32 {
 fn half_at(plane: u32, i: u32) -> f32 {
     return half_bits((word(4u * plane + (i >> 1u)) >> (16u * (i & 1u))) & 0xFFFFu);
 }
+
+// Four bytes of q, each below 128, less n: signed bytes. No byte borrows of its neighbour, whose highest bit is set.
+fn minus4(q: u32, n: u32) -> u32 {
+    return ((q | 0x80808080u) - n * 0x01010101u) ^ 0x80808080u;
+}

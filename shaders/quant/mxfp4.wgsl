@@ -25,8 +25,8 @@ fn decode4(b: Block, i: u32) -> vec4<f32> {
 const HALVES = 1u;
 const OFFSETS = false;
 
-fn unit(b: Block) -> Block {
-    return Block(b.q, 1.0);
+fn whole4(b: Block, i: u32) -> u32 {
+    return pack4xI8(vec4<i32>(decode4(Block(b.q, 1.0), i)));
 }
 
 fn steps(b: Block) -> vec4<f32> {

@@ -18,16 +18,19 @@ fn load_block(g: u32) -> Block {
     return Block(q, half_bits(d & 0xFFFFu) * vec2<f32>(scales), half_bits(d >> 16u) * vec2<f32>(mins));
 }
 
+fn quants4(b: Block, i: u32) -> u32 {
+    return (b.q[i >> 2u] >> (2u * (i & 3u))) & 0x03030303u;
+}
+
 fn decode4(b: Block, i: u32) -> vec4<f32> {
-    let q = unpack4xU8((b.q[i >> 2u] >> (2u * (i & 3u))) & 0x03030303u);
-    return b.scale[i >> 2u] * vec4<f32>(q) - b.min[i >> 2u];
+    return b.scale[i >> 2u] * vec4<f32>(unpack4xU8(quants4(b, i))) - b.min[i >> 2u];
 }
 
 const HALVES = 2u;
 const OFFSETS = true;
 
-fn unit(b: Block) -> Block {
-    return Block(b.q, vec2<f32>(1.0), vec2<f32>(0.0));
+fn whole4(b: Block, i: u32) -> u32 {
+    return quants4(b, i);
 }
 
 fn steps(b: Block) -> vec4<f32> {

@@ -21,17 +21,20 @@ fn load_block(g: u32) -> Block {
     return Block(q, word(4u * PLANE1 + g), scale);
 }
 
-fn decode4(b: Block, i: u32) -> vec4<f32> {
+fn quants4(b: Block, i: u32) -> u32 {
     let low = (b.q[i >> 2u] >> (2u * (i & 3u))) & 0x03030303u;
-    let q = unpack4xU8(low | (((b.high >> i) & 0x01010101u) << 2u));
-    return b.scale[i >> 2u] * (vec4<f32>(q) - 4.0);
+    return low | (((b.high >> i) & 0x01010101u) << 2u);
+}
+
+fn decode4(b: Block, i: u32) -> vec4<f32> {
+    return b.scale[i >> 2u] * (vec4<f32>(unpack4xU8(quants4(b, i))) - 4.0);
 }
 
 const HALVES = 2u;
 const OFFSETS = false;
 
-fn unit(b: Block) -> Block {
-    return Block(b.q, b.high, vec2<f32>(1.0));
+fn whole4(b: Block, i: u32) -> u32 {
+    return minus4(quants4(b, i), 4u);
 }
 
 fn steps(b: Block) -> vec4<f32> {

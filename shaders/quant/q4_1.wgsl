@@ -12,16 +12,19 @@ fn load_block(g: u32) -> Block {
     return Block(weight[g], half_bits(s & 0xFFFFu), half_bits(s >> 16u));
 }
 
+fn quants4(b: Block, i: u32) -> u32 {
+    return (b.q[i >> 1u] >> (4u * (i & 1u))) & 0x0F0F0F0Fu;
+}
+
 fn decode4(b: Block, i: u32) -> vec4<f32> {
-    let q = unpack4xU8((b.q[i >> 1u] >> (4u * (i & 1u))) & 0x0F0F0F0Fu);
-    return b.d * vec4<f32>(q) + b.m;
+    return b.d * vec4<f32>(unpack4xU8(quants4(b, i))) + b.m;
 }
 
 const HALVES = 1u;
 const OFFSETS = true;
 
-fn unit(b: Block) -> Block {
-    return Block(b.q, 1.0, 0.0);
+fn whole4(b: Block, i: u32) -> u32 {
+    return quants4(b, i);
 }
 
 fn steps(b: Block) -> vec4<f32> {

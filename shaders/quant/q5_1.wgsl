@@ -13,17 +13,20 @@ fn load_block(g: u32) -> Block {
     return Block(weight[g], word(4u * PLANE1 + g), half_bits(s & 0xFFFFu), half_bits(s >> 16u));
 }
 
-fn decode4(b: Block, i: u32) -> vec4<f32> {
+fn quants4(b: Block, i: u32) -> u32 {
     let low = (b.q[i >> 1u] >> (4u * (i & 1u))) & 0x0F0F0F0Fu;
-    let q = unpack4xU8(low | (((b.high >> i) & 0x01010101u) << 4u));
-    return b.d * vec4<f32>(q) + b.m;
+    return low | (((b.high >> i) & 0x01010101u) << 4u);
+}
+
+fn decode4(b: Block, i: u32) -> vec4<f32> {
+    return b.d * vec4<f32>(unpack4xU8(quants4(b, i))) + b.m;
 }
 
 const HALVES = 1u;
 const OFFSETS = true;
 
-fn unit(b: Block) -> Block {
-    return Block(b.q, b.high, 1.0, 0.0);
+fn whole4(b: Block, i: u32) -> u32 {
+    return quants4(b, i);
 }
 
 fn steps(b: Block) -> vec4<f32> {

@@ -15,17 +15,21 @@ fn load_block(g: u32) -> Block {
     return Block(weight[g], high, half_at(PLANE3, g >> 3u) * vec2<f32>(scales.xy));
 }
 
-fn decode4(b: Block, i: u32) -> vec4<f32> {
+fn quants4(b: Block, i: u32) -> u32 {
     let low = (b.q[i >> 1u] >> (4u * (i & 1u))) & 0x0F0F0F0Fu;
     let high = (b.high[i >> 2u] >> (2u * (i & 3u))) & 0x03030303u;
-    return b.scale[i >> 2u] * (vec4<f32>(unpack4xU8(low | (high << 4u))) - 32.0);
+    return low | (high << 4u);
+}
+
+fn decode4(b: Block, i: u32) -> vec4<f32> {
+    return b.scale[i >> 2u] * (vec4<f32>(unpack4xU8(quants4(b, i))) - 32.0);
 }
 
 const HALVES = 2u;
 const OFFSETS = false;
 
-fn unit(b: Block) -> Block {
-    return Block(b.q, b.high, vec2<f32>(1.0));
+fn whole4(b: Block, i: u32) -> u32 {
+    return minus4(quants4(b, i), 32u);
 }
 
 fn steps(b: Block) -> vec4<f32> {

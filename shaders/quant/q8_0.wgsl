@@ -19,8 +19,8 @@ fn decode4(b: Block, i: u32) -> vec4<f32> {
 const HALVES = 1u;
 const OFFSETS = false;
 
-fn unit(b: Block) -> Block {
-    return Block(b.first, b.second, 1.0);
+fn whole4(b: Block, i: u32) -> u32 {
+    return select(b.first[i & 3u], b.second[i & 3u], i >= 4u);
 }
 
 fn steps(b: Block) -> vec4<f32> {

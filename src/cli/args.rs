@@ -23,7 +23,8 @@ pub struct DeviceArgs {
     /// Part of a GPU's name, or its number in `firelight devices`; by default the best
     #[arg(long, value_name = "NAME|INDEX")]
     pub device: Option<String>,
-    /// Run a lower tier of kernels than the GPU could; or int8, which reads prompts with values rounded to 8 bits
+    /// Run a lower tier of kernels than the GPU could; or one that rounds what prompts are multiplied by, int8 to 8 bits,
+    /// cooperative to halves
     #[arg(long, value_parser = tier())]
     pub tier: Option<Tier>,
 }
@@ -41,6 +42,13 @@ impl DeviceArgs {
         let card = gpu.card();
         tracing::info!("{} ({}), {} tier. {}", card.name, card.backend, card.caps.tier, card.why_not_higher);
         Ok(gpu)
+    }
+
+    /// The same, but with exact results where no tier is asked for.
+    pub async fn open_exact(&self) -> Result<Gpu> {
+        let gpu = self.open().await?;
+        let exact = gpu.caps().exact_tier();
+        Ok(if self.tier.is_none() { gpu.in_tier(exact) } else { gpu })
     }
 }
 

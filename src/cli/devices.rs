@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use firelight::Error;
-use firelight::gpu::{Card, Gpu, GpuOptions};
+use firelight::gpu::{Card, Gpu, GpuOptions, Layout, Matrices, Tier};
 use firelight::plan::tune::{self, Trial};
 
 use super::{Result, term};
@@ -27,9 +27,14 @@ async fn measure(device: Option<String>) -> Result {
     let gpu = Gpu::open(&GpuOptions { device, tier: None }).await?;
     let (gpu, trials) = tune::tune(gpu).await?;
     let (card, layout, mut out) = (gpu.card(), gpu.caps().layout(), io::stdout().lock());
-    let kept = |trial: &Trial| trial.layout == layout && trial.seconds.is_some();
+    let kept = |trial: &Trial| {
+        let faster = card.verdict.is_some_and(|found| found.matrices == Matrices::Faster);
+        let same = Layout { side: layout.side, ..trial.layout } == layout;
+        let used = trial.tier.exact() || faster && trial.layout.side == layout.side;
+        same && used && trial.seconds.is_some()
+    };
     let rows: Vec<Vec<String>> = trials.iter().map(|trial| row(trial, kept(trial))).collect();
-    let title = ["<tier", "rows", "lanes", "threads", "rows a thread", "span", "difference", "us", "<"];
+    let title = ["<tier", "rows", "lanes", "threads", "rows a thread", "span", "side", "difference", "us", "<"];
     writeln!(out, "ways to multiply on {} ({}); {}\n", term::printable(&card.name), card.backend, products(card))?;
     Ok(write!(out, "{}", term::table(&title, &rows))?)
 }
@@ -37,7 +42,8 @@ async fn measure(device: Option<String>) -> Result {
 /// A line of the table.
 fn row(trial: &Trial, kept: bool) -> Vec<String> {
     let layout = &trial.layout;
-    let numbers = [trial.rows, layout.lanes, layout.threads, layout.rows, layout.span].map(|n| n.to_string());
+    let numbers =
+        [trial.rows, layout.lanes, layout.threads, layout.rows, layout.span, layout.side].map(|n| n.to_string());
     let time = trial.seconds.map_or("wrong".to_string(), |seconds| format!("{:.1}", seconds * 1e6));
     let mut line = vec![trial.tier.to_string()];
     line.extend(numbers);
@@ -47,15 +53,14 @@ fn row(trial: &Trial, kept: bool) -> Vec<String> {
 
 /// How products are laid out.
 fn products(card: &Card) -> String {
-    let found = tune::kept(card);
-    let layout = found.map_or(card.caps.layout(), |found| found.layout);
-    let why = if found.is_some() { "as measured" } else { "as is usual" };
+    let layout = card.caps.layout();
+    let why = if card.caps.measured.is_some() { "as measured" } else { "as is usual" };
     let (lanes, threads, rows) = (layout.lanes, layout.threads, layout.rows);
     format!("products by {lanes} of {threads} threads a row and {rows} rows a thread, {why}")
 }
 
 async fn list() -> Result {
-    let cards = Gpu::list().await;
+    let cards = tune::list().await;
     if cards.is_empty() {
         let message = "no GPU adapter found: install a Vulkan driver (on Debian or Ubuntu without a GPU: \
                        mesa-vulkan-drivers), or unset WGPU_BACKEND";
@@ -64,6 +69,23 @@ async fn list() -> Result {
     let mut out = io::stdout().lock();
     cards.iter().enumerate().try_for_each(|(i, card)| write!(out, "{i}  {}", describe(card)))?;
     Ok(())
+}
+
+/// Whether units for small matrices are used, and why not.
+fn cooperative(card: &Card) -> String {
+    let found = card.verdict.map_or(Matrices::None, |verdict| verdict.matrices);
+    let says = match (card.caps.lacks(Tier::Cooperative), found) {
+        (_, Matrices::Wrong) => "not: its kernels computed wrong results when this adapter was measured",
+        (Some(why), _) => &format!("not: {why}"),
+        (None, Matrices::None) => {
+            "only on request: units for small matrices read prompts, with values rounded to halves"
+        }
+        (None, Matrices::Slower) => "only on request: it was right but slower when this adapter was measured",
+        (None, Matrices::Faster) => {
+            "reads prompts where no tier is asked for, with values rounded to halves (not in logits and perplexity)"
+        }
+    };
+    format!("tier cooperative {says}")
 }
 
 fn describe(card: &Card) -> String {
@@ -75,10 +97,11 @@ fn describe(card: &Card) -> String {
         return lines.join("\n   ") + "\n";
     }
     lines.push(match card.why_not_higher.as_str() {
-        "" => format!("tier {}, the highest", caps.tier),
+        "" => format!("tier {}, the highest that is exact", caps.tier),
         why => format!("tier {}, not {why}", caps.tier),
     });
     lines.push("tier int8 only on request: it reads prompts with values rounded to 8 bits".to_string());
+    lines.push(cooperative(card));
     let subgroups = match caps.subgroup {
         (0, 0) => String::new(),
         (min, max) if min == max => format!(", subgroups of {min}"),

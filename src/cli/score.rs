@@ -45,7 +45,7 @@ pub async fn logits(args: LogitsArgs) -> Result {
     if tokens.is_empty() {
         return Err(Failure::usage("there are no tokens; give some with --tokens or --text"));
     }
-    let gpu = args.device.open().await?;
+    let gpu = args.device.open_exact().await?;
     let options = scoring_options(&model, &args.engine, tokens.len());
     let mut session = args::open_session(&gpu, &model, &options).await?;
     let failed = |error| Error::io(format!("cannot write {}", args.out.display()), error);
@@ -118,7 +118,7 @@ pub async fn perplexity(args: PerplexityArgs) -> Result {
         let message = format!("{file} has {len} tokens: at least {} are needed", size.max(MIN_CHUNK));
         return Err(Failure::usage(message + "; take a longer text or a smaller --context"));
     }
-    let gpu = args.device.open().await?;
+    let gpu = args.device.open_exact().await?;
     let mut session = args::open_session(&gpu, &model, &scoring_options(&model, &args.engine, size)).await?;
     let all = tokens.len() / size;
     let count = args.chunks.map_or(all, |n| all.min(n as usize));

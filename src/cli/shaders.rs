@@ -68,7 +68,8 @@ fn save(file: &Path, ending: &str, bytes: &[u8]) -> Result {
 fn read(name: &str, text: &str) -> Result<(naga::Module, ModuleInfo)> {
     let refused = |why: String| Failure::usage(format!("{name} is refused: {why}"));
     let module = naga::front::wgsl::parse_str(text).map_err(|e| refused(e.emit_to_string(text)))?;
-    let capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32 | Capabilities::SUBGROUP;
+    let halves = Capabilities::SHADER_FLOAT16_IN_FLOAT32 | Capabilities::SHADER_FLOAT16;
+    let capabilities = halves | Capabilities::SUBGROUP | Capabilities::COOPERATIVE_MATRIX;
     let mut validator = Validator::new(ValidationFlags::all(), capabilities);
     let info = validator.validate(&module).map_err(|e| refused(e.emit_to_string(text)))?;
     Ok((module, info))

@@ -3,6 +3,32 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Tier;
+
+/// What measuring an adapter found; see `plan::tune`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The highest exact tier that is right.
+    pub tier: Tier,
+    /// The fastest layout.
+    pub layout: Layout,
+    /// What came of [`Tier::Cooperative`].
+    pub matrices: Matrices,
+}
+
+/// Whether units for small matrices are of use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Matrices {
+    /// The adapter does not offer them.
+    None,
+    /// Products were wrong.
+    Wrong,
+    /// Products were right, and slower than those of the exact tier.
+    Slower,
+    /// Products were right and faster.
+    Faster,
+}
+
 /// See `shaders/matvec.wgsl` and `shaders/matmul.wgsl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Layout {
@@ -15,13 +41,15 @@ pub struct Layout {
     pub rows: u32,
     /// Threads along either side of a matmul's tile of 64 by 64; not used on software adapters.
     pub span: u32,
+    /// Weight rows of a tile of `shaders/matmul_cooperative.wgsl`, 64 tokens wide.
+    pub side: u32,
 }
 
 impl Layout {
     /// Real GPUs: a warp's worth of threads a row, a few rows each. Software: a thread a row.
     pub fn usual(software: bool) -> Self {
         let (lanes, threads) = if software { (1, 32) } else { (32, 128) };
-        Layout { lanes, threads, rows: 2, span: 8 }
+        Layout { lanes, threads, rows: 2, span: 8, side: 64 }
     }
 
     /// The ways to lay out a matvec that are worth a trial, what is usual first.
@@ -39,5 +67,10 @@ impl Layout {
     pub fn matmuls(self, software: bool) -> Vec<Self> {
         let spans: &[u32] = if software { &[8] } else { &[8, 16] };
         spans.iter().map(|span| Layout { span: *span, ..self }).collect()
+    }
+
+    /// The same with each way to lay out a matmul of small matrices that is worth a trial.
+    pub fn cooperative(self) -> Vec<Self> {
+        [64, 128].map(|side| Layout { side, ..self }).to_vec()
     }
 }

@@ -3,6 +3,7 @@
 //! Besides `plan` the only module that names wgpu, and besides the front ends the only one that may ask for the
 //! target architecture: `native` and `web` hold what differs. It knows nothing of graphs or models.
 
+mod caps;
 mod layout;
 #[cfg(not(target_arch = "wasm32"))]
 mod native;
@@ -14,109 +15,19 @@ use native as platform;
 #[cfg(target_arch = "wasm32")]
 use web as platform;
 
-use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use serde::{Deserialize, Serialize};
-
 use crate::{Error, Result};
-pub use layout::Layout;
+pub use caps::{Caps, Tier};
+pub use layout::{Layout, Matrices, Verdict};
 
 /// A buffer on the GPU.
 pub type Buffer = wgpu::Buffer;
 
 /// Something submitted, to be waited for.
 pub(crate) type Submission = wgpu::SubmissionIndex;
-
-/// Which set of kernels runs. Each tier needs what its adapter must offer and falls back to the one below.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Tier {
-    /// WebGPU's guaranteed features and limits: no subgroups, no f16 arithmetic, 8 storage buffers, 16 KiB of
-    /// workgroup memory, 256 invocations.
-    Baseline,
-    /// Reductions through subgroup operations.
-    Subgroups,
-    /// Not exact, so it runs only where it is asked for: prompts are read with what weights are multiplied by rounded to
-    /// 8 bits. All else is as in the highest exact tier.
-    Int8,
-}
-
-impl Tier {
-    /// Every tier, lowest first.
-    pub const ALL: [Tier; 3] = [Tier::Baseline, Tier::Subgroups, Tier::Int8];
-
-    /// The name used by `--tier`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Tier::Baseline => "baseline",
-            Tier::Subgroups => "subgroups",
-            Tier::Int8 => "int8",
-        }
-    }
-
-    /// The tier of this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|t| t.name() == name)
-    }
-}
-
-impl fmt::Display for Tier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// What an adapter can do, as far as kernels and plans care: plain data.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Caps {
-    /// The tier whose kernels run.
-    pub tier: Tier,
-    /// Smallest and largest subgroup of the adapter; 0 where it has no subgroup operations.
-    pub subgroup: (u32, u32),
-    /// A processor that pretends to be a GPU (lavapipe, SwiftShader, WARP): few, fat threads suit it best.
-    pub software: bool,
-    /// How products are laid out, if that was measured; see [`Caps::layout`].
-    pub measured: Option<Layout>,
-    /// Largest storage binding in bytes.
-    pub max_binding: u64,
-    /// Largest buffer in bytes.
-    pub max_buffer: u64,
-    /// Largest number of workgroups in one dimension of a dispatch.
-    pub max_workgroups: u32,
-    /// Whether passes can be timed.
-    pub timestamps: bool,
-    /// Bytes that are free, where that can be known: software adapters live in the host's memory.
-    pub memory: Option<u64>,
-}
-
-impl Caps {
-    /// The smallest device that WebGPU allows; what every kernel must be content with.
-    pub fn baseline() -> Self {
-        Caps {
-            tier: Tier::Baseline,
-            subgroup: (0, 0),
-            software: false,
-            measured: None,
-            max_binding: 128 << 20,
-            max_buffer: 256 << 20,
-            max_workgroups: 65535,
-            timestamps: false,
-            memory: None,
-        }
-    }
-
-    /// Whether kernels may use subgroup operations.
-    pub fn subgroups(&self) -> bool {
-        self.tier >= Tier::Subgroups && self.subgroup != (0, 0)
-    }
-
-    /// How products are laid out: as measured, or as is usual.
-    pub fn layout(&self) -> Layout {
-        self.measured.unwrap_or(Layout::usual(self.software))
-    }
-}
 
 /// One adapter, as `firelight devices` prints it.
 #[derive(Clone, Debug)]
@@ -131,8 +42,10 @@ pub struct Card {
     pub driver: String,
     /// What it can do.
     pub caps: Caps,
-    /// Why it has not a higher tier; empty if it has the highest.
+    /// Why its highest exact tier is not a higher one; empty if it is the highest.
     pub why_not_higher: String,
+    /// What measuring found, if it was measured.
+    pub verdict: Option<Verdict>,
     /// Why it cannot be used at all, if so.
     pub unusable: Option<String>,
 }
@@ -151,6 +64,20 @@ impl Card {
         platform::keep(&self.key(), text);
     }
 
+    /// Takes what measuring found: the layout, and no subgroup operations where those of the exact tier computed what they
+    /// should not.
+    pub(crate) fn found(&mut self, verdict: Verdict) {
+        let Card { caps, why_not_higher, .. } = self;
+        if verdict.tier < caps.exact_tier() {
+            (caps.subgroup, caps.cooperative) = ((0, 0), 0);
+            if caps.tier == Tier::Subgroups {
+                caps.tier = verdict.tier;
+            }
+            *why_not_higher = "subgroups: their kernels computed wrong results when this adapter was measured".into();
+        }
+        (caps.measured, self.verdict) = (Some(verdict.layout), Some(verdict));
+    }
+
     fn key(&self) -> String {
         let Card { name, backend, driver, caps, .. } = self;
         format!("{name}, {backend}, {driver}, {}, {}", caps.tier, env!("CARGO_PKG_VERSION"))
@@ -161,12 +88,12 @@ pub use platform::Clock;
 #[cfg(all(target_arch = "wasm32", feature = "web"))]
 pub(crate) use web::pause;
 
-/// How to open a [`Gpu`]. The default is the best adapter and its highest tier.
+/// How to open a [`Gpu`]. The default is the best adapter and its highest exact tier.
 #[derive(Clone, Debug, Default)]
 pub struct GpuOptions {
     /// Part of an adapter's name (any case) or its index in [`Gpu::list`].
     pub device: Option<String>,
-    /// A lower tier than the adapter's highest, or [`Tier::Int8`], which every adapter has.
+    /// A lower tier than the adapter's highest exact one, or one that is not exact.
     pub tier: Option<Tier>,
 }
 
@@ -184,6 +111,8 @@ pub struct Gpu {
 const NEEDED_STORAGE_BUFFERS: u32 = 8;
 const NEEDED_WORKGROUP_BYTES: u32 = 16 << 10;
 const NEEDED_INVOCATIONS: u32 = 256;
+/// What most GPUs have; kernels that round use it where it is there.
+const MOST_WORKGROUP_BYTES: u32 = 32 << 10;
 
 fn instance(backends: wgpu::Backends) -> wgpu::Instance {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle().with_env();
@@ -197,6 +126,8 @@ struct Found {
     name: String,
     software: bool,
     subgroups: bool,
+    /// See [`Caps::cooperative`].
+    cooperative: u32,
     memory: Option<u64>,
     /// The browser's own object.
     #[cfg(target_arch = "wasm32")]
@@ -206,11 +137,24 @@ struct Found {
 fn card(found: &Found) -> Card {
     let adapter = &found.adapter;
     let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
-    let (tier, why_not_higher) = if found.subgroups {
-        (Tier::Subgroups, String::new())
-    } else {
-        (Tier::Baseline, "subgroups: the adapter or its interface does not offer subgroup operations".to_string())
+    let mut caps = Caps {
+        tier: Tier::Baseline,
+        subgroup: if found.subgroups { (info.subgroup_min_size, info.subgroup_max_size) } else { (0, 0) },
+        cooperative: found.cooperative,
+        software: found.software,
+        measured: None,
+        workgroup_bytes: limits.max_compute_workgroup_storage_size.min(MOST_WORKGROUP_BYTES),
+        max_binding: limits.max_storage_buffer_binding_size,
+        max_buffer: limits.max_buffer_size,
+        max_workgroups: limits.max_compute_workgroups_per_dimension,
+        timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+        memory: found.memory,
     };
+    caps.tier = caps.exact_tier();
+    // Four subgroups make a workgroup, and more memory is needed than everyone has.
+    if caps.workgroup_bytes < MOST_WORKGROUP_BYTES || !(1..=NEEDED_INVOCATIONS / 4).contains(&caps.subgroup.1) {
+        caps.cooperative = 0;
+    }
     let compute = adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS);
     let unusable = if !compute {
         Some("it has no compute shaders".to_string())
@@ -236,20 +180,25 @@ fn card(found: &Found) -> Card {
             wgpu::DeviceType::Other => "unknown",
         },
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
-        caps: Caps {
-            tier,
-            subgroup: if found.subgroups { (info.subgroup_min_size, info.subgroup_max_size) } else { (0, 0) },
-            software: found.software,
-            measured: None,
-            max_binding: limits.max_storage_buffer_binding_size,
-            max_buffer: limits.max_buffer_size,
-            max_workgroups: limits.max_compute_workgroups_per_dimension,
-            timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
-            memory: found.memory,
-        },
-        why_not_higher,
+        why_not_higher: caps.lacks(Tier::Subgroups).map(|why| format!("subgroups: {why}")).unwrap_or_default(),
+        caps,
+        verdict: None,
         unusable,
     }
+}
+
+/// Features to ask of an adapter that has them.
+fn wishes(caps: &Caps) -> (wgpu::Features, wgpu::ExperimentalFeatures) {
+    let usual = wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY;
+    if caps.cooperative == 0 {
+        return (usual, wgpu::ExperimentalFeatures::disabled());
+    }
+    // SAFETY: wgpu calls features experimental whose misuse it does not yet catch everywhere. Of them only
+    // cooperative matrices are asked for, which one kernel uses: within its own arrays, at constant strides, where all
+    // threads of a subgroup meet; `tests/ops.rs` runs it at the edges of its tiles.
+    let experimental = unsafe { wgpu::ExperimentalFeatures::enabled() };
+    let cooperative = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
+    (usual | cooperative, experimental)
 }
 
 impl Gpu {
@@ -271,17 +220,18 @@ impl Gpu {
         let index = choose(&cards, wanted.as_deref())?;
         let (found, mut card) = (&adapters[index], cards[index].clone());
         if let Some(tier) = options.tier {
-            if tier > card.caps.tier && tier != Tier::Int8 {
-                let (name, why) = (&card.name, &card.why_not_higher);
-                return Err(Error::Usage(format!("{name} cannot run the tier {tier} ({why}); leave --tier out")));
+            if let Some(why) = card.caps.lacks(tier) {
+                let name = &card.name;
+                return Err(Error::Usage(format!("{name} cannot run the tier {tier}: {why}; leave --tier out")));
             }
             card.caps.tier = tier;
         }
-        let wish = wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY;
+        let (features, experimental_features) = wishes(&card.caps);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("firelight"),
-            required_features: found.adapter.features() & wish,
+            required_features: found.adapter.features() & features,
             required_limits: found.adapter.limits(),
+            experimental_features,
             ..Default::default()
         };
         let (device, queue) = platform::request_device(found, &descriptor)
@@ -301,15 +251,15 @@ impl Gpu {
         self
     }
 
-    /// The same device, as measuring found it: with this layout, and without subgroup operations where those of the exact
-    /// tier computed what they should not.
-    pub(crate) fn found(mut self, exact: Tier, layout: Layout) -> Self {
-        let Card { caps, why_not_higher, .. } = &mut self.card;
-        if exact < Tier::Subgroups && caps.subgroups() {
-            (caps.subgroup, caps.tier) = ((0, 0), if caps.tier == Tier::Int8 { Tier::Int8 } else { exact });
-            *why_not_higher = "subgroups: their kernels computed wrong results when this adapter was measured".into();
-        }
-        caps.measured = Some(layout);
+    /// The same device, as [`Card::found`].
+    pub(crate) fn found(mut self, verdict: Verdict) -> Self {
+        self.card.found(verdict);
+        self
+    }
+
+    /// The same device, in another tier that it has.
+    pub fn in_tier(mut self, tier: Tier) -> Self {
+        self.card.caps.tier = tier;
         self
     }
 
@@ -365,11 +315,12 @@ impl Gpu {
         })
     }
 
-    /// Starts watching for out-of-memory and validation errors; end it with [`Watch::finish`].
+    /// Starts watching for errors; end it with [`Watch::finish`].
     pub fn watch(&self) -> Watch {
         Watch {
             memory: self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory),
             validation: self.device.push_error_scope(wgpu::ErrorFilter::Validation),
+            internal: self.device.push_error_scope(wgpu::ErrorFilter::Internal),
         }
     }
 
@@ -473,14 +424,17 @@ impl Reading {
 pub struct Watch {
     memory: wgpu::ErrorScopeGuard,
     validation: wgpu::ErrorScopeGuard,
+    internal: wgpu::ErrorScopeGuard,
 }
 
 impl Watch {
     /// Ends the watch.
     ///
     /// # Errors
-    /// [`Error::Memory`] if the device had not enough memory. What the device calls invalid is our bug: it panics.
+    /// [`Error::Memory`] if the device had not enough memory; [`Error::Gpu`] if its driver could not do its part. What the
+    /// device calls invalid is our bug: it panics.
     pub async fn finish(self) -> Result<()> {
+        let internal = self.internal.pop().await;
         let validation = self.validation.pop().await;
         let memory = self.memory.pop().await;
         if let Some(error) = memory {
@@ -488,6 +442,11 @@ impl Watch {
         }
         if let Some(error) = validation {
             panic!("the device refused what Firelight asked of it: {error}");
+        }
+        if let Some(error) = internal {
+            return Err(Error::Gpu(format!(
+                "the driver failed ({error}); update it, or choose another GPU with --device"
+            )));
         }
         Ok(())
     }
@@ -527,6 +486,7 @@ mod tests {
             driver: String::new(),
             caps: Caps::baseline(),
             why_not_higher: String::new(),
+            verdict: None,
             unusable: unusable.map(str::to_string),
         }
     }
@@ -540,5 +500,22 @@ mod tests {
         assert!(choose(&cards, Some("0")).unwrap_err().to_string().contains("no compute"));
         assert!(choose(&cards, Some("metal")).unwrap_err().to_string().contains("1: Vulkan One"));
         assert!(choose(&[], None).unwrap_err().to_string().contains("mesa-vulkan-drivers"));
+    }
+
+    #[test]
+    fn a_tier_that_computes_wrong_results_is_dropped_and_told() {
+        let layout = Layout::usual(false);
+        for (tier, exact, left) in [
+            (Tier::Subgroups, Tier::Subgroups, Tier::Subgroups),
+            (Tier::Subgroups, Tier::Baseline, Tier::Baseline),
+            (Tier::Int8, Tier::Baseline, Tier::Int8),
+        ] {
+            let mut card = card("One", None);
+            (card.caps.tier, card.caps.subgroup) = (tier, (32, 32));
+            card.found(Verdict { tier: exact, layout, matrices: Matrices::None });
+            let dropped = exact == Tier::Baseline;
+            assert_eq!((card.caps.tier, card.caps.subgroups(), card.caps.measured), (left, !dropped, Some(layout)));
+            assert_eq!(card.why_not_higher.contains("wrong results"), dropped);
+        }
     }
 }

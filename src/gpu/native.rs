@@ -95,7 +95,21 @@ fn describe(adapter: wgpu::Adapter) -> Found {
     let software = info.device_type == wgpu::DeviceType::Cpu || info.name.to_lowercase().contains("llvmpipe");
     let subgroups = adapter.features().contains(wgpu::Features::SUBGROUP);
     let memory = if software { host_memory() } else { vulkan_memory(&adapter) };
-    Found { adapter, name: info.name, software, subgroups, memory }
+    let cooperative = cooperative(&adapter);
+    Found { adapter, name: info.name, software, subgroups, cooperative, memory }
+}
+
+/// Side of the square matrices of halves whose product is summed in 32 bits.
+fn cooperative(adapter: &wgpu::Adapter) -> u32 {
+    use wgpu::CooperativeScalarType::{F16, F32};
+    let needed = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
+    if !adapter.features().contains(needed) {
+        return 0;
+    }
+    let square = |p: &wgpu::CooperativeMatrixProperties| (p.m_size, p.k_size) == (p.n_size, p.n_size);
+    let offered = adapter.cooperative_matrix_properties().into_iter();
+    let fitting = offered.filter(|p| square(p) && (p.ab_type, p.cr_type) == (F16, F32));
+    fitting.map(|p| p.n_size).max().unwrap_or(0)
 }
 
 /// What Linux says it could give without swapping; see proc(5).

@@ -81,7 +81,7 @@ async fn find() -> Option<Found> {
     let fallback = get(&info, "isFallbackAdapter").is_truthy();
     let software = fallback || ["swiftshader", "llvmpipe", "warp", "basic render"].iter().any(|s| all.contains(s));
     let subgroups = has(&theirs, SUBGROUPS);
-    Some(Found { adapter, name, software, subgroups, memory: None, theirs })
+    Some(Found { adapter, name, software, subgroups, cooperative: 0, memory: None, theirs })
 }
 
 const SUBGROUPS: &str = "subgroups";

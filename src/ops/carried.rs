@@ -28,7 +28,7 @@ pub fn outputs(graph: &mut Graph, cols: u32) -> [TensorId; 2] {
 
 /// Sums of squares that a row of `cols` values has, made by matvecs over `from` columns for `tile` rows.
 pub(super) fn parts(cx: &Choice, from: u32, cols: u32, tile: u32) -> u32 {
-    cols.div_ceil(MatvecShape::choose(cx, from, tile).rows())
+    cols.div_ceil(MatvecShape::choose(cx, from, tile, &[]).rows())
 }
 
 /// The input of this number from the end.

@@ -64,7 +64,7 @@ fn stem(tier: Tier, source: &Source) -> String {
 /// Adapters of each kind, the baseline first: real and software ones, subgroups of one size and of several, and kernels laid
 /// out as wide as they may be.
 fn adapters() -> Vec<Caps> {
-    let wide = Layout { lanes: 64, threads: 256, rows: 4, span: 16 };
+    let wide = Layout { lanes: 64, threads: 256, rows: 4, span: 16, side: 128 };
     let caps = |tier, software, subgroup| Caps { tier, software, subgroup, ..Caps::baseline() };
     vec![
         caps(Tier::Baseline, false, (0, 0)),
@@ -75,6 +75,8 @@ fn adapters() -> Vec<Caps> {
         caps(Tier::Subgroups, false, (4, 128)),
         caps(Tier::Subgroups, true, (8, 8)),
         caps(Tier::Int8, false, (0, 0)),
+        Caps { cooperative: 16, measured: Some(wide), ..caps(Tier::Cooperative, false, (32, 32)) },
+        Caps { cooperative: 8, ..caps(Tier::Cooperative, true, (8, 8)) },
         Caps { measured: Some(wide), ..caps(Tier::Subgroups, false, (32, 32)) },
     ]
 }

@@ -26,6 +26,9 @@ impl Graph {
     }
 }
 
+/// What tiles of heads are, and what is done to a sum: nothing.
+const ROUTE: [(&str, &str); 2] = [("route", "route/heads"), ("epilogue", "epilogue/none")];
+
 impl HeadLinear {
     pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
         let shards = cx.shards(cx.input(1));
@@ -44,22 +47,24 @@ impl HeadLinear {
     }
 
     fn matvec(&self, cx: &Choice, i: usize, shard: &Shard, tile: u32) -> Kernel {
-        let shape = MatvecShape::choose(cx, self.k(cx), tile);
+        let dtype = cx.weight(cx.input(1)).0;
+        let shape = MatvecShape::choose(cx, self.k(cx), tile, &[dtype]);
         let mut consts = self.consts(cx, shard);
         consts.extend(shape.layout(cx, tile));
-        let mut imports = self.imports(cx);
-        imports.extend([cx.reduce(), ("tally", "tally/none")]);
+        let mut imports = vec![cx.reduce(), ("tally", "tally/none")];
+        imports.extend(ROUTE.into_iter().chain(shape.weight("weight", dtype)).chain(shape.sums("products")));
         let source = Source { file: "matvec", imports, consts };
         let least = if tile == 1 { 1 } else { 2 };
         self.kernel(cx, i, shard, source, (shape.rows(), tile)).when(Size::Rows, least, tile)
     }
 
     fn matmul(&self, cx: &Choice, i: usize, shard: &Shard) -> Kernel {
-        let mut source = matmul_source(cx, cx.weight(cx.input(1)).0);
+        let dtype = cx.weight(cx.input(1)).0;
+        let (mut source, tile) = matmul_source(cx, dtype);
         source.consts.extend(self.consts(cx, shard));
-        source.imports.extend(self.imports(cx));
+        source.imports.extend(ROUTE.into_iter().chain([("weight", dtype.shader())]));
         let few = cx.matvec_rows();
-        self.kernel(cx, i, shard, source, (MATMUL_TILE, MATMUL_TILE)).when(Size::Rows, few + 1, u32::MAX)
+        self.kernel(cx, i, shard, source, (tile, MATMUL_TILE)).when(Size::Rows, few + 1, u32::MAX)
     }
 
     /// For tiles of so many weight rows and so many rows of x.
@@ -77,11 +82,6 @@ impl HeadLinear {
 
     fn n(&self, cx: &Choice) -> u32 {
         cx.graph.cols(cx.output(0)) / self.heads
-    }
-
-    fn imports(&self, cx: &Choice) -> Vec<(&'static str, &'static str)> {
-        let weight = cx.weight(cx.input(1)).0.shader();
-        vec![("weight", weight), ("route", "route/heads"), ("epilogue", "epilogue/none")]
     }
 
     /// The kernels of `linear` see a single matrix of (n, k); the route finds where it begins in the shard.

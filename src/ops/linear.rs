@@ -5,7 +5,7 @@
 
 use super::{Binding, Choice, Extent, Kernel, Op, Shard, Size, carried, weight_consts};
 use crate::dtype::DType;
-use crate::gpu::Tier;
+use crate::gpu::{Layout, Tier};
 use crate::graph::{Graph, Rows, TensorId};
 use crate::shader::{Const, Source};
 
@@ -69,7 +69,7 @@ impl Linear {
     fn matvecs(&self, cx: &Choice, product: &Product, tile: u32, epilogue: &Epilogue) -> Vec<Kernel> {
         let (dtype, _) = cx.weight(product.weight);
         let (n, cols) = (cx.graph.fixed_rows(product.weight), cx.graph.cols(product.weight));
-        let shape = MatvecShape::choose(cx, cols, tile);
+        let shape = MatvecShape::choose(cx, cols, tile, &[dtype]);
         let kernel = |(i, shard): (usize, &Shard)| {
             let mut consts = shape.consts(cx, dtype, *shard, cols, n, tile);
             consts.extend([("OVER_LOGITS", Const::Bool(product.rows == Size::Logits)), ("BIAS_AT", Const::U32(4))]);
@@ -86,13 +86,9 @@ impl Linear {
                 bindings.push(Binding::read(cx.input(2 + epilogue.inputs.len())));
                 bindings.extend([1, 2].map(|i| Binding::write(cx.output(i))));
             }
-            let imports = vec![
-                cx.reduce(),
-                ("weight", dtype.shader()),
-                ("route", "route/dense"),
-                ("epilogue", epilogue.file),
-                ("tally", tally),
-            ];
+            let mut imports =
+                vec![cx.reduce(), ("route", "route/dense"), ("epilogue", epilogue.file), ("tally", tally)];
+            imports.extend(shape.weight("weight", dtype).into_iter().chain(shape.sums("products")));
             let grid = [Extent::ceil(shard.rows, shape.rows()), Extent::fixed(1), Extent::fixed(1)];
             let least = if tile == 1 { 1 } else { 2 };
             Kernel::new(Source { file: "matvec", imports, consts }, bindings, grid).when(product.rows, least, tile)
@@ -120,19 +116,47 @@ impl Epilogue<'_> {
     pub const NONE: Epilogue<'static> = Epilogue { file: "epilogue/none", inputs: &[] };
 }
 
-/// How a workgroup of a matvec is laid out; see `shaders/matvec.wgsl`.
+/// How a workgroup of a matvec is laid out, and in what it multiplies; see `shaders/matvec.wgsl`.
 pub(super) struct MatvecShape {
     wg: u32,
     lanes: u32,
     rows_per_lane: u32,
+    whole: bool,
 }
 
+/// Bytes of a group of 32 values in `shaders/round/int8.wgsl`.
+const ROUNDED_GROUP: u32 = 48;
+
 impl MatvecShape {
-    /// For rows of `cols` weights and up to `tile` tokens.
-    pub(super) fn choose(cx: &Choice, cols: u32, tile: u32) -> Self {
+    /// For rows of `cols` weights of these types, and up to `tile` tokens. In the int8 tier x of one token is rounded, by
+    /// each workgroup for itself: on a GPU the more rows share that, the better. How many rows that are does not depend on
+    /// the types.
+    pub(super) fn choose(cx: &Choice, cols: u32, tile: u32, types: &[DType]) -> Self {
         let layout = cx.caps.layout();
+        let rounds = cx.caps.tier == Tier::Int8 && tile == 1;
+        let fits = cols.div_ceil(32) * ROUNDED_GROUP <= cx.caps.workgroup_bytes;
+        let whole = rounds && fits && types.iter().all(|dtype| dtype.block_len() > 1);
+        let (threads, rows) = if rounds && !cx.caps.software { (256, 4) } else { (layout.threads, layout.rows) };
         let lanes = if layout.lanes == 1 { 1 } else { cx.lanes(layout.lanes.min(cols.div_ceil(32))) };
-        MatvecShape { wg: lanes.max(layout.threads), lanes, rows_per_lane: if tile == 1 { layout.rows } else { 1 } }
+        MatvecShape { wg: lanes.max(threads), lanes, rows_per_lane: if tile == 1 { rows } else { 1 }, whole }
+    }
+
+    /// What a kernel takes in to read a weight of this type, as `role`.
+    pub(super) fn weight(&self, role: &'static str, dtype: DType) -> Vec<(&'static str, &'static str)> {
+        let mut files = vec![(role, dtype.shader())];
+        files.extend(self.whole.then_some((role, "lib/whole")));
+        files
+    }
+
+    /// What it takes in to multiply, as `role` (`products` or `pair`).
+    pub(super) fn sums(&self, role: &'static str) -> [(&'static str, &'static str); 2] {
+        let file = match (role, self.whole) {
+            ("pair", false) => "pair/exact",
+            ("pair", true) => "pair/int8",
+            (_, false) => "products/exact",
+            (_, true) => "products/int8",
+        };
+        [(role, file), ("round", if self.whole { "round/int8" } else { "round/none" })]
     }
 
     /// Weight rows of a workgroup.
@@ -175,24 +199,34 @@ fn bindings(product: &Product, shard: usize, epilogue: &Epilogue) -> Vec<Binding
     out
 }
 
-/// Weight rows and tokens of a tile of `shaders/matmul.wgsl`.
+/// Tokens of a matmul's tile.
 pub const MATMUL_TILE: u32 = 64;
 
-/// The kernel for tiles of a matrix of this type, and how threads share one. Software adapters pay for loads more than for
-/// arithmetic: there each thread does much out of registers, and subgroups, where they are known, share what they fetch.
-pub(super) fn matmul_source(cx: &Choice, dtype: DType) -> Source {
+/// The kernel for tiles of a matrix of this type, and how threads share one; and weight rows of such a tile. Software
+/// adapters pay for loads more than for arithmetic: there each thread does much out of registers, and subgroups, where they
+/// are known, share what they fetch.
+pub(super) fn matmul_source(cx: &Choice, dtype: DType) -> (Source, u32) {
     let (min, max) = cx.caps.subgroup;
+    let Layout { span, side, .. } = cx.caps.layout();
     let tiles = |span| vec![("WG", span * span), ("SPAN", span), ("PER", MATMUL_TILE / span)];
-    let (file, share, consts) = match cx.caps.software {
-        _ if cx.caps.tier == Tier::Int8 && dtype.block_len() > 1 => ("matmul_int8", None, tiles(8)),
-        true if cx.caps.subgroups() && min == max && max <= 8 => {
-            ("matmul_rows", Some("share/lanes"), vec![("WG", 8), ("RPL", 8), ("SUBGROUP", max), ("FETCHES", 16 / max)])
+    let rows = |subgroup, fetches| vec![("WG", 8), ("RPL", 8), ("SUBGROUP", subgroup), ("FETCHES", fetches)];
+    let (file, import, consts) = match cx.caps.tier {
+        Tier::Cooperative if dtype != DType::F32 => {
+            let unit = cx.caps.cooperative;
+            let (units_n, units_t) = (side / 2 / unit, MATMUL_TILE / 2 / unit);
+            let consts = vec![("WG", 4 * max), ("SIDE", side), ("UNITS_N", units_n), ("UNITS_T", units_t)];
+            ("matmul_cooperative", Some(("unit", if unit == 16 { "unit/16" } else { "unit/8" })), consts)
         }
-        true => ("matmul_rows", Some("share/none"), vec![("WG", 8), ("RPL", 8), ("SUBGROUP", 1), ("FETCHES", 8)]),
-        false => ("matmul", None, tiles(cx.caps.layout().span)),
+        Tier::Int8 if dtype.block_len() > 1 => ("matmul_int8", None, tiles(8)),
+        _ if !cx.caps.software => ("matmul", None, tiles(span)),
+        _ if cx.caps.subgroups() && min == max && max <= 8 => {
+            ("matmul_rows", Some(("share", "share/lanes")), rows(max, 16 / max))
+        }
+        _ => ("matmul_rows", Some(("share", "share/none")), rows(1, 8)),
     };
+    let tile = if file == "matmul_cooperative" { side } else { MATMUL_TILE };
     let consts = consts.into_iter().chain([("TILE", MATMUL_TILE)]).map(|(name, n)| (name, Const::U32(n))).collect();
-    Source { file, imports: share.map(|file| ("share", file)).into_iter().collect(), consts }
+    (Source { file, imports: Vec::from_iter(import), consts }, tile)
 }
 
 /// The kernels of an op that is a matvec for few rows, given up to how many, and `many` others for more.
@@ -217,7 +251,7 @@ pub(super) fn matmuls(cx: &Choice, product: &Product, epilogue: &Epilogue) -> Ve
     let (dtype, _) = cx.weight(product.weight);
     let (n, cols) = (cx.graph.cols(product.y), cx.graph.cols(product.weight));
     let kernel = |(i, shard): (usize, &Shard)| {
-        let mut source = matmul_source(cx, dtype);
+        let (mut source, tile) = matmul_source(cx, dtype);
         source.consts.extend(weight_consts(dtype, shard.rows, cols));
         source.consts.extend([
             ("COLS4", Const::U32(cols / 4)),
@@ -228,7 +262,7 @@ pub(super) fn matmuls(cx: &Choice, product: &Product, epilogue: &Epilogue) -> Ve
             ("BIAS_AT", Const::U32(4)),
         ]);
         source.imports.extend([("weight", dtype.shader()), ("route", "route/dense"), ("epilogue", epilogue.file)]);
-        let grid = [Extent::ceil(shard.rows, MATMUL_TILE), Extent::every(product.rows, MATMUL_TILE), Extent::fixed(1)];
+        let grid = [Extent::ceil(shard.rows, tile), Extent::every(product.rows, MATMUL_TILE), Extent::fixed(1)];
         Kernel::new(source, bindings(product, i, epilogue), grid).when(product.rows, cx.matvec_rows() + 1, u32::MAX)
     };
     cx.shards(product.weight).iter().enumerate().map(kernel).collect()

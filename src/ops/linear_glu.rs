@@ -53,15 +53,12 @@ impl LinearGlu {
         let (gate, up) = (cx.input(1), cx.input(2));
         let ((gate_type, _), (up_type, _)) = (cx.weight(gate), cx.weight(up));
         let (n, cols) = (cx.graph.fixed_rows(gate), cx.cols(0));
-        let shape = MatvecShape::choose(cx, cols, tile);
+        let shape = MatvecShape::choose(cx, cols, tile, &[gate_type, up_type]);
         let mut consts = shape.consts(cx, gate_type, Shard { row0: 0, rows: n }, cols, n, tile);
         consts.extend(planes(["up_PLANE1", "up_PLANE2", "up_PLANE3"], up_type, n, cols));
-        let imports = vec![
-            cx.reduce(),
-            ("weight", gate_type.shader()),
-            ("up", up_type.shader()),
-            ("activation", self.activation.shader()),
-        ];
+        let mut imports = vec![cx.reduce(), ("activation", self.activation.shader())];
+        imports.extend(shape.weight("weight", gate_type).into_iter().chain(shape.weight("up", up_type)));
+        imports.extend(shape.sums("pair"));
         let mut source = Source { file: "matvec_glu", imports, consts };
         let x = carried::few_read(self.norm.as_ref(), cx);
         let mut bindings = vec![Binding::read(gate), Binding::read(x), Binding::write(cx.output(0)), Binding::read(up)];

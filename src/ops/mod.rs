@@ -493,9 +493,9 @@ impl Choice<'_> {
     }
 
     /// Up to this many rows a product is a matvec. On a software adapter that is one: there the matmul, which keeps weights in
-    /// registers, takes little longer for eight. That of the int8 tier rounds x, which a decode must not.
+    /// registers, takes little longer for eight. That of small matrices rounds x, which a decode there must not.
     pub fn matvec_rows(&self) -> u32 {
-        let one = self.caps.software && self.caps.tier != Tier::Int8;
+        let one = self.caps.software && self.caps.tier != Tier::Cooperative;
         if one { 1 } else { self.capacity.decode_rows() }
     }
 

@@ -45,19 +45,15 @@ impl Qkv {
         let types = weights.map(|id| cx.weight(id).0);
         let rows = weights.map(|id| cx.graph.fixed_rows(id));
         let (n, cols) = (cx.graph.cols(cx.output(0)), cx.cols(0));
-        let shape = MatvecShape::choose(cx, cols, tile);
+        let shape = MatvecShape::choose(cx, cols, tile, &types);
         let mut consts = shape.consts(cx, types[0], Shard { row0: 0, rows: rows[0] }, cols, n, tile);
         consts.extend(planes(["k_PLANE1", "k_PLANE2", "k_PLANE3"], types[1], rows[1], cols));
         consts.extend(planes(["v_PLANE1", "v_PLANE2", "v_PLANE3"], types[2], rows[2], cols));
         consts.extend([("KV_ROWS", Const::U32(rows[1])), ("BIAS_AT", Const::U32(6))]);
         let epilogue = self.epilogue(cx);
-        let imports = vec![
-            cx.reduce(),
-            ("weight", types[0].shader()),
-            ("k", types[1].shader()),
-            ("v", types[2].shader()),
-            ("epilogue", epilogue.file),
-        ];
+        let mut imports = vec![cx.reduce(), ("epilogue", epilogue.file)];
+        imports.extend(["weight", "k", "v"].into_iter().zip(types).flat_map(|(role, dtype)| shape.weight(role, dtype)));
+        imports.extend(shape.sums("products"));
         let mut source = Source { file: "matvec_qkv", imports, consts };
         let x = carried::few_read(self.norm.as_ref(), cx);
         let [q, k, v] = weights.map(Binding::read);

@@ -4,11 +4,9 @@
 //! what the product means, on the CPU, and timed only if it is right. What was found is kept for the adapter, its driver
 //! and this version: it is measured once. Software adapters are all alike, and are measured only where that is asked for.
 
-use serde::{Deserialize, Serialize};
-
 use super::measure::{Alone, TABLE, measured_matrix};
 use crate::dtype::DType;
-use crate::gpu::{Caps, Card, Gpu, GpuOptions, Layout, Tier};
+use crate::gpu::{Caps, Card, Gpu, GpuOptions, Layout, Matrices, Tier, Verdict};
 use crate::graph::Input;
 use crate::ops::{StepSizes, linear};
 use crate::{Error, Result};
@@ -17,8 +15,11 @@ use crate::{Error, Result};
 const TYPE: DType = DType::Q4K;
 /// Rows of a prompt.
 const MANY: u32 = 512;
-/// What a right product may differ by, of the root mean square: sums are in another order.
-const TOLERANCE: f64 = 1e-4;
+/// What a right product may differ by, of the root mean square: sums are in another order, and a tier that is not exact
+/// rounds each product by 2^-10 of it at most.
+fn tolerance(tier: Tier) -> f64 {
+    if tier.exact() { 1e-4 } else { 5e-3 }
+}
 
 /// What came of one way to multiply.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,31 +36,42 @@ pub struct Trial {
     pub seconds: Option<f64>,
 }
 
-/// What suits a device.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Verdict {
-    /// The highest exact tier that is right.
-    pub tier: Tier,
-    /// The fastest layout.
-    pub layout: Layout,
-}
-
 /// Opens a device as [`Gpu::open`] does, and lays its kernels out as suits it: as was found before, or is found now if it
-/// is a real GPU, which takes a second or two.
+/// is a real GPU, which takes a second or two. Where no tier is asked for, [`Tier::Cooperative`] is taken if it was found to
+/// be right and faster.
 ///
 /// # Errors
-/// As [`Gpu::open`] and [`tune`].
+/// As [`Gpu::open`] and [`tune`]; [`Error::Usage`] if a tier is asked for that was found to be wrong.
 pub async fn open(options: &GpuOptions) -> Result<Gpu> {
     let gpu = Gpu::open(options).await?;
-    match kept(gpu.card()) {
-        Some(Verdict { tier, layout }) => Ok(gpu.found(tier, layout)),
-        None if Card::KEEPS && !gpu.caps().software => Ok(tune(gpu).await?.0),
-        None => Ok(gpu),
+    let gpu = match kept(gpu.card()) {
+        Some(verdict) => gpu.found(verdict),
+        None if Card::KEEPS && !gpu.caps().software => tune(gpu).await?.0,
+        None => gpu,
+    };
+    match (gpu.card().verdict.map(|verdict| verdict.matrices), options.tier) {
+        (Some(Matrices::Faster), None) => Ok(gpu.in_tier(Tier::Cooperative)),
+        (Some(Matrices::Wrong), Some(tier @ Tier::Cooperative)) => {
+            let name = &gpu.card().name;
+            Err(Error::Usage(format!("the tier {tier} computed wrong results on {name}; leave --tier out")))
+        }
+        _ => Ok(gpu),
     }
 }
 
+/// Every adapter, as [`Gpu::list`], with what was found for it before.
+pub async fn list() -> Vec<Card> {
+    let mut cards = Gpu::list().await;
+    for card in &mut cards {
+        if let Some(verdict) = kept(card) {
+            card.found(verdict);
+        }
+    }
+    cards
+}
+
 /// What was found for an adapter before, by this version and with its driver of today.
-pub fn kept(card: &Card) -> Option<Verdict> {
+fn kept(card: &Card) -> Option<Verdict> {
     serde_json::from_str(&card.recall()?).ok()
 }
 
@@ -79,52 +91,73 @@ pub async fn tune(gpu: Gpu) -> Result<(Gpu, Vec<Trial>)> {
     if let Ok(text) = serde_json::to_string(&verdict) {
         gpu.card().keep(&text);
     }
-    Ok((gpu.found(verdict.tier, verdict.layout), trials))
+    Ok((gpu.found(verdict), trials))
 }
 
-/// Tries the exact tiers of a device that can do what `caps` say, from the highest down to one that is right, on a matrix of
-/// so many rows and columns.
+/// Tries the exact tiers of a device that can do what `caps` say, from the highest down to one that is right, and then that
+/// of small matrices, with a matrix of so many rows and columns.
 ///
 /// # Errors
 /// If the device has not enough memory, or is lost.
 pub async fn trials(gpu: &Gpu, caps: &Caps, matrix: (u32, u32)) -> Result<Vec<Trial>> {
     let expected = Expected::new(matrix.1);
     let tiers = if caps.subgroups() { &[Tier::Subgroups, Tier::Baseline][..] } else { &[Tier::Baseline] };
+    let with = |tier, layout| Caps { tier, measured: Some(layout), ..caps.clone() };
     let mut trials = Vec::new();
     for tier in tiers {
-        let with = |layout| Caps { tier: *tier, measured: Some(layout), ..caps.clone() };
         for layout in Layout::matvecs(caps.software) {
-            trials.push(trial(gpu, &with(layout), matrix, &expected, 1).await?);
+            trials.push(trial(gpu, &with(*tier, layout), matrix, &expected, 1).await?);
         }
         let Some(best) = fastest(&trials, *tier, 1) else { continue };
-        for layout in best.matmuls(caps.software) {
-            trials.push(trial(gpu, &with(layout), matrix, &expected, MANY).await?);
+        for layout in best.layout.matmuls(caps.software) {
+            trials.push(trial(gpu, &with(*tier, layout), matrix, &expected, MANY).await?);
         }
         if verdict(&trials).is_some() {
             break;
         }
     }
+    let found = verdict(&trials).filter(|found| found.tier == Tier::Subgroups && caps.cooperative != 0);
+    for layout in found.map(|found| found.layout.cooperative()).unwrap_or_default() {
+        trials.push(trial(gpu, &with(Tier::Cooperative, layout), matrix, &expected, MANY).await?);
+    }
     Ok(trials)
 }
 
-/// What follows from trials: the highest tier that is right, and the fastest layout of its matmuls, which is that of the
-/// fastest matvec too.
+/// What follows from trials: the highest exact tier that is right, and the fastest layout of its matmuls, which is that of
+/// the fastest matvec too; and whether small matrices are right and faster.
 pub fn verdict(trials: &[Trial]) -> Option<Verdict> {
-    let of = |tier| Some(Verdict { tier, layout: fastest(trials, tier, MANY)? });
-    of(Tier::Subgroups).or_else(|| of(Tier::Baseline))
+    let of = |tier| fastest(trials, tier, MANY);
+    let exact = of(Tier::Subgroups).or_else(|| of(Tier::Baseline))?;
+    let tried = trials.iter().any(|trial| trial.tier == Tier::Cooperative);
+    let (matrices, side) = match of(Tier::Cooperative) {
+        Some(best) if best.seconds < exact.seconds => (Matrices::Faster, best.layout.side),
+        Some(best) => (Matrices::Slower, best.layout.side),
+        None => (if tried { Matrices::Wrong } else { Matrices::None }, exact.layout.side),
+    };
+    Some(Verdict { tier: exact.tier, layout: Layout { side, ..exact.layout }, matrices })
 }
 
-fn fastest(trials: &[Trial], tier: Tier, rows: u32) -> Option<Layout> {
+/// Of the trials that were right.
+fn fastest(trials: &[Trial], tier: Tier, rows: u32) -> Option<&Trial> {
     let of = trials.iter().filter(|trial| (trial.tier, trial.rows) == (tier, rows));
-    let right = of.filter_map(|trial| Some((trial.seconds?, trial.layout)));
-    right.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, layout)| layout)
+    let right = of.filter_map(|trial| Some((trial.seconds?, trial)));
+    right.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, trial)| trial)
 }
 
 async fn trial(gpu: &Gpu, caps: &Caps, matrix: (u32, u32), expected: &Expected, rows: u32) -> Result<Trial> {
-    let alone = Alone::compile(gpu, caps, TYPE, matrix, (rows, 1)).await?;
+    let wrong = Trial { tier: caps.tier, layout: caps.layout(), rows, error: f64::INFINITY, seconds: None };
+    let alone = match Alone::compile(gpu, caps, TYPE, matrix, (rows, 1)).await {
+        // A driver that cannot compile a kernel lacks it; one that is gone lacks everything.
+        Err(Error::Gpu(why)) if gpu.check().is_ok() => {
+            tracing::debug!("{}: {why}", caps.tier);
+            return Ok(wrong);
+        }
+        alone => alone?,
+    };
     let error = expected.error(&alone, rows).await?;
-    let seconds = if error <= TOLERANCE { Some(alone.cost(rows).await?.seconds) } else { None };
-    Ok(Trial { tier: caps.tier, layout: caps.layout(), rows, error, seconds })
+    let right = error <= tolerance(caps.tier);
+    let seconds = if right { Some(alone.cost(rows).await?.seconds) } else { None };
+    Ok(Trial { error, seconds, ..wrong })
 }
 
 /// What is multiplied, and what must come of it. Only the first rows of the matrix, as many as the table has, are not zero:
@@ -187,7 +220,7 @@ impl Expected {
 mod tests {
     use super::*;
 
-    const USUAL: Layout = Layout { lanes: 32, threads: 128, rows: 2, span: 8 };
+    const USUAL: Layout = Layout { lanes: 32, threads: 128, rows: 2, span: 8, side: 64 };
 
     fn trial(tier: Tier, layout: Layout, rows: u32, seconds: Option<f64>) -> Trial {
         Trial { tier, layout, rows, error: if seconds.is_some() { 1e-6 } else { 0.5 }, seconds }
@@ -195,25 +228,43 @@ mod tests {
 
     #[test]
     fn the_fastest_right_layout_of_the_highest_right_tier_is_taken() {
-        let other = Layout { span: 16, ..USUAL };
+        let (other, matrices) = (Layout { span: 16, ..USUAL }, Matrices::None);
         let mut trials = vec![
             trial(Tier::Subgroups, USUAL, 1, Some(1.0)),
             trial(Tier::Subgroups, USUAL, MANY, Some(3.0)),
             trial(Tier::Subgroups, other, MANY, Some(2.0)),
             trial(Tier::Baseline, USUAL, MANY, Some(1.0)),
         ];
-        assert_eq!(verdict(&trials), Some(Verdict { tier: Tier::Subgroups, layout: other }));
+        assert_eq!(verdict(&trials), Some(Verdict { tier: Tier::Subgroups, layout: other, matrices }));
         trials[2] = trial(Tier::Subgroups, other, MANY, None);
-        assert_eq!(verdict(&trials), Some(Verdict { tier: Tier::Subgroups, layout: USUAL }));
+        assert_eq!(verdict(&trials), Some(Verdict { tier: Tier::Subgroups, layout: USUAL, matrices }));
         trials[1] = trial(Tier::Subgroups, USUAL, MANY, None);
-        assert_eq!(verdict(&trials), Some(Verdict { tier: Tier::Baseline, layout: USUAL }));
+        assert_eq!(verdict(&trials), Some(Verdict { tier: Tier::Baseline, layout: USUAL, matrices }));
         trials[3] = trial(Tier::Baseline, USUAL, MANY, None);
         assert_eq!(verdict(&trials), None);
     }
 
     #[test]
+    fn small_matrices_must_be_right_and_faster() {
+        let wide = Layout { side: 128, ..USUAL };
+        let found = |seconds: [Option<f64>; 2]| {
+            let [narrow, broad] = seconds;
+            let trials = [
+                trial(Tier::Subgroups, USUAL, MANY, Some(2.0)),
+                trial(Tier::Cooperative, USUAL, MANY, narrow),
+                trial(Tier::Cooperative, wide, MANY, broad),
+            ];
+            verdict(&trials).map(|found| (found.tier, found.layout, found.matrices))
+        };
+        assert_eq!(found([Some(1.5), Some(1.0)]), Some((Tier::Subgroups, wide, Matrices::Faster)));
+        assert_eq!(found([Some(1.5), None]), Some((Tier::Subgroups, USUAL, Matrices::Faster)));
+        assert_eq!(found([Some(3.0), Some(4.0)]), Some((Tier::Subgroups, USUAL, Matrices::Slower)));
+        assert_eq!(found([None, None]), Some((Tier::Subgroups, USUAL, Matrices::Wrong)));
+    }
+
+    #[test]
     fn what_is_kept_is_read_again() {
-        let verdict = Verdict { tier: Tier::Subgroups, layout: USUAL };
+        let verdict = Verdict { tier: Tier::Subgroups, layout: USUAL, matrices: Matrices::Faster };
         let text = serde_json::to_string(&verdict).unwrap();
         assert_eq!(serde_json::from_str::<Verdict>(&text).unwrap(), verdict);
     }

@@ -85,14 +85,15 @@ impl ExpertLinear {
 
     /// Few rows: a tile of one slot.
     fn matvec(&self, cx: &Choice, i: usize, shard: &Shard) -> Kernel {
-        let shape = MatvecShape::choose(cx, cx.cols(0), 1);
+        let dtype = cx.weight(cx.input(1)).0;
+        let shape = MatvecShape::choose(cx, cx.cols(0), 1, &[dtype]);
         let mut consts = self.consts(cx, shard);
         consts.extend(shape.layout(cx, 1));
         let mut bindings = bindings(cx, i, &[2]);
         let epilogue = self.epilogue(cx, &mut bindings, &mut consts);
         let place = self.place(cx, &mut bindings, &mut consts);
-        let imports =
-            vec![cx.reduce(), weight(cx), ("route", "route/experts"), place, epilogue, ("tally", "tally/none")];
+        let mut imports = vec![cx.reduce(), ("route", "route/experts"), place, epilogue, ("tally", "tally/none")];
+        imports.extend(shape.weight("weight", dtype).into_iter().chain(shape.sums("products")));
         let slots = Extent { size: Size::Rows, times: self.used, per: 1, plus: 0 };
         let grid = [Extent::ceil(cx.graph.cols(cx.output(0)), shape.rows()), slots, Extent::fixed(1)];
         let kernel = Kernel::new(Source { file: "matvec", imports, consts }, bindings, grid);
@@ -105,14 +106,15 @@ impl ExpertLinear {
 
     /// Many rows: tiles of slots that share an expert.
     fn matmul(&self, cx: &Choice, i: usize, shard: &Shard) -> Kernel {
-        let mut source = matmul_source(cx, cx.weight(cx.input(1)).0);
+        let dtype = cx.weight(cx.input(1)).0;
+        let (mut source, tile) = matmul_source(cx, dtype);
         source.consts.extend(self.consts(cx, shard));
         let mut bindings = bindings(cx, i, &[4, 3]);
         let epilogue = self.epilogue(cx, &mut bindings, &mut source.consts);
         let place = self.place(cx, &mut bindings, &mut source.consts);
-        source.imports.extend([weight(cx), ("route", "route/tiles"), place, epilogue]);
+        source.imports.extend([("weight", dtype.shader()), ("route", "route/tiles"), place, epilogue]);
         let tiles = ExpertSort { experts: self.experts, used: self.used, tile: MATMUL_TILE }.tiles();
-        let grid = [Extent::ceil(cx.graph.cols(cx.output(0)), MATMUL_TILE), tiles, Extent::fixed(1)];
+        let grid = [Extent::ceil(cx.graph.cols(cx.output(0)), tile), tiles, Extent::fixed(1)];
         let kernel = Kernel::new(source, bindings, grid);
         Kernel { experts_read: Some((cx.weight(cx.input(1)).1, self.used)), ..kernel }.when(
             Size::Rows,
@@ -190,10 +192,6 @@ impl ExpertLinear {
         }
         y
     }
-}
-
-fn weight(cx: &Choice) -> (&'static str, &'static str) {
-    ("weight", cx.weight(cx.input(1)).0.shader())
 }
 
 /// A shard of the weight, x, y, and the inputs that the route reads.

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# A newer Mesa than Debian 12 has, in a folder of its own: its lavapipe multiplies small matrices (VK_KHR_cooperative_matrix),
+# which is how the cooperative tier is tested without a GPU. Nothing of the system is changed. Prints what to evaluate:
+#
+#   eval "$(scripts/newer-mesa.sh)"
+#   $NEWER_MESA target/debug/firelight devices
+set -euo pipefail
+
+SUITE=trixie
+CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/firelight/mesa-$SUITE"
+KEYS=/usr/share/keyrings/debian-archive-keyring.gpg
+RUN="$CACHE/run"
+
+die() { printf 'newer-mesa: %s\n' "$*" >&2; exit 1; }
+
+fetch() {
+  command -v apt-get >/dev/null || die "this needs apt-get"
+  local tmp="$CACHE.new"; rm -rf "$tmp"; mkdir -p "$tmp"/{lists/partial,archives/partial,root}
+  # From where this machine has its own packages.
+  local from; from=$(grep -hoE '(https?|file)://[^ ]+/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | head -1) || true
+  [ -n "$from" ] || die "no Debian archive in /etc/apt"
+  for suite in "$SUITE" "$SUITE-backports"; do echo "deb [signed-by=$KEYS] ${from% } $suite main"; done > "$tmp/sources.list"
+  : > "$tmp/status"
+  cat > "$tmp/apt.conf" <<EOF
+Dir::State::Lists "$tmp/lists";
+Dir::State::status "$tmp/status";
+Dir::Etc::SourceList "$tmp/sources.list";
+Dir::Etc::SourceParts "/dev/null";
+Dir::Cache "$tmp";
+APT::Sandbox::User "root";
+APT::Install-Recommends "false";
+EOF
+  export APT_CONFIG="$tmp/apt.conf"
+  apt-get update -qq >&2
+  apt-get install -y -qq --download-only -t "$SUITE-backports" mesa-vulkan-drivers libvulkan1 >&2
+  for package in "$tmp"/archives/*.deb; do dpkg-deb -x "$package" "$tmp/root"; done
+  rm -rf "$tmp"/{lists,archives,sources.list,status,apt.conf} "$tmp"/{*.bin,lock*}
+  local libraries="$CACHE/root/usr/lib/x86_64-linux-gnu" driver="$tmp/root/usr/share/vulkan/icd.d/lvp_icd.json"
+  [ -f "$driver" ] || die "Mesa has no lavapipe"
+  sed -i "s#\"library_path\": *\"#&$libraries/#" "$driver"
+  cat > "$tmp/run" <<EOF
+#!/bin/sh
+# A program with the libraries of this folder.
+export VK_DRIVER_FILES="$CACHE/root/usr/share/vulkan/icd.d/lvp_icd.json"
+exec "$CACHE/root/usr/lib64/ld-linux-x86-64.so.2" --library-path "$libraries" "\$@"
+EOF
+  chmod +x "$tmp/run"
+  rm -rf "$CACHE"; mv "$tmp" "$CACHE"
+}
+
+[ "$(uname -sm)" = "Linux x86_64" ] || die "this is for Linux on x86_64"
+[ -x "$RUN" ] || fetch
+printf 'export NEWER_MESA=%q\n' "$RUN"

@@ -1,0 +1,108 @@
+// y[token, n] = sum over k of weight[n, k] * x[token, k], for many tokens, by the units for small matrices that some GPUs
+// have. Weights and x are rounded to halves; sums are of 32 bits.
+//
+// A workgroup makes a tile of SIDE weight rows and 64 tokens. Each step along k takes a group of 32: the threads decode
+// the weights of the tile's rows and fetch the values of its tokens into workgroup memory, from where each of four
+// subgroups multiplies half of the rows by half of the tokens. Adapters whose subgroups may be smaller than foretold have
+// more than four of them: then several do the same.
+//#import lib/step
+//#import lib/x_at
+@group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+//#import $weight
+//#import $route
+//#import $epilogue
+//#import $unit
+
+const TOKENS = 64u;
+// Between two rows of a tile lie 8 halves that nobody reads: so rows begin in different banks of the memory.
+const STRIDE = 40u;
+// Values of x are halves only up to 65504, and small models' are far below: what is in the tile is a sixteenth.
+const SHRINK = 0.0625;
+const MOST = vec4<f32>(65504.0);
+
+var<workgroup> w_tile: array<f16, SIDE * STRIDE>; // (SIDE rows, 32 k)
+var<workgroup> x_tile: array<f16, 2560>; // (64 tokens, 32 k)
+var<workgroup> tokens: u32; // of the tile
+var<workgroup> leaving: array<f32, 4u * UNIT * UNIT>; // (4 subgroups, UNIT tokens, UNIT rows)
+
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) wg: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+    @builtin(subgroup_id) subgroup: u32,
+) {
+    if (lid == 0u) {
+        tokens = route_count(wg.y);
+    }
+    // naga wants proof that all threads are there when they multiply.
+    let count = workgroupUniformLoad(&tokens);
+    if (count == 0u) {
+        return;
+    }
+    let n0 = wg.x * SIDE;
+    let first = route_weight_row(wg.y);
+    let part_n = subgroup % 2u * (SIDE / 2u);
+    let part_t = subgroup / 2u % 2u * (TOKENS / 2u);
+    var acc: array<Sum, UNITS_N * UNITS_T>;
+    for (var g = 0u; g < GROUPS; g += 1u) {
+        for (var at = lid; at < SIDE; at += WG) {
+            let b = load_block((first + min(n0 + at, ROWS - 1u)) * GROUPS + g);
+            //#unroll i 8
+            {
+                let v = vec4<f16>(decode4(b, i));
+                //#unroll c 4
+                w_tile[at * STRIDE + 4u * i + c] = v[c];
+                //#end
+            }
+            //#end
+        }
+        for (var at = lid; at < TOKENS; at += WG) {
+            let row = route_x(wg.y, min(at, count - 1u));
+            //#unroll i 8
+            {
+                let v = vec4<f16>(clamp(x_at(row, g * 8u + i) * SHRINK, -MOST, MOST));
+                //#unroll c 4
+                x_tile[at * STRIDE + 4u * i + c] = v[c];
+                //#end
+            }
+            //#end
+        }
+        workgroupBarrier();
+        for (var k = 0u; k < 32u; k += UNIT) {
+            var w: array<Left, UNITS_N>;
+            //#unroll n UNITS_N
+            w[n] = coopLoadT<Left>(&w_tile[(part_n + n * UNIT) * STRIDE + k], STRIDE);
+            //#end
+            //#unroll t UNITS_T
+            {
+                let v = coopLoad<Right>(&x_tile[(part_t + t * UNIT) * STRIDE + k], STRIDE);
+                //#unroll n UNITS_N
+                acc[t * UNITS_N + n] = coopMultiplyAdd(w[n], v, acc[t * UNITS_N + n]);
+                //#end
+            }
+            //#end
+        }
+        workgroupBarrier();
+    }
+    // The products go out through workgroup memory, a small matrix of each subgroup at a time.
+    //#unroll t UNITS_T
+    //#unroll n UNITS_N
+    {
+        coopStore(acc[t * UNITS_N + n], &leaving[subgroup % 4u * UNIT * UNIT], UNIT);
+        workgroupBarrier();
+        for (var at = lid; at < 4u * UNIT * UNIT; at += WG) {
+            let part = at / (UNIT * UNIT);
+            let token = part / 2u * (TOKENS / 2u) + t * UNIT + at / UNIT % UNIT;
+            let i = n0 + part % 2u * (SIDE / 2u) + n * UNIT + at % UNIT;
+            if (token < count && i < ROWS) {
+                let row = route_y(wg.y, token);
+                y[row * OUT + ROW0 + i] = epilogue(leaving[at] / SHRINK, row, ROW0 + i);
+            }
+        }
+        workgroupBarrier();
+    }
+    //#end
+    //#end
+}
