@@ -5,6 +5,7 @@
 #   cargo build --release
 #   benches/gpu.sh                                   # needs 8 GB of disk for the largest model
 #   benches/gpu.sh tiny-qwen3:Q4_0                   # other models, SHAPE:TYPES each
+#   LLAMA_BENCH=.../llama-bench benches/gpu.sh       # llama.cpp beside it
 #   DEPTHS=0,512 FIRELIGHT=target/debug/firelight benches/gpu.sh tiny-qwen3:Q4_0
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -18,15 +19,17 @@ folder="$(mktemp -d)"
 trap 'rm -rf "$folder"' EXIT
 "$firelight" devices
 "$firelight" devices --tune
-for tier in subgroups int8; do "$firelight" bench --ops --tier "$tier" || echo "tier $tier does not run here"; done
+for tier in subgroups int8 cooperative; do "$firelight" bench --ops --tier "$tier" || echo "tier $tier does not run here"; done
 for model in "${models[@]}"; do
     file="$folder/model.gguf"
     "$firelight" synth "${model%%:*}" "${model##*:}" "$file" > "$folder/log"
     echo
     echo "## $model"
-    for tier in baseline subgroups int8; do
+    for tier in baseline subgroups int8 cooperative; do
         "$firelight" bench "$file" --tier "$tier" -p 512 -n 64 -r 5 || echo "tier $tier does not run here"
     done
+    # The same file in llama.cpp, if there is one: GGML_VK_VISIBLE_DEVICES=0 for its Vulkan on a software adapter.
+    if [ -n "${LLAMA_BENCH:-}" ]; then "$LLAMA_BENCH" -m "$file" -ngl 99 -p 512 -n 64 -r 5; fi
     "$firelight" bench "$file" -p 512 -n 64 -d "$depths" --context "$((longest + 600))" -r 3
     "$firelight" bench "$file" -p 0 -n 64 -b 1,8 -r 3
     "$firelight" bench "$file" -p 0 -n 16 -r 1 --profile || echo "no timestamps here"

@@ -252,14 +252,17 @@ fn rounding_changes_little() {
             continue;
         }
         let rounding = open(Some(tier));
-        for (shape, types) in [
+        let shapes = [
             ("tiny-llama3", "Q4_K"),
+            ("tiny-gpt-oss", "MXFP4"),
+            ("tiny-deepseek3", "Q5_K"),
             ("tiny-qwen2", "Q6_K"),
             ("tiny-gemma3", "Q8_0"),
-            ("tiny-gpt-oss", "MXFP4"),
             ("tiny-mixtral", "Q4_0"),
-            ("tiny-deepseek3", "Q5_K"),
-        ] {
+        ];
+        // Kernels for small matrices take a software adapter long to compile.
+        let count = if tier == Tier::Cooperative { 3 } else { shapes.len() };
+        for (shape, types) in &shapes[..count] {
             let model = model(engine::file(shape, types));
             let vocab = model.config.vocab as usize;
             let options = Options { logits: 96, ..exact(96) };
