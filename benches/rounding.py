@@ -66,8 +66,8 @@ def off(got: np.ndarray, want: np.ndarray) -> float:
     return float(np.sqrt(((got - want) ** 2).mean() / (want**2).mean()))
 
 
-def main():
-    firelight, folder = sys.argv[1:], Path(tempfile.mkdtemp())
+def measure(firelight: list[str], folder: Path):
+    """Prints the table."""
 
     def run(*args) -> str:
         done = subprocess.run([*firelight, *map(str, args)], capture_output=True, text=True)
@@ -105,4 +105,5 @@ def main():
         print(f"| {dtype} | " + " | ".join([*(f"{e:.1e}" for e in errors), *perplexities]) + " |", flush=True)
 
 
-main()
+with tempfile.TemporaryDirectory() as folder:
+    measure(sys.argv[1:], Path(folder))

@@ -15,7 +15,7 @@ die() { printf 'newer-mesa: %s\n' "$*" >&2; exit 1; }
 
 fetch() {
   command -v apt-get >/dev/null || die "this needs apt-get"
-  local tmp="$CACHE.new"; rm -rf "$tmp"; mkdir -p "$tmp"/{lists/partial,archives/partial,root}
+  local tmp="$CACHE.new"; rm -rf "$tmp"; mkdir -p "$tmp"/{lists/partial,archives/partial,unpacked}
   # From where this machine has its own packages.
   local from; from=$(grep -hoE '(https?|file)://[^ ]+/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | head -1) || true
   [ -n "$from" ] || die "no Debian archive in /etc/apt"
@@ -33,16 +33,16 @@ EOF
   export APT_CONFIG="$tmp/apt.conf"
   apt-get update -qq >&2
   apt-get install -y -qq --download-only -t "$SUITE-backports" mesa-vulkan-drivers libvulkan1 >&2
-  for package in "$tmp"/archives/*.deb; do dpkg-deb -x "$package" "$tmp/root"; done
+  for package in "$tmp"/archives/*.deb; do dpkg-deb -x "$package" "$tmp/unpacked"; done
   rm -rf "$tmp"/{lists,archives,sources.list,status,apt.conf} "$tmp"/{*.bin,lock*}
-  local libraries="$CACHE/root/usr/lib/x86_64-linux-gnu" driver="$tmp/root/usr/share/vulkan/icd.d/lvp_icd.json"
+  local libraries="$CACHE/unpacked/usr/lib/x86_64-linux-gnu" driver="$tmp/unpacked/usr/share/vulkan/icd.d/lvp_icd.json"
   [ -f "$driver" ] || die "Mesa has no lavapipe"
   sed -i "s#\"library_path\": *\"#&$libraries/#" "$driver"
   cat > "$tmp/run" <<EOF
 #!/bin/sh
 # A program with the libraries of this folder.
-export VK_DRIVER_FILES="$CACHE/root/usr/share/vulkan/icd.d/lvp_icd.json"
-exec "$CACHE/root/usr/lib64/ld-linux-x86-64.so.2" --library-path "$libraries" "\$@"
+export VK_DRIVER_FILES="$CACHE/unpacked/usr/share/vulkan/icd.d/lvp_icd.json"
+exec "$CACHE/unpacked/usr/lib64/ld-linux-x86-64.so.2" --library-path "$libraries" "\$@"
 EOF
   chmod +x "$tmp/run"
   rm -rf "$CACHE"; mv "$tmp" "$CACHE"

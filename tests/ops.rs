@@ -363,9 +363,9 @@ fn rounded_to_int8(x: &[f32]) -> Vec<f32> {
 }
 
 /// A graph of linears in every quantized type, and one with every epilogue. All weights but those of the rows are of one type.
-fn rounded_graphs(graphs: impl Fn(DType, u32, u32) -> Graph) -> impl Iterator<Item = (String, DType, Graph)> {
-    let quantized = DType::ALL.into_iter().filter(|dtype| dtype.block_len() > 1).collect::<Vec<_>>();
-    let each = quantized.into_iter().map(move |dtype| (dtype.to_string(), dtype, graphs(dtype, 68, 512)));
+fn rounded_graphs() -> impl Iterator<Item = (String, DType, Graph)> {
+    let quantized = DType::ALL.into_iter().filter(|dtype| dtype.block_len() > 1);
+    let each = quantized.map(|dtype| (dtype.to_string(), dtype, plain(dtype, 68, 512)));
     each.chain([("every epilogue".to_string(), DType::Q4K, linears_of_rows(DType::Q4K, 260, 256))])
 }
 
@@ -387,7 +387,7 @@ fn with_x(data: &Data, graph: &Graph, round: impl Fn(&[f32]) -> Vec<f32>) -> Dat
 #[test]
 fn int8_rounds_x_and_nothing_else() {
     let gated = [("gated pair".to_string(), DType::Q4K, linear_glu(DType::Q4K, DType::Q6K, 72, 256))];
-    for (name, _, graph) in rounded_graphs(plain).chain(gated) {
+    for (name, _, graph) in rounded_graphs().chain(gated) {
         // Each has more rows than a decode that want logits, but for the last.
         let case = Case::new(format!("int8 {name}"), graph, any_rows(&[130, 20, 65, 1], VOCABULARY), 1e-3);
         let data = Data::random(&case.graph, 1);
@@ -421,15 +421,22 @@ fn rounded_to_halves(x: &[f32]) -> Vec<f32> {
     x.iter().map(|x| f16::from_f32(x / 16.0).to_f32() * 16.0).collect()
 }
 
-/// The same data for a graph whose weights, but for the rows, are of F16.
-fn weights_in_halves(data: &Data, graph: &Graph, dtype: DType) -> Data {
-    let mut halves = data.clone();
+/// The same graph and data with the weights of a type, but for the rows, in F16.
+fn in_halves(graph: &Graph, data: &Data, dtype: DType) -> (Graph, Data) {
+    let (mut twin, mut halves) = (graph.clone(), data.clone());
+    for tensor in &mut twin.tensors {
+        if let Kind::Weight { dtype: of, .. } = &mut tensor.kind
+            && *of == dtype
+        {
+            *of = DType::F16;
+        }
+    }
     for (id, bytes) in halves.weights.iter_mut().filter(|(id, _)| **id != table(graph)) {
         let mut values = vec![0.0; (graph.fixed_rows(*id) * graph.cols(*id)) as usize];
         dtype.dequantize(bytes, &mut values);
         *bytes = values.iter().flat_map(|w| f16::from_f32(*w).to_le_bytes()).collect();
     }
-    halves
+    (twin, halves)
 }
 
 /// Weights and x are rounded to halves where rows are many, and nothing else is.
@@ -438,22 +445,14 @@ fn small_matrices_round_to_halves_and_nothing_else() {
     if !small_matrices() {
         return;
     }
-    for ((name, dtype, graph), (_, _, in_halves)) in
-        rounded_graphs(plain).zip(rounded_graphs(|_, n, k| plain(DType::F16, n, k)))
-    {
+    for (name, dtype, graph) in rounded_graphs() {
         let case = Case::new(format!("cooperative {name}"), graph, any_rows(&[130, 20, 65], VOCABULARY), 1e-5);
         let data = Data::random(&case.graph, 1);
-        let twin = match name.as_str() {
-            "every epilogue" => linears_of_rows(DType::F16, 260, 256),
-            _ => in_halves,
-        };
-        let rounded = weights_in_halves(&with_x(&data, &case.graph, rounded_to_halves), &case.graph, dtype);
-        let want =
-            expected(&Case { graph: twin, ..Case::new("", Graph::default(), case.steps.clone(), 0.0) }, &rounded);
+        let (twin, rounded) = in_halves(&case.graph, &with_x(&data, &case.graph, rounded_to_halves), dtype);
+        let want = expected(&Case::new("", twin, case.steps.clone(), 0.0), &rounded);
         let exact = expected(&case, &data);
         // Compiling takes a software adapter seconds.
-        for side in if dtype == DType::Q4K { &[64, 128][..] } else { &[64] } {
-            let side = *side;
+        for side in if dtype == DType::Q4K { vec![64, 128] } else { vec![64] } {
             let measured = Some(Layout { side, ..Layout::usual(false) });
             let caps = Caps { tier: Tier::Cooperative, measured, ..gpu().caps().clone() };
             let run = |want: &[Vec<Vec<f32>>]| run(&case, &data, want, &caps, Fuse::ALL);

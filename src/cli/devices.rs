@@ -100,7 +100,7 @@ fn describe(card: &Card) -> String {
         "" => format!("tier {}, the highest that is exact", caps.tier),
         why => format!("tier {}, not {why}", caps.tier),
     });
-    lines.push("tier int8 only on request: it reads prompts with values rounded to 8 bits".to_string());
+    lines.push("tier int8 only on request: it rounds values to 8 bits".to_string());
     lines.push(cooperative(card));
     let subgroups = match caps.subgroup {
         (0, 0) => String::new(),

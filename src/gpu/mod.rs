@@ -68,9 +68,10 @@ impl Card {
     /// should not.
     pub(crate) fn found(&mut self, verdict: Verdict) {
         let Card { caps, why_not_higher, .. } = self;
-        if verdict.tier < caps.exact_tier() {
+        // A lower tier that was asked for says nothing of subgroups.
+        if verdict.tier < Tier::Subgroups && caps.subgroups() {
             (caps.subgroup, caps.cooperative) = ((0, 0), 0);
-            if caps.tier == Tier::Subgroups {
+            if caps.tier != Tier::Int8 {
                 caps.tier = verdict.tier;
             }
             *why_not_higher = "subgroups: their kernels computed wrong results when this adapter was measured".into();
@@ -505,16 +506,19 @@ mod tests {
     #[test]
     fn a_tier_that_computes_wrong_results_is_dropped_and_told() {
         let layout = Layout::usual(false);
-        for (tier, exact, left) in [
-            (Tier::Subgroups, Tier::Subgroups, Tier::Subgroups),
-            (Tier::Subgroups, Tier::Baseline, Tier::Baseline),
-            (Tier::Int8, Tier::Baseline, Tier::Int8),
+        for (tier, exact, left, dropped) in [
+            (Tier::Subgroups, Tier::Subgroups, Tier::Subgroups, false),
+            (Tier::Subgroups, Tier::Baseline, Tier::Baseline, true),
+            (Tier::Int8, Tier::Baseline, Tier::Int8, true),
+            (Tier::Cooperative, Tier::Baseline, Tier::Baseline, true),
+            // Asked for, so that nothing else was tried.
+            (Tier::Baseline, Tier::Baseline, Tier::Baseline, false),
         ] {
             let mut card = card("One", None);
-            (card.caps.tier, card.caps.subgroup) = (tier, (32, 32));
+            (card.caps.tier, card.caps.subgroup, card.caps.cooperative) = (tier, (32, 32), 16);
             card.found(Verdict { tier: exact, layout, matrices: Matrices::None });
-            let dropped = exact == Tier::Baseline;
-            assert_eq!((card.caps.tier, card.caps.subgroups(), card.caps.measured), (left, !dropped, Some(layout)));
+            assert_eq!((card.caps.tier, card.caps.measured), (left, Some(layout)));
+            assert_eq!((card.caps.subgroup == (0, 0), card.caps.cooperative == 0), (dropped, dropped));
             assert_eq!(card.why_not_higher.contains("wrong results"), dropped);
         }
     }

@@ -49,9 +49,10 @@ pub async fn open(options: &GpuOptions) -> Result<Gpu> {
         None if Card::KEEPS && !gpu.caps().software => tune(gpu).await?.0,
         None => gpu,
     };
-    match (gpu.card().verdict.map(|verdict| verdict.matrices), options.tier) {
-        (Some(Matrices::Faster), None) => Ok(gpu.in_tier(Tier::Cooperative)),
-        (Some(Matrices::Wrong), Some(tier @ Tier::Cooperative)) => {
+    let matrices = gpu.card().verdict.map(|verdict| verdict.matrices);
+    match options.tier {
+        None if matrices == Some(Matrices::Faster) => Ok(gpu.in_tier(Tier::Cooperative)),
+        Some(tier @ Tier::Cooperative) if matrices == Some(Matrices::Wrong) || gpu.caps().lacks(tier).is_some() => {
             let name = &gpu.card().name;
             Err(Error::Usage(format!("the tier {tier} computed wrong results on {name}; leave --tier out")))
         }
