@@ -29,6 +29,7 @@ Dir::Etc::SourceParts "/dev/null";
 Dir::Cache "$tmp";
 APT::Sandbox::User "root";
 APT::Install-Recommends "false";
+Acquire::Retries "3";
 EOF
   export APT_CONFIG="$tmp/apt.conf"
   apt-get update -qq >&2

@@ -176,6 +176,7 @@ files![
     "sample_pick",
     "copy",
     "rate",
+    "rate_cooperative",
 ];
 
 fn file(name: &str) -> &'static str {

@@ -4,7 +4,7 @@
 mod common;
 
 use common::cpu::Cpu;
-use common::{Data, Step, compare, gpu, random};
+use common::{Data, Step, compare, gpu, random, types};
 use firelight::dtype::DType;
 use firelight::gpu::{Caps, Layout, Tier};
 use firelight::graph::{Graph, Input, Kind, LAST_SAMPLED, NO_STATE, Rows, Run, TensorId};
@@ -293,7 +293,7 @@ fn embeds(dtype: DType, cols: u32, scale: f32) -> Graph {
 
 #[test]
 fn embed() {
-    for dtype in DType::ALL {
+    for dtype in types() {
         // Scales are exact; types with a min may round once more where the GPU fuses a multiply-add.
         let steps = any_rows(&[40, 1, 9], VOCABULARY);
         let case = Case::new(format!("embed {dtype}"), embeds(dtype, 256, 1.0), steps, 1e-6);
@@ -332,7 +332,7 @@ fn linear() {
 
 #[test]
 fn linear_of_every_weight_type() {
-    for dtype in DType::ALL {
+    for dtype in types() {
         let case = Case::new(format!("linear {dtype}"), plain(dtype, 68, 512), any_rows(&COUNTS, VOCABULARY), 2e-5);
         check(Case { ways: Ways::Layouts, ..case });
     }
@@ -364,7 +364,7 @@ fn rounded_to_int8(x: &[f32]) -> Vec<f32> {
 
 /// A graph of linears in every quantized type, and one with every epilogue. All weights but those of the rows are of one type.
 fn rounded_graphs() -> impl Iterator<Item = (String, DType, Graph)> {
-    let quantized = DType::ALL.into_iter().filter(|dtype| dtype.block_len() > 1);
+    let quantized = types().filter(|dtype| dtype.block_len() > 1);
     let each = quantized.map(|dtype| (dtype.to_string(), dtype, plain(dtype, 68, 512)));
     each.chain([("every epilogue".to_string(), DType::Q4K, linears_of_rows(DType::Q4K, 260, 256))])
 }
@@ -497,7 +497,7 @@ fn linear_in_shards() {
 
 #[test]
 fn gated_pair_of_linears() {
-    for dtype in DType::ALL {
+    for dtype in types() {
         let graph = linear_glu(dtype, dtype, 72, 256);
         let case = Case::new(format!("linear_glu {dtype}"), graph, any_rows(&COUNTS, VOCABULARY), 5e-5);
         check(Case { ways: Ways::One, ..case });

@@ -135,11 +135,58 @@ fn the_catalog_has_every_kernel_and_every_name_once() {
     assert_eq!(names.len(), catalog.len());
     let used: HashSet<&str> =
         catalog.iter().flat_map(|(_, s)| s.imports.iter().map(|(_, f)| *f).chain([s.file])).collect();
-    // Libraries come in by name from within other files; `bench` alone runs the last two.
+    // Libraries come in by name from within other files; `bench` alone runs the last three.
     let imports = |line: &str, name: &str| line.starts_with("//#import ") && line.split(' ').any(|word| word == name);
     let imported = |name: &str| FILES.iter().any(|(_, text)| text.lines().any(|line| imports(line, name)));
     let unused = FILES.iter().map(|(name, _)| *name).filter(|name| !used.contains(name) && !imported(name));
-    assert_eq!(unused.collect::<Vec<_>>(), ["copy", "rate"]);
+    assert_eq!(unused.collect::<Vec<_>>(), ["copy", "rate", "rate_cooperative"]);
+}
+
+/// Whether a text's loops all end: each counts up, or halves, and counts nowhere else.
+fn loops_count(text: &str) -> Result<(), String> {
+    let text: String =
+        text.lines().map(|line| line.split("//").next().unwrap_or_default().to_string() + "\n").collect();
+    let head =
+        regex::Regex::new(r"for \((?:var \w+ = [^;]+)?; (\w+) (?:< [^;]+; (\w+) \+= [^)]+|> 0u; (\w+) >>= 1u)\) \{")
+            .unwrap();
+    for (at, _) in text.match_indices("for (").chain(text.match_indices("while")).chain(text.match_indices("loop {")) {
+        let line = text[at..].lines().next().unwrap_or_default();
+        let found = head.captures(line).filter(|found| found.get(0).is_some_and(|all| all.start() == 0));
+        let found = found.ok_or_else(|| format!("{line} does not count"))?;
+        let counter = &found[1];
+        if found.get(2).or(found.get(3)).is_none_or(|other| other.as_str() != counter) {
+            return Err(format!("{line} counts something else"));
+        }
+        let body = &text[at + found[0].len()..];
+        let mut depth = 1;
+        let end = body.find(|c| {
+            depth += match c {
+                '{' => 1,
+                '}' => -1,
+                _ => 0,
+            };
+            depth == 0
+        });
+        let writes = regex::Regex::new(&format!(r"\b{counter} [-+*/%|&^<>]*= ")).unwrap();
+        if writes.is_match(&body[..end.unwrap_or(body.len())]) {
+            return Err(format!("{line} counts in its body too"));
+        }
+    }
+    Ok(())
+}
+
+/// wgpu is told not to count rounds; see `plan/pipelines.rs`.
+#[test]
+fn loops_end() {
+    for (name, text) in FILES.iter().filter(|(name, _)| !name.starts_with("sample")) {
+        loops_count(text).unwrap_or_else(|why| panic!("{name}: {why}"));
+    }
+    let ends = |text: &str| loops_count(text).is_ok();
+    assert!(ends("for (var i = 0u; i < N; i += WG) { x += i; for (var s = 8u; s > 0u; s >>= 1u) { y[s] = i; } }"));
+    assert!(!ends("for (var i = 0u; i < N; j += 1u) { x += i; }"));
+    assert!(!ends("for (var i = 0u; i < N; i += 1u) { if (x) { i = 0u; } }"));
+    assert!(!ends("for (var i = 0u; x[i] != 0u; i += 1u) { }"));
+    assert!(!ends("loop { if (x) { break; } }") && !ends("while (x) { }"));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::value_parser;
+use firelight::checkpoint::Checkpoint;
 use firelight::dtype::DType;
 use firelight::plan::Listing;
 use firelight::sampler::Sampling;
@@ -123,6 +124,11 @@ impl Measured {
         }
     }
 
+    /// Milliseconds from a prompt to the first token of its answer.
+    fn first_token_ms(&self) -> Option<f64> {
+        self.test.prefill.then(|| 1e3 * f64::from(self.test.tokens) / self.median())
+    }
+
     fn range(&self) -> (f64, f64) {
         (self.rates.first().copied().unwrap_or(0.0), self.rates.last().copied().unwrap_or(0.0))
     }
@@ -144,9 +150,10 @@ pub async fn run(args: Args) -> Result {
     let options = args.engine.options();
     let sequences = tests.iter().map(|test| test.batch).max().unwrap_or(1);
     let options = Options { context: options.context.or(Some(positions)), sequences, ..options };
+    let weights = weights(&model.checkpoint).await?;
     let opening = Instant::now();
     let mut session = args::open_session(&gpu, &model, &options).await?;
-    let load_seconds = opening.elapsed().as_secs_f64();
+    let open_seconds = opening.elapsed().as_secs_f64();
     let copy = profile::bandwidth(&gpu).await?;
     let mut bench = Bench { session: &mut session, vocab: model.config.vocab, next: 0 };
     let bar = term::counting_bar("test", tests.len() as u64);
@@ -170,7 +177,9 @@ pub async fn run(args: Args) -> Result {
             "backend": card.backend,
             "tier": card.caps.tier.name(),
             "copy_gb_s": copy,
-            "load_seconds": load_seconds,
+            "open_seconds": open_seconds,
+            "weight_bytes": weights.bytes,
+            "plain_read_seconds": weights.seconds,
             "dispatches": dispatches,
             "recording_us_per_dispatch": per_dispatch,
             "tests": results.iter().map(|r| to_json(r, copy)).collect::<Vec<_>>(),
@@ -183,8 +192,16 @@ pub async fn run(args: Args) -> Result {
             card.name, card.backend, card.caps.tier
         )?;
         let rows: Vec<_> = results.iter().map(|r| row(r, copy)).collect();
-        write!(out, "{}", term::table(&["<test", "tok/s", "min .. max", "GB/s", "% of copy"], &rows))?;
-        writeln!(out, "\nloading weights and compiling kernels took {load_seconds:.1} s")?;
+        let title = ["<test", "tok/s", "min .. max", "GB/s", "% of copy", "first token, ms"];
+        write!(out, "{}", term::table(&title, &rows))?;
+        let gb_s = |seconds: f64| weights.bytes as f64 / seconds / 1e9;
+        writeln!(
+            out,
+            "\nloading {} and compiling kernels took {open_seconds:.2} s: {:.2} GB/s; a plain read reaches {:.2} GB/s",
+            term::bytes(weights.bytes),
+            gb_s(open_seconds),
+            gb_s(weights.seconds)
+        )?;
         writeln!(
             out,
             "a decode step has {dispatches} dispatches; the CPU records one in {per_dispatch:.2} microseconds"
@@ -199,6 +216,31 @@ pub async fn run(args: Args) -> Result {
         write!(io::stderr(), "\n{}", profile::decode(&gpu, &mut session, position).await?)?;
     }
     Ok(())
+}
+
+/// A model's weights in its files, and how long it takes only to read them.
+struct Weights {
+    bytes: u64,
+    seconds: f64,
+}
+
+/// Reads them as loading does, a few MiB at a time. After that they are where the system keeps what was read, if there is
+/// room: loading is compared with a plain read from the same place.
+async fn weights(checkpoint: &Checkpoint) -> Result<Weights> {
+    const CHUNK: u64 = 4 << 20;
+    let (mut bytes, mut seconds) = (0, 0.0);
+    for _ in 0..2 {
+        let start = Instant::now();
+        bytes = 0;
+        for tensor in checkpoint.tensors.values() {
+            for at in (0..tensor.bytes()).step_by(CHUNK.max(tensor.bytes_at_once()) as usize) {
+                let end = tensor.bytes().min(at + CHUNK.max(tensor.bytes_at_once()));
+                bytes += checkpoint.read(tensor, at..end).await?.len() as u64;
+            }
+        }
+        seconds = start.elapsed().as_secs_f64();
+    }
+    Ok(Weights { bytes, seconds })
 }
 
 fn tests(args: &Args) -> Vec<Test> {
@@ -218,6 +260,7 @@ fn row(r: &Measured, copy: f64) -> Vec<String> {
         format!("{min:.1} .. {max:.1}"),
         format!("{:.1}", r.gb_s),
         format!("{:.0}%", r.gb_s / copy * 100.0),
+        r.first_token_ms().map(|ms| format!("{ms:.1}")).unwrap_or_default(),
     ]
 }
 
@@ -231,6 +274,7 @@ fn to_json(r: &Measured, copy: f64) -> serde_json::Value {
         "tok_s": { "median": r.median(), "min": min, "max": max },
         "gb_s": r.gb_s,
         "copy_percent": r.gb_s / copy * 100.0,
+        "first_token_ms": r.first_token_ms(),
     })
 }
 

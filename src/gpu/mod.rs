@@ -15,6 +15,7 @@ use native as platform;
 #[cfg(target_arch = "wasm32")]
 use web as platform;
 
+use std::future::Future;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -86,6 +87,7 @@ impl Card {
 }
 
 pub use platform::Clock;
+pub(crate) use platform::processors;
 #[cfg(all(target_arch = "wasm32", feature = "web"))]
 pub(crate) use web::pause;
 
@@ -104,6 +106,7 @@ pub struct Gpu {
     card: Card,
     device: wgpu::Device,
     queue: wgpu::Queue,
+    compiled: Option<wgpu::PipelineCache>,
     lost: Arc<OnceLock<String>>,
     made: Arc<AtomicU64>,
 }
@@ -190,7 +193,7 @@ fn card(found: &Found) -> Card {
 
 /// Features to ask of an adapter that has them.
 fn wishes(caps: &Caps) -> (wgpu::Features, wgpu::ExperimentalFeatures) {
-    let usual = wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY;
+    let usual = wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE;
     if caps.cooperative == 0 {
         return (usual, wgpu::ExperimentalFeatures::disabled());
     }
@@ -243,7 +246,8 @@ impl Gpu {
         device.set_device_lost_callback(move |reason, message| {
             let _ = flag.set(format!("{reason:?}: {message}"));
         });
-        Ok(Gpu { card, device, queue, lost, made: Arc::default() })
+        let compiled = platform::compiled(found, &device);
+        Ok(Gpu { card, device, queue, compiled, lost, made: Arc::default() })
     }
 
     /// The same device, treated as a processor that only pretends to be a GPU; for adapters that hide what they are.
@@ -284,6 +288,37 @@ impl Gpu {
     /// makes none.
     pub fn made(&self) -> u64 {
         self.made.load(Ordering::Relaxed)
+    }
+
+    /// Does a job on a thread of its own. It has begun; what it gives is waited for. It is done here and now in a browser,
+    /// which has one thread, and on OpenGL, whose one context threads would have to wait for.
+    pub(crate) fn apart<T, J>(&self, job: J) -> impl Future<Output = T> + use<T, J>
+    where
+        T: wgpu::WasmNotSend + 'static,
+        J: FnOnce() -> T + wgpu::WasmNotSend + 'static,
+    {
+        let (tell, told) = futures_channel::oneshot::channel();
+        let job = move || {
+            let _ = tell.send(job());
+        };
+        if self.card.backend == "Gl" {
+            job()
+        } else {
+            platform::spawn(job)
+        }
+        async { told.await.expect("a job tells, or has panicked") }
+    }
+
+    /// What the driver has compiled, in this run and earlier ones; where it can be kept.
+    pub(crate) fn compiled(&self) -> Option<&wgpu::PipelineCache> {
+        self.compiled.as_ref()
+    }
+
+    /// Keeps it for the runs that come.
+    pub(crate) fn keep_compiled(&self) {
+        if let Some(bytes) = self.compiled().and_then(wgpu::PipelineCache::get_data) {
+            platform::keep_compiled(&self.device, &bytes);
+        }
     }
 
     /// Records commands for one submit.
@@ -330,20 +365,22 @@ impl Gpu {
         self.queue.write_buffer(buffer, offset, data);
     }
 
-    /// Hands everything written so far to the device and waits for it, so that staging memory is given back.
-    pub async fn flush(&self) -> Result<()> {
-        let index = self.queue.submit([]);
-        self.wait(index).await
+    /// Hands everything written so far to the device. Who waits for what this gives waits until the device has taken it, and
+    /// has given staging memory back.
+    pub fn flush(&self) -> impl Future<Output = Result<()>> {
+        self.wait(self.queue.submit([]))
     }
 
-    /// Waits until a submission is complete.
-    pub(crate) async fn wait(&self, index: Submission) -> Result<()> {
+    /// Who waits for what this gives waits until everything that was submitted is complete, the last of it `index`.
+    pub(crate) fn wait(&self, index: Submission) -> impl Future<Output = Result<()>> {
         let (tell, told) = futures_channel::oneshot::channel();
         self.queue.on_submitted_work_done(move || {
             let _ = tell.send(());
         });
-        platform::told(self, index, told).await.ok_or_else(|| self.lost_error("the device went away"))?;
-        self.check()
+        async move {
+            platform::told(self, index, told).await.ok_or_else(|| self.lost_error("the device went away"))?;
+            self.check()
+        }
     }
 
     /// Reads `range` (offsets in bytes, multiples of 4) of a buffer back.
@@ -429,27 +466,27 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Ends the watch.
+    /// Ends the watch, on the thread where it began; what came of it may be waited for elsewhere.
     ///
     /// # Errors
     /// [`Error::Memory`] if the device had not enough memory; [`Error::Gpu`] if its driver could not do its part. What the
     /// device calls invalid is our bug: it panics.
-    pub async fn finish(self) -> Result<()> {
-        let internal = self.internal.pop().await;
-        let validation = self.validation.pop().await;
-        let memory = self.memory.pop().await;
-        if let Some(error) = memory {
-            return Err(Error::Memory(format!("the GPU has not enough free memory ({error})")));
+    pub fn finish(self) -> impl Future<Output = Result<()>> + wgpu::WasmNotSend {
+        let (internal, validation, memory) = (self.internal.pop(), self.validation.pop(), self.memory.pop());
+        async move {
+            if let Some(error) = memory.await {
+                return Err(Error::Memory(format!("the GPU has not enough free memory ({error})")));
+            }
+            if let Some(error) = validation.await {
+                panic!("the device refused what Firelight asked of it: {error}");
+            }
+            if let Some(error) = internal.await {
+                return Err(Error::Gpu(format!(
+                    "the driver failed ({error}); update it, or choose another GPU with --device"
+                )));
+            }
+            Ok(())
         }
-        if let Some(error) = validation {
-            panic!("the device refused what Firelight asked of it: {error}");
-        }
-        if let Some(error) = internal {
-            return Err(Error::Gpu(format!(
-                "the driver failed ({error}); update it, or choose another GPU with --device"
-            )));
-        }
-        Ok(())
     }
 }
 

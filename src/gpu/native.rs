@@ -25,22 +25,68 @@ pub fn keep(key: &str, text: &str) {
     let Some(file) = file() else { return };
     let mut all = kept(&file);
     all.insert(key.into(), text.into());
+    replace(&file, &serde_json::to_vec_pretty(&all).expect("text"));
+}
+
+/// `~/.cache/firelight` on Linux, and what is usual elsewhere.
+fn folder() -> Option<PathBuf> {
+    Some(choose_native_strategy().ok()?.cache_dir().join("firelight"))
+}
+
+fn file() -> Option<PathBuf> {
+    Some(folder()?.join("devices.json"))
+}
+
+/// Replaces a file, so that nobody ever reads half of it.
+fn replace(file: &Path, bytes: &[u8]) {
     let new = file.with_extension(format!("{}.new", std::process::id()));
     let folder = file.parent().map_or(Ok(()), std::fs::create_dir_all);
-    let written = folder.and_then(|()| std::fs::write(&new, serde_json::to_string_pretty(&all)?));
-    if let Err(error) = written.and_then(|()| std::fs::rename(&new, &file)) {
+    let written = folder.and_then(|()| std::fs::write(&new, bytes)).and_then(|()| std::fs::rename(&new, file));
+    if let Err(error) = written {
         tracing::debug!("{} cannot be kept: {error}", file.display());
     }
 }
 
-/// `~/.cache/firelight/devices.json` on Linux, and what is usual elsewhere.
-fn file() -> Option<PathBuf> {
-    Some(choose_native_strategy().ok()?.cache_dir().join("firelight").join("devices.json"))
+/// Where what was compiled for an adapter is kept.
+fn compiled_file(info: &wgpu::AdapterInfo) -> Option<PathBuf> {
+    Some(folder()?.join("pipelines").join(wgpu::util::pipeline_cache_key(info)?))
+}
+
+/// What the driver compiled in earlier runs, and takes what it compiles in this one; where it gives it away.
+pub fn compiled(found: &Found, device: &wgpu::Device) -> Option<wgpu::PipelineCache> {
+    let file = compiled_file(&found.adapter.get_info())?;
+    if !device.features().contains(wgpu::Features::PIPELINE_CACHE) {
+        return None;
+    }
+    let data = std::fs::read(file).ok();
+    let descriptor = wgpu::PipelineCacheDescriptor { label: None, data: data.as_deref(), fallback: true };
+    // SAFETY: the file is one that `keep_compiled` wrote, whole. wgpu takes it only if it is of this adapter and driver, and
+    // as long as it says.
+    Some(unsafe { device.create_pipeline_cache(&descriptor) })
+}
+
+/// Keeps that for later runs, if there is more than before.
+pub fn keep_compiled(device: &wgpu::Device, bytes: &[u8]) {
+    let Some(file) = compiled_file(&device.adapter_info()) else { return };
+    if std::fs::metadata(&file).is_ok_and(|before| before.len() == bytes.len() as u64) {
+        return;
+    }
+    replace(&file, bytes);
 }
 
 fn kept(file: &Path) -> BTreeMap<String, String> {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     serde_json::from_str(&text).unwrap_or_default()
+}
+
+/// Does a job on a thread of its own.
+pub fn spawn(job: impl FnOnce() + Send + 'static) {
+    std::thread::spawn(job);
+}
+
+/// Jobs that run at once.
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get())
 }
 
 /// A point in time.
@@ -165,9 +211,14 @@ pub async fn request_device(
 }
 
 /// Waits for what a submission's completion tells; `None` if nothing will be told any more.
-pub async fn told<T>(gpu: &Gpu, index: Submission, told: Receiver<T>) -> Option<T> {
-    let wait = wgpu::PollType::Wait { submission_index: Some(index), timeout: None };
-    gpu.device.poll(wait).ok()?;
+pub async fn told<T>(gpu: &Gpu, index: Submission, mut told: Receiver<T>) -> Option<T> {
+    // What other threads wrote in the meantime may be a submission of its own, which then is the one that tells.
+    for submission_index in [Some(index), None] {
+        gpu.device.poll(wgpu::PollType::Wait { submission_index, timeout: None }).ok()?;
+        if let Some(told) = told.try_recv().ok()? {
+            return Some(told);
+        }
+    }
     told.await.ok()
 }
 

@@ -30,6 +30,24 @@ pub fn recall(_key: &str) -> Option<String> {
 /// See [`KEEPS`].
 pub fn keep(_key: &str, _text: &str) {}
 
+/// Does a job here and now: a page has one thread.
+pub fn spawn(job: impl FnOnce()) {
+    job();
+}
+
+/// Jobs that run at once.
+pub fn processors() -> usize {
+    1
+}
+
+/// Browsers keep what they compile themselves.
+pub fn compiled(_found: &Found, _device: &wgpu::Device) -> Option<wgpu::PipelineCache> {
+    None
+}
+
+/// See [`compiled`].
+pub fn keep_compiled(_device: &wgpu::Device, _bytes: &[u8]) {}
+
 /// A point in time, by the page's clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock(f64);

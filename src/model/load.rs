@@ -1,9 +1,13 @@
 //! Fills a plan's weights from a checkpoint: byte ranges -> repack -> GPU, a few MiB at a time (of a matrix that lies turned
-//! around in the file, all), so that host memory stays at a few chunks whatever the model's size.
+//! around in the file, all), so that host memory stays at a few chunks whatever the model's size. While one chunk is read,
+//! those before it are repacked on other threads, and the device takes what was repacked before.
+
+use std::collections::VecDeque;
 
 use crate::checkpoint::{Checkpoint, TensorInfo};
+use crate::gpu;
 use crate::graph::{Kind, TensorId};
-use crate::plan::Plan;
+use crate::plan::Memory;
 use crate::{Error, Result};
 
 /// How far loading is, in bytes of the file.
@@ -17,15 +21,17 @@ pub struct Progress {
 
 /// Bytes read at once.
 const CHUNK: u64 = 4 << 20;
+/// Chunks that are repacked at once, at most.
+const MOST_CHUNKS: usize = 8;
 
 /// Loads every weight and vector that the plan's graph mentions, in the file's order.
 ///
 /// # Errors
 /// If reading fails or the device is lost.
-pub async fn load(plan: &Plan, checkpoint: &Checkpoint, mut progress: impl FnMut(Progress)) -> Result<()> {
-    let graph = &plan.listing().graph;
+pub async fn load(memory: &Memory, checkpoint: &Checkpoint, mut progress: impl FnMut(Progress)) -> Result<()> {
+    let graph = &memory.listing().graph;
     let mut wanted = Vec::new();
-    for id in plan.listing().used() {
+    for id in memory.listing().used() {
         if let Kind::Weight { first: Some(_), .. } = graph.tensor(id).kind {
             wanted.push((id, id, 0, checkpoint.tensor(&graph.tensor(id).name)?));
         }
@@ -41,12 +47,13 @@ pub async fn load(plan: &Plan, checkpoint: &Checkpoint, mut progress: impl FnMut
     let total = wanted.iter().map(|(_, part, _, info)| bytes(*part, info)).sum();
     let mut done = 0;
     progress(Progress { done, total });
-    let mut unflushed = 0;
+    let at_once = gpu::processors().min(MOST_CHUNKS);
+    let (mut repacking, mut handed, mut unflushed) = (VecDeque::new(), None, 0);
     for (id, part, start, info) in wanted {
         if let Kind::Vector { plus } = graph.tensor(part).kind {
             let mut values = read_vector(checkpoint, info, graph.cols(part)).await?;
             values.iter_mut().for_each(|value| *value += plus);
-            plan.write(id, u64::from(start) * 4, bytemuck::cast_slice(&values));
+            memory.write(id, u64::from(start) * 4, bytemuck::cast_slice(&values));
             done += info.bytes();
             continue;
         }
@@ -63,18 +70,26 @@ pub async fn load(plan: &Plan, checkpoint: &Checkpoint, mut progress: impl FnMut
             let end = (row + step).min(part_ends);
             let at = row / matrix * of + u64::from(first) + row % matrix;
             let bytes = checkpoint.read(info, at * row_bytes..(at + end - row) * row_bytes).await?;
-            plan.write_rows(id, row as u32, &bytes);
             done += bytes.len() as u64;
             unflushed += bytes.len() as u64;
+            repacking.push_back(memory.write_rows_apart(id, row as u32, bytes));
+            if repacking.len() == at_once {
+                repacking.pop_front().expect("one at least").await;
+            }
             if unflushed >= CHUNK {
-                plan.gpu().flush().await?;
                 unflushed = 0;
+                if let Some(before) = handed.replace(memory.gpu().flush()) {
+                    before.await?;
+                }
             }
             progress(Progress { done, total });
             row = end;
         }
     }
-    plan.gpu().flush().await
+    for chunk in repacking {
+        chunk.await;
+    }
+    memory.gpu().flush().await
 }
 
 /// A small tensor as f32 values.

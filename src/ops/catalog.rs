@@ -32,11 +32,14 @@ use crate::shader::Source;
 pub fn catalog() -> Vec<(String, Source)> {
     let graphs = graphs();
     let (mut seen, mut count, mut out) = (HashSet::new(), BTreeMap::new(), Vec::new());
-    for caps in adapters() {
+    for (caps, every_type) in adapters() {
         for kv in KvType::ALL {
             let (pages, pages_per_sequence, near) = (256, 128, None);
             let capacity = Capacity { rows: 512, logits: 64, sequences: 4, pages, pages_per_sequence, near, kv };
-            for graph in &graphs {
+            let wanted = |(dtype, _): &&(Option<DType>, Graph)| {
+                every_type || dtype.is_none_or(|dtype| [DType::F16, DType::Q4K, DType::Q8_0].contains(&dtype))
+            };
+            for (_, graph) in graphs.iter().filter(wanted) {
                 let takes = |n: &&Node| !matches!(&n.op, Op::KvWrite(op) if !kv.takes(op.head_dim));
                 for node in graph.nodes.iter().filter(takes) {
                     let kernels = node.op.kernels(&Choice { graph, node, caps: &caps, capacity: &capacity });
@@ -62,27 +65,35 @@ fn stem(tier: Tier, source: &Source) -> String {
 }
 
 /// Adapters of each kind, the baseline first: real and software ones, subgroups of one size and of several, and kernels laid
-/// out as wide as they may be.
-fn adapters() -> Vec<Caps> {
+/// out as wide as they may be. Whether all weight types are worth listing once more: how a type is decoded depends only on
+/// the tier.
+fn adapters() -> Vec<(Caps, bool)> {
     let wide = Layout { lanes: 64, threads: 256, rows: 4, span: 16, side: 128 };
     let caps = |tier, software, subgroup| Caps { tier, software, subgroup, ..Caps::baseline() };
     vec![
-        caps(Tier::Baseline, false, (0, 0)),
-        caps(Tier::Baseline, true, (0, 0)),
-        caps(Tier::Subgroups, false, (32, 32)),
-        caps(Tier::Subgroups, false, (32, 64)),
-        caps(Tier::Subgroups, false, (8, 32)),
-        caps(Tier::Subgroups, false, (4, 128)),
-        caps(Tier::Subgroups, true, (8, 8)),
-        caps(Tier::Int8, false, (0, 0)),
-        Caps { cooperative: 16, measured: Some(wide), ..caps(Tier::Cooperative, false, (32, 32)) },
-        Caps { cooperative: 8, ..caps(Tier::Cooperative, true, (8, 8)) },
-        Caps { measured: Some(wide), ..caps(Tier::Subgroups, false, (32, 32)) },
+        (caps(Tier::Baseline, false, (0, 0)), true),
+        (caps(Tier::Baseline, true, (0, 0)), true),
+        (caps(Tier::Subgroups, false, (32, 32)), true),
+        (caps(Tier::Subgroups, false, (32, 64)), false),
+        (caps(Tier::Subgroups, false, (8, 32)), false),
+        (caps(Tier::Subgroups, false, (4, 128)), false),
+        (caps(Tier::Subgroups, true, (8, 8)), false),
+        (caps(Tier::Int8, false, (0, 0)), true),
+        (Caps { cooperative: 16, measured: Some(wide), ..caps(Tier::Cooperative, false, (32, 32)) }, true),
+        (Caps { cooperative: 8, ..caps(Tier::Cooperative, true, (8, 8)) }, false),
+        (Caps { measured: Some(wide), ..caps(Tier::Subgroups, false, (32, 32)) }, false),
     ]
 }
 
-fn graphs() -> Vec<Graph> {
-    let mut out: Vec<Graph> = DType::ALL.into_iter().map(weights).collect();
+/// Those of weights with their type.
+fn graphs() -> Vec<(Option<DType>, Graph)> {
+    let mut typed: Vec<_> = DType::ALL.into_iter().map(|dtype| (Some(dtype), weights(dtype))).collect();
+    typed.extend(untyped().into_iter().map(|graph| (None, graph)));
+    typed
+}
+
+fn untyped() -> Vec<Graph> {
+    let mut out = Vec::new();
     // A down projection whose gate and up are of different types, as mixed quantizations have them.
     out.push(gated(DType::Q4K, DType::Q6K, 256));
     // Rows that end within a group of 32, which float types may have.

@@ -5,7 +5,7 @@
 
 use super::{Binding, Choice, Extent, Kernel, Op, Shard, Size, carried, weight_consts};
 use crate::dtype::DType;
-use crate::gpu::{Layout, Tier};
+use crate::gpu::{Caps, Layout, Tier};
 use crate::graph::{Graph, Rows, TensorId};
 use crate::shader::{Const, Source};
 
@@ -202,6 +202,11 @@ fn bindings(product: &Product, shard: usize, epilogue: &Epilogue) -> Vec<Binding
 /// Tokens of a matmul's tile.
 pub const MATMUL_TILE: u32 = 64;
 
+/// What a kernel takes in for an adapter's small matrices.
+pub(crate) fn unit(caps: &Caps) -> &'static str {
+    if caps.cooperative == 16 { "unit/16" } else { "unit/8" }
+}
+
 /// The kernel for tiles of a matrix of this type, and how threads share one; and weight rows of such a tile. Software
 /// adapters pay for loads more than for arithmetic: there each thread does much out of registers, and subgroups, where they
 /// are known, share what they fetch.
@@ -212,10 +217,9 @@ pub(super) fn matmul_source(cx: &Choice, dtype: DType) -> (Source, u32) {
     let rows = |subgroup, fetches| vec![("WG", 8), ("RPL", 8), ("SUBGROUP", subgroup), ("FETCHES", fetches)];
     let (file, import, consts) = match cx.caps.tier {
         Tier::Cooperative if dtype != DType::F32 => {
-            let unit = cx.caps.cooperative;
-            let (units_n, units_t) = (side / 2 / unit, MATMUL_TILE / 2 / unit);
+            let [units_n, units_t] = [side, MATMUL_TILE].map(|side| side / 2 / cx.caps.cooperative);
             let consts = vec![("WG", 4 * max), ("SIDE", side), ("UNITS_N", units_n), ("UNITS_T", units_t)];
-            ("matmul_cooperative", Some(("unit", if unit == 16 { "unit/16" } else { "unit/8" })), consts)
+            ("matmul_cooperative", Some(("unit", unit(cx.caps))), consts)
         }
         Tier::Int8 if dtype.block_len() > 1 => ("matmul_int8", None, tiles(8)),
         _ if !cx.caps.software => ("matmul", None, tiles(span)),

@@ -1,12 +1,13 @@
 //! What a step is measured against: the device's bandwidth and arithmetic as shaders meet them, what a product costs, and
 //! what the CPU takes to record.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use super::{Builder, Dispatch, Fuse, Listing, Options, Plan, bind, encode};
+use super::pipelines::{self, Built};
+use super::{Dispatch, Fuse, Listing, Options, Plan, encode};
 use crate::Result;
 use crate::dtype::DType;
-use crate::gpu::{Buffer, Caps, Gpu};
+use crate::gpu::{Buffer, Caps, Gpu, Tier};
 use crate::graph::{Graph, TensorId};
 use crate::ops::{self, Binding, Capacity, Extent, Kernel, KvType, Op, StepSizes};
 use crate::shader::{self, Const};
@@ -21,15 +22,29 @@ pub async fn copy_bandwidth(gpu: &Gpu, bytes: u64) -> Result<f64> {
     Ok(2.0 * bytes as f64 / from_one_to_another(gpu, source, grid, bytes).await? / 1e9)
 }
 
-/// GFLOP/s that a shader reaches which only multiplies and adds, a fused pair counted as two.
+/// GFLOP/s that a shader reaches which only multiplies and adds, a fused pair counted as two: numbers of 32 bits or, in
+/// [`Tier::Cooperative`], small matrices.
 pub async fn arithmetic_rate(gpu: &Gpu) -> Result<f64> {
-    let groups: u32 = if gpu.caps().software { 64 } else { 1 << 14 };
-    let rounds = 1024;
-    let source = shader::Source { file: "rate", imports: vec![], consts: vec![("ROUNDS", Const::U32(rounds))] };
+    let caps = gpu.caps();
+    let (groups, rounds) = if caps.software { (64, 128) } else { (1 << 14, 1024) };
+    let mut consts = vec![("ROUNDS", Const::U32(rounds))];
+    let (file, imports, threads, flops) = match caps.tier {
+        Tier::Cooperative => {
+            let threads = 4 * caps.subgroup.1;
+            consts.push(("WG", Const::U32(threads)));
+            (
+                "rate_cooperative",
+                vec![("unit", ops::linear::unit(caps))],
+                threads,
+                4 * 4 * 2 * u64::from(caps.cooperative).pow(3),
+            )
+        }
+        _ => ("rate", vec![], 64, 64 * 64),
+    };
     let grid = [Extent::fixed(groups), Extent::fixed(1), Extent::fixed(1)];
-    let threads = u64::from(groups) * 64;
-    let seconds = from_one_to_another(gpu, source, grid, threads * 16).await?;
-    Ok((threads * u64::from(rounds) * 64) as f64 / seconds / 1e9)
+    let bytes = u64::from(groups * threads) * 16;
+    let seconds = from_one_to_another(gpu, shader::Source { file, imports, consts }, grid, bytes).await?;
+    Ok((u64::from(groups) * u64::from(rounds) * flops) as f64 / seconds / 1e9)
 }
 
 /// Seconds of a kernel that reads a buffer of so many bytes and writes another.
@@ -40,11 +55,11 @@ async fn from_one_to_another(gpu: &Gpu, source: shader::Source, grid: [Extent; 3
     let make = |id| (id, vec![gpu.buffer(kernel.source.file, bytes)]);
     let buffers: BTreeMap<TensorId, Vec<Buffer>> = ids.map(make).into();
     let step = gpu.uniform("step", size_of::<StepSizes>() as u64);
-    let mut builder = Builder { gpu, pipelines: HashMap::new(), layouts: HashMap::new() };
-    let (pipeline, layout) = builder.pipeline(&kernel);
-    let group = bind(gpu, &layout, &kernel, &step, &buffers);
     watch.finish().await?;
-    seconds(gpu, &[&Dispatch { kernel, node: 0, pipeline, group }], &StepSizes::default()).await
+    let built = pipelines::build(gpu, &[&kernel]).await?;
+    let bind = |built: Built| built.bind(gpu, (0, &kernel), &step, &buffers);
+    let dispatches: Vec<Dispatch> = built.into_iter().map(bind).collect();
+    seconds(gpu, &dispatches.iter().collect::<Vec<_>>(), &StepSizes::default()).await
 }
 
 /// Seconds that dispatches take one after another: the best of some rounds, behind one that warms up.

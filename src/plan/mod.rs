@@ -7,22 +7,24 @@
 
 pub mod fuse;
 mod measure;
+mod memory;
+mod pipelines;
 pub mod slots;
 mod step;
 pub mod tune;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::time::Duration;
 
 use crate::dtype::DType;
 use crate::gpu::{Buffer, Caps, Gpu, Submission};
 use crate::graph::{Graph, Input, Kind, Rows, TensorId};
 use crate::ops::{self, Binding, Capacity, Choice, Kernel, Shard, StepSizes, attention};
-use crate::shader::{self, Dialect};
 use crate::{Error, Result};
 use fuse::Fuse;
 pub use measure::{Product, arithmetic_rate, copy_bandwidth, measured_matrix, products};
+pub use memory::Memory;
+use pipelines::Built;
 use slots::Slots;
 
 /// How to compile.
@@ -208,13 +210,18 @@ struct Dispatch {
     group: wgpu::BindGroup,
 }
 
-/// A compiled graph: buffers and the dispatch list. See the module.
+/// A compiled graph: its memory and the dispatch list. See the module.
 pub struct Plan {
-    gpu: Gpu,
-    listing: Listing,
-    step: Buffer,
-    buffers: BTreeMap<TensorId, Vec<Buffer>>,
+    memory: Memory,
     dispatches: Vec<Dispatch>,
+}
+
+impl Deref for Plan {
+    type Target = Memory;
+
+    fn deref(&self) -> &Memory {
+        &self.memory
+    }
 }
 
 /// How long one dispatch took; see [`Plan::profile`].
@@ -234,108 +241,35 @@ pub struct Timing {
 
 impl Plan {
     /// Allocates every buffer and builds every pipeline of a listing. Weights and vectors are to be filled by
-    /// [`Plan::write_rows`] and [`Plan::write`].
+    /// [`Memory::write_rows`] and [`Memory::write`].
     ///
     /// # Errors
     /// [`Error::Memory`] if the device has not enough memory.
     pub async fn compile(gpu: &Gpu, listing: Listing) -> Result<Self> {
-        let watch = gpu.watch();
-        let buffers = allocate(gpu, &listing);
-        if let Err(error) = watch.finish().await {
-            let mib = listing.bytes().total() >> 20;
-            return Err(Error::Memory(format!("{error}: {mib} MiB are needed; take a smaller file or --context")));
-        }
-        let watch = gpu.watch();
-        let step = gpu.uniform("step", size_of::<StepSizes>() as u64);
-        let mut builder = Builder { gpu, pipelines: HashMap::new(), layouts: HashMap::new() };
-        let mut dispatches = Vec::with_capacity(listing.kernels.len());
-        for (node, kernel) in &listing.kernels {
-            let (pipeline, layout) = builder.pipeline(kernel);
-            let group = bind(gpu, &layout, kernel, &step, &buffers);
-            dispatches.push(Dispatch { kernel: kernel.clone(), node: *node, pipeline, group });
-        }
-        watch.finish().await?;
-        let plan = Plan { gpu: gpu.clone(), listing, step, buffers, dispatches };
-        for id in plan.listing.used() {
-            if let Kind::Constant(values) = &plan.listing.graph.tensor(id).kind {
-                plan.write(id, 0, bytemuck::cast_slice(values));
-            }
-        }
-        Ok(plan)
+        Self::compile_while(gpu, listing, async |_| Ok(())).await
     }
 
-    /// What was compiled.
-    pub fn listing(&self) -> &Listing {
-        &self.listing
-    }
-
-    /// The device.
-    pub fn gpu(&self) -> &Gpu {
-        &self.gpu
-    }
-
-    /// Bytes of all its buffers as the device was asked for them: what [`Listing::bytes`] foretells.
-    pub fn allocated(&self) -> u64 {
-        let mut seen = HashSet::new();
-        let mut first = |id| self.listing.slots.of.get(id).is_none_or(|slot| seen.insert(*slot));
-        let buffers = self.buffers.iter().filter(|(id, _)| first(id)).flat_map(|(_, buffers)| buffers);
-        buffers.map(Buffer::size).sum::<u64>() + self.step.size()
-    }
-
-    fn buffer(&self, id: TensorId) -> &Buffer {
-        &self.buffers[&id][0]
-    }
-
-    /// Writes `data` at byte `offset` of a tensor that is not a weight, before the next step.
-    pub fn write(&self, id: TensorId, offset: u64, data: &[u8]) {
-        self.gpu.write(self.buffer(id), offset, data);
-    }
-
-    /// Writes one of the engine's inputs; does nothing if the graph does not use it.
-    pub fn write_input(&self, input: Input, offset: u64, data: &[u8]) {
-        if let Some(id) = self.input(input) {
-            self.write(id, offset, data);
-        }
-    }
-
-    /// The tensor of one of the engine's inputs, if the graph uses it.
-    pub fn input(&self, input: Input) -> Option<TensorId> {
-        let tensors = &self.listing.graph.tensors;
-        let id = TensorId(tensors.iter().position(|t| t.kind == Kind::Input(input))?);
-        self.buffers.contains_key(&id).then_some(id)
-    }
-
-    /// Fills rows of a weight with rows as they lie in a file, repacked. `row` is even unless these are its last.
-    pub fn write_rows(&self, id: TensorId, row: u32, data: &[u8]) {
-        let (graph, shards) = (&self.listing.graph, self.listing.shards(id));
-        let t = graph.tensor(id);
-        let Kind::Weight { dtype, .. } = t.kind else { panic!("{} is no weight", t.name) };
-        let row_bytes = dtype.row_bytes(t.cols.into()).expect("whole blocks") as usize;
-        let end = row + (data.len() / row_bytes) as u32;
-        for (shard, buffer) in shards.iter().zip(&self.buffers[&id]) {
-            let (from, to) = (row.max(shard.row0), end.min(shard.row0 + shard.rows));
-            if from < to {
-                let part = &data[(from - row) as usize * row_bytes..(to - row) as usize * row_bytes];
-                self.write_packed(buffer, dtype, t.cols, shard.rows, from - shard.row0, part);
-            }
-        }
-    }
-
-    fn write_packed(&self, buffer: &Buffer, dtype: DType, cols: u32, rows: u32, row: u32, data: &[u8]) {
-        let mut planes = vec![Vec::new(); dtype.planes().len()];
-        dtype.pack_rows(data, cols as usize, &mut planes);
-        let first_group = u64::from(row) * u64::from(cols.div_ceil(32));
-        for ((plane, layout), start) in planes.iter_mut().zip(dtype.planes()).zip(dtype.plane_offsets(rows, cols)) {
-            let at = first_group / u64::from(layout.groups) * u64::from(layout.bytes);
-            assert!(at.is_multiple_of(4), "a chunk of {dtype} begins within a word");
-            plane.resize(plane.len().next_multiple_of(4), 0);
-            self.gpu.write(buffer, start + at, plane);
-        }
-    }
-
-    /// Reads a tensor back, as many bytes as asked for.
-    pub async fn read(&self, id: TensorId, bytes: u64) -> Result<Vec<u8>> {
-        self.gpu.read(self.buffer(id), 0..bytes).await
+    /// As [`Plan::compile`]; the memory is filled while drivers compile.
+    ///
+    /// # Errors
+    /// As [`Plan::compile`], and those of filling.
+    pub async fn compile_while(
+        gpu: &Gpu,
+        listing: Listing,
+        fill: impl AsyncFnOnce(&Memory) -> Result<()>,
+    ) -> Result<Self> {
+        let memory = Memory::allocate(gpu, listing).await?;
+        let kernels = &memory.listing().kernels;
+        let building = pipelines::build(gpu, &kernels.iter().map(|(_, kernel)| kernel).collect::<Vec<_>>());
+        let filled = fill(&memory).await;
+        // No thread is left behind in a driver, whatever went wrong.
+        let built = building.await;
+        filled?;
+        let bind = |((node, kernel), built): (&(usize, Kernel), Built)| {
+            built.bind(gpu, (*node, kernel), &memory.step, &memory.buffers)
+        };
+        let dispatches = kernels.iter().zip(built?).map(bind).collect();
+        Ok(Plan { memory, dispatches })
     }
 
     /// Runs a step in `segments` submits. If `copy` is given, those first bytes of a tensor go to a staging buffer.
@@ -469,110 +403,4 @@ fn record(pass: &mut wgpu::ComputePass, d: &Dispatch, sizes: &StepSizes) {
     pass.set_bind_group(0, &d.group, &[]);
     let [x, y, z] = d.kernel.grid.map(|extent| extent.of(sizes));
     pass.dispatch_workgroups(x, y, z);
-}
-
-fn allocate(gpu: &Gpu, listing: &Listing) -> BTreeMap<TensorId, Vec<Buffer>> {
-    let mut buffers = BTreeMap::new();
-    for (id, dtype) in listing.weights() {
-        let t = listing.graph.tensor(id);
-        let shards = listing.shards(id);
-        let make = |s: &Shard| {
-            let buffer = gpu.buffer(&t.name, dtype.gpu_bytes(s.rows, t.cols));
-            let table = dtype.table();
-            if !table.is_empty() {
-                gpu.write(&buffer, dtype.gpu_bytes(s.rows, t.cols) - table.len() as u64, table);
-            }
-            buffer
-        };
-        buffers.insert(id, shards.iter().map(make).collect());
-    }
-    for (id, bytes) in listing.fixed_tensors() {
-        buffers.insert(id, vec![gpu.buffer(&listing.graph.tensor(id).name, bytes)]);
-    }
-    let slots: Vec<Buffer> = listing.slots.bytes.iter().map(|bytes| gpu.buffer("slot", *bytes)).collect();
-    for (id, slot) in &listing.slots.of {
-        buffers.insert(*id, vec![slots[*slot].clone()]);
-    }
-    buffers
-}
-
-/// Builds each pipeline and layout once.
-struct Builder<'a> {
-    gpu: &'a Gpu,
-    pipelines: HashMap<String, (wgpu::ComputePipeline, wgpu::BindGroupLayout)>,
-    layouts: HashMap<Vec<bool>, wgpu::BindGroupLayout>,
-}
-
-impl Builder<'_> {
-    fn pipeline(&mut self, kernel: &Kernel) -> (wgpu::ComputePipeline, wgpu::BindGroupLayout) {
-        let text = shader::assemble(&kernel.source, dialect(self.gpu));
-        if let Some(found) = self.pipelines.get(&text) {
-            return found.clone();
-        }
-        let layout = self.layout(kernel.bindings.iter().map(|b| b.write).collect());
-        let label = Some(kernel.source.file);
-        let source = wgpu::ShaderSource::Wgsl(text.as_str().into());
-        let module = self.gpu.maker().create_shader_module(wgpu::ShaderModuleDescriptor { label, source });
-        let pipeline_layout = self.gpu.maker().create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label,
-            bind_group_layouts: &[Some(&layout)],
-            immediate_size: 0,
-        });
-        let pipeline = self.gpu.maker().create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label,
-            layout: Some(&pipeline_layout),
-            module: &module,
-            entry_point: Some("main"),
-            compilation_options: wgpu::PipelineCompilationOptions {
-                zero_initialize_workgroup_memory: false,
-                ..Default::default()
-            },
-            cache: None,
-        });
-        self.pipelines.insert(text, (pipeline.clone(), layout.clone()));
-        (pipeline, layout)
-    }
-
-    fn layout(&mut self, writes: Vec<bool>) -> wgpu::BindGroupLayout {
-        let device = self.gpu.maker();
-        let make = |writes: &Vec<bool>| {
-            let entry = |binding: u32, ty: wgpu::BufferBindingType| wgpu::BindGroupLayoutEntry {
-                binding,
-                visibility: wgpu::ShaderStages::COMPUTE,
-                ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
-                count: None,
-            };
-            let storage = |(i, write): (usize, &bool)| {
-                entry(i as u32 + 1, wgpu::BufferBindingType::Storage { read_only: !write })
-            };
-            let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform)];
-            entries.extend(writes.iter().enumerate().map(storage));
-            device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries })
-        };
-        self.layouts.entry(writes).or_insert_with_key(make).clone()
-    }
-}
-
-fn dialect(gpu: &Gpu) -> Dialect {
-    if gpu.card().backend == "BrowserWebGpu" { Dialect::Web } else { Dialect::Native }
-}
-
-fn bind(
-    gpu: &Gpu,
-    layout: &wgpu::BindGroupLayout,
-    kernel: &Kernel,
-    step: &Buffer,
-    buffers: &BTreeMap<TensorId, Vec<Buffer>>,
-) -> wgpu::BindGroup {
-    let storage = |(i, b): (usize, &Binding)| wgpu::BindGroupEntry {
-        binding: i as u32 + 1,
-        resource: buffers[&b.tensor][b.shard].as_entire_binding(),
-    };
-    let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: step.as_entire_binding() }];
-    entries.extend(kernel.bindings.iter().enumerate().map(storage));
-    gpu.maker().create_bind_group(&wgpu::BindGroupDescriptor {
-        label: Some(kernel.source.file),
-        layout,
-        entries: &entries,
-    })
 }

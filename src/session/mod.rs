@@ -25,7 +25,7 @@ use crate::model::load::Progress;
 use crate::model::{Model, load};
 use crate::ops::sample::Params;
 use crate::ops::{MOST_BACK, PAGE, StepSizes};
-use crate::plan::Plan;
+use crate::plan::{Memory, Plan};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result, fit};
 use experts::Experts;
@@ -92,8 +92,8 @@ impl Session {
     /// then; errors of reading and of the device.
     pub async fn new(gpu: &Gpu, model: &Model, options: &Options, progress: impl FnMut(Progress)) -> Result<Self> {
         let fitted = fit::fit(model, gpu.caps(), options)?;
-        let plan = Plan::compile(gpu, fitted.listing).await?;
-        load::load(&plan, &model.checkpoint, progress).await?;
+        let fill = async |memory: &Memory| load::load(memory, &model.checkpoint, progress).await;
+        let plan = Plan::compile_while(gpu, fitted.listing, fill).await?;
         let (capacity, recurrent) = (plan.listing().capacity, plan.listing().graph.recurrent());
         let near = capacity.near.filter(|_| plan.input(Input::NearPages).is_some());
         let sampled = plan.input(Input::Sampled).expect("every decoder samples");

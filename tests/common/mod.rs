@@ -23,6 +23,14 @@ pub fn gpu() -> &'static Gpu {
     })
 }
 
+/// The weight types to multiply: all, or one of each kind of layout where the environment wants no more than makes a
+/// difference to an adapter (FIRELIGHT_TESTS=few): compiling takes long on some.
+pub fn types() -> impl Iterator<Item = DType> {
+    let few = std::env::var_os("FIRELIGHT_TESTS").is_some_and(|tests| tests == "few");
+    let some = [DType::F16, DType::Q4_0, DType::Q4K, DType::Q6K, DType::IQ3S];
+    DType::ALL.into_iter().filter(move |dtype| !few || some.contains(dtype))
+}
+
 /// A small generator (splitmix64): the same numbers everywhere.
 pub fn random(mut state: u64) -> impl FnMut() -> u32 {
     move || {
