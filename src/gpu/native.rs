@@ -235,4 +235,21 @@ mod tests {
             assert!(memory.is_some_and(|bytes| bytes > 64 << 20), "{:?}: {memory:?}", adapter.get_info());
         }
     }
+
+    /// What another thread writes between the two becomes a submission of its own, and that is the one that tells.
+    #[test]
+    fn who_waits_is_told_whatever_is_written_meanwhile() {
+        let gpu = pollster::block_on(Gpu::open(&Default::default())).expect("a GPU or a software adapter");
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let (buffer, bytes) = (gpu.buffer("written", 64 << 20), vec![1; 64 << 20]);
+            for _ in 0..4 {
+                let index = gpu.queue.submit([]);
+                gpu.write(&buffer, 0, &bytes);
+                pollster::block_on(gpu.wait(index)).expect("the device is there");
+            }
+            tell.send(())
+        });
+        told.recv_timeout(std::time::Duration::from_secs(30)).expect("told in time");
+    }
 }
