@@ -1,5 +1,5 @@
-//! What the processor does around the GPU's work: `cargo bench`, or `cargo bench -- tokenize` for a part. It reads nothing
-//! but what is in this folder's project; figures are in `RESULTS.md`.
+//! What the processor does around the GPU's work: `cargo bench`, or `cargo bench -- tokenize` for a part. It reads nothing but
+//! what is in this project.
 //!
 //! Per token it must stay far below a decode step (a millisecond on a fast GPU); per byte of a file, above what disks give.
 
