@@ -22,7 +22,7 @@ fn demo_model() -> Model {
     block_on(Model::from_sources(vec![demo::source()])).expect("the model in the box")
 }
 
-/// Some 50 KiB of prose, tables and code.
+/// Prose, tables and code.
 const TEXT: &str = include_str!("../README.md");
 
 #[divan::bench]

@@ -8,6 +8,7 @@ use std::time::Instant;
 use clap::value_parser;
 use firelight::checkpoint::Checkpoint;
 use firelight::dtype::DType;
+use firelight::model::load::CHUNK;
 use firelight::plan::Listing;
 use firelight::sampler::Sampling;
 use firelight::session::{Event, Options, Request, Session, Timings};
@@ -227,15 +228,14 @@ struct Weights {
 /// Reads them as loading does, a few MiB at a time. After that they are where the system keeps what was read, if there is
 /// room: loading is compared with a plain read from the same place.
 async fn weights(checkpoint: &Checkpoint) -> Result<Weights> {
-    const CHUNK: u64 = 4 << 20;
     let (mut bytes, mut seconds) = (0, 0.0);
     for _ in 0..2 {
         let start = Instant::now();
         bytes = 0;
         for tensor in checkpoint.tensors.values() {
-            for at in (0..tensor.bytes()).step_by(CHUNK.max(tensor.bytes_at_once()) as usize) {
-                let end = tensor.bytes().min(at + CHUNK.max(tensor.bytes_at_once()));
-                bytes += checkpoint.read(tensor, at..end).await?.len() as u64;
+            let step = CHUNK.max(tensor.bytes_at_once());
+            for at in (0..tensor.bytes()).step_by(step as usize) {
+                bytes += checkpoint.read(tensor, at..tensor.bytes().min(at + step)).await?.len() as u64;
             }
         }
         seconds = start.elapsed().as_secs_f64();

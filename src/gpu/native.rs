@@ -236,7 +236,7 @@ mod tests {
         }
     }
 
-    /// What another thread writes between the two becomes a submission of its own, and that is the one that tells.
+    /// What is written between the two becomes a submission of its own, and that is the one that tells.
     #[test]
     fn who_waits_is_told_whatever_is_written_meanwhile() {
         let gpu = pollster::block_on(Gpu::open(&Default::default())).expect("a GPU or a software adapter");

@@ -20,7 +20,7 @@ pub struct Progress {
 }
 
 /// Bytes read at once.
-const CHUNK: u64 = 4 << 20;
+pub const CHUNK: u64 = 4 << 20;
 /// Chunks that are repacked at once, at most.
 const MOST_CHUNKS: usize = 8;
 

@@ -49,12 +49,11 @@ pub(super) fn build(gpu: &Gpu, kernels: &[&Kernel]) -> impl Future<Output = Resu
     }
     let (wanted, next) = (Arc::new(wanted), Arc::new(AtomicUsize::new(0)));
     let worker = |_| {
-        let (own, wanted, next) = (gpu.clone(), wanted.clone(), next.clone());
+        let (wanted, next, own) = (wanted.clone(), next.clone(), gpu.clone());
         gpu.apart(move || {
-            let gpu = own;
-            let watch = gpu.watch();
+            let watch = own.watch();
             let mine = std::iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)).filter(|i| *i < wanted.len()));
-            let built: Vec<_> = mine.map(|i| (i, pipeline(&gpu, &wanted[i]))).collect();
+            let built: Vec<_> = mine.map(|i| (i, pipeline(&own, &wanted[i]))).collect();
             (built, watch.finish())
         })
     };
