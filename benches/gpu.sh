@@ -19,13 +19,13 @@ folder="$(mktemp -d)"
 trap 'rm -rf "$folder"' EXIT
 "$firelight" devices
 "$firelight" devices --tune
-for tier in subgroups int8 cooperative; do "$firelight" bench --ops --tier "$tier" || echo "tier $tier does not run here"; done
+for tier in subgroups f16 int8 cooperative; do "$firelight" bench --ops --tier "$tier" || echo "tier $tier does not run here"; done
 for model in "${models[@]}"; do
     file="$folder/model.gguf"
     "$firelight" synth "${model%%:*}" "${model##*:}" "$file" > "$folder/log"
     echo
     echo "## $model"
-    for tier in baseline subgroups int8 cooperative; do
+    for tier in baseline subgroups f16 int8 cooperative; do
         "$firelight" bench "$file" --tier "$tier" -p 512 -n 64 -r 5 || echo "tier $tier does not run here"
     done
     # The same file in llama.cpp, if there is one: GGML_VK_VISIBLE_DEVICES=0 for its Vulkan on a software adapter.

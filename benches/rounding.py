@@ -22,7 +22,7 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 DEMO = ROOT / "assets/demo"
 TYPES = ["Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "IQ4_NL", "Q3_K_M"]
-TIERS = ["subgroups", "int8", "cooperative"]
+TIERS = ["subgroups", "f16", "int8", "cooperative"]
 TOKENS = 384
 # Of 512 tokens, that perplexity is measured on.
 CHUNKS = 8

@@ -54,15 +54,18 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         }
         workgroupBarrier();
     }
-    // The products go out through workgroup memory: neighbouring threads write neighbouring values.
+    // The products go out through workgroup memory: neighbouring threads write neighbouring values. Four of a thread's rows
+    // lie together there, since the parts of a vector may only be written at once.
     //#unroll t PER
-    //#unroll r PER
+    //#unroll q FOURS
     {
-        let at = (tt + SPAN * (t % HALF)) * SIDE + tn + SPAN * r;
+        let at = (tt + SPAN * (t % HALF)) * SIDE / 4u + SPAN * q + tn;
+        let first = t * PER + 4u * q;
+        let four = vec4<f32>(acc[first], acc[first + 1u], acc[first + 2u], acc[first + 3u]);
         if (t < HALF) {
-            w_tile[at / 4u][at % 4u] = acc[t * PER + r];
+            w_tile[at] = four;
         } else {
-            x_tile[at / 4u][at % 4u] = acc[t * PER + r];
+            x_tile[at] = four;
         }
     }
     //#end
@@ -72,8 +75,9 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         let token = at / SIDE;
         let n = n0 + at % SIDE;
         if (n < ROWS) {
-            let i = at % (SIDE * SIDE / 2u);
-            let v = select(x_tile[i / 4u][i % 4u], w_tile[i / 4u][i % 4u], token < SIDE / 2u);
+            let r = at % SIDE / SPAN;
+            let i = token % (SIDE / 2u) * SIDE / 4u + SPAN * (r / 4u) + at % SPAN;
+            let v = select(x_tile[i][r % 4u], w_tile[i][r % 4u], token < SIDE / 2u);
             let row = route_y(wg.y, token);
             y[row * OUT + ROW0 + n] = epilogue(v, row, ROW0 + n);
         }

@@ -1,14 +1,15 @@
 // Multiplies and adds in registers: what `bench --ops` calls the rate of arithmetic. Eight sums are under way in a thread,
 // so that none waits for the one before.
+//#import $number
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let w = x[id.x];
-    var sums: array<vec4<f32>, 8>;
+    let w = Four(x[id.x]);
+    var sums: array<Four, 8>;
     //#unroll n 8
-    sums[n] = vec4<f32>(f32(n));
+    sums[n] = Four(vec4<f32>(f32(n)));
     //#end
     for (var i = 0u; i < ROUNDS; i += 1u) {
         //#unroll n 8
@@ -17,7 +18,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     var all = vec4<f32>(0.0);
     //#unroll n 8
-    all += sums[n];
+    all += vec4<f32>(sums[n]);
     //#end
     y[id.x] = all;
 }

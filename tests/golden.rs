@@ -5,7 +5,7 @@ mod engine;
 
 use engine::{Answer, Difference, difference, gpu, gpus};
 use firelight::checkpoint::{Checkpoint, Source};
-use firelight::gpu::Gpu;
+use firelight::gpu::{Gpu, GpuOptions, Tier};
 use firelight::model::Model;
 use firelight::ops::KvType;
 use firelight::plan::fuse::Fuse;
@@ -181,6 +181,53 @@ fn every_type() {
     for case in goldens().cases.iter().filter(|c| !in_f32(c)) {
         check(gpu(), case, &case.model(false), &options(KvType::F32));
     }
+}
+
+/// What a tier that rounds makes of each shape in quantized types: the cosine of nine of ten positions is above `least`.
+/// Not of all, since where a router's tie is near, another expert may speak.
+fn changes_little(tier: Tier, least: f64) {
+    if let Some(why) = gpu().caps().lacks(tier) {
+        assert!(std::env::var_os("FIRELIGHT_COOPERATIVE").is_none(), "{why}");
+        return eprintln!("left out: {why}");
+    }
+    let rounding = block_on(Gpu::open(&GpuOptions { tier: Some(tier), device: None })).expect("the same adapter");
+    let quantized = |case: &&Case| !["F32", "F16", "BF16"].contains(&&case.types[..]);
+    let mut shapes: Vec<&Case> = goldens().cases.iter().filter(quantized).collect();
+    shapes.sort_by_key(|case| &case.shape);
+    shapes.dedup_by_key(|case| &case.shape);
+    assert!(shapes.len() > 15, "{} shapes", shapes.len());
+    for case in shapes {
+        let (want, prompt) = (case.short(), &case.prompt()[..goldens().short]);
+        let mut session = engine::session(&rounding, &case.model(false), &options(KvType::F32));
+        // Decodes are exact where prompts are read in halves.
+        for one_by_one in if tier == Tier::Int8 { vec![false, true] } else { vec![false] } {
+            let got = engine::logits(&mut session, prompt, one_by_one);
+            let positions = got.chunks(case.vocab).zip(want.chunks(case.vocab));
+            let mut cosines: Vec<f64> = positions.map(|(got, want)| difference(got, want, case.vocab).cosine).collect();
+            cosines.sort_by(f64::total_cmp);
+            let tenth = cosines[cosines.len() / 10];
+            let what = format!("{tier}, {} {}, one by one {one_by_one}", case.shape, case.types);
+            println!("{what}: {} .. {tenth}", cosines[0]);
+            assert!(tenth > least, "{what}: {tenth}");
+            let rms = difference(&got, &want, case.vocab).rms;
+            assert!(rms > 2.0 * EXACT.rms, "{what}: nothing was rounded, {rms}");
+        }
+    }
+}
+
+#[test]
+fn eight_bits_change_little() {
+    changes_little(Tier::Int8, 0.99);
+}
+
+#[test]
+fn halves_change_little() {
+    changes_little(Tier::F16, 0.9999);
+}
+
+#[test]
+fn small_matrices_change_little() {
+    changes_little(Tier::Cooperative, 0.9999);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use common::{Data, Step, compare, gpu, random, types};
 use firelight::dtype::DType;
 use firelight::gpu::{Caps, Layout, Tier};
 use firelight::graph::{Graph, Input, Kind, LAST_SAMPLED, NO_STATE, Rows, Run, TensorId};
-use firelight::ops::attention::{self, Attention, Reach, Temperature};
+use firelight::ops::attention::{Attention, Reach, Temperature};
 use firelight::ops::delta_net::DeltaNet;
 use firelight::ops::glu::Activation;
 use firelight::ops::head_join::HeadJoin;
@@ -79,11 +79,6 @@ impl Case {
         }
     }
 
-    /// Rows of an attention tile.
-    fn tile(&self) -> u32 {
-        attention::step_tile(&self.graph)
-    }
-
     /// What nobody reads.
     fn outputs(&self) -> Vec<TensorId> {
         let first = self.graph.nodes.iter().map(|n| n.outputs[0]);
@@ -125,7 +120,7 @@ fn setups(case: &Case) -> Vec<(Caps, Fuse)> {
         }
         // The layouts that are farthest from each other.
         for (lanes, threads, rows, span) in [(64, 256, 4, 16), (32, 64, 1, 8)] {
-            let measured = Some(Layout { lanes, threads, rows, span, side: 64 });
+            let measured = Some(Layout { lanes, threads, rows, span, ..Layout::usual(false) });
             out.push((Caps { measured, ..caps(adapter.tier, false) }, Fuse::ALL));
         }
         if fuse::fuse(case.graph.clone(), Fuse::ALL, max_binding) != case.graph {
@@ -148,7 +143,8 @@ fn run(case: &Case, data: &Data, want: &[Vec<Vec<f32>>], caps: &Caps, fuse: Fuse
     fill(&plan, case, data);
     let mut worst = 0f64;
     for (step, want) in case.steps.iter().zip(want) {
-        let tiles = step.tiles(case.tile());
+        let tile = plan.listing().attention_tile();
+        let tiles = step.tiles(tile);
         plan.write_input(Input::Rows, 0, bytemuck::cast_slice(&step.rows));
         plan.write_input(Input::LogitRows, 0, bytemuck::cast_slice(&step.logit_rows));
         plan.write_input(Input::Tiles, 0, bytemuck::cast_slice(&tiles));
@@ -156,7 +152,7 @@ fn run(case: &Case, data: &Data, want: &[Vec<Vec<f32>>], caps: &Caps, fuse: Fuse
         for (id, want) in outputs.iter().zip(want) {
             plan.write(*id, 0, &vec![0xff; 4 * want.len()]);
         }
-        pollster::block_on(plan.run(&step.sizes(case.tile()))).map_err(|e| e.to_string())?;
+        pollster::block_on(plan.run(&step.sizes(tile))).map_err(|e| e.to_string())?;
         for (id, want) in outputs.iter().zip(want).filter(|(_, want)| !want.is_empty()) {
             let got = pollster::block_on(plan.read(*id, 4 * want.len() as u64)).map_err(|e| e.to_string())?;
             let difference = compare(&bytemuck::pod_collect_to_vec(&got), want, case.tolerance).map_err(|e| {
@@ -466,26 +462,70 @@ fn small_matrices_round_to_halves_and_nothing_else() {
     }
 }
 
-/// Numbers beyond those of halves, and decodes, which are exact.
+/// Whether the adapter calculates with halves; where the environment says that it has small matrices, it must.
+fn halves() -> bool {
+    let has = gpu().caps().halves;
+    assert!(has || std::env::var_os("FIRELIGHT_COOPERATIVE").is_none(), "{} has no halves", gpu().card().name);
+    if !has {
+        eprintln!("left out: {} has no arithmetic of 16 bits", gpu().card().name);
+    }
+    has
+}
+
+/// Sums of sixteen products in halves are off by about a thousandth; the worst of tens of thousands by five.
 #[test]
-fn small_matrices_take_large_values_and_leave_decodes_alone() {
-    if !small_matrices() {
+fn halves_round_by_a_thousandth() {
+    if !halves() {
         return;
     }
-    let caps = Caps { tier: Tier::Cooperative, ..gpu().caps().clone() };
+    let graphs = [
+        ("every epilogue", linears_of_rows(DType::Q4K, 260, 256)),
+        ("long rows", plain(DType::Q6K, 130, 1280)),
+        ("rows that end within a group", plain(DType::BF16, 129, 100)),
+    ];
+    for (name, graph) in graphs {
+        let case = Case::new(format!("f16 {name}"), graph, any_rows(&[130, 20, 65], VOCABULARY), 6e-3);
+        let data = Data::random(&case.graph, 1);
+        // Every second group of a row far smaller than the first, every third nothing but zeros.
+        let uneven = |x: &[f32]| {
+            let groups = x.chunks(32).enumerate();
+            groups.flat_map(|(i, x)| x.iter().map(move |x| x * [1.0, 1e-12, 0.0][i % 3])).collect()
+        };
+        for (what, data) in [("as they are", data.clone()), ("uneven", with_x(&data, &case.graph, uneven))] {
+            let want = expected(&case, &data);
+            for side in [64, 128] {
+                let measured = Some(Layout { side, ..Layout::usual(false) });
+                let caps = Caps { tier: Tier::F16, measured, ..gpu().caps().clone() };
+                let off = run(&case, &data, &want, &caps, Fuse::ALL).unwrap_or_else(|e| panic!("{name}, {what}: {e}"));
+                println!("{}, {what}, {side}: {off:.1e}", case.name);
+                assert!(off > 5e-5, "{name}, {what}: nothing was rounded");
+            }
+        }
+    }
+}
+
+/// Numbers beyond those of halves, and decodes, which are exact.
+#[test]
+fn tiers_of_halves_take_large_values_and_leave_decodes_alone() {
+    let has = [halves(), small_matrices()];
+    let tiers = Tier::IN_HALVES.into_iter().zip(has).filter(|(_, has)| *has);
+    tiers.for_each(|(tier, _)| large_values_and_decodes(&Caps { tier, ..gpu().caps().clone() }));
+}
+
+fn large_values_and_decodes(caps: &Caps) {
     let mut large = Case::new("large values", plain(DType::Q8_0, 68, 512), any_rows(&[40], VOCABULARY), 5e-3);
     let data = with_x(&Data::random(&large.graph, 1), &large.graph, |x| x.iter().map(|x| x * 5e5).collect());
     let want = expected(&large, &data);
-    run(&large, &data, &want, &caps, Fuse::ALL).unwrap_or_else(|e| panic!("{e}"));
+    run(&large, &data, &want, caps, Fuse::ALL).unwrap_or_else(|e| panic!("{}: {e}", caps.tier));
     large = Case::new("decodes", plain(DType::Q8_0, 68, 512), any_rows(&[1, 8], VOCABULARY), 2e-5);
     let (data, mut more) = (Data::random(&large.graph, 1), large.steps.clone());
     let want = expected(&large, &data);
-    run(&large, &data, &want, &caps, Fuse::ALL).unwrap_or_else(|e| panic!("{e}"));
+    run(&large, &data, &want, caps, Fuse::ALL).unwrap_or_else(|e| panic!("{}: {e}", caps.tier));
     // Many rows are not.
     more.extend(any_rows(&[40], VOCABULARY));
     let many = Case { steps: more, ..large };
     let want = expected(&many, &data);
-    assert!(run(&many, &data, &want, &caps, Fuse::ALL).is_err());
+    assert!(run(&many, &data, &want, caps, Fuse::ALL).is_err());
 }
 
 #[test]
@@ -734,6 +774,45 @@ fn attention_of_windows_chunks_caps_and_sinks() {
         let ways = if name.contains("and") { Ways::All } else { Ways::Layouts };
         let case = Case::new(format!("attention, {name}"), attends(op), conversation(300), 2e-5);
         check(Case { kv: KvType::F32, ways, ..case });
+    }
+}
+
+/// Scores that are off by a thousandth make weights so; those of tens, by a few hundredths.
+#[test]
+fn attention_by_small_matrices_rounds_to_halves() {
+    if !small_matrices() {
+        return;
+    }
+    let op = |heads, kv_heads, head_dim| Attention::full(heads, kv_heads, head_dim);
+    let steep = Some(Temperature { every: 1, rate: 4.0, ahead: 0 });
+    let mut two = attends(op(4, 2, 64));
+    attend(&mut two, op(2, 1, 320));
+    for (name, kv, tolerance, graph) in [
+        ("shared heads", KvType::F32, 4e-3, attends(op(4, 2, 64))),
+        ("long heads", KvType::F16, 4e-3, attends(op(3, 1, 128))),
+        ("eight bits", KvType::Q8_0, 1.5e-2, attends(op(3, 3, 32))),
+        ("two lengths", KvType::F32, 4e-3, two),
+        ("steep", KvType::F32, 1e-1, attends(Attention { temperature: steep, ..op(2, 1, 64) })),
+        (
+            "sinks and window",
+            KvType::F32,
+            4e-3,
+            attends(Attention { sinks: true, reach: Reach::Window(50), ..op(3, 3, 64) }),
+        ),
+        (
+            "chunk and cap",
+            KvType::F32,
+            4e-3,
+            attends(Attention { cap: Some(0.7), reach: Reach::Chunk(48), ..op(2, 2, 96) }),
+        ),
+    ] {
+        let case = Case { kv, ..Case::new(name, graph, conversation(300), tolerance) };
+        let data = Data::random(&case.graph, 1);
+        let caps = Caps { tier: Tier::Cooperative, ..gpu().caps().clone() };
+        let off =
+            run(&case, &data, &expected(&case, &data), &caps, Fuse::ALL).unwrap_or_else(|e| panic!("{name}: {e}"));
+        println!("attention by small matrices, {name}: {off:.1e}");
+        assert!(off > 5e-5, "{name}: nothing was rounded");
     }
 }
 

@@ -27,7 +27,12 @@ fn is_baseline(name: &str) -> bool {
 
 /// Only some native interfaces have it.
 fn is_cooperative(name: &str) -> bool {
-    name.contains("/matmul_cooperative")
+    name.contains("_cooperative.")
+}
+
+/// Whether it calculates with halves.
+fn is_f16(name: &str) -> bool {
+    name.contains("/matmul_f16")
 }
 
 /// Whether a text is valid with no more than its tier's features.
@@ -39,6 +44,9 @@ fn validate(name: &str, text: &str) -> Result<(naga::Module, ModuleInfo), String
     if is_cooperative(name) {
         capabilities |= Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX;
     }
+    if is_f16(name) {
+        capabilities |= Capabilities::SHADER_FLOAT16;
+    }
     let info = Validator::new(ValidationFlags::all(), capabilities)
         .validate(&module)
         .map_err(|e| e.emit_to_string_with_path(text, name))?;
@@ -47,7 +55,7 @@ fn validate(name: &str, text: &str) -> Result<(naga::Module, ModuleInfo), String
 
 /// What of WebGPU's guaranteed limits a module exceeds.
 fn over_limits(name: &str, module: &naga::Module, info: &ModuleInfo) -> Vec<String> {
-    let workgroup_bytes = if is_cooperative(name) { 20 << 10 } else { 16 << 10 };
+    let workgroup_bytes = if is_cooperative(name) { 24 << 10 } else { 16 << 10 };
     let mut out = Vec::new();
     for (i, entry) in module.entry_points.iter().enumerate() {
         let used = |space: fn(&AddressSpace) -> bool| {
@@ -84,10 +92,18 @@ fn translate(name: &str, module: &naga::Module, info: &ModuleInfo) -> Result<(),
         return Ok(());
     }
 
-    let shader_model = if subgroups { hlsl::ShaderModel::V6_0 } else { hlsl::ShaderModel::V5_1 };
+    let shader_model = match (is_f16(name), subgroups) {
+        (true, _) => hlsl::ShaderModel::V6_2,
+        (false, true) => hlsl::ShaderModel::V6_0,
+        (false, false) => hlsl::ShaderModel::V5_1,
+    };
     let (options, pipeline) = (hlsl::Options { shader_model, ..Default::default() }, Default::default());
     let mut text = String::new();
     hlsl::Writer::new(&mut text, &options, &pipeline).write(module, info, None).map_err(|e| format!("no HLSL: {e}"))?;
+    // OpenGL ES has no halves.
+    if is_f16(name) {
+        return Ok(());
+    }
 
     let options = glsl::Options { version: glsl::Version::new_gles(310), ..Default::default() };
     let (shader_stage, entry_point) = (naga::ShaderStage::Compute, "main".into());
@@ -135,11 +151,11 @@ fn the_catalog_has_every_kernel_and_every_name_once() {
     assert_eq!(names.len(), catalog.len());
     let used: HashSet<&str> =
         catalog.iter().flat_map(|(_, s)| s.imports.iter().map(|(_, f)| *f).chain([s.file])).collect();
-    // Libraries come in by name from within other files; `bench` alone runs the last three.
+    // Libraries come in by name from within other files; `bench` alone runs these.
     let imports = |line: &str, name: &str| line.starts_with("//#import ") && line.split(' ').any(|word| word == name);
     let imported = |name: &str| FILES.iter().any(|(_, text)| text.lines().any(|line| imports(line, name)));
     let unused = FILES.iter().map(|(name, _)| *name).filter(|name| !used.contains(name) && !imported(name));
-    assert_eq!(unused.collect::<Vec<_>>(), ["copy", "rate", "rate_cooperative"]);
+    assert_eq!(unused.collect::<Vec<_>>(), ["number/f32", "number/f16", "copy", "rate", "rate_cooperative"]);
 }
 
 /// Whether a text's loops all end: each counts up, or halves, and counts nowhere else.

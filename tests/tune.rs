@@ -3,15 +3,16 @@
 mod common;
 
 use common::gpu;
-use firelight::gpu::{Caps, Matrices, Tier};
-use firelight::plan::tune::{Trial, trials, verdict};
+use firelight::gpu::{Caps, Layout, Outcome, Tier};
+use firelight::ops::attention::Attention;
+use firelight::plan::arithmetic_rate;
+use firelight::plan::tune::{Sizes, Trial, trials, verdict};
 use pollster::block_on;
 
-/// Small enough for a processor that pretends to be a GPU.
-const MATRIX: (u32, u32) = (256, 512);
-
+/// With sizes small enough for a processor that pretends to be a GPU.
 fn tried(caps: &Caps) -> Vec<Trial> {
-    block_on(trials(gpu(), caps, MATRIX)).expect("a device")
+    let sizes = Sizes { matrix: (256, 512), attention: Attention::full(2, 1, 64), rows: 100, first: 40 };
+    block_on(trials(gpu(), caps, &sizes)).expect("a device")
 }
 
 /// Of this adapter as it is, and laid out as a real GPU or a software adapter.
@@ -21,13 +22,17 @@ fn every_way_that_is_tried_is_right() {
         let caps = Caps { software, ..gpu().caps().clone() };
         let tried = tried(&caps);
         for trial in &tried {
-            let (tier, least) = if trial.tier.exact() { (caps.tier, 1e-5) } else { (Tier::Cooperative, 2e-3) };
-            assert!(trial.error < least && trial.seconds > Some(0.0) && trial.tier == tier, "{trial:?}");
+            let (tier, most) = if trial.tier.exact() { (caps.tier, 1e-5) } else { (trial.tier, 6e-3) };
+            assert!(trial.error < most && trial.seconds > Some(0.0) && trial.tier == tier, "{trial:?}");
         }
         let found = verdict(&tried).expect("something is right");
-        assert!(tried.iter().any(|trial| trial.layout == found.layout && trial.rows > 1), "{found:?}");
-        let rounding = tried.iter().any(|trial| trial.tier == Tier::Cooperative);
-        assert_eq!((rounding, found.matrices != Matrices::None), (caps.cooperative != 0, caps.cooperative != 0));
+        let same = |trial: &Trial| Layout { attends: found.layout.attends, ..trial.layout } == found.layout;
+        assert!(tried.iter().any(|trial| same(trial) && trial.rows > 1), "{found:?}");
+        assert_eq!(tried.iter().any(|trial| trial.attends), caps.cooperative != 0);
+        for tier in Tier::IN_HALVES {
+            let (was, has) = (tried.iter().any(|trial| trial.tier == tier), caps.lacks(tier).is_none());
+            assert_eq!((was, found.of(tier) != Outcome::None), (has, has), "{tier}");
+        }
     }
 }
 
@@ -40,8 +45,19 @@ fn what_is_wrong_is_dropped() {
     let lie = if caps.subgroup.1 == 64 { 128 } else { 64 };
     let tried = tried(&Caps { subgroup: (lie, lie), software: false, ..caps.clone() });
     for trial in &tried {
+        // Halves are multiplied without subgroups.
         let wrong = trial.tier == Tier::Subgroups;
         assert_eq!((trial.error > 0.01, trial.seconds.is_none()), (wrong, wrong), "{trial:?}");
     }
     assert_eq!(verdict(&tried).map(|found| found.tier), Some(Tier::Baseline));
+}
+
+/// What `bench --ops` holds products against, in every tier that there is.
+#[test]
+fn bare_arithmetic_has_a_rate() {
+    for tier in Tier::ALL.into_iter().filter(|tier| gpu().caps().lacks(*tier).is_none()) {
+        let rate = block_on(arithmetic_rate(&gpu().clone().in_tier(tier))).expect("a device");
+        println!("{tier}: {rate:.1} GFLOP/s");
+        assert!(rate > 0.01 && rate.is_finite(), "{tier}: {rate} GFLOP/s");
+    }
 }

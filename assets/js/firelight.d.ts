@@ -32,7 +32,7 @@ export interface LoadOptions {
   /** How keys and values are kept. Default: "f16". */
   kv?: "f16" | "q8_0" | "f32";
   /** The kernels to use. By default the best that the adapter runs. */
-  tier?: "baseline" | "subgroups" | "int8";
+  tier?: "baseline" | "subgroups" | "f16" | "int8";
   /** Conversations that are answered at the same time. Default: 1; more wait their turn. */
   sequences?: number;
   /** Tokens that are queued before the first is read. By default chosen for the browser. */

@@ -23,8 +23,8 @@ pub struct DeviceArgs {
     /// Part of a GPU's name, or its number in `firelight devices`; by default the best
     #[arg(long, value_name = "NAME|INDEX")]
     pub device: Option<String>,
-    /// Run a lower tier of kernels than the GPU could; or one that rounds: int8, values to 8 bits; cooperative, those of
-    /// prompts to halves
+    /// Run a lower tier of kernels than the GPU could; or one that rounds: int8, values to 8 bits; f16 and cooperative, those
+    /// of prompts to halves
     #[arg(long, value_parser = tier())]
     pub tier: Option<Tier>,
 }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use firelight::Error;
-use firelight::gpu::{Card, Gpu, GpuOptions, Layout, Matrices, Tier};
+use firelight::gpu::{Card, Gpu, GpuOptions, Layout, Outcome, Tier};
 use firelight::plan::tune::{self, Trial};
 
 use super::{Result, term};
@@ -28,14 +28,23 @@ async fn measure(device: Option<String>) -> Result {
     let (gpu, trials) = tune::tune(gpu).await?;
     let (card, layout, mut out) = (gpu.card(), gpu.caps().layout(), io::stdout().lock());
     let kept = |trial: &Trial| {
-        let faster = card.verdict.is_some_and(|found| found.matrices == Matrices::Faster);
-        let same = Layout { side: layout.side, ..trial.layout } == layout;
-        let used = trial.tier.exact() || faster && trial.layout.side == layout.side;
+        if trial.attends {
+            return trial.seconds.is_some() && (trial.tier == Tier::Cooperative) == layout.attends;
+        }
+        let same = Layout { side: layout.side, attends: layout.attends, ..trial.layout } == layout;
+        let fastest = card.verdict.is_some_and(|found| found.fastest() == trial.tier);
+        let used = trial.tier.exact() || fastest && trial.layout.side == layout.side;
         same && used && trial.seconds.is_some()
     };
     let rows: Vec<Vec<String>> = trials.iter().map(|trial| row(trial, kept(trial))).collect();
-    let title = ["<tier", "rows", "lanes", "threads", "rows a thread", "span", "side", "difference", "us", "<"];
-    writeln!(out, "ways to multiply on {} ({}); {}\n", term::printable(&card.name), card.backend, products(card))?;
+    let title = ["<of", "<tier", "rows", "lanes", "threads", "rows a thread", "span", "side", "difference", "us", "<"];
+    writeln!(
+        out,
+        "ways to multiply and to attend on {} ({}); {}\n",
+        term::printable(&card.name),
+        card.backend,
+        products(card)
+    )?;
     Ok(write!(out, "{}", term::table(&title, &rows))?)
 }
 
@@ -45,7 +54,8 @@ fn row(trial: &Trial, kept: bool) -> Vec<String> {
     let numbers =
         [trial.rows, layout.lanes, layout.threads, layout.rows, layout.span, layout.side].map(|n| n.to_string());
     let time = trial.seconds.map_or("wrong".to_string(), |seconds| format!("{:.1}", seconds * 1e6));
-    let mut line = vec![trial.tier.to_string()];
+    let of = if trial.attends { "attention" } else { "a product" };
+    let mut line = vec![of.to_string(), trial.tier.to_string()];
     line.extend(numbers);
     line.extend([format!("{:.0e}", trial.error), time, if kept { "kept" } else { "" }.to_string()]);
     line
@@ -71,21 +81,23 @@ async fn list() -> Result {
     Ok(())
 }
 
-/// Whether units for small matrices are used, and why not.
-fn cooperative(card: &Card) -> String {
-    let found = card.verdict.map_or(Matrices::None, |verdict| verdict.matrices);
-    let says = match (card.caps.lacks(Tier::Cooperative), found) {
-        (_, Matrices::Wrong) => "not: its kernels computed wrong results when this adapter was measured",
+/// Whether a tier that reads prompts in halves is used, and why not.
+fn in_halves(card: &Card, tier: Tier) -> String {
+    let found = card.verdict.map_or(Outcome::None, |verdict| verdict.of(tier));
+    let fastest = card.verdict.is_some_and(|verdict| verdict.fastest() == tier);
+    let says = match (card.caps.lacks(tier), found) {
+        (_, Outcome::Wrong) => "not: its kernels computed wrong results when this adapter was measured",
         (Some(why), _) => &format!("not: {why}"),
-        (None, Matrices::None) => {
-            "only on request: units for small matrices read prompts, with values rounded to halves"
-        }
-        (None, Matrices::Slower) => "only on request: it was right but slower when this adapter was measured",
-        (None, Matrices::Faster) => {
+        (None, Outcome::None) => "only on request: it reads prompts with values rounded to halves",
+        (None, Outcome::Slower) => "only on request: it was right but slower when this adapter was measured",
+        (None, Outcome::Faster) if fastest => {
             "reads prompts where no tier is asked for, with values rounded to halves (not in logits and perplexity)"
         }
+        (None, Outcome::Faster) => {
+            "only on request: it was right and fast when this adapter was measured, but not the fastest"
+        }
     };
-    format!("tier cooperative {says}")
+    format!("tier {tier} {says}")
 }
 
 fn describe(card: &Card) -> String {
@@ -101,7 +113,7 @@ fn describe(card: &Card) -> String {
         why => format!("tier {}, not {why}", caps.tier),
     });
     lines.push("tier int8 only on request: it rounds values to 8 bits".to_string());
-    lines.push(cooperative(card));
+    lines.extend(Tier::IN_HALVES.map(|tier| in_halves(card, tier)));
     let subgroups = match caps.subgroup {
         (0, 0) => String::new(),
         (min, max) if min == max => format!(", subgroups of {min}"),

@@ -14,23 +14,29 @@ pub enum Tier {
     Baseline,
     /// Reductions through subgroup operations.
     Subgroups,
+    /// Not exact: prompts are read in arithmetic of 16 bits, with weights and what they are multiplied by rounded to halves. All
+    /// else is as in the highest exact tier. `plan::tune` takes it where it was measured to be right and faster.
+    F16,
     /// Not exact, so it runs only where it is asked for: what quantized weights are multiplied by is rounded to 8 bits, and
     /// products of four are one instruction. All else is as in the highest exact tier.
     Int8,
-    /// Not exact: prompts are read by units for small matrices, with weights and what they are multiplied by rounded to
-    /// halves. All else is as in the highest exact tier. `plan::tune` takes it where it was measured to be right and faster.
+    /// As [`Tier::F16`], by units for small matrices, which sum in 32 bits.
     Cooperative,
 }
 
 impl Tier {
     /// Every tier, lowest first.
-    pub const ALL: [Tier; 4] = [Tier::Baseline, Tier::Subgroups, Tier::Int8, Tier::Cooperative];
+    pub const ALL: [Tier; 5] = [Tier::Baseline, Tier::Subgroups, Tier::F16, Tier::Int8, Tier::Cooperative];
+
+    /// Those that read prompts in halves, the simpler one first.
+    pub const IN_HALVES: [Tier; 2] = [Tier::F16, Tier::Cooperative];
 
     /// The name used by `--tier`.
     pub fn name(self) -> &'static str {
         match self {
             Tier::Baseline => "baseline",
             Tier::Subgroups => "subgroups",
+            Tier::F16 => "f16",
             Tier::Int8 => "int8",
             Tier::Cooperative => "cooperative",
         }
@@ -60,6 +66,8 @@ pub struct Caps {
     pub tier: Tier,
     /// Smallest and largest subgroup of the adapter; 0 where it has no subgroup operations.
     pub subgroup: (u32, u32),
+    /// Whether kernels may calculate with halves.
+    pub halves: bool,
     /// Side of the matrices of halves that a subgroup multiplies at once, summed in 32 bits: 8 or 16; 0 where it cannot.
     pub cooperative: u32,
     /// A processor that pretends to be a GPU (lavapipe, SwiftShader, WARP): few, fat threads suit it best.
@@ -86,6 +94,7 @@ impl Caps {
         Caps {
             tier: Tier::Baseline,
             subgroup: (0, 0),
+            halves: false,
             cooperative: 0,
             software: false,
             measured: None,
@@ -114,6 +123,7 @@ impl Caps {
             Tier::Subgroups if self.subgroup == (0, 0) => {
                 Some("the adapter or its interface does not offer subgroup operations")
             }
+            Tier::F16 if !self.halves => Some("the adapter or its interface does not offer arithmetic of 16 bits"),
             Tier::Cooperative if self.cooperative == 0 => {
                 Some("the adapter or its interface does not offer to multiply matrices of 8 or 16 halves")
             }

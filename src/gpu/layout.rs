@@ -12,20 +12,39 @@ pub struct Verdict {
     pub tier: Tier,
     /// The fastest layout.
     pub layout: Layout,
+    /// What came of [`Tier::F16`].
+    pub halves: Outcome,
     /// What came of [`Tier::Cooperative`].
-    pub matrices: Matrices,
+    pub matrices: Outcome,
 }
 
-/// Whether units for small matrices are of use.
+impl Verdict {
+    /// What came of a tier that reads prompts in halves.
+    pub fn of(&self, tier: Tier) -> Outcome {
+        match tier {
+            Tier::F16 => self.halves,
+            Tier::Cooperative => self.matrices,
+            _ => Outcome::None,
+        }
+    }
+
+    /// The fastest tier for those who ask for none.
+    pub fn fastest(&self) -> Tier {
+        let faster = |tier: &Tier| self.of(*tier) == Outcome::Faster;
+        Tier::IN_HALVES.into_iter().rfind(faster).unwrap_or(self.tier)
+    }
+}
+
+/// Whether a tier that reads prompts in halves is of use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Matrices {
-    /// The adapter does not offer them.
+pub enum Outcome {
+    /// The adapter does not offer it.
     None,
     /// Products were wrong.
     Wrong,
-    /// Products were right, and slower than those of the exact tier.
+    /// Products were right, and slower than those of a tier before it.
     Slower,
-    /// Products were right and faster.
+    /// Products were right, and faster than those of every tier before it.
     Faster,
 }
 
@@ -41,15 +60,17 @@ pub struct Layout {
     pub rows: u32,
     /// Threads along either side of a matmul's tile of 64 by 64; not used on software adapters.
     pub span: u32,
-    /// Weight rows of a tile of `shaders/matmul_cooperative.wgsl`, 64 tokens wide.
+    /// Weight rows of a tile of the kernels that read prompts in halves, 64 tokens wide.
     pub side: u32,
+    /// Whether small matrices make attention of prompts besides products, where [`Tier::Cooperative`] runs.
+    pub attends: bool,
 }
 
 impl Layout {
     /// Real GPUs: a warp's worth of threads a row, a few rows each. Software: a thread a row.
     pub fn usual(software: bool) -> Self {
         let (lanes, threads) = if software { (1, 32) } else { (32, 128) };
-        Layout { lanes, threads, rows: 2, span: 8, side: 64 }
+        Layout { lanes, threads, rows: 2, span: 8, side: 64, attends: true }
     }
 
     /// The ways to lay out a matvec that are worth a trial, what is usual first.
@@ -69,8 +90,8 @@ impl Layout {
         spans.iter().map(|span| Layout { span: *span, ..self }).collect()
     }
 
-    /// The same with each way to lay out a matmul of small matrices that is worth a trial.
-    pub fn cooperative(self) -> Vec<Self> {
+    /// The same with each way to lay out a matmul in halves that is worth a trial.
+    pub fn in_halves(self) -> Vec<Self> {
         [64, 128].map(|side| Layout { side, ..self }).to_vec()
     }
 }

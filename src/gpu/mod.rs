@@ -22,7 +22,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::{Error, Result};
 pub use caps::{Caps, Tier};
-pub use layout::{Layout, Matrices, Verdict};
+pub use layout::{Layout, Outcome, Verdict};
 
 /// A buffer on the GPU.
 pub type Buffer = wgpu::Buffer;
@@ -72,7 +72,7 @@ impl Card {
         // A lower tier that was asked for says nothing of subgroups.
         if verdict.tier < Tier::Subgroups && caps.subgroups() {
             (caps.subgroup, caps.cooperative) = ((0, 0), 0);
-            if caps.tier != Tier::Int8 {
+            if caps.lacks(caps.tier).is_some() {
                 caps.tier = verdict.tier;
             }
             *why_not_higher = "subgroups: their kernels computed wrong results when this adapter was measured".into();
@@ -144,6 +144,7 @@ fn card(found: &Found) -> Card {
     let mut caps = Caps {
         tier: Tier::Baseline,
         subgroup: if found.subgroups { (info.subgroup_min_size, info.subgroup_max_size) } else { (0, 0) },
+        halves: features.contains(wgpu::Features::SHADER_F16),
         cooperative: found.cooperative,
         software: found.software,
         measured: None,
@@ -193,7 +194,10 @@ fn card(found: &Found) -> Card {
 
 /// Features to ask of an adapter that has them.
 fn wishes(caps: &Caps) -> (wgpu::Features, wgpu::ExperimentalFeatures) {
-    let usual = wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE;
+    let usual = wgpu::Features::SUBGROUP
+        | wgpu::Features::SHADER_F16
+        | wgpu::Features::TIMESTAMP_QUERY
+        | wgpu::Features::PIPELINE_CACHE;
     if caps.cooperative == 0 {
         return (usual, wgpu::ExperimentalFeatures::disabled());
     }
@@ -201,8 +205,7 @@ fn wishes(caps: &Caps) -> (wgpu::Features, wgpu::ExperimentalFeatures) {
     // cooperative matrices are asked for, which one kernel uses: within its own arrays, at constant strides, where all
     // threads of a subgroup meet; `tests/ops.rs` runs it at the edges of its tiles.
     let experimental = unsafe { wgpu::ExperimentalFeatures::enabled() };
-    let cooperative = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
-    (usual | cooperative, experimental)
+    (usual | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, experimental)
 }
 
 impl Gpu {
@@ -547,13 +550,15 @@ mod tests {
             (Tier::Subgroups, Tier::Subgroups, Tier::Subgroups, false),
             (Tier::Subgroups, Tier::Baseline, Tier::Baseline, true),
             (Tier::Int8, Tier::Baseline, Tier::Int8, true),
+            (Tier::F16, Tier::Baseline, Tier::F16, true),
             (Tier::Cooperative, Tier::Baseline, Tier::Baseline, true),
             // Asked for, so that nothing else was tried.
             (Tier::Baseline, Tier::Baseline, Tier::Baseline, false),
         ] {
             let mut card = card("One", None);
-            (card.caps.tier, card.caps.subgroup, card.caps.cooperative) = (tier, (32, 32), 16);
-            card.found(Verdict { tier: exact, layout, matrices: Matrices::None });
+            card.caps = Caps { tier, subgroup: (32, 32), cooperative: 16, halves: true, ..card.caps };
+            let (halves, matrices) = (Outcome::None, Outcome::None);
+            card.found(Verdict { tier: exact, layout, halves, matrices });
             assert_eq!((card.caps.tier, card.caps.measured), (left, Some(layout)));
             assert_eq!((card.caps.subgroup == (0, 0), card.caps.cooperative == 0), (dropped, dropped));
             assert_eq!(card.why_not_higher.contains("wrong results"), dropped);

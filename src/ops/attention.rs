@@ -5,7 +5,9 @@
 //! are several. Many rows (prefill): tiles of rows walk the cache with a running softmax.
 
 use super::kv_write::offset;
+use super::linear::unit;
 use super::{Binding, Choice, Extent, Kernel, Op, PAGE, Size};
+use crate::gpu::{Caps, Tier};
 use crate::graph::{Graph, Input, Kind, Node, Rows, TensorId};
 use crate::shader::{Const, Source};
 
@@ -106,19 +108,13 @@ impl Temperature {
 /// the scores.
 pub const LONGEST_HEAD: u32 = 576;
 
-/// Rows of a head's prefill tile: what fits in workgroup memory.
-pub fn tile(head_dim: u32) -> u32 {
-    match head_dim {
-        ..=128 => 16,
-        129..=256 => 8,
-        _ => 4,
-    }
-}
+/// Values that a kernel of small matrices moves at once; heads are multiples.
+const MATRIX_COLS: u32 = 32;
 
 /// Rows of a step's prefill tiles, of which layers with longer heads take parts; 1 if there is no attention.
-pub fn step_tile(graph: &Graph) -> u32 {
+pub fn step_tile(graph: &Graph, caps: &Caps) -> u32 {
     let tile = |node: &Node| match &node.op {
-        Op::Attention(op) => Some(tile(op.head_dim)),
+        Op::Attention(op) => Some(op.tile(caps)),
         _ => None,
     };
     graph.nodes.iter().filter_map(tile).max().unwrap_or(1)
@@ -158,6 +154,22 @@ impl Attention {
             out.push(self.prefill(cx));
         }
         out
+    }
+
+    /// Whether prompts are read by small matrices: where what a thread keeps of its queries and means fits in registers.
+    fn by_matrices(&self, caps: &Caps) -> bool {
+        let fits = self.head_dim <= 128 && self.head_dim.is_multiple_of(MATRIX_COLS) && self.value_dim == self.head_dim;
+        fits && caps.tier == Tier::Cooperative && caps.layout().attends
+    }
+
+    /// Rows of a prefill tile: what fits in workgroup memory, or 16 for each of four subgroups.
+    fn tile(&self, caps: &Caps) -> u32 {
+        match self.head_dim {
+            _ if self.by_matrices(caps) => 64,
+            ..=128 => 16,
+            129..=256 => 8,
+            _ => 4,
+        }
     }
 
     fn consts(&self, cx: &Choice) -> Vec<(&'static str, Const)> {
@@ -250,25 +262,29 @@ impl Attention {
     }
 
     fn prefill(&self, cx: &Choice) -> Kernel {
-        let tile = tile(self.head_dim);
-        let parts = step_tile(cx.graph) / tile;
-        let d4 = self.value_dim / 4;
-        let d_lanes = d4.min(64);
-        let rows_each = tile.div_ceil(64 / d_lanes);
-        let trips = d4.div_ceil(d_lanes);
-        let mut consts = self.consts(cx);
-        consts.extend([
-            ("TILE", Const::U32(tile)),
-            ("HALF_TILE", Const::U32(tile / 2)),
-            ("PARTS", Const::U32(parts)),
-            ("D_LANES", Const::U32(d_lanes)),
-            ("D_TRIPS", Const::U32(trips)),
-            ("ROWS_EACH", Const::U32(rows_each)),
-            ("ACCS", Const::U32(trips * rows_each)),
-        ]);
+        let tile = self.tile(cx.caps);
+        let parts = step_tile(cx.graph, cx.caps) / tile;
         let mut imports = vec![("kv", cx.capacity.kv.shader())];
+        let (file, own) = if self.by_matrices(cx.caps) {
+            let side = cx.caps.cooperative;
+            imports.push(("unit", unit(cx.caps)));
+            let wg = 4 * cx.caps.subgroup.1;
+            let units =
+                [("UNITS_R", 16), ("UNITS_D", self.head_dim), ("UNITS_P", PAGE)].map(|(name, n)| (name, n / side));
+            ("attention_cooperative", [&units[..], &[("WG", wg), ("CHUNKS", self.head_dim / MATRIX_COLS)]].concat())
+        } else {
+            let d4 = self.value_dim / 4;
+            let d_lanes = d4.min(64);
+            let rows_each = tile.div_ceil(64 / d_lanes);
+            let trips = d4.div_ceil(d_lanes);
+            let values =
+                [("D_LANES", d_lanes), ("D_TRIPS", trips), ("ROWS_EACH", rows_each), ("ACCS", trips * rows_each)];
+            ("attention_prefill", [&values[..], &[("HALF_TILE", tile / 2)]].concat())
+        };
+        let mut consts = self.consts(cx);
+        consts.extend(own.into_iter().chain([("TILE", tile), ("PARTS", parts)]).map(|(name, n)| (name, Const::U32(n))));
         imports.extend(self.scores(&mut consts));
-        let source = Source { file: "attention_prefill", imports, consts };
+        let source = Source { file, imports, consts };
         let mut bindings: Vec<_> = (0..6).map(|i| Binding::read(cx.input(i))).collect();
         bindings.push(Binding::write(cx.output(0)));
         let tiles = Extent { size: Size::Tiles, times: parts, per: 1, plus: 0 };

@@ -68,7 +68,7 @@ fn stem(tier: Tier, source: &Source) -> String {
 /// out as wide as they may be. Whether all weight types are worth listing once more: how a type is decoded depends only on
 /// the tier.
 fn adapters() -> Vec<(Caps, bool)> {
-    let wide = Layout { lanes: 64, threads: 256, rows: 4, span: 16, side: 128 };
+    let wide = Layout { lanes: 64, threads: 256, rows: 4, span: 16, side: 128, attends: true };
     let caps = |tier, software, subgroup| Caps { tier, software, subgroup, ..Caps::baseline() };
     vec![
         (caps(Tier::Baseline, false, (0, 0)), true),
@@ -78,6 +78,8 @@ fn adapters() -> Vec<(Caps, bool)> {
         (caps(Tier::Subgroups, false, (8, 32)), false),
         (caps(Tier::Subgroups, false, (4, 128)), false),
         (caps(Tier::Subgroups, true, (8, 8)), false),
+        (Caps { halves: true, ..caps(Tier::F16, false, (0, 0)) }, true),
+        (Caps { halves: true, measured: Some(wide), ..caps(Tier::F16, true, (0, 0)) }, false),
         (caps(Tier::Int8, false, (0, 0)), true),
         (Caps { cooperative: 16, measured: Some(wide), ..caps(Tier::Cooperative, false, (32, 32)) }, true),
         (Caps { cooperative: 8, ..caps(Tier::Cooperative, true, (8, 8)) }, false),

@@ -214,6 +214,7 @@ pub(super) fn matmul_source(cx: &Choice, dtype: DType) -> (Source, u32) {
     let (min, max) = cx.caps.subgroup;
     let Layout { span, side, .. } = cx.caps.layout();
     let tiles = |span| vec![("WG", span * span), ("SPAN", span), ("PER", MATMUL_TILE / span)];
+    let fours = |span| [tiles(span), vec![("FOURS", MATMUL_TILE / span / 4)]].concat();
     let rows = |subgroup, fetches| vec![("WG", 8), ("RPL", 8), ("SUBGROUP", subgroup), ("FETCHES", fetches)];
     let (file, import, consts) = match cx.caps.tier {
         Tier::Cooperative if dtype != DType::F32 => {
@@ -221,14 +222,17 @@ pub(super) fn matmul_source(cx: &Choice, dtype: DType) -> (Source, u32) {
             let consts = vec![("WG", 4 * max), ("SIDE", side), ("UNITS_N", units_n), ("UNITS_T", units_t)];
             ("matmul_cooperative", Some(("unit", unit(cx.caps))), consts)
         }
+        Tier::F16 if dtype != DType::F32 => {
+            ("matmul_f16", None, vec![("SIDE", side), ("PER", side / 16), ("PARTS", side / 64)])
+        }
         Tier::Int8 if dtype.block_len() > 1 => ("matmul_int8", None, tiles(8)),
-        _ if !cx.caps.software => ("matmul", None, tiles(span)),
+        _ if !cx.caps.software => ("matmul", None, fours(span)),
         _ if cx.caps.subgroups() && min == max && max <= 8 => {
             ("matmul_rows", Some(("share", "share/lanes")), rows(max, 16 / max))
         }
         _ => ("matmul_rows", Some(("share", "share/none")), rows(1, 8)),
     };
-    let tile = if file == "matmul_cooperative" { side } else { MATMUL_TILE };
+    let tile = if consts.iter().any(|(name, _)| *name == "SIDE") { side } else { MATMUL_TILE };
     let consts = consts.into_iter().chain([("TILE", MATMUL_TILE)]).map(|(name, n)| (name, Const::U32(n))).collect();
     (Source { file, imports: Vec::from_iter(import), consts }, tile)
 }

@@ -493,9 +493,9 @@ impl Choice<'_> {
     }
 
     /// Up to this many rows a product is a matvec. On a software adapter that is one: there the matmul, which keeps weights in
-    /// registers, takes little longer for eight. That of small matrices rounds x, which a decode there must not.
+    /// registers, takes little longer for eight. Those that read prompts in halves round x, which a decode there must not.
     pub fn matvec_rows(&self) -> u32 {
-        let one = self.caps.software && self.caps.tier != Tier::Cooperative;
+        let one = self.caps.software && !Tier::IN_HALVES.contains(&self.caps.tier);
         if one { 1 } else { self.capacity.decode_rows() }
     }
 

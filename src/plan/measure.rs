@@ -8,8 +8,9 @@ use super::{Dispatch, Fuse, Listing, Options, Plan, encode};
 use crate::Result;
 use crate::dtype::DType;
 use crate::gpu::{Buffer, Caps, Gpu, Tier};
-use crate::graph::{Graph, TensorId};
-use crate::ops::{self, Binding, Capacity, Extent, Kernel, KvType, Op, StepSizes};
+use crate::graph::{Graph, Kind, Rows, TensorId};
+use crate::ops::attention::Attention;
+use crate::ops::{self, Binding, Capacity, Extent, Kernel, KvType, StepSizes};
 use crate::shader::{self, Const};
 
 /// GB/s that a copy shader reaches, reading and writing `bytes` bytes each; what `bench` calls the bandwidth.
@@ -22,8 +23,8 @@ pub async fn copy_bandwidth(gpu: &Gpu, bytes: u64) -> Result<f64> {
     Ok(2.0 * bytes as f64 / from_one_to_another(gpu, source, grid, bytes).await? / 1e9)
 }
 
-/// GFLOP/s that a shader reaches which only multiplies and adds, a fused pair counted as two: numbers of 32 bits or, in
-/// [`Tier::Cooperative`], small matrices.
+/// GFLOP/s that a shader reaches which only multiplies and adds, a fused pair counted as two: numbers of 32 bits, in
+/// [`Tier::F16`] halves, in [`Tier::Cooperative`] small matrices.
 pub async fn arithmetic_rate(gpu: &Gpu) -> Result<f64> {
     let caps = gpu.caps();
     let (groups, rounds) = if caps.software { (64, 128) } else { (1 << 14, 1024) };
@@ -39,7 +40,8 @@ pub async fn arithmetic_rate(gpu: &Gpu) -> Result<f64> {
                 4 * 4 * 2 * u64::from(caps.cooperative).pow(3),
             )
         }
-        _ => ("rate", vec![], 64, 64 * 64),
+        Tier::F16 => ("rate", vec![("number", "number/f16")], 64, 64 * 64),
+        _ => ("rate", vec![("number", "number/f32")], 64, 64 * 64),
     };
     let grid = [Extent::fixed(groups), Extent::fixed(1), Extent::fixed(1)];
     let bytes = u64::from(groups * threads) * 16;
@@ -100,31 +102,31 @@ pub fn measured_matrix(caps: &Caps) -> (u32, u32) {
 /// If the device has not enough memory, or is lost.
 pub async fn products(gpu: &Gpu, dtype: DType, (n, k): (u32, u32), rows: &[u32]) -> Result<Vec<Product>> {
     let most = rows.iter().copied().max().unwrap_or(1);
-    let alone = Alone::compile(gpu, gpu.caps(), dtype, (n, k), (most, ops::DECODE_ROWS)).await?;
+    let alone = Alone::product(gpu, gpu.caps(), dtype, (n, k), (most, ops::DECODE_ROWS)).await?;
     let mut out = Vec::new();
     for &rows in rows {
-        out.push(alone.cost(rows).await?);
+        out.push(alone.cost(rows, 0).await?);
     }
     Ok(out)
 }
 
-/// Rows of a table that [`Alone`] multiplies.
+/// Rows of a table, of which those of [`Alone`] are made.
 pub(super) const TABLE: u32 = 64;
 
-/// A plan of nothing but a product: rows of a table times a matrix.
+/// A plan whose last node alone is of interest: a product, or attention. Its rows are those of a table.
 pub(super) struct Alone {
     pub plan: Plan,
     /// (TABLE, k) of F32.
     pub table: TensorId,
-    /// (n, k)
-    pub weight: TensorId,
+    /// What the node reads besides: the weight (n, k), or the caches.
+    pub others: Vec<TensorId>,
     /// (rows, n)
     pub y: TensorId,
 }
 
 impl Alone {
-    /// For a matrix of (`n`, `k`), up to so many rows of up to so many sequences.
-    pub async fn compile(
+    /// Rows times a matrix of (`n`, `k`), up to so many rows of up to so many sequences.
+    pub async fn product(
         gpu: &Gpu,
         caps: &Caps,
         dtype: DType,
@@ -136,18 +138,44 @@ impl Alone {
         let x = graph.embed(table, 1.0);
         let weight = graph.weight("matrix.weight", n, k, dtype);
         let y = graph.linear(x, weight, None);
-        let capacity =
-            Capacity { rows, logits: 1, sequences, pages: 1, pages_per_sequence: 1, near: None, kv: KvType::F16 };
-        let listing = Listing::new(graph, caps, capacity, &Options { fuse: Fuse::NONE, keep: vec![y] });
-        Ok(Alone { plan: Plan::compile(gpu, listing).await?, table, weight, y })
+        let (pages, pages_per_sequence) = (1, 1);
+        let capacity = Capacity { rows, logits: 1, sequences, pages, pages_per_sequence, near: None, kv: KvType::F16 };
+        Self::compile(gpu, caps, graph, capacity, (table, vec![weight], y)).await
     }
 
-    /// What the product costs for so many rows.
-    pub async fn cost(&self, rows: u32) -> Result<Product> {
-        let (plan, sizes) = (&self.plan, StepSizes { rows, logits: 1, ..Default::default() });
+    /// Attention of up to so many rows over a cache of so many pages, in f16.
+    pub async fn attention(gpu: &Gpu, caps: &Caps, op: &Attention, rows: u32, pages: u32) -> Result<Self> {
+        let mut graph = Graph::default();
+        let table = graph.weight("rows.weight", TABLE, op.heads * op.head_dim, DType::F32);
+        let q = graph.embed(table, 1.0);
+        let mut cache = |name| {
+            let kind = Kind::Kv { heads: op.kv_heads, head_dim: op.head_dim, near: false };
+            graph.add(name, Rows::Fixed(0), 0, kind)
+        };
+        let (keys, values) = (cache("keys"), cache("values"));
+        let y = graph.attention(q, (keys, values), None, op.clone());
+        let kv = KvType::F16;
+        let capacity = Capacity { rows, logits: 1, sequences: 1, pages, pages_per_sequence: pages, near: None, kv };
+        Self::compile(gpu, caps, graph, capacity, (table, vec![keys, values], y)).await
+    }
+
+    async fn compile(
+        gpu: &Gpu,
+        caps: &Caps,
+        graph: Graph,
+        capacity: Capacity,
+        (table, others, y): (TensorId, Vec<TensorId>, TensorId),
+    ) -> Result<Self> {
+        let listing = Listing::new(graph, caps, capacity, &Options { fuse: Fuse::NONE, keep: vec![y] });
+        Ok(Alone { plan: Plan::compile(gpu, listing).await?, table, others, y })
+    }
+
+    /// What the node costs for so many rows of a sequence, the first at `position`.
+    pub async fn cost(&self, rows: u32, position: u32) -> Result<Product> {
+        let (plan, sizes) = (&self.plan, self.plan.listing().step(rows, position));
         plan.gpu.write(&plan.step, 0, bytemuck::bytes_of(&sizes));
-        let is_product = |d: &&Dispatch| matches!(plan.listing.graph.nodes[d.node].op, Op::Linear(_));
-        let list: Vec<&Dispatch> = plan.running(&sizes).filter(is_product).collect();
+        let last = plan.listing.graph.nodes.len() - 1;
+        let list: Vec<&Dispatch> = plan.running(&sizes).filter(|d| d.node == last).collect();
         let bytes = list.iter().map(|d| plan.listing.traffic(&d.kernel, &sizes)).sum();
         Ok(Product { seconds: seconds(&plan.gpu, &list, &sizes).await?, bytes })
     }

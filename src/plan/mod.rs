@@ -5,6 +5,7 @@
 //! pass in one submit (a long prefill: a few). Kernels whose sizes do not apply to a step are passed over, so that one
 //! list serves decode, small batches and prefill.
 
+mod expected;
 pub mod fuse;
 mod measure;
 mod memory;
@@ -48,6 +49,7 @@ pub struct Listing {
     /// The activations' buffers.
     pub slots: Slots,
     max_binding: u64,
+    tile: u32,
 }
 
 impl Listing {
@@ -61,7 +63,8 @@ impl Listing {
             kernels.extend(node.op.kernels(&cx).into_iter().map(|k| (i, k)));
         }
         let slots = slots::assign(&graph, |id| tensor_bytes(&graph, id, &capacity), &options.keep);
-        Listing { graph, capacity, kernels, slots, max_binding }
+        let tile = attention::step_tile(&graph, caps);
+        Listing { graph, capacity, kernels, slots, max_binding, tile }
     }
 
     /// Bytes of the tensors that are neither activations nor weights: vectors, constants, inputs, KV.

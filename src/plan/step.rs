@@ -21,7 +21,7 @@ impl Listing {
 
     /// Rows of a tile of the attention kernels.
     pub fn attention_tile(&self) -> u32 {
-        attention::step_tile(&self.graph)
+        self.tile
     }
 
     /// Bytes that the keys and values of `positions` positions take in the KV cache, over all layers; of layers that see

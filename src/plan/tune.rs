@@ -1,33 +1,54 @@
-//! Which ways to multiply are right on a device, and which of those is fastest.
+//! Which ways to multiply and to attend are right on a device, and which of those is fastest.
 //!
 //! Drivers differ in what suits them, and now and then one computes what it should not. So each way is first held against
 //! what the product means, on the CPU, and timed only if it is right. What was found is kept for the adapter, its driver
 //! and this version: it is measured once. Software adapters are all alike, and are measured only where that is asked for.
 
-use super::measure::{Alone, TABLE, measured_matrix};
-use crate::dtype::DType;
-use crate::gpu::{Caps, Card, Gpu, GpuOptions, Layout, Matrices, Tier, Verdict};
-use crate::graph::Input;
-use crate::ops::{StepSizes, linear};
+use super::expected::Expected;
+use super::measure::measured_matrix;
+use crate::gpu::{Caps, Card, Gpu, GpuOptions, Layout, Outcome, Tier, Verdict};
+use crate::ops::attention::Attention;
 use crate::{Error, Result};
 
-/// Of the weights: the type that most files are made of.
-const TYPE: DType = DType::Q4K;
-/// Rows of a prompt.
-const MANY: u32 = 512;
-/// What a right product may differ by, of the root mean square: sums are in another order, and a tier that is not exact
-/// rounds each product by 2^-10 of it at most.
+/// What a right result may differ by, of the root mean square: sums are in another order, and a tier that is not exact
+/// rounds each product by 2^-10 of it at most; [`Tier::F16`] sums of sixteen as well, and attention its scores.
 fn tolerance(tier: Tier) -> f64 {
-    if tier.exact() { 1e-4 } else { 5e-3 }
+    if tier.exact() { 1e-4 } else { 1e-2 }
 }
 
-/// What came of one way to multiply.
+/// What ways are tried with.
+#[derive(Clone, Debug)]
+pub struct Sizes {
+    /// Rows and columns of a matrix.
+    pub matrix: (u32, u32),
+    /// Heads, as published models have them.
+    pub attention: Attention,
+    /// Rows of a prompt.
+    pub rows: u32,
+    /// Positions before it.
+    pub first: u32,
+}
+
+impl Sizes {
+    /// What a device is measured with: enough to keep it busy; on a software adapter no more than it can do in a moment.
+    pub fn usual(caps: &Caps) -> Self {
+        let matrix = measured_matrix(caps);
+        match caps.software {
+            true => Sizes { matrix, attention: Attention::full(2, 1, 64), rows: 512, first: 0 },
+            false => Sizes { matrix, attention: Attention::full(32, 8, 128), rows: 512, first: 1536 },
+        }
+    }
+}
+
+/// What came of one way to multiply or to attend.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Trial {
     /// The tier whose kernels ran.
     pub tier: Tier,
     /// How they were laid out.
     pub layout: Layout,
+    /// Whether they made attention, not a product.
+    pub attends: bool,
     /// Rows that were multiplied.
     pub rows: u32,
     /// The largest difference from what is right, of its root mean square.
@@ -37,8 +58,8 @@ pub struct Trial {
 }
 
 /// Opens a device as [`Gpu::open`] does, and lays its kernels out as suits it: as was found before, or is found now if it
-/// is a real GPU, which takes a second or two. Where no tier is asked for, [`Tier::Cooperative`] is taken if it was found to
-/// be right and faster.
+/// is a real GPU, which takes a second or two. Where no tier is asked for, one that reads prompts in halves is taken if it
+/// was found to be right and faster.
 ///
 /// # Errors
 /// As [`Gpu::open`] and [`tune`]; [`Error::Usage`] if a tier is asked for that was found to be wrong.
@@ -49,10 +70,9 @@ pub async fn open(options: &GpuOptions) -> Result<Gpu> {
         None if Card::KEEPS && !gpu.caps().software => tune(gpu).await?.0,
         None => gpu,
     };
-    let matrices = gpu.card().verdict.map(|verdict| verdict.matrices);
-    match options.tier {
-        None if matrices == Some(Matrices::Faster) => Ok(gpu.in_tier(Tier::Cooperative)),
-        Some(tier @ Tier::Cooperative) if matrices == Some(Matrices::Wrong) || gpu.caps().lacks(tier).is_some() => {
+    match (options.tier, gpu.card().verdict) {
+        (None, Some(verdict)) => Ok(gpu.in_tier(verdict.fastest())),
+        (Some(tier), Some(verdict)) if verdict.of(tier) == Outcome::Wrong || gpu.caps().lacks(tier).is_some() => {
             let name = &gpu.card().name;
             Err(Error::Usage(format!("the tier {tier} computed wrong results on {name}; leave --tier out")))
         }
@@ -82,7 +102,7 @@ fn kept(card: &Card) -> Option<Verdict> {
 /// [`Error::Gpu`] if nothing computes what it should, or if the device is lost; [`Error::Memory`] if it has not enough
 /// memory for a matrix of 75 MB.
 pub async fn tune(gpu: Gpu) -> Result<(Gpu, Vec<Trial>)> {
-    let trials = trials(&gpu, gpu.caps(), measured_matrix(gpu.caps())).await?;
+    let trials = trials(&gpu, gpu.caps(), &Sizes::usual(gpu.caps())).await?;
     let Some(verdict) = verdict(&trials) else {
         let (name, error) = (&gpu.card().name, trials.iter().map(|trial| trial.error).fold(0.0, f64::max));
         let message =
@@ -95,177 +115,166 @@ pub async fn tune(gpu: Gpu) -> Result<(Gpu, Vec<Trial>)> {
     Ok((gpu.found(verdict), trials))
 }
 
-/// Tries the exact tiers of a device that can do what `caps` say, from the highest down to one that is right, and then that
-/// of small matrices, with a matrix of so many rows and columns.
+/// Tries the exact tiers of a device that can do what `caps` say, from the highest down to one that is right, and then those
+/// that read prompts in halves.
 ///
 /// # Errors
 /// If the device has not enough memory, or is lost.
-pub async fn trials(gpu: &Gpu, caps: &Caps, matrix: (u32, u32)) -> Result<Vec<Trial>> {
-    let expected = Expected::new(matrix.1);
+pub async fn trials(gpu: &Gpu, caps: &Caps, sizes: &Sizes) -> Result<Vec<Trial>> {
+    let product = Expected::product(sizes.matrix);
     let tiers = if caps.subgroups() { &[Tier::Subgroups, Tier::Baseline][..] } else { &[Tier::Baseline] };
     let with = |tier, layout| Caps { tier, measured: Some(layout), ..caps.clone() };
     let mut trials = Vec::new();
     for tier in tiers {
         for layout in Layout::matvecs(caps.software) {
-            trials.push(trial(gpu, &with(*tier, layout), matrix, &expected, 1).await?);
+            trials.push(trial(gpu, &with(*tier, layout), &product, 1).await?);
         }
-        let Some(best) = fastest(&trials, *tier, 1) else { continue };
+        let Some(best) = fastest(&trials, |trial| (trial.tier, trial.rows) == (*tier, 1)) else { continue };
         for layout in best.layout.matmuls(caps.software) {
-            trials.push(trial(gpu, &with(*tier, layout), matrix, &expected, MANY).await?);
+            trials.push(trial(gpu, &with(*tier, layout), &product, sizes.rows).await?);
         }
         if verdict(&trials).is_some() {
             break;
         }
     }
-    let found = verdict(&trials).filter(|found| found.tier == Tier::Subgroups && caps.cooperative != 0);
-    for layout in found.map(|found| found.layout.cooperative()).unwrap_or_default() {
-        trials.push(trial(gpu, &with(Tier::Cooperative, layout), matrix, &expected, MANY).await?);
+    let Some(exact) = verdict(&trials) else { return Ok(trials) };
+    // Small matrices are multiplied by subgroups.
+    let of_use = |tier: Tier| tier != Tier::Cooperative || exact.tier == Tier::Subgroups;
+    for tier in Tier::IN_HALVES.into_iter().filter(|tier| caps.lacks(*tier).is_none() && of_use(*tier)) {
+        for layout in exact.layout.in_halves() {
+            trials.push(trial(gpu, &with(tier, layout), &product, sizes.rows).await?);
+        }
+    }
+    if let Some(found) = verdict(&trials).filter(|found| matches!(found.matrices, Outcome::Slower | Outcome::Faster)) {
+        let attention = Expected::attention(sizes.attention.clone(), sizes.rows, sizes.first);
+        for tier in [found.tier, Tier::Cooperative] {
+            trials.push(trial(gpu, &with(tier, found.layout), &attention, sizes.rows).await?);
+        }
     }
     Ok(trials)
 }
 
 /// What follows from trials: the highest exact tier that is right, and the fastest layout of its matmuls, which is that of
-/// the fastest matvec too; and whether small matrices are right and faster.
+/// the fastest matvec too; whether halves and small matrices are right and faster; and whether attention by them is.
 pub fn verdict(trials: &[Trial]) -> Option<Verdict> {
-    let of = |tier| fastest(trials, tier, MANY);
+    let of = |tier| fastest(trials, |trial| trial.tier == tier && trial.rows > 1 && !trial.attends);
     let exact = of(Tier::Subgroups).or_else(|| of(Tier::Baseline))?;
-    let tried = trials.iter().any(|trial| trial.tier == Tier::Cooperative);
-    let (matrices, side) = match of(Tier::Cooperative) {
-        Some(best) if best.seconds < exact.seconds => (Matrices::Faster, best.layout.side),
-        Some(best) => (Matrices::Slower, best.layout.side),
-        None => (if tried { Matrices::Wrong } else { Matrices::None }, exact.layout.side),
+    let mut best = exact;
+    let [halves, matrices] = Tier::IN_HALVES.map(|tier| match of(tier) {
+        Some(trial) if trial.seconds < best.seconds => {
+            best = trial;
+            Outcome::Faster
+        }
+        Some(_) => Outcome::Slower,
+        None if trials.iter().any(|trial| trial.tier == tier) => Outcome::Wrong,
+        None => Outcome::None,
+    });
+    let side = fastest(trials, |trial| !trial.tier.exact() && !trial.attends).unwrap_or(exact).layout.side;
+    let attends = match fastest(trials, |trial| trial.attends) {
+        Some(trial) => trial.tier == Tier::Cooperative,
+        None => exact.layout.attends,
     };
-    Some(Verdict { tier: exact.tier, layout: Layout { side, ..exact.layout }, matrices })
+    Some(Verdict { tier: exact.tier, layout: Layout { side, attends, ..exact.layout }, halves, matrices })
 }
 
-/// Of the trials that were right.
-fn fastest(trials: &[Trial], tier: Tier, rows: u32) -> Option<&Trial> {
-    let of = trials.iter().filter(|trial| (trial.tier, trial.rows) == (tier, rows));
-    let right = of.filter_map(|trial| Some((trial.seconds?, trial)));
+/// Of some of the trials, those that were right.
+fn fastest(trials: &[Trial], of: impl Fn(&Trial) -> bool) -> Option<&Trial> {
+    let right = trials.iter().filter(|trial| of(trial)).filter_map(|trial| Some((trial.seconds?, trial)));
     right.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, trial)| trial)
 }
 
-async fn trial(gpu: &Gpu, caps: &Caps, matrix: (u32, u32), expected: &Expected, rows: u32) -> Result<Trial> {
-    let wrong = Trial { tier: caps.tier, layout: caps.layout(), rows, error: f64::INFINITY, seconds: None };
-    let alone = match Alone::compile(gpu, caps, TYPE, matrix, (rows, 1)).await {
+async fn trial(gpu: &Gpu, caps: &Caps, expected: &Expected, rows: u32) -> Result<Trial> {
+    let (tier, layout, attends) = (caps.tier, caps.layout(), expected.attends());
+    let wrong = Trial { tier, layout, attends, rows, error: f64::INFINITY, seconds: None };
+    let alone = match expected.compile(gpu, caps, rows).await {
         // A driver that cannot compile a kernel lacks it; one that is gone lacks everything.
         Err(Error::Gpu(why)) if gpu.check().is_ok() => {
-            tracing::debug!("{}: {why}", caps.tier);
+            tracing::debug!("{tier}: {why}");
             return Ok(wrong);
         }
         alone => alone?,
     };
     let error = expected.error(&alone, rows).await?;
-    let right = error <= tolerance(caps.tier);
-    let seconds = if right { Some(alone.cost(rows).await?.seconds) } else { None };
+    let right = error <= tolerance(tier);
+    let seconds = if right { Some(expected.seconds(&alone, rows).await?) } else { None };
     Ok(Trial { error, seconds, ..wrong })
-}
-
-/// What is multiplied, and what must come of it. Only the first rows of the matrix, as many as the table has, are not zero:
-/// all that is multiplied is timed, but little need be computed on the CPU.
-struct Expected {
-    /// (TABLE, k)
-    matrix: Vec<u8>,
-    /// (TABLE, k) of f32
-    table: Vec<u8>,
-    /// (TABLE, TABLE)
-    y: Vec<f32>,
-}
-
-impl Expected {
-    fn new(k: u32) -> Self {
-        // A linear congruential generator of Knuth's (MMIX), of which the upper half is good enough here.
-        let mut state = 0u64;
-        let mut rng = || {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (state >> 32) as u32
-        };
-        let count = (TABLE * k) as usize;
-        let bytes = |dtype: DType| vec![0; count / dtype.block_len() * dtype.block_bytes()];
-        let (mut matrix, mut table) = (bytes(TYPE), bytes(DType::F32));
-        TYPE.random_blocks(&mut rng, &mut matrix, 1.0);
-        DType::F32.random_blocks(&mut rng, &mut table, 1.0);
-        let mut weights = vec![0.0; count];
-        TYPE.dequantize(&matrix, &mut weights);
-        let y = linear::reference(&bytemuck::pod_collect_to_vec(&table), &weights, k as usize, None, None);
-        Expected { matrix, table, y }
-    }
-
-    /// The largest difference of the product of the first rows, of the root mean square of what is right.
-    async fn error(&self, alone: &Alone, rows: u32) -> Result<f64> {
-        let plan = &alone.plan;
-        plan.write_rows(alone.weight, 0, &self.matrix);
-        plan.write_rows(alone.table, 0, &self.table);
-        let tokens: Vec<[u32; 4]> = (0..rows).map(|row| [row % TABLE, 0, 0, 0]).collect();
-        plan.write_input(Input::Rows, 0, bytemuck::cast_slice(&tokens));
-        plan.run(&StepSizes { rows, logits: 1, ..Default::default() }).await?;
-        let n = plan.listing().graph.cols(alone.y);
-        let bytes = plan.read(alone.y, u64::from(rows.min(TABLE) * n) * 4).await?;
-        let y: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
-        let squares: f64 = self.y.iter().map(|want| f64::from(*want).powi(2)).sum();
-        let rms = (squares / self.y.len() as f64).sqrt();
-        let mut worst = 0.0;
-        for (row, want) in y.chunks_exact(n as usize).zip(self.y.chunks_exact(TABLE as usize)) {
-            let wanted = want.iter().copied().chain(std::iter::repeat(0.0));
-            for (got, want) in row.iter().zip(wanted) {
-                let off = f64::from((got - want).abs()) / rms;
-                // Not a number is as far off as can be.
-                worst = if off.is_nan() { f64::INFINITY } else { worst.max(off) };
-            }
-        }
-        Ok(worst)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const USUAL: Layout = Layout { lanes: 32, threads: 128, rows: 2, span: 8, side: 64 };
+    const USUAL: Layout = Layout { lanes: 32, threads: 128, rows: 2, span: 8, side: 64, attends: true };
+    const MANY: u32 = 512;
 
     fn trial(tier: Tier, layout: Layout, rows: u32, seconds: Option<f64>) -> Trial {
-        Trial { tier, layout, rows, error: if seconds.is_some() { 1e-6 } else { 0.5 }, seconds }
+        let error = if seconds.is_some() { 1e-6 } else { 0.5 };
+        Trial { tier, layout, attends: false, rows, error, seconds }
     }
 
     #[test]
     fn the_fastest_right_layout_of_the_highest_right_tier_is_taken() {
-        let (other, matrices) = (Layout { span: 16, ..USUAL }, Matrices::None);
+        let (other, halves, matrices) = (Layout { span: 16, ..USUAL }, Outcome::None, Outcome::None);
         let mut trials = vec![
             trial(Tier::Subgroups, USUAL, 1, Some(1.0)),
             trial(Tier::Subgroups, USUAL, MANY, Some(3.0)),
             trial(Tier::Subgroups, other, MANY, Some(2.0)),
             trial(Tier::Baseline, USUAL, MANY, Some(1.0)),
         ];
-        assert_eq!(verdict(&trials), Some(Verdict { tier: Tier::Subgroups, layout: other, matrices }));
+        assert_eq!(verdict(&trials), Some(Verdict { tier: Tier::Subgroups, layout: other, halves, matrices }));
         trials[2] = trial(Tier::Subgroups, other, MANY, None);
-        assert_eq!(verdict(&trials), Some(Verdict { tier: Tier::Subgroups, layout: USUAL, matrices }));
+        assert_eq!(verdict(&trials), Some(Verdict { tier: Tier::Subgroups, layout: USUAL, halves, matrices }));
         trials[1] = trial(Tier::Subgroups, USUAL, MANY, None);
-        assert_eq!(verdict(&trials), Some(Verdict { tier: Tier::Baseline, layout: USUAL, matrices }));
+        assert_eq!(verdict(&trials), Some(Verdict { tier: Tier::Baseline, layout: USUAL, halves, matrices }));
         trials[3] = trial(Tier::Baseline, USUAL, MANY, None);
         assert_eq!(verdict(&trials), None);
     }
 
     #[test]
-    fn small_matrices_must_be_right_and_faster() {
-        let wide = Layout { side: 128, ..USUAL };
-        let found = |seconds: [Option<f64>; 2]| {
-            let [narrow, broad] = seconds;
-            let trials = [
-                trial(Tier::Subgroups, USUAL, MANY, Some(2.0)),
-                trial(Tier::Cooperative, USUAL, MANY, narrow),
-                trial(Tier::Cooperative, wide, MANY, broad),
-            ];
-            verdict(&trials).map(|found| (found.tier, found.layout, found.matrices))
+    fn what_reads_in_halves_must_be_right_and_faster_than_what_is_simpler() {
+        let found = |seconds: [[Option<f64>; 2]; 2]| {
+            let mut trials = vec![trial(Tier::Subgroups, USUAL, MANY, Some(2.0))];
+            for (tier, seconds) in Tier::IN_HALVES.into_iter().zip(seconds) {
+                for (side, seconds) in [64, 128].into_iter().zip(seconds) {
+                    trials.push(trial(tier, Layout { side, ..USUAL }, MANY, seconds));
+                }
+            }
+            let found = verdict(&trials).unwrap();
+            assert_eq!((found.tier, Layout { side: 64, ..found.layout }), (Tier::Subgroups, USUAL));
+            (found.halves, found.matrices, found.layout.side, found.fastest())
         };
-        assert_eq!(found([Some(1.5), Some(1.0)]), Some((Tier::Subgroups, wide, Matrices::Faster)));
-        assert_eq!(found([Some(1.5), None]), Some((Tier::Subgroups, USUAL, Matrices::Faster)));
-        assert_eq!(found([Some(3.0), Some(4.0)]), Some((Tier::Subgroups, USUAL, Matrices::Slower)));
-        assert_eq!(found([None, None]), Some((Tier::Subgroups, USUAL, Matrices::Wrong)));
+        use Outcome::{Faster, Slower, Wrong};
+        let [none, slow, slower] = [[None, None], [Some(3.0), Some(4.0)], [Some(5.0), Some(4.0)]];
+        let [one, two, three] = [[Some(1.5), Some(1.0)], [Some(1.9), None], [Some(1.8), Some(1.7)]];
+        assert_eq!(found([none, one]), (Wrong, Faster, 128, Tier::Cooperative));
+        assert_eq!(found([slow, two]), (Slower, Faster, 64, Tier::Cooperative));
+        assert_eq!(found([two, three]), (Faster, Faster, 128, Tier::Cooperative));
+        assert_eq!(found([one, two]), (Faster, Slower, 128, Tier::F16));
+        assert_eq!(found([two, none]), (Faster, Wrong, 64, Tier::F16));
+        assert_eq!(found([slow, slower]), (Slower, Slower, 64, Tier::Subgroups));
+        assert_eq!(found([none, none]), (Wrong, Wrong, 64, Tier::Subgroups));
+    }
+
+    #[test]
+    fn attention_by_small_matrices_must_be_right_and_faster() {
+        let found = |attention: [Option<f64>; 2]| {
+            let mut trials =
+                vec![trial(Tier::Subgroups, USUAL, MANY, Some(2.0)), trial(Tier::Cooperative, USUAL, MANY, Some(1.0))];
+            for (tier, seconds) in [Tier::Subgroups, Tier::Cooperative].into_iter().zip(attention) {
+                trials.push(Trial { attends: true, ..trial(tier, USUAL, MANY, seconds) });
+            }
+            let found = verdict(&trials).unwrap();
+            assert_eq!((found.tier, found.matrices), (Tier::Subgroups, Outcome::Faster));
+            found.layout.attends
+        };
+        assert!(found([Some(0.5), Some(0.4)]) && found([None, Some(0.4)]));
+        assert!(!found([Some(0.5), Some(0.6)]) && !found([Some(0.5), None]));
     }
 
     #[test]
     fn what_is_kept_is_read_again() {
-        let verdict = Verdict { tier: Tier::Subgroups, layout: USUAL, matrices: Matrices::Faster };
+        let (halves, matrices) = (Outcome::Slower, Outcome::Faster);
+        let verdict = Verdict { tier: Tier::Subgroups, layout: USUAL, halves, matrices };
         let text = serde_json::to_string(&verdict).unwrap();
         assert_eq!(serde_json::from_str::<Verdict>(&text).unwrap(), verdict);
     }

@@ -1,0 +1,233 @@
+// Attention of many rows by units for small matrices: a workgroup takes up to 64 rows of one sequence (one of PARTS of a
+// tile of the step) and one head, 16 rows for each of four subgroups, and walks the cache a page at a time. Queries, keys,
+// values and what values are weighed by are rounded to halves; scores, sums and means have 32 bits.
+//
+// The softmax is running, as in attention_prefill.wgsl. But a mean lies in registers that only multiply, so it is not
+// scaled with every page: weights count from a score `top` that moves only when one is found that is greater by more
+// than 8. So weights are below e^8, far from the largest half.
+//#import lib/step
+//#import $reach
+//#import $cap
+//#import $temperature
+//#import $sink
+@group(0) @binding(1) var<storage, read> rows: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read> pages: array<u32>;
+@group(0) @binding(3) var<storage, read> tiles: array<vec4<u32>>;
+@group(0) @binding(4) var<storage, read> q: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read> k_cache: array<k_Cell>;
+@group(0) @binding(6) var<storage, read> v_cache: array<v_Cell>;
+@group(0) @binding(7) var<storage, read_write> y: array<f32>;
+//#import $kv as k_
+//#import $kv as v_
+//#import $unit
+
+const HEAD_DIM = 4u * HEAD_DIM4;
+const SLICE = 16u * PAGE; // scores of a subgroup
+const MOST = vec4<f32>(65504.0);
+// Between two rows lie 8 halves that nobody reads: so rows begin in different banks of the memory.
+const STRIDE = HEAD_DIM + 8u;
+const P_STRIDE = PAGE + 8u;
+
+var<workgroup> work: vec4<u32>; // first row, rows, sequence, position of the first row
+var<workgroup> kv_s: array<f16, PAGE * STRIDE>; // (PAGE positions, HEAD_DIM): keys, then values
+var<workgroup> p_s: array<f16, TILE * P_STRIDE>; // (TILE rows, PAGE): weights; before, 32 values of each query
+var<workgroup> s_s: array<f32, TILE * PAGE>; // (4 subgroups, PAGE positions, 16 rows): scores; 32 values of each mean
+var<workgroup> most_s: array<f32, 2u * TILE>; // (halves of the page, TILE rows)
+var<workgroup> sum_s: array<f32, 2u * TILE>;
+var<workgroup> top_s: array<f32, 2u * TILE>; // (this page and the next, TILE rows)
+var<workgroup> scale_s: array<f32, TILE>;
+var<workgroup> moved: atomic<u32>; // the last page, counted from 1, in which a top has moved
+var<workgroup> move_now: u32;
+
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) wg: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+    @builtin(subgroup_id) subgroup: u32,
+) {
+    if (lid == 0u) {
+        let tile = tiles[wg.x / PARTS];
+        let skipped = min(wg.x % PARTS * TILE, tile.y);
+        let row = rows[tile.x];
+        work = vec4<u32>(tile.x + skipped, min(tile.y - skipped, TILE), row.z, row.y + skipped);
+    }
+    // naga wants proof that all threads are there when they multiply.
+    let all = workgroupUniformLoad(&work);
+    if (all.y == 0u) {
+        return;
+    }
+    let first = all.x;
+    let count = all.y;
+    let position = all.w;
+    let head = wg.y;
+    let n = position + count;
+    let own = subgroup % 4u * 16u;
+    let slice = subgroup % 4u * SLICE;
+    for (var at = lid; at < TILE; at += WG) {
+        // The sink is the first score; without one, what comes next takes its weight to zero.
+        top_s[at] = sink(head);
+        sum_s[at] = 1.0;
+        sum_s[TILE + at] = 0.0;
+    }
+    var queries: array<Left, UNITS_R * UNITS_D>;
+    //#unroll c CHUNKS
+    {
+        for (var at = lid; at < TILE * 8u; at += WG) {
+            let r = min(at / 8u, count - 1u);
+            let i = at % 8u;
+            let query = q[((first + r) * HEADS + head) * HEAD_DIM4 + c * 8u + i] * (SCALE * temperature(position + r));
+            let v = vec4<f16>(clamp(query, -MOST, MOST));
+            //#unroll e 4
+            p_s[at / 8u * P_STRIDE + 4u * i + e] = v[e];
+            //#end
+        }
+        workgroupBarrier();
+        //#unroll r UNITS_R
+        //#unroll k UNITS_P
+        queries[r * UNITS_D + c * UNITS_P + k] =
+            coopLoadT<Left>(&p_s[(own + r * UNIT) * P_STRIDE + k * UNIT], P_STRIDE);
+        //#end
+        //#end
+        workgroupBarrier();
+    }
+    //#end
+
+    var mean: array<Sum, UNITS_R * UNITS_D>;
+    var turn = 0u;
+    for (var start = first_seen(position) / PAGE * PAGE; start < n; start += PAGE) {
+        let page = pages[all.z * PAGES_PER_SEQUENCE + start / PAGE];
+        let filled = min(PAGE, n - start);
+        for (var at = lid; at < PAGE * HEAD_DIM4; at += WG) {
+            let i = at % HEAD_DIM4;
+            let v = vec4<f16>(k_load4(k_place(page, head / GROUP, at / HEAD_DIM4), i));
+            //#unroll e 4
+            kv_s[at / HEAD_DIM4 * STRIDE + 4u * i + e] = v[e];
+            //#end
+        }
+        workgroupBarrier();
+        for (var p = 0u; p < UNITS_P; p += 1u) {
+            var scores = array<Sum, UNITS_R>();
+            //#unroll d UNITS_D
+            {
+                let key = coopLoad<Right>(&kv_s[p * UNIT * STRIDE + d * UNIT], STRIDE);
+                //#unroll r UNITS_R
+                scores[r] = coopMultiplyAdd(queries[r * UNITS_D + d], key, scores[r]);
+                //#end
+            }
+            //#end
+            //#unroll r UNITS_R
+            coopStore(scores[r], &s_s[slice + p * UNIT * 16u + r * UNIT], 16u);
+            //#end
+        }
+        workgroupBarrier();
+        for (var at = lid; at < 2u * TILE; at += WG) {
+            let r = at % TILE;
+            let seer = min(position + r, n - 1u);
+            var most = -1e30;
+            for (var i = 0u; i < PAGE / 2u; i += 1u) {
+                let p = at / TILE * (PAGE / 2u) + i;
+                let cell = r / 16u * SLICE + p * 16u + r % 16u;
+                // Behind the last position a page may hold anything: it is never seen.
+                let seen = start + p <= seer && start + p >= first_seen(seer);
+                let score = select(-1e30, capped(s_s[cell]), seen);
+                s_s[cell] = score;
+                most = max(most, score);
+            }
+            most_s[at] = most;
+        }
+        workgroupBarrier();
+        for (var at = lid; at < 2u * TILE; at += WG) {
+            let r = at % TILE;
+            let before = top_s[turn % 2u * TILE + r];
+            let most = max(most_s[r], most_s[TILE + r]);
+            let top = select(before, most, most > before + 8.0);
+            let scale = exp(before - top);
+            var sum = sum_s[at] * scale;
+            for (var i = 0u; i < PAGE / 2u; i += 1u) {
+                let p = at / TILE * (PAGE / 2u) + i;
+                let weight = f16(exp(s_s[r / 16u * SLICE + p * 16u + r % 16u] - top));
+                p_s[r * P_STRIDE + p] = weight;
+                sum += f32(weight);
+            }
+            sum_s[at] = sum;
+            if (at < TILE) {
+                top_s[(turn + 1u) % 2u * TILE + r] = top;
+                scale_s[r] = scale;
+                // Before the first page there is no mean.
+                if (scale != 1.0 && turn != 0u) {
+                    atomicStore(&moved, turn);
+                }
+            }
+        }
+        for (var at = lid; at < PAGE * HEAD_DIM4; at += WG) {
+            let slot = at / HEAD_DIM4;
+            let i = at % HEAD_DIM4;
+            var v = vec4<f16>();
+            if (slot < filled) {
+                v = vec4<f16>(v_load4(v_place(page, head / GROUP, slot), i));
+            }
+            //#unroll e 4
+            kv_s[slot * STRIDE + 4u * i + e] = v[e];
+            //#end
+        }
+        workgroupBarrier();
+        if (lid == 0u) {
+            move_now = u32(turn != 0u && atomicLoad(&moved) == turn);
+        }
+        if (workgroupUniformLoad(&move_now) != 0u) {
+            //#unroll c CHUNKS
+            {
+                //#unroll r UNITS_R
+                //#unroll k UNITS_P
+                coopStore(mean[r * UNITS_D + c * UNITS_P + k], &s_s[slice + k * UNIT * 16u + r * UNIT], 16u);
+                //#end
+                //#end
+                workgroupBarrier();
+                for (var at = lid; at < 4u * SLICE; at += WG) {
+                    s_s[at] *= scale_s[at / SLICE * 16u + at % 16u];
+                }
+                workgroupBarrier();
+                //#unroll r UNITS_R
+                //#unroll k UNITS_P
+                mean[r * UNITS_D + c * UNITS_P + k] = coopLoad<Sum>(&s_s[slice + k * UNIT * 16u + r * UNIT], 16u);
+                //#end
+                //#end
+                workgroupBarrier();
+            }
+            //#end
+        }
+        for (var p = 0u; p < UNITS_P; p += 1u) {
+            var weights: array<Left, UNITS_R>;
+            //#unroll r UNITS_R
+            weights[r] = coopLoadT<Left>(&p_s[(own + r * UNIT) * P_STRIDE + p * UNIT], P_STRIDE);
+            //#end
+            //#unroll d UNITS_D
+            {
+                let value = coopLoadT<Right>(&kv_s[p * UNIT * STRIDE + d * UNIT], STRIDE);
+                //#unroll r UNITS_R
+                mean[r * UNITS_D + d] = coopMultiplyAdd(weights[r], value, mean[r * UNITS_D + d]);
+                //#end
+            }
+            //#end
+        }
+        workgroupBarrier();
+        turn += 1u;
+    }
+    //#unroll c CHUNKS
+    {
+        //#unroll r UNITS_R
+        //#unroll k UNITS_P
+        coopStore(mean[r * UNITS_D + c * UNITS_P + k], &s_s[slice + k * UNIT * 16u + r * UNIT], 16u);
+        //#end
+        //#end
+        workgroupBarrier();
+        for (var at = lid; at < count * 32u; at += WG) {
+            let r = at / 32u;
+            let d = at % 32u;
+            let value = s_s[r / 16u * SLICE + d * 16u + r % 16u] / (sum_s[r] + sum_s[TILE + r]);
+            y[((first + r) * HEADS + head) * HEAD_DIM + c * 32u + d] = value;
+        }
+        workgroupBarrier();
+    }
+    //#end
+}

@@ -1,0 +1,2 @@
+// Numbers of 32 bits.
+alias Four = vec4<f32>;
