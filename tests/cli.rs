@@ -406,7 +406,7 @@ fn devices_are_measured_once() {
     let kept = || fs::read_to_string(cache.path().join("firelight/devices.json"));
     assert!(with(&["devices"]).contains(", as is usual\n") && kept().is_err());
     let table = with(&["devices", "--tune=0"]);
-    let of_one_row = |line: &&str| line.split_whitespace().nth(1) == Some("1");
+    let of_one_row = |line: &&str| line.split_whitespace().nth(3) == Some("1");
     assert!(table.lines().filter(of_one_row).count() > 1, "{table}");
     assert!(table.contains(", as measured\n") && table.contains("  kept\n"), "{table}");
     assert!(with(&["devices"]).contains(", as measured\n"), "{:?}", kept());
@@ -416,12 +416,13 @@ fn devices_are_measured_once() {
 }
 
 #[test]
-fn bench_tells_what_products_cost() {
+fn bench_tells_what_products_and_attention_cost() {
     let table = good(&["bench", "--ops=Q4_0,f16"]);
-    let lines: Vec<Vec<&str>> = table.lines().skip(4).map(|line| line.split_whitespace().collect()).collect();
-    assert!(table.contains("bare arithmetic") && lines.len() == 2, "{table}");
-    for (line, name) in lines.iter().zip(["Q4_0", "F16"]) {
-        assert_eq!((line[0], line.len()), (name, 8), "{table}");
+    let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert!(table.contains("bare arithmetic") && lines.len() == 13, "{table}");
+    for (at, name, cells) in [(4, "Q4_0", 8), (5, "F16", 8), (11, "f16", 7), (12, "q8_0", 7)] {
+        let line = &lines[at];
+        assert_eq!((line[0], line.len()), (name, cells), "{table}");
         let number = |text: &str| text.trim_end_matches('%').parse::<f64>().expect("a number");
         assert!(line[1..].iter().all(|cell| number(cell) >= 0.0) && number(line[1]) > 0.0, "{table}");
     }

@@ -11,7 +11,8 @@ use pollster::block_on;
 
 /// With sizes small enough for a processor that pretends to be a GPU.
 fn tried(caps: &Caps) -> Vec<Trial> {
-    let sizes = Sizes { matrix: (256, 512), attention: Attention::full(2, 1, 64), rows: 100, first: 40 };
+    let (matrix, prompts_matrix) = ((256, 512), (192, 256));
+    let sizes = Sizes { matrix, prompts_matrix, attention: Attention::full(2, 1, 64), rows: 100, first: 40 };
     block_on(trials(gpu(), caps, &sizes)).expect("a device")
 }
 

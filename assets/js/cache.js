@@ -5,6 +5,7 @@ import { CHUNK, Reader, give } from "./buffers.js";
 
 const FOLDER = "firelight";
 const MANIFEST = "manifest.json";
+const DEVICES = "devices.json";
 /** Of the room that the browser says is left, this much is not counted on. */
 const SPARE = 32 << 20;
 
@@ -166,6 +167,27 @@ export class Entry {
   }
 }
 
+/** What this version of the browser was found to do with its GPUs, by key; null where nothing can be kept. */
+export async function devices() {
+  if (!available()) return null;
+  try {
+    const file = await (await (await folder(false)).getFileHandle(DEVICES)).getFile();
+    const { agent, devices } = JSON.parse(await file.text());
+    return agent === navigator.userAgent ? devices : {};
+  } catch {
+    return {}; // none, or not written to its end
+  }
+}
+
+/** Keeps it. That it cannot be kept is no failure: it is found again. */
+export async function keepDevices(devices) {
+  try {
+    await writeFile(await folder(true), DEVICES, JSON.stringify({ agent: navigator.userAgent, devices }));
+  } catch {
+    // See above.
+  }
+}
+
 /** Whether the browser has room for so many bytes more. */
 export async function room(bytes) {
   const { quota, usage } = await navigator.storage.estimate();
@@ -219,5 +241,6 @@ export const cache = {
   /** Deletes everything. */
   async clear() {
     for (const { top, key } of await entries()) await top.removeEntry(key, { recursive: true });
+    if (available()) await folder(false).then((top) => top.removeEntry(DEVICES)).catch(() => {});
   },
 };

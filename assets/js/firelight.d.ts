@@ -33,6 +33,9 @@ export interface LoadOptions {
   kv?: "f16" | "q8_0" | "f32";
   /** The kernels to use. By default the best that the adapter runs. */
   tier?: "baseline" | "subgroups" | "f16" | "int8";
+  /** Measure the GPU first, to find its fastest kernels and leave out those that it computes wrongly. It takes a second or
+   *  two, once: what is found is cached. By default real GPUs are measured, unless `cache` is off. */
+  tune?: boolean;
   /** Conversations that are answered at the same time. Default: 1; more wait their turn. */
   sequences?: number;
   /** Tokens that are queued before the first is read. By default chosen for the browser. */
@@ -65,6 +68,8 @@ export interface ModelInfo {
   readonly adapter: string;
   /** The kernels that run. */
   readonly tier: string;
+  /** Whether they were chosen by measuring this GPU, now or before. */
+  readonly measured: boolean;
   /** Where the engine runs; "worker" also where a shared one was asked for and the browser has no GPU there. */
   readonly where: "worker" | "shared" | "main";
   /** Memory taken on the GPU. */

@@ -2,6 +2,7 @@
 // {id, command, ...}, what happens goes out as {id, event, ...}; the same ones wherever this runs.
 
 import init, { Engine, onPanic } from "./engine.js";
+import { devices, keepDevices } from "./cache.js";
 import { FirelightError, fromEngine, toWire } from "./errors.js";
 import { openFiles } from "./source.js";
 
@@ -105,19 +106,23 @@ class Running {
     };
     const sources = await openFiles(files, { ...options, signal: this.#stop.signal }, tell);
     meter.total = sources.reduce((sum, source) => sum + source.length, 0);
+    let keeping;
     const report = (json) => {
-      const { compiling, notice } = JSON.parse(json);
+      const { compiling, notice, devices } = JSON.parse(json);
       if (compiling) meter.say("compile");
       if (notice) tell.notice(notice);
+      if (devices && options.cache) keeping = keepDevices(devices);
     };
+    const settings = { ...options.engine, devices: options.cache ? await devices() : null };
     try {
-      this.#engine = await unlessPanic(Engine.open(sources, JSON.stringify(options.engine), report));
+      this.#engine = await unlessPanic(Engine.open(sources, JSON.stringify(settings), report));
     } catch (thrown) {
       const error = fromEngine(thrown);
       // What is no model is not worth its place.
       if (error.code === "bad-file") await Promise.all(sources.map((source) => source.forget?.()));
       throw error;
     }
+    await keeping;
     if (this.#stop.signal.aborted) {
       this.#engine.destroy();
       this.#stop.signal.throwIfAborted();

@@ -29,7 +29,7 @@ pub struct Args {
     model: Option<PathBuf>,
     #[command(flatten)]
     offline: OfflineArg,
-    /// Without a model: what products with matrices of each type cost, or of these types
+    /// Without a model: what products with matrices of each type, or of these types, and attention cost
     #[arg(long, value_name = "TYPE,...", value_delimiter = ',', num_args = 0.., require_equals = true, value_parser = bench_ops::weight_type)]
     #[arg(conflicts_with_all = ["model", "json", "profile"])]
     ops: Option<Vec<DType>>,

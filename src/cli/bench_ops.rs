@@ -1,10 +1,12 @@
-//! `bench --ops`: what products with matrices of each type cost, against a copy and against bare arithmetic.
+//! `bench --ops`: what products with matrices of each type and attention cost, against a copy and against bare arithmetic.
 
 use std::io::{self, Write};
 
 use firelight::dtype::DType;
 use firelight::gpu::Gpu;
-use firelight::plan::{self, Product};
+use firelight::ops::KvType;
+use firelight::plan::tune::Sizes;
+use firelight::plan::{self, Cost};
 
 use super::{Result, profile, term};
 
@@ -17,7 +19,7 @@ pub fn weight_type(name: &str) -> std::result::Result<DType, String> {
     DType::from_name(name).ok_or_else(|| format!("there are {}", names()))
 }
 
-/// Prints the table of these types, or of all if there are none.
+/// Prints the table of these types, or of all if there are none, and that of attention.
 pub async fn run(gpu: &Gpu, types: &[DType]) -> Result {
     let (n, k) = plan::measured_matrix(gpu.caps());
     let types = if types.is_empty() { &DType::ALL } else { types };
@@ -38,11 +40,41 @@ pub async fn run(gpu: &Gpu, types: &[DType]) -> Result {
         card.name, card.backend, card.caps.tier
     )?;
     let title = ["<type", "1 row, us", "GB/s", "% of copy", "8 rows, us", "512 rows, us", "GFLOP/s", "% of rate"];
-    Ok(write!(out, "{}", term::table(&title, &rows))?)
+    writeln!(out, "{}", term::table(&title, &rows))?;
+    drop(out);
+    attention(gpu, copy, rate).await
+}
+
+/// Prints the table of attention over caches of two types.
+async fn attention(gpu: &Gpu, copy: f64, rate: f64) -> Result {
+    let Sizes { attention: op, rows: many, first, .. } = Sizes::usual(gpu.caps());
+    // Two for each product of a query with a key, and as many for the values.
+    let flop =
+        |rows: u32| 4.0 * f64::from(op.heads * op.head_dim) * (1..=rows).map(|i| f64::from(first + i)).sum::<f64>();
+    let mut lines = Vec::new();
+    for kv in [KvType::F16, KvType::Q8_0] {
+        let costs = plan::attention(gpu, &op, kv, &[1, many], first).await?;
+        let bytes = costs[0].bytes as f64 / costs[0].seconds / 1e9;
+        let flops = flop(many) / costs[1].seconds / 1e9;
+        let mut line = vec![kv.name().to_string()];
+        line.extend([costs[0].seconds * 1e6, bytes].map(|n| format!("{n:.1}")));
+        line.push(format!("{:.0}%", bytes / copy * 100.0));
+        line.extend([
+            format!("{:.1}", costs[1].seconds * 1e6),
+            format!("{flops:.0}"),
+            format!("{:.0}%", flops / rate * 100.0),
+        ]);
+        lines.push(line);
+    }
+    let (heads, of, values, mut out) = (op.heads, op.kv_heads, op.head_dim, io::stdout().lock());
+    writeln!(out, "attention by {heads} heads over {of} of {values} values, behind {first} positions\n")?;
+    let many = format!("{many} rows, us");
+    let title = ["<cache", "1 row, us", "GB/s", "% of copy", &many, "GFLOP/s", "% of rate"];
+    Ok(write!(out, "{}", term::table(&title, &lines))?)
 }
 
 /// A type's line, for a matrix that takes so many GFLOP a row.
-fn row(dtype: DType, products: &[Product], gflop: f64, copy: f64, rate: f64) -> Vec<String> {
+fn row(dtype: DType, products: &[Cost], gflop: f64, copy: f64, rate: f64) -> Vec<String> {
     let microseconds = |i: usize| format!("{:.1}", products[i].seconds * 1e6);
     let bytes = products[0].bytes as f64 / products[0].seconds / 1e9;
     let flops = gflop * f64::from(ROWS[2]) / products[2].seconds;
@@ -64,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_line_counts_bytes_of_one_row_and_arithmetic_of_many() {
-        let products = [(1e-3, 2_000_000), (2e-3, 0), (1.0, 0)].map(|(seconds, bytes)| Product { seconds, bytes });
+        let products = [(1e-3, 2_000_000), (2e-3, 0), (1.0, 0)].map(|(seconds, bytes)| Cost { seconds, bytes });
         let line = row(DType::Q4K, &products, 0.5, 4.0, 1024.0);
         assert_eq!(line, ["Q4_K", "1000.0", "2.0", "50%", "2000.0", "1000000.0", "256", "25%"]);
     }

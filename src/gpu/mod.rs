@@ -52,15 +52,17 @@ pub struct Card {
 }
 
 impl Card {
-    /// Whether something can be kept from one run to the next.
-    pub(crate) const KEEPS: bool = platform::KEEPS;
+    /// Whether it is worth the time to measure this adapter: it is a real GPU, and what is found can be kept.
+    pub(crate) fn worth_measuring(&self) -> bool {
+        !self.caps.software && platform::keeps()
+    }
 
     /// What was kept for this adapter and driver, under this tier and by this version.
     pub(crate) fn recall(&self) -> Option<String> {
         platform::recall(&self.key())
     }
 
-    /// Keeps something for them; where nothing can be kept, nothing is.
+    /// Keeps something for them, if it can be kept.
     pub(crate) fn keep(&self, text: &str) {
         platform::keep(&self.key(), text);
     }
@@ -89,7 +91,7 @@ impl Card {
 pub use platform::Clock;
 pub(crate) use platform::processors;
 #[cfg(all(target_arch = "wasm32", feature = "web"))]
-pub(crate) use web::pause;
+pub(crate) use web::{kept, pause, remember};
 
 /// How to open a [`Gpu`]. The default is the best adapter and its highest exact tier.
 #[derive(Clone, Debug, Default)]

@@ -12,8 +12,10 @@ use super::{Found, Gpu, Submission, instance};
 pub const NO_ADAPTER: &str = "no GPU adapter found: install a Vulkan driver (on Debian or Ubuntu without a GPU: \
                               mesa-vulkan-drivers), or unset WGPU_BACKEND";
 
-/// There is a file, in the user's cache folder.
-pub const KEEPS: bool = true;
+/// Whether anything is kept from one run to the next: it is, in the user's cache folder.
+pub fn keeps() -> bool {
+    true
+}
 
 /// The text that was kept under a key.
 pub fn recall(key: &str) -> Option<String> {

@@ -5,6 +5,8 @@
 //! the adapter, so wgpu is handed an adapter that was looked at before, and its request for a device is added to. And
 //! Firefox looks for completed work only every 100 ms unless something is submitted, so who waits submits nothing.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
@@ -19,16 +21,35 @@ use super::{Found, Gpu, Submission, instance};
 /// What to say where there is nothing.
 pub const NO_ADAPTER: &str = "the browser has no GPU adapter to give";
 
-/// A page has no file, and would have to ask for one.
-pub const KEEPS: bool = false;
-
-/// See [`KEEPS`].
-pub fn recall(_key: &str) -> Option<String> {
-    None
+thread_local! {
+    /// What is kept, by key; nothing while nobody keeps it.
+    static KEPT: RefCell<Option<BTreeMap<String, String>>> = RefCell::default();
 }
 
-/// See [`KEEPS`].
-pub fn keep(_key: &str, _text: &str) {}
+/// Takes what the page has kept, and will go on to keep if it is told [`kept`].
+pub fn remember(texts: BTreeMap<String, String>) {
+    KEPT.with_borrow_mut(|kept| kept.get_or_insert_default().extend(texts));
+}
+
+/// What the page is to keep.
+pub fn kept() -> Option<BTreeMap<String, String>> {
+    KEPT.with_borrow(Clone::clone)
+}
+
+/// Whether anything is kept.
+pub fn keeps() -> bool {
+    KEPT.with_borrow(Option::is_some)
+}
+
+/// The text that was kept under a key.
+pub fn recall(key: &str) -> Option<String> {
+    KEPT.with_borrow(|kept| kept.as_ref()?.get(key).cloned())
+}
+
+/// Keeps a text under a key.
+pub fn keep(key: &str, text: &str) {
+    KEPT.with_borrow_mut(|kept| kept.as_mut().map(|kept| kept.insert(key.into(), text.into())));
+}
 
 /// Does a job here and now: a page has one thread.
 pub fn spawn(job: impl FnOnce()) {

@@ -6,9 +6,9 @@ use super::measure::{Alone, TABLE};
 use crate::Result;
 use crate::dtype::DType;
 use crate::gpu::{Caps, Gpu};
-use crate::graph::{Input, Kind};
+use crate::graph::Kind;
 use crate::ops::attention::{self, Attention};
-use crate::ops::{PAGE, linear};
+use crate::ops::{KvType, PAGE, linear};
 
 /// Of a matrix: the type that most files are made of.
 const TYPE: DType = DType::Q4K;
@@ -91,7 +91,7 @@ impl Expected {
     pub async fn compile(&self, gpu: &Gpu, caps: &Caps, rows: u32) -> Result<Alone> {
         match &self.work {
             Work::Product(matrix) => Alone::product(gpu, caps, TYPE, *matrix, (rows, 1)).await,
-            Work::Attention(op, pages) => Alone::attention(gpu, caps, op, rows, *pages).await,
+            Work::Attention(op, pages) => Alone::attention(gpu, caps, op, KvType::F16, rows, *pages).await,
         }
     }
 
@@ -105,15 +105,7 @@ impl Expected {
                 _ => plan.write(*id, 0, bytes),
             }
         }
-        let tokens: Vec<[u32; 4]> = (0..rows).map(|row| [row % TABLE, self.first + row, 0, 0]).collect();
-        let tile = plan.listing().attention_tile();
-        let tiles: Vec<[u32; 4]> =
-            (0..rows).step_by(tile as usize).map(|row| [row, tile.min(rows - row), 0, 0]).collect();
-        let pages: Vec<u32> = (0..plan.listing().capacity.pages).collect();
-        plan.write_input(Input::Rows, 0, bytemuck::cast_slice(&tokens));
-        plan.write_input(Input::Tiles, 0, bytemuck::cast_slice(&tiles));
-        plan.write_input(Input::Pages, 0, bytemuck::cast_slice(&pages));
-        plan.run(&plan.listing().step(rows, self.first)).await?;
+        plan.run(&alone.ready(rows, self.first)).await?;
         let n = plan.listing().graph.cols(alone.y);
         let wanted = || self.y.range(..rows);
         let read = wanted().next_back().map_or(0, |(row, _)| row + 1);

@@ -8,7 +8,7 @@ use super::{Dispatch, Fuse, Listing, Options, Plan, encode};
 use crate::Result;
 use crate::dtype::DType;
 use crate::gpu::{Buffer, Caps, Gpu, Tier};
-use crate::graph::{Graph, Kind, Rows, TensorId};
+use crate::graph::{Graph, Input, Kind, Rows, TensorId};
 use crate::ops::attention::Attention;
 use crate::ops::{self, Binding, Capacity, Extent, Kernel, KvType, StepSizes};
 use crate::shader::{self, Const};
@@ -64,26 +64,34 @@ async fn from_one_to_another(gpu: &Gpu, source: shader::Source, grid: [Extent; 3
     seconds(gpu, &dispatches.iter().collect::<Vec<_>>(), &StepSizes::default()).await
 }
 
-/// Seconds that dispatches take one after another: the best of some rounds, behind one that warms up.
+/// Seconds that dispatches take one after another: the least of some rounds, behind one that warms up. What is short is
+/// done often in a round, so that starting it counts for little; what is long is not, so that nobody waits for it.
 async fn seconds(gpu: &Gpu, dispatches: &[&Dispatch], sizes: &StepSizes) -> Result<f64> {
-    const TIMES: usize = 8;
-    let list = dispatches.repeat(TIMES);
-    let mut best = f64::MAX;
-    for round in 0..6 {
-        let encoder = encode(gpu, &list, sizes);
-        let start = crate::gpu::Clock::now();
-        let index = gpu.queue().submit([encoder.finish()]);
-        gpu.wait(index).await?;
-        if round > 0 {
-            best = best.min(start.seconds() / TIMES as f64);
-        }
+    const ROUND: f64 = 0.01;
+    const ENOUGH: f64 = 0.1;
+    let once = round(gpu, dispatches, sizes).await?;
+    let times = ((ROUND / once) as usize).clamp(1, 64);
+    let list = dispatches.repeat(times);
+    let (mut best, mut all) = (f64::MAX, once);
+    while best == f64::MAX || (all < ENOUGH && all < 6.0 * ROUND.max(once)) {
+        let seconds = round(gpu, &list, sizes).await?;
+        (best, all) = (best.min(seconds / times as f64), all + seconds);
     }
     Ok(best)
 }
 
-/// What it costs to multiply the rows of a step by a matrix.
+/// Seconds from a submit to its end.
+async fn round(gpu: &Gpu, list: &[&Dispatch], sizes: &StepSizes) -> Result<f64> {
+    let encoder = encode(gpu, list, sizes);
+    let start = crate::gpu::Clock::now();
+    let index = gpu.queue().submit([encoder.finish()]);
+    gpu.wait(index).await?;
+    Ok(start.seconds())
+}
+
+/// What it costs to multiply the rows of a step by a matrix, or to attend.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Product {
+pub struct Cost {
     /// Seconds.
     pub seconds: f64,
     /// Bytes that must be read and written.
@@ -100,12 +108,28 @@ pub fn measured_matrix(caps: &Caps) -> (u32, u32) {
 ///
 /// # Errors
 /// If the device has not enough memory, or is lost.
-pub async fn products(gpu: &Gpu, dtype: DType, (n, k): (u32, u32), rows: &[u32]) -> Result<Vec<Product>> {
+pub async fn products(gpu: &Gpu, dtype: DType, (n, k): (u32, u32), rows: &[u32]) -> Result<Vec<Cost>> {
     let most = rows.iter().copied().max().unwrap_or(1);
     let alone = Alone::product(gpu, gpu.caps(), dtype, (n, k), (most, ops::DECODE_ROWS)).await?;
     let mut out = Vec::new();
     for &rows in rows {
         out.push(alone.cost(rows, 0).await?);
+    }
+    Ok(out)
+}
+
+/// The cost of attention over a cache of this type, for each of these numbers of rows of a sequence, the first at `first`.
+///
+/// # Errors
+/// If the device has not enough memory, or is lost.
+pub async fn attention(gpu: &Gpu, op: &Attention, kv: KvType, rows: &[u32], first: u32) -> Result<Vec<Cost>> {
+    let most = rows.iter().copied().max().unwrap_or(1);
+    let alone = Alone::attention(gpu, gpu.caps(), op, kv, most, (first + most).div_ceil(ops::PAGE)).await?;
+    let mut out = Vec::new();
+    for &rows in rows {
+        let cost = alone.cost(rows, first).await?;
+        let cached = 2 * u64::from(first + rows) * kv.bytes(op.kv_heads, op.head_dim);
+        out.push(Cost { bytes: cost.bytes + cached, ..cost });
     }
     Ok(out)
 }
@@ -143,8 +167,8 @@ impl Alone {
         Self::compile(gpu, caps, graph, capacity, (table, vec![weight], y)).await
     }
 
-    /// Attention of up to so many rows over a cache of so many pages, in f16.
-    pub async fn attention(gpu: &Gpu, caps: &Caps, op: &Attention, rows: u32, pages: u32) -> Result<Self> {
+    /// Attention of up to so many rows over a cache of so many pages.
+    pub async fn attention(gpu: &Gpu, caps: &Caps, op: &Attention, kv: KvType, rows: u32, pages: u32) -> Result<Self> {
         let mut graph = Graph::default();
         let table = graph.weight("rows.weight", TABLE, op.heads * op.head_dim, DType::F32);
         let q = graph.embed(table, 1.0);
@@ -154,7 +178,6 @@ impl Alone {
         };
         let (keys, values) = (cache("keys"), cache("values"));
         let y = graph.attention(q, (keys, values), None, op.clone());
-        let kv = KvType::F16;
         let capacity = Capacity { rows, logits: 1, sequences: 1, pages, pages_per_sequence: pages, near: None, kv };
         Self::compile(gpu, caps, graph, capacity, (table, vec![keys, values], y)).await
     }
@@ -170,14 +193,26 @@ impl Alone {
         Ok(Alone { plan: Plan::compile(gpu, listing).await?, table, others, y })
     }
 
-    /// What the node costs for so many rows of a sequence, the first at `position`.
-    pub async fn cost(&self, rows: u32, position: u32) -> Result<Product> {
-        let (plan, sizes) = (&self.plan, self.plan.listing().step(rows, position));
+    /// Writes a step of so many rows of a sequence, the first at `position`.
+    pub fn ready(&self, rows: u32, position: u32) -> StepSizes {
+        let (plan, listing) = (&self.plan, self.plan.listing());
+        let table: Vec<[u32; 4]> = (0..rows).map(|row| [row % TABLE, position + row, 0, 0]).collect();
+        let tile = listing.attention_tile();
+        let tiles = (0..rows).step_by(tile as usize).map(|row| [row, tile.min(rows - row), 0, 0]);
+        plan.write_input(Input::Rows, 0, bytemuck::cast_slice(&table));
+        plan.write_input(Input::Tiles, 0, bytemuck::cast_slice(&tiles.collect::<Vec<[u32; 4]>>()));
+        plan.write_input(Input::Pages, 0, bytemuck::cast_slice(&(0..listing.capacity.pages).collect::<Vec<u32>>()));
+        listing.step(rows, position)
+    }
+
+    /// What the node costs for such a step.
+    pub async fn cost(&self, rows: u32, position: u32) -> Result<Cost> {
+        let (plan, sizes) = (&self.plan, self.ready(rows, position));
         plan.gpu.write(&plan.step, 0, bytemuck::bytes_of(&sizes));
         let last = plan.listing.graph.nodes.len() - 1;
         let list: Vec<&Dispatch> = plan.running(&sizes).filter(|d| d.node == last).collect();
         let bytes = list.iter().map(|d| plan.listing.traffic(&d.kernel, &sizes)).sum();
-        Ok(Product { seconds: seconds(&plan.gpu, &list, &sizes).await?, bytes })
+        Ok(Cost { seconds: seconds(&plan.gpu, &list, &sizes).await?, bytes })
     }
 }
 

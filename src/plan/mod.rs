@@ -20,10 +20,10 @@ use std::time::Duration;
 use crate::dtype::DType;
 use crate::gpu::{Buffer, Caps, Gpu, Submission};
 use crate::graph::{Graph, Input, Kind, Rows, TensorId};
-use crate::ops::{self, Binding, Capacity, Choice, Kernel, Shard, StepSizes, attention};
+use crate::ops::{self, Binding, Capacity, Choice, Kernel, Shard, StepSizes};
 use crate::{Error, Result};
 use fuse::Fuse;
-pub use measure::{Product, arithmetic_rate, copy_bandwidth, measured_matrix, products};
+pub use measure::{Cost, arithmetic_rate, attention, copy_bandwidth, measured_matrix, products};
 pub use memory::Memory;
 use pipelines::Built;
 use slots::Slots;
@@ -63,7 +63,7 @@ impl Listing {
             kernels.extend(node.op.kernels(&cx).into_iter().map(|k| (i, k)));
         }
         let slots = slots::assign(&graph, |id| tensor_bytes(&graph, id, &capacity), &options.keep);
-        let tile = attention::step_tile(&graph, caps);
+        let tile = ops::attention::step_tile(&graph, caps);
         Listing { graph, capacity, kernels, slots, max_binding, tile }
     }
 
@@ -196,7 +196,7 @@ pub fn tensor_bytes(graph: &Graph, id: TensorId, capacity: &Capacity) -> u64 {
         Kind::Input(Input::Sampling) => words(capacity.sequences, 16),
         Kind::Input(Input::Counts) => words(capacity.sequences, t.cols),
         _ => {
-            let splits = attention::max_splits(capacity.pages_per_sequence);
+            let splits = ops::attention::max_splits(capacity.pages_per_sequence);
             let max = StepSizes { rows: capacity.rows, logits: capacity.logits, splits, ..Default::default() };
             let decode = StepSizes { rows: capacity.decode_rows(), ..max };
             let largest = if matches!(t.rows, Rows::Spans(_) | Rows::Decode) { &decode } else { &max };

@@ -19,8 +19,10 @@ fn tolerance(tier: Tier) -> f64 {
 /// What ways are tried with.
 #[derive(Clone, Debug)]
 pub struct Sizes {
-    /// Rows and columns of a matrix.
+    /// Rows and columns of a matrix that one row is multiplied by: more than caches hold.
     pub matrix: (u32, u32),
+    /// The same for the rows of a prompt, which take as long per value as there are rows.
+    pub prompts_matrix: (u32, u32),
     /// Heads, as published models have them.
     pub attention: Attention,
     /// Rows of a prompt.
@@ -34,8 +36,13 @@ impl Sizes {
     pub fn usual(caps: &Caps) -> Self {
         let matrix = measured_matrix(caps);
         match caps.software {
-            true => Sizes { matrix, attention: Attention::full(2, 1, 64), rows: 512, first: 0 },
-            false => Sizes { matrix, attention: Attention::full(32, 8, 128), rows: 512, first: 1536 },
+            true => {
+                Sizes { matrix, prompts_matrix: matrix, attention: Attention::full(2, 1, 64), rows: 512, first: 512 }
+            }
+            false => {
+                let attention = Attention::full(32, 8, 128);
+                Sizes { matrix, prompts_matrix: (4096, 4096), attention, rows: 512, first: 1536 }
+            }
         }
     }
 }
@@ -57,20 +64,29 @@ pub struct Trial {
     pub seconds: Option<f64>,
 }
 
-/// Opens a device as [`Gpu::open`] does, and lays its kernels out as suits it: as was found before, or is found now if it
-/// is a real GPU, which takes a second or two. Where no tier is asked for, one that reads prompts in halves is taken if it
-/// was found to be right and faster.
+/// Opens a device as [`Gpu::open`] does, and suits it; see [`suited`].
 ///
 /// # Errors
-/// As [`Gpu::open`] and [`tune`]; [`Error::Usage`] if a tier is asked for that was found to be wrong.
+/// As [`Gpu::open`] and [`suited`].
 pub async fn open(options: &GpuOptions) -> Result<Gpu> {
     let gpu = Gpu::open(options).await?;
+    let measure = gpu.card().worth_measuring();
+    suited(gpu, options.tier, measure).await
+}
+
+/// A device with its kernels laid out as suits it: as was found before, or, if it is to be measured, is found now, which takes
+/// a second or two. Where no tier is asked for, one that reads prompts in halves is taken if it was found to be right and
+/// faster.
+///
+/// # Errors
+/// As [`tune`]; [`Error::Usage`] if a tier is asked for that was found to be wrong.
+pub async fn suited(gpu: Gpu, tier: Option<Tier>, measure: bool) -> Result<Gpu> {
     let gpu = match kept(gpu.card()) {
         Some(verdict) => gpu.found(verdict),
-        None if Card::KEEPS && !gpu.caps().software => tune(gpu).await?.0,
+        None if measure => tune(gpu).await?.0,
         None => gpu,
     };
-    match (options.tier, gpu.card().verdict) {
+    match (tier, gpu.card().verdict) {
         (None, Some(verdict)) => Ok(gpu.in_tier(verdict.fastest())),
         (Some(tier), Some(verdict)) if verdict.of(tier) == Outcome::Wrong || gpu.caps().lacks(tier).is_some() => {
             let name = &gpu.card().name;
@@ -121,17 +137,17 @@ pub async fn tune(gpu: Gpu) -> Result<(Gpu, Vec<Trial>)> {
 /// # Errors
 /// If the device has not enough memory, or is lost.
 pub async fn trials(gpu: &Gpu, caps: &Caps, sizes: &Sizes) -> Result<Vec<Trial>> {
-    let product = Expected::product(sizes.matrix);
+    let (one, many) = (Expected::product(sizes.matrix), Expected::product(sizes.prompts_matrix));
     let tiers = if caps.subgroups() { &[Tier::Subgroups, Tier::Baseline][..] } else { &[Tier::Baseline] };
     let with = |tier, layout| Caps { tier, measured: Some(layout), ..caps.clone() };
     let mut trials = Vec::new();
     for tier in tiers {
         for layout in Layout::matvecs(caps.software) {
-            trials.push(trial(gpu, &with(*tier, layout), &product, 1).await?);
+            trials.push(trial(gpu, &with(*tier, layout), &one, 1).await?);
         }
         let Some(best) = fastest(&trials, |trial| (trial.tier, trial.rows) == (*tier, 1)) else { continue };
         for layout in best.layout.matmuls(caps.software) {
-            trials.push(trial(gpu, &with(*tier, layout), &product, sizes.rows).await?);
+            trials.push(trial(gpu, &with(*tier, layout), &many, sizes.rows).await?);
         }
         if verdict(&trials).is_some() {
             break;
@@ -142,7 +158,7 @@ pub async fn trials(gpu: &Gpu, caps: &Caps, sizes: &Sizes) -> Result<Vec<Trial>>
     let of_use = |tier: Tier| tier != Tier::Cooperative || exact.tier == Tier::Subgroups;
     for tier in Tier::IN_HALVES.into_iter().filter(|tier| caps.lacks(*tier).is_none() && of_use(*tier)) {
         for layout in exact.layout.in_halves() {
-            trials.push(trial(gpu, &with(tier, layout), &product, sizes.rows).await?);
+            trials.push(trial(gpu, &with(tier, layout), &many, sizes.rows).await?);
         }
     }
     if let Some(found) = verdict(&trials).filter(|found| matches!(found.matrices, Outcome::Slower | Outcome::Faster)) {

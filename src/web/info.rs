@@ -29,6 +29,7 @@ pub fn info(model: &Model, bytes: u64, gpu: &Gpu, session: &Session) -> Value {
         "vocab": model.config.vocab,
         "adapter": gpu.card().name,
         "tier": gpu.caps().tier.name(),
+        "measured": gpu.caps().measured.is_some(),
         "gpuBytes": session.plan().listing().bytes().total(),
         "notices": notices,
     });

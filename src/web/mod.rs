@@ -19,8 +19,9 @@ use wasm_bindgen::prelude::*;
 
 use crate::gpu::{self, Clock};
 use crate::model::load::Progress;
+use crate::plan::{self, tune};
 use crate::session::{Event, Request, RequestId};
-use crate::{Error, Gpu, GpuOptions, Model, Session, plan};
+use crate::{Error, Gpu, GpuOptions, Model, Session};
 use failure::{Failure, Moment};
 use request::{Ask, Settings};
 use source::Broken;
@@ -81,7 +82,8 @@ struct Answer {
 impl Engine {
     /// Opens a model and loads it. `sources` are objects `{name, length, read(start, end) => Promise<Uint8Array>}`;
     /// `settings` is JSON, see [`Settings`]. `report` is called with JSON, here and after a lost device: `{progress:
-    /// {done, total}}` in bytes of the weights, `{compiling: true}`, `{notice: text}`.
+    /// {done, total}}` in bytes of the weights, `{compiling: true}`, `{notice: text}`, and `{devices: {key: text}}`, which is
+    /// to be given in `settings` the next time.
     ///
     /// # Errors
     /// JSON `{code, message}`, or whatever a source threw.
@@ -98,7 +100,7 @@ impl Engine {
         let sources = sources.map_err(at(Moment::Open))?;
         let bytes = sources.iter().map(|source| source.len()).sum();
         let model = Model::from_sources(sources).await.map_err(at(Moment::Read))?;
-        let gpu = settings.open_gpu().await.map_err(at(Moment::Open))?;
+        let gpu = settings.open_gpu(&report).await.map_err(at(Moment::Open))?;
         let session = open_session(&gpu, &model, &settings, &report).await.map_err(|error| {
             gpu.destroy();
             Failure::new(Moment::Open, &error)
@@ -300,12 +302,12 @@ impl Engine {
     async fn reopen_gpu(&self) -> crate::Result<Gpu> {
         let (times, pause) = REOPEN;
         for _ in 1..times {
-            if let Ok(gpu) = self.settings.open_gpu().await {
+            if let Ok(gpu) = self.settings.open_gpu(&self.report).await {
                 return Ok(gpu);
             }
             gpu::pause(pause).await;
         }
-        self.settings.open_gpu().await
+        self.settings.open_gpu(&self.report).await
     }
 
     fn say(&self, notice: &str) {
@@ -324,10 +326,19 @@ fn report(tell: &Function, what: &Value) {
 }
 
 impl Settings {
-    /// The device. Not every browser says whether a processor hides behind its adapter (Firefox does not): memory tells.
-    async fn open_gpu(&self) -> crate::Result<Gpu> {
+    /// The device, suited. Not every browser says whether a processor hides behind its adapter (Firefox does not): memory
+    /// tells.
+    async fn open_gpu(&self, tell: &Function) -> crate::Result<Gpu> {
+        self.devices.iter().for_each(|devices| gpu::remember(devices.clone()));
         let gpu = Gpu::open(&GpuOptions { tier: self.tier()?, ..Default::default() }).await?;
         let slow = !gpu.caps().software && plan::copy_bandwidth(&gpu, PROBE_BYTES).await? < SLOWEST_GPU;
-        Ok(if slow { gpu.as_software() } else { gpu })
+        let gpu = if slow { gpu.as_software() } else { gpu };
+        let measure = self.tune.unwrap_or(gpu.card().worth_measuring());
+        let gpu = tune::suited(gpu, self.tier()?, measure).await?;
+        let devices = gpu::kept();
+        if devices != self.devices {
+            report(tell, &json!({"devices": devices}));
+        }
+        Ok(gpu)
     }
 }

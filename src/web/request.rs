@@ -30,6 +30,10 @@ pub struct Settings {
     tier: Option<String>,
     sequences: Option<u32>,
     run_ahead: Option<u32>,
+    /// Whether a device that is not known is measured; by default a real GPU is, if what is found can be kept.
+    pub tune: Option<bool>,
+    /// What was found about devices before, if it is kept.
+    pub devices: Option<BTreeMap<String, String>>,
 }
 
 impl Settings {

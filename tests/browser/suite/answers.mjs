@@ -21,6 +21,7 @@ export default [
         context: 512,
         vocab: 512,
         tier: context.name === "chromium" ? "subgroups" : "baseline",
+        measured: false,
         where: "worker",
       });
       assert.ok(adapter.length > 3 && gpuBytes > 1e6 && parameters > 250e3 && parameters < 300e3, JSON.stringify(info));

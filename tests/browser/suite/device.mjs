@@ -91,6 +91,23 @@ export default [
     },
   },
   {
+    name: "a GPU is measured once",
+    seconds: 180,
+    async run(context) {
+      const { page, info } = await stories(context, { tune: true });
+      assert.ok(info.measured, "it was measured");
+      await tellsStories(context, page);
+      const url = context.site().url("model.gguf");
+      // What was found is there without measuring, but not for those who keep nothing.
+      const again = (options) =>
+        page.evaluate((url, options) => t.load(url, options).then(({ info }) => info.measured), url, options);
+      assert.equal(await again({ tune: false }), true);
+      assert.equal(await again({ tune: false, cache: false }), false);
+      await page.evaluate(() => t.cache.clear());
+      assert.equal(await again({ tune: false }), false);
+    },
+  },
+  {
     name: "without WebGPU",
     async run(context) {
       const page = await context.page({

@@ -17,7 +17,7 @@ async function load(file: File, blob: Blob, buffer: ArrayBuffer, signal: AbortSi
   const sources: (Source | null | undefined)[] = ["model.gguf", new URL("https://host.example/m.gguf"), file, blob, buffer, [file, file], null, undefined];
   const options: LoadOptions = {
     onProgress: (p) => console.log(bar(p)), onNotice: (text: string) => console.log(text), signal,
-    where: "shared", context: 2048, kv: "f16", tier: "baseline", sequences: 2, runAhead: 8, cache: false,
+    where: "shared", context: 2048, kv: "f16", tier: "baseline", tune: false, sequences: 2, runAhead: 8, cache: false,
     headers: { authorization: "Bearer x" },
   };
   const support: Support = await Firelight.support();
