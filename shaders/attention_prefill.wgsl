@@ -15,13 +15,18 @@
 //#import $kv as k_
 //#import $kv as v_
 
+const SHARES = WG / TILE; // threads that share a row's softmax
+const SHARE = PAGE / SHARES; // positions of each
+// One more than a page: so rows begin in different banks of the memory.
+const STRIDE = PAGE + 1u;
+
 var<workgroup> q_s: array<vec4<f32>, TILE * HEAD_DIM4>;
-var<workgroup> p_s: array<f32, TILE * PAGE>;
-var<workgroup> top_s: array<f32, TILE>;
-var<workgroup> sum_s: array<f32, TILE>;
+var<workgroup> p_s: array<f32, TILE * STRIDE>;
+var<workgroup> most_s: array<f32, WG>; // (SHARES, TILE)
+var<workgroup> sum_s: array<f32, WG>;
 var<workgroup> scale_s: array<f32, TILE>;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
     let tile = tiles[wg.x / PARTS];
     let skipped = wg.x % PARTS * TILE;
@@ -33,20 +38,21 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     let head = wg.y;
     let sequence = rows[first].z;
     let position = rows[first].y;
-    for (var i = lid; i < TILE * HEAD_DIM4; i += 64u) {
+    for (var i = lid; i < TILE * HEAD_DIM4; i += WG) {
         let r = min(i / HEAD_DIM4, count - 1u);
         q_s[i] = q[((first + r) * HEADS + head) * HEAD_DIM4 + i % HEAD_DIM4] * (SCALE * temperature(position + r));
     }
-    if (lid < TILE) {
-        // The sink is the first score; without one, what comes next takes its weight to zero.
-        top_s[lid] = sink(head);
-        sum_s[lid] = 1.0;
-    }
     workgroupBarrier();
 
-    // Scores: a thread takes one position of the page and half of the rows.
+    // Scores: a thread takes one position of the page and SCORES rows.
     let p = lid % PAGE;
-    let half_row = lid / PAGE * (TILE / 2u);
+    let first_row = lid / PAGE * SCORES;
+    // Softmax: a thread takes a share of a row. The sink is the first score; without one, what comes next takes its weight
+    // to zero.
+    let own_row = lid % TILE;
+    let share = own_row * STRIDE + lid / TILE * SHARE;
+    var top = sink(head);
+    var sum = select(0.0, 1.0, lid < TILE);
     // Values: a thread takes ROWS_EACH rows and, in D_TRIPS steps, four dimensions of every D_LANES * 4.
     let lane = lid % D_LANES;
     let row0 = lid / D_LANES * ROWS_EACH;
@@ -55,35 +61,39 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     for (var start = first_seen(position) / PAGE * PAGE; start < n; start += PAGE) {
         let page = pages[sequence * PAGES_PER_SEQUENCE + start / PAGE];
         let keys = k_place(page, head / GROUP, p);
-        var score = array<f32, HALF_TILE>();
+        var score = array<f32, SCORES>();
         for (var d = 0u; d < HEAD_DIM4; d += 1u) {
             let k = k_load4(keys, d);
-            //#unroll r HALF_TILE
-            score[r] += dot(q_s[(half_row + r) * HEAD_DIM4 + d], k);
+            //#unroll r SCORES
+            score[r] += dot(q_s[(first_row + r) * HEAD_DIM4 + d], k);
             //#end
         }
-        //#unroll r HALF_TILE
+        //#unroll r SCORES
         {
-            let own = position + half_row + r;
+            let own = position + first_row + r;
             let seen = start + p <= own && start + p >= first_seen(own);
-            p_s[(half_row + r) * PAGE + p] = select(-1e30, capped(score[r]), seen);
+            p_s[(first_row + r) * STRIDE + p] = select(-1e30, capped(score[r]), seen);
         }
         //#end
         workgroupBarrier();
+        var most = top;
+        for (var i = 0u; i < SHARE; i += 1u) {
+            most = max(most, p_s[share + i]);
+        }
+        most_s[lid] = most;
+        workgroupBarrier();
+        for (var i = own_row; i < WG; i += TILE) {
+            most = max(most, most_s[i]);
+        }
+        let scale = exp(top - most);
+        top = most;
+        sum *= scale;
+        for (var i = 0u; i < SHARE; i += 1u) {
+            let e = exp(p_s[share + i] - top);
+            p_s[share + i] = e;
+            sum += e;
+        }
         if (lid < TILE) {
-            var top = top_s[lid];
-            for (var i = 0u; i < PAGE; i += 1u) {
-                top = max(top, p_s[lid * PAGE + i]);
-            }
-            let scale = exp(top_s[lid] - top);
-            var sum = sum_s[lid] * scale;
-            for (var i = 0u; i < PAGE; i += 1u) {
-                let e = exp(p_s[lid * PAGE + i] - top);
-                p_s[lid * PAGE + i] = e;
-                sum += e;
-            }
-            top_s[lid] = top;
-            sum_s[lid] = sum;
             scale_s[lid] = scale;
         }
         workgroupBarrier();
@@ -99,7 +109,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
                     for (var i = 0u; i < filled; i += 1u) {
                         let v = v_load4(v_place(page, head / GROUP, i), d);
                         //#unroll r ROWS_EACH
-                        acc[trip * ROWS_EACH + r] += p_s[min(row0 + r, TILE - 1u) * PAGE + i] * v;
+                        acc[trip * ROWS_EACH + r] += p_s[min(row0 + r, TILE - 1u) * STRIDE + i] * v;
                         //#end
                     }
                 }
@@ -107,11 +117,17 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         }
         workgroupBarrier();
     }
+    sum_s[lid] = sum;
+    workgroupBarrier();
     for (var trip = 0u; trip < D_TRIPS; trip += 1u) {
         let d = trip * D_LANES + lane;
         //#unroll r ROWS_EACH
         if (row0 + r < count && d < VALUE_DIM4) {
-            y[((first + row0 + r) * HEADS + head) * VALUE_DIM4 + d] = acc[trip * ROWS_EACH + r] / sum_s[row0 + r];
+            var all = 0.0;
+            for (var i = row0 + r; i < WG; i += TILE) {
+                all += sum_s[i];
+            }
+            y[((first + row0 + r) * HEADS + head) * VALUE_DIM4 + d] = acc[trip * ROWS_EACH + r] / all;
         }
         //#end
     }

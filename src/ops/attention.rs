@@ -274,12 +274,14 @@ impl Attention {
             ("attention_cooperative", [&units[..], &[("WG", wg), ("CHUNKS", self.head_dim / MATRIX_COLS)]].concat())
         } else {
             let d4 = self.value_dim / 4;
-            let d_lanes = d4.min(64);
-            let rows_each = tile.div_ceil(64 / d_lanes);
+            // As many as a page has positions suit software adapters: there all threads read the same queries.
+            let wg = if cx.caps.software { PAGE } else { 64 };
+            let d_lanes = d4.min(wg);
+            let rows_each = tile.div_ceil(wg / d_lanes);
             let trips = d4.div_ceil(d_lanes);
             let values =
                 [("D_LANES", d_lanes), ("D_TRIPS", trips), ("ROWS_EACH", rows_each), ("ACCS", trips * rows_each)];
-            ("attention_prefill", [&values[..], &[("HALF_TILE", tile / 2)]].concat())
+            ("attention_prefill", [&values[..], &[("WG", wg), ("SCORES", tile * PAGE / wg)]].concat())
         };
         let mut consts = self.consts(cx);
         consts.extend(own.into_iter().chain([("TILE", tile), ("PARTS", parts)]).map(|(name, n)| (name, Const::U32(n))));
