@@ -387,22 +387,30 @@ fn devices_and_bench_say_what_they_measured() {
         let rate = |key: &str| test["tok_s"][key].as_f64().expect("a number");
         assert!(0.0 < rate("min") && rate("min") <= rate("median") && rate("median") <= rate("max"), "{test}");
         assert!(test["gb_s"].as_f64() > Some(0.0), "{test}");
+        let prefill = test["test"].as_str().is_some_and(|name| name.starts_with("pp"));
+        assert!(!prefill || test["first_token_ms"].as_f64() > Some(0.0), "{test}");
+    }
+    for number in ["open_seconds", "weight_bytes", "plain_read_seconds", "dispatches", "recording_us_per_dispatch"] {
+        assert!(report[number].as_f64() > Some(0.0), "{number} of {report}");
     }
     let table = good(&["bench", &model, "-p", "0", "-n", "4", "-r", "1", "-b", "1,3"]);
     assert!(table.contains("\ntg4 x 3 "), "{table}");
     assert!(table.contains("% of copy") && table.contains("\ntg4 ") && !table.contains("pp"), "{table}");
 }
 
-/// Elsewhere the cache folder is not named by a variable that a test may set.
+/// With another cache folder. Elsewhere it is not named by a variable that a test may set.
+#[cfg(target_os = "linux")]
+fn with_cache(cache: &TempDir, args: &[&str], code: i32) -> Run {
+    let run: Run = firelight(args).env("XDG_CACHE_HOME", cache.path()).output().expect("the program starts").into();
+    assert_eq!(run.code, Some(code), "{args:?}: {run:?}");
+    run
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn devices_are_measured_once() {
     let cache = folder();
-    let with = |args: &[&str]| {
-        let run: Run = firelight(args).env("XDG_CACHE_HOME", cache.path()).output().expect("the program starts").into();
-        assert_eq!(run.code, Some(0), "{args:?}: {run:?}");
-        run.out
-    };
+    let with = |args: &[&str]| with_cache(&cache, args, 0).out;
     let kept = || fs::read_to_string(cache.path().join("firelight/devices.json"));
     assert!(with(&["devices"]).contains(", as is usual\n") && kept().is_err());
     let table = with(&["devices", "--tune=0"]);
@@ -413,6 +421,34 @@ fn devices_are_measured_once() {
     fs::write(cache.path().join("firelight/devices.json"), "{ broken").expect("a file");
     assert!(with(&["devices"]).contains(", as is usual\n"));
     bad(&["devices", "--tune=nothing"], 1, &["nothing"]);
+}
+
+/// A tier of halves runs by itself where it was faster, and never where it was wrong.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_measuring_found_is_followed() {
+    let cache = folder();
+    let first = |args: &[&str]| with_cache(&cache, args, 0).out.split("\n1  ").next().unwrap_or_default().to_string();
+    first(&["devices", "--tune=0"]);
+    if !first(&["devices"]).contains("tier f16 only on request") {
+        return eprintln!("left out: this adapter has no arithmetic of 16 bits");
+    }
+    let path = cache.path().join("firelight/devices.json");
+    let measured = fs::read_to_string(&path).expect("it was kept");
+    let found = |outcome: &str| {
+        let key = "halves\\\":\\\"";
+        let (before, behind) = measured.split_once(key).expect("what came of halves");
+        let behind = &behind[behind.find('\\').expect("its end")..];
+        fs::write(&path, format!("{before}{key}{outcome}{behind}")).expect("a file");
+    };
+    found("Faster");
+    assert!(first(&["devices"]).contains("tier f16 reads prompts where no tier is asked for"));
+    assert!(first(&["plan", "demo", "--rows", "40"]).contains(", f16 tier\n"));
+    found("Wrong");
+    assert!(first(&["devices"]).contains("tier f16 not: its kernels computed wrong results"));
+    assert!(!first(&["plan", "demo", "--rows", "40"]).contains(", f16 tier\n"));
+    let refused = with_cache(&cache, &["plan", "demo", "--tier", "f16"], 1);
+    assert!(refused.err.contains("computed wrong results on"), "{refused:?}");
 }
 
 #[test]

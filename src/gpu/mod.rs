@@ -84,7 +84,9 @@ impl Card {
 
     fn key(&self) -> String {
         let Card { name, backend, driver, caps, .. } = self;
-        format!("{name}, {backend}, {driver}, {}, {}", caps.tier, env!("CARGO_PKG_VERSION"))
+        // Of a lower exact tier that is asked for nothing else is tried; what rounds is tried with the highest.
+        let tier = caps.tier.min(caps.exact_tier());
+        format!("{name}, {backend}, {driver}, {tier}, {}", env!("CARGO_PKG_VERSION"))
     }
 }
 
