@@ -206,8 +206,8 @@ fn wishes(caps: &Caps) -> (wgpu::Features, wgpu::ExperimentalFeatures) {
         return (usual, wgpu::ExperimentalFeatures::disabled());
     }
     // SAFETY: wgpu calls features experimental whose misuse it does not yet catch everywhere. Of them only
-    // cooperative matrices are asked for, which one kernel uses: within its own arrays, at constant strides, where all
-    // threads of a subgroup meet; `tests/ops.rs` runs it at the edges of its tiles.
+    // cooperative matrices are asked for, which three kernels use (`shaders/*_cooperative.wgsl`): within their own arrays, at
+    // constant strides, where all threads of a subgroup meet; `tests/ops.rs` runs them at the edges of their tiles.
     let experimental = unsafe { wgpu::ExperimentalFeatures::enabled() };
     (usual | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, experimental)
 }
