@@ -980,6 +980,26 @@ fn fused_blocks() {
     }
 }
 
+/// Norms that stand behind what they norm, with the sums that follow and, once, the next norm.
+#[test]
+fn norms_behind_blocks() {
+    for width in [256, 172, 64, 1028, 4096] {
+        let mut g = Graph::default();
+        let (x, y) = (rows(&mut g, width), rows(&mut g, width));
+        let weights = ["first", "next", "last"].map(|name| g.vector(&format!("{name}_norm.weight"), width));
+        let normed = g.rms_norm(y, weights[0], 1e-5);
+        let sum = g.sum(x, normed);
+        let next = g.rms_norm(sum, weights[1], 0.2);
+        let both = g.sum(next, sum);
+        let last = g.rms_norm(both, weights[2], 1e-3);
+        g.sum(last, x);
+        let fused = fuse::fuse(g.clone(), Fuse::ALL, u64::MAX);
+        let ops: Vec<&str> = fused.nodes.iter().map(|n| n.op.name()).collect();
+        assert_eq!(ops, ["embed", "embed", "norm_add", "add", "norm_add"]);
+        check(Case::new(format!("norms behind blocks {width}"), g, any_rows(&[40, 1, 9], VOCABULARY), 1e-5));
+    }
+}
+
 /// The engine with one sequence builds no kernels for a few rows: the tiled ones take them.
 #[test]
 fn one_sequence_alone() {

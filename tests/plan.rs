@@ -107,17 +107,18 @@ fn a_chain_takes_turns_in_two_slots() {
     assert!(check(&graph, &slots, &[first]).unwrap_err().contains("another's"), "a kept one shares with none");
 }
 
-const RULES: [Fuse; 5] = [
+const RULES: [Fuse; 6] = [
     Fuse::ALL,
     Fuse { glu: false, ..Fuse::ALL },
     Fuse { residual: false, ..Fuse::ALL },
     Fuse { qkv: false, ..Fuse::ALL },
     Fuse { norm: false, ..Fuse::ALL },
+    Fuse { sandwich: false, ..Fuse::ALL },
 ];
 
 #[test]
 fn fused_equals_unfused() {
-    for (shape, types) in [("tiny-qwen2", "Q4_0"), ("tiny-qwen3moe", "Q4_K")] {
+    for (shape, types) in [("tiny-qwen2", "Q4_0"), ("tiny-qwen3moe", "Q4_K"), ("tiny-gemma3", "Q4_0")] {
         let model = model(engine::file(shape, types));
         let tokens = prompt(1, 40);
         let run = |fuse| {
@@ -158,6 +159,17 @@ fn a_layer_decodes_in_six_dispatches() {
             assert_eq!(count, 6 * layers as usize + 1, "{shape}");
         }
     }
+}
+
+/// With norms before and behind attention and the feed-forward network two more; see `ops::norm_add`.
+#[test]
+fn a_sandwiched_layer_decodes_in_eight_dispatches() {
+    let model = model(engine::file("tiny-gemma3", "Q4_0"));
+    let listing = fit::fit(&model, gpu().caps(), &Options::default()).unwrap().listing;
+    let sizes = StepSizes { rows: 1, logits: 1, splits: 1, tiles: 1, sampled: 1, ..Default::default() };
+    let count = listing.kernels.iter().filter(|(_, kernel)| runs(kernel, &sizes)).count();
+    // An embedding and the first norm; the rows that want logits, their norm, their logits, and two kernels that sample.
+    assert_eq!(count, 8 * model.config.layers.len() + 2 + 5);
 }
 
 #[test]

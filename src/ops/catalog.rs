@@ -16,6 +16,7 @@ use super::head_part::HeadPart;
 use super::kv_write::KvWrite;
 use super::linear::Linear;
 use super::linear_glu::LinearGlu;
+use super::norm_add::NormAdd;
 use super::qkv::Qkv;
 use super::rope::{Pairing, Rope};
 use super::rope_kv::RopeKv;
@@ -162,6 +163,7 @@ fn weights(dtype: DType) -> Graph {
         projections(&mut g, x, [weight; 3], bias);
     }
     carried_norm(&mut g, y);
+    norms_behind(&mut g, x, y);
     let router = g.weight("router.weight", 64, 256, DType::F32);
     let mut stack = |name| g.experts(name, 64, 256, 256, dtype);
     let [gate, up, down] = ["gates", "ups", "downs"].map(&mut stack);
@@ -219,6 +221,19 @@ fn projections(g: &mut Graph, x: TensorId, weights: [TensorId; 3], bias: Option<
     let inputs = [x].into_iter().chain(weights).chain(bias.map(|bias| g.join(&[bias; 3]))).collect();
     let cols = weights.iter().map(|id| g.fixed_rows(*id)).sum();
     g.node(Op::Qkv(Qkv { bias: bias.is_some(), norm: None }), inputs, "qkv", Rows::Step, cols);
+}
+
+/// A norm behind a block with the sum that follows, and the same with the next norm.
+fn norms_behind(g: &mut Graph, x: TensorId, y: TensorId) {
+    let cols = g.cols(x);
+    let weight = g.vector("behind.weight", cols);
+    let [sum, next] = ["sum", "next"].map(|name| g.add(name, Rows::Step, cols, Kind::Activation));
+    let node = NormAdd::node(1e-5, (x, weight), y, sum);
+    let mut with_next = node.clone();
+    with_next.op = Op::NormAdd(NormAdd { eps: 1e-5, next: Some(1e-5) });
+    with_next.inputs.push(weight);
+    with_next.outputs.push(next);
+    g.nodes.extend([node, with_next]);
 }
 
 /// Every node so far that can take on a norm, once more with it.

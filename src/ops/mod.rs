@@ -19,6 +19,7 @@ pub mod kv_write;
 pub mod layer_norm;
 pub mod linear;
 pub mod linear_glu;
+pub mod norm_add;
 pub mod qkv;
 pub mod rms_norm;
 pub mod rope;
@@ -69,6 +70,8 @@ pub enum Op {
     Glu(glu::Glu),
     /// Sum of two tensors.
     Add(add::Add),
+    /// A norm, a sum, and the next norm.
+    NormAdd(norm_add::NormAdd),
     /// The rows that want logits.
     Gather(gather::Gather),
     /// Which experts a row goes to.
@@ -106,6 +109,7 @@ impl Op {
             Op::DeltaNet(_) => "delta_net",
             Op::Glu(_) => "glu",
             Op::Add(_) => "add",
+            Op::NormAdd(_) => "norm_add",
             Op::Gather(_) => "gather",
             Op::Router(_) => "router",
             Op::ExpertSort(_) => "expert_sort",
@@ -136,6 +140,7 @@ impl Op {
             Op::DeltaNet(op) => op.kernels(cx),
             Op::Glu(op) => op.kernels(cx),
             Op::Add(op) => op.kernels(cx),
+            Op::NormAdd(op) => op.kernels(cx),
             Op::Gather(op) => op.kernels(cx),
             Op::Router(op) => op.kernels(cx),
             Op::ExpertSort(op) => op.kernels(cx),

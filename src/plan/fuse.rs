@@ -4,6 +4,7 @@ use crate::graph::{Graph, Kind, Node, Rows, TensorId};
 use crate::ops::add::Add;
 use crate::ops::carried::{self, Carried};
 use crate::ops::linear_glu::LinearGlu;
+use crate::ops::norm_add::NormAdd;
 use crate::ops::qkv::Qkv;
 use crate::ops::rope_kv::RopeKv;
 use crate::ops::{Op, weight_shards};
@@ -19,13 +20,15 @@ pub struct Fuse {
     pub qkv: bool,
     /// A norm between a linear with a residual and one of the two above -> into both.
     pub norm: bool,
+    /// norm + add, and the norm of the sum -> one op.
+    pub sandwich: bool,
 }
 
 impl Fuse {
     /// Every rule.
-    pub const ALL: Fuse = Fuse { residual: true, glu: true, qkv: true, norm: true };
+    pub const ALL: Fuse = Fuse { residual: true, glu: true, qkv: true, norm: true, sandwich: true };
     /// None.
-    pub const NONE: Fuse = Fuse { residual: false, glu: false, qkv: false, norm: false };
+    pub const NONE: Fuse = Fuse { residual: false, glu: false, qkv: false, norm: false, sandwich: false };
 }
 
 /// Applies the rules. `max_binding` in bytes: matrices that must be split are left alone by the glu and qkv rules.
@@ -41,6 +44,9 @@ pub fn fuse(mut graph: Graph, rules: Fuse, max_binding: u64) -> Graph {
     }
     if rules.norm {
         norm(&mut graph);
+    }
+    if rules.sandwich {
+        sandwich(&mut graph);
     }
     graph
 }
@@ -265,7 +271,7 @@ fn norm_at(graph: &Graph, i: usize) -> Option<(usize, usize)> {
     let node = &graph.nodes[i];
     let Op::RmsNorm(_) = node.op else { return None };
     let (x, y) = (node.inputs[0], node.outputs[0]);
-    let whole = graph.cols(x) == graph.cols(node.inputs[1]) && graph.tensor(x).rows == Rows::Step;
+    let whole = is_norm_of_rows(graph, i);
     let from = graph.nodes.iter().position(|n| n.outputs[0] == x).filter(|_| whole && graph.readers(y) == 1)?;
     let makes = matches!(&graph.nodes[from].op, Op::Linear(op) if op.residual && !op.tally);
     let to = graph.nodes.iter().position(|n| n.inputs[0] == y)?;
@@ -275,4 +281,51 @@ fn norm_at(graph: &Graph, i: usize) -> Option<(usize, usize)> {
         _ => false,
     };
     (makes && takes).then_some((from, to))
+}
+
+fn sandwich(graph: &mut Graph) {
+    let mut i = 0;
+    while i < graph.nodes.len() {
+        if let Some((from, node)) = norm_add_at(graph, i) {
+            graph.nodes[i] = node;
+            graph.nodes.remove(from);
+            i -= 1;
+            take_next(graph, i);
+        }
+        i += 1;
+    }
+}
+
+/// If node `i` adds something to rows that node `from` norms whole: both in one.
+fn norm_add_at(graph: &Graph, i: usize) -> Option<(usize, Node)> {
+    let node = &graph.nodes[i];
+    let Op::Add(Add { scale: 1.0 }) = node.op else { return None };
+    let [a, b] = node.inputs[..] else { return None };
+    [(a, b), (b, a)].into_iter().find_map(|(normed, other)| {
+        let from = only_link(graph, normed).filter(|n| is_norm_of_rows(graph, *n))?;
+        let Node { op: Op::RmsNorm(norm), inputs, .. } = &graph.nodes[from] else { return None };
+        Some((from, NormAdd::node(norm.eps, (inputs[0], inputs[1]), other, node.outputs[0])))
+    })
+}
+
+/// Node `i` takes on a norm of what it makes, if there is one.
+fn take_next(graph: &mut Graph, i: usize) {
+    let y = graph.nodes[i].outputs[0];
+    let next = (i + 1..graph.nodes.len()).find(|n| graph.nodes[*n].inputs[0] == y && is_norm_of_rows(graph, *n));
+    let Some(next) = next else { return };
+    let Node { op: Op::RmsNorm(norm), inputs, outputs } = graph.nodes.remove(next) else {
+        unreachable!("is_norm_of_rows looked")
+    };
+    let node = &mut graph.nodes[i];
+    if let Op::NormAdd(op) = &mut node.op {
+        op.next = Some(norm.eps);
+    }
+    node.inputs.push(inputs[1]);
+    node.outputs.push(outputs[0]);
+}
+
+/// Whether node `n` norms whole rows of a step.
+fn is_norm_of_rows(graph: &Graph, n: usize) -> bool {
+    let x = graph.nodes[n].inputs[0];
+    is_norm_of(graph, n, graph.cols(x)) && graph.tensor(x).rows == Rows::Step
 }

@@ -130,7 +130,7 @@ impl<'a> Cpu<'a> {
                 op.reference(input(0), input(1), optional(op.residual, 2).unwrap_or(&zeros), n)
             }
             Op::Sample(_) => return,
-            Op::Qkv(_) | Op::RopeKv(_) => unreachable!("only fusing makes them"),
+            Op::Qkv(_) | Op::RopeKv(_) | Op::NormAdd(_) => unreachable!("only fusing makes them"),
         };
         self.values.insert(node.outputs[0], y);
     }

@@ -1,0 +1,2 @@
+// Nothing follows.
+fn follow(base: u32, squares: f32, lid: u32) {}
