@@ -27,11 +27,13 @@ thread_local! {
 }
 
 /// Takes what the page has kept, and will go on to keep if it is told [`kept`].
+#[cfg(feature = "web")]
 pub fn remember(texts: BTreeMap<String, String>) {
     KEPT.with_borrow_mut(|kept| kept.get_or_insert_default().extend(texts));
 }
 
 /// What the page is to keep.
+#[cfg(feature = "web")]
 pub fn kept() -> Option<BTreeMap<String, String>> {
     KEPT.with_borrow(Clone::clone)
 }
