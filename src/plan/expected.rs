@@ -69,14 +69,14 @@ impl Expected {
     pub fn attention(op: Attention, rows: u32, first: u32) -> Self {
         let (pages, mut rng) = ((first + rows).div_ceil(PAGE), random());
         let (table, x) = values(&mut rng, DType::F32, TABLE * op.heads * op.head_dim);
-        let [(k_bytes, keys), (v_bytes, values)] =
+        let [(k_bytes, k), (v_bytes, v)] =
             [(); 2].map(|()| values(&mut rng, DType::F16, pages * PAGE * op.kv_heads * op.head_dim));
         let some = [0, 1, rows / 2, rows - 1];
         let table_rows: Vec<&[f32]> = x.chunks_exact((op.heads * op.head_dim) as usize).collect();
         let page_table: Vec<u32> = (0..pages).collect();
         let y = |row: u32| {
             let (at, q) = ([[0, first + row, 0, 0]], table_rows[(row % TABLE) as usize]);
-            (row, attention::reference(&at, &page_table, pages, q, (&keys, &values), &[], &op))
+            (row, attention::reference(&at, &page_table, pages, q, (&k, &v), &[], &op))
         };
         let y = some.map(y).into();
         Expected { work: Work::Attention(op, pages), first, table, others: vec![k_bytes, v_bytes], y }
