@@ -1,6 +1,6 @@
 //! Fills a plan's weights from a checkpoint: byte ranges -> repack -> GPU, a few MiB at a time (of a matrix that lies turned
 //! around in the file, all), so that host memory stays at a few chunks whatever the model's size. While one chunk is read,
-//! those before it are repacked on other threads, and the device takes what was repacked before.
+//! those before it are repacked on other threads, which hand them to the device, and it takes what was repacked before.
 
 use std::collections::VecDeque;
 
@@ -48,7 +48,7 @@ pub async fn load(memory: &Memory, checkpoint: &Checkpoint, mut progress: impl F
     let mut done = 0;
     progress(Progress { done, total });
     let at_once = gpu::processors().min(MOST_CHUNKS);
-    let (mut repacking, mut handed, mut unflushed) = (VecDeque::new(), None, 0);
+    let (mut repacking, mut taken, mut unwaited) = (VecDeque::new(), None, 0);
     for (id, part, start, info) in wanted {
         if let Kind::Vector { plus } = graph.tensor(part).kind {
             let mut values = read_vector(checkpoint, info, graph.cols(part)).await?;
@@ -71,15 +71,15 @@ pub async fn load(memory: &Memory, checkpoint: &Checkpoint, mut progress: impl F
             let at = row / matrix * of + u64::from(first) + row % matrix;
             let bytes = checkpoint.read(info, at * row_bytes..(at + end - row) * row_bytes).await?;
             done += bytes.len() as u64;
-            unflushed += bytes.len() as u64;
+            unwaited += bytes.len() as u64;
             repacking.push_back(memory.write_rows_apart(id, row as u32, bytes));
             if repacking.len() == at_once {
-                repacking.pop_front().expect("one at least").await;
-            }
-            if unflushed >= CHUNK {
-                unflushed = 0;
-                if let Some(before) = handed.replace(memory.gpu().flush()) {
-                    before.await?;
+                let handed = repacking.pop_front().expect("one at least").await;
+                if unwaited >= CHUNK {
+                    unwaited = 0;
+                    if let Some(before) = taken.replace(memory.gpu().wait(handed)) {
+                        before.await?;
+                    }
                 }
             }
             progress(Progress { done, total });

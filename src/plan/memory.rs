@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::Listing;
 use crate::dtype::DType;
-use crate::gpu::{Buffer, Gpu};
+use crate::gpu::{Buffer, Gpu, Submission};
 use crate::graph::{Input, Kind, TensorId};
 use crate::ops::{Shard, StepSizes};
 use crate::{Error, Result};
@@ -92,10 +92,19 @@ impl Memory {
         }
     }
 
-    /// As [`Memory::write_rows`], on another thread where there are some; it has begun, and is waited for.
-    pub(crate) fn write_rows_apart(&self, id: TensorId, row: u32, data: Vec<u8>) -> impl Future<Output = ()> + use<> {
+    /// As [`Memory::write_rows`], on another thread where there are some; it has begun, and is waited for. That thread hands
+    /// the rows to the device, too: where a processor pretends to be one, it is then that they are copied.
+    pub(crate) fn write_rows_apart(
+        &self,
+        id: TensorId,
+        row: u32,
+        data: Vec<u8>,
+    ) -> impl Future<Output = Submission> + use<> {
         let (gpu, places) = (self.gpu.clone(), self.places(id, row, data.len()));
-        self.gpu.apart(move || places.iter().for_each(|place| place.fill(&gpu, &data)))
+        self.gpu.apart(move || {
+            places.iter().for_each(|place| place.fill(&gpu, &data));
+            gpu.queue().submit([])
+        })
     }
 
     /// Where so many bytes of rows go, from `row` on: a weight may be in shards.
