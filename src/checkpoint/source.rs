@@ -111,7 +111,9 @@ impl std::fmt::Debug for Source {
 
 fn read_at(mut file: &File, range: Range<u64>) -> std::io::Result<Vec<u8>> {
     file.seek(SeekFrom::Start(range.start))?;
-    let mut bytes = vec![0; (range.end - range.start) as usize];
-    file.read_exact(&mut bytes)?;
+    let len = range.end - range.start;
+    // Memory that is about to be written whole is not cleared first.
+    let mut bytes = Vec::with_capacity(len as usize);
+    file.take(len).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
