@@ -487,7 +487,8 @@ fn logits_are_the_same_by_prefill_and_by_steps_and_give_the_greedy_tokens() {
     let list = ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
     let path = |name: &str| text_of(&dir.path().join(name));
     let logits = |name: &str, more: &[&str]| {
-        good(&[&["logits", &model, "--out", &path(name)], more].concat());
+        // In f32, since a key that lies between two halves may be rounded to either.
+        good(&[&["logits", &model, "--kv", "f32", "--out", &path(name)], more].concat());
         npy(&path(name))
     };
     let (shape, all) = logits("all.npy", &["--tokens", &list]);
@@ -496,7 +497,7 @@ fn logits_are_the_same_by_prefill_and_by_steps_and_give_the_greedy_tokens() {
     assert_eq!((all.len(), steps.len()), (ids.len() * 512, ids.len() * 512));
     let rms = (all.iter().map(|x| x * x).sum::<f32>() / all.len() as f32).sqrt();
     let worst = all.iter().zip(&steps).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    assert!(worst <= 1e-3 * rms, "{worst} of {rms}");
+    assert!(worst <= 1e-4 * rms, "{worst} of {rms}");
     // A text has no BOS: one row less, and other logits.
     let (shape, _) = logits("text.npy", &["--text", &cases[2].0]);
     assert_eq!(shape, [ids.len() - 1, 512]);
