@@ -7,7 +7,8 @@ use firelight::fit;
 use firelight::gpu::Caps;
 use firelight::graph::{Graph, Kind, Node, Rows, TensorId};
 use firelight::ops::add::Add;
-use firelight::ops::{Kernel, KvType, Op, StepSizes};
+use firelight::ops::{Binding, Kernel, KvType, Op, StepSizes};
+use firelight::plan::Listing;
 use firelight::plan::fuse::Fuse;
 use firelight::plan::runs;
 use firelight::plan::slots::{self, Slots};
@@ -107,6 +108,60 @@ fn a_chain_takes_turns_in_two_slots() {
     assert!(check(&graph, &slots, &[first]).unwrap_err().contains("another's"), "a kept one shares with none");
 }
 
+/// Every tensor that is no activation has room of its own, and nothing that kernels write shares a buffer but caches, so
+/// that no dispatch waits for another because of its neighbours.
+#[test]
+fn parts_of_a_buffer_do_not_overlap() {
+    for shape in ["tiny-llama3", "tiny-qwen3moe", "tiny-gemma3", "tiny-deepseek2", "tiny-qwen35"] {
+        let model = model(engine::file(shape, "Q4_K_M"));
+        for caps in [Caps::baseline(), Caps { max_binding: 40_000, ..Caps::baseline() }] {
+            let Ok(fitted) = fit::fit(&model, &caps, &Options { context: Some(64), ..Default::default() }) else {
+                assert!(caps.max_binding < 1 << 20, "{shape} fits");
+                continue;
+            };
+            let Listing { graph, parts, kernels, .. } = &fitted.listing;
+            let kind = |id: TensorId| &graph.tensor(id).kind;
+            let written = |id| kernels.iter().any(|(_, k)| k.bindings.iter().any(|b| b.write && b.tensor == id));
+            let used = fitted.listing.used().into_iter().filter(|id| *kind(*id) != Kind::Activation);
+            assert!(used.clone().all(|id| !parts.of[&id].is_empty()) && used.count() == parts.of.len(), "{shape}");
+            let mut ends = vec![0; parts.bytes.len()];
+            let mut all: Vec<_> = parts.of.iter().flat_map(|(id, of)| of.iter().map(|part| (*id, *part))).collect();
+            all.sort_by_key(|(_, part)| (part.buffer, part.offset));
+            for (id, part) in &all {
+                assert!(part.offset >= ends[part.buffer] && part.offset % 256 == 0, "{shape}: {part:?}");
+                ends[part.buffer] = part.offset + part.bytes;
+                assert!(ends[part.buffer] <= parts.bytes[part.buffer], "{shape}: {part:?}");
+                let alone = all.iter().filter(|(_, other)| other.buffer == part.buffer).count() == 1;
+                let cache = matches!(kind(*id), Kind::Kv { .. } | Kind::State { .. });
+                assert!(alone || cache || !written(*id), "{shape}: {} is written", graph.tensor(*id).name);
+            }
+            for (id, dtype) in fitted.listing.weights() {
+                let bytes = fitted.listing.shards(id).into_iter().map(|s| dtype.gpu_bytes(s.rows, graph.cols(id)));
+                assert!(bytes.eq(parts.of[&id].iter().map(|part| part.bytes)), "{shape}: {}", graph.tensor(id).name);
+            }
+        }
+    }
+}
+
+/// Bindings of a layer's kernels, and the buffers they are of, which is what wgpu tracks; the step's sizes not counted.
+#[test]
+fn what_is_bound_together_lies_together() {
+    let listing = fit::fit(&model(engine::file("tiny-qwen3", "Q4_0")), &Caps::baseline(), &Options::default());
+    let listing = listing.unwrap().listing;
+    let of = |file: &str| {
+        let (_, kernel) = listing.kernels.iter().rfind(|(_, k)| k.source.file == file).expect("a kernel of a layer");
+        let buffer = |b: &Binding| match listing.slots.of.get(&b.tensor) {
+            Some(slot) => (true, *slot),
+            None => (false, listing.parts.of[&b.tensor][b.shard].buffer),
+        };
+        (kernel.bindings.len(), kernel.bindings.iter().map(buffer).collect::<BTreeSet<_>>().len())
+    };
+    assert_eq!(of("matvec_qkv"), (6, 4), "q, k and v's weights");
+    assert_eq!(of("rope_kv"), (8, 4), "keys and values, and what is only read");
+    assert_eq!(of("attention_decode"), (6, 4), "keys and values, rows and pages");
+    assert_eq!(of("matvec_glu"), (5, 4), "gate and up's weights");
+}
+
 const RULES: [Fuse; 6] = [
     Fuse::ALL,
     Fuse { glu: false, ..Fuse::ALL },
@@ -180,7 +235,13 @@ fn a_plan_is_the_same_each_time() {
             let listing = || fit::fit(&model(), caps, &Options::default()).unwrap().listing;
             let (a, b) = (listing(), listing());
             assert!(!a.kernels.is_empty() && !a.slots.of.is_empty());
-            assert!(a.graph == b.graph && a.kernels == b.kernels && a.slots == b.slots && a.capacity == b.capacity);
+            assert!(
+                a.graph == b.graph
+                    && a.kernels == b.kernels
+                    && a.slots == b.slots
+                    && a.parts == b.parts
+                    && a.capacity == b.capacity
+            );
             assert_eq!(a.bytes(), b.bytes());
             check(&a.graph, &Slots { bytes: vec![u64::MAX; a.slots.bytes.len()], of: a.slots.of }, &[]).unwrap();
         }

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use super::memory::Place;
 use super::pipelines::{self, Built};
 use super::{Dispatch, Fuse, Listing, Options, Plan, encode};
 use crate::Result;
 use crate::dtype::DType;
-use crate::gpu::{Buffer, Caps, Gpu, Tier};
+use crate::gpu::{Caps, Gpu, Tier};
 use crate::graph::{Graph, Input, Kind, Rows, TensorId};
 use crate::ops::attention::Attention;
 use crate::ops::{self, Binding, Capacity, Extent, Kernel, KvType, StepSizes};
@@ -54,12 +55,12 @@ async fn from_one_to_another(gpu: &Gpu, source: shader::Source, grid: [Extent; 3
     let ids = [TensorId(0), TensorId(1)];
     let kernel = Kernel::new(source, vec![Binding::read(ids[0]), Binding::write(ids[1])], grid);
     let watch = gpu.watch();
-    let make = |id| (id, vec![gpu.buffer(kernel.source.file, bytes)]);
-    let buffers: BTreeMap<TensorId, Vec<Buffer>> = ids.map(make).into();
+    let make = |id| (id, vec![Place::whole(gpu.buffer(kernel.source.file, bytes))]);
+    let places: BTreeMap<TensorId, Vec<Place>> = ids.map(make).into();
     let step = gpu.uniform("step", size_of::<StepSizes>() as u64);
     watch.finish().await?;
     let built = pipelines::build(gpu, &[&kernel]).await?;
-    let bind = |built: Built| built.bind(gpu, (0, &kernel), &step, &buffers);
+    let bind = |built: Built| built.bind(gpu, (0, &kernel), &step, &places);
     let dispatches: Vec<Dispatch> = built.into_iter().map(bind).collect();
     seconds(gpu, &dispatches.iter().collect::<Vec<_>>(), &StepSizes::default()).await
 }

@@ -9,6 +9,7 @@ mod expected;
 pub mod fuse;
 mod measure;
 mod memory;
+pub mod parts;
 mod pipelines;
 pub mod slots;
 mod step;
@@ -25,6 +26,7 @@ use crate::{Error, Result};
 use fuse::Fuse;
 pub use measure::{Cost, arithmetic_rate, attention, copy_bandwidth, measured_matrix, products};
 pub use memory::Memory;
+use parts::Parts;
 use pipelines::Built;
 use slots::Slots;
 
@@ -48,6 +50,8 @@ pub struct Listing {
     pub kernels: Vec<(usize, Kernel)>,
     /// The activations' buffers.
     pub slots: Slots,
+    /// The buffers of all other tensors.
+    pub parts: Parts,
     max_binding: u64,
     tile: u32,
 }
@@ -64,7 +68,9 @@ impl Listing {
         }
         let slots = slots::assign(&graph, |id| tensor_bytes(&graph, id, &capacity), &options.keep);
         let tile = ops::attention::step_tile(&graph, caps);
-        Listing { graph, capacity, kernels, slots, max_binding, tile }
+        let mut listing = Listing { graph, capacity, kernels, slots, parts: Parts::default(), max_binding, tile };
+        listing.parts = parts::assign(&listing);
+        listing
     }
 
     /// Bytes of the tensors that are neither activations nor weights: vectors, constants, inputs, KV.
@@ -269,7 +275,7 @@ impl Plan {
         let built = building.await;
         filled?;
         let bind = |((node, kernel), built): (&(usize, Kernel), Built)| {
-            built.bind(gpu, (*node, kernel), &memory.step, &memory.buffers)
+            built.bind(gpu, (*node, kernel), &memory.step, &memory.places)
         };
         let dispatches = kernels.iter().zip(built?).map(bind).collect();
         Ok(Plan { memory, dispatches })
@@ -298,7 +304,7 @@ impl Plan {
             let mut encoder = encode(&self.gpu, dispatches, sizes);
             let last = parts.peek().is_none();
             if let (true, Some((id, staging))) = (last, copy) {
-                encoder.copy_buffer_to_buffer(self.buffer(id), 0, staging, 0, staging.size());
+                self.copy(&mut encoder, id, staging);
             }
             let index = self.gpu.queue().submit([encoder.finish()]);
             if last {

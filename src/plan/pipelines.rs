@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Dispatch;
+use super::memory::Place;
 use crate::Result;
 use crate::gpu::{self, Buffer, Gpu};
 use crate::graph::TensorId;
@@ -126,11 +127,11 @@ impl Built {
         gpu: &Gpu,
         (node, kernel): (usize, &Kernel),
         step: &Buffer,
-        buffers: &BTreeMap<TensorId, Vec<Buffer>>,
+        places: &BTreeMap<TensorId, Vec<Place>>,
     ) -> Dispatch {
         let storage = |(i, b): (usize, &Binding)| wgpu::BindGroupEntry {
             binding: i as u32 + 1,
-            resource: buffers[&b.tensor][b.shard].as_entire_binding(),
+            resource: places[&b.tensor][b.shard].binding(),
         };
         let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: step.as_entire_binding() }];
         entries.extend(kernel.bindings.iter().enumerate().map(storage));
