@@ -113,12 +113,15 @@ fn a_chain_takes_turns_in_two_slots() {
 #[test]
 fn parts_of_a_buffer_do_not_overlap() {
     for shape in ["tiny-llama3", "tiny-qwen3moe", "tiny-gemma3", "tiny-deepseek2", "tiny-qwen35"] {
-        let model = model(engine::file(shape, "Q4_K_M"));
-        for caps in [Caps::baseline(), Caps { max_binding: 40_000, ..Caps::baseline() }] {
-            let Ok(fitted) = fit::fit(&model, &caps, &Options { context: Some(64), ..Default::default() }) else {
-                assert!(caps.max_binding < 1 << 20, "{shape} fits");
-                continue;
-            };
+        let model = model(engine::file(shape, "F16"));
+        let options = Options { context: Some(64), ..Default::default() };
+        let fitted = |max_binding| fit::fit(&model, &Caps { max_binding, ..Caps::baseline() }, &options).expect(shape);
+        let wide = Caps::baseline().max_binding;
+        // So little that larger weights are split.
+        let narrow = fitted(wide).listing.largest_binding().0;
+        for (max_binding, split) in [(wide, false), (narrow, true)] {
+            let fitted = fitted(max_binding);
+            assert_eq!(fitted.listing.parts.of.values().any(|of| of.len() > 1), split, "{shape}");
             let Listing { graph, parts, kernels, .. } = &fitted.listing;
             let kind = |id: TensorId| &graph.tensor(id).kind;
             let written = |id| kernels.iter().any(|(_, k)| k.bindings.iter().any(|b| b.write && b.tensor == id));
