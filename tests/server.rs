@@ -106,7 +106,7 @@ fn what_cannot_be_answered_is_refused_in_the_dialects_own_words() {
         (chat, json!({ "messages": [] , "model": "gpt-5" }), 404, "there is stories260K"),
         (chat, json!({ "messages": [{ "role": "user", "content": [{ "type": "image_url" }] }] }), 400, "image_url"),
         (chat, json!({ "messages": hi, "temperature": 1e9 }), 400, "temperature is 1000000000"),
-        (chat, json!({ "messages": hi, "temperature": "hot" }), 400, "JSON"),
+        (chat, json!({ "messages": hi, "temperature": "hot" }), 400, "temperature: a number"),
         (chat, json!({ "messages": hi, "n": 1000 }), 400, "1000 answers"),
         (chat, json!({ "messages": hi, "n": 0 }), 400, "0 answers"),
         (chat, json!({ "messages": hi, "logprobs": true, "top_logprobs": 21 }), 400, "at most 20"),

@@ -197,6 +197,7 @@ impl<E: Fn(Event)> Engine<E> {
                 session.cancel(number);
             }
             match event {
+                Said::Begun { .. } | Said::Embedding(_) => {}
                 Said::Text(text) => (self.emit)(Event::Text(ask.id, text)),
                 Said::Token { id, logprobs } => {
                     let named = |id: u32| model.tokenizer.decode_with_special(&[id]);

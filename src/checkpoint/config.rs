@@ -62,6 +62,7 @@ const SETTINGS: &[(&str, &str, Kind, bool)] = &[
     ("floor_scale", "attention.temperature_length", Kind::Count, false),
     ("attn_scale", "attention.temperature_scale", Kind::Number, false),
     ("conv_L_cache", "shortconv.l_cache", Kind::Count, false),
+    ("is_matryoshka", "matryoshka", Kind::Truth, false),
 ];
 
 /// Counts that something is made or divided by, and more than any model has.

@@ -208,7 +208,7 @@ pub async fn answer(session: &mut Session, request: Request, begun: String) -> R
                 let top: Vec<String> = top.iter().map(|(id, logprob)| format!("{id} {logprob:.4}")).collect();
                 answer.logprobs.push(format!("{id} {logprob:.4}  [{}]", top.join(", ")));
             }
-            Event::Token { .. } => {}
+            Event::Begun { .. } | Event::Token { .. } | Event::Embedding(_) => {}
             Event::Finished { reason, timings } => (answer.reason, answer.timings) = (reason, timings),
         }
         if answering.interrupted() {

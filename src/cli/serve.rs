@@ -20,9 +20,6 @@ use crate::server::{Guard, Registry, Setup, serve};
 /// Where the key is, if not among the arguments (which every user of the machine can read).
 const KEY_VARIABLE: &str = "FIRELIGHT_API_KEY";
 
-/// Rows whose logits are computed at once when texts are embedded.
-const EMBEDDED_ROWS: u32 = 16;
-
 const EXAMPLES: &str = "\
 A model is called by its file's name without the ending. One is loaded at a time: the first at once, another when it is
 asked for. Clients find OpenAI's API at /v1, Ollama's at /api, Anthropic's at /v1/messages; also /health and /metrics.
@@ -92,7 +89,7 @@ pub fn run(args: Args) -> Result {
     let registry = Registry::open(&args.models.iter().map(find).collect::<Result<Vec<_>>>()?)?;
     let setup = Setup {
         gpu: GpuOptions { device: args.device.device, tier: args.device.tier },
-        options: Options { sequences: args.parallel, logits: EMBEDDED_ROWS, ..args.engine.options() },
+        options: Options { sequences: args.parallel, ..args.engine.options() },
         queue: args.queue,
         keep_alive: (args.keep_alive > 0).then(|| Duration::from_secs(60 * args.keep_alive)),
     };

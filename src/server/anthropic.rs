@@ -2,45 +2,58 @@
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use serde::Deserialize;
+use firelight::sampler::Sampling;
 use serde_json::{Value, json};
 
+use super::Server;
 use super::answer::{Answer, Call as Called, Choice, EVENTS, End, Part, Writer, stream};
-use super::ask::{Ask, Call, Chat, Form, Knobs, Prompt, check_tools, text, token};
+use super::ask::{Ask, Call, Chat, Form, Prompt, check_tools, sampling, text, token};
 use super::failure::{Dialect, Failure, json_response};
-use super::{Server, guard};
+use super::fields::Fields;
+use super::openai::MISSING;
 
-#[derive(Deserialize)]
 struct MessagesRequest {
-    #[serde(default)]
     model: String,
     messages: Vec<Message>,
     /// Demanded by the API; counting tokens needs none.
-    #[serde(default)]
     max_tokens: Option<usize>,
-    #[serde(default)]
     system: Value,
-    #[serde(flatten)]
-    knobs: Knobs,
-    #[serde(default)]
-    stop_sequences: Option<Vec<String>>,
-    #[serde(default)]
-    stream: Option<bool>,
-    #[serde(default)]
+    sampling: Sampling,
+    stop_sequences: Vec<String>,
+    stream: bool,
     tools: Option<Vec<Value>>,
-    #[serde(default)]
     tool_choice: Option<Value>,
-    #[serde(default)]
     thinking: Option<Value>,
 }
 
-#[derive(Deserialize)]
 struct Message {
     role: String,
     content: Value,
 }
 
 impl MessagesRequest {
+    fn read(mut fields: Fields) -> Result<Self, Failure> {
+        let messages = fields.list("messages")?.ok_or_else(|| fields.wrong("messages", MISSING))?;
+        let messages = messages.into_iter().enumerate().map(|(i, message)| match message["role"].as_str() {
+            Some(role) => Ok(Message { role: role.into(), content: message["content"].clone() }),
+            None => Err(fields.wrong(&format!("messages[{i}].role"), MISSING)),
+        });
+        let request = MessagesRequest {
+            messages: messages.collect::<Result<_, _>>()?,
+            model: fields.text("model")?.unwrap_or_default(),
+            max_tokens: fields.limit("max_tokens")?,
+            system: fields.value("system").unwrap_or_default(),
+            sampling: sampling(&mut fields)?,
+            stop_sequences: fields.texts("stop_sequences")?.unwrap_or_default(),
+            stream: fields.flag("stream")?.unwrap_or(false),
+            tools: fields.list("tools")?,
+            tool_choice: fields.object("tool_choice")?.map(Value::Object),
+            thinking: fields.object("thinking")?.map(Value::Object),
+        };
+        fields.done()?;
+        Ok(request)
+    }
+
     fn chat(&self) -> Result<Chat, Failure> {
         let mut messages = Vec::new();
         let system = text(&self.system).map_err(|e| Failure::bad(format!("system: {e}")))?;
@@ -78,8 +91,8 @@ impl MessagesRequest {
             model: self.model,
             prompts: vec![Prompt::Chat(chat)],
             choices: 1,
-            sampling: self.knobs.sampling(),
-            stop: self.stop_sequences.unwrap_or_default(),
+            sampling: self.sampling,
+            stop: self.stop_sequences,
             max_tokens: self.max_tokens,
             form: Form::Free,
             keep_alive: None,
@@ -124,8 +137,8 @@ fn translate(message: &Message) -> Result<Vec<Value>, String> {
 
 /// `POST /v1/messages`
 pub async fn messages(State(server): State<Server>, request: Request) -> Result<Response, Failure> {
-    let asked: MessagesRequest = guard::json(request).await?;
-    let wants_stream = asked.stream.unwrap_or(false);
+    let asked = MessagesRequest::read(Fields::of(request).await?)?;
+    let wants_stream = asked.stream;
     let ask = asked.ask()?;
     let model = server.registry.entries()[server.registry.find(&ask.model)?].name.clone();
     let mut answer = Answer::begin(server.engine.answer(ask)?, 1).await?;
@@ -155,7 +168,7 @@ pub async fn messages(State(server): State<Server>, request: Request) -> Result<
 
 /// `POST /v1/messages/count_tokens`
 pub async fn count_tokens(State(server): State<Server>, request: Request) -> Result<Response, Failure> {
-    let asked: MessagesRequest = guard::json(request).await?;
+    let asked = MessagesRequest::read(Fields::of(request).await?)?;
     let prompt = Prompt::Chat(asked.chat()?);
     let count = server.engine.count(asked.model, prompt).await?;
     Ok(json_response(&json!({ "input_tokens": count })))

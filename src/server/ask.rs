@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use firelight::sampler::Sampling;
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::failure::Failure;
+use super::fields::Fields;
 
 /// A request for answers.
 #[derive(Clone, Debug)]
@@ -91,54 +91,34 @@ impl Ask {
     }
 }
 
-/// One or several.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
-pub enum OneOrMany<T> {
-    One(T),
-    Many(Vec<T>),
-}
-
-impl<T> OneOrMany<T> {
-    pub fn into_vec(self) -> Vec<T> {
-        match self {
-            OneOrMany::One(one) => vec![one],
-            OneOrMany::Many(many) => many,
+/// Reads how tokens are chosen, in the names that all dialects share. What a request does not name is as the library has
+/// it; the seed differs each time.
+pub fn sampling(fields: &mut Fields) -> Result<Sampling, Failure> {
+    // A negative seed means "any".
+    let seed = fields.integer("seed")?.and_then(|seed| u64::try_from(seed).ok()).unwrap_or_else(random);
+    let mut sampling = Sampling { seed, ..Default::default() };
+    // A negative number switches it off, as 0 does.
+    if let Some(k) = fields.integer("top_k")? {
+        sampling.top_k = u32::try_from(k.max(0)).unwrap_or(u32::MAX);
+    }
+    type Set = fn(&mut Sampling, f32);
+    let numbers: [(&str, Set); 7] = [
+        ("temperature", |s, x| s.temperature = x),
+        ("top_p", |s, x| s.top_p = x),
+        ("min_p", |s, x| s.min_p = x),
+        ("frequency_penalty", |s, x| s.frequency_penalty = x),
+        ("presence_penalty", |s, x| s.presence_penalty = x),
+        // Two names of one number; clients that know many servers send both.
+        ("repetition_penalty", |s, x| s.repetition_penalty = x),
+        ("repeat_penalty", |s, x| s.repetition_penalty = x),
+    ];
+    for (name, set) in numbers {
+        if let Some(x) = fields.number(name)? {
+            set(&mut sampling, x);
+            sampling.check().map_err(|e| fields.wrong(name, e))?;
         }
     }
-}
-
-/// Sampling as requests name it; what they do not name is as the library has it, and the seed differs each time.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Knobs {
-    pub temperature: Option<f32>,
-    pub top_k: Option<u32>,
-    pub top_p: Option<f32>,
-    pub min_p: Option<f32>,
-    #[serde(alias = "repetition_penalty")]
-    pub repeat_penalty: Option<f32>,
-    pub frequency_penalty: Option<f32>,
-    pub presence_penalty: Option<f32>,
-    /// A negative one (Ollama's word for "any") is as good as none.
-    pub seed: Option<i64>,
-}
-
-impl Knobs {
-    pub fn sampling(&self) -> Sampling {
-        let d = Sampling::default();
-        Sampling {
-            temperature: self.temperature.unwrap_or(d.temperature),
-            top_k: self.top_k.unwrap_or(d.top_k),
-            top_p: self.top_p.unwrap_or(d.top_p),
-            min_p: self.min_p.unwrap_or(d.min_p),
-            repetition_penalty: self.repeat_penalty.unwrap_or(d.repetition_penalty),
-            frequency_penalty: self.frequency_penalty.unwrap_or(d.frequency_penalty),
-            presence_penalty: self.presence_penalty.unwrap_or(d.presence_penalty),
-            seed: self.seed.and_then(|s| u64::try_from(s).ok()).unwrap_or_else(random),
-            ..d
-        }
-    }
+    Ok(sampling)
 }
 
 /// A number that nobody can foresee.

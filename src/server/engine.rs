@@ -2,7 +2,7 @@
 //! request; whoever drops his end is cancelled before the next step.
 //!
 //! Requests are begun in the order they came. One model is loaded at a time: when the next request wants another, what
-//! runs is finished first, and nothing is begun meanwhile. Embeddings have the session for themselves in the same way.
+//! runs is finished first, and nothing is begun meanwhile.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -19,6 +19,7 @@ use pollster::block_on;
 use tokio::sync::{mpsc, oneshot};
 
 use super::ask::{Ask, Form, Prompt};
+use super::batch::{Embedded, Reply, Texts};
 use super::failure::Failure;
 use super::loaded::Loaded;
 use super::metrics::{Metrics, add};
@@ -62,12 +63,9 @@ pub struct Token {
 /// A token and the likeliest in its place.
 pub type Logprobs = (Token, Vec<Token>);
 
-/// Vectors, and how many tokens were read for them.
-pub type Embedded = (Vec<Vec<f32>>, usize);
-
 enum Work {
     Answer(Ask, mpsc::UnboundedSender<Event>),
-    Embed(String, Vec<Prompt>, oneshot::Sender<Result<Embedded, Failure>>),
+    Embed(String, Texts, Reply),
     /// How many tokens a prompt has.
     Count(String, Prompt, oneshot::Sender<Result<usize, Failure>>),
     /// Load a model, or unload it if it is to be kept for no time.
@@ -179,10 +177,10 @@ impl Engine {
         Ok(receiver)
     }
 
-    /// Asks for a vector for each text: its last hidden states, their mean, made as long as 1.
-    pub async fn embed(&self, model: String, prompts: Vec<Prompt>) -> Result<Embedded, Failure> {
+    /// Asks for a vector for each text.
+    pub async fn embed(&self, model: String, texts: Texts) -> Result<Embedded, Failure> {
         let (reply, receiver) = oneshot::channel();
-        self.send(Work::Embed(model, prompts, reply))?;
+        self.send(Work::Embed(model, texts, reply))?;
         receiver.await.map_err(|_| stopped())?
     }
 
@@ -211,6 +209,11 @@ pub fn stopped() -> Failure {
     Failure::internal("the engine has stopped; restart the server")
 }
 
+/// Texts are embedded by so many rows at once that the logits of as many would take these bytes: the buffer is there.
+const EMBEDDED_BYTES: u32 = 16 << 20;
+/// And by no fewer rows.
+const LEAST_EMBEDDED: u32 = 16;
+
 /// Templates and schemas of requests may be deep.
 const STACK: usize = 16 << 20;
 
@@ -231,10 +234,10 @@ impl Thread {
             self.queue.retain(|(work, _)| !work.abandoned());
             while self.begin_next() {}
             let Some(loaded) = &mut self.loaded else { continue };
-            let busy = !loaded.jobs.is_empty();
+            let busy = loaded.busy();
             loaded.cancel_abandoned(&self.metrics);
             let stepped = loaded.step(&self.metrics);
-            let done = busy && loaded.jobs.is_empty();
+            let done = busy && !loaded.busy();
             if let Err(error) = stepped {
                 tracing::error!("{error}");
                 loaded.fail_all(&Failure::internal(error.to_string()));
@@ -250,7 +253,7 @@ impl Thread {
 
     /// Takes in what has come; waits for something if there is nothing to do. False when the server is gone.
     fn receive(&mut self) -> bool {
-        if !self.queue.is_empty() || self.loaded.as_ref().is_some_and(|l| !l.jobs.is_empty()) {
+        if !self.queue.is_empty() || self.loaded.as_ref().is_some_and(Loaded::busy) {
             self.queue.extend(self.works.try_iter());
             return true;
         }
@@ -291,9 +294,9 @@ impl Thread {
     fn begin_next(&mut self) -> bool {
         let Some((work, _)) = self.queue.front() else { return false };
         let index = self.registry.find(work.model());
-        let busy = self.loaded.as_ref().is_some_and(|l| !l.jobs.is_empty());
+        let busy = self.loaded.as_ref().is_some_and(Loaded::busy);
         let other = self.loaded.as_ref().is_none_or(|l| Ok(l.index) != index.as_ref().map(|i| *i).map_err(|_| ()));
-        if busy && (other || !matches!(work, Work::Answer(..) | Work::Count(..))) {
+        if busy && (other || matches!(work, Work::Keep(..))) {
             return false;
         }
         let Some((work, ticket)) = self.queue.pop_front() else { return false };
@@ -315,8 +318,10 @@ impl Thread {
                 }
                 self.tell_resident();
             }
-            Work::Embed(_, prompts, reply) => {
-                let _ = reply.send(loaded.embed(&prompts));
+            Work::Embed(_, texts, reply) => {
+                loaded.keep = texts.keep_alive.or(usual);
+                loaded.embed(&texts, reply, ticket, load_seconds);
+                self.tell_resident();
             }
             Work::Count(_, prompt, reply) => {
                 let _ = reply.send(loaded.prepare(&prompt, &Form::Free).map(|p| p.tokens.len()));
@@ -349,7 +354,10 @@ impl Thread {
             };
             let model =
                 block_on(async { Model::from_checkpoint(entry.place.open().await?).await }).map_err(unavailable)?;
-            let session = block_on(Session::new(gpu, &model, &self.setup.options, |_| {})).map_err(unavailable)?;
+            let logits =
+                (EMBEDDED_BYTES / 4 / model.config.vocab.max(1)).clamp(LEAST_EMBEDDED, self.setup.options.chunk);
+            let options = Options { logits, ..self.setup.options.clone() };
+            let session = block_on(Session::new(gpu, &model, &options, |_| {})).map_err(unavailable)?;
             for notice in model.notices.iter().chain(session.notices()) {
                 crate::cli::note(&format!("{name}: {notice}"));
             }

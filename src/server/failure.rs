@@ -13,6 +13,8 @@ pub struct Failure {
     /// A word for programs, such as `context_length_exceeded`.
     pub code: &'static str,
     pub message: String,
+    /// The field of the body that is wrong.
+    pub param: Option<String>,
     /// Seconds after which another try makes sense.
     pub retry_after: Option<u32>,
 }
@@ -38,12 +40,18 @@ impl Dialect {
 
 impl Failure {
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Failure { status, code, message: message.into(), retry_after: None }
+        Failure { status, code, message: message.into(), param: None, retry_after: None }
     }
 
     /// The request makes no sense.
     pub fn bad(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request", message)
+    }
+
+    /// A field of the request is wrong.
+    pub fn field(name: impl Into<String>, what: impl std::fmt::Display) -> Self {
+        let name = name.into();
+        Failure { param: Some(name.clone()), ..Self::bad(format!("{name}: {what}")) }
     }
 
     /// The server's own trouble.
@@ -66,7 +74,7 @@ impl Failure {
         match dialect {
             Dialect::OpenAi => {
                 let kind = if self.status.is_server_error() { "server_error" } else { "invalid_request_error" };
-                json!({ "error": { "message": message, "type": kind, "param": null, "code": code } })
+                json!({ "error": { "message": message, "type": kind, "param": self.param, "code": code } })
             }
             Dialect::Ollama => json!({ "error": message }),
             Dialect::Anthropic => {

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, Limited};
-use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::Server;
 use super::failure::{Dialect, Failure};
@@ -37,6 +37,7 @@ pub async fn check(State(server): State<Server>, request: Request, next: Next) -
     let route = super::route(request.uri().path());
     let origin = request.headers().get(header::ORIGIN).cloned();
     let preflight = request.method() == Method::OPTIONS && origin.is_some();
+    let asked = request.headers().clone();
     let mut response = match server.guard.admit(&request, preflight) {
         Err(failure) => failure.into_response(),
         Ok(()) if preflight => {
@@ -48,19 +49,43 @@ pub async fn check(State(server): State<Server>, request: Request, next: Next) -
         response = failure.response(dialect);
     }
     server.metrics.responded(route, response.status().as_u16());
+    if !server.guard.origins.is_empty() {
+        response.headers_mut().append(header::VARY, HeaderValue::from_static("Origin"));
+    }
     if let Some(origin) = origin.filter(|o| server.guard.origin_is_named(o)) {
         allow(response.headers_mut(), origin);
+        if preflight {
+            allow_asked(response.headers_mut(), &asked);
+        }
     }
     response
 }
 
-/// The headers by which a browser lets a page read the response.
+/// The headers by which a browser lets a page read a response, and all headers of it.
 fn allow(headers: &mut HeaderMap, origin: HeaderValue) {
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    headers.insert(header::VARY, HeaderValue::from_static("Origin"));
-    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, OPTIONS"));
-    let asked = "Authorization, Content-Type, X-API-Key, Anthropic-Version, Anthropic-Beta";
-    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(asked));
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));
+}
+
+/// Seconds for which a browser need not ask again.
+const PREFLIGHT_SECONDS: &str = "7200";
+
+/// Answers a preflight. A page that may ask may ask in its own way: what headers its client's library sends is not ours
+/// to know, and whether the server has such a method the request itself will show.
+fn allow_asked(headers: &mut HeaderMap, asked: &HeaderMap) {
+    const PRIVATE: HeaderName = HeaderName::from_static("access-control-request-private-network");
+    let rows = [
+        (header::ACCESS_CONTROL_REQUEST_METHOD, header::ACCESS_CONTROL_ALLOW_METHODS),
+        (header::ACCESS_CONTROL_REQUEST_HEADERS, header::ACCESS_CONTROL_ALLOW_HEADERS),
+        (PRIVATE, HeaderName::from_static("access-control-allow-private-network")),
+    ];
+    for (question, answer) in rows {
+        for value in asked.get_all(&question) {
+            headers.append(&answer, value.clone());
+        }
+        headers.append(header::VARY, question.into());
+    }
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(PREFLIGHT_SECONDS));
 }
 
 impl Guard {
@@ -138,10 +163,18 @@ pub async fn bytes(request: Request) -> Result<Bytes, Failure> {
     }
 }
 
-/// A request's body as JSON.
-pub async fn json<T: DeserializeOwned>(request: Request) -> Result<T, Failure> {
+/// A request's body as JSON. A byte order mark, which some editors and shells write first, is passed over.
+pub async fn json(request: Request) -> Result<Value, Failure> {
+    if let Some(coding) = request.headers().get(header::CONTENT_ENCODING).filter(|coding| *coding != "identity") {
+        let message = format!("the body is encoded as {coding:?}; send it as it is");
+        return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", message));
+    }
     let bytes = bytes(request).await?;
-    serde_json::from_slice(&bytes).map_err(|e| Failure::bad(format!("the body is not the JSON that is wanted: {e}")))
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return Err(Failure::bad("the body is UTF-16; JSON is sent as UTF-8"));
+    }
+    let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
+    serde_json::from_slice(text).map_err(|e| Failure::bad(format!("the body is no valid JSON: {e}")))
 }
 
 #[cfg(test)]

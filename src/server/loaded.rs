@@ -15,7 +15,8 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::ask::{Ask, Form, Prompt};
-use super::engine::{Embedded, Event, Ticket, Token};
+use super::batch::{Batch, Reply, Texts};
+use super::engine::{Event, Ticket, Token};
 use super::failure::Failure;
 use super::grammar::{Broken, Grammars};
 use super::metrics::{Metrics, add};
@@ -54,7 +55,8 @@ pub struct Loaded {
     /// Bytes of the longest token.
     longest: usize,
     grammars: Option<Grammars>,
-    pub jobs: HashMap<RequestId, Job>,
+    jobs: HashMap<RequestId, Job>,
+    batches: Vec<Batch>,
     /// Since when nothing was asked, and how long that may be.
     pub idle: Instant,
     pub keep: Option<Duration>,
@@ -65,7 +67,13 @@ impl Loaded {
     pub fn new(index: usize, model: Model, session: Session, keep: Option<Duration>) -> Self {
         let vocab = 0..model.tokenizer.vocab_size() as u32;
         let longest = vocab.map(|id| model.tokenizer.bytes(id, true).len()).max().unwrap_or(0).max(SHORTEST);
-        Loaded { index, model, session, longest, grammars: None, jobs: HashMap::new(), idle: Instant::now(), keep }
+        let (jobs, batches) = (HashMap::new(), Vec::new());
+        Loaded { index, model, session, longest, grammars: None, jobs, batches, idle: Instant::now(), keep }
+    }
+
+    /// Whether there is anything to do.
+    pub fn busy(&self) -> bool {
+        !self.jobs.is_empty() || !self.batches.is_empty()
     }
 
     /// Begins all answers of a request, or none.
@@ -131,14 +139,7 @@ impl Loaded {
 
     fn check_length(&self, how: &str, len: usize) -> Result<(), Failure> {
         let context = self.session.context();
-        if len < context {
-            return Ok(());
-        }
-        let message = format!(
-            "the prompt has {how}{len} tokens; the context of this server holds {context} with the answer. Shorten the \
-             prompt, or start the server with a larger --context"
-        );
-        Err(Failure::new(StatusCode::BAD_REQUEST, "context_length_exceeded", message))
+        if len < context { Ok(()) } else { Err(too_long(how, len, context)) }
     }
 
     fn start(
@@ -174,28 +175,41 @@ impl Loaded {
             self.jobs.remove(&id);
             add(&metrics.cancelled, 1);
         }
+        for mut batch in self.batches.extract_if(.., |batch| batch.abandoned()) {
+            batch.cancel(&mut self.session);
+            add(&metrics.cancelled, 1);
+        }
     }
 
     pub fn fail_all(&mut self, failure: &Failure) {
         for (_, job) in self.jobs.drain() {
             let _ = job.events.send(Event::Failed(failure.clone()));
         }
+        self.batches.drain(..).for_each(|batch| batch.fail(failure.clone()));
     }
 
     /// Lets the session read one step, and hands out what came of it.
     pub fn step(&mut self, metrics: &Metrics) -> firelight::Result<()> {
-        if !self.jobs.is_empty() {
+        if self.busy() {
+            self.feed();
             block_on(self.session.turn())?;
             self.idle = Instant::now();
         }
         while let Some((id, event)) = self.session.ready() {
             self.hand_out(id, event, metrics);
         }
+        for batch in self.batches.extract_if(.., |batch| batch.over()) {
+            add(&metrics.prompt_tokens, batch.tokens() as u64);
+            batch.finish();
+        }
         metrics.running.store(self.jobs.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 
     fn hand_out(&mut self, id: RequestId, event: session::Event, metrics: &Metrics) {
+        if let session::Event::Embedding(vector) = event {
+            return self.batches.iter_mut().for_each(|batch| batch.take(id, &vector));
+        }
         // Cancelled requests say something, too.
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let choice = job.choice;
@@ -216,6 +230,7 @@ impl Loaded {
                 }
                 self.start_siblings(id);
             }
+            session::Event::Begun { .. } | session::Event::Embedding(_) => {}
             session::Event::Finished { reason, timings } => {
                 self.start_siblings(id);
                 self.finish(id, reason, timings, metrics);
@@ -259,13 +274,65 @@ impl Loaded {
         job.stops.iter().find(|stop| !stop.is_empty() && behind.starts_with(stop.as_str())).cloned()
     }
 
-    pub fn embed(&mut self, prompts: &[Prompt]) -> Result<Embedded, Failure> {
-        let (mut vectors, mut read) = (Vec::new(), 0);
-        for prompt in prompts {
-            let tokens = self.prepare(prompt, &Form::Free)?.tokens;
-            read += tokens.len();
-            vectors.push(block_on(self.session.embed(&tokens)).map_err(|e| Failure::refused(&e))?);
+    /// Begins to embed texts.
+    pub fn embed(&mut self, texts: &Texts, reply: Reply, ticket: Ticket, load_seconds: f64) {
+        let read = |(i, prompt): (usize, &Prompt)| {
+            let tokens = self.text(prompt, texts.truncate);
+            tokens.map_err(|failure| match failure.status {
+                StatusCode::BAD_REQUEST => Failure::field(format!("input[{i}]"), failure.message),
+                _ => failure,
+            })
+        };
+        match texts.prompts.iter().enumerate().map(read).collect() {
+            Ok(tokens) => self.batches.push(Batch::new(tokens, reply, ticket, load_seconds)),
+            // Who does not listen any more need not be told.
+            Err(failure) => drop(reply.send(Err(failure))),
         }
-        Ok((vectors, read))
     }
+
+    /// The tokens of a text to be embedded.
+    fn text(&self, prompt: &Prompt, truncate: bool) -> Result<Vec<u32>, Failure> {
+        let context = self.session.context();
+        let mut tokens = match prompt {
+            // What is cut is not read, either.
+            Prompt::Text(text) if truncate => {
+                let end = text.floor_char_boundary(self.longest.saturating_mul(context + 1));
+                self.prepare(&Prompt::Text(text[..end].into()), &Form::Free)?.tokens
+            }
+            prompt => self.prepare(prompt, &Form::Free)?.tokens,
+        };
+        if truncate {
+            tokens.truncate(context);
+        }
+        match tokens.len() {
+            0 => Err(Failure::bad("it is empty")),
+            len if len > context => Err(too_long("", len, context)),
+            _ => Ok(tokens),
+        }
+    }
+
+    /// Hands texts to the session: half of its sequences at most, so that an answer that begins finds one, and
+    /// conversations keep their cache.
+    fn feed(&mut self) {
+        let most = (self.session.plan().listing().capacity.sequences as usize / 2).max(1);
+        let mut at = 0;
+        while at < self.batches.len() {
+            match self.batches[at].feed(&mut self.session, most) {
+                Ok(()) => at += 1,
+                Err(failure) => {
+                    let mut batch = self.batches.remove(at);
+                    batch.cancel(&mut self.session);
+                    batch.fail(failure);
+                }
+            }
+        }
+    }
+}
+
+fn too_long(how: &str, len: usize, context: usize) -> Failure {
+    let message = format!(
+        "the prompt has {how}{len} tokens; the context of this server holds {context} with the answer. Shorten the \
+         prompt, or start the server with a larger --context"
+    );
+    Failure::new(StatusCode::BAD_REQUEST, "context_length_exceeded", message)
 }

@@ -8,8 +8,12 @@
 mod answer;
 mod anthropic;
 mod ask;
+mod batch;
+mod demands;
+mod embeddings;
 mod engine;
 mod failure;
+mod fields;
 mod follow;
 mod grammar;
 mod guard;
@@ -150,7 +154,7 @@ fn router(server: Server) -> Router {
         .route("/v1/models/{*name}", get(openai::model))
         .route("/v1/chat/completions", post(openai::chat))
         .route("/v1/completions", post(openai::completions))
-        .route("/v1/embeddings", post(openai::embeddings))
+        .route("/v1/embeddings", post(embeddings::openai))
         .route("/v1/responses", post(responses::create))
         .route("/v1/messages", post(anthropic::messages))
         .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
@@ -160,8 +164,8 @@ fn router(server: Server) -> Router {
         .route("/api/show", post(ollama::show))
         .route("/api/chat", post(ollama::chat))
         .route("/api/generate", post(ollama::generate))
-        .route("/api/embed", post(ollama::embed))
-        .route("/api/embeddings", post(ollama::embeddings))
+        .route("/api/embed", post(embeddings::ollama_embed))
+        .route("/api/embeddings", post(embeddings::ollama_embeddings))
         .fallback(nothing)
         .method_not_allowed_fallback(wrong_method)
         .layer(axum::middleware::from_fn_with_state(server.clone(), guard::check))

@@ -4,79 +4,82 @@ use std::time::{Duration, Instant, SystemTime};
 
 use axum::extract::{Request, State};
 use axum::response::Response;
+use firelight::sampler::Sampling;
 use firelight::session::Timings;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::answer::{Answer, Call, Choice, End, Part, Writer, stream};
-use super::ask::{Ask, Chat, Form, Knobs, OneOrMany, Prompt, check_tools, messages};
+use super::ask::{Ask, Chat, Form, Prompt, check_tools, messages, sampling};
 use super::failure::{Dialect, Failure, json_response};
+use super::fields::Fields;
+use super::openai::likeliest;
 use super::registry::Entry;
-use super::{Server, guard, now};
+use super::{Server, now};
 
 /// The version of the API that this resembles; clients look at it to know what they may ask.
 const VERSION: &str = "0.12.0";
 
-#[derive(Deserialize)]
 struct Common {
-    #[serde(default)]
     model: String,
-    #[serde(default)]
-    options: Choices,
-    #[serde(default)]
+    sampling: Sampling,
+    stop: Vec<String>,
+    max_tokens: Option<usize>,
     format: Option<Value>,
-    #[serde(default)]
-    stream: Option<bool>,
-    #[serde(default)]
-    think: Option<Value>,
-    #[serde(default)]
-    keep_alive: Option<Value>,
+    stream: bool,
+    think: Option<bool>,
+    keep_alive: Option<Duration>,
 }
 
-/// `options`. What else there may be (`num_ctx`, `num_gpu` ...) is the server's to choose, and is passed over.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Choices {
-    #[serde(flatten)]
-    knobs: Knobs,
-    stop: Option<OneOrMany<String>>,
-    /// Below 0: as many as the context holds.
-    num_predict: Option<i64>,
-}
-
-#[derive(Deserialize)]
 struct ChatRequest {
-    #[serde(flatten)]
     common: Common,
-    #[serde(default)]
     messages: Vec<Value>,
-    #[serde(default)]
-    tools: Option<Vec<Value>>,
+    tools: Vec<Value>,
 }
 
-#[derive(Deserialize)]
-struct GenerateRequest {
-    #[serde(flatten)]
-    common: Common,
-    #[serde(default)]
-    prompt: String,
-    #[serde(default)]
-    system: Option<String>,
-    #[serde(default)]
-    raw: Option<bool>,
-    #[serde(default)]
-    suffix: Option<String>,
-    #[serde(default)]
-    images: Option<Vec<Value>>,
+impl ChatRequest {
+    fn read(mut fields: Fields) -> Result<Self, Failure> {
+        let common = Common::read(&mut fields)?;
+        let messages = fields.list("messages")?.unwrap_or_default();
+        let request = ChatRequest { common, messages, tools: fields.list("tools")?.unwrap_or_default() };
+        fields.done()?;
+        Ok(request)
+    }
+
+    fn chat(&self) -> Result<Chat, Failure> {
+        if let Some(at) = self.messages.iter().position(|m| m["images"].as_array().is_some_and(|i| !i.is_empty())) {
+            return Err(Failure::field(format!("messages[{at}].images"), "images cannot be read; only text can"));
+        }
+        let (messages, tools) = (messages(self.messages.clone())?, self.tools.clone());
+        let chat = Chat { messages, tools, think: self.common.think, ..Default::default() };
+        check_tools(&chat)?;
+        Ok(chat)
+    }
 }
 
 impl Common {
-    fn think(&self) -> Option<bool> {
-        match self.think.as_ref()? {
-            Value::Bool(think) => Some(*think),
-            Value::String(effort) => Some(effort != "none"),
-            _ => None,
-        }
+    fn read(fields: &mut Fields) -> Result<Self, Failure> {
+        // What else there may be (`num_ctx`, `num_gpu` ...) is the server's to choose, and is passed over.
+        let mut options = fields.inner("options", "options.")?;
+        let logprobs = likeliest("top_logprobs", fields.count("top_logprobs")?.unwrap_or(0))?;
+        let logprobs = fields.flag("logprobs")?.unwrap_or(false).then_some(logprobs);
+        let common = Common {
+            model: fields.text("model")?.unwrap_or_default(),
+            sampling: Sampling { logprobs, ..sampling(&mut options)? },
+            stop: options.texts("stop")?.unwrap_or_default(),
+            // 0 sets no limit there, as a negative number does.
+            max_tokens: options.limit("num_predict")?.filter(|n| *n > 0),
+            format: fields.value("format"),
+            stream: fields.flag("stream")?.unwrap_or(true),
+            think: match fields.value("think") {
+                None => None,
+                Some(Value::Bool(think)) => Some(think),
+                Some(Value::String(effort)) if EFFORTS.contains(&effort.as_str()) => Some(effort != "none"),
+                Some(_) => return Err(fields.wrong("think", format!("it is true, false or one of {EFFORTS:?}"))),
+            },
+            keep_alive: keep_alive(fields)?,
+        };
+        options.done()?;
+        Ok(common)
     }
 
     fn ask(self, prompt: Prompt) -> Result<Ask, Failure> {
@@ -91,87 +94,94 @@ impl Common {
             model: self.model,
             prompts: vec![prompt],
             choices: 1,
-            sampling: self.options.knobs.sampling(),
-            stop: self.options.stop.map(OneOrMany::into_vec).unwrap_or_default(),
-            max_tokens: self.options.num_predict.and_then(|n| usize::try_from(n).ok()),
+            sampling: self.sampling,
+            stop: self.stop,
+            max_tokens: self.max_tokens,
             form,
-            keep_alive: self.keep_alive.as_ref().map(duration).transpose()?,
+            keep_alive: self.keep_alive,
         })
     }
+}
+
+/// How hard a model may be told to think.
+const EFFORTS: [&str; 6] = ["none", "minimal", "low", "medium", "high", "max"];
+
+/// Reads how long a model stays loaded.
+pub fn keep_alive(fields: &mut Fields) -> Result<Option<Duration>, Failure> {
+    let Some(value) = fields.value("keep_alive") else { return Ok(None) };
+    let wrong = || fields.wrong("keep_alive", "a number of seconds or a duration such as \"5m\" is expected");
+    duration(&value).map(Some).ok_or_else(wrong)
 }
 
 /// Longer than any server runs: for ever.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// `"5m"`, `"1h30m"`, `"90s"`, or a number of seconds; below 0: for ever.
-fn duration(value: &Value) -> Result<Duration, Failure> {
-    let wrong = || Failure::bad("keep_alive is a number of seconds or a duration such as \"5m\"");
+fn duration(value: &Value) -> Option<Duration> {
     let seconds = match value {
-        Value::Number(n) => n.as_f64().ok_or_else(wrong)?,
+        Value::Number(n) => n.as_f64()?,
         Value::String(text) => {
             let (sign, mut rest) = text.strip_prefix('-').map_or((1.0, text.as_str()), |rest| (-1.0, rest));
             let mut sum = 0.0;
             while !rest.is_empty() {
                 let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-                let number: f64 = rest[..digits].parse().map_err(|_| wrong())?;
+                let number: f64 = rest[..digits].parse().ok()?;
                 rest = &rest[digits..];
                 let letters = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
                 sum += number
                     * match &rest[..letters] {
+                        "ns" => 1e-9,
+                        "us" | "µs" => 1e-6,
                         "ms" => 1e-3,
                         "" | "s" => 1.0,
                         "m" => 60.0,
                         "h" => 3600.0,
-                        _ => return Err(wrong()),
+                        _ => return None,
                     };
                 rest = &rest[letters..];
             }
             sign * sum
         }
-        _ => return Err(wrong()),
+        _ => return None,
     };
-    Ok(if seconds < 0.0 { FOR_EVER } else { Duration::try_from_secs_f64(seconds).unwrap_or(FOR_EVER).min(FOR_EVER) })
+    Some(if seconds < 0.0 { FOR_EVER } else { Duration::try_from_secs_f64(seconds).unwrap_or(FOR_EVER).min(FOR_EVER) })
 }
 
 /// `POST /api/chat`
 pub async fn chat(State(server): State<Server>, request: Request) -> Result<Response, Failure> {
-    let asked: ChatRequest = guard::json(request).await?;
+    let asked = ChatRequest::read(Fields::of(request).await?)?;
     if asked.messages.is_empty() {
         return load(&server, asked.common, json!({ "message": { "role": "assistant", "content": "" } })).await;
     }
-    if let Some(at) = asked.messages.iter().position(|m| m["images"].as_array().is_some_and(|i| !i.is_empty())) {
-        return Err(Failure::bad(format!("messages[{at}]: images cannot be read; only text can")));
-    }
-    let (messages, tools) = (messages(asked.messages)?, asked.tools.unwrap_or_default());
-    let chat = Chat { messages, tools, think: asked.common.think(), ..Default::default() };
-    check_tools(&chat)?;
+    let chat = asked.chat()?;
     answer(&server, asked.common, Prompt::Chat(chat), true).await
 }
 
 /// `POST /api/generate`
 pub async fn generate(State(server): State<Server>, request: Request) -> Result<Response, Failure> {
-    let asked: GenerateRequest = guard::json(request).await?;
-    if asked.suffix.is_some_and(|s| !s.is_empty()) || asked.images.is_some_and(|i| !i.is_empty()) {
-        return Err(Failure::bad("suffix and images are not supported"));
+    let mut fields = Fields::of(request).await?;
+    let common = Common::read(&mut fields)?;
+    let prompt = fields.text("prompt")?.unwrap_or_default();
+    let (system, raw) = (fields.text("system")?, fields.flag("raw")?.unwrap_or(false));
+    fields.done()?;
+    if prompt.is_empty() {
+        return load(&server, common, json!({ "response": "" })).await;
     }
-    if asked.prompt.is_empty() {
-        return load(&server, asked.common, json!({ "response": "" })).await;
-    }
-    let prompt = if asked.raw == Some(true) {
-        Prompt::Text(asked.prompt)
+    let prompt = if raw {
+        Prompt::Text(prompt)
     } else {
-        let system = asked.system.map(|text| json!({ "role": "system", "content": text }));
-        let user = json!({ "role": "user", "content": asked.prompt });
+        let system = system.filter(|text| !text.is_empty()).map(|text| json!({ "role": "system", "content": text }));
+        let user = json!({ "role": "user", "content": prompt });
         let messages = system.into_iter().chain([user]).collect();
-        Prompt::Chat(Chat { messages, think: asked.common.think(), ..Default::default() })
+        Prompt::Chat(Chat { messages, think: common.think, ..Default::default() })
     };
-    answer(&server, asked.common, prompt, false).await
+    answer(&server, common, prompt, false).await
 }
 
 /// A request without a prompt loads the model, or unloads it.
 async fn load(server: &Server, common: Common, said: Value) -> Result<Response, Failure> {
     let writer = Lines::new(server, &common.model, true)?;
-    let keep_alive = common.keep_alive.as_ref().map(duration).transpose()?;
+    let keep_alive = common.keep_alive;
     server.engine.keep(common.model, keep_alive).await?;
     let mut line = writer.line(said);
     line["done"] = true.into();
@@ -180,7 +190,7 @@ async fn load(server: &Server, common: Common, said: Value) -> Result<Response, 
 }
 
 async fn answer(server: &Server, common: Common, prompt: Prompt, chat: bool) -> Result<Response, Failure> {
-    let wants_stream = common.stream.unwrap_or(true);
+    let wants_stream = common.stream;
     let ask = common.ask(prompt)?;
     let mut writer = Lines::new(server, &ask.model, chat)?;
     let mut answer = Answer::begin(server.engine.answer(ask)?, 1).await?;
@@ -314,7 +324,7 @@ pub async fn version() -> Response {
 fn details(entry: &Entry) -> Value {
     json!({
         "parent_model": "",
-        "format": "gguf",
+        "format": entry.format,
         "family": entry.architecture,
         "families": [entry.architecture],
         "parameter_size": count(entry.parameters),
@@ -337,7 +347,7 @@ fn describe(entry: &Entry) -> Value {
         "model": entry.name,
         "modified_at": rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(entry.modified)),
         "size": entry.bytes,
-        "digest": "",
+        "digest": entry.digest,
         "details": details(entry),
     })
 }
@@ -351,9 +361,12 @@ pub async fn tags(State(server): State<Server>) -> Response {
 /// `GET /api/ps`
 pub async fn ps(State(server): State<Server>) -> Response {
     let loaded = server.engine.resident().map(|resident| {
-        let mut model = describe(&server.registry.entries()[resident.index]);
+        let entry = &server.registry.entries()[resident.index];
+        let mut model = describe(entry);
         let until = resident.until.unwrap_or(SystemTime::UNIX_EPOCH + Duration::from_secs(now()) + FOR_EVER);
         model["expires_at"] = rfc3339(until).into();
+        // All of it lies on the device; experts that come and go are in the file besides.
+        model["size"] = resident.gpu_bytes.max(entry.bytes).into();
         model["size_vram"] = resident.gpu_bytes.into();
         model["context_length"] = resident.context.into();
         model
@@ -361,28 +374,29 @@ pub async fn ps(State(server): State<Server>) -> Response {
     json_response(&json!({ "models": loaded.into_iter().collect::<Vec<_>>() }))
 }
 
-#[derive(Deserialize)]
-struct ShowRequest {
-    #[serde(default, alias = "name")]
-    model: String,
-}
-
 /// `POST /api/show`
 pub async fn show(State(server): State<Server>, request: Request) -> Result<Response, Failure> {
-    let asked: ShowRequest = guard::json(request).await?;
-    let entry = &server.registry.entries()[server.registry.find(&asked.model)?];
-    let mut capabilities = vec!["completion", "tools", "embedding"];
+    let mut fields = Fields::of(request).await?;
+    let (model, name) = (fields.text("model")?, fields.text("name")?);
+    let entry = &server.registry.entries()[server.registry.find(&model.or(name).unwrap_or_default())?];
+    if fields.flag("verbose")? == Some(true) {
+        return Err(fields.wrong("verbose", "the lists in a model's header are not told"));
+    }
+    // Not "embedding", though vectors can be had: Ollama's program would do nothing else with the model.
+    let mut capabilities = vec!["completion", "tools"];
     if entry.template.contains("<think>") {
         capabilities.push("thinking");
     }
-    let mut info = Map::new();
-    info.insert("general.architecture".into(), entry.architecture.clone().into());
+    let mut info = entry.info.clone();
     info.insert("general.parameter_count".into(), entry.parameters.into());
     info.insert(format!("{}.context_length", entry.architecture), entry.context.into());
+    info.insert(format!("{}.embedding_length", entry.architecture), entry.width.into());
+    let parameters = parameters();
+    let lines: String = parameters.lines().map(|line| format!("PARAMETER {line}\n")).collect();
     Ok(json_response(&json!({
         "license": entry.licence,
-        "modelfile": "",
-        "parameters": "",
+        "modelfile": format!("FROM {}\nTEMPLATE \"\"\"{}\"\"\"\n{lines}", entry.name, entry.template),
+        "parameters": parameters,
         "template": entry.template,
         "modified_at": rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(entry.modified)),
         "details": details(entry),
@@ -391,38 +405,13 @@ pub async fn show(State(server): State<Server>, request: Request) -> Result<Resp
     })))
 }
 
-#[derive(Deserialize)]
-struct EmbedRequest {
-    #[serde(default)]
-    model: String,
-    #[serde(alias = "prompt")]
-    input: OneOrMany<String>,
-}
-
-async fn vectors(server: &Server, asked: EmbedRequest) -> Result<(Vec<Vec<f32>>, usize, String), Failure> {
-    let name = server.registry.entries()[server.registry.find(&asked.model)?].name.clone();
-    let prompts = asked.input.into_vec().into_iter().map(Prompt::Text).collect();
-    let (vectors, read) = server.engine.embed(asked.model, prompts).await?;
-    Ok((vectors, read, name))
-}
-
-/// `POST /api/embed`
-pub async fn embed(State(server): State<Server>, request: Request) -> Result<Response, Failure> {
-    let begun = Instant::now();
-    let (vectors, read, name) = vectors(&server, guard::json(request).await?).await?;
-    Ok(json_response(&json!({
-        "model": name,
-        "embeddings": vectors,
-        "total_duration": begun.elapsed().as_nanos() as u64,
-        "load_duration": 0,
-        "prompt_eval_count": read,
-    })))
-}
-
-/// `POST /api/embeddings`, the older one of a single vector.
-pub async fn embeddings(State(server): State<Server>, request: Request) -> Result<Response, Failure> {
-    let (mut vectors, ..) = vectors(&server, guard::json(request).await?).await?;
-    Ok(json_response(&json!({ "embedding": vectors.pop() })))
+/// How tokens are chosen when a request does not say it, a line for each option.
+fn parameters() -> String {
+    let d = Sampling::default();
+    format!(
+        "temperature {}\ntop_k {}\ntop_p {}\nmin_p {}\nrepeat_penalty {}",
+        d.temperature, d.top_k, d.top_p, d.min_p, d.repetition_penalty
+    )
 }
 
 #[cfg(test)]
@@ -440,7 +429,7 @@ mod tests {
             assert_eq!(duration(&for_ever).unwrap(), FOR_EVER);
         }
         for bad in [json!("soon"), json!("5 parsecs"), json!([]), json!("m")] {
-            assert!(read(bad.clone()).is_err(), "{bad}");
+            assert!(read(bad.clone()).is_none(), "{bad}");
         }
     }
 }

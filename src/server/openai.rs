@@ -4,125 +4,163 @@ use std::collections::BTreeMap;
 
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
-use serde::Deserialize;
+use firelight::sampler::Sampling;
 use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, COMMENT, Call as Called, Choice, EVENTS, End, Part, Usage, Writer, stream};
-use super::ask::{Ask, Call, Chat, Form, Knobs, OneOrMany, Prompt, check_tools, messages, token};
+use super::ask::{Ask, Call, Chat, Form, Prompt, check_tools, messages, sampling, token};
 use super::engine::{Logprobs, Token};
 use super::failure::{Dialect, Failure, json_response};
+use super::fields::Fields;
 use super::registry::Entry;
-use super::{Server, guard, now};
+use super::{Server, now};
 
 /// What both kinds of completion ask.
-#[derive(Deserialize)]
 struct Common {
-    #[serde(default)]
     model: String,
-    #[serde(flatten)]
-    knobs: Knobs,
-    #[serde(default)]
-    stop: Option<OneOrMany<String>>,
-    #[serde(default)]
+    sampling: Sampling,
+    stop: Vec<String>,
     max_tokens: Option<usize>,
-    #[serde(default)]
-    n: Option<usize>,
-    #[serde(default)]
-    logit_bias: Option<Map<String, Value>>,
-    #[serde(default)]
-    stream: Option<bool>,
-    #[serde(default)]
-    stream_options: Option<StreamOptions>,
+    n: usize,
+    stream: bool,
+    /// Whether a stream ends with the counts of tokens.
+    usage_too: bool,
 }
 
-#[derive(Clone, Copy, Default, Deserialize)]
-#[serde(default)]
-struct StreamOptions {
-    include_usage: bool,
-}
-
-#[derive(Deserialize)]
 struct ChatRequest {
     messages: Vec<Value>,
-    #[serde(flatten)]
     common: Common,
-    #[serde(default)]
-    max_completion_tokens: Option<usize>,
-    #[serde(default)]
     tools: Option<Vec<Value>>,
-    #[serde(default)]
     tool_choice: Option<Value>,
-    #[serde(default)]
+    /// Whether an answer may hold several calls.
+    parallel: bool,
     response_format: Option<Value>,
-    #[serde(default)]
-    logprobs: Option<bool>,
-    #[serde(default)]
-    top_logprobs: Option<u32>,
-    #[serde(default)]
+    logprobs: Option<u32>,
     reasoning_effort: Option<String>,
-    #[serde(default)]
     chat_template_kwargs: Option<Map<String, Value>>,
 }
 
-#[derive(Deserialize)]
 struct TextRequest {
-    prompt: Value,
-    #[serde(flatten)]
+    prompts: Vec<Prompt>,
     common: Common,
-    #[serde(default)]
     logprobs: Option<u32>,
-    #[serde(default)]
-    echo: Option<bool>,
-    #[serde(default)]
-    suffix: Option<String>,
-    #[serde(default)]
-    best_of: Option<usize>,
 }
 
 /// Log-probabilities of the likeliest tokens, at most.
 const MOST_LOGPROBS: u32 = 20;
 
 impl Common {
-    fn ask(self, prompts: Vec<Prompt>, logprobs: Option<u32>) -> Result<Ask, Failure> {
-        if logprobs.is_some_and(|n| n > MOST_LOGPROBS) {
-            return Err(Failure::bad(format!("log-probabilities of at most {MOST_LOGPROBS} tokens can be had")));
+    fn read(fields: &mut Fields) -> Result<Self, Failure> {
+        let mut sampling = sampling(fields)?;
+        for (token, bias) in fields.object("logit_bias")?.unwrap_or_default() {
+            let read = token.parse().ok().zip(bias.as_f64()).map(|(token, bias)| (token, bias as f32));
+            let finite = read.filter(|(_, bias)| bias.is_finite());
+            sampling.logit_bias.push(finite.ok_or_else(|| fields.wrong("logit_bias", "it maps token ids to numbers"))?);
         }
-        let mut sampling = self.knobs.sampling();
-        sampling.logprobs = logprobs;
-        for (token, bias) in self.logit_bias.unwrap_or_default() {
-            let read = token.parse().ok().zip(bias.as_f64());
-            let (token, bias) = read.ok_or_else(|| Failure::bad("logit_bias maps token ids to numbers"))?;
-            sampling.logit_bias.push((token, bias as f32));
-        }
-        Ok(Ask {
+        // The older name, the newer one, and llama.cpp's.
+        let (older, newer, other) =
+            (fields.limit("max_tokens")?, fields.limit("max_completion_tokens")?, fields.limit("n_predict")?);
+        Ok(Common {
+            model: fields.text("model")?.unwrap_or_default(),
+            sampling,
+            stop: fields.texts("stop")?.unwrap_or_default(),
+            max_tokens: newer.or(older).or(other),
+            n: fields.count("n")?.unwrap_or(1),
+            stream: fields.flag("stream")?.unwrap_or(false),
+            usage_too: fields.inner("stream_options", "stream_options.")?.flag("include_usage")?.unwrap_or(false),
+        })
+    }
+
+    fn ask(self, prompts: Vec<Prompt>, logprobs: Option<u32>) -> Ask {
+        Ask {
             model: self.model,
             prompts,
-            choices: self.n.unwrap_or(1),
-            sampling,
-            stop: self.stop.map(OneOrMany::into_vec).unwrap_or_default(),
+            choices: self.n,
+            sampling: Sampling { logprobs, ..self.sampling },
+            stop: self.stop,
             max_tokens: self.max_tokens,
             form: Form::Free,
             keep_alive: None,
-        })
+        }
+    }
+}
+
+impl ChatRequest {
+    fn read(mut fields: Fields) -> Result<Self, Failure> {
+        let request = ChatRequest {
+            messages: fields.list("messages")?.ok_or_else(|| fields.wrong("messages", MISSING))?,
+            common: Common::read(&mut fields)?,
+            tools: fields.list("tools")?,
+            tool_choice: fields.value("tool_choice"),
+            parallel: fields.flag("parallel_tool_calls")?.unwrap_or(true),
+            response_format: fields.value("response_format"),
+            logprobs: chat_logprobs_asked(&mut fields)?,
+            reasoning_effort: fields.text("reasoning_effort")?,
+            chat_template_kwargs: fields.object("chat_template_kwargs")?,
+        };
+        if fields.texts("modalities")?.is_some_and(|kinds| kinds.iter().any(|kind| kind != "text")) {
+            return Err(fields.wrong("modalities", "answers are text"));
+        }
+        fields.done()?;
+        Ok(request)
+    }
+
+    fn chat(&self) -> Result<Chat, Failure> {
+        let mut chat = Chat {
+            messages: messages(self.messages.clone())?,
+            tools: self.tools.clone().unwrap_or_default(),
+            extra: self.chat_template_kwargs.clone().unwrap_or_default(),
+            think: self.reasoning_effort.as_ref().map(|effort| effort != "none"),
+            ..Default::default()
+        };
+        choose_tools(&mut chat, self.tool_choice.as_ref())?;
+        Ok(chat)
+    }
+}
+
+impl TextRequest {
+    fn read(mut fields: Fields) -> Result<Self, Failure> {
+        let prompt = fields.value("prompt").ok_or_else(|| fields.wrong("prompt", MISSING))?;
+        let prompts = prompts(&prompt).map_err(|e| fields.wrong("prompt", e))?;
+        let common = Common::read(&mut fields)?;
+        if fields.count("best_of")?.is_some_and(|best| best != common.n) {
+            return Err(fields.wrong("best_of", "it is not supported; send n"));
+        }
+        // Some clients write `false` for "none".
+        fields.drop_false("logprobs");
+        let logprobs = fields.count("logprobs")?.map(|n| likeliest("logprobs", n)).transpose()?;
+        fields.done()?;
+        Ok(TextRequest { prompts, common, logprobs })
+    }
+}
+
+/// Said of a field without which nothing can be done.
+pub const MISSING: &str = "it is missing";
+
+fn chat_logprobs_asked(fields: &mut Fields) -> Result<Option<u32>, Failure> {
+    let (wanted, top) = (fields.flag("logprobs")?, fields.count("top_logprobs")?.unwrap_or(0));
+    let top = likeliest("top_logprobs", top)?;
+    match wanted {
+        Some(true) => Ok(Some(top)),
+        _ if top > 0 => Err(fields.wrong("top_logprobs", "logprobs must be true for it")),
+        _ => Ok(None),
+    }
+}
+
+/// Checks for how many tokens log-probabilities are wanted.
+pub fn likeliest(name: &str, n: usize) -> Result<u32, Failure> {
+    match u32::try_from(n) {
+        Ok(n) if n <= MOST_LOGPROBS => Ok(n),
+        _ => Err(Failure::field(name, format!("at most {MOST_LOGPROBS} tokens are told, not {n}"))),
     }
 }
 
 /// `POST /v1/chat/completions`
 pub async fn chat(State(server): State<Server>, request: Request) -> Result<Response, Failure> {
-    let asked: ChatRequest = guard::json(request).await?;
-    let mut chat = Chat {
-        messages: messages(asked.messages)?,
-        tools: asked.tools.unwrap_or_default(),
-        extra: asked.chat_template_kwargs.unwrap_or_default(),
-        think: asked.reasoning_effort.map(|effort| effort != "none"),
-        ..Default::default()
-    };
-    choose_tools(&mut chat, asked.tool_choice.as_ref())?;
-    let logprobs = asked.logprobs.unwrap_or(false).then(|| asked.top_logprobs.unwrap_or(0));
-    let wants_stream = asked.common.stream.unwrap_or(false);
-    let usage_too = asked.common.stream_options.unwrap_or_default().include_usage;
-    let mut ask = asked.common.ask(vec![Prompt::Chat(chat)], logprobs)?;
-    ask.max_tokens = asked.max_completion_tokens.or(ask.max_tokens);
+    let asked = ChatRequest::read(Fields::of(request).await?)?;
+    let chat = asked.chat()?;
+    let (wants_stream, usage_too) = (asked.common.stream, asked.common.usage_too);
+    let mut ask = asked.common.ask(vec![Prompt::Chat(chat)], asked.logprobs);
     ask.form = form(asked.response_format.as_ref())?;
     let head = Head::new(&server, &ask, "chatcmpl-")?;
     let choices = ask.choices;
@@ -178,19 +216,9 @@ fn form(format: Option<&Value>) -> Result<Form, Failure> {
 
 /// `POST /v1/completions`
 pub async fn completions(State(server): State<Server>, request: Request) -> Result<Response, Failure> {
-    let asked: TextRequest = guard::json(request).await?;
-    for (name, given) in [
-        ("suffix", asked.suffix.is_some_and(|s| !s.is_empty())),
-        ("best_of", asked.best_of.is_some_and(|b| b != asked.common.n.unwrap_or(1))),
-        ("echo", asked.echo == Some(true)),
-    ] {
-        if given {
-            return Err(Failure::bad(format!("{name} is not supported")));
-        }
-    }
-    let wants_stream = asked.common.stream.unwrap_or(false);
-    let usage_too = asked.common.stream_options.unwrap_or_default().include_usage;
-    let mut ask = asked.common.ask(prompts(&asked.prompt)?, asked.logprobs)?;
+    let asked = TextRequest::read(Fields::of(request).await?)?;
+    let (wants_stream, usage_too) = (asked.common.stream, asked.common.usage_too);
+    let mut ask = asked.common.ask(asked.prompts, asked.logprobs);
     // OpenAI's own default, which clients rely on to get a short answer.
     ask.max_tokens = ask.max_tokens.or(Some(16));
     let head = Head::new(&server, &ask, "cmpl-")?;
@@ -205,8 +233,8 @@ pub async fn completions(State(server): State<Server>, request: Request) -> Resu
 }
 
 /// A text, token ids, or a list of either.
-fn prompts(value: &Value) -> Result<Vec<Prompt>, Failure> {
-    let wrong = || Failure::bad("a prompt is a text, a list of token ids, or a list of these");
+pub fn prompts(value: &Value) -> Result<Vec<Prompt>, &'static str> {
+    let wrong = || "a string, a list of token ids, or a list of these is expected";
     let ids = |list: &Vec<Value>| -> Option<Vec<u32>> { list.iter().map(|v| v.as_u64()?.try_into().ok()).collect() };
     let one = |value: &Value| match value {
         Value::String(text) => Ok(Prompt::Text(text.clone())),
@@ -447,61 +475,6 @@ impl Writer for TextWriter {
     }
 }
 
-#[derive(Deserialize)]
-struct EmbeddingsRequest {
-    #[serde(default)]
-    model: String,
-    input: Value,
-    #[serde(default)]
-    encoding_format: Option<String>,
-    #[serde(default)]
-    dimensions: Option<usize>,
-}
-
-/// `POST /v1/embeddings`
-pub async fn embeddings(State(server): State<Server>, request: Request) -> Result<Response, Failure> {
-    let asked: EmbeddingsRequest = guard::json(request).await?;
-    let base64 = match asked.encoding_format.as_deref() {
-        None | Some("float") => false,
-        Some("base64") => true,
-        Some(other) => return Err(Failure::bad(format!("encoding_format {other:?} is neither float nor base64"))),
-    };
-    let entry = &server.registry.entries()[server.registry.find(&asked.model)?];
-    let (vectors, read) = server.engine.embed(asked.model, prompts(&asked.input)?).await?;
-    if let (Some(wanted), Some(vector)) = (asked.dimensions, vectors.first())
-        && wanted != vector.len()
-    {
-        let message = format!("{} makes vectors of {} numbers, not of {wanted}", entry.name, vector.len());
-        return Err(Failure::bad(message));
-    }
-    let write = |vector: &Vec<f32>| match base64 {
-        true => Value::from(to_base64(bytemuck::cast_slice(vector))),
-        false => Value::from(vector.as_slice()),
-    };
-    let row =
-        |(i, vector): (usize, &Vec<f32>)| json!({ "object": "embedding", "index": i, "embedding": write(vector) });
-    Ok(json_response(&json!({
-        "object": "list",
-        "data": vectors.iter().enumerate().map(row).collect::<Vec<_>>(),
-        "model": entry.name,
-        "usage": { "prompt_tokens": read, "total_tokens": read },
-    })))
-}
-
-/// Base 64 of RFC 4648, in which clients want vectors that they ask for without a word.
-fn to_base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for three in bytes.chunks(3) {
-        let word = (0..3).fold(0u32, |word, i| word << 8 | u32::from(three.get(i).copied().unwrap_or(0)));
-        for i in 0..4 {
-            let letter = LETTERS[(word >> (18 - 6 * i) & 63) as usize] as char;
-            out.push(if i <= three.len() { letter } else { '=' });
-        }
-    }
-    out
-}
-
 /// `GET /v1/models`
 pub async fn models(State(server): State<Server>) -> Response {
     let list: Vec<Value> = server.registry.entries().iter().map(describe).collect();
@@ -520,13 +493,6 @@ fn describe(entry: &Entry) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_is_that_of_the_rfc() {
-        let rows = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")];
-        rows.iter().for_each(|(plain, coded)| assert_eq!(to_base64(plain.as_bytes()), *coded));
-        assert_eq!(to_base64(&[0xff, 0xfe, 0xfd]), "//79");
-    }
 
     #[test]
     fn prompts_are_texts_or_ids_or_lists() {

@@ -4,11 +4,14 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use firelight::checkpoint::split_name;
+use firelight::checkpoint::{Checkpoint, split_name};
+use firelight::checkpoint::{Metadata, Value};
 use firelight::demo;
 use firelight::model::Model;
 use firelight::{Error, Result};
 use pollster::block_on;
+use serde_json::Map;
+use sha2::{Digest, Sha256};
 
 use crate::cli::hub::Place;
 
@@ -20,14 +23,24 @@ pub struct Entry {
     pub name: String,
     pub place: Place,
     pub bytes: u64,
+    /// 64 hexadecimal digits that differ between models and stay the same while a file does.
+    pub digest: String,
     /// Seconds since 1970 at which the file was written.
     pub modified: u64,
+    /// `gguf` or `safetensors`.
+    pub format: &'static str,
     pub architecture: String,
     pub parameters: u64,
     /// The type of most weights.
     pub quantization: String,
     /// Positions that the model was trained for.
     pub context: u32,
+    /// Numbers of a vector that stands for a text.
+    pub width: usize,
+    /// Whether the first numbers of such a vector are a vector of their own.
+    pub matryoshka: bool,
+    /// What the header says, but for lists and the chat template.
+    pub info: Map<String, serde_json::Value>,
     pub template: String,
     pub licence: String,
 }
@@ -86,22 +99,70 @@ fn entry(place: &Place) -> Result<Entry> {
             None => by_type.push((tensor.bytes(), name)),
         }
     }
-    let (name, written) = match place {
-        Place::Demo => (demo::NAME.to_string(), None),
-        Place::Path(path) => (name(path), std::fs::metadata(path).and_then(|m| m.modified()).ok()),
+    // The built-in model is as old as the program.
+    let program = || std::env::current_exe().ok();
+    let (name, file) = match place {
+        Place::Demo => (demo::NAME.to_string(), program()),
+        Place::Path(path) => (name(path), Some(path.clone())),
     };
+    let written = file.as_ref().and_then(|file| std::fs::metadata(file).and_then(|m| m.modified()).ok());
+    let modified = written.and_then(|t| t.duration_since(SystemTime::UNIX_EPOCH).ok()).map_or(0, |d| d.as_secs());
+    let architecture = text("general.architecture").to_string();
+    let matryoshka = metadata.get_bool(&format!("{architecture}.matryoshka"))?.unwrap_or(false);
     Ok(Entry {
         name,
         place: place.clone(),
         bytes: tensors.values().map(|t| t.bytes()).sum(),
-        modified: written.and_then(|t| t.duration_since(SystemTime::UNIX_EPOCH).ok()).map_or(0, |d| d.as_secs()),
-        architecture: text("general.architecture").into(),
+        digest: digest(&model.checkpoint, modified),
+        modified,
+        format: if file.is_some_and(|file| file.is_dir()) { "safetensors" } else { "gguf" },
+        architecture,
         parameters: tensors.values().map(|t| t.dims.iter().product::<u64>()).sum(),
         quantization: by_type.into_iter().max().map_or_else(String::new, |(_, name)| name),
         context: model.config.context,
+        width: model.config.width as usize,
+        matryoshka,
+        info: info(metadata),
         template: text("tokenizer.chat_template").into(),
         licence: text("general.license").into(),
     })
+}
+
+/// The SHA-256 of what tells one model from another without reading its weights: the header, and when it was written.
+fn digest(checkpoint: &Checkpoint, modified: u64) -> String {
+    let mut hash = Sha256::new();
+    hash.update(modified.to_le_bytes());
+    for (key, value) in checkpoint.metadata.iter() {
+        hash.update(format!("{key}={value:?}\n"));
+    }
+    for (name, tensor) in &checkpoint.tensors {
+        hash.update(format!("{name} {:?} {}\n", tensor.dims, tensor.dtype.name()));
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Metadata as JSON; lists, such as the vocabulary, are `null`, as in Ollama's answers.
+fn info(metadata: &Metadata) -> Map<String, serde_json::Value> {
+    let told = metadata.iter().filter(|(key, _)| *key != "tokenizer.chat_template");
+    told.map(|(key, value)| (key.to_string(), json(value))).collect()
+}
+
+fn json(value: &Value) -> serde_json::Value {
+    match value {
+        Value::U8(n) => (*n).into(),
+        Value::I8(n) => (*n).into(),
+        Value::U16(n) => (*n).into(),
+        Value::I16(n) => (*n).into(),
+        Value::U32(n) => (*n).into(),
+        Value::I32(n) => (*n).into(),
+        Value::F32(n) => (*n).into(),
+        Value::Bool(b) => (*b).into(),
+        Value::String(text) => text.as_str().into(),
+        Value::Array(_) => serde_json::Value::Null,
+        Value::U64(n) => (*n).into(),
+        Value::I64(n) => (*n).into(),
+        Value::F64(n) => (*n).into(),
+    }
 }
 
 /// A file's name without its ending and without the count of a split file.

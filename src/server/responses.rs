@@ -2,42 +2,62 @@
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use firelight::sampler::Sampling;
+use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, COMMENT, Call as Called, EVENTS, End, Part, Usage, Writer, stream};
-use super::ask::{Ask, Call, Chat, Form, Knobs, Prompt, check_tools, messages, token};
+use super::ask::{Ask, Call, Chat, Form, Prompt, check_tools, messages, sampling, token};
 use super::failure::{Dialect, Failure, json_response};
-use super::{Server, guard, now};
+use super::fields::Fields;
+use super::openai::MISSING;
+use super::{Server, now};
 
-#[derive(Deserialize)]
 struct CreateRequest {
-    #[serde(default)]
     model: String,
     input: Value,
-    #[serde(default)]
     instructions: Option<String>,
-    #[serde(flatten)]
-    knobs: Knobs,
-    #[serde(default)]
+    sampling: Sampling,
     max_output_tokens: Option<usize>,
-    #[serde(default)]
-    stream: Option<bool>,
-    #[serde(default)]
+    stream: bool,
     tools: Option<Vec<Value>>,
-    #[serde(default)]
     tool_choice: Option<Value>,
-    #[serde(default)]
+    /// Whether an answer may hold several calls.
+    parallel: bool,
     text: Option<Value>,
-    #[serde(default)]
     reasoning: Option<Value>,
-    #[serde(default)]
-    previous_response_id: Option<String>,
-    #[serde(default)]
-    background: Option<bool>,
+    metadata: Map<String, Value>,
 }
 
 impl CreateRequest {
+    fn read(mut fields: Fields) -> Result<Self, Failure> {
+        let request = CreateRequest {
+            model: fields.text("model")?.unwrap_or_default(),
+            input: fields.value("input").ok_or_else(|| fields.wrong("input", MISSING))?,
+            instructions: fields.text("instructions")?,
+            sampling: sampling(&mut fields)?,
+            max_output_tokens: fields.limit("max_output_tokens")?,
+            stream: fields.flag("stream")?.unwrap_or(false),
+            tools: fields.list("tools")?,
+            tool_choice: fields.value("tool_choice"),
+            parallel: fields.flag("parallel_tool_calls")?.unwrap_or(true),
+            text: fields.object("text")?.map(Value::Object),
+            reasoning: fields.object("reasoning")?.map(Value::Object),
+            metadata: fields.object("metadata")?.unwrap_or_default(),
+        };
+        if fields.count("top_logprobs")?.is_some_and(|n| n > 0) {
+            return Err(fields.wrong("top_logprobs", "it is not supported; /v1/chat/completions has it"));
+        }
+        let wanted = fields.list("include")?.unwrap_or_default();
+        if wanted.iter().any(|what| what == "message.output_text.logprobs") {
+            return Err(fields.wrong("include", "log-probabilities are had from /v1/chat/completions"));
+        }
+        if fields.value("prompt").is_some() {
+            return Err(fields.wrong("prompt", "no prompts are kept here; send input"));
+        }
+        fields.done()?;
+        Ok(request)
+    }
+
     fn chat(&self) -> Result<Chat, Failure> {
         let instructions = self.instructions.iter().map(|text| json!({ "role": "system", "content": text }));
         let mut said: Vec<Value> = instructions.collect();
@@ -76,9 +96,6 @@ impl CreateRequest {
     }
 
     fn ask(self) -> Result<Ask, Failure> {
-        if self.previous_response_id.is_some() || self.background == Some(true) {
-            return Err(Failure::bad("nothing is kept here between requests: send the whole conversation as input"));
-        }
         let chat = self.chat()?;
         let format = self.text.as_ref().and_then(|t| t.get("format")).unwrap_or(&Value::Null);
         let form = match format["type"].as_str() {
@@ -91,7 +108,7 @@ impl CreateRequest {
             model: self.model,
             prompts: vec![Prompt::Chat(chat)],
             choices: 1,
-            sampling: self.knobs.sampling(),
+            sampling: self.sampling,
             stop: Vec::new(),
             max_tokens: self.max_output_tokens,
             form,
@@ -127,8 +144,8 @@ fn read_item(item: &Value, said: &mut Vec<Value>) -> Result<(), String> {
 
 /// `POST /v1/responses`
 pub async fn create(State(server): State<Server>, request: Request) -> Result<Response, Failure> {
-    let asked: CreateRequest = guard::json(request).await?;
-    let wants_stream = asked.stream.unwrap_or(false);
+    let asked = CreateRequest::read(Fields::of(request).await?)?;
+    let wants_stream = asked.stream;
     let shown = Shown {
         id: format!("resp_{}", token(12)),
         created: now(),

@@ -66,6 +66,11 @@ pub struct Timings {
 /// What happens to a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Event {
+    /// It has its turn: its prompt is being read.
+    Begun {
+        /// Tokens of the prompt that were in the cache from before.
+        reused_tokens: usize,
+    },
     /// More of the answer.
     Text(String),
     /// The token behind the text (which may come later, or be empty).
@@ -82,4 +87,6 @@ pub enum Event {
         /// Counts and times.
         timings: Timings,
     },
+    /// All there is of a text to be embedded.
+    Embedding(Vec<f32>),
 }

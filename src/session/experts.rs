@@ -87,7 +87,7 @@ impl Experts {
         Some(Experts { checkpoint, layers, rooms, staging, clock: 0, reads: ExpertReads::default() })
     }
 
-    /// Runs a step; `copy` as [`Plan::submit`] has it.
+    /// Runs a step up to node `end`; `copy` as [`Plan::submit`] has it.
     ///
     /// # Errors
     /// If the file cannot be read or the device is lost.
@@ -95,6 +95,7 @@ impl Experts {
         &mut self,
         plan: &Plan,
         sizes: &StepSizes,
+        end: usize,
         copy: Option<(TensorId, &Buffer)>,
     ) -> Result<Submission> {
         let mut from = 0;
@@ -106,7 +107,7 @@ impl Experts {
             let ids: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes);
             self.fetch(plan, layer, &ids[..(used * sizes.rows) as usize]).await?;
         }
-        Ok(plan.submit_nodes(from..usize::MAX, sizes, 1, copy))
+        Ok(plan.submit_nodes(from..end, sizes, 1, copy))
     }
 
     /// Sees to it that these experts of a layer are on the GPU.

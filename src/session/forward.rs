@@ -1,9 +1,8 @@
-//! Logits and hidden states of given tokens, without sampling: for `logits`, `perplexity`, embeddings and tests; and one
-//! step timed op by op.
+//! Logits of given tokens, without sampling: for `logits`, `perplexity` and tests; and one step timed op by op.
 
 use super::Session;
+use super::sequence::Sequence;
 use super::tables::Row;
-use crate::graph::TensorId;
 use crate::plan::Timing;
 use crate::{Error, Result};
 
@@ -13,33 +12,13 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Limit`] if the tokens exceed the context; [`Error::Usage`] if requests are being answered.
-    pub async fn logits(&mut self, tokens: &[u32], one_by_one: bool, each: impl FnMut(usize, &[f32])) -> Result<()> {
-        self.forward(self.logits, tokens, one_by_one, each).await
-    }
-
-    /// What `tokens` mean to the model, as one vector: the mean of their last hidden states (those that the logits are
-    /// computed from), divided by its length. As many values as the model is wide.
-    ///
-    /// # Errors
-    /// As [`Session::logits`].
-    pub async fn embed(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
-        let width = self.plan.listing().graph.cols(self.hidden) as usize;
-        let mut sum = vec![0.0f64; width];
-        let add = |_, row: &[f32]| sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
-        self.forward(self.hidden, tokens, false, add).await?;
-        let length = sum.iter().map(|x| x * x).sum::<f64>().sqrt().max(f64::MIN_POSITIVE);
-        Ok(sum.iter().map(|x| (x / length) as f32).collect())
-    }
-
-    /// Runs `tokens` and hands out a tensor that has a row for each row that wants logits.
-    async fn forward(
+    pub async fn logits(
         &mut self,
-        wanted: TensorId,
         tokens: &[u32],
         one_by_one: bool,
         mut each: impl FnMut(usize, &[f32]),
     ) -> Result<()> {
-        let cols = self.plan.listing().graph.cols(wanted) as usize;
+        let cols = self.vocab;
         self.check_tokens(tokens)?;
         if tokens.len() > self.context {
             return Err(Error::Limit(format!(
@@ -48,7 +27,7 @@ impl Session {
                 self.context
             )));
         }
-        if self.sequences.iter().any(|s| s.job.is_some()) {
+        if !self.sequences.iter().all(Sequence::is_idle) {
             return Err(Error::Usage("the session is busy answering".into()));
         }
         self.sequences[0].truncate(0, &mut self.pools);
@@ -59,9 +38,9 @@ impl Session {
             self.reserve(0, start..start + rows.len())?;
             let wants: Vec<usize> = (0..rows.len()).collect();
             let sizes = self.write_tables(&rows, &wants);
-            let index = self.run(&sizes, None).await?;
+            let index = self.run(&sizes, usize::MAX, None).await?;
             self.plan.gpu().wait(index).await?;
-            let bytes = self.plan.read(wanted, (rows.len() * cols * 4) as u64).await?;
+            let bytes = self.plan.read(self.logits, (rows.len() * cols * 4) as u64).await?;
             let values: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
             for (i, row) in values.chunks_exact(cols).enumerate() {
                 each(start + i, row);
@@ -81,7 +60,7 @@ impl Session {
     /// [`Error::Unsupported`] without timestamps; [`Error::Usage`] if requests are being answered or the step does not
     /// fit.
     pub async fn profile(&mut self, rows: usize, position: usize) -> Result<Vec<Timing>> {
-        if self.sequences.iter().any(|s| s.job.is_some()) || position + rows > self.context {
+        if !self.sequences.iter().all(Sequence::is_idle) || position + rows > self.context {
             return Err(Error::Usage(format!("cannot profile {rows} rows at position {position}")));
         }
         self.sequences[0].truncate(0, &mut self.pools);

@@ -5,6 +5,7 @@
 //! first is read; what they wrote behind the end of an answer is dropped by not counting it. Text comes out as
 //! [`Event`]s. Everything here is driven by [`Session::next`]; there are no threads and nothing blocks.
 
+mod embedding;
 mod event;
 mod experts;
 mod forward;
@@ -28,6 +29,7 @@ use crate::ops::{MOST_BACK, PAGE, StepSizes};
 use crate::plan::{Memory, Plan};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result, fit};
+use embedding::Embedding;
 use experts::Experts;
 use near::Near;
 use pace::Pace;
@@ -48,12 +50,37 @@ struct Flight {
     /// The reading of its result; none yet of a step that stops for experts, which runs when it is its turn to be read.
     reading: Option<Reading>,
     staging: usize,
-    /// Sequence and request of each row that wants a token.
+    /// Sequence and request of each row of which something is wanted.
     tokens: Vec<(usize, RequestId)>,
-    /// Whether the tokens' logits are to be read, because the CPU chooses.
-    logits: bool,
+    wanted: Wanted,
     sizes: StepSizes,
     submitted: Clock,
+}
+
+/// What is read of a step.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// Tokens that the GPU chose.
+    Tokens,
+    /// Logits, because the CPU chooses some token.
+    Logits,
+    /// Hidden states; the step ends with them.
+    Hidden,
+}
+
+/// A request without a sequence.
+enum Waiting {
+    Answer(Box<Job>),
+    Embedding(Embedding),
+}
+
+impl Waiting {
+    fn id(&self) -> RequestId {
+        match self {
+            Waiting::Answer(job) => job.id,
+            Waiting::Embedding(embedding) => embedding.id,
+        }
+    }
 }
 
 /// One model on one device. See the module.
@@ -65,13 +92,15 @@ pub struct Session {
     vocab: usize,
     logits: TensorId,
     hidden: TensorId,
+    /// The graph's nodes up to the one that makes the hidden states.
+    until_hidden: usize,
     sampled: TensorId,
     sequences: Vec<Sequence>,
     pools: Pools,
     experts: Option<Experts>,
     staging: Vec<Buffer>,
     flights: VecDeque<Flight>,
-    waiting: VecDeque<Job>,
+    waiting: VecDeque<Waiting>,
     events: VecDeque<(RequestId, Event)>,
     next_id: RequestId,
     /// Whose prompt the last chunk was of, and whether that was the last step: prompts take turns, with each other and
@@ -97,6 +126,8 @@ impl Session {
         let (capacity, recurrent) = (plan.listing().capacity, plan.listing().graph.recurrent());
         let near = capacity.near.filter(|_| plan.input(Input::NearPages).is_some());
         let sampled = plan.input(Input::Sampled).expect("every decoder samples");
+        let nodes = &plan.listing().graph.nodes;
+        let until_hidden = 1 + nodes.iter().position(|n| n.outputs.contains(&fitted.hidden)).expect("it is kept");
         let staging = (0..options.run_ahead.clamp(1, MOST_AHEAD) + 1)
             .map(|_| gpu.staging(u64::from(capacity.sequences) * 4))
             .collect();
@@ -107,6 +138,7 @@ impl Session {
             vocab: model.config.vocab as usize,
             logits: fitted.logits,
             hidden: fitted.hidden,
+            until_hidden,
             sampled,
             sequences: (0..capacity.sequences)
                 .map(|_| Sequence {
@@ -188,9 +220,11 @@ impl Session {
         let nothing = request.max_tokens == Some(0);
         let job = Job::new(self.next_id, request, constraint, self.tokenizer.stream().continuing());
         if nothing {
-            self.events.extend(job.finish(Finish::MaxTokens, 0).into_iter().map(|e| (self.next_id, e)));
+            let begun = Event::Begun { reused_tokens: 0 };
+            let events = [begun].into_iter().chain(job.finish(Finish::MaxTokens, 0));
+            self.events.extend(events.map(|event| (self.next_id, event)));
         } else {
-            self.waiting.push_back(job);
+            self.waiting.push_back(Waiting::Answer(Box::new(job)));
         }
         Ok(self.next_id)
     }
@@ -205,12 +239,15 @@ impl Session {
         }
     }
 
-    /// Ends a request; its last event says so.
+    /// Ends a request; an answer's last event says so.
     pub fn cancel(&mut self, id: RequestId) {
-        if let Some(at) = self.waiting.iter().position(|job| job.id == id)
-            && let Some(job) = self.waiting.remove(at)
+        if let Some(at) = self.waiting.iter().position(|waiting| waiting.id() == id)
+            && let Some(Waiting::Answer(job)) = self.waiting.remove(at)
         {
             self.events.extend(job.finish(Finish::Cancelled, 0).into_iter().map(|e| (id, e)));
+        }
+        if let Some(at) = self.sequences.iter().position(|s| s.embedding.as_ref().is_some_and(|e| e.id == id)) {
+            self.stop_embedding(at);
         }
         if let Some(at) = self.sequences.iter().position(|s| s.job.as_ref().is_some_and(|j| j.id == id)) {
             self.finish(at, Finish::Cancelled);
@@ -263,8 +300,16 @@ impl Session {
 
     /// Gives waiting requests to idle sequences.
     fn start_waiting(&mut self) -> Result<()> {
-        while let Some(job) = self.waiting.front() {
-            let idle: Vec<usize> = (0..self.sequences.len()).filter(|i| self.sequences[*i].job.is_none()).collect();
+        loop {
+            let idle: Vec<usize> = (0..self.sequences.len()).filter(|i| self.sequences[*i].is_idle()).collect();
+            let Some(next) = self.waiting.pop_front_if(|_| !idle.is_empty()) else { return Ok(()) };
+            let job = match next {
+                Waiting::Answer(job) => *job,
+                Waiting::Embedding(embedding) => {
+                    self.start_embedding(embedding, &idle);
+                    continue;
+                }
+            };
             let tokens = &job.request.tokens;
             // At least one token must be run, to have logits to go on from.
             let common = |i: &usize| self.sequences[*i].common(&tokens[..tokens.len() - 1]);
@@ -273,10 +318,8 @@ impl Session {
             let recurrent = self.sequences[mine].state.is_some();
             let other = (0..self.sequences.len()).filter(|_| !recurrent).max_by_key(common).unwrap_or(mine);
             let (own, others) = (common(&mine), common(&other));
-            let Some(job) = self.waiting.pop_front() else { return Ok(()) };
             self.start(job, mine, own, (other, others))?;
         }
-        Ok(())
     }
 
     /// Starts `job` in sequence `at`, which has `own` of its tokens, while sequence `other.0` has `other.1`.
@@ -292,6 +335,7 @@ impl Session {
         let sequence = &mut self.sequences[at];
         sequence.tokens = job.request.tokens.clone();
         job.reused = sequence.cached;
+        self.events.push_back((job.id, Event::Begun { reused_tokens: job.reused }));
         let sampling = &job.request.sampling;
         if sampling.has_penalties() {
             let seen = job.counts(self.vocab);
@@ -315,23 +359,25 @@ impl Session {
         }
     }
 
-    /// Whether another step may be queued. Not behind one whose logits are to be read: it would overwrite them.
+    /// Whether another step may be queued. Not behind one of which more than tokens is read: it would overwrite that.
     fn may_step(&self) -> bool {
         let most = if self.experts.is_some() { 1 } else { self.options.run_ahead.clamp(1, MOST_AHEAD) as usize };
-        self.flights.len() < self.pace.depth(most) && !self.flights.iter().any(|f| f.logits)
+        self.flights.len() < self.pace.depth(most) && self.flights.iter().all(|f| f.wanted == Wanted::Tokens)
     }
 
-    /// Submits the next step, if there is one to be made: a chunk of a prompt and a token of all answers in turn.
+    /// Submits the next step, if there is one to be made: a chunk of a prompt, or of texts to be embedded, and a token of
+    /// all answers in turn.
     fn step(&mut self) -> Result<bool> {
         if std::mem::take(&mut self.prefilled) && self.step_decode()? {
             return Ok(true);
         }
         let count = self.sequences.len();
         let in_turn = (1..=count).map(|i| (self.last_prefill + i) % count);
-        match in_turn.into_iter().find(|at| self.sequences[*at].reads_prompt()) {
+        let reads = |s: &Sequence| s.reads_prompt() || s.reads_embedding();
+        match in_turn.into_iter().find(|at| reads(&self.sequences[*at])) {
             Some(at) => {
                 (self.last_prefill, self.prefilled) = (at, true);
-                self.step_prefill(at)
+                if self.sequences[at].reads_embedding() { self.step_embedding(at) } else { self.step_prefill(at) }
             }
             None => self.step_decode(),
         }
@@ -357,7 +403,7 @@ impl Session {
             job.ahead += 1;
         }
         let wants = if last { vec![rows.len() - 1] } else { vec![] };
-        self.send(&rows, &wants);
+        self.send(&rows, &wants, Wanted::Tokens);
         if keeps {
             self.sequences[at].keep(stop);
         }
@@ -392,7 +438,7 @@ impl Session {
             return Ok(false);
         }
         let wants: Vec<usize> = (0..rows.len()).collect();
-        self.send(&rows, &wants);
+        self.send(&rows, &wants, Wanted::Tokens);
         Ok(true)
     }
 
@@ -411,16 +457,16 @@ impl Session {
         self.plan.listing().capacity.decode_rows()
     }
 
-    /// Writes the tables of a step and submits it; tokens are wanted for the rows `wants`.
-    fn send(&mut self, rows: &[Row], wants: &[usize]) {
-        let jobs: Vec<(usize, &Job)> = wants
-            .iter()
-            .filter_map(|row| self.sequences[rows[*row].sequence].job.as_ref().map(|job| (rows[*row].sequence, job)))
-            .collect();
-        let on_gpu = jobs.iter().any(|(_, job)| !job.on_cpu);
-        let filtered = jobs.iter().any(|(_, job)| job.request.sampling.has_filter());
-        let logits = jobs.iter().any(|(_, job)| job.on_cpu);
-        let tokens = jobs.iter().map(|(at, job)| (*at, job.id)).collect();
+    /// Writes the tables of a step and submits it; the rows `wants` are those of which something is wanted: tokens (or
+    /// logits, where a job wants these), or hidden states.
+    fn send(&mut self, rows: &[Row], wants: &[usize], wanted: Wanted) {
+        let sequences: Vec<usize> = wants.iter().map(|row| rows[*row].sequence).collect();
+        let jobs: Vec<&Job> = sequences.iter().filter_map(|at| self.sequences[*at].job.as_ref()).collect();
+        let on_gpu = jobs.iter().any(|job| !job.on_cpu);
+        let filtered = jobs.iter().any(|job| job.request.sampling.has_filter());
+        let wanted = if jobs.iter().any(|job| job.on_cpu) { Wanted::Logits } else { wanted };
+        let with_id = |at: usize| self.sequences[at].request_id().map(|id| (at, id));
+        let tokens = sequences.iter().filter_map(|at| with_id(*at)).collect();
         let mut sizes = self.write_tables(rows, wants);
         sizes.sampled = on_gpu.into();
         sizes.filtered = (on_gpu && filtered).into();
@@ -428,18 +474,24 @@ impl Session {
         let staging = (0..self.staging.len()).find(|i| !busy.contains(i)).expect("one more than flights");
         let reading = self.experts.is_none().then(|| {
             let segments = if sizes.rows > self.decode_rows() { self.pace.segments(sizes.rows) } else { 1 };
-            let submission = self.plan.submit(&sizes, segments, Some((self.sampled, &self.staging[staging])));
+            let copy = Some((self.sampled, &self.staging[staging]));
+            let submission = self.plan.submit_nodes(0..self.end(wanted), &sizes, segments, copy);
             self.plan.gpu().read_staging(&self.staging[staging], submission)
         });
         let submitted = Clock::now();
-        self.flights.push_back(Flight { reading, staging, tokens, logits, sizes, submitted });
+        self.flights.push_back(Flight { reading, staging, tokens, wanted, sizes, submitted });
     }
 
-    /// Runs a step that may have to stop for experts.
-    async fn run(&mut self, sizes: &StepSizes, copy: Option<(TensorId, &Buffer)>) -> Result<Submission> {
+    /// Behind the last node of the graph that a step runs.
+    fn end(&self, wanted: Wanted) -> usize {
+        if wanted == Wanted::Hidden { self.until_hidden } else { usize::MAX }
+    }
+
+    /// Runs a step up to node `end` that may have to stop for experts.
+    async fn run(&mut self, sizes: &StepSizes, end: usize, copy: Option<(TensorId, &Buffer)>) -> Result<Submission> {
         match &mut self.experts {
-            Some(experts) => experts.run(&self.plan, sizes, copy).await,
-            None => Ok(self.plan.submit(sizes, self.pace.segments(sizes.rows), copy)),
+            Some(experts) => experts.run(&self.plan, sizes, end, copy).await,
+            None => Ok(self.plan.submit_nodes(0..end, sizes, self.pace.segments(sizes.rows), copy)),
         }
     }
 
@@ -449,7 +501,8 @@ impl Session {
             Some(reading) => reading,
             None => {
                 let staging = self.staging[flight.staging].clone();
-                let submission = self.run(&flight.sizes, Some((self.sampled, &staging))).await?;
+                let end = self.end(flight.wanted);
+                let submission = self.run(&flight.sizes, end, Some((self.sampled, &staging))).await?;
                 self.plan.gpu().read_staging(&staging, submission)
             }
         };
@@ -460,8 +513,11 @@ impl Session {
             let rate = f64::from(flight.sizes.rows) / flight.submitted.seconds().max(1e-6);
             self.pace.rows_a_second = Some(self.pace.rows_a_second.map_or(rate, |old| rate.max(old)));
         }
+        if flight.wanted == Wanted::Hidden {
+            return self.land_embedding(flight.tokens).await;
+        }
         let sampled: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes);
-        let logits: Vec<f32> = match flight.logits {
+        let logits: Vec<f32> = match flight.wanted == Wanted::Logits {
             true => {
                 let size = flight.tokens.len() * self.vocab * 4;
                 bytemuck::pod_collect_to_vec(&self.plan.read(self.logits, size as u64).await?)

@@ -1,5 +1,6 @@
 //! One sequence of the engine: its tokens, its pages, and the request that it is answering.
 
+use super::embedding::Embedding;
 use super::near::Near;
 use super::pages::Pools;
 use super::state::State;
@@ -26,6 +27,8 @@ pub struct Sequence {
     pub state: Option<State>,
     /// The request being answered.
     pub job: Option<Job>,
+    /// The text being embedded, if there is no such request.
+    pub embedding: Option<Embedding>,
 }
 
 /// Log-probabilities of a token and of the likeliest ones.
@@ -167,6 +170,21 @@ impl Sequence {
     /// Whether more than the last token of a prompt has yet to be run.
     pub fn reads_prompt(&self) -> bool {
         self.job.as_ref().is_some_and(|job| job.ahead == 0) && self.tokens.len() > self.cached + 1
+    }
+
+    /// Whether it has nothing to do.
+    pub fn is_idle(&self) -> bool {
+        self.job.is_none() && self.embedding.is_none()
+    }
+
+    /// The request that it works for.
+    pub fn request_id(&self) -> Option<RequestId> {
+        self.job.as_ref().map(|job| job.id).or(self.embedding.as_ref().map(|embedding| embedding.id))
+    }
+
+    /// Whether some of a text to be embedded has yet to be run.
+    pub fn reads_embedding(&self) -> bool {
+        self.embedding.is_some() && self.tokens.len() > self.cached
     }
 
     /// Tokens that this sequence and `tokens` begin with alike, as far as they are cached and it can go on from there.

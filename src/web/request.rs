@@ -191,6 +191,8 @@ fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T> {
 /// An event as JavaScript gets it.
 pub fn event(id: u64, event: Event, tokenizer: &Tokenizer) -> Value {
     match event {
+        Event::Begun { reused_tokens } => json!({"id": id, "begun": {"reusedTokens": reused_tokens}}),
+        Event::Embedding(vector) => json!({"id": id, "embedding": vector}),
         Event::Text(text) => json!({"id": id, "text": text}),
         Event::Token { id: token, logprobs: None } => json!({"id": id, "token": {"id": token}}),
         Event::Token { id: token, logprobs: Some((logprob, top)) } => {

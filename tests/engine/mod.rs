@@ -91,6 +91,8 @@ impl Answer {
     fn take(&mut self, event: Event) {
         assert_eq!(self.reason, None, "nothing follows the end of an answer, {event:?} did");
         match event {
+            Event::Begun { .. } => {}
+            Event::Embedding(_) => panic!("an answer is no vector"),
             Event::Text(text) => self.text += &text,
             Event::Token { id, logprobs } => {
                 self.ids.push(id);

@@ -1,0 +1,106 @@
+//! Texts to be embedded for one request. A few of them are with the session at a time: the next is handed in when one is
+//! done, so that answers, and the texts of others, never wait behind all of them.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use firelight::session::{RequestId, Session};
+use tokio::sync::oneshot;
+
+use super::ask::Prompt;
+use super::engine::Ticket;
+use super::failure::Failure;
+
+/// What a client wants to have vectors of.
+#[derive(Debug)]
+pub struct Texts {
+    pub prompts: Vec<Prompt>,
+    /// Whether texts that exceed the context are cut.
+    pub truncate: bool,
+    /// How long the model stays loaded after this, if not as long as the server was told.
+    pub keep_alive: Option<Duration>,
+}
+
+/// A vector for each text: its last hidden states, their mean, made as long as 1.
+#[derive(Debug)]
+pub struct Embedded {
+    pub vectors: Vec<Vec<f32>>,
+    /// Tokens that were read.
+    pub tokens: usize,
+    pub load_seconds: f64,
+}
+
+/// Where the vectors go.
+pub type Reply = oneshot::Sender<Result<Embedded, Failure>>;
+
+/// The texts of one request.
+pub struct Batch {
+    reply: Reply,
+    /// Texts that the session does not have yet, with their numbers, and the numbers of those that it has.
+    waiting: VecDeque<(usize, Vec<u32>)>,
+    running: HashMap<RequestId, usize>,
+    embedded: Embedded,
+    _ticket: Ticket,
+}
+
+impl Batch {
+    /// Begins to embed texts, which have these tokens.
+    pub fn new(texts: Vec<Vec<u32>>, reply: Reply, ticket: Ticket, load_seconds: f64) -> Self {
+        let tokens = texts.iter().map(Vec::len).sum();
+        let embedded = Embedded { vectors: vec![Vec::new(); texts.len()], tokens, load_seconds };
+        let waiting = texts.into_iter().enumerate().collect();
+        Batch { reply, waiting, running: HashMap::new(), embedded, _ticket: ticket }
+    }
+
+    /// Hands in texts until the session has `most`.
+    ///
+    /// # Errors
+    /// If it refuses one.
+    pub fn feed(&mut self, session: &mut Session, most: usize) -> Result<(), Failure> {
+        while self.running.len() < most {
+            let Some((number, tokens)) = self.waiting.pop_front() else { return Ok(()) };
+            let refused = |e| Failure::field(format!("input[{number}]"), Failure::refused(&e).message);
+            self.running.insert(session.submit_embedding(tokens).map_err(refused)?, number);
+        }
+        Ok(())
+    }
+
+    /// Takes the vector of a text, if the text is one of these.
+    pub fn take(&mut self, id: RequestId, vector: &[f32]) {
+        if let Some(number) = self.running.remove(&id) {
+            self.embedded.vectors[number] = vector.to_vec();
+        }
+    }
+
+    /// Whether all texts are done, or nobody waits for them.
+    pub fn over(&self) -> bool {
+        self.abandoned() || (self.waiting.is_empty() && self.running.is_empty())
+    }
+
+    /// Whether nobody waits for the vectors any more.
+    pub fn abandoned(&self) -> bool {
+        self.reply.is_closed()
+    }
+
+    /// Tokens of all texts.
+    pub fn tokens(&self) -> usize {
+        self.embedded.tokens
+    }
+
+    /// Hands out the vectors.
+    pub fn finish(self) {
+        // Who does not listen any more need not be told.
+        let _ = self.reply.send(Ok(self.embedded));
+    }
+
+    /// Gives up.
+    pub fn fail(self, failure: Failure) {
+        let _ = self.reply.send(Err(failure));
+    }
+
+    /// Takes what is being read back from the session.
+    pub fn cancel(&mut self, session: &mut Session) {
+        self.waiting.clear();
+        self.running.drain().for_each(|(id, _)| session.cancel(id));
+    }
+}

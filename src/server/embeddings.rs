@@ -1,0 +1,168 @@
+//! Vectors of texts, in OpenAI's words and in Ollama's.
+
+use std::time::{Duration, Instant};
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use super::Server;
+use super::ask::Prompt;
+use super::batch::Texts;
+use super::failure::{Failure, json_response};
+use super::fields::Fields;
+use super::ollama;
+use super::openai::{MISSING, prompts};
+
+/// What is asked in either dialect.
+struct Asked {
+    model: String,
+    prompts: Vec<Prompt>,
+    /// Numbers of a vector, if not all.
+    dimensions: Option<usize>,
+    keep_alive: Option<Duration>,
+    /// Whether texts that are too long are cut.
+    truncate: bool,
+}
+
+/// Vectors and what is told of them.
+struct Vectors {
+    vectors: Vec<Vec<f32>>,
+    tokens: usize,
+    load_seconds: f64,
+    model: String,
+}
+
+async fn vectors(server: &Server, asked: Asked) -> Result<Vectors, Failure> {
+    let entry = &server.registry.entries()[server.registry.find(&asked.model)?];
+    let (width, wanted) = (entry.width, asked.dimensions.unwrap_or(entry.width));
+    if wanted != width && !(entry.matryoshka && (1..width).contains(&wanted)) {
+        let message = match entry.matryoshka {
+            true => format!("{} makes vectors of 1 to {width} numbers, not of {wanted}", entry.name),
+            false => format!("{} makes vectors of {width} numbers, not of {wanted}", entry.name),
+        };
+        return Err(Failure::field("dimensions", message));
+    }
+    let texts = Texts { prompts: asked.prompts, truncate: asked.truncate, keep_alive: asked.keep_alive };
+    let embedded = server.engine.embed(asked.model, texts).await?;
+    let vectors = embedded.vectors.into_iter().map(|vector| shorten(vector, wanted)).collect();
+    Ok(Vectors { vectors, tokens: embedded.tokens, load_seconds: embedded.load_seconds, model: entry.name.clone() })
+}
+
+/// The first `len` numbers of a vector, made as long as 1 again.
+fn shorten(mut vector: Vec<f32>, len: usize) -> Vec<f32> {
+    if len < vector.len() {
+        vector.truncate(len);
+        let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
+        vector.iter_mut().for_each(|x| *x /= length);
+    }
+    vector
+}
+
+/// `POST /v1/embeddings`
+pub async fn openai(State(server): State<Server>, request: Request) -> Result<Response, Failure> {
+    let mut fields = Fields::of(request).await?;
+    let base64 = match fields.text("encoding_format")?.as_deref() {
+        None | Some("float") => false,
+        Some("base64") => true,
+        Some(other) => return Err(fields.wrong("encoding_format", format!("{other:?} is neither float nor base64"))),
+    };
+    let input = fields.value("input").ok_or_else(|| fields.wrong("input", MISSING))?;
+    let asked = Asked {
+        model: fields.text("model")?.unwrap_or_default(),
+        prompts: prompts(&input).map_err(|e| fields.wrong("input", e))?,
+        dimensions: fields.count("dimensions")?,
+        keep_alive: None,
+        truncate: false,
+    };
+    fields.done()?;
+    let Vectors { vectors, tokens, model, .. } = vectors(&server, asked).await?;
+    let write = |vector: &Vec<f32>| match base64 {
+        true => Value::from(to_base64(bytemuck::cast_slice(vector))),
+        false => Value::from(vector.as_slice()),
+    };
+    let row =
+        |(i, vector): (usize, &Vec<f32>)| json!({ "object": "embedding", "index": i, "embedding": write(vector) });
+    Ok(json_response(&json!({
+        "object": "list",
+        "data": vectors.iter().enumerate().map(row).collect::<Vec<_>>(),
+        "model": model,
+        "usage": { "prompt_tokens": tokens, "total_tokens": tokens },
+    })))
+}
+
+/// Reads a request of Ollama's, whose texts are in the field `name`.
+async fn read_ollama(request: Request, name: &str) -> Result<Asked, Failure> {
+    let mut fields = Fields::of(request).await?;
+    let texts = fields.texts(name)?.ok_or_else(|| fields.wrong(name, MISSING))?;
+    let asked = Asked {
+        model: fields.text("model")?.unwrap_or_default(),
+        prompts: texts.into_iter().map(Prompt::Text).collect(),
+        dimensions: fields.count("dimensions")?.filter(|n| *n > 0),
+        keep_alive: ollama::keep_alive(&mut fields)?,
+        truncate: fields.flag("truncate")?.unwrap_or(true),
+    };
+    fields.object("options")?;
+    fields.done()?;
+    Ok(asked)
+}
+
+/// `POST /api/embed`
+pub async fn ollama_embed(State(server): State<Server>, request: Request) -> Result<Response, Failure> {
+    let begun = Instant::now();
+    let mut asked = read_ollama(request, "input").await?;
+    // As there, one empty text is no text.
+    if matches!(&asked.prompts[..], [Prompt::Text(text)] if text.is_empty()) {
+        asked.prompts.clear();
+    }
+    let Vectors { vectors, tokens, load_seconds, model } = vectors(&server, asked).await?;
+    Ok(json_response(&json!({
+        "model": model,
+        "embeddings": vectors,
+        "total_duration": begun.elapsed().as_nanos() as u64,
+        "load_duration": (load_seconds * 1e9) as u64,
+        "prompt_eval_count": tokens,
+    })))
+}
+
+/// `POST /api/embeddings`, the older one of a single vector.
+pub async fn ollama_embeddings(State(server): State<Server>, request: Request) -> Result<Response, Failure> {
+    let mut asked = read_ollama(request, "prompt").await?;
+    asked.prompts.retain(|prompt| !matches!(prompt, Prompt::Text(text) if text.is_empty()));
+    let mut vectors = vectors(&server, asked).await?.vectors;
+    Ok(json_response(&json!({ "embedding": vectors.pop().unwrap_or_default() })))
+}
+
+/// Base 64 of RFC 4648, in which clients want vectors that they ask for without a word.
+fn to_base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for three in bytes.chunks(3) {
+        let word = (0..3).fold(0u32, |word, i| word << 8 | u32::from(three.get(i).copied().unwrap_or(0)));
+        for i in 0..4 {
+            let letter = LETTERS[(word >> (18 - 6 * i) & 63) as usize] as char;
+            out.push(if i <= three.len() { letter } else { '=' });
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_that_of_the_rfc() {
+        let rows = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")];
+        rows.iter().for_each(|(plain, coded)| assert_eq!(to_base64(plain.as_bytes()), *coded));
+        assert_eq!(to_base64(&[0xff, 0xfe, 0xfd]), "//79");
+    }
+
+    #[test]
+    fn shorter_vectors_are_normed_again() {
+        let vector = vec![0.6, 0.0, 0.8];
+        assert_eq!(shorten(vector.clone(), 3), vector);
+        assert_eq!(shorten(vector.clone(), 2), [1.0, 0.0]);
+        assert_eq!(shorten(vec![0.0, 1.0], 1), [0.0]);
+    }
+}

@@ -1,0 +1,216 @@
+//! The fields of a request's body. They are read one by one, so that an error can name the field and say what it takes;
+//! what nobody reads is looked up in [`super::demands`].
+//!
+//! `null` means that a field is not there. Whole numbers may be written as `8` or `8.0`, as other servers take them.
+
+use axum::extract::Request;
+use serde_json::{Map, Value};
+
+use super::demands;
+use super::failure::Failure;
+use super::guard;
+
+/// Fields of an object that are not read yet.
+pub struct Fields {
+    /// What stands before a name in messages: `options.` in `options.seed`.
+    prefix: &'static str,
+    left: Map<String, Value>,
+}
+
+impl Fields {
+    /// Reads a request's body.
+    ///
+    /// # Errors
+    /// If it is no JSON object.
+    pub async fn of(request: Request) -> Result<Self, Failure> {
+        Self::new(guard::json(request).await?)
+    }
+
+    /// The fields of a body.
+    ///
+    /// # Errors
+    /// If it is no object.
+    pub fn new(body: Value) -> Result<Self, Failure> {
+        match body {
+            Value::Object(left) => Ok(Fields { prefix: "", left }),
+            other => Err(Failure::bad(format!("the body must be a JSON object, not {}", kind(&other)))),
+        }
+    }
+
+    /// The object in a field; empty if there is none.
+    pub fn inner(&mut self, name: &str, prefix: &'static str) -> Result<Self, Failure> {
+        Ok(Fields { prefix, left: self.object(name)?.unwrap_or_default() })
+    }
+
+    /// Any value.
+    pub fn value(&mut self, name: &str) -> Option<Value> {
+        self.left.shift_remove(name).filter(|value| !value.is_null())
+    }
+
+    pub fn text(&mut self, name: &str) -> Result<Option<String>, Failure> {
+        self.read(name, "a string", |value| match value {
+            Value::String(text) => Ok(text),
+            other => Err(other),
+        })
+    }
+
+    pub fn flag(&mut self, name: &str) -> Result<Option<bool>, Failure> {
+        self.read(name, "true or false", |value| value.as_bool().ok_or(value))
+    }
+
+    pub fn number(&mut self, name: &str) -> Result<Option<f32>, Failure> {
+        self.read(name, "a number", |value| value.as_f64().map(|n| n as f32).ok_or(value))
+    }
+
+    pub fn integer(&mut self, name: &str) -> Result<Option<i128>, Failure> {
+        self.read(name, "a whole number", |value| integer(&value).ok_or(value))
+    }
+
+    /// How many of something at most; a negative number sets no limit.
+    pub fn limit(&mut self, name: &str) -> Result<Option<usize>, Failure> {
+        Ok(self.integer(name)?.and_then(|n| usize::try_from(n).ok()))
+    }
+
+    /// How many of something.
+    pub fn count(&mut self, name: &str) -> Result<Option<usize>, Failure> {
+        self.read(name, "a whole number from 0 on", |value| {
+            integer(&value).and_then(|n| usize::try_from(n).ok()).ok_or(value)
+        })
+    }
+
+    /// Takes a `false` for nothing in a field that is no flag.
+    pub fn drop_false(&mut self, name: &str) {
+        if self.left.get(name) == Some(&Value::Bool(false)) {
+            self.left.shift_remove(name);
+        }
+    }
+
+    pub fn list(&mut self, name: &str) -> Result<Option<Vec<Value>>, Failure> {
+        self.read(name, "a list", |value| match value {
+            Value::Array(list) => Ok(list),
+            other => Err(other),
+        })
+    }
+
+    pub fn object(&mut self, name: &str) -> Result<Option<Map<String, Value>>, Failure> {
+        self.read(name, "an object", |value| match value {
+            Value::Object(object) => Ok(object),
+            other => Err(other),
+        })
+    }
+
+    /// A string or a list of strings.
+    pub fn texts(&mut self, name: &str) -> Result<Option<Vec<String>>, Failure> {
+        self.read(name, "a string or a list of strings", |value| match &value {
+            Value::String(text) => Ok(vec![text.clone()]),
+            Value::Array(list) => {
+                let texts: Option<Vec<String>> = list.iter().map(|v| v.as_str().map(str::to_string)).collect();
+                texts.ok_or(value)
+            }
+            _ => Err(value),
+        })
+    }
+
+    /// Refuses what is left, if it asks for something that is not done here.
+    pub fn done(self) -> Result<(), Failure> {
+        self.left.iter().try_for_each(|(name, value)| demands::check(self.prefix, name, value))
+    }
+
+    /// A failure that names the field.
+    pub fn wrong(&self, name: &str, what: impl std::fmt::Display) -> Failure {
+        Failure::field(format!("{}{name}", self.prefix), what)
+    }
+
+    fn read<T>(
+        &mut self,
+        name: &str,
+        wanted: &str,
+        read: impl FnOnce(Value) -> Result<T, Value>,
+    ) -> Result<Option<T>, Failure> {
+        let Some(value) = self.value(name) else { return Ok(None) };
+        let given = |value: &Value| match value {
+            Value::Array(_) | Value::Object(_) => kind(value).to_string(),
+            Value::String(text) if text.len() > 40 => "this string".to_string(),
+            scalar => scalar.to_string(),
+        };
+        read(value).map(Some).map_err(|value| self.wrong(name, format!("{wanted} is expected, not {}", given(&value))))
+    }
+}
+
+fn integer(value: &Value) -> Option<i128> {
+    let whole = |n: f64| (n.fract() == 0.0).then_some(n as i128);
+    let exact = value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from));
+    exact.or_else(|| value.as_f64().and_then(whole))
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn fields(value: Value) -> Fields {
+        Fields::new(value).unwrap()
+    }
+
+    #[test]
+    fn numbers_are_read_as_other_servers_read_them() {
+        let mut f = fields(json!({ "a": 8, "b": 8.0, "c": -1, "d": null, "e": 1e3, "f": u64::MAX, "g": -1.0 }));
+        let got = ["a", "b", "c", "d", "e", "none", "g"].map(|name| f.limit(name).unwrap());
+        assert_eq!(got, [Some(8), Some(8), None, None, Some(1000), None, None]);
+        assert_eq!(f.integer("f").unwrap(), Some(i128::from(u64::MAX)));
+        let mut f = fields(json!({ "a": 8.5, "b": "8", "c": true, "d": [1], "e": {}, "f": -1 }));
+        for name in ["a", "b", "c", "d", "e"] {
+            let failure = f.limit(name).unwrap_err();
+            assert!(failure.message.starts_with(&format!("{name}: a whole number")), "{}", failure.message);
+            assert_eq!(failure.param.as_deref(), Some(name));
+        }
+        assert!(f.count("f").unwrap_err().message.contains("f: a whole number from 0 on is expected, not -1"));
+    }
+
+    #[test]
+    fn errors_name_the_field_and_what_it_takes() {
+        let wrong = json!({ "text": 1, "flag": 1, "number": "0.5", "list": {}, "object": [], "texts": ["a", 1] });
+        let mut f = fields(wrong);
+        f.prefix = "options.";
+        let messages = [
+            f.text("text").unwrap_err(),
+            f.flag("flag").unwrap_err(),
+            f.number("number").unwrap_err(),
+            f.list("list").unwrap_err(),
+            f.object("object").unwrap_err(),
+            f.texts("texts").unwrap_err(),
+        ]
+        .map(|failure| failure.message);
+        assert_eq!(
+            messages,
+            [
+                "options.text: a string is expected, not 1",
+                "options.flag: true or false is expected, not 1",
+                "options.number: a number is expected, not \"0.5\"",
+                "options.list: a list is expected, not an object",
+                "options.object: an object is expected, not a list",
+                "options.texts: a string or a list of strings is expected, not a list",
+            ]
+        );
+    }
+
+    #[test]
+    fn null_is_no_value() {
+        let mut f = fields(json!({ "a": null }));
+        assert!(
+            f.value("a").is_none() && f.text("a").unwrap().is_none() && f.inner("a", "a.").unwrap().left.is_empty()
+        );
+    }
+}

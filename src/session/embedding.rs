@@ -1,0 +1,123 @@
+//! Texts as vectors: requests like answers, of which every row's last hidden state is wanted instead of tokens.
+//!
+//! The rows of several such texts share a step, which ends before the logits. Nothing of a text is taken from the cache,
+//! because its hidden states are not in it, and nothing is left there.
+
+use super::tables::Row;
+use super::{Event, RequestId, Session, Waiting, Wanted};
+use crate::{Error, Result};
+
+/// A text being read.
+pub struct Embedding {
+    pub id: RequestId,
+    pub tokens: Vec<u32>,
+    /// The sum of the hidden states that were read, and how many they are.
+    sum: Vec<f64>,
+    read: usize,
+}
+
+impl Embedding {
+    /// Adds a row's hidden state; the mean's direction after the last.
+    fn add(&mut self, row: &[f32]) -> Option<Vec<f32>> {
+        self.sum.resize(row.len(), 0.0);
+        self.sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
+        self.read += 1;
+        let length = self.sum.iter().map(|x| x * x).sum::<f64>().sqrt().max(f64::MIN_POSITIVE);
+        (self.read == self.tokens.len()).then(|| self.sum.iter().map(|x| (x / length) as f32).collect())
+    }
+}
+
+impl Session {
+    /// Queues a text whose meaning is wanted as a vector: the mean of its last hidden states (those that the logits are
+    /// computed from), divided by its length. [`Event::Embedding`] has it, as many values as the model is wide. Such texts
+    /// take turns with answers, and several are read at once.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] if the tokens exceed the context; [`Error::Usage`] if there are none, or unknown ones.
+    pub fn submit_embedding(&mut self, tokens: Vec<u32>) -> Result<RequestId> {
+        self.check_tokens(&tokens)?;
+        if tokens.len() > self.context {
+            return Err(Error::Limit(format!(
+                "{} tokens exceed the context of {}: open the model with a larger context",
+                tokens.len(),
+                self.context
+            )));
+        }
+        self.next_id += 1;
+        let embedding = Embedding { id: self.next_id, tokens, sum: Vec::new(), read: 0 };
+        self.waiting.push_back(Waiting::Embedding(embedding));
+        Ok(self.next_id)
+    }
+
+    /// The vector of one text; see [`Session::submit_embedding`].
+    ///
+    /// # Errors
+    /// As [`Session::submit_embedding`], and if the device is lost.
+    pub async fn embed(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+        let id = self.submit_embedding(tokens.to_vec())?;
+        loop {
+            let mine = |(other, event): &(RequestId, Event)| *other == id && matches!(event, Event::Embedding(_));
+            let at = self.events.iter().position(mine);
+            if let Some((_, Event::Embedding(vector))) = at.and_then(|at| self.events.remove(at)) {
+                return Ok(vector);
+            }
+            self.turn().await?;
+        }
+    }
+
+    /// Starts to read a text in the idle sequence whose cache is the smallest loss.
+    pub(super) fn start_embedding(&mut self, embedding: Embedding, idle: &[usize]) {
+        let Some(at) = idle.iter().copied().min_by_key(|at| self.sequences[*at].cached) else { return };
+        self.sequences[at].truncate(0, &mut self.pools);
+        self.sequences[at].tokens = embedding.tokens.clone();
+        self.sequences[at].embedding = Some(embedding);
+        self.write_pages(at);
+    }
+
+    /// Rows of the texts that are being read, those of sequence `first` before the others'.
+    pub(super) fn step_embedding(&mut self, first: usize) -> Result<bool> {
+        let capacity = self.plan.listing().capacity;
+        let most = capacity.logits.min(capacity.rows) as usize;
+        let count = self.sequences.len();
+        let mut rows: Vec<Row> = Vec::new();
+        for at in (first..count).chain(0..first) {
+            if !self.sequences[at].reads_embedding() {
+                continue;
+            }
+            let start = self.sequences[at].cached;
+            let end = self.sequences[at].tokens.len().min(start + most - rows.len());
+            if start == end {
+                break;
+            }
+            self.reserve(at, start..end)?;
+            let sequence = &mut self.sequences[at];
+            sequence.cached = end;
+            let row = |position| Row { token: sequence.tokens[position], position, sequence: at };
+            rows.extend((start..end).map(row));
+        }
+        let wants: Vec<usize> = (0..rows.len()).collect();
+        self.send(&rows, &wants, Wanted::Hidden);
+        Ok(true)
+    }
+
+    /// Takes in the hidden states of a step, which were wanted for these sequences and requests.
+    pub(super) async fn land_embedding(&mut self, wanted: Vec<(usize, RequestId)>) -> Result<()> {
+        let width = self.plan.listing().graph.cols(self.hidden) as usize;
+        let bytes = self.plan.read(self.hidden, (wanted.len() * width * 4) as u64).await?;
+        let rows: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
+        for ((at, id), row) in wanted.into_iter().zip(rows.chunks_exact(width)) {
+            let embedding = self.sequences[at].embedding.as_mut().filter(|embedding| embedding.id == id);
+            if let Some(vector) = embedding.and_then(|embedding| embedding.add(row)) {
+                self.events.push_back((id, Event::Embedding(vector)));
+                self.stop_embedding(at);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a sequence idle that reads a text. What it has is no text that a prompt could go on from.
+    pub(super) fn stop_embedding(&mut self, at: usize) {
+        self.sequences[at].embedding = None;
+        self.sequences[at].truncate(0, &mut self.pools);
+    }
+}
