@@ -140,7 +140,8 @@ impl Job {
     pub fn finish(mut self, reason: Finish, generated: usize) -> Vec<Event> {
         let mut events = Vec::new();
         let mut rest = std::mem::take(&mut self.held);
-        rest.push_str(&self.stream.finish());
+        let cut = matches!(reason, Finish::MaxTokens | Finish::ContextFull);
+        rest.push_str(&if cut { self.stream.cut() } else { self.stream.finish() });
         if !rest.is_empty() && reason != Finish::StopString {
             events.push(Event::Text(rest));
         }

@@ -72,6 +72,12 @@ impl TokenStream {
     pub fn finish(self) -> String {
         String::from_utf8_lossy(&self.pending).into_owned() + &self.harmony.map(Harmony::finish).unwrap_or_default()
     }
+
+    /// The same where an answer was cut: a character that it did not complete is left out.
+    pub fn cut(mut self) -> String {
+        self.pending.clear();
+        self.finish()
+    }
 }
 
 /// Takes all of `bytes` but a character that may still be completed.
