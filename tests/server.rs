@@ -215,9 +215,8 @@ fn schemas_that_nothing_fits_are_refused() {
         json!({ "enum": [] }),
         json!({ "type": "nonsense" }),
         json!({ "allOf": [{ "type": "string" }, { "type": "integer" }] }),
-        json!({ "type": "string", "pattern": "^(?=a)b" }),
-        json!({ "type": "integer", "minimum": -1e308, "maximum": 1e308 }),
-        json!({ "$ref": "http://example.com/schema" }),
+        json!({ "type": "string", "pattern": "^(a" }),
+        json!({ "$ref": "#/$defs/none" }),
         json!(false),
     ] {
         let form = json!({ "type": "json_schema", "json_schema": { "schema": schema } });

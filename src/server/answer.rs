@@ -5,16 +5,17 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::Response;
 use firelight::session::{Finish, Timings};
 use futures_util::Stream;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::ask::token;
 use super::engine::{Event, Logprobs, Token, stopped};
-use super::failure::Failure;
+use super::failure::{Failure, json_response};
+use super::follow::whole_members;
 use super::reply::{self, Splitter};
 
 /// A piece of an answer.
@@ -26,8 +27,10 @@ pub enum Part {
     Open(Call),
     /// More of the arguments.
     Piece(String),
-    /// There is no more of the arguments.
-    Close,
+    /// There is no more of the arguments; `whole` unless the answer ended within them.
+    Close {
+        whole: bool,
+    },
     /// A token with its log-probability and those of the likeliest.
     Logprob(Token, Vec<Token>),
     End(End),
@@ -44,9 +47,9 @@ pub struct Call {
 }
 
 impl Call {
-    /// The arguments as an object; none at all if they were cut.
+    /// The arguments as an object: those that are whole, if they were cut.
     pub fn object(&self) -> Value {
-        serde_json::from_str(&self.arguments).unwrap_or_else(|_| Value::Object(Map::new()))
+        whole_members(&self.arguments).into()
     }
 }
 
@@ -82,6 +85,8 @@ pub struct Answer {
     ready: VecDeque<(usize, Part)>,
     open: usize,
     pub usage: Usage,
+    /// What the client's schemas demand and the answer is not held to.
+    unheld: Vec<String>,
     pub load_seconds: f64,
 }
 
@@ -99,22 +104,17 @@ impl Answer {
     /// Waits until the engine has begun, so that a refusal can still be a status of its own. `answers` to each prompt.
     pub async fn begin(mut events: UnboundedReceiver<Event>, answers: usize) -> Result<Self, Failure> {
         match events.recv().await {
-            Some(Event::Started { prompt_tokens, format, thinking, load_seconds }) => {
+            Some(Event::Started { prompt_tokens, format, thinking, form, tools, unheld, load_seconds }) => {
                 let open = prompt_tokens.len() * answers;
-                let splitters = (0..open).map(|_| Some(Splitter::new(format, thinking))).collect();
+                let splitter = Splitter::new(format, thinking).held(form, tools);
+                let splitters = vec![Some(splitter); open];
                 let usage = Usage { prompt: prompt_tokens.iter().sum(), ..Default::default() };
                 let (called, ready) = (vec![false; open], VecDeque::new());
-                Ok(Answer { events, splitters, called, ready, open, usage, load_seconds })
+                Ok(Answer { events, splitters, called, ready, open, usage, unheld, load_seconds })
             }
             Some(Event::Failed(failure)) => Err(failure),
             _ => Err(stopped()),
         }
-    }
-
-    /// The same, with the arguments of calls while they come. To be asked for before the first part.
-    pub fn live(mut self) -> Self {
-        self.splitters = self.splitters.into_iter().map(|s| s.map(Splitter::live)).collect();
-        self
     }
 
     /// The next part and the number of its answer; `None` when all are complete.
@@ -151,19 +151,31 @@ impl Answer {
     fn take(&mut self, choice: usize, parts: Vec<reply::Part>) {
         let open = |name| Part::Open(Call { id: token(9), name, arguments: String::new() });
         for part in parts {
-            self.called[choice] |= matches!(part, reply::Part::Call { .. } | reply::Part::Close);
+            self.called[choice] |= matches!(part, reply::Part::Call { .. } | reply::Part::Close { whole: true });
             let parts = match part {
                 reply::Part::Reasoning(text) => vec![Part::Reasoning(text)],
                 reply::Part::Content(text) => vec![Part::Content(text)],
                 reply::Part::Call { name, arguments } => {
-                    vec![open(name), Part::Piece(Value::Object(arguments).to_string()), Part::Close]
+                    vec![open(name), Part::Piece(Value::Object(arguments).to_string()), Part::Close { whole: true }]
                 }
                 reply::Part::Open { name } => vec![open(name)],
                 reply::Part::Piece(text) => vec![Part::Piece(text)],
-                reply::Part::Close => vec![Part::Close],
+                reply::Part::Close { whole } => vec![Part::Close { whole }],
             };
             self.ready.extend(parts.into_iter().map(|part| (choice, part)));
         }
+    }
+
+    /// A response of JSON to the request.
+    pub fn json(&self, value: &Value) -> Response {
+        self.tell(json_response(value))
+    }
+
+    /// Adds to a response what its answers are not held to.
+    fn tell<T>(&self, mut response: Response<T>) -> Response<T> {
+        let told = (!self.unheld.is_empty()).then(|| HeaderValue::from_str(&listed(&self.unheld)).ok()).flatten();
+        told.into_iter().for_each(|told| drop(response.headers_mut().insert(NOT_HELD, told)));
+        response
     }
 
     /// All answers, when they are complete.
@@ -176,13 +188,29 @@ impl Answer {
                 Part::Content(text) => choice.content.push_str(&text),
                 Part::Open(call) => choice.calls.push(call),
                 Part::Piece(text) => choice.calls.last_mut().into_iter().for_each(|call| call.arguments += &text),
-                Part::Close => {}
+                Part::Close { .. } => {}
                 Part::Logprob(token, top) => choice.logprobs.push((token, top)),
                 Part::End(end) => choice.end = Some(end),
             }
         }
         Ok(choices)
     }
+}
+
+/// The header that lists the keywords of schemas to which answers are not held.
+const NOT_HELD: HeaderName = HeaderName::from_static("x-firelight-not-held");
+/// Of these at most so many are named.
+const MOST_NAMED: usize = 32;
+
+/// A list in a header: what is no visible letter there is percent-encoded.
+fn listed(items: &[String]) -> String {
+    let visible = |byte: u8| byte.is_ascii_graphic() && byte != b',' && byte != b'%';
+    let encode = |byte: u8| if visible(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    let mut named: Vec<String> = items.iter().take(MOST_NAMED).map(|item| item.bytes().map(encode).collect()).collect();
+    if items.len() > MOST_NAMED {
+        named.push(format!("and {} more", items.len() - MOST_NAMED));
+    }
+    named.join(", ")
 }
 
 /// How a dialect writes a stream.
@@ -212,7 +240,8 @@ pub const EVENTS: &str = "text/event-stream; charset=utf-8";
 /// A response that is written while the answers come. When it is dropped, because the client went away, so is the
 /// answer, and the engine sees it.
 pub fn stream<W: Writer>(answer: Answer, writer: W) -> Response {
-    let mut response = Response::new(Body::from_stream(written(answer, writer, SILENCE)));
+    let head = answer.tell(Response::new(()));
+    let mut response = head.map(|()| Body::from_stream(written(answer, writer, SILENCE)));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(W::TYPE));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
@@ -278,8 +307,15 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         let texts: Vec<Bytes> = runtime.block_on(async {
             let (events, received) = tokio::sync::mpsc::unbounded_channel();
-            let started =
-                Event::Started { prompt_tokens: vec![1], format: Format::Text, thinking: false, load_seconds: 0.0 };
+            let started = Event::Started {
+                prompt_tokens: vec![1],
+                format: Format::Text,
+                thinking: false,
+                form: false,
+                tools: vec![],
+                unheld: vec![],
+                load_seconds: 0.0,
+            };
             events.send(started).expect("it listens");
             let answer = Answer::begin(received, 1).await.expect("it begins");
             let mut stream = Box::pin(written(answer, Plain, Duration::from_millis(5)));

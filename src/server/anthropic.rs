@@ -10,6 +10,7 @@ use super::answer::{Answer, Call as Called, Choice, EVENTS, End, Part, Writer, s
 use super::ask::{Ask, Call, Chat, Form, Prompt, check_tools, sampling, text, token};
 use super::failure::{Dialect, Failure, json_response};
 use super::fields::Fields;
+use super::forms::form;
 use super::openai::MISSING;
 
 struct MessagesRequest {
@@ -24,6 +25,7 @@ struct MessagesRequest {
     tools: Option<Vec<Value>>,
     tool_choice: Option<Value>,
     thinking: Option<Value>,
+    form: Form,
 }
 
 struct Message {
@@ -49,6 +51,7 @@ impl MessagesRequest {
             tools: fields.list("tools")?,
             tool_choice: fields.object("tool_choice")?.map(Value::Object),
             thinking: fields.object("thinking")?.map(Value::Object),
+            form: form(&mut fields)?,
         };
         fields.done()?;
         Ok(request)
@@ -94,7 +97,7 @@ impl MessagesRequest {
             sampling: self.sampling,
             stop: self.stop_sequences,
             max_tokens: self.max_tokens,
-            form: Form::Free,
+            form: self.form,
             keep_alive: None,
         })
     }
@@ -144,7 +147,7 @@ pub async fn messages(State(server): State<Server>, request: Request) -> Result<
     let mut answer = Answer::begin(server.engine.answer(ask)?, 1).await?;
     let id = format!("msg_{}", token(12));
     if wants_stream {
-        return Ok(stream(answer.live(), Events { id, model, open: None, blocks: 0, end: None }));
+        return Ok(stream(answer, Events { id, model, open: None, blocks: 0, end: None }));
     }
     let choice = answer.whole().await?.pop().unwrap_or_default();
     let Choice { reasoning, content, calls, end, .. } = choice;
@@ -163,7 +166,7 @@ pub async fn messages(State(server): State<Server>, request: Request) -> Result<
         message["stop_sequence"] = end.stop.into();
         message["usage"]["output_tokens"] = end.timings.generated_tokens.into();
     }
-    Ok(json_response(&message))
+    Ok(answer.json(&message))
 }
 
 /// `POST /v1/messages/count_tokens`
@@ -269,7 +272,7 @@ impl Writer for Events {
                 out + &self.start(tool_use(&call, json!({})))
             }
             Part::Piece(text) => self.delta(json!({ "type": "input_json_delta", "partial_json": text })),
-            Part::Close => self.close(),
+            Part::Close { .. } => self.close(),
             Part::Logprob(..) => String::new(),
             Part::End(end) => {
                 self.end = Some(end);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use firelight::sampler::Sampling;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::failure::Failure;
 use super::fields::Fields;
@@ -65,15 +65,14 @@ pub enum Call {
 pub enum Form {
     #[default]
     Free,
-    /// JSON of this schema.
-    Schema(Value),
-}
-
-impl Form {
-    /// Any JSON object.
-    pub fn object() -> Self {
-        Form::Schema(json!({ "type": "object" }))
-    }
+    /// JSON of a schema; before it the name of the field that brought it, as with the others.
+    Schema(String, Value),
+    /// One of these texts.
+    Choice(Vec<String>),
+    /// A text that a regular expression matches from its beginning to its end.
+    Regex(String, String),
+    /// A text of a grammar as Lark writes them.
+    Lark(String, String),
 }
 
 /// Answers to one request, at most.
@@ -216,6 +215,8 @@ pub fn check_tools(chat: &Chat) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

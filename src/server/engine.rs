@@ -40,9 +40,17 @@ pub struct Setup {
 /// What happens to a request's answers.
 #[derive(Debug)]
 pub enum Event {
-    /// All prompts are accepted: how many tokens each has, how replies are to be read, and whether they begin within
-    /// their reasoning.
-    Started { prompt_tokens: Vec<usize>, format: Format, thinking: bool, load_seconds: f64 },
+    /// All prompts are accepted: how many tokens each has, how replies are to be read, whether they begin within their
+    /// reasoning, whether they are held to calls or a form, of which tools they call one, and what of the form is not held.
+    Started {
+        prompt_tokens: Vec<usize>,
+        format: Format,
+        thinking: bool,
+        form: bool,
+        tools: Vec<String>,
+        unheld: Vec<String>,
+        load_seconds: f64,
+    },
     /// More of answer `choice`.
     Text { choice: usize, text: String },
     /// The token behind the text, if log-probabilities were asked for.

@@ -2,10 +2,12 @@
 //!
 //! A call that begins otherwise (its arguments before its name, say) is not followed, and comes whole at its end. Pure.
 
+use serde_json::{Map, Value};
+
 use super::reply::{DEEPSEEK_CALL, DEEPSEEK_NAME, Format, Part};
 
 /// How far the calls of a text are given out.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Follow {
     /// Bytes of the text that are done with.
     at: usize,
@@ -35,14 +37,26 @@ impl Follow {
             if !ended {
                 return;
             }
-            parts.push(Part::Close);
+            parts.push(Part::Close { whole: true });
             (self.within, self.complete) = (false, self.complete + 1);
         }
     }
 }
 
+/// The members of an object that are whole, of JSON that was cut anywhere.
+pub fn whole_members(text: &str) -> Map<String, Value> {
+    let (mut object, mut whole) = (Object::default(), 0);
+    for (at, byte) in text.bytes().enumerate() {
+        object.take_byte(byte);
+        if byte == b',' && object.depth == 1 && !object.in_string {
+            whole = at;
+        }
+    }
+    serde_json::from_str(text).or_else(|_| serde_json::from_str(&format!("{}}}", &text[..whole]))).unwrap_or_default()
+}
+
 /// A JSON object that comes in pieces: where it ends.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Object {
     depth: usize,
     in_string: bool,
@@ -53,20 +67,24 @@ impl Object {
     /// How many bytes of `text` belong to the object, and whether it ends with them.
     fn take(&mut self, text: &str) -> (usize, bool) {
         for (i, byte) in text.bytes().enumerate() {
-            match byte {
-                _ if self.escaped => self.escaped = false,
-                b'\\' if self.in_string => self.escaped = true,
-                b'"' => self.in_string = !self.in_string,
-                _ if self.in_string => {}
-                b'{' => self.depth += 1,
-                b'}' => self.depth = self.depth.saturating_sub(1),
-                _ => {}
-            }
+            self.take_byte(byte);
             if self.depth == 0 {
                 return (i + 1, true);
             }
         }
         (text.len(), false)
+    }
+
+    fn take_byte(&mut self, byte: u8) {
+        match byte {
+            _ if self.escaped => self.escaped = false,
+            b'\\' if self.in_string => self.escaped = true,
+            b'"' => self.in_string = !self.in_string,
+            _ if self.in_string => {}
+            b'{' | b'[' => self.depth += 1,
+            b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+            _ => {}
+        }
     }
 }
 
@@ -110,4 +128,26 @@ fn deepseek(text: &str) -> Option<(String, &str)> {
     let (name, rest) = if head.trim() == "function" { rest.split_once('\n')? } else { (head, rest) };
     let rest = rest.trim_start();
     Some((name.trim().to_string(), rest.strip_prefix("```json").unwrap_or(rest).trim_start()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_members_that_are_whole_are_read() {
+        let rows = [
+            ("{\"a\": 1, \"b\": {}}", json!({ "a": 1, "b": {} })),
+            ("{\"a\": \"é,\", \"b\": [1, {\"c\": 2, ", json!({ "a": "é," })),
+            ("{\"a\": 1, \"b\": [1, 2, ", json!({ "a": 1 })),
+            ("{\"a\": \"x", json!({})),
+            ("{\"a\": 1, ", json!({ "a": 1 })),
+            ("", json!({})),
+        ];
+        for (text, want) in rows {
+            assert_eq!(Value::from(whole_members(text)), want, "{text}");
+        }
+    }
 }

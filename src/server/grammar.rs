@@ -1,54 +1,113 @@
-//! JSON schemas as masks over a vocabulary: which tokens may come next. The work is llguidance's; here is how our
-//! tokenizers look to it, and how it looks to a session.
+//! What answers are held to, as masks over a vocabulary: which tokens may come next. The work is llguidance's; here is
+//! how our tokenizers look to it, and how it looks to a session.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use firelight::session::Constraint;
 use firelight::tokenizer::Tokenizer;
-use llguidance::api::TopLevelGrammar;
+use llguidance::api::{GrammarWithLexer, TopLevelGrammar};
 use llguidance::toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
+
+use super::repair::settle;
+use super::schema::{Plain, plain};
 
 /// Makes constraints for one vocabulary.
 pub struct Grammars {
     factory: ParserFactory,
+    /// Ids of control tokens by their names.
+    controls: HashMap<String, u32>,
 }
 
 /// Why a constraint could not go on, if so.
 pub type Broken = Rc<RefCell<Option<String>>>;
 
+/// A grammar that is ready; every answer gets a constraint of its own.
+pub struct Held {
+    matcher: Matcher,
+    first: Vec<u32>,
+    /// Pointers to what the client's schemas demand and the grammar does not hold.
+    pub unheld: Vec<String>,
+}
+
 impl Grammars {
     /// Reads the whole vocabulary, which takes a moment.
     pub fn new(tokenizer: &Tokenizer) -> Result<Self, String> {
-        let mut words: Vec<Vec<u8>> = (0..tokenizer.vocab_size() as u32).map(|id| word(tokenizer, id)).collect();
-        let mut ends = tokenizer.end_ids().to_vec();
+        let words = (0..tokenizer.vocab_size() as u32).map(|id| word(tokenizer, id)).collect();
+        Self::of(words, tokenizer.end_ids().to_vec())
+    }
+
+    /// Of a vocabulary's words, those of control tokens behind a mark.
+    fn of(mut words: Vec<Vec<u8>>, mut ends: Vec<u32>) -> Result<Self, String> {
         if ends.is_empty() {
             // A model that cannot say that it has finished: a token beyond the vocabulary, which never comes.
             ends.push(words.len() as u32);
             words.push(vec![TokTrie::SPECIAL_TOKEN_MARKER]);
         }
+        let name = |word: &Vec<u8>| String::from_utf8(word.strip_prefix(&[TokTrie::SPECIAL_TOKEN_MARKER])?.into()).ok();
+        let controls = words.iter().enumerate().filter_map(|(id, word)| Some((name(word)?, id as u32)));
+        // The byte that marks a name is a token, too.
+        let controls = controls.filter(|(name, _)| !name.is_empty()).collect();
         let trie = TokTrie::from(&TokRxInfo::new(words.len() as u32, ends[0]), &words).with_eos_tokens(&ends);
         let env: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
         let mut factory = ParserFactory::new_simple(&env).map_err(|e| e.to_string())?;
         factory.quiet().limits_mut().verbose_errors = false;
-        Ok(Grammars { factory })
+        Ok(Grammars { factory, controls })
     }
 
-    /// Holds an answer to a schema, in compact JSON: white space without end would be valid, too.
-    pub fn constraint(&self, schema: &Value) -> Result<(Constraint, Broken), String> {
-        let mut schema = match schema {
-            Value::Bool(true) => json!({}),
-            Value::Object(_) => schema.clone(),
-            _ => return Err("a schema is a JSON object".into()),
-        };
-        schema["x-guidance"] = json!({ "whitespace_flexible": false });
-        let parser = self.factory.create_parser(TopLevelGrammar::from_json_schema(schema));
+    /// A schema without what cannot be held, its definitions' names beginning with `prefix`.
+    ///
+    /// # Errors
+    /// If the schema makes no sense, or nothing fits it; the message begins with a pointer to the place.
+    pub fn plain(&self, schema: &Value, prefix: &str) -> Result<Plain, String> {
+        let mut plain = plain(schema, prefix)?;
+        settle(&mut plain, &|document| self.ready(TopLevelGrammar::from_grammar(json_grammar(document))).map(drop))?;
+        Ok(plain)
+    }
+
+    /// Makes a grammar ready: rules in Lark, and the grammars that they name.
+    ///
+    /// # Errors
+    /// If the rules make no sense, or nothing fits them.
+    pub fn rules(&self, rules: &str, parts: Vec<GrammarWithLexer>, unheld: Vec<String>) -> Result<Held, String> {
+        let grammars = [GrammarWithLexer::from_lark(rules.into())].into_iter().chain(parts).collect();
+        Ok(Held { unheld, ..self.ready(TopLevelGrammar { grammars, max_tokens: None })? })
+    }
+
+    fn ready(&self, grammar: TopLevelGrammar) -> Result<Held, String> {
+        let parser = self.factory.create_parser(grammar);
         let mut matcher = Matcher::new(Ok(parser.map_err(|e| brief(&e))?));
-        // A schema that nothing fits is only found out when something has to.
-        let mut first = Some(matcher.compute_mask().map_err(|e| brief(&e))?.as_slice().to_vec());
+        // What nothing fits is only found out when something has to.
+        let first = matcher.compute_mask().map_err(|e| brief(&e))?.as_slice().to_vec();
+        Ok(Held { matcher, first, unheld: Vec::new() })
+    }
+
+    /// A control token in Lark's words, or its name as text where the vocabulary has no such token.
+    pub fn mark(&self, name: &str) -> String {
+        self.controls.get(name).map_or_else(|| literal(name), |id| format!("<[{id}]>"))
+    }
+}
+
+/// A text in Lark's words.
+pub fn literal(text: &str) -> String {
+    Value::from(text).to_string().replace('\u{7f}', "\\u007f")
+}
+
+/// Compact JSON, since white space without end would fit a schema, too.
+pub fn json_grammar(mut document: Value) -> GrammarWithLexer {
+    document["x-guidance"] = json!({ "whitespace_flexible": false, "coerce_one_of": true });
+    GrammarWithLexer::from_json_schema(document)
+}
+
+impl Held {
+    /// A constraint for one answer.
+    pub fn constraint(&self) -> (Constraint, Broken) {
+        let mut matcher = self.matcher.deep_clone();
+        let mut first = Some(self.first.clone());
         let broken = Broken::default();
         let (note, mut seen) = (broken.clone(), 0);
         let constraint = move |answer: &[u32]| {
@@ -64,7 +123,7 @@ impl Grammars {
                 Vec::new()
             })
         };
-        Ok((Box::new(constraint), broken))
+        (Box::new(constraint), broken)
     }
 }
 
@@ -83,78 +142,276 @@ fn word(tokenizer: &Tokenizer, id: u32) -> Vec<u8> {
     if name.is_empty() { name } else { [&[TokTrie::SPECIAL_TOKEN_MARKER], name.as_slice()].concat() }
 }
 
-/// The schema of a call of one of these tools (of the one called `only`).
-pub fn call_schema(tools: &[Value], only: Option<&str>) -> Value {
-    let functions = tools.iter().filter_map(|tool| tool.get("function"));
-    let wanted = functions.filter(|f| only.is_none_or(|only| f["name"] == only));
-    let mut definitions = Map::new();
-    let calls: Vec<Value> = wanted
-        .enumerate()
-        .map(|(i, f)| {
-            let mut parameters = f.get("parameters").filter(|p| p.is_object()).cloned().unwrap_or(json!({}));
-            parameters["type"] = "object".into();
-            take_definitions(&mut parameters, &format!("tool{i}."), &mut definitions);
-            json!({
-                "type": "object",
-                "properties": { "name": { "const": f["name"] }, "arguments": parameters },
-                "required": ["name", "arguments"],
-                "additionalProperties": false,
-            })
-        })
-        .collect();
-    json!({ "anyOf": calls, "$defs": definitions })
-}
-
-/// Moves a schema's definitions out of it, under names of its own: what they are referred to by begins at the root, which
-/// the schema will no longer be.
-fn take_definitions(schema: &mut Value, prefix: &str, definitions: &mut Map<String, Value>) {
-    let places = ["$defs", "definitions"];
-    let rename = |text: &str| {
-        let name = places.iter().find_map(|place| text.strip_prefix(&format!("#/{place}/")));
-        name.map(|name| format!("#/$defs/{prefix}{name}"))
-    };
-    visit(schema, &|key, value| {
-        if key == "$ref"
-            && let Some(renamed) = value.as_str().and_then(rename)
-        {
-            *value = renamed.into();
-        }
-    });
-    for place in places {
-        if let Some(Value::Object(own)) = schema.as_object_mut().and_then(|s| s.remove(place)) {
-            definitions.extend(own.into_iter().map(|(name, schema)| (format!("{prefix}{name}"), schema)));
-        }
-    }
-}
-
-/// Calls `each` for every member of every object within `value`.
-fn visit(value: &mut Value, each: &dyn Fn(&str, &mut Value)) {
-    match value {
-        Value::Array(items) => items.iter_mut().for_each(|item| visit(item, each)),
-        Value::Object(members) => members.iter_mut().for_each(|(key, value)| {
-            each(key, value);
-            visit(value, each);
-        }),
-        _ => {}
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
+    /// A vocabulary of all bytes, these control tokens, and an end.
+    pub fn bytes(controls: &[&str]) -> Grammars {
+        let marked = |name: &&str| [&[TokTrie::SPECIAL_TOKEN_MARKER], name.as_bytes()].concat();
+        let mut words: Vec<Vec<u8>> = (0..=255).map(|byte| vec![byte]).collect();
+        words.extend(controls.iter().map(marked));
+        words.push(marked(&"<end>"));
+        let end = words.len() as u32 - 1;
+        Grammars::of(words, vec![end]).unwrap()
+    }
+
+    /// Whether a text, in which `marks` are control tokens, fits a grammar from its beginning to its end.
+    pub fn fits(grammars: &Grammars, held: &Held, text: &str) -> bool {
+        let mut matcher = held.matcher.deep_clone();
+        let mut rest = text;
+        while !rest.is_empty() {
+            let mark = grammars.controls.iter().find(|(name, _)| rest.starts_with(name.as_str()));
+            let (id, len) = mark.map_or((u32::from(rest.as_bytes()[0]), 1), |(name, id)| (*id, name.len()));
+            // A character of several bytes is taken in one piece.
+            let len = if mark.is_none() { rest.chars().next().map_or(1, char::len_utf8) } else { len };
+            let ids: Vec<u32> = if mark.is_none() { rest[..len].bytes().map(u32::from).collect() } else { vec![id] };
+            if matcher.validate_tokens(&ids).unwrap() < ids.len() || matcher.consume_tokens(&ids).is_err() {
+                return false;
+            }
+            rest = &rest[len..];
+        }
+        matcher.is_accepting().unwrap()
+    }
+
+    /// A schema, texts that fit it, texts that do not, and what of it is not held.
+    type Row = (Value, &'static [&'static str], &'static [&'static str], &'static [&'static str]);
+
+    fn check(rows: Vec<Row>) {
+        let grammars = bytes(&[]);
+        for (schema, good, bad, unheld) in rows {
+            let plain = grammars.plain(&schema, "").unwrap_or_else(|e| panic!("{schema}: {e}"));
+            assert_eq!(plain.unheld, unheld, "{schema}");
+            let held = grammars.ready(TopLevelGrammar::from_grammar(json_grammar(plain.document()))).unwrap();
+            good.iter().for_each(|text| assert!(fits(&grammars, &held, text), "{schema}: {text} does not fit"));
+            bad.iter().for_each(|text| assert!(!fits(&grammars, &held, text), "{schema}: {text} fits"));
+        }
+    }
+
     #[test]
-    fn calls_keep_their_tools_definitions_apart() {
-        let tool = |name: &str, kind: &str| {
-            json!({ "function": { "name": name, "parameters": {
-                "properties": { "x": { "$ref": "#/$defs/X" } }, "$defs": { "X": { "type": kind } } } } })
+    fn annotations_and_unknown_formats_demand_nothing() {
+        check(vec![
+            (
+                json!({ "type": "object", "title": "T", "deprecated": true, "x-order": 1, "nullable": true, "properties": {
+                    "p": { "type": "string", "format": "binary", "contentEncoding": "base64", "writeOnly": true },
+                    "q": { "type": "string", "format": "password", "examples": [{ "not": 1 }], "default": { "$ref": "#/x" } },
+                    "n": { "type": "integer", "format": "int64" } }, "required": null }),
+                &[r#"{"p":"x","q":"y","n":1}"#, "{}"],
+                &[r#"{"p":1}"#, "[]"],
+                &[],
+            ),
+            // Properties and values that are called as keywords are.
+            (
+                json!({ "type": "object", "properties": { "not": { "const": { "not": {}, "$ref": "#/nowhere" } },
+                    "$ref": { "type": "integer" }, "uniqueItems": { "enum": [true] }, "if": true }, "additionalProperties": false }),
+                &[r##"{"not":{"not":{},"$ref":"#/nowhere"},"$ref":1,"uniqueItems":true,"if":[]}"##],
+                &[r#"{"$ref":"x"}"#, r#"{"not":1}"#],
+                &[],
+            ),
+            (json!({ "type": "null", "if": { "required": ["a"] }, "minContains": 3 }), &["null"], &["1"], &[]),
+            // Demands that demand nothing, and such as another keyword can hold.
+            (
+                json!({ "type": "object", "properties": { "a": { "type": "array", "uniqueItems": false, "contains": {} }, "never": { "not": {} } },
+                    "propertyNames": { "type": "string" }, "dependentRequired": {}, "unevaluatedProperties": false }),
+                &[r#"{"a":[1]}"#, "{}"],
+                &[r#"{"never":1}"#, r#"{"b":1}"#],
+                &[],
+            ),
+            (
+                json!({ "type": "object", "propertyNames": { "enum": ["a", "b"] }, "additionalProperties": { "type": "integer" } }),
+                &[r#"{"a":1,"b":2}"#, "{}"],
+                &[r#"{"c":1}"#, r#"{"a":"x"}"#],
+                &[],
+            ),
+            (
+                json!({ "type": "object", "propertyNames": { "pattern": "^[a-c]$" }, "additionalProperties": { "type": "integer" } }),
+                &[r#"{"a":1,"b":2}"#],
+                &[r#"{"d":1}"#],
+                &[],
+            ),
+            (
+                json!({ "type": "array", "items": [{ "type": "integer" }], "additionalItems": { "type": "null" }, "minItems": 1.0 }),
+                &["[1,null]", "[1]"],
+                &["[]", "[1,1]", "[null]"],
+                &[],
+            ),
+        ]);
+    }
+
+    #[test]
+    fn what_cannot_be_held_is_told_and_the_rest_is_held() {
+        let a = |schema: Value| json!({ "type": "object", "properties": { "a": schema }, "required": ["a"] });
+        let email = "^(?!\\.)(?!.*\\.\\.)([a-z'+\\-\\.]*)[a-z0-9_+-]@([a-z0-9][a-z\\-]*\\.)+[a-z]{2,}$";
+        check(vec![
+            (
+                a(json!({ "type": "array", "items": { "type": "integer" }, "uniqueItems": true })),
+                &[r#"{"a":[1,1]}"#],
+                &[r#"{"a":["x"]}"#],
+                &["#/properties/a/uniqueItems"],
+            ),
+            (
+                a(json!({ "type": "integer", "not": { "const": 3 } })),
+                &[r#"{"a":3}"#],
+                &[r#"{"a":"x"}"#],
+                &["#/properties/a/not"],
+            ),
+            (
+                a(json!({ "type": "array", "contains": { "const": 1 }, "minContains": 2 })),
+                &[r#"{"a":[]}"#],
+                &[r#"{"a":1}"#],
+                &["#/properties/a/contains", "#/properties/a/minContains"],
+            ),
+            (
+                json!({ "type": "object", "if": { "required": ["a"] }, "then": { "required": ["b"] }, "dependentRequired": { "a": ["b"] },
+                    "dependentSchemas": { "a": {"required": ["b"]} }, "propertyNames": { "maxLength": 3 },
+                    "allOf": [{ "properties": { "c": { "type": "null" } } }], "unevaluatedProperties": false }),
+                &[r#"{"c":null,"long":1}"#],
+                &[r#"{"c":1}"#],
+                &["#/if", "#/dependentRequired", "#/dependentSchemas", "#/propertyNames", "#/unevaluatedProperties"],
+            ),
+            (
+                a(json!({ "oneOf": [{ "type": "number" }, { "type": "integer" }, { "type": "null" }] })),
+                &[r#"{"a":1}"#, r#"{"a":null}"#],
+                &[r#"{"a":"x"}"#],
+                &["#/properties/a/oneOf"],
+            ),
+            (
+                json!({ "oneOf": [{ "$ref": "#/$defs/cat" }, { "$ref": "#/$defs/dog" }], "$defs": {
+                    "cat": { "type": "object", "properties": { "kind": { "const": "cat" } }, "required": ["kind"], "additionalProperties": false },
+                    "dog": { "type": "object", "properties": { "kind": { "enum": ["dog", "wolf"] } }, "required": ["kind"], "additionalProperties": false } } }),
+                &[r#"{"kind":"cat"}"#, r#"{"kind":"wolf"}"#],
+                &[r#"{"kind":"cow"}"#],
+                &[],
+            ),
+            (
+                a(json!({ "type": "string", "format": "email", "pattern": email })),
+                &[r#"{"a":"x@y.zz"}"#],
+                &[r#"{"a":"x"}"#],
+                &["#/properties/a/pattern"],
+            ),
+            (
+                a(json!({ "type": "string", "pattern": "\\bx\\b" })),
+                &[r#"{"a":"x"}"#],
+                &[r#"{"a":1}"#],
+                &["#/properties/a/pattern"],
+            ),
+            (
+                json!({ "type": "object", "patternProperties": { "^a": { "type": "string" }, "b$": { "type": "null" } } }),
+                &[r#"{"ab":1}"#],
+                &["1"],
+                &["#/patternProperties"],
+            ),
+            (
+                json!({ "type": "object", "properties": { "a": {}, "b": {} }, "minProperties": 1 }),
+                &["{}"],
+                &["1"],
+                &["#/minProperties"],
+            ),
+            (
+                a(json!({ "type": "number", "multipleOf": 1e-13 })),
+                &[r#"{"a":1}"#],
+                &[r#"{"a":"x"}"#],
+                &["#/properties/a/multipleOf"],
+            ),
+            (
+                a(json!({ "type": "integer", "minimum": -1e308, "maximum": 1e308 })),
+                &[r#"{"a":1}"#],
+                &[r#"{"a":"x"}"#],
+                &["#/properties/a/minimum", "#/properties/a/maximum"],
+            ),
+            (
+                a(json!({ "type": "integer", "minimum": -9007199254740991i64, "maximum": 9007199254740991i64 })),
+                &[r#"{"a":-1}"#],
+                &[r#"{"a":90071992547409910}"#],
+                &[],
+            ),
+            (
+                a(json!({ "$ref": "https://example.com/schema.json" })),
+                &[r#"{"a":1}"#],
+                &["{}"],
+                &["#/properties/a/$ref"],
+            ),
+            // A schema that is defined by itself and more.
+            (
+                json!({ "allOf": [{ "$ref": "#/$defs/node" }], "$defs": { "node": { "type": "object", "properties": {
+                    "next": { "allOf": [{ "$ref": "#/$defs/node" }], "required": ["next"] } }, "additionalProperties": false } } }),
+                &[r#"{"next":{"next":{}}}"#],
+                &[r#"{"next":1}"#],
+                &["#/$defs/node/properties/next/required"],
+            ),
+        ]);
+    }
+
+    #[test]
+    fn references_of_every_kind_are_followed() {
+        let tree = &[r#"{"v":1,"next":{"v":2,"next":{}}}"#, "{}"];
+        let wrong = &[r#"{"v":1,"next":{"v":"x"}}"#, r#"{"next":1}"#];
+        let node = |next: Value| json!({ "type": "object", "properties": { "v": { "type": "integer" }, "next": next }, "additionalProperties": false });
+        let with = |mut schema: Value, key: &str, value: Value| {
+            schema[key] = value;
+            schema
         };
-        let tools = [tool("f", "string"), tool("g", "integer")];
-        let schema = call_schema(&tools, None);
-        assert_eq!(schema["anyOf"][1]["properties"]["arguments"]["properties"]["x"]["$ref"], "#/$defs/tool1.X");
-        assert_eq!(schema["$defs"], json!({ "tool0.X": { "type": "string" }, "tool1.X": { "type": "integer" } }));
-        let only = call_schema(&tools, Some("g"));
-        assert_eq!(only["anyOf"].as_array().unwrap().len(), 1);
-        assert_eq!(only["anyOf"][0]["properties"]["name"]["const"], "g");
+        let beside = |next: Value, key: &str, value: Value| with(node(next), key, value);
+        let mut rows: Vec<Row> = [
+            node(json!({ "$ref": "#" })),
+            node(json!({ "$ref": "#", "description": "the next", "deprecated": true, "title": null })),
+            beside(json!({ "$ref": "#me" }), "$anchor", "me".into()),
+            beside(json!({ "$ref": "#me" }), "$id", "#me".into()),
+            beside(json!({ "$dynamicRef": "#me" }), "$dynamicAnchor", "me".into()),
+            beside(json!({ "$recursiveRef": "#" }), "$recursiveAnchor", true.into()),
+            beside(json!({ "$ref": "tree.json" }), "$id", "https://example.com/a/tree.json".into()),
+            beside(json!({ "$ref": "/a/tree.json#" }), "$id", "https://example.com/a/tree.json".into()),
+            beside(json!({ "$ref": "https://example.com/a/tree.json" }), "$id", "https://example.com/a/tree.json#".into()),
+            json!({ "$ref": "#/$defs/a", "$defs": { "a": { "$ref": "#/$defs/b" }, "b": node(json!({ "$ref": "#/$defs/a" })) } }),
+            json!({ "$ref": "#/definitions/a~1b~0c%25%20d", "definitions": { "a/b~c% d": node(json!({ "$ref": "#/definitions/a~1b~0c%25%20d" })) } }),
+            json!({ "$ref": "#/components/schemas/N", "components": { "schemas": { "N": node(json!({ "$ref": "#/components/schemas/N" })) } } }),
+            json!({ "anyOf": [node(json!({ "$ref": "#/anyOf/0" }))] }),
+            // A schema with a name of its own, within which pointers begin anew.
+            json!({ "$ref": "item", "$defs": { "x": with(beside(json!({ "$ref": "#" }), "$id", "item".into()), "$defs", json!({})) } }),
+        ]
+        .into_iter()
+        .map(|schema| (schema, &tree[..], &wrong[..], &[][..]))
+        .collect();
+        rows.push((
+            json!({ "type": "object", "properties": { "a": { "enum": ["q"] }, "b": { "$ref": "#/properties/a" } }, "required": ["b"] }),
+            &[r#"{"b":"q"}"#],
+            &[r#"{"b":"r"}"#],
+            &[],
+        ));
+        // Before 2019, what stood beside a reference meant nothing.
+        rows.push((
+            json!({ "$schema": "http://json-schema.org/draft-07/schema#", "definitions": { "i": { "type": "integer" } },
+                "type": "object", "properties": { "a": { "$ref": "#/definitions/i", "type": "string" } }, "required": ["a"] }),
+            &[r#"{"a":1}"#],
+            &[r#"{"a":"x"}"#],
+            &[],
+        ));
+        check(rows);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_its_place() {
+        let grammars = bytes(&[]);
+        let a = |schema: Value| json!({ "type": "object", "properties": { "x/y": schema }, "required": ["x/y"] });
+        for (schema, place) in [
+            (a(json!({ "type": "strnig" })), "#/properties/x~1y/type: "),
+            (a(json!({ "type": "number", "minimum": 3, "maximum": 2 })), "#/properties/x~1y: "),
+            (a(json!({ "minLength": -1 })), "#/properties/x~1y: "),
+            (a(json!({ "minimum": "3" })), "#/properties/x~1y: "),
+            (a(json!({ "pattern": "(" })), "#/properties/x~1y: a pattern is no regular expression"),
+            (a(json!({ "anyOf": {} })), "#/properties/x~1y/anyOf is no list"),
+            (a(json!({ "properties": [] })), "#/properties/x~1y/properties is no object"),
+            (a(json!({ "items": 7 })), "#/properties/x~1y/items is neither"),
+            (a(json!({ "$ref": "#/$defs/none" })), "#/properties/x~1y/$ref: "),
+            (a(json!({ "$ref": "#none" })), "#/properties/x~1y/$ref: "),
+            (json!({ "$ref": "#" }), "#: "),
+            (json!({ "$ref": "#/$defs/a", "$defs": { "a": { "items": { "required": "a" } } } }), "#/$defs/a/items: "),
+            (json!({ "enum": [] }), "#: "),
+            (json!(false), "#: "),
+            (json!([]), "#"),
+        ] {
+            let error = grammars.plain(&schema, "").err().unwrap_or_else(|| panic!("{schema}"));
+            assert!(error.starts_with(place), "{schema}: {error}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! It knows nothing of the queue, nor of which model is loaded when.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -11,14 +12,14 @@ use axum::http::StatusCode;
 use firelight::model::Model;
 use firelight::session::{self, Finish, Request, RequestId, Session, Timings};
 use pollster::block_on;
-use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::ask::{Ask, Form, Prompt};
 use super::batch::{Batch, Reply, Texts};
 use super::engine::{Event, Ticket, Token};
 use super::failure::Failure;
-use super::grammar::{Broken, Grammars};
+use super::grammar::{Broken, Grammars, Held};
+use super::hold::Hold;
 use super::metrics::{Metrics, add};
 use super::prompt::{Prepared, prepare};
 use super::reply::Format;
@@ -44,7 +45,7 @@ pub struct Job {
 struct Start {
     choice: usize,
     request: Request,
-    schema: Option<Value>,
+    held: Option<Rc<Held>>,
 }
 
 /// The loaded model.
@@ -92,11 +93,11 @@ impl Loaded {
             self.check_length("", prepared.tokens.len())?;
             prompts.push(prepared);
         }
-        // A schema that cannot be held to is an error before anything is said.
-        let mut held = match prompts.iter().find_map(|p| p.schema.as_ref()) {
-            Some(schema) => Some(self.constraint(schema)?),
-            None => None,
-        };
+        // What cannot be held to is an error before anything is said. All prompts of a request are held to the same.
+        let hold = prompts.first().and_then(|p| p.hold.as_ref());
+        let held = hold.map(|hold| self.ready(hold)).transpose()?;
+        let (form, tools) = hold.map(Hold::reading).unwrap_or_default();
+        let unheld = held.as_ref().map(|held| held.unheld.clone()).unwrap_or_default();
         let prompt_tokens = prompts.iter().map(|p| p.tokens.len()).collect();
         let ticket = Arc::new(ticket);
         let mut starts = Vec::new();
@@ -114,19 +115,15 @@ impl Loaded {
                         ignore_end: false,
                         special: !matches!(format, Format::Text | Format::Chat | Format::Harmony),
                     };
-                    Start { choice: i * ask.choices + j, request, schema: prompt.schema.clone() }
+                    Start { choice: i * ask.choices + j, request, held: held.clone() }
                 })
                 .collect();
             let first = group.remove(0);
             starts.push((first, group));
         }
-        let _ = events.send(Event::Started { prompt_tokens, format, thinking, load_seconds });
+        let _ = events.send(Event::Started { prompt_tokens, format, thinking, form, tools, unheld, load_seconds });
         for (start, siblings) in starts {
-            let held = match (held.take(), &start.schema) {
-                (None, Some(schema)) => Some(self.constraint(schema)?),
-                (held, _) => held,
-            };
-            self.start(start, held, siblings, events, &ticket)?;
+            self.start(start, siblings, events, &ticket)?;
         }
         Ok(())
     }
@@ -145,12 +142,11 @@ impl Loaded {
     fn start(
         &mut self,
         start: Start,
-        held: Option<(session::Constraint, Broken)>,
         siblings: Vec<Start>,
         events: &mpsc::UnboundedSender<Event>,
         ticket: &Arc<Ticket>,
     ) -> Result<(), Failure> {
-        let (constraint, broken) = held.unzip();
+        let (constraint, broken) = start.held.map(|held| held.constraint()).unzip();
         let stops = start.request.stop.clone();
         let id = self.session.submit_within(start.request, constraint).map_err(|e| Failure::refused(&e))?;
         let (choice, events, ticket) = (start.choice, events.clone(), ticket.clone());
@@ -158,12 +154,13 @@ impl Loaded {
         Ok(())
     }
 
-    fn constraint(&mut self, schema: &Value) -> Result<(session::Constraint, Broken), Failure> {
+    /// Makes ready what answers are held to.
+    fn ready(&mut self, hold: &Hold) -> Result<Rc<Held>, Failure> {
         let grammars = match &mut self.grammars {
             Some(grammars) => grammars,
             none => none.insert(Grammars::new(&self.model.tokenizer).map_err(Failure::internal)?),
         };
-        grammars.constraint(schema).map_err(|e| Failure::bad(format!("the JSON schema cannot be held to: {e}")))
+        hold.ready(grammars).map(Rc::new).map_err(Failure::bad)
     }
 
     /// Ends what nobody waits for any more.
@@ -242,9 +239,7 @@ impl Loaded {
         let Some(job) = self.jobs.get_mut(&id).filter(|job| !job.siblings.is_empty()) else { return };
         let (siblings, events, ticket) = (std::mem::take(&mut job.siblings), job.events.clone(), job.ticket.clone());
         for start in siblings {
-            let held = start.schema.as_ref().map(|schema| self.constraint(schema)).transpose();
-            let begun = held.and_then(|held| self.start(start, held, Vec::new(), &events, &ticket));
-            if let Err(failure) = begun {
+            if let Err(failure) = self.start(start, Vec::new(), &events, &ticket) {
                 let _ = events.send(Event::Failed(failure));
             }
         }
@@ -260,7 +255,7 @@ impl Loaded {
         let stop = (reason == Finish::StopString).then(|| self.stop_string(&job)).flatten();
         let broken = job.broken.and_then(|broken| broken.take());
         let _ = job.events.send(match broken {
-            Some(why) => Event::Failed(Failure::internal(format!("the JSON schema could not be held to: {why}"))),
+            Some(why) => Event::Failed(Failure::internal(format!("the form could not be held to: {why}"))),
             None => Event::Finished { choice: job.choice, reason, stop, timings },
         });
     }

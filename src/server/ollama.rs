@@ -12,6 +12,7 @@ use super::answer::{Answer, Call, Choice, End, Part, Writer, stream};
 use super::ask::{Ask, Chat, Form, Prompt, check_tools, messages, sampling};
 use super::failure::{Dialect, Failure, json_response};
 use super::fields::Fields;
+use super::forms::form;
 use super::openai::likeliest;
 use super::registry::Entry;
 use super::{Server, now};
@@ -24,7 +25,7 @@ struct Common {
     sampling: Sampling,
     stop: Vec<String>,
     max_tokens: Option<usize>,
-    format: Option<Value>,
+    form: Form,
     stream: bool,
     think: Option<bool>,
     keep_alive: Option<Duration>,
@@ -68,7 +69,7 @@ impl Common {
             stop: options.texts("stop")?.unwrap_or_default(),
             // 0 sets no limit there, as a negative number does.
             max_tokens: options.limit("num_predict")?.filter(|n| *n > 0),
-            format: fields.value("format"),
+            form: form(fields)?,
             stream: fields.flag("stream")?.unwrap_or(true),
             think: match fields.value("think") {
                 None => None,
@@ -83,13 +84,6 @@ impl Common {
     }
 
     fn ask(self, prompt: Prompt) -> Result<Ask, Failure> {
-        let form = match self.format {
-            None | Some(Value::Null) => Form::Free,
-            Some(Value::String(word)) if word == "json" => Form::object(),
-            Some(Value::String(word)) if word.is_empty() => Form::Free,
-            Some(schema @ Value::Object(_)) => Form::Schema(schema),
-            Some(_) => return Err(Failure::bad("format is neither \"json\" nor a JSON schema")),
-        };
         Ok(Ask {
             model: self.model,
             prompts: vec![prompt],
@@ -97,7 +91,7 @@ impl Common {
             sampling: self.sampling,
             stop: self.stop,
             max_tokens: self.max_tokens,
-            form,
+            form: self.form,
             keep_alive: self.keep_alive,
         })
     }
@@ -201,7 +195,7 @@ async fn answer(server: &Server, common: Common, prompt: Prompt, chat: bool) -> 
     let Choice { reasoning, content, calls, end, .. } = answer.whole().await?.pop().unwrap_or_default();
     let said = writer.said(&content, &reasoning, &calls);
     let end = end.ok_or_else(|| Failure::internal("the answer has no end"))?;
-    Ok(json_response(&writer.last(said, &end)))
+    Ok(answer.json(&writer.last(said, &end)))
 }
 
 struct Lines {
@@ -288,7 +282,7 @@ impl Writer for Lines {
                 self.call.iter_mut().for_each(|call| call.arguments += &text);
                 return String::new();
             }
-            Part::Close => {
+            Part::Close { .. } => {
                 let call = self.call.take();
                 self.said("", "", call.as_slice())
             }

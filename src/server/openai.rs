@@ -12,6 +12,7 @@ use super::ask::{Ask, Call, Chat, Form, Prompt, check_tools, messages, sampling,
 use super::engine::{Logprobs, Token};
 use super::failure::{Dialect, Failure, json_response};
 use super::fields::Fields;
+use super::forms::form;
 use super::registry::Entry;
 use super::{Server, now};
 
@@ -34,7 +35,7 @@ struct ChatRequest {
     tool_choice: Option<Value>,
     /// Whether an answer may hold several calls.
     parallel: bool,
-    response_format: Option<Value>,
+    form: Form,
     logprobs: Option<u32>,
     reasoning_effort: Option<String>,
     chat_template_kwargs: Option<Map<String, Value>>,
@@ -43,6 +44,7 @@ struct ChatRequest {
 struct TextRequest {
     prompts: Vec<Prompt>,
     common: Common,
+    form: Form,
     logprobs: Option<u32>,
 }
 
@@ -93,7 +95,7 @@ impl ChatRequest {
             tools: fields.list("tools")?,
             tool_choice: fields.value("tool_choice"),
             parallel: fields.flag("parallel_tool_calls")?.unwrap_or(true),
-            response_format: fields.value("response_format"),
+            form: form(&mut fields)?,
             logprobs: chat_logprobs_asked(&mut fields)?,
             reasoning_effort: fields.text("reasoning_effort")?,
             chat_template_kwargs: fields.object("chat_template_kwargs")?,
@@ -129,8 +131,9 @@ impl TextRequest {
         // Some clients write `false` for "none".
         fields.drop_false("logprobs");
         let logprobs = fields.count("logprobs")?.map(|n| likeliest("logprobs", n)).transpose()?;
+        let form = form(&mut fields)?;
         fields.done()?;
-        Ok(TextRequest { prompts, common, logprobs })
+        Ok(TextRequest { prompts, common, form, logprobs })
     }
 }
 
@@ -161,13 +164,13 @@ pub async fn chat(State(server): State<Server>, request: Request) -> Result<Resp
     let chat = asked.chat()?;
     let (wants_stream, usage_too) = (asked.common.stream, asked.common.usage_too);
     let mut ask = asked.common.ask(vec![Prompt::Chat(chat)], asked.logprobs);
-    ask.form = form(asked.response_format.as_ref())?;
+    ask.form = asked.form;
     let head = Head::new(&server, &ask, "chatcmpl-")?;
     let choices = ask.choices;
     let mut answer = Answer::begin(server.engine.answer(ask)?, choices).await?;
     if wants_stream {
         return Ok(stream(
-            answer.live(),
+            answer,
             ChatWriter {
                 head,
                 usage_too,
@@ -179,7 +182,7 @@ pub async fn chat(State(server): State<Server>, request: Request) -> Result<Resp
     }
     let choices = answer.whole().await?;
     let choices: Vec<Value> = choices.into_iter().enumerate().map(chat_choice).collect();
-    Ok(json_response(&head.message("chat.completion", choices, Some(usage(answer.usage)))))
+    Ok(answer.json(&head.message("chat.completion", choices, Some(usage(answer.usage)))))
 }
 
 /// Reads `tool_choice`.
@@ -200,20 +203,6 @@ fn choose_tools(chat: &mut Chat, choice: Option<&Value>) -> Result<(), Failure> 
     check_tools(chat)
 }
 
-/// Reads `response_format`.
-fn form(format: Option<&Value>) -> Result<Form, Failure> {
-    let Some(format) = format.filter(|f| !f.is_null()) else { return Ok(Form::Free) };
-    match format["type"].as_str() {
-        Some("text") => Ok(Form::Free),
-        Some("json_object") => Ok(Form::object()),
-        Some("json_schema") => match format.pointer("/json_schema/schema") {
-            Some(schema) => Ok(Form::Schema(schema.clone())),
-            None => Err(Failure::bad("response_format has no json_schema.schema")),
-        },
-        _ => Err(Failure::bad("response_format.type is none of text, json_object, json_schema")),
-    }
-}
-
 /// `POST /v1/completions`
 pub async fn completions(State(server): State<Server>, request: Request) -> Result<Response, Failure> {
     let asked = TextRequest::read(Fields::of(request).await?)?;
@@ -221,6 +210,7 @@ pub async fn completions(State(server): State<Server>, request: Request) -> Resu
     let mut ask = asked.common.ask(asked.prompts, asked.logprobs);
     // OpenAI's own default, which clients rely on to get a short answer.
     ask.max_tokens = ask.max_tokens.or(Some(16));
+    ask.form = asked.form;
     let head = Head::new(&server, &ask, "cmpl-")?;
     let choices = ask.choices;
     let mut answer = Answer::begin(server.engine.answer(ask)?, choices).await?;
@@ -229,7 +219,7 @@ pub async fn completions(State(server): State<Server>, request: Request) -> Resu
     }
     let choices = answer.whole().await?;
     let choices: Vec<Value> = choices.into_iter().enumerate().map(text_choice).collect();
-    Ok(json_response(&head.message("text_completion", choices, Some(usage(answer.usage)))))
+    Ok(answer.json(&head.message("text_completion", choices, Some(usage(answer.usage)))))
 }
 
 /// A text, token ids, or a list of either.
@@ -408,7 +398,7 @@ impl Writer for ChatWriter {
                 let call = json!({ "index": index, "function": { "arguments": text } });
                 self.chunk(choice, json!({ "tool_calls": [call] }), None)
             }
-            Part::Close => String::new(),
+            Part::Close { .. } => String::new(),
             Part::Logprob(token, top) => {
                 self.logprobs[choice].push((token, top));
                 String::new()
@@ -456,7 +446,7 @@ impl Writer for TextWriter {
     fn part(&mut self, choice: usize, part: Part) -> String {
         match part {
             Part::Content(text) | Part::Reasoning(text) => self.chunk(choice, &text, None),
-            Part::Open(_) | Part::Piece(_) | Part::Close => String::new(),
+            Part::Open(_) | Part::Piece(_) | Part::Close { .. } => String::new(),
             Part::Logprob(token, top) => {
                 self.logprobs.entry(choice).or_default().1.push((token, top));
                 String::new()

@@ -6,9 +6,9 @@ use firelight::template::{NO_THOUGHT, TemplateInput, begun_thought};
 use firelight::tokenizer::Special;
 use serde_json::{Value, json};
 
-use super::ask::{Call, Chat, Form, Prompt};
+use super::ask::{Chat, Form, Prompt};
 use super::failure::Failure;
-use super::grammar::call_schema;
+use super::hold::Hold;
 use super::reply::Format;
 
 /// A prompt that a session can be given.
@@ -18,8 +18,8 @@ pub struct Prepared {
     pub format: Format,
     /// Whether the reply begins within its reasoning.
     pub thinking: bool,
-    /// What the whole answer must be.
-    pub schema: Option<Value>,
+    /// What the whole answer is held to.
+    pub hold: Option<Hold>,
 }
 
 /// Makes a prompt ready. `fits` may refuse a text before it is read.
@@ -33,21 +33,22 @@ pub fn prepare(
         fits(text)?;
         model.tokenizer.encode(text, special).map_err(|e| Failure::refused(&e))
     };
-    let schema = match form {
-        Form::Free => None,
-        Form::Schema(schema) => Some(schema.clone()),
+    let plain = |tokens| Prepared {
+        tokens,
+        format: Format::Text,
+        thinking: false,
+        hold: Hold::to(&Chat::default(), form, None, ""),
     };
-    let plain = |tokens| Prepared { tokens, format: Format::Text, thinking: false, schema: schema.clone() };
     match prompt {
         Prompt::Text(text) => Ok(plain(encode(text, Special::ALL)?)),
         Prompt::Tokens(tokens) => Ok(plain(tokens.clone())),
         Prompt::Chat(chat) => {
             let source = model.checkpoint.metadata.get_str("tokenizer.chat_template");
             let source = source.map_err(|e| Failure::refused(&e))?.unwrap_or_default();
-            let chat = render(source, |input| model.render_chat(input), chat, schema);
+            let chat = render(source, |input| model.render_chat(input), chat, form);
             let chat = chat.map_err(|e| Failure::refused(&e))?;
             let tokens = encode(&chat.text, Special::PARSE)?;
-            Ok(Prepared { tokens, format: chat.format, thinking: chat.thinking, schema: chat.schema })
+            Ok(Prepared { tokens, format: chat.format, thinking: chat.thinking, hold: chat.hold })
         }
     }
 }
@@ -57,7 +58,7 @@ struct Rendered {
     text: String,
     format: Format,
     thinking: bool,
-    schema: Option<Value>,
+    hold: Option<Hold>,
 }
 
 /// Renders a chat by the template whose text is `source`.
@@ -65,23 +66,17 @@ fn render(
     source: &str,
     template: impl Fn(TemplateInput) -> Result<String>,
     chat: &Chat,
-    schema: Option<Value>,
+    form: &Form,
 ) -> Result<Rendered> {
     let known = Format::of_template(source);
-    let forced = match &chat.call {
-        Call::Free => None,
-        Call::Any => Some(call_schema(&chat.tools, None)),
-        Call::Named(name) => Some(call_schema(&chat.tools, Some(name))),
+    let hold = Hold::to(chat, form, known, source);
+    let format = match &hold {
+        _ if chat.tools.is_empty() => Format::Chat,
+        Some(hold) => hold.format,
+        None => known.unwrap_or(Format::Hermes),
     };
-    let format = match (&forced, known) {
-        (Some(_), _) => Format::Forced,
-        _ if chat.tools.is_empty() || schema.is_some() => Format::Chat,
-        (None, Some(format)) => format,
-        (None, None) => Format::Hermes,
-    };
-    let schema = forced.or(schema);
     // What must be of a form from its first letter on cannot begin with thoughts.
-    let think = if schema.is_some() { Some(false) } else { chat.think };
+    let think = if hold.is_some() { Some(false) } else { chat.think };
     let mut input = TemplateInput {
         messages: chat.messages.clone(),
         add_generation_prompt: true,
@@ -118,13 +113,14 @@ fn render(
         text.push_str(NO_THOUGHT);
         thinking = false;
     }
-    if schema.is_some() && known == Some(Format::Harmony) {
+    // Calls of gpt-oss's are messages of their own, before which nothing is said yet.
+    if hold.is_some() && known == Some(Format::Harmony) && format != Format::Harmony {
         text.push_str("<|channel|>final<|message|>");
     }
     if format == Format::Forced && known == Some(Format::Hermes) {
         text.push_str("<tool_call>\n");
     }
-    Ok(Rendered { text, format, thinking, schema })
+    Ok(Rendered { text, format, thinking, hold })
 }
 
 /// Tools for a template that knows nothing of them: they are described to the model in the system message.
@@ -181,7 +177,7 @@ mod tests {
 
     use firelight::template::ChatTemplate;
 
-    use super::super::ask;
+    use super::super::ask::{self, Call};
     use super::*;
 
     /// The published template of a model, or `None` (with a note; a failure in CI) where it is missing.
@@ -233,7 +229,7 @@ mod tests {
             };
             let source = if name.is_empty() { String::new() } else { published(name).unwrap() };
             let chat = Chat { messages: messages.clone(), tools: vec![tool.clone()], ..Default::default() };
-            let got = render(&source, |input| template.render(&input), &chat, None);
+            let got = render(&source, |input| template.render(&input), &chat, &Form::Free);
             let got = got.unwrap_or_else(|e| panic!("{name}: {e}"));
             assert_eq!(got.format, format, "{name}");
             for words in ["The weather of a place", "weather", "Rome", "It pours."] {
@@ -242,8 +238,8 @@ mod tests {
             assert!(!got.thinking || name.contains("DeepSeek"), "{name}");
             // A call that must be made is made at once, without thoughts.
             let forced = Chat { call: Call::Any, ..chat };
-            let got = render(&source, |input| template.render(&input), &forced, None).unwrap();
-            assert!(got.format == Format::Forced && !got.thinking && got.schema.is_some(), "{name}");
+            let got = render(&source, |input| template.render(&input), &forced, &Form::Free).unwrap();
+            assert!(got.format == Format::Forced && !got.thinking && got.hold.is_some(), "{name}");
         }
     }
 }

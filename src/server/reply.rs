@@ -2,8 +2,9 @@
 //!
 //! Each family of models marks its calls in its own way; [`Format`] is the table of them. Text that might begin a mark
 //! is held back until it is known to be one or not, so that how a text is cut into pieces makes no difference. What looks
-//! like a call and is none stays content: nothing is lost. A live splitter gives out a call's arguments while they come,
-//! once its name is known (`follow`). Pure; knows neither models nor dialects.
+//! like a call and is none stays content: nothing is lost. A call's arguments are given out while they come, once its name
+//! is known (`follow`), so that an answer that is cut within them says the same as a stream and as a whole. Pure; knows
+//! neither models nor dialects.
 
 use serde_json::{Map, Value};
 
@@ -22,8 +23,8 @@ pub enum Part {
     Open { name: String },
     /// More of the arguments.
     Piece(String),
-    /// There is no more of the arguments; they are whole unless the answer was cut.
-    Close,
+    /// There is no more of the arguments; `whole` unless the answer ended within them.
+    Close { whole: bool },
 }
 
 /// How a model writes down that it calls a tool.
@@ -50,9 +51,12 @@ pub enum Format {
 
 const THINK: &str = "<think>";
 const THOUGHT: &str = "</think>";
-/// What stands before each call of DeepSeek's, and between its name and its arguments.
+/// DeepSeek's marks: before all calls, before each, behind its name, behind it, and behind all.
+pub const DEEPSEEK_BEGIN: &str = "<｜tool▁calls▁begin｜>";
 pub const DEEPSEEK_CALL: &str = "<｜tool▁call▁begin｜>";
 pub const DEEPSEEK_NAME: &str = "<｜tool▁sep｜>";
+pub const DEEPSEEK_ENDED: &str = "<｜tool▁call▁end｜>";
+pub const DEEPSEEK_END: &str = "<｜tool▁calls▁end｜>";
 
 impl Format {
     /// The format of a model, by what its template mentions. `None` if it mentions none.
@@ -61,7 +65,7 @@ impl Format {
         match () {
             () if has("<|channel|>") && has("<|message|>") => Some(Format::Harmony),
             () if has("[TOOL_CALLS]") => Some(Format::Mistral),
-            () if has("<｜tool▁calls▁begin｜>") => Some(Format::DeepSeek),
+            () if has(DEEPSEEK_BEGIN) => Some(Format::DeepSeek),
             () if has("<tool_call>") => Some(Format::Hermes),
             () if has("<|python_tag|>") || (has("tools") && has("\"parameters\"")) => Some(Format::Llama3),
             () => None,
@@ -87,7 +91,7 @@ impl Format {
             Format::Hermes | Format::Harmony => Some("<tool_call>"),
             Format::Llama3 => Some("<|python_tag|>"),
             Format::Mistral => Some("[TOOL_CALLS]"),
-            Format::DeepSeek => Some("<｜tool▁calls▁begin｜>"),
+            Format::DeepSeek => Some(DEEPSEEK_BEGIN),
             Format::Text | Format::Chat | Format::Forced => None,
         }
     }
@@ -96,7 +100,7 @@ impl Format {
     fn close(self) -> Option<&'static str> {
         match self {
             Format::Hermes | Format::Harmony => Some("</tool_call>"),
-            Format::DeepSeek => Some("<｜tool▁calls▁end｜>"),
+            Format::DeepSeek => Some(DEEPSEEK_END),
             _ => None,
         }
     }
@@ -155,7 +159,7 @@ fn named(text: &str) -> Option<Part> {
 fn deepseek(text: &str) -> Option<Part> {
     let (head, rest) = text.split_once(DEEPSEEK_NAME)?;
     let (name, rest) = if head.trim() == "function" { rest.split_once('\n')? } else { (head, rest) };
-    let json = rest.split("<｜tool▁call▁end｜>").next()?.trim();
+    let json = rest.split(DEEPSEEK_ENDED).next()?.trim();
     let json = json.trim_start_matches("```json").trim_end_matches("```");
     Some(Part::Call { name: name.trim().into(), arguments: serde_json::from_str(json.trim()).ok()? })
 }
@@ -170,6 +174,7 @@ enum Mode {
 }
 
 /// Takes a reply apart; see the module.
+#[derive(Clone)]
 pub struct Splitter {
     format: Format,
     mode: Mode,
@@ -179,8 +184,12 @@ pub struct Splitter {
     opened: &'static str,
     /// White space before the next text is dropped.
     trim: bool,
-    /// The calls that are being given out, if they are to be while they come.
-    live: Option<Follow>,
+    /// The calls that are being given out.
+    follow: Follow,
+    /// Whether the reply is held to calls or a form: what does not begin with a call has none.
+    form: bool,
+    /// The tools that a reply that is held can call.
+    tools: Vec<String>,
 }
 
 impl Splitter {
@@ -192,12 +201,13 @@ impl Splitter {
             _ if thinking => Mode::Reasoning,
             _ => Mode::Start,
         };
-        Splitter { format, mode, held: String::new(), opened: "", trim: thinking, live: None }
+        let (held, opened, follow, form, tools) = Default::default();
+        Splitter { format, mode, held, opened, trim: thinking, follow, form, tools }
     }
 
-    /// The same, giving out calls while they come.
-    pub fn live(self) -> Self {
-        Splitter { live: Some(Follow::default()), ..self }
+    /// The same, for a reply that is held to calls of these tools or, if `form`, to these or a form.
+    pub fn held(self, form: bool, tools: Vec<String>) -> Self {
+        Splitter { form, tools, ..self }
     }
 
     /// The parts that more text completes.
@@ -214,6 +224,8 @@ impl Splitter {
         let rest = std::mem::take(&mut self.held);
         match self.mode {
             Mode::Call => drop(self.settle(rest, 0, &mut parts)),
+            // Behind a call nothing can come but what begins another.
+            Mode::Content if self.form && self.format.open().is_some() => {}
             _ => self.say(rest, &mut parts),
         }
         parts
@@ -252,6 +264,13 @@ impl Splitter {
             return false;
         }
         let object = self.format == Format::Llama3 && text.starts_with('{');
+        if self.form && !object {
+            match self.format.open() {
+                Some(mark) if text.starts_with(mark) => {}
+                Some(mark) if mark.starts_with(text) => return false,
+                _ => self.format = Format::Chat,
+            }
+        }
         self.mode = if object { Mode::Call } else { Mode::Content };
         true
     }
@@ -278,12 +297,21 @@ impl Splitter {
     }
 
     fn call(&mut self, parts: &mut Vec<Part>) -> bool {
-        if let Some(live) = &mut self.live {
-            live.more(self.format, &self.held, parts);
+        if self.is_bare() && !may_be_call(&self.held) {
+            self.mode = Mode::Content;
+            if self.form {
+                self.format = Format::Chat;
+            }
+            return true;
         }
-        let Some((at, close)) = self.format.close().and_then(|close| Some((self.held.find(close)?, close))) else {
+        let close = self.format.close().and_then(|close| Some((self.held.find(close)?, close)));
+        let Some((at, close)) = close else {
+            self.follow.more(self.format, &self.held, parts);
             return false;
         };
+        // The envelope's own end is none of arguments that were cut.
+        let inner = self.held[..at].trim_end();
+        self.follow.more(self.format, inner.strip_suffix('}').unwrap_or(inner), parts);
         let rest = self.held.split_off(at + close.len());
         let whole = std::mem::replace(&mut self.held, rest);
         self.mode = Mode::Content;
@@ -291,22 +319,46 @@ impl Splitter {
         true
     }
 
+    /// Whether what is being read as a call has no mark before it.
+    fn is_bare(&self) -> bool {
+        self.format == Format::Llama3 && self.opened.is_empty()
+    }
+
     /// Gives out what is not given out yet of the calls in `whole`, whose last bytes are the mark that closed them.
     /// Whether they were calls: if not, and if nothing of them was given out, it was content.
     fn settle(&mut self, whole: String, mark: usize, parts: &mut Vec<Part>) -> bool {
-        let followed = self.live.as_mut().map(std::mem::take).unwrap_or_default();
+        let followed = std::mem::take(&mut self.follow);
         if followed.within {
-            parts.push(Part::Close);
+            parts.push(Part::Close { whole: false });
         }
-        match self.format.calls(&whole[..whole.len() - mark]) {
+        let begun = followed.within || followed.complete > 0;
+        // A form may have a name, too.
+        let form =
+            self.form && self.is_bare() && !["\"parameters\"", "\"arguments\""].iter().any(|key| whole.contains(key));
+        match self.format.calls(&whole[..whole.len() - mark]).filter(|_| !form) {
             Some(calls) => parts.extend(calls.into_iter().skip(followed.complete)),
-            None if followed.within || followed.complete > 0 => {}
+            None if begun => {}
+            // One that was cut before it said enough: it is no answer of the model's.
+            None if self.format == Format::Forced || self.form && !self.opened.is_empty() => {
+                parts.extend(self.only_tool(whole.trim_start()));
+            }
             None => {
                 self.say(self.opened.to_string() + &whole, parts);
                 return false;
             }
         }
         true
+    }
+
+    /// A call that was cut within its name, if only one tool can be meant.
+    fn only_tool(&self, begun: &str) -> Vec<Part> {
+        let head = |name: &str| format!("{{\"name\":{}", Value::from(name));
+        let is_meant = |name: &&String| head(name).starts_with(begun) || begun.starts_with(&head(name));
+        let mut meant = self.tools.iter().filter(is_meant);
+        match (meant.next(), meant.next()) {
+            (Some(name), None) => vec![Part::Open { name: name.clone() }, Part::Close { whole: false }],
+            _ => Vec::new(),
+        }
     }
 
     /// Gives out text of the present mode.
@@ -322,6 +374,31 @@ impl Splitter {
             (false, _) => parts.push(Part::Content(text)),
         }
     }
+}
+
+/// Whether an object that has begun may be a call, by the names of its members.
+fn may_be_call(text: &str) -> bool {
+    let (mut depth, mut string, mut escaped, mut key) = (0, None, false, true);
+    for (at, byte) in text.bytes().enumerate() {
+        match (byte, string) {
+            _ if escaped => escaped = false,
+            (b'\\', Some(_)) => escaped = true,
+            (b'"', Some(begin)) => {
+                let name = &text[begin + 1..at];
+                if depth == 1 && key && !["name", "parameters", "arguments", "type", "id", "function"].contains(&name) {
+                    return false;
+                }
+                (string, key) = (None, false);
+            }
+            (b'"', None) => string = Some(at),
+            (_, Some(_)) => {}
+            (b'{' | b'[', None) => depth += 1,
+            (b'}' | b']', None) => depth -= 1,
+            (b',', None) => key = depth == 1,
+            _ => {}
+        }
+    }
+    true
 }
 
 /// The length of the longest end of `text` that begins `mark`, but is not all of it.
@@ -347,7 +424,7 @@ mod tests {
                     a.push_str(&b)
                 }
                 (Some(Part::Piece(a)), Part::Piece(b)) => a.push_str(&b),
-                (Some(Part::Piece(arguments)), Part::Close) => {
+                (Some(Part::Piece(arguments)), Part::Close { whole: true }) => {
                     let arguments = serde_json::from_str(arguments).expect("whole arguments");
                     let Some(Part::Open { name }) = joined.iter().rev().nth(1).cloned() else { panic!("{joined:?}") };
                     joined.truncate(joined.len() - 2);
@@ -422,23 +499,17 @@ mod tests {
                 vec![rain()],
             ),
             (Forced, false, format!("{{\"name\":\"rain\",\"arguments\":{args}}}"), vec![rain()]),
-            (Forced, false, "{\"name\":\"rain\",\"argu".into(), vec![c("{\"name\":\"rain\",\"argu")]),
         ];
         for (format, thinking, text, want) in rows {
             for piece in [1, 2, 3, 7, 1000] {
-                let splitter = || Splitter::new(format, thinking);
-                assert_eq!(read(splitter(), &text, piece), want, "{format:?}, {piece} at a time: {text:?}");
-                assert_eq!(
-                    read(splitter().live(), &text, piece),
-                    want,
-                    "{format:?}, {piece} at a time, live: {text:?}"
-                );
+                let splitter = Splitter::new(format, thinking);
+                assert_eq!(read(splitter, &text, piece), want, "{format:?}, {piece} at a time: {text:?}");
             }
         }
     }
 
     #[test]
-    fn live_calls_are_given_out_while_they_come() {
+    fn calls_are_given_out_while_they_come() {
         let piece = |text: &str| Part::Piece(text.into());
         let open = || Part::Open { name: "f".into() };
         let rows = [
@@ -454,16 +525,91 @@ mod tests {
             (Format::Forced, "{\"name\":\"f\",\"arguments\":{\"a\": \"}\\\"", "}"),
         ];
         for (format, begin, close) in rows {
-            let mut splitter = Splitter::new(format, false).live();
+            let mut splitter = Splitter::new(format, false);
             assert_eq!(splitter.push(begin), [open(), piece("{\"a\": \"}\\\"")], "{format:?}");
             assert_eq!(splitter.push(": 1\", "), [piece(": 1\", ")], "{format:?}");
-            assert_eq!(splitter.push(&format!("\"b\": 2}}{close}")), [piece("\"b\": 2}"), Part::Close], "{format:?}");
+            assert_eq!(
+                splitter.push(&format!("\"b\": 2}}{close}")),
+                [piece("\"b\": 2}"), Part::Close { whole: true }],
+                "{format:?}"
+            );
             assert_eq!(splitter.finish(), [], "{format:?}");
             // One that is cut off ends where it is.
-            let mut splitter = Splitter::new(format, false).live();
+            let mut splitter = Splitter::new(format, false);
             splitter.push(begin);
-            assert_eq!(splitter.finish(), [Part::Close], "{format:?}");
+            assert_eq!(splitter.finish(), [Part::Close { whole: false }], "{format:?}");
         }
+    }
+
+    #[test]
+    fn a_call_that_is_cut_is_one_whatever_came_of_it() {
+        let (open, cut) = (|name: &str| Part::Open { name: name.into() }, || Part::Close { whole: false });
+        let piece = |text: &str| Part::Piece(text.into());
+        let tools = || vec!["rain".to_string(), "run".to_string()];
+        let rows: Vec<(Format, &str, Vec<Part>)> = vec![
+            // Two names begin with "r".
+            (Format::Forced, "{\"name\":\"r", vec![]),
+            (Format::Forced, "", vec![]),
+            (Format::Forced, "{\"name\":\"ra", vec![open("rain"), cut()]),
+            (Format::Forced, "{\"name\":\"rain\"", vec![open("rain"), cut()]),
+            (Format::Forced, "{\"name\":\"rain\",\"argu", vec![open("rain"), cut()]),
+            (Format::Forced, "{\"name\":\"rain\",\"arguments\":{\"a\":", vec![open("rain"), piece("{\"a\":"), cut()]),
+            // gpt-oss's tokenizer ends what was not ended.
+            (
+                Format::Harmony,
+                "<tool_call>{\"name\": \"rain\", \"arguments\": {\"a\": \"x}</tool_call>",
+                vec![open("rain"), piece("{\"a\": \"x"), cut()],
+            ),
+            (
+                Format::Harmony,
+                "<tool_call>{\"name\": \"rain\", \"arguments\": }</tool_call>",
+                vec![c("<tool_call>{\"name\": \"rain\", \"arguments\": }</tool_call>")],
+            ),
+        ];
+        for (format, text, want) in rows {
+            let splitter = Splitter::new(format, false).held(false, tools());
+            assert_eq!(read(splitter, text, 1000), want, "{format:?}: {text}");
+        }
+        let one = Splitter::new(Format::Forced, false).held(false, vec!["rain".into()]);
+        assert_eq!(read(one, "", 1), [open("rain"), cut()]);
+        // Beside a form as well: neither the envelope nor half a mark is content.
+        let call = "<tool_call>\n{\"name\":\"rain\",\"arguments\":{}}\n</tool_call>";
+        for (text, want) in [
+            ("<tool_call>\n{\"na".to_string(), vec![]),
+            ("<tool_call>\n{\"name\":\"rai".into(), vec![open("rain"), cut()]),
+            (format!("{call}\n<tool_"), vec![f("rain", json!({}))]),
+            (format!("{call}\n<tool_call>"), vec![f("rain", json!({}))]),
+        ] {
+            for piece in [1, 1000] {
+                let splitter = Splitter::new(Format::Hermes, false).held(true, tools());
+                assert_eq!(read(splitter, &text, piece), want, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_form_beside_calls_stays_content() {
+        let rows: Vec<(Format, &str, Vec<Part>)> = vec![
+            (Format::Hermes, "{\"a\":\"x  <tool_call>{}\"}", vec![c("{\"a\":\"x  <tool_call>{}\"}")]),
+            (Format::Hermes, "<tool_call>\n{\"name\":\"f\",\"arguments\":{}}\n</tool_call>", vec![f("f", json!({}))]),
+            (Format::Hermes, "<tool", vec![c("<tool")]),
+            (Format::Llama3, "{\"name\":\"Ann\",\"age\":3}", vec![c("{\"name\":\"Ann\",\"age\":3}")]),
+            (Format::Llama3, "{\"name\":\"Ann\"}", vec![c("{\"name\":\"Ann\"}")]),
+            (Format::Llama3, "{\"name\":\"f\",\"parameters\":{}}", vec![f("f", json!({}))]),
+            (Format::Llama3, "{\"q\":{\"name\":[1,\"\\\"\"]}}", vec![c("{\"q\":{\"name\":[1,\"\\\"\"]}}")]),
+            (Format::Llama3, "\"<|python_tag|>\"", vec![c("\"<|python_tag|>\"")]),
+            (Format::Mistral, "[1,2]", vec![c("[1,2]")]),
+            (Format::Mistral, "[TOOL_CALLS]f[ARGS]{}", vec![f("f", json!({}))]),
+        ];
+        for (format, text, want) in rows {
+            for piece in [1, 3, 1000] {
+                let splitter = Splitter::new(format, false).held(true, Vec::new());
+                assert_eq!(read(splitter, text, piece), want, "{format:?}, {piece} at a time: {text}");
+            }
+        }
+        // It comes as it is written, not at its end.
+        let mut splitter = Splitter::new(Format::Llama3, false).held(true, Vec::new());
+        assert_eq!(splitter.push("{\"name\":\"Ann\",\"age\""), [c("{\"name\":\"Ann\",\"age\"")]);
     }
 
     #[test]

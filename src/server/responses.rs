@@ -7,8 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, COMMENT, Call as Called, EVENTS, End, Part, Usage, Writer, stream};
 use super::ask::{Ask, Call, Chat, Form, Prompt, check_tools, messages, sampling, token};
-use super::failure::{Dialect, Failure, json_response};
+use super::failure::{Dialect, Failure};
 use super::fields::Fields;
+use super::forms::form;
 use super::openai::MISSING;
 use super::{Server, now};
 
@@ -23,7 +24,7 @@ struct CreateRequest {
     tool_choice: Option<Value>,
     /// Whether an answer may hold several calls.
     parallel: bool,
-    text: Option<Value>,
+    form: Form,
     reasoning: Option<Value>,
     metadata: Map<String, Value>,
 }
@@ -40,7 +41,7 @@ impl CreateRequest {
             tools: fields.list("tools")?,
             tool_choice: fields.value("tool_choice"),
             parallel: fields.flag("parallel_tool_calls")?.unwrap_or(true),
-            text: fields.object("text")?.map(Value::Object),
+            form: form(&mut fields)?,
             reasoning: fields.object("reasoning")?.map(Value::Object),
             metadata: fields.object("metadata")?.unwrap_or_default(),
         };
@@ -97,13 +98,6 @@ impl CreateRequest {
 
     fn ask(self) -> Result<Ask, Failure> {
         let chat = self.chat()?;
-        let format = self.text.as_ref().and_then(|t| t.get("format")).unwrap_or(&Value::Null);
-        let form = match format["type"].as_str() {
-            None | Some("text") => Form::Free,
-            Some("json_object") => Form::object(),
-            Some("json_schema") if format.get("schema").is_some() => Form::Schema(format["schema"].clone()),
-            _ => return Err(Failure::bad("text.format is none of text, json_object, and json_schema with a schema")),
-        };
         Ok(Ask {
             model: self.model,
             prompts: vec![Prompt::Chat(chat)],
@@ -111,7 +105,7 @@ impl CreateRequest {
             sampling: self.sampling,
             stop: Vec::new(),
             max_tokens: self.max_output_tokens,
-            form,
+            form: self.form,
             keep_alive: None,
         })
     }
@@ -156,13 +150,13 @@ pub async fn create(State(server): State<Server>, request: Request) -> Result<Re
     let mut answer = Answer::begin(server.engine.answer(asked.ask()?)?, 1).await?;
     let mut events = Events { shown, items: Vec::new(), open: None, written: String::new(), sequence: 0, end: None };
     if wants_stream {
-        return Ok(stream(answer.live(), events));
+        return Ok(stream(answer, events));
     }
     // The same items, without telling of each.
     while let Some((choice, part)) = answer.next().await? {
         events.part(choice, part);
     }
-    Ok(json_response(&events.response(answer.usage)))
+    Ok(answer.json(&events.response(answer.usage)))
 }
 
 /// What a response repeats of its request.
@@ -253,7 +247,7 @@ impl Events {
 
     /// Completes the open item and begins another.
     fn open(&mut self, kind: Item, item: Value) -> String {
-        let out = self.close();
+        let out = self.close(true);
         self.open = Some(kind);
         out + &self.add(item)
     }
@@ -277,16 +271,17 @@ impl Events {
             "part": { "type": "output_text", "text": text, "annotations": [], "logprobs": [] } }))
     }
 
-    /// Completes the open item.
-    fn close(&mut self) -> String {
+    /// Ends the open item; it is complete if it is `whole`.
+    fn close(&mut self, whole: bool) -> String {
         let Some(kind) = self.open.take() else { return String::new() };
         let text = std::mem::take(&mut self.written);
         let (at, id) = self.last();
         let mut out = String::new();
+        let status = if whole { "completed" } else { "incomplete" };
         let (event, part) = match kind {
             Item::Message => ("response.output_text.done", "output_text"),
             Item::Reasoning => ("response.reasoning_text.done", "reasoning_text"),
-            Item::Call => return self.close_call(at, text),
+            Item::Call => return self.close_call(at, text, status),
         };
         out += &self.event(json!({ "type": event, "output_index": at, "item_id": id, "content_index": 0, "text": text,
             "logprobs": [] }));
@@ -294,7 +289,7 @@ impl Events {
         if kind == Item::Message {
             out += &self.part_event("response.content_part.done", &text);
             content["annotations"] = json!([]);
-            self.items[at]["status"] = "completed".into();
+            self.items[at]["status"] = status.into();
         }
         self.items[at]["content"] = json!([content]);
         out + &self.done(at)
@@ -319,10 +314,10 @@ impl Events {
             "delta": text }))
     }
 
-    fn close_call(&mut self, at: usize, arguments: String) -> String {
+    fn close_call(&mut self, at: usize, arguments: String, status: &str) -> String {
         let (id, name) = (self.items[at]["id"].clone(), self.items[at]["name"].clone());
         self.items[at]["arguments"] = arguments.as_str().into();
-        self.items[at]["status"] = "completed".into();
+        self.items[at]["status"] = status.into();
         self.event(json!({ "type": "response.function_call_arguments.done", "output_index": at, "item_id": id,
             "name": name, "arguments": arguments }))
             + &self.done(at)
@@ -345,11 +340,12 @@ impl Writer for Events {
             Part::Reasoning(text) => self.reasoning(&text),
             Part::Open(call) => self.call(call),
             Part::Piece(text) => self.arguments(&text),
-            Part::Close => self.close(),
+            Part::Close { whole } => self.close(whole),
             Part::Logprob(..) => String::new(),
             Part::End(end) => {
+                let whole = !end.cut();
                 self.end = Some(end);
-                self.close()
+                self.close(whole)
             }
         }
     }

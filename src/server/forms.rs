@@ -1,0 +1,279 @@
+//! The fields in which clients say what form an answer must have: OpenAI's, Anthropic's and Ollama's, and those of vLLM,
+//! llama.cpp, SGLang, TGI and Together. Every dialect reads all of them: none is passed over.
+
+use serde_json::{Value, json};
+
+use super::ask::Form;
+use super::failure::Failure;
+use super::fields::Fields;
+
+const FIELDS: [&str; 18] = [
+    "response_format",
+    "text",
+    "format",
+    "output_config",
+    "output_format",
+    "json_schema",
+    "grammar",
+    "ebnf",
+    "regex",
+    "structured_outputs",
+    "guided_json",
+    "guided_regex",
+    "guided_choice",
+    "guided_grammar",
+    "guided_json_object",
+    "guided_whitespace_pattern",
+    "structural_tag",
+    "grammar_triggers",
+];
+
+/// Reads the form from a body.
+///
+/// # Errors
+/// If a field makes no sense or asks for what cannot be held, or if two ask for different forms. The message names it.
+pub fn form(fields: &mut Fields) -> Result<Form, Failure> {
+    let mut given: Vec<(&str, Form)> = Vec::new();
+    for name in FIELDS {
+        if let Some(value) = fields.value(name) {
+            read(name, &value, &mut given)?;
+        }
+    }
+    match given.as_slice() {
+        [] => Ok(Form::Free),
+        [(first, form), rest @ ..] => match rest.iter().find(|(_, other)| !same(form, other)) {
+            Some((second, _)) => Err(wrong(first, &format!("{second} asks for another form"))),
+            None => Ok(form.clone()),
+        },
+    }
+}
+
+/// Whether two forms are one, whatever fields brought them.
+fn same(a: &Form, b: &Form) -> bool {
+    match (a, b) {
+        (Form::Schema(_, a), Form::Schema(_, b)) => a == b,
+        (Form::Regex(_, a), Form::Regex(_, b)) | (Form::Lark(_, a), Form::Lark(_, b)) => a == b,
+        (a, b) => a == b,
+    }
+}
+
+/// Reads a field, and notes the form that it asks for.
+fn read(name: &'static str, value: &Value, given: &mut Vec<(&'static str, Form)>) -> Result<(), Failure> {
+    let form = match name {
+        "response_format" | "output_format" => described(name, value)?,
+        "text" | "output_config" => match value.get("format").filter(|format| !format.is_null()) {
+            Some(format) => described(&format!("{name}.format"), format)?,
+            None => return Ok(()),
+        },
+        // Ollama's: a schema as it is, or a word.
+        "format" => match value {
+            Value::String(word) if word.is_empty() => return Ok(()),
+            Value::String(word) if word == "json" => object(),
+            Value::Object(_) => schema(name, value)?,
+            _ => return Err(wrong(name, "it is neither \"json\" nor a JSON schema")),
+        },
+        "structured_outputs" => {
+            for (key, value) in value.as_object().ok_or_else(|| wrong(name, "it is no object"))? {
+                let (field, asked) = (format!("{name}.{key}"), !value.is_null() && value != false);
+                let form = match key.as_str() {
+                    _ if !asked => continue,
+                    "json" => schema(&field, value)?,
+                    "json_object" => object(),
+                    "regex" => regex(&field, value)?,
+                    "choice" => choice(&field, value)?,
+                    "grammar" => grammar(&field, value)?,
+                    "whitespace_pattern" | "structural_tag" => return Err(unsupported(&field)),
+                    _ => continue,
+                };
+                given.push((name, form));
+            }
+            return Ok(());
+        }
+        "json_schema" | "guided_json" => schema(name, value)?,
+        "regex" | "guided_regex" => regex(name, value)?,
+        "guided_choice" => choice(name, value)?,
+        "grammar" if value.is_object() => described(name, value)?,
+        "grammar" | "ebnf" | "guided_grammar" => grammar(name, value)?,
+        "guided_json_object" if value == false => return Ok(()),
+        "guided_json_object" => object(),
+        _ => return Err(unsupported(name)),
+    };
+    if form != Form::Free {
+        given.push((name, form));
+    }
+    Ok(())
+}
+
+/// A form that says of what type it is.
+fn described(name: &str, value: &Value) -> Result<Form, Failure> {
+    let inner = |keys: &[&str]| keys.iter().find_map(|key| Some((format!("{name}.{key}"), value.get(key)?)));
+    let missing = |key: &str| wrong(&format!("{name}.{key}"), "it is missing");
+    match value["type"].as_str() {
+        Some("text") => Ok(Form::Free),
+        Some("json_object" | "json") => match inner(&["schema", "value"]) {
+            Some((field, value)) if !value.is_null() => schema(&field, value),
+            _ => Ok(object()),
+        },
+        Some("json_schema") => match (value.pointer("/json_schema/schema"), inner(&["schema", "value"])) {
+            (Some(value), _) => schema(&format!("{name}.json_schema.schema"), value),
+            (None, Some((field, value))) => schema(&field, value),
+            (None, None) if name == "response_format" => Err(missing("json_schema.schema")),
+            (None, None) => Err(missing("schema")),
+        },
+        Some("regex") => match inner(&["pattern", "regex", "value"]) {
+            Some((field, value)) => regex(&field, value.get("regex").unwrap_or(value)),
+            None => Err(missing("pattern")),
+        },
+        Some("grammar" | "ebnf" | "lark") => match inner(&["grammar", "value"]) {
+            Some((field, value)) => grammar(&field, value),
+            None => Err(missing("grammar")),
+        },
+        kind => {
+            let kind = kind.map_or_else(|| value["type"].to_string(), |kind| format!("{kind:?}"));
+            Err(wrong(
+                &format!("{name}.type"),
+                &format!("{kind} is none of text, json_object, json_schema, regex, grammar"),
+            ))
+        }
+    }
+}
+
+/// Any JSON object.
+fn object() -> Form {
+    Form::Schema(String::new(), json!({ "type": "object" }))
+}
+
+fn schema(name: &str, value: &Value) -> Result<Form, Failure> {
+    let read = match value {
+        Value::String(text) => serde_json::from_str(text).unwrap_or_default(),
+        other => other.clone(),
+    };
+    match read {
+        Value::Object(_) | Value::Bool(_) => Ok(Form::Schema(name.into(), read)),
+        _ => Err(wrong(name, "a JSON schema is an object")),
+    }
+}
+
+fn regex(name: &str, value: &Value) -> Result<Form, Failure> {
+    match value.as_str() {
+        Some(expression) if !expression.is_empty() => Ok(Form::Regex(name.into(), expression.into())),
+        _ => Err(wrong(name, "it is no regular expression")),
+    }
+}
+
+fn choice(name: &str, value: &Value) -> Result<Form, Failure> {
+    let texts: Option<Vec<String>> =
+        value.as_array().and_then(|list| list.iter().map(|text| Some(text.as_str()?.to_string())).collect());
+    match texts.filter(|texts| !texts.is_empty()) {
+        Some(texts) => Ok(Form::Choice(texts)),
+        None => Err(wrong(name, "it is no list of texts")),
+    }
+}
+
+fn grammar(name: &str, value: &Value) -> Result<Form, Failure> {
+    match value.as_str() {
+        Some(grammar) if grammar.contains("::=") => {
+            Err(wrong(name, "GBNF and EBNF are not supported; write the grammar as Lark does, or send a JSON schema"))
+        }
+        Some(grammar) if !grammar.trim().is_empty() => Ok(Form::Lark(name.into(), grammar.into())),
+        _ => Err(wrong(name, "it is no grammar")),
+    }
+}
+
+fn unsupported(name: &str) -> Failure {
+    wrong(name, "it is not supported; send a JSON schema, a regular expression, a choice or a grammar")
+}
+
+fn wrong(name: &str, why: &str) -> Failure {
+    Failure::field(name, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: Value) -> Result<Form, String> {
+        form(&mut Fields::new(body).unwrap()).map_err(|failure| failure.message)
+    }
+
+    #[test]
+    fn every_servers_fields_are_read() {
+        let a = || json!({ "type": "array" });
+        let of = |field: &str| Form::Schema(field.into(), a());
+        let regex = |field: &str| Form::Regex(field.into(), "a+".into());
+        let lark = |field: &str| Form::Lark(field.into(), "start: \"a\"".into());
+        for (body, want) in [
+            (json!({}), Form::Free),
+            (json!({ "response_format": null, "format": "", "text": { "verbosity": "low" } }), Form::Free),
+            (json!({ "response_format": { "type": "text" }, "guided_json": a() }), of("guided_json")),
+            (json!({ "response_format": { "type": "json_object" } }), object()),
+            (json!({ "response_format": { "type": "json_object", "schema": a() } }), of("response_format.schema")),
+            (json!({ "response_format": { "type": "json_schema", "schema": a() } }), of("response_format.schema")),
+            (
+                json!({ "response_format": { "type": "json_schema", "json_schema": { "name": "x", "strict": true, "schema": a() } } }),
+                of("response_format.json_schema.schema"),
+            ),
+            (json!({ "response_format": { "type": "json", "value": a() } }), of("response_format.value")),
+            (json!({ "response_format": { "type": "regex", "pattern": "a+" } }), regex("response_format.pattern")),
+            (
+                json!({ "response_format": { "type": "regex", "regex": { "regex": "a+" } } }),
+                regex("response_format.regex"),
+            ),
+            (
+                json!({ "text": { "format": { "type": "json_schema", "name": "x", "schema": a() } } }),
+                of("text.format.schema"),
+            ),
+            (
+                json!({ "output_config": { "format": { "type": "json_schema", "schema": a() }, "effort": "low" } }),
+                of("output_config.format.schema"),
+            ),
+            (json!({ "output_format": { "type": "json_schema", "schema": a() } }), of("output_format.schema")),
+            (json!({ "format": "json" }), object()),
+            (json!({ "format": a() }), of("format")),
+            (json!({ "json_schema": a().to_string() }), of("json_schema")),
+            (json!({ "guided_regex": "a+" }), regex("guided_regex")),
+            (json!({ "guided_choice": ["a", "b"] }), Form::Choice(vec!["a".into(), "b".into()])),
+            (json!({ "guided_grammar": "start: \"a\"" }), lark("guided_grammar")),
+            (json!({ "grammar": { "type": "regex", "value": "a+" } }), regex("grammar.value")),
+            (
+                json!({ "structured_outputs": { "json": a(), "regex": null, "disable_any_whitespace": true } }),
+                of("structured_outputs.json"),
+            ),
+            (json!({ "structured_outputs": { "json_object": true } }), object()),
+            (json!({ "json_schema": a(), "guided_json": a() }), of("json_schema")),
+            (json!({ "structured_outputs": { "grammar": "start: \"a\"" } }), lark("structured_outputs.grammar")),
+        ] {
+            assert_eq!(read(body.clone()), Ok(want), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_held_is_refused_by_its_name() {
+        for (body, name) in [
+            (json!({ "response_format": { "type": "xml" } }), "response_format.type: \"xml\""),
+            (json!({ "response_format": "json" }), "response_format.type: null"),
+            (
+                json!({ "response_format": { "type": "json_schema", "json_schema": {} } }),
+                "response_format.json_schema.schema",
+            ),
+            (json!({ "text": { "format": { "type": "json_schema" } } }), "text.format.schema"),
+            (json!({ "format": 1 }), "format"),
+            (json!({ "grammar": "root ::= \"a\"" }), "grammar: GBNF"),
+            (json!({ "structured_outputs": { "grammar": "?start ::= \"a\"" } }), "structured_outputs.grammar: GBNF"),
+            (json!({ "structured_outputs": { "structural_tag": "{}" } }), "structured_outputs.structural_tag"),
+            (json!({ "structural_tag": {} }), "structural_tag"),
+            (json!({ "guided_choice": [] }), "guided_choice"),
+            (json!({ "guided_choice": "ab" }), "guided_choice"),
+            (json!({ "guided_regex": "" }), "guided_regex"),
+            (json!({ "guided_json": "no JSON" }), "guided_json"),
+            (json!({ "structured_outputs": { "regex": "a", "choice": ["a"] } }), "structured_outputs"),
+            (
+                json!({ "response_format": { "type": "json_object" }, "guided_regex": "a" }),
+                "guided_regex asks for another",
+            ),
+        ] {
+            let message = read(body.clone()).unwrap_err();
+            assert!(message.contains(name), "{body}: {message}");
+        }
+    }
+}

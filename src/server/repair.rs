@@ -1,0 +1,177 @@
+//! What to do with a schema that the grammar engine refuses: the place is found by trying ever smaller parts of it. If a
+//! keyword is at fault that makes sense but cannot be held, such as a pattern that looks ahead, it is left out. Pure.
+
+use std::cell::Cell;
+use std::collections::HashSet;
+
+use serde_json::Value;
+
+use super::pointer::step;
+use super::schema::{Plain, with_definitions};
+
+/// Whether a grammar can be made of a document.
+type Try<'a> = &'a dyn Fn(Value) -> Result<(), String>;
+
+/// Keywords that are left out of one schema at most.
+const MOST_REPAIRS: usize = 32;
+/// Parts of a schema that are tried at most: each costs time in which nobody else is answered.
+const MOST_TRIES: usize = 400;
+/// In the engine's words: nothing fits.
+const EMPTY: &str = "nsatisfiable";
+
+/// Where a schema is refused.
+#[derive(Clone)]
+struct Fault {
+    /// The definition that it is in, if it is in one.
+    definition: Option<String>,
+    /// Pointers to it within that definition or the schema, and within the original.
+    pointer: String,
+    at: String,
+    why: String,
+}
+
+/// Leaves out of a schema what cannot be held.
+///
+/// # Errors
+/// If the schema makes no sense, or nothing fits it; the message begins with a pointer to the place.
+pub fn settle(plain: &mut Plain, compiles: Try) -> Result<(), String> {
+    let tries = Cell::new(MOST_TRIES);
+    let compiles = |document: Value| {
+        let left = tries.get();
+        tries.set(left.saturating_sub(1));
+        compiles(document)
+    };
+    for _ in 0..MOST_REPAIRS {
+        let Err(why) = compiles(plain.document()) else { return Ok(()) };
+        let root = Fault { definition: None, pointer: String::new(), at: "#".into(), why };
+        let trail = trail(plain, root, &mut HashSet::new(), &tries, &compiles);
+        if !trail.iter().rev().any(|fault| leave_out(plain, fault, &compiles)) {
+            return Err(trail.last().map(Fault::message).unwrap_or_default());
+        }
+    }
+    compiles(plain.document())
+}
+
+impl Fault {
+    fn node<'a>(&self, plain: &'a Plain) -> &'a Value {
+        let home = self.definition.as_ref().map_or(&plain.schema, |name| &plain.definitions[name]);
+        home.pointer(&self.pointer).unwrap_or(&Value::Null)
+    }
+
+    fn message(&self) -> String {
+        let why = match self.why.as_str() {
+            why if why.starts_with("regex parse error") => "a pattern is no regular expression",
+            why if why.starts_with("NoExtension") => "nothing fits it",
+            why => why,
+        };
+        format!("{}: {why}", self.at)
+    }
+}
+
+/// From a schema that is refused to the innermost one within it.
+fn trail(plain: &Plain, fault: Fault, seen: &mut HashSet<String>, tries: &Cell<usize>, compiles: Try) -> Vec<Fault> {
+    let refused = |part: &Value| compiles(with_definitions(part.clone(), plain.definitions.clone())).err();
+    let node = fault.node(plain);
+    let reference = node.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix("#/$defs/"));
+    let mut faults = Vec::new();
+    if let Some(name) = reference.filter(|name| plain.definitions.contains_key(*name) && seen.insert(name.to_string()))
+    {
+        let (definition, at) = (Some(name.to_string()), plain.origins.get(name).cloned().unwrap_or_default());
+        let inner = Fault { definition, pointer: String::new(), at, why: String::new() };
+        faults.extend(refused(inner.node(plain)).map(|why| (false, Fault { why, ..inner })));
+    }
+    for (path, may_be_empty) in children(node) {
+        let join = |to: &str| path.iter().fold(to.to_string(), |to, key| step(&to, key));
+        let child = Fault { pointer: join(&fault.pointer), at: join(&fault.at), ..fault.clone() };
+        let part = child.node(plain);
+        if tries.get() == 0 || part.is_boolean() {
+            continue;
+        }
+        let Some(why) = refused(part) else { continue };
+        let empty = why.contains(EMPTY);
+        if !(empty && may_be_empty) {
+            faults.push((empty, Fault { why, ..child }));
+        }
+    }
+    // What cannot be read is worse than what nothing fits.
+    faults.sort_by_key(|(empty, _)| *empty);
+    let inner = faults.into_iter().next().map(|(_, fault)| self::trail(plain, fault, seen, tries, compiles));
+    [vec![fault], inner.unwrap_or_default()].concat()
+}
+
+/// The schemas within a schema, and whether it does no harm if nothing fits one.
+fn children(node: &Value) -> Vec<(Vec<String>, bool)> {
+    let mut all = Vec::new();
+    let required = node.get("required").and_then(Value::as_array);
+    let is_required = |name: &str| required.is_some_and(|list| list.iter().any(|r| r == name));
+    for (key, value) in node.as_object().into_iter().flatten() {
+        match (key.as_str(), value) {
+            ("properties" | "patternProperties", Value::Object(named)) => {
+                all.extend(named.keys().map(|name| (vec![key.clone(), name.clone()], !is_required(name))));
+            }
+            ("allOf" | "anyOf" | "oneOf" | "prefixItems", Value::Array(options)) => {
+                all.extend((0..options.len()).map(|i| (vec![key.clone(), format!("{i}")], false)));
+            }
+            ("items", _) => all.push((vec![key.clone()], false)),
+            ("additionalProperties", _) => all.push((vec![key.clone()], true)),
+            _ => {}
+        }
+    }
+    all
+}
+
+/// Leaves a keyword out of the schema that is at fault, if that helps; whether it does.
+fn leave_out(plain: &mut Plain, fault: &Fault, compiles: Try) -> bool {
+    let node = fault.node(plain).clone();
+    let Value::Object(members) = &node else { return false };
+    let patterns: Vec<&str> = match (members.get("pattern"), members.get("patternProperties")) {
+        (_, Some(Value::Object(named))) => named.keys().map(String::as_str).collect(),
+        (Some(Value::String(pattern)), _) => vec![pattern],
+        _ => Vec::new(),
+    };
+    let beside = members.keys().map(String::as_str).filter(|key| !["$ref", "allOf", "anyOf", "oneOf"].contains(key));
+    let tries: Vec<Vec<&str>> = match fault.why.as_str() {
+        // A schema that is defined by itself and more.
+        why if why.contains("circular") => vec![beside.collect()],
+        // A value of the wrong kind, or a range that nothing is in: leaving out a bound would hide it.
+        why if why.starts_with("Expected") || why.contains(EMPTY) => vec![],
+        _ if patterns.iter().any(|pattern| !makes_sense(pattern)) => vec![],
+        _ => vec![
+            vec!["pattern"],
+            vec!["patternProperties", "additionalProperties"],
+            vec!["multipleOf"],
+            vec!["maxLength"],
+            vec!["minLength", "maxLength"],
+            vec!["maxItems"],
+            vec!["minItems", "maxItems"],
+            vec!["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"],
+        ],
+    };
+    for keys in tries {
+        let mut rest = members.clone();
+        let gone: Vec<&str> = keys.into_iter().filter(|key| rest.shift_remove(*key).is_some()).collect();
+        let (rest, mut without) = (Value::Object(rest), plain.clone());
+        let home = match &fault.definition {
+            Some(name) => without.definitions.get_mut(name),
+            None => Some(&mut without.schema),
+        };
+        home.and_then(|home| home.pointer_mut(&fault.pointer)).into_iter().for_each(|node| *node = rest.clone());
+        if !gone.is_empty() && compiles(with_definitions(rest, without.definitions.clone())).is_ok() {
+            without.unheld.extend(gone.into_iter().map(|key| step(&fault.at, key)));
+            *plain = without;
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether a pattern makes sense to some engine: what ours cannot do besides is looking around and back.
+fn makes_sense(pattern: &str) -> bool {
+    match regex::Regex::new(pattern) {
+        Ok(_) => true,
+        Err(error) => {
+            let error = error.to_string();
+            ["look-around", "backreferences", "size limit"].iter().any(|beyond| error.contains(beyond))
+        }
+    }
+}
