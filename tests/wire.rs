@@ -414,3 +414,99 @@ fn embeddings_are_cancelled_and_share_time_with_answers() {
     stream.read_to_string(&mut reply).expect("a reply");
     assert!(reply.starts_with("HTTP/1.1 200"), "{}", &reply[..reply.len().min(300)]);
 }
+
+/// The usage that each end of an Anthropic stream tells.
+fn streamed_usage(reply: &Reply) -> (Value, Value) {
+    let events = reply.events();
+    let find = |kind: &str| events.iter().find(|e| e["type"] == kind).unwrap_or_else(|| panic!("no {kind}: {reply:?}"));
+    (find("message_start")["message"]["usage"].clone(), find("message_delta")["usage"].clone())
+}
+
+#[test]
+fn tokens_from_the_cache_are_counted_as_each_dialect_counts_them() {
+    let Some(server) = server(&["--context", "1024"]) else { return };
+    let count = |value: &Value, name: &str| value[name].as_u64().unwrap_or_else(|| panic!("{name}: {value}"));
+    let messages = |text: &str| json!([{ "role": "user", "content": text.repeat(12) }]);
+    // Whole and streamed, in either order: the first reads everything, the second all but what must be run again.
+    for (text, order) in [("Tim has a ball. ", [false, true]), ("Lily sees a cat. ", [true, false])] {
+        let ask = json!({ "messages": messages(text) });
+        let total = count(&server.post("/v1/messages/count_tokens", &ask).json(), "input_tokens");
+        for (turn, stream) in order.into_iter().enumerate() {
+            let body = json!({ "messages": messages(text), "max_tokens": 2, "stream": stream });
+            let reply = server.post("/v1/messages", &body);
+            let usages = match stream {
+                true => {
+                    let (start, end) = streamed_usage(&reply);
+                    assert_eq!((count(&start, "output_tokens"), count(&end, "output_tokens")), (0, 2));
+                    vec![start, end]
+                }
+                false => vec![reply.json()["usage"].clone()],
+            };
+            for usage in usages {
+                let (input, cached) = (count(&usage, "input_tokens"), count(&usage, "cache_read_input_tokens"));
+                assert_eq!(input + cached + count(&usage, "cache_creation_input_tokens"), total, "{usage}");
+                assert_eq!(cached > total / 2, turn == 1, "turn {turn}: {usage} of {total}");
+                assert!(input > 0, "{usage}");
+            }
+        }
+        // Elsewhere the cached tokens are among those of the prompt.
+        let chat = server.post("/v1/chat/completions", &json!({ "messages": messages(text), "max_tokens": 1 })).json();
+        assert_eq!(count(&chat["usage"], "prompt_tokens"), total);
+        assert_eq!(count(&chat["usage"]["prompt_tokens_details"], "cached_tokens"), total - 1, "{chat}");
+        let responses =
+            server.post("/v1/responses", &json!({ "input": messages(text), "max_output_tokens": 1 })).json();
+        assert_eq!(count(&responses["usage"], "input_tokens"), total);
+        assert_eq!(count(&responses["usage"]["input_tokens_details"], "cached_tokens"), total - 1, "{responses}");
+        let body = json!({ "messages": messages(text), "stream": false, "options": { "num_predict": 1 } });
+        assert_eq!(count(&server.post("/api/chat", &body).json(), "prompt_eval_count"), total);
+    }
+    // Several answers read their prompt once: what the later ones find is what the first has read.
+    let body = json!({ "prompt": "Sue ran. ".repeat(20), "n": 3, "max_tokens": 2 });
+    let usage = |body: &Value| server.post("/v1/completions", body).json()["usage"].clone();
+    let (first, second) = (usage(&body), usage(&body));
+    assert!(count(&first["prompt_tokens_details"], "cached_tokens") < 8, "{first}");
+    assert_eq!(
+        count(&second["prompt_tokens_details"], "cached_tokens"),
+        count(&second, "prompt_tokens") - 1,
+        "{second}"
+    );
+}
+
+#[test]
+fn ollama_tells_log_probabilities() {
+    let Some(server) = server(&[]) else { return };
+    for (path, ask) in [("/api/chat", json!({ "messages": user("hi") })), ("/api/generate", json!({ "prompt": "hi" }))]
+    {
+        let more = json!({ "logprobs": true, "top_logprobs": 2, "options": { "num_predict": 5, "temperature": 0 } });
+        let body = with(ask, &more);
+        let whole = server.post(path, &with(body.clone(), &json!({ "stream": false }))).json();
+        let rows = whole["logprobs"].as_array().expect("a list").clone();
+        assert_eq!(rows.len(), 5, "{path}: {whole}");
+        for row in &rows {
+            assert!(row["logprob"].as_f64() <= Some(0.0) && row["token"].is_string(), "{row}");
+            assert_eq!(row["top_logprobs"].as_array().map(Vec::len), Some(2), "{row}");
+        }
+        let lines = server.post(path, &body).lines();
+        let streamed: Vec<Value> =
+            lines.iter().flat_map(|l| l["logprobs"].as_array().cloned().unwrap_or_default()).collect();
+        let tokens = |rows: &[Value]| rows.iter().map(|row| row["token"].clone()).collect::<Vec<_>>();
+        assert_eq!(tokens(&streamed), tokens(&rows), "{path}");
+        let plain =
+            server.post(path, &with(body, &json!({ "stream": false, "logprobs": false, "top_logprobs": 0 }))).json();
+        assert!(plain.get("logprobs").is_none(), "{path}");
+    }
+}
+
+#[test]
+fn a_response_repeats_what_was_asked() {
+    let Some(server) = server(&[]) else { return };
+    let asked = json!({ "instructions": "Be short.", "max_output_tokens": 3, "metadata": { "a": "b" }, "temperature": 0.5,
+        "top_p": 0.75, "parallel_tool_calls": false, "tool_choice": "auto" });
+    let reply = server.post("/v1/responses", &with(json!({ "input": "hi" }), &asked)).json();
+    for (name, value) in asked.as_object().unwrap() {
+        assert_eq!(reply[name], *value, "{name}");
+    }
+    let plain = server.post("/v1/responses", &json!({ "input": "hi", "max_output_tokens": 3 })).json();
+    assert!(plain["temperature"].as_f64() > Some(0.7) && plain["top_p"].as_f64() > Some(0.9), "{plain}");
+    assert_eq!((&plain["parallel_tool_calls"], &plain["instructions"]), (&json!(true), &Value::Null));
+}

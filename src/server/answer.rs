@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -21,6 +22,8 @@ use super::reply::{self, Splitter};
 /// A piece of an answer.
 #[derive(Clone, Debug)]
 pub enum Part {
+    /// The prompt is being read; from now on it is known what of it was in the cache.
+    Begun(Usage),
     Reasoning(String),
     Content(String),
     /// A tool to be called; its arguments follow.
@@ -69,12 +72,15 @@ impl End {
     }
 }
 
-/// Counts of tokens.
+/// Counts of tokens. A prompt counts once, however many answers it has.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
     pub prompt: usize,
+    /// Of the prompt's, those that were in the cache from before.
     pub reused: usize,
     pub generated: usize,
+    /// Of those generated, the ones of the reasoning.
+    pub reasoning: usize,
 }
 
 /// Answers that come.
@@ -82,6 +88,12 @@ pub struct Answer {
     events: UnboundedReceiver<Event>,
     splitters: Vec<Option<Splitter>>,
     called: Vec<bool>,
+    /// Answers to each prompt, and whether each may hold but one call.
+    answers: usize,
+    one_call: bool,
+    /// By answer: calls opened, and tokens of which nothing has been given out.
+    calls: Vec<usize>,
+    held: Vec<usize>,
     ready: VecDeque<(usize, Part)>,
     open: usize,
     pub usage: Usage,
@@ -109,12 +121,30 @@ impl Answer {
                 let splitter = Splitter::new(format, thinking).held(form, tools);
                 let splitters = vec![Some(splitter); open];
                 let usage = Usage { prompt: prompt_tokens.iter().sum(), ..Default::default() };
-                let (called, ready) = (vec![false; open], VecDeque::new());
-                Ok(Answer { events, splitters, called, ready, open, usage, unheld, load_seconds })
+                Ok(Answer {
+                    events,
+                    splitters,
+                    called: vec![false; open],
+                    answers,
+                    one_call: false,
+                    calls: vec![0; open],
+                    held: vec![0; open],
+                    ready: VecDeque::new(),
+                    open,
+                    usage,
+                    unheld,
+                    load_seconds,
+                })
             }
             Some(Event::Failed(failure)) => Err(failure),
             _ => Err(stopped()),
         }
+    }
+
+    /// The same; of several calls in an answer, only the first is given out.
+    pub fn one_call(mut self, one: bool) -> Self {
+        self.one_call = one;
+        self
     }
 
     /// The next part and the number of its answer; `None` when all are complete.
@@ -127,8 +157,16 @@ impl Answer {
                 return Ok(None);
             }
             match self.events.recv().await {
-                Some(Event::Text { choice, text }) => {
+                Some(Event::Begun { choice, reused }) => {
+                    // Further answers to a prompt find it in the cache, because the first one read it.
+                    if choice.is_multiple_of(self.answers) {
+                        self.usage.reused += reused;
+                    }
+                    self.ready.push_back((choice, Part::Begun(self.usage)));
+                }
+                Some(Event::Text { choice, text, tokens }) => {
                     let parts = self.splitters[choice].as_mut().map(|s| s.push(&text)).unwrap_or_default();
+                    self.held[choice] += tokens;
                     self.take(choice, parts);
                 }
                 Some(Event::Token { choice, token, top }) => self.ready.push_back((choice, Part::Logprob(token, top))),
@@ -137,7 +175,6 @@ impl Answer {
                     self.take(choice, rest);
                     self.open -= 1;
                     self.usage.generated += timings.generated_tokens;
-                    self.usage.reused = self.usage.reused.max(timings.reused_tokens.min(self.usage.prompt));
                     let end = End { reason, stop, called: self.called[choice], timings };
                     self.ready.push_back((choice, Part::End(end)));
                 }
@@ -149,6 +186,10 @@ impl Answer {
     }
 
     fn take(&mut self, choice: usize, parts: Vec<reply::Part>) {
+        if let Some(first) = parts.first() {
+            let tokens = std::mem::take(&mut self.held[choice]);
+            self.usage.reasoning += if matches!(first, reply::Part::Reasoning(_)) { tokens } else { 0 };
+        }
         let open = |name| Part::Open(Call { id: token(9), name, arguments: String::new() });
         for part in parts {
             self.called[choice] |= matches!(part, reply::Part::Call { .. } | reply::Part::Close { whole: true });
@@ -162,7 +203,13 @@ impl Answer {
                 reply::Part::Piece(text) => vec![Part::Piece(text)],
                 reply::Part::Close { whole } => vec![Part::Close { whole }],
             };
-            self.ready.extend(parts.into_iter().map(|part| (choice, part)));
+            for part in parts {
+                self.calls[choice] += usize::from(matches!(part, Part::Open(_)));
+                let of_call = matches!(part, Part::Open(_) | Part::Piece(_) | Part::Close { .. });
+                if !(self.one_call && of_call && self.calls[choice] > 1) {
+                    self.ready.push_back((choice, part));
+                }
+            }
         }
     }
 
@@ -188,7 +235,7 @@ impl Answer {
                 Part::Content(text) => choice.content.push_str(&text),
                 Part::Open(call) => choice.calls.push(call),
                 Part::Piece(text) => choice.calls.last_mut().into_iter().for_each(|call| call.arguments += &text),
-                Part::Close { .. } => {}
+                Part::Begun(_) | Part::Close { .. } => {}
                 Part::Logprob(token, top) => choice.logprobs.push((token, top)),
                 Part::End(end) => choice.end = Some(end),
             }
@@ -224,53 +271,70 @@ pub trait Writer: Send + 'static {
     /// What comes after everything.
     fn end(&mut self, answer: &Answer) -> String;
     /// What may be written while there is nothing to say, so that nobody between here and the client thinks that the
-    /// connection is dead; empty where the format has nothing of the kind.
-    const WAITING: &'static str;
+    /// connection is dead.
+    fn waiting(&self) -> String;
     /// That it went wrong on the way.
     fn fail(&mut self, failure: &Failure) -> String;
 }
 
-/// A stream is not silent for longer, as while a long prompt is read.
+/// A stream is not silent for longer, as while others are answered or a long prompt is read.
 const SILENCE: Duration = Duration::from_secs(15);
 /// A comment in server-sent events, which clients pass over.
 pub const COMMENT: &str = ": waiting\n\n";
 /// Server-sent events.
 pub const EVENTS: &str = "text/event-stream; charset=utf-8";
 
-/// A response that is written while the answers come. When it is dropped, because the client went away, so is the
-/// answer, and the engine sees it.
-pub fn stream<W: Writer>(answer: Answer, writer: W) -> Response {
-    let head = answer.tell(Response::new(()));
-    let mut response = head.map(|()| Body::from_stream(written(answer, writer, SILENCE)));
+/// Answers that may not have begun.
+type Coming = Pin<Box<dyn Future<Output = Result<Answer, Failure>> + Send>>;
+
+/// A response that is written while the answers come. A refusal that comes at once has a status of its own; when it
+/// comes late, headers are out, and the stream says it. When the response is dropped, because the client went away, so is
+/// the answer, and the engine sees it.
+pub async fn stream<W: Writer>(
+    coming: impl Future<Output = Result<Answer, Failure>> + Send + 'static,
+    writer: W,
+) -> Result<Response, Failure> {
+    let mut coming: Coming = Box::pin(coming);
+    let mut head = Response::new(());
+    if let Ok(begun) = tokio::time::timeout(SILENCE, &mut coming).await {
+        let begun = begun?;
+        head = begun.tell(head);
+        coming = Box::pin(std::future::ready(Ok(begun)));
+    }
+    let mut response = head.map(|()| Body::from_stream(written(coming, writer, SILENCE)));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(W::TYPE));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    response
+    Ok(response)
 }
 
 fn written<W: Writer>(
-    answer: Answer,
+    coming: Coming,
     writer: W,
     silence: Duration,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
     enum State {
-        Begin,
-        Parts,
+        Coming(Coming),
+        Parts(Box<Answer>),
         Over,
     }
-    let step = move |(mut answer, mut writer, state): (Answer, W, State)| async move {
+    let step = move |(mut writer, state): (W, State)| async move {
         let (text, state) = match state {
             State::Over => return None,
-            State::Begin => (writer.begin(&answer), State::Parts),
-            State::Parts => match tokio::time::timeout(silence, answer.next()).await {
-                Ok(Ok(Some((choice, part)))) => (writer.part(choice, part), State::Parts),
+            State::Coming(mut coming) => match tokio::time::timeout(silence, &mut coming).await {
+                Ok(Ok(answer)) => (writer.begin(&answer), State::Parts(Box::new(answer))),
+                Ok(Err(failure)) => (writer.fail(&failure), State::Over),
+                Err(_) => (writer.waiting(), State::Coming(coming)),
+            },
+            State::Parts(mut answer) => match tokio::time::timeout(silence, answer.next()).await {
+                Ok(Ok(Some((choice, part)))) => (writer.part(choice, part), State::Parts(answer)),
                 Ok(Ok(None)) => (writer.end(&answer), State::Over),
                 Ok(Err(failure)) => (writer.fail(&failure), State::Over),
-                Err(_) => (W::WAITING.to_string(), State::Parts),
+                Err(_) => (writer.waiting(), State::Parts(answer)),
             },
         };
-        Some((Ok::<_, Infallible>(Bytes::from(text)), (answer, writer, state)))
+        Some((Ok::<_, Infallible>(Bytes::from(text)), (writer, state)))
     };
-    futures_util::stream::unfold((answer, writer, State::Begin), step)
+    futures_util::stream::unfold((writer, State::Coming(coming)), step)
 }
 
 #[cfg(test)]
@@ -283,7 +347,10 @@ mod tests {
 
     impl Writer for Plain {
         const TYPE: &'static str = EVENTS;
-        const WAITING: &'static str = COMMENT;
+
+        fn waiting(&self) -> String {
+            COMMENT.into()
+        }
 
         fn begin(&mut self, _: &Answer) -> String {
             "begin".into()
@@ -302,27 +369,24 @@ mod tests {
         }
     }
 
+    fn started(prompt_tokens: Vec<usize>, format: Format, thinking: bool) -> Event {
+        let (tools, unheld) = (vec![], vec![]);
+        Event::Started { prompt_tokens, format, thinking, form: false, tools, unheld, load_seconds: 0.0 }
+    }
+
     #[test]
     fn a_stream_that_has_nothing_to_say_says_so() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         let texts: Vec<Bytes> = runtime.block_on(async {
             let (events, received) = tokio::sync::mpsc::unbounded_channel();
-            let started = Event::Started {
-                prompt_tokens: vec![1],
-                format: Format::Text,
-                thinking: false,
-                form: false,
-                tools: vec![],
-                unheld: vec![],
-                load_seconds: 0.0,
-            };
+            let coming = Box::pin(Answer::begin(received, 1));
+            let mut stream = Box::pin(written(coming, Plain, Duration::from_millis(5)));
+            let mut texts: Vec<Bytes> = stream.next().await.map(|text| text.expect("no error")).into_iter().collect();
+            let started = started(vec![1], Format::Text, false);
             events.send(started).expect("it listens");
-            let answer = Answer::begin(received, 1).await.expect("it begins");
-            let mut stream = Box::pin(written(answer, Plain, Duration::from_millis(5)));
-            let mut texts = Vec::new();
             for i in 0..6 {
                 if i == 3 {
-                    events.send(Event::Text { choice: 0, text: "a".into() }).expect("it listens");
+                    events.send(Event::Text { choice: 0, text: "a".into(), tokens: 1 }).expect("it listens");
                     events.send(Event::Failed(stopped())).expect("it listens");
                 }
                 texts.extend(stream.next().await.map(|text| text.expect("no error")));
@@ -330,6 +394,55 @@ mod tests {
             texts
         });
         let failure = stopped().message;
-        assert_eq!(texts, ["begin", COMMENT, COMMENT, "Content(\"a\")", &failure]);
+        assert_eq!(texts, [COMMENT, "begin", COMMENT, COMMENT, "Content(\"a\")", &failure]);
+    }
+
+    /// All answers to one prompt that come as these events.
+    fn read(format: Format, thinking: bool, one_call: bool, events: Vec<Event>) -> (Choice, Usage) {
+        let (sender, received) = tokio::sync::mpsc::unbounded_channel();
+        let started = started(vec![9], format, thinking);
+        let end = Event::Finished { choice: 0, reason: Finish::End, stop: None, timings: Timings::default() };
+        for event in [started].into_iter().chain(events).chain([end]) {
+            sender.send(event).expect("it listens");
+        }
+        pollster::block_on(async {
+            let mut answer = Answer::begin(received, 1).await.expect("it begins").one_call(one_call);
+            (answer.whole().await.expect("it ends").remove(0), answer.usage)
+        })
+    }
+
+    fn text(text: &str, tokens: usize) -> Event {
+        Event::Text { choice: 0, text: text.into(), tokens }
+    }
+
+    #[test]
+    fn tokens_of_thoughts_are_counted() {
+        let said = || vec![text("Hm, that", 3), text(" is", 1), text("</think>", 1), text("Good", 2), text(" day.", 1)];
+        let (choice, usage) = read(Format::Chat, true, false, said());
+        assert_eq!((choice.reasoning.trim(), choice.content.trim()), ("Hm, that is", "Good day."));
+        assert!([4, 5].contains(&usage.reasoning), "{usage:?}");
+        assert_eq!(read(Format::Chat, false, false, vec![text("Good", 2)]).1.reasoning, 0);
+    }
+
+    #[test]
+    fn who_wants_one_call_gets_the_first() {
+        let call =
+            |name: &str| format!("<tool_call>{{\"name\": \"{name}\", \"arguments\": {{\"a\": 1}}}}</tool_call>\n");
+        let said = || vec![text("I look. ", 2), text(&(call("f") + &call("g")), 20)];
+        let names = |one_call| {
+            let (choice, _) = read(Format::Hermes, false, one_call, said());
+            assert!(choice.content.contains("I look."), "{choice:?}");
+            choice.calls.into_iter().map(|call| (call.name, call.arguments)).collect::<Vec<_>>()
+        };
+        let expected = |name: &str| (name.to_string(), "{\"a\": 1}".to_string());
+        assert_eq!(names(false), [expected("f"), expected("g")]);
+        assert_eq!(names(true), [expected("f")]);
+    }
+
+    #[test]
+    fn a_prompt_is_in_the_cache_or_not_however_many_answers_it_has() {
+        let begun = |choice, reused| Event::Begun { choice, reused };
+        let (_, usage) = read(Format::Chat, false, false, vec![begun(0, 4), text("a", 1)]);
+        assert_eq!((usage.prompt, usage.reused), (9, 4));
     }
 }

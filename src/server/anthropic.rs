@@ -4,9 +4,10 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use firelight::sampler::Sampling;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::Server;
-use super::answer::{Answer, Call as Called, Choice, EVENTS, End, Part, Writer, stream};
+use super::answer::{Answer, Call as Called, Choice, EVENTS, End, Part, Usage, Writer, stream};
 use super::ask::{Ask, Call, Chat, Form, Prompt, check_tools, sampling, text, token};
 use super::failure::{Dialect, Failure, json_response};
 use super::fields::Fields;
@@ -85,6 +86,15 @@ impl MessagesRequest {
         Ok(chat)
     }
 
+    /// Whether an answer may hold but one call.
+    fn one_call(&self) -> Result<bool, Failure> {
+        match self.tool_choice.as_ref().and_then(|choice| choice.get("disable_parallel_tool_use")) {
+            None | Some(Value::Null) => Ok(false),
+            Some(Value::Bool(one)) => Ok(*one),
+            Some(_) => Err(Failure::field("tool_choice.disable_parallel_tool_use", "true or false is expected")),
+        }
+    }
+
     fn ask(self) -> Result<Ask, Failure> {
         let chat = self.chat()?;
         if self.max_tokens.is_none() {
@@ -142,29 +152,32 @@ fn translate(message: &Message) -> Result<Vec<Value>, String> {
 pub async fn messages(State(server): State<Server>, request: Request) -> Result<Response, Failure> {
     let asked = MessagesRequest::read(Fields::of(request).await?)?;
     let wants_stream = asked.stream;
+    let one_call = asked.one_call()?;
     let ask = asked.ask()?;
     let model = server.registry.entries()[server.registry.find(&ask.model)?].name.clone();
-    let mut answer = Answer::begin(server.engine.answer(ask)?, 1).await?;
+    let answer = Answer::begin(server.engine.answer(ask)?, 1);
+    let answer = async move { Ok(answer.await?.one_call(one_call)) };
     let id = format!("msg_{}", token(12));
     if wants_stream {
-        return Ok(stream(answer, Events { id, model, open: None, blocks: 0, end: None }));
+        return stream(answer, Events { id, model, open: None, blocks: 0, thought: Sha256::new(), end: None }).await;
     }
+    let mut answer = answer.await?;
     let choice = answer.whole().await?.pop().unwrap_or_default();
     let Choice { reasoning, content, calls, end, .. } = choice;
     let mut blocks = Vec::new();
     if !reasoning.is_empty() {
-        blocks.push(json!({ "type": "thinking", "thinking": reasoning, "signature": "" }));
+        let signature = signature(Sha256::new_with_prefix(&reasoning));
+        blocks.push(json!({ "type": "thinking", "thinking": reasoning, "signature": signature }));
     }
     if !content.trim().is_empty() || (blocks.is_empty() && calls.is_empty()) {
         blocks.push(json!({ "type": "text", "text": content }));
     }
     blocks.extend(calls.iter().map(|call| tool_use(call, call.object())));
-    let mut message = head(&id, &model, answer.usage.prompt, answer.usage.reused);
+    let mut message = head(&id, &model, answer.usage);
     message["content"] = blocks.into();
     if let Some(end) = end {
         message["stop_reason"] = stop_reason(&end).into();
         message["stop_sequence"] = end.stop.into();
-        message["usage"]["output_tokens"] = end.timings.generated_tokens.into();
     }
     Ok(answer.json(&message))
 }
@@ -177,11 +190,26 @@ pub async fn count_tokens(State(server): State<Server>, request: Request) -> Res
     Ok(json_response(&json!({ "input_tokens": count })))
 }
 
-fn head(id: &str, model: &str, input: usize, reused: usize) -> Value {
+/// Counts of tokens: the input's are those that were not in the cache.
+fn usage(usage: Usage) -> Value {
+    json!({
+        "input_tokens": usage.prompt - usage.reused,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": usage.reused,
+        "output_tokens": usage.generated,
+    })
+}
+
+/// What a client sends back with thoughts, to show whose they are: a hash of their text.
+fn signature(thought: Sha256) -> String {
+    thought.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn head(id: &str, model: &str, counts: Usage) -> Value {
     json!({
         "id": id, "type": "message", "role": "assistant", "model": model, "content": [],
         "stop_reason": null, "stop_sequence": null,
-        "usage": { "input_tokens": input, "cache_read_input_tokens": reused, "output_tokens": 0 },
+        "usage": usage(counts),
     })
 }
 
@@ -211,6 +239,8 @@ struct Events {
     /// The block that is being written, of those so far.
     open: Option<Block>,
     blocks: usize,
+    /// The thoughts of the block that is being written.
+    thought: Sha256,
     end: Option<End>,
 }
 
@@ -220,9 +250,18 @@ fn event(value: Value) -> String {
 }
 
 impl Events {
+    /// The signature of thoughts that are complete.
+    fn sign(&mut self, kind: Block) -> String {
+        if kind != Block::Thinking {
+            return String::new();
+        }
+        let signature = signature(std::mem::take(&mut self.thought));
+        self.delta(json!({ "type": "signature_delta", "signature": signature }))
+    }
+
     fn close(&mut self) -> String {
         match self.open.take() {
-            Some(_) => event(json!({ "type": "content_block_stop", "index": self.blocks - 1 })),
+            Some(kind) => self.sign(kind) + &event(json!({ "type": "content_block_stop", "index": self.blocks - 1 })),
             None => String::new(),
         }
     }
@@ -250,20 +289,27 @@ impl Events {
 
 impl Writer for Events {
     const TYPE: &'static str = EVENTS;
-    const WAITING: &'static str = "event: ping\ndata: {\"type\": \"ping\"}\n\n";
 
-    fn begin(&mut self, answer: &Answer) -> String {
-        event(json!({ "type": "message_start", "message": head(&self.id, &self.model, answer.usage.prompt, 0) }))
+    fn waiting(&self) -> String {
+        event(json!({ "type": "ping" }))
+    }
+
+    fn begin(&mut self, _: &Answer) -> String {
+        String::new()
     }
 
     fn part(&mut self, _: usize, part: Part) -> String {
         match part {
+            Part::Begun(usage) => {
+                event(json!({ "type": "message_start", "message": head(&self.id, &self.model, usage) }))
+            }
             Part::Content(text) => {
                 let block = json!({ "type": "text", "text": "" });
                 self.write(Block::Text, block, json!({ "type": "text_delta", "text": text }))
             }
             Part::Reasoning(text) => {
                 let block = json!({ "type": "thinking", "thinking": "", "signature": "" });
+                self.thought.update(&text);
                 self.write(Block::Thinking, block, json!({ "type": "thinking_delta", "thinking": text }))
             }
             Part::Open(call) => {
@@ -286,7 +332,7 @@ impl Writer for Events {
         event(json!({
             "type": "message_delta",
             "delta": { "stop_reason": reason, "stop_sequence": stop },
-            "usage": { "output_tokens": answer.usage.generated, "cache_read_input_tokens": answer.usage.reused },
+            "usage": usage(answer.usage),
         })) + &event(json!({ "type": "message_stop" }))
     }
 
@@ -326,5 +372,18 @@ mod tests {
         let function = json!({ "name": "weather", "arguments": { "place": "Rome" } });
         assert_eq!(called.unwrap()[0]["tool_calls"][0]["function"], function);
         assert!(read("system", json!("x")).is_err() && read("user", json!([{ "type": "image" }])).is_err());
+    }
+
+    #[test]
+    fn streamed_thoughts_are_signed_like_whole_ones() {
+        let (id, model) = (String::new(), String::new());
+        let mut events = Events { id, model, open: None, blocks: 0, thought: Sha256::new(), end: None };
+        let parts = ["Hm", ", so."].map(|text| Part::Reasoning(text.into()));
+        let mut stream: String = parts.into_iter().map(|part| events.part(0, part)).collect();
+        stream += &events.part(0, Part::Content("Yes.".into()));
+        let wanted = signature(Sha256::new_with_prefix("Hm, so."));
+        let (before, after) = stream.split_once(&wanted).expect("a signature");
+        assert!(before.contains("signature_delta") && !before.contains("content_block_stop"), "{stream}");
+        assert!(wanted.len() == 64 && after.contains("text_delta"), "{stream}");
     }
 }

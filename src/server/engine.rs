@@ -51,8 +51,10 @@ pub enum Event {
         unheld: Vec<String>,
         load_seconds: f64,
     },
-    /// More of answer `choice`.
-    Text { choice: usize, text: String },
+    /// Answer `choice` has its turn; so many tokens of its prompt were in the cache.
+    Begun { choice: usize, reused: usize },
+    /// More of answer `choice`, from so many tokens.
+    Text { choice: usize, text: String, tokens: usize },
     /// The token behind the text, if log-probabilities were asked for.
     Token { choice: usize, token: Token, top: Vec<Token> },
     /// Answer `choice` is complete; `stop` is the stop string that ended it.

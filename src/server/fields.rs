@@ -47,6 +47,11 @@ impl Fields {
         self.left.shift_remove(name).filter(|value| !value.is_null())
     }
 
+    /// Looks at a value and leaves it there.
+    pub fn peek(&self, name: &str) -> Option<&Value> {
+        self.left.get(name).filter(|value| !value.is_null())
+    }
+
     pub fn text(&mut self, name: &str) -> Result<Option<String>, Failure> {
         self.read(name, "a string", |value| match value {
             Value::String(text) => Ok(text),

@@ -32,8 +32,9 @@ pub struct Job {
     choice: usize,
     events: mpsc::UnboundedSender<Event>,
     ids: Vec<u32>,
-    /// Bytes of text given out.
+    /// Bytes of text given out, and tokens.
     given: usize,
+    given_tokens: usize,
     stops: Vec<String>,
     broken: Option<Broken>,
     /// The other answers to the same prompt: they begin when this one's prompt is read, and share it.
@@ -150,7 +151,10 @@ impl Loaded {
         let stops = start.request.stop.clone();
         let id = self.session.submit_within(start.request, constraint).map_err(|e| Failure::refused(&e))?;
         let (choice, events, ticket) = (start.choice, events.clone(), ticket.clone());
-        self.jobs.insert(id, Job { choice, events, ids: Vec::new(), given: 0, stops, broken, siblings, ticket });
+        self.jobs.insert(
+            id,
+            Job { choice, events, ids: Vec::new(), given: 0, given_tokens: 0, stops, broken, siblings, ticket },
+        );
         Ok(())
     }
 
@@ -214,7 +218,8 @@ impl Loaded {
         match event {
             session::Event::Text(text) => {
                 job.given += text.len();
-                let _ = job.events.send(Event::Text { choice, text });
+                let tokens = job.ids.len() - std::mem::replace(&mut job.given_tokens, job.ids.len());
+                let _ = job.events.send(Event::Text { choice, text, tokens });
             }
             session::Event::Token { id: token, logprobs } => {
                 job.ids.push(token);
@@ -227,7 +232,10 @@ impl Loaded {
                 }
                 self.start_siblings(id);
             }
-            session::Event::Begun { .. } | session::Event::Embedding(_) => {}
+            session::Event::Begun { reused_tokens } => {
+                let _ = job.events.send(Event::Begun { choice, reused: reused_tokens });
+            }
+            session::Event::Embedding(_) => {}
             session::Event::Finished { reason, timings } => {
                 self.start_siblings(id);
                 self.finish(id, reason, timings, metrics);

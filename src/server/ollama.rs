@@ -10,10 +10,11 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, Call, Choice, End, Part, Writer, stream};
 use super::ask::{Ask, Chat, Form, Prompt, check_tools, messages, sampling};
+use super::engine::Logprobs;
 use super::failure::{Dialect, Failure, json_response};
 use super::fields::Fields;
 use super::forms::form;
-use super::openai::likeliest;
+use super::openai::{likeliest, likely};
 use super::registry::Entry;
 use super::{Server, now};
 
@@ -174,7 +175,7 @@ pub async fn generate(State(server): State<Server>, request: Request) -> Result<
 
 /// A request without a prompt loads the model, or unloads it.
 async fn load(server: &Server, common: Common, said: Value) -> Result<Response, Failure> {
-    let writer = Lines::new(server, &common.model, true)?;
+    let mut writer = Lines::new(server, &common.model, true)?;
     let keep_alive = common.keep_alive;
     server.engine.keep(common.model, keep_alive).await?;
     let mut line = writer.line(said);
@@ -187,13 +188,15 @@ async fn answer(server: &Server, common: Common, prompt: Prompt, chat: bool) -> 
     let wants_stream = common.stream;
     let ask = common.ask(prompt)?;
     let mut writer = Lines::new(server, &ask.model, chat)?;
-    let mut answer = Answer::begin(server.engine.answer(ask)?, 1).await?;
-    writer.load_seconds = answer.load_seconds;
+    let answer = Answer::begin(server.engine.answer(ask)?, 1);
     if wants_stream {
-        return Ok(stream(answer, writer));
+        return stream(answer, writer).await;
     }
-    let Choice { reasoning, content, calls, end, .. } = answer.whole().await?.pop().unwrap_or_default();
+    let mut answer = answer.await?;
+    writer.load_seconds = answer.load_seconds;
+    let Choice { reasoning, content, calls, end, logprobs } = answer.whole().await?.pop().unwrap_or_default();
     let said = writer.said(&content, &reasoning, &calls);
+    writer.logprobs = logprobs;
     let end = end.ok_or_else(|| Failure::internal("the answer has no end"))?;
     Ok(answer.json(&writer.last(said, &end)))
 }
@@ -205,13 +208,23 @@ struct Lines {
     load_seconds: f64,
     /// The call that is being written.
     call: Option<Call>,
+    /// Log-probabilities that wait for text.
+    logprobs: Vec<Logprobs>,
     end: Option<End>,
 }
 
 impl Lines {
     fn new(server: &Server, model: &str, chat: bool) -> Result<Self, Failure> {
         let entry = &server.registry.entries()[server.registry.find(model)?];
-        Ok(Lines { model: entry.name.clone(), chat, begun: Instant::now(), load_seconds: 0.0, call: None, end: None })
+        Ok(Lines {
+            model: entry.name.clone(),
+            chat,
+            begun: Instant::now(),
+            load_seconds: 0.0,
+            call: None,
+            logprobs: vec![],
+            end: None,
+        })
     }
 
     fn said(&self, content: &str, thinking: &str, calls: &[Call]) -> Value {
@@ -230,16 +243,25 @@ impl Lines {
     }
 
     /// A line that is not the last.
-    fn line(&self, said: Value) -> Value {
-        let mut line = json!({ "model": self.model, "created_at": rfc3339(SystemTime::now()) });
-        if let (Value::Object(line), Value::Object(said)) = (&mut line, said) {
-            line.extend(said);
+    fn line(&mut self, said: Value) -> Value {
+        let mut line = self.plain_line(said);
+        let logprobs = std::mem::take(&mut self.logprobs);
+        if !logprobs.is_empty() {
+            line["logprobs"] = logprobs.iter().map(likely).collect();
         }
-        line["done"] = false.into();
         line
     }
 
-    fn last(&self, said: Value, end: &End) -> Value {
+    /// The same, without what waits for text.
+    fn plain_line(&self, said: Value) -> Value {
+        let mut line = json!({ "model": self.model, "created_at": rfc3339(SystemTime::now()), "done": false });
+        if let (Value::Object(line), Value::Object(said)) = (&mut line, said) {
+            line.extend(said);
+        }
+        line
+    }
+
+    fn last(&mut self, said: Value, end: &End) -> Value {
         let mut line = self.line(said);
         let nanoseconds = |seconds: f64| (seconds * 1e9) as u64;
         let Timings { prompt_tokens, generated_tokens, prompt_seconds, decode_seconds, .. } = end.timings;
@@ -262,10 +284,14 @@ impl Lines {
 
 impl Writer for Lines {
     const TYPE: &'static str = "application/x-ndjson";
-    // Every line is read as JSON, and says something.
-    const WAITING: &'static str = "";
 
-    fn begin(&mut self, _: &Answer) -> String {
+    // Every line is read as JSON: one that adds nothing to the answer.
+    fn waiting(&self) -> String {
+        format!("{}\n", self.plain_line(self.said("", "", &[])))
+    }
+
+    fn begin(&mut self, answer: &Answer) -> String {
+        self.load_seconds = answer.load_seconds;
         String::new()
     }
 
@@ -286,7 +312,11 @@ impl Writer for Lines {
                 let call = self.call.take();
                 self.said("", "", call.as_slice())
             }
-            Part::Logprob(..) => return String::new(),
+            Part::Logprob(token, top) => {
+                self.logprobs.push((token, top));
+                return String::new();
+            }
+            Part::Begun(_) => return String::new(),
             Part::End(end) => {
                 self.end = Some(end);
                 return String::new();
@@ -296,8 +326,9 @@ impl Writer for Lines {
     }
 
     fn end(&mut self, _: &Answer) -> String {
-        let last = self.end.as_ref().map(|end| self.last(self.said("", "", &[]), end));
-        last.map(|line| format!("{line}\n")).unwrap_or_default()
+        let Some(end) = self.end.take() else { return String::new() };
+        let said = self.said("", "", &[]);
+        format!("{}\n", self.last(said, &end))
     }
 
     fn fail(&mut self, failure: &Failure) -> String {

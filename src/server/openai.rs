@@ -162,14 +162,15 @@ pub fn likeliest(name: &str, n: usize) -> Result<u32, Failure> {
 pub async fn chat(State(server): State<Server>, request: Request) -> Result<Response, Failure> {
     let asked = ChatRequest::read(Fields::of(request).await?)?;
     let chat = asked.chat()?;
-    let (wants_stream, usage_too) = (asked.common.stream, asked.common.usage_too);
+    let (wants_stream, usage_too, parallel) = (asked.common.stream, asked.common.usage_too, asked.parallel);
     let mut ask = asked.common.ask(vec![Prompt::Chat(chat)], asked.logprobs);
     ask.form = asked.form;
     let head = Head::new(&server, &ask, "chatcmpl-")?;
     let choices = ask.choices;
-    let mut answer = Answer::begin(server.engine.answer(ask)?, choices).await?;
+    let answer = Answer::begin(server.engine.answer(ask)?, choices);
+    let answer = async move { Ok(answer.await?.one_call(!parallel)) };
     if wants_stream {
-        return Ok(stream(
+        return stream(
             answer,
             ChatWriter {
                 head,
@@ -178,8 +179,10 @@ pub async fn chat(State(server): State<Server>, request: Request) -> Result<Resp
                 calls: vec![0; choices],
                 logprobs: vec![Vec::new(); choices],
             },
-        ));
+        )
+        .await;
     }
+    let mut answer = answer.await?;
     let choices = answer.whole().await?;
     let choices: Vec<Value> = choices.into_iter().enumerate().map(chat_choice).collect();
     Ok(answer.json(&head.message("chat.completion", choices, Some(usage(answer.usage)))))
@@ -213,10 +216,11 @@ pub async fn completions(State(server): State<Server>, request: Request) -> Resu
     ask.form = asked.form;
     let head = Head::new(&server, &ask, "cmpl-")?;
     let choices = ask.choices;
-    let mut answer = Answer::begin(server.engine.answer(ask)?, choices).await?;
+    let answer = Answer::begin(server.engine.answer(ask)?, choices);
     if wants_stream {
-        return Ok(stream(answer, TextWriter { head, usage_too, logprobs: Default::default() }));
+        return stream(answer, TextWriter { head, usage_too, logprobs: Default::default() }).await;
     }
+    let mut answer = answer.await?;
     let choices = answer.whole().await?;
     let choices: Vec<Value> = choices.into_iter().enumerate().map(text_choice).collect();
     Ok(answer.json(&head.message("text_completion", choices, Some(usage(answer.usage)))))
@@ -267,6 +271,7 @@ fn usage(usage: Usage) -> Value {
         "completion_tokens": usage.generated,
         "total_tokens": usage.prompt + usage.generated,
         "prompt_tokens_details": { "cached_tokens": usage.reused },
+        "completion_tokens_details": { "reasoning_tokens": usage.reasoning },
     })
 }
 
@@ -308,13 +313,15 @@ fn call(call: &Called) -> Value {
 }
 
 fn chat_logprobs(tokens: &[Logprobs]) -> Value {
+    json!({ "content": tokens.iter().map(likely).collect::<Value>(), "refusal": null })
+}
+
+/// A token, and the likeliest in its place.
+pub fn likely((token, top): &Logprobs) -> Value {
     let one = |t: &Token| json!({ "token": String::from_utf8_lossy(&t.bytes), "logprob": t.logprob, "bytes": t.bytes });
-    let row = |(token, top): &Logprobs| {
-        let mut row = one(token);
-        row["top_logprobs"] = top.iter().map(one).collect();
-        row
-    };
-    json!({ "content": tokens.iter().map(row).collect::<Value>(), "refusal": null })
+    let mut row = one(token);
+    row["top_logprobs"] = top.iter().map(one).collect();
+    row
 }
 
 fn text_choice((index, choice): (usize, Choice)) -> Value {
@@ -377,7 +384,10 @@ impl ChatWriter {
 
 impl Writer for ChatWriter {
     const TYPE: &'static str = EVENTS;
-    const WAITING: &'static str = COMMENT;
+
+    fn waiting(&self) -> String {
+        COMMENT.into()
+    }
 
     fn begin(&mut self, _: &Answer) -> String {
         (0..self.begun.len()).map(|i| self.chunk(i, json!({ "content": "" }), None)).collect()
@@ -398,7 +408,7 @@ impl Writer for ChatWriter {
                 let call = json!({ "index": index, "function": { "arguments": text } });
                 self.chunk(choice, json!({ "tool_calls": [call] }), None)
             }
-            Part::Close { .. } => String::new(),
+            Part::Begun(_) | Part::Close { .. } => String::new(),
             Part::Logprob(token, top) => {
                 self.logprobs[choice].push((token, top));
                 String::new()
@@ -437,7 +447,10 @@ impl TextWriter {
 
 impl Writer for TextWriter {
     const TYPE: &'static str = EVENTS;
-    const WAITING: &'static str = COMMENT;
+
+    fn waiting(&self) -> String {
+        COMMENT.into()
+    }
 
     fn begin(&mut self, _: &Answer) -> String {
         String::new()
@@ -446,7 +459,7 @@ impl Writer for TextWriter {
     fn part(&mut self, choice: usize, part: Part) -> String {
         match part {
             Part::Content(text) | Part::Reasoning(text) => self.chunk(choice, &text, None),
-            Part::Open(_) | Part::Piece(_) | Part::Close { .. } => String::new(),
+            Part::Begun(_) | Part::Open(_) | Part::Piece(_) | Part::Close { .. } => String::new(),
             Part::Logprob(token, top) => {
                 self.logprobs.entry(choice).or_default().1.push((token, top));
                 String::new()

@@ -24,6 +24,8 @@ struct CreateRequest {
     tool_choice: Option<Value>,
     /// Whether an answer may hold several calls.
     parallel: bool,
+    /// The text's form as it was asked for, and as it is held.
+    text: Option<Value>,
     form: Form,
     reasoning: Option<Value>,
     metadata: Map<String, Value>,
@@ -41,6 +43,7 @@ impl CreateRequest {
             tools: fields.list("tools")?,
             tool_choice: fields.value("tool_choice"),
             parallel: fields.flag("parallel_tool_calls")?.unwrap_or(true),
+            text: fields.peek("text").cloned(),
             form: form(&mut fields)?,
             reasoning: fields.object("reasoning")?.map(Value::Object),
             metadata: fields.object("metadata")?.unwrap_or_default(),
@@ -144,14 +147,24 @@ pub async fn create(State(server): State<Server>, request: Request) -> Result<Re
         id: format!("resp_{}", token(12)),
         created: now(),
         model: server.registry.entries()[server.registry.find(&asked.model)?].name.clone(),
-        tools: asked.tools.clone().unwrap_or_default(),
-        tool_choice: asked.tool_choice.clone().unwrap_or_else(|| "auto".into()),
+        asked: json!({
+            "instructions": asked.instructions, "max_output_tokens": asked.max_output_tokens,
+            "metadata": asked.metadata, "parallel_tool_calls": asked.parallel, "previous_response_id": null,
+            "reasoning": asked.reasoning.clone().unwrap_or_else(|| json!({ "effort": null, "summary": null })),
+            "store": false, "temperature": asked.sampling.temperature, "top_p": asked.sampling.top_p,
+            "text": asked.text.clone().unwrap_or_else(|| json!({ "format": { "type": "text" } })),
+            "tools": asked.tools.clone().unwrap_or_default(),
+            "tool_choice": asked.tool_choice.clone().unwrap_or_else(|| "auto".into()), "truncation": "disabled",
+        }),
     };
-    let mut answer = Answer::begin(server.engine.answer(asked.ask()?)?, 1).await?;
+    let one_call = !asked.parallel;
+    let answer = Answer::begin(server.engine.answer(asked.ask()?)?, 1);
+    let answer = async move { Ok(answer.await?.one_call(one_call)) };
     let mut events = Events { shown, items: Vec::new(), open: None, written: String::new(), sequence: 0, end: None };
     if wants_stream {
-        return Ok(stream(answer, events));
+        return stream(answer, events).await;
     }
+    let mut answer = answer.await?;
     // The same items, without telling of each.
     while let Some((choice, part)) = answer.next().await? {
         events.part(choice, part);
@@ -164,8 +177,7 @@ struct Shown {
     id: String,
     created: u64,
     model: String,
-    tools: Vec<Value>,
-    tool_choice: Value,
+    asked: Value,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -201,21 +213,22 @@ impl Events {
             Some(_) => "completed",
         };
         let cut = self.end.as_ref().is_some_and(End::cut);
-        json!({
+        let mut response = json!({
             "id": self.shown.id, "object": "response", "created_at": self.shown.created, "status": status,
             "model": self.shown.model, "output": self.items, "error": null,
             "incomplete_details": if cut { json!({ "reason": "max_output_tokens" }) } else { Value::Null },
-            "instructions": null, "metadata": {}, "parallel_tool_calls": true, "store": false,
-            "tools": self.shown.tools, "tool_choice": self.shown.tool_choice,
-            "temperature": null, "top_p": null,
             "usage": if self.end.is_none() { Value::Null } else { json!({
                 "input_tokens": usage.prompt,
                 "input_tokens_details": { "cached_tokens": usage.reused },
                 "output_tokens": usage.generated,
-                "output_tokens_details": { "reasoning_tokens": 0 },
+                "output_tokens_details": { "reasoning_tokens": usage.reasoning },
                 "total_tokens": usage.prompt + usage.generated,
             }) },
-        })
+        });
+        if let (Value::Object(response), Value::Object(asked)) = (&mut response, &self.shown.asked) {
+            response.extend(asked.clone());
+        }
+        response
     }
 
     fn add(&mut self, item: Value) -> String {
@@ -326,7 +339,10 @@ impl Events {
 
 impl Writer for Events {
     const TYPE: &'static str = EVENTS;
-    const WAITING: &'static str = COMMENT;
+
+    fn waiting(&self) -> String {
+        COMMENT.into()
+    }
 
     fn begin(&mut self, answer: &Answer) -> String {
         let response = self.response(answer.usage);
@@ -341,7 +357,7 @@ impl Writer for Events {
             Part::Open(call) => self.call(call),
             Part::Piece(text) => self.arguments(&text),
             Part::Close { whole } => self.close(whole),
-            Part::Logprob(..) => String::new(),
+            Part::Begun(_) | Part::Logprob(..) => String::new(),
             Part::End(end) => {
                 let whole = !end.cut();
                 self.end = Some(end);
