@@ -133,10 +133,11 @@ fn numbers_and_nulls_are_taken_as_other_servers_take_them() {
     ] {
         assert_eq!(chat(more.clone())["usage"]["completion_tokens"], tokens, "{more}");
     }
-    let unlimited = json!({ "prompt": "Once", "max_tokens": -1, "stop": "." });
+    let unlimited = json!({ "prompt": "Once upon a time", "max_tokens": -1, "stop": ".", "temperature": 0 });
     assert!(said("/v1/completions", &unlimited)["usage"]["completion_tokens"].as_u64() > Some(8), "{unlimited}");
     for n in [json!(-1), json!(-2), json!(0), Value::Null] {
-        let body = json!({ "prompt": "Once", "stream": false, "options": { "num_predict": n, "stop": ["."] } });
+        let body = json!({ "prompt": "Once upon a time", "raw": true, "stream": false,
+            "options": { "num_predict": n, "stop": ["."], "temperature": 0 } });
         assert!(said("/api/generate", &body)["eval_count"].as_u64() > Some(8), "{body}");
     }
     for stop in [json!("e"), json!(["e"])] {
