@@ -230,7 +230,7 @@ impl Engine {
                             answer.at = Some(at);
                             let begun = std::mem::take(&mut answer.begun);
                             if !begun.is_empty() {
-                                events.push(request::event(id, Event::Text(begun), &self.model.tokenizer));
+                                events.extend(request::event(id, Event::Text(begun), &self.model.tokenizer));
                             }
                         }
                         Err(error) => {
@@ -259,7 +259,7 @@ impl Engine {
                 answer.request.answered += 1;
             }
             let finished = matches!(event, Event::Finished { .. });
-            events.push(request::event(id, event, &self.model.tokenizer));
+            events.extend(request::event(id, event, &self.model.tokenizer));
             if finished {
                 answers.remove(&id);
             }

@@ -188,11 +188,10 @@ fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T> {
     serde_json::from_str(json).map_err(|error| Error::Usage(format!("an option is of the wrong kind: {error}")))
 }
 
-/// An event as JavaScript gets it.
-pub fn event(id: u64, event: Event, tokenizer: &Tokenizer) -> Value {
-    match event {
-        Event::Begun { reused_tokens } => json!({"id": id, "begun": {"reusedTokens": reused_tokens}}),
-        Event::Embedding(vector) => json!({"id": id, "embedding": vector}),
+/// An event as JavaScript gets it, if it is one that concerns an answer's text.
+pub fn event(id: u64, event: Event, tokenizer: &Tokenizer) -> Option<Value> {
+    Some(match event {
+        Event::Begun { .. } | Event::Embedding(_) => return None,
         Event::Text(text) => json!({"id": id, "text": text}),
         Event::Token { id: token, logprobs: None } => json!({"id": id, "token": {"id": token}}),
         Event::Token { id: token, logprobs: Some((logprob, top)) } => {
@@ -201,7 +200,7 @@ pub fn event(id: u64, event: Event, tokenizer: &Tokenizer) -> Value {
             json!({"id": id, "token": chosen})
         }
         Event::Finished { reason, timings } => json!({"id": id, "finished": stats(reason, &timings)}),
-    }
+    })
 }
 
 fn likely(token: u32, logprob: f32, tokenizer: &Tokenizer) -> Value {
