@@ -191,11 +191,15 @@ fn malformed_and_huge_requests_harm_nothing() {
     assert_eq!(read(server.send("POST", "/v1/completions", "", &deep)).status, 400);
     // Templates, tokenizers and grammars get what they would rather not have.
     let nested = (0..100).fold(json!({ "type": "integer" }), |inner, _| json!({ "type": "array", "items": inner }));
+    let link = |i: usize| (format!("{i}"), json!({ "allOf": [{ "$ref": format!("#/$defs/{}", i + 1) }] }));
+    let definitions: serde_json::Map<String, Value> = (0..20_000).map(link).collect();
+    let chain = json!({ "$ref": "#/$defs/0", "$defs": definitions });
     for body in [
         json!({ "messages": user("\u{0}\u{1}\u{feff}💥"), "max_tokens": 2 }),
         json!({ "messages": user("</s><s>[INST]"), "max_tokens": 2 }),
         json!({ "messages": user("x"), "max_tokens": 2, "chat_template_kwargs": { "messages": 7, "bos_token": [1] } }),
         json!({ "messages": user("x"), "max_tokens": 2, "response_format": { "type": "json_schema", "json_schema": { "schema": nested } } }),
+        json!({ "messages": user("x"), "max_tokens": 2, "format": chain }),
         json!({ "messages": user("x"), "max_tokens": 2, "response_format": { "type": "json_schema", "json_schema": { "schema":
             { "type": "string", "pattern": "(((((((((a*)*)*)*)*)*)*)*)*)b{1000,100000}" } } } }),
     ] {

@@ -75,6 +75,16 @@ pub enum Form {
     Lark(String, String),
 }
 
+impl Form {
+    /// The field that brought it, if it is known.
+    pub fn field(&self) -> Option<String> {
+        match self {
+            Form::Free | Form::Choice(_) => None,
+            Form::Schema(field, _) | Form::Regex(field, _) | Form::Lark(field, _) => Some(field.clone()),
+        }
+    }
+}
+
 /// Answers to one request, at most.
 const MOST_ANSWERS: usize = 64;
 

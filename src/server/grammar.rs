@@ -16,6 +16,23 @@ use serde_json::{Value, json};
 use super::repair::settle;
 use super::schema::{Plain, plain};
 
+/// The engine takes up to 12 KiB of stack a level of a schema (in a build that is not optimized).
+const STACK: usize = 256 << 20;
+/// Levels that fit there.
+const MOST_LEVELS: usize = 10_000;
+
+/// Does something where the stack is deep enough for every schema that [`Grammars::plain`] takes.
+pub fn with_deep_stack<T: Send>(work: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("grammar".into()).stack_size(STACK).spawn_scoped(scope, work);
+        let failed = |why: &dyn ToString| Err(format!("a grammar cannot be made: {}", why.to_string()));
+        match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|_| failed(&"the engine failed")),
+            Err(error) => failed(&error),
+        }
+    })
+}
+
 /// Makes constraints for one vocabulary.
 pub struct Grammars {
     factory: ParserFactory,
@@ -65,6 +82,9 @@ impl Grammars {
     /// If the schema makes no sense, or nothing fits it; the message begins with a pointer to the place.
     pub fn plain(&self, schema: &Value, prefix: &str) -> Result<Plain, String> {
         let mut plain = plain(schema, prefix)?;
+        if plain.levels() > MOST_LEVELS {
+            return Err(format!("#: its definitions are nested more than {MOST_LEVELS} levels deep in all"));
+        }
         settle(&mut plain, &|document| self.ready(TopLevelGrammar::from_grammar(json_grammar(document))).map(drop))?;
         Ok(plain)
     }
@@ -208,6 +228,13 @@ pub mod tests {
                 &[r#"{"$ref":"x"}"#, r#"{"not":1}"#],
                 &[],
             ),
+            // An empty object as PHP writes it.
+            (
+                json!({ "type": "object", "properties": [], "additionalProperties": false }),
+                &["{}"],
+                &[r#"{"a":1}"#],
+                &[],
+            ),
             (json!({ "type": "null", "if": { "required": ["a"] }, "minContains": 3 }), &["null"], &["1"], &[]),
             // Demands that demand nothing, and such as another keyword can hold.
             (
@@ -287,6 +314,12 @@ pub mod tests {
                 a(json!({ "type": "string", "format": "email", "pattern": email })),
                 &[r#"{"a":"x@y.zz"}"#],
                 &[r#"{"a":"x"}"#],
+                &["#/properties/a/pattern"],
+            ),
+            (
+                a(json!({ "type": "string", "pattern": "^\\p{RGI_Emoji}+\\h$" })),
+                &[r#"{"a":"x"}"#],
+                &[r#"{"a":1}"#],
                 &["#/properties/a/pattern"],
             ),
             (
@@ -400,7 +433,7 @@ pub mod tests {
             (a(json!({ "minimum": "3" })), "#/properties/x~1y: "),
             (a(json!({ "pattern": "(" })), "#/properties/x~1y: a pattern is no regular expression"),
             (a(json!({ "anyOf": {} })), "#/properties/x~1y/anyOf is no list"),
-            (a(json!({ "properties": [] })), "#/properties/x~1y/properties is no object"),
+            (a(json!({ "properties": [1] })), "#/properties/x~1y/properties is no object"),
             (a(json!({ "items": 7 })), "#/properties/x~1y/items is neither"),
             (a(json!({ "$ref": "#/$defs/none" })), "#/properties/x~1y/$ref: "),
             (a(json!({ "$ref": "#none" })), "#/properties/x~1y/$ref: "),

@@ -4,7 +4,7 @@ use llguidance::api::GrammarWithLexer;
 use serde_json::{Map, Value, json};
 
 use super::ask::{Call, Chat, Form, tool_names};
-use super::grammar::{Grammars, Held, json_grammar, literal};
+use super::grammar::{Grammars, Held, json_grammar, literal, with_deep_stack};
 use super::reply::{DEEPSEEK_BEGIN, DEEPSEEK_CALL, DEEPSEEK_END, DEEPSEEK_ENDED, DEEPSEEK_NAME, Format};
 use super::schema::{Plain, with_definitions};
 
@@ -65,6 +65,10 @@ impl Hold {
     /// # Errors
     /// If a schema or an expression makes no sense, or nothing fits it.
     pub fn ready(&self, grammars: &Grammars) -> Result<Held, String> {
+        with_deep_stack(|| self.rules(grammars))
+    }
+
+    fn rules(&self, grammars: &Grammars) -> Result<Held, String> {
         let mut rules = Rules { grammars, parts: Vec::new(), unheld: Vec::new() };
         let tools = rules.tools(&self.tools)?;
         let start = match self.format {
@@ -211,6 +215,7 @@ impl Rules<'_> {
 /// Parameters are an object, said or not.
 fn object(mut parameters: Value) -> Value {
     match &mut parameters {
+        Value::Array(list) if list.is_empty() => json!({ "type": "object" }),
         Value::Bool(true) => json!({ "type": "object" }),
         Value::Object(members) => {
             if !["type", "$ref", "allOf", "anyOf", "oneOf"].iter().any(|key| members.contains_key(*key)) {
@@ -382,6 +387,24 @@ mod tests {
         assert!(error.contains("odd") && error.contains("#/properties/a/type"), "{error}");
         let unique = tool("u", json!({ "properties": { "a/b": { "type": "array", "uniqueItems": true } } }));
         assert_eq!(hold(vec![unique]).ready(&grammars).unwrap().unheld, ["u#/properties/a~1b/uniqueItems"]);
+    }
+
+    #[test]
+    fn definitions_within_definitions_do_not_exhaust_the_stack() {
+        let grammars = bytes(&[]);
+        let chain = |n: usize| {
+            let link = |i: usize| {
+                let next = json!({ "$ref": format!("#/$defs/{}", i + 1) });
+                (format!("{i}"), json!({ "allOf": [{ "anyOf": [{ "items": next }, { "type": "null" }] }] }))
+            };
+            let mut definitions: Map<String, Value> = (0..n).map(link).collect();
+            definitions.insert(format!("{n}"), json!({ "type": "integer" }));
+            let schema = json!({ "$ref": "#/$defs/0", "$defs": definitions });
+            let form = Form::Schema("format".into(), schema);
+            Hold { form, tools: vec![], format: Format::Chat, bare: false }.ready(&grammars).map(|held| held.unheld)
+        };
+        assert_eq!(chain(1600), Ok(vec![]));
+        assert!(chain(20_000).unwrap_err().contains("levels deep"));
     }
 
     #[test]

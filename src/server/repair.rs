@@ -16,6 +16,9 @@ type Try<'a> = &'a dyn Fn(Value) -> Result<(), String>;
 const MOST_REPAIRS: usize = 32;
 /// Parts of a schema that are tried at most: each costs time in which nobody else is answered.
 const MOST_TRIES: usize = 400;
+/// In the words of the crate `regex`: what a pattern has that other engines know.
+const BEYOND: [&str; 5] =
+    ["look-around", "backreferences", "size limit", "Unicode property not found", "unrecognized escape sequence"];
 /// In the engine's words: nothing fits.
 const EMPTY: &str = "nsatisfiable";
 
@@ -70,7 +73,10 @@ impl Fault {
 
 /// From a schema that is refused to the innermost one within it.
 fn trail(plain: &Plain, fault: Fault, seen: &mut HashSet<String>, tries: &Cell<usize>, compiles: Try) -> Vec<Fault> {
-    let refused = |part: &Value| compiles(with_definitions(part.clone(), plain.definitions.clone())).err();
+    let refused = |part: &Value| {
+        let left = tries.get() > 0;
+        left.then(|| compiles(with_definitions(part.clone(), plain.definitions.clone())).err()).flatten()
+    };
     let node = fault.node(plain);
     let reference = node.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix("#/$defs/"));
     let mut faults = Vec::new();
@@ -84,7 +90,7 @@ fn trail(plain: &Plain, fault: Fault, seen: &mut HashSet<String>, tries: &Cell<u
         let join = |to: &str| path.iter().fold(to.to_string(), |to, key| step(&to, key));
         let child = Fault { pointer: join(&fault.pointer), at: join(&fault.at), ..fault.clone() };
         let part = child.node(plain);
-        if tries.get() == 0 || part.is_boolean() {
+        if part.is_boolean() {
             continue;
         }
         let Some(why) = refused(part) else { continue };
@@ -171,7 +177,7 @@ fn makes_sense(pattern: &str) -> bool {
         Ok(_) => true,
         Err(error) => {
             let error = error.to_string();
-            ["look-around", "backreferences", "size limit"].iter().any(|beyond| error.contains(beyond))
+            BEYOND.iter().any(|beyond| error.contains(beyond))
         }
     }
 }

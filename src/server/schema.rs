@@ -21,9 +21,22 @@ pub struct Plain {
 }
 
 impl Plain {
+    /// How deep the engine may have to go: into every definition from within another.
+    pub fn levels(&self) -> usize {
+        levels(&self.schema) + self.definitions.values().map(levels).sum::<usize>()
+    }
+
     /// The schema as a document of its own.
     pub fn document(&self) -> Value {
         with_definitions(self.schema.clone(), self.definitions.clone())
+    }
+}
+
+fn levels(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(levels).max().unwrap_or(0),
+        Value::Object(members) => 1 + members.values().map(levels).max().unwrap_or(0),
+        _ => 0,
     }
 }
 
@@ -155,7 +168,12 @@ impl<'a> Writer<'a> {
                     }
                 }
                 "properties" | "patternProperties" => {
-                    let named = value.as_object().ok_or_else(|| format!("{place} is no object"))?;
+                    let named: Vec<(&String, &Value)> = match value {
+                        Value::Object(named) => named.iter().collect(),
+                        // PHP writes an empty object so.
+                        Value::Array(list) if list.is_empty() => vec![],
+                        _ => return Err(format!("{place} is no object")),
+                    };
                     let mut written = Map::new();
                     for (name, schema) in named {
                         let target = Target { schema, base: base.clone(), at: step(&place, name) };
