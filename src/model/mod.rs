@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::Result;
 use crate::checkpoint::{Checkpoint, Source};
-use crate::template::{ChatTemplate, TemplateInput};
+use crate::template::{ChatTemplate, Rendering, TemplateInput};
 use crate::tokenizer::{Special, Tokenizer};
 use config::Config;
 use serde_json::Value;
@@ -76,7 +76,15 @@ impl Model {
     ///
     /// # Errors
     /// As [`Model::encode_chat`].
-    pub fn render_chat(&self, mut input: TemplateInput) -> Result<String> {
+    pub fn render_chat(&self, input: TemplateInput) -> Result<String> {
+        Ok(self.render_conversation(input)?.text)
+    }
+
+    /// As [`Model::render_chat`], with what had to be changed in the conversation for the template to take it.
+    ///
+    /// # Errors
+    /// As [`Model::encode_chat`].
+    pub fn render_conversation(&self, mut input: TemplateInput) -> Result<Rendering> {
         let piece = |id: Option<u32>| id.and_then(|id| self.tokenizer.piece(id)).unwrap_or_default().to_string();
         for (token, id) in [(&mut input.bos_token, self.tokenizer.bos()), (&mut input.eos_token, self.tokenizer.eos())]
         {
@@ -90,7 +98,11 @@ impl Model {
                 guard(content, &self.tokenizer);
             }
         }
-        self.template.render(&input)
+        let rendering = self.template.render_normal(&input)?;
+        if !rendering.changes.is_empty() {
+            tracing::info!("the chat template took the conversation with changes: {}", rendering.changes.join(", "));
+        }
+        Ok(rendering)
     }
 }
 

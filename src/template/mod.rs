@@ -2,13 +2,17 @@
 //!
 //! A model's file carries its template as Jinja text, written for Python. It is rendered by `minijinja`, set up as
 //! Hugging Face's `transformers` sets up Jinja; `python` holds the differences between the two languages, `builtin` our
-//! own templates for files without one. A template is hostile input: its steps, its data and its recursion are bounded.
+//! own templates for files without one, `normal` what is changed in conversations that a template refuses. A template is hostile input: its steps, its data and its recursion are bounded.
 //! Nothing here knows of models, and the date comes from the caller.
 
 mod builtin;
+mod calls;
 mod json;
+mod loss;
+mod normal;
 mod python;
 mod rewrite;
+mod tools;
 
 use std::collections::BTreeMap;
 
@@ -21,6 +25,9 @@ use crate::checkpoint::Metadata;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
+pub use calls::tell;
+pub use normal::Rendering;
+
 /// What a render may cost at least, in minijinja's fuel: about one an instruction, and one for 64 bytes of data.
 const BASE_FUEL: u64 = 1_000_000;
 /// More for each byte of the input: long conversations take longer.
@@ -29,6 +36,9 @@ const FUEL_PER_BYTE: u64 = 8;
 const RECURSION: usize = 200;
 /// Longer templates are refused; published ones are below 30 KB.
 const MAX_SOURCE: usize = 1 << 20;
+
+/// The error of a template that was stopped.
+const ENDLESS: &str = "the chat template does too much work; it may never end";
 
 /// A compiled chat template.
 pub struct ChatTemplate {
@@ -46,6 +56,9 @@ pub struct TemplateInput {
     pub tools: Option<Vec<serde_json::Value>>,
     /// Whether the prompt ends where the assistant's answer begins.
     pub add_generation_prompt: bool,
+    /// Whether the prompt ends where the last message's text does, so that the answer continues it; there is no
+    /// generation prompt then. [`ChatTemplate::render`] knows nothing of it.
+    pub continue_final_message: bool,
     /// The text of the BOS token.
     pub bos_token: String,
     /// The text of the EOS token.
@@ -171,7 +184,7 @@ fn render_error(error: minijinja::Error) -> Error {
         return Error::Text(format!("the chat template refuses: {refusal}"));
     }
     match error.kind() {
-        ErrorKind::OutOfFuel => Error::Text("the chat template does too much work; it may never end".to_owned()),
+        ErrorKind::OutOfFuel => Error::Text(ENDLESS.to_owned()),
         _ => Error::Text(format!("the chat template failed: {error}")),
     }
 }
