@@ -99,6 +99,8 @@ pub struct Answer {
     pub usage: Usage,
     /// What the client's schemas demand and the answer is not held to.
     unheld: Vec<String>,
+    /// What the chat template made necessary to change in the conversation.
+    changes: Vec<&'static str>,
     pub load_seconds: f64,
 }
 
@@ -116,9 +118,20 @@ impl Answer {
     /// Waits until the engine has begun, so that a refusal can still be a status of its own. `answers` to each prompt.
     pub async fn begin(mut events: UnboundedReceiver<Event>, answers: usize) -> Result<Self, Failure> {
         match events.recv().await {
-            Some(Event::Started { prompt_tokens, format, thinking, form, tools, unheld, load_seconds }) => {
+            Some(Event::Started {
+                prompt_tokens,
+                format,
+                thinking,
+                continues,
+                form,
+                tools,
+                unheld,
+                changes,
+                load_seconds,
+            }) => {
                 let open = prompt_tokens.len() * answers;
                 let splitter = Splitter::new(format, thinking).held(form, tools);
+                let splitter = if continues { splitter.continuing() } else { splitter };
                 let splitters = vec![Some(splitter); open];
                 let usage = Usage { prompt: prompt_tokens.iter().sum(), ..Default::default() };
                 Ok(Answer {
@@ -133,6 +146,7 @@ impl Answer {
                     open,
                     usage,
                     unheld,
+                    changes,
                     load_seconds,
                 })
             }
@@ -218,10 +232,13 @@ impl Answer {
         self.tell(json_response(value))
     }
 
-    /// Adds to a response what its answers are not held to.
+    /// Adds to a response what its answers are not held to, and what was changed in the conversation.
     fn tell<T>(&self, mut response: Response<T>) -> Response<T> {
-        let told = (!self.unheld.is_empty()).then(|| HeaderValue::from_str(&listed(&self.unheld)).ok()).flatten();
-        told.into_iter().for_each(|told| drop(response.headers_mut().insert(NOT_HELD, told)));
+        let changes = self.changes.iter().map(|change| change.to_string()).collect();
+        for (header, told) in [(NOT_HELD, &self.unheld), (CHANGES, &changes)] {
+            let value = (!told.is_empty()).then(|| HeaderValue::from_str(&listed(told)).ok()).flatten();
+            value.into_iter().for_each(|value| drop(response.headers_mut().insert(&header, value)));
+        }
         response
     }
 
@@ -246,6 +263,8 @@ impl Answer {
 
 /// The header that lists the keywords of schemas to which answers are not held.
 const NOT_HELD: HeaderName = HeaderName::from_static("x-firelight-not-held");
+/// The header that names what was changed in a conversation because the chat template refused it as it was.
+const CHANGES: HeaderName = HeaderName::from_static("x-firelight-template-changes");
 /// Of these at most so many are named.
 const MOST_NAMED: usize = 32;
 
@@ -370,8 +389,17 @@ mod tests {
     }
 
     fn started(prompt_tokens: Vec<usize>, format: Format, thinking: bool) -> Event {
-        let (tools, unheld) = (vec![], vec![]);
-        Event::Started { prompt_tokens, format, thinking, form: false, tools, unheld, load_seconds: 0.0 }
+        Event::Started {
+            prompt_tokens,
+            format,
+            thinking,
+            continues: false,
+            form: false,
+            tools: vec![],
+            unheld: vec![],
+            changes: vec![],
+            load_seconds: 0.0,
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::Server;
 use super::answer::{Answer, Call as Called, Choice, EVENTS, End, Part, Usage, Writer, stream};
-use super::ask::{Ask, Call, Chat, Form, Prompt, check_tools, sampling, text, token};
+use super::ask::{Ask, Call, Chat, Form, Prompt, check_tools, result, sampling, text, token};
 use super::failure::{Dialect, Failure, json_response};
 use super::fields::Fields;
 use super::forms::form;
@@ -131,7 +131,7 @@ fn translate(message: &Message) -> Result<Vec<Value>, String> {
             "tool_use" => calls.push(json!({ "id": block["id"], "type": "function", "function": {
                 "name": block["name"], "arguments": block["input"] } })),
             "tool_result" => out.push(json!({
-                "role": "tool", "tool_call_id": block["tool_use_id"], "content": text(&block["content"])? })),
+                "role": "tool", "tool_call_id": block["tool_use_id"], "content": result(&block["content"])? })),
             _ => said += &text(&json!([block]))?,
         }
     }
@@ -339,6 +339,11 @@ impl Writer for Events {
     fn fail(&mut self, failure: &Failure) -> String {
         event(failure.body(Dialect::Anthropic))
     }
+}
+
+#[cfg(test)]
+pub fn read_chat(body: Value) -> Result<Chat, Failure> {
+    MessagesRequest::read(Fields::new(body)?)?.chat()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use firelight::sampler::Sampling;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::failure::Failure;
 use super::fields::Fields;
@@ -42,10 +42,21 @@ pub struct Chat {
     /// `{"type": "function", "function": {"name", "description", "parameters"}}`
     pub tools: Vec<Value>,
     pub call: Call,
+    /// Whether the answer is another message even if the last one is the assistant's; see [`Chat::continues`].
+    pub another_turn: bool,
     /// Whether the model is to think before it answers, where its template knows of that.
     pub think: Option<bool>,
     /// More variables for the template.
     pub extra: Map<String, Value>,
+}
+
+impl Chat {
+    /// Whether the answer continues the last message: where that is a text of the assistant, unless another is asked for.
+    pub fn continues(&self) -> bool {
+        let called = |message: &Value| message["tool_calls"].as_array().is_some_and(|calls| !calls.is_empty());
+        let said = |message: &Value| message["role"] == "assistant" && !called(message);
+        !self.another_turn && self.messages.last().is_some_and(said)
+    }
 }
 
 /// Whether tools are called.
@@ -149,7 +160,10 @@ pub fn token(len: usize) -> String {
 }
 
 /// OpenAI's messages as templates want them: contents are strings, arguments of calls are objects, `developer` is
-/// `system`.
+/// `system`, and what the older `function_call` says is a call of a tool.
+///
+/// # Errors
+/// If one is no message, or has parts that are not text.
 pub fn messages(messages: Vec<Value>) -> Result<Vec<Value>, Failure> {
     messages
         .into_iter()
@@ -161,17 +175,35 @@ pub fn messages(messages: Vec<Value>) -> Result<Vec<Value>, Failure> {
 fn message(message: Value) -> Result<Value, String> {
     let Value::Object(mut message) = message else { return Err("it is no object".into()) };
     let role = message.get("role").and_then(Value::as_str).ok_or("it has no role")?;
-    match role {
-        "system" | "user" | "assistant" | "tool" => {}
-        "developer" => {
-            message.insert("role".into(), "system".into());
+    let known = match role {
+        "system" | "user" | "assistant" | "tool" => role,
+        "developer" => "system",
+        "function" => "tool",
+        other => {
+            return Err(format!("the role {other:?} is none of system, developer, user, assistant, tool, function"));
         }
-        other => return Err(format!("the role {other:?} is none of system, developer, user, assistant, tool")),
-    }
-    let content = text(message.get("content").unwrap_or(&Value::Null))?;
+    };
+    let content = message.get("content").unwrap_or(&Value::Null);
+    let (content, thought) = match known {
+        "tool" => (result(content)?, String::new()),
+        "assistant" => (said(&message)?, thought(content)),
+        _ => (text(content)?, String::new()),
+    };
+    message.insert("role".into(), known.into());
     message.insert("content".into(), content.into());
-    if let Some(Value::Array(calls)) = message.get_mut("tool_calls") {
-        calls.iter_mut().for_each(read_arguments);
+    if !thought.is_empty() {
+        message.entry("reasoning_content").or_insert(thought.into());
+    }
+    if let Some(call @ Value::Object(_)) = message.remove("function_call")
+        && message.get("tool_calls").and_then(Value::as_array).is_none_or(Vec::is_empty)
+    {
+        message.insert("tool_calls".into(), json!([{ "type": "function", "function": call }]));
+    }
+    match message.get_mut("tool_calls") {
+        Some(Value::Array(calls)) if !calls.is_empty() => calls.iter_mut().for_each(read_arguments),
+        // SDKs write down that there are none.
+        Some(Value::Null | Value::Array(_)) => drop(message.remove("tool_calls")),
+        _ => {}
     }
     Ok(Value::Object(message))
 }
@@ -188,8 +220,47 @@ pub fn text(content: &Value) -> Result<String, String> {
 
 fn part_text(part: &Value) -> Result<String, String> {
     match (part["type"].as_str(), part["text"].as_str()) {
-        (Some("text" | "input_text" | "output_text"), Some(text)) => Ok(text.into()),
+        _ if part.is_string() => text(part),
+        (Some("text" | "input_text" | "output_text") | None, Some(text)) => Ok(text.into()),
         (kind, _) => Err(format!("parts of type {:?} cannot be read; only text can", kind.unwrap_or("unknown"))),
+    }
+}
+
+/// What the assistant said: besides text that it refused, which is text, too. Its thoughts are not among it.
+fn said(message: &Map<String, Value>) -> Result<String, String> {
+    match message.get("content") {
+        None | Some(Value::Null) => text(message.get("refusal").unwrap_or(&Value::Null)),
+        Some(Value::Array(parts)) => parts
+            .iter()
+            .map(|part| match part["type"].as_str() {
+                Some("refusal") => text(&part["refusal"]),
+                Some("thinking" | "reasoning") => Ok(String::new()),
+                _ => part_text(part),
+            })
+            .collect(),
+        Some(content) => text(content),
+    }
+}
+
+/// The thoughts among the parts of a content.
+fn thought(content: &Value) -> String {
+    let parts = content.as_array().into_iter().flatten();
+    let parts = parts.filter(|part| part["type"] == "thinking" || part["type"] == "reasoning");
+    let thoughts = parts.flat_map(|part| ["thinking", "reasoning", "text"].map(|key| text(&part[key])));
+    thoughts.filter_map(Result::ok).collect()
+}
+
+/// Parts of what a tool returned that are neither text nor data of its own.
+const MEDIA: [&str; 9] =
+    ["image", "image_url", "input_image", "audio", "input_audio", "video", "file", "input_file", "document"];
+
+/// What a tool returned, as text: a text, parts of text, or else JSON, which some clients send as it is.
+pub fn result(content: &Value) -> Result<String, String> {
+    let is_media = |part: &Value| part["type"].as_str().is_some_and(|kind| MEDIA.contains(&kind));
+    match (text(content), content) {
+        (Err(error), Value::Array(parts)) if parts.iter().any(is_media) => Err(error),
+        (Err(_), json) => Ok(json.to_string()),
+        (text, _) => text,
     }
 }
 
@@ -225,8 +296,6 @@ pub fn check_tools(chat: &Chat) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -249,6 +318,37 @@ mod tests {
         }
         let image = json!({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]});
         assert!(messages(vec![image]).unwrap_err().message.contains("image_url"));
+    }
+
+    #[test]
+    fn older_and_odder_messages_are_read() {
+        let given = json!([
+            {"role": "assistant", "content": null, "tool_calls": null, "function_call": {"name": "f", "arguments": "{}"}},
+            {"role": "function", "name": "f", "content": {"a": 1}},
+            {"role": "assistant", "content": null, "refusal": "No.", "tool_calls": [], "function_call": null},
+            {"role": "assistant", "content": [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}, "Yes."]},
+            {"role": "tool", "content": ["a", "b"]},
+        ]);
+        let got = messages(given.as_array().unwrap().clone()).unwrap();
+        assert_eq!(got[0]["tool_calls"], json!([{"type": "function", "function": {"name": "f", "arguments": {}}}]));
+        assert_eq!(got[1], json!({"role": "tool", "name": "f", "content": "{\"a\":1}"}));
+        assert_eq!(got[2], json!({"role": "assistant", "content": "No.", "refusal": "No."}));
+        assert_eq!((&got[3]["content"], &got[3]["reasoning_content"]), (&json!("Yes."), &json!("Hm.")));
+        assert_eq!(got[4]["content"], "ab");
+        let picture = json!({"role": "tool", "content": [{"type": "image_url", "image_url": {"url": "x"}}]});
+        assert!(messages(vec![picture]).unwrap_err().message.contains("image_url"));
+    }
+
+    #[test]
+    fn a_last_text_of_the_assistant_is_continued() {
+        let continues = |last: Value, another_turn| {
+            Chat { messages: messages(vec![last]).unwrap(), another_turn, ..Default::default() }.continues()
+        };
+        let call = json!([{"function": {"name": "f"}}]);
+        assert!(continues(json!({"role": "assistant", "content": "So", "tool_calls": []}), false));
+        assert!(!continues(json!({"role": "assistant", "content": "So"}), true));
+        assert!(!continues(json!({"role": "assistant", "content": "So", "tool_calls": call}), false));
+        assert!(!continues(json!({"role": "user", "content": "So"}), false));
     }
 
     #[test]

@@ -41,14 +41,17 @@ pub struct Setup {
 #[derive(Debug)]
 pub enum Event {
     /// All prompts are accepted: how many tokens each has, how replies are to be read, whether they begin within their
-    /// reasoning, whether they are held to calls or a form, of which tools they call one, and what of the form is not held.
+    /// reasoning, whether they continue the last message, whether they are held to calls or a form, of which tools they
+    /// call one, what of the form is not held, and what the chat template made necessary to change in the conversation.
     Started {
         prompt_tokens: Vec<usize>,
         format: Format,
         thinking: bool,
+        continues: bool,
         form: bool,
         tools: Vec<String>,
         unheld: Vec<String>,
+        changes: Vec<&'static str>,
         load_seconds: f64,
     },
     /// Answer `choice` has its turn; so many tokens of its prompt were in the cache.

@@ -86,11 +86,12 @@ impl Loaded {
         ticket: Ticket,
         load_seconds: f64,
     ) -> Result<(), Failure> {
-        let (mut format, mut thinking) = (Format::Text, false);
-        let mut prompts = Vec::new();
+        let (mut format, mut thinking, mut continues) = (Format::Text, false, false);
+        let (mut prompts, mut changes) = (Vec::new(), Vec::new());
         for prompt in &ask.prompts {
-            let prepared = self.prepare(prompt, &ask.form)?;
-            (format, thinking) = (prepared.format, prepared.thinking);
+            let mut prepared = self.prepare(prompt, &ask.form)?;
+            (format, thinking, continues) = (prepared.format, prepared.thinking, prepared.continues);
+            changes.append(&mut prepared.changes);
             self.check_length("", prepared.tokens.len())?;
             prompts.push(prepared);
         }
@@ -122,7 +123,17 @@ impl Loaded {
             let first = group.remove(0);
             starts.push((first, group));
         }
-        let _ = events.send(Event::Started { prompt_tokens, format, thinking, form, tools, unheld, load_seconds });
+        let _ = events.send(Event::Started {
+            prompt_tokens,
+            format,
+            thinking,
+            continues,
+            form,
+            tools,
+            unheld,
+            changes,
+            load_seconds,
+        });
         for (start, siblings) in starts {
             self.start(start, siblings, events, &ticket)?;
         }
@@ -164,7 +175,7 @@ impl Loaded {
             Some(grammars) => grammars,
             none => none.insert(Grammars::new(&self.model.tokenizer).map_err(Failure::internal)?),
         };
-        hold.ready(grammars).map(Rc::new).map_err(Failure::bad)
+        hold.ready(grammars).map(Rc::new).map_err(|e| Failure { param: hold.form.field(), ..Failure::bad(e) })
     }
 
     /// Ends what nobody waits for any more.

@@ -9,6 +9,8 @@ mod answer;
 mod anthropic;
 mod ask;
 mod batch;
+#[cfg(test)]
+mod conversations;
 mod demands;
 mod embeddings;
 mod engine;

@@ -440,6 +440,11 @@ fn parameters() -> String {
 }
 
 #[cfg(test)]
+pub fn read_chat(body: Value) -> Result<Chat, Failure> {
+    ChatRequest::read(Fields::new(body)?)?.chat()
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

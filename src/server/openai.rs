@@ -39,6 +39,9 @@ struct ChatRequest {
     logprobs: Option<u32>,
     reasoning_effort: Option<String>,
     chat_template_kwargs: Option<Map<String, Value>>,
+    /// vLLM's words for what an answer behind a last message of the assistant is: more of that, or another message.
+    continue_final_message: Option<bool>,
+    add_generation_prompt: Option<bool>,
 }
 
 struct TextRequest {
@@ -99,6 +102,8 @@ impl ChatRequest {
             logprobs: chat_logprobs_asked(&mut fields)?,
             reasoning_effort: fields.text("reasoning_effort")?,
             chat_template_kwargs: fields.object("chat_template_kwargs")?,
+            continue_final_message: fields.flag("continue_final_message")?,
+            add_generation_prompt: fields.flag("add_generation_prompt")?,
         };
         if fields.texts("modalities")?.is_some_and(|kinds| kinds.iter().any(|kind| kind != "text")) {
             return Err(fields.wrong("modalities", "answers are text"));
@@ -116,6 +121,7 @@ impl ChatRequest {
             ..Default::default()
         };
         choose_tools(&mut chat, self.tool_choice.as_ref())?;
+        choose_continuing(&mut chat, self.continue_final_message, self.add_generation_prompt)?;
         Ok(chat)
     }
 }
@@ -204,6 +210,20 @@ fn choose_tools(chat: &mut Chat, choice: Option<&Value>) -> Result<(), Failure> 
         },
     }
     check_tools(chat)
+}
+
+/// Reads `continue_final_message` and `add_generation_prompt`.
+fn choose_continuing(chat: &mut Chat, continues: Option<bool>, generation: Option<bool>) -> Result<(), Failure> {
+    let name = if continues == Some(true) { "continue_final_message" } else { "add_generation_prompt" };
+    if continues == Some(true) && generation == Some(true) {
+        return Err(Failure::field(name, "add_generation_prompt excludes it"));
+    }
+    let wanted = continues == Some(true) || generation == Some(false);
+    chat.another_turn = continues == Some(false) || generation == Some(true);
+    match wanted && !chat.continues() {
+        true => Err(Failure::field(name, "the last message is no text of the assistant, and cannot be continued")),
+        false => Ok(()),
+    }
 }
 
 /// `POST /v1/completions`
@@ -491,6 +511,11 @@ pub async fn model(State(server): State<Server>, Path(name): Path<String>) -> Re
 
 fn describe(entry: &Entry) -> Value {
     json!({ "id": entry.name, "object": "model", "created": entry.modified, "owned_by": "firelight" })
+}
+
+#[cfg(test)]
+pub fn read_chat(body: Value) -> Result<Chat, Failure> {
+    ChatRequest::read(Fields::new(body)?)?.chat()
 }
 
 #[cfg(test)]

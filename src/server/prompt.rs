@@ -2,7 +2,7 @@
 
 use firelight::Result;
 use firelight::model::Model;
-use firelight::template::{NO_THOUGHT, TemplateInput, begun_thought};
+use firelight::template::{NO_THOUGHT, Rendering, TemplateInput, begun_thought, tell};
 use firelight::tokenizer::Special;
 use serde_json::{Value, json};
 
@@ -18,6 +18,10 @@ pub struct Prepared {
     pub format: Format,
     /// Whether the reply begins within its reasoning.
     pub thinking: bool,
+    /// Whether the reply continues what the last message says.
+    pub continues: bool,
+    /// What the template made necessary to change; see [`Rendering`].
+    pub changes: Vec<&'static str>,
     /// What the whole answer is held to.
     pub hold: Option<Hold>,
 }
@@ -37,6 +41,8 @@ pub fn prepare(
         tokens,
         format: Format::Text,
         thinking: false,
+        continues: false,
+        changes: Vec::new(),
         hold: Hold::to(&Chat::default(), form, None, ""),
     };
     match prompt {
@@ -45,26 +51,29 @@ pub fn prepare(
         Prompt::Chat(chat) => {
             let source = model.checkpoint.metadata.get_str("tokenizer.chat_template");
             let source = source.map_err(|e| Failure::refused(&e))?.unwrap_or_default();
-            let chat = render(source, |input| model.render_chat(input), chat, form);
+            let chat = render(source, |input| model.render_conversation(input), chat, form);
             let chat = chat.map_err(|e| Failure::refused(&e))?;
             let tokens = encode(&chat.text, Special::PARSE)?;
-            Ok(Prepared { tokens, format: chat.format, thinking: chat.thinking, hold: chat.hold })
+            let Rendered { format, thinking, continues, changes, hold, .. } = chat;
+            Ok(Prepared { tokens, format, thinking, continues, changes, hold })
         }
     }
 }
 
 /// As [`Prepared`], but for the tokens.
-struct Rendered {
-    text: String,
+pub struct Rendered {
+    pub text: String,
     format: Format,
     thinking: bool,
+    continues: bool,
+    pub changes: Vec<&'static str>,
     hold: Option<Hold>,
 }
 
 /// Renders a chat by the template whose text is `source`.
-fn render(
+pub fn render(
     source: &str,
-    template: impl Fn(TemplateInput) -> Result<String>,
+    template: impl Fn(TemplateInput) -> Result<Rendering>,
     chat: &Chat,
     form: &Form,
 ) -> Result<Rendered> {
@@ -80,6 +89,7 @@ fn render(
     let mut input = TemplateInput {
         messages: chat.messages.clone(),
         add_generation_prompt: true,
+        continue_final_message: chat.continues(),
         date: Some(crate::cli::today()),
         extra: chat.extra.clone(),
         ..Default::default()
@@ -90,37 +100,34 @@ fn render(
     if chat.tools.is_empty() {
         // What was called earlier is told even so.
         if known.is_none() {
-            input.messages = input.messages.into_iter().map(tell_calls).collect();
+            input.messages = input.messages.into_iter().map(tell).collect();
         }
     } else if known.is_some() && source.contains("tools") {
         input.tools = Some(chat.tools.clone());
     } else {
         if known.is_none() {
-            input.messages = input.messages.into_iter().map(tell_calls).collect();
+            input.messages = input.messages.into_iter().map(tell).collect();
         }
         explain_tools(&mut input.messages, &chat.tools, known.unwrap_or(Format::Hermes));
     }
     if known == Some(Format::DeepSeek) {
         input.messages.iter_mut().for_each(empty_content);
     }
-    // Most templates write arguments out themselves, others (DeepSeek's first) want them written.
-    let mut text = template(input.clone()).or_else(|error| {
-        input.messages.iter_mut().for_each(write_arguments);
-        template(input).map_err(|_| error)
-    })?;
-    let mut thinking = !begun_thought(&text).is_empty();
+    let Rendering { mut text, changes } = template(input)?;
+    let continues = chat.continues();
+    let mut thinking = if continues { thinks_last(chat) } else { !begun_thought(&text).is_empty() };
     if thinking && think == Some(false) {
         text.push_str(NO_THOUGHT);
         thinking = false;
     }
     // Calls of gpt-oss's are messages of their own, before which nothing is said yet.
-    if hold.is_some() && known == Some(Format::Harmony) && format != Format::Harmony {
+    if hold.is_some() && known == Some(Format::Harmony) && format != Format::Harmony && !continues {
         text.push_str("<|channel|>final<|message|>");
     }
     if format == Format::Forced && known == Some(Format::Hermes) {
         text.push_str("<tool_call>\n");
     }
-    Ok(Rendered { text, format, thinking, hold })
+    Ok(Rendered { text, format, thinking, continues, changes, hold })
 }
 
 /// Tools for a template that knows nothing of them: they are described to the model in the system message.
@@ -140,21 +147,6 @@ fn explain_tools(messages: &mut Vec<Value>, tools: &[Value], format: Format) {
     }
 }
 
-/// A message of text alone, for templates that know nothing of calls.
-fn tell_calls(message: Value) -> Value {
-    let content = message["content"].as_str().unwrap_or_default();
-    if message["role"] == "tool" {
-        return json!({ "role": "user", "content": format!("<tool_response>{content}</tool_response>") });
-    }
-    let Some(calls) = message["tool_calls"].as_array() else { return message };
-    let mut text = content.to_string();
-    for call in calls {
-        let (name, arguments) = (&call["function"]["name"], &call["function"]["arguments"]);
-        text += &format!("<tool_call>{}</tool_call>", json!({ "name": name, "arguments": arguments }));
-    }
-    json!({ "role": message["role"], "content": text })
-}
-
 /// A message that is nothing but calls has no content: DeepSeek's templates look at that, where others want a text.
 fn empty_content(message: &mut Value) {
     if message["tool_calls"].is_array() && message["content"] == "" {
@@ -162,13 +154,10 @@ fn empty_content(message: &mut Value) {
     }
 }
 
-/// Arguments that are JSON become text again.
-fn write_arguments(message: &mut Value) {
-    for call in message["tool_calls"].as_array_mut().into_iter().flatten() {
-        if let Some(arguments) = call.pointer_mut("/function/arguments").filter(|a| a.is_object()) {
-            *arguments = arguments.to_string().into();
-        }
-    }
+/// Whether the last message ends within a thought.
+fn thinks_last(chat: &Chat) -> bool {
+    let said = chat.messages.last().and_then(|last| last["content"].as_str()).unwrap_or_default();
+    said.rfind("<think>").is_some_and(|at| !said[at..].contains("</think>"))
 }
 
 #[cfg(test)]
@@ -229,7 +218,7 @@ mod tests {
             };
             let source = if name.is_empty() { String::new() } else { published(name).unwrap() };
             let chat = Chat { messages: messages.clone(), tools: vec![tool.clone()], ..Default::default() };
-            let got = render(&source, |input| template.render(&input), &chat, &Form::Free);
+            let got = render(&source, |input| template.render_normal(&input), &chat, &Form::Free);
             let got = got.unwrap_or_else(|e| panic!("{name}: {e}"));
             assert_eq!(got.format, format, "{name}");
             for words in ["The weather of a place", "weather", "Rome", "It pours."] {
@@ -238,7 +227,7 @@ mod tests {
             assert!(!got.thinking || name.contains("DeepSeek"), "{name}");
             // A call that must be made is made at once, without thoughts.
             let forced = Chat { call: Call::Any, ..chat };
-            let got = render(&source, |input| template.render(&input), &forced, &Form::Free).unwrap();
+            let got = render(&source, |input| template.render_normal(&input), &forced, &Form::Free).unwrap();
             assert!(got.format == Format::Forced && !got.thinking && got.hold.is_some(), "{name}");
         }
     }

@@ -210,6 +210,12 @@ impl Splitter {
         Splitter { form, tools, ..self }
     }
 
+    /// The same, for a reply that continues a text: it begins with neither white space to drop nor a thought.
+    pub fn continuing(self) -> Self {
+        let mode = if self.mode == Mode::Start && !self.form { Mode::Content } else { self.mode };
+        Splitter { mode, trim: false, ..self }
+    }
+
     /// The parts that more text completes.
     pub fn push(&mut self, text: &str) -> Vec<Part> {
         self.held.push_str(text);

@@ -379,3 +379,8 @@ impl Writer for Events {
             "error": error["error"] }))
     }
 }
+
+#[cfg(test)]
+pub fn read_chat(body: Value) -> Result<Chat, Failure> {
+    CreateRequest::read(Fields::new(body)?)?.chat()
+}

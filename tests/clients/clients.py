@@ -251,7 +251,11 @@ def check_ollama_about():
     assert [m.model for m in OLLAMA.list().models] == [MODEL]
     assert OLLAMA.show(MODEL).details.format == "gguf"
     OLLAMA.generate(model=MODEL, prompt="a", options={"num_predict": 1})
-    assert [m.model for m in OLLAMA.ps().models] == [MODEL]
+    (running,), (listed,) = OLLAMA.ps().models, OLLAMA.list().models
+    assert running.model == MODEL and running.digest == listed.digest and len(listed.digest[:12]) == 12, running
+    assert running.size >= running.size_vram > 0 and running.expires_at > listed.modified_at, running
+    told = OLLAMA.show(MODEL)
+    assert told.modelinfo["general.parameter_count"] > 0 and told.parameters and told.modelfile, told
 
 
 def check_ollama_chat():
@@ -261,6 +265,11 @@ def check_ollama_chat():
     parts = list(OLLAMA.chat(model=MODEL + ":latest", messages=SAY, options=options, stream=True))
     assert "".join(p.message.content or "" for p in parts) == whole.message.content
     assert parts[-1].done and not any(p.done for p in parts[:-1])
+
+
+def check_ollama_logprobs():
+    answer = OLLAMA.chat(model=MODEL, messages=SAY, logprobs=True, top_logprobs=2, options={"num_predict": 4})
+    assert len(answer.logprobs) == 4 and all(len(row.top_logprobs) == 2 for row in answer.logprobs), answer
 
 
 def check_ollama_generate():
@@ -370,7 +379,10 @@ def check_anthropic_parse():
 def check_ollama_embed():
     vectors = OLLAMA.embed(model=MODEL, input=["A cat sat.", "A dog ran."]).embeddings
     assert len(vectors) == 2 and abs(sum(x * x for x in vectors[0]) - 1) < 1e-4
-    assert OLLAMA.embeddings(model=MODEL, prompt="A cat sat.").embedding == vectors[0]
+    older = OLLAMA.embeddings(model=MODEL, prompt="A cat sat.").embedding
+    assert max(abs(x - y) for x, y in zip(older, vectors[0])) < 1e-4
+    assert OLLAMA.embed(model=MODEL, input="A cat sat.", dimensions=len(older), keep_alive="5m").embeddings
+    refused(ollama.ResponseError, 400, "dimensions", lambda: OLLAMA.embed(model=MODEL, input="a", dimensions=7))
 
 
 def check_ollama_errors():
@@ -379,18 +391,23 @@ def check_ollama_errors():
     refused(ollama.ResponseError, 400, "tokens", lambda: OLLAMA.chat(model=MODEL, messages=long))
 
 
+def read(usage):
+    return usage.input_tokens + usage.cache_read_input_tokens + usage.cache_creation_input_tokens
+
+
 def check_anthropic_messages():
     ask = dict(model=MODEL, messages=SAY, max_tokens=10, system="Be short.", extra_body={"temperature": 0})
     whole = ANTHROPIC.messages.create(**ask)
     assert whole.content[0].type == "text" and whole.stop_reason == "max_tokens", whole
     assert whole.usage.output_tokens == 10
     counted = ANTHROPIC.messages.count_tokens(model=MODEL, messages=SAY, system="Be short.")
-    assert counted.input_tokens == whole.usage.input_tokens
+    assert counted.input_tokens == read(whole.usage)
     with ANTHROPIC.messages.stream(**ask) as stream:
         text = "".join(stream.text_stream)
         final = stream.get_final_message()
     assert text == whole.content[0].text == final.content[0].text, (text, whole)
     assert final.stop_reason == "max_tokens" and final.usage.output_tokens == 10
+    assert counted.input_tokens == read(final.usage) and final.usage.cache_read_input_tokens > 0, final.usage
     stop = whole.content[0].text[4:7]
     cut = ANTHROPIC.messages.create(**ask, stop_sequences=["never there", stop])
     assert cut.stop_reason == "stop_sequence" and cut.stop_sequence == stop, cut

@@ -1,0 +1,122 @@
+//! Conversations over HTTP: an answer that a client has begun is continued in every dialect, and what a template made
+//! necessary to change in a conversation is told.
+
+mod http;
+
+use std::fs;
+
+use http::{Served, serve, stories};
+use serde_json::{Value, json};
+
+/// Where a dialect is served, and where its answers and the pieces of its streams have their text.
+const DIALECTS: [(&str, &str, &str); 4] = [
+    ("/v1/chat/completions", "/choices/0/message/content", "/choices/0/delta/content"),
+    ("/v1/responses", "/output/0/content/0/text", "/delta"),
+    ("/v1/messages", "/content/0/text", "/delta/text"),
+    ("/api/chat", "/message/content", "/message/content"),
+];
+
+fn body(path: &str, messages: &Value, stream: bool) -> Value {
+    let mut body = json!({ "temperature": 0, "max_tokens": 12, "max_output_tokens": 12, "stream": stream,
+        "options": { "temperature": 0, "num_predict": 12 } });
+    body[if path == "/v1/responses" { "input" } else { "messages" }] = messages.clone();
+    body
+}
+
+/// A greedy answer of twelve tokens, whole or as a stream.
+fn answer(server: &Served, dialect: (&str, &str, &str), messages: &Value, stream: bool) -> String {
+    let (path, whole, piece) = dialect;
+    let reply = server.post(path, &body(path, messages, stream));
+    assert_eq!(reply.status, 200, "{path}: {reply:?}");
+    if !stream {
+        return reply.json().pointer(whole).and_then(Value::as_str).unwrap_or_else(|| panic!("{reply:?}")).to_string();
+    }
+    let lines = if path.starts_with("/api") { reply.lines() } else { reply.events() };
+    lines.iter().filter_map(|line| line.pointer(piece)?.as_str()).collect()
+}
+
+#[test]
+fn an_answer_that_a_client_has_begun_is_continued() {
+    let Some(model) = stories() else { return };
+    let server = serve(&[model.to_str().expect("UTF-8")]);
+    let messages = json!([
+        { "role": "user", "content": "Tell me" },
+        { "role": "assistant", "content": "Once upon a time, there was a little" },
+    ]);
+    // What the built-in template makes of it, up to where the last text ends.
+    let prompt = "[INST] Tell me [/INST] Once upon a time, there was a little";
+    let asked = json!({ "prompt": prompt, "max_tokens": 12, "temperature": 0 });
+    let text =
+        server.post("/v1/completions", &asked).json()["choices"][0]["text"].as_str().expect("a text").to_string();
+    assert!(text.starts_with(' '), "the answer goes on with a word of its own: {text:?}");
+    for dialect in DIALECTS {
+        for stream in [false, true] {
+            assert_eq!(answer(&server, dialect, &messages, stream), text, "{}", dialect.0);
+        }
+    }
+
+    let path = DIALECTS[0].0;
+    let with = |fields: Value, messages: &Value| {
+        let mut body = body(path, messages, false);
+        fields.as_object().expect("fields").iter().for_each(|(key, value)| body[key] = value.clone());
+        server.post(path, &body)
+    };
+    for fields in [json!({ "continue_final_message": true }), json!({ "add_generation_prompt": false })] {
+        assert_eq!(with(fields.clone(), &messages).json()["choices"][0]["message"]["content"], text, "{fields}");
+        let refused = with(fields.clone(), &json!([{ "role": "user", "content": "Tell me" }]));
+        let name = fields.as_object().expect("fields").keys().next().expect("a field");
+        assert!(refused.status == 400 && refused.body.contains(name.as_str()), "{refused:?}");
+    }
+    for fields in [json!({ "continue_final_message": false }), json!({ "add_generation_prompt": true })] {
+        assert_ne!(with(fields.clone(), &messages).json()["choices"][0]["message"]["content"], text, "{fields}");
+    }
+    let both = with(json!({ "continue_final_message": true, "add_generation_prompt": true }), &messages);
+    assert!(both.status == 400 && both.body.contains("excludes it"), "{both:?}");
+}
+
+/// Takes what Gemma 2's takes: no system messages, and turns that alternate.
+const STRICT: &str = "{% for m in messages %}\
+    {% if m.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}\
+    {% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}\
+    <|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
+    {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
+#[test]
+fn what_was_changed_for_a_template_is_told() {
+    const HEADER: &str = "x-firelight-template-changes";
+    let folder = std::env::temp_dir().join(format!("firelight-conversations-{}", std::process::id()));
+    fs::create_dir_all(&folder).expect("a folder");
+    firelight::synth::write_hf("tiny-llama", "F32", &folder).expect("a model");
+    fs::write(folder.join("chat_template.jinja"), STRICT).expect("a template");
+    let server = serve(&[folder.to_str().expect("UTF-8")]);
+    let plain = json!([{ "role": "user", "content": "hi" }]);
+    let rules = json!([
+        { "role": "system", "content": "be kind" },
+        { "role": "user", "content": "hi" },
+        { "role": "user", "content": "again" },
+    ]);
+    for (path, ..) in DIALECTS {
+        for stream in [false, true] {
+            let reply = server.post(path, &body(path, &plain, stream));
+            assert!(reply.status == 200 && !reply.head.contains(HEADER), "{path}: {reply:?}");
+            let mut body = body(path, &rules, stream);
+            if path == "/v1/messages" {
+                body["system"] = "be kind".into();
+                body["messages"] = json!([rules[1], rules[2]]);
+            }
+            let reply = server.post(path, &body);
+            let told = reply.head.lines().find_map(|line| line.strip_prefix(HEADER)?.strip_prefix(": "));
+            assert_eq!(
+                (reply.status, told),
+                (200, Some("neighbours-joined, system-in-user-turn")),
+                "{path}: {reply:?}"
+            );
+        }
+    }
+    // What no form helps is refused in the template's own words.
+    fs::write(folder.join("chat_template.jinja"), "{{ raise_exception('never') }}").expect("a template");
+    let server = serve(&[folder.to_str().expect("UTF-8")]);
+    let reply = server.post(DIALECTS[0].0, &body(DIALECTS[0].0, &plain, false));
+    assert!(reply.status == 400 && reply.body.contains("the chat template refuses: never"), "{reply:?}");
+    fs::remove_dir_all(&folder).expect("it was made here");
+}
