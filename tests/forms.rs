@@ -177,7 +177,7 @@ fn streamed(path: &str, reply: &Reply) -> Answer {
 fn members(arguments: &str) -> Map<String, Value> {
     let parts = arguments.char_indices().filter(|(_, c)| *c == ',').map(|(at, _)| &arguments[..at]);
     let closed = |part: &str| serde_json::from_str(&format!("{part}}}")).ok();
-    serde_json::from_str(arguments).ok().or_else(|| parts.filter_map(closed).last()).unwrap_or_default()
+    serde_json::from_str(arguments).ok().or_else(|| parts.rev().find_map(closed)).unwrap_or_default()
 }
 
 /// Whether two answers are one, in dialects where a whole answer has its arguments as an object.

@@ -19,6 +19,20 @@ pub struct Hold {
     /// Whether a call's name and arguments stand by themselves, in families that have written them within JSON or a
     /// fence before.
     pub bare: bool,
+    pub thought: Thought,
+}
+
+/// The thought that comes before the answer, if one was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Thought {
+    #[default]
+    None,
+    /// The prompt has begun it.
+    Begun,
+    /// Within `<think>` and `</think>`.
+    Whole,
+    /// A message of gpt-oss's.
+    Message,
 }
 
 /// A tool, its parameters made plain.
@@ -37,6 +51,7 @@ struct Rules<'a> {
 impl Hold {
     /// What an answer to a chat is held to, if to anything. `known` is the family whose words the template speaks.
     pub fn to(chat: &Chat, form: &Form, known: Option<Format>, template: &str) -> Option<Self> {
+        let thought = Thought::None;
         let bare = match known {
             Some(Format::Mistral) => template.contains("[ARGS]"),
             _ => !template.contains("```json"),
@@ -49,9 +64,12 @@ impl Hold {
         match (&chat.call, form) {
             (Call::Free, Form::Free) => None,
             (Call::Free, form) => {
-                Some(Hold { form: form.clone(), tools, format: known.unwrap_or(Format::Hermes), bare })
+                let format = known.unwrap_or(Format::Hermes);
+                Some(Hold { form: form.clone(), tools, format, bare, thought })
             }
-            (Call::Any | Call::Named(_), _) => Some(Hold { form: Form::Free, tools, format: Format::Forced, bare }),
+            (Call::Any | Call::Named(_), _) => {
+                Some(Hold { form: Form::Free, tools, format: Format::Forced, bare, thought })
+            }
         }
     }
 
@@ -83,7 +101,31 @@ impl Hold {
             Form::Schema(field, _) => format!("{field}: the JSON schema cannot be held to: {e}"),
             _ => e,
         };
-        grammars.rules(&format!("start: {start}"), parts, unheld).map_err(wrong)
+        grammars.rules(&self.thought.before(&start, grammars), parts, unheld).map_err(wrong)
+    }
+}
+
+impl Thought {
+    /// The rules for a thought and then `answer`.
+    fn before(self, answer: &str, grammars: &Grammars) -> String {
+        let mark = |name: &str| grammars.mark(name);
+        let think = match mark("</think>") {
+            text if text.starts_with('"') => "think[lazy]: /(?s:.*)<\\/think>/".to_string(),
+            control => format!("think: /(?s:.*)/ {control}"),
+        };
+        let gap = "(\"\\n\" | \"\\n\\n\")?";
+        match self {
+            Thought::None => format!("start: {answer}"),
+            Thought::Begun => format!("start: think {gap} ({answer})\n{think}"),
+            Thought::Whole => format!("start: {} think {gap} ({answer})\n{think}", mark("<think>")),
+            Thought::Message => {
+                let [channel, message, end, start] = ["<|channel|>", "<|message|>", "<|end|>", "<|start|>"].map(mark);
+                format!(
+                    "start: {channel} \"analysis\" {message} think {end} {start} \"assistant\" ({answer})\n\
+                     think: /(?s:.*)/"
+                )
+            }
+        }
     }
 }
 
@@ -173,16 +215,12 @@ impl Rules<'_> {
             Format::DeepSeek => {
                 let [begin, call, sep, ended, end] =
                     [DEEPSEEK_BEGIN, DEEPSEEK_CALL, DEEPSEEK_NAME, DEEPSEEK_ENDED, DEEPSEEK_END].map(mark);
-                let (head, tail, between): (Box<dyn Fn(&str) -> String>, _, _) = match bare {
-                    true => (Box::new(|name| format!("{call} {} {sep}", literal(name))), ended, ""),
-                    false => {
-                        let head = |name: &str| {
-                            format!("{call} \"function\" {sep} {}", literal(&format!("{name}\n```json\n")))
-                        };
-                        (Box::new(head), format!("\"\\n```\" {ended}"), "\"\\n\"")
-                    }
+                let (fence, between) = if bare { ("", "") } else { ("\"\\n```\"", "\"\\n\"") };
+                let head = |name: &str| match bare {
+                    true => format!("{call} {} {sep}", literal(name)),
+                    false => format!("{call} \"function\" {sep} {}", literal(&format!("{name}\n```json\n"))),
                 };
-                let one = self.each(tools, head, &tail);
+                let one = self.each(tools, head, &format!("{fence} {ended}"));
                 format!("{begin} ({one}) ({between} ({one}))* {end} | {}", self.form(form)?)
             }
             Format::Harmony => {
@@ -271,6 +309,10 @@ mod tests {
         json!({ "type": "function", "function": { "name": name, "parameters": parameters } })
     }
 
+    fn only(form: Form) -> Hold {
+        Hold { form, tools: vec![], format: Format::Chat, bare: false, thought: Thought::None }
+    }
+
     fn two() -> Vec<Value> {
         let place = json!({ "properties": { "place": { "enum": ["Rome"] } }, "required": ["place"], "additionalProperties": false });
         vec![tool("rain", place), tool("now", json!({ "type": "object", "additionalProperties": false }))]
@@ -337,7 +379,7 @@ mod tests {
                 } else {
                     good.to_string()
                 };
-                let hold = Hold { form: form.clone(), tools: two(), format, bare };
+                let hold = Hold { form: form.clone(), tools: two(), format, bare, thought: Thought::None };
                 let texts: Vec<&str> = calls.iter().map(String::as_str).chain([good.as_str()]).collect();
                 assert_eq!(fitting(&grammars, &hold, &texts), texts, "{format:?} {bare} {form:?}");
                 // Neither other tools, nor other arguments, nor half of it, nor both, nor any other text.
@@ -358,13 +400,54 @@ mod tests {
     }
 
     #[test]
+    fn a_thought_that_was_asked_for_comes_first() {
+        let form = Form::Schema(String::new(), json!({ "type": "array", "items": { "type": "integer" } }));
+        let hold = |thought, format| Hold { form: form.clone(), tools: two(), format, bare: true, thought };
+        let call = "<tool_call>\n{\"name\":\"now\",\"arguments\":{}}\n</tool_call>";
+        let message = "<|channel|>analysis<|message|>[1]\n{ \"<|end|><|start|>assistant";
+        let rows = [
+            (Thought::Begun, Format::Hermes, "[1] < hm </thin".to_string()),
+            (Thought::Whole, Format::Hermes, "<think>\n[1] < hm </thin".into()),
+            (Thought::Message, Format::Harmony, message.into()),
+        ];
+        let think = ["<think>", "</think>", "<|end|>", "<|start|>"];
+        let marks = bytes(&[&MARKS[..], &think].concat());
+        let texts = bytes(&[&MARKS[..], &think[2..]].concat());
+        for (thought, format, begin) in rows {
+            let end = if thought == Thought::Message { "" } else { "</think>\n\n" };
+            let (form, call) = match format {
+                Format::Harmony => (
+                    "<|channel|>final<|message|>[2]",
+                    "<|channel|>commentary to=functions.now <|constrain|>json<|message|>{}",
+                ),
+                _ => ("[2]", call),
+            };
+            let good = [format!("{begin}{end}{form}"), format!("{begin}{end}{call}")];
+            let bad = [form.to_string(), begin.clone(), format!("{begin}{end}"), format!("{begin}{end}hm")];
+            for grammars in [&marks, &texts] {
+                let hold = hold(thought, format);
+                let (good, bad): (Vec<&str>, Vec<&str>) =
+                    (good.iter().map(String::as_str).collect(), bad.iter().map(String::as_str).collect());
+                assert_eq!(fitting(grammars, &hold, &good), good, "{thought:?}");
+                assert_eq!(fitting(grammars, &hold, &bad), Vec::<&str>::new(), "{thought:?}");
+            }
+        }
+    }
+
+    #[test]
     fn tools_keep_their_references_and_do_not_harm_each_other() {
         let grammars = bytes(&[]);
         let pointed = |kind: &str| {
             json!({ "properties": { "x": { "$ref": "#/$defs/X" }, "next": { "$ref": "#" }, "$ref": { "const": "#/$defs/X" } },
                 "additionalProperties": false, "$defs": { "X": { "type": kind } } })
         };
-        let hold = |tools: Vec<Value>| Hold { form: Form::Free, tools, format: Format::Forced, bare: false };
+        let hold = |tools: Vec<Value>| Hold {
+            form: Form::Free,
+            tools,
+            format: Format::Forced,
+            bare: false,
+            thought: Thought::None,
+        };
         let both = hold(vec![tool("f", pointed("string")), tool("g", pointed("integer"))]);
         let texts = [
             r#"{"name":"f","arguments":{"x":"a","next":{"x":"b"}}}"#,
@@ -401,7 +484,7 @@ mod tests {
             definitions.insert(format!("{n}"), json!({ "type": "integer" }));
             let schema = json!({ "$ref": "#/$defs/0", "$defs": definitions });
             let form = Form::Schema("format".into(), schema);
-            Hold { form, tools: vec![], format: Format::Chat, bare: false }.ready(&grammars).map(|held| held.unheld)
+            only(form).ready(&grammars).map(|held| held.unheld)
         };
         assert_eq!(chain(1600), Ok(vec![]));
         assert!(chain(20_000).unwrap_err().contains("levels deep"));
@@ -418,8 +501,7 @@ mod tests {
                 "format: the JSON schema cannot be held to: #/properties/a",
             ),
         ] {
-            let hold = Hold { form, tools: vec![], format: Format::Chat, bare: false };
-            let error = hold.ready(&grammars).err().unwrap();
+            let error = only(form).ready(&grammars).err().unwrap();
             assert!(error.contains(words), "{error}");
         }
     }

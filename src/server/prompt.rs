@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::ask::{Chat, Form, Prompt};
 use super::failure::Failure;
-use super::hold::Hold;
+use super::hold::{Hold, Thought};
 use super::reply::Format;
 
 /// A prompt that a session can be given.
@@ -78,14 +78,19 @@ pub fn render(
     form: &Form,
 ) -> Result<Rendered> {
     let known = Format::of_template(source);
-    let hold = Hold::to(chat, form, known, source);
+    let mut hold = Hold::to(chat, form, known, source);
     let format = match &hold {
         _ if chat.tools.is_empty() => Format::Chat,
         Some(hold) => hold.format,
         None => known.unwrap_or(Format::Hermes),
     };
-    // What must be of a form from its first letter on cannot begin with thoughts.
-    let think = if hold.is_some() { Some(false) } else { chat.think };
+    // A form is the whole answer, and so is a call that must be made, unless thoughts before a form are asked for.
+    let thoughts = known == Some(Format::Harmony) || source.contains("<think>");
+    let think = match &hold {
+        Some(_) if format == Format::Forced || !thoughts => Some(false),
+        Some(_) => Some(chat.think == Some(true)),
+        None => chat.think,
+    };
     let mut input = TemplateInput {
         messages: chat.messages.clone(),
         add_generation_prompt: true,
@@ -120,8 +125,16 @@ pub fn render(
         text.push_str(NO_THOUGHT);
         thinking = false;
     }
-    // Calls of gpt-oss's are messages of their own, before which nothing is said yet.
-    if hold.is_some() && known == Some(Format::Harmony) && format != Format::Harmony && !continues {
+    if let Some(hold) = hold.as_mut().filter(|_| think == Some(true) && (thinking || !continues)) {
+        hold.thought = match known {
+            Some(Format::Harmony) => Thought::Message,
+            _ if thinking => Thought::Begun,
+            _ => Thought::Whole,
+        };
+    }
+    // Thoughts and calls of gpt-oss's are messages of their own, before which nothing is said yet.
+    let answers = hold.as_ref().is_some_and(|hold| hold.thought == Thought::None) && format != Format::Harmony;
+    if answers && known == Some(Format::Harmony) && !continues {
         text.push_str("<|channel|>final<|message|>");
     }
     if format == Format::Forced && known == Some(Format::Hermes) {
@@ -225,6 +238,28 @@ mod tests {
                 assert!(got.text.contains(words), "{name}: no {words:?} in {}", got.text);
             }
             assert!(!got.thinking || name.contains("DeepSeek"), "{name}");
+            // Beside a form, the answer is in the same words, and thinks first only if it is asked to.
+            let form = Form::Choice(vec!["wet".into()]);
+            for (think, tools) in [(None, true), (Some(true), true), (Some(true), false)] {
+                let tools = if tools { chat.tools.clone() } else { vec![] };
+                let chat = Chat { think, tools, ..chat.clone() };
+                let got = render(&source, |input| template.render_normal(&input), &chat, &form).unwrap();
+                assert_eq!(got.format, if chat.tools.is_empty() { Format::Chat } else { format }, "{name}");
+                let begun = if got.thinking { Thought::Begun } else { Thought::Whole };
+                let thought = match name {
+                    _ if think.is_none() => Thought::None,
+                    "openai-gpt-oss-120b" => Thought::Message,
+                    "Qwen-Qwen3-0.6B" => begun,
+                    name if name.contains("DeepSeek") => begun,
+                    _ => Thought::None,
+                };
+                assert_eq!(got.hold.unwrap().thought, thought, "{name}");
+                assert_eq!(
+                    got.text.ends_with("final<|message|>"),
+                    thought == Thought::None && got.format == Format::Chat && format == Format::Harmony,
+                    "{name}"
+                );
+            }
             // A call that must be made is made at once, without thoughts.
             let forced = Chat { call: Call::Any, ..chat };
             let got = render(&source, |input| template.render_normal(&input), &forced, &Form::Free).unwrap();

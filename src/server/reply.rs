@@ -244,7 +244,8 @@ impl Splitter {
             Mode::Reasoning => {
                 let ended = self.pass(Some(THOUGHT), parts);
                 if ended {
-                    (self.mode, self.trim) = (Mode::Content, true);
+                    self.mode = if self.form { Mode::Start } else { Mode::Content };
+                    self.trim = true;
                 }
                 ended
             }
@@ -599,6 +600,12 @@ mod tests {
             (Format::Hermes, "{\"a\":\"x  <tool_call>{}\"}", vec![c("{\"a\":\"x  <tool_call>{}\"}")]),
             (Format::Hermes, "<tool_call>\n{\"name\":\"f\",\"arguments\":{}}\n</tool_call>", vec![f("f", json!({}))]),
             (Format::Hermes, "<tool", vec![c("<tool")]),
+            (
+                Format::Hermes,
+                "<think>\nhm</think>\n\n{\"a\":\"<tool_call>\"}",
+                vec![r("hm"), c("{\"a\":\"<tool_call>\"}")],
+            ),
+            (Format::Llama3, "<think>hm</think>{\"name\":\"f\",\"parameters\":{}}", vec![r("hm"), f("f", json!({}))]),
             (Format::Llama3, "{\"name\":\"Ann\",\"age\":3}", vec![c("{\"name\":\"Ann\",\"age\":3}")]),
             (Format::Llama3, "{\"name\":\"Ann\"}", vec![c("{\"name\":\"Ann\"}")]),
             (Format::Llama3, "{\"name\":\"f\",\"parameters\":{}}", vec![f("f", json!({}))]),

@@ -299,7 +299,7 @@ fn whole_number(value: &Value) -> Value {
 /// Whether a keyword that cannot be held demands nothing.
 fn demands_nothing(key: &str, value: &Value) -> bool {
     match value {
-        Value::Bool(given) => *given == !["not", "uniqueItems"].contains(&key),
+        Value::Bool(given) => *given != ["not", "uniqueItems"].contains(&key),
         Value::Object(schema) if key == "propertyNames" => schema.iter().all(|(k, v)| k == "type" && v == "string"),
         Value::Object(members) => members.is_empty() && key != "not",
         _ => false,
