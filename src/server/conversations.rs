@@ -345,6 +345,9 @@ fn every_template_takes_every_conversation() {
                 if native.is_some() != (begun.is_none() && as_it_came) {
                     faults.push(format!("{place}: changed though it renders as it came, or the other way around"));
                 }
+                if changes.contains(&"calls-as-text") {
+                    faults.push(format!("{place}: calls lose their marks"));
+                }
                 if begun.is_some_and(|begun| !text.ends_with(&begun)) {
                     faults.push(format!("{place}: does not end where it is to be continued: {text:?}"));
                 }
@@ -369,4 +372,29 @@ fn every_template_takes_every_conversation() {
     let unneeded = |i: &usize| !left_out.contains(i);
     faults.extend((0..LEFT_OUT.len()).filter(unneeded).map(|i| format!("{:?} is not needed", LEFT_OUT[i])));
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+}
+
+#[test]
+fn pictures_are_refused_by_name() {
+    let url = json!({ "url": "data:image/png;base64,AA==" });
+    let said = |part: Value| json!({ "messages": [{ "role": "user", "content": [part] }] });
+    let answered = |role: &str, part: Value| json!({ "messages": [{ "role": role, "content": [part] }] });
+    let source = json!({ "type": "base64", "media_type": "image/png", "data": "AA==" });
+    let block = json!({ "type": "image", "source": source });
+    let returned = json!({ "type": "tool_result", "tool_use_id": "t", "content": [block] });
+    let output = json!({ "type": "function_call_output", "call_id": "c", "output": [{ "type": "input_image" }] });
+    let rows: [(usize, Value, &str); 8] = [
+        (0, said(json!({ "type": "image_url", "image_url": url })), "image_url"),
+        (0, answered("tool", json!({ "type": "image_url", "image_url": url })), "image_url"),
+        (0, answered("assistant", json!({ "type": "audio", "audio": {} })), "audio"),
+        (1, json!({ "input": [{ "role": "user", "content": [{ "type": "input_image" }] }] }), "input_image"),
+        (1, json!({ "input": [output] }), "input_image"),
+        (2, json!({ "messages": [{ "role": "user", "content": "", "images": ["AA=="] }] }), "images"),
+        (3, said(block.clone()), "image"),
+        (3, said(returned), "image"),
+    ];
+    for (dialect, body, word) in rows {
+        let failure = (DIALECTS[dialect].2)(body.clone()).expect_err("it is no text");
+        assert!(failure.message.contains(word), "{body}: {}", failure.message);
+    }
 }

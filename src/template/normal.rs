@@ -34,6 +34,7 @@ const FORMS: &[Form] = &[
     ("call-ids-rewritten", |input| calls::rewrite_ids(&mut input.messages)),
     ("tools-completed", |input| tools::complete(input.tools.as_deref_mut().unwrap_or_default())),
     ("tool-types-simplified", |input| tools::simplify(input.tools.as_deref_mut().unwrap_or_default())),
+    ("variables-given", give_variables),
     ("thoughts-in-content", join_thoughts),
     ("results-ordered", |input| calls::order_results(&mut input.messages)),
     ("empty-turns-dropped", drop_empty_turns),
@@ -86,7 +87,7 @@ impl ChatTemplate {
     /// The prompt up to where the last message's text ends.
     fn continued(&self, input: &TemplateInput) -> Result<Rendering> {
         let mut marked = TemplateInput { add_generation_prompt: false, ..input.clone() };
-        let said = marked.messages.last_mut().map(|last| mark_end(last)).unwrap_or_default();
+        let said = marked.messages.last_mut().map(mark_end).unwrap_or_default();
         let show = |input: &TemplateInput| cut(&self.render(input)?);
         let native = attempt(&marked, &[], show);
         if native.as_ref().is_err_and(|error| error.to_string() == ENDLESS) {
@@ -160,9 +161,9 @@ fn search(input: &TemplateInput, render: impl Fn(&TemplateInput) -> Result<Strin
 
 /// Whether a form changes the conversation.
 fn apply((_, form): &Form, input: &mut TemplateInput) -> bool {
-    let before = (input.messages.clone(), input.tools.clone());
+    let before = (input.messages.clone(), input.tools.clone(), input.extra.clone());
     form(input);
-    before.0 != input.messages || before.1 != input.tools
+    before != (input.messages.clone(), input.tools.clone(), input.extra.clone())
 }
 
 /// Renders `input` in these forms, with its arguments as they are or else written out.
@@ -212,6 +213,14 @@ fn cut(text: &str) -> Result<String> {
 
 fn role(message: &Value) -> &str {
     message["role"].as_str().unwrap_or_default()
+}
+
+/// Gives the date and the tools under the names that Firefunction's template has for them.
+fn give_variables(input: &mut TemplateInput) {
+    let date = input.date.clone().unwrap_or_default();
+    input.extra.entry("datetime").or_insert(date.into());
+    let tools = json!(input.tools.as_deref().unwrap_or_default());
+    input.extra.entry("functions").or_insert(tools.to_string().into());
 }
 
 /// Makes one text of a content in parts, if all of them are texts.

@@ -27,9 +27,12 @@ fn text(object: &mut Map<String, Value>, key: &str) {
     }
 }
 
-/// Describes what a schema has within.
+/// Describes what a schema has within, and lists what of it is required.
 fn schema(value: &mut Value) {
     let Some(object) = value.as_object_mut() else { return };
+    if object.contains_key("properties") && !object.get("required").is_some_and(Value::is_array) {
+        object.insert("required".into(), json!([]));
+    }
     for property in object.get_mut("properties").and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut) {
         if !property.is_object() {
             *property = json!({});
@@ -47,7 +50,8 @@ fn schema(value: &mut Value) {
 /// Types that JSON Schema has and that templates translate.
 const TYPES: [&str; 6] = ["string", "number", "integer", "boolean", "array", "object"];
 
-/// Makes one type of several, and none of those that no template knows: Hermes's never ends with `null`.
+/// Makes one type of several, and none of those that no template knows: Hermes's never ends with `null`. Says of arrays
+/// and objects that they hold anything where they do not say what they hold.
 pub(super) fn simplify(tools: &mut [Value]) {
     tools.iter_mut().filter_map(|tool| tool.pointer_mut("/function/parameters")).for_each(simplify_types);
 }
@@ -65,9 +69,41 @@ fn simplify_types(value: &mut Value) {
                 // A property of this name.
                 _ => {}
             }
+            match object.get("type").and_then(Value::as_str) {
+                Some("array") => drop(object.entry("items").or_insert(json!({}))),
+                Some("object") => drop(object.entry("additionalProperties").or_insert(json!({}))),
+                _ => {}
+            }
             object.values_mut().for_each(simplify_types);
         }
         Value::Array(items) => items.iter_mut().for_each(simplify_types),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tools_get_what_clients_leave_out() {
+        let mut tools = [
+            json!({ "function": { "name": "f" } }),
+            json!({ "type": "function", "function": { "name": "g", "description": null, "parameters": { "required": null,
+                "properties": { "a": true, "b": { "type": ["null", "integer"] }, "type": { "type": "null" },
+                "c": { "type": "array", "description": "C" } } } } }),
+        ];
+        complete(&mut tools);
+        let bare = json!({ "name": "f", "description": "",
+            "parameters": { "type": "object", "properties": {}, "required": [] } });
+        assert_eq!(tools[0], json!({ "function": bare, "type": "function" }));
+        let parameters = |tool: &Value| tool["function"]["parameters"].clone();
+        assert_eq!(tools[1]["function"]["description"], "");
+        assert_eq!(parameters(&tools[1])["required"], json!([]));
+        assert_eq!(parameters(&tools[1])["properties"]["a"], json!({ "description": "" }));
+        simplify(&mut tools);
+        let properties = json!({ "a": { "description": "" }, "b": { "type": "integer", "description": "" },
+            "type": { "description": "" }, "c": { "type": "array", "description": "C", "items": {} } });
+        assert_eq!(parameters(&tools[1])["properties"], properties);
     }
 }
