@@ -106,6 +106,11 @@ impl Grammars {
         Ok(Held { matcher, first, unheld: Vec::new() })
     }
 
+    /// Whether the vocabulary has a token of this name, control or not.
+    pub fn has(&self, name: &str) -> bool {
+        self.controls.contains_key(name) || self.factory.tok_env().tok_trie().token_id(name.as_bytes()).is_some()
+    }
+
     /// A control token in Lark's words, or its name as text where the vocabulary has no such token.
     pub fn mark(&self, name: &str) -> String {
         self.controls.get(name).map_or_else(|| literal(name), |id| format!("<[{id}]>"))

@@ -117,14 +117,14 @@ impl Thought {
         match self {
             Thought::None => format!("start: {answer}"),
             Thought::Begun => format!("start: think {gap} ({answer})\n{think}"),
-            Thought::Whole => format!("start: {} think {gap} ({answer})\n{think}", mark("<think>")),
-            Thought::Message => {
+            Thought::Message if grammars.has("<|channel|>") => {
                 let [channel, message, end, start] = ["<|channel|>", "<|message|>", "<|end|>", "<|start|>"].map(mark);
                 format!(
                     "start: {channel} \"analysis\" {message} think {end} {start} \"assistant\" ({answer})\n\
                      think: /(?s:.*)/"
                 )
             }
+            Thought::Whole | Thought::Message => format!("start: {} think {gap} ({answer})\n{think}", mark("<think>")),
         }
     }
 }
@@ -223,7 +223,8 @@ impl Rules<'_> {
                 let one = self.each(tools, head, &format!("{fence} {ended}"));
                 format!("{begin} ({one}) ({between} ({one}))* {end} | {}", self.form(form)?)
             }
-            Format::Harmony => {
+            // A vocabulary without the marks cannot tell these messages in Hermes's words.
+            Format::Harmony if self.grammars.has("<|channel|>") => {
                 let [channel, constrain, message] = ["<|channel|>", "<|constrain|>", "<|message|>"].map(mark);
                 let head = |name: &str| {
                     let to = literal(&format!("commentary to=functions.{name} "));
@@ -232,7 +233,7 @@ impl Rules<'_> {
                 let call = self.each(tools, head, "");
                 format!("{call} | {channel} \"final\" {message} ({})", self.form(form)?)
             }
-            Format::Hermes | Format::Text | Format::Chat | Format::Forced => {
+            Format::Hermes | Format::Harmony | Format::Text | Format::Chat | Format::Forced => {
                 let (begin, end) = (mark("<tool_call>"), mark("</tool_call>"));
                 let call = format!("{begin} \"\\n\" {} \"\\n\" {end}", self.json(calls(tools, "arguments", None)));
                 format!("{call} (\"\\n\" {call})* | {}", self.form(form)?)
@@ -432,6 +433,19 @@ mod tests {
                 assert_eq!(fitting(grammars, &hold, &bad), Vec::<&str>::new(), "{thought:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_template_of_gpt_oss_on_another_vocabulary_speaks_as_hermes_does() {
+        let grammars = bytes(&[]);
+        let form = Form::Choice(vec!["yes".into()]);
+        let hold = |thought| Hold { form: form.clone(), tools: two(), format: Format::Harmony, bare: false, thought };
+        let call = "<tool_call>\n{\"name\":\"now\",\"arguments\":{}}\n</tool_call>";
+        assert_eq!(fitting(&grammars, &hold(Thought::None), &["yes", call]), ["yes", call]);
+        assert_eq!(
+            fitting(&grammars, &hold(Thought::Message), &["yes", "<think>hm</think>yes"]),
+            ["<think>hm</think>yes"]
+        );
     }
 
     #[test]
