@@ -115,9 +115,13 @@ fn what_was_changed_for_a_template_is_told() {
     }
     // The command line renders as the server does.
     let mut run = std::process::Command::new(env!("CARGO_BIN_EXE_firelight"));
-    run.arg("run").arg(&folder).args(["hi", "--system", "be kind", "--max-tokens", "2"]).env("NODEVICE_SELECT", "1");
+    run.arg("run")
+        .arg(&folder)
+        .args(["hi", "--system", "be kind", "--max-tokens", "2", "-v"])
+        .env("NODEVICE_SELECT", "1");
     let run = run.stdin(std::process::Stdio::null()).output().expect("the program runs");
-    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let log = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success() && log.contains("with changes: system-in-user-turn"), "{log}");
     // What no form helps is refused in the template's own words.
     fs::write(folder.join("chat_template.jinja"), "{{ raise_exception('never') }}").expect("a template");
     let server = serve(&[folder.to_str().expect("UTF-8")]);

@@ -132,6 +132,7 @@ fn translate(message: &Message) -> Result<Vec<Value>, String> {
                 "name": block["name"], "arguments": block["input"] } })),
             "tool_result" => out.push(json!({
                 "role": "tool", "tool_call_id": block["tool_use_id"], "content": result(&block["content"])? })),
+            "document" if block["source"]["type"] == "text" => said += &text(&block["source"]["data"])?,
             _ => said += &text(&json!([block]))?,
         }
     }
@@ -376,6 +377,14 @@ mod tests {
         );
         let function = json!({ "name": "weather", "arguments": { "place": "Rome" } });
         assert_eq!(called.unwrap()[0]["tool_calls"][0]["function"], function);
+        // A failure is told in the tool's words, whatever they are; a document in plain text is text.
+        let failed = json!([{ "type": "tool_result", "tool_use_id": "t1", "is_error": true, "content": "no town" }]);
+        assert_eq!(read("user", failed).unwrap()[0]["content"], "no town");
+        let silent = json!([{ "type": "tool_result", "tool_use_id": "t1", "is_error": true }]);
+        assert_eq!(read("user", silent).unwrap()[0], json!({ "role": "tool", "tool_call_id": "t1", "content": "" }));
+        let source = json!({ "type": "text", "media_type": "text/plain", "data": "A page." });
+        let document = json!([{ "type": "document", "source": source }, { "type": "text", "text": " And?" }]);
+        assert_eq!(read("user", document).unwrap()[0]["content"], "A page. And?");
         assert!(read("system", json!("x")).is_err() && read("user", json!([{ "type": "image" }])).is_err());
     }
 

@@ -266,4 +266,36 @@ mod tests {
             assert!(got.format == Format::Forced && !got.thinking && got.hold.is_some(), "{name}");
         }
     }
+
+    #[test]
+    fn an_answer_goes_on_where_it_was_begun() {
+        use crate::server::reply::{Part, Splitter};
+        let template = ChatTemplate::new(
+            "{% for m in messages %}<{{ m.role }}>{{ m.content }}</>{% endfor %}\
+             {% if add_generation_prompt %}<assistant><think>\n{% endif %}",
+        )
+        .unwrap();
+        let begun = |text: &str, another_turn| {
+            let said = json!([{ "role": "user", "content": "a" }, { "role": "assistant", "content": text }]);
+            let messages = ask::messages(said.as_array().unwrap().clone()).unwrap();
+            let chat = Chat { messages, another_turn, ..Default::default() };
+            let got = render("", |input| template.render_normal(&input), &chat, &Form::Free).unwrap();
+            (got.text, got.thinking, got.continues)
+        };
+        let prompt = |end: &str| format!("<user>a</><assistant>{end}");
+        assert_eq!(begun("So", false), (prompt("So"), false, true));
+        assert_eq!(begun("So", true), (prompt("So</><assistant><think>\n"), true, false));
+        // Within a thought it goes on thinking, and behind one it does not.
+        assert_eq!(begun("<think>Hm", false), (prompt("<think>Hm"), true, true));
+        assert_eq!(begun("<think>Hm</think>So", false), (prompt("<think>Hm</think>So"), false, true));
+        // Nothing of the reply is taken for a beginning.
+        for (thinking, reply, part) in [
+            (false, " <think> is a tag", Part::Content(" <think> is a tag".into())),
+            (true, " more", Part::Reasoning(" more".into())),
+        ] {
+            let mut splitter = Splitter::new(Format::Chat, thinking).continuing();
+            let parts = [splitter.push(reply), splitter.finish()].concat();
+            assert_eq!(parts, [part]);
+        }
+    }
 }
