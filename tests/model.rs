@@ -759,3 +759,22 @@ fn what_is_embedded_is_what_the_logits_come_from() {
     assert!(difference(&a, &vector, width).cosine < 0.99);
     assert!((a.iter().map(|x| x * x).sum::<f32>() - 1.0).abs() < 1e-5);
 }
+
+#[test]
+fn a_text_is_told_by_its_last_token_where_the_model_was_trained_so() {
+    let bytes = engine::file("tiny-odd", "F32");
+    let mut model = model(bytes.clone());
+    let head = &model.checkpoint.tensors["output.weight"];
+    let (at, width, vocab) = (head.parts[0].offset as usize, 180, 263);
+    let weights: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes[at..at + width * vocab * 4]);
+    let architecture = model.checkpoint.metadata.get_str("general.architecture").unwrap().unwrap().to_string();
+    let checkpoint = std::rc::Rc::get_mut(&mut model.checkpoint).expect("nobody else has it");
+    checkpoint.metadata.insert(format!("{architecture}.pooling_type"), firelight::checkpoint::Value::U32(3));
+    let mut session = open(&model, &Options { logits: 8, ..exact(64) });
+    let text = prompt(57, 20);
+    let vector = block_on(session.embed(&text)).unwrap();
+    let got: Vec<f32> = weights.chunks(width).map(|row| row.iter().zip(&vector).map(|(w, x)| w * x).sum()).collect();
+    let last = logits(&mut session, &text, true).split_off(19 * vocab);
+    let d = difference(&got, &last, vocab);
+    assert!(d.cosine > 0.999_999, "{d:?}");
+}

@@ -511,3 +511,91 @@ fn a_response_repeats_what_was_asked() {
     assert!(plain["temperature"].as_f64() > Some(0.7) && plain["top_p"].as_f64() > Some(0.9), "{plain}");
     assert_eq!((&plain["parallel_tool_calls"], &plain["instructions"]), (&json!(true), &Value::Null));
 }
+
+#[test]
+fn what_other_dialects_know_is_honoured_or_refused_in_each() {
+    let Some(server) = server(&["--context", "1024"]) else { return };
+    // One token is made all but certain.
+    let bias = json!({ "logit_bias": { "400": 100 }, "temperature": 0 });
+    let path = "/api/generate";
+    let body =
+        json!({ "prompt": "Once", "raw": true, "stream": false, "options": with(bias, &json!({ "num_predict": 4 })) });
+    let text = server.post(path, &body).json()["response"].as_str().expect("a text").to_string();
+    assert!(text.len() >= 4 && text == text[..text.len() / 4].repeat(4), "{text:?}");
+    let cut = json!({ "input": "hi", "temperature": 0, "max_output_tokens": 20, "stop": [" "] });
+    let said = server.post("/v1/responses", &cut).json()["output"][0]["content"][0]["text"].clone();
+    assert!(said.as_str().is_some_and(|text| !text.contains(' ')), "{said}");
+    let older = server.post("/v1/responses", &json!({ "input": "hi", "max_tokens": 3 })).json();
+    assert_eq!(older["usage"]["output_tokens"], 3);
+    let tool = json!({ "type": "function", "function": { "name": "now", "parameters": { "type": "object", "additionalProperties": false } } });
+    let call = json!({ "messages": user("hi"), "tools": [tool], "tool_choice": "required", "stream": false });
+    assert_eq!(server.post("/api/chat", &call).json()["message"]["tool_calls"][0]["function"]["name"], "now");
+    let rows = [
+        ("/v1/messages", json!({ "n": 2 }), "n"),
+        ("/v1/messages", json!({ "logprobs": true }), "logprobs"),
+        ("/v1/messages", json!({ "stop": "x" }), "stop"),
+        (
+            "/v1/messages",
+            json!({ "tools": [{ "type": "web_search_20250305", "name": "web_search" }] }),
+            "tools[0].type",
+        ),
+        ("/v1/responses", json!({ "n": 2 }), "n"),
+        ("/v1/responses", json!({ "logprobs": 1 }), "logprobs"),
+        ("/v1/chat/completions", json!({ "best_of": 2 }), "best_of"),
+        ("/api/chat", json!({ "n": 3 }), "n"),
+        ("/api/chat", json!({ "logit_bias": { "1": 1 } }), "logit_bias"),
+    ];
+    for (path, body, name) in rows {
+        let (_, least) = dialects().into_iter().find(|(p, _)| *p == path).expect("a path");
+        let reply = server.post(path, &with(least, &body));
+        assert!(
+            reply.status == 400 && message(path, &reply).starts_with(&format!("{name}: ")),
+            "{path} {body}: {reply:?}"
+        );
+    }
+}
+
+#[test]
+fn slashes_too_many_lead_to_the_same_place() {
+    let Some(server) = server(&[]) else { return };
+    for path in ["/v1/models/", "//v1/models", "/v1//models", "/api/tags/", "/health/", "//", "/v1/models/?a=b"] {
+        assert_eq!(server.get(path).status, 200, "{path}");
+    }
+    assert_eq!(server.post("/v1//completions/", &json!({ "prompt": "x", "max_tokens": 1 })).status, 200);
+    assert_eq!(server.get("/v1/modelsx").status, 404);
+    // Failures keep their dialect's words.
+    assert!(server.post("//api//chat", &json!({ "messages": 1 })).json()["error"].is_string());
+}
+
+#[test]
+fn vectors_are_shortened_where_a_model_was_made_for_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = folder.path().join("nested");
+    std::fs::create_dir(&model).expect("a folder");
+    firelight::synth::write_hf("tiny-qwen3", "F32", &model).expect("a model");
+    let config = model.join("config.json");
+    let mut json: Value = serde_json::from_slice(&std::fs::read(&config).expect("a file")).expect("JSON");
+    json["is_matryoshka"] = true.into();
+    std::fs::write(&config, json.to_string()).expect("written");
+    let server = serve(&[model.to_str().expect("UTF-8"), "--context", "64"]);
+    let vector = |path: &str, body: Value| -> Vec<f32> {
+        let reply = server.post(path, &body);
+        let at = if path == "/api/embed" { "/embeddings/0" } else { "/data/0/embedding" };
+        serde_json::from_value(reply.json().pointer(at).unwrap_or_else(|| panic!("{reply:?}")).clone())
+            .expect("numbers")
+    };
+    let body = json!({ "input": "abc" });
+    let whole = vector("/v1/embeddings", body.clone());
+    let length: f32 = whole[..16].iter().map(|x| x * x).sum::<f32>().sqrt();
+    for path in ["/v1/embeddings", "/api/embed"] {
+        let short = vector(path, with(body.clone(), &json!({ "dimensions": 16.0 })));
+        assert_eq!(short.len(), 16, "{path}");
+        assert!(short.iter().zip(&whole).all(|(a, b)| (a - b / length).abs() < 1e-4), "{path}: {short:?} {whole:?}");
+        for wrong in [0, whole.len() + 1] {
+            let reply = server.post(path, &with(body.clone(), &json!({ "dimensions": wrong })));
+            // For Ollama, 0 is as good as none.
+            assert_eq!(reply.status, if wrong == 0 && path == "/api/embed" { 200 } else { 400 }, "{path} {wrong}");
+        }
+    }
+    assert_eq!(server.get("/api/tags").json()["models"][0]["details"]["format"], "safetensors");
+}

@@ -55,6 +55,7 @@ impl MessagesRequest {
             form: form(&mut fields)?,
         };
         fields.done()?;
+        request.check_kinds()?;
         Ok(request)
     }
 
@@ -84,6 +85,17 @@ impl MessagesRequest {
         }
         check_tools(&chat)?;
         Ok(chat)
+    }
+
+    /// Refuses tools that only Anthropic's own servers run or know.
+    fn check_kinds(&self) -> Result<(), Failure> {
+        for (i, tool) in self.tools.iter().flatten().enumerate() {
+            if let Some(kind) = tool["type"].as_str().filter(|kind| *kind != "custom") {
+                let message = format!("{kind:?} is not known here; describe the tool by name and input_schema");
+                return Err(Failure::field(format!("tools[{i}].type"), message));
+            }
+        }
+        Ok(())
     }
 
     /// Whether an answer may hold but one call.

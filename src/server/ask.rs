@@ -138,6 +138,11 @@ pub fn sampling(fields: &mut Fields) -> Result<Sampling, Failure> {
             sampling.check().map_err(|e| fields.wrong(name, e))?;
         }
     }
+    for (token, bias) in fields.object("logit_bias")?.unwrap_or_default() {
+        let read = token.parse().ok().zip(bias.as_f64()).map(|(token, bias)| (token, bias as f32));
+        let finite = read.filter(|(_, bias)| bias.is_finite());
+        sampling.logit_bias.push(finite.ok_or_else(|| fields.wrong("logit_bias", "it maps token ids to numbers"))?);
+    }
     Ok(sampling)
 }
 

@@ -14,6 +14,12 @@ const BODY: &[Demand] = &[
     // OpenAI
     ("functions", None, "send tools"),
     ("function_call", None, "send tool_choice"),
+    ("n", Some(1.0), "send the request several times"),
+    ("best_of", Some(1.0), "send n to /v1/completions"),
+    ("logprobs", None, "/v1/chat/completions, /v1/completions and Ollama's API tell them"),
+    ("top_logprobs", None, "/v1/chat/completions and Ollama's API tell them"),
+    ("stop", None, "Anthropic's API calls it stop_sequences, Ollama's options.stop"),
+    ("logit_bias", None, "Ollama's API has it in options"),
     ("audio", None, "answers are text"),
     ("web_search_options", None, "nothing is searched"),
     ("conversation", None, "nothing is kept between requests; send the whole conversation as input"),

@@ -39,7 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -111,7 +111,7 @@ pub fn serve(
         }
         let server = Server(Arc::new(Parts { registry, engine, metrics, guard }));
         // Connections are accepted until the engine ends, which it does only by a fault of ours.
-        let accepting = std::pin::pin!(accept(listener, router(server)));
+        let accepting = std::pin::pin!(accept(listener, forgiving(router(server))));
         futures_util::future::select(accepting, gone).await;
         Err(Error::Gpu(engine::stopped().message))
     })
@@ -177,6 +177,21 @@ fn router(server: Server) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(axum::middleware::from_fn_with_state(server.clone(), guard::check))
         .with_state(server)
+}
+
+/// The same for clients that join a base address and a path with a slash too many, or end it with one.
+fn forgiving(router: Router) -> Router {
+    Router::new().fallback_service(router).layer(axum::middleware::map_request(plain_path))
+}
+
+async fn plain_path(mut request: Request) -> Request {
+    let path: String = request.uri().path().split('/').filter(|part| !part.is_empty()).flat_map(|p| ["/", p]).collect();
+    let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+    let plain = if path.is_empty() { format!("/{query}") } else { path + &query };
+    if let Ok(uri) = plain.parse() {
+        *request.uri_mut() = uri;
+    }
+    request
 }
 
 /// The paths that are counted by themselves.

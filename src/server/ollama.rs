@@ -9,12 +9,12 @@ use firelight::session::Timings;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Call, Choice, End, Part, Writer, stream};
-use super::ask::{Ask, Chat, Form, Prompt, check_tools, messages, sampling};
+use super::ask::{Ask, Chat, Form, Prompt, messages, sampling};
 use super::engine::Logprobs;
 use super::failure::{Dialect, Failure, json_response};
 use super::fields::Fields;
 use super::forms::form;
-use super::openai::{likeliest, likely};
+use super::openai::{choose_tools, likeliest, likely};
 use super::registry::Entry;
 use super::{Server, now};
 
@@ -30,19 +30,24 @@ struct Common {
     stream: bool,
     think: Option<bool>,
     keep_alive: Option<Duration>,
+    /// Whether an answer may hold but one call.
+    one_call: bool,
 }
 
 struct ChatRequest {
     common: Common,
     messages: Vec<Value>,
     tools: Vec<Value>,
+    /// Not in Ollama's API; libraries that speak several send it all the same.
+    tool_choice: Option<Value>,
 }
 
 impl ChatRequest {
     fn read(mut fields: Fields) -> Result<Self, Failure> {
         let common = Common::read(&mut fields)?;
         let messages = fields.list("messages")?.unwrap_or_default();
-        let request = ChatRequest { common, messages, tools: fields.list("tools")?.unwrap_or_default() };
+        let (tools, tool_choice) = (fields.list("tools")?.unwrap_or_default(), fields.value("tool_choice"));
+        let request = ChatRequest { common, messages, tools, tool_choice };
         fields.done()?;
         Ok(request)
     }
@@ -52,8 +57,8 @@ impl ChatRequest {
             return Err(Failure::field(format!("messages[{at}].images"), "images cannot be read; only text can"));
         }
         let (messages, tools) = (messages(self.messages.clone())?, self.tools.clone());
-        let chat = Chat { messages, tools, think: self.common.think, ..Default::default() };
-        check_tools(&chat)?;
+        let mut chat = Chat { messages, tools, think: self.common.think, ..Default::default() };
+        choose_tools(&mut chat, self.tool_choice.as_ref())?;
         Ok(chat)
     }
 }
@@ -79,6 +84,7 @@ impl Common {
                 Some(_) => return Err(fields.wrong("think", format!("it is true, false or one of {EFFORTS:?}"))),
             },
             keep_alive: keep_alive(fields)?,
+            one_call: fields.flag("parallel_tool_calls")? == Some(false),
         };
         options.done()?;
         Ok(common)
@@ -185,10 +191,11 @@ async fn load(server: &Server, common: Common, said: Value) -> Result<Response, 
 }
 
 async fn answer(server: &Server, common: Common, prompt: Prompt, chat: bool) -> Result<Response, Failure> {
-    let wants_stream = common.stream;
+    let (wants_stream, one_call) = (common.stream, common.one_call);
     let ask = common.ask(prompt)?;
     let mut writer = Lines::new(server, &ask.model, chat)?;
     let answer = Answer::begin(server.engine.answer(ask)?, 1);
+    let answer = async move { Ok(answer.await?.one_call(one_call)) };
     if wants_stream {
         return stream(answer, writer).await;
     }

@@ -56,18 +56,12 @@ const MOST_LOGPROBS: u32 = 20;
 
 impl Common {
     fn read(fields: &mut Fields) -> Result<Self, Failure> {
-        let mut sampling = sampling(fields)?;
-        for (token, bias) in fields.object("logit_bias")?.unwrap_or_default() {
-            let read = token.parse().ok().zip(bias.as_f64()).map(|(token, bias)| (token, bias as f32));
-            let finite = read.filter(|(_, bias)| bias.is_finite());
-            sampling.logit_bias.push(finite.ok_or_else(|| fields.wrong("logit_bias", "it maps token ids to numbers"))?);
-        }
         // The older name, the newer one, and llama.cpp's.
         let (older, newer, other) =
             (fields.limit("max_tokens")?, fields.limit("max_completion_tokens")?, fields.limit("n_predict")?);
         Ok(Common {
             model: fields.text("model")?.unwrap_or_default(),
-            sampling,
+            sampling: sampling(fields)?,
             stop: fields.texts("stop")?.unwrap_or_default(),
             max_tokens: newer.or(older).or(other),
             n: fields.count("n")?.unwrap_or(1),
@@ -195,7 +189,7 @@ pub async fn chat(State(server): State<Server>, request: Request) -> Result<Resp
 }
 
 /// Reads `tool_choice`.
-fn choose_tools(chat: &mut Chat, choice: Option<&Value>) -> Result<(), Failure> {
+pub fn choose_tools(chat: &mut Chat, choice: Option<&Value>) -> Result<(), Failure> {
     match choice {
         None | Some(Value::Null) => {}
         Some(Value::String(word)) => match word.as_str() {

@@ -19,6 +19,7 @@ struct CreateRequest {
     instructions: Option<String>,
     sampling: Sampling,
     max_output_tokens: Option<usize>,
+    stop: Vec<String>,
     stream: bool,
     tools: Option<Vec<Value>>,
     tool_choice: Option<Value>,
@@ -33,12 +34,15 @@ struct CreateRequest {
 
 impl CreateRequest {
     fn read(mut fields: Fields) -> Result<Self, Failure> {
+        // What the limit is called in chats.
+        let (chats, older) = (fields.limit("max_completion_tokens")?, fields.limit("max_tokens")?);
         let request = CreateRequest {
             model: fields.text("model")?.unwrap_or_default(),
             input: fields.value("input").ok_or_else(|| fields.wrong("input", MISSING))?,
             instructions: fields.text("instructions")?,
             sampling: sampling(&mut fields)?,
-            max_output_tokens: fields.limit("max_output_tokens")?,
+            max_output_tokens: fields.limit("max_output_tokens")?.or(chats).or(older),
+            stop: fields.texts("stop")?.unwrap_or_default(),
             stream: fields.flag("stream")?.unwrap_or(false),
             tools: fields.list("tools")?,
             tool_choice: fields.value("tool_choice"),
@@ -106,7 +110,7 @@ impl CreateRequest {
             prompts: vec![Prompt::Chat(chat)],
             choices: 1,
             sampling: self.sampling,
-            stop: Vec::new(),
+            stop: self.stop,
             max_tokens: self.max_output_tokens,
             form: self.form,
             keep_alive: None,
@@ -375,7 +379,7 @@ impl Writer for Events {
 
     fn fail(&mut self, failure: &Failure) -> String {
         let error = failure.body(Dialect::OpenAi);
-        self.event(json!({ "type": "error", "code": failure.code, "message": failure.message, "param": null,
+        self.event(json!({ "type": "error", "code": failure.code, "message": failure.message, "param": failure.param,
             "error": error["error"] }))
     }
 }

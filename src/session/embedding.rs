@@ -5,21 +5,37 @@
 
 use super::tables::Row;
 use super::{Event, RequestId, Session, Waiting, Wanted};
+use crate::model::Model;
 use crate::{Error, Result};
 
 /// A text being read.
 pub struct Embedding {
     pub id: RequestId,
     pub tokens: Vec<u32>,
+    /// Whether the last token's hidden state stands for all, instead of their mean.
+    last: bool,
     /// The sum of the hidden states that were read, and how many they are.
     sum: Vec<f64>,
     read: usize,
+}
+
+/// GGUF's number for a text that its last token stands for.
+const POOLING_LAST: u32 = 3;
+
+/// Whether a model was trained to tell a text's meaning at its last token.
+pub fn takes_last(model: &Model) -> Result<bool> {
+    let metadata = &model.checkpoint.metadata;
+    let architecture = metadata.get_str("general.architecture")?.unwrap_or_default();
+    Ok(metadata.get_u32(&format!("{architecture}.pooling_type"))? == Some(POOLING_LAST))
 }
 
 impl Embedding {
     /// Adds a row's hidden state; the mean's direction after the last.
     fn add(&mut self, row: &[f32]) -> Option<Vec<f32>> {
         self.sum.resize(row.len(), 0.0);
+        if self.last {
+            self.sum.fill(0.0);
+        }
         self.sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
         self.read += 1;
         let length = self.sum.iter().map(|x| x * x).sum::<f64>().sqrt().max(f64::MIN_POSITIVE);
@@ -29,7 +45,7 @@ impl Embedding {
 
 impl Session {
     /// Queues a text whose meaning is wanted as a vector: the mean of its last hidden states (those that the logits are
-    /// computed from), divided by its length. [`Event::Embedding`] has it, as many values as the model is wide. Such texts
+    /// computed from), or that of its last token where the model was trained so, divided by its length. [`Event::Embedding`] has it, as many values as the model is wide. Such texts
     /// take turns with answers, and several are read at once.
     ///
     /// # Errors
@@ -44,7 +60,7 @@ impl Session {
             )));
         }
         self.next_id += 1;
-        let embedding = Embedding { id: self.next_id, tokens, sum: Vec::new(), read: 0 };
+        let embedding = Embedding { id: self.next_id, tokens, last: self.embeds_last, sum: Vec::new(), read: 0 };
         self.waiting.push_back(Waiting::Embedding(embedding));
         Ok(self.next_id)
     }

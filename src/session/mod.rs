@@ -12,6 +12,7 @@ mod forward;
 mod near;
 mod pace;
 mod pages;
+mod queue;
 mod sequence;
 mod state;
 mod tables;
@@ -24,16 +25,15 @@ use crate::gpu::{Buffer, Clock, Gpu, Reading, Submission};
 use crate::graph::{Input, LAST_SAMPLED, TensorId};
 use crate::model::load::Progress;
 use crate::model::{Model, load};
-use crate::ops::sample::Params;
-use crate::ops::{MOST_BACK, PAGE, StepSizes};
+use crate::ops::{MOST_BACK, StepSizes};
 use crate::plan::{Memory, Plan};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result, fit};
-use embedding::Embedding;
 use experts::Experts;
 use near::Near;
 use pace::Pace;
 use pages::{Pages, Pools};
+use queue::Waiting;
 use sequence::{Job, Logprobs, Sequence};
 use state::State;
 use tables::Row;
@@ -68,21 +68,6 @@ enum Wanted {
     Hidden,
 }
 
-/// A request without a sequence.
-enum Waiting {
-    Answer(Box<Job>),
-    Embedding(Embedding),
-}
-
-impl Waiting {
-    fn id(&self) -> RequestId {
-        match self {
-            Waiting::Answer(job) => job.id,
-            Waiting::Embedding(embedding) => embedding.id,
-        }
-    }
-}
-
 /// One model on one device. See the module.
 pub struct Session {
     plan: Plan,
@@ -94,6 +79,7 @@ pub struct Session {
     hidden: TensorId,
     /// The graph's nodes up to the one that makes the hidden states.
     until_hidden: usize,
+    embeds_last: bool,
     sampled: TensorId,
     sequences: Vec<Sequence>,
     pools: Pools,
@@ -139,6 +125,7 @@ impl Session {
             logits: fitted.logits,
             hidden: fitted.hidden,
             until_hidden,
+            embeds_last: embedding::takes_last(model)?,
             sampled,
             sequences: (0..capacity.sequences)
                 .map(|_| Sequence {
@@ -296,58 +283,6 @@ impl Session {
     pub fn generate(&mut self, request: Request) -> Result<Generation<'_>> {
         let id = self.submit(request)?;
         Ok(Generation { session: self, id, finished: false })
-    }
-
-    /// Gives waiting requests to idle sequences.
-    fn start_waiting(&mut self) -> Result<()> {
-        loop {
-            let idle: Vec<usize> = (0..self.sequences.len()).filter(|i| self.sequences[*i].is_idle()).collect();
-            let Some(next) = self.waiting.pop_front_if(|_| !idle.is_empty()) else { return Ok(()) };
-            let job = match next {
-                Waiting::Answer(job) => *job,
-                Waiting::Embedding(embedding) => {
-                    self.start_embedding(embedding, &idle);
-                    continue;
-                }
-            };
-            let tokens = &job.request.tokens;
-            // At least one token must be run, to have logits to go on from.
-            let common = |i: &usize| self.sequences[*i].common(&tokens[..tokens.len() - 1]);
-            let Some(mine) = idle.into_iter().max_by_key(common) else { return Ok(()) };
-            // Pages may be read by several sequences; states lie in slots of one.
-            let recurrent = self.sequences[mine].state.is_some();
-            let other = (0..self.sequences.len()).filter(|_| !recurrent).max_by_key(common).unwrap_or(mine);
-            let (own, others) = (common(&mine), common(&other));
-            self.start(job, mine, own, (other, others))?;
-        }
-    }
-
-    /// Starts `job` in sequence `at`, which has `own` of its tokens, while sequence `other.0` has `other.1`.
-    fn start(&mut self, mut job: Job, at: usize, own: usize, other: (usize, usize)) -> Result<()> {
-        let page = PAGE as usize;
-        self.sequences[at].truncate(own, &mut self.pools);
-        let whole = self.sequences[other.0].usable(other.1 / page * page) / page;
-        if let Ok([mine, others]) = self.sequences.get_disjoint_mut([at, other.0])
-            && whole * page > mine.cached
-        {
-            mine.share(others, whole, &mut self.pools);
-        }
-        let sequence = &mut self.sequences[at];
-        sequence.tokens = job.request.tokens.clone();
-        job.reused = sequence.cached;
-        self.events.push_back((job.id, Event::Begun { reused_tokens: job.reused }));
-        let sampling = &job.request.sampling;
-        if sampling.has_penalties() {
-            let seen = job.counts(self.vocab);
-            let offset = (at * self.vocab * 4) as u64;
-            self.plan.write_input(Input::Counts, offset, bytemuck::cast_slice(&seen));
-            job.seen = seen;
-        }
-        let params = Params::from(sampling);
-        self.plan.write_input(Input::Sampling, (at * size_of::<Params>()) as u64, bytemuck::bytes_of(&params));
-        sequence.job = Some(job);
-        self.write_pages(at);
-        Ok(())
     }
 
     fn write_pages(&self, at: usize) {
