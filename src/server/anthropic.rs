@@ -110,7 +110,7 @@ impl MessagesRequest {
     fn ask(self) -> Result<Ask, Failure> {
         let chat = self.chat()?;
         if self.max_tokens.is_none() {
-            return Err(Failure::bad("max_tokens is wanted"));
+            return Err(Failure::field("max_tokens", MISSING));
         }
         Ok(Ask {
             model: self.model,

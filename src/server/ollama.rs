@@ -345,7 +345,12 @@ impl Writer for Lines {
 
 /// `2025-01-31T12:34:56Z`
 fn rfc3339(time: SystemTime) -> String {
-    crate::cli::date(time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs())) + "Z"
+    seconds_rfc3339(time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs()))
+}
+
+/// The same of seconds since 1970.
+pub fn seconds_rfc3339(seconds: u64) -> String {
+    crate::cli::date(seconds) + "Z"
 }
 
 /// `GET /api/version`
@@ -377,7 +382,7 @@ fn describe(entry: &Entry) -> Value {
     json!({
         "name": entry.name,
         "model": entry.name,
-        "modified_at": rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(entry.modified)),
+        "modified_at": seconds_rfc3339(entry.modified),
         "size": entry.bytes,
         "digest": entry.digest,
         "details": details(entry),
@@ -430,7 +435,7 @@ pub async fn show(State(server): State<Server>, request: Request) -> Result<Resp
         "modelfile": format!("FROM {}\nTEMPLATE \"\"\"{}\"\"\"\n{lines}", entry.name, entry.template),
         "parameters": parameters,
         "template": entry.template,
-        "modified_at": rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(entry.modified)),
+        "modified_at": seconds_rfc3339(entry.modified),
         "details": details(entry),
         "model_info": info,
         "capabilities": capabilities,
@@ -467,6 +472,17 @@ mod tests {
         }
         for bad in [json!("soon"), json!("5 parsecs"), json!([]), json!("m")] {
             assert!(read(bad.clone()).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_waits_adds_nothing() {
+        for chat in [true, false] {
+            let (model, begun) = ("m".to_string(), Instant::now());
+            let lines = Lines { model, chat, begun, load_seconds: 0.0, call: None, logprobs: vec![], end: None };
+            let line: Value = serde_json::from_str(&lines.waiting()).expect("JSON");
+            let text = if chat { &line["message"]["content"] } else { &line["response"] };
+            assert_eq!((text, &line["done"]), (&json!(""), &json!(false)), "{line}");
         }
     }
 }

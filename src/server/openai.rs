@@ -13,6 +13,7 @@ use super::engine::{Logprobs, Token};
 use super::failure::{Dialect, Failure, json_response};
 use super::fields::Fields;
 use super::forms::form;
+use super::ollama::seconds_rfc3339;
 use super::registry::Entry;
 use super::{Server, now};
 
@@ -495,7 +496,7 @@ impl Writer for TextWriter {
 /// `GET /v1/models`
 pub async fn models(State(server): State<Server>) -> Response {
     let list: Vec<Value> = server.registry.entries().iter().map(describe).collect();
-    json_response(&json!({ "object": "list", "data": list }))
+    json_response(&json!({ "object": "list", "data": list, "has_more": false }))
 }
 
 /// `GET /v1/models/NAME`
@@ -504,7 +505,11 @@ pub async fn model(State(server): State<Server>, Path(name): Path<String>) -> Re
 }
 
 fn describe(entry: &Entry) -> Value {
-    json!({ "id": entry.name, "object": "model", "created": entry.modified, "owned_by": "firelight" })
+    json!({
+        "id": entry.name, "object": "model", "created": entry.modified, "owned_by": "firelight",
+        // The same in Anthropic's words.
+        "type": "model", "display_name": entry.name, "created_at": seconds_rfc3339(entry.modified),
+    })
 }
 
 #[cfg(test)]

@@ -413,6 +413,11 @@ def check_anthropic_messages():
     assert cut.stop_reason == "stop_sequence" and cut.stop_sequence == stop, cut
 
 
+def check_anthropic_models():
+    (model,) = ANTHROPIC.models.list()
+    assert model.id == model.display_name == MODEL and model.created_at.year > 2015, model
+
+
 def check_anthropic_tools():
     tool = {"name": "weather", "description": "The weather", "input_schema": PARAMETERS}
     ask = dict(model=MODEL, messages=SAY, max_tokens=200, tools=[tool], tool_choice={"type": "tool", "name": "weather"})
