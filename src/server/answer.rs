@@ -359,7 +359,7 @@ fn written<W: Writer>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::reply::Format;
+    use crate::server::format::Format;
     use futures_util::StreamExt;
 
     struct Plain;

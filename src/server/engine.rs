@@ -21,10 +21,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::ask::{Ask, Form, Prompt};
 use super::batch::{Embedded, Reply, Texts};
 use super::failure::Failure;
+use super::format::Format;
 use super::loaded::Loaded;
 use super::metrics::{Metrics, add};
 use super::registry::Registry;
-use super::reply::Format;
 
 /// How the engine is set up.
 #[derive(Clone, Debug)]

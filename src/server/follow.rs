@@ -4,7 +4,8 @@
 
 use serde_json::{Map, Value};
 
-use super::reply::{DEEPSEEK_CALL, DEEPSEEK_NAME, Format, Part};
+use super::format::{DEEPSEEK_CALL, DEEPSEEK_NAME, Format};
+use super::reply::Part;
 
 /// How far the calls of a text are given out.
 #[derive(Clone, Default)]

@@ -4,8 +4,8 @@ use llguidance::api::GrammarWithLexer;
 use serde_json::{Map, Value, json};
 
 use super::ask::{Call, Chat, Form, tool_names};
+use super::format::{DEEPSEEK_BEGIN, DEEPSEEK_CALL, DEEPSEEK_END, DEEPSEEK_ENDED, DEEPSEEK_NAME, Format};
 use super::grammar::{Grammars, Held, json_grammar, literal, with_deep_stack};
-use super::reply::{DEEPSEEK_BEGIN, DEEPSEEK_CALL, DEEPSEEK_END, DEEPSEEK_ENDED, DEEPSEEK_NAME, Format};
 use super::schema::{Plain, with_definitions};
 
 /// What an answer is held to.

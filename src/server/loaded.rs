@@ -18,11 +18,11 @@ use super::ask::{Ask, Form, Prompt};
 use super::batch::{Batch, Reply, Texts};
 use super::engine::{Event, Ticket, Token};
 use super::failure::Failure;
+use super::format::Format;
 use super::grammar::{Broken, Grammars, Held};
 use super::hold::Hold;
 use super::metrics::{Metrics, add};
 use super::prompt::{Prepared, prepare};
-use super::reply::Format;
 
 /// A token that stands for what the vocabulary cannot say may stand for a few bytes.
 const SHORTEST: usize = 16;

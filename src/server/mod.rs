@@ -17,6 +17,7 @@ mod engine;
 mod failure;
 mod fields;
 mod follow;
+mod format;
 mod forms;
 mod grammar;
 mod guard;

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::ask::{Chat, Form, Prompt};
 use super::failure::Failure;
+use super::format::Format;
 use super::hold::{Hold, Thought};
-use super::reply::Format;
 
 /// A prompt that a session can be given.
 pub struct Prepared {
