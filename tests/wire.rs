@@ -139,6 +139,10 @@ fn numbers_and_nulls_are_taken_as_other_servers_take_them() {
             "options": { "num_predict": n, "stop": ["."], "temperature": 0 } });
         assert!(said("/api/generate", &body)["eval_count"].as_u64() > Some(8), "{body}");
     }
+    let unlimited = json!({ "messages": user("hi"), "max_tokens": -1, "stop_sequences": ["."] });
+    assert_eq!(server.post("/v1/messages", &unlimited).status, 200);
+    let ids = json!({ "prompt": [1.0, 403, 407.0], "max_tokens": 1.0, "n": 2.0, "logprobs": 1.0 });
+    assert_eq!(said("/v1/completions", &ids)["choices"].as_array().map(Vec::len), Some(2));
     for stop in [json!("e"), json!(["e"])] {
         let body = json!({ "prompt": "Once upon a time", "stop": stop, "max_tokens": 30, "temperature": 0 });
         assert!(!said("/v1/completions", &body)["choices"][0]["text"].as_str().unwrap().contains('e'), "{body}");
@@ -196,6 +200,10 @@ fn errors_name_the_field_and_what_it_takes() {
         ("/v1/completions", json!({ "prompt": { "a": 1 } }), "prompt"),
         ("/v1/responses", json!({ "max_output_tokens": 1.5 }), "max_output_tokens"),
         ("/v1/messages", json!({ "stop_sequences": [1] }), "stop_sequences"),
+        ("/v1/messages", json!({ "max_tokens": null }), "max_tokens"),
+        ("/v1/messages", json!({ "thinking": true }), "thinking"),
+        ("/v1/responses", json!({ "reasoning": "high" }), "reasoning"),
+        ("/api/generate", json!({ "options": { "num_predict": "8" } }), "options.num_predict"),
         ("/v1/messages", json!({ "messages": [{}] }), "messages[0].role"),
         ("/api/chat", json!({ "options": [] }), "options"),
         ("/api/chat", json!({ "think": "perhaps" }), "think"),

@@ -17,7 +17,8 @@ use super::openai::MISSING;
 struct MessagesRequest {
     model: String,
     messages: Vec<Message>,
-    /// Demanded by the API; counting tokens needs none.
+    /// Whether there is a `max_tokens`. The API demands one; counting tokens needs none.
+    limited: bool,
     max_tokens: Option<usize>,
     system: Value,
     sampling: Sampling,
@@ -44,6 +45,7 @@ impl MessagesRequest {
         let request = MessagesRequest {
             messages: messages.collect::<Result<_, _>>()?,
             model: fields.text("model")?.unwrap_or_default(),
+            limited: fields.peek("max_tokens").is_some(),
             max_tokens: fields.limit("max_tokens")?,
             system: fields.value("system").unwrap_or_default(),
             sampling: sampling(&mut fields)?,
@@ -109,7 +111,7 @@ impl MessagesRequest {
 
     fn ask(self) -> Result<Ask, Failure> {
         let chat = self.chat()?;
-        if self.max_tokens.is_none() {
+        if !self.limited {
             return Err(Failure::field("max_tokens", MISSING));
         }
         Ok(Ask {

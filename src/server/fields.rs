@@ -142,7 +142,8 @@ impl Fields {
     }
 }
 
-fn integer(value: &Value) -> Option<i128> {
+/// A whole number, written as `8` or `8.0`.
+pub fn integer(value: &Value) -> Option<i128> {
     let whole = |n: f64| (n.fract() == 0.0).then_some(n as i128);
     let exact = value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from));
     exact.or_else(|| value.as_f64().and_then(whole))

@@ -360,7 +360,6 @@ pub async fn version() -> Response {
 
 fn details(entry: &Entry) -> Value {
     json!({
-        "parent_model": "",
         "format": entry.format,
         "family": entry.architecture,
         "families": [entry.architecture],
@@ -430,16 +429,24 @@ pub async fn show(State(server): State<Server>, request: Request) -> Result<Resp
     info.insert(format!("{}.embedding_length", entry.architecture), entry.width.into());
     let parameters = parameters();
     let lines: String = parameters.lines().map(|line| format!("PARAMETER {line}\n")).collect();
-    Ok(json_response(&json!({
-        "license": entry.licence,
-        "modelfile": format!("FROM {}\nTEMPLATE \"\"\"{}\"\"\"\n{lines}", entry.name, entry.template),
+    let template = match entry.template.as_str() {
+        "" => String::new(),
+        template => format!("TEMPLATE \"\"\"{template}\"\"\"\n"),
+    };
+    let mut told = json!({
+        "modelfile": format!("FROM {}\n{template}{lines}", entry.name),
         "parameters": parameters,
-        "template": entry.template,
         "modified_at": seconds_rfc3339(entry.modified),
         "details": details(entry),
         "model_info": info,
         "capabilities": capabilities,
-    })))
+    });
+    for (key, text) in [("license", &entry.licence), ("template", &entry.template)] {
+        if !text.is_empty() {
+            told[key] = text.as_str().into();
+        }
+    }
+    Ok(json_response(&told))
 }
 
 /// How tokens are chosen when a request does not say it, a line for each option.

@@ -11,7 +11,7 @@ use super::answer::{Answer, COMMENT, Call as Called, Choice, EVENTS, End, Part, 
 use super::ask::{Ask, Call, Chat, Form, Prompt, check_tools, messages, sampling, token};
 use super::engine::{Logprobs, Token};
 use super::failure::{Dialect, Failure, json_response};
-use super::fields::Fields;
+use super::fields::{Fields, integer};
 use super::forms::form;
 use super::ollama::seconds_rfc3339;
 use super::registry::Entry;
@@ -244,7 +244,7 @@ pub async fn completions(State(server): State<Server>, request: Request) -> Resu
 /// A text, token ids, or a list of either.
 pub fn prompts(value: &Value) -> Result<Vec<Prompt>, &'static str> {
     let wrong = || "a string, a list of token ids, or a list of these is expected";
-    let ids = |list: &Vec<Value>| -> Option<Vec<u32>> { list.iter().map(|v| v.as_u64()?.try_into().ok()).collect() };
+    let ids = |list: &Vec<Value>| -> Option<Vec<u32>> { list.iter().map(|v| integer(v)?.try_into().ok()).collect() };
     let one = |value: &Value| match value {
         Value::String(text) => Ok(Prompt::Text(text.clone())),
         Value::Array(list) => ids(list).map(Prompt::Tokens).ok_or_else(wrong),
