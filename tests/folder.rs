@@ -313,7 +313,7 @@ fn rotary_settings() {
                 ("scaling.original_context_length", Value::U32(32_768)),
                 ("scaling.yarn_beta_fast", Value::F32(32.0)),
                 ("freq_base", Value::F32(1e6)),
-                ("scaling.yarn_attn_factor", Value::F32(1.0)),
+                ("scaling.yarn_attn_factor", Value::F32(1.138_629_4)),
             ] as Keys,
         ),
         (linear, &[("scaling.factor", Value::F32(2.0)), ("freq_base", Value::F32(1e4))]),

@@ -4,12 +4,13 @@
 mod engine;
 
 use engine::{Answer, Difference, difference, gpu, gpus};
-use firelight::checkpoint::{Checkpoint, Source};
+use firelight::checkpoint::{Checkpoint, Metadata, Source, Value};
 use firelight::gpu::{Gpu, GpuOptions, Tier};
-use firelight::model::Model;
+use firelight::model::config::Config;
+use firelight::model::{Model, arch};
 use firelight::ops::KvType;
 use firelight::plan::fuse::Fuse;
-use firelight::session::{Finish, Options, Request};
+use firelight::session::{Finish, Options, Request, Session};
 use firelight::synth::{self, Key};
 use firelight::tokenizer::Special;
 use half::f16;
@@ -335,6 +336,148 @@ fn every_setting_of_a_family_counts() {
         }
     }
     assert!(changed > 20, "only {changed} keys were changed");
+}
+
+#[derive(Deserialize)]
+struct ConvertedFiles {
+    cases: Vec<ConvertedFile>,
+}
+
+/// What llama.cpp's converter wrote, and what transformers makes of the same model.
+#[derive(Deserialize)]
+struct ConvertedFile {
+    name: String,
+    arch: String,
+    file: String,
+    prompt: Vec<u32>,
+    greedy: Greedy,
+}
+
+impl ConvertedFile {
+    /// Compares logits of the prompt, in one chunk and token by token, and greedy tokens.
+    fn check(&self) -> Result<(), String> {
+        let folder = folder().join("converted");
+        let model = block_on(Model::open(&folder.join(&self.file))).map_err(|error| error.to_string())?;
+        let bytes = std::fs::read(folder.join(format!("{}.f32", self.name))).unwrap();
+        let want: Vec<f32> = bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        // Room for the prompt and the answer, no more: LongRoPE goes by the size of the context.
+        let context = Some((self.prompt.len() + self.greedy.ids.len()) as u32);
+        let options = Options { context, ..options(KvType::F32) };
+        let session = block_on(Session::new(gpu(), &model, &options, |_| {}));
+        let mut session = session.map_err(|error| error.to_string())?;
+        for (how, one_by_one) in [("one chunk", false), ("one by one", true)] {
+            let got = engine::logits(&mut session, &self.prompt, one_by_one);
+            let d = difference(&got, &want, model.config.vocab as usize);
+            println!("{:18} {how}: cosine {:.7}, max {:.1e}", self.name, d.cosine, d.max);
+            if !EXACT.holds(&d) {
+                return Err(format!("{how}: {d:?}"));
+            }
+        }
+        let request = engine::greedy(&self.prompt[..self.greedy.start], self.greedy.ids.len());
+        let ids = engine::answer(&mut session, request).ids;
+        if ids == self.greedy.ids { Ok(()) } else { Err(format!("greedy {ids:?}, not {:?}", self.greedy.ids)) }
+    }
+}
+
+/// Files as llama.cpp's own converter writes them, of every architecture that runs.
+#[test]
+fn converter_files() {
+    let json = std::fs::read(folder().join("converted/converted.json")).unwrap();
+    let ConvertedFiles { cases } = serde_json::from_slice(&json).unwrap();
+    for arch in arch::ALL {
+        assert!(cases.iter().any(|case| case.arch == arch.name), "no converted file of {}", arch.name);
+    }
+    let wrong = cases.iter().filter_map(|case| case.check().err().map(|error| format!("{}: {error}", case.name)));
+    let wrong: Vec<String> = wrong.collect();
+    assert!(wrong.is_empty(), "{} of {} are wrong:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+/// A converted file's sizes, when its metadata was changed.
+fn sizes(name: &str, change: impl Fn(&mut Metadata)) -> firelight::Result<Config> {
+    let path = folder().join(format!("converted/{name}.gguf"));
+    let mut checkpoint = block_on(Checkpoint::open(&path)).unwrap();
+    change(&mut checkpoint.metadata);
+    block_on(Config::read(&checkpoint))
+}
+
+/// Keys that say what would hold without them, or say it in another form.
+#[test]
+fn keys_may_be_absent_or_of_another_form() {
+    type Change<'a> = (&'a str, &'a str, Option<Value>);
+    let same: &[Change] = &[
+        ("llama2", "llama.rope.freq_base", None),
+        ("llama2", "llama.rope.dimension_count", None),
+        ("llama2", "llama.attention.head_count_kv", None),
+        ("llama2", "llama.attention.key_length", None),
+        ("llama2", "llama.attention.head_count", Some(vec![4u32, 4].into())),
+        ("llama2", "llama.attention.head_count_kv", Some(vec![4i32, 4].into())),
+        ("llama2", "llama.block_count", Some(2u64.into())),
+        ("llama2", "llama.attention.layer_norm_rms_epsilon", Some(vec![1e-3f32, 1e-3].into())),
+        ("llama2", "llama.attention.layer_norm_epsilon", Some(1e-9f32.into())),
+        ("llama2", "llama.rope.scaling.factor", Some(0.0f32.into())),
+        ("llama2", "llama.rope.scaling.attn_factor", Some(0.0f32.into())),
+        ("llama2", "llama.rope.scaling.finetuned", Some(false.into())),
+        ("llama2", "llama.expert_count", Some(0u32.into())),
+        ("llama-linear", "llama.rope.scaling.type", None),
+        ("starcoder2", "starcoder2.attention.layer_norm_rms_epsilon", Some(1e-9f32.into())),
+        ("deepseek3", "deepseek2.expert_used_count", Some(vec![0u32, 2].into())),
+        ("glm4-flash", "deepseek2.expert_gating_func", Some(0u32.into())),
+        ("gemma2", "gemma2.attention.sliding_window_pattern", Some(2u32.into())),
+        ("gemma3", "gemma3.rope.freq_base_swa", None),
+        ("gemma3", "gemma3.attention.sliding_window_pattern", Some(6u32.into())),
+        ("gemma3", "gemma3.attention.sliding_window_pattern", Some(vec![1u32, 1, 1, 1, 1, 0, 1].into())),
+        // A layer that predicts several tokens at once may be counted.
+        ("olmo3", "olmo2.attention.sliding_window_pattern", Some(vec![true, true, true, false, false].into())),
+        ("olmo3", "olmo2.attention.sliding_window_pattern", None),
+        ("olmo3", "olmo2.rope.scaling.yarn_attn_factor", None),
+        ("gpt-oss", "gpt-oss.attention.sliding_window_pattern", Some(vec![true, false].into())),
+        ("phi3-long", "phi3.rope.scaling.type", Some("longrope".into())),
+        ("phi3-long", "phi3.rope.scaling.attn_factor", None),
+        ("granite4", "granite.rope.scaling.finetuned", None),
+        ("granite4", "granite.attention.head_count_kv", Some(2u32.into())),
+        ("granite4", "granite.ssm.state_size", None),
+    ];
+    for (name, key, value) in same {
+        let (had, has) = (sizes(name, |_| ()).unwrap(), sizes(name, |metadata| set(metadata, key, value.clone())));
+        let has = has.unwrap_or_else(|error| panic!("{name}, {key} = {value:?}: {error}"));
+        assert_eq!(had, has, "{name}, {key} = {value:?}");
+    }
+    let caps = |attention: Option<Value>, logits: Option<Value>| {
+        let scales = sizes("gemma2", |metadata| {
+            set(metadata, "gemma2.attn_logit_softcapping", attention.clone());
+            set(metadata, "gemma2.final_logit_softcapping", logits.clone());
+        });
+        let scales = scales.unwrap().scales;
+        (scales.attention_cap, scales.logits_cap)
+    };
+    assert_eq!(caps(None, None), (Some(50.0), Some(30.0)), "those of every Gemma 2");
+    let zero = || Some(Value::F32(0.0));
+    assert_eq!(caps(zero(), zero()), (None, None));
+    let unrotated = sizes("granite4", |metadata| set(metadata, "granite.rope.scaling.finetuned", Some(false.into())));
+    assert!(unrotated.unwrap().layers.iter().all(|layer| layer.rope.is_none()));
+    let scaled = |kind: &str| {
+        let factor = |metadata: &mut Metadata| set(metadata, "llama.rope.scaling.factor", Some(8.0f32.into()));
+        let both = |metadata: &mut Metadata| {
+            factor(metadata);
+            set(metadata, "llama.rope.scaling.type", Some(kind.into()));
+        };
+        sizes("llama2", both).unwrap().ropes
+    };
+    assert_eq!(scaled("none"), sizes("llama2", |_| ()).unwrap().ropes);
+    assert_ne!(scaled("linear"), scaled("none"));
+    for (key, value) in [("attention.head_count", vec![4u32, 8]), ("attention.sliding_window", vec![3, 4])] {
+        let error = sizes("llama2", |metadata| set(metadata, &format!("llama.{key}"), Some(value.clone().into())));
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains(&format!("llama.{key} is {} in one layer and {} in", value[0], value[1])), "{error}");
+    }
+}
+
+/// Sets a key, or takes it out.
+fn set(metadata: &mut Metadata, key: &str, value: Option<Value>) {
+    match value {
+        Some(value) => metadata.insert(key, value),
+        None => metadata.remove(key),
+    };
 }
 
 #[derive(Deserialize)]

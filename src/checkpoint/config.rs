@@ -478,7 +478,6 @@ pub(super) fn rope(config: &Object, family: &Family, metadata: &mut Metadata) ->
                     set(key, (number as f32).into());
                 }
             }
-            // Transformers gives the whole factor, GGUF what it is multiplied by.
             let usual = |multiplier: f64| 1.0 + 0.1 * multiplier * factor.max(1.0).ln();
             let whole = match (rope.f64("attention_factor")?, rope.f64("mscale")?, rope.f64("mscale_all_dim")?) {
                 (None, Some(some), Some(all)) if some != 0.0 && all != 0.0 => Some(usual(some) / usual(all)),
@@ -490,7 +489,7 @@ pub(super) fn rope(config: &Object, family: &Family, metadata: &mut Metadata) ->
                 set("attention.scale", ((usual(all).powi(2) / key.sqrt()) as f32).into());
             }
             if let Some(whole) = whole {
-                set("rope.scaling.yarn_attn_factor", ((whole / usual(1.0)) as f32).into());
+                set("rope.scaling.yarn_attn_factor", (whole as f32).into());
             }
         }
         "longrope" | "su" => {

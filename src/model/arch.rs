@@ -25,6 +25,12 @@ pub struct Arch {
     pub norm_values: bool,
     /// Models of so many layers scale scores by the width over the heads, not by a head's size.
     pub wide_scale: &'static [u32],
+    /// Scores are bounded so, where no key says it.
+    pub attention_cap: Option<f32>,
+    /// Logits are bounded so, where no key says it.
+    pub logits_cap: Option<f32>,
+    /// `rope.scaling.finetuned` says whether there is a rotary embedding at all.
+    pub finetuned_rotates: bool,
     /// Scores are not scaled at all.
     pub unscaled: bool,
     /// The bounds of YaRN's passage are rounded to whole pairs.
@@ -67,6 +73,9 @@ const LLAMA: Arch = Arch {
     norm_rotated: false,
     norm_values: false,
     wide_scale: &[],
+    attention_cap: None,
+    logits_cap: None,
+    finetuned_rotates: false,
     unscaled: false,
     yarn_rounds: true,
     local: Local { every: 0, span: 0, chunked: false, base: None, stretched: true },
@@ -97,7 +106,7 @@ pub const ALL: &[Arch] = &[
     },
     Arch { name: "mistral3", ..LLAMA },
     Arch { name: "smollm3", unrotated_every: 4, ..LLAMA },
-    Arch { name: "granite", ..LLAMA },
+    Arch { name: "granite", finetuned_rotates: true, ..LLAMA },
     Arch { name: "deepseek2", shares_sum_to_1: false, ..LLAMA },
     Arch { name: "qwen2", ..QWEN },
     Arch { name: "qwen3", ..QWEN },
@@ -110,7 +119,15 @@ pub const ALL: &[Arch] = &[
     // Its window is that of the published models (their cards: 4,096 of 16,384 positions); no GGUF file says it.
     Arch { name: "starcoder2", activation: Activation::Gelu, local: Local { span: 4096, ..LLAMA.local }, ..QWEN },
     Arch { name: "olmo2", local: Local { every: 4, stretched: false, ..LLAMA.local }, ..QWEN },
-    Arch { name: "gemma2", wide_scale: &[46], local: Local { every: 2, span: 4096, ..LLAMA.local }, ..GEMMA },
+    // The first converted files had no keys for what bounds scores and logits.
+    Arch {
+        name: "gemma2",
+        wide_scale: &[46],
+        attention_cap: Some(50.0),
+        logits_cap: Some(30.0),
+        local: Local { every: 2, span: 4096, ..LLAMA.local },
+        ..GEMMA
+    },
     Arch {
         name: "gemma3",
         wide_scale: &[62],

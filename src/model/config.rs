@@ -2,16 +2,17 @@
 //! what a file says.
 
 mod latent;
+mod rope;
 
 pub use latent::Latent;
+pub use rope::RopeConfig;
 
 use super::arch::Arch;
 use super::unknown;
-use crate::checkpoint::{Checkpoint, Metadata, Value};
+use crate::checkpoint::{Array, Checkpoint, Metadata, Value};
 use crate::ops::attention::{LONGEST_HEAD, Reach, Temperature};
 use crate::ops::delta_net::DeltaNet;
 use crate::ops::experts::Scoring;
-use crate::ops::rope::Pairing;
 use crate::{Error, Result};
 
 /// A model's sizes.
@@ -81,19 +82,6 @@ pub struct Scales {
     pub logits_cap: Option<f32>,
 }
 
-/// Rotary embedding: which values rotate, and how fast.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RopeConfig {
-    /// Which values of a head form pairs.
-    pub pairing: Pairing,
-    /// Radians a position, for each pair.
-    pub frequencies: Vec<f64>,
-    /// Those of contexts of more positions than this (LongRoPE).
-    pub long: Option<(u32, Vec<f64>)>,
-    /// Multiplier of rotated values (YaRN, LongRoPE).
-    pub scale: f32,
-}
-
 /// Mixture of experts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Experts {
@@ -132,18 +120,33 @@ impl Keys<'_> {
     }
 
     fn u32(&self, name: &str) -> Result<Option<u32>> {
-        self.metadata.get_u32(&self.path(name))
+        let path = self.path(name);
+        match self.metadata.get(&path) {
+            Some(Value::Array(_)) => self.metadata.get_u32s(&path)?.map(|values| common(&path, &values)).transpose(),
+            _ => self.metadata.get_u32(&path),
+        }
     }
 
     fn f32(&self, name: &str) -> Result<Option<f32>> {
-        self.metadata.get_f32(&self.path(name))
-    }
-
-    /// An array of truth values; nothing if the key holds no array.
-    fn bools(&self, name: &str) -> Result<Option<Vec<bool>>> {
         let path = self.path(name);
         match self.metadata.get(&path) {
-            Some(Value::Array(_)) => self.metadata.get_bools(&path),
+            Some(Value::Array(_)) => self.metadata.get_f32s(&path)?.map(|values| common(&path, &values)).transpose(),
+            _ => self.metadata.get_f32(&path),
+        }
+    }
+
+    fn bool(&self, name: &str) -> Result<Option<bool>> {
+        self.metadata.get_bool(&self.path(name))
+    }
+
+    /// A truth value for each layer, which some files write as 0 and 1; nothing if the key holds a number.
+    fn flags(&self, name: &str) -> Result<Option<Vec<bool>>> {
+        let path = self.path(name);
+        match self.metadata.get(&path) {
+            Some(Value::Array(Array::Bool(flags))) => Ok(Some(flags.clone())),
+            Some(Value::Array(_)) => {
+                Ok(self.metadata.get_u32s(&path)?.map(|flags| flags.iter().map(|flag| *flag != 0).collect()))
+            }
             _ => Ok(None),
         }
     }
@@ -185,6 +188,16 @@ impl Keys<'_> {
 
     fn size_or(&self, name: &str, default: u32, max: u32) -> Result<u32> {
         in_range(&self.path(name), self.u32(name)?.unwrap_or(default), max)
+    }
+}
+
+/// The value that an array has for every layer; layers that have no such thing say 0.
+fn common<T: Copy + Default + PartialEq + std::fmt::Display>(key: &str, values: &[T]) -> Result<T> {
+    let mut said = values.iter().copied().filter(|value| *value != T::default());
+    let first = said.next().unwrap_or_default();
+    match said.find(|value| *value != first) {
+        None => Ok(first),
+        Some(other) => Err(Error::Unsupported(format!("{key} is {first} in one layer and {other} in another"))),
     }
 }
 
@@ -247,10 +260,7 @@ impl Config {
             heads,
             vocab: in_range("the vocabulary", vocab, 1 << 24)?,
             context,
-            eps: keys
-                .f32("attention.layer_norm_rms_epsilon")?
-                .or(keys.f32("attention.layer_norm_epsilon")?)
-                .unwrap_or(1e-5),
+            eps: epsilon(&keys, checkpoint)?,
             norm_plus: keys.finite("norm_plus")?.unwrap_or(0.0),
             ropes,
             // Llama 4 Maverick, known by its experts, has no such norm, and no key says so.
@@ -261,7 +271,7 @@ impl Config {
                 (blocks, width, heads, latent.map_or(head_dim, |l| l.plain + l.rotated)),
             )?,
             experts,
-            delta: DeltaConfig::read(&keys, &arch)?,
+            delta: DeltaConfig::read(&keys, &arch, checkpoint)?,
             latent,
         };
         config.check()?;
@@ -296,6 +306,13 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// What norms add under their root. A file may have a key for either kind of norm; those with a bias are layer norms.
+fn epsilon(keys: &Keys, checkpoint: &Checkpoint) -> Result<f32> {
+    let (rms, layer) = (keys.f32("attention.layer_norm_rms_epsilon")?, keys.f32("attention.layer_norm_epsilon")?);
+    let are_layer_norms = checkpoint.tensors.contains_key("output_norm.bias");
+    Ok(if are_layer_norms { layer.or(rms) } else { rms.or(layer) }.unwrap_or(1e-5))
 }
 
 /// Values of a head in layers that see everything, and in those that see a part.
@@ -334,7 +351,7 @@ impl Experts {
             2 => Some(Scoring::Sigmoid),
             other => return Err(Error::Unsupported(format!("this model cannot run: a router's function {other}"))),
         };
-        let norm = keys.metadata.get_bool(&keys.path("expert_weights_norm"))?.unwrap_or(arch.shares_sum_to_1);
+        let norm = keys.bool("expert_weights_norm")?.unwrap_or(arch.shares_sum_to_1);
         let scale = keys.finite("expert_weights_scale")?.filter(|scale| *scale != 0.0).unwrap_or(1.0);
         let groups = match keys.u32("expert_group_count")?.unwrap_or(1) {
             0 | 1 => None,
@@ -353,8 +370,10 @@ impl Experts {
 }
 
 impl DeltaConfig {
-    fn read(keys: &Keys, arch: &Arch) -> Result<Option<Self>> {
-        if keys.u32("ssm.state_size")?.is_none() {
+    fn read(keys: &Keys, arch: &Arch, checkpoint: &Checkpoint) -> Result<Option<Self>> {
+        // Files of models that could have recurrent layers, but have none, say their sizes too (Granite 4).
+        let has_such = checkpoint.tensors.keys().any(|name| name.contains(".ssm_"));
+        if keys.u32("ssm.state_size")?.is_none() || !has_such {
             return Ok(None);
         }
         let head_dim = keys.size("ssm.state_size", 256)?;
@@ -365,7 +384,7 @@ impl DeltaConfig {
             let sizes = format!("{heads} heads over {key_heads} of {head_dim} values, {inner} in all, {taps} taps");
             return Err(Error::Unsupported(format!("this model cannot run: a delta net of {sizes}")));
         }
-        let grouped = keys.metadata.get_bool(&keys.path("ssm.grouped_heads"))?.unwrap_or(arch.grouped_heads);
+        let grouped = keys.bool("ssm.grouped_heads")?.unwrap_or(arch.grouped_heads);
         let net = DeltaNet { key_heads, heads, head_dim, grouped, fused: false, log_rates: false };
         Ok(Some(DeltaConfig { taps, net }))
     }
@@ -381,8 +400,9 @@ impl Locality {
     fn read(keys: &Keys, arch: &Arch, blocks: u32) -> Result<Self> {
         let span = keys.u32("attention.sliding_window")?.unwrap_or(arch.local.span);
         let pattern = "attention.sliding_window_pattern";
-        let is_local = match keys.bools(pattern)? {
-            Some(layers) if layers.len() == blocks as usize => layers,
+        let is_local = match keys.flags(pattern)? {
+            // Layers that predict several tokens at once may be counted.
+            Some(layers) if layers.len() >= blocks as usize => layers,
             Some(layers) => {
                 let (path, have) = (keys.path(pattern), layers.len());
                 return Err(Error::Format(format!("{path} has {have} entries for {blocks} layers")));
@@ -430,12 +450,13 @@ fn layers(
     if temperature.is_some_and(|t| t.every == 0) {
         return Err(Error::Format("attention scores that grow every 0 positions".into()));
     }
+    let rotates = !arch.finetuned_rotates || keys.bool("rope.scaling.finetuned")?.unwrap_or(true);
     let layer = |(n, kv_heads): (u32, &u32)| {
         let local = locality.any() && locality.is_local[n as usize];
         let (head_dim, rope) = kinds[usize::from(local)];
         // Llama 4's small relatives see everything and rotate everywhere.
         let sees_all = arch.local.chunked && !locality.any();
-        let rotated = sees_all || !(n + 1).is_multiple_of(arch.unrotated_every);
+        let rotated = rotates && (sees_all || !(n + 1).is_multiple_of(arch.unrotated_every));
         Layer {
             reach: if local { locality.reach } else { Reach::All },
             rope: rotated.then_some(rope),
@@ -452,6 +473,9 @@ impl Scales {
     fn read(keys: &Keys, arch: &Arch, (blocks, width, heads, head_dim): (u32, u32, u32, u32)) -> Result<Self> {
         // Some files write 0 for what they do not have.
         let read = |name: &str| Ok::<_, Error>(keys.finite(name)?.filter(|value| *value != 0.0));
+        let cap = |name: &str, usual: Option<f32>| {
+            Ok::<_, Error>(keys.finite(name)?.or(usual).map(f32::abs).filter(|value| *value != 0.0))
+        };
         let per = if arch.wide_scale.contains(&blocks) { width / heads } else { head_dim };
         let usual = if arch.unscaled { 1.0 } else { 1.0 / (per as f32).sqrt() };
         let root = if arch.embed_by_root { (width as f32).sqrt() } else { 1.0 };
@@ -460,117 +484,8 @@ impl Scales {
             residual: read("residual_scale")?.unwrap_or(1.0),
             attention: read("attention.scale")?.unwrap_or(usual) * latent::yarn_of_scores(keys)?,
             logits: 1.0 / read("logit_scale")?.unwrap_or(1.0),
-            attention_cap: read("attn_logit_softcapping")?.map(f32::abs),
-            logits_cap: read("final_logit_softcapping")?.map(f32::abs),
+            attention_cap: cap("attn_logit_softcapping", arch.attention_cap)?,
+            logits_cap: cap("final_logit_softcapping", arch.logits_cap)?,
         })
     }
-}
-
-impl RopeConfig {
-    /// For `rotated` values of a head, with this base; `stretched` as the file says, or as without any scaling.
-    async fn read(keys: &Keys<'_>, checkpoint: &Checkpoint, rotated: u32, base: f32, stretched: bool) -> Result<Self> {
-        let base = f64::from(base);
-        if rotated == 0 || !rotated.is_multiple_of(2) || rotated > LONGEST_HEAD || !(base.is_finite() && base > 1.0) {
-            return Err(Error::Format(format!("rotary embedding of {rotated} values with base {base}")));
-        }
-        let pairing = match keys.str("rope.pairing")? {
-            Some("halves") => Pairing::Halves,
-            _ => Arch::find(keys.arch)?.pairing,
-        };
-        let pairs = rotated / 2;
-        // The head's definition (arXiv 2104.09864).
-        let frequencies = (0..pairs).map(|i| base.powf(-2.0 * f64::from(i) / f64::from(rotated))).collect();
-        let plain = RopeConfig { pairing, frequencies, long: None, scale: 1.0 };
-        if stretched { plain.stretch(keys, base, factors(keys, checkpoint, pairs).await?) } else { Ok(plain) }
-    }
-
-    /// Stretched as the file says, by factors for short and long contexts and by a rule.
-    fn stretch(self, keys: &Keys, base: f64, [short, long]: [Vec<f32>; 2]) -> Result<Self> {
-        let mut frequencies = divided(&self.frequencies, &short);
-        let long = match (long.is_empty(), keys.u32("rope.scaling.original_context_length")?) {
-            (false, Some(beyond)) => Some((beyond, divided(&self.frequencies, &long))),
-            _ => None,
-        };
-        let attention = keys.finite("rope.scaling.attn_factor")?.unwrap_or(1.0);
-        let factor = keys.f32("rope.scaling.factor")?.or(keys.f32("rope.scale_linear")?).unwrap_or(1.0);
-        if !(factor.is_finite() && factor > 0.0) {
-            return Err(Error::Format(format!("{} is {factor}", keys.path("rope.scaling.factor"))));
-        }
-        let scale = match keys.str("rope.scaling.type")?.unwrap_or("none") {
-            "yarn" => attention * yarn(keys, &mut frequencies, base, f64::from(factor))?,
-            "longrope" => attention,
-            "none" | "linear" => {
-                frequencies.iter_mut().for_each(|f| *f /= f64::from(factor));
-                1.0
-            }
-            other => {
-                return Err(Error::Unsupported(format!(
-                    "the rotary scaling {other:?} is not supported; supported are linear, yarn, longrope and factors in a tensor"
-                )));
-            }
-        };
-        Ok(RopeConfig { frequencies, long, scale, ..self })
-    }
-
-    /// The frequencies for a context of so many positions.
-    pub fn frequencies_for(&self, context: u32) -> &[f64] {
-        match &self.long {
-            Some((beyond, long)) if context > *beyond => long,
-            _ => &self.frequencies,
-        }
-    }
-}
-
-fn divided(frequencies: &[f64], factors: &[f32]) -> Vec<f64> {
-    let factors = factors.iter().copied().chain(std::iter::repeat(1.0));
-    frequencies.iter().zip(factors).map(|(frequency, factor)| frequency / f64::from(factor)).collect()
-}
-
-/// Divisors of the frequencies (Llama 3.1; LongRoPE has others for long contexts): tensors in GGUF, a key that our own
-/// reader makes of HF folders.
-async fn factors(keys: &Keys<'_>, checkpoint: &Checkpoint, pairs: u32) -> Result<[Vec<f32>; 2]> {
-    let names = [["rope_freqs.weight", "rope_factors_short.weight"], ["rope_factors_long.weight", ""]];
-    let keyed = ["rope.freq_factors", "rope.freq_factors_long"];
-    let mut out = [Vec::new(), Vec::new()];
-    for ((names, key), out) in names.into_iter().zip(keyed).zip(&mut out) {
-        *out = match names.iter().find_map(|name| checkpoint.tensors.get(*name)) {
-            Some(tensor) => super::load::read_vector(checkpoint, tensor, pairs).await?,
-            None => keys.metadata.get_f32s(&keys.path(key))?.unwrap_or_default(),
-        };
-        if out.iter().any(|f| !(f.is_finite() && *f > 0.0)) {
-            return Err(Error::Format("a factor of the rotary frequencies is not positive".into()));
-        }
-    }
-    Ok(out)
-}
-
-/// YaRN (arXiv 2309.00071, section 3.2): high frequencies stay, low ones are divided by `factor`, those between are
-/// mixed. Returns the multiplier of rotated values.
-fn yarn(keys: &Keys, frequencies: &mut [f64], base: f64, factor: f64) -> Result<f32> {
-    let original = keys.u32("rope.scaling.original_context_length")?.or(keys.u32("context_length")?).unwrap_or(2048);
-    let beta = |name: &str, default: f32| -> Result<f64> { Ok(f64::from(keys.f32(name)?.unwrap_or(default))) };
-    let (fast, slow) = (beta("rope.scaling.yarn_beta_fast", 32.0)?, beta("rope.scaling.yarn_beta_slow", 1.0)?);
-    let dims = 2.0 * frequencies.len() as f64;
-    // The pair that turns `rotations` times within the original context.
-    let pair =
-        |rotations: f64| dims * (f64::from(original) / (rotations * std::f64::consts::TAU)).ln() / (2.0 * base.ln());
-    let rounds = Arch::find(keys.arch)?.yarn_rounds;
-    let (low, high) = (pair(fast), pair(slow));
-    let (low, high) = if rounds { (low.floor(), high.ceil()) } else { (low, high) };
-    let low = low.max(0.0);
-    let high = high.min(dims - 1.0).max(low + 0.001);
-    for (i, frequency) in frequencies.iter_mut().enumerate() {
-        let ramp = ((i as f64 - low) / (high - low)).clamp(0.0, 1.0);
-        *frequency = *frequency / factor * ramp + *frequency * (1.0 - ramp);
-    }
-    // Files of models whose own formula differs (DeepSeek, Mistral 3) say by how much.
-    let usual = |multiplier: f64| 0.1 * multiplier * factor.max(1.0).ln() + 1.0;
-    let latent = latent::are_latent(keys)?;
-    let whole = keys.finite("rope.scaling.yarn_attn_factor")?.map_or(1.0, f64::from)
-        * match keys.finite("rope.scaling.yarn_log_multiplier")?.filter(|m| *m != 0.0) {
-            Some(_) if latent => 1.0,
-            Some(all) => usual(1.0) / usual(f64::from(all)),
-            None => usual(1.0),
-        };
-    Ok(whole as f32)
 }

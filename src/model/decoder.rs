@@ -19,7 +19,6 @@ use crate::ops::short_conv::ShortConv;
 use crate::ops::soften::Soften;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 /// A recorded model.
 #[derive(Clone, Debug)]
@@ -129,23 +128,36 @@ impl Builder<'_> {
         Ok(self.graph.vector(name, cols))
     }
 
-    /// Rows `at` of the matrix `{stem}.weight` of `rows` rows, times x; plus `{stem}.bias` if the file has one.
-    fn rows_of(&mut self, x: TensorId, stem: &str, at: Range<u32>, rows: u32) -> Result<TensorId> {
+    /// x times parts of the matrix `{stem}.weight`, which holds matrices of `parts` rows one after another; plus
+    /// `{stem}.bias` if the file has one.
+    fn parts_of<const N: usize>(&mut self, x: TensorId, stem: &str, parts: [u32; N]) -> Result<[TensorId; N]> {
+        let rows = parts.iter().sum();
+        let mut end = 0;
+        let starts = parts.map(|len| {
+            end += len;
+            end - len
+        });
+        if N > 1 && self.has(&format!("{stem}.bias")) {
+            // A bias is not read in parts, so what comes of it is cut instead.
+            let all = self.linear(x, stem, rows)?;
+            return Ok(std::array::from_fn(|i| {
+                self.graph.head_part(all, HeadPart { head: rows, first: starts[i], len: parts[i] })
+            }));
+        }
         let (name, cols) = (format!("{stem}.weight"), self.graph.cols(x));
         let dtype = self.check(&name, &[cols.into(), rows.into()])?;
-        let weight = self.graph.weight_part(&name, at.start, at.end - at.start, cols, dtype);
-        let bias = format!("{stem}.bias");
-        let bias = match self.has(&bias) {
-            true if at == (0..rows) => Some(self.vector(&bias, rows)?),
-            true => return Err(Error::Unsupported(format!("{bias} belongs to several matrices at once"))),
-            false => None,
-        };
-        Ok(self.graph.linear(x, weight, bias))
+        Ok(std::array::from_fn(|i| {
+            let weight = self.graph.weight_part(&name, starts[i], parts[i], cols, dtype);
+            self.graph.linear(x, weight, None)
+        }))
     }
 
     /// x times the matrix `{stem}.weight`, plus `{stem}.bias` if the file has one.
     fn linear(&mut self, x: TensorId, stem: &str, rows: u32) -> Result<TensorId> {
-        self.rows_of(x, stem, 0..rows, rows)
+        let weight = self.weight(&format!("{stem}.weight"), rows, self.graph.cols(x))?;
+        let bias = format!("{stem}.bias");
+        let bias = if self.has(&bias) { Some(self.vector(&bias, rows)?) } else { None };
+        Ok(self.graph.linear(x, weight, bias))
     }
 
     /// The norm of this weight: a layer norm if it has a bias.
@@ -361,8 +373,7 @@ impl Builder<'_> {
         let count = u32::try_from(rows).ok().filter(|n| (2..=8).contains(n));
         let count = count.ok_or_else(|| Error::Unsupported(format!("{taps} is over {rows} rows at a time")))?;
         let taps = self.taps(&taps, count, width)?;
-        let part = |b: &mut Self, i: u32| b.rows_of(x, &name("in_proj"), i * width..(i + 1) * width, 3 * width);
-        let (before, behind, h) = (part(self, 0)?, part(self, 1)?, part(self, 2)?);
+        let [before, behind, h] = self.parts_of(x, &name("in_proj"), [width; 3])?;
         let h = self.graph.glu(before, h, Activation::Product);
         let h = self.graph.short_conv(h, taps, &name("state"), ShortConv { taps: count, silu: false });
         let h = self.graph.glu(behind, h, Activation::Product);
@@ -375,15 +386,17 @@ impl Builder<'_> {
         let heads = self.config.heads;
         let Layer { kv_heads, head_dim, shares, .. } = *layer;
         let name = |part: &str| format!("blk.{n}.{part}");
-        let whole = name("attn_qkv");
         let (q, kv) = (heads * head_dim, kv_heads * head_dim);
-        if self.has(&format!("{whole}.weight")) {
-            let mut part = |at: Range<u32>| self.rows_of(x, &whole, at, q + 2 * kv);
-            return Ok((part(0..q)?, Some((part(q..q + kv)?, part(q + kv..q + 2 * kv)?))));
+        // Where queries have gates, their matrix is twice as large.
+        let queries = |part: &str, others: u32| {
+            let rows = self.checkpoint.tensors.get(&name(&format!("{part}.weight"))).map(|tensor| tensor.rows());
+            if rows == Some(u64::from(2 * q + others)) { 2 * q } else { q }
+        };
+        if self.has(&name("attn_qkv.weight")) {
+            let [q, k, v] = self.parts_of(x, &name("attn_qkv"), [queries("attn_qkv", 2 * kv), kv, kv])?;
+            return Ok((q, Some((k, v))));
         }
-        let gated = self.checkpoint.tensors.get(&name("attn_q.weight"));
-        let gated = gated.is_some_and(|gated| gated.rows() == 2 * u64::from(q));
-        let q = self.linear(x, &name("attn_q"), if gated { 2 * q } else { q })?;
+        let q = self.linear(x, &name("attn_q"), queries("attn_q", 0))?;
         if shares.is_some() {
             return Ok((q, None));
         }
@@ -399,7 +412,7 @@ impl Builder<'_> {
     fn head_norm(&mut self, x: TensorId, name: &str, head: u32) -> Result<TensorId> {
         let Some(tensor) = self.checkpoint.tensors.get(name) else { return Ok(x) };
         let all = self.graph.cols(x);
-        self.norm(x, name, if tensor.dims[..] == [u64::from(all)] { all } else { head })
+        self.norm(x, name, if tensor.dims.first() == Some(&u64::from(all)) { all } else { head })
     }
 
     /// (rows, width) -> (rows, width); `of` is what the names end in.
@@ -408,15 +421,15 @@ impl Builder<'_> {
         let (gate, up, down) = (name("ffn_gate"), name("ffn_up"), name("ffn_down"));
         let rows = self.count_rows(&format!("{up}.weight"))?;
         let read = self.checkpoint.tensor(&format!("{down}.weight"))?.dims.first().copied();
-        let (gate, up) = match self.has(&format!("{gate}.weight")) {
-            true => (self.linear(x, &gate, rows)?, self.linear(x, &up, rows)?),
+        let [gate, up] = match self.has(&format!("{gate}.weight")) {
+            true => [self.linear(x, &gate, rows)?, self.linear(x, &up, rows)?],
             // No gate (StarCoder 2): what is activated is multiplied by one.
             false if read == Some(rows.into()) => {
                 let one = self.graph.add("one", Rows::Fixed(1), 1, Kind::Constant(vec![1.0]));
-                (self.linear(x, &up, rows)?, one)
+                [self.linear(x, &up, rows)?, one]
             }
             // Both in one, the gate first (Phi 3).
-            false => (self.rows_of(x, &up, 0..rows / 2, rows)?, self.rows_of(x, &up, rows / 2..rows, rows)?),
+            false => self.parts_of(x, &up, [rows / 2; 2])?,
         };
         let h = self.graph.glu(gate, up, self.config.arch.activation);
         self.linear(h, &down, self.config.width)

@@ -10,6 +10,10 @@ use crate::ops::kv_write::KvWrite;
 use crate::ops::rope::Rope;
 use crate::{Error, Result};
 
+/// What norms of latent parts add under their root, whatever the file says of other norms: transformers' models have no
+/// setting for it.
+const LATENT_EPS: f32 = 1e-6;
+
 impl Builder<'_> {
     /// Attention over latent keys (DeepSeek): (rows, width) -> (rows, width). The matrices that would make keys and
     /// values of the latent part stand behind queries and attention instead, so that all heads read one head's keys.
@@ -36,10 +40,8 @@ impl Builder<'_> {
         let q = self.graph.head_linear(q, matrices);
         let q = self.graph.head_join(q, turned, HeadJoin { heads });
 
-        let both = name("attn_kv_a_mqa");
-        let (k, turned) =
-            (self.rows_of(x, &both, 0..rank, head_dim)?, self.rows_of(x, &both, rank..head_dim, head_dim)?);
-        let k = self.norm(k, &name("attn_kv_a_norm.weight"), rank)?;
+        let [k, turned] = self.parts_of(x, &name("attn_kv_a_mqa"), [rank, rotated])?;
+        let k = self.latent_norm(k, &name("attn_kv_a_norm.weight"), rank)?;
         let turned = self.graph.rope(turned, angles, rope);
         let k = self.graph.head_join(k, turned, HeadJoin { heads: 1 });
         let cache = self.cache(&name("k_cache"), layer);
@@ -60,8 +62,14 @@ impl Builder<'_> {
         }
         let rank = self.count_rows(&name("attn_q_a.weight"))?;
         let q = self.linear(x, &name("attn_q_a"), rank)?;
-        let q = self.norm(q, &name("attn_q_a_norm.weight"), rank)?;
+        let q = self.latent_norm(q, &name("attn_q_a_norm.weight"), rank)?;
         self.linear(q, &name("attn_q_b"), rows)
+    }
+
+    /// The norm of a latent part.
+    fn latent_norm(&mut self, x: TensorId, name: &str, cols: u32) -> Result<TensorId> {
+        let weight = self.vector(name, cols)?;
+        Ok(self.graph.rms_norm(x, weight, LATENT_EPS))
     }
 
     /// A matrix (rows, cols) for each head.
