@@ -6,7 +6,8 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use firelight::checkpoint::Checkpoint;
+use firelight::checkpoint::{Checkpoint, GgufWriter, Metadata};
+use firelight::dtype::DType;
 use firelight::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -156,6 +157,41 @@ fn files_that_are_no_models_are_refused_by_every_command() {
         }
         assert!(!Path::new(&out).exists(), "{path}");
     }
+}
+
+#[test]
+fn files_for_something_else_say_what_they_are_for() {
+    let dir = folder();
+    let write = |name: &str, keys: &[(&str, &str)], tensors: &[&str]| {
+        let mut metadata = Metadata::new();
+        keys.iter().for_each(|(key, value)| drop(metadata.insert(*key, *value)));
+        let mut writer = GgufWriter::new(metadata).expect("keys");
+        tensors.iter().for_each(|name| writer.tensor(*name, &[4], DType::F32).expect("a tensor"));
+        let mut bytes = Vec::new();
+        writer.write(&mut bytes, |_, out| out.write_all(&[0; 16])).expect("a file");
+        file(&dir, name, &bytes)
+    };
+    let kind = |name| [("general.architecture", "llama"), ("general.type", name)];
+    let projector = [("general.architecture", "clip"), ("general.type", "mmproj")];
+    let files = [
+        (write("mmproj.gguf", &projector, &["v.patch_embd.weight"]), "a projector", "open the language model's own"),
+        (write("lora.gguf", &kind("adapter"), &["blk.0.attn_q.weight.lora_a"]), "an adapter", "was merged"),
+        (
+            write("imatrix.gguf", &[("general.type", "imatrix")], &["a.in_sum2"]),
+            "an importance matrix",
+            "open the model",
+        ),
+        (write("vocab.gguf", &kind("model"), &[]), "a vocabulary", "that has its weights"),
+    ];
+    for (path, what, step) in &files {
+        for args in [&["run", path, "hi"][..], &["plan", path], &["bench", path], &["serve", path, "--port", "0"]] {
+            bad(args, 1, &[what, step]);
+        }
+        let info = good(&["info", path]);
+        assert!(info.contains(what) && info.contains(path.as_str()), "{info}");
+    }
+    // Among several, the message names the file.
+    bad(&["serve", "demo", &files[0].0, "--port", "0"], 1, &["mmproj.gguf", "a projector"]);
 }
 
 #[test]

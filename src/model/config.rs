@@ -8,7 +8,7 @@ pub use latent::Latent;
 pub use rope::RopeConfig;
 
 use super::arch::Arch;
-use super::unknown;
+use super::{purpose, unknown};
 use crate::checkpoint::{Array, Checkpoint, Metadata, Value};
 use crate::ops::attention::{LONGEST_HEAD, Reach, Temperature};
 use crate::ops::delta_net::DeltaNet;
@@ -212,8 +212,10 @@ impl Config {
     /// Reads a checkpoint's sizes. The frequencies of the rotary embedding may lie in a tensor, hence async.
     ///
     /// # Errors
-    /// If the architecture is unknown, a key is missing, or sizes make no sense together.
+    /// If the file is for something else ([`purpose`]), the architecture is unknown, a key is missing, or sizes make no
+    /// sense together.
     pub async fn read(checkpoint: &Checkpoint) -> Result<Self> {
+        purpose::check(checkpoint)?;
         let metadata = &checkpoint.metadata;
         let name = metadata.get_str("general.architecture")?;
         let name = name.ok_or_else(|| Error::Format("the file does not say its general.architecture".into()))?;

@@ -4,6 +4,7 @@ pub mod arch;
 pub mod config;
 pub mod decoder;
 pub mod load;
+pub mod purpose;
 pub mod rooms;
 pub mod unknown;
 

@@ -88,7 +88,11 @@ impl Registry {
 }
 
 fn entry(place: &Place) -> Result<Entry> {
-    let model = block_on(async { Model::from_checkpoint(place.open().await?).await })?;
+    let model = block_on(async { Model::from_checkpoint(place.open().await?).await });
+    let model = model.map_err(|error| match error {
+        Error::Unsupported(why) => Error::Unsupported(format!("{place}: {why}")),
+        other => other,
+    })?;
     let (metadata, tensors) = (&model.checkpoint.metadata, &model.checkpoint.tensors);
     let text = |key: &str| metadata.get(key).and_then(|_| metadata.get_str(key).ok().flatten()).unwrap_or_default();
     let mut by_type: Vec<(u64, String)> = Vec::new();
