@@ -115,6 +115,9 @@ CASES = {
     "gpt-oss": ("gpt-oss", "gpt_oss", EXPERTS | {
         "head_dim": 16, "sliding_window": 12, "layer_types": [NEAR, FULL], "rope_parameters": YARN | {
             "rope_theta": 1.5e5, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False}}, {}),
+    "gpt-oss-mxfp4": ("gpt-oss", "gpt_oss", EXPERTS | {
+        "head_dim": 8, "sliding_window": 12, "layer_types": [NEAR, FULL], "intermediate_size": 32,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1.5e5}}, {"mxfp4": True}),
     "phi3": ("phi3", "phi3", {"sliding_window": 12, "original_max_position_embeddings": CONTEXT}, {}),
     "phi3-long": ("phi3", "phi3", {
         "sliding_window": None, "original_max_position_embeddings": ORIGINAL, "rope_parameters": LONG_ROPE | {
@@ -207,6 +210,23 @@ def add_mtp(folder, layer):
     save_file(state | mtp | {"mtp.fc.weight": torch.ones(WIDTH, 2 * WIDTH)}, path, metadata={"format": "pt"})
 
 
+def pack_mxfp4(folder):
+    """Writes experts as OpenAI publishes them: 16 bytes for 32 weights of four bits, and a byte for their scale. The
+    weights of `fill` lose nothing."""
+    path, config = Path(folder, "model.safetensors"), Path(folder, "config.json")
+    state = load_file(path)
+    for name in [name for name in state if name.endswith(("gate_up_proj", "down_proj"))]:
+        value = state.pop(name).transpose(1, 2)
+        step = value[value != 0].abs().min()
+        # The codes of 0, 1 and 2, and their sign.
+        codes = (value / step).abs().to(torch.uint8) * 2 + (value < 0) * 8
+        codes = codes.to(torch.uint8).unflatten(-1, (-1, 16, 2))
+        state[f"{name}_blocks"] = (codes[..., 0] | codes[..., 1] << 4).contiguous()
+        state[f"{name}_scales"] = torch.full(state[f"{name}_blocks"].shape[:-1], 127 + int(step.log2()), dtype=torch.uint8)
+    save_file(state, path, metadata={"format": "pt"})
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"quantization_config": {"quant_method": "mxfp4"}}))
+
+
 def convert(folder, out, asked):
     """What `convert_hf_to_gguf.py --outtype bf16` does."""
     import conversion
@@ -245,6 +265,8 @@ def make(name):
         Path(folder, "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocab}, "added_tokens": []}))
         if asked.get("mtp"):
             add_mtp(folder, config.num_hidden_layers - 1)
+        if asked.get("mxfp4"):
+            pack_mxfp4(folder)
         convert(Path(folder), OUT / file, asked)
     length = ORIGINAL + 16 if "short" in asked else ORIGINAL - 8
     ids = torch.randint(3, VOCAB, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
