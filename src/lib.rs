@@ -24,12 +24,15 @@ pub mod hub;
 pub mod mix;
 pub mod model;
 pub mod ops;
+#[cfg(all(any(feature = "cli", feature = "chat"), not(target_arch = "wasm32")))]
+pub mod output;
 pub mod plan;
 pub mod sampler;
 pub mod session;
 pub mod shader;
 pub mod synth;
 pub mod template;
+pub mod text;
 pub mod tokenizer;
 #[cfg(all(feature = "web", target_arch = "wasm32"))]
 pub mod web;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 /// Every module of the crate, ground floor first. A module uses its own layer and those below it.
 const LAYERS: [&[&str]; 6] = [
-    &["error", "checkpoint", "dtype"],
+    &["error", "text", "checkpoint", "dtype", "output"],
     &["graph", "ops", "gpu", "shader"],
     &["plan"],
     &["model", "fit", "tokenizer", "template", "sampler", "synth", "demo", "mix"],

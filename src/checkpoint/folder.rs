@@ -8,6 +8,7 @@ use super::metadata::Metadata;
 use super::rename::{Shape, translate};
 use super::safetensors::{self, Tensor};
 use super::{Checkpoint, Source, divide, nested};
+use crate::text::decode;
 use crate::{Error, Result};
 use indexmap::IndexMap;
 use serde_json::{Map, Value as Json};
@@ -59,7 +60,7 @@ pub(super) async fn open(sources: Vec<Source>) -> Result<Checkpoint> {
         metadata.insert("general.name", name);
     }
     rope(&config, family, &mut metadata)?;
-    let tokenizer_json = folder.bytes(TOKENIZER).await?;
+    let tokenizer_json = folder.text(TOKENIZER).await?.map(String::into_bytes);
     tokenizer_facts(&folder, &config, tokenizer_json.as_deref(), &mut metadata).await?;
 
     let shape = Shape {
@@ -90,18 +91,18 @@ impl Folder {
         self.sources.iter().enumerate().find(|(_, source)| source.file_name() == name)
     }
 
-    async fn bytes(&self, name: &str) -> Result<Option<Vec<u8>>> {
+    async fn text(&self, name: &str) -> Result<Option<String>> {
         match self.find(name) {
-            Some((_, source)) => source.read_all(JSON_LIMIT).await.map(Some),
+            Some((_, source)) => decode(source.read_all(JSON_LIMIT).await?, source.name()).map(Some),
             None => Ok(None),
         }
     }
 
     /// A JSON file that holds an object.
     async fn object(&self, name: &str) -> Result<Option<Object>> {
-        let (Some((_, source)), Some(bytes)) = (self.find(name), self.bytes(name).await?) else { return Ok(None) };
+        let (Some((_, source)), Some(text)) = (self.find(name), self.text(name).await?) else { return Ok(None) };
         let file = source.name().to_owned();
-        match serde_json::from_slice(&bytes) {
+        match serde_json::from_str(&text) {
             Ok(json) => Ok(Some(Object { file, json })),
             Err(error) => Err(Error::Format(format!("{file}: {error}"))),
         }
@@ -173,8 +174,8 @@ async fn tokenizer_facts(
         }
     }
     chat_templates(&facts, metadata);
-    if let Some(bytes) = folder.bytes(CHAT_TEMPLATE).await? {
-        metadata.insert("tokenizer.chat_template", String::from_utf8_lossy(&bytes).into_owned());
+    if let Some(template) = folder.text(CHAT_TEMPLATE).await? {
+        metadata.insert("tokenizer.chat_template", template);
     }
     Ok(())
 }

@@ -18,7 +18,9 @@ use super::{Chosen, Link};
 use crate::chat::engine;
 use crate::chat::protocol::{Command, Event, Place};
 use crate::checkpoint::{self, Source};
-use crate::{Result, hub};
+use crate::output::{Content, Output};
+use crate::text::decode;
+use crate::{Error, Result, hub};
 
 /// Events come in bursts; the window is woken at most this often, and less often where drawing takes the processor away
 /// from the engine.
@@ -169,7 +171,7 @@ impl Storage {
 
     /// A text, if it is there.
     pub fn read(&self, name: &str) -> Option<String> {
-        fs::read_to_string(self.path(name)).ok()
+        decode(fs::read(self.path(name)).ok()?, name).ok()
     }
 
     /// Keeps a text, soon.
@@ -250,7 +252,11 @@ pub fn save_text(ctx: &egui::Context, name: &str, text: String, tell: mpsc::Send
     thread::spawn(move || {
         if let Some(path) = rfd::FileDialog::new().set_file_name(name).save_file() {
             let shown = path.display().to_string();
-            let done = fs::write(&path, text).map(|()| shown.clone()).map_err(|e| format!("{shown}: {e}"));
+            let written = Output::create(&path, Content::Other, None).and_then(|mut out| {
+                out.write_all(text.as_bytes()).map_err(|e| Error::io(format!("cannot write {shown}"), e))?;
+                out.finish()
+            });
+            let done = written.map(|()| shown).map_err(|e| e.to_string());
             let _ = tell.send(Chosen::Saved(done));
             ctx.request_repaint();
         }

@@ -1,0 +1,173 @@
+//! Files that are written for the user: never over what is being read, never half there.
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf, is_separator};
+use std::sync::Mutex;
+
+use crate::checkpoint::split_name;
+use crate::{Error, Result};
+
+/// The file that is being written, until it gets its name.
+static UNFINISHED: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+/// What a file will hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A model, which may replace another one.
+    Model,
+    /// Anything else. It never replaces a model.
+    Other,
+}
+
+/// A file that grows beside the place where it shall lie, and moves there when it is whole. Dropped before
+/// [`finish`](Self::finish), it goes away and leaves what was there.
+pub struct Output {
+    path: PathBuf,
+    /// `None` if `path` is a device or a pipe, which is written to directly.
+    beside: Option<PathBuf>,
+    replaces: bool,
+    file: BufWriter<File>,
+}
+
+impl Output {
+    /// Begins a file at `path`. `model` is the model that is read meanwhile: a file, a part of a split one, or a folder.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if `path` is one of the model's files (by whatever name or link), a folder, write-protected, or a
+    /// model and `content` is none; [`Error::Io`] if nothing can be written there.
+    pub fn create(path: &Path, content: Content, model: Option<&Path>) -> Result<Self> {
+        let shown = path.display();
+        let failed = |error| Error::io(format!("cannot write {shown}"), error);
+        let refused = |why: &str| Error::Usage(format!("cannot write {shown}: {why}"));
+        if let Some(part) = model.and_then(|model| parts(model).into_iter().find(|part| is_same(part, path))) {
+            let part = part.display();
+            return Err(refused(&format!("it is read ({part}), and would be destroyed; name another file to write")));
+        }
+        // A link stays one: what it leads to is replaced.
+        let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+        let there = fs::metadata(path).ok();
+        let is = |test: fn(&Metadata) -> bool| there.as_ref().is_some_and(test);
+        if is(Metadata::is_dir) || path.to_string_lossy().ends_with(is_separator) {
+            return Err(refused("it is a folder; name a file in it"));
+        }
+        let is_file = is(Metadata::is_file);
+        if is_file && is(|facts| facts.permissions().readonly()) {
+            return Err(refused("the file that is there is write-protected"));
+        }
+        if is_file && content == Content::Other && is_model(path) {
+            return Err(refused("it is a model; name another file to write"));
+        }
+        let (file, beside) = match there.is_some() && !is_file {
+            true => (OpenOptions::new().write(true).open(path).map_err(failed)?, None),
+            false => {
+                let (file, beside) = begin(path).map_err(failed)?;
+                (file, Some(beside))
+            }
+        };
+        let file = BufWriter::with_capacity(1 << 20, file);
+        let output = Output { path: path.clone(), beside, replaces: is_file, file };
+        if let Some(facts) = there.filter(Metadata::is_file) {
+            output.file.get_ref().set_permissions(facts.permissions()).map_err(failed)?;
+        }
+        Ok(output)
+    }
+
+    /// Whether a file is there that this one will replace.
+    pub fn replaces(&self) -> bool {
+        self.replaces
+    }
+
+    /// Gives the file its name.
+    ///
+    /// # Errors
+    /// If what is left cannot be written; then the file goes away.
+    pub fn finish(mut self) -> Result<()> {
+        let failed = |path: &Path, error| Error::io(format!("cannot write {}", path.display()), error);
+        self.file.flush().map_err(|e| failed(&self.path, e))?;
+        if let Some(beside) = &self.beside {
+            self.file.get_ref().sync_all().map_err(|e| failed(&self.path, e))?;
+            fs::rename(beside, &self.path).map_err(|e| failed(&self.path, e))?;
+            self.beside = None;
+            forget();
+        }
+        Ok(())
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        if let Some(beside) = self.beside.take() {
+            forget();
+            // That it cannot be removed is not the error to tell.
+            let _ = fs::remove_file(beside);
+        }
+    }
+}
+
+/// Removes a file that is half written: for whoever ends the program.
+pub fn discard_unfinished() {
+    if let Some(path) = forget() {
+        let _ = fs::remove_file(path);
+    }
+}
+
+fn forget() -> Option<PathBuf> {
+    UNFINISHED.lock().ok()?.take()
+}
+
+/// Makes a file beside `path`. Never one that is there: it may be somebody's, or the one that is read.
+fn begin(path: &Path) -> io::Result<(File, PathBuf)> {
+    for number in 0.. {
+        let beside = match number {
+            0 => path.with_added_extension("partial"),
+            n => path.with_added_extension(format!("{n}.partial")),
+        };
+        match OpenOptions::new().write(true).create_new(true).open(&beside) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            file => {
+                let file = file?;
+                *UNFINISHED.lock().expect("nothing panics with it") = Some(beside.clone());
+                return Ok((file, beside));
+            }
+        }
+    }
+    unreachable!("some number is free")
+}
+
+/// The files of a model: all in its folder, or all parts of a split one.
+fn parts(model: &Path) -> Vec<PathBuf> {
+    if model.is_dir() {
+        return fs::read_dir(model).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    }
+    let name = model.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    match split_name(name) {
+        Some((prefix, _, count)) => {
+            let part = |number| model.with_file_name(format!("{prefix}-{number:05}-of-{count:05}.gguf"));
+            (1..=count).map(part).collect()
+        }
+        None => vec![model.to_path_buf()],
+    }
+}
+
+/// Whether two names mean one file that is there: by links of either kind, or in other letters where case does not count.
+fn is_same(a: &Path, b: &Path) -> bool {
+    same_file::is_same_file(a, b).unwrap_or(false)
+}
+
+/// Whether a file holds a model's weights.
+fn is_model(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    let gguf = File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && &magic == b"GGUF";
+    gguf || path.extension().is_some_and(|end| end.eq_ignore_ascii_case("safetensors"))
+}

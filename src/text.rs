@@ -1,0 +1,94 @@
+//! Text as other programs write it: UTF-8 or UTF-16, with or without a byte order mark.
+
+use crate::{Error, Result};
+
+/// The byte order mark. At the start of a text it tells the encoding and is not part of the text; anywhere else it is a
+/// character like any other.
+const MARK: char = '\u{feff}';
+
+/// The text without a byte order mark at its start.
+pub fn without_mark(text: &str) -> &str {
+    text.strip_prefix(MARK).unwrap_or(text)
+}
+
+/// Reads the bytes of a text file: UTF-8, or UTF-16 that begins with a byte order mark, as PowerShell and Windows editors
+/// write it. The mark is left out. `what` names the file in an error.
+///
+/// # Errors
+/// [`Error::Format`] if the bytes are neither.
+pub fn decode(bytes: Vec<u8>, what: &str) -> Result<String> {
+    let wrong = |why: String| Error::Format(format!("{what} is not UTF-8 text: {why}"));
+    let text = match bytes.as_slice() {
+        // UTF-16 would say the same of a text that begins with NUL.
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => {
+            return Err(wrong("it begins with the mark of UTF-32; save it as UTF-8".into()));
+        }
+        [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes).map_err(wrong)?,
+        [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes).map_err(wrong)?,
+        _ => String::from_utf8(bytes)
+            .map_err(|error| wrong(format!("byte {} cannot be read", error.utf8_error().valid_up_to())))?,
+    };
+    if let Some(at) = text.find('\0') {
+        return Err(wrong(format!(
+            "there is a NUL at byte {at}; it is binary, or UTF-16 without a byte order mark. Save text as UTF-8"
+        )));
+    }
+    Ok(match text.strip_prefix(MARK) {
+        Some(rest) => rest.to_string(),
+        None => text,
+    })
+}
+
+fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, String> {
+    let (pairs, rest) = bytes.as_chunks::<2>();
+    if !rest.is_empty() {
+        return Err("it is UTF-16 with an odd number of bytes; it was cut short".into());
+    }
+    char::decode_utf16(pairs.iter().map(|pair| unit(*pair)))
+        .collect::<Result<_, _>>()
+        .map_err(|error| format!("it is UTF-16 with half a character ({:04x})", error.unpaired_surrogate()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(bytes: &[u8]) -> Result<String, String> {
+        decode(bytes.to_vec(), "a.txt").map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn marks_are_no_text_in_any_encoding() {
+        let text = "Zoë 🦉\r\n";
+        let units: Vec<u16> = text.encode_utf16().collect();
+        let little: Vec<u8> = units.iter().flat_map(|unit| unit.to_le_bytes()).collect();
+        let big: Vec<u8> = units.iter().flat_map(|unit| unit.to_be_bytes()).collect();
+        assert_eq!(read(text.as_bytes()).unwrap(), text);
+        assert_eq!(read(&[b"\xef\xbb\xbf", text.as_bytes()].concat()).unwrap(), text);
+        assert_eq!(read(&[b"\xff\xfe", &little[..]].concat()).unwrap(), text);
+        assert_eq!(read(&[b"\xfe\xff", &big[..]].concat()).unwrap(), text);
+        for nothing in [&b""[..], b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff"] {
+            assert_eq!(read(nothing).unwrap(), "");
+        }
+        // Only one, and only at the start.
+        assert_eq!(read("\u{feff}a\u{feff}b".as_bytes()).unwrap(), "a\u{feff}b");
+        assert_eq!(without_mark("\u{feff}\u{feff}a"), "\u{feff}a");
+        assert_eq!(without_mark("a\u{feff}"), "a\u{feff}");
+    }
+
+    #[test]
+    fn what_is_no_text_is_named() {
+        for (bytes, words) in [
+            (&b"ab\xffc"[..], "byte 2"),
+            (b"\xff\xfea\0b", "odd"),
+            (b"\xff\xfe\x00\xd8a\0", "half a character (d800)"),
+            (b"\xff\xfe\0\0a\0\0\0", "UTF-32"),
+            (b"\0\0\xfe\xff\0\0\0a", "UTF-32"),
+            (b"a\0b\0", "without a byte order mark"),
+            (b"\xef\xbb", "byte 0"),
+        ] {
+            let error = read(bytes).unwrap_err();
+            assert!(error.starts_with("a.txt is not UTF-8 text: ") && error.contains(words), "{error}");
+        }
+    }
+}
