@@ -109,7 +109,9 @@ fn serve(stream: TcpStream, state: &Mutex<State>, port: u16) -> std::io::Result<
         let (faults, body) = {
             let mut state = state.lock().expect("the state");
             state.log.push(format!("GET {path} {}", range.clone().unwrap_or_default()));
-            let body = path.rsplit('/').next().and_then(|name| state.files.get(name).cloned());
+            let name = path.split_once("/main/").or(path.split_once("/cdn/")).or(path.split_once(COMMIT));
+            let name = name.map(|(_, name)| name.trim_start_matches('/').replace("%20", " "));
+            let body = name.and_then(|name| state.files.get(&name).cloned());
             if path.contains("/cdn/") && state.faults.refuses.0 > 0 {
                 state.faults.refuses.0 -= 1;
                 answer(&mut out, state.faults.refuses.1, "", b"")?;
@@ -121,7 +123,7 @@ fn serve(stream: TcpStream, state: &Mutex<State>, port: u16) -> std::io::Result<
         match (path.as_str(), body) {
             (path, _) if !path.contains("/cdn/") && !authorized => answer(&mut out, 401, "", b"")?,
             (path, Some(_)) if path.contains("/resolve/") => {
-                let name = path.rsplit('/').next().unwrap_or_default();
+                let name = path.split_once(COMMIT).map_or("", |(_, name)| name.trim_start_matches('/'));
                 answer(&mut out, 302, &format!("Location: http://127.0.0.1:{port}/cdn/{name}\r\n"), b"")?;
             }
             (path, Some(body)) if path.contains("/cdn/") => {
@@ -306,6 +308,93 @@ fn without_a_quantization_the_largest_that_fits_is_taken() {
     assert!(path_of(&pulled).ends_with("Tiny-F16.gguf") && why.contains("the largest that fits"), "{why}");
     let wrong = hub.run(&home, &["pull", &format!("{REPO}:Q5_K_M")]);
     assert!(wrong.status.code() == Some(1) && err(&wrong).contains("there are Q4_2, F16, Q4_0"), "{}", err(&wrong));
+}
+
+/// The file that a name or an address names is fetched, and no other.
+#[test]
+fn the_file_that_is_named_is_fetched() {
+    let files = [
+        ("Tiny-Q4_0.gguf", 10),
+        ("old/Tiny-Q4_0.gguf", 40),
+        ("Tiny-F16.gguf", 50),
+        ("my tiny-Q8_0.gguf", 20),
+        ("Tiny-UD-Q8_0.gguf", 30),
+        ("BF16/Tiny-BF16.gguf", 60),
+        ("a.md", 1),
+    ];
+    let files = files.map(|(name, kib)| (name, noise(kib << 10)));
+    let hub = Hub::start(files.to_vec());
+    let host = format!("127.0.0.1:{}", hub.port);
+    for (name, file) in [
+        (format!("{REPO}:Tiny-Q4_0.gguf"), "Tiny-Q4_0.gguf"),
+        (format!("{REPO}:old/tiny-q4_0.gguf"), "old/Tiny-Q4_0.gguf"),
+        (format!("https://huggingface.co/{REPO}?show_file_info=Tiny-Q4_0.gguf"), "Tiny-Q4_0.gguf"),
+        (format!("https://WWW.HuggingFace.co/{REPO}/tree/main?show_file_info=Tiny%2DQ4_0.gguf"), "Tiny-Q4_0.gguf"),
+        (format!("HTTPS://HF.CO/{REPO}/blob/main/my%20tiny-Q8_0.gguf#x"), "my tiny-Q8_0.gguf"),
+        (format!("http://{host}/{REPO}/resolve/main/old/Tiny-Q4_0.gguf?download=true"), "old/Tiny-Q4_0.gguf"),
+        (format!("https://huggingface.co/{REPO}/tree/main/BF16"), "BF16/Tiny-BF16.gguf"),
+        (format!("\"hf.co/{REPO}:UD-Q8_0\" "), "Tiny-UD-Q8_0.gguf"),
+        (format!("{REPO}:bf16"), "BF16/Tiny-BF16.gguf"),
+    ] {
+        let home = home();
+        let path = path_of(&hub.run(&home, &["pull", &name]));
+        let bytes = &files.iter().find(|(name, _)| *name == file).expect("it").1;
+        assert!(
+            path.ends_with(format!("{COMMIT}/{file}")) && fs::read(&path).expect("it") == *bytes,
+            "{name}: {path:?}"
+        );
+        assert_eq!(blobs(&home), [hex(bytes)], "{name}: no other");
+    }
+    hub.set(Faults::default());
+    for (name, words) in [
+        (format!("{REPO}:Q4_0"), &["old/Tiny-Q4_0.gguf, Tiny-Q4_0.gguf"][..]),
+        (format!("{REPO}:nope.gguf"), &["Tiny-F16.gguf", "F16"]),
+        (format!("https://huggingface.co/{REPO}?show_file_info=nope.gguf"), &["nope.gguf"]),
+        (format!("https://huggingface.co/{REPO}/blob/main/a.md"), &["a.md"]),
+    ] {
+        let home = home();
+        let pulled = hub.run(&home, &["pull", &name]);
+        let said = err(&pulled);
+        assert_eq!(pulled.status.code(), Some(1), "{name}: {said}");
+        assert!(words.iter().any(|word| said.contains(word)), "{name}: {said}");
+        assert_eq!(blobs(&home), [""; 0], "{name}");
+    }
+    let asked = hub.log().len();
+    for name in [
+        format!("https://huggingface.co/{REPO}/tree/v2"),
+        format!("https://huggingface.co/datasets/{REPO}"),
+        format!("https://ollama.com/{REPO}"),
+        "llama3.2:1b".to_string(),
+    ] {
+        let pulled = hub.run(&home(), &["pull", &name]);
+        assert!(pulled.status.code() == Some(1) && err(&pulled).contains("ORG/REPO"), "{}", err(&pulled));
+    }
+    assert_eq!(hub.log().len(), asked, "what is no name is not asked for");
+}
+
+/// `:latest` is Ollama's word for no wish, and offline one is told what is here.
+#[test]
+fn latest_is_no_wish_and_offline_what_is_kept_is_said() {
+    let mut model = Vec::new();
+    firelight::synth::write("tiny-llama", "Q4_0", &mut model).expect("a model");
+    let hub = Hub::start(vec![("Tiny-Q4_0.gguf", model)]);
+    let home = home();
+    let address = format!("https://huggingface.co/{REPO}/blob/main/Tiny-Q4_0.gguf");
+    assert!(path_of(&hub.run(&home, &["pull", &format!("hf.co/{REPO}:latest")])).ends_with("Tiny-Q4_0.gguf"));
+    hub.set(Faults::default());
+    for name in [&format!("{REPO}:latest"), &address, &address.replace("https://", ""), &format!("hf.co/{REPO}")] {
+        let info = hub.run(&home, &["info", name, "--offline"]);
+        assert!(info.status.success(), "{name}: {}", err(&info));
+    }
+    for name in [format!("{REPO}:Q8_0"), address.replace("Q4", "Q8"), format!("{REPO}:q8_0")] {
+        let info = hub.run(&home, &["info", &name, "--offline"]);
+        let said = err(&info);
+        assert!(info.status.code() == Some(1) && said.contains("offline"), "{name}: {said}");
+        assert!(said.contains(&format!("here are {REPO}:Tiny-Q4_0.gguf")), "{name}: {said}");
+    }
+    let other = hub.run(&home, &["info", "some/other", "--offline"]);
+    assert!(err(&other).contains("firelight list") && !err(&other).contains("Tiny"), "{}", err(&other));
+    assert_eq!(hub.log(), [""; 0]);
 }
 
 #[test]

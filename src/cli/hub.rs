@@ -23,7 +23,7 @@ Examples:
   firelight pull Qwen/Qwen3-0.6B-GGUF
   firelight pull bartowski/Llama-3.2-3B-Instruct-GGUF:Q4_K_M")]
 pub struct PullArgs {
-    /// ORG/REPO, ORG/REPO:QUANT or ORG/REPO:FILE.gguf
+    /// ORG/REPO, ORG/REPO:QUANT, ORG/REPO:FILE.gguf, or the address of a page or file on Hugging Face
     name: String,
 }
 
@@ -80,15 +80,19 @@ pub async fn find(name: &Path, offline: bool) -> Result<Place> {
         return Ok(Place::Path(name.to_path_buf()));
     }
     let text = name.to_string_lossy();
-    let file_like = text.ends_with(".gguf") && !text.contains(':') || name.is_absolute() || text.starts_with('.');
+    let is_address = Name::is_address(&text);
+    let file_like =
+        text.ends_with(".gguf") && !text.contains([':', '?']) || name.is_absolute() || text.starts_with('.');
+    let file_like = file_like && !is_address;
     match Name::parse(&text) {
         Ok(name) if !file_like => {
             let hub = Hub::from_env(offline)?;
-            if let Some(kept) = hub::cache::find(hub.cache(), &name).into_iter().next() {
-                return Ok(Place::Path(kept.path));
+            match hub.kept(&name)? {
+                Some(kept) => Ok(Place::Path(kept.path)),
+                None => Ok(Place::Path(fetch(&hub, &name).await?)),
             }
-            Ok(Place::Path(fetch(&hub, &name).await?))
         }
+        Err(error) if is_address => Err(error.into()),
         _ => Err(no_such(&text)),
     }
 }
@@ -96,10 +100,10 @@ pub async fn find(name: &Path, offline: bool) -> Result<Place> {
 fn no_such(name: &str) -> Failure {
     let demo = demo::NAME;
     Failure::usage(match name.contains(' ') {
-        true => format!("there is no file {name:?}; to say this to the built-in model: firelight run {demo} {name:?}"),
+        true => format!("{name:?}: no such file. To say this to the built-in model: firelight run {demo} {name:?}"),
         false => format!(
-            "there is no {name}: the path of a GGUF file or of a Hugging Face folder is wanted, a name such as \
-             ORG/REPO:Q4_K_M, or `{demo}`, the built-in model"
+            "{name}: no such file. Give a GGUF file, a Hugging Face folder, the name of a model on Hugging Face (ORG/REPO, \
+             ORG/REPO:QUANT, or its page's address), or `{demo}`, the built-in model"
         ),
     })
 }
@@ -113,7 +117,9 @@ pub async fn pull(args: PullArgs) -> Result {
 /// Fetches what a name means, and says what and why.
 async fn fetch(hub: &Hub, name: &Name) -> Result<PathBuf> {
     let listing = hub.listing(&name.repo)?;
-    let (files, what) = match hub::offers(&listing.siblings).is_empty() && name.wanted.is_none() {
+    // A file of a folder's means the folder, as a part of a split model means all of it.
+    let is_there = |wanted: &String| listing.siblings.iter().any(|file| file.name == *wanted);
+    let (files, what) = match hub::offers(&listing.siblings).is_empty() && name.wanted.as_ref().is_none_or(is_there) {
         true => (folder(&name.repo, &listing.siblings)?, "a Hugging Face folder".to_string()),
         false => {
             // Without a GPU a model can be fetched all the same.
@@ -179,17 +185,9 @@ pub fn list(args: ListArgs) -> Result {
         term::note(&format!("no models are kept in {}; `firelight pull ORG/REPO` fetches one", cache.display()));
         return Ok(());
     }
-    let row = |k: &hub::Kept| vec![called(k), term::bytes(k.bytes)];
+    let row = |k: &hub::Kept| vec![k.to_string(), term::bytes(k.bytes)];
     let rows: Vec<_> = kept.iter().map(row).collect();
     Ok(write!(io::stdout(), "{}", term::table(&["<model", "size"], &rows))?)
-}
-
-/// The name by which a kept model is found again.
-fn called(kept: &hub::Kept) -> String {
-    match kept.name.is_empty() {
-        true => kept.repo.clone(),
-        false => format!("{}:{}", kept.repo, kept.name),
-    }
 }
 
 pub fn rm(args: RmArgs) -> Result {
@@ -198,14 +196,14 @@ pub fn rm(args: RmArgs) -> Result {
     match found.len() {
         0 => return Err(Failure::usage(format!("no model {name} is kept; `firelight list` shows those that are"))),
         2.. if !args.all => {
-            let names = found.iter().map(called).collect::<Vec<_>>().join(", ");
+            let names = found.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             return Err(Failure::usage(format!("{name} means {names}: name one, or add --all")));
         }
         _ => {}
     }
     for kept in &found {
         let free = hub::cache::remove(&cache, kept)?;
-        term::note(&format!("removed {} ({})", called(kept), term::bytes(free)));
+        term::note(&format!("removed {kept} ({})", term::bytes(free)));
     }
     Ok(())
 }

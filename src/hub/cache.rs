@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::files::{Sibling, offers, quant_of, split};
+use super::files::{Sibling, meant, offers, split};
 use super::name::Name;
 use crate::{Error, Result};
 
@@ -42,6 +42,16 @@ pub struct Kept {
     pub path: PathBuf,
     /// Bytes.
     pub bytes: u64,
+}
+
+impl std::fmt::Display for Kept {
+    /// The name by which it is found again.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.name.is_empty() {
+            true => f.write_str(&self.repo),
+            false => write!(f, "{}:{}", self.repo, self.name),
+        }
+    }
 }
 
 impl Repo {
@@ -149,20 +159,16 @@ fn walk(folder: &Path, prefix: &str, out: &mut Vec<String>) {
     }
 }
 
-/// The kept models that a name means, best first: the file it names, or those of the quantization it names, or all.
+/// The kept models that a name means, the largest first: the file or folder that it names, or those of the quantization
+/// it names, or all.
 pub fn find(cache: &Path, name: &Name) -> Vec<Kept> {
-    let mine = list(cache).into_iter().filter(|kept| kept.repo.eq_ignore_ascii_case(&name.repo));
-    let mut found: Vec<Kept> =
-        mine.filter(|kept| name.wanted.as_ref().is_none_or(|w| matches(&kept.name, w))).collect();
+    let mine = list(cache).into_iter().filter(|kept| kept.repo.eq_ignore_ascii_case(&name.repo)).collect();
+    let mut found: Vec<Kept> = match &name.wanted {
+        Some(wanted) => meant(mine, |kept| &kept.name, wanted),
+        None => mine,
+    };
     found.sort_by_key(|kept| std::cmp::Reverse(kept.bytes));
     found
-}
-
-/// Whether a file is what was wanted: of that name, or of that quantization.
-pub fn matches(file: &str, wanted: &str) -> bool {
-    let base = file.rsplit('/').next().unwrap_or(file);
-    let quant = quant_of(file);
-    file.eq_ignore_ascii_case(wanted) || base.eq_ignore_ascii_case(wanted) || quant.eq_ignore_ascii_case(wanted)
 }
 
 /// Removes a kept model's names in the last commit, and their blobs. Returns the bytes that became free.

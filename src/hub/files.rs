@@ -104,9 +104,31 @@ pub(super) fn split(name: &str) -> (&str, u32) {
     }
 }
 
-/// The quantization that a file's name tells.
-pub(super) fn quant_of(name: &str) -> String {
-    quant(split(name).0)
+/// Those models whose name is what is wanted: in a folder that is wanted (with a slash at its end), or else those that
+/// fit best: by the whole path, then by the file's name, then by its end (`UD-Q4_K_XL`), then by the quantization.
+pub(super) fn meant<T>(models: Vec<T>, name: impl Fn(&T) -> &str, wanted: &str) -> Vec<T> {
+    // A part of a split model means all of it; its first part is its name.
+    let wanted = match split_name(wanted) {
+        Some((prefix, _, count)) => &format!("{prefix}-{:05}-of-{count:05}.gguf", 1),
+        None => wanted,
+    };
+    let rank = |model: &T| fit(name(model), wanted);
+    let best = models.iter().filter_map(rank).min();
+    models.into_iter().filter(|model| best.is_some() && rank(model) == best).collect()
+}
+
+/// How well a file fits what is wanted: 0 is best.
+fn fit(file: &str, wanted: &str) -> Option<usize> {
+    let exact = file == wanted;
+    let (lower, wanted) = (file.to_lowercase(), wanted.to_lowercase());
+    if wanted.ends_with('/') {
+        return lower.starts_with(&wanted).then_some(0);
+    }
+    let base = lower.rsplit('/').next().unwrap_or(&lower);
+    let stem = split(&lower).0;
+    let ends = stem.strip_suffix(&wanted).is_some_and(|rest| rest.ends_with(['-', '_', '.', '/']));
+    let fits = [exact, lower == wanted, base == wanted, ends, quant(stem).eq_ignore_ascii_case(&wanted)];
+    fits.iter().position(|fits| *fits)
 }
 
 /// The last run of letters, digits and underscores that looks like a quantization.
@@ -150,5 +172,29 @@ mod tests {
         let facts: Vec<_> = offers.iter().map(|o| (o.quant.as_str(), o.files.len(), o.bytes())).collect();
         assert_eq!(facts, [("BF16", 2, 2500), ("Q8_0", 1, 1200), ("Q4_K_M", 1, 700), ("IQ2_XXS", 1, 300), ("", 1, 5)]);
         assert!(offers[0].files[0].name.contains("00001"));
+    }
+
+    #[test]
+    fn the_file_that_is_named_is_meant() {
+        let files = [
+            "deep/x-Q4_0.gguf",
+            "x-Q4_0.gguf",
+            "X-q4_0.gguf",
+            "deep/y-UD-Q4_K_XL.gguf",
+            "y-Q4_K_XL.gguf",
+            "z-00001-of-00002.gguf",
+            "Q8_0",
+        ];
+        let found = |wanted: &str| meant(files.to_vec(), |file| file, wanted);
+        assert_eq!(found("x-Q4_0.gguf"), ["x-Q4_0.gguf"]);
+        assert_eq!(found("X-Q4_0.GGUF"), ["x-Q4_0.gguf", "X-q4_0.gguf"]);
+        assert_eq!(found("deep/X-Q4_0.gguf"), ["deep/x-Q4_0.gguf"]);
+        assert_eq!(found("y-ud-q4_k_xl.gguf"), ["deep/y-UD-Q4_K_XL.gguf"]);
+        assert_eq!(found("UD-Q4_K_XL"), ["deep/y-UD-Q4_K_XL.gguf"]);
+        assert_eq!(found("q4_0").len(), 3);
+        assert_eq!(found("z-00002-of-00002.gguf"), ["z-00001-of-00002.gguf"]);
+        assert_eq!(found("z-00002-of-00003.gguf"), [""; 0]);
+        assert_eq!(found("deep/"), ["deep/x-Q4_0.gguf", "deep/y-UD-Q4_K_XL.gguf"]);
+        assert_eq!(found("4_0"), [""; 0]);
     }
 }

@@ -17,12 +17,26 @@ pub use pick::{Choice, pick};
 
 use std::path::{Path, PathBuf};
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
 use crate::checkpoint::Source;
 use crate::{Error, Result};
 use fetch::Client;
 
+/// What is written as `%XX` in a path.
+const IN_PATHS: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
 /// How long a listing may be.
 const LISTING_BYTES: u64 = 64 << 20;
+
+/// What an environment variable says, if it says anything.
+fn var(name: &str) -> Option<String> {
+    std::env::var(name).ok().map(|v| v.trim().to_string()).filter(|v| !v.is_empty())
+}
+
+/// The address of the hub that the environment names.
+fn endpoint() -> String {
+    var("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into())
+}
 
 /// A hub, and the folder where its models are kept.
 pub struct Hub {
@@ -39,16 +53,14 @@ impl Hub {
     /// # Errors
     /// If there is no folder to keep models in.
     pub fn from_env(offline: bool) -> Result<Self> {
-        let var = |name: &str| std::env::var(name).ok().map(|v| v.trim().to_string()).filter(|v| !v.is_empty());
         let cache = cache::folder()?;
         let login = cache.parent().map(|home| home.join("token"));
         let token = var("HF_TOKEN").or_else(|| {
-            let text = std::fs::read_to_string(login?).ok()?;
+            let text = crate::text::decode(std::fs::read(login?).ok()?, "the token").ok()?;
             Some(text.trim().to_string()).filter(|t| !t.is_empty())
         });
-        let endpoint = var("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
         let offline = offline || var("HF_HUB_OFFLINE").is_some_and(|v| v != "0");
-        Ok(Hub { client: Client::new(token), offline, ..Hub::at(&endpoint, cache) })
+        Ok(Hub { client: Client::new(token), offline, ..Hub::at(&endpoint(), cache) })
     }
 
     /// The hub at an address, without a token, its models kept in a folder.
@@ -60,6 +72,36 @@ impl Hub {
     /// Where models are kept.
     pub fn cache(&self) -> &Path {
         &self.cache
+    }
+
+    /// The kept model that a name means; the largest if it says only the repository.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if it means several; [`Error::Network`] if it means none, and nothing may be fetched: with what
+    /// is kept of the repository.
+    pub fn kept(&self, name: &Name) -> Result<Option<Kept>> {
+        let mut found = cache::find(&self.cache, name);
+        match (found.len(), &name.wanted) {
+            (0, _) if self.offline => Err(Error::Network(self.not_kept(name))),
+            (2.., Some(wanted)) if !name.is_folder() => {
+                let names: Vec<&str> = found.iter().map(|kept| kept.name.as_str()).collect();
+                Err(Error::Usage(format!(
+                    "{wanted:?} is the name of {}: give one file's whole path",
+                    names.join(" and ")
+                )))
+            }
+            _ => Ok((!found.is_empty()).then(|| found.remove(0))),
+        }
+    }
+
+    fn not_kept(&self, name: &Name) -> String {
+        let others = cache::find(&self.cache, &Name { wanted: None, ..name.clone() });
+        let others: Vec<String> = others.iter().map(Kept::to_string).collect();
+        let rest = match others.is_empty() {
+            true => "`firelight list` shows what is here".to_string(),
+            false => format!("here are {}", others.join(", ")),
+        };
+        format!("{name} is not kept here, and nothing is fetched while offline; {rest}")
     }
 
     /// What a repository offers now.
@@ -90,12 +132,7 @@ impl Hub {
     }
 
     fn url(&self, repo: &str, commit: &str, file: &str) -> String {
-        let escape = |c: char| match c {
-            c if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '~' | '/') => c.to_string(),
-            c => c.to_string().bytes().map(|b| format!("%{b:02X}")).collect(),
-        };
-        let file: String = file.chars().map(escape).collect();
-        format!("{}/{repo}/resolve/{commit}/{file}", self.endpoint)
+        format!("{}/{repo}/resolve/{commit}/{}", self.endpoint, utf8_percent_encode(file, &IN_PATHS))
     }
 
     /// A file of a repository, read by range where it lies: for headers.

@@ -1,6 +1,6 @@
 //! Which of a repository's models to take when nobody said: the largest that fits, judged by headers alone.
 
-use super::files::{Listing, Offer};
+use super::files::{Listing, Offer, meant};
 use super::{Hub, offers};
 use crate::fit::{self, Options};
 use crate::gpu::Caps;
@@ -15,10 +15,10 @@ pub struct Choice {
     pub why: String,
 }
 
-/// Chooses among a repository's GGUF models. `wanted` is a file's name or a quantization's.
+/// Chooses among a repository's GGUF models. `wanted` is what [`Name`](super::Name) says.
 ///
 /// # Errors
-/// [`Error::Usage`] if nothing matches, with what there is; [`Error::Limit`] if nothing fits, with what the smallest one
+/// [`Error::Usage`] if nothing matches, or several files do, with what there is; [`Error::Limit`] if nothing fits, with what the smallest one
 /// lacks.
 pub async fn pick(
     hub: &Hub,
@@ -27,18 +27,24 @@ pub async fn pick(
     wanted: Option<&str>,
     caps: Option<&Caps>,
 ) -> Result<Choice> {
-    let all = offers(&listing.siblings);
+    let mut all = offers(&listing.siblings);
     if all.is_empty() {
         let message = format!("{repo} holds no GGUF file; search the hub for the model's name with GGUF behind it");
         return Err(Error::Usage(message));
     }
     if let Some(wanted) = wanted {
-        let matching = |offer: &&Offer| super::cache::matches(&offer.name, wanted);
-        let offer = all
-            .iter()
-            .find(matching)
-            .ok_or_else(|| Error::Usage(format!("{repo} has no {wanted:?}; there are {}", names(&all))))?;
-        return Ok(Choice { offer: offer.clone(), why: "as asked".into() });
+        let mut found = meant(all.clone(), |offer| &offer.name, wanted);
+        match found.len() {
+            0 => return Err(Error::Usage(format!("{repo} has no model {wanted:?}; there are {}", names(&all)))),
+            1 => return Ok(Choice { offer: found.remove(0), why: "as asked".into() }),
+            // Of a folder's models the one that suits is taken.
+            _ if wanted.ends_with('/') => all = found,
+            _ => {
+                let files: Vec<&str> = found.iter().map(|offer| offer.name.as_str()).collect();
+                let message = format!("{repo} has several models {wanted:?}: {}; name one file", files.join(", "));
+                return Err(Error::Usage(message));
+            }
+        }
     }
     let memory = caps.and_then(|caps| caps.memory.map(|memory| (caps, memory)));
     let Some((caps, memory)) = memory else { return Ok(middle(all)) };
@@ -83,6 +89,7 @@ fn middle(all: Vec<Offer>) -> Choice {
 }
 
 fn names(all: &[Offer]) -> String {
-    let name = |offer: &Offer| if offer.quant.is_empty() { offer.name.clone() } else { offer.quant.clone() };
+    let unique = |quant: &str| all.iter().filter(|offer| offer.quant == quant).count() == 1;
+    let name = |offer: &Offer| if unique(&offer.quant) { offer.quant.clone() } else { offer.name.clone() };
     all.iter().map(name).collect::<Vec<_>>().join(", ")
 }

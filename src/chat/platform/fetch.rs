@@ -48,7 +48,7 @@ fn caps(device: Option<&str>) -> Option<Caps> {
 }
 
 fn get(hub: &Hub, name: &Name, caps: Option<Caps>, wanted: &Weak<()>, say: &dyn Fn(Chosen)) -> Result<Place> {
-    if let Some(kept) = hub::cache::find(hub.cache(), name).into_iter().next() {
+    if let Some(kept) = hub.kept(name)? {
         return Ok(Place::File(kept.path.display().to_string()));
     }
     let listing = hub.listing(&name.repo)?;
