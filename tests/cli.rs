@@ -135,7 +135,7 @@ fn files_that_are_no_models_are_refused_by_every_command() {
     let mut shape = Vec::new();
     firelight::synth::write("tiny-llama", "Q4_0", &mut shape).expect("a model");
     let files = [
-        ("there is no", text_of(&dir.path().join("missing.gguf"))),
+        ("no such file", text_of(&dir.path().join("missing.gguf"))),
         ("folder", text_of(dir.path())),
         ("the file is empty", file(&dir, "empty.gguf", b"")),
         ("GGUF", file(&dir, "magic.gguf", b"PK\x03\x04 this is a zip file, or pretends to be one")),
@@ -199,7 +199,7 @@ fn requests_that_make_no_sense_are_refused_with_the_next_step() {
     let Some(model) = stories() else { return };
     let dir = folder();
     let long = "once upon a time ".repeat(100);
-    let (empty, bytes) = (file(&dir, "empty.txt", b""), file(&dir, "bytes.txt", b"\xff\xfe"));
+    let (empty, bytes) = (file(&dir, "empty.txt", b""), file(&dir, "bytes.txt", b"\xff\xff"));
     let nowhere = text_of(&dir.path().join("no/such/place.npy"));
     for (args, words) in [
         (&["run", &model, "--context", "16", &long][..], &["16", "larger context"][..]),
@@ -290,11 +290,135 @@ fn a_prompt_comes_from_the_arguments_or_from_stdin() {
     let mut child = spawn(&mut firelight(&args));
     child.stdin.take().expect("a pipe").write_all(prompt.as_bytes()).expect("it reads");
     assert_eq!(Run::from(child.wait_with_output().expect("it ends")).out, *text);
-    // With a prompt stdin is not waited for: it stays open until the program has ended.
-    let mut child = spawn(firelight(&args).arg(prompt));
-    let stdin = child.stdin.take();
-    assert_eq!(Run::from(child.wait_with_output().expect("it ends")).out, *text);
+}
+
+/// Runs the program with these bytes on stdin.
+fn piped(args: &[&str], bytes: &[u8]) -> Run {
+    let mut child = spawn(&mut firelight(args));
+    child.stdin.take().expect("a pipe").write_all(bytes).expect("it reads");
+    child.wait_with_output().expect("it ends").into()
+}
+
+/// What is piped comes before what is an argument, for every command that takes both.
+#[test]
+fn piped_text_beside_an_argument_is_read() {
+    let Some(model) = stories() else { return };
+    let dir = folder();
+    let raw = ["run", &model, "--raw", "--greedy", "-n", "8"];
+    let with = |prompt: &str| good(&[&raw[..], &[prompt]].concat());
+    let both = with("Once upon\n\na time");
+    assert_ne!(both, with("a time"));
+    for text in [&b"Once upon"[..], b"Once upon\n", b"Once upon\r\n\r\n", b"\xef\xbb\xbfOnce upon\n"] {
+        let run = piped(&[&raw[..], &["a time"]].concat(), text);
+        assert_eq!((run.code, &run.out), (Some(0), &both), "{text:?}: {run:?}");
+    }
+    // A file is as good as a pipe.
+    let text = file(&dir, "text.txt", b"Once upon\n");
+    let stdin = fs::File::open(text).expect("the file");
+    let run: Run = firelight(&raw).arg("a time").stdin(stdin).output().expect("it starts").into();
+    assert_eq!(run.out, both, "{run:?}");
+    // What holds no text changes nothing.
+    for nothing in [&b""[..], b"\n", b" \r\n", b"\xef\xbb\xbf"] {
+        assert_eq!(piped(&[&raw[..], &["a time"]].concat(), nothing).out, with("a time"), "{nothing:?}");
+    }
+    assert_eq!(piped(&[&raw[..], &[""]].concat(), b"a time").out, with("a time"));
+    let tokens = |text: &str| good(&["tokenize", &model, text]);
+    assert_eq!(piped(&["tokenize", &model, "b"], b"a\n").out, tokens("a\n\nb"));
+    assert_eq!(piped(&["tokenize", &model], b"a\n").out, tokens("a\n"));
+    let npy = |name: &str| text_of(&dir.path().join(name));
+    let (one, two) = (npy("one.npy"), npy("two.npy"));
+    assert_eq!(piped(&["logits", &model, "--text", "b", "--out", &one], b"a").code, Some(0));
+    good(&["logits", &model, "--text", "a\n\nb", "--out", &two]);
+    assert!(fs::read(one).expect("a file") == fs::read(two).expect("a file"));
+    let run = piped(&[&raw[..], &["a time"]].concat(), b"\xff\xff");
+    assert!(run.code == Some(1) && run.err.contains("stdin is not UTF-8"), "{run:?}");
+}
+
+/// A chat's message is what was said, not the line's end behind it.
+#[test]
+fn a_piped_message_is_the_same_as_an_argument() {
+    let dir = folder();
+    let model = synth(&dir, "tiny-qwen3", "Q8_0");
+    let args = ["run", &model, "--greedy", "-n", "5"];
+    let tokens = |run: &Run| run.err.split(" at ").next().map(str::to_string);
+    let want = run(&[&args[..], &["the"]].concat());
+    for text in [&b"the"[..], b"the\n", b"the\r\n", b"\xef\xbb\xbfthe\n", b"\xff\xfet\0h\0e\0\r\0\n\0"] {
+        let run = piped(&args, text);
+        assert_eq!((&run.out, tokens(&run)), (&want.out, tokens(&want)), "{text:?}: {run:?}");
+    }
+    let run = piped(&[&args[..], &["the"]].concat(), b"he\n");
+    assert_eq!(tokens(&run), tokens(&piped(&args, b"he\n\nthe")), "{run:?}");
+}
+
+/// Slow text is waited for; a pipe that nobody writes to or closes is not waited for without end; and what comes after
+/// all is not dropped in silence.
+#[test]
+fn a_silent_stdin_holds_nothing_up_for_ever() {
+    let Some(model) = stories() else { return };
+    let mut child = spawn(&mut firelight(&["tokenize", &model, "b"]));
+    let mut stdin = child.stdin.take().expect("a pipe");
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    stdin.write_all(b"a").expect("it reads");
     drop(stdin);
+    let run: Run = child.wait_with_output().expect("it ends").into();
+    assert_eq!(run.out, good(&["tokenize", &model, "a\n\nb"]), "{run:?}");
+    assert!(run.err.contains("waiting for text on stdin"), "{run:?}");
+
+    let mut child = spawn(&mut firelight(&["tokenize", &model, "b"]));
+    let stdin = child.stdin.take();
+    let run: Run = child.wait_with_output().expect("it ends").into();
+    assert_eq!(run.out, good(&["tokenize", &model, "b"]), "{run:?}");
+    assert!(run.err.contains("nothing came on stdin"), "{run:?}");
+    drop(stdin);
+
+    let mut child = spawn(&mut firelight(&["run", &model, "--raw", "--greedy", "-n", "400", "Once"]));
+    let mut stdin = child.stdin.take().expect("a pipe");
+    child.stdout.as_mut().expect("a pipe").read_exact(&mut [0]).expect("an answer");
+    stdin.write_all(b"late").expect("it is open");
+    let run: Run = child.wait_with_output().expect("it ends").into();
+    assert!(run.code == Some(1) && run.err.contains("was not read"), "{run:?}");
+}
+
+/// A byte order mark is no text wherever a text is read, and UTF-16 is read as what it says.
+#[test]
+fn byte_order_marks_are_no_text() {
+    let Some(model) = stories() else { return };
+    let dir = folder();
+    let utf16 = |text: &str| -> Vec<u8> {
+        [0xfeff].into_iter().chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect()
+    };
+    let marked = |text: &str| [b"\xef\xbb\xbf", text.as_bytes()].concat();
+    let want = good(&["tokenize", &model, "Zoë"]);
+    for bytes in [marked("Zoë"), utf16("Zoë")] {
+        let path = file(&dir, "text.txt", &bytes);
+        assert_eq!(good(&["tokenize", &model, "--file", &path]), want);
+        assert_eq!(piped(&["tokenize", &model, "--file", "-"], &bytes).out, want);
+        assert_eq!(piped(&["tokenize", &model], &bytes).out, want);
+    }
+    assert_eq!(good(&["tokenize", &model, "\u{feff}Zoë"]), want);
+    let (case, jinja) = (r#"{"messages": [{"role": "user", "content": "hi"}]}"#, "{{ messages[0].content }}!");
+    for write in [marked, utf16] {
+        let (case, jinja) = (file(&dir, "case.json", &write(case)), file(&dir, "t.jinja", &write(jinja)));
+        assert_eq!(good(&["template", &model, "--input", &case, "--template", &jinja]), "hi!");
+    }
+    // Every text file of a Hugging Face folder.
+    let hf = text_of(dir.path()) + "/hf/";
+    good(&["synth", "tiny-qwen3", "F32", &hf]);
+    let said = |hf: &str| {
+        let case = file(&dir, "case.json", case.as_bytes());
+        let text = "Once upon a time";
+        (good(&["info", hf]), good(&["tokenize", hf, text]), good(&["template", hf, "--input", &case]))
+    };
+    let want = said(&hf);
+    for write in [marked, utf16] {
+        for entry in fs::read_dir(&hf).expect("the folder").flatten().map(|entry| entry.path()) {
+            if entry.extension().is_some_and(|end| end == "json" || end == "jinja") {
+                let text = firelight::text::decode(fs::read(&entry).expect("a file"), "it").expect("text");
+                fs::write(&entry, write(&text)).expect("a file");
+            }
+        }
+        assert_eq!(said(&hf), want);
+    }
 }
 
 fn spawn(command: &mut Command) -> Child {
@@ -337,6 +461,106 @@ fn quantize_writes_a_smaller_model_that_runs() {
     bad(&["quantize", &model, "/nonexistent/out.gguf", "Q8_0", "--requantize"], 1, &["/nonexistent/out.gguf"]);
     let left: Vec<_> = fs::read_dir(dir.path()).expect("the folder").collect();
     assert_eq!(left.len(), 2, "nothing half-written stays: {left:?}");
+}
+
+/// Nothing that is read is written to, whatever it is called.
+#[test]
+fn no_output_destroys_an_input() {
+    let dir = folder();
+    let inside = |name: &str| text_of(&dir.path().join(name));
+    let model = synth(&dir, "tiny-llama", "F16");
+    let bytes = fs::read(&model).expect("the model");
+    let mut names = vec![model.clone(), inside("./tiny-llama.F16.gguf"), inside("sub/../tiny-llama.F16.gguf")];
+    fs::create_dir(inside("sub")).expect("a folder");
+    fs::hard_link(&model, inside("hard.gguf")).expect("a link");
+    names.push(inside("hard.gguf"));
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(&model, inside("soft.gguf")).expect("a link");
+        std::os::unix::fs::symlink("soft.gguf", inside("softer.gguf")).expect("a link");
+        std::os::unix::fs::symlink(dir.path(), inside("here")).expect("a link");
+        names.extend(["soft.gguf", "softer.gguf", "here/tiny-llama.F16.gguf"].map(inside));
+    }
+    for name in &names {
+        bad(&["quantize", &model, name, "Q8_0"], 1, &["it is read", "another file"]);
+        bad(&["quantize", name, &model, "Q8_0"], 1, &["it is read", "another file"]);
+        bad(&["logits", &model, "--tokens", "1", "--out", name], 1, &["it is read"]);
+        assert!(fs::read(&model).expect("the model") == bytes, "{name}");
+    }
+    // The name under which a file grows may be the input's.
+    let (input, out) = (inside("out.gguf.partial"), inside("out.gguf"));
+    fs::copy(&model, &input).expect("a copy");
+    good(&["quantize", &input, &out, "Q8_0"]);
+    assert!(fs::read(&input).expect("the input") == bytes);
+    // A folder's files.
+    let hf = inside("hf") + "/";
+    good(&["synth", "tiny-qwen3", "F32", &hf]);
+    for name in ["model.safetensors", "config.json", "tokenizer.json"] {
+        let before = fs::read(hf.clone() + name).expect("a file");
+        bad(&["quantize", &hf, &(hf.clone() + name), "Q8_0"], 1, &["it is read"]);
+        assert!(fs::read(hf.clone() + name).expect("a file") == before);
+    }
+    bad(&["quantize", &model, &hf, "Q8_0"], 1, &["folder"]);
+    bad(&["synth", "tiny-qwen3", "F32", &hf], 1, &["not empty"]);
+}
+
+/// Another file that is there is replaced by a whole one, and that is said; a model only by a model.
+#[test]
+fn what_is_replaced_is_said() {
+    let dir = folder();
+    let model = synth(&dir, "tiny-llama", "F16");
+    let inside = |name: &str| text_of(&dir.path().join(name));
+    let replaced = |args: &[&str]| {
+        let run = run(args);
+        assert!(run.code == Some(0) && run.err.contains("will be replaced"), "{args:?}: {run:?}");
+    };
+    let (gguf, npy) = (inside("other.gguf"), inside("x.npy"));
+    for out in [&gguf, &npy] {
+        fs::write(out, "old").expect("a file");
+    }
+    replaced(&["quantize", &model, &gguf, "Q8_0"]);
+    replaced(&["synth", "tiny-llama", "Q8_0", &gguf]);
+    replaced(&["logits", &model, "--tokens", "1", "--out", &npy]);
+    assert!(!run(&["logits", &model, "--tokens", "1", "--out", &inside("new.npy")]).err.contains("replaced"));
+    let before = fs::read(&gguf).expect("a model");
+    bad(&["logits", &model, "--tokens", "1", "--out", &gguf], 1, &["it is a model"]);
+    // What cannot be made leaves what was there.
+    bad(&["synth", "tiny-llama", "Q9", &gguf], 1, &["Q9"]);
+    assert!(fs::read(&gguf).expect("a model") == before);
+    let mut permissions = fs::metadata(&gguf).expect("a model").permissions();
+    permissions.set_readonly(true);
+    fs::set_permissions(&gguf, permissions).expect("it is ours");
+    bad(&["quantize", &model, &gguf, "Q8_0"], 1, &["write-protected"]);
+    let names: Vec<_> = fs::read_dir(dir.path()).expect("the folder").flatten().map(|e| e.file_name()).collect();
+    assert_eq!(names.len(), 4, "nothing half-written stays: {names:?}");
+}
+
+/// An interrupt leaves no half of a file; and a pipe is written to, not replaced.
+#[cfg(unix)]
+#[test]
+fn interrupted_outputs_go_away_and_pipes_stay() {
+    let dir = folder();
+    let out = text_of(&dir.path().join("large.gguf"));
+    let child = spawn(&mut firelight(&["synth", "smollm2-135m", "F32", &out]));
+    let begun = std::time::Instant::now();
+    while fs::metadata(out.clone() + ".partial").map_or(0, |facts| facts.len()) == 0 {
+        assert!(begun.elapsed().as_secs() < 300, "nothing is written");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill").success());
+    let run: Run = child.wait_with_output().expect("it ends").into();
+    assert_eq!(run.code, Some(130), "{run:?}");
+    assert_eq!(fs::read_dir(dir.path()).expect("the folder").count(), 0);
+
+    let model = synth(&dir, "tiny-llama", "F16");
+    let pipe = text_of(&dir.path().join("pipe"));
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    let reader = {
+        let pipe = pipe.clone();
+        std::thread::spawn(move || fs::read(pipe))
+    };
+    good(&["logits", &model, "--tokens", "1", "--out", &pipe]);
+    assert!(reader.join().expect("a reader").expect("bytes").starts_with(b"\x93NUMPY"));
 }
 
 /// A Hugging Face folder becomes the GGUF file that it would have been.
@@ -738,6 +962,7 @@ fn a_chat_answers_obeys_commands_and_survives_an_interrupt() {
     step("", ", seed ");
     step("", "> ");
     step("/stats\r", "of 4000 positions are filled");
+    step(&format!("/save {model}\r"), "it is read");
     step(&format!("/save {saved}\r"), "3 messages are in");
     step("\"\"\"two\rlines\"\"\"\r", ". ");
     step("\u{3}", "[stopped]");

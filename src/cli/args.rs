@@ -1,6 +1,6 @@
 //! Options that several commands share, and what they open.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::value_parser;
@@ -13,7 +13,7 @@ use firelight::sampler::Sampling;
 use firelight::session::{Options, Session};
 
 use super::Result;
-use super::hub;
+use super::hub::{self, Place};
 use super::term;
 
 /// Which GPU.
@@ -178,25 +178,25 @@ pub struct ModelArg {
 }
 
 impl ModelArg {
+    /// Where the model is; it is fetched if it is not here.
+    pub async fn place(&self) -> Result<Place> {
+        hub::find(&self.name, self.offline.offline).await
+    }
+
     /// Opens the model's files.
     pub async fn open_checkpoint(&self) -> Result<Checkpoint> {
-        open_checkpoint(&self.name, self.offline).await
+        Ok(self.place().await?.open().await?)
     }
 
     /// Opens the model.
     pub async fn open(&self) -> Result<Model> {
-        open_model(&self.name, self.offline).await
+        open_model(&self.place().await?).await
     }
 }
 
-/// Opens a model's files. `demo` is the built-in model; a file of that name is `./demo`.
-async fn open_checkpoint(name: &Path, offline: OfflineArg) -> Result<Checkpoint> {
-    Ok(hub::find(name, offline.offline).await?.open().await?)
-}
-
 /// Opens a model's header, and says what there is to say about its tokenizer.
-pub async fn open_model(name: &Path, offline: OfflineArg) -> Result<Model> {
-    let model = Model::from_checkpoint(open_checkpoint(name, offline).await?).await?;
+pub async fn open_model(place: &Place) -> Result<Model> {
+    let model = Model::from_checkpoint(place.open().await?).await?;
     model.tokenizer.notices().iter().for_each(|n| term::note(n));
     Ok(model)
 }

@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::args::{self, DeviceArgs, EngineArgs, OfflineArg};
 use super::term::{self, Answering, Failure};
-use super::{Result, bench_ops, profile};
+use super::{Result, bench_ops, hub, profile};
 
 #[derive(clap::Args)]
 #[command(override_usage = "firelight bench [OPTIONS] <MODEL>\n       firelight bench --ops[=TYPE,...] [OPTIONS]")]
@@ -143,7 +143,7 @@ pub async fn run(args: Args) -> Result {
     let Some(positions) = tests.iter().map(Test::positions).max() else {
         return Err(Failure::usage("there is nothing to measure: give sizes above 0 with -p or -n"));
     };
-    let model = args::open_model(path, args.offline).await?;
+    let model = args::open_model(&hub::find(path, args.offline.offline).await?).await?;
     let gpu = args.device.open().await?;
     if args.profile {
         profile::check(&gpu)?;

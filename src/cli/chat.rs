@@ -3,8 +3,8 @@
 //! The whole conversation is sent each turn; the session finds by itself how much of it is in its cache.
 
 use std::borrow::Cow;
-use std::fs;
 use std::io::{self, Write};
+use std::path::Path;
 
 use firelight::model::Model;
 use firelight::session::{Finish, Session, Timings};
@@ -17,6 +17,8 @@ use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Context, Editor};
 use serde_json::{Value, json};
 
+use super::hub::Place;
+use super::output::{self, Content};
 use super::run::{self, Settings, message};
 use super::term::{self, Failure};
 use super::{Result, text};
@@ -37,6 +39,7 @@ const COMMANDS: [&str; 7] = ["/help", "/quit", "/reset", "/save ", "/seed ", "/s
 struct Chat<'a> {
     session: &'a mut Session,
     model: &'a Model,
+    place: &'a Place,
     settings: Settings,
     system: Option<String>,
     messages: Vec<Value>,
@@ -44,10 +47,16 @@ struct Chat<'a> {
 }
 
 /// Talks until the user ends it. Returns how many positions are filled.
-pub async fn run(session: &mut Session, model: &Model, settings: Settings, system: Option<String>) -> Result<usize> {
+pub async fn run(
+    session: &mut Session,
+    model: &Model,
+    place: &Place,
+    settings: Settings,
+    system: Option<String>,
+) -> Result<usize> {
     let mut editor: Editor<Lines, DefaultHistory> = Editor::new().map_err(terminal_failed)?;
     editor.set_helper(Some(Lines));
-    let mut chat = Chat { session, model, settings, system, messages: Vec::new(), last: None };
+    let mut chat = Chat { session, model, place, settings, system, messages: Vec::new(), last: None };
     let _ = writeln!(io::stderr(), "Type a message, or /help.");
     let mut interrupted = false;
     loop {
@@ -144,10 +153,16 @@ impl Chat<'_> {
         let system = self.system.iter().map(|text| message("system", text));
         let messages: Vec<Value> = system.chain(self.messages.iter().cloned()).collect();
         let text = format!("{:#}\n", json!({ "messages": messages, "date": text::today() }));
-        match fs::write(path, text) {
+        match self.write(path, &text) {
             Ok(()) => term::note(&format!("{} messages are in {path}", messages.len())),
-            Err(error) => term::note(&format!("{path} cannot be written: {error}")),
+            Err(failure) => drop(failure.report()),
         }
+    }
+
+    fn write(&self, path: &str, text: &str) -> Result {
+        let mut output = output::create(Path::new(path), Content::Other, Some(self.place))?;
+        output.write_all(text.as_bytes())?;
+        Ok(output.finish()?)
     }
 }
 

@@ -13,6 +13,8 @@ mod chat_window;
 mod devices;
 pub mod hub;
 mod info;
+mod input;
+mod output;
 mod plan;
 mod profile;
 mod quantize;

@@ -1,9 +1,8 @@
 //! `quantize`: a smaller copy of a model, as a GGUF file that any GGUF program reads.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::PathBuf;
 use std::thread;
 
 use firelight::checkpoint::{Checkpoint, GgufWriter, Metadata, TensorInfo};
@@ -17,6 +16,7 @@ use firelight::{Error, Result as LibResult};
 
 use super::Result;
 use super::args::ModelArg;
+use super::output::{self, Content};
 use super::term::{self, Failure};
 
 /// Bytes of the file read at once.
@@ -25,7 +25,8 @@ const CHUNK: u64 = 32 << 20;
 #[derive(clap::Args)]
 #[command(after_help = "\
 TYPE is a mix that published files have (Q4_K_M, Q5_K_M, Q6_K, Q8_0, Q3_K_M, Q2_K, IQ4_XS ...; a wrong name lists all) \
-or, with --pure, a type for every matrix. Norms, biases and routers stay F32.
+or, with --pure, a type for every matrix. Norms, biases and routers stay F32. OUT.gguf may not be a file of MODEL; it \
+gets its name when it is complete.
 
 Example:
   firelight quantize llama-f16.gguf llama-q4_k_m.gguf Q4_K_M
@@ -55,18 +56,13 @@ pub async fn run(args: Args) -> Result {
             Failure::usage(format!("no type to round to is called {:?}; there are {}", args.mix, names.join(", ")))
         })?),
     };
-    let checkpoint = args.model.open_checkpoint().await?;
+    let place = args.model.place().await?;
+    let checkpoint = place.open().await?;
     check(&args, &checkpoint)?;
     let config = Config::read(&checkpoint).await?;
-    let partial = args.output.with_added_extension("partial");
-    let written = write(&checkpoint, mix, &config, &partial);
-    if written.is_err() {
-        // Half a model is of no use; that it cannot be removed is not the error to tell.
-        let _ = fs::remove_file(&partial);
-    }
-    let tally = written?;
-    fs::rename(&partial, &args.output)
-        .map_err(|e| Error::io(format!("cannot move the file to {}", args.output.display()), e))?;
+    let mut out = output::create(&args.output, Content::Model, Some(&place))?;
+    let tally = write(&checkpoint, mix, &config, &mut out)?;
+    out.finish()?;
     let before: u64 = checkpoint.tensors.values().map(TensorInfo::bytes).sum();
     Ok(tally.print(before)?)
 }
@@ -162,18 +158,16 @@ fn pair_rows(bytes: &[u8], row_bytes: usize, head: usize) -> Vec<u8> {
     out
 }
 
-fn write(checkpoint: &Checkpoint, mix: Mix, config: &Config, path: &Path) -> LibResult<Tally> {
+fn write(checkpoint: &Checkpoint, mix: Mix, config: &Config, out: &mut impl Write) -> LibResult<Tally> {
     let form = form(checkpoint, config);
     let metadata = metadata(checkpoint, mix)?;
     let mut writer = GgufWriter::new(metadata)?;
     for t in checkpoint.tensors.values() {
         writer.tensor(&t.name, &t.dims, target(mix, form, t))?;
     }
-    let failed = |e| Error::io(format!("cannot write {}", path.display()), e);
-    let mut out = BufWriter::with_capacity(1 << 20, File::create(path).map_err(failed)?);
     let (mut tally, mut bar) = (Tally::default(), term::bytes_bar("quantizing"));
     let (mut done, total) = (0, checkpoint.tensors.values().map(TensorInfo::bytes).sum());
-    writer.write(&mut out, |to, out| {
+    writer.write(out, |to, out| {
         let from = checkpoint.tensor(&to.name).map_err(io::Error::other)?;
         let sum = tally.0.entry(to.dtype).or_default();
         (sum.tensors, sum.bytes) = (sum.tensors + 1, sum.bytes + to.bytes());
@@ -193,7 +187,6 @@ fn write(checkpoint: &Checkpoint, mix: Mix, config: &Config, path: &Path) -> Lib
         }
         Ok(())
     })?;
-    out.flush().map_err(failed)?;
     Ok(tally)
 }
 

@@ -1,6 +1,6 @@
 //! `run`: one answer, the continuation of a text, or a chat.
 
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
 use firelight::demo;
@@ -9,15 +9,21 @@ use firelight::model::Model;
 use firelight::sampler::Sampling;
 use firelight::session::{Event, Finish, Request, Session, Timings};
 use firelight::template::{NO_THOUGHT, TemplateInput, begun_thought};
+use firelight::text::without_mark;
 use firelight::tokenizer::Special;
 use serde_json::{Value, json};
 
 use super::args::{self, DeviceArgs, EngineArgs, OfflineArg, SamplingArgs};
+use super::input::Stdin;
 use super::term::{self, Answering, Failure};
-use super::{Result, chat, profile, wrong_call};
+use super::{Result, chat, hub, profile, wrong_call};
 
 const EXAMPLES: &str = "\
-Without a PROMPT a chat begins; type /help in it. If stdin is no terminal, all of it is the prompt.
+Without a PROMPT a chat begins; type /help in it.
+
+If stdin is not a terminal, its text is read too: it comes before PROMPT, with a blank line between, or is the prompt by \
+itself. UTF-8 and UTF-16 are read; a byte order mark is left out. A stdin that stays open and silent is given up 10 \
+seconds after the model is loaded if there is a PROMPT; in a loop that reads lines from stdin, add < /dev/null.
 
 Examples:
   firelight run
@@ -25,7 +31,7 @@ Examples:
   firelight run Qwen/Qwen3-0.6B-GGUF:Q8_0
   firelight run model.gguf \"Why is the sky blue?\" --max-tokens 200
   firelight run model.gguf --raw --greedy \"Once upon a time\" > story.txt
-  git diff | firelight run model.gguf --system \"Explain this change in one sentence.\"";
+  git diff | firelight run model.gguf \"Explain this change in one sentence.\"";
 
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -66,15 +72,18 @@ enum Switch {
 
 pub async fn run(args: Args) -> Result {
     let settings = Settings::new(&args)?;
-    let model = args::open_model(&args.model, args.offline).await?;
-    let prompt = match &args.prompt {
-        Some(prompt) => Some(prompt.clone()),
-        None if io::stdin().is_terminal() => None,
-        None => Some(read_stdin()?),
-    };
-    if args.raw && prompt.is_none() {
+    let stdin = Stdin::begin();
+    let place = hub::find(&args.model, args.offline.offline).await?;
+    let model = args::open_model(&place).await?;
+    let chats = args.prompt.is_none() && io::stdin().is_terminal();
+    if args.raw && chats {
         wrong_call("run", "--raw continues a text: give it as PROMPT or on stdin");
     }
+    // A prompt that is only on stdin is waited for before anything is loaded; one beside PROMPT comes meanwhile.
+    let piped = match args.prompt.is_none() && !chats {
+        true => Some(prompt(&stdin, &args)?),
+        false => None,
+    };
     if !args.raw {
         args::say_template(&model);
     }
@@ -83,10 +92,14 @@ pub async fn run(args: Args) -> Result {
         profile::check(&gpu)?;
     }
     let mut session = args::open_session(&gpu, &model, &args.engine.options()).await?;
-    let position = match prompt {
-        Some(prompt) => once(&mut session, &model, &args, settings, prompt).await?,
-        None => chat::run(&mut session, &model, settings, args.system.clone()).await?,
+    let position = match chats {
+        true => chat::run(&mut session, &model, &place, settings, args.system.clone()).await?,
+        false => {
+            let prompt = piped.map_or_else(|| prompt(&stdin, &args), Ok)?;
+            once(&mut session, &model, &args, settings, prompt).await?
+        }
     };
+    stdin.check()?;
     if args.profile { show_profile(&gpu, &mut session, position).await } else { Ok(()) }
 }
 
@@ -96,13 +109,12 @@ async fn show_profile(gpu: &Gpu, session: &mut Session, position: usize) -> Resu
     Ok(write!(io::stderr(), "\n{table}")?)
 }
 
-fn read_stdin() -> Result<String> {
-    let mut bytes = Vec::new();
-    io::stdin().read_to_end(&mut bytes).map_err(|e| Failure::usage(format!("stdin cannot be read: {e}")))?;
-    if bytes.is_empty() {
-        return Err(Failure::usage("stdin is empty, and there is no PROMPT: give one of them"));
-    }
-    String::from_utf8(bytes).map_err(|_| Failure::usage("the prompt on stdin is not UTF-8 text"))
+/// PROMPT, and what is piped to stdin before it.
+fn prompt(stdin: &Stdin, args: &Args) -> Result<String> {
+    let text = stdin.before(args.prompt.as_deref())?;
+    let text = text.ok_or_else(|| Failure::usage("stdin is empty, and there is no PROMPT: give one of them"))?;
+    // A message does not end in the line's end that `echo` writes; a text to be continued stays as it is.
+    Ok(if args.raw { text } else { text.trim_end_matches(['\r', '\n']).to_string() })
 }
 
 /// One answer. Returns how many positions are filled.
@@ -111,7 +123,7 @@ async fn once(s: &mut Session, model: &Model, args: &Args, settings: Settings, p
         true => Prompt { tokens: model.tokenizer.encode(&prompt, Special::ALL)?, begun: String::new() },
         false => {
             let mut messages: Vec<Value> = Vec::new();
-            messages.extend(args.system.as_ref().map(|text| message("system", text)));
+            messages.extend(args.system.as_ref().map(|text| message("system", without_mark(text))));
             messages.push(message("user", &prompt));
             settings.prompt(model, &messages)?
         }

@@ -1,7 +1,6 @@
 //! `logits` and `perplexity`: what the model thinks of given tokens.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::value_parser;
@@ -10,9 +9,11 @@ use firelight::model::Model;
 use firelight::session::{Options, Session};
 use firelight::tokenizer::Special;
 
+use super::Result;
 use super::args::{self, DeviceArgs, EngineArgs, ModelArg};
+use super::input::{Stdin, read_text};
+use super::output::{self, Content};
 use super::term::{self, Failure};
-use super::{Result, text};
 
 #[derive(clap::Args)]
 pub struct LogitsArgs {
@@ -21,7 +22,7 @@ pub struct LogitsArgs {
     /// Token ids, as they are: 1,2,3
     #[arg(long, value_delimiter = ',', value_name = "IDS", required_unless_present = "text", conflicts_with = "text")]
     tokens: Vec<u32>,
-    /// The tokens of this text; none is added before or after
+    /// The tokens of this text, and of what is piped to stdin before it; none is added before or after
     #[arg(long)]
     text: Option<String>,
     /// The file: float32, one row of logits for each token
@@ -37,19 +38,24 @@ pub struct LogitsArgs {
 }
 
 pub async fn logits(args: LogitsArgs) -> Result {
-    let model = args.model.open().await?;
-    let tokens = match &args.text {
+    let text = match args.tokens.is_empty() {
+        true => Stdin::begin().before(args.text.as_deref())?,
+        false => None,
+    };
+    let place = args.model.place().await?;
+    let model = args::open_model(&place).await?;
+    let tokens = match &text {
         Some(text) => model.tokenizer.encode(text, Special::PARSE)?,
         None => args.tokens.clone(),
     };
     if tokens.is_empty() {
         return Err(Failure::usage("there are no tokens; give some with --tokens or --text"));
     }
+    let mut out = output::create(&args.out, Content::Other, Some(&place))?;
     let gpu = args.device.open_exact().await?;
     let options = scoring_options(&model, &args.engine, tokens.len());
     let mut session = args::open_session(&gpu, &model, &options).await?;
     let failed = |error| Error::io(format!("cannot write {}", args.out.display()), error);
-    let mut out = BufWriter::new(File::create(&args.out).map_err(failed)?);
     let mut written = out.write_all(&npy_header(tokens.len(), model.config.vocab as usize));
     let each = |_: usize, row: &[f32]| {
         let mut values = row.iter().map(|x| x.to_le_bytes());
@@ -58,8 +64,8 @@ pub async fn logits(args: LogitsArgs) -> Result {
         }
     };
     session.logits(&tokens, args.steps, each).await?;
-    written.and_then(|()| out.flush()).map_err(failed)?;
-    Ok(())
+    written.map_err(failed)?;
+    Ok(out.finish()?)
 }
 
 /// Bytes of logits that are computed at once, at most.
@@ -109,7 +115,7 @@ const CHUNK: usize = 512;
 const MIN_CHUNK: usize = 4;
 
 pub async fn perplexity(args: PerplexityArgs) -> Result {
-    let text = text::read_text(&args.file)?;
+    let text = read_text(&args.file)?;
     let model = args.model.open().await?;
     let tokens = model.tokenizer.encode(&text, Special::ADD)?;
     let size = args.engine.context.map_or(CHUNK.min(tokens.len()), |n| n as usize);

@@ -29,19 +29,19 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result {
     let mut seen = HashSet::new();
-    let (mut count, mut notes) = (0, 0);
+    let (mut count, mut notes, mut replaced) = (0, 0, 0);
     for (name, source) in catalog().into_iter().filter(|(name, _)| name.contains(&args.only)) {
         let text = assemble(&source, Dialect::Native);
         if !seen.insert(text.clone()) {
             continue;
         }
         let file = args.dir.join(&name);
-        save(&file, "wgsl", text.as_bytes())?;
-        save(&file, "web.wgsl", assemble(&source, Dialect::Web).as_bytes())?;
+        replaced += save(&file, "wgsl", text.as_bytes())?;
+        replaced += save(&file, "web.wgsl", assemble(&source, Dialect::Web).as_bytes())?;
         let (module, info) = read(&name, &text)?;
         for (ending, translated) in translations(&module, &info, !name.starts_with("baseline/")) {
             match translated {
-                Ok(bytes) => save(&file, ending, &bytes)?,
+                Ok(bytes) => replaced += save(&file, ending, &bytes)?,
                 Err(why) => {
                     notes += 1;
                     term::note(&format!("{name} has no .{ending}: {why}"));
@@ -54,14 +54,20 @@ pub fn run(args: Args) -> Result {
         return Err(Failure::usage(format!("no variant's name contains {:?}", args.only)));
     }
     let missing = if notes == 0 { String::new() } else { format!(", {notes} translations are missing") };
+    if replaced > 0 {
+        term::note(&format!("{replaced} files were there already, and were replaced"));
+    }
     Ok(writeln!(io::stdout(), "{count} variants in {}{missing}", args.dir.display())?)
 }
 
-fn save(file: &Path, ending: &str, bytes: &[u8]) -> Result {
+/// Writes a file. Returns 1 if one was there.
+fn save(file: &Path, ending: &str, bytes: &[u8]) -> Result<u32> {
     let path = PathBuf::from(format!("{}.{ending}", file.display()));
     let failed = |error| Error::io(format!("cannot write {}", path.display()), error);
     path.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed)?;
-    Ok(fs::write(&path, bytes).map_err(failed)?)
+    let replaced = path.exists().into();
+    fs::write(&path, bytes).map_err(failed)?;
+    Ok(replaced)
 }
 
 /// Reads a variant as wgpu does.

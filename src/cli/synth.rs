@@ -1,15 +1,17 @@
 //! `synth`: random but valid models of known shapes.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, is_separator};
 
 use firelight::dtype::DType;
 use firelight::mix::Mix;
 use firelight::synth::{self, SHAPES};
 use firelight::{Error, synth::Shape};
 
-use super::{Result, term, wrong_call};
+use super::output::{self, Content};
+use super::term::{self, Failure};
+use super::{Result, wrong_call};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -40,17 +42,34 @@ pub fn run(args: Args) -> Result {
     let (Some(shape), Some(types), Some(out)) = (&args.shape, &args.types, &args.out) else {
         wrong_call("synth", "a SHAPE, a TYPE and an OUT are wanted");
     };
-    if out.ends_with('/') {
-        return Ok(synth::write_hf(shape, types, Path::new(out))?);
+    if out.ends_with(is_separator) {
+        return folder(shape, types, Path::new(out));
     }
     synth::find(shape)?;
-    let file = File::create(out).map_err(|e| Error::io(format!("cannot write {out}"), e))?;
-    let mut writer = BufWriter::with_capacity(1 << 20, file);
-    let written = synth::write(shape, types, &mut writer)
-        .and_then(|()| writer.flush().map_err(|e| Error::io(format!("cannot write {out}"), e)));
+    let mut writer = output::create(Path::new(out), Content::Model, None)?;
+    synth::write(shape, types, &mut writer)?;
+    Ok(writer.finish()?)
+}
+
+/// Writes a folder beside the place where it shall lie, and moves it there when it is whole.
+fn folder(shape: &str, types: &str, path: &Path) -> Result {
+    if fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) {
+        let shown = path.display();
+        return Err(Failure::usage(format!("{shown} is not empty: name a new folder, or remove what is in it")));
+    }
+    let beside = path.with_added_extension("partial");
+    let failed = |path: &Path, error| Error::io(format!("cannot write {}", path.display()), error);
+    let parent = path.parent().map_or(Ok(()), fs::create_dir_all);
+    parent.and_then(|()| fs::create_dir(&beside)).map_err(|e| failed(&beside, e))?;
+    let moved = || {
+        // Where a folder is there already, it is empty.
+        let _ = fs::remove_dir(path);
+        fs::rename(&beside, path).map_err(|e| failed(path, e))
+    };
+    let written = synth::write_hf(shape, types, &beside).and_then(|()| moved());
     if written.is_err() {
         // Half a model is of no use; that it cannot be removed is not the error to tell.
-        let _ = fs::remove_file(out);
+        let _ = fs::remove_dir_all(&beside);
     }
     Ok(written?)
 }

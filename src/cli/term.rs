@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use firelight::model::load::Progress;
+use firelight::output::discard_unfinished;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -118,6 +119,7 @@ const INTERRUPTED: u8 = 2;
 pub fn catch_interrupts() {
     let handler = || {
         if STATE.compare_exchange(ANSWERING, INTERRUPTED, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+            discard_unfinished();
             std::process::exit(INTERRUPTED_CODE.into());
         }
     };

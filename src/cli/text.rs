@@ -1,17 +1,16 @@
 //! `tokenize` and `template`: what happens to a text before the model sees it. No weights and no GPU are needed.
 
-use std::fs;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use firelight::Error;
 use firelight::checkpoint::Checkpoint;
 use firelight::template::{ChatTemplate, TemplateInput};
 use firelight::tokenizer::{Special, Tokenizer};
 use serde_json::Value;
 
 use super::args::ModelArg;
+use super::input::{Stdin, read_text};
 use super::term::{self, Failure};
 use super::{Result, wrong_call};
 
@@ -19,10 +18,10 @@ use super::{Result, wrong_call};
 pub struct TokenizeArgs {
     #[command(flatten)]
     model: ModelArg,
-    /// The text
+    /// The text; what is piped to stdin comes before it, with a blank line between
     #[arg(conflicts_with = "file")]
     text: Option<String>,
-    /// Read the text from a file, as it is; - for stdin
+    /// Read the text from a file, as it is but for a byte order mark; - for stdin
     #[arg(long)]
     file: Option<PathBuf>,
     /// Leave out the tokens that begin and end a text (BOS, EOS)
@@ -31,11 +30,11 @@ pub struct TokenizeArgs {
 }
 
 pub async fn tokenize(args: TokenizeArgs) -> Result {
-    let text = match (&args.text, &args.file) {
-        (Some(text), _) => text.clone(),
-        (None, Some(path)) => read_text(path)?,
-        (None, None) => wrong_call("tokenize", "a TEXT or --file FILE is wanted"),
+    let text = match &args.file {
+        Some(path) => Some(read_text(path)?),
+        None => Stdin::begin().before(args.text.as_deref())?,
     };
+    let Some(text) = text else { wrong_call("tokenize", "give a TEXT or --file FILE, or pipe a text to stdin") };
     let checkpoint = args.model.open_checkpoint().await?;
     let tokenizer = open_tokenizer(&checkpoint)?;
     let ids = tokenizer.encode(&text, Special { add: !args.no_special, parse: true })?;
@@ -47,21 +46,6 @@ fn open_tokenizer(checkpoint: &Checkpoint) -> Result<Tokenizer> {
     let tokenizer = Tokenizer::from_checkpoint(checkpoint)?;
     tokenizer.notices().iter().for_each(|notice| term::note(notice));
     Ok(tokenizer)
-}
-
-/// A UTF-8 file's text; `-` is stdin.
-pub fn read_text(path: &Path) -> Result<String> {
-    let failed = |error| Error::io(format!("cannot read {}", path.display()), error);
-    let bytes = if path == Path::new("-") {
-        let mut bytes = Vec::new();
-        io::stdin().read_to_end(&mut bytes).map(|_| bytes).map_err(failed)?
-    } else {
-        fs::read(path).map_err(failed)?
-    };
-    String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        Failure::usage(format!("{} is no UTF-8 text: byte {at} cannot be read", path.display()))
-    })
 }
 
 #[derive(clap::Args)]

@@ -1,0 +1,23 @@
+//! Files that commands write.
+
+use std::path::Path;
+
+pub use firelight::output::Content;
+use firelight::output::Output;
+
+use super::Result;
+use super::hub::Place;
+use super::term;
+
+/// Begins a file, and says so if it will replace one. `place` is the model that is read meanwhile.
+pub fn create(path: &Path, content: Content, place: Option<&Place>) -> Result<Output> {
+    let model = place.and_then(|place| match place {
+        Place::Demo => None,
+        Place::Path(path) => Some(path.as_path()),
+    });
+    let output = Output::create(path, content, model)?;
+    if output.replaces() {
+        term::note(&format!("{} is there already, and will be replaced", path.display()));
+    }
+    Ok(output)
+}
