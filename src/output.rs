@@ -162,7 +162,8 @@ fn parts(model: &Path) -> Vec<PathBuf> {
 
 /// Whether two names mean one file that is there: by links of either kind, or in other letters where case does not count.
 fn is_same(a: &Path, b: &Path) -> bool {
-    same_file::is_same_file(a, b).unwrap_or(false)
+    // To compare files they are opened, and a pipe would wait for its other end.
+    a.is_file() && b.is_file() && same_file::is_same_file(a, b).unwrap_or(false)
 }
 
 /// Whether a file holds a model's weights.

@@ -16,6 +16,8 @@ use super::term::{self, Failure};
 /// How long a pipe may stay silent before an argument is taken to be all there is. Programs that start this one often
 /// leave its stdin open and never write to it.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes that are read from stdin, at most.
+const LIMIT: usize = 64 << 20;
 /// When to say what is waited for.
 const NOTICE: Duration = Duration::from_secs(2);
 
@@ -36,7 +38,7 @@ pub struct Stdin(Receiver<io::Result<Vec<u8>>>);
 
 impl Stdin {
     pub fn begin() -> Self {
-        let (tell, told) = mpsc::channel();
+        let (tell, told) = mpsc::sync_channel(16);
         if !io::stdin().is_terminal() {
             // The thread ends with stdin, or with the program.
             thread::spawn(move || {
@@ -81,9 +83,17 @@ impl Stdin {
         }
         match first {
             Ok(first) => {
-                let failed = |e| Failure::usage(format!("cannot read stdin: {e}"));
-                let pieces: io::Result<Vec<Vec<u8>>> = [first].into_iter().chain(self.0.iter()).collect();
-                Ok(Some(decode(pieces.map_err(failed)?.concat(), "the text on stdin")?))
+                let mut bytes = Vec::new();
+                for piece in [first].into_iter().chain(self.0.iter()) {
+                    bytes.extend(piece.map_err(|e| Failure::usage(format!("cannot read stdin: {e}")))?);
+                    if bytes.len() > LIMIT {
+                        let limit = term::bytes(LIMIT as u64);
+                        return Err(Failure::usage(format!(
+                            "there are more than {limit} on stdin; no context holds that"
+                        )));
+                    }
+                }
+                Ok(Some(decode(bytes, "the text on stdin")?).filter(|text| !text.is_empty()))
             }
             Err(RecvTimeoutError::Disconnected) => Ok(None),
             Err(RecvTimeoutError::Timeout) => {

@@ -114,7 +114,8 @@ fn prompt(stdin: &Stdin, args: &Args) -> Result<String> {
     let text = stdin.before(args.prompt.as_deref())?;
     let text = text.ok_or_else(|| Failure::usage("stdin is empty, and there is no PROMPT: give one of them"))?;
     // A message does not end in the line's end that `echo` writes; a text to be continued stays as it is.
-    Ok(if args.raw { text } else { text.trim_end_matches(['\r', '\n']).to_string() })
+    let whole = args.raw || args.prompt.is_some();
+    Ok(if whole { text } else { text.trim_end_matches(['\r', '\n']).to_string() })
 }
 
 /// One answer. Returns how many positions are filled.

@@ -162,10 +162,19 @@ fn walk(folder: &Path, prefix: &str, out: &mut Vec<String>) {
 /// The kept models that a name means, the largest first: the file or folder that it names, or those of the quantization
 /// it names, or all.
 pub fn find(cache: &Path, name: &Name) -> Vec<Kept> {
-    let mine = list(cache).into_iter().filter(|kept| kept.repo.eq_ignore_ascii_case(&name.repo)).collect();
+    let mine = list(cache).into_iter().filter(|kept| kept.repo.eq_ignore_ascii_case(&name.repo));
     let mut found: Vec<Kept> = match &name.wanted {
-        Some(wanted) => meant(mine, |kept| &kept.name, wanted),
-        None => mine,
+        Some(wanted) => {
+            let (folders, files): (Vec<Kept>, Vec<Kept>) = mine.partition(|kept| kept.name.is_empty());
+            match meant(files, |kept| &kept.name, wanted) {
+                // A file of a Hugging Face folder means the folder.
+                none if none.is_empty() => {
+                    folders.into_iter().filter(|kept| kept.path.join(wanted).is_file()).collect()
+                }
+                found => found,
+            }
+        }
+        None => mine.collect(),
     };
     found.sort_by_key(|kept| std::cmp::Reverse(kept.bytes));
     found
@@ -181,12 +190,16 @@ pub fn remove(cache: &Path, kept: &Kept) -> Result<u64> {
     let mut names = Vec::new();
     walk(&repo.snapshot(&commit), "", &mut names);
     let mine = |name: &&String| kept.name.is_empty() || same_model(name, &kept.name);
+    let target = |name: &String| fs::canonicalize(repo.snapshot(&commit).join(name)).ok();
+    // A link may lead to a file of the user's, or two names to one blob.
+    let inside = fs::canonicalize(&repo.path).unwrap_or_default();
+    let others: Vec<PathBuf> = names.iter().filter(|name| !mine(name)).filter_map(target).collect();
     let mut free = 0;
     for name in names.iter().filter(mine) {
         let path = repo.snapshot(&commit).join(name);
-        let blob = fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
-        free += fs::metadata(&blob).map_or(0, |m| m.len());
-        for path in [&blob, &path] {
+        let blob = target(name).filter(|blob| blob.starts_with(&inside) && !others.contains(blob));
+        free += blob.as_ref().and_then(|blob| fs::metadata(blob).ok()).map_or(0, |m| m.len());
+        for path in blob.iter().chain([&path]) {
             match fs::remove_file(path) {
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -205,4 +218,35 @@ pub fn remove(cache: &Path, kept: &Kept) -> Result<u64> {
 /// Whether two files are the same, or parts of one model.
 fn same_model(a: &str, b: &str) -> bool {
     split(a).0 == split(b).0
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    /// What is removed is the cache's own, and nobody else's: not a file that a link leads to, nor another name's blob.
+    #[test]
+    fn only_what_is_the_models_own_is_removed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (cache, mine) = (folder.path().join("hub"), folder.path().join("mine.gguf"));
+        let repo = Repo::new(&cache, "a/b");
+        fs::create_dir_all(repo.blob("x").parent().expect("it")).expect("a folder");
+        fs::write(repo.blob("one"), "GGUF").expect("a file");
+        fs::write(repo.blob("two"), "GGUF").expect("a file");
+        fs::write(&mine, "GGUF").expect("a file");
+        for (name, hash) in [("x.gguf", "one"), ("copy-of-x.gguf", "one"), ("y.gguf", "two")] {
+            repo.name("c0", name, hash).expect("a name");
+        }
+        link(mine.to_str().expect("UTF-8"), &repo.snapshot("c0").join("linked.gguf")).expect("a link");
+        let remove = |name: &str| {
+            let name = Name { repo: "a/b".into(), wanted: Some(name.into()) };
+            let found = find(&cache, &name);
+            assert_eq!(found.len(), 1, "{name}");
+            super::remove(&cache, &found[0]).expect("it goes")
+        };
+        assert_eq!((remove("linked.gguf"), mine.exists()), (0, true));
+        assert_eq!((remove("x.gguf"), repo.blob("one").exists()), (0, true));
+        assert_eq!((remove("copy-of-x.gguf"), repo.blob("one").exists()), (4, false));
+        assert_eq!((remove("y.gguf"), cache.join("models--a--b").exists()), (4, false));
+    }
 }

@@ -17,7 +17,10 @@ async function native({ name, paths }, prompt) {
     : ["cargo", "run", "--quiet", "--"];
   const args = [...before, "run", join(paths.dist, "demo.gguf"), "--greedy", "-n", String(LENGTH), prompt];
   const env = { ...process.env, NODEVICE_SELECT: "1", ...DRIVERS[name] };
-  return (await promisify(execFile)(program, args, { cwd: paths.root, env })).stdout;
+  const running = promisify(execFile)(program, args, { cwd: paths.root, env });
+  // Nothing comes on stdin, which would be waited for.
+  running.child.stdin.end();
+  return (await running).stdout;
 }
 
 export default [
