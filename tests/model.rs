@@ -665,12 +665,9 @@ fn a_long_prompt_and_answers_take_turns() {
     let mut order = Vec::new();
     let mut got: std::collections::BTreeMap<_, Answer> = Default::default();
     while let Some((id, event)) = block_on(session.next()).unwrap() {
-        match event {
-            Event::Token { id: token, .. } => {
-                order.push(id);
-                got.entry(id).or_default().ids.push(token);
-            }
-            _ => {}
+        if let Event::Token { id: token, .. } = event {
+            order.push(id);
+            got.entry(id).or_default().ids.push(token);
         }
     }
     let begins = |id| order.iter().position(|o| *o == id).unwrap();
@@ -777,4 +774,39 @@ fn a_text_is_told_by_its_last_token_where_the_model_was_trained_so() {
     let last = logits(&mut session, &text, true).split_off(19 * vocab);
     let d = difference(&got, &last, vocab);
     assert!(d.cosine > 0.999_999, "{d:?}");
+}
+
+#[test]
+fn texts_are_embedded_beside_answers_and_cancelled() {
+    // Plain attention; windows with pages of their own; states.
+    for shape in ["tiny-llama3", "tiny-gemma3", "tiny-qwen3next"] {
+        let model = tiny(shape);
+        let options = Options { logits: 8, ..exact(128) };
+        let mut session = open(&model, &Options { sequences: 3, ..options.clone() });
+        let mut alone = open(&model, &options);
+        let request = greedy(&prompt(60, 20), 12);
+        let texts: Vec<Vec<u32>> = [7, 40, 16, 1, 25].into_iter().map(|len| prompt(61, len)).collect();
+        let want = fresh(&mut alone, &request);
+        let first = session.submit(request).unwrap();
+        let ids: Vec<u64> = texts.iter().map(|text| session.submit_embedding(text.clone()).unwrap()).collect();
+        assert!(block_on(session.turn()).unwrap());
+        session.cancel(ids[1]);
+        session.cancel(ids[4]);
+        let (mut tokens, mut vectors) = (Vec::new(), std::collections::BTreeMap::new());
+        while let Some((id, event)) = block_on(session.next()).unwrap() {
+            match event {
+                Event::Token { id: token, .. } if id == first => tokens.push(token),
+                Event::Embedding(vector) => assert!(vectors.insert(id, vector).is_none(), "{shape}"),
+                _ => {}
+            }
+        }
+        let sure = margins(&want).iter().position(|m| *m <= 2e-3).unwrap_or(want.ids.len());
+        assert_eq!(tokens[..sure], want.ids[..sure], "{shape}");
+        assert_eq!(vectors.keys().copied().collect::<Vec<_>>(), [ids[0], ids[2], ids[3]], "{shape}");
+        for i in [0, 2, 3] {
+            let vector = block_on(alone.embed(&texts[i])).unwrap();
+            assert!(difference(&vectors[&ids[i]], &vector, vector.len()).max < 1e-3, "{shape}: text {i}");
+        }
+        assert!(session.submit_embedding(vec![]).is_err() && session.submit_embedding(prompt(62, 129)).is_err());
+    }
 }
