@@ -172,3 +172,47 @@ fn is_model(path: &Path) -> bool {
     let gguf = File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && &magic == b"GGUF";
     gguf || path.extension().is_some_and(|end| end.eq_ignore_ascii_case("safetensors"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_split_model_are_inputs() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        for name in ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf", "m-00001-of-00003.gguf"] {
+            fs::write(path(name), name).expect("a file");
+        }
+        fs::hard_link(path("m-00001-of-00002.gguf"), path("link.gguf")).expect("a link");
+        let create = |name: &str, model: &str| Output::create(&path(name), Content::Model, Some(&path(model)));
+        for name in ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf", "link.gguf"] {
+            let error = create(name, "m-00002-of-00002.gguf").err().map(|error| error.to_string());
+            assert!(error.is_some_and(|error| error.contains("it is read")), "{name}");
+        }
+        assert!(create("m-00001-of-00003.gguf", "m-00002-of-00002.gguf").is_ok());
+    }
+
+    #[test]
+    fn a_file_gets_its_name_when_it_is_whole() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, partial) = (folder.path().join("a.txt"), folder.path().join("a.txt.partial"));
+        fs::write(&path, "old").expect("a file");
+        fs::write(&partial, "somebody's").expect("a file");
+        let read = |path: &Path| fs::read_to_string(path).expect("a file");
+        let mut output = Output::create(&path, Content::Other, None).expect("an output");
+        output.write_all(b"half").expect("it is written");
+        assert!(output.replaces());
+        drop(output);
+        assert_eq!((read(&path), read(&partial)), ("old".into(), "somebody's".into()));
+        assert_eq!(fs::read_dir(folder.path()).expect("it").count(), 2);
+        let mut output = Output::create(&path, Content::Other, None).expect("an output");
+        output.write_all(b"new").expect("it is written");
+        assert_eq!(read(&path), "old");
+        output.finish().expect("it is whole");
+        assert_eq!((read(&path), read(&partial)), ("new".into(), "somebody's".into()));
+        fs::write(&path, "GGUF...").expect("a file");
+        let error = Output::create(&path, Content::Other, None).err().map(|error| error.to_string());
+        assert!(error.is_some_and(|error| error.contains("it is a model")));
+    }
+}

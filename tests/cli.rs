@@ -8,6 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use firelight::checkpoint::{Checkpoint, GgufWriter, Metadata};
 use firelight::dtype::DType;
+use firelight::template::ChatTemplate;
 use firelight::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -401,6 +402,10 @@ fn byte_order_marks_are_no_text() {
         let (case, jinja) = (file(&dir, "case.json", &write(case)), file(&dir, "t.jinja", &write(jinja)));
         assert_eq!(good(&["template", &model, "--input", &case, "--template", &jinja]), "hi!");
     }
+    // A model's own template, too.
+    let marked_template = ChatTemplate::new("\u{feff}{{ messages[0].content }}").expect("a template");
+    let input = serde_json::from_str(case).expect("a case");
+    assert_eq!(marked_template.render(&input).expect("a prompt"), "hi");
     // Every text file of a Hugging Face folder.
     let hf = text_of(dir.path()) + "/hf/";
     good(&["synth", "tiny-qwen3", "F32", &hf]);

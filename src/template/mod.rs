@@ -22,6 +22,7 @@ use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value};
 use serde::Deserialize;
 
 use crate::checkpoint::Metadata;
+use crate::text::without_mark;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
@@ -77,6 +78,8 @@ impl ChatTemplate {
     /// # Errors
     /// [`Error::Text`] if it is no valid Jinja, or uses what minijinja lacks.
     pub fn new(source: &str) -> Result<Self> {
+        // Converters copy templates into models as they find them.
+        let source = without_mark(source);
         if source.len() > MAX_SOURCE {
             return Err(Error::Text(format!("the chat template is {} bytes long, more than 1 MiB", source.len())));
         }
