@@ -534,6 +534,73 @@ fn a_cancelled_answer_leaves_no_trace() {
     assert_eq!(ids, want.ids);
 }
 
+/// What a session says of a request, without times, and whatever the cache holds from before.
+fn said(events: impl IntoIterator<Item = Event>) -> Vec<Event> {
+    let untimed = |event| match event {
+        Event::Finished { reason, .. } => Event::Finished { reason, timings: Default::default() },
+        Event::Begun { .. } => Event::Begun { reused_tokens: 0 },
+        other => other,
+    };
+    events.into_iter().map(untimed).collect()
+}
+
+/// An answer takes its own events only: what comes of another request meanwhile is there afterwards, all of it and in
+/// order, however the answer ends and however long it takes.
+#[test]
+fn an_answer_leaves_other_requests_their_events() {
+    let model = tiny("tiny-llama3");
+    let [long, short] = [greedy(&prompt(61, 30), 40), greedy(&prompt(62, 20), 6)];
+    for sequences in [1, 2] {
+        let mut session = open(&model, &Options { sequences, ..exact(200) });
+        let mut alone = |request: &Request| {
+            session.submit(request.clone()).unwrap();
+            said(std::iter::from_fn(|| block_on(session.next()).unwrap()).map(|(_, event)| event))
+        };
+        let want = [alone(&long), alone(&short)];
+        assert!(want.iter().all(|events| events.len() > 6 && matches!(events.last(), Some(Event::Finished { .. }))));
+        for (other, mine) in [(0, 1), (1, 0)] {
+            for end in ["finished", "cancelled", "dropped"] {
+                let what = format!("{sequences} sequences, answer {mine} is {end}");
+                let requests = [&long, &short];
+                let before = session.submit(requests[other].clone()).unwrap();
+                // One that ends at once.
+                let none = session.submit(Request { max_tokens: Some(0), ..short.clone() }).unwrap();
+                let mut answer = session.generate(requests[mine].clone()).unwrap();
+                let mut got = Vec::new();
+                while let Some(event) = block_on(answer.next()).unwrap() {
+                    got.push(event);
+                    match end {
+                        "cancelled" if got.len() == 3 => answer.cancel(),
+                        "dropped" if got.len() == 3 => break,
+                        _ => {}
+                    }
+                }
+                drop(answer);
+                let mut rest: std::collections::BTreeMap<_, Vec<Event>> = Default::default();
+                while let Some((id, event)) = block_on(session.next()).unwrap() {
+                    rest.entry(id).or_default().push(event);
+                }
+                let got = said(got);
+                match end {
+                    "finished" => assert_eq!(got, want[mine], "{what}"),
+                    "cancelled" => {
+                        let cancelled = Event::Finished { reason: Finish::Cancelled, timings: Default::default() };
+                        assert_eq!(got.last(), Some(&cancelled), "{what}");
+                    }
+                    _ => assert_eq!(got, want[mine][..3], "{what}"),
+                }
+                let nothing = [
+                    Event::Begun { reused_tokens: 0 },
+                    Event::Finished { reason: Finish::MaxTokens, timings: Default::default() },
+                ];
+                assert_eq!(rest.keys().copied().collect::<Vec<_>>(), [before, none], "{what}");
+                assert_eq!(said(rest.remove(&none).unwrap()), nothing, "{what}");
+                assert_eq!(said(rest.remove(&before).unwrap()), want[other], "{what}");
+            }
+        }
+    }
+}
+
 #[test]
 fn stop_strings_end_an_answer() {
     let model = tiny("tiny-qwen2");

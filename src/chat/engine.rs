@@ -189,12 +189,12 @@ impl<E: Fn(Event)> Engine<E> {
         sampling.logprobs = ask.probabilities.then_some(TOP);
         (self.emit)(Event::Started { id: ask.id, prompt: tokens.len(), thinking });
         let request = Request { tokens, sampling, max_tokens: ask.max_tokens, ..Request::default() };
-        let (number, since) = (session.submit(request)?, Clock::now());
+        let (mut generation, since) = (session.generate(request)?, Clock::now());
         let mut stopped = false;
-        while let Some((_, event)) = session.next().await? {
+        while let Some(event) = generation.next().await? {
             if self.inbox.borrow_mut().look() && !stopped {
                 stopped = true;
-                session.cancel(number);
+                generation.cancel();
             }
             match event {
                 Said::Begun { .. } | Said::Embedding(_) => {}

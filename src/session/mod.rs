@@ -9,6 +9,7 @@ mod embedding;
 mod event;
 mod experts;
 mod forward;
+mod generation;
 mod near;
 mod pace;
 mod pages;
@@ -41,6 +42,7 @@ use tables::Row;
 pub use crate::fit::Options;
 pub use event::{Constraint, Event, Finish, Request, RequestId, Timings};
 pub use experts::ExpertReads;
+pub use generation::Generation;
 
 /// More steps than this are never queued: behind a slow device they would only delay the end of an answer.
 const MOST_AHEAD: u32 = MOST_BACK;
@@ -276,15 +278,6 @@ impl Session {
         Ok(true)
     }
 
-    /// Answers one request; dropping the answer cancels it.
-    ///
-    /// # Errors
-    /// As [`Session::submit`].
-    pub fn generate(&mut self, request: Request) -> Result<Generation<'_>> {
-        let id = self.submit(request)?;
-        Ok(Generation { session: self, id, finished: false })
-    }
-
     fn write_pages(&self, at: usize) {
         let stride = self.plan.listing().capacity.pages_per_sequence as usize;
         let (offset, sequence) = ((at * stride * 4) as u64, &self.sequences[at]);
@@ -516,47 +509,5 @@ impl Session {
         self.events.extend(job.finish(reason, generated).into_iter().map(|e| (id, e)));
         let known = sequence.tokens.len().saturating_sub(1).min(sequence.cached);
         sequence.truncate(known, &mut self.pools);
-    }
-}
-
-/// The answer to one request; see [`Session::generate`].
-pub struct Generation<'a> {
-    session: &'a mut Session,
-    id: RequestId,
-    finished: bool,
-}
-
-impl Generation<'_> {
-    /// The next event; `None` after the last.
-    ///
-    /// # Errors
-    /// If the device is lost.
-    pub async fn next(&mut self) -> Result<Option<Event>> {
-        while !self.finished {
-            match self.session.next().await? {
-                Some((id, event)) if id == self.id => {
-                    self.finished = matches!(event, Event::Finished { .. });
-                    return Ok(Some(event));
-                }
-                Some(_) => {}
-                None => self.finished = true,
-            }
-        }
-        Ok(None)
-    }
-
-    /// Ends the answer; the last event says so.
-    pub fn cancel(&mut self) {
-        self.session.cancel(self.id);
-    }
-}
-
-impl Drop for Generation<'_> {
-    fn drop(&mut self) {
-        if !self.finished {
-            self.session.cancel(self.id);
-            let id = self.id;
-            self.session.events.retain(|(other, _)| *other != id);
-        }
     }
 }

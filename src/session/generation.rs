@@ -1,0 +1,72 @@
+//! The answer to one request while others may run: it takes only its own events.
+
+use super::queue::Waiting;
+use super::sequence::Sequence;
+use super::{Event, Request, RequestId, Session};
+use crate::Result;
+
+impl Session {
+    /// Answers one request; dropping the answer cancels it. Other requests go on meanwhile, and their events wait for
+    /// [`Session::next`].
+    ///
+    /// # Errors
+    /// As [`Session::submit`].
+    pub fn generate(&mut self, request: Request) -> Result<Generation<'_>> {
+        let id = self.submit(request)?;
+        Ok(Generation { session: self, id, finished: false })
+    }
+
+    /// The next event of one request that needs no waiting. Events of others keep their order.
+    fn ready_of(&mut self, id: RequestId) -> Option<Event> {
+        let at = self.events.iter().position(|(of, _)| *of == id)?;
+        self.events.remove(at).map(|(_, event)| event)
+    }
+
+    /// Whether a request waits for a sequence or has one.
+    fn answers(&self, id: RequestId) -> bool {
+        let running = self.sequences.iter().filter_map(Sequence::request_id);
+        running.chain(self.waiting.iter().map(Waiting::id)).any(|other| other == id)
+    }
+}
+
+/// The answer to one request; see [`Session::generate`].
+pub struct Generation<'a> {
+    session: &'a mut Session,
+    id: RequestId,
+    finished: bool,
+}
+
+impl Generation<'_> {
+    /// The next event; `None` after the last.
+    ///
+    /// # Errors
+    /// If the device is lost.
+    pub async fn next(&mut self) -> Result<Option<Event>> {
+        while !self.finished {
+            if let Some(event) = self.session.ready_of(self.id) {
+                self.finished = matches!(event, Event::Finished { .. });
+                return Ok(Some(event));
+            }
+            // What is left to do for others is not waited for.
+            if !self.session.answers(self.id) || !self.session.turn().await? {
+                self.finished = true;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Ends the answer; the last event says so.
+    pub fn cancel(&mut self) {
+        self.session.cancel(self.id);
+    }
+}
+
+impl Drop for Generation<'_> {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.session.cancel(self.id);
+            let id = self.id;
+            self.session.events.retain(|(other, _)| *other != id);
+        }
+    }
+}
