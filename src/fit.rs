@@ -1,5 +1,7 @@
 //! Does a model fit a device, and with which context? Known from the header alone, before a weight is read.
 
+use std::collections::BTreeSet;
+
 use crate::gpu::Caps;
 use crate::graph::{Graph, Kind, Node, Rows, TensorId};
 use crate::model::Model;
@@ -299,8 +301,7 @@ impl Place<'_> {
 
 /// How many experts there is room for, and what that costs.
 fn experts_notice(graph: &Graph, streamed: &[StreamedLayer]) -> String {
-    let mut stacks: Vec<TensorId> = streamed.iter().map(|layer| layer.stacks[0]).collect();
-    stacks.dedup();
+    let stacks: BTreeSet<TensorId> = streamed.iter().map(|layer| layer.stacks[0]).collect();
     let room: u32 = stacks.iter().map(|stack| graph.experts_of(*stack)).sum();
     let all: u32 = streamed.iter().map(|layer| graph.cols(layer.places)).sum();
     let bytes = |layer: &StreamedLayer| {

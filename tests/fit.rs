@@ -4,6 +4,7 @@ mod engine;
 
 use firelight::Error;
 use firelight::Options;
+use firelight::checkpoint::{Checkpoint, GgufWriter, Source};
 use firelight::fit::{fit, widest};
 use firelight::gpu::Caps;
 use firelight::ops::attention::Reach;
@@ -157,4 +158,62 @@ fn a_context_that_gave_way_is_said() {
     assert!(fitted.notices.iter().any(|n| n.contains("trained for")), "{:?}", fitted.notices);
     let fitted = fit(&model, &caps(128 << 20, None), &Options::default()).expect("it fits");
     assert_eq!((fitted.context, fitted.notices.len()), (trained.min(4096), 0));
+}
+
+/// A mixture of experts of more layers, which are those of a file in turn.
+fn repeated(file: Vec<u8>, layers: u32) -> Vec<u8> {
+    let checkpoint = block_on(Checkpoint::from_sources(vec![Source::bytes("test", file)])).unwrap();
+    let mut metadata = checkpoint.metadata.clone();
+    let given = metadata.get_u32("qwen3moe.block_count").unwrap().unwrap();
+    metadata.insert("qwen3moe.block_count", layers);
+    let mut writer = GgufWriter::new(metadata).unwrap();
+    let mut data = Vec::new();
+    for tensor in checkpoint.tensors.values() {
+        let names = match tensor.name.strip_prefix("blk.").and_then(|name| name.split_once('.')) {
+            Some((layer, part)) => {
+                let of = (0..layers).filter(|n| (n % given).to_string() == layer);
+                of.map(|n| format!("blk.{n}.{part}")).collect()
+            }
+            None => vec![tensor.name.clone()],
+        };
+        for name in names {
+            writer.tensor(name, &tensor.dims, tensor.dtype).unwrap();
+            data.push(block_on(checkpoint.read(tensor, 0..tensor.bytes())).unwrap());
+        }
+    }
+    let (mut out, mut data) = (Vec::new(), data.into_iter());
+    writer.write(&mut out, |_, out| out.write_all(&data.next().unwrap())).unwrap();
+    out
+}
+
+/// Layers whose stacks are alike share room, whichever layers lie between them: what is said is what there is.
+#[test]
+fn room_for_experts_is_counted_once() {
+    // Layers have down projections of two types in turn.
+    let model = engine::model(repeated(engine::file("tiny-qwen3moe", "Q4_K_M"), 6));
+    let options = Options { kv: Some(KvType::F16), ..context_of(64) };
+    let all = fit(&model, &caps(128 << 20, None), &options).expect("it fits");
+    assert!(all.streamed.is_empty());
+    let needed = all.listing.bytes().total();
+    let mut told = 0;
+    for memory in [needed - 1, needed - needed / 8, needed - needed / 4] {
+        let Ok(fitted) = fit(&model, &caps(128 << 20, Some(memory)), &options) else { continue };
+        let stacks: Vec<_> = fitted.streamed.iter().map(|layer| layer.stacks).collect();
+        assert!(stacks.len() == 6 && stacks[0] != stacks[1] && stacks[0] == stacks[2] && stacks[1] == stacks[5]);
+        let room = |stacks: &[_; 3]| fitted.listing.graph.experts_of(stacks[0]);
+        let room: u32 = stacks[..2].iter().map(room).sum();
+        assert!((16..48).contains(&room), "{room} of 48");
+        let said = fitted.notices.iter().find(|notice| notice.contains("experts fit")).expect("a notice");
+        assert!(said.starts_with(&format!("{room} of 48 experts fit")), "{room}: {said}");
+        // A token reads four experts of each layer, where they are not there.
+        let expert = |layer: usize| {
+            let parts = &fitted.streamed[layer].parts;
+            parts.iter().map(|part| u64::from(part.rows) * part.tensor.row_bytes()).sum::<u64>()
+        };
+        let token = 4 * (0..6).map(expert).sum::<u64>() * u64::from(48 - room) / 48;
+        let mib = token as f64 / f64::from(1 << 20);
+        assert!(said.contains(&format!("{mib:.0} MiB a token")), "{mib}: {said}");
+        told += 1;
+    }
+    assert!(told >= 2, "{told} of three sizes fit");
 }
