@@ -9,7 +9,7 @@ use crate::model::config::Config;
 use crate::model::decoder::{self, Recording};
 use crate::model::rooms::StreamedLayer;
 use crate::ops::attention::Reach;
-use crate::ops::{Capacity, KvType, Near, Op, PAGE};
+use crate::ops::{self, Capacity, KvType, Near, Op, PAGE};
 use crate::plan::{Listing, Options as PlanOptions, fuse::Fuse};
 use crate::{Error, Result};
 
@@ -208,7 +208,7 @@ impl Place<'_> {
     fn list(&self, kv: KvType, context: u32) -> Result<Fitted> {
         let Place { model, caps, options, experts } = *self;
         let config = &model.config;
-        let limit = caps.max_binding.min(caps.max_buffer);
+        let limit = caps.bindable();
         let sequences = options.sequences.max(1);
         let pages_per_sequence = context.div_ceil(PAGE);
         let pages = u64::from(pages_per_sequence) * u64::from(sequences);
@@ -238,6 +238,11 @@ impl Place<'_> {
         };
         let plan = PlanOptions { fuse: options.fuse, keep: vec![recorded.logits, recorded.hidden] };
         let listing = Listing::new(recorded.graph, caps, capacity, &plan);
+        if let Some(shader) = listing.oversized(caps) {
+            return Err(Error::Limit(format!(
+                "{shader} runs more workgroups for {rows} rows than this adapter allows"
+            )));
+        }
         let (largest, name) = listing.largest_binding();
         if largest > limit {
             let (takes, binds) = (largest >> 20, limit >> 20);
@@ -332,9 +337,8 @@ fn near(config: &Config, rows: u32, pages_per_sequence: u32, sequences: u32) -> 
 fn check_weights(graph: &Graph, limit: u64) -> Result<()> {
     for (i, t) in graph.tensors.iter().enumerate() {
         let Kind::Weight { dtype, experts, .. } = t.kind else { continue };
-        let rows = graph.fixed_rows(TensorId(i));
-        let unit = if experts > 1 { rows / experts } else { crate::ops::SHARD_UNIT };
-        if dtype.gpu_bytes(unit, t.cols) + 64 > limit {
+        let unit = ops::shard_unit(graph.fixed_rows(TensorId(i)), experts);
+        if ops::shard_rows(dtype, t.cols, unit, limit) == 0 {
             let (name, mib) = (&t.name, limit >> 20);
             return Err(Error::Limit(format!("a piece of {name} exceeds the {mib} MiB that this adapter can bind")));
         }

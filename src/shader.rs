@@ -9,6 +9,8 @@
 //!   kernel can read two quantized matrices, or keys and values. Several files in one line share their names.
 //! * `//#unroll i N` ... `//#end` repeats a body with `i` replaced by `0u`, `1u`, ... N is a number or a constant.
 //!   naga turns every `for` into a guarded `while (true)`, so inner loops are written this way.
+//!
+//! A source that imports [`FOLD`] is changed in one more way: `main` first finds its place in the grid ([`unfold`]).
 
 use std::collections::BTreeSet;
 
@@ -34,6 +36,9 @@ pub struct Source {
     pub consts: Vec<(&'static str, Const)>,
 }
 
+/// What a kernel imports whose grid is folded; see `ops/grid.rs`.
+pub const FOLD: (&str, &str) = ("fold", "lib/fold");
+
 /// For whom the text is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
@@ -52,6 +57,7 @@ macro_rules! files {
 
 files![
     "lib/step",
+    "lib/fold",
     "lib/reduce",
     "lib/reduce_subgroup",
     "lib/weight",
@@ -201,6 +207,10 @@ pub fn assemble(source: &Source, dialect: Dialect) -> String {
     }
     let mut seen = BTreeSet::new();
     include(source, file(source.file), &mut seen, &mut out);
+    if source.imports.contains(&FOLD) {
+        include(source, "//#import lib/step", &mut seen, &mut out);
+        out = unfold(&out);
+    }
     let text = unroll(&out, source);
     let mut header = String::new();
     if dialect == Dialect::Web && names(&text, "subgroup") {
@@ -276,6 +286,28 @@ fn rename(text: &str, prefix: &str) -> String {
         }
     }
     replace_words(text, |word| names.contains(word).then(|| format!("{prefix}{word}")))
+}
+
+/// A kernel whose `main` takes its place in the grid from `lib/fold` instead of the dispatch: `wg`, the workgroup, or
+/// `id`, the invocation.
+///
+/// # Panics
+/// If `main` is not written as all kernels write it.
+fn unfold(text: &str) -> String {
+    let (before, main) = text.split_once("fn main(").expect("a main function");
+    let (given, body) = main.split_once(") {\n").expect("its body");
+    let own = given.replace("workgroup_id) wg:", "workgroup_id) folded:");
+    let (own, id) = match own.replace("global_invocation_id) id:", "local_invocation_id) local:") {
+        local if local == own => (own, String::new()),
+        local => {
+            let size = before.rsplit_once("@workgroup_size(").and_then(|(_, size)| size.split_once(')'));
+            let size = size.expect("a workgroup's size").0;
+            let own = format!("@builtin(workgroup_id) folded: vec3<u32>, {local}");
+            (own, format!("    let id = wg * vec3<u32>({size}, 1u, 1u) + local;\n"))
+        }
+    };
+    assert!(own.contains(" folded:"), "main asks neither for its workgroup nor for its invocation");
+    format!("{before}fn main({own}) {{\n{}{id}{body}", file(FOLD.1))
 }
 
 fn unroll(text: &str, source: &Source) -> String {

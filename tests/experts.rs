@@ -13,6 +13,7 @@ use firelight::ops::{Capacity, DECODE_ROWS, KvType, Op, StepSizes};
 use firelight::plan::fuse::Fuse;
 use firelight::plan::{Listing, Options, Plan};
 use pollster::block_on;
+use std::collections::BTreeSet;
 
 const MAX_ROWS: u32 = 300;
 const CAPACITY: Capacity =
@@ -105,6 +106,7 @@ struct Case {
     spare: u32,
     tier: Tier,
     software: bool,
+    max_workgroups: u32,
 }
 
 /// A compiled chain of expert ops, what was put into it, and where everything lies.
@@ -168,6 +170,7 @@ impl Chain {
             tier: case.tier,
             software: case.software,
             max_binding: one * u64::from(case.shard) + one / 2,
+            max_workgroups: case.max_workgroups,
             ..gpu.caps().clone()
         };
         let ids = keep.clone().try_into().unwrap();
@@ -256,7 +259,8 @@ fn every_op_computes_what_its_reference_means() {
             let dressed = i % 3 == 1;
             // Sizes that 11 does not divide, so that no two experts share a place.
             let spare = if i % 4 < 2 { 0 } else { 1 + u32::from((experts + 1) % 11 == 0) };
-            let case = Case { experts, used, norm, dressed, dtype, d, n, shard, spare, tier, software };
+            let case =
+                Case { experts, used, norm, dressed, dtype, d, n, shard, spare, tier, software, max_workgroups: 65535 };
             let chain = Chain::new(&gpu, case, favour);
             for rows in ROWS {
                 chain.check(rows).unwrap_or_else(|e| panic!("{case:?}, {rows} rows: {e}"));
@@ -277,7 +281,26 @@ const SMALL: Case = Case {
     spare: 0,
     tier: Tier::Baseline,
     software: true,
+    max_workgroups: 65535,
 };
+
+/// Grids of more workgroups in a dimension than an adapter takes.
+#[test]
+fn folded_grids() {
+    let Some(gpu) = open_gpu() else { return };
+    let mut folded = BTreeSet::new();
+    for (tier, software) in [(Tier::Baseline, true), (Tier::Baseline, false), (gpu.caps().tier, false)] {
+        // The largest grid is of 13 by 32 workgroups, less than 8 to the power of three.
+        let case = Case { used: 4, experts: 16, shard: 7, n: 100, tier, software, max_workgroups: 8, ..SMALL };
+        let chain = Chain::new(&gpu, case, 0);
+        for rows in ROWS {
+            chain.check(rows).unwrap_or_else(|e| panic!("{case:?}, {rows} rows: {e}"));
+        }
+        let listing = chain.plan.listing();
+        folded.extend(listing.kernels.iter().filter(|(_, k)| k.fold.is_some()).map(|(_, k)| k.source.file));
+    }
+    assert_eq!(Vec::from_iter(folded), ["expert_sum", "matmul", "matmul_rows", "matvec", "router"]);
+}
 
 #[test]
 fn one_other_weight_is_noticed() {

@@ -9,6 +9,7 @@ use firelight::dtype::DType;
 use firelight::gpu::{Caps, Layout, Tier};
 use firelight::graph::{Graph, Input, Kind, LAST_SAMPLED, NO_STATE, Rows, Run, TensorId};
 use firelight::ops::attention::{Attention, Reach, Temperature};
+use firelight::ops::catalog::catalog;
 use firelight::ops::delta_net::DeltaNet;
 use firelight::ops::glu::Activation;
 use firelight::ops::head_join::HeadJoin;
@@ -21,6 +22,7 @@ use firelight::ops::{Capacity, KvType, Near};
 use firelight::plan::fuse::{self, Fuse};
 use firelight::plan::{Listing, Options, Plan};
 use half::f16;
+use std::collections::BTreeSet;
 
 /// Sequences of every test.
 const SEQUENCES: u32 = 4;
@@ -39,6 +41,7 @@ enum Ways {
 }
 
 /// A graph, what runs through it, and how far the GPU may be off.
+#[derive(Clone)]
 struct Case {
     name: String,
     graph: Graph,
@@ -893,6 +896,17 @@ struct Block {
     types: [DType; 3],
 }
 
+/// As Llama has it.
+const BLOCK: Block = Block {
+    heads: (4, 2, 64),
+    rotated: 64,
+    pairing: Pairing::Neighbours,
+    bias: false,
+    head_norm: false,
+    value_norm: false,
+    types: [DType::F32; 3],
+};
+
 /// A block from the product of a linear and a residual to the gated pair behind attention: what fusing makes of it has
 /// every fused op. `width` columns.
 fn block(b: &Block, width: u32) -> Graph {
@@ -946,22 +960,13 @@ fn head_norm(g: &mut Graph, x: TensorId, head_dim: u32) -> TensorId {
 
 #[test]
 fn fused_blocks() {
-    const LLAMA: Block = Block {
-        heads: (4, 2, 64),
-        rotated: 64,
-        pairing: Pairing::Neighbours,
-        bias: false,
-        head_norm: false,
-        value_norm: false,
-        types: [DType::F32; 3],
-    };
-    let qwen2 = Block { heads: (6, 2, 32), pairing: Pairing::Halves, rotated: 32, bias: true, ..LLAMA };
-    let qwen3 = Block { heads: (3, 1, 128), pairing: Pairing::Halves, rotated: 64, head_norm: true, ..LLAMA };
+    let qwen2 = Block { heads: (6, 2, 32), pairing: Pairing::Halves, rotated: 32, bias: true, ..BLOCK };
+    let qwen3 = Block { heads: (3, 1, 128), pairing: Pairing::Halves, rotated: 64, head_norm: true, ..BLOCK };
     let gemma4 = Block { value_norm: true, ..qwen3 };
-    let mixed = Block { types: [DType::Q4K, DType::Q4K, DType::Q6K], ..LLAMA };
-    let odd = Block { heads: (5, 5, 20), rotated: 12, head_norm: true, bias: true, ..LLAMA };
+    let mixed = Block { types: [DType::Q4K, DType::Q4K, DType::Q6K], ..BLOCK };
+    let odd = Block { heads: (5, 5, 20), rotated: 12, head_norm: true, bias: true, ..BLOCK };
     for (name, b, width, kv) in [
-        ("llama", &LLAMA, 172, KvType::F32),
+        ("llama", &BLOCK, 172, KvType::F32),
         ("qwen2", &qwen2, 256, KvType::F32),
         ("qwen3, keys and values in f16", &qwen3, 260, KvType::F16),
         ("qwen3, keys and values in q8_0", &qwen3, 64, KvType::Q8_0),
@@ -1012,6 +1017,116 @@ fn one_sequence_alone() {
     alone(Case::new("linear_glu, one sequence", graph, any_rows(&COUNTS, VOCABULARY), 5e-5));
     let steps = positions(&[&[(0, 0..3)], &[(0, 3..4)], &[(0, 4..12)], &[(0, 12..140)], &[(0, 140..141)]]);
     alone(Case::new("attention, one sequence", attends(Attention::full(6, 2, 64)), steps, 2e-5));
+}
+
+/// The same adapter with so few workgroups in a dimension that all kernels can only just be dispatched.
+fn tight(case: &Case, caps: &Caps) -> Caps {
+    let options = Options { fuse: Fuse::ALL, keep: case.outputs() };
+    let most = |max_workgroups| Caps { max_workgroups, ..caps.clone() };
+    let fits =
+        |caps: &Caps| Listing::new(case.graph.clone(), caps, case.capacity(), &options).oversized(caps).is_none();
+    (2..).map(most).find(fits).expect("some number of them is enough")
+}
+
+/// Runs a case on adapters that take only a few workgroups in a dimension; the shaders of kernels that are folded there.
+fn check_folded(case: Case) -> BTreeSet<&'static str> {
+    let (data, mut folded) = (Data::random(&case.graph, 1), BTreeSet::new());
+    let want = expected(&case, &data);
+    let adapter = gpu().caps();
+    let rounds = |tier: &Tier| case.ways == Ways::All && !tier.exact() && adapter.lacks(*tier).is_none();
+    let rounds = Tier::ALL.into_iter().filter(rounds);
+    let setups = [(adapter.tier, false), (Tier::Baseline, false), (adapter.tier, true)];
+    for (tier, software) in setups.into_iter().chain(rounds.map(|tier| (tier, false))) {
+        let caps = tight(&case, &Caps { tier, software, ..adapter.clone() });
+        // What a workgroup did not do is not a number.
+        let case = Case { tolerance: if tier.exact() { case.tolerance } else { 0.1 }, ..case.clone() };
+        let setup = format!("{}, tier {tier}, software {software}, at most {}", case.name, caps.max_workgroups);
+        match run(&case, &data, &want, &caps, Fuse::ALL) {
+            Ok(worst) => println!("{setup}: {worst:.1e}"),
+            Err(e) => panic!("{setup}: {e}"),
+        }
+        let options = Options { fuse: Fuse::ALL, keep: case.outputs() };
+        let listing = Listing::new(case.graph.clone(), &caps, case.capacity(), &options);
+        folded.extend(listing.kernels.iter().filter(|(_, k)| k.fold.is_some()).map(|(_, k)| k.source.file));
+    }
+    folded
+}
+
+/// Grids of more workgroups in a dimension than an adapter takes: every kernel still does all of its work.
+#[test]
+fn folded_grids() {
+    let mut folded = BTreeSet::new();
+    let mut check = |case: Case| folded.extend(check_folded(case));
+    let exact = |name: &str, graph, steps, tolerance| Case {
+        ways: Ways::Layouts,
+        ..Case::new(format!("folded {name}"), graph, steps, tolerance)
+    };
+    let graph = linears_of_rows(DType::Q4K, 1000, 256);
+    check(Case::new("folded linears", graph, any_rows(&[130, 1, 65, 8], VOCABULARY), 2e-5));
+    let graph = linear_glu(DType::Q4K, DType::Q8_0, 1000, 256);
+    check(exact("gated pair", graph, any_rows(&[40, 1, 5], VOCABULARY), 5e-5));
+    let mut g = Graph::default();
+    let x = rows(&mut g, 5 * 64);
+    let weight = g.experts("heads.weight", 5, 300, 64, DType::F16);
+    g.head_linear(x, weight);
+    check(exact("heads", g, any_rows(&[40, 1, 5], VOCABULARY), 2e-5));
+    check(exact("rows", values_and_norms(), any_rows(&[130, 1, 9], VOCABULARY), 1e-5));
+    for (heads, kv) in [((6, 2, 64), KvType::F32), ((4, 4, 32), KvType::Q8_0)] {
+        let (heads, kv_heads, head_dim) = heads;
+        let op = Attention { sinks: true, reach: Reach::Window(500), ..Attention::full(heads, kv_heads, head_dim) };
+        let tolerance = if kv == KvType::F32 { 2e-5 } else { 1.5e-2 };
+        let ways = if kv == KvType::F32 { Ways::All } else { Ways::Layouts };
+        check(Case { kv, ways, ..exact("attention", attends(op), conversation(600), tolerance) });
+    }
+    // Decodes alone, whose grids are smaller than those of prompts.
+    let mut steps: Vec<Step> = (0..272).step_by(8).flat_map(|at| positions(&[&[(0, at..at + 8)]])).collect();
+    steps.extend(positions(&[&[(0, 272..274), (1, 0..2)], &[(0, 274..275)]]));
+    check(exact("decodes", attends(Attention::full(12, 3, 64)), steps, 2e-5));
+    check(exact("latent attention", attends_latent(6, 64, 32), conversation(300), 2e-5));
+    let b = Block { heads: (4, 2, 64), rotated: 64, head_norm: true, types: [DType::Q8_0; 3], ..BLOCK };
+    check(exact("block", block(&b, 256), conversation(150), 5e-5));
+    let mut g = Graph::default();
+    let op = DeltaNet { key_heads: 4, heads: 12, head_dim: 64, grouped: false, fused: false, log_rates: false };
+    let channels = (2 * op.key_heads + op.heads) * op.head_dim;
+    let x = rows(&mut g, channels);
+    let taps = g.vector("taps.weight", channels * 4);
+    let x = g.short_conv(x, taps, "conv_state", ShortConv { taps: 4, silu: true });
+    let (alpha, b) = (rows(&mut g, op.heads), rows(&mut g, op.heads));
+    let rates = g.add("rates", Rows::Fixed(1), 2 * op.heads, Kind::Constant(vec![-0.1; 2 * op.heads as usize]));
+    g.delta_net(x, [alpha, b, rates], "delta_state", op);
+    let steps = positions(&[&[(0, 0..2), (1, 0..3)], &[(0, 2..3), (2, 0..1), (1, 3..4)], &[(1, 4..5)]]);
+    check(exact("states", g, with_states(steps), 5e-5));
+
+    // Those of experts and of the sampler have tests of their own; the sort is one workgroup.
+    let elsewhere = ["router", "expert_sort", "expert_sum", "sample_scan", "sample_candidates", "sample_pick"];
+    let lacks = |tier| gpu().caps().lacks(tier).is_some();
+    let mut all: BTreeSet<&str> = catalog().into_iter().map(|(_, source)| source.file).collect();
+    all.retain(|file| !elsewhere.contains(file));
+    all.retain(|file| !(file.ends_with("_cooperative") && lacks(Tier::Cooperative)));
+    all.retain(|file| !(file.ends_with("_f16") && lacks(Tier::F16)));
+    assert_eq!(folded, all, "what is folded, and all kernels");
+}
+
+/// What works on values and on rows, beside norms and rotations.
+fn values_and_norms() -> Graph {
+    let mut g = Graph::default();
+    let (a, b) = (rows(&mut g, 256), rows(&mut g, 256));
+    let weights = ["first", "next", "last"].map(|name| g.vector(&format!("{name}_norm.weight"), 256));
+    let heads = g.vector("head_norm.weight", 64);
+    let normed = g.rms_norm(b, weights[0], 1e-5);
+    let sum = g.sum(a, normed);
+    let next = g.rms_norm(sum, weights[1], 0.2);
+    let both = g.sum(next, sum);
+    g.layer_norm(both, weights[2], weights[0], 1e-3);
+    let picked = g.gather(both);
+    g.soften(picked, Soften { scale: 0.25, cap: Some(3.0) });
+    g.rms_norm(a, heads, 1e-5);
+    g.glu(a, b, Activation::Silu);
+    g.sum(b, b);
+    g.head_part(a, HeadPart { head: 64, first: 8, len: 24 });
+    let angles = g.rope_angles(&[0.3; 16], 1024, 1.0);
+    g.rope(b, angles, Rope { head_dim: 64, rotated: 32, pairing: Pairing::Halves });
+    g
 }
 
 #[test]

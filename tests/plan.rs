@@ -3,11 +3,18 @@
 mod engine;
 
 use engine::{difference, gpu, logits, model, prompt};
+use firelight::dtype::DType;
 use firelight::fit;
-use firelight::gpu::Caps;
+use firelight::gpu::{Caps, Layout, Tier};
 use firelight::graph::{Graph, Kind, Node, Rows, TensorId};
 use firelight::ops::add::Add;
-use firelight::ops::{Binding, Kernel, KvType, Op, StepSizes};
+use firelight::ops::attention::Attention;
+use firelight::ops::experts::{ExpertWeights, Router, Shares};
+use firelight::ops::glu::Activation;
+use firelight::ops::kv_write::KvWrite;
+use firelight::ops::rope::{Pairing, Rope};
+use firelight::ops::soften::Soften;
+use firelight::ops::{Binding, Capacity, Kernel, KvType, Op, StepSizes};
 use firelight::plan::Listing;
 use firelight::plan::fuse::Fuse;
 use firelight::plan::runs;
@@ -249,4 +256,128 @@ fn a_plan_is_the_same_each_time() {
             check(&a.graph, &Slots { bytes: vec![u64::MAX; a.slots.bytes.len()], of: a.slots.of }, &[]).unwrap();
         }
     }
+}
+
+/// What a decoder of a large vocabulary has that grows with it, with heads, with experts and with the rows of a step.
+fn wide(vocabulary: u32) -> Graph {
+    let mut g = Graph::default();
+    let (width, heads, kv_heads, head_dim) = (5376, 128, 8, 128);
+    let table = g.weight("token_embd.weight", vocabulary, width, DType::Q6K);
+    let mut x = g.embed(table, 1.0);
+    let norm = g.vector("norm.weight", width);
+    let h = g.rms_norm(x, norm, 1e-6);
+    let mut part = |name, rows| {
+        let weight = g.weight(name, rows, width, DType::Q4K);
+        g.linear(h, weight, None)
+    };
+    let (q, k, v) = (part("q", heads * head_dim), part("k", kv_heads * head_dim), part("v", kv_heads * head_dim));
+    let cache = |g: &mut Graph, name| {
+        let kind = Kind::Kv { heads: kv_heads, head_dim, near: false };
+        g.add(name, Rows::Fixed(0), 0, kind)
+    };
+    let caches = (cache(&mut g, "keys"), cache(&mut g, "values"));
+    let angles = g.rope_angles(&[1.0; 64], 1 << 20, 1.0);
+    let rope = Rope { head_dim, rotated: head_dim, pairing: Pairing::Halves };
+    let (q, k) = (g.rope(q, angles, rope.clone()), g.rope(k, angles, rope));
+    g.kv_write(k, v, caches, KvWrite { heads: kv_heads, head_dim });
+    let y = g.attention(q, caches, None, Attention::full(heads, kv_heads, head_dim));
+    let weight = g.weight("output", width, heads * head_dim, DType::Q4K);
+    let y = g.linear(y, weight, None);
+    x = g.sum(x, y);
+    let router = g.weight("router", 256, width, DType::F32);
+    let logits = g.linear(x, router, None);
+    let mut stack = |name, rows, cols| g.experts(name, 256, rows, cols, DType::Q4K);
+    let (gate, up, down) = (stack("gates", 2048, width), stack("ups", 2048, width), stack("downs", width, 2048));
+    let stacks = ExpertWeights { gains: None, choice_bias: None, gate, up, down, biases: None, places: None };
+    let (y, _) = g.expert_ffn(x, logits, stacks, Router::plain(256, 8), Activation::Silu, Shares::OfOutputs);
+    x = g.sum(x, y);
+    let inner = ["gate", "up"].map(|name| {
+        let weight = g.weight(name, 1 << 20, width, DType::Q4_0);
+        g.linear(x, weight, None)
+    });
+    g.glu(inner[0], inner[1], Activation::Silu);
+    let last = g.gather(x);
+    let logits = g.linear(last, table, None);
+    let logits = g.soften(logits, Soften { scale: 1.0, cap: Some(30.0) });
+    g.sample(logits);
+    g
+}
+
+/// Adapters of each tier and size of subgroups, with each layout that measuring may choose.
+fn adapters() -> Vec<Caps> {
+    let mut out = Vec::new();
+    for tier in Tier::ALL {
+        for software in [false, true] {
+            for subgroup in [(0, 0), (4, 4), (8, 8), (16, 16), (32, 32), (32, 64), (64, 64), (128, 128), (4, 128)] {
+                let subgroups = subgroup != (0, 0);
+                if tier == Tier::Subgroups && !subgroups || tier == Tier::Cooperative && !(8..=64).contains(&subgroup.1)
+                {
+                    continue;
+                }
+                let matvecs = Layout::matvecs(software).into_iter().map(Some).chain([None]);
+                // Matrices are in one piece.
+                let caps = Caps { max_binding: 1 << 40, max_buffer: 1 << 40, ..Caps::baseline() };
+                let caps = Caps { tier, software, subgroup, halves: true, cooperative: 16, ..caps };
+                out.extend(matvecs.map(|measured| Caps { measured, ..caps.clone() }));
+            }
+        }
+    }
+    out
+}
+
+/// Whatever an adapter and its layout, a vocabulary, the sequences and a chunk: no dispatch has more workgroups in a
+/// dimension than WebGPU allows, and all that the kernel's grid has are in it.
+#[test]
+fn every_dispatch_is_within_the_limits() {
+    let (mut folded, mut plans) = (BTreeSet::new(), 0);
+    let adapters = adapters();
+    for (vocabulary, sequences, rows) in
+        [(262_208, 1, 512), (262_208, 8, 512), (151_936, 2, 4096), (1_000_448, 64, 16_384), (262_144, 4, 131_072)]
+    {
+        let graph = wide(vocabulary);
+        for caps in &adapters {
+            let (pages_per_sequence, near) = (1 << 15, None);
+            let pages = pages_per_sequence * sequences;
+            let logits = sequences.max(64);
+            let capacity = Capacity { rows, logits, sequences, pages, pages_per_sequence, near, kv: KvType::F16 };
+            let options = firelight::plan::Options { fuse: Fuse::ALL, keep: vec![] };
+            let listing = Listing::new(graph.clone(), caps, capacity, &options);
+            assert_eq!(listing.oversized(caps), None, "{caps:?}");
+            plans += 1;
+            let most = capacity.largest_step();
+            for (_, kernel) in &listing.kernels {
+                let decode = StepSizes { rows: capacity.decode_rows(), logits: sequences, ..most };
+                for sizes in [most, decode, StepSizes { rows: 1, logits: 1, tiles: 1, runs: 1, ..most }] {
+                    if !runs(kernel, &sizes) {
+                        continue;
+                    }
+                    let dispatch = kernel.workgroups(&sizes);
+                    let shader = kernel.source.file;
+                    assert!(dispatch.iter().all(|n| *n <= caps.max_workgroups), "{shader}: {dispatch:?} of {caps:?}");
+                    let all = |grid: [u32; 3]| grid.map(u64::from).iter().product::<u64>();
+                    let wanted = all(kernel.grid.map(|extent| extent.of(&sizes)));
+                    assert!(all(dispatch) >= wanted, "{shader}: {dispatch:?} is less than {wanted}");
+                }
+                folded.extend(kernel.fold.map(|_| kernel.source.file));
+            }
+        }
+    }
+    println!("{plans} plans, folded: {folded:?}");
+    // The head, the gated pair of a million rows, and whatever follows the rows of a chunk.
+    for shader in ["matvec", "matvec_glu", "embed", "glu", "expert_sum", "rms_norm", "attention_prefill"] {
+        assert!(folded.contains(shader), "{shader} is not folded: {folded:?}");
+    }
+}
+
+/// A plan that an adapter cannot run, however it is dispatched, is an error, not a panic in the driver.
+#[test]
+fn too_many_workgroups_are_an_error() {
+    let model = model(engine::file("tiny-llama3", "F16"));
+    let fitted = |max_workgroups| {
+        let caps = Caps { max_workgroups, ..Caps::baseline() };
+        fit::fit(&model, &caps, &Options { context: Some(256), ..Default::default() }).map(|fitted| fitted.listing)
+    };
+    assert!(fitted(16).unwrap().kernels.iter().any(|(_, kernel)| kernel.fold.is_some()));
+    let error = fitted(2).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("more workgroups"), "{error}");
 }

@@ -230,6 +230,20 @@ fn the_gpu_draws_the_cpus_tokens() {
     }
 }
 
+/// Grids of more workgroups in a dimension than an adapter takes.
+#[test]
+fn folded_grids_draw_the_cpus_tokens() {
+    for gpu in gpus() {
+        let caps = Caps { max_workgroups: 8, ..gpu.caps().clone() };
+        let mut random = Random(5);
+        let mut bench = Bench::new(&gpu, &caps, 40_000, 24, &mut random);
+        let folded = bench.plan.listing().kernels.iter().filter(|(_, k)| k.fold.is_some()).map(|(_, k)| k.source.file);
+        assert_eq!(Vec::from_iter(folded), ["sample_scan", "sample_candidates", "sample_pick"]);
+        let differing: u32 = [1, 24, 9, 24].into_iter().map(|n| bench.step(n, &mut random)).sum();
+        assert!(differing <= 1, "{differing}");
+    }
+}
+
 #[test]
 fn a_step_repeats_exactly() {
     for gpu in gpus() {

@@ -96,7 +96,7 @@ fn show_fit(model: &Model, name: &str, caps: &Caps, options: &Options) -> Result
         Some(free) => format!("{} free, {} are left", term::bytes(free), term::bytes(free.saturating_sub(total))),
         None => "it does not tell".to_string(),
     };
-    let binding = term::bytes(caps.max_binding.min(caps.max_buffer));
+    let binding = term::bytes(caps.bindable());
     let mut rows = vec![
         ("on", term::printable(name)),
         ("memory", memory),
@@ -125,7 +125,7 @@ fn row(listing: &Listing, i: usize, node: usize, kernel: &Kernel, sizes: &StepSi
     let output = node.outputs.first().copied().unwrap_or(TensorId(0));
     let imports = kernel.source.imports.iter().map(|(_, file)| file.rsplit('/').next().unwrap_or(file));
     let shader: Vec<&str> = [kernel.source.file].into_iter().chain(imports).collect();
-    let [x, y, z] = kernel.grid.map(|extent| extent.of(sizes));
+    let [x, y, z] = kernel.workgroups(sizes);
     vec![
         i.to_string(),
         node.op.name().to_string(),

@@ -76,7 +76,7 @@ pub struct Caps {
     pub measured: Option<Layout>,
     /// Bytes of memory that a workgroup may have, as far as kernels care.
     pub workgroup_bytes: u32,
-    /// Largest storage binding in bytes.
+    /// Largest storage binding in bytes; see [`Caps::bindable`].
     pub max_binding: u64,
     /// Largest buffer in bytes.
     pub max_buffer: u64,
@@ -105,6 +105,11 @@ impl Caps {
             timestamps: false,
             memory: None,
         }
+    }
+
+    /// The most bytes that a kernel can be given at once: no binding is larger than its buffer.
+    pub fn bindable(&self) -> u64 {
+        self.max_binding.min(self.max_buffer)
     }
 
     /// Whether kernels may use subgroup operations.

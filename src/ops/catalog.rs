@@ -85,6 +85,12 @@ fn adapters() -> Vec<(Caps, bool)> {
         (Caps { cooperative: 16, measured: Some(wide), ..caps(Tier::Cooperative, false, (32, 32)) }, true),
         (Caps { cooperative: 8, ..caps(Tier::Cooperative, true, (8, 8)) }, false),
         (Caps { measured: Some(wide), ..caps(Tier::Subgroups, false, (32, 32)) }, false),
+        // So few workgroups that most grids are folded.
+        (Caps { max_workgroups: 48, ..caps(Tier::Baseline, true, (0, 0)) }, false),
+        (Caps { max_workgroups: 48, ..caps(Tier::Subgroups, false, (32, 32)) }, false),
+        (Caps { max_workgroups: 48, halves: true, ..caps(Tier::F16, false, (0, 0)) }, false),
+        (Caps { max_workgroups: 48, ..caps(Tier::Int8, false, (0, 0)) }, false),
+        (Caps { max_workgroups: 48, cooperative: 16, ..caps(Tier::Cooperative, false, (32, 32)) }, false),
     ]
 }
 

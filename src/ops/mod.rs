@@ -12,6 +12,7 @@ pub mod embed;
 pub mod experts;
 pub mod gather;
 pub mod glu;
+pub mod grid;
 pub mod head_join;
 pub mod head_linear;
 pub mod head_part;
@@ -32,6 +33,7 @@ use crate::dtype::DType;
 use crate::gpu::{Caps, Tier};
 use crate::graph::{Graph, Kind, Node, TensorId};
 use crate::shader::{Const, Source};
+pub use grid::{Extent, Fold, Size, StepSizes};
 
 /// Everything a graph can compute.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,6 +124,11 @@ impl Op {
 
     /// The kernels that compute a node, in order.
     pub fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
+        let fold = |kernel: Kernel| kernel.folded(cx.capacity, cx.caps.max_workgroups);
+        self.chosen(cx).into_iter().map(fold).collect()
+    }
+
+    fn chosen(&self, cx: &Choice) -> Vec<Kernel> {
         match self {
             Op::Embed(op) => op.kernels(cx),
             Op::RmsNorm(op) => op.kernels(cx),
@@ -264,105 +271,6 @@ impl Capacity {
     }
 }
 
-/// A number that is known only when a step runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Size {
-    /// 1.
-    One,
-    /// Rows of the step.
-    Rows,
-    /// Rows that want logits.
-    Logits,
-    /// Spans of [`attention::SPLIT`] positions that the longest context of the step has.
-    Splits,
-    /// Attention tiles.
-    Tiles,
-    /// Sequences that the step has rows of.
-    Runs,
-    /// 1 if some row is sampled with a filter (top-k, top-p, min-p), else 0.
-    Filtered,
-    /// 1 if tokens are sampled on the GPU in this step, else 0.
-    Sampled,
-}
-
-/// The sizes of one step. Its words, in order, are the `Step` uniform of `shaders/lib/step.wgsl`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-pub struct StepSizes {
-    /// See [`Size::Rows`].
-    pub rows: u32,
-    /// See [`Size::Logits`].
-    pub logits: u32,
-    /// See [`Size::Splits`].
-    pub splits: u32,
-    /// See [`Size::Tiles`].
-    pub tiles: u32,
-    /// See [`Size::Filtered`].
-    pub filtered: u32,
-    /// See [`Size::Sampled`].
-    pub sampled: u32,
-    /// See [`Size::Runs`].
-    pub runs: u32,
-    /// The uniform's size is a multiple of 16 bytes.
-    pub pad: u32,
-}
-
-impl StepSizes {
-    /// The value of a size.
-    pub fn get(&self, size: Size) -> u32 {
-        match size {
-            Size::One => 1,
-            Size::Rows => self.rows,
-            Size::Logits => self.logits,
-            Size::Splits => self.splits,
-            Size::Tiles => self.tiles,
-            Size::Runs => self.runs,
-            Size::Filtered => self.filtered,
-            Size::Sampled => self.sampled,
-        }
-    }
-}
-
-/// One dimension of a grid: `ceil(size * times / per) + plus` workgroups.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extent {
-    /// What it follows.
-    pub size: Size,
-    /// Multiplier.
-    pub times: u32,
-    /// Divisor.
-    pub per: u32,
-    /// Added at the end.
-    pub plus: u32,
-}
-
-impl Extent {
-    /// Always `n` workgroups.
-    pub const fn fixed(n: u32) -> Self {
-        Extent { size: Size::One, times: n, per: 1, plus: 0 }
-    }
-
-    /// `ceil(n / per)` workgroups.
-    pub const fn ceil(n: u32, per: u32) -> Self {
-        Extent::fixed(n.div_ceil(per))
-    }
-
-    /// One workgroup for each.
-    pub const fn each(size: Size) -> Self {
-        Extent { size, times: 1, per: 1, plus: 0 }
-    }
-
-    /// One workgroup for every `per`.
-    pub const fn every(size: Size, per: u32) -> Self {
-        Extent { size, times: 1, per, plus: 0 }
-    }
-
-    /// Workgroups in a step of these sizes.
-    pub fn of(&self, sizes: &StepSizes) -> u32 {
-        (sizes.get(self.size) * self.times).div_ceil(self.per) + self.plus
-    }
-}
-
 /// A tensor that a kernel binds. Binding 0 is the `Step` uniform; these follow from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Binding {
@@ -411,6 +319,8 @@ pub struct Kernel {
     pub bindings: Vec<Binding>,
     /// Workgroups.
     pub grid: [Extent; 3],
+    /// How they are dispatched, if an adapter does not take them as they are.
+    pub fold: Option<Fold>,
     /// All must hold.
     pub when: Vec<When>,
     /// The share of a bound expert stack that is read, as (of how many, at most); for byte counts.
@@ -420,7 +330,7 @@ pub struct Kernel {
 impl Kernel {
     /// A kernel that always runs.
     pub fn new(source: Source, bindings: Vec<Binding>, grid: [Extent; 3]) -> Self {
-        Kernel { source, bindings, grid, when: Vec::new(), experts_read: None }
+        Kernel { source, bindings, grid, fold: None, when: Vec::new(), experts_read: None }
     }
 
     /// The same, run only while `size` is in `min..=max`.
@@ -444,13 +354,23 @@ pub struct Shard {
 /// # Panics
 /// If `unit` rows alone are larger than a binding; `fit` refuses such a model before.
 pub fn shards(dtype: DType, rows: u32, cols: u32, unit: u32, max_bytes: u64) -> Vec<Shard> {
-    let table = dtype.table().len() as u64;
-    let row_bytes = (dtype.gpu_bytes(1, cols) - table + 16 * dtype.planes().len() as u64).max(1);
-    let fitting = u32::try_from(max_bytes.saturating_sub(table) / row_bytes).unwrap_or(u32::MAX) / unit * unit;
+    let fitting = shard_rows(dtype, cols, unit, max_bytes);
     assert!(fitting > 0, "{unit} rows of {cols} {} weights exceed a binding of {max_bytes} bytes", dtype.name());
     let count = rows.div_ceil(fitting);
     let each = rows.div_ceil(count).next_multiple_of(unit).min(fitting);
     (0..rows).step_by(each as usize).map(|row0| Shard { row0, rows: each.min(rows - row0) }).collect()
+}
+
+/// The most rows of `cols` weights that a shard has, a multiple of `unit`; 0 if no shard can be bound.
+pub fn shard_rows(dtype: DType, cols: u32, unit: u32, max_bytes: u64) -> u32 {
+    let table = dtype.table().len() as u64;
+    let row_bytes = (dtype.gpu_bytes(1, cols) - table + 16 * dtype.planes().len() as u64).max(1);
+    u32::try_from(max_bytes.saturating_sub(table) / row_bytes).unwrap_or(u32::MAX) / unit * unit
+}
+
+/// The rows at whose multiples a weight of `rows` rows may be split: a stack of experts only between experts.
+pub fn shard_unit(rows: u32, experts: u32) -> u32 {
+    if experts > 1 { rows / experts } else { SHARD_UNIT }
 }
 
 /// Rows of a plain matrix at whose multiples it may be split.
@@ -494,7 +414,7 @@ impl Choice<'_> {
 
     /// The shards of a weight.
     pub fn shards(&self, id: TensorId) -> Vec<Shard> {
-        weight_shards(self.graph, id, self.caps.max_binding.min(self.caps.max_buffer))
+        weight_shards(self.graph, id, self.caps.bindable())
     }
 
     /// Up to this many rows a product is a matvec. On a software adapter that is one: there the matmul, which keeps weights in
@@ -534,8 +454,7 @@ pub fn weight_shards(graph: &Graph, id: TensorId, max_bytes: u64) -> Vec<Shard> 
     let t = graph.tensor(id);
     let Kind::Weight { dtype, experts, .. } = t.kind else { panic!("{} is no weight", t.name) };
     let rows = graph.fixed_rows(id);
-    let unit = if experts > 1 { rows / experts } else { SHARD_UNIT };
-    shards(dtype, rows, t.cols, unit, max_bytes)
+    shards(dtype, rows, t.cols, shard_unit(rows, experts), max_bytes)
 }
 
 /// Constants with which a kernel reads a shard of a weight: planes, groups a row.

@@ -16,7 +16,7 @@ use crate::shader::{self, Const};
 
 /// GB/s that a copy shader reaches, reading and writing `bytes` bytes each; what `bench` calls the bandwidth.
 pub async fn copy_bandwidth(gpu: &Gpu, bytes: u64) -> Result<f64> {
-    let count = (bytes.min(gpu.caps().max_binding) / 16) as u32;
+    let count = (bytes.min(gpu.caps().bindable()) / 16) as u32;
     let source = shader::Source { file: "copy", imports: vec![], consts: vec![("COUNT", Const::U32(count))] };
     let side = count.div_ceil(256).min(32768);
     let grid = [Extent::fixed(side), Extent::ceil(count, 256 * side), Extent::fixed(1)];

@@ -59,7 +59,7 @@ pub struct Listing {
 impl Listing {
     /// Fuses `graph` and chooses its kernels.
     pub fn new(graph: Graph, caps: &Caps, capacity: Capacity, options: &Options) -> Self {
-        let max_binding = caps.max_binding.min(caps.max_buffer);
+        let max_binding = caps.bindable();
         let graph = fuse::fuse(graph, options.fuse, max_binding);
         let mut kernels = Vec::new();
         for (i, node) in graph.nodes.iter().enumerate() {
@@ -71,6 +71,13 @@ impl Listing {
         let mut listing = Listing { graph, capacity, kernels, slots, parts: Parts::default(), max_binding, tile };
         listing.parts = parts::assign(&listing);
         listing
+    }
+
+    /// The shader of a kernel that would run more workgroups than `caps` allow in some step, however they are dispatched; none
+    /// in a plan that can run.
+    pub fn oversized(&self, caps: &Caps) -> Option<&'static str> {
+        let exceeds = |kernel: &Kernel| kernel.exceeds(&self.capacity, caps.max_workgroups);
+        self.kernels.iter().find(|(_, kernel)| exceeds(kernel)).map(|(_, kernel)| kernel.source.file)
     }
 
     /// Bytes of the tensors that are neither activations nor weights: vectors, constants, inputs, KV.
@@ -202,8 +209,7 @@ pub fn tensor_bytes(graph: &Graph, id: TensorId, capacity: &Capacity) -> u64 {
         Kind::Input(Input::Sampling) => words(capacity.sequences, 16),
         Kind::Input(Input::Counts) => words(capacity.sequences, t.cols),
         _ => {
-            let splits = ops::attention::max_splits(capacity.pages_per_sequence);
-            let max = StepSizes { rows: capacity.rows, logits: capacity.logits, splits, ..Default::default() };
+            let max = capacity.largest_step();
             let decode = StepSizes { rows: capacity.decode_rows(), ..max };
             let largest = if matches!(t.rows, Rows::Spans(_) | Rows::Decode) { &decode } else { &max };
             rows_in_step(t.rows, largest) * u64::from(t.cols) * 4
@@ -254,6 +260,9 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error::Memory`] if the device has not enough memory.
+    ///
+    /// # Panics
+    /// If the listing was made for an adapter that allows more workgroups, or is [oversized](Listing::oversized).
     pub async fn compile(gpu: &Gpu, listing: Listing) -> Result<Self> {
         Self::compile_while(gpu, listing, async |_| Ok(())).await
     }
@@ -267,6 +276,9 @@ impl Plan {
         listing: Listing,
         fill: impl AsyncFnOnce(&Memory) -> Result<()>,
     ) -> Result<Self> {
+        if let Some(shader) = listing.oversized(gpu.caps()) {
+            panic!("{shader} runs more workgroups than {} allows", gpu.card().name);
+        }
         let memory = Memory::allocate(gpu, listing).await?;
         let kernels = &memory.listing().kernels;
         let building = pipelines::build(gpu, &kernels.iter().map(|(_, kernel)| kernel).collect::<Vec<_>>());
@@ -410,6 +422,6 @@ fn encode(gpu: &Gpu, dispatches: &[&Dispatch], sizes: &StepSizes) -> wgpu::Comma
 fn record(pass: &mut wgpu::ComputePass, d: &Dispatch, sizes: &StepSizes) {
     pass.set_pipeline(&d.pipeline);
     pass.set_bind_group(0, &d.group, &[]);
-    let [x, y, z] = d.kernel.grid.map(|extent| extent.of(sizes));
+    let [x, y, z] = d.kernel.workgroups(sizes);
     pass.dispatch_workgroups(x, y, z);
 }
