@@ -27,8 +27,8 @@ from gguf.quants import dequantize
 HERE = Path(__file__).parent
 STEPS = 48
 MIN_GAP = 1e-3
-# Tokens of a chunk, as `firelight perplexity` and llama-perplexity cut a text.
-CHUNK = 512
+# Tokens of a chunk, as `firelight perplexity` and llama-perplexity cut a text; Gemma's windows see 512.
+CHUNKS = (512, 1024)
 
 CHECKPOINTS = {
     "SmolLM2-135M-Instruct.Q4_1.gguf": {
@@ -155,7 +155,7 @@ class Llama:
         params = self.lib.llama_context_default_params()
         before = (params.n_batch, params.n_ubatch, params.flash_attn, params.type_k, params.type_v)
         assert before == (2048, 512, -1, 1, 1), f"llama_context_params is another one: {before}"
-        params.n_ctx, params.flash_attn, params.type_k, params.type_v = 2 * CHUNK, 0, 0, 0
+        params.n_ctx, params.flash_attn, params.type_k, params.type_v = max(CHUNKS), 0, 0, 0
         context = self.lib.llama_init_from_model(self.model, params)
         self.lib.llama_set_n_threads(context, 1, 1)
         return context
@@ -184,19 +184,20 @@ class Llama:
         self.lib.llama_free(context)
         return ids, gap
 
-    def perplexity(self, tokens, chunks):
-        """Chunks of CHUNK tokens, each with BOS first if the model wants one, of which the second half is scored."""
-        total, count = [], CHUNK // 2 - 1
-        for at in range(0, chunks * CHUNK, CHUNK):
-            chunk = tokens[at : at + CHUNK]
+    def perplexity(self, tokens, size):
+        """After each chunk of `size` tokens. BOS takes the place of its first if the model wants one; the second half
+        is scored."""
+        total = []
+        for at in range(0, len(tokens) - size + 1, size):
+            chunk = tokens[at : at + size]
             if self.lib.llama_vocab_get_add_bos(self.vocab):
                 chunk[0] = self.lib.llama_vocab_bos(self.vocab)
-            context, scored = self.context(), range(CHUNK // 2, CHUNK - 1)
+            context, scored = self.context(), range(size // 2, size - 1)
             for i, logits in zip(scored, self.logits(context, chunk, scored)):
                 x = logits.astype(np.float64) - logits.max()
                 total.append(math.log(np.exp(x).sum()) - x[chunk[i + 1]])
             self.lib.llama_free(context)
-            yield math.exp(sum(total) / len(total)), len(total)
+            yield round(math.exp(sum(total) / len(total)), 5)
 
 
 def chat_prompt(reader, user):
@@ -228,17 +229,16 @@ def main(folder, checkpoints):
                 row = {"chat": chat, "prompt": prompt, "prompt_ids": prompt_ids, "greedy_ids": ids}
                 prompts.append(row | {"text": llama.text(ids), "smallest_gap": round(gap, 4)})
             tokens = llama.tokenize(text, False)
-            chunks = len(tokens) // CHUNK
-            scores = [{"perplexity": round(p, 5), "scored": n} for p, n in llama.perplexity(tokens, chunks)]
-            print(f"{name}: {len(tokens)} tokens: {scores}")
-            files[name] = {"prompts": prompts, "text_tokens": len(tokens), "chunks": scores}
+            perplexity = {size: list(llama.perplexity(tokens, size)) for size in CHUNKS}
+            print(f"{name}: {len(tokens)} tokens: {perplexity}")
+            files[name] = {"prompts": prompts, "perplexity": perplexity}
             llama.lib.llama_model_free(llama.model)
     oracle = {"made_by": llama.version, "steps": STEPS, "files": files}
     lines = json.dumps(oracle, ensure_ascii=False, indent=1)
-    # Token ids, and scores, on one line.
-    short = re.compile(r'\[[\d,\s]+\]|\{\s+"perplexity"[^}]+\}')
-    lines = short.sub(lambda found: re.sub(r"\s+", " ", found[0]), lines)
+    # Lists of numbers on one line.
+    lines = re.sub(r"\[[\d.,\s]+\]", lambda found: re.sub(r"\s+", " ", found[0]), lines)
     (HERE / "oracle.json").write_text(lines + "\n")
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])
