@@ -4,6 +4,7 @@
 
 import { existsSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
+import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -23,11 +24,13 @@ const { values } = parseArgs({
   },
 });
 const shared = resolve(root, process.env.FIRELIGHT_SHARED ?? "../shared");
+const cache = process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache");
 const paths = {
   root,
   dist: resolve(values.dist),
   chat: resolve(values.chat),
   models: join(shared, "data/models"),
+  checkpoints: process.env.FIRELIGHT_CHECKPOINTS ?? join(cache, "firelight/checkpoints"),
   shots: join(root, "target/browser"),
 };
 

@@ -4,6 +4,7 @@ import answers from "./answers.mjs";
 import apis from "./apis.mjs";
 import cache from "./cache.mjs";
 import chat from "./chat.mjs";
+import checkpoints from "./checkpoints.mjs";
 import demo from "./demo.mjs";
 import device from "./device.mjs";
 import page from "./page.mjs";
@@ -11,4 +12,16 @@ import package_ from "./package.mjs";
 import shared from "./shared.mjs";
 import sources from "./sources.mjs";
 
-export const TESTS = [...package_, ...answers, ...demo, ...sources, ...cache, ...shared, ...device, ...apis, ...page, ...chat];
+export const TESTS = [
+  ...package_,
+  ...answers,
+  ...demo,
+  ...checkpoints,
+  ...sources,
+  ...cache,
+  ...shared,
+  ...device,
+  ...apis,
+  ...page,
+  ...chat,
+];
