@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# A newer Mesa than Debian 12 has, in a folder of its own: its lavapipe multiplies small matrices (VK_KHR_cooperative_matrix),
-# which is how the cooperative tier is tested without a GPU. Nothing of the system is changed. Prints what to evaluate:
+# A newer Mesa than Debian 12 has, in a folder of its own. Its lavapipe decodes 2.5 to 3 times as fast, and it has
+# cooperative matrices (VK_KHR_cooperative_matrix), so that tier is tested without a GPU. On a machine without a GPU,
+# `firelight` starts itself with it (src/cli/drivers.rs). Nothing of the system is changed. Prints what to evaluate:
 #
 #   eval "$(scripts/newer-mesa.sh)"
 #   $NEWER_MESA target/debug/firelight devices
@@ -15,6 +16,7 @@ die() { printf 'newer-mesa: %s\n' "$*" >&2; exit 1; }
 
 fetch() {
   command -v apt-get >/dev/null || die "this needs apt-get"
+  printf '\n== no GPU: fetching the fastest software Vulkan (Mesa of Debian %s, about 100 MB)\n' "$SUITE" >&2
   local tmp="$CACHE.new"; rm -rf "$tmp"; mkdir -p "$tmp"/{lists/partial,archives/partial,unpacked}
   # From where this machine has its own packages.
   local from; from=$(grep -hoE '(https?|file)://[^ ]+/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | head -1) || true

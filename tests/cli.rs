@@ -33,10 +33,10 @@ fn text_of(path: &Path) -> String {
     path.to_str().expect("paths in tests are UTF-8").to_owned()
 }
 
-/// The program, without what Mesa's layer says about a missing display.
+/// The program, as cron or a container starts it: without a runtime directory, about which Mesa's libraries would complain.
 fn firelight(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_firelight"));
-    command.args(args).env("NODEVICE_SELECT", "1").stdin(Stdio::null());
+    command.args(args).env_remove("XDG_RUNTIME_DIR").stdin(Stdio::null());
     command
 }
 
@@ -52,6 +52,7 @@ impl From<Output> for Run {
         let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
         let run = Run { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) };
         assert!(!run.out.contains('\u{1b}') && !run.err.contains('\u{1b}'), "colours in a pipe: {run:?}");
+        assert!(!run.err.contains("XDG_RUNTIME_DIR"), "a library complains: {run:?}");
         assert!(!run.err.contains("bug in Firelight") && !run.err.contains("panicked"), "a panic: {run:?}");
         run
     }
@@ -91,6 +92,19 @@ fn file(dir: &TempDir, name: &str, bytes: &[u8]) -> String {
     let path = dir.path().join(name);
     fs::write(&path, bytes).expect("a file");
     text_of(&path)
+}
+
+/// Mesa's libraries would write to stderr before anything of ours.
+#[test]
+fn no_library_complains_of_a_missing_runtime_directory() {
+    for directory in [None, Some(""), Some("relative")] {
+        let mut command = firelight(&["devices"]);
+        if let Some(directory) = directory {
+            command.env("XDG_RUNTIME_DIR", directory);
+        }
+        let run = Run::from(command.output().expect("the program starts"));
+        assert!(run.code == Some(0) && run.err.is_empty(), "{directory:?}: {run:?}");
+    }
 }
 
 #[test]
@@ -939,7 +953,7 @@ fn a_chat_answers_obeys_commands_and_survives_an_interrupt() {
     // `exec`: a shell that waits for the program would take Ctrl-C too, and `sh` then ends with 130 after it.
     let line = format!("exec {program} run {model} --greedy --context 4000 --system Brief.");
     let mut script = Command::new("timeout");
-    script.args(["60", "script", "-qec", &line, "/dev/null"]).env("NODEVICE_SELECT", "1").env("TERM", "dumb");
+    script.args(["60", "script", "-qec", &line, "/dev/null"]).env("TERM", "dumb");
     let mut child = spawn(&mut script);
     let mut keys = child.stdin.take().expect("a pipe");
     let mut screen = child.stdout.take().expect("a pipe");

@@ -85,7 +85,7 @@ impl Hub {
         let mut command = Command::new(env!("CARGO_BIN_EXE_firelight"));
         command.args(args).env("HF_ENDPOINT", format!("http://127.0.0.1:{}", self.port)).env("HF_HOME", home.path());
         command.env_remove("HF_HUB_CACHE").env_remove("HF_TOKEN").env_remove("HF_HUB_OFFLINE");
-        command.env("NODEVICE_SELECT", "1").stdin(Stdio::null());
+        command.stdin(Stdio::null());
         command
     }
 }

@@ -20,7 +20,7 @@ fn without_a_network_what_is_here_runs_and_is_served() {
 fn inside() {
     let begun = namespace::begin();
     let mut run = Command::new(env!("CARGO_BIN_EXE_firelight"));
-    run.args(["run", "demo", "--offline", "-n", "4", "Hello"]).env("NODEVICE_SELECT", "1").stdin(Stdio::null());
+    run.args(["run", "demo", "--offline", "-n", "4", "Hello"]).stdin(Stdio::null());
     let output = run.output().expect("it runs");
     assert!(output.status.success() && !output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(Counters::read(), begun, "running opened a connection");

@@ -41,6 +41,9 @@ impl DeviceArgs {
         let gpu = tune::open(&options).await?;
         let card = gpu.card();
         tracing::info!("{} ({}), {} tier. {}", card.name, card.backend, card.caps.tier, card.why_not_higher);
+        if self.device.is_none() {
+            term::say_software(card);
+        }
         Ok(gpu)
     }
 

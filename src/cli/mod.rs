@@ -11,6 +11,8 @@ mod chat;
 #[cfg(feature = "chat")]
 mod chat_window;
 mod devices;
+#[cfg(target_os = "linux")]
+mod drivers;
 pub mod hub;
 mod info;
 mod input;
@@ -33,7 +35,7 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use term::Failure;
 #[cfg(feature = "server")]
-pub use term::note;
+pub use term::{note, say_software};
 #[cfg(feature = "server")]
 pub use text::{date, today};
 
@@ -109,6 +111,8 @@ enum Command {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    #[cfg(target_os = "linux")]
+    drivers::prepare();
     term::install_panic_message();
     term::catch_interrupts();
     let cli = Cli::parse();

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use firelight::gpu::Card;
 use firelight::model::load::Progress;
 use firelight::output::discard_unfinished;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -62,6 +63,14 @@ fn fail(message: &str) -> ExitCode {
 /// Tells the user something on stderr.
 pub fn note(message: &str) {
     complain("note", message);
+}
+
+/// Says that there is no GPU, if `card` is a software adapter: which driver computes instead, and what a GPU would change.
+pub fn say_software(card: &Card) {
+    if card.caps.software {
+        let Card { name, driver, .. } = card;
+        note(&format!("no GPU found: the CPU computes ({name}; {driver}). A GPU would answer many times faster."));
+    }
 }
 
 fn complain(kind: &str, message: &str) {

@@ -1,5 +1,6 @@
 //! What a GPU is on a desktop: every adapter of every interface, a clock, and a device that someone has to drive.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -120,8 +121,9 @@ pub async fn adapters(all: bool) -> Vec<Found> {
     found.into_iter().map(describe).collect()
 }
 
-/// Better adapters first: real before software, the platform's own interface before OpenGL.
-fn rank(info: &wgpu::AdapterInfo) -> (u32, u32) {
+/// Better adapters first: real before software, the platform's own interface before OpenGL, and of software adapters
+/// lavapipe, which decodes faster than SwiftShader, the newest first.
+fn rank(info: &wgpu::AdapterInfo) -> (u32, u32, Reverse<Option<u32>>) {
     let kind = match info.device_type {
         wgpu::DeviceType::DiscreteGpu => 0,
         wgpu::DeviceType::IntegratedGpu => 1,
@@ -135,7 +137,14 @@ fn rank(info: &wgpu::AdapterInfo) -> (u32, u32) {
         wgpu::Backend::Gl => 2,
         wgpu::Backend::Noop => 3,
     };
-    (kind, backend)
+    let software = info.device_type == wgpu::DeviceType::Cpu;
+    (kind, backend, Reverse(software.then(|| mesa_version(&info.driver_info)).flatten()))
+}
+
+/// 2603 of `Mesa 26.3.1-devel`; `None` of another driver.
+fn mesa_version(driver: &str) -> Option<u32> {
+    let mut numbers = driver.strip_prefix("Mesa ")?.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    Some(numbers.next()?.ok()? * 100 + numbers.next()?.ok()?)
 }
 
 fn describe(adapter: wgpu::Adapter) -> Found {
@@ -227,6 +236,14 @@ pub async fn told<T>(gpu: &Gpu, index: Submission, mut told: Receiver<T>) -> Opt
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn newer_mesas_are_greater() {
+        assert_eq!(mesa_version("Mesa 22.3.6"), Some(2203));
+        assert_eq!(mesa_version("Mesa 26.1.6-1~bpo13+1 (LLVM 19)"), Some(2601));
+        assert_eq!(mesa_version("5.0.0"), None);
+        assert!(mesa_version("Mesa 9.2") < mesa_version("Mesa 22.3") && None < mesa_version("Mesa 9.2"));
+    }
 
     /// Every Vulkan driver tells how much memory it has; software ones have the machine's.
     #[test]

@@ -363,7 +363,11 @@ impl Thread {
             };
             let gpu = match &self.gpu {
                 Some(gpu) => gpu,
-                None => self.gpu.insert(block_on(tune::open(&self.setup.gpu)).map_err(unavailable)?),
+                None => {
+                    let gpu = block_on(tune::open(&self.setup.gpu)).map_err(unavailable)?;
+                    crate::cli::say_software(gpu.card());
+                    self.gpu.insert(gpu)
+                }
             };
             let model =
                 block_on(async { Model::from_checkpoint(entry.place.open().await?).await }).map_err(unavailable)?;

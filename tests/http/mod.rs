@@ -39,7 +39,7 @@ pub fn serve(args: &[&str]) -> Served {
 pub fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_firelight"));
     command.arg("serve").args(args).args(["--port", "0"]);
-    command.env("NODEVICE_SELECT", "1").env_remove("FIRELIGHT_API_KEY").stdin(Stdio::null()).stdout(Stdio::piped());
+    command.env_remove("FIRELIGHT_API_KEY").stdin(Stdio::null()).stdout(Stdio::piped());
     command
 }
 
