@@ -40,6 +40,9 @@ fn firelight(args: &[&str]) -> Command {
     command
 }
 
+/// How the note begins that there is no GPU.
+const SOFTWARE: &str = "note: no GPU found: ";
+
 /// What the program left behind.
 struct Run {
     code: Option<i32>,
@@ -50,7 +53,9 @@ struct Run {
 impl From<Output> for Run {
     fn from(output: Output) -> Self {
         let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
-        let run = Run { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) };
+        // A software adapter says so before anything else; a test of its own looks at that.
+        let err = text(output.stderr).split_inclusive('\n').filter(|line| !line.starts_with(SOFTWARE)).collect();
+        let run = Run { code: output.status.code(), out: text(output.stdout), err };
         assert!(!run.out.contains('\u{1b}') && !run.err.contains('\u{1b}'), "colours in a pipe: {run:?}");
         assert!(!run.err.contains("XDG_RUNTIME_DIR"), "a library complains: {run:?}");
         assert!(!run.err.contains("bug in Firelight") && !run.err.contains("panicked"), "a panic: {run:?}");
@@ -92,6 +97,17 @@ fn file(dir: &TempDir, name: &str, bytes: &[u8]) -> String {
     let path = dir.path().join(name);
     fs::write(&path, bytes).expect("a file");
     text_of(&path)
+}
+
+#[test]
+fn a_software_adapter_is_named_once_on_stderr() {
+    let devices = good(&["devices"]);
+    let software = devices.lines().nth(1).is_some_and(|line| line.contains(", software, "));
+    for (args, notes) in [(&["run", "demo", "-n", "1", "Hello"][..], 1), (&["tokenize", "demo", "Hello"], 0)] {
+        let output = firelight(args).output().expect("the program starts");
+        let err = String::from_utf8(output.stderr).expect("UTF-8");
+        assert_eq!(err.matches(SOFTWARE).count(), if software { notes } else { 0 }, "{args:?}: {err}");
+    }
 }
 
 /// Mesa's libraries would write to stderr before anything of ours.

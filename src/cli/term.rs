@@ -68,8 +68,8 @@ pub fn note(message: &str) {
 /// Says that there is no GPU, if `card` is a software adapter: which driver computes instead, and what a GPU would change.
 pub fn say_software(card: &Card) {
     if card.caps.software {
-        let Card { name, driver, .. } = card;
-        note(&format!("no GPU found: the CPU computes ({name}; {driver}). A GPU would answer many times faster."));
+        let driver = &card.driver;
+        note(&format!("no GPU found: the CPU computes, with {driver}. A GPU would answer many times faster."));
     }
 }
 
