@@ -16,7 +16,7 @@ die() { printf 'newer-mesa: %s\n' "$*" >&2; exit 1; }
 
 fetch() {
   command -v apt-get >/dev/null || die "this needs apt-get"
-  printf '\n== no GPU: fetching the fastest software Vulkan (Mesa of Debian %s, about 100 MB)\n' "$SUITE" >&2
+  printf '\n== no GPU: fetching the fastest software Vulkan (Mesa of Debian %s, 61 MB)\n' "$SUITE" >&2
   local tmp="$CACHE.new"; rm -rf "$tmp"; mkdir -p "$tmp"/{lists/partial,archives/partial,unpacked}
   # From where this machine has its own packages.
   local from; from=$(grep -hoE '(https?|file)://[^ ]+/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | head -1) || true
