@@ -44,7 +44,7 @@ const server = await startServer(roots, isolated);
 
 const DRIVERS = {
   chromium: { name: "SwiftShader", env: { VK_DRIVER_FILES: "/usr/lib/chromium/vk_swiftshader_icd.json" } },
-  firefox: { name: "lavapipe", env: {} },
+  firefox: { name: "lavapipe", env: { WGPU_BACKEND: "vulkan" } },
 };
 
 /** Chromium gives its GPU process a higher priority where it may. On a busy machine all contestants must have the same. */
@@ -78,7 +78,7 @@ function attempt(work) {
 /** `{ prefill, decode }` in tokens a second, of native Firelight on the driver that `browser` uses. */
 async function native(browser, path, tier = []) {
   const args = ["bench", path, ...tier, "-p", prompt, "-n", generate, "-r", 1, "--json"].map(String);
-  const env = { ...process.env, NODEVICE_SELECT: "1", ...DRIVERS[browser].env };
+  const env = { ...process.env, ...DRIVERS[browser].env };
   const running = promisify(execFile)(values.native, args, { env, maxBuffer: 1 << 24 });
   const done = level(running.child.pid);
   const { stdout } = await running.finally(done);

@@ -8,15 +8,18 @@ import { promisify } from "node:util";
 
 const PROMPTS = ["Hello", "Tell me a short story about a river."];
 const LENGTH = 64;
-/** Native Firelight on the driver that the browser uses. */
-const DRIVERS = { chromium: { VK_DRIVER_FILES: "/usr/lib/chromium/vk_swiftshader_icd.json" }, firefox: {} };
+/** Native Firelight on the driver that the browser uses; with a backend named, the program does not look for a faster one. */
+const DRIVERS = {
+  chromium: { VK_DRIVER_FILES: "/usr/lib/chromium/vk_swiftshader_icd.json" },
+  firefox: { WGPU_BACKEND: "vulkan" },
+};
 
 async function native({ name, paths }, prompt) {
   const [program, ...before] = process.env.FIRELIGHT_BIN
     ? [process.env.FIRELIGHT_BIN]
     : ["cargo", "run", "--quiet", "--"];
   const args = [...before, "run", join(paths.dist, "demo.gguf"), "--greedy", "-n", String(LENGTH), prompt];
-  const env = { ...process.env, NODEVICE_SELECT: "1", ...DRIVERS[name] };
+  const env = { ...process.env, ...DRIVERS[name] };
   const running = promisify(execFile)(program, args, { cwd: paths.root, env });
   // Nothing comes on stdin, which would be waited for.
   running.child.stdin.end();
