@@ -11,7 +11,7 @@ use crate::{Error, Result};
 /// The file that is being written, until it gets its name.
 static UNFINISHED: Mutex<Option<PathBuf>> = Mutex::new(None);
 
-/// What a file will hold.
+/// The kind of data that a file will hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
     /// A model, which may replace another one.

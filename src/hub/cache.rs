@@ -224,7 +224,7 @@ fn same_model(a: &str, b: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// What is removed is the cache's own, and nobody else's: not a file that a link leads to, nor another name's blob.
+    /// Removes only what the cache owns: neither a file that a link leads to, nor a blob that another name shares.
     #[test]
     fn only_what_is_the_models_own_is_removed() {
         let folder = tempfile::tempdir().expect("a folder");

@@ -23,7 +23,7 @@ use crate::checkpoint::Source;
 use crate::{Error, Result};
 use fetch::Client;
 
-/// What is written as `%XX` in a path.
+/// Characters that a path writes as `%XX`.
 const IN_PATHS: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
 /// How long a listing may be.
 const LISTING_BYTES: u64 = 64 << 20;

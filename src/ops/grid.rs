@@ -134,7 +134,7 @@ impl Fold {
         fits.then_some(Fold { width: width as u32, height: height as u32 })
     }
 
-    /// What is dispatched for `count` workgroups.
+    /// The grid to dispatch for `count` workgroups.
     fn of(&self, count: u32) -> [u32; 3] {
         let rows = count.div_ceil(self.width);
         [count.min(self.width), rows.min(self.height), rows.div_ceil(self.height)]

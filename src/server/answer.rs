@@ -99,7 +99,7 @@ pub struct Answer {
     pub usage: Usage,
     /// What the client's schemas demand and the answer is not held to.
     unheld: Vec<String>,
-    /// What the chat template made necessary to change in the conversation.
+    /// The changes to the conversation that the chat template required.
     changes: Vec<&'static str>,
     pub load_seconds: f64,
 }

@@ -215,7 +215,7 @@ fn usage(usage: Usage) -> Value {
     })
 }
 
-/// What a client sends back with thoughts, to show whose they are: a hash of their text.
+/// The signature that a client sends back with thoughts, to show whose they are: a hash of their text.
 fn signature(thought: Sha256) -> String {
     thought.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -391,7 +391,7 @@ mod tests {
         );
         let function = json!({ "name": "weather", "arguments": { "place": "Rome" } });
         assert_eq!(called.unwrap()[0]["tool_calls"][0]["function"], function);
-        // A failure is told in the tool's words, whatever they are; a document in plain text is text.
+        // A failure stays in the tool's own words; a plain text document is text.
         let failed = json!([{ "type": "tool_result", "tool_use_id": "t1", "is_error": true, "content": "no town" }]);
         assert_eq!(read("user", failed).unwrap()[0]["content"], "no town");
         let silent = json!([{ "type": "tool_result", "tool_use_id": "t1", "is_error": true }]);

@@ -80,7 +80,7 @@ impl RopeConfig {
         Ok(RopeConfig { frequencies, long, scale, ..self })
     }
 
-    /// The frequencies for a context of so many positions.
+    /// The frequencies for a context of this many positions.
     pub fn frequencies_for(&self, context: u32) -> &[f64] {
         match &self.long {
             Some((beyond, long)) if context > *beyond => long,
