@@ -472,6 +472,7 @@ fn a_running_sequence_shares_its_pages() {
             match block_on(session.next()).unwrap() {
                 Some((_, Event::Token { id, .. })) => begun.ids.push(id),
                 Some((_, Event::Text(text))) => begun.text += &text,
+                Some((_, Event::Begun { .. })) => {}
                 other => panic!("{other:?}"),
             }
         }
