@@ -314,7 +314,10 @@ fn models_are_fetched_by_name() {
     window.click("Fetch");
     draw_until(&mut window.harness, "a refusal", |s| s.fetch_failed.is_some());
     window.steps(1);
-    window.shows("is not a model's name");
+    window.shows("names no repository");
+    // The refusal takes two lines; the dialog is centred again a frame after they are gone.
+    window.harness.state_mut().state.fetch_failed = None;
+    window.steps(2);
     let state = &mut window.harness.state_mut().state;
     let step = Fetched { name: "Qwen3-0.6B-Q8_0.gguf".into(), done: 320_000_000, total: 640_000_000, checking: false };
     let wanted = "Qwen/Qwen3-0.6B-GGUF".to_string();
