@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# A newer Mesa than Debian 12 has, in a folder of its own. Its lavapipe decodes 2.5 to 3 times as fast, and it has
-# cooperative matrices (VK_KHR_cooperative_matrix), so that tier is tested without a GPU. On a machine without a GPU,
-# `firelight` starts itself with it (src/cli/drivers.rs). Nothing of the system is changed. Prints what to evaluate:
+# A newer Mesa than Debian 12 has, in a folder of its own. Its lavapipe is 1.2 to 3 times as fast
+# (benches/RESULTS.md), and it has cooperative matrices (VK_KHR_cooperative_matrix), so that tier is tested without a
+# GPU. On a machine without a GPU, `firelight` starts itself with it (src/cli/drivers.rs). Nothing of the system is
+# changed. Prints what to evaluate:
 #
 #   eval "$(scripts/newer-mesa.sh)"
 #   $NEWER_MESA target/debug/firelight devices
