@@ -10,7 +10,7 @@
 //! * `//#unroll i N` ... `//#end` repeats a body with `i` replaced by `0u`, `1u`, ... N is a number or a constant.
 //!   naga turns every `for` into a guarded `while (true)`, so inner loops are written this way.
 //!
-//! A source that imports [`FOLD`] is changed in one more way: `main` first finds its place in the grid ([`unfold`]).
+//! A source that imports [`FOLD`] is changed in one more way: `main` first finds its place in the grid (`unfold`).
 
 use std::collections::BTreeSet;
 
