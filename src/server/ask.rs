@@ -231,7 +231,7 @@ fn part_text(part: &Value) -> Result<String, String> {
     }
 }
 
-/// What the assistant said: besides text that it refused, which is text, too. Its thoughts are not among it.
+/// The text of an assistant's message: its content and its refusal, without its thoughts.
 fn said(message: &Map<String, Value>) -> Result<String, String> {
     match message.get("content") {
         None | Some(Value::Null) => text(message.get("refusal").unwrap_or(&Value::Null)),
@@ -259,7 +259,7 @@ fn thought(content: &Value) -> String {
 const MEDIA: [&str; 9] =
     ["image", "image_url", "input_image", "audio", "input_audio", "video", "file", "input_file", "document"];
 
-/// What a tool returned, as text: a text, parts of text, or else JSON, which some clients send as it is.
+/// A tool's result as text. Clients send a string, parts of text, or bare JSON.
 pub fn result(content: &Value) -> Result<String, String> {
     let is_media = |part: &Value| part["type"].as_str().is_some_and(|kind| MEDIA.contains(&kind));
     match (text(content), content) {

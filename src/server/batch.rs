@@ -11,7 +11,7 @@ use super::ask::Prompt;
 use super::engine::Ticket;
 use super::failure::Failure;
 
-/// What a client wants to have vectors of.
+/// The texts that a client wants embedded.
 #[derive(Debug)]
 pub struct Texts {
     pub prompts: Vec<Prompt>,

@@ -23,7 +23,7 @@ const DIALECTS: [Dialect; 4] = [
     ("anthropic", to_anthropic, anthropic::read_chat),
 ];
 
-/// What a template refuses in every form: template, history, and why. A row that renders after all is a failure.
+/// Conversations that a template refuses in every form: template, history, reason. The test fails if a row renders.
 const FORBIDDEN: &[(&str, &str, &str)] = &[];
 
 /// What templates leave out of conversations that they take: template, the first of the words, and what it is. Such a
@@ -98,13 +98,13 @@ fn plain(content: &Value) -> String {
     }
 }
 
-/// What the assistant says: a refusal is said in words by whoever has no field for it.
+/// The assistant's text. Dialects without a field for refusals carry a refusal as text.
 fn said(message: &Value) -> String {
     let refusal = message["refusal"].as_str().unwrap_or_default();
     plain(&message["content"]) + refusal
 }
 
-/// The arguments of a call as an object; those that are none are told as one text.
+/// The arguments of a call as an object; broken JSON becomes one string member.
 fn object(call: &Value) -> Value {
     match &call["function"]["arguments"] {
         Value::String(text) if text.is_empty() => json!({}),
@@ -182,8 +182,8 @@ fn to_responses(history: &Value) -> Value {
     json!({ "input": items, "tools": tools, "tool_choice": history["tool_choice"] })
 }
 
-/// As blocks. A system message that is not at the beginning is told by the user, and what follows a result is in one
-/// message with it, which is how Anthropic's clients do it.
+/// The history in Anthropic's blocks. As its clients do, the user carries later system messages, and one message holds a
+/// result and the text after it.
 fn to_anthropic(history: &Value) -> Value {
     let messages = list(&history["messages"]);
     let is_system = |message: &&Value| ["system", "developer"].iter().any(|role| message["role"] == *role);

@@ -51,7 +51,7 @@ const BODY: &[Demand] = &[
     ("allowed_token_ids", None, "send logit_bias"),
     ("bad_words", None, "send logit_bias"),
     ("logits_processors", None, "send logit_bias"),
-    ("return_tokens_as_token_ids", None, "tokens are told as text"),
+    ("return_tokens_as_token_ids", None, "tokens are returned as text"),
     ("truncate_prompt_tokens", None, "a prompt is never cut in silence"),
     ("documents", None, "write them into a message"),
     ("lora", None, "no adapter is loaded"),

@@ -1,7 +1,7 @@
-//! Texts as vectors: requests like answers, of which every row's last hidden state is wanted instead of tokens.
+//! Embeddings: requests like answers that read the final hidden state of every row instead of sampling tokens.
 //!
-//! The rows of several such texts share a step, which ends before the logits. Nothing of a text is taken from the cache,
-//! because its hidden states are not in it, and nothing is left there.
+//! The rows of several texts share a step, which ends before the logits. A text takes nothing from the prefix cache, which
+//! holds no hidden states, and leaves nothing there.
 
 use super::tables::Row;
 use super::{Event, RequestId, Session, Waiting, Wanted};
@@ -19,10 +19,10 @@ pub struct Embedding {
     read: usize,
 }
 
-/// GGUF's number for a text that its last token stands for.
+/// GGUF's number for pooling by the last token.
 const POOLING_LAST: u32 = 3;
 
-/// Whether a model was trained to tell a text's meaning at its last token.
+/// Whether the model pools by the last token (`pooling_type`).
 pub fn takes_last(model: &Model) -> Result<bool> {
     let metadata = &model.checkpoint.metadata;
     let architecture = metadata.get_str("general.architecture")?.unwrap_or_default();
@@ -44,9 +44,9 @@ impl Embedding {
 }
 
 impl Session {
-    /// Queues a text whose meaning is wanted as a vector: the mean of its last hidden states (those that the logits are
-    /// computed from), or that of its last token where the model was trained so, divided by its length. [`Event::Embedding`] has it, as many values as the model is wide. Such texts
-    /// take turns with answers, and several are read at once.
+    /// Queues a text to embed. [`Event::Embedding`] returns its vector, as many values as the model is wide: the mean of the
+    /// final hidden states (those that the logits are computed from), or the last token's where the model was trained so,
+    /// divided by its length. Texts take turns with answers, and several share a step.
     ///
     /// # Errors
     /// [`Error::Limit`] if the tokens exceed the context; [`Error::Usage`] if there are none, or unknown ones.
@@ -131,7 +131,7 @@ impl Session {
         Ok(())
     }
 
-    /// Makes a sequence idle that reads a text. What it has is no text that a prompt could go on from.
+    /// Makes a sequence that reads a text idle, and empties its cache: no prompt continues an embedded text.
     pub(super) fn stop_embedding(&mut self, at: usize) {
         self.sequences[at].embedding = None;
         self.sequences[at].truncate(0, &mut self.pools);
