@@ -296,10 +296,10 @@ fn steps_make_nothing() {
     for shape in FEW {
         let model = tiny(shape);
         let mut session = session(&gpu, &model, &Options { sequences: 2, ..exact(96) });
-        let made = gpu.made();
+        let made = gpu.resources_created();
         assert!(made > 100, "{shape}: {made} are fewer than its dispatches");
         answers(&mut session, (0..2).map(|i| greedy(&prompt(60 + i, 40), 24)).collect());
-        assert_eq!(gpu.made(), made, "{shape}");
+        assert_eq!(gpu.resources_created(), made, "{shape}");
     }
 }
 

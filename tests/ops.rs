@@ -408,9 +408,13 @@ fn int8_rounds_x_and_nothing_else() {
 /// Whether the adapter multiplies small matrices; where the environment says that it must, it must.
 fn small_matrices() -> bool {
     let has = gpu().caps().cooperative != 0;
-    assert!(has || std::env::var_os("FIRELIGHT_COOPERATIVE").is_none(), "{} has no small matrices", gpu().card().name);
+    assert!(
+        has || std::env::var_os("FIRELIGHT_COOPERATIVE").is_none(),
+        "{} has no small matrices",
+        gpu().adapter().name
+    );
     if !has {
-        eprintln!("left out: {} has no small matrices", gpu().card().name);
+        eprintln!("left out: {} has no small matrices", gpu().adapter().name);
     }
     has
 }
@@ -468,9 +472,9 @@ fn small_matrices_round_to_halves_and_nothing_else() {
 /// Whether the adapter calculates with halves; where the environment says that it has small matrices, it must.
 fn halves() -> bool {
     let has = gpu().caps().halves;
-    assert!(has || std::env::var_os("FIRELIGHT_COOPERATIVE").is_none(), "{} has no halves", gpu().card().name);
+    assert!(has || std::env::var_os("FIRELIGHT_COOPERATIVE").is_none(), "{} has no halves", gpu().adapter().name);
     if !has {
-        eprintln!("left out: {} has no arithmetic of 16 bits", gpu().card().name);
+        eprintln!("left out: {} has no arithmetic of 16 bits", gpu().adapter().name);
     }
     has
 }

@@ -260,7 +260,7 @@ fn describe(place: &Place, model: &Model, gpu: &Gpu, session: &Session) -> Loade
     Loaded {
         place: place.clone(),
         facts,
-        device: facts::device(gpu.card()),
+        device: facts::device(gpu.adapter()),
         context: session.context(),
         memory,
         dispatches: session.plan().dispatches(&step),

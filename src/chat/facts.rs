@@ -7,7 +7,7 @@ use super::protocol::{Device, Fit, Place};
 use crate::Result;
 use crate::checkpoint::{Checkpoint, Source};
 use crate::fit::{self, Options};
-use crate::gpu::{Caps, Card};
+use crate::gpu::{AdapterInfo, Caps};
 use crate::model::Model;
 
 /// Reads a model's header.
@@ -76,7 +76,7 @@ pub fn of(checkpoint: &Checkpoint, place: &Place) -> Facts {
 }
 
 /// An adapter in the window's words.
-pub fn device(card: &Card) -> Device {
+pub fn device(card: &AdapterInfo) -> Device {
     Device {
         name: card.name.clone(),
         backend: card.backend.clone(),

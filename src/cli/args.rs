@@ -39,7 +39,7 @@ impl DeviceArgs {
     pub async fn open(&self) -> Result<Gpu> {
         let options = GpuOptions { device: self.device.clone(), tier: self.tier };
         let gpu = tune::open(&options).await?;
-        let card = gpu.card();
+        let card = gpu.adapter();
         tracing::info!("{} ({}), {} tier. {}", card.name, card.backend, card.caps.tier, card.why_not_higher);
         if self.device.is_none() {
             term::say_software(card);

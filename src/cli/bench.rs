@@ -170,7 +170,7 @@ pub async fn run(args: Args) -> Result {
     let (dispatches, recording) = (plan.dispatches(&step), plan.recording_seconds(&step, RECORDINGS));
     let per_dispatch = recording * 1e6 / dispatches as f64;
     let mut out = io::stdout().lock();
-    let (card, path) = (gpu.card(), path.display());
+    let (card, path) = (gpu.adapter(), path.display());
     if args.json {
         let report = json!({
             "model": path.to_string(),

@@ -33,7 +33,7 @@ pub async fn run(gpu: &Gpu, types: &[DType]) -> Result {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    let (card, mut out) = (gpu.card(), io::stdout().lock());
+    let (card, mut out) = (gpu.adapter(), io::stdout().lock());
     writeln!(
         out,
         "matrices of {n} x {k} on {} ({}, {} tier); a copy reaches {copy:.1} GB/s, bare arithmetic {rate:.0} GFLOP/s\n",

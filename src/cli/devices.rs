@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use firelight::Error;
-use firelight::gpu::{Card, Gpu, GpuOptions, Layout, Outcome, Tier};
+use firelight::gpu::{AdapterInfo, Gpu, GpuOptions, Layout, Outcome, Tier};
 use firelight::plan::tune::{self, Trial};
 
 use super::{Result, term};
@@ -26,13 +26,13 @@ pub async fn run(args: Args) -> Result {
 async fn measure(device: Option<String>) -> Result {
     let gpu = Gpu::open(&GpuOptions { device, tier: None }).await?;
     let (gpu, trials) = tune::tune(gpu).await?;
-    let (card, layout, mut out) = (gpu.card(), gpu.caps().layout(), io::stdout().lock());
+    let (card, layout, mut out) = (gpu.adapter(), gpu.caps().layout(), io::stdout().lock());
     let kept = |trial: &Trial| {
         if trial.attends {
             return trial.seconds.is_some() && (trial.tier == Tier::Cooperative) == layout.attends;
         }
         let same = Layout { side: layout.side, attends: layout.attends, ..trial.layout } == layout;
-        let fastest = card.verdict.is_some_and(|found| found.fastest() == trial.tier);
+        let fastest = card.tuning.is_some_and(|found| found.fastest() == trial.tier);
         let used = trial.tier.exact() || fastest && trial.layout.side == layout.side;
         same && used && trial.seconds.is_some()
     };
@@ -62,7 +62,7 @@ fn row(trial: &Trial, kept: bool) -> Vec<String> {
 }
 
 /// How products are laid out.
-fn products(card: &Card) -> String {
+fn products(card: &AdapterInfo) -> String {
     let layout = card.caps.layout();
     let why = if card.caps.measured.is_some() { "as measured" } else { "as is usual" };
     let (lanes, threads, rows) = (layout.lanes, layout.threads, layout.rows);
@@ -82,9 +82,9 @@ async fn list() -> Result {
 }
 
 /// Whether a tier that reads prompts in halves is used, and why not.
-fn in_halves(card: &Card, tier: Tier) -> String {
-    let found = card.verdict.map_or(Outcome::None, |verdict| verdict.of(tier));
-    let fastest = card.verdict.is_some_and(|verdict| verdict.fastest() == tier);
+fn in_halves(card: &AdapterInfo, tier: Tier) -> String {
+    let found = card.tuning.map_or(Outcome::None, |verdict| verdict.of(tier));
+    let fastest = card.tuning.is_some_and(|verdict| verdict.fastest() == tier);
     let says = match (card.caps.lacks(tier), found) {
         (_, Outcome::Wrong) => "not: its kernels computed wrong results when this adapter was measured",
         (Some(why), _) => &format!("not: {why}"),
@@ -100,7 +100,7 @@ fn in_halves(card: &Card, tier: Tier) -> String {
     format!("tier {tier} {says}")
 }
 
-fn describe(card: &Card) -> String {
+fn describe(card: &AdapterInfo) -> String {
     let caps = &card.caps;
     let mut lines = vec![term::printable(&card.name)];
     lines.push(term::printable(format!("{}, {}, driver {}", card.backend, card.kind, card.driver).trim()));

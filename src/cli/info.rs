@@ -157,7 +157,7 @@ impl Facts {
     }
 
     fn fit(&mut self, gpu: &Gpu, fitted: firelight::Result<Fitted>) {
-        self.add("on", format!("{}, {} tier", gpu.card().name, gpu.caps().tier));
+        self.add("on", format!("{}, {} tier", gpu.adapter().name, gpu.caps().tier));
         let fitted = match fitted {
             Ok(fitted) => fitted,
             Err(error) => return self.add("does not fit", error.to_string()),

@@ -43,7 +43,7 @@ pub async fn run(args: Args) -> Result {
     let options = args.engine.options();
     let options = Options { chunk: options.chunk.max(args.rows), ..options };
     let (name, caps) = match args.device.open().await {
-        Ok(gpu) => (gpu.card().name.clone(), gpu.caps().clone()),
+        Ok(gpu) => (gpu.adapter().name.clone(), gpu.caps().clone()),
         Err(failure) if args.device.device.is_some() || args.device.tier.is_some() => return Err(failure),
         Err(_) => {
             term::note("no GPU was found: this is the plan of the smallest device");

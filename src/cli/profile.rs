@@ -24,7 +24,7 @@ pub fn check(gpu: &Gpu) -> Result {
     match gpu.caps().timestamps {
         true => Ok(()),
         false => {
-            let name = &gpu.card().name;
+            let name = &gpu.adapter().name;
             Err(Error::Unsupported(format!("{name} has no timestamps; leave --profile out")).into())
         }
     }

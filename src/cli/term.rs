@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use firelight::gpu::Card;
+use firelight::gpu::AdapterInfo;
 use firelight::model::load::Progress;
 use firelight::output::discard_unfinished;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -66,7 +66,7 @@ pub fn note(message: &str) {
 }
 
 /// Says that there is no GPU, if `card` is a software adapter: which driver computes instead, and what a GPU would change.
-pub fn say_software(card: &Card) {
+pub fn say_software(card: &AdapterInfo) {
     if card.caps.software {
         let driver = &card.driver;
         note(&format!("no GPU found: the CPU computes, with {driver}. A GPU would answer many times faster."));

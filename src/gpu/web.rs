@@ -1,9 +1,9 @@
-//! What a GPU is in a browser: the one adapter that the browser gives, the page's clock, and a device that completes by
-//! itself, if slowly.
+//! The browser platform: the one adapter that the browser offers, the page's cache and clock, and a device that completes
+//! work by itself, if slowly.
 //!
-//! Two things are done here that wgpu leaves out. Its browser backend knows neither the feature `subgroups` nor who made
-//! the adapter, so wgpu is handed an adapter that was looked at before, and its request for a device is added to. And
-//! Firefox looks for completed work only every 100 ms unless something is submitted, so who waits submits nothing.
+//! It works around two gaps in wgpu. wgpu's browser backend knows neither the feature `subgroups` nor the adapter's vendor,
+//! so this module requests the adapter itself, hands it to wgpu, and extends wgpu's request for a device. And Firefox looks
+//! for completed work only every 100 ms unless something is submitted, so waiting submits empty command lists.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -16,60 +16,61 @@ use js_sys::{Array, Function, Object, Promise, Reflect};
 use wasm_bindgen::{JsCast, JsValue, closure::Closure};
 use wasm_bindgen_futures::JsFuture;
 
-use super::{Found, Gpu, Submission, instance};
+use super::adapter::Adapter;
+use super::{Gpu, Submission};
 
-/// What to say where there is nothing.
-pub const NO_ADAPTER: &str = "the browser has no GPU adapter to give";
+/// The error if there is no adapter.
+pub const NO_ADAPTER: &str = "the browser offers no GPU adapter";
 
 thread_local! {
-    /// What is kept, by key; nothing while nobody keeps it.
-    static KEPT: RefCell<Option<BTreeMap<String, String>>> = RefCell::default();
+    /// Cached texts by key; `None` if the page does not keep them.
+    static CACHE: RefCell<Option<BTreeMap<String, String>>> = RefCell::default();
 }
 
-/// Takes what the page has kept, and will go on to keep if it is told [`kept`].
+/// Restores the cache from entries that the page has kept. The page also keeps [`cached_entries`] from then on.
 #[cfg(feature = "web")]
-pub fn remember(texts: BTreeMap<String, String>) {
-    KEPT.with_borrow_mut(|kept| kept.get_or_insert_default().extend(texts));
+pub fn restore_cache(texts: BTreeMap<String, String>) {
+    CACHE.with_borrow_mut(|cache| cache.get_or_insert_default().extend(texts));
 }
 
-/// What the page is to keep.
+/// The entries for the page to keep.
 #[cfg(feature = "web")]
-pub fn kept() -> Option<BTreeMap<String, String>> {
-    KEPT.with_borrow(Clone::clone)
+pub fn cached_entries() -> Option<BTreeMap<String, String>> {
+    CACHE.with_borrow(Clone::clone)
 }
 
-/// Whether anything is kept.
-pub fn keeps() -> bool {
-    KEPT.with_borrow(Option::is_some)
+/// Whether anything is cached.
+pub fn has_cache() -> bool {
+    CACHE.with_borrow(Option::is_some)
 }
 
-/// The text that was kept under a key.
-pub fn recall(key: &str) -> Option<String> {
-    KEPT.with_borrow(|kept| kept.as_ref()?.get(key).cloned())
+/// The text that was cached under a key.
+pub fn load_cached(key: &str) -> Option<String> {
+    CACHE.with_borrow(|cache| cache.as_ref()?.get(key).cloned())
 }
 
-/// Keeps a text under a key.
-pub fn keep(key: &str, text: &str) {
-    KEPT.with_borrow_mut(|kept| kept.as_mut().map(|kept| kept.insert(key.into(), text.into())));
+/// Caches a text under a key.
+pub fn store_cached(key: &str, text: &str) {
+    CACHE.with_borrow_mut(|cache| cache.as_mut().map(|cache| cache.insert(key.into(), text.into())));
 }
 
-/// Does a job here and now: a page has one thread.
+/// Runs `job` inline: a page has one thread.
 pub fn spawn(job: impl FnOnce()) {
     job();
 }
 
-/// Jobs that run at once.
+/// How many jobs run at once.
 pub fn processors() -> usize {
     1
 }
 
-/// Browsers keep what they compile themselves.
-pub fn compiled(_found: &Found, _device: &wgpu::Device) -> Option<wgpu::PipelineCache> {
+/// None: browsers cache compiled pipelines themselves.
+pub fn load_pipeline_cache(_adapter: &Adapter, _device: &wgpu::Device) -> Option<wgpu::PipelineCache> {
     None
 }
 
-/// See [`compiled`].
-pub fn keep_compiled(_device: &wgpu::Device, _bytes: &[u8]) {}
+/// See [`load_pipeline_cache`].
+pub fn save_pipeline_cache(_device: &wgpu::Device, _bytes: &[u8]) {}
 
 /// A point in time, by the page's clock.
 #[derive(Clone, Copy, Debug)]
@@ -94,26 +95,28 @@ fn milliseconds() -> f64 {
 }
 
 /// The browser's adapter, if it has one.
-pub async fn adapters(_all: bool) -> Vec<Found> {
-    find().await.into_iter().collect()
+pub async fn adapters(_all: bool) -> Vec<Adapter> {
+    request_adapter().await.into_iter().collect()
 }
 
-async fn find() -> Option<Found> {
+async fn request_adapter() -> Option<Adapter> {
     let gpu = Reflect::get(&get(&js_sys::global(), "navigator"), &"gpu".into()).ok().filter(JsValue::is_object)?;
     let options = Object::new();
     Reflect::set(&options, &"powerPreference".into(), &"high-performance".into()).ok()?;
     let ask: Function = get(&gpu, "requestAdapter").dyn_into().ok()?;
     let asked: Promise = ask.call1(&gpu, &options).ok()?.dyn_into().ok()?;
-    let theirs = JsFuture::from(asked).await.ok().filter(JsValue::is_object)?;
+    let js = JsFuture::from(asked).await.ok().filter(JsValue::is_object)?;
 
-    let handed = theirs.clone();
+    let handed = js.clone();
     let hand = Closure::<dyn Fn(JsValue) -> Promise>::new(move |_| Promise::resolve(&handed));
-    let wish = wgpu::RequestAdapterOptions::default();
-    let instance = instance(wgpu::Backends::BROWSER_WEBGPU);
-    let request = instead_of(&gpu, "requestAdapter", hand.as_ref(), || instance.request_adapter(&wish));
+    let options = wgpu::RequestAdapterOptions::default();
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = wgpu::Backends::BROWSER_WEBGPU;
+    let instance = wgpu::Instance::new(descriptor);
+    let request = with_method(&gpu, "requestAdapter", hand.as_ref(), || instance.request_adapter(&options));
     let adapter = request.await.ok()?;
 
-    let info = get(&theirs, "info");
+    let info = get(&js, "info");
     let text = |key: &str| get(&info, key).as_string().unwrap_or_default();
     let (vendor, architecture, description) = (text("vendor"), text("architecture"), text("description"));
     let names = [description.clone(), format!("{vendor} {architecture}"), "the browser's GPU".into()];
@@ -121,8 +124,8 @@ async fn find() -> Option<Found> {
     let all = format!("{vendor} {architecture} {description}").to_lowercase();
     let fallback = get(&info, "isFallbackAdapter").is_truthy();
     let software = fallback || ["swiftshader", "llvmpipe", "warp", "basic render"].iter().any(|s| all.contains(s));
-    let subgroups = has(&theirs, SUBGROUPS);
-    Some(Found { adapter, name, software, subgroups, cooperative: 0, memory: None, theirs })
+    let subgroups = has(&js, SUBGROUPS);
+    Some(Adapter { adapter, name, software, subgroups, cooperative: 0, memory: None, js })
 }
 
 const SUBGROUPS: &str = "subgroups";
@@ -138,42 +141,42 @@ fn get(object: &JsValue, key: &str) -> JsValue {
     Reflect::get(object, &key.into()).unwrap_or_default()
 }
 
-/// Calls `then` while `object[method]` is another function.
-fn instead_of<T>(object: &JsValue, method: &str, other: &JsValue, then: impl FnOnce() -> T) -> T {
-    // An own property hides the prototype's method, and is taken away again before anyone else can see it.
+/// Calls `then` while `object[method]` is replaced by another function.
+fn with_method<T>(object: &JsValue, method: &str, other: &JsValue, then: impl FnOnce() -> T) -> T {
+    // An own property shadows the prototype's method, and is removed again before other code can see it.
     let _ = Reflect::set(object, &method.into(), other);
     let result = then();
     let _ = Reflect::delete_property(object.unchecked_ref::<Object>(), &method.into());
     result
 }
 
-/// Opens the device, with subgroups if the adapter has them.
+/// Requests a device, with subgroups if the adapter has them.
 pub async fn request_device(
-    found: &Found,
+    adapter: &Adapter,
     descriptor: &wgpu::DeviceDescriptor<'_>,
 ) -> Result<(wgpu::Device, wgpu::Queue), wgpu::RequestDeviceError> {
-    let theirs = found.theirs.clone();
-    let Some(original) = get(&theirs, "requestDevice").dyn_into::<Function>().ok().filter(|_| found.subgroups) else {
-        return found.adapter.request_device(descriptor).await;
+    let js = adapter.js.clone();
+    let Some(original) = get(&js, "requestDevice").dyn_into::<Function>().ok().filter(|_| adapter.subgroups) else {
+        return adapter.adapter.request_device(descriptor).await;
     };
     let ask = Closure::<dyn Fn(JsValue) -> JsValue>::new(move |descriptor: JsValue| {
         let features = Array::from(&get(&descriptor, "requiredFeatures"));
         features.push(&SUBGROUPS.into());
         let _ = Reflect::set(&descriptor, &"requiredFeatures".into(), &features);
-        original.call1(&theirs, &descriptor).unwrap_or_else(|error| Promise::reject(&error).into())
+        original.call1(&js, &descriptor).unwrap_or_else(|error| Promise::reject(&error).into())
     });
-    let request = || found.adapter.request_device(descriptor);
-    instead_of(&found.theirs, "requestDevice", ask.as_ref(), request).await
+    let request = || adapter.adapter.request_device(descriptor);
+    with_method(&adapter.js, "requestDevice", ask.as_ref(), request).await
 }
 
-/// Between two empty submits, in milliseconds. Browsers make it 4 or more for timers set by timers.
-const PUMP: i32 = 2;
+/// Milliseconds between two empty submits. Browsers clamp nested timers to 4 or more.
+const POLL_INTERVAL: i32 = 2;
 
-/// Waits for what a submission's completion tells, pumping; `None` if nothing will be told any more.
-pub async fn told<T>(gpu: &Gpu, _: Submission, mut told: Receiver<T>) -> Option<T> {
+/// Submits empty command lists until the callback of a submission has sent its value; `None` if it never will.
+pub async fn poll_until<T>(gpu: &Gpu, _: Submission, mut receiver: Receiver<T>) -> Option<T> {
     loop {
-        let mut tick = pin!(pause(PUMP));
-        let first = poll_fn(|cx| match pin!(&mut told).poll(cx) {
+        let mut tick = pin!(pause(POLL_INTERVAL));
+        let first = poll_fn(|cx| match pin!(&mut receiver).poll(cx) {
             Poll::Ready(result) => Poll::Ready(Some(result.ok())),
             Poll::Pending => tick.as_mut().poll(cx).map(|()| None),
         });
@@ -185,7 +188,7 @@ pub async fn told<T>(gpu: &Gpu, _: Submission, mut told: Receiver<T>) -> Option<
     }
 }
 
-/// So many milliseconds later.
+/// Resolves after this many milliseconds.
 pub async fn pause(milliseconds: i32) {
     let promise = Promise::new(&mut |resolve, _| {
         let set: Function = get(&js_sys::global(), "setTimeout").unchecked_into();

@@ -54,7 +54,7 @@ pub async fn arithmetic_rate(gpu: &Gpu) -> Result<f64> {
 async fn from_one_to_another(gpu: &Gpu, source: shader::Source, grid: [Extent; 3], bytes: u64) -> Result<f64> {
     let ids = [TensorId(0), TensorId(1)];
     let kernel = Kernel::new(source, vec![Binding::read(ids[0]), Binding::write(ids[1])], grid);
-    let watch = gpu.watch();
+    let watch = gpu.error_scope();
     let make = |id| (id, vec![Place::whole(gpu.buffer(kernel.source.file, bytes))]);
     let places: BTreeMap<TensorId, Vec<Place>> = ids.map(make).into();
     let step = gpu.uniform("step", size_of::<StepSizes>() as u64);

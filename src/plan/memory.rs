@@ -57,7 +57,7 @@ impl Memory {
     /// # Errors
     /// [`Error::Memory`] if the device has not enough memory.
     pub(super) async fn allocate(gpu: &Gpu, listing: Listing) -> Result<Self> {
-        let watch = gpu.watch();
+        let watch = gpu.error_scope();
         let buffers = buffers(gpu, &listing);
         let step = gpu.uniform("step", size_of::<StepSizes>() as u64);
         if let Err(error) = watch.finish().await {
@@ -135,7 +135,7 @@ impl Memory {
         data: Vec<u8>,
     ) -> impl Future<Output = Submission> + use<> {
         let (gpu, parts) = (self.gpu.clone(), self.rows(id, row, data.len()));
-        self.gpu.apart(move || {
+        self.gpu.spawn_blocking(move || {
             parts.iter().for_each(|part| part.fill(&gpu, &data));
             gpu.queue().submit([])
         })

@@ -277,7 +277,7 @@ impl Plan {
         fill: impl AsyncFnOnce(&Memory) -> Result<()>,
     ) -> Result<Self> {
         if let Some(shader) = listing.oversized(gpu.caps()) {
-            panic!("{shader} runs more workgroups than {} allows", gpu.card().name);
+            panic!("{shader} runs more workgroups than {} allows", gpu.adapter().name);
         }
         let memory = Memory::allocate(gpu, listing).await?;
         let kernels = &memory.listing().kernels;
@@ -346,7 +346,10 @@ impl Plan {
     /// [`Error::Unsupported`] if the adapter has no timestamps.
     pub async fn profile(&self, sizes: &StepSizes) -> Result<Vec<Timing>> {
         if !self.gpu.caps().timestamps {
-            return Err(Error::Unsupported(format!("{} has no timestamps; leave --profile out", self.gpu.card().name)));
+            return Err(Error::Unsupported(format!(
+                "{} has no timestamps; leave --profile out",
+                self.gpu.adapter().name
+            )));
         }
         self.gpu.write(&self.step, 0, bytemuck::bytes_of(sizes));
         let list: Vec<&Dispatch> = self.running(sizes).collect();
@@ -360,14 +363,14 @@ impl Plan {
 
     async fn profile_part(&self, list: &[&Dispatch], sizes: &StepSizes) -> Result<Vec<Timing>> {
         let count = 2 * list.len() as u32;
-        let queries = self.gpu.maker().create_query_set(&wgpu::QuerySetDescriptor {
+        let queries = self.gpu.counted_device().create_query_set(&wgpu::QuerySetDescriptor {
             label: None,
             ty: wgpu::QueryType::Timestamp,
             count,
         });
         let bytes = u64::from(count) * 8;
         let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
-        let resolved = self.gpu.maker().create_buffer(&wgpu::BufferDescriptor {
+        let resolved = self.gpu.counted_device().create_buffer(&wgpu::BufferDescriptor {
             label: None,
             size: bytes,
             usage,

@@ -51,8 +51,8 @@ pub(super) fn build(gpu: &Gpu, kernels: &[&Kernel]) -> impl Future<Output = Resu
     let (wanted, next) = (Arc::new(wanted), Arc::new(AtomicUsize::new(0)));
     let worker = |_| {
         let (wanted, next, own) = (wanted.clone(), next.clone(), gpu.clone());
-        gpu.apart(move || {
-            let watch = own.watch();
+        gpu.spawn_blocking(move || {
+            let watch = own.error_scope();
             let mine = std::iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)).filter(|i| *i < wanted.len()));
             let built: Vec<_> = mine.map(|i| (i, pipeline(&own, &wanted[i]))).collect();
             (built, watch.finish())
@@ -67,7 +67,7 @@ pub(super) fn build(gpu: &Gpu, kernels: &[&Kernel]) -> impl Future<Output = Resu
             all.extend(built);
             outcome = outcome.and(watched.await);
         }
-        gpu.keep_compiled();
+        gpu.save_pipeline_cache();
         outcome.map(|()| of.iter().map(|i| Built::clone(&all[i])).collect())
     }
 }
@@ -81,13 +81,13 @@ fn pipeline(gpu: &Gpu, wanted: &Wanted) -> Built {
     let checks = wgpu::ShaderRuntimeChecks { force_loop_bounding: sampler, ..wgpu::ShaderRuntimeChecks::checked() };
     let descriptor = wgpu::ShaderModuleDescriptor { label, source };
     // SAFETY: all other checks are made. `tests/shaders.rs` finds loops, but for the sampler's, that do not count to an end.
-    let module = unsafe { gpu.maker().create_shader_module_trusted(descriptor, checks) };
-    let pipeline_layout = gpu.maker().create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+    let module = unsafe { gpu.counted_device().create_shader_module_trusted(descriptor, checks) };
+    let pipeline_layout = gpu.counted_device().create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
         label,
         bind_group_layouts: &[Some(layout)],
         immediate_size: 0,
     });
-    let pipeline = gpu.maker().create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+    let pipeline = gpu.counted_device().create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label,
         layout: Some(&pipeline_layout),
         module: &module,
@@ -96,7 +96,7 @@ fn pipeline(gpu: &Gpu, wanted: &Wanted) -> Built {
             zero_initialize_workgroup_memory: false,
             ..Default::default()
         },
-        cache: gpu.compiled(),
+        cache: gpu.pipeline_cache(),
     });
     Built { pipeline, layout: layout.clone() }
 }
@@ -113,11 +113,11 @@ fn layout(gpu: &Gpu, writes: &[bool]) -> wgpu::BindGroupLayout {
     let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform)];
     entries.extend(writes.iter().enumerate().map(storage));
     let descriptor = wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries };
-    gpu.maker().create_bind_group_layout(&descriptor)
+    gpu.counted_device().create_bind_group_layout(&descriptor)
 }
 
 fn dialect(gpu: &Gpu) -> Dialect {
-    if gpu.card().backend == "BrowserWebGpu" { Dialect::Web } else { Dialect::Native }
+    if gpu.adapter().backend == "BrowserWebGpu" { Dialect::Web } else { Dialect::Native }
 }
 
 impl Built {
@@ -135,7 +135,7 @@ impl Built {
         };
         let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: step.as_entire_binding() }];
         entries.extend(kernel.bindings.iter().enumerate().map(storage));
-        let group = gpu.maker().create_bind_group(&wgpu::BindGroupDescriptor {
+        let group = gpu.counted_device().create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some(kernel.source.file),
             layout: &self.layout,
             entries: &entries,

@@ -1,12 +1,13 @@
-//! Which ways to multiply and to attend are right on a device, and which of those is fastest.
+//! The tuner: finds the kernel parameters of matrix products and attention that are correct and fastest on a device.
 //!
-//! Drivers differ in what suits them, and now and then one computes what it should not. So each way is first held against
-//! what the product means, on the CPU, and timed only if it is right. What was found is kept for the adapter, its driver
-//! and this version: it is measured once. Software adapters are all alike, and are measured only where that is asked for.
+//! Drivers differ in which parameters suit them, and now and then one computes wrong results. So each candidate is first
+//! compared with a product computed on the CPU, and timed only if it is correct. The result is cached for the adapter, its
+//! driver and this version of Firelight, so that it is measured once. Software adapters are all alike, and are measured only
+//! on request.
 
 use super::expected::Expected;
 use super::measure::measured_matrix;
-use crate::gpu::{Caps, Card, Gpu, GpuOptions, Layout, Outcome, Tier, Verdict};
+use crate::gpu::{AdapterInfo, Caps, Gpu, GpuOptions, Layout, Outcome, Tier, Verdict};
 use crate::ops::attention::Attention;
 use crate::{Error, Result};
 
@@ -64,55 +65,49 @@ pub struct Trial {
     pub seconds: Option<f64>,
 }
 
-/// Opens a device as [`Gpu::open`] does, and suits it; see [`suited`].
+/// Opens a device as [`Gpu::open`] does, and tunes it; see [`tuned`].
 ///
 /// # Errors
-/// As [`Gpu::open`] and [`suited`].
+/// As [`Gpu::open`] and [`tuned`].
 pub async fn open(options: &GpuOptions) -> Result<Gpu> {
     let gpu = Gpu::open(options).await?;
-    let measure = gpu.card().worth_measuring();
-    suited(gpu, options.tier, measure).await
+    let measure = gpu.adapter().should_tune();
+    tuned(gpu, options.tier, measure).await
 }
 
-/// A device with its kernels laid out as suits it: as was found before, or, if it is to be measured, is found now, which takes
-/// a second or two. Where no tier is asked for, one that reads prompts in halves is taken if it was found to be right and
-/// faster.
+/// Applies the cached tuning result of a device, or, if there is none and `measure` is set, tunes the device now, which takes
+/// a second or two. If no tier is asked for, an f16 prefill tier is chosen where tuning found it correct and faster.
 ///
 /// # Errors
-/// As [`tune`]; [`Error::Usage`] if a tier is asked for that was found to be wrong.
-pub async fn suited(gpu: Gpu, tier: Option<Tier>, measure: bool) -> Result<Gpu> {
-    let gpu = match kept(gpu.card()) {
-        Some(verdict) => gpu.found(verdict),
+/// As [`tune`]; [`Error::Usage`] if a tier is asked for that tuning found to be wrong.
+pub async fn tuned(gpu: Gpu, tier: Option<Tier>, measure: bool) -> Result<Gpu> {
+    let gpu = match gpu.adapter().load_tuning() {
+        Some(verdict) => gpu.apply_tuning(verdict),
         None if measure => tune(gpu).await?.0,
         None => gpu,
     };
-    match (tier, gpu.card().verdict) {
+    match (tier, gpu.adapter().tuning) {
         (None, Some(verdict)) => Ok(gpu.in_tier(verdict.fastest())),
         (Some(tier), Some(verdict)) if verdict.of(tier) == Outcome::Wrong || gpu.caps().lacks(tier).is_some() => {
-            let name = &gpu.card().name;
+            let name = &gpu.adapter().name;
             Err(Error::Usage(format!("the tier {tier} computed wrong results on {name}; leave --tier out")))
         }
         _ => Ok(gpu),
     }
 }
 
-/// Every adapter, as [`Gpu::list`], with what was found for it before.
-pub async fn list() -> Vec<Card> {
-    let mut cards = Gpu::list().await;
-    for card in &mut cards {
-        if let Some(verdict) = kept(card) {
-            card.found(verdict);
+/// Every adapter, as [`Gpu::list`], with its cached tuning result applied.
+pub async fn list() -> Vec<AdapterInfo> {
+    let mut adapters = Gpu::list().await;
+    for adapter in &mut adapters {
+        if let Some(verdict) = adapter.load_tuning() {
+            adapter.apply_tuning(verdict);
         }
     }
-    cards
+    adapters
 }
 
-/// What was found for an adapter before, by this version and with its driver of today.
-fn kept(card: &Card) -> Option<Verdict> {
-    serde_json::from_str(&card.recall()?).ok()
-}
-
-/// Finds what suits a device, and keeps it. The device laid out so, and what was tried.
+/// Tunes a device and caches the result. Returns the device with the result applied, and all trials.
 ///
 /// # Errors
 /// [`Error::Gpu`] if nothing computes what it should, or if the device is lost; [`Error::Memory`] if it has not enough
@@ -120,15 +115,13 @@ fn kept(card: &Card) -> Option<Verdict> {
 pub async fn tune(gpu: Gpu) -> Result<(Gpu, Vec<Trial>)> {
     let trials = trials(&gpu, gpu.caps(), &Sizes::usual(gpu.caps())).await?;
     let Some(verdict) = verdict(&trials) else {
-        let (name, error) = (&gpu.card().name, trials.iter().map(|trial| trial.error).fold(0.0, f64::max));
+        let (name, error) = (&gpu.adapter().name, trials.iter().map(|trial| trial.error).fold(0.0, f64::max));
         let message =
             format!("{name} computes wrong results (off by {error:.0e}); update its driver, or choose another");
         return Err(Error::Gpu(format!("{message} with --device")));
     };
-    if let Ok(text) = serde_json::to_string(&verdict) {
-        gpu.card().keep(&text);
-    }
-    Ok((gpu.found(verdict), trials))
+    gpu.adapter().store_tuning(&verdict);
+    Ok((gpu.apply_tuning(verdict), trials))
 }
 
 /// Tries the exact tiers of a device that can do what `caps` say, from the highest down to one that is right, and then those

@@ -365,7 +365,7 @@ impl Thread {
                 Some(gpu) => gpu,
                 None => {
                     let gpu = block_on(tune::open(&self.setup.gpu)).map_err(unavailable)?;
-                    crate::cli::say_software(gpu.card());
+                    crate::cli::say_software(gpu.adapter());
                     self.gpu.insert(gpu)
                 }
             };

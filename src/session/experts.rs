@@ -103,7 +103,7 @@ impl Experts {
             let Layer { router, used, streamed: StreamedLayer { ids, .. }, .. } = self.layers[layer];
             let submission = plan.submit_nodes(from..router + 1, sizes, 1, Some((ids, &self.staging)));
             from = router + 1;
-            let bytes = plan.gpu().read_staging(&self.staging, submission).bytes(plan.gpu()).await?;
+            let bytes = plan.gpu().map_staging(&self.staging, submission).bytes(plan.gpu()).await?;
             let ids: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes);
             self.fetch(plan, layer, &ids[..(used * sizes.rows) as usize]).await?;
         }

@@ -22,7 +22,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::gpu::{Buffer, Clock, Gpu, Reading, Submission};
+use crate::gpu::{Buffer, Clock, Gpu, PendingRead, Submission};
 use crate::graph::{Input, LAST_SAMPLED, TensorId};
 use crate::model::load::Progress;
 use crate::model::{Model, load};
@@ -50,7 +50,7 @@ const MOST_AHEAD: u32 = MOST_BACK;
 /// A step on its way.
 struct Flight {
     /// The reading of its result; none yet of a step that stops for experts, which runs when it is its turn to be read.
-    reading: Option<Reading>,
+    reading: Option<PendingRead>,
     staging: usize,
     /// Sequence and request of each row of which something is wanted.
     tokens: Vec<(usize, RequestId)>,
@@ -404,7 +404,7 @@ impl Session {
             let segments = if sizes.rows > self.decode_rows() { self.pace.segments(sizes.rows) } else { 1 };
             let copy = Some((self.sampled, &self.staging[staging]));
             let submission = self.plan.submit_nodes(0..self.end(wanted), &sizes, segments, copy);
-            self.plan.gpu().read_staging(&self.staging[staging], submission)
+            self.plan.gpu().map_staging(&self.staging[staging], submission)
         });
         let submitted = Clock::now();
         self.flights.push_back(Flight { reading, staging, tokens, wanted, sizes, submitted });
@@ -431,7 +431,7 @@ impl Session {
                 let staging = self.staging[flight.staging].clone();
                 let end = self.end(flight.wanted);
                 let submission = self.run(&flight.sizes, end, Some((self.sampled, &staging))).await?;
-                self.plan.gpu().read_staging(&staging, submission)
+                self.plan.gpu().map_staging(&staging, submission)
             }
         };
         let bytes = reading.bytes(self.plan.gpu()).await?;

@@ -27,7 +27,7 @@ pub fn info(model: &Model, bytes: u64, gpu: &Gpu, session: &Session) -> Value {
         "bytes": bytes,
         "context": session.context(),
         "vocab": model.config.vocab,
-        "adapter": gpu.card().name,
+        "adapter": gpu.adapter().name,
         "tier": gpu.caps().tier.name(),
         "measured": gpu.caps().measured.is_some(),
         "gpuBytes": session.plan().listing().bytes().total(),

@@ -329,13 +329,13 @@ impl Settings {
     /// The device, suited. Not every browser says whether a processor hides behind its adapter (Firefox does not): memory
     /// tells.
     async fn open_gpu(&self, tell: &Function) -> crate::Result<Gpu> {
-        self.devices.iter().for_each(|devices| gpu::remember(devices.clone()));
+        self.devices.iter().for_each(|devices| gpu::restore_cache(devices.clone()));
         let gpu = Gpu::open(&GpuOptions { tier: self.tier()?, ..Default::default() }).await?;
         let slow = !gpu.caps().software && plan::copy_bandwidth(&gpu, PROBE_BYTES).await? < SLOWEST_GPU;
         let gpu = if slow { gpu.as_software() } else { gpu };
-        let measure = self.tune.unwrap_or(gpu.card().worth_measuring());
-        let gpu = tune::suited(gpu, self.tier()?, measure).await?;
-        let devices = gpu::kept();
+        let measure = self.tune.unwrap_or(gpu.adapter().should_tune());
+        let gpu = tune::tuned(gpu, self.tier()?, measure).await?;
+        let devices = gpu::cached_entries();
         if devices != self.devices {
             report(tell, &json!({"devices": devices}));
         }
