@@ -11,7 +11,7 @@ use firelight::plan::Listing;
 use firelight::shader::{Dialect, assemble};
 use firelight::template::{ChatTemplate, TemplateInput};
 use firelight::tokenizer::Special;
-use firelight::{Model, Sampling, demo, fit, sampler, synth};
+use firelight::{Model, Sampling, demo, memory_plan, sampler, synth};
 use pollster::block_on;
 
 fn main() {
@@ -108,8 +108,8 @@ fn open_a_file(bencher: Bencher) {
 }
 
 fn listing(model: &Model) -> Listing {
-    let options = fit::Options { memory: Some(8 << 30), ..Default::default() };
-    fit::fit(model, &Caps::baseline(), &options).expect("it fits").listing
+    let options = memory_plan::SessionOptions { memory: Some(8 << 30), ..Default::default() };
+    memory_plan::plan_memory(model, &Caps::baseline(), &options).expect("it fits").listing
 }
 
 /// Recording a model, fusing it, choosing its kernels, and placing what they write.

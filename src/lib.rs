@@ -16,17 +16,17 @@ pub mod checkpoint;
 pub mod demo;
 pub mod dtype;
 mod error;
-pub mod fit;
 pub mod gpu;
 pub mod graph;
 #[cfg(all(feature = "hub", not(target_arch = "wasm32")))]
 pub mod hub;
-pub mod mix;
+pub mod memory_plan;
 pub mod model;
 pub mod ops;
 #[cfg(all(any(feature = "cli", feature = "chat"), not(target_arch = "wasm32")))]
 pub mod output;
 pub mod plan;
+pub mod quant_recipe;
 pub mod sampler;
 pub mod session;
 pub mod shader;
@@ -41,7 +41,7 @@ pub use error::{Error, Result};
 pub use gpu::{Gpu, GpuOptions};
 pub use model::Model;
 pub use sampler::Sampling;
-pub use session::{Event, Options, Request, Session};
+pub use session::{Event, Request, Session, SessionOptions};
 
 /// The README's Rust is compiled with the documentation's tests.
 #[cfg(doctest)]

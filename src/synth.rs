@@ -1,4 +1,5 @@
-//! Synthetic models: files of known shapes with random weights, as valid as published ones and as fast to write as the disk.
+//! Synthetic models: files of known shapes with random weights, as valid as published ones and as fast to write as the
+//! disk.
 //!
 //! Tests and benchmarks need models of every architecture, weight type and size, and none of them needs a trained one.
 //! Weights depend only on the shape's and the tensor's name, so the same model comes out on every machine: the golden
@@ -21,13 +22,13 @@ pub use shapes::SHAPES;
 
 use crate::checkpoint::{GgufWriter, Metadata, Value};
 use crate::dtype::DType;
-use crate::mix::{Form, Mix};
+use crate::quant_recipe::{ModelShape, QuantRecipe};
 use crate::{Error, Result};
 use random::{Stream, Values};
 use std::io::Write;
 
 /// Writes the GGUF file of the shape called `shape`, with weights of type `types`: a plain type such as `Q4_0` for
-/// every matrix, or a mix such as `Q4_K_M` (see [`crate::mix`]).
+/// every matrix, or a recipe such as `Q4_K_M` (see [`crate::recipe`]).
 ///
 /// Norms, biases and expert routers are F32 in any case. Rows that cannot be cut into the type's blocks get a smaller
 /// relative of it, as llama.cpp chooses (Q4_K becomes Q5_0, and so on), or F16.
@@ -36,11 +37,11 @@ use std::io::Write;
 /// If there is no such shape or type, or `out` fails.
 pub fn write(shape: &str, types: &str, out: &mut dyn Write) -> Result<()> {
     let shape = find(shape)?;
-    let mix = parse(types)?;
+    let recipe = parse(types)?;
     let tensors = tensors(shape);
-    let mut writer = GgufWriter::new(metadata(shape, mix))?;
+    let mut writer = GgufWriter::new(metadata(shape, recipe))?;
     for t in &tensors {
-        writer.tensor(&t.name, &t.dims, mix.of(form(shape), &t.name, &t.dims))?;
+        writer.tensor(&t.name, &t.dims, recipe.of(model_shape(shape), &t.name, &t.dims))?;
     }
     let mut rest = tensors.iter();
     writer.write(out, |info, out| match rest.next() {
@@ -58,12 +59,12 @@ pub fn find(name: &str) -> Result<&'static Shape> {
 }
 
 /// A type's name means that type for every matrix: that is what tests and benchmarks want.
-fn parse(types: &str) -> Result<Mix> {
-    DType::from_name(types).map_or_else(|| Mix::find(types), |dtype| Ok(Mix::Pure(dtype)))
+fn parse(types: &str) -> Result<QuantRecipe> {
+    DType::from_name(types).map_or_else(|| QuantRecipe::find(types), |dtype| Ok(QuantRecipe::Pure(dtype)))
 }
 
-fn form(s: &Shape) -> Form {
-    Form {
+fn model_shape(s: &Shape) -> ModelShape {
+    ModelShape {
         layers: s.layers as u32,
         group: (s.heads / s.kv_heads) as u32,
         experts: s.experts.map_or(0, |e| e.count as u32),
@@ -297,8 +298,8 @@ impl List {
     }
 }
 
-/// What Llama 3 divides each RoPE frequency by, as its `rope_freqs.weight` holds it: 1 for wavelengths under a quarter of
-/// the original context, `factor` above all of it, and between them a blend of the two frequencies.
+/// What Llama 3 divides each RoPE frequency by, as its `rope_freqs.weight` holds it: 1 for wavelengths under a quarter
+/// of the original context, `factor` above all of it, and between them a blend of the two frequencies.
 fn rope_factors(s: &Shape, stretch: Stretch) -> Vec<f32> {
     let context = stretch.original_context as f64;
     let factor = |i: usize| {
@@ -314,11 +315,11 @@ fn quarter_factors(global: Global) -> Vec<f32> {
     (0..global.head_dim / 2).map(|pair| if pair < global.head_dim / 8 { 1.0 } else { 1e30 }).collect()
 }
 
-fn metadata(s: &Shape, mix: Mix) -> Metadata {
+fn metadata(s: &Shape, recipe: QuantRecipe) -> Metadata {
     let mut m = Metadata::new();
     m.insert("general.architecture", s.arch);
     m.insert("general.name", s.name);
-    m.insert("general.file_type", mix.file_type());
+    m.insert("general.file_type", recipe.file_type());
     m.insert("general.quantization_version", 2u32);
     let mut count = |key: &str, n: usize| m.insert(format!("{}.{key}", s.arch), n as u32);
     count("block_count", s.layers);

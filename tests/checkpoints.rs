@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use engine::{answer, gpu, session};
 use firelight::model::Model;
 use firelight::sampler::Sampling;
-use firelight::session::{Finish, Options, Request};
+use firelight::session::{Finish, Request, SessionOptions};
 use firelight::template::TemplateInput;
 use firelight::tokenizer::Special;
 use http::{read, serve};
@@ -81,7 +81,7 @@ fn the_library_answers_as_llama_cpp_does(name: &str) {
     let Some((known, path)) = checkpoint(name) else { return };
     let steps = oracle().steps;
     let model = block_on(Model::open(Path::new(&path))).expect("a model");
-    let mut session = session(gpu(), &model, &Options { context: Some(512), ..Options::default() });
+    let mut session = session(gpu(), &model, &SessionOptions { context: Some(512), ..SessionOptions::default() });
     for Prompt { chat, prompt, prompt_ids, greedy_ids, text } in known.prompts {
         let tokens = match chat {
             true => {

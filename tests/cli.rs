@@ -643,7 +643,7 @@ fn info_describes_models_and_vocabularies() {
     let (Some(model), Some(data)) = (stories(), shared()) else { return };
     let info = good(&["info", &model]);
     for line in
-        ["parameters      260.0 K (260032)", "layers          5 of width 64", "tokenizer       512 tokens", "on "]
+        ["parameters      260.0 K (260032)", "layers          5 of hidden size 64", "tokenizer       512 tokens", "on "]
     {
         assert!(info.contains(line), "{line}: {info}");
     }

@@ -7,7 +7,7 @@
 mod engine;
 
 use firelight::model::Model;
-use firelight::session::{Finish, Options, Request};
+use firelight::session::{Finish, Request, SessionOptions};
 use firelight::template::TemplateInput;
 use pollster::block_on;
 use serde::Deserialize;
@@ -56,7 +56,7 @@ fn questions() -> Vec<Question> {
 
 /// Greedy answers, eight at once.
 fn ask(model: &Model, questions: &[Question]) -> Vec<String> {
-    let options = Options { sequences: 8, chunk: 128, ..Default::default() };
+    let options = SessionOptions { sequences: 8, chunk: 128, ..Default::default() };
     let mut session = engine::session(engine::gpu(), model, &options);
     let request = |question: &Question| {
         let messages = question.messages.clone();

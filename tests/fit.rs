@@ -3,10 +3,10 @@
 mod engine;
 
 use firelight::Error;
-use firelight::Options;
+use firelight::SessionOptions;
 use firelight::checkpoint::{Checkpoint, GgufWriter, Source};
-use firelight::fit::{fit, widest};
 use firelight::gpu::Caps;
+use firelight::memory_plan::{plan_max_context, plan_memory};
 use firelight::ops::attention::Reach;
 use firelight::ops::{KvType, PAGE};
 use pollster::block_on;
@@ -15,8 +15,8 @@ fn caps(max_binding: u64, memory: Option<u64>) -> Caps {
     Caps { max_binding, memory, ..Caps::baseline() }
 }
 
-fn context_of(n: u32) -> Options {
-    Options { context: Some(n), ..Default::default() }
+fn context_of(n: u32) -> SessionOptions {
+    SessionOptions { context: Some(n), ..Default::default() }
 }
 
 #[test]
@@ -28,16 +28,16 @@ fn what_does_not_fit_is_refused_with_a_way_on() {
         (caps(plenty, None), context_of(1 << 22), "take --context"),
         (caps(1 << 12, None), context_of(32), "exceeds"),
         (caps(plenty, Some(1 << 20)), context_of(512), "1 MiB are free"),
-        (caps(plenty, None), Options { sequences: 1 << 20, ..context_of(32) }, "use fewer"),
+        (caps(plenty, None), SessionOptions { sequences: 1 << 20, ..context_of(32) }, "use fewer"),
     ];
     for (caps, options, want) in cases {
-        let error = fit(&model, &caps, &options).map(|_| ()).expect_err(want).to_string();
+        let error = plan_memory(&model, &caps, &options).map(|_| ()).expect_err(want).to_string();
         assert!(error.contains(want), "{error}");
     }
-    assert!(fit(&model, &caps(plenty, Some(1 << 30)), &context_of(512)).is_ok());
+    assert!(plan_memory(&model, &caps(plenty, Some(1 << 30)), &context_of(512)).is_ok());
     // Its heads have 8 values.
     let odd = engine::model(engine::file("tiny-odd", "F32"));
-    let error = fit(&odd, &caps(plenty, None), &Options { kv: Some(KvType::Q8_0), ..context_of(32) });
+    let error = plan_memory(&odd, &caps(plenty, None), &SessionOptions { kv: Some(KvType::Q8_0), ..context_of(32) });
     let error = error.map(|_| ()).expect_err("no whole blocks").to_string();
     assert!(error.contains("take f16"), "{error}");
 }
@@ -46,18 +46,18 @@ fn what_does_not_fit_is_refused_with_a_way_on() {
 #[test]
 fn the_context_and_the_caches_type_follow_the_budget() {
     let mut model = engine::model(engine::file("tiny-llama3", "F32"));
-    model.config.context = 16384;
+    model.spec.context_length = 16384;
     let bytes = |context, kv| {
-        let options = Options { kv: Some(kv), ..context_of(context) };
-        fit(&model, &caps(1 << 30, None), &options).expect("it fits").listing.bytes().total()
+        let options = SessionOptions { kv: Some(kv), ..context_of(context) };
+        plan_memory(&model, &caps(1 << 30, None), &options).expect("it fits").listing.bytes().total()
     };
     let most = |budget| {
-        let fitted = widest(&model, &caps(1 << 30, Some(budget)), &Options::default())?;
-        let kv = fitted.listing.capacity.kv;
-        assert!(fitted.listing.bytes().total() <= budget);
+        let plan = plan_max_context(&model, &caps(1 << 30, Some(budget)), &SessionOptions::default())?;
+        let kv = plan.listing.capacity.kv;
+        assert!(plan.listing.bytes().total() <= budget);
         // A page more would not fit.
-        assert!(fitted.context == 16384 || bytes(fitted.context + PAGE, kv) > budget, "{} is not all", fitted.context);
-        Ok::<_, Error>((fitted.context, kv, fitted.notices.len()))
+        assert!(plan.context == 16384 || bytes(plan.context + PAGE, kv) > budget, "{} is not all", plan.context);
+        Ok::<_, Error>((plan.context, kv, plan.notices.len()))
     };
     let (f16, q8) = (KvType::F16, KvType::Q8_0);
     assert_eq!(most(1 << 30).unwrap(), (16384, f16, 0));
@@ -67,15 +67,15 @@ fn the_context_and_the_caches_type_follow_the_budget() {
     let (context, kv, notices) = most(bytes(4096, f16) - 1).unwrap();
     assert!(context > 7000 && kv == q8 && notices == 1, "{context} {kv:?}");
     assert_eq!(most(bytes(512, q8)).unwrap(), (512, q8, 1));
-    assert!(most(bytes(128, q8)).unwrap_err().to_string().contains("smaller weights"));
+    assert!(most(bytes(128, q8)).unwrap_err().to_string().contains("smaller quantization"));
     // Without a wish for more the context is the usual one; what was asked for is given or refused.
-    let of = |options: &Options, budget| fit(&model, &caps(1 << 30, Some(budget)), options);
-    assert_eq!(of(&Options::default(), 1 << 30).unwrap().context, 4096);
+    let of = |options: &SessionOptions, budget| plan_memory(&model, &caps(1 << 30, Some(budget)), options);
+    assert_eq!(of(&SessionOptions::default(), 1 << 30).unwrap().context, 4096);
     assert_eq!(of(&context_of(8192), bytes(8192, q8)).unwrap().listing.capacity.kv, q8);
-    let asked = Options { kv: Some(f16), ..context_of(8192) };
+    let asked = SessionOptions { kv: Some(f16), ..context_of(8192) };
     let error = of(&asked, bytes(8192, f16) - 1).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("take --context 8160, or --kv q8_0"), "{error}");
-    let asked = Options { sequences: 64, ..context_of(4096) };
+    let asked = SessionOptions { sequences: 64, ..context_of(4096) };
     let error = of(&asked, bytes(4096, f16) * 2).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("take --context"), "{error}");
 }
@@ -95,8 +95,8 @@ fn what_is_foretold_is_what_is_allocated() {
         ("tiny-gemma3", "F16", 4096, KvType::F16, 2),
     ] {
         let model = engine::model(engine::file(shape, types));
-        let options = Options { sequences, kv: Some(kv), ..context_of(context) };
-        let foretold = fit(&model, gpu.caps(), &options).expect("it fits").listing.bytes().total();
+        let options = SessionOptions { sequences, kv: Some(kv), ..context_of(context) };
+        let foretold = plan_memory(&model, gpu.caps(), &options).expect("it fits").listing.bytes().total();
         let before = gpu.allocated();
         let session = engine::session(gpu, &model, &options);
         block_on(gpu.flush()).expect("the device is there");
@@ -117,13 +117,13 @@ fn what_is_foretold_is_what_is_allocated() {
 #[test]
 fn latent_keys_are_all_that_is_kept() {
     let model = engine::model(engine::file("tiny-deepseek2", "F32"));
-    let latent = model.config.latent.expect("latent keys");
-    let values = u64::from(latent.rank + latent.rotated);
+    let latent = model.spec.mla.expect("latent keys");
+    let values = u64::from(latent.kv_lora_rank + latent.qk_rope_head_dim);
     assert_eq!(values, 64 + 32);
-    let layers = model.config.layers.len() as u64;
+    let layers = model.spec.layers.len() as u64;
     for (kv, bytes) in [(KvType::F16, 2 * values), (KvType::Q8_0, values + 2 * 4), (KvType::F32, 4 * values)] {
-        let options = Options { sequences: 2, kv: Some(kv), ..context_of(512) };
-        let listing = fit(&model, &caps(1 << 30, None), &options).expect("it fits").listing;
+        let options = SessionOptions { sequences: 2, kv: Some(kv), ..context_of(512) };
+        let listing = plan_memory(&model, &caps(1 << 30, None), &options).expect("it fits").listing;
         assert_eq!(listing.bytes().kv, layers * 2 * 512 * bytes, "{kv:?}");
     }
 }
@@ -133,31 +133,31 @@ fn latent_keys_are_all_that_is_kept() {
 #[test]
 fn windows_take_what_they_see() {
     let model = engine::model(engine::file("tiny-gemma3", "F16"));
-    let layers = &model.config.layers;
+    let layers = &model.spec.layers;
     let window = layers.iter().find_map(|layer| layer.reach.span()).expect("a window");
     let near = layers.iter().filter(|layer| layer.reach != Reach::All).count() as u64;
     let all = layers.len() as u64 - near;
-    let position = 2 * u64::from(model.config.layers[0].kv_heads * model.config.layers[0].head_dim) * 2;
+    let position = 2 * u64::from(model.spec.layers[0].kv_heads * model.spec.layers[0].head_dim) * 2;
     for (context, chunk, sequences) in [(4096, 128, 1), (65536, 128, 1), (65536, 512, 4)] {
-        let options = Options { chunk, sequences, kv: Some(KvType::F16), ..context_of(context) };
-        let bytes = fit(&model, &caps(1 << 30, None), &options).expect("it fits").listing.bytes().kv;
+        let options = SessionOptions { chunk, sequences, kv: Some(KvType::F16), ..context_of(context) };
+        let bytes = plan_memory(&model, &caps(1 << 30, None), &options).expect("it fits").listing.bytes().kv;
         let pages = u64::from((window + chunk + 64).div_ceil(32) + 1 + window.div_ceil(32) + 1);
         let want = u64::from(sequences) * position * (near * pages * 32 + all * u64::from(context));
         assert_eq!(bytes, want, "{context} {chunk} {sequences}");
     }
     // A context that is hardly longer than that is kept whole.
-    let listing = fit(&model, &caps(1 << 30, None), &context_of(512)).expect("it fits").listing;
+    let listing = plan_memory(&model, &caps(1 << 30, None), &context_of(512)).expect("it fits").listing;
     assert_eq!((listing.capacity.near, listing.bytes().kv), (None, (near + all) * position * 512));
 }
 
 #[test]
 fn a_context_that_gave_way_is_said() {
     let model = engine::model(engine::file("tiny-llama3", "F32"));
-    let trained = model.config.context;
-    let fitted = fit(&model, &caps(128 << 20, None), &context_of(trained + 32)).expect("it fits");
-    assert!(fitted.notices.iter().any(|n| n.contains("trained for")), "{:?}", fitted.notices);
-    let fitted = fit(&model, &caps(128 << 20, None), &Options::default()).expect("it fits");
-    assert_eq!((fitted.context, fitted.notices.len()), (trained.min(4096), 0));
+    let trained = model.spec.context_length;
+    let plan = plan_memory(&model, &caps(128 << 20, None), &context_of(trained + 32)).expect("it fits");
+    assert!(plan.notices.iter().any(|n| n.contains("trained for")), "{:?}", plan.notices);
+    let plan = plan_memory(&model, &caps(128 << 20, None), &SessionOptions::default()).expect("it fits");
+    assert_eq!((plan.context, plan.notices.len()), (trained.min(4096), 0));
 }
 
 /// A mixture of experts of more layers, which are those of a file in turn.
@@ -191,28 +191,28 @@ fn repeated(file: Vec<u8>, layers: u32) -> Vec<u8> {
 fn room_for_experts_is_counted_once() {
     // Layers have down projections of two types in turn.
     let model = engine::model(repeated(engine::file("tiny-qwen3moe", "Q4_K_M"), 6));
-    let options = Options { kv: Some(KvType::F16), ..context_of(64) };
-    let all = fit(&model, &caps(128 << 20, None), &options).expect("it fits");
-    assert!(all.streamed.is_empty());
+    let options = SessionOptions { kv: Some(KvType::F16), ..context_of(64) };
+    let all = plan_memory(&model, &caps(128 << 20, None), &options).expect("it fits");
+    assert!(all.offloaded.is_empty());
     let needed = all.listing.bytes().total();
     let mut told = 0;
     for memory in [needed - 1, needed - needed / 8, needed - needed / 4] {
-        let Ok(fitted) = fit(&model, &caps(128 << 20, Some(memory)), &options) else { continue };
-        let stacks: Vec<_> = fitted.streamed.iter().map(|layer| layer.stacks).collect();
+        let Ok(plan) = plan_memory(&model, &caps(128 << 20, Some(memory)), &options) else { continue };
+        let stacks: Vec<_> = plan.offloaded.iter().map(|layer| layer.stacks).collect();
         assert!(stacks.len() == 6 && stacks[0] != stacks[1] && stacks[0] == stacks[2] && stacks[1] == stacks[5]);
-        let room = |stacks: &[_; 3]| fitted.listing.graph.experts_of(stacks[0]);
+        let room = |stacks: &[_; 3]| plan.listing.graph.experts_of(stacks[0]);
         let room: u32 = stacks[..2].iter().map(room).sum();
         assert!((16..48).contains(&room), "{room} of 48");
-        let said = fitted.notices.iter().find(|notice| notice.contains("experts fit")).expect("a notice");
+        let said = plan.notices.iter().find(|notice| notice.contains("experts fit")).expect("a notice");
         assert!(said.starts_with(&format!("{room} of 48 experts fit")), "{room}: {said}");
         // A token reads four experts of each layer, where they are not there.
         let expert = |layer: usize| {
-            let parts = &fitted.streamed[layer].parts;
+            let parts = &plan.offloaded[layer].parts;
             parts.iter().map(|part| u64::from(part.rows) * part.tensor.row_bytes()).sum::<u64>()
         };
         let token = 4 * (0..6).map(expert).sum::<u64>() * u64::from(48 - room) / 48;
         let mib = token as f64 / f64::from(1 << 20);
-        assert!(said.contains(&format!("{mib:.0} MiB a token")), "{mib}: {said}");
+        assert!(said.contains(&format!("{mib:.0} MiB per token")), "{mib}: {said}");
         told += 1;
     }
     assert!(told >= 2, "{told} of three sizes fit");

@@ -6,11 +6,11 @@ mod engine;
 use engine::{Answer, Difference, difference, gpu, gpus};
 use firelight::checkpoint::{Checkpoint, Metadata, Source, Value};
 use firelight::gpu::{Gpu, GpuOptions, Tier};
-use firelight::model::config::Config;
+use firelight::model::spec::ModelSpec;
 use firelight::model::{Model, arch};
 use firelight::ops::KvType;
 use firelight::plan::fuse::Fuse;
-use firelight::session::{Finish, Options, Request, Session};
+use firelight::session::{Finish, Request, Session, SessionOptions};
 use firelight::synth::{self, Key};
 use firelight::tokenizer::Special;
 use half::f16;
@@ -118,12 +118,12 @@ impl Tolerance {
 }
 
 /// A session that runs the whole prompt in three chunks.
-fn options(kv: KvType) -> Options {
-    Options { context: Some(320), chunk: 128, logits: 128, kv: Some(kv), ..Default::default() }
+fn options(kv: KvType) -> SessionOptions {
+    SessionOptions { context: Some(320), chunk: 128, logits: 128, kv: Some(kv), ..Default::default() }
 }
 
 /// Holds a model to its goldens: logits of the prompt in chunks and token by token, and greedy tokens.
-fn check(gpu: &Gpu, case: &Case, model: &Model, options: &Options) {
+fn check(gpu: &Gpu, case: &Case, model: &Model, options: &SessionOptions) {
     let mut session = engine::session(gpu, model, options);
     let what = |how| format!("{} {}, {:?}, tier {}, {how}", case.shape, case.types, options.kv, gpu.caps().tier);
     let (prompt, short) = (case.prompt(), &goldens().short);
@@ -167,8 +167,8 @@ fn every_shape_with_keys_and_values_in_q8_0() {
     for case in goldens().cases.iter().filter(in_f32) {
         let model = case.model(false);
         // A router's near tie may fall the other way, and then another expert speaks.
-        let takes = model.config.layers.iter().all(|layer| KvType::Q8_0.takes(layer.head_dim));
-        if takes && model.config.experts.is_none() {
+        let takes = model.spec.layers.iter().all(|layer| KvType::Q8_0.takes(layer.head_dim));
+        if takes && model.spec.moe.is_none() {
             check(gpu(), case, &model, &options(KvType::Q8_0));
             taken += 1;
         }
@@ -246,7 +246,7 @@ fn hugging_face_folders() {
 fn without_fusion() {
     for (shape, types) in [("tiny-qwen2", "F32"), ("tiny-llama", "Q4_K_M"), ("tiny-qwen3moe", "Q4_K_M")] {
         let case = case(shape, types);
-        check(gpu(), case, &case.model(false), &Options { fuse: Fuse::NONE, ..options(KvType::F32) });
+        check(gpu(), case, &case.model(false), &SessionOptions { fuse: Fuse::NONE, ..options(KvType::F32) });
     }
 }
 
@@ -362,12 +362,12 @@ impl ConvertedFile {
         let want: Vec<f32> = bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
         // Room for the prompt and the answer, no more: LongRoPE goes by the size of the context.
         let context = Some((self.prompt.len() + self.greedy.ids.len()) as u32);
-        let options = Options { context, ..options(KvType::F32) };
+        let options = SessionOptions { context, ..options(KvType::F32) };
         let session = block_on(Session::new(gpu(), &model, &options, |_| {}));
         let mut session = session.map_err(|error| error.to_string())?;
         for (how, one_by_one) in [("one chunk", false), ("one by one", true)] {
             let got = engine::logits(&mut session, &self.prompt, one_by_one);
-            let d = difference(&got, &want, model.config.vocab as usize);
+            let d = difference(&got, &want, model.spec.vocab_size as usize);
             println!("{:18} {how}: cosine {:.7}, max {:.1e}", self.name, d.cosine, d.max);
             if !EXACT.holds(&d) {
                 return Err(format!("{how}: {d:?}"));
@@ -393,11 +393,11 @@ fn converter_files() {
 }
 
 /// A converted file's sizes, when its metadata was changed.
-fn sizes(name: &str, change: impl Fn(&mut Metadata)) -> firelight::Result<Config> {
+fn sizes(name: &str, change: impl Fn(&mut Metadata)) -> firelight::Result<ModelSpec> {
     let path = folder().join(format!("converted/{name}.gguf"));
     let mut checkpoint = block_on(Checkpoint::open(&path)).unwrap();
     change(&mut checkpoint.metadata);
-    block_on(Config::read(&checkpoint))
+    block_on(ModelSpec::read(&checkpoint))
 }
 
 /// Keys that say what would hold without them, or say it in another form.
@@ -448,7 +448,7 @@ fn keys_may_be_absent_or_of_another_form() {
             set(metadata, "gemma2.final_logit_softcapping", logits.clone());
         });
         let scales = scales.unwrap().scales;
-        (scales.attention_cap, scales.logits_cap)
+        (scales.attention_softcap, scales.logit_softcap)
     };
     assert_eq!(caps(None, None), (Some(50.0), Some(30.0)), "those of every Gemma 2");
     let zero = || Some(Value::F32(0.0));
@@ -518,7 +518,7 @@ fn stories() {
         }
     };
     for gpu in gpus() {
-        let mut session = engine::session(gpu, &model, &Options { sequences: 4, ..Default::default() });
+        let mut session = engine::session(gpu, &model, &SessionOptions { sequences: 4, ..Default::default() });
         let requests = || prompts.iter().map(request);
         check("chosen by the CPU", engine::answers(&mut session, requests().map(on_cpu).collect()));
         check("at once", engine::answers(&mut session, requests().collect()));

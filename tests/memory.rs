@@ -4,7 +4,7 @@ mod engine;
 
 use firelight::checkpoint::Source;
 use firelight::model::Model;
-use firelight::session::{Options, Session};
+use firelight::session::{Session, SessionOptions};
 use firelight::synth;
 use pollster::block_on;
 use std::cell::RefCell;
@@ -58,7 +58,7 @@ fn write(shape: &str, path: &Path) -> u64 {
 /// GPU, which are host memory too.
 fn overhead(model: &Model) -> u64 {
     let gpu = engine::gpu();
-    let options = Options { context: Some(128), chunk: 64, ..Default::default() };
+    let options = SessionOptions { context: Some(128), chunk: 64, ..Default::default() };
     let before = resident();
     let (session, most) = peak(|| block_on(Session::new(gpu, model, &options, |_| {})).unwrap());
     let weights = if gpu.caps().software { session.plan().listing().bytes().weights } else { 0 };

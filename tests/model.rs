@@ -11,13 +11,13 @@ mod engine;
 use engine::{Answer, answer, answers, difference, finish, gpu, greedy, logits, model, prompt, session};
 use firelight::Error;
 use firelight::checkpoint::{Checkpoint, GgufWriter, Source};
-use firelight::fit::fit;
 use firelight::gpu::{Gpu, GpuOptions};
+use firelight::memory_plan::plan_memory;
 use firelight::model::Model;
 use firelight::model::unknown::unknown;
 use firelight::ops::{KvType, PAGE};
 use firelight::sampler::Sampling;
-use firelight::session::{Event, Finish, Options, Request, Session};
+use firelight::session::{Event, Finish, Request, Session, SessionOptions};
 use firelight::synth;
 use pollster::block_on;
 
@@ -52,13 +52,13 @@ fn tiny(shape: &str) -> Model {
     model(engine::file(shape, "F16"))
 }
 
-fn open(model: &Model, options: &Options) -> Session {
+fn open(model: &Model, options: &SessionOptions) -> Session {
     session(gpu(), model, options)
 }
 
 /// Options for equalities that rounding may touch.
-fn exact(context: u32) -> Options {
-    Options { context: Some(context), kv: Some(KvType::F32), ..Default::default() }
+fn exact(context: u32) -> SessionOptions {
+    SessionOptions { context: Some(context), kv: Some(KvType::F32), ..Default::default() }
 }
 
 /// The answer of a session of one sequence with nothing in its cache.
@@ -119,7 +119,7 @@ fn run_ahead_changes_not_a_bit() {
         let model = tiny(shape);
         let mut first = None;
         for run_ahead in [1, 7] {
-            let mut session = open(&model, &Options { context: Some(96), run_ahead, ..Default::default() });
+            let mut session = open(&model, &SessionOptions { context: Some(96), run_ahead, ..Default::default() });
             let drawn = Sampling { temperature: 1.0, repetition_penalty: 1.1, seed: 7, ..Default::default() };
             let prompt = prompt(1, 20);
             let drawn = answer(&mut session, Request { sampling: drawn, ..greedy(&prompt, 24) });
@@ -139,8 +139,8 @@ fn a_prompt_may_be_cut_anywhere() {
     let prompt = prompt(2, 75);
     for shape in shapes() {
         let model = tiny(shape);
-        let vocab = model.config.vocab as usize;
-        let open = |chunk| open(&model, &Options { chunk, logits: chunk, ..exact(96) });
+        let vocab = model.spec.vocab_size as usize;
+        let open = |chunk| open(&model, &SessionOptions { chunk, logits: chunk, ..exact(96) });
         let mut by_eight = open(8);
         let want = logits(&mut by_eight, &prompt, true);
         for (chunk, session) in [(512, &mut open(512)), (16, &mut open(16)), (9, &mut open(9)), (8, &mut by_eight)] {
@@ -233,7 +233,7 @@ fn older(file: Vec<u8>) -> Vec<u8> {
 fn older_files_of_latent_attention_say_the_same() {
     let file = engine::file("tiny-deepseek3", "F32");
     let prompt = prompt(57, 20);
-    let of = |file| logits(&mut open(&model(file), &Options { logits: 32, ..exact(64) }), &prompt, false);
+    let of = |file| logits(&mut open(&model(file), &SessionOptions { logits: 32, ..exact(64) }), &prompt, false);
     assert_eq!(of(older(file.clone())), of(file));
 }
 
@@ -242,8 +242,8 @@ fn a_long_prompt_crosses_spans_and_pages() {
     let prompt = prompt(3, 700);
     for shape in ["tiny-llama3", "tiny-qwen3"] {
         let model = tiny(shape);
-        let vocab = model.config.vocab as usize;
-        let open = |chunk, kv| open(&model, &Options { chunk, logits: chunk, kv: Some(kv), ..exact(720) });
+        let vocab = model.spec.vocab_size as usize;
+        let open = |chunk, kv| open(&model, &SessionOptions { chunk, logits: chunk, kv: Some(kv), ..exact(720) });
         let mut whole = open(512, KvType::F32);
         let want = logits(&mut whole, &prompt, true);
         for (how, got) in [
@@ -270,7 +270,7 @@ fn company_changes_nothing() {
         let model = tiny(shape);
         let requests: Vec<Request> = (0..8).map(|i| greedy(&prompt(10 + i, 3 + 8 * i as usize), 20)).collect();
         let mut alone = open(&model, &exact(96));
-        let mut together = open(&model, &Options { sequences: 8, ..exact(96) });
+        let mut together = open(&model, &SessionOptions { sequences: 8, ..exact(96) });
         let want: Vec<Answer> = requests.iter().map(|r| fresh(&mut alone, r)).collect();
         let mut sure = 0;
         // All by the CPU, all by the GPU, and every other one.
@@ -295,7 +295,7 @@ fn steps_make_nothing() {
     let gpu = block_on(Gpu::open(&GpuOptions::default())).expect("an adapter");
     for shape in FEW {
         let model = tiny(shape);
-        let mut session = session(&gpu, &model, &Options { sequences: 2, ..exact(96) });
+        let mut session = session(&gpu, &model, &SessionOptions { sequences: 2, ..exact(96) });
         let made = gpu.resources_created();
         assert!(made > 100, "{shape}: {made} are fewer than its dispatches");
         answers(&mut session, (0..2).map(|i| greedy(&prompt(60 + i, 40), 24)).collect());
@@ -307,7 +307,7 @@ fn steps_make_nothing() {
 fn more_requests_than_sequences_wait_for_their_turn() {
     let model = tiny("tiny-qwen2");
     let requests: Vec<Request> = (0..7).map(|i| greedy(&prompt(30 + i, 12), 4 + 3 * i as usize)).collect();
-    let got = answers(&mut open(&model, &Options { sequences: 3, ..exact(64) }), requests.clone());
+    let got = answers(&mut open(&model, &SessionOptions { sequences: 3, ..exact(64) }), requests.clone());
     let mut alone = open(&model, &exact(64));
     for (got, request) in got.iter().zip(requests) {
         assert_eq!(got.ids.len(), request.max_tokens.unwrap());
@@ -319,13 +319,13 @@ fn more_requests_than_sequences_wait_for_their_turn() {
 fn greedy_repeats_exactly() {
     for shape in shapes() {
         let model = tiny(shape);
-        let mut session = open(&model, &Options { context: Some(96), ..Default::default() });
+        let mut session = open(&model, &SessionOptions { context: Some(96), ..Default::default() });
         let request = told(greedy(&prompt(4, 50), 16));
         let first = answer(&mut session, request.clone());
         answer(&mut session, greedy(&prompt(5, 70), 16));
         let second = answer(&mut session, request.clone());
         assert_eq!((second.timings.reused_tokens, &second.logprobs), (0, &first.logprobs), "{shape}");
-        let third = answer(&mut open(&model, &Options { context: Some(96), ..Default::default() }), request);
+        let third = answer(&mut open(&model, &SessionOptions { context: Some(96), ..Default::default() }), request);
         assert_eq!((third.ids, third.text, third.logprobs), (first.ids, first.text, first.logprobs), "{shape}");
     }
 }
@@ -360,7 +360,7 @@ fn a_state_goes_back_to_where_it_was_kept() {
     let model = tiny("tiny-qwen35");
     let mut alone = open(&model, &exact(300));
     for run_ahead in [1, 8] {
-        let mut session = open(&model, &Options { run_ahead, sequences: 2, chunk: 48, ..exact(300) });
+        let mut session = open(&model, &SessionOptions { run_ahead, sequences: 2, chunk: 48, ..exact(300) });
         let mut asked = |what: &str, tokens: &[u32], stop: &[String], reused: usize| {
             let request = Request { stop: stop.to_vec(), ..greedy(tokens, 12) };
             let got = answer(&mut session, request.clone());
@@ -389,11 +389,11 @@ fn a_state_goes_back_to_where_it_was_kept() {
 fn windows_keep_only_the_pages_that_they_see() {
     for shape in ["tiny-window", "tiny-gemma3", "tiny-llama4", "tiny-gpt-oss"] {
         let model = tiny(shape);
-        let few = Options { chunk: 32, sequences: 2, ..exact(640) };
+        let few = SessionOptions { chunk: 32, sequences: 2, ..exact(640) };
         let mut session = open(&model, &few);
         let capacity = session.plan().listing().capacity;
         assert!(capacity.near.is_some_and(|near| near.pages * 2 < capacity.pages), "{shape}: {capacity:?}");
-        let mut alone = open(&model, &Options { chunk: 640, ..exact(640) });
+        let mut alone = open(&model, &SessionOptions { chunk: 640, ..exact(640) });
         assert_eq!(alone.plan().listing().capacity.near, None, "{shape}");
         let mut asked = |what: &str, tokens: &[u32], most: usize, reused: usize| {
             let got = answer(&mut session, greedy(tokens, most));
@@ -427,11 +427,11 @@ fn windows_keep_only_the_pages_that_they_see() {
 fn experts_may_come_from_the_file_as_they_are_wanted() {
     for shape in ["tiny-qwen3moe", "tiny-llama4", "tiny-gpt-oss", "tiny-qwen35moe"] {
         let model = tiny(shape);
-        let all = Options { logits: 16, ..exact(200) };
+        let all = SessionOptions { logits: 16, ..exact(200) };
         let mut whole = open(&model, &all);
         assert_eq!(whole.expert_reads(), None, "{shape}");
         let needed = whole.plan().listing().bytes().total();
-        let fits = |memory| fit(&model, gpu().caps(), &Options { memory: Some(memory), ..all.clone() });
+        let fits = |memory| plan_memory(&model, gpu().caps(), &SessionOptions { memory: Some(memory), ..all.clone() });
         let (mut least, mut below) = (needed, 0);
         while below + 1 < least {
             let middle = below.midpoint(least);
@@ -441,7 +441,7 @@ fn experts_may_come_from_the_file_as_they_are_wanted() {
         let want = (logits(&mut whole, &prompt, false), answer(&mut whole, told(greedy(&prompt, 30))));
         let mut read = Vec::new();
         for memory in [needed - 1, needed.midpoint(least), least] {
-            let mut session = open(&model, &Options { memory: Some(memory), ..all.clone() });
+            let mut session = open(&model, &SessionOptions { memory: Some(memory), ..all.clone() });
             assert!(session.plan().listing().bytes().total() <= memory, "{shape}");
             assert!(session.notices().iter().any(|notice| notice.contains("experts fit")), "{:?}", session.notices());
             assert_eq!(logits(&mut session, &prompt, false), want.0, "{shape} in {memory} bytes");
@@ -458,7 +458,7 @@ fn experts_may_come_from_the_file_as_they_are_wanted() {
 fn a_running_sequence_shares_its_pages() {
     for shape in ["tiny-llama3", "tiny-mixtral"] {
         let model = tiny(shape);
-        let mut session = open(&model, &Options { sequences: 3, ..exact(200) });
+        let mut session = open(&model, &SessionOptions { sequences: 3, ..exact(200) });
         let mut alone = open(&model, &exact(200));
         let start = prompt(11, 80);
         let requests = [
@@ -498,7 +498,7 @@ fn a_running_sequence_shares_its_pages() {
 #[test]
 fn a_cancelled_answer_leaves_no_trace() {
     let model = tiny("tiny-llama3");
-    let mut session = open(&model, &Options { sequences: 2, ..exact(200) });
+    let mut session = open(&model, &SessionOptions { sequences: 2, ..exact(200) });
     let want = fresh(&mut open(&model, &exact(200)), &greedy(&prompt(20, 40), 20));
     let other = session.submit(greedy(&prompt(20, 40), 20)).unwrap();
     let id = session.submit(greedy(&prompt(21, 40), 100)).unwrap();
@@ -552,7 +552,7 @@ fn an_answer_leaves_other_requests_their_events() {
     let model = tiny("tiny-llama3");
     let [long, short] = [greedy(&prompt(61, 30), 40), greedy(&prompt(62, 20), 6)];
     for sequences in [1, 2] {
-        let mut session = open(&model, &Options { sequences, ..exact(200) });
+        let mut session = open(&model, &SessionOptions { sequences, ..exact(200) });
         let mut alone = |request: &Request| {
             session.submit(request.clone()).unwrap();
             said(std::iter::from_fn(|| block_on(session.next()).unwrap()).map(|(_, event)| event))
@@ -605,7 +605,7 @@ fn an_answer_leaves_other_requests_their_events() {
 #[test]
 fn stop_strings_end_an_answer() {
     let model = tiny("tiny-qwen2");
-    let mut session = open(&model, &Options { context: Some(200), ..Default::default() });
+    let mut session = open(&model, &SessionOptions { context: Some(200), ..Default::default() });
     // Warm enough that texts do not repeat.
     let sampling = Sampling { temperature: 1.0, seed: 3, ..Default::default() };
     let request = Request { sampling, ..greedy(&prompt(24, 10), 80) };
@@ -631,7 +631,7 @@ fn stop_strings_end_an_answer() {
 #[test]
 fn an_end_token_ends_an_answer() {
     let model = tiny("tiny-llama3");
-    let mut session = open(&model, &Options { context: Some(64), ..Default::default() });
+    let mut session = open(&model, &SessionOptions { context: Some(64), ..Default::default() });
     let end = model.tokenizer.eos().unwrap();
     let mut request = greedy(&prompt(25, 10), 20);
     request.sampling.logit_bias = vec![(end, 1e6)];
@@ -668,7 +668,7 @@ fn an_answer_goes_on_in_another_session() {
 fn answers_end_at_their_limits() {
     let model = tiny("tiny-odd");
     for run_ahead in [1, 4, 8] {
-        let mut session = open(&model, &Options { context: Some(50), run_ahead, ..Default::default() });
+        let mut session = open(&model, &SessionOptions { context: Some(50), run_ahead, ..Default::default() });
         for max in [0, 1, 2, 7] {
             for len in [1, 2, 30] {
                 let got = answer(&mut session, greedy(&prompt(26, len), max));
@@ -691,7 +691,7 @@ fn answers_end_at_their_limits() {
 #[test]
 fn impossible_requests_are_refused_and_harm_nothing() {
     let model = tiny("tiny-odd");
-    let mut session = open(&model, &Options { context: Some(50), ..Default::default() });
+    let mut session = open(&model, &SessionOptions { context: Some(50), ..Default::default() });
     assert_eq!(session.context(), 50);
     let refuse = |session: &mut Session, request: Request, says: &str| {
         let error = session.submit(request).unwrap_err();
@@ -721,7 +721,7 @@ fn impossible_requests_are_refused_and_harm_nothing() {
 #[test]
 fn a_long_prompt_and_answers_take_turns() {
     let model = tiny("tiny-llama3");
-    let mut session = open(&model, &Options { sequences: 3, chunk: 16, ..exact(400) });
+    let mut session = open(&model, &SessionOptions { sequences: 3, chunk: 16, ..exact(400) });
     let mut alone = open(&model, &exact(400));
     let [short, long, third] = [(50, 10, 40), (51, 320, 4), (52, 20, 4)].map(|(s, n, max)| greedy(&prompt(s, n), max));
     let first = session.submit(short.clone()).unwrap();
@@ -806,7 +806,7 @@ fn what_is_embedded_is_what_the_logits_come_from() {
     let head = &model.checkpoint.tensors["output.weight"];
     let (at, width, vocab) = (head.parts[0].offset as usize, 180, 263);
     let weights: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes[at..at + width * vocab * 4]);
-    let mut session = open(&model, &Options { logits: 8, ..exact(64) });
+    let mut session = open(&model, &SessionOptions { logits: 8, ..exact(64) });
     // Of one token, the hidden state's direction: times the head, that of the logits.
     let one = prompt(55, 1);
     let vector = block_on(session.embed(&one)).unwrap();
@@ -817,7 +817,7 @@ fn what_is_embedded_is_what_the_logits_come_from() {
     // Of many, their mean, however they are cut.
     let text = prompt(56, 30);
     let [a, b] = [1, 8].map(|chunk| {
-        let mut session = open(&model, &Options { logits: chunk, ..exact(64) });
+        let mut session = open(&model, &SessionOptions { logits: chunk, ..exact(64) });
         block_on(session.embed(&text)).unwrap()
     });
     assert!(difference(&a, &b, width).max < 1e-4);
@@ -835,7 +835,7 @@ fn a_text_is_told_by_its_last_token_where_the_model_was_trained_so() {
     let architecture = model.checkpoint.metadata.get_str("general.architecture").unwrap().unwrap().to_string();
     let checkpoint = std::rc::Rc::get_mut(&mut model.checkpoint).expect("nobody else has it");
     checkpoint.metadata.insert(format!("{architecture}.pooling_type"), firelight::checkpoint::Value::U32(3));
-    let mut session = open(&model, &Options { logits: 8, ..exact(64) });
+    let mut session = open(&model, &SessionOptions { logits: 8, ..exact(64) });
     let text = prompt(57, 20);
     let vector = block_on(session.embed(&text)).unwrap();
     let got: Vec<f32> = weights.chunks(width).map(|row| row.iter().zip(&vector).map(|(w, x)| w * x).sum()).collect();
@@ -849,8 +849,8 @@ fn texts_are_embedded_beside_answers_and_cancelled() {
     // Plain attention; windows with pages of their own; states.
     for shape in ["tiny-llama3", "tiny-gemma3", "tiny-qwen3next"] {
         let model = tiny(shape);
-        let options = Options { logits: 8, ..exact(128) };
-        let mut session = open(&model, &Options { sequences: 3, ..options.clone() });
+        let options = SessionOptions { logits: 8, ..exact(128) };
+        let mut session = open(&model, &SessionOptions { sequences: 3, ..options.clone() });
         let mut alone = open(&model, &options);
         let request = greedy(&prompt(60, 20), 12);
         let texts: Vec<Vec<u32>> = [7, 40, 16, 1, 25].into_iter().map(|len| prompt(61, len)).collect();

@@ -4,9 +4,9 @@ mod engine;
 
 use engine::{difference, gpu, logits, model, prompt};
 use firelight::dtype::DType;
-use firelight::fit;
 use firelight::gpu::{Caps, Layout, Tier};
 use firelight::graph::{Graph, Kind, Node, Rows, TensorId};
+use firelight::memory_plan;
 use firelight::ops::add::Add;
 use firelight::ops::attention::Attention;
 use firelight::ops::experts::{ExpertWeights, Router, Shares};
@@ -19,7 +19,7 @@ use firelight::plan::Listing;
 use firelight::plan::fuse::Fuse;
 use firelight::plan::runs;
 use firelight::plan::slots::{self, Slots};
-use firelight::session::Options;
+use firelight::session::SessionOptions;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -121,8 +121,10 @@ fn a_chain_takes_turns_in_two_slots() {
 fn parts_of_a_buffer_do_not_overlap() {
     for shape in ["tiny-llama3", "tiny-qwen3moe", "tiny-gemma3", "tiny-deepseek2", "tiny-qwen35"] {
         let model = model(engine::file(shape, "F16"));
-        let options = Options { context: Some(64), ..Default::default() };
-        let fitted = |max_binding| fit::fit(&model, &Caps { max_binding, ..Caps::baseline() }, &options).expect(shape);
+        let options = SessionOptions { context: Some(64), ..Default::default() };
+        let fitted = |max_binding| {
+            memory_plan::plan_memory(&model, &Caps { max_binding, ..Caps::baseline() }, &options).expect(shape)
+        };
         let wide = Caps::baseline().max_binding;
         // So little that larger weights are split.
         let narrow = fitted(wide).listing.largest_binding().0;
@@ -156,7 +158,11 @@ fn parts_of_a_buffer_do_not_overlap() {
 /// Bindings of a layer's kernels, and the buffers they are of, which is what wgpu tracks; the step's sizes not counted.
 #[test]
 fn what_is_bound_together_lies_together() {
-    let listing = fit::fit(&model(engine::file("tiny-qwen3", "Q4_0")), &Caps::baseline(), &Options::default());
+    let listing = memory_plan::plan_memory(
+        &model(engine::file("tiny-qwen3", "Q4_0")),
+        &Caps::baseline(),
+        &SessionOptions::default(),
+    );
     let listing = listing.unwrap().listing;
     let of = |file: &str| {
         let (_, kernel) = listing.kernels.iter().rfind(|(_, k)| k.source.file == file).expect("a kernel of a layer");
@@ -187,7 +193,8 @@ fn fused_equals_unfused() {
         let model = model(engine::file(shape, types));
         let tokens = prompt(1, 40);
         let run = |fuse| {
-            let options = Options { context: Some(64), logits: 64, kv: Some(KvType::F32), fuse, ..Default::default() };
+            let options =
+                SessionOptions { context: Some(64), logits: 64, kv: Some(KvType::F32), fuse, ..Default::default() };
             let mut session = engine::session(gpu(), &model, &options);
             let nodes = session.plan().listing().graph.nodes.len();
             (nodes, logits(&mut session, &tokens, false), logits(&mut session, &tokens, true))
@@ -195,9 +202,9 @@ fn fused_equals_unfused() {
         let (plain, prefill, decode) = run(Fuse::NONE);
         for rules in RULES {
             let (fused, got_prefill, got_decode) = run(rules);
-            assert!(fused < plain || model.config.experts.is_some(), "{shape}, {rules:?}: {fused} nodes of {plain}");
+            assert!(fused < plain || model.spec.moe.is_some(), "{shape}, {rules:?}: {fused} nodes of {plain}");
             for (got, want) in [(got_prefill, &prefill), (got_decode, &decode)] {
-                let d = difference(&got, want, model.config.vocab as usize);
+                let d = difference(&got, want, model.spec.vocab_size as usize);
                 assert!(d.rms <= 1e-5 * d.of, "{shape}, {rules:?}: {d:?}");
             }
         }
@@ -209,9 +216,9 @@ fn fused_equals_unfused() {
 fn a_layer_decodes_in_six_dispatches() {
     for (shape, layers) in [("tiny-llama3", 2), ("tiny-qwen3", 2), ("tiny-qwen2", 2)] {
         let model = model(engine::file(shape, "Q4_K_M"));
-        assert_eq!(model.config.layers.len(), layers as usize, "{shape}");
+        assert_eq!(model.spec.layers.len(), layers as usize, "{shape}");
         for caps in [&Caps::baseline(), gpu().caps()] {
-            let listing = fit::fit(&model, caps, &Options::default()).unwrap().listing;
+            let listing = memory_plan::plan_memory(&model, caps, &SessionOptions::default()).unwrap().listing;
             let sizes = StepSizes { rows: 1, logits: 1, splits: 1, tiles: 1, sampled: 1, ..Default::default() };
             let of_layers = |(node, kernel): &&(usize, Kernel)| {
                 let op = &listing.graph.nodes[*node].op;
@@ -230,11 +237,11 @@ fn a_layer_decodes_in_six_dispatches() {
 #[test]
 fn a_sandwiched_layer_decodes_in_eight_dispatches() {
     let model = model(engine::file("tiny-gemma3", "Q4_0"));
-    let listing = fit::fit(&model, gpu().caps(), &Options::default()).unwrap().listing;
+    let listing = memory_plan::plan_memory(&model, gpu().caps(), &SessionOptions::default()).unwrap().listing;
     let sizes = StepSizes { rows: 1, logits: 1, splits: 1, tiles: 1, sampled: 1, ..Default::default() };
     let count = listing.kernels.iter().filter(|(_, kernel)| runs(kernel, &sizes)).count();
     // An embedding and the first norm; the rows that want logits, their norm, their logits, and two kernels that sample.
-    assert_eq!(count, 8 * model.config.layers.len() + 2 + 5);
+    assert_eq!(count, 8 * model.spec.layers.len() + 2 + 5);
 }
 
 #[test]
@@ -242,7 +249,7 @@ fn a_plan_is_the_same_each_time() {
     for shape in ["tiny-llama3", "tiny-qwen3moe"] {
         let model = || model(engine::file(shape, "Q4_K_M"));
         for caps in [&Caps::baseline(), gpu().caps()] {
-            let listing = || fit::fit(&model(), caps, &Options::default()).unwrap().listing;
+            let listing = || memory_plan::plan_memory(&model(), caps, &SessionOptions::default()).unwrap().listing;
             let (a, b) = (listing(), listing());
             assert!(!a.kernels.is_empty() && !a.slots.of.is_empty());
             assert!(
@@ -375,7 +382,8 @@ fn too_many_workgroups_are_an_error() {
     let model = model(engine::file("tiny-llama3", "F16"));
     let fitted = |max_workgroups| {
         let caps = Caps { max_workgroups, ..Caps::baseline() };
-        fit::fit(&model, &caps, &Options { context: Some(256), ..Default::default() }).map(|fitted| fitted.listing)
+        memory_plan::plan_memory(&model, &caps, &SessionOptions { context: Some(256), ..Default::default() })
+            .map(|fitted| fitted.listing)
     };
     assert!(fitted(16).unwrap().kernels.iter().any(|(_, kernel)| kernel.fold.is_some()));
     let error = fitted(2).map(|_| ()).unwrap_err().to_string();

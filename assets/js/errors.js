@@ -7,7 +7,7 @@ const HINTS = {
   "no-adapter": "Turn on hardware acceleration in the browser's settings and update the GPU's driver; chrome://gpu or about:support say why there is none.",
   "device-lost": "Load the model again; if it happens again, take a smaller model or a smaller context.",
   "out-of-memory": "Close other tabs and programs that use the GPU, or take a smaller model or a smaller context.",
-  "does-not-fit": "Take a smaller model, a file of smaller weights, or a smaller context.",
+  "does-not-fit": "Take a smaller model, a smaller quantization, or a smaller context.",
   "context-full": "Shorten the conversation, or load the model with a larger `context`.",
   "network": "Check the connection and load again: what has arrived is kept, and loading goes on from there.",
   "cors": "The model's host must send `Access-Control-Allow-Origin` (and expose `Content-Range`, `ETag`); serve the file from your own origin, or from a host that does.",

@@ -17,7 +17,7 @@ use crate::checkpoint::{Reading, Source};
 use crate::gpu::{Clock, Gpu, GpuOptions};
 use crate::ops::StepSizes;
 use crate::plan::tune;
-use crate::session::{Event as Said, Finish, Options, Request, Session};
+use crate::session::{Event as Said, Finish, Request, Session, SessionOptions};
 use crate::template::TemplateInput;
 use crate::tokenizer::Special;
 use crate::{Error, Model, Result};
@@ -165,8 +165,8 @@ impl<E: Fn(Event)> Engine<E> {
         let gpu = self.gpu(opening.device).await?;
         let sources = platform::sources(place).await?.into_iter().map(|s| stoppable(s, self.inbox.clone()));
         let model = Model::from_sources(sources.collect()).await?;
-        let chunk = if gpu.caps().software { SOFTWARE_CHUNK } else { Options::default().chunk };
-        let options = Options { context: opening.context, chunk, ..Options::default() };
+        let chunk = if gpu.caps().software { SOFTWARE_CHUNK } else { SessionOptions::default().chunk };
+        let options = SessionOptions { context: opening.context, chunk, ..SessionOptions::default() };
         let emit = &self.emit;
         let session = Session::new(&gpu, &model, &options, |p| {
             emit(Event::Loading(place.clone(), p.done, p.total));
@@ -255,7 +255,7 @@ fn describe(place: &Place, model: &Model, gpu: &Gpu, session: &Session) -> Loade
     let memory = Memory { weights: bytes.weights, kv: bytes.kv, activations: bytes.slots, other: bytes.other };
     let step = StepSizes { filtered: 1, ..listing.step(1, 0) };
     let mut facts = facts::of(&model.checkpoint, place);
-    facts.trained = Some(model.config.context);
+    facts.trained = Some(model.spec.context_length);
     facts.fit = super::protocol::Fit::Fits(session.context() as u32, bytes.total());
     Loaded {
         place: place.clone(),

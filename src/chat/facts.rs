@@ -6,8 +6,8 @@ pub use super::protocol::Facts;
 use super::protocol::{Device, Fit, Place};
 use crate::Result;
 use crate::checkpoint::{Checkpoint, Source};
-use crate::fit::{self, Options};
 use crate::gpu::{AdapterInfo, Caps};
+use crate::memory_plan::{self, SessionOptions};
 use crate::model::Model;
 
 /// Reads a model's header.
@@ -19,7 +19,7 @@ pub async fn read(place: &Place, sources: Vec<Source>, caps: Option<&Caps>) -> R
     let mut facts = of(&checkpoint, place);
     match Model::from_checkpoint(checkpoint).await {
         Ok(model) => {
-            facts.trained = Some(model.config.context);
+            facts.trained = Some(model.spec.context_length);
             facts.fit = caps.map_or(Fit::Unknown, |caps| fits(&model, caps));
         }
         Err(error) => facts.fit = Fit::No(error.to_string()),
@@ -28,14 +28,14 @@ pub async fn read(place: &Place, sources: Vec<Source>, caps: Option<&Caps>) -> R
 }
 
 fn fits(model: &Model, caps: &Caps) -> Fit {
-    let wanted = Options::default();
-    match fit::fit(model, caps, &wanted) {
-        Ok(fitted) => {
-            let bytes = fitted.listing.bytes().total();
-            let shorter = fitted.notices.iter().find(|n| n.contains("instead of"));
+    let wanted = SessionOptions::default();
+    match memory_plan::plan_memory(model, caps, &wanted) {
+        Ok(plan) => {
+            let bytes = plan.listing.bytes().total();
+            let shorter = plan.notices.iter().find(|n| n.contains("instead of"));
             match shorter {
-                Some(why) => Fit::Less(fitted.context, why.clone()),
-                None => Fit::Fits(fitted.context, bytes),
+                Some(why) => Fit::Less(plan.context, why.clone()),
+                None => Fit::Fits(plan.context, bytes),
             }
         }
         Err(error) => smaller(model, caps).map_or(Fit::No(error.to_string()), |c| Fit::Less(c, error.to_string())),
@@ -45,8 +45,8 @@ fn fits(model: &Model, caps: &Caps) -> Fit {
 /// The longest context that fits where the usual one does not.
 fn smaller(model: &Model, caps: &Caps) -> Option<u32> {
     [2048, 1024, 512, 256].into_iter().find(|context| {
-        let options = Options { context: Some(*context), ..Options::default() };
-        *context < model.config.context && fit::fit(model, caps, &options).is_ok()
+        let options = SessionOptions { context: Some(*context), ..SessionOptions::default() };
+        *context < model.spec.context_length && memory_plan::plan_memory(model, caps, &options).is_ok()
     })
 }
 

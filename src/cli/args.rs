@@ -10,7 +10,7 @@ use firelight::model::Model;
 use firelight::ops::KvType;
 use firelight::plan::tune;
 use firelight::sampler::Sampling;
-use firelight::session::{Options, Session};
+use firelight::session::{Session, SessionOptions};
 
 use super::Result;
 use super::hub::{self, Place};
@@ -80,10 +80,10 @@ fn kv() -> impl TypedValueParser<Value = KvType> {
 
 impl EngineArgs {
     /// The session's options.
-    pub fn options(&self) -> Options {
-        let default = Options::default();
+    pub fn options(&self) -> SessionOptions {
+        let default = SessionOptions::default();
         let run_ahead = self.run_ahead.unwrap_or(default.run_ahead);
-        Options { context: self.context, memory: self.memory, kv: self.kv, run_ahead, ..default }
+        SessionOptions { context: self.context, memory: self.memory, kv: self.kv, run_ahead, ..default }
     }
 }
 
@@ -211,7 +211,7 @@ pub fn say_template(model: &Model) {
 }
 
 /// Opens a session, with a bar while the weights are loaded, and says what there is to say about it.
-pub async fn open_session(gpu: &Gpu, model: &Model, options: &Options) -> Result<Session> {
+pub async fn open_session(gpu: &Gpu, model: &Model, options: &SessionOptions) -> Result<Session> {
     let session = Session::new(gpu, model, options, term::bytes_bar("loading")).await?;
     session.notices().iter().for_each(|n| term::note(n));
     Ok(session)

@@ -11,7 +11,7 @@ use firelight::dtype::DType;
 use firelight::model::load::CHUNK;
 use firelight::plan::Listing;
 use firelight::sampler::Sampling;
-use firelight::session::{Event, Options, Request, Session, Timings};
+use firelight::session::{Event, Request, Session, SessionOptions, Timings};
 use serde_json::json;
 
 use super::args::{self, DeviceArgs, EngineArgs, OfflineArg};
@@ -150,13 +150,13 @@ pub async fn run(args: Args) -> Result {
     }
     let options = args.engine.options();
     let sequences = tests.iter().map(|test| test.batch).max().unwrap_or(1);
-    let options = Options { context: options.context.or(Some(positions)), sequences, ..options };
+    let options = SessionOptions { context: options.context.or(Some(positions)), sequences, ..options };
     let weights = weights(&model.checkpoint).await?;
     let opening = Instant::now();
     let mut session = args::open_session(&gpu, &model, &options).await?;
     let open_seconds = opening.elapsed().as_secs_f64();
     let copy = profile::bandwidth(&gpu).await?;
-    let mut bench = Bench { session: &mut session, vocab: model.config.vocab, next: 0 };
+    let mut bench = Bench { session: &mut session, vocab: model.spec.vocab_size, next: 0 };
     let bar = term::counting_bar("test", tests.len() as u64);
     let mut results = Vec::new();
     for test in tests {

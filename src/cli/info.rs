@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
 use firelight::checkpoint::{Array, Checkpoint, Metadata, Value};
-use firelight::fit::{self, Fitted};
 use firelight::gpu::Gpu;
+use firelight::memory_plan::{self, MemoryPlan};
 use firelight::model::Model;
-use firelight::model::config::{Config, Layer};
+use firelight::model::spec::{LayerSpec, ModelSpec};
 use firelight::template::ChatTemplate;
 use firelight::tokenizer::Tokenizer;
 
@@ -47,8 +47,8 @@ pub async fn run(args: Args) -> Result {
     facts.add("file", args.model.name.display().to_string());
     facts.general(&checkpoint)?;
     let has_weights = !checkpoint.tensors.is_empty();
-    match Config::read(&checkpoint).await {
-        Ok(config) => facts.sizes(&config),
+    match ModelSpec::read(&checkpoint).await {
+        Ok(spec) => facts.sizes(&spec),
         Err(error) if has_weights => facts.add("cannot run", error.to_string()),
         Err(_) => {}
     }
@@ -57,7 +57,7 @@ pub async fn run(args: Args) -> Result {
     let model = if has_weights { Model::from_checkpoint(checkpoint).await.ok() } else { None };
     if let Some(model) = model {
         match args.device.open().await {
-            Ok(gpu) => facts.fit(&gpu, fit::fit(&model, gpu.caps(), &args.engine.options())),
+            Ok(gpu) => facts.fit(&gpu, memory_plan::plan_memory(&model, gpu.caps(), &args.engine.options())),
             // Without a GPU the file can be described all the same; one that was asked for must be there.
             Err(failure) if args.device.device.is_some() || args.device.tier.is_some() => return Err(failure),
             Err(_) => facts.add("needs", "not known: no GPU was found (see `firelight devices`)".into()),
@@ -113,17 +113,18 @@ impl Facts {
         Ok(())
     }
 
-    fn sizes(&mut self, c: &Config) {
-        self.add("layers", format!("{} of width {}", c.layers.len(), c.width));
-        let kind =
-            |layer: &Layer| format!("{} heads of {}, {} for keys and values", c.heads, layer.head_dim, layer.kv_heads);
+    fn sizes(&mut self, c: &ModelSpec) {
+        self.add("layers", format!("{} of hidden size {}", c.layers.len(), c.hidden_size));
+        let kind = |layer: &LayerSpec| {
+            format!("{} heads of {}, {} for keys and values", c.heads, layer.head_dim, layer.kv_heads)
+        };
         let kinds: BTreeSet<String> = c.layers.iter().filter(|layer| layer.kv_heads > 0).map(kind).collect();
         kinds.into_iter().for_each(|kind| self.add("attention", kind));
-        if let Some(experts) = c.experts {
-            self.add("experts", format!("{}, of which {} for each token", experts.count, experts.used));
+        if let Some(moe) = c.moe {
+            self.add("experts", format!("{}, of which {} for each token", moe.expert_count, moe.experts_per_token));
         }
-        self.add("context", format!("trained for {} positions", c.context));
-        self.add("output", format!("{} logits", c.vocab));
+        self.add("context", format!("trained for {} positions", c.context_length));
+        self.add("output", format!("{} logits", c.vocab_size));
     }
 
     fn texts(&mut self, checkpoint: &Checkpoint) {
@@ -156,20 +157,20 @@ impl Facts {
         self.add("chat template", template);
     }
 
-    fn fit(&mut self, gpu: &Gpu, fitted: firelight::Result<Fitted>) {
+    fn fit(&mut self, gpu: &Gpu, plan: firelight::Result<MemoryPlan>) {
         self.add("on", format!("{}, {} tier", gpu.adapter().name, gpu.caps().tier));
-        let fitted = match fitted {
-            Ok(fitted) => fitted,
+        let plan = match plan {
+            Ok(plan) => plan,
             Err(error) => return self.add("does not fit", error.to_string()),
         };
-        let bytes = fitted.listing.bytes();
-        self.add("needs", format!("{} with a context of {}", term::bytes(bytes.total()), fitted.context));
+        let bytes = plan.listing.bytes();
+        self.add("needs", format!("{} with a context of {}", term::bytes(bytes.total()), plan.context));
         let parts =
             [("weights", bytes.weights), ("KV cache", bytes.kv), ("activations", bytes.slots), ("other", bytes.other)];
         for (name, bytes) in parts {
             self.add("", format!("{name:<12} {:>10}", term::bytes(bytes)));
         }
-        fitted.notices.into_iter().for_each(|notice| self.add("", notice));
+        plan.notices.into_iter().for_each(|notice| self.add("", notice));
     }
 }
 

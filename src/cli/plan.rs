@@ -3,14 +3,14 @@
 use std::io::{self, Write};
 
 use clap::value_parser;
-use firelight::fit::{self, Fitted};
 use firelight::gpu::Caps;
 use firelight::graph::TensorId;
+use firelight::memory_plan::{self, MemoryPlan};
 use firelight::model::Model;
 use firelight::ops::attention::Reach;
 use firelight::ops::{Kernel, Near, PAGE, StepSizes};
 use firelight::plan::{Listing, runs};
-use firelight::session::Options;
+use firelight::session::SessionOptions;
 
 use super::Result;
 use super::args::{DeviceArgs, EngineArgs, ModelArg};
@@ -41,7 +41,7 @@ pub struct Args {
 pub async fn run(args: Args) -> Result {
     let model = args.model.open().await?;
     let options = args.engine.options();
-    let options = Options { chunk: options.chunk.max(args.rows), ..options };
+    let options = SessionOptions { chunk: options.chunk.max(args.rows), ..options };
     let (name, caps) = match args.device.open().await {
         Ok(gpu) => (gpu.adapter().name.clone(), gpu.caps().clone()),
         Err(failure) if args.device.device.is_some() || args.device.tier.is_some() => return Err(failure),
@@ -53,7 +53,7 @@ pub async fn run(args: Args) -> Result {
     if args.fit {
         return show_fit(&model, &name, &caps, &options);
     }
-    let fitted = fit::fit(&model, &caps, &options)?;
+    let fitted = memory_plan::plan_memory(&model, &caps, &options)?;
     fitted.notices.iter().for_each(|n| term::note(n));
     let context = fitted.context;
     if u64::from(args.position) + u64::from(args.rows) > u64::from(context) {
@@ -62,7 +62,7 @@ pub async fn run(args: Args) -> Result {
             "{rows} rows from position {position} exceed the context of {context}: take a larger --context"
         )));
     }
-    let Fitted { listing, .. } = fitted;
+    let MemoryPlan { listing, .. } = fitted;
     // As `run` samples by default: with filters.
     let sizes = StepSizes { filtered: 1, ..listing.step(args.rows, args.position) };
     let shown: Vec<_> = listing.kernels.iter().filter(|(_, kernel)| runs(kernel, &sizes)).collect();
@@ -87,10 +87,10 @@ pub async fn run(args: Args) -> Result {
 }
 
 /// What there is, what is taken of it, and with which options.
-fn show_fit(model: &Model, name: &str, caps: &Caps, options: &Options) -> Result {
-    let fitted = fit::widest(model, caps, options)?;
+fn show_fit(model: &Model, name: &str, caps: &Caps, options: &SessionOptions) -> Result {
+    let fitted = memory_plan::plan_max_context(model, caps, options)?;
     fitted.notices.iter().for_each(|n| term::note(n));
-    let (listing, trained) = (&fitted.listing, model.config.context);
+    let (listing, trained) = (&fitted.listing, model.spec.context_length);
     let (total, (largest, of)) = (listing.bytes().total(), listing.largest_binding());
     let memory = match caps.memory {
         Some(free) => format!("{} free, {} are left", term::bytes(free), term::bytes(free.saturating_sub(total))),
@@ -108,7 +108,7 @@ fn show_fit(model: &Model, name: &str, caps: &Caps, options: &Options) -> Result
         ("take", format!("--context {} --kv {}", fitted.context, listing.capacity.kv.name())),
     ];
     if let Some(Near { span, pages }) = listing.capacity.near {
-        let layers = &model.config.layers;
+        let layers = &model.spec.layers;
         let few = layers.iter().filter(|layer| layer.reach != Reach::All).count();
         let kept = pages * PAGE / listing.capacity.sequences;
         rows.push(("windows", format!("{few} of {} layers see {span} positions and keep {kept}", layers.len())));

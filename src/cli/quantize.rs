@@ -7,10 +7,10 @@ use std::thread;
 
 use firelight::checkpoint::{Checkpoint, GgufWriter, Metadata, TensorInfo};
 use firelight::dtype::DType;
-use firelight::mix::{Form, Mix};
-use firelight::model::config::Config;
 use firelight::model::load::Progress;
+use firelight::model::spec::ModelSpec;
 use firelight::ops::rope::Pairing;
+use firelight::quant_recipe::{ModelShape, QuantRecipe};
 use firelight::tokenizer;
 use firelight::{Error, Result as LibResult};
 
@@ -24,7 +24,7 @@ const CHUNK: u64 = 32 << 20;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
-TYPE is a mix that published files have (Q4_K_M, Q5_K_M, Q6_K, Q8_0, Q3_K_M, Q2_K, IQ4_XS ...; a wrong name lists all) \
+TYPE is a recipe of published files (Q4_K_M, Q5_K_M, Q6_K, Q8_0, Q3_K_M, Q2_K, IQ4_XS ...; a wrong name lists all) \
 or, with --pure, a type for every matrix. Norms, biases and routers stay F32. OUT.gguf may not be a file of MODEL; it \
 gets its name when it is complete.
 
@@ -39,7 +39,7 @@ pub struct Args {
     output: PathBuf,
     /// What to round to
     #[arg(value_name = "TYPE")]
-    mix: String,
+    recipe: String,
     /// The same type for every matrix
     #[arg(long)]
     pure: bool,
@@ -49,19 +49,19 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> Result {
-    let mix = match args.pure {
-        false => Mix::find(&args.mix)?,
-        true => Mix::Pure(DType::from_name(&args.mix).filter(|dtype| dtype.rounds()).ok_or_else(|| {
+    let recipe = match args.pure {
+        false => QuantRecipe::find(&args.recipe)?,
+        true => QuantRecipe::Pure(DType::from_name(&args.recipe).filter(|dtype| dtype.rounds()).ok_or_else(|| {
             let names: Vec<&str> = DType::ALL.iter().filter(|dtype| dtype.rounds()).map(|dtype| dtype.name()).collect();
-            Failure::usage(format!("no type to round to is called {:?}; there are {}", args.mix, names.join(", ")))
+            Failure::usage(format!("no type to round to is called {:?}; there are {}", args.recipe, names.join(", ")))
         })?),
     };
     let place = args.model.place().await?;
     let checkpoint = place.open().await?;
     check(&args, &checkpoint)?;
-    let config = Config::read(&checkpoint).await?;
+    let spec = ModelSpec::read(&checkpoint).await?;
     let mut out = output::create(&args.output, Content::Model, Some(&place))?;
-    let tally = write(&checkpoint, mix, &config, &mut out)?;
+    let tally = write(&checkpoint, recipe, &spec, &mut out)?;
     out.finish()?;
     let before: u64 = checkpoint.tensors.values().map(TensorInfo::bytes).sum();
     Ok(tally.print(before)?)
@@ -80,12 +80,12 @@ fn check(args: &Args, checkpoint: &Checkpoint) -> Result {
     }
 }
 
-fn form(checkpoint: &Checkpoint, config: &Config) -> Form {
-    let kv_heads = config.layers.iter().map(|layer| layer.kv_heads).max();
-    Form {
-        layers: config.layers.len() as u32,
-        group: config.heads / kv_heads.unwrap_or(0).max(1),
-        experts: config.experts.as_ref().map_or(0, |e| e.count),
+fn model_shape(checkpoint: &Checkpoint, spec: &ModelSpec) -> ModelShape {
+    let kv_heads = spec.layers.iter().map(|layer| layer.kv_heads).max();
+    ModelShape {
+        layers: spec.layers.len() as u32,
+        group: spec.heads / kv_heads.unwrap_or(0).max(1),
+        experts: spec.moe.map_or(0, |moe| moe.expert_count),
         tied: !checkpoint.tensors.contains_key("output.weight"),
     }
 }
@@ -118,9 +118,9 @@ impl Tally {
 }
 
 /// The file's metadata. A Hugging Face folder's tokenizer becomes GGUF's.
-fn metadata(checkpoint: &Checkpoint, mix: Mix) -> LibResult<Metadata> {
+fn metadata(checkpoint: &Checkpoint, recipe: QuantRecipe) -> LibResult<Metadata> {
     let mut metadata = checkpoint.metadata.clone();
-    metadata.insert("general.file_type", mix.file_type());
+    metadata.insert("general.file_type", recipe.file_type());
     metadata.insert("general.quantization_version", 2u32);
     for key in ["split.no", "split.count", "split.tensors.count"] {
         metadata.remove(key);
@@ -138,12 +138,12 @@ fn metadata(checkpoint: &Checkpoint, mix: Mix) -> LibResult<Metadata> {
 
 /// For tensors whose rows a GGUF file has in another order than the checkpoint: the rows of a head. GGUF's llama files
 /// have those of q and k that RoPE pairs side by side, Hugging Face's half a head apart.
-fn paired_rows(checkpoint: &Checkpoint, config: &Config, tensor: &str) -> Option<usize> {
+fn paired_rows(checkpoint: &Checkpoint, spec: &ModelSpec, tensor: &str) -> Option<usize> {
     let rotated = [".attn_q.", ".attn_k."].iter().any(|part| tensor.contains(part));
     let moves = checkpoint.tokenizer_json.is_some()
-        && config.ropes[0].pairing == Pairing::Halves
-        && config.arch.pairing == Pairing::Neighbours;
-    (rotated && moves).then_some(config.layers[0].head_dim as usize)
+        && spec.ropes[0].pairing == Pairing::Halves
+        && spec.arch.pairing == Pairing::Neighbours;
+    (rotated && moves).then_some(spec.layers[0].head_dim as usize)
 }
 
 /// Puts row `i` and row `i + head / 2` of every head side by side.
@@ -158,12 +158,12 @@ fn pair_rows(bytes: &[u8], row_bytes: usize, head: usize) -> Vec<u8> {
     out
 }
 
-fn write(checkpoint: &Checkpoint, mix: Mix, config: &Config, out: &mut impl Write) -> LibResult<Tally> {
-    let form = form(checkpoint, config);
-    let metadata = metadata(checkpoint, mix)?;
+fn write(checkpoint: &Checkpoint, recipe: QuantRecipe, spec: &ModelSpec, out: &mut impl Write) -> LibResult<Tally> {
+    let shape = model_shape(checkpoint, spec);
+    let metadata = metadata(checkpoint, recipe)?;
     let mut writer = GgufWriter::new(metadata)?;
     for t in checkpoint.tensors.values() {
-        writer.tensor(&t.name, &t.dims, target(mix, form, t))?;
+        writer.tensor(&t.name, &t.dims, target(recipe, shape, t))?;
     }
     let (mut tally, mut bar) = (Tally::default(), term::bytes_bar("quantizing"));
     let (mut done, total) = (0, checkpoint.tensors.values().map(TensorInfo::bytes).sum());
@@ -171,7 +171,7 @@ fn write(checkpoint: &Checkpoint, mix: Mix, config: &Config, out: &mut impl Writ
         let from = checkpoint.tensor(&to.name).map_err(io::Error::other)?;
         let sum = tally.0.entry(to.dtype).or_default();
         (sum.tensors, sum.bytes) = (sum.tensors + 1, sum.bytes + to.bytes());
-        let head = paired_rows(checkpoint, config, &to.name);
+        let head = paired_rows(checkpoint, spec, &to.name);
         let rows = (CHUNK / from.row_bytes()).max(1).next_multiple_of(head.unwrap_or(1) as u64);
         for row in (0..from.rows()).step_by(rows as usize) {
             let range = row * from.row_bytes()..(row + rows).min(from.rows()) * from.row_bytes();
@@ -191,8 +191,8 @@ fn write(checkpoint: &Checkpoint, mix: Mix, config: &Config, out: &mut impl Writ
 }
 
 /// Vectors stay as they are: they are small, and files have them in F32.
-fn target(mix: Mix, form: Form, t: &TensorInfo) -> DType {
-    match mix.of(form, &t.name, &t.dims) {
+fn target(recipe: QuantRecipe, shape: ModelShape, t: &TensorInfo) -> DType {
+    match recipe.of(shape, &t.name, &t.dims) {
         DType::F32 => t.dtype,
         dtype => dtype,
     }

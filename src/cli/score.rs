@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::value_parser;
 use firelight::Error;
 use firelight::model::Model;
-use firelight::session::{Options, Session};
+use firelight::session::{Session, SessionOptions};
 use firelight::tokenizer::Special;
 
 use super::Result;
@@ -56,7 +56,7 @@ pub async fn logits(args: LogitsArgs) -> Result {
     let options = scoring_options(&model, &args.engine, tokens.len());
     let mut session = args::open_session(&gpu, &model, &options).await?;
     let failed = |error| Error::io(format!("cannot write {}", args.out.display()), error);
-    let mut written = out.write_all(&npy_header(tokens.len(), model.config.vocab as usize));
+    let mut written = out.write_all(&npy_header(tokens.len(), model.spec.vocab_size as usize));
     let each = |_: usize, row: &[f32]| {
         let mut values = row.iter().map(|x| x.to_le_bytes());
         if written.is_ok() {
@@ -72,11 +72,11 @@ pub async fn logits(args: LogitsArgs) -> Result {
 const LOGITS_BYTES: u32 = 64 << 20;
 
 /// Options for the logits of `len` tokens: a context that holds them, and as many rows at once as is reasonable.
-fn scoring_options(model: &Model, engine: &EngineArgs, len: usize) -> Options {
+fn scoring_options(model: &Model, engine: &EngineArgs, len: usize) -> SessionOptions {
     let options = engine.options();
-    let logits = (LOGITS_BYTES / (4 * model.config.vocab)).clamp(1, options.chunk);
+    let logits = (LOGITS_BYTES / (4 * model.spec.vocab_size)).clamp(1, options.chunk);
     let context = options.context.or(u32::try_from(len).ok());
-    Options { logits, context, ..options }
+    SessionOptions { logits, context, ..options }
 }
 
 /// The head of a NumPy file of `rows x cols` float32, format 1.0: magic, version, length, a Python dict padded so that

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::value_parser;
 use firelight::demo;
 use firelight::gpu::GpuOptions;
-use firelight::session::Options;
+use firelight::session::SessionOptions;
 use pollster::block_on;
 
 use super::Result;
@@ -89,7 +89,7 @@ pub fn run(args: Args) -> Result {
     let registry = Registry::open(&args.models.iter().map(find).collect::<Result<Vec<_>>>()?)?;
     let setup = Setup {
         gpu: GpuOptions { device: args.device.device, tier: args.device.tier },
-        options: Options { sequences: args.parallel, ..args.engine.options() },
+        options: SessionOptions { sequences: args.parallel, ..args.engine.options() },
         queue: args.queue,
         keep_alive: (args.keep_alive > 0).then(|| Duration::from_secs(60 * args.keep_alive)),
     };

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, is_separator};
 
 use firelight::dtype::DType;
-use firelight::mix::Mix;
+use firelight::quant_recipe::QuantRecipe;
 use firelight::synth::{self, SHAPES};
 use firelight::{Error, synth::Shape};
 
@@ -27,7 +27,7 @@ pub struct Args {
     /// Name of a shape
     #[arg(required_unless_present = "list")]
     shape: Option<String>,
-    /// Type of the weights, such as Q8_0, or the mix Q4_K_M
+    /// Type of the weights, such as Q8_0, or a recipe such as Q4_K_M
     #[arg(value_name = "TYPE", required_unless_present = "list")]
     types: Option<String>,
     /// The file to write
@@ -90,7 +90,7 @@ fn list() -> Result {
     let rows: Vec<_> = SHAPES.iter().map(row).collect();
     let header = ["<shape", "<architecture", "layers", "width", "heads / kv", "experts", "vocabulary"];
     let types: Vec<&str> = DType::ALL.iter().map(|d| d.name()).collect();
-    let mixes: Vec<&str> = Mix::names().filter(|name| !types.contains(name)).collect();
-    let (types, mixes) = (types.join(", "), mixes.join(", "));
-    Ok(write!(io::stdout(), "{}\ntypes: {types}\nmixes: {mixes}\n", term::table(&header, &rows))?)
+    let recipes: Vec<&str> = QuantRecipe::names().filter(|name| !types.contains(name)).collect();
+    let (types, recipes) = (types.join(", "), recipes.join(", "));
+    Ok(write!(io::stdout(), "{}\ntypes: {types}\nrecipes: {recipes}\n", term::table(&header, &rows))?)
 }

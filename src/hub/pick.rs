@@ -2,8 +2,8 @@
 
 use super::files::{Listing, Offer, meant};
 use super::{Hub, offers};
-use crate::fit::{self, Options};
 use crate::gpu::Caps;
+use crate::memory_plan::{self, SessionOptions};
 use crate::model::Model;
 use crate::{Error, Result};
 
@@ -55,19 +55,19 @@ pub async fn pick(
             continue;
         }
         let sources = offer.files.iter().map(|file| hub.source(repo, listing, file)).collect();
-        let fitted = async {
+        let plan = async {
             let model = Model::from_sources(sources).await?;
-            let usable = model.config.context.min(fit::USABLE_CONTEXT);
-            Ok((fit::fit(&model, caps, &Options::default())?, usable))
+            let usable = model.spec.context_length.min(memory_plan::USABLE_CONTEXT);
+            Ok((memory_plan::plan_memory(&model, caps, &SessionOptions::default())?, usable))
         };
-        match fitted.await {
-            Ok((fitted, usable)) if fitted.context >= usable => {
+        match plan.await {
+            Ok((plan, usable)) if plan.context >= usable => {
                 let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
                 let why = format!(
                     "the largest that fits: {:.1} of {:.1} GiB, with {} positions of context",
-                    gib(fitted.listing.bytes().total()),
+                    gib(plan.listing.bytes().total()),
                     gib(memory),
-                    fitted.context
+                    plan.context
                 );
                 return Ok(Choice { offer, why });
             }

@@ -1,151 +1,157 @@
-//! The architectures that run, as data: one row each. What a file says itself (sizes, biases, norms, tied output,
-//! experts, what is fused) is read from its keys and tensors, never from the architecture's name.
+//! The supported architectures, as data: one row each. Whatever a file states itself (sizes, biases, norms, tied
+//! embeddings, experts, fused matrices) is read from its keys and tensors, not derived from the architecture.
 
 use crate::ops::experts::{Scoring, Shares};
 use crate::ops::glu::Activation;
 use crate::ops::rope::Pairing;
 use crate::{Error, Result};
 
-/// What the name `general.architecture` implies and no key says.
+/// What `general.architecture` implies without a key.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Arch {
-    /// The name in the file.
+    /// `general.architecture`.
     pub name: &'static str,
-    /// Which values of a head rotate together.
+    /// Which values of a head RoPE rotates together.
     pub pairing: Pairing,
-    /// How gate and up of a feed-forward network become one.
+    /// Activation of feed-forward networks.
     pub activation: Activation,
-    /// Embeddings are multiplied by the square root of the width.
-    pub embed_by_root: bool,
-    /// One layer in so many has no rotary embedding: the last of each. 0: all have one.
-    pub unrotated_every: u32,
-    /// Heads of q and k are normed without a weight once they are rotated.
-    pub norm_rotated: bool,
-    /// Heads of values are normed without a weight.
-    pub norm_values: bool,
-    /// Models of so many layers scale scores by the width over the heads, not by a head's size.
-    pub wide_scale: &'static [u32],
-    /// Scores are bounded so, where no key says it.
-    pub attention_cap: Option<f32>,
-    /// Logits are bounded so, where no key says it.
-    pub logits_cap: Option<f32>,
-    /// `rope.scaling.finetuned` says whether there is a rotary embedding at all.
-    pub finetuned_rotates: bool,
-    /// Scores are not scaled at all.
-    pub unscaled: bool,
-    /// The bounds of YaRN's passage are rounded to whole pairs.
-    pub yarn_rounds: bool,
-    /// Layers that see a part of the context only.
-    pub local: Local,
-    /// Scores grow with the position, in layers without rotary embedding, after so many positions.
-    pub tempered_after: Option<u32>,
-    /// How a router's logits become scores, where no key says it.
+    /// Embeddings are multiplied by sqrt(hidden size).
+    pub scale_embeddings: bool,
+    /// Every n-th layer uses no RoPE (NoPE). 0: none.
+    pub nope_interval: u32,
+    /// Query and key heads get an RMSNorm without a weight after RoPE.
+    pub qk_norm_after_rope: bool,
+    /// Value heads get an RMSNorm without a weight.
+    pub v_norm: bool,
+    /// Layer counts of models whose attention scale is 1/sqrt(hidden / heads) instead of 1/sqrt(head size)
+    /// (`query_pre_attn_scalar`).
+    pub query_pre_attn_hidden: &'static [u32],
+    /// Softcap of attention scores, if no key gives it.
+    pub attention_softcap: Option<f32>,
+    /// Softcap of logits, if no key gives it.
+    pub logit_softcap: Option<f32>,
+    /// `rope.scaling.finetuned` = false means that there is no RoPE at all.
+    pub rope_if_finetuned: bool,
+    /// Attention scores are not scaled.
+    pub unscaled_attention: bool,
+    /// YaRN's correction range is rounded to integer dimensions.
+    pub yarn_truncate: bool,
+    /// Layers with local attention.
+    pub local: LocalAttention,
+    /// Attention temperature tuning: scores of NoPE layers grow with the position after this many positions.
+    pub attn_temperature_after: Option<u32>,
+    /// The router's scoring function, if no key gives it.
     pub scoring: Scoring,
-    /// The scores of a row's experts are made to sum to 1, where no key says it.
-    pub shares_sum_to_1: bool,
-    /// What the router's weights multiply.
-    pub shares: Shares,
-    /// Value heads of a delta net that share a key head stand side by side, where no key says it.
-    pub grouped_heads: bool,
+    /// The weights of a token's experts are normalized to sum to 1, if no key says otherwise.
+    pub norm_topk_prob: bool,
+    /// Whether the routing weights multiply the experts' inputs or outputs.
+    pub routing_weights: Shares,
+    /// Value heads of a delta net that share a key head are adjacent, if no key says otherwise.
+    pub grouped_v_heads: bool,
 }
 
-/// Layers that see a part of the context only, as far as no key says it.
+/// Layers with local attention, if no key says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Local {
-    /// One layer in so many sees all: the last of each. 0: none does.
-    pub every: u32,
-    /// How many positions they see.
+pub struct LocalAttention {
+    /// Every n-th layer attends globally. 0: none.
+    pub global_interval: u32,
+    /// Size of the window or chunk.
     pub span: u32,
-    /// The positions lie in chunks; otherwise they are the last ones.
+    /// Chunked attention instead of a sliding window.
     pub chunked: bool,
-    /// Their rotary base, if it is not the other layers'.
-    pub base: Option<f32>,
-    /// Their rotary embedding is stretched as the other layers' is.
-    pub stretched: bool,
+    /// RoPE base of local layers, if it differs.
+    pub rope_base: Option<f32>,
+    /// Whether the RoPE scaling of global layers applies to local ones, too.
+    pub rope_scaling: bool,
 }
 
 const LLAMA: Arch = Arch {
     name: "llama",
     pairing: Pairing::Neighbours,
     activation: Activation::Silu,
-    embed_by_root: false,
-    unrotated_every: 0,
-    norm_rotated: false,
-    norm_values: false,
-    wide_scale: &[],
-    attention_cap: None,
-    logits_cap: None,
-    finetuned_rotates: false,
-    unscaled: false,
-    yarn_rounds: true,
-    local: Local { every: 0, span: 0, chunked: false, base: None, stretched: true },
-    tempered_after: None,
+    scale_embeddings: false,
+    nope_interval: 0,
+    qk_norm_after_rope: false,
+    v_norm: false,
+    query_pre_attn_hidden: &[],
+    attention_softcap: None,
+    logit_softcap: None,
+    rope_if_finetuned: false,
+    unscaled_attention: false,
+    yarn_truncate: true,
+    local: LocalAttention { global_interval: 0, span: 0, chunked: false, rope_base: None, rope_scaling: true },
+    attn_temperature_after: None,
     scoring: Scoring::Softmax,
-    shares_sum_to_1: true,
-    shares: Shares::OfOutputs,
-    grouped_heads: false,
+    norm_topk_prob: true,
+    routing_weights: Shares::OfOutputs,
+    grouped_v_heads: false,
 };
 
 const QWEN: Arch = Arch { pairing: Pairing::Halves, ..LLAMA };
 
-const GEMMA: Arch = Arch { activation: Activation::Gelu, embed_by_root: true, ..QWEN };
+const GEMMA: Arch = Arch { activation: Activation::Gelu, scale_embeddings: true, ..QWEN };
 
 /// Every architecture.
 pub const ALL: &[Arch] = &[
     LLAMA,
     Arch {
         name: "llama4",
-        unrotated_every: 4,
-        norm_rotated: true,
-        local: Local { every: 4, span: 8192, chunked: true, ..LLAMA.local },
-        tempered_after: Some(8192),
+        nope_interval: 4,
+        qk_norm_after_rope: true,
+        local: LocalAttention { global_interval: 4, span: 8192, chunked: true, ..LLAMA.local },
+        attn_temperature_after: Some(8192),
         scoring: Scoring::Sigmoid,
-        shares_sum_to_1: false,
-        shares: Shares::OfInputs,
+        norm_topk_prob: false,
+        routing_weights: Shares::OfInputs,
         ..LLAMA
     },
     Arch { name: "mistral3", ..LLAMA },
-    Arch { name: "smollm3", unrotated_every: 4, ..LLAMA },
-    Arch { name: "granite", finetuned_rotates: true, ..LLAMA },
-    Arch { name: "deepseek2", shares_sum_to_1: false, ..LLAMA },
+    Arch { name: "smollm3", nope_interval: 4, ..LLAMA },
+    Arch { name: "granite", rope_if_finetuned: true, ..LLAMA },
+    Arch { name: "deepseek2", norm_topk_prob: false, ..LLAMA },
     Arch { name: "qwen2", ..QWEN },
     Arch { name: "qwen3", ..QWEN },
     Arch { name: "qwen3moe", ..QWEN },
     Arch { name: "qwen35", ..QWEN },
     Arch { name: "qwen35moe", ..QWEN },
-    Arch { name: "qwen3next", grouped_heads: true, ..QWEN },
+    Arch { name: "qwen3next", grouped_v_heads: true, ..QWEN },
     Arch { name: "lfm2", ..QWEN },
     Arch { name: "phi3", ..QWEN },
-    // Its window is that of the published models (their cards: 4,096 of 16,384 positions); no GGUF file says it.
-    Arch { name: "starcoder2", activation: Activation::Gelu, local: Local { span: 4096, ..LLAMA.local }, ..QWEN },
-    Arch { name: "olmo2", local: Local { every: 4, stretched: false, ..LLAMA.local }, ..QWEN },
-    // The first converted files had no keys for what bounds scores and logits.
+    // The window of the published models (4,096 of 16,384 positions, model cards); GGUF files do not have the key.
+    Arch {
+        name: "starcoder2",
+        activation: Activation::Gelu,
+        local: LocalAttention { span: 4096, ..LLAMA.local },
+        ..QWEN
+    },
+    Arch { name: "olmo2", local: LocalAttention { global_interval: 4, rope_scaling: false, ..LLAMA.local }, ..QWEN },
+    // Early GGUF files lack the softcap keys.
     Arch {
         name: "gemma2",
-        wide_scale: &[46],
-        attention_cap: Some(50.0),
-        logits_cap: Some(30.0),
-        local: Local { every: 2, span: 4096, ..LLAMA.local },
+        query_pre_attn_hidden: &[46],
+        attention_softcap: Some(50.0),
+        logit_softcap: Some(30.0),
+        local: LocalAttention { global_interval: 2, span: 4096, ..LLAMA.local },
         ..GEMMA
     },
     Arch {
         name: "gemma3",
-        wide_scale: &[62],
-        local: Local { every: 6, base: Some(10000.0), stretched: false, ..LLAMA.local },
+        query_pre_attn_hidden: &[62],
+        local: LocalAttention { global_interval: 6, rope_base: Some(10000.0), rope_scaling: false, ..LLAMA.local },
         ..GEMMA
     },
     Arch {
         name: "gemma4",
-        norm_values: true,
-        unscaled: true,
-        local: Local { every: 6, base: Some(10000.0), stretched: false, ..LLAMA.local },
+        v_norm: true,
+        unscaled_attention: true,
+        local: LocalAttention { global_interval: 6, rope_base: Some(10000.0), rope_scaling: false, ..LLAMA.local },
         ..GEMMA
     },
     Arch {
         name: "gpt-oss",
         activation: Activation::Clamped,
-        yarn_rounds: false,
-        local: Local { every: 2, ..LLAMA.local },
+        yarn_truncate: false,
+        local: LocalAttention { global_interval: 2, ..LLAMA.local },
         ..QWEN
     },
 ];

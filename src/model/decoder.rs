@@ -1,10 +1,10 @@
 //! The decoder that all architectures share, recorded as a graph. Tensor names are GGUF's, so the graph is the load
 //! manifest; every tensor's shape is checked against the file while it is recorded.
 
-mod latent;
+mod mla;
 
-use super::config::{Config, Experts, Layer};
-use super::rooms::{ExpertPart, Rooms, StreamedLayer};
+use super::expert_slots::{ExpertPart, ExpertSlots, OffloadedLayer};
+use super::spec::{LayerSpec, ModelSpec, MoeConfig};
 use super::unknown;
 use crate::checkpoint::Checkpoint;
 use crate::graph::{Graph, Kind, Rows, TensorId};
@@ -27,37 +27,37 @@ pub struct Decoder {
     pub graph: Graph,
     /// Its logits: (logit rows, vocabulary).
     pub logits: TensorId,
-    /// What the logits are computed from: (logit rows, width), normed.
+    /// What the logits are computed from: (logit rows, hidden), normed.
     pub hidden: TensorId,
-    /// Layers whose experts come and go.
-    pub streamed: Vec<StreamedLayer>,
+    /// Layers with offloaded experts.
+    pub offloaded: Vec<OffloadedLayer>,
 }
 
-/// For what a model is recorded.
+/// How a model is recorded.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Recording {
     /// Positions, at most.
     pub context: u32,
-    /// Whether layers that see only what is near have pages of their own.
+    /// Whether layers with local attention have a sliding-window KV cache with pages of its own.
     pub near: bool,
-    /// Of the experts that one layer could do without, the share that there is room for; all have their places if there
-    /// is none. See [`Rooms`].
-    pub experts: Option<f64>,
+    /// With expert offload, the share of experts beyond one layer's that stays resident ([`ExpertSlots`]); `None`: all
+    /// experts are resident.
+    pub resident_experts: Option<f64>,
 }
 
 /// Records a model.
 ///
 /// # Errors
 /// If a tensor is missing or has another shape than the model's keys say.
-pub fn record(checkpoint: &Checkpoint, config: &Config, recording: Recording) -> Result<Decoder> {
-    let Recording { context, near, experts } = recording;
-    let (graph, caches, rooms) = (Graph::default(), BTreeMap::new(), experts.map(Rooms::new));
-    let mut b = Builder { checkpoint, config, near, rooms, graph, layer_inputs: None, caches };
-    let c = config;
+pub fn record(checkpoint: &Checkpoint, spec: &ModelSpec, recording: Recording) -> Result<Decoder> {
+    let Recording { context, near, resident_experts } = recording;
+    let (graph, caches, expert_slots) = (Graph::default(), BTreeMap::new(), resident_experts.map(ExpertSlots::new));
+    let mut b = Builder { checkpoint, spec, near, expert_slots, graph, layer_inputs: None, caches };
+    let c = spec;
     let ropes = c.ropes.iter();
     let angles: Vec<TensorId> =
         ropes.map(|rope| b.graph.rope_angles(rope.frequencies_for(context), context, rope.scale)).collect();
-    let embedding = b.weight("token_embd.weight", c.vocab, c.width)?;
+    let embedding = b.weight("token_embd.weight", c.vocab_size, c.hidden_size)?;
     let mut x = b.graph.embed(embedding, c.scales.embedding);
     b.layer_inputs = b.layer_inputs(x)?;
     for (n, layer) in (0..).zip(&c.layers) {
@@ -66,32 +66,32 @@ pub fn record(checkpoint: &Checkpoint, config: &Config, recording: Recording) ->
     let x = b.graph.gather(x);
     // LFM2 calls it otherwise.
     let named = ["output_norm.weight", "token_embd_norm.weight"].into_iter().find(|name| b.has(name));
-    let hidden = b.norm(x, named.unwrap_or("output_norm.weight"), c.width)?;
+    let hidden = b.norm(x, named.unwrap_or("output_norm.weight"), c.hidden_size)?;
     let head = match b.has("output.weight") {
-        true => b.weight("output.weight", c.vocab, c.width)?,
+        true => b.weight("output.weight", c.vocab_size, c.hidden_size)?,
         false => embedding,
     };
     let mut logits = b.graph.linear(hidden, head, None);
-    let soften = Soften { scale: c.scales.logits, cap: c.scales.logits_cap };
+    let soften = Soften { scale: c.scales.logits, cap: c.scales.logit_softcap };
     if soften != (Soften { scale: 1.0, cap: None }) {
         logits = b.graph.soften(logits, soften);
     }
     b.graph.sample(logits);
-    let streamed = b.rooms.map_or_else(Vec::new, |rooms| rooms.finish(&mut b.graph));
-    let fetched = streamed.iter().flat_map(|layer| &layer.parts).map(|part| part.tensor.name.as_str());
+    let offloaded = b.expert_slots.map_or_else(Vec::new, |expert_slots| expert_slots.finish(&mut b.graph));
+    let fetched = offloaded.iter().flat_map(|layer| &layer.parts).map(|part| part.tensor.name.as_str());
     let used = b.graph.tensors.iter().map(|t| t.name.as_str()).chain(fetched).collect();
     let unread = unknown::unread(checkpoint, &used, &c.layers);
     if !unread.is_empty() {
         return Err(Error::Unsupported(format!("this model cannot run: {}", unknown::describe(&unread))));
     }
-    Ok(Decoder { graph: b.graph, logits, hidden, streamed })
+    Ok(Decoder { graph: b.graph, logits, hidden, offloaded })
 }
 
 struct Builder<'a> {
     checkpoint: &'a Checkpoint,
-    config: &'a Config,
+    spec: &'a ModelSpec,
     near: bool,
-    rooms: Option<Rooms>,
+    expert_slots: Option<ExpertSlots>,
     graph: Graph,
     /// What each layer is told of a row's token besides, side by side: (rows, layers * n).
     layer_inputs: Option<TensorId>,
@@ -170,20 +170,20 @@ impl Builder<'_> {
             return Err(Error::Unsupported(format!("{bias} belongs to a norm of parts of a row")));
         }
         let (weight, bias) = (self.vector(name, cols)?, self.vector(&bias, cols)?);
-        Ok(self.graph.layer_norm(x, weight, bias, self.config.eps))
+        Ok(self.graph.layer_norm(x, weight, bias, self.spec.norm_eps))
     }
 
     /// The norm of x over the root of `squared`, without dividing: that only counts against epsilon.
     fn norm_of(&mut self, x: TensorId, name: &str, cols: u32, squared: f32) -> Result<TensorId> {
         self.check(name, &[cols.into()])?;
-        let weight = self.graph.vector_plus(name, cols, self.config.norm_plus);
-        Ok(self.graph.rms_norm(x, weight, self.config.eps * squared))
+        let weight = self.graph.vector_plus(name, cols, self.spec.norm_weight_offset);
+        Ok(self.graph.rms_norm(x, weight, self.spec.norm_eps * squared))
     }
 
     /// A norm of every `cols` values, without a weight.
     fn bare_norm(&mut self, x: TensorId, cols: u32) -> TensorId {
         let ones = self.graph.add("ones", Rows::Fixed(1), cols, Kind::Constant(vec![1.0; cols as usize]));
-        self.graph.rms_norm(x, ones, self.config.eps)
+        self.graph.rms_norm(x, ones, self.spec.norm_eps)
     }
 
     /// A norm of whole rows, if the file has its weight.
@@ -191,27 +191,27 @@ impl Builder<'_> {
         if self.has(name) { self.norm(x, name, self.graph.cols(x)) } else { Ok(x) }
     }
 
-    /// x (rows, width) -> (rows, width)
-    fn block(&mut self, x: TensorId, angles: &[TensorId], layer: &Layer, n: u32) -> Result<TensorId> {
+    /// x (rows, hidden) -> (rows, hidden)
+    fn block(&mut self, x: TensorId, angles: &[TensorId], layer: &LayerSpec, n: u32) -> Result<TensorId> {
         let name = |part: &str| format!("blk.{n}.{part}.weight");
-        let residual = self.config.scales.residual;
+        let residual = self.spec.scales.residual;
         // Norms behind a part come in pairs; a single one stands before the feed-forward network (gpt-oss).
         let both = self.has(&name("post_ffw_norm"));
         let ffn_norm = if both || self.has(&name("ffn_norm")) { "ffn_norm" } else { "post_attention_norm" };
         // Norms before a part may be left out only where there are norms behind it (OLMo 2).
         let before = |b: &mut Self, x, norm: &str| match both {
             true => b.norm_if(x, &name(norm)),
-            false => b.norm(x, &name(norm), b.config.width),
+            false => b.norm(x, &name(norm), b.spec.hidden_size),
         };
         let h = before(self, x, "attn_norm")?;
         let has = |part: &str| self.has(&format!("blk.{n}.{part}"));
         let h = match (has("ssm_a") || has("ssm_a_log"), has("shortconv.conv.weight")) {
             (true, _) => self.delta_net(h, n)?,
             (false, true) => self.gated_conv(h, n)?,
-            (false, false) if self.config.latent.is_some() => self.latent_attention(h, angles, layer, n)?,
+            (false, false) if self.spec.mla.is_some() => self.latent_attention(h, angles, layer, n)?,
             (false, false) => self.attention(h, angles, layer, n)?,
         };
-        let h = if both { self.norm(h, &name("post_attention_norm"), self.config.width)? } else { h };
+        let h = if both { self.norm(h, &name("post_attention_norm"), self.spec.hidden_size)? } else { h };
         let x = self.graph.scaled_sum(x, h, residual);
         let h = before(self, x, ffn_norm)?;
         let h = match (self.has(&name("ffn_gate_inp")), self.has(&name("pre_ffw_norm_2"))) {
@@ -231,43 +231,43 @@ impl Builder<'_> {
     }
 
     /// What each layer is told of a row's token besides the residual stream (Gemma 4): the token's own vector for the
-    /// layer, and one made of its embedding x (rows, width) -> (rows, layers * n), if the file has such vectors.
+    /// layer, and one made of its embedding x (rows, hidden) -> (rows, layers * n), if the file has such vectors.
     fn layer_inputs(&mut self, x: TensorId) -> Result<Option<TensorId>> {
         const TABLE: &str = "per_layer_token_embd.weight";
-        let Config { width, vocab, .. } = *self.config;
-        let layers = self.config.layers.len() as u32;
+        let ModelSpec { hidden_size, vocab_size, .. } = *self.spec;
+        let layers = self.spec.layers.len() as u32;
         let Some(table) = self.checkpoint.tensors.get(TABLE) else { return Ok(None) };
         let cols = table.dims.first().and_then(|n| u32::try_from(*n).ok()).unwrap_or(0);
         if cols == 0 || cols > 1 << 20 || !cols.is_multiple_of(4 * layers) {
             return Err(Error::Unsupported(format!("{TABLE} has rows of {cols} for {layers} layers")));
         }
         let size = cols / layers;
-        let table = self.weight(TABLE, vocab, cols)?;
+        let table = self.weight(TABLE, vocab_size, cols)?;
         let own = self.graph.embed(table, (size as f32).sqrt());
         let made = self.linear(x, "per_layer_model_proj", cols)?;
-        let made = self.norm_of(made, "per_layer_proj_norm.weight", size, width as f32)?;
+        let made = self.norm_of(made, "per_layer_proj_norm.weight", size, hidden_size as f32)?;
         Ok(Some(self.graph.sum(made, own)))
     }
 
-    /// x (rows, width) plus what layer `n` makes of its own input, if there is one.
+    /// x (rows, hidden) plus what layer `n` makes of its own input, if there is one.
     fn add_layer_input(&mut self, x: TensorId, n: u32) -> Result<TensorId> {
         let Some(inputs) = self.layer_inputs else { return Ok(x) };
         let name = |part: &str| format!("blk.{n}.{part}");
         let all = self.graph.cols(inputs);
-        let size = all / self.config.layers.len() as u32;
+        let size = all / self.spec.layers.len() as u32;
         let gate = self.linear(x, &name("inp_gate"), size)?;
         let input = self.graph.head_part(inputs, HeadPart { head: all, first: n * size, len: size });
-        let h = self.graph.glu(gate, input, self.config.arch.activation);
-        let h = self.linear(h, &name("proj"), self.config.width)?;
+        let h = self.graph.glu(gate, input, self.spec.arch.activation);
+        let h = self.linear(h, &name("proj"), self.spec.hidden_size)?;
         // The inputs should be the sums of their two parts over the root of two.
-        let h = self.norm_of(h, &name("post_norm.weight"), self.config.width, 2.0)?;
+        let h = self.norm_of(h, &name("post_norm.weight"), self.spec.hidden_size, 2.0)?;
         Ok(self.graph.sum(x, h))
     }
 
-    /// (rows, width) -> (rows, width)
-    fn attention(&mut self, x: TensorId, angles: &[TensorId], layer: &Layer, n: u32) -> Result<TensorId> {
-        let Config { heads, scales, .. } = *self.config;
-        let Layer { reach, temperature, kv_heads, head_dim, .. } = *layer;
+    /// (rows, hidden) -> (rows, hidden)
+    fn attention(&mut self, x: TensorId, angles: &[TensorId], layer: &LayerSpec, n: u32) -> Result<TensorId> {
+        let ModelSpec { heads, scales, .. } = *self.spec;
+        let LayerSpec { reach, temperature, kv_heads, head_dim, .. } = *layer;
         let name = |part: &str| format!("blk.{n}.{part}");
         if kv_heads == 0 {
             return Err(Error::Format(format!("layer {n} should have no attention, but it has nothing else")));
@@ -284,7 +284,7 @@ impl Builder<'_> {
         let caches = match kv {
             Some((k, v)) => {
                 let k = self.head(k, &name("attn_k_norm.weight"), angles, layer)?;
-                let v = if self.config.arch.norm_values { self.bare_norm(v, head_dim) } else { v };
+                let v = if self.spec.arch.v_norm { self.bare_norm(v, head_dim) } else { v };
                 let mut cache = |part| self.cache(&name(part), layer);
                 let caches = (cache("k_cache"), cache("v_cache"));
                 self.graph.kv_write(k, v, caches, KvWrite { heads: kv_heads, head_dim });
@@ -292,13 +292,13 @@ impl Builder<'_> {
                 caches
             }
             None => {
-                let other = layer.shares.and_then(|other| self.caches.get(&other)).copied();
+                let other = layer.kv_from.and_then(|other| self.caches.get(&other)).copied();
                 other.ok_or_else(|| Error::Format(format!("layer {n} shares keys and values that are not there")))?
             }
         };
         let sinks = name("attn_sinks.weight");
         let sinks = if self.has(&sinks) { Some(self.vector(&sinks, heads)?) } else { None };
-        let (scale, cap, sinks_there) = (scales.attention, scales.attention_cap, sinks.is_some());
+        let (scale, cap, sinks_there) = (scales.attention, scales.attention_softcap, sinks.is_some());
         let op = Attention {
             scale,
             reach,
@@ -309,31 +309,31 @@ impl Builder<'_> {
         };
         let h = self.graph.attention(q, caches, sinks, op);
         let h = gate.map_or(h, |gate| self.graph.glu(gate, h, Activation::Sigmoid));
-        self.linear(h, &name("attn_output"), self.config.width)
+        self.linear(h, &name("attn_output"), self.spec.hidden_size)
     }
 
     /// What a layer's keys lie in, or its values.
-    fn cache(&mut self, name: &str, layer: &Layer) -> TensorId {
-        let Layer { kv_heads: heads, head_dim, reach, .. } = *layer;
+    fn cache(&mut self, name: &str, layer: &LayerSpec) -> TensorId {
+        let LayerSpec { kv_heads: heads, head_dim, reach, .. } = *layer;
         let near = self.near && reach != Reach::All;
         self.graph.add(name, Rows::Fixed(0), 0, Kind::Kv { heads, head_dim, near })
     }
 
     /// Heads of queries or keys, normed and rotated as far as the layer does so.
-    fn head(&mut self, x: TensorId, norm: &str, angles: &[TensorId], layer: &Layer) -> Result<TensorId> {
+    fn head(&mut self, x: TensorId, norm: &str, angles: &[TensorId], layer: &LayerSpec) -> Result<TensorId> {
         let head_dim = layer.head_dim;
         let x = self.head_norm(x, norm, head_dim)?;
         let Some(which) = layer.rope else { return Ok(x) };
-        let rope = &self.config.ropes[which];
+        let rope = &self.spec.ropes[which];
         let rope = Rope { head_dim, rotated: 2 * rope.frequencies.len() as u32, pairing: rope.pairing };
         let x = self.graph.rope(x, angles[which], rope);
-        Ok(if self.config.norm_rotated { self.bare_norm(x, head_dim) } else { x })
+        Ok(if self.spec.qk_norm_after_rope { self.bare_norm(x, head_dim) } else { x })
     }
 
-    /// A gated delta net (Qwen 3.5, Qwen3-Next): (rows, width) -> (rows, width).
+    /// A gated delta net (Qwen 3.5, Qwen3-Next): (rows, hidden) -> (rows, hidden).
     fn delta_net(&mut self, x: TensorId, n: u32) -> Result<TensorId> {
         let name = |part: &str| format!("blk.{n}.{part}");
-        let Some(delta) = &self.config.delta else {
+        let Some(delta) = &self.spec.delta_net else {
             return Err(Error::Format(format!("{} is there, but no key says how large its state is", name("ssm_a"))));
         };
         let has = |part: &str| self.has(&name(part));
@@ -342,8 +342,9 @@ impl Builder<'_> {
         let inner = net.heads * net.head_dim;
         let channels = 2 * net.key_heads * net.head_dim + inner;
         let mixed = self.linear(x, &name("attn_qkv"), channels)?;
-        let taps = self.taps(&name("ssm_conv1d.weight"), delta.taps, channels)?;
-        let mixed = self.graph.short_conv(mixed, taps, &name("conv_state"), ShortConv { taps: delta.taps, silu: true });
+        let taps = self.taps(&name("ssm_conv1d.weight"), delta.conv_kernel, channels)?;
+        let mixed =
+            self.graph.short_conv(mixed, taps, &name("conv_state"), ShortConv { taps: delta.conv_kernel, silu: true });
         let (alpha, b) = match fused {
             true => [self.linear(x, &name("ssm_ba"), 2 * net.heads)?; 2].into(),
             false => (self.linear(x, &name("ssm_alpha"), net.heads)?, self.linear(x, &name("ssm_beta"), net.heads)?),
@@ -353,10 +354,10 @@ impl Builder<'_> {
         let rates = self.graph.join(&rates);
         let norm = self.vector(&name("ssm_norm.weight"), net.head_dim)?;
         let h = self.graph.delta_net(mixed, [alpha, b, rates], &name("delta_state"), net);
-        let h = self.graph.rms_norm(h, norm, self.config.eps);
+        let h = self.graph.rms_norm(h, norm, self.spec.norm_eps);
         let gate = self.linear(x, &name("attn_gate"), inner)?;
         let h = self.graph.glu(gate, h, Activation::Silu);
-        self.linear(h, &name("ssm_out"), self.config.width)
+        self.linear(h, &name("ssm_out"), self.spec.hidden_size)
     }
 
     /// What a short convolution of so many taps multiplies: (channels * taps).
@@ -365,26 +366,31 @@ impl Builder<'_> {
         Ok(self.graph.vector(name, channels * taps))
     }
 
-    /// A gated short convolution (LFM2): (rows, width) -> (rows, width).
+    /// A gated short convolution (LFM2): (rows, hidden) -> (rows, hidden).
     fn gated_conv(&mut self, x: TensorId, n: u32) -> Result<TensorId> {
-        let (name, width) = (|part: &str| format!("blk.{n}.shortconv.{part}"), self.config.width);
+        let (name, hidden_size) = (|part: &str| format!("blk.{n}.shortconv.{part}"), self.spec.hidden_size);
         let taps = name("conv.weight");
         let rows = self.checkpoint.tensor(&taps)?.dims.first().copied().unwrap_or(0);
         let count = u32::try_from(rows).ok().filter(|n| (2..=8).contains(n));
         let count = count.ok_or_else(|| Error::Unsupported(format!("{taps} is over {rows} rows at a time")))?;
-        let taps = self.taps(&taps, count, width)?;
-        let [before, behind, h] = self.parts_of(x, &name("in_proj"), [width; 3])?;
+        let taps = self.taps(&taps, count, hidden_size)?;
+        let [before, behind, h] = self.parts_of(x, &name("in_proj"), [hidden_size; 3])?;
         let h = self.graph.glu(before, h, Activation::Product);
         let h = self.graph.short_conv(h, taps, &name("state"), ShortConv { taps: count, silu: false });
         let h = self.graph.glu(behind, h, Activation::Product);
-        self.linear(h, &name("out_proj"), width)
+        self.linear(h, &name("out_proj"), hidden_size)
     }
 
     /// Queries, and keys and values if the layer has its own: of three matrices, or of one that holds them one after
     /// another. Without a matrix for values, keys are the values (Gemma 4).
-    fn projections(&mut self, x: TensorId, layer: &Layer, n: u32) -> Result<(TensorId, Option<(TensorId, TensorId)>)> {
-        let heads = self.config.heads;
-        let Layer { kv_heads, head_dim, shares, .. } = *layer;
+    fn projections(
+        &mut self,
+        x: TensorId,
+        layer: &LayerSpec,
+        n: u32,
+    ) -> Result<(TensorId, Option<(TensorId, TensorId)>)> {
+        let heads = self.spec.heads;
+        let LayerSpec { kv_heads, head_dim, kv_from, .. } = *layer;
         let name = |part: &str| format!("blk.{n}.{part}");
         let (q, kv) = (heads * head_dim, kv_heads * head_dim);
         // Where queries have gates, their matrix is twice as large.
@@ -397,11 +403,11 @@ impl Builder<'_> {
             return Ok((q, Some((k, v))));
         }
         let q = self.linear(x, &name("attn_q"), queries("attn_q", 0))?;
-        if shares.is_some() {
+        if kv_from.is_some() {
             return Ok((q, None));
         }
         let k = self.linear(x, &name("attn_k"), kv)?;
-        let v = match self.config.arch.norm_values && !self.has(&name("attn_v.weight")) {
+        let v = match self.spec.arch.v_norm && !self.has(&name("attn_v.weight")) {
             true => k,
             false => self.linear(x, &name("attn_v"), kv)?,
         };
@@ -415,7 +421,7 @@ impl Builder<'_> {
         self.norm(x, name, if tensor.dims.first() == Some(&u64::from(all)) { all } else { head })
     }
 
-    /// (rows, width) -> (rows, width); `of` is what the names end in.
+    /// (rows, hidden) -> (rows, hidden); `of` is what the names end in.
     fn ffn(&mut self, x: TensorId, n: u32, of: &str) -> Result<TensorId> {
         let name = |part: &str| format!("blk.{n}.{part}{of}");
         let (gate, up, down) = (name("ffn_gate"), name("ffn_up"), name("ffn_down"));
@@ -431,8 +437,8 @@ impl Builder<'_> {
             // Both in one, the gate first (Phi 3).
             false => self.parts_of(x, &up, [rows / 2; 2])?,
         };
-        let h = self.graph.glu(gate, up, self.config.arch.activation);
-        self.linear(h, &down, self.config.width)
+        let h = self.graph.glu(gate, up, self.spec.arch.activation);
+        self.linear(h, &down, self.spec.hidden_size)
     }
 
     /// How many rows the file's matrix has; a multiple of 4.
@@ -444,50 +450,53 @@ impl Builder<'_> {
         }
     }
 
-    /// A dense network and experts side by side, each with norms of its own (Gemma 4): x (rows, width), and what the
-    /// dense one reads of it -> (rows, width).
+    /// A dense network and experts side by side, each with norms of its own (Gemma 4): x (rows, hidden), and what the
+    /// dense one reads of it -> (rows, hidden).
     fn dense_and_experts(&mut self, x: TensorId, normed: TensorId, n: u32) -> Result<TensorId> {
-        let (name, width) = (|part: &str| format!("blk.{n}.{part}"), self.config.width);
+        let (name, hidden_size) = (|part: &str| format!("blk.{n}.{part}"), self.spec.hidden_size);
         let dense = self.ffn(normed, n, "")?;
-        let dense = self.norm(dense, &name("post_ffw_norm_1.weight"), width)?;
-        // The router reads a norm that is divided by the root of the width.
-        let root = self.graph.add("root", Rows::Fixed(1), 1, Kind::Constant(vec![(width as f32).sqrt().recip()]));
-        let routed = self.norm(x, &name("ffn_gate_inp.scale"), width)?;
+        let dense = self.norm(dense, &name("post_ffw_norm_1.weight"), hidden_size)?;
+        // The router reads a norm that is divided by the root of the hidden size.
+        let root = self.graph.add("root", Rows::Fixed(1), 1, Kind::Constant(vec![(hidden_size as f32).sqrt().recip()]));
+        let routed = self.norm(x, &name("ffn_gate_inp.scale"), hidden_size)?;
         let routed = self.graph.glu(root, routed, Activation::Product);
-        let h = self.norm(x, &name("pre_ffw_norm_2.weight"), width)?;
+        let h = self.norm(x, &name("pre_ffw_norm_2.weight"), hidden_size)?;
         let h = self.expert_ffn(h, routed, n)?;
-        let h = self.norm(h, &name("post_ffw_norm_2.weight"), width)?;
+        let h = self.norm(h, &name("post_ffw_norm_2.weight"), hidden_size)?;
         Ok(self.graph.sum(dense, h))
     }
 
-    /// x (rows, width), and what the router reads, alike -> (rows, width)
+    /// x (rows, hidden), and what the router reads, alike -> (rows, hidden)
     fn expert_ffn(&mut self, x: TensorId, routed: TensorId, n: u32) -> Result<TensorId> {
         let name = |part: &str| format!("blk.{n}.{part}");
-        let Config { arch, width, .. } = *self.config;
-        let Some(experts) = self.config.experts else {
+        let ModelSpec { arch, hidden_size, .. } = *self.spec;
+        let Some(moe) = self.spec.moe else {
             return Err(Error::Format(format!(
                 "{} is there, but no key says how many experts there are",
                 name("ffn_gate_inp")
             )));
         };
-        let count = experts.count;
+        let count = moe.expert_count;
         // Gate and up may be one stack, the gate first in each matrix.
         let (whole, gate) = (name("ffn_gate_up_exps.weight"), name("ffn_gate_exps.weight"));
         let parts = match self.has(&whole) {
             true => {
                 let rows = self.count_rows(&whole)?;
-                [("ffn_gate_up_exps", 0..rows / 2, rows, width), ("ffn_gate_up_exps", rows / 2..rows, rows, width)]
+                [
+                    ("ffn_gate_up_exps", 0..rows / 2, rows, hidden_size),
+                    ("ffn_gate_up_exps", rows / 2..rows, rows, hidden_size),
+                ]
             }
             false => {
                 let rows = self.count_rows(&gate)?;
-                [("ffn_gate_exps", 0..rows, rows, width), ("ffn_up_exps", 0..rows, rows, width)]
+                [("ffn_gate_exps", 0..rows, rows, hidden_size), ("ffn_up_exps", 0..rows, rows, hidden_size)]
             }
         };
         let hidden = parts[0].1.end;
         if !hidden.is_multiple_of(4) {
             return Err(Error::Unsupported(format!("{whole} has halves of {hidden} rows; a multiple of 4 is needed")));
         }
-        let down = ("ffn_down_exps", 0..width, width, hidden);
+        let down = ("ffn_down_exps", 0..hidden_size, hidden_size, hidden);
         let mut stacks = Vec::new();
         let mut biases = None;
         for (i, (part, at, rows, cols)) in parts.into_iter().chain([down]).enumerate() {
@@ -516,31 +525,34 @@ impl Builder<'_> {
         let choice_bias = if self.has(&choice_bias) { Some(self.vector(&choice_bias, count)?) } else { None };
         let biased = choice_bias.is_some();
         // Where no key says it: scores that a bias is added to are of each expert by itself.
-        let scoring = experts.scoring.unwrap_or(if biased { Scoring::Sigmoid } else { arch.scoring });
+        let scoring = moe.scoring.unwrap_or(if biased { Scoring::Sigmoid } else { arch.scoring });
         let pairs = scoring == Scoring::Sigmoid;
-        let groups = experts.groups.map(|(count, used)| Groups { count, used, pairs });
-        let router = self.weight(&name("ffn_gate_inp.weight"), count, width)?;
+        let groups = moe.groups.map(|(count, used)| Groups { count, used, pairs });
+        let router = self.weight(&name("ffn_gate_inp.weight"), count, hidden_size)?;
         let logits = self.graph.linear(routed, router, router_bias);
         let gains = name("ffn_down_exps.scale");
         let gains = if self.has(&gains) { Some(self.vector(&gains, count)?) } else { None };
         let parts: [ExpertPart; 3] = stacks.try_into().expect("three parts");
-        let (stacks, places) = match &mut self.rooms {
-            Some(rooms) => {
-                let (stacks, places) = rooms.stacks(&mut self.graph, &parts, count);
+        let (stacks, places) = match &mut self.expert_slots {
+            Some(expert_slots) => {
+                let (stacks, places) = expert_slots.stacks(&mut self.graph, &parts, count);
                 (stacks, Some(places))
             }
             None => (parts.each_ref().map(|part| part.stack(&mut self.graph, count)), None),
         };
         let [gate, up, down] = stacks;
         let weights = ExpertWeights { choice_bias, gains, gate, up, down, biases, places };
-        let Experts { used, norm, scale, .. } = experts;
+        let MoeConfig { experts_per_token: used, norm_topk_prob: norm, routed_scaling_factor: scale, .. } = moe;
         let router = Router { experts: count, used, scoring, norm, scale, biased, groups };
-        if arch.shares == Shares::OfInputs && experts.used != 1 {
-            return Err(Error::Unsupported(format!("{} experts a token in a {} model", experts.used, arch.name)));
+        if arch.routing_weights == Shares::OfInputs && moe.experts_per_token != 1 {
+            return Err(Error::Unsupported(format!(
+                "{} experts a token in a {} model",
+                moe.experts_per_token, arch.name
+            )));
         }
-        let (y, ids) = self.graph.expert_ffn(x, logits, weights, router, arch.activation, arch.shares);
-        if let (Some(rooms), Some(places)) = (&mut self.rooms, places) {
-            rooms.streamed.push(StreamedLayer { ids, places, stacks, parts });
+        let (y, ids) = self.graph.expert_ffn(x, logits, weights, router, arch.activation, arch.routing_weights);
+        if let (Some(expert_slots), Some(places)) = (&mut self.expert_slots, places) {
+            expert_slots.offloaded.push(OffloadedLayer { ids, places, stacks, parts });
         }
         if !self.has(&name("ffn_up_shexp.weight")) {
             return Ok(y);
@@ -548,7 +560,7 @@ impl Builder<'_> {
         let mut shared = self.ffn(x, n, "_shexp")?;
         let gate = name("ffn_gate_inp_shexp.weight");
         if self.has(&gate) {
-            let gate = self.weight(&gate, 1, width)?;
+            let gate = self.weight(&gate, 1, hidden_size)?;
             let gate = self.graph.linear(x, gate, None);
             shared = self.graph.glu(gate, shared, Activation::Sigmoid);
         }

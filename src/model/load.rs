@@ -1,6 +1,7 @@
-//! Fills a plan's weights from a checkpoint: byte ranges -> repack -> GPU, a few MiB at a time (of a matrix that lies turned
-//! around in the file, all), so that host memory stays at a few chunks whatever the model's size. While one chunk is read,
-//! those before it are repacked on other threads, which hand them to the device, and it takes what was repacked before.
+//! Fills a plan's weights from a checkpoint: byte ranges -> repack -> GPU, a few MiB at a time (of a matrix that lies
+//! turned around in the file, all), so that host memory stays at a few chunks whatever the model's size. While one
+//! chunk is read, those before it are repacked on other threads, which hand them to the device, and it takes what was
+//! repacked before.
 
 use std::collections::VecDeque;
 

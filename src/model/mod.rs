@@ -1,11 +1,11 @@
 //! Models: what a checkpoint says, recorded as a graph. Nothing here runs; `session` does.
 
 pub mod arch;
-pub mod config;
 pub mod decoder;
+pub mod expert_slots;
 pub mod load;
 pub mod purpose;
-pub mod rooms;
+pub mod spec;
 pub mod unknown;
 
 use std::path::Path;
@@ -16,8 +16,8 @@ use crate::Result;
 use crate::checkpoint::{Checkpoint, Source};
 use crate::template::{ChatTemplate, Rendering, TemplateInput};
 use crate::tokenizer::{Special, Tokenizer};
-use config::Config;
 use serde_json::Value;
+use spec::ModelSpec;
 
 /// An opened model: its header, tokenizer and template. The weights stay where they are until a
 /// [`Session`](crate::session::Session) loads them.
@@ -25,7 +25,7 @@ pub struct Model {
     /// Metadata and tensors.
     pub checkpoint: Rc<Checkpoint>,
     /// Sizes.
-    pub config: Config,
+    pub spec: ModelSpec,
     /// Text to ids and back.
     pub tokenizer: Arc<Tokenizer>,
     /// Messages to a prompt.
@@ -56,11 +56,11 @@ impl Model {
     /// # Errors
     /// If it is of a kind that is not supported, or lacks a tokenizer or tensors.
     pub async fn from_checkpoint(checkpoint: Checkpoint) -> Result<Self> {
-        let config = Config::read(&checkpoint).await?;
+        let spec = ModelSpec::read(&checkpoint).await?;
         let tokenizer = Tokenizer::from_checkpoint(&checkpoint)?;
         let (template, notice) = ChatTemplate::for_checkpoint(&checkpoint.metadata, &tokenizer)?;
         let notices = checkpoint.notices.iter().chain(tokenizer.notices()).cloned().chain(notice).collect();
-        Ok(Model { checkpoint: Rc::new(checkpoint), config, tokenizer: Arc::new(tokenizer), template, notices })
+        Ok(Model { checkpoint: Rc::new(checkpoint), spec, tokenizer: Arc::new(tokenizer), template, notices })
     }
 
     /// The tokens of a conversation as the model wants to read it. BOS and EOS are the tokenizer's, unless `input` has

@@ -3,7 +3,7 @@
 //! A tensor that nobody reads is an error, never left out in silence: a model with a part missing still talks, but
 //! nonsense.
 
-use super::config::Layer;
+use super::spec::LayerSpec;
 use crate::checkpoint::Checkpoint;
 use std::collections::BTreeSet;
 
@@ -89,10 +89,10 @@ const KEYS_AND_VALUES: &[&str] = &["attn_k", "attn_v", "attn_k_norm"];
 
 /// The tensors of a checkpoint that `used` does not have. What lies behind the last of the `layers` predicts several
 /// tokens at once, and may be left out.
-pub fn unread<'a>(checkpoint: &'a Checkpoint, used: &BTreeSet<&str>, layers: &[Layer]) -> Vec<&'a str> {
+pub fn unread<'a>(checkpoint: &'a Checkpoint, used: &BTreeSet<&str>, layers: &[LayerSpec]) -> Vec<&'a str> {
     let names = checkpoint.tensors.keys().map(String::as_str);
     let of_layer = |name: &str, n: usize| {
-        layers.get(n).is_some_and(|layer| layer.shares.is_none() || !KEYS_AND_VALUES.contains(&part(name)))
+        layers.get(n).is_some_and(|layer| layer.kv_from.is_none() || !KEYS_AND_VALUES.contains(&part(name)))
     };
     let wanted = |name: &str| !READ_ELSEWHERE.contains(&part(name)) && layer(name).is_none_or(|n| of_layer(name, n));
     names.filter(|name| !used.contains(name) && wanted(name)).collect()

@@ -14,7 +14,7 @@ use axum::http::StatusCode;
 use firelight::gpu::{Gpu, GpuOptions};
 use firelight::model::Model;
 use firelight::plan::tune;
-use firelight::session::{Finish, Options, Session, Timings};
+use firelight::session::{Finish, Session, SessionOptions, Timings};
 use pollster::block_on;
 use tokio::sync::{mpsc, oneshot};
 
@@ -30,7 +30,7 @@ use super::registry::Registry;
 #[derive(Clone, Debug)]
 pub struct Setup {
     pub gpu: GpuOptions,
-    pub options: Options,
+    pub options: SessionOptions,
     /// Requests that may wait behind those that are answered.
     pub queue: usize,
     /// How long an idle model stays loaded; `None` for ever.
@@ -372,8 +372,8 @@ impl Thread {
             let model =
                 block_on(async { Model::from_checkpoint(entry.place.open().await?).await }).map_err(unavailable)?;
             let logits =
-                (EMBEDDED_BYTES / 4 / model.config.vocab.max(1)).clamp(LEAST_EMBEDDED, self.setup.options.chunk);
-            let options = Options { logits, ..self.setup.options.clone() };
+                (EMBEDDED_BYTES / 4 / model.spec.vocab_size.max(1)).clamp(LEAST_EMBEDDED, self.setup.options.chunk);
+            let options = SessionOptions { logits, ..self.setup.options.clone() };
             let session = block_on(Session::new(gpu, &model, &options, |_| {})).map_err(unavailable)?;
             for notice in model.notices.iter().chain(session.notices()) {
                 crate::cli::note(&format!("{name}: {notice}"));

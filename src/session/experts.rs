@@ -8,7 +8,7 @@ use crate::Result;
 use crate::checkpoint::Checkpoint;
 use crate::gpu::{Buffer, Submission};
 use crate::graph::{Rows, TensorId};
-use crate::model::rooms::StreamedLayer;
+use crate::model::expert_slots::OffloadedLayer;
 use crate::ops::StepSizes;
 use crate::plan::Plan;
 
@@ -41,7 +41,7 @@ pub struct Experts {
 
 /// A layer, and which of its experts are there.
 struct Layer {
-    streamed: StreamedLayer,
+    streamed: OffloadedLayer,
     room: usize,
     /// The node that sends rows to experts.
     router: usize,
@@ -66,7 +66,7 @@ impl Room {
 
 impl Experts {
     /// Nothing is there yet. `None` if all experts of the plan have places of their own.
-    pub fn new(plan: &Plan, checkpoint: &Rc<Checkpoint>, streamed: Vec<StreamedLayer>) -> Option<Self> {
+    pub fn new(plan: &Plan, checkpoint: &Rc<Checkpoint>, streamed: Vec<OffloadedLayer>) -> Option<Self> {
         let (graph, capacity) = (&plan.listing().graph, plan.listing().capacity);
         let mut rooms: Vec<Room> = Vec::new();
         let mut layers = Vec::new();
@@ -100,7 +100,7 @@ impl Experts {
     ) -> Result<Submission> {
         let mut from = 0;
         for layer in 0..self.layers.len() {
-            let Layer { router, used, streamed: StreamedLayer { ids, .. }, .. } = self.layers[layer];
+            let Layer { router, used, streamed: OffloadedLayer { ids, .. }, .. } = self.layers[layer];
             let submission = plan.submit_nodes(from..router + 1, sizes, 1, Some((ids, &self.staging)));
             from = router + 1;
             let bytes = plan.gpu().map_staging(&self.staging, submission).bytes(plan.gpu()).await?;
@@ -149,7 +149,7 @@ impl Experts {
 
     /// Reads an expert of a layer into a place. Returns how many bytes it has.
     async fn read(&self, plan: &Plan, layer: usize, expert: u32, place: u32) -> Result<u64> {
-        let StreamedLayer { stacks, parts, .. } = &self.layers[layer].streamed;
+        let OffloadedLayer { stacks, parts, .. } = &self.layers[layer].streamed;
         let mut read = 0;
         for (stack, part) in stacks.iter().zip(parts) {
             let bytes = self.checkpoint.read(&part.tensor, part.bytes_of(expert)).await?;

@@ -29,7 +29,7 @@ use crate::model::{Model, load};
 use crate::ops::{MOST_BACK, StepSizes};
 use crate::plan::{Memory, Plan};
 use crate::tokenizer::Tokenizer;
-use crate::{Error, Result, fit};
+use crate::{Error, Result, memory_plan};
 use experts::Experts;
 use near::Near;
 use pace::Pace;
@@ -39,7 +39,7 @@ use sequence::{Job, Logprobs, Sequence};
 use state::State;
 use tables::Row;
 
-pub use crate::fit::Options;
+pub use crate::memory_plan::SessionOptions;
 pub use event::{Constraint, Event, Finish, Request, RequestId, Timings};
 pub use experts::ExpertReads;
 pub use generation::Generation;
@@ -74,7 +74,7 @@ enum Wanted {
 pub struct Session {
     plan: Plan,
     tokenizer: Arc<Tokenizer>,
-    options: Options,
+    options: SessionOptions,
     context: usize,
     vocab: usize,
     logits: TensorId,
@@ -107,8 +107,13 @@ impl Session {
     /// # Errors
     /// [`Error::Limit`] if the model does not fit, with what would help; [`Error::Memory`] if the device finds out only
     /// then; errors of reading and of the device.
-    pub async fn new(gpu: &Gpu, model: &Model, options: &Options, progress: impl FnMut(Progress)) -> Result<Self> {
-        let fitted = fit::fit(model, gpu.caps(), options)?;
+    pub async fn new(
+        gpu: &Gpu,
+        model: &Model,
+        options: &SessionOptions,
+        progress: impl FnMut(Progress),
+    ) -> Result<Self> {
+        let fitted = memory_plan::plan_memory(model, gpu.caps(), options)?;
         let fill = async |memory: &Memory| load::load(memory, &model.checkpoint, progress).await;
         let plan = Plan::compile_while(gpu, fitted.listing, fill).await?;
         let (capacity, recurrent) = (plan.listing().capacity, plan.listing().graph.recurrent());
@@ -123,7 +128,7 @@ impl Session {
             tokenizer: model.tokenizer.clone(),
             options: options.clone(),
             context: fitted.context as usize,
-            vocab: model.config.vocab as usize,
+            vocab: model.spec.vocab_size as usize,
             logits: fitted.logits,
             hidden: fitted.hidden,
             until_hidden,
@@ -137,7 +142,7 @@ impl Session {
                 })
                 .collect(),
             pools: Pools { all: Pages::new(capacity.pages), near: Pages::new(near.map_or(0, |near| near.pages)) },
-            experts: Experts::new(&plan, &model.checkpoint, fitted.streamed),
+            experts: Experts::new(&plan, &model.checkpoint, fitted.offloaded),
             staging,
             flights: VecDeque::new(),
             waiting: VecDeque::new(),
@@ -147,7 +152,7 @@ impl Session {
             prefilled: false,
             landed: None,
             pace: Pace {
-                flops_a_row: fit::flops_a_row(&plan.listing().graph),
+                flops_a_row: memory_plan::flops_per_row(&plan.listing().graph),
                 rows_a_second: None,
                 submit_seconds: options.submit_seconds,
                 step_seconds: None,

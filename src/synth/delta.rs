@@ -3,7 +3,7 @@
 use super::random::Values;
 use super::shape::{Key, Shape};
 use super::{List, Tensor};
-use crate::mix::place;
+use crate::quant_recipe::split_name;
 use serde_json::Value as Json;
 
 /// Sizes of gated delta nets.
@@ -93,7 +93,7 @@ pub(super) fn as_checkpoint(d: Delta, tensor: &Tensor, bytes: Vec<u8>, number: u
     let row = tensor.dims[0] as usize * number;
     let keys = 2 * d.key_heads * d.head_dim * row;
     // What comes before the heads, and the bytes of a head, again and again.
-    let (before, head) = match place(&tensor.name).1 {
+    let (before, head) = match split_name(&tensor.name).1 {
         "attn_qkv" | "ssm_conv1d" => (keys, d.head_dim * row),
         "attn_gate" => (0, d.head_dim * row),
         "ssm_out" => (0, d.head_dim * number),
@@ -107,7 +107,7 @@ pub(super) fn as_checkpoint(d: Delta, tensor: &Tensor, bytes: Vec<u8>, number: u
         let heads = order.clone().flat_map(move |from| &run[before + from * head..][..head]);
         run[..before].iter().chain(heads).copied()
     });
-    match place(&tensor.name).1 {
+    match split_name(&tensor.name).1 {
         "ssm_a" => {
             let a: Vec<u8> = regrouped.collect();
             a.as_chunks().0.iter().flat_map(|a| (-f32::from_le_bytes(*a)).ln().to_le_bytes()).collect()

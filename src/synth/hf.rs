@@ -1,14 +1,14 @@
 //! The same synthetic models as Hugging Face folders: settings, tokenizer, chat template and one safetensors file.
 //!
-//! Every number equals the GGUF file's of the same shape and type, so both give equal logits. What the tensors are called
-//! and how they lie is in `tensors`.
+//! Every number equals the GGUF file's of the same shape and type, so both give equal logits. What the tensors are
+//! called and how they lie is in `tensors`.
 
 mod tensors;
 
 use super::{CHAT_TEMPLATE, Key, MERGES, SPECIALS, Shape, find, long_factors, parse, rotated, vocabulary};
 use super::{delta, latent};
 use crate::dtype::DType;
-use crate::mix::Mix;
+use crate::quant_recipe::QuantRecipe;
 use crate::{Error, Result};
 use serde_json::{Map, Value, json};
 use std::fs::{File, create_dir_all};
@@ -26,10 +26,10 @@ pub fn write_hf(shape: &str, types: &str, dir: &Path) -> Result<()> {
     if shape.hf_class.is_empty() {
         return Err(Error::Usage(format!("{} is written as GGUF only", shape.name)));
     }
-    let mix = parse(types)?;
-    let dtype = match mix {
-        Mix::Pure(dtype @ (DType::F32 | DType::F16 | DType::BF16)) => dtype,
-        Mix::Pure(dtype @ DType::MXFP4) if shape.arch == "gpt-oss" => dtype,
+    let recipe = parse(types)?;
+    let dtype = match recipe {
+        QuantRecipe::Pure(dtype @ (DType::F32 | DType::F16 | DType::BF16)) => dtype,
+        QuantRecipe::Pure(dtype @ DType::MXFP4) if shape.arch == "gpt-oss" => dtype,
         _ => {
             return Err(Error::Usage("a Hugging Face folder holds F32, F16 or BF16; write other types as GGUF".into()));
         }
@@ -38,7 +38,7 @@ pub fn write_hf(shape: &str, types: &str, dir: &Path) -> Result<()> {
     write_file(&dir.join("config.json"), |out| writeln!(out, "{:#}", config(shape, dtype)))?;
     write_file(&dir.join("tokenizer.json"), |out| writeln!(out, "{:#}", tokenizer(shape)))?;
     write_file(&dir.join("chat_template.jinja"), |out| out.write_all(CHAT_TEMPLATE.as_bytes()))?;
-    write_file(&dir.join("model.safetensors"), |out| tensors::write(shape, mix, out))
+    write_file(&dir.join("model.safetensors"), |out| tensors::write(shape, recipe, out))
 }
 
 fn write_file(path: &Path, body: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {

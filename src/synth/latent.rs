@@ -1,4 +1,5 @@
-//! Attention over latent keys (DeepSeek's MLA): its sizes, its tensors and keys, and the shapes of the models that have it.
+//! Attention over latent keys (DeepSeek's MLA): its sizes, its tensors and keys, and the shapes of the models that have
+//! it.
 
 use super::List;
 use super::random::Values;

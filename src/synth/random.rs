@@ -7,7 +7,8 @@ use crate::dtype::DType;
 use std::io::{self, Write};
 use std::ops::Range;
 
-/// Blocks in a pool: more than the rows of any vocabulary. Floats, of which a block is one weight, take the longer pool.
+/// Blocks in a pool: more than the rows of any vocabulary. Floats, of which a block is one weight, take the longer
+/// pool.
 const POOL_BLOCKS: usize = 262_147;
 const POOL_FLOATS: usize = 4_194_319;
 

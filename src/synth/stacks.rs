@@ -1,9 +1,9 @@
-//! Experts as the folders of some families have them: gate and up of all in one tensor, and each matrix turned around or
-//! as MXFP4 blocks apart from their scales.
+//! Experts as the folders of some families have them: gate and up of all in one tensor, and each matrix turned around
+//! or as MXFP4 blocks apart from their scales.
 
-use super::{Shape, Tensor, form};
+use super::{Shape, Tensor, model_shape};
 use crate::dtype::DType;
-use crate::mix::{Mix, place};
+use crate::quant_recipe::{QuantRecipe, split_name};
 use std::io;
 
 /// A tensor of a checkpoint, made.
@@ -16,18 +16,18 @@ pub(super) struct Piece {
 }
 
 /// Takes the experts out of `tensors` where they lie so.
-pub(super) fn take(s: &Shape, mix: Mix, tensors: &mut Vec<Tensor>) -> io::Result<Vec<Piece>> {
+pub(super) fn take(s: &Shape, recipe: QuantRecipe, tensors: &mut Vec<Tensor>) -> io::Result<Vec<Piece>> {
     let mlp = match s.arch {
         "gpt-oss" => "mlp",
         "llama4" => "feed_forward",
         _ => return Ok(Vec::new()),
     };
-    let experts: Vec<Tensor> = tensors.extract_if(.., |t| place(&t.name).1.ends_with("_exps")).collect();
+    let experts: Vec<Tensor> = tensors.extract_if(.., |t| split_name(&t.name).1.ends_with("_exps")).collect();
     let mut pieces = Vec::new();
     for t in &experts {
-        let (layer, part) = place(&t.name);
+        let (layer, part) = split_name(&t.name);
         let bytes = |t: &Tensor| -> io::Result<(DType, Vec<u8>)> {
-            let dtype = mix.of(form(s), &t.name, &t.dims);
+            let dtype = recipe.of(model_shape(s), &t.name, &t.dims);
             let (stream, mut bytes) = (t.stream(s, dtype), Vec::new());
             stream.write(0..stream.len(), &mut bytes)?;
             Ok((dtype, bytes))

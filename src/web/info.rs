@@ -26,7 +26,7 @@ pub fn info(model: &Model, bytes: u64, gpu: &Gpu, session: &Session) -> Value {
         "parameters": parameters,
         "bytes": bytes,
         "context": session.context(),
-        "vocab": model.config.vocab,
+        "vocab": model.spec.vocab_size,
         "adapter": gpu.adapter().name,
         "tier": gpu.caps().tier.name(),
         "measured": gpu.caps().measured.is_some(),

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::gpu::{Caps, Tier};
 use crate::ops::KvType;
-use crate::session::{Event, Finish, Options, Request, Timings};
+use crate::session::{Event, Finish, Request, SessionOptions, Timings};
 use crate::template::{TemplateInput, begun_thought};
 use crate::tokenizer::{Special, Tokenizer};
 use crate::{Error, Model, Result, Sampling};
@@ -61,8 +61,8 @@ impl Settings {
     }
 
     /// The session's options on an adapter.
-    pub fn options(&self, caps: &Caps) -> Options {
-        Options {
+    pub fn options(&self, caps: &Caps) -> SessionOptions {
+        SessionOptions {
             context: self.context,
             sequences: self.sequences.unwrap_or(1).clamp(1, 64),
             chunk: if caps.software { CHUNK_SOFTWARE } else { CHUNK },

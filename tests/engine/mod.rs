@@ -8,7 +8,7 @@ use firelight::checkpoint::Source;
 use firelight::gpu::{Gpu, GpuOptions, Tier};
 use firelight::model::Model;
 use firelight::sampler::Sampling;
-use firelight::session::{Event, Finish, Options, Request, RequestId, Session, Timings};
+use firelight::session::{Event, Finish, Request, RequestId, Session, SessionOptions, Timings};
 use firelight::synth;
 use pollster::block_on;
 use std::collections::BTreeMap;
@@ -57,7 +57,7 @@ pub fn model(bytes: Vec<u8>) -> Model {
 }
 
 /// A model on a device, its weights loaded.
-pub fn session(gpu: &Gpu, model: &Model, options: &Options) -> Session {
+pub fn session(gpu: &Gpu, model: &Model, options: &SessionOptions) -> Session {
     block_on(Session::new(gpu, model, options, |_| {})).expect("it fits")
 }
 

@@ -5,14 +5,14 @@
 
 use super::{ahead, nested};
 use crate::dtype::DType;
-use crate::mix::{Mix, place};
-use crate::synth::{Norms, Shape, Tensor, delta, form, latent, stacks, tensors};
+use crate::quant_recipe::{QuantRecipe, split_name};
+use crate::synth::{Norms, Shape, Tensor, delta, latent, model_shape, stacks, tensors};
 use serde_json::{Map, Value, json};
 use std::io::{self, Write};
 
 /// Writes a safetensors file: its header (a length and JSON), then the tensors' bytes without gaps.
-pub(super) fn write(shape: &Shape, mix: Mix, out: &mut dyn Write) -> io::Result<()> {
-    let contents = Contents::of(shape, mix)?;
+pub(super) fn write(shape: &Shape, recipe: QuantRecipe, out: &mut dyn Write) -> io::Result<()> {
+    let contents = Contents::of(shape, recipe)?;
     let mut text = contents.header().to_string();
     text.push_str(&" ".repeat(text.len().next_multiple_of(8) - text.len()));
     out.write_all(&(text.len() as u64).to_le_bytes())?;
@@ -24,7 +24,7 @@ pub(super) fn write(shape: &Shape, mix: Mix, out: &mut dyn Write) -> io::Result<
 /// What a file holds.
 struct Contents<'a> {
     shape: &'a Shape,
-    mix: Mix,
+    recipe: QuantRecipe,
     /// Each with what lies in one tensor with it, if something does.
     tensors: Vec<(Tensor, Option<Tensor>)>,
     /// Experts that lie otherwise.
@@ -32,32 +32,32 @@ struct Contents<'a> {
 }
 
 impl<'a> Contents<'a> {
-    fn of(shape: &'a Shape, mix: Mix) -> io::Result<Self> {
+    fn of(shape: &'a Shape, recipe: QuantRecipe) -> io::Result<Self> {
         let mut all: Vec<Tensor> = tensors(shape).into_iter().filter(|t| !t.name.starts_with("rope_f")).collect();
         // Layers that predict ahead have names of their own in a checkpoint, and nobody reads them.
-        all.retain(|t| (place(&t.name).0 as usize) < shape.layers - ahead(shape));
-        let mut pieces = stacks::take(shape, mix, &mut all)?;
+        all.retain(|t| (split_name(&t.name).0 as usize) < shape.layers - ahead(shape));
+        let mut pieces = stacks::take(shape, recipe, &mut all)?;
         pieces.iter_mut().for_each(|piece| piece.name = prefixed(shape, &piece.name));
-        let is_second = |t: &mut Tensor| match place(&t.name).1 {
+        let is_second = |t: &mut Tensor| match split_name(&t.name).1 {
             "attn_v_b" => true,
             "attn_gate" => shape.delta.is_some_and(|d| d.grouped),
             _ => false,
         };
         let mut seconds: Vec<Tensor> = all.extract_if(.., is_second).collect();
         let paired = |first: Tensor| {
-            let (layer, part) = place(&first.name);
+            let (layer, part) = split_name(&first.name);
             let joined = matches!(part, "attn_k_b" | "attn_qkv");
-            let second = seconds.iter().position(|t| joined && place(&t.name).0 == layer);
+            let second = seconds.iter().position(|t| joined && split_name(&t.name).0 == layer);
             let second = second.map(|at| seconds.swap_remove(at));
             (first, second)
         };
         let tensors = all.into_iter().map(paired).collect();
-        Ok(Contents { shape, mix, tensors, pieces })
+        Ok(Contents { shape, recipe, tensors, pieces })
     }
 
     /// The type whose values a tensor has, and the type it is written in.
     fn types(&self, t: &Tensor) -> (DType, DType) {
-        match self.mix.of(form(self.shape), &t.name, &t.dims) {
+        match self.recipe.of(model_shape(self.shape), &t.name, &t.dims) {
             DType::MXFP4 => (DType::MXFP4, DType::BF16),
             other => (other, other),
         }
@@ -80,7 +80,7 @@ impl<'a> Contents<'a> {
                 dims = vec![(t.count() + second.count()) / second.dims[0], second.dims[0]];
                 bytes += second.stream_len(dtype);
             }
-            match place(&t.name).1 {
+            match split_name(&t.name).1 {
                 "ssm_conv1d" | "shortconv.conv" => dims.insert(1, 1),
                 "ffn_gate_inp_shexp" => dims.insert(0, 1),
                 _ => {}
@@ -94,7 +94,7 @@ impl<'a> Contents<'a> {
     fn write(&self, t: &Tensor, second: Option<&Tensor>, out: &mut dyn Write) -> io::Result<()> {
         let (shape, (dtype, written)) = (self.shape, self.types(t));
         let (stream, number) = (t.stream(shape, dtype), dtype.block_bytes());
-        if PERMUTED.contains(&shape.arch) && matches!(place(&t.name).1, "attn_q" | "attn_k") {
+        if PERMUTED.contains(&shape.arch) && matches!(split_name(&t.name).1, "attn_q" | "attn_k") {
             let row = t.dims[0] * number as u64;
             let starts = (0..t.dims[1]).map(|r| gguf_row(r, shape.head_dim as u64) * row);
             return starts.into_iter().try_for_each(|at| stream.write(at..at + row, out));
@@ -128,7 +128,7 @@ impl<'a> Contents<'a> {
 /// Whether it is a norm that multiplies by one more than its weights.
 fn less_one(shape: &Shape, t: &Tensor) -> bool {
     let families = ["gemma2", "gemma3", "qwen35", "qwen35moe", "qwen3next"];
-    families.contains(&shape.arch) && t.name.contains("norm") && place(&t.name).1 != "ssm_norm"
+    families.contains(&shape.arch) && t.name.contains("norm") && split_name(&t.name).1 != "ssm_norm"
 }
 
 /// The architectures whose q and k rows lie otherwise in GGUF files.
@@ -157,7 +157,7 @@ fn prefixed(shape: &Shape, name: &str) -> String {
 
 /// Those of a language model alone.
 fn own_names(shape: &Shape, t: &Tensor) -> Vec<String> {
-    let (layer, part) = place(&t.name);
+    let (layer, part) = split_name(&t.name);
     let kind = t.name.rsplit('.').next().unwrap_or("weight");
     let block = |part: &str| vec![format!("model.layers.{layer}.{part}.{kind}")];
     let mixtral = shape.hf_class == "MixtralForCausalLM";

@@ -1,34 +1,34 @@
-//! Rotary embeddings: which values of a head rotate, and how fast, as keys and tensors say.
+//! Rotary embeddings (RoPE): rotated values and frequencies, from keys and tensors.
 
-use super::{Keys, latent};
+use super::{Keys, mla};
 use crate::checkpoint::Checkpoint;
 use crate::model::arch::Arch;
 use crate::ops::attention::LONGEST_HEAD;
 use crate::ops::rope::Pairing;
 use crate::{Error, Result};
 
-/// Rotary embedding: which values rotate, and how fast.
+/// A rotary embedding.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RopeConfig {
     /// Which values of a head form pairs.
     pub pairing: Pairing,
-    /// Radians a position, for each pair.
+    /// Radians per position, for each pair.
     pub frequencies: Vec<f64>,
-    /// Those of contexts of more positions than this (LongRoPE). As in llama.cpp, the size of a session's context
-    /// decides, so that keys in the cache stay valid as a conversation grows; transformers goes by the length so far.
+    /// Frequencies for contexts longer than this (LongRoPE). As in llama.cpp, the size of a session's context decides,
+    /// so that cached keys stay valid as a conversation grows; transformers uses the current length.
     pub long: Option<(u32, Vec<f64>)>,
     /// Multiplier of rotated values (YaRN, LongRoPE).
     pub scale: f32,
 }
 
 impl RopeConfig {
-    /// For `rotated` values of a head, with this base; `stretched` as the file says, or as without any scaling.
+    /// For `rotated` values of a head, with this base; with the file's scaling or without any.
     pub(super) async fn read(
         keys: &Keys<'_>,
         checkpoint: &Checkpoint,
         rotated: u32,
         base: f32,
-        stretched: bool,
+        rope_scaling: bool,
     ) -> Result<Self> {
         let base = f64::from(base);
         if rotated == 0 || !rotated.is_multiple_of(2) || rotated > LONGEST_HEAD || !(base.is_finite() && base > 1.0) {
@@ -42,17 +42,17 @@ impl RopeConfig {
         // The head's definition (arXiv 2104.09864).
         let frequencies = (0..pairs).map(|i| base.powf(-2.0 * f64::from(i) / f64::from(rotated))).collect();
         let plain = RopeConfig { pairing, frequencies, long: None, scale: 1.0 };
-        if stretched { plain.stretch(keys, base, factors(keys, checkpoint, pairs).await?) } else { Ok(plain) }
+        if rope_scaling { plain.scaled(keys, base, factors(keys, checkpoint, pairs).await?) } else { Ok(plain) }
     }
 
-    /// Stretched as the file says, by factors for short and long contexts and by a rule.
-    fn stretch(self, keys: &Keys, base: f64, [short, long]: [Vec<f32>; 2]) -> Result<Self> {
+    /// With the file's scaling: factors for short and long contexts, and a rule.
+    fn scaled(self, keys: &Keys, base: f64, [short, long]: [Vec<f32>; 2]) -> Result<Self> {
         let mut frequencies = divided(&self.frequencies, &short);
         let long = match (long.is_empty(), keys.u32("rope.scaling.original_context_length")?) {
             (false, Some(beyond)) => Some((beyond, divided(&self.frequencies, &long))),
             _ => None,
         };
-        // Some files write 0 for what they do not have.
+        // Some files store 0 for "none".
         let attention = match keys.finite("rope.scaling.attn_factor")?.filter(|factor| *factor != 0.0) {
             Some(factor) => factor,
             None => long.as_ref().map_or(Ok(1.0), |(original, _)| longrope_scale(keys, *original))?,
@@ -62,7 +62,7 @@ impl RopeConfig {
         if !(factor.is_finite() && factor > 0.0) {
             return Err(Error::Format(format!("{} is {factor}", keys.path("rope.scaling.factor"))));
         }
-        // Files whose factors lie in tensors have no type, but a multiplier (Phi 3).
+        // Files with factors in tensors have no type, but a multiplier (Phi 3).
         let scale = attention
             * match keys.str("rope.scaling.type")? {
                 Some("yarn") => yarn(keys, &mut frequencies, base, f64::from(factor))?,
@@ -94,8 +94,8 @@ fn divided(frequencies: &[f64], factors: &[f32]) -> Vec<f64> {
     frequencies.iter().zip(factors).map(|(frequency, factor)| frequency / f64::from(factor)).collect()
 }
 
-/// Divisors of the frequencies (Llama 3.1; LongRoPE has others for long contexts): tensors in GGUF, a key that our own
-/// reader makes of HF folders.
+/// Divisors of the frequencies (Llama 3.1; LongRoPE has others for long contexts): tensors in GGUF files, a key for
+/// Hugging Face folders.
 async fn factors(keys: &Keys<'_>, checkpoint: &Checkpoint, pairs: u32) -> Result<[Vec<f32>; 2]> {
     let names = [["rope_freqs.weight", "rope_factors_short.weight"], ["rope_factors_long.weight", ""]];
     let keyed = ["rope.freq_factors", "rope.freq_factors_long"];
@@ -122,7 +122,7 @@ fn yarn(keys: &Keys, frequencies: &mut [f64], base: f64, factor: f64) -> Result<
     // The pair that turns `rotations` times within the original context.
     let pair =
         |rotations: f64| dims * (f64::from(original) / (rotations * std::f64::consts::TAU)).ln() / (2.0 * base.ln());
-    let rounds = Arch::find(keys.arch)?.yarn_rounds;
+    let rounds = Arch::find(keys.arch)?.yarn_truncate;
     let (low, high) = (pair(fast), pair(slow));
     let (low, high) = if rounds { (low.floor(), high.ceil()) } else { (low, high) };
     let low = low.max(0.0);
@@ -132,11 +132,11 @@ fn yarn(keys: &Keys, frequencies: &mut [f64], base: f64, factor: f64) -> Result<
         *frequency = *frequency / factor * ramp + *frequency * (1.0 - ramp);
     }
     let usual = |multiplier: f64| 0.1 * multiplier * factor.max(1.0).ln() + 1.0;
-    // The key is transformers' `attention_factor`, which stands for the whole formula; files of models whose own formula
-    // differs (DeepSeek, Mistral 3) say by how much.
+    // The key is transformers' `attention_factor`, which stands for the whole formula; files of models whose own
+    // formula differs (DeepSeek, Mistral 3) say by how much.
     let whole = keys.finite("rope.scaling.yarn_attn_factor")?.filter(|whole| *whole != 0.0);
     let by = keys.finite("rope.scaling.yarn_log_multiplier")?.filter(|by| *by != 0.0);
-    let latent = latent::are_latent(keys)?;
+    let latent = mla::uses_mla(keys)?;
     let multiplier = match (whole, by) {
         (Some(whole), _) => f64::from(whole),
         (None, Some(_)) if latent => 1.0,

@@ -2,7 +2,7 @@
 
 use super::Builder;
 use crate::graph::TensorId;
-use crate::model::config::{Config, Latent, Layer};
+use crate::model::spec::{LayerSpec, MlaConfig, ModelSpec};
 use crate::ops::attention::Attention;
 use crate::ops::head_join::HeadJoin;
 use crate::ops::head_part::HeadPart;
@@ -15,23 +15,25 @@ use crate::{Error, Result};
 const LATENT_EPS: f32 = 1e-6;
 
 impl Builder<'_> {
-    /// Attention over latent keys (DeepSeek): (rows, width) -> (rows, width). The matrices that would make keys and
+    /// Attention over latent keys (DeepSeek): (rows, hidden) -> (rows, hidden). The matrices that would make keys and
     /// values of the latent part stand behind queries and attention instead, so that all heads read one head's keys.
     pub(super) fn latent_attention(
         &mut self,
         x: TensorId,
         angles: &[TensorId],
-        layer: &Layer,
+        layer: &LayerSpec,
         n: u32,
     ) -> Result<TensorId> {
         let name = |part: &str| format!("blk.{n}.{part}");
-        let Config { heads, latent, scales, .. } = *self.config;
-        let Layer { head_dim, reach, temperature, .. } = *layer;
-        let (Some(Latent { rank, rotated, plain, value }), Some(which)) = (latent, layer.rope) else {
+        let ModelSpec { heads, mla, scales, .. } = *self.spec;
+        let LayerSpec { head_dim, reach, temperature, .. } = *layer;
+        let (Some(mla), Some(which)) = (mla, layer.rope) else {
             return Err(Error::Format(format!("{} has no latent part or no rotation", name("attn_k"))));
         };
+        let MlaConfig { kv_lora_rank: rank, qk_rope_head_dim: rotated, qk_nope_head_dim: plain, v_head_dim: value } =
+            mla;
         let angles = angles[which];
-        let rope = Rope { head_dim: rotated, rotated, pairing: self.config.ropes[which].pairing };
+        let rope = Rope { head_dim: rotated, rotated, pairing: self.spec.ropes[which].pairing };
         let q = self.latent_queries(x, &name, heads * (plain + rotated))?;
         let part = |first, len| HeadPart { head: plain + rotated, first, len };
         let (q, turned) = (self.graph.head_part(q, part(0, plain)), self.graph.head_part(q, part(plain, rotated)));
@@ -47,12 +49,12 @@ impl Builder<'_> {
         let cache = self.cache(&name("k_cache"), layer);
         self.graph.k_write(k, cache, KvWrite { heads: 1, head_dim });
 
-        let (scale, cap) = (scales.attention, scales.attention_cap);
+        let (scale, cap) = (scales.attention, scales.attention_softcap);
         let op = Attention { value_dim: rank, scale, reach, cap, temperature, ..Attention::full(heads, 1, head_dim) };
         let h = self.graph.attention(q, (cache, cache), None, op);
         let matrices = self.head_matrices(&name("attn_v_b.weight"), heads, value, rank)?;
         let h = self.graph.head_linear(h, matrices);
-        self.linear(h, &name("attn_output"), self.config.width)
+        self.linear(h, &name("attn_output"), self.spec.hidden_size)
     }
 
     /// Queries of one matrix, or of two with a norm between them.

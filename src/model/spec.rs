@@ -1,10 +1,10 @@
-//! A model's sizes, read from GGUF keys and from which tensors exist, and checked: nothing behind this may panic on
-//! what a file says.
+//! A model's hyperparameters, read from the file's keys and tensors and checked, so that later code cannot panic on a
+//! bad file.
 
-mod latent;
+mod mla;
 mod rope;
 
-pub use latent::Latent;
+pub use mla::MlaConfig;
 pub use rope::RopeConfig;
 
 use super::arch::Arch;
@@ -15,96 +15,96 @@ use crate::ops::delta_net::DeltaNet;
 use crate::ops::experts::Scoring;
 use crate::{Error, Result};
 
-/// A model's sizes.
+/// A model's hyperparameters.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Config {
+pub struct ModelSpec {
     /// The architecture's row.
     pub arch: Arch,
     /// Layers.
-    pub layers: Vec<Layer>,
-    /// Width of the residual stream.
-    pub width: u32,
+    pub layers: Vec<LayerSpec>,
+    /// Size of the residual stream (n_embd).
+    pub hidden_size: u32,
     /// Query heads.
     pub heads: u32,
     /// Tokens in the vocabulary.
-    pub vocab: u32,
+    pub vocab_size: u32,
     /// Positions that the model was trained for.
-    pub context: u32,
-    /// Added under the root of each norm.
-    pub eps: f32,
-    /// Added to the weights of norms: our own reader of HF folders says so of Gemma's.
-    pub norm_plus: f32,
-    /// Rotary embeddings; a layer says which is its own.
+    pub context_length: u32,
+    /// Epsilon of the norms.
+    pub norm_eps: f32,
+    /// Added to norm weights: Hugging Face folders store Gemma's weights minus one.
+    pub norm_weight_offset: f32,
+    /// Rotary embeddings; a layer refers to one by index.
     pub ropes: Vec<RopeConfig>,
-    /// Heads of q and k are normed without a weight once they are rotated.
-    pub norm_rotated: bool,
-    /// Multipliers and bounds that few models have.
+    /// Query and key heads get an RMSNorm without a weight after RoPE (Llama 4).
+    pub qk_norm_after_rope: bool,
+    /// Multipliers and softcaps.
     pub scales: Scales,
-    /// Mixture of experts, if the model is one.
-    pub experts: Option<Experts>,
-    /// The sizes of layers with a gated delta net, if there are such.
-    pub delta: Option<DeltaConfig>,
-    /// The sizes of attention over latent keys, if it is such.
-    pub latent: Option<Latent>,
+    /// Mixture of experts, if the model has one.
+    pub moe: Option<MoeConfig>,
+    /// Sizes of gated delta net layers, if there are any.
+    pub delta_net: Option<DeltaNetConfig>,
+    /// Sizes of multi-head latent attention (MLA), if the model uses it.
+    pub mla: Option<MlaConfig>,
 }
 
-/// What may differ between layers.
+/// Settings that may differ between layers.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Layer {
-    /// Which positions a query sees.
+pub struct LayerSpec {
+    /// Which positions a query attends to.
     pub reach: Reach,
-    /// Which of the model's rotary embeddings; none for some.
+    /// Index into the model's rotary embeddings; `None` without RoPE (NoPE).
     pub rope: Option<usize>,
-    /// How scores grow with the position.
+    /// How attention scores grow with the position (Llama 4).
     pub temperature: Option<Temperature>,
-    /// Key and value heads; 0 in some layers without attention.
+    /// Key-value heads; 0 in some layers without attention.
     pub kv_heads: u32,
-    /// Values of a head.
+    /// Size of a head.
     pub head_dim: u32,
-    /// The earlier layer whose keys and values it reads, if it has none of its own.
-    pub shares: Option<u32>,
+    /// The earlier layer whose KV cache it reads, if it has none of its own.
+    pub kv_from: Option<u32>,
 }
 
-/// Multipliers and bounds.
+/// Multipliers and softcaps.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scales {
     /// Of embeddings.
     pub embedding: f32,
-    /// Of what a block adds to the residual stream.
+    /// Of what each block adds to the residual stream.
     pub residual: f32,
     /// Of attention scores.
     pub attention: f32,
     /// Of logits.
     pub logits: f32,
-    /// Bound of attention scores.
-    pub attention_cap: Option<f32>,
-    /// Bound of logits.
-    pub logits_cap: Option<f32>,
+    /// Softcap of attention scores.
+    pub attention_softcap: Option<f32>,
+    /// Softcap of logits.
+    pub logit_softcap: Option<f32>,
 }
 
 /// Mixture of experts.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Experts {
-    /// How many there are.
-    pub count: u32,
-    /// How many a token goes to.
-    pub used: u32,
-    /// How their logits become scores, as far as a key says it.
+pub struct MoeConfig {
+    /// Routed experts of a layer.
+    pub expert_count: u32,
+    /// Experts per token.
+    pub experts_per_token: u32,
+    /// The router's scoring function, if a key gives it.
     pub scoring: Option<Scoring>,
-    /// Their weights are made to sum to 1.
-    pub norm: bool,
-    /// Multiplier of their weights.
-    pub scale: f32,
-    /// How many groups they are in, if in several, and how many of those a token's experts come from.
+    /// Normalize the weights of a token's experts to sum to 1.
+    pub norm_topk_prob: bool,
+    /// Multiplier of the experts' weights.
+    pub routed_scaling_factor: f32,
+    /// Number of expert groups and of the groups a token's experts come from, if there are several groups.
     pub groups: Option<(u32, u32)>,
 }
 
 /// Sizes of a gated delta net.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct DeltaConfig {
-    /// Rows that its short convolution sees.
-    pub taps: u32,
-    /// What it keeps; how its rates are given is told by the tensors.
+pub struct DeltaNetConfig {
+    /// Kernel size of its short convolution.
+    pub conv_kernel: u32,
+    /// Heads of its state; whether its rates are fused or logarithmic depends on the tensors.
     pub net: DeltaNet,
 }
 
@@ -139,7 +139,7 @@ impl Keys<'_> {
         self.metadata.get_bool(&self.path(name))
     }
 
-    /// A truth value for each layer, which some files write as 0 and 1; nothing if the key holds a number.
+    /// A flag for each layer (some files store 0 and 1); `None` if the key holds a single number.
     fn flags(&self, name: &str) -> Result<Option<Vec<bool>>> {
         let path = self.path(name);
         match self.metadata.get(&path) {
@@ -163,14 +163,14 @@ impl Keys<'_> {
         self.metadata.get_str(&self.path(name))
     }
 
-    /// A size that must be there and lie in a sane range.
+    /// A required size between 1 and `max`.
     fn size(&self, name: &str, max: u32) -> Result<u32> {
         let path = self.path(name);
         let value = self.u32(name)?.ok_or_else(|| Error::Format(format!("the file lacks the key {path}")))?;
         in_range(&path, value, max)
     }
 
-    /// The same of each layer, of what may be an array, in which layers that have no such thing say 0.
+    /// A size for each layer: from an array, in which 0 means that the layer has none, or one value for all layers.
     fn sizes_or(&self, name: &str, default: u32, max: u32, blocks: u32) -> Result<Vec<u32>> {
         let path = self.path(name);
         let mut sizes = self.metadata.get_u32s(&path)?.unwrap_or(vec![default]);
@@ -191,7 +191,7 @@ impl Keys<'_> {
     }
 }
 
-/// The value that an array has for every layer; layers that have no such thing say 0.
+/// The value that all layers of an array share; 0 means that a layer has none.
 fn common<T: Copy + Default + PartialEq + std::fmt::Display>(key: &str, values: &[T]) -> Result<T> {
     let mut said = values.iter().copied().filter(|value| *value != T::default());
     let first = said.next().unwrap_or_default();
@@ -208,12 +208,12 @@ fn in_range(key: &str, value: u32, max: u32) -> Result<u32> {
     Ok(value)
 }
 
-impl Config {
-    /// Reads a checkpoint's sizes. The frequencies of the rotary embedding may lie in a tensor, hence async.
+impl ModelSpec {
+    /// Reads a checkpoint's hyperparameters. Async, because rotary frequencies can be in a tensor.
     ///
     /// # Errors
-    /// If the file is for something else ([`purpose`]), the architecture is unknown, a key is missing, or sizes make no
-    /// sense together.
+    /// If the file holds no language model ([`purpose`]), the architecture is unknown, a key is missing, or sizes
+    /// contradict each other.
     pub async fn read(checkpoint: &Checkpoint) -> Result<Self> {
         purpose::check(checkpoint)?;
         let metadata = &checkpoint.metadata;
@@ -225,70 +225,70 @@ impl Config {
         })?;
         let keys = Keys { metadata, arch: arch.name };
         let heads = keys.size("attention.head_count", 1 << 12)?;
-        let width = keys.size("embedding_length", 1 << 20)?;
+        let hidden_size = keys.size("embedding_length", 1 << 20)?;
         let embedding = checkpoint.tensor("token_embd.weight")?;
-        let vocab = u32::try_from(embedding.rows()).unwrap_or(0);
-        let latent = Latent::read(&keys)?;
-        let [head_dim, local_head_dim] = match &latent {
-            Some(latent) => [latent.rank + latent.rotated; 2],
-            None => head_dims(&keys, width / heads)?,
+        let vocab_size = u32::try_from(embedding.rows()).unwrap_or(0);
+        let mla = MlaConfig::read(&keys)?;
+        let [head_dim, local_head_dim] = match &mla {
+            Some(mla) => [mla.kv_lora_rank + mla.qk_rope_head_dim; 2],
+            None => head_dims(&keys, hidden_size / heads)?,
         };
-        // What predicts several tokens at once stands behind the layers, counts as some, and is not run.
+        // Multi-token-prediction (MTP) layers come last, are included in block_count, and are skipped.
         let ahead = keys.u32("nextn_predict_layers")?.unwrap_or(0);
         let blocks = keys.size("block_count", 1 << 12)?;
         let blocks = in_range(&keys.path("block_count"), blocks.saturating_sub(ahead), blocks)?;
-        let context = keys.size_or("context_length", 2048, 1 << 30)?;
-        let experts = Experts::read(&keys, &arch)?;
+        let context_length = keys.size_or("context_length", 2048, 1 << 30)?;
+        let moe = MoeConfig::read(&keys, &arch)?;
         let locality = Locality::read(&keys, &arch, blocks)?;
         let base = keys.f32("rope.freq_base")?.unwrap_or(10000.0);
-        let local_base = keys.f32("rope.freq_base_swa")?.or(arch.local.base).unwrap_or(base);
+        let local_base = keys.f32("rope.freq_base_swa")?.or(arch.local.rope_base).unwrap_or(base);
         let rotated = keys.u32("rope.dimension_count")?;
         let mut ropes = vec![RopeConfig::read(&keys, checkpoint, rotated.unwrap_or(head_dim), base, true).await?];
-        if locality.any() && (local_base != base || local_head_dim != head_dim || !arch.local.stretched) {
+        if locality.any() && (local_base != base || local_head_dim != head_dim || !arch.local.rope_scaling) {
             let rotated = keys.u32("rope.dimension_count_swa")?.or(rotated).unwrap_or(local_head_dim);
-            ropes.push(RopeConfig::read(&keys, checkpoint, rotated, local_base, arch.local.stretched).await?);
+            ropes.push(RopeConfig::read(&keys, checkpoint, rotated, local_base, arch.local.rope_scaling).await?);
         }
-        let kv_heads = match latent {
+        let kv_heads = match mla {
             Some(_) => vec![1; blocks as usize],
             None => keys.sizes_or("attention.head_count_kv", heads, 1 << 12, blocks)?,
         };
         let kinds = [(head_dim, 0), (local_head_dim, ropes.len() - 1)];
         let mut layers = layers(&keys, &arch, &locality, &kv_heads, kinds)?;
-        share(&mut layers, keys.u32("attention.shared_kv_layers")?.unwrap_or(0))?;
-        let config = Config {
+        share_kv(&mut layers, keys.u32("attention.shared_kv_layers")?.unwrap_or(0))?;
+        let spec = ModelSpec {
             arch,
             layers,
-            width,
+            hidden_size,
             heads,
-            vocab: in_range("the vocabulary", vocab, 1 << 24)?,
-            context,
-            eps: epsilon(&keys, checkpoint)?,
-            norm_plus: keys.finite("norm_plus")?.unwrap_or(0.0),
+            vocab_size: in_range("the vocabulary", vocab_size, 1 << 24)?,
+            context_length,
+            norm_eps: epsilon(&keys, checkpoint)?,
+            norm_weight_offset: keys.finite("norm_plus")?.unwrap_or(0.0),
             ropes,
-            // Llama 4 Maverick, known by its experts, has no such norm, and no key says so.
-            norm_rotated: arch.norm_rotated && experts.is_none_or(|e| e.count != 128),
+            // Llama 4 Maverick has no such norm; no key says so, but it has 128 experts.
+            qk_norm_after_rope: arch.qk_norm_after_rope && moe.is_none_or(|moe| moe.expert_count != 128),
             scales: Scales::read(
                 &keys,
                 &arch,
-                (blocks, width, heads, latent.map_or(head_dim, |l| l.plain + l.rotated)),
+                (blocks, hidden_size, heads, mla.map_or(head_dim, |mla| mla.qk_nope_head_dim + mla.qk_rope_head_dim)),
             )?,
-            experts,
-            delta: DeltaConfig::read(&keys, &arch, checkpoint)?,
-            latent,
+            moe,
+            delta_net: DeltaNetConfig::read(&keys, &arch, checkpoint)?,
+            mla,
         };
-        config.check()?;
-        Ok(config)
+        spec.check()?;
+        Ok(spec)
     }
 
     fn check(&self) -> Result<()> {
         let fail = |what: String| Err(Error::Unsupported(format!("this model cannot run: {what}")));
         for (layer, rope) in self.layers.iter().map(|layer| (layer, layer.rope.map(|which| &self.ropes[which]))) {
-            let Layer { kv_heads, head_dim, .. } = *layer;
+            let LayerSpec { kv_heads, head_dim, .. } = *layer;
             if kv_heads > 0 && !self.heads.is_multiple_of(kv_heads) {
                 return fail(format!("{} query heads do not divide by {kv_heads} kv heads", self.heads));
             }
-            if !self.width.is_multiple_of(4) || !head_dim.is_multiple_of(4) {
-                return fail(format!("width {} or head size {head_dim} is no multiple of 4", self.width));
+            if !self.hidden_size.is_multiple_of(4) || !head_dim.is_multiple_of(4) {
+                return fail(format!("hidden_size {} or head size {head_dim} is no multiple of 4", self.hidden_size));
             }
             if head_dim > LONGEST_HEAD {
                 return fail(format!("heads of {head_dim} values"));
@@ -297,27 +297,27 @@ impl Config {
                 return fail(format!("{rotated} values rotate of heads of {head_dim}"));
             }
         }
-        if let Some(latent) = self.latent {
-            let alike = self.ropes.iter().all(|rope| 2 * rope.frequencies.len() == latent.rotated as usize);
+        if let Some(mla) = self.mla {
+            let alike = self.ropes.iter().all(|rope| 2 * rope.frequencies.len() == mla.qk_rope_head_dim as usize);
             if self.heads == 1 || !alike {
                 return fail("latent keys of one head, or with several rotations".into());
             }
         }
-        if !self.eps.is_finite() || self.eps < 0.0 {
-            return fail(format!("a norm epsilon of {}", self.eps));
+        if !self.norm_eps.is_finite() || self.norm_eps < 0.0 {
+            return fail(format!("a norm epsilon of {}", self.norm_eps));
         }
         Ok(())
     }
 }
 
-/// What norms add under their root. A file may have a key for either kind of norm; those with a bias are layer norms.
+/// The epsilon of norms. A file may have a key for either kind of norm; norms with a bias are layer norms.
 fn epsilon(keys: &Keys, checkpoint: &Checkpoint) -> Result<f32> {
     let (rms, layer) = (keys.f32("attention.layer_norm_rms_epsilon")?, keys.f32("attention.layer_norm_epsilon")?);
     let are_layer_norms = checkpoint.tensors.contains_key("output_norm.bias");
     Ok(if are_layer_norms { layer.or(rms) } else { rms.or(layer) }.unwrap_or(1e-5))
 }
 
-/// Values of a head in layers that see everything, and in those that see a part.
+/// Head sizes of global and of local layers.
 fn head_dims(keys: &Keys, usual: u32) -> Result<[u32; 2]> {
     let key = keys.size_or("attention.key_length", usual, 1 << 12)?;
     let local_key = keys.size_or("attention.key_length_swa", key, 1 << 12)?;
@@ -330,19 +330,20 @@ fn head_dims(keys: &Keys, usual: u32) -> Result<[u32; 2]> {
     Ok([key, local_key])
 }
 
-/// Lets the last `count` layers read the keys and values of the last one before them that sees as much.
-fn share(layers: &mut [Layer], count: u32) -> Result<()> {
+/// Lets the last `count` layers read the KV cache of the last earlier layer with the same attention mask.
+fn share_kv(layers: &mut [LayerSpec], count: u32) -> Result<()> {
     let own = layers.len().saturating_sub(count as usize);
     for n in own..layers.len() {
         let alike = layers[..own].iter().rposition(|layer| layer.reach == layers[n].reach);
-        let alike = alike.ok_or_else(|| Error::Format(format!("layer {n} shares keys and values with no other")))?;
-        let Layer { kv_heads, head_dim, .. } = layers[alike];
-        layers[n] = Layer { shares: Some(alike as u32), kv_heads, head_dim, ..layers[n] };
+        let alike = alike
+            .ok_or_else(|| Error::Format(format!("layer {n} has no earlier layer to share keys and values with")))?;
+        let LayerSpec { kv_heads, head_dim, .. } = layers[alike];
+        layers[n] = LayerSpec { kv_from: Some(alike as u32), kv_heads, head_dim, ..layers[n] };
     }
     Ok(())
 }
 
-impl Experts {
+impl MoeConfig {
     fn read(keys: &Keys, arch: &Arch) -> Result<Option<Self>> {
         let Some(count) = keys.u32("expert_count")?.filter(|n| *n > 0) else { return Ok(None) };
         let count = in_range(&keys.path("expert_count"), count, 512)?;
@@ -351,10 +352,10 @@ impl Experts {
             0 => None,
             1 => Some(Scoring::Softmax),
             2 => Some(Scoring::Sigmoid),
-            other => return Err(Error::Unsupported(format!("this model cannot run: a router's function {other}"))),
+            other => return Err(Error::Unsupported(format!("this model cannot run: expert gating function {other}"))),
         };
-        let norm = keys.bool("expert_weights_norm")?.unwrap_or(arch.shares_sum_to_1);
-        let scale = keys.finite("expert_weights_scale")?.filter(|scale| *scale != 0.0).unwrap_or(1.0);
+        let norm_topk_prob = keys.bool("expert_weights_norm")?.unwrap_or(arch.norm_topk_prob);
+        let routed_scaling_factor = keys.finite("expert_weights_scale")?.filter(|scale| *scale != 0.0).unwrap_or(1.0);
         let groups = match keys.u32("expert_group_count")?.unwrap_or(1) {
             0 | 1 => None,
             groups => {
@@ -367,32 +368,41 @@ impl Experts {
                 Some((groups, of))
             }
         };
-        Ok(Some(Experts { count, used, scoring, norm, scale, groups }))
+        Ok(Some(MoeConfig {
+            expert_count: count,
+            experts_per_token: used,
+            scoring,
+            norm_topk_prob,
+            routed_scaling_factor,
+            groups,
+        }))
     }
 }
 
-impl DeltaConfig {
+impl DeltaNetConfig {
     fn read(keys: &Keys, arch: &Arch, checkpoint: &Checkpoint) -> Result<Option<Self>> {
-        // Files of models that could have recurrent layers, but have none, say their sizes too (Granite 4).
+        // Dense relatives of hybrid models have these keys, too (Granite 4).
         let has_such = checkpoint.tensors.keys().any(|name| name.contains(".ssm_"));
         if keys.u32("ssm.state_size")?.is_none() || !has_such {
             return Ok(None);
         }
         let head_dim = keys.size("ssm.state_size", 256)?;
         let (key_heads, heads) = (keys.size("ssm.group_count", 1 << 8)?, keys.size("ssm.time_step_rank", 1 << 8)?);
-        let (inner, taps) = (keys.size("ssm.inner_size", 1 << 16)?, keys.size("ssm.conv_kernel", 8)?);
-        let possible = head_dim.is_multiple_of(4) && heads.is_multiple_of(key_heads) && taps > 1;
+        let (inner, conv_kernel) = (keys.size("ssm.inner_size", 1 << 16)?, keys.size("ssm.conv_kernel", 8)?);
+        let possible = head_dim.is_multiple_of(4) && heads.is_multiple_of(key_heads) && conv_kernel > 1;
         if !possible || inner != heads * head_dim {
-            let sizes = format!("{heads} heads over {key_heads} of {head_dim} values, {inner} in all, {taps} taps");
+            let sizes = format!(
+                "{heads} heads over {key_heads} of {head_dim} values, {inner} in all, a convolution over {conv_kernel}"
+            );
             return Err(Error::Unsupported(format!("this model cannot run: a delta net of {sizes}")));
         }
-        let grouped = keys.bool("ssm.grouped_heads")?.unwrap_or(arch.grouped_heads);
+        let grouped = keys.bool("ssm.grouped_heads")?.unwrap_or(arch.grouped_v_heads);
         let net = DeltaNet { key_heads, heads, head_dim, grouped, fused: false, log_rates: false };
-        Ok(Some(DeltaConfig { taps, net }))
+        Ok(Some(DeltaNetConfig { conv_kernel, net }))
     }
 }
 
-/// Which layers see a part of the context only, and what they see.
+/// Which layers attend locally (sliding window or chunks), and over how many positions.
 struct Locality {
     reach: Reach,
     is_local: Vec<bool>,
@@ -403,14 +413,14 @@ impl Locality {
         let span = keys.u32("attention.sliding_window")?.unwrap_or(arch.local.span);
         let pattern = "attention.sliding_window_pattern";
         let is_local = match keys.flags(pattern)? {
-            // Layers that predict several tokens at once may be counted.
+            // Multi-token-prediction layers may be counted.
             Some(layers) if layers.len() >= blocks as usize => layers,
             Some(layers) => {
                 let (path, have) = (keys.path(pattern), layers.len());
                 return Err(Error::Format(format!("{path} has {have} entries for {blocks} layers")));
             }
             None => {
-                let every = keys.u32(pattern)?.unwrap_or(arch.local.every);
+                let every = keys.u32(pattern)?.unwrap_or(arch.local.global_interval);
                 (1..=blocks).map(|n| !n.is_multiple_of(every)).collect()
             }
         };
@@ -427,19 +437,19 @@ impl Locality {
     }
 }
 
-/// What each layer does, by its heads of keys and values; `kinds` are head size and rotary embedding of those that see
-/// everything, and of those that see a part.
+/// The layers, given their key-value heads; `kinds` holds the head size and the rotary embedding of global and of local
+/// layers.
 fn layers(
     keys: &Keys,
     arch: &Arch,
     locality: &Locality,
     kv_heads: &[u32],
     kinds: [(u32, usize); 2],
-) -> Result<Vec<Layer>> {
+) -> Result<Vec<LayerSpec>> {
     let rate = keys.finite("attention.temperature_scale")?;
     let after = keys.u32("attention.temperature_length")?;
     let original = || keys.u32("rope.scaling.original_context_length");
-    let temperature = match (arch.tempered_after, rate.filter(|rate| *rate != 0.0)) {
+    let temperature = match (arch.attn_temperature_after, rate.filter(|rate| *rate != 0.0)) {
         (Some(every), rate) => Some(Temperature { every: after.unwrap_or(every), rate: rate.unwrap_or(0.1), ahead: 1 }),
         (None, Some(rate)) => {
             let every = after.map_or_else(original, |n| Ok(Some(n)))?;
@@ -450,44 +460,44 @@ fn layers(
         (None, None) => None,
     };
     if temperature.is_some_and(|t| t.every == 0) {
-        return Err(Error::Format("attention scores that grow every 0 positions".into()));
+        return Err(Error::Format("an attention temperature over 0 positions".into()));
     }
-    let rotates = !arch.finetuned_rotates || keys.bool("rope.scaling.finetuned")?.unwrap_or(true);
+    let rotates = !arch.rope_if_finetuned || keys.bool("rope.scaling.finetuned")?.unwrap_or(true);
     let layer = |(n, kv_heads): (u32, &u32)| {
         let local = locality.any() && locality.is_local[n as usize];
         let (head_dim, rope) = kinds[usize::from(local)];
-        // Llama 4's small relatives see everything and rotate everywhere.
+        // Llama 4's small relatives have neither chunks nor NoPE layers.
         let sees_all = arch.local.chunked && !locality.any();
-        let rotated = rotates && (sees_all || !(n + 1).is_multiple_of(arch.unrotated_every));
-        Layer {
+        let rotated = rotates && (sees_all || !(n + 1).is_multiple_of(arch.nope_interval));
+        LayerSpec {
             reach: if local { locality.reach } else { Reach::All },
             rope: rotated.then_some(rope),
-            temperature: temperature.filter(|_| arch.tempered_after.is_none() || !rotated),
+            temperature: temperature.filter(|_| arch.attn_temperature_after.is_none() || !rotated),
             kv_heads: *kv_heads,
             head_dim,
-            shares: None,
+            kv_from: None,
         }
     };
     Ok((0..).zip(kv_heads).map(layer).collect())
 }
 
 impl Scales {
-    fn read(keys: &Keys, arch: &Arch, (blocks, width, heads, head_dim): (u32, u32, u32, u32)) -> Result<Self> {
-        // Some files write 0 for what they do not have.
+    fn read(keys: &Keys, arch: &Arch, (blocks, hidden_size, heads, head_dim): (u32, u32, u32, u32)) -> Result<Self> {
+        // Some files store 0 for "none".
         let read = |name: &str| Ok::<_, Error>(keys.finite(name)?.filter(|value| *value != 0.0));
         let cap = |name: &str, usual: Option<f32>| {
             Ok::<_, Error>(keys.finite(name)?.or(usual).map(f32::abs).filter(|value| *value != 0.0))
         };
-        let per = if arch.wide_scale.contains(&blocks) { width / heads } else { head_dim };
-        let usual = if arch.unscaled { 1.0 } else { 1.0 / (per as f32).sqrt() };
-        let root = if arch.embed_by_root { (width as f32).sqrt() } else { 1.0 };
+        let per = if arch.query_pre_attn_hidden.contains(&blocks) { hidden_size / heads } else { head_dim };
+        let usual = if arch.unscaled_attention { 1.0 } else { 1.0 / (per as f32).sqrt() };
+        let root = if arch.scale_embeddings { (hidden_size as f32).sqrt() } else { 1.0 };
         Ok(Scales {
             embedding: read("embedding_scale")?.unwrap_or(root),
             residual: read("residual_scale")?.unwrap_or(1.0),
-            attention: read("attention.scale")?.unwrap_or(usual) * latent::yarn_of_scores(keys)?,
+            attention: read("attention.scale")?.unwrap_or(usual) * mla::yarn_of_scores(keys)?,
             logits: 1.0 / read("logit_scale")?.unwrap_or(1.0),
-            attention_cap: cap("attn_logit_softcapping", arch.attention_cap)?,
-            logits_cap: cap("final_logit_softcapping", arch.logits_cap)?,
+            attention_softcap: cap("attn_logit_softcapping", arch.attention_softcap)?,
+            logit_softcap: cap("final_logit_softcapping", arch.logit_softcap)?,
         })
     }
 }

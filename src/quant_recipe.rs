@@ -1,18 +1,18 @@
-//! Mixes: which type each matrix of a quantized file gets.
+//! Quantization recipes: which weight type each matrix of a quantized file gets.
 //!
-//! A few matrices repay more bits than the others: the output head, and the value and down projections, above all in the
-//! first and last layers. The named mixes are those that published files have (the rules are llama.cpp's), so that sizes
-//! and names mean what people expect.
+//! A few matrices need more bits than the others: the output head, and the value and down projections, above all in the
+//! first and last layers. The named recipes follow llama.cpp's file types (Q4_K_M and so on), so that names and file
+//! sizes mean what people expect.
 
 use crate::dtype::DType;
 use crate::{Error, Result};
 
-/// What the rules ask about a model.
+/// What a recipe depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Form {
+pub struct ModelShape {
     /// Layers.
     pub layers: u32,
-    /// Query heads for each head of keys and values.
+    /// Query heads per key-value head (GQA).
     pub group: u32,
     /// Experts of a layer; 0 for a dense model.
     pub experts: u32,
@@ -20,18 +20,18 @@ pub struct Form {
     pub tied: bool,
 }
 
-/// One type for every matrix, or a named mix.
+/// One type for every matrix, or a named recipe (llama.cpp's "ftype").
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Mix {
+pub enum QuantRecipe {
     /// Every matrix in this type.
     Pure(DType),
-    /// A named mix.
-    Named(&'static Rules),
+    /// A named recipe.
+    Named(&'static NamedRecipe),
 }
 
 /// A row of the table below.
 #[derive(Debug, PartialEq)]
-pub struct Rules {
+pub struct NamedRecipe {
     name: &'static str,
     /// llama.cpp's number for it, `general.file_type`.
     file_type: u32,
@@ -42,18 +42,18 @@ pub struct Rules {
     output: DType,
 }
 
-/// More bits for some layers.
+/// Which layers get more bits.
 #[derive(Debug, PartialEq)]
 enum Extra {
     No,
     All(DType),
-    /// The first and last eighth, and every third between.
+    /// The first and last eighth, and every third layer between them.
     Spread(DType),
-    /// Layers below a number one type, the rest another.
+    /// One type for the first n layers, another for the rest.
     FirstRest(u32, DType, DType),
-    /// The first 1/n of the layers one type, the rest another.
+    /// One type for the first 1/n of the layers, another for the rest.
     PartRest(u32, DType, DType),
-    /// Where at least four heads share one of keys and values one type, elsewhere another.
+    /// One type where at least four query heads share a key-value head, another elsewhere.
     Grouped(DType, DType),
 }
 
@@ -61,12 +61,12 @@ use DType::{BF16, F16, F32, IQ1M, IQ1S, IQ2S, IQ2XS, IQ2XXS, IQ3S, IQ3XXS, IQ4NL
 use DType::{Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
 use Extra::{All, FirstRest, Grouped, No, PartRest, Spread};
 
-const fn row(name: &'static str, file_type: u32, base: DType, value: Extra, down: Extra, output: DType) -> Rules {
-    Rules { name, file_type, base, value, down, output }
+const fn row(name: &'static str, file_type: u32, base: DType, value: Extra, down: Extra, output: DType) -> NamedRecipe {
+    NamedRecipe { name, file_type, base, value, down, output }
 }
 
 #[rustfmt::skip]
-static TABLE: [Rules; 15] = [
+static TABLE: [NamedRecipe; 15] = [
     //  name     number base  attn_v                ffn_down                attn_output
     row("Q4_0",    2, Q4_0,  No,                    No,                     Q4_0),
     row("Q4_1",    3, Q4_1,  No,                    No,                     Q4_1),
@@ -90,52 +90,58 @@ fn choose(condition: bool, yes: DType, no: DType) -> DType {
 }
 
 impl Extra {
-    fn of(&self, base: DType, form: Form, layer: u32) -> DType {
-        let n = form.layers;
+    fn of(&self, base: DType, shape: ModelShape, layer: u32) -> DType {
+        let n = shape.layers;
         match *self {
             No => base,
             All(more) => more,
             Spread(more) => choose(layer < n / 8 || layer >= 7 * n / 8 || (layer - n / 8) % 3 == 2, more, base),
             FirstRest(count, more, rest) => choose(layer < count, more, rest),
             PartRest(part, more, rest) => choose(layer < n / part, more, rest),
-            Grouped(more, less) => choose(form.group >= 4, more, less),
+            Grouped(more, less) => choose(shape.group >= 4, more, less),
         }
     }
 }
 
-impl Mix {
-    /// Every named mix.
+impl QuantRecipe {
+    /// Every named recipe.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        TABLE.iter().map(|rules| rules.name)
+        TABLE.iter().map(|recipe| recipe.name)
     }
 
-    /// The mix of this name, in either case; `Q3_K`, `Q4_K` and `Q5_K` are their middle-sized mixes. Types that have no
-    /// mix (F16, IQ4_NL ...) are used for every matrix. Types to which nothing [rounds](DType::rounds) are not here.
+    /// The recipe of this name, ignoring case; `Q3_K`, `Q4_K` and `Q5_K` mean their `_M` recipes. Types without a
+    /// recipe (F16, IQ4_NL ...) are used for every matrix. Types that cannot be [quantized to](DType::rounds) are
+    /// refused.
     ///
     /// # Errors
     /// [`Error::Usage`] that lists the names.
     pub fn find(name: &str) -> Result<Self> {
-        let named = |name: &str| TABLE.iter().find(|rules| rules.name.eq_ignore_ascii_case(name)).map(Mix::Named);
+        let named =
+            |name: &str| TABLE.iter().find(|recipe| recipe.name.eq_ignore_ascii_case(name)).map(QuantRecipe::Named);
         named(name)
             .or_else(|| named(&format!("{name}_M")))
-            .or_else(|| DType::from_name(name).filter(|d| d.rounds()).map(Mix::Pure))
+            .or_else(|| DType::from_name(name).filter(|d| d.rounds()).map(QuantRecipe::Pure))
             .ok_or_else(|| {
                 let pure = DType::ALL.iter().filter(|d| d.rounds() && named(d.name()).is_none()).map(|d| d.name());
-                let names: Vec<&str> = Mix::names().chain(pure).collect();
-                Error::Usage(format!("no type or mix to round to is called {name:?}; there are {}", names.join(", ")))
+                let names: Vec<&str> = QuantRecipe::names().chain(pure).collect();
+                Error::Usage(format!(
+                    "there is no type or recipe {name:?} to quantize to; choose one of {}",
+                    names.join(", ")
+                ))
             })
     }
 
-    /// The type for a tensor by its GGUF name and dimensions (row length first). Vectors, routers and short convolutions
-    /// stay F32. A row that cannot be cut into a type's blocks gets a smaller relative of it, or F16.
-    pub fn of(self, form: Form, tensor: &str, dims: &[u64]) -> DType {
-        let (layer, part) = place(tensor);
-        if dims.len() < 2 || UNROUNDED.contains(&part) || !tensor.ends_with(".weight") {
+    /// The type of a tensor, given its GGUF name and dimensions (row length first). Vectors, routers and short
+    /// convolutions stay F32. If rows do not divide into the type's blocks, a related type with smaller blocks or F16
+    /// is used.
+    pub fn of(self, shape: ModelShape, tensor: &str, dims: &[u64]) -> DType {
+        let (layer, part) = split_name(tensor);
+        if dims.len() < 2 || NOT_QUANTIZED.contains(&part) || !tensor.ends_with(".weight") {
             return F32;
         }
         let wanted = match self {
-            Mix::Pure(dtype) => dtype,
-            Mix::Named(rules) => rules.of(form, layer, part),
+            QuantRecipe::Pure(dtype) => dtype,
+            QuantRecipe::Named(recipe) => recipe.of(shape, layer, part),
         };
         let relative = match wanted {
             Q2K | Q3K | IQ4XS | IQ1S | IQ1M | IQ2XXS | IQ2XS | IQ2S | IQ3XXS | IQ3S => IQ4NL,
@@ -149,11 +155,11 @@ impl Mix {
         [wanted, relative].into_iter().find(fits).unwrap_or(F16)
     }
 
-    /// `general.file_type`: llama.cpp's number for the mix, or for the most common type.
+    /// `general.file_type`: llama.cpp's number for the recipe, or for the most common type.
     pub fn file_type(self) -> u32 {
         match self {
-            Mix::Named(rules) => rules.file_type,
-            Mix::Pure(dtype) => match dtype {
+            QuantRecipe::Named(recipe) => recipe.file_type,
+            QuantRecipe::Pure(dtype) => match dtype {
                 F32 => 0,
                 F16 => 1,
                 Q4_0 => 2,
@@ -184,9 +190,9 @@ impl Mix {
     }
 }
 
-impl Rules {
-    fn of(&self, form: Form, layer: u32, part: &str) -> DType {
-        let head = if form.tied { "token_embd" } else { "output" };
+impl NamedRecipe {
+    fn of(&self, shape: ModelShape, layer: u32, part: &str) -> DType {
+        let head = if shape.tied { "token_embd" } else { "output" };
         let coarse = !matches!(self.base, Q5_0 | Q5_1 | Q5K | Q6K | Q8_0 | Q4_0 | Q4_1);
         match part {
             part if part == head => {
@@ -196,22 +202,22 @@ impl Rules {
                     Q6K
                 }
             }
-            // Where eight experts share an attention, its matrices are a small part of the file.
-            "attn_k" | "attn_v" if form.experts == 8 => Q8_0,
-            "attn_output" if form.experts == 8 && coarse => Q5K,
+            // With eight experts, the attention's matrices are a small part of the file.
+            "attn_k" | "attn_v" if shape.experts == 8 => Q8_0,
+            "attn_output" if shape.experts == 8 && coarse => Q5K,
             "attn_output" => self.output,
-            "attn_v" => self.value.of(self.base, form, layer),
-            "ffn_down" | "ffn_down_exps" => self.down.of(self.base, form, layer),
+            "attn_v" => self.value.of(self.base, shape, layer),
+            "ffn_down" | "ffn_down_exps" => self.down.of(self.base, shape, layer),
             _ => self.base,
         }
     }
 }
 
-/// Matrices that are small and matter much.
-const UNROUNDED: [&str; 3] = ["ffn_gate_inp", "ssm_conv1d", "shortconv.conv"];
+/// Small matrices that matter much.
+const NOT_QUANTIZED: [&str; 3] = ["ffn_gate_inp", "ssm_conv1d", "shortconv.conv"];
 
-/// Layer (0 outside the blocks) and the name without the block's number and the kind at its end.
-pub(crate) fn place(tensor: &str) -> (u32, &str) {
+/// The layer (0 outside the blocks), and the name without the layer's number and the suffix.
+pub(crate) fn split_name(tensor: &str) -> (u32, &str) {
     let (layer, name) = match tensor.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
         Some((layer, name)) => (layer.parse().unwrap_or(0), name),
         None => (0, tensor),
@@ -223,16 +229,17 @@ pub(crate) fn place(tensor: &str) -> (u32, &str) {
 mod tests {
     use super::*;
 
-    const LLAMA: Form = Form { layers: 32, group: 4, experts: 0, tied: false };
+    const LLAMA: ModelShape = ModelShape { layers: 32, group: 4, experts: 0, tied: false };
 
     #[test]
     fn mixes_are_those_of_published_files() {
         let dims = [4096, 4096];
-        let of = |mix: &str, form, tensor: &str| Mix::find(mix).unwrap().of(form, tensor, &dims);
-        // Llama 3.1 8B as published in Q4_K_M: 16 of 32 down projections have more bits, of layers 0-3, 28-31 and 6, 9 ...
+        let of = |recipe: &str, shape, tensor: &str| QuantRecipe::find(recipe).unwrap().of(shape, tensor, &dims);
+        // Llama 3.1 8B as published in Q4_K_M: 16 of 32 down projections have more bits, of layers 0-3, 28-31 and 6, 9
+        // ...
         let more = (0..32).filter(|l| of("q4_k_m", LLAMA, &format!("blk.{l}.ffn_down.weight")) == Q6K);
         assert_eq!(more.collect::<Vec<_>>(), [0, 1, 2, 3, 6, 9, 12, 15, 18, 21, 24, 27, 28, 29, 30, 31]);
-        for (mix, tensor, dtype) in [
+        for (recipe, tensor, dtype) in [
             ("Q4_K_M", "output.weight", Q6K),
             ("Q4_K_M", "token_embd.weight", Q4K),
             ("Q4_K_M", "blk.5.attn_q.weight", Q4K),
@@ -251,22 +258,22 @@ mod tests {
             ("F16", "output.weight", F16),
             ("IQ4_NL", "output.weight", IQ4NL),
         ] {
-            assert_eq!(of(mix, LLAMA, tensor), dtype, "{mix} {tensor}");
+            assert_eq!(of(recipe, LLAMA, tensor), dtype, "{recipe} {tensor}");
         }
-        let tied = Form { tied: true, ..LLAMA };
+        let tied = ModelShape { tied: true, ..LLAMA };
         assert_eq!(of("Q4_K_M", tied, "token_embd.weight"), Q6K);
-        let mixtral = Form { experts: 8, ..LLAMA };
+        let mixtral = ModelShape { experts: 8, ..LLAMA };
         assert_eq!(of("Q4_K_M", mixtral, "blk.5.attn_k.weight"), Q8_0);
         assert_eq!(of("Q4_K_M", mixtral, "blk.5.attn_output.weight"), Q5K);
         assert_eq!(of("Q4_K_M", mixtral, "blk.5.ffn_gate_inp.weight"), F32);
-        assert!(Mix::find("IQ2_XXS").is_err(), "it is only read");
-        assert!(Mix::find("Q9").unwrap_err().to_string().contains("Q4_K_M"));
+        assert!(QuantRecipe::find("IQ2_XXS").is_err(), "it is read-only");
+        assert!(QuantRecipe::find("Q9").unwrap_err().to_string().contains("Q4_K_M"));
     }
 
     #[test]
     fn rows_that_do_not_divide_get_a_relative() {
-        let of = |cols: u64| Mix::find("Q4_K_S").unwrap().of(LLAMA, "blk.9.attn_q.weight", &[cols, 64]);
+        let of = |cols: u64| QuantRecipe::find("Q4_K_S").unwrap().of(LLAMA, "blk.9.attn_q.weight", &[cols, 64]);
         assert_eq!([of(256), of(96), of(40)], [Q4K, Q5_0, F16]);
-        assert_eq!(Mix::find("Q4_K_S").unwrap().of(LLAMA, "blk.9.attn_norm.weight", &[256]), F32);
+        assert_eq!(QuantRecipe::find("Q4_K_S").unwrap().of(LLAMA, "blk.9.attn_norm.weight", &[256]), F32);
     }
 }
