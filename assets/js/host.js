@@ -123,6 +123,8 @@ class Running {
       throw error;
     }
     await keeping;
+    // A page that is reloaded now finds the whole model.
+    await Promise.all(sources.map((source) => source.settled?.()));
     if (this.#stop.signal.aborted) {
       this.#engine.destroy();
       this.#stop.signal.throwIfAborted();

@@ -148,6 +148,11 @@ class Remote {
     }
   }
 
+  /** Resolves once the chunks that were read are in the cache, or cannot be kept. */
+  settled() {
+    return this.#storing;
+  }
+
   /** Deletes what was kept. */
   async forget() {
     const entry = this.#entry;

@@ -64,7 +64,8 @@ class Site {
   damage = null;
   etag = '"1"';
   requests = [];
-  served = 0;
+  /** Bytes of bodies since `served` was last set, by answers begun since: a browser closes an old connection when it likes. */
+  count = { bytes: 0 };
 
   constructor(number, files, faults, origins) {
     this.path = `/site/${number}/`;
@@ -74,6 +75,12 @@ class Site {
   }
   url(name, origin = "origin") {
     return this.origins[origin] + this.path + name;
+  }
+  get served() {
+    return this.count.bytes;
+  }
+  set served(bytes) {
+    this.count = { bytes };
   }
 }
 
@@ -159,8 +166,9 @@ async function send(request, response, headers, file, site) {
   response.writeHead(range ? 206 : 200, headers);
   if (request.method === "HEAD") return void response.end();
   let at = start;
+  const count = site?.count;
   for await (let piece of file.read(start, end)) {
-    if (site) piece = await misbehave(site, piece, at, response);
+    if (site) piece = await misbehave(site, count, piece, at, response);
     if (response.destroyed) return;
     at += piece.length;
     if (!response.write(piece)) await drained(response);
@@ -176,10 +184,10 @@ function drained(response) {
   return Promise.race(either).finally(() => stop.abort());
 }
 
-async function misbehave(site, piece, at, response) {
+async function misbehave(site, count, piece, at, response) {
   if (site.pace > 0) await new Promise((resolve) => setTimeout(resolve, site.pace));
-  site.served += piece.length;
-  if (site.off || (site.dieAfter !== null && site.served > site.dieAfter)) response.socket.destroy();
+  count.bytes += piece.length;
+  if (site.off || (site.dieAfter !== null && count.bytes > site.dieAfter)) response.socket.destroy();
   if (site.damage !== null && site.damage >= at && site.damage < at + piece.length) {
     piece = Buffer.from(piece);
     piece[site.damage - at] ^= 0x40;
