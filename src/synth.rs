@@ -1,23 +1,22 @@
-//! Synthetic models: files of known shapes with random weights, as valid as published ones and as fast to write as the
-//! disk.
+//! Synthetic models: valid files of known shapes with random weights, written at disk speed.
 //!
-//! Tests and benchmarks need models of every architecture, weight type and size, and none of them needs a trained one.
-//! Weights depend only on the shape's and the tensor's name, so the same model comes out on every machine: the golden
-//! logits checked in under `tests/golden` belong to exactly these files. Their spread is chosen so that a model's
-//! next-token distribution is neither flat nor one spike. No weights are quantized here: quantized blocks are random.
+//! Tests and benchmarks need models of every architecture, weight type and size, but no trained ones. Weights depend
+//! only on the names of the shape and the tensor, so files are the same on every machine; the golden logits in
+//! `tests/golden` belong to exactly these files. The spread of weights keeps next-token distributions neither flat nor
+//! a single spike. Nothing is quantized here: quantized blocks are random.
 
-mod delta;
+mod delta_net;
+mod expert_stacks;
 mod hf;
-mod latent;
+mod mla;
 mod random;
 mod shape;
 mod shapes;
-mod stacks;
 
-pub use delta::Delta;
+pub use delta_net::DeltaNetShape;
 pub use hf::write_hf;
-pub use latent::Latent;
-pub use shape::{Convs, Experts, Global, Key, Norms, QkNorm, Routing, Shape, Stretch};
+pub use mla::MlaShape;
+pub use shape::{Convs, Experts, Global, Key, Norms, QkNorm, RopeScaling, Routing, Shape};
 pub use shapes::SHAPES;
 
 use crate::checkpoint::{GgufWriter, Metadata, Value};
@@ -28,10 +27,10 @@ use random::{Stream, Values};
 use std::io::Write;
 
 /// Writes the GGUF file of the shape called `shape`, with weights of type `types`: a plain type such as `Q4_0` for
-/// every matrix, or a recipe such as `Q4_K_M` (see [`crate::recipe`]).
+/// every matrix, or a recipe such as `Q4_K_M` (see [`crate::quant_recipe`]).
 ///
-/// Norms, biases and expert routers are F32 in any case. Rows that cannot be cut into the type's blocks get a smaller
-/// relative of it, as llama.cpp chooses (Q4_K becomes Q5_0, and so on), or F16.
+/// Norms, biases and expert routers are always F32. If rows do not divide into the type's blocks, llama.cpp's related
+/// type with smaller blocks is used (Q5_0 for Q4_K, and so on), or F16.
 ///
 /// # Errors
 /// If there is no such shape or type, or `out` fails.
@@ -104,14 +103,14 @@ fn tensors(s: &Shape) -> Vec<Tensor> {
     list.matrix("token_embd".into(), s.hidden, s.vocab, if s.tied { 2.5 } else { (s.hidden as f32).sqrt() });
     let output_norm = if s.convs.is_some() { "token_embd_norm" } else { "output_norm" };
     list.weights(output_norm.into(), s.hidden, Values::Signed { std: 0.2 });
-    if s.classic {
+    if s.layer_norm {
         list.vector("output_norm.bias".into(), s.hidden, Values::Normal { mean: 0.0, std: 0.3 });
     }
     if !s.tied {
         list.matrix("output".into(), s.hidden, s.vocab, 2.5);
     }
-    if let Some(stretch) = s.rope_stretch {
-        list.weights("rope_freqs".into(), s.head_dim / 2, Values::Given(rope_factors(s, stretch)));
+    if let Some(scaling) = s.rope_scaling {
+        list.weights("rope_freqs".into(), s.head_dim / 2, Values::Given(rope_factors(s, scaling)));
     }
     if s.long_factors {
         for (name, factors) in ["rope_factors_long", "rope_factors_short"].into_iter().zip(long_factors(s)) {
@@ -121,40 +120,40 @@ fn tensors(s: &Shape) -> Vec<Tensor> {
     if let Some(global) = s.global {
         list.weights("rope_freqs".into(), global.head_dim / 2, Values::Given(quarter_factors(global)));
     }
-    if s.layer_inputs > 0 {
-        let all = s.layers * s.layer_inputs;
-        list.matrix("per_layer_token_embd".into(), all, s.vocab, (all as f32 / s.layer_inputs as f32).sqrt());
+    if s.per_layer_embeddings > 0 {
+        let all = s.layers * s.per_layer_embeddings;
+        list.matrix("per_layer_token_embd".into(), all, s.vocab, (all as f32 / s.per_layer_embeddings as f32).sqrt());
         list.matrix("per_layer_model_proj".into(), s.hidden, all, 1.0);
-        list.weights("per_layer_proj_norm".into(), s.layer_inputs, Values::Normal { mean: 1.0, std: 0.2 });
+        list.weights("per_layer_proj_norm".into(), s.per_layer_embeddings, Values::Normal { mean: 1.0, std: 0.2 });
     }
     for layer in 0..s.layers {
         let name = |part: &str| format!("blk.{layer}.{part}");
         let (kv_heads, head_dim) = s.heads_of(layer);
         let (q, kv) = (s.heads * head_dim, kv_heads * head_dim);
         let around_1 = || Values::Normal { mean: 1.0, std: 0.2 };
-        if s.norms != Norms::Behind {
+        if s.norms != Norms::After {
             list.weights(name("attn_norm"), s.hidden, around_1());
         }
         if s.fused {
             list.matrix(name("attn_qkv"), s.hidden, q + 2 * kv, query);
         }
-        let delta = s.delta.filter(|d| (layer + 1) % d.every != 0);
-        if let Some(d) = delta {
-            delta::net(&mut list, s, d, name);
+        let delta_net = s.delta_net.filter(|d| (layer + 1) % d.every != 0);
+        if let Some(d) = delta_net {
+            delta_net::net(&mut list, s, d, name);
         }
         let conv = s.convs.filter(|c| (layer + 1) % c.every != 0);
         if let Some(c) = conv {
             list.matrix(name("shortconv.in_proj"), s.hidden, 3 * s.hidden, 1.0);
-            let taps = Values::Normal { mean: 0.0, std: 0.7 };
-            list.push(name("shortconv.conv.weight"), vec![c.taps as u64, s.hidden as u64], taps);
+            let conv_kernel = Values::Normal { mean: 0.0, std: 0.7 };
+            list.push(name("shortconv.conv.weight"), vec![c.conv_kernel as u64, s.hidden as u64], conv_kernel);
             list.matrix(name("shortconv.out_proj"), s.hidden, s.hidden, 1.5);
         }
-        if let Some(l) = s.latent {
-            latent::attention(&mut list, s, l, name);
+        if let Some(l) = s.mla {
+            mla::attention(&mut list, s, l, name);
         }
-        let attends = delta.is_none() && conv.is_none() && s.latent.is_none();
-        // Gated attention's queries come with their gates.
-        let q_rows = if s.delta.is_some() { 2 * q } else { q };
+        let attends = delta_net.is_none() && conv.is_none() && s.mla.is_none();
+        // With gated attention, the query matrix also computes the gates.
+        let q_rows = if s.delta_net.is_some() { 2 * q } else { q };
         for (part, rows, gain) in [("attn_q", q_rows, query), ("attn_k", kv, query), ("attn_v", kv, 1.0)] {
             if s.fused || !attends {
                 break;
@@ -192,20 +191,20 @@ fn tensors(s: &Shape) -> Vec<Tensor> {
             Norms::Before => &["ffn_norm"],
             Norms::BeforeRenamed => &["post_attention_norm"],
             Norms::Around => &["post_attention_norm", "ffn_norm", "post_ffw_norm"],
-            Norms::Behind => &["post_attention_norm", "post_ffw_norm"],
+            Norms::After => &["post_attention_norm", "post_ffw_norm"],
         };
         for norm in norms {
             list.weights(name(norm), s.hidden, around_1());
         }
-        match s.experts.filter(|e| (layer + 1) % e.every == 0 && layer >= e.lead) {
+        match s.experts.filter(|e| (layer + 1) % e.every == 0 && layer >= e.leading_dense) {
             None if s.fused => {
                 list.matrix(name("ffn_up"), s.hidden, 2 * s.ff, 1.2);
                 list.matrix(name("ffn_down"), s.ff, s.hidden, 1.5);
             }
             None => dense(&mut list, s, layer, name),
-            Some(e) if e.beside => {
+            Some(e) if e.with_dense => {
                 dense(&mut list, s, layer, name);
-                experts_beside(&mut list, s, e, name);
+                experts_with_dense(&mut list, s, e, name);
             }
             Some(e) => {
                 list.matrix(name("ffn_gate_inp"), s.hidden, e.count, 2.5);
@@ -232,9 +231,9 @@ fn tensors(s: &Shape) -> Vec<Tensor> {
                 }
             }
         }
-        if s.layer_inputs > 0 {
-            list.matrix(name("inp_gate"), s.hidden, s.layer_inputs, 1.0);
-            list.matrix(name("proj"), s.layer_inputs, s.hidden, 1.0);
+        if s.per_layer_embeddings > 0 {
+            list.matrix(name("inp_gate"), s.hidden, s.per_layer_embeddings, 1.0);
+            list.matrix(name("proj"), s.per_layer_embeddings, s.hidden, 1.0);
             list.weights(name("post_norm"), s.hidden, around_1());
         }
         if s.global.is_some() {
@@ -245,26 +244,26 @@ fn tensors(s: &Shape) -> Vec<Tensor> {
 }
 
 fn dense(list: &mut List, s: &Shape, layer: usize, name: impl Fn(&str) -> String) {
-    // Gemma 4's layers without keys have wider networks.
+    // Gemma 4's KV-sharing layers have wider networks.
     let ff = if s.shares(layer) { 2 * s.ff } else { s.ff };
-    if !s.classic {
+    if !s.layer_norm {
         list.matrix(name("ffn_gate"), s.hidden, ff, 1.5);
     }
-    list.matrix(name("ffn_up"), s.hidden, ff, if s.classic { 1.5 } else { 1.0 });
+    list.matrix(name("ffn_up"), s.hidden, ff, if s.layer_norm { 1.5 } else { 1.0 });
     list.matrix(name("ffn_down"), ff, s.hidden, 1.5);
     for (part, len) in [("attn_norm", s.hidden), ("ffn_norm", s.hidden), ("ffn_up", ff), ("ffn_down", s.hidden)] {
-        if s.classic {
+        if s.layer_norm {
             list.vector(name(part) + ".bias", len, Values::Normal { mean: 0.0, std: 0.3 });
         }
     }
 }
 
-/// Experts beside a dense network.
-fn experts_beside(list: &mut List, s: &Shape, e: Experts, name: impl Fn(&str) -> String) {
+/// Experts in parallel with a dense network.
+fn experts_with_dense(list: &mut List, s: &Shape, e: Experts, name: impl Fn(&str) -> String) {
     for norm in ["post_ffw_norm_1", "pre_ffw_norm_2", "post_ffw_norm_2"] {
         list.weights(name(norm), s.hidden, Values::Normal { mean: 1.0, std: 0.2 });
     }
-    // The router's input is divided by the root of the width.
+    // The router's input is divided by sqrt(hidden size).
     let root = (s.hidden as f32).sqrt();
     list.vector(name("ffn_gate_inp.scale"), s.hidden, Values::Normal { mean: root, std: 0.2 * root });
     list.vector(name("ffn_down_exps.scale"), e.count, Values::Normal { mean: 1.0, std: 0.3 });
@@ -291,26 +290,26 @@ impl List {
         self.vector(name + ".weight", len, values);
     }
 
-    /// A matrix that turns inputs of deviation 1 into outputs of deviation `gain`.
+    /// A matrix that maps inputs with standard deviation 1 to outputs with standard deviation `gain`.
     fn matrix(&mut self, name: String, cols: usize, rows: usize, gain: f32) -> &mut Tensor {
         let values = Values::Normal { mean: 0.0, std: gain / (cols as f32).sqrt() };
         self.push(name + ".weight", vec![cols as u64, rows as u64], values)
     }
 }
 
-/// What Llama 3 divides each RoPE frequency by, as its `rope_freqs.weight` holds it: 1 for wavelengths under a quarter
-/// of the original context, `factor` above all of it, and between them a blend of the two frequencies.
-fn rope_factors(s: &Shape, stretch: Stretch) -> Vec<f32> {
-    let context = stretch.original_context as f64;
+/// Llama 3's divisors of RoPE frequencies, as stored in `rope_freqs.weight`: 1 for wavelengths below a quarter of the
+/// original context, `factor` for those beyond it, and a blend between them.
+fn rope_factors(s: &Shape, scaling: RopeScaling) -> Vec<f32> {
+    let context = scaling.original_context as f64;
     let factor = |i: usize| {
         let wavelength = std::f64::consts::TAU * f64::from(s.rope_base).powf(2.0 * i as f64 / s.head_dim as f64);
         let smooth = ((context / wavelength - 1.0) / 3.0).clamp(0.0, 1.0);
-        1.0 / ((1.0 - smooth) / stretch.factor + smooth)
+        1.0 / ((1.0 - smooth) / scaling.factor + smooth)
     };
     (0..s.head_dim / 2).map(|i| factor(i) as f32).collect()
 }
 
-/// What makes pairs beyond the first quarter of a head stand still.
+/// Divisors that stop the rotation beyond the first quarter of a head.
 fn quarter_factors(global: Global) -> Vec<f32> {
     (0..global.head_dim / 2).map(|pair| if pair < global.head_dim / 8 { 1.0 } else { 1e30 }).collect()
 }
@@ -328,8 +327,8 @@ fn metadata(s: &Shape, recipe: QuantRecipe) -> Metadata {
     count("feed_forward_length", s.ff);
     count("attention.head_count", s.heads);
     count("attention.head_count_kv", s.kv_heads);
-    if let Some(l) = s.latent {
-        latent::keys(l).into_iter().for_each(|(key, n)| drop(count(key, n)));
+    if let Some(l) = s.mla {
+        mla::keys(l).into_iter().for_each(|(key, n)| drop(count(key, n)));
     } else if s.qk_norm == QkNorm::Heads || s.head_dim * s.heads != s.hidden {
         count("attention.key_length", s.head_dim);
         count("attention.value_length", s.head_dim);
@@ -341,8 +340,8 @@ fn metadata(s: &Shape, recipe: QuantRecipe) -> Metadata {
         }
         count("rope.dimension_count", global.head_dim);
         count("rope.dimension_count_swa", s.head_dim);
-        count("attention.shared_kv_layers", s.shared_kv);
-        count("embedding_length_per_layer_input", s.layer_inputs);
+        count("attention.shared_kv_layers", s.kv_shared_layers);
+        count("embedding_length_per_layer_input", s.per_layer_embeddings);
     }
     if s.arch == "llama" {
         count("rope.dimension_count", s.head_dim);
@@ -368,7 +367,7 @@ fn metadata(s: &Shape, recipe: QuantRecipe) -> Metadata {
         }
     }
     let mut count = |key: &str, n: usize| m.insert(format!("{}.{key}", s.arch), n as u32);
-    for (key, n) in s.delta.map(delta::keys).into_iter().flatten() {
+    for (key, n) in s.delta_net.map(delta_net::keys).into_iter().flatten() {
         count(key, n);
     }
     if let Some(c) = s.convs {
@@ -380,7 +379,7 @@ fn metadata(s: &Shape, recipe: QuantRecipe) -> Metadata {
         if heads.clone().any(|n| n != s.kv_heads as i32) {
             m.insert(format!("{}.attention.head_count_kv", s.arch), heads.collect::<Vec<i32>>());
         }
-        if s.shared_kv > 0 {
+        if s.kv_shared_layers > 0 {
             let wide = (0..s.layers).map(|n| if s.shares(n) { 2 * s.ff as i32 } else { s.ff as i32 });
             m.insert(format!("{}.feed_forward_length", s.arch), wide.collect::<Vec<i32>>());
         }
@@ -388,7 +387,7 @@ fn metadata(s: &Shape, recipe: QuantRecipe) -> Metadata {
         m.insert(format!("{}.attention.sliding_window_pattern", s.arch), local);
         m.insert(format!("{}.rope.freq_base_swa", s.arch), 10000.0f32);
     }
-    let eps = if s.classic { "layer_norm_epsilon" } else { "layer_norm_rms_epsilon" };
+    let eps = if s.layer_norm { "layer_norm_epsilon" } else { "layer_norm_rms_epsilon" };
     m.insert(format!("{}.attention.{eps}", s.arch), s.eps);
     m.insert(format!("{}.rope.freq_base", s.arch), s.rope_base);
     for (key, value) in s.keys {
@@ -403,12 +402,12 @@ fn metadata(s: &Shape, recipe: QuantRecipe) -> Metadata {
     m
 }
 
-/// LongRoPE's divisors for long contexts, and those for short ones.
+/// LongRoPE's divisors for long and for short contexts.
 fn long_factors(s: &Shape) -> [Vec<f32>; 2] {
     [0.7, 0.05].map(|by| (0..rotated(s) / 2).map(|i| 1.0 + by * i as f32).collect())
 }
 
-/// How many values of a head rotate.
+/// Rotated values of a head.
 fn rotated(s: &Shape) -> usize {
     let of = |(key, value): &(&str, Key)| match value {
         Key::U32(n) if *key == "rope.dimension_count" => Some(*n as usize),

@@ -164,7 +164,7 @@ fn hf_folders_hold_the_same_rows() {
 fn hf_folders_open_as_the_same_models() {
     let dir = tempfile::tempdir().unwrap();
     // Heads of delta nets lie in another order, under other names; the golden logits see whether they are right.
-    let same = |s: &&synth::Shape| s.name.starts_with("tiny") && !s.hf_class.is_empty() && s.delta.is_none();
+    let same = |s: &&synth::Shape| s.name.starts_with("tiny") && !s.hf_class.is_empty() && s.delta_net.is_none();
     for shape in synth::SHAPES.iter().filter(same) {
         let folder = dir.path().join(shape.name);
         synth::write_hf(shape.name, "F32", &folder).unwrap();

@@ -1,12 +1,12 @@
 //! The same synthetic models as Hugging Face folders: settings, tokenizer, chat template and one safetensors file.
 //!
-//! Every number equals the GGUF file's of the same shape and type, so both give equal logits. What the tensors are
-//! called and how they lie is in `tensors`.
+//! All values equal those of the GGUF file of the same shape and type, so logits are equal. `tensors` holds names and
+//! layouts.
 
 mod tensors;
 
 use super::{CHAT_TEMPLATE, Key, MERGES, SPECIALS, Shape, find, long_factors, parse, rotated, vocabulary};
-use super::{delta, latent};
+use super::{delta_net, mla};
 use crate::dtype::DType;
 use crate::quant_recipe::QuantRecipe;
 use crate::{Error, Result};
@@ -16,8 +16,8 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 /// Writes the shape called `shape` as a Hugging Face folder. `types` is `F32`, `F16` or `BF16`; tensors that a GGUF
-/// file keeps in F32 (norms, biases, routers) stay F32 here too. With `MXFP4` experts are of that type, as gpt-oss is
-/// published, and what else a GGUF file has in it is the same in BF16.
+/// file keeps in F32 (norms, biases, routers) stay F32. With `MXFP4`, experts have that type, as gpt-oss is published,
+/// and other matrices are BF16.
 ///
 /// # Errors
 /// If there is no such shape or type, or a file cannot be written.
@@ -50,13 +50,13 @@ fn write_file(path: &Path, body: impl FnOnce(&mut dyn Write) -> io::Result<()>) 
     write().map_err(|e| Error::io(format!("cannot write {}", path.display()), e))
 }
 
-/// How many layers predict ahead, and are not run.
+/// Number of multi-token-prediction layers, which are not run.
 fn ahead(shape: &Shape) -> usize {
     let said = shape.keys.iter().find(|(key, _)| *key == "nextn_predict_layers");
     said.map_or(0, |(_, n)| if let Key::U32(n) = n { *n as usize } else { 0 })
 }
 
-/// Whether it lies in the folder of a model that could see besides.
+/// Whether the folder is a multimodal checkpoint.
 fn nested(shape: &Shape) -> bool {
     shape.hf_class.ends_with("ForConditionalGeneration")
 }
@@ -94,7 +94,7 @@ fn config(s: &Shape, dtype: DType) -> Value {
         "head_dim": s.head_dim,
         "vocab_size": s.vocab,
         "max_position_embeddings": s.context,
-        // Through decimal text: what was meant, not the nearest f32 with all its digits.
+        // Through decimal text, to get 1e-5 instead of all digits of the nearest f32.
         "rms_norm_eps": s.eps.to_string().parse::<f64>().unwrap_or_default(),
         "rope_theta": s.rope_base,
         "hidden_act": "silu",
@@ -105,18 +105,18 @@ fn config(s: &Shape, dtype: DType) -> Value {
         "eos_token_id": s.vocab - 1,
         "pad_token_id": null,
     });
-    if let Some(stretch) = s.rope_stretch {
+    if let Some(scaling) = s.rope_scaling {
         config["rope_scaling"] = json!({
             "rope_type": "llama3",
-            "factor": stretch.factor,
+            "factor": scaling.factor,
             "low_freq_factor": 1.0,
             "high_freq_factor": 4.0,
-            "original_max_position_embeddings": stretch.original_context,
+            "original_max_position_embeddings": scaling.original_context,
         });
     }
     if let Some(e) = s.experts {
-        config[if e.beside { "top_k_experts" } else { "num_experts_per_tok" }] = e.used.into();
-        config["enable_moe_block"] = e.beside.into();
+        config[if e.with_dense { "top_k_experts" } else { "num_experts_per_tok" }] = e.used.into();
+        config["enable_moe_block"] = e.with_dense.into();
         let local = ["llama", "llama4", "gpt-oss"].contains(&s.arch);
         config[if local { "num_local_experts" } else { "num_experts" }] = e.count.into();
         if !local {
@@ -143,7 +143,7 @@ fn config(s: &Shape, dtype: DType) -> Value {
     config
 }
 
-/// What a family's config says besides, from the keys of its GGUF file.
+/// Family-specific settings, from the keys of the GGUF file.
 fn family(s: &Shape, config: &mut Value) {
     let number = |key: &str| {
         let found = s.keys.iter().find(|(name, _)| *name == key);
@@ -182,9 +182,9 @@ fn family(s: &Shape, config: &mut Value) {
         config["global_head_dim"] = global.head_dim.into();
         config["attention_k_eq_v"] = global.keys_are_values.into();
         config["num_global_key_value_heads"] = global.kv_heads.into();
-        config["num_kv_shared_layers"] = s.shared_kv.into();
-        config["use_double_wide_mlp"] = (s.shared_kv > 0).into();
-        config["hidden_size_per_layer_input"] = s.layer_inputs.into();
+        config["num_kv_shared_layers"] = s.kv_shared_layers.into();
+        config["use_double_wide_mlp"] = (s.kv_shared_layers > 0).into();
+        config["hidden_size_per_layer_input"] = s.per_layer_embeddings.into();
         config["vocab_size_per_layer_input"] = s.vocab.into();
         config["rope_parameters"] = json!({
             "full_attention": {
@@ -192,10 +192,10 @@ fn family(s: &Shape, config: &mut Value) {
             "sliding_attention": { "rope_type": "default", "rope_theta": 10000.0 },
         });
     }
-    if let Some(sizes) = s.delta {
-        delta::settings(s, sizes, config);
+    if let Some(sizes) = s.delta_net {
+        delta_net::settings(s, sizes, config);
     }
-    if s.classic {
+    if s.layer_norm {
         config["norm_epsilon"] = config["rms_norm_eps"].take();
         config["hidden_act"] = "gelu_pytorch_tanh".into();
         config["use_bias"] = true.into();
@@ -203,14 +203,14 @@ fn family(s: &Shape, config: &mut Value) {
     if let Some(convs) = s.convs {
         let kind = |n: usize| if n.is_multiple_of(convs.every) { "full_attention" } else { "conv" };
         config["layer_types"] = (1..=s.layers).map(kind).collect();
-        config["conv_L_cache"] = convs.taps.into();
+        config["conv_L_cache"] = convs.conv_kernel.into();
         config["block_auto_adjust_ff_dim"] = false.into();
         config["norm_eps"] = config["rms_norm_eps"].take();
     }
     match s.arch {
         "deepseek2" => {
-            if let Some(sizes) = s.latent {
-                latent::settings(s, sizes, config);
+            if let Some(sizes) = s.mla {
+                mla::settings(s, sizes, config);
             }
             config["routed_scaling_factor"] = number("expert_weights_scale");
             if let Some(tenth) = number("rope.scaling.yarn_log_multiplier").as_f64() {

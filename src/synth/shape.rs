@@ -1,9 +1,9 @@
-//! What is said of a model's shape; see [`shapes`](super::shapes).
+//! The description of a model's shape; see [`shapes`](super::shapes).
 
-use super::delta::Delta;
-use super::latent::Latent;
+use super::delta_net::DeltaNetShape;
+use super::mla::MlaShape;
 
-/// What is needed to write a model's metadata and to list its tensors. Counts are in elements.
+/// All that is needed to write a model's metadata and tensor list. Counts are in elements.
 #[derive(Clone, Debug)]
 pub struct Shape {
     /// What the command line calls it.
@@ -36,44 +36,44 @@ pub struct Shape {
     pub tied: bool,
     /// Whether q, k and v have biases.
     pub qkv_bias: bool,
-    /// Whether the attention's output has one.
+    /// Whether the attention's output projection has a bias.
     pub out_bias: bool,
-    /// Whether norms are layer norms with biases, and the feed-forward network has no gate, but biases.
-    pub classic: bool,
+    /// Layer norms with biases, and feed-forward networks with biases and without a gate (GPT-2 style).
+    pub layer_norm: bool,
     /// Whether queries and keys are normalized.
     pub qk_norm: QkNorm,
-    /// Which norms a block has.
+    /// Norm placement.
     pub norms: Norms,
-    /// Whether q, k and v are one matrix, and gate and up another.
+    /// Whether q, k and v are fused into one matrix, and gate and up into another.
     pub fused: bool,
     /// Whether each head has an attention sink.
     pub sinks: bool,
     /// LongRoPE's two sets of factors.
     pub long_factors: bool,
-    /// Keys beyond those that every decoder has, without the architecture's name.
+    /// Additional keys, without the architecture's prefix.
     pub keys: &'static [(&'static str, Key)],
-    /// Llama 3's stretching of the slow RoPE frequencies.
-    pub rope_stretch: Option<Stretch>,
-    /// A mixture of experts in place of the dense feed-forward block.
+    /// Llama 3's RoPE scaling.
+    pub rope_scaling: Option<RopeScaling>,
+    /// A mixture of experts instead of the dense feed-forward network.
     pub experts: Option<Experts>,
-    /// Gated delta nets in place of most attention, which is gated then.
-    pub delta: Option<Delta>,
-    /// Gated short convolutions in place of some attention.
+    /// Gated delta nets instead of most attention layers; the others have gated attention.
+    pub delta_net: Option<DeltaNetShape>,
+    /// Gated short convolutions instead of some attention layers.
     pub convs: Option<Convs>,
-    /// Attention over latent keys.
-    pub latent: Option<Latent>,
-    /// Layers that see everything and have other heads than those with a window.
+    /// Multi-head latent attention (MLA).
+    pub mla: Option<MlaShape>,
+    /// Global attention layers with other heads than the sliding-window layers.
     pub global: Option<Global>,
-    /// Of how many values each layer's own vectors of tokens are; 0: there are none.
-    pub layer_inputs: usize,
-    /// How many layers, the last ones, read the keys and values of earlier ones.
-    pub shared_kv: usize,
+    /// Size of per-layer embeddings (PLE); 0: none.
+    pub per_layer_embeddings: usize,
+    /// How many of the last layers read the KV cache of earlier layers.
+    pub kv_shared_layers: usize,
 }
 
 /// Parameters of Llama 3's RoPE scaling; its low and high frequency factors are always 1 and 4.
 #[derive(Clone, Copy, Debug)]
-pub struct Stretch {
-    /// By how much the slowest frequencies are divided.
+pub struct RopeScaling {
+    /// Divisor of the lowest frequencies.
     pub factor: f64,
     /// The context length of the first training stage.
     pub original_context: usize,
@@ -90,17 +90,17 @@ pub enum QkNorm {
     Whole,
 }
 
-/// Which norms a block has, and what they are called.
+/// Norm placement, and the norms' names.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Norms {
     /// One before attention, one before the feed-forward network.
     Before,
     /// The same; the second is called `post_attention_norm`.
     BeforeRenamed,
-    /// Before and behind both.
+    /// Before and after both.
     Around,
-    /// Behind both.
-    Behind,
+    /// After both.
+    After,
 }
 
 /// A key's value.
@@ -125,28 +125,28 @@ pub struct Experts {
     pub ff: usize,
     /// Whether router and experts have biases.
     pub bias: bool,
-    /// Whether an expert that every token uses stands beside them.
+    /// Whether there is a shared expert, which every token uses.
     pub shared: bool,
-    /// Whether that one has a gate of its own.
+    /// Whether the shared expert has a gate.
     pub gated: bool,
-    /// One block in so many has experts, the last of each; the others have a dense network.
+    /// Every n-th block has experts; the others have a dense network.
     pub every: usize,
-    /// Whether a dense network stands beside them, with norms of its own (Gemma 4). Their gate and up are one stack.
-    pub beside: bool,
-    /// So many blocks at the beginning have a dense network too.
-    pub lead: usize,
+    /// Whether a dense network runs in parallel, with norms of its own (Gemma 4). The experts' gate and up are fused.
+    pub with_dense: bool,
+    /// The first n blocks have a dense network, too.
+    pub leading_dense: usize,
     /// How experts are chosen, if not by the largest logits.
     pub routing: Option<Routing>,
 }
 
-/// How experts are chosen and weighed, as keys say it.
+/// How experts are selected and weighted, for the keys.
 #[derive(Clone, Copy, Debug)]
 pub struct Routing {
-    /// The function that makes scores of logits, by its number; nothing says it if there is none.
+    /// The scoring function's number, if a key gives it.
     pub scoring: Option<u32>,
-    /// Whether a bias is added to scores when experts are chosen.
+    /// Whether a selection bias is added to scores.
     pub bias: bool,
-    /// How many groups there are, and how many a token's experts come from.
+    /// Number of expert groups, and of those a token's experts come from.
     pub groups: (u32, u32),
     /// Whether the weights of a token's experts sum to 1.
     pub norm: bool,
@@ -162,17 +162,17 @@ impl Experts {
             shared: false,
             gated: false,
             every: 1,
-            beside: false,
-            lead: 0,
+            with_dense: false,
+            leading_dense: 0,
             routing: None,
         }
     }
 }
 
-/// Layers that see everything, where they are of another kind (Gemma 4). A quarter of their heads rotates.
+/// Global attention layers with heads of their own (Gemma 4). A quarter of each head rotates.
 #[derive(Clone, Copy, Debug)]
 pub struct Global {
-    /// One block in so many is one, the last of each.
+    /// Every n-th block is one.
     pub every: usize,
     /// Key and value heads.
     pub kv_heads: usize,
@@ -185,10 +185,10 @@ pub struct Global {
 /// Gated short convolutions.
 #[derive(Clone, Copy, Debug)]
 pub struct Convs {
-    /// One block in so many has attention, the last of each; the others have a convolution.
+    /// Every n-th block has attention; the others have a convolution.
     pub every: usize,
-    /// Rows that a convolution sees.
-    pub taps: usize,
+    /// Kernel size.
+    pub conv_kernel: usize,
 }
 
 impl Shape {
@@ -197,13 +197,13 @@ impl Shape {
         self.global_of(layer).map_or((self.kv_heads, self.head_dim), |g| (g.kv_heads, g.head_dim))
     }
 
-    /// What a block that sees everything is like, if it is one of another kind.
+    /// The global layer at this place, if it is one.
     pub fn global_of(&self, layer: usize) -> Option<Global> {
         self.global.filter(|g| (layer + 1).is_multiple_of(g.every))
     }
 
-    /// Whether a block reads the keys and values of an earlier one.
+    /// Whether a block reads the KV cache of an earlier one.
     pub fn shares(&self, layer: usize) -> bool {
-        layer >= self.layers - self.shared_kv
+        layer >= self.layers - self.kv_shared_layers
     }
 }

@@ -1,11 +1,11 @@
 //! The table of model shapes: published models with their true sizes, and tiny ones for tests.
 //!
-//! A shape is plain data and says nothing about weights. The tiny ones exist once for each thing the model code must
-//! get right, with vocabulary, epsilon and context unlike anyone's default, so that a hard-coded value is seen.
+//! A shape is plain data without weights. There is a tiny shape for each feature of the model code. Their vocabulary,
+//! epsilon and context differ from all defaults, so that tests notice hard-coded values.
 
-use super::delta::Delta;
-use super::latent::{DEEPSEEK2, DEEPSEEK3, GLM4_FLASH};
-use super::shape::{Convs, Experts, Global, Key, Norms, QkNorm, Shape, Stretch};
+use super::delta_net::DeltaNetShape;
+use super::mla::{DEEPSEEK2, DEEPSEEK3, GLM4_FLASH};
+use super::shape::{Convs, Experts, Global, Key, Norms, QkNorm, RopeScaling, Shape};
 
 /// Every shape there is.
 pub const SHAPES: &[Shape] = &[
@@ -35,7 +35,7 @@ pub const SHAPES: &[Shape] = &[
         context: 131072,
         rope_base: 5e5,
         tied: true,
-        rope_stretch: Some(Stretch { factor: 32.0, original_context: 8192 }),
+        rope_scaling: Some(RopeScaling { factor: 32.0, original_context: 8192 }),
         ..LLAMA
     },
     Shape {
@@ -49,7 +49,7 @@ pub const SHAPES: &[Shape] = &[
         vocab: 128256,
         context: 131072,
         rope_base: 5e5,
-        rope_stretch: Some(Stretch { factor: 8.0, original_context: 8192 }),
+        rope_scaling: Some(RopeScaling { factor: 8.0, original_context: 8192 }),
         ..LLAMA
     },
     Shape {
@@ -110,7 +110,7 @@ pub const SHAPES: &[Shape] = &[
         rope_base: 5e5,
         eps: 1e-3,
         tied: true,
-        rope_stretch: Some(Stretch { factor: 8.0, original_context: 64 }),
+        rope_scaling: Some(RopeScaling { factor: 8.0, original_context: 64 }),
         ..LLAMA
     },
     Shape { name: "tiny-mistral", hf_class: "MistralForCausalLM", head_dim: 64, kv_heads: 2, rope_base: 1e6, ..LLAMA },
@@ -206,7 +206,7 @@ pub const SHAPES: &[Shape] = &[
         rope_base: 5e5,
         eps: 1e-6,
         qk_norm: QkNorm::Whole,
-        norms: Norms::Behind,
+        norms: Norms::After,
         ..LLAMA
     },
     Shape {
@@ -299,7 +299,14 @@ pub const SHAPES: &[Shape] = &[
         tied: true,
         qk_norm: QkNorm::Heads,
         norms: Norms::BeforeRenamed,
-        delta: Some(Delta { every: 3, key_heads: 4, heads: 8, head_dim: 32, taps: 4, grouped: false }),
+        delta_net: Some(DeltaNetShape {
+            every: 3,
+            key_heads: 4,
+            heads: 8,
+            head_dim: 32,
+            conv_kernel: 4,
+            grouped: false,
+        }),
         keys: &[("rope.dimension_count", Key::U32(16))],
         ..LLAMA
     },
@@ -307,7 +314,7 @@ pub const SHAPES: &[Shape] = &[
         name: "tiny-qwen35moe",
         hf_class: "Qwen3_5MoeForCausalLM",
         arch: "qwen35moe",
-        // The last one predicts a second token, and is not run.
+        // The last one is a multi-token-prediction layer, which is not run.
         layers: 4,
         heads: 4,
         kv_heads: 2,
@@ -315,7 +322,14 @@ pub const SHAPES: &[Shape] = &[
         rope_base: 1e7,
         qk_norm: QkNorm::Heads,
         norms: Norms::BeforeRenamed,
-        delta: Some(Delta { every: 2, key_heads: 4, heads: 4, head_dim: 64, taps: 4, grouped: false }),
+        delta_net: Some(DeltaNetShape {
+            every: 2,
+            key_heads: 4,
+            heads: 4,
+            head_dim: 64,
+            conv_kernel: 4,
+            grouped: false,
+        }),
         experts: Some(Experts { shared: true, gated: true, ..Experts::plain(8, 3, 256) }),
         keys: &[
             ("rope.dimension_count", Key::U32(16)),
@@ -335,7 +349,14 @@ pub const SHAPES: &[Shape] = &[
         rope_base: 1e7,
         qk_norm: QkNorm::Heads,
         norms: Norms::BeforeRenamed,
-        delta: Some(Delta { every: 3, key_heads: 2, heads: 6, head_dim: 32, taps: 4, grouped: true }),
+        delta_net: Some(DeltaNetShape {
+            every: 3,
+            key_heads: 2,
+            heads: 6,
+            head_dim: 32,
+            conv_kernel: 4,
+            grouped: true,
+        }),
         experts: Some(Experts { shared: true, gated: true, ..Experts::plain(8, 3, 256) }),
         keys: &[("rope.dimension_count", Key::U32(16)), ("expert_shared_feed_forward_length", Key::U32(256))],
         ..LLAMA
@@ -351,7 +372,7 @@ pub const SHAPES: &[Shape] = &[
         rope_base: 1e6,
         tied: true,
         qk_norm: QkNorm::Heads,
-        convs: Some(Convs { every: 2, taps: 3 }),
+        convs: Some(Convs { every: 2, conv_kernel: 3 }),
         keys: &[("shortconv.l_cache", Key::U32(3))],
         ..LLAMA
     },
@@ -369,8 +390,8 @@ pub const SHAPES: &[Shape] = &[
         qk_norm: QkNorm::Heads,
         norms: Norms::Around,
         global: Some(Global { every: 2, kv_heads: 2, head_dim: 320, keys_are_values: false }),
-        layer_inputs: 32,
-        shared_kv: 4,
+        per_layer_embeddings: 32,
+        kv_shared_layers: 4,
         keys: &[("attention.sliding_window", Key::U32(20)), ("final_logit_softcapping", Key::F32(8.0))],
         ..LLAMA
     },
@@ -388,7 +409,7 @@ pub const SHAPES: &[Shape] = &[
         qk_norm: QkNorm::Heads,
         norms: Norms::Around,
         global: Some(Global { every: 3, kv_heads: 1, head_dim: 128, keys_are_values: true }),
-        experts: Some(Experts { beside: true, ..Experts::plain(8, 2, 256) }),
+        experts: Some(Experts { with_dense: true, ..Experts::plain(8, 2, 256) }),
         keys: &[("attention.sliding_window", Key::U32(20)), ("final_logit_softcapping", Key::F32(30.0))],
         ..LLAMA
     },
@@ -402,7 +423,7 @@ pub const SHAPES: &[Shape] = &[
         tied: true,
         qkv_bias: true,
         out_bias: true,
-        classic: true,
+        layer_norm: true,
         keys: &[("attention.sliding_window", Key::U32(24))],
         ..LLAMA
     },
@@ -441,21 +462,21 @@ pub(super) const LLAMA: Shape = Shape {
     tied: false,
     qkv_bias: false,
     out_bias: false,
-    classic: false,
+    layer_norm: false,
     qk_norm: QkNorm::No,
     norms: Norms::Before,
     fused: false,
     sinks: false,
     long_factors: false,
     keys: &[],
-    rope_stretch: None,
+    rope_scaling: None,
     experts: None,
-    delta: None,
+    delta_net: None,
     convs: None,
-    latent: None,
+    mla: None,
     global: None,
-    layer_inputs: 0,
-    shared_kv: 0,
+    per_layer_embeddings: 0,
+    kv_shared_layers: 0,
 };
 
 const GGUF_ONLY: Shape = Shape { hf_class: "", ..LLAMA };

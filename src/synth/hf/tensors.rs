@@ -1,4 +1,4 @@
-//! The tensors of a Hugging Face folder: their names, and their bytes where they do not lie as in a GGUF file.
+//! The tensors of a Hugging Face folder: names, and bytes where their layout differs from GGUF.
 //!
 //! Names and row order are those of published checkpoints: one tensor per expert, and q and k rows of the llama
 //! architecture not permuted.
@@ -6,7 +6,7 @@
 use super::{ahead, nested};
 use crate::dtype::DType;
 use crate::quant_recipe::{QuantRecipe, split_name};
-use crate::synth::{Norms, Shape, Tensor, delta, latent, model_shape, stacks, tensors};
+use crate::synth::{Norms, Shape, Tensor, delta_net, expert_stacks, mla, model_shape, tensors};
 use serde_json::{Map, Value, json};
 use std::io::{self, Write};
 
@@ -25,22 +25,22 @@ pub(super) fn write(shape: &Shape, recipe: QuantRecipe, out: &mut dyn Write) -> 
 struct Contents<'a> {
     shape: &'a Shape,
     recipe: QuantRecipe,
-    /// Each with what lies in one tensor with it, if something does.
+    /// Each with the GGUF tensor that shares its checkpoint tensor, if there is one.
     tensors: Vec<(Tensor, Option<Tensor>)>,
-    /// Experts that lie otherwise.
-    pieces: Vec<stacks::Piece>,
+    /// Experts with a layout of their own.
+    pieces: Vec<expert_stacks::Piece>,
 }
 
 impl<'a> Contents<'a> {
     fn of(shape: &'a Shape, recipe: QuantRecipe) -> io::Result<Self> {
         let mut all: Vec<Tensor> = tensors(shape).into_iter().filter(|t| !t.name.starts_with("rope_f")).collect();
-        // Layers that predict ahead have names of their own in a checkpoint, and nobody reads them.
+        // Multi-token-prediction layers have other names in a checkpoint, and are not read.
         all.retain(|t| (split_name(&t.name).0 as usize) < shape.layers - ahead(shape));
-        let mut pieces = stacks::take(shape, recipe, &mut all)?;
+        let mut pieces = expert_stacks::take(shape, recipe, &mut all)?;
         pieces.iter_mut().for_each(|piece| piece.name = prefixed(shape, &piece.name));
         let is_second = |t: &mut Tensor| match split_name(&t.name).1 {
             "attn_v_b" => true,
-            "attn_gate" => shape.delta.is_some_and(|d| d.grouped),
+            "attn_gate" => shape.delta_net.is_some_and(|d| d.grouped),
             _ => false,
         };
         let mut seconds: Vec<Tensor> = all.extract_if(.., is_second).collect();
@@ -55,7 +55,7 @@ impl<'a> Contents<'a> {
         Ok(Contents { shape, recipe, tensors, pieces })
     }
 
-    /// The type whose values a tensor has, and the type it is written in.
+    /// The type that a tensor's values are rounded to, and the type it is stored in.
     fn types(&self, t: &Tensor) -> (DType, DType) {
         match self.recipe.of(model_shape(self.shape), &t.name, &t.dims) {
             DType::MXFP4 => (DType::MXFP4, DType::BF16),
@@ -104,9 +104,9 @@ impl<'a> Contents<'a> {
             stream.write(0..stream.len(), &mut bytes)?;
             Ok(bytes)
         };
-        let bytes = match (second, shape.latent, shape.delta) {
-            (Some(values), Some(sizes), _) => latent::joined(&all(t)?, &all(values)?, shape, sizes, number),
-            (Some(gates), None, Some(sizes)) => delta::joined(sizes, &all(t)?, &all(gates)?),
+        let bytes = match (second, shape.mla, shape.delta_net) {
+            (Some(values), Some(sizes), _) => mla::joined(&all(t)?, &all(values)?, shape, sizes, number),
+            (Some(gates), None, Some(sizes)) => delta_net::joined(sizes, &all(t)?, &all(gates)?),
             _ if less_one(shape, t) => {
                 let all = all(t)?;
                 all.as_chunks().0.iter().flat_map(|w| (f32::from_le_bytes(*w) - 1.0).to_le_bytes()).collect()
@@ -118,35 +118,35 @@ impl<'a> Contents<'a> {
                 written.quantize(&weights, &mut bytes);
                 bytes
             }
-            (None, _, Some(sizes)) => delta::as_checkpoint(sizes, t, all(t)?, number),
+            (None, _, Some(sizes)) => delta_net::as_checkpoint(sizes, t, all(t)?, number),
             _ => return stream.write(0..stream.len(), out),
         };
         out.write_all(&bytes)
     }
 }
 
-/// Whether it is a norm that multiplies by one more than its weights.
+/// Whether it is a norm whose weights are stored minus one.
 fn less_one(shape: &Shape, t: &Tensor) -> bool {
     let families = ["gemma2", "gemma3", "qwen35", "qwen35moe", "qwen3next"];
     families.contains(&shape.arch) && t.name.contains("norm") && split_name(&t.name).1 != "ssm_norm"
 }
 
-/// The architectures whose q and k rows lie otherwise in GGUF files.
+/// The architectures whose q and k rows are permuted in GGUF files.
 const PERMUTED: [&str; 4] = ["llama", "mistral3", "smollm3", "granite"];
 
 /// Where llama.cpp's converter puts row `r` of a llama q or k matrix: it interleaves the two halves of each head, so
-/// that the pairs RoPE rotates lie side by side.
+/// that RoPE pairs are adjacent.
 fn gguf_row(r: u64, head_dim: u64) -> u64 {
     let (head, i) = (r / head_dim, r % head_dim);
     head * head_dim + 2 * (i % (head_dim / 2)) + i / (head_dim / 2)
 }
 
-/// The checkpoint's names for a GGUF tensor: one, or one an expert.
+/// The checkpoint's names for a GGUF tensor: one, or one per expert.
 fn hf_names(shape: &Shape, t: &Tensor) -> Vec<String> {
     own_names(shape, t).iter().map(|name| prefixed(shape, name)).collect()
 }
 
-/// A name within the folder of a model that could see besides.
+/// A name within a multimodal checkpoint.
 fn prefixed(shape: &Shape, name: &str) -> String {
     match name.strip_prefix("model.") {
         _ if !nested(shape) => name.to_owned(),
@@ -155,7 +155,7 @@ fn prefixed(shape: &Shape, name: &str) -> String {
     }
 }
 
-/// Those of a language model alone.
+/// The names in a text-only checkpoint.
 fn own_names(shape: &Shape, t: &Tensor) -> Vec<String> {
     let (layer, part) = split_name(&t.name);
     let kind = t.name.rsplit('.').next().unwrap_or("weight");
@@ -166,10 +166,10 @@ fn own_names(shape: &Shape, t: &Tensor) -> Vec<String> {
         let count = shape.experts.map_or(0, |e| e.count);
         (0..count).map(|e| format!("model.layers.{layer}.{mlp}.experts.{e}.{part}.{kind}")).collect()
     };
-    if let Some(name) = delta::hf_name(shape, part) {
+    if let Some(name) = delta_net::hf_name(shape, part) {
         return vec![format!("model.layers.{layer}.{name}")];
     }
-    if shape.experts.is_some_and(|e| e.beside) {
+    if shape.experts.is_some_and(|e| e.with_dense) {
         let block = |part: &str| vec![format!("model.layers.{layer}.{part}")];
         match (part, kind) {
             ("ffn_gate_inp", "weight") => return block("router.proj.weight"),
@@ -230,8 +230,8 @@ fn own_names(shape: &Shape, t: &Tensor) -> Vec<String> {
         "post_norm" => block("post_per_layer_input_norm"),
         "layer_output_scale" => vec![format!("model.layers.{layer}.layer_scalar")],
         "ffn_up" if shape.fused => block("mlp.gate_up_proj"),
-        "ffn_up" if shape.classic => block("mlp.c_fc"),
-        "ffn_down" if shape.classic => block("mlp.c_proj"),
+        "ffn_up" if shape.layer_norm => block("mlp.c_fc"),
+        "ffn_down" if shape.layer_norm => block("mlp.c_proj"),
         "token_embd" => vec!["model.embed_tokens.weight".into()],
         "output_norm" => vec![format!("model.norm.{kind}")],
         "output" => vec!["lm_head.weight".into()],

@@ -1,21 +1,21 @@
-//! Experts as the folders of some families have them: gate and up of all in one tensor, and each matrix turned around
-//! or as MXFP4 blocks apart from their scales.
+//! Experts in the layout of some Hugging Face families: gate and up fused into one tensor, and matrices transposed or
+//! as MXFP4 blocks with separate scales.
 
 use super::{Shape, Tensor, model_shape};
 use crate::dtype::DType;
 use crate::quant_recipe::{QuantRecipe, split_name};
 use std::io;
 
-/// A tensor of a checkpoint, made.
+/// A tensor of a checkpoint, with its bytes.
 pub(super) struct Piece {
     pub name: String,
-    /// What safetensors files call its type.
+    /// The safetensors name of its type.
     pub dtype: &'static str,
     pub shape: Vec<u64>,
     pub bytes: Vec<u8>,
 }
 
-/// Takes the experts out of `tensors` where they lie so.
+/// Removes experts with such a layout from `tensors`, and returns them converted.
 pub(super) fn take(s: &Shape, recipe: QuantRecipe, tensors: &mut Vec<Tensor>) -> io::Result<Vec<Piece>> {
     let mlp = match s.arch {
         "gpt-oss" => "mlp",
@@ -42,8 +42,8 @@ pub(super) fn take(s: &Shape, recipe: QuantRecipe, tensors: &mut Vec<Tensor>) ->
         };
         let row = cols / dtype.block_len() * dtype.block_bytes();
         if let Some(up) = experts.iter().find(|up| part == "ffn_gate_exps" && up.name == t.name.replace("gate", "up")) {
-            // Rows by turns, or of each expert all of the one and all of the other.
-            all = alternate(&all, &bytes(up)?.1, if s.arch == "llama4" { rows * row } else { row });
+            // Interleaved rows, or for each expert all gate rows and then all up rows.
+            all = interleave(&all, &bytes(up)?.1, if s.arch == "llama4" { rows * row } else { row });
             rows *= 2;
         }
         let count = t.dims[t.dims.len() - 1];
@@ -56,12 +56,12 @@ pub(super) fn take(s: &Shape, recipe: QuantRecipe, tensors: &mut Vec<Tensor>) ->
             _ if bias => push("_bias", dtype.name(), vec![count, r], all),
             DType::MXFP4 => {
                 let blocks = all.as_chunks().0;
-                push("_blocks", "U8", vec![count, r, c / 32, 16], blocks.iter().flat_map(neighbours).collect());
+                push("_blocks", "U8", vec![count, r, c / 32, 16], blocks.iter().flat_map(adjacent_pairs).collect());
                 push("_scales", "U8", vec![count, r, c / 32], blocks.iter().map(|block| block[0]).collect());
             }
             _ => {
                 let matrices = all.chunks_exact(rows * row);
-                let turned = matrices.flat_map(|matrix| turn(matrix, rows, dtype.block_bytes())).collect();
+                let turned = matrices.flat_map(|matrix| transpose(matrix, rows, dtype.block_bytes())).collect();
                 push("", dtype.name(), vec![count, c, r], turned);
             }
         }
@@ -69,20 +69,20 @@ pub(super) fn take(s: &Shape, recipe: QuantRecipe, tensors: &mut Vec<Tensor>) ->
     Ok(pieces)
 }
 
-/// Units of so many bytes, by turns of the one and of the other.
-fn alternate(one: &[u8], other: &[u8], unit: usize) -> Vec<u8> {
+/// Interleaves two byte sequences in units of `unit` bytes.
+fn interleave(one: &[u8], other: &[u8], unit: usize) -> Vec<u8> {
     one.chunks_exact(unit).zip(other.chunks_exact(unit)).flat_map(|(a, b)| [a, b].concat()).collect()
 }
 
-/// A matrix of so many rows, of numbers of so many bytes, turned around.
-fn turn(matrix: &[u8], rows: usize, bytes: usize) -> Vec<u8> {
+/// Transposes a matrix of `rows` rows; `bytes` is the size of a number.
+fn transpose(matrix: &[u8], rows: usize, bytes: usize) -> Vec<u8> {
     let cols = matrix.len() / rows / bytes;
     let number = |row: usize, col: usize| &matrix[(row * cols + col) * bytes..][..bytes];
     (0..cols).flat_map(|col| (0..rows).flat_map(move |row| number(row, col))).copied().collect()
 }
 
-/// The weights of an MXFP4 block, two neighbours a byte.
-fn neighbours(block: &[u8; 17]) -> [u8; 16] {
+/// The weights of an MXFP4 block, two adjacent ones per byte.
+fn adjacent_pairs(block: &[u8; 17]) -> [u8; 16] {
     let weight = |n: usize| if n < 16 { block[1 + n] & 15 } else { block[n - 15] >> 4 };
     std::array::from_fn(|j| weight(2 * j) | weight(2 * j + 1) << 4)
 }

@@ -1,4 +1,4 @@
-//! Gated delta nets: their sizes, their tensors and keys, and how a checkpoint has both.
+//! Gated delta nets: sizes, tensors and keys, and their form in Hugging Face checkpoints.
 
 use super::random::Values;
 use super::shape::{Key, Shape};
@@ -8,8 +8,8 @@ use serde_json::Value as Json;
 
 /// Sizes of gated delta nets.
 #[derive(Clone, Copy, Debug)]
-pub struct Delta {
-    /// One block in so many has attention, the last of each; the others have a delta net.
+pub struct DeltaNetShape {
+    /// Every n-th block has attention; the others have a delta net.
     pub every: usize,
     /// Heads of queries and keys.
     pub key_heads: usize,
@@ -17,30 +17,30 @@ pub struct Delta {
     pub heads: usize,
     /// Length of one head.
     pub head_dim: usize,
-    /// Rows that the short convolution sees.
-    pub taps: usize,
-    /// Value heads of a key head stand side by side, and so do their rates, in one tensor (Qwen3-Next).
+    /// Kernel size of the short convolution.
+    pub conv_kernel: usize,
+    /// Value heads of a key head are adjacent, and their rates are in one tensor (Qwen3-Next).
     pub grouped: bool,
 }
 
-impl Delta {
+impl DeltaNetShape {
     /// Values of all heads.
     pub fn inner(&self) -> usize {
         self.heads * self.head_dim
     }
 
-    /// What goes through the short convolution: queries, keys and values.
+    /// Channels of the short convolution: queries, keys and values.
     pub fn channels(&self) -> usize {
         2 * self.key_heads * self.head_dim + self.inner()
     }
 }
 
-/// The delta net of a block, in place of its attention. Memory fades by a tenth to a half from row to row.
-pub(super) fn net(list: &mut List, s: &Shape, d: Delta, name: impl Fn(&str) -> String) {
+/// The delta net of a block, in place of its attention. Its state decays by a tenth to a half per row.
+pub(super) fn net(list: &mut List, s: &Shape, d: DeltaNetShape, name: impl Fn(&str) -> String) {
     list.matrix(name("attn_qkv"), s.hidden, d.channels(), 1.0);
     list.matrix(name("attn_gate"), s.hidden, d.inner(), 1.0);
-    let taps = Values::Normal { mean: 0.0, std: 0.7 };
-    list.push(name("ssm_conv1d.weight"), vec![d.taps as u64, d.channels() as u64], taps);
+    let conv_kernel = Values::Normal { mean: 0.0, std: 0.7 };
+    list.push(name("ssm_conv1d.weight"), vec![d.conv_kernel as u64, d.channels() as u64], conv_kernel);
     list.vector(name("ssm_dt.bias"), d.heads, Values::Normal { mean: 0.0, std: 0.5 });
     let rates = (0..d.heads).map(|head| -0.1 * (1 + head) as f32).collect();
     list.vector(name("ssm_a"), d.heads, Values::Given(rates));
@@ -52,11 +52,11 @@ pub(super) fn net(list: &mut List, s: &Shape, d: Delta, name: impl Fn(&str) -> S
     list.matrix(name("ssm_out"), d.inner(), s.hidden, 3.0);
 }
 
-/// The keys that say so.
-pub(super) fn keys(d: Delta) -> [(&'static str, usize); 6] {
+/// The GGUF keys of these sizes.
+pub(super) fn keys(d: DeltaNetShape) -> [(&'static str, usize); 6] {
     [
         ("full_attention_interval", d.every),
-        ("ssm.conv_kernel", d.taps),
+        ("ssm.conv_kernel", d.conv_kernel),
         ("ssm.state_size", d.head_dim),
         ("ssm.group_count", d.key_heads),
         ("ssm.time_step_rank", d.heads),
@@ -64,9 +64,9 @@ pub(super) fn keys(d: Delta) -> [(&'static str, usize); 6] {
     ]
 }
 
-/// What a checkpoint calls a part of such a model, if it does not call it what others do.
+/// A checkpoint's name of a part, if it differs from other models'.
 pub(super) fn hf_name(s: &Shape, part: &str) -> Option<&'static str> {
-    let d = s.delta?;
+    let d = s.delta_net?;
     Some(match part {
         "attn_qkv" if d.grouped => "linear_attn.in_proj_qkvz.weight",
         "attn_qkv" => "linear_attn.in_proj_qkv.weight",
@@ -87,12 +87,12 @@ pub(super) fn hf_name(s: &Shape, part: &str) -> Option<&'static str> {
     })
 }
 
-/// A checkpoint's bytes of a tensor whose numbers have so many. There value heads that share a key head stand side by
-/// side, where GGUF files of Qwen 3.5 have them in turn; a is given as log(-a).
-pub(super) fn as_checkpoint(d: Delta, tensor: &Tensor, bytes: Vec<u8>, number: usize) -> Vec<u8> {
+/// A tensor's bytes in a checkpoint; `number` is the size of a number. There, value heads that share a key head are
+/// adjacent (GGUF files of Qwen 3.5 interleave them), and a is stored as log(-a).
+pub(super) fn as_checkpoint(d: DeltaNetShape, tensor: &Tensor, bytes: Vec<u8>, number: usize) -> Vec<u8> {
     let row = tensor.dims[0] as usize * number;
     let keys = 2 * d.key_heads * d.head_dim * row;
-    // What comes before the heads, and the bytes of a head, again and again.
+    // Bytes before the heads, and bytes of a head; repeated.
     let (before, head) = match split_name(&tensor.name).1 {
         "attn_qkv" | "ssm_conv1d" => (keys, d.head_dim * row),
         "attn_gate" => (0, d.head_dim * row),
@@ -116,8 +116,8 @@ pub(super) fn as_checkpoint(d: Delta, tensor: &Tensor, bytes: Vec<u8>, number: u
     }
 }
 
-/// Queries, keys, values and gates of each key head in one tensor, of the two that a GGUF file has.
-pub(super) fn joined(d: Delta, mixed: &[u8], gates: &[u8]) -> Vec<u8> {
+/// Queries, keys, values and gates of each key head in one tensor, from the two of a GGUF file.
+pub(super) fn joined(d: DeltaNetShape, mixed: &[u8], gates: &[u8]) -> Vec<u8> {
     let row = mixed.len() / d.channels();
     let (key, value) = (d.head_dim * row, d.inner() / d.key_heads * row);
     let (queries, rest) = mixed.split_at(d.key_heads * key);
@@ -127,10 +127,10 @@ pub(super) fn joined(d: Delta, mixed: &[u8], gates: &[u8]) -> Vec<u8> {
     (0..d.key_heads).flat_map(head).collect()
 }
 
-/// The settings of a checkpoint.
-pub(super) fn settings(s: &Shape, d: Delta, config: &mut Json) {
+/// The `config.json` settings of these sizes.
+pub(super) fn settings(s: &Shape, d: DeltaNetShape, config: &mut Json) {
     for (setting, n) in [
-        ("linear_conv_kernel_dim", d.taps),
+        ("linear_conv_kernel_dim", d.conv_kernel),
         ("linear_key_head_dim", d.head_dim),
         ("linear_value_head_dim", d.head_dim),
         ("linear_num_key_heads", d.key_heads),
