@@ -49,7 +49,8 @@ impl AdapterInfo {
         }
     }
 
-    /// Applies a tuning result: sets the kernel parameters, and disables subgroups if their kernels computed wrong results.
+    /// Applies a tuning result: sets the kernel parameters, and disables subgroups if their kernels computed wrong
+    /// results.
     pub(crate) fn apply_tuning(&mut self, result: Verdict) {
         let AdapterInfo { caps, why_not_higher, .. } = self;
         // A lower tier that was asked for says nothing of subgroups.
@@ -65,7 +66,8 @@ impl AdapterInfo {
 
     fn cache_key(&self) -> String {
         let AdapterInfo { name, backend, driver, caps, .. } = self;
-        // With a lower exact tier, tuning tries nothing above it. Reduced-precision tiers are tuned with the highest exact one.
+        // With a lower exact tier, tuning tries nothing above it. Reduced-precision tiers are tuned with the highest
+        // exact one.
         let tier = caps.tier.min(caps.exact_tier());
         format!("{name}, {backend}, {driver}, {tier}, {}", env!("CARGO_PKG_VERSION"))
     }

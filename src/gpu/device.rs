@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use futures_channel::oneshot;
 
 use super::adapter::{Adapter, AdapterInfo, choose};
+use super::pipelines::Pipelines;
 use super::{Buffer, Caps, Submission, Tier, Verdict, platform};
 use crate::{Error, Result};
 
@@ -27,6 +28,7 @@ pub struct Gpu {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     pipeline_cache: Option<wgpu::PipelineCache>,
+    pipelines: Pipelines,
     lost: Arc<OnceLock<String>>,
     resources_created: Arc<AtomicU64>,
 }
@@ -41,8 +43,8 @@ fn wanted_features(caps: &Caps) -> (wgpu::Features, wgpu::ExperimentalFeatures) 
         return (usual, wgpu::ExperimentalFeatures::disabled());
     }
     // SAFETY: wgpu calls features experimental if it does not yet catch all misuse of them. Firelight only requests
-    // cooperative matrices, which three kernels use (`shaders/*_cooperative.wgsl`): within their own arrays, at constant
-    // strides, in uniform control flow of a subgroup; `tests/ops.rs` runs them at the edges of their tiles.
+    // cooperative matrices, which three kernels use (`shaders/*_cooperative.wgsl`): within their own arrays, at
+    // constant strides, in uniform control flow of a subgroup; `tests/ops.rs` runs them at the edges of their tiles.
     let experimental = unsafe { wgpu::ExperimentalFeatures::enabled() };
     (usual | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, experimental)
 }
@@ -89,7 +91,15 @@ impl Gpu {
             let _ = flag.set(format!("{reason:?}: {message}"));
         });
         let pipeline_cache = platform::load_pipeline_cache(adapter, &device);
-        Ok(Gpu { adapter: info, device, queue, pipeline_cache, lost, resources_created: Arc::default() })
+        Ok(Gpu {
+            adapter: info,
+            device,
+            queue,
+            pipeline_cache,
+            pipelines: Pipelines::default(),
+            lost,
+            resources_created: Arc::default(),
+        })
     }
 
     /// The same device, treated as a CPU driver; for adapters that hide what they are.
@@ -133,8 +143,19 @@ impl Gpu {
         self.resources_created.load(Ordering::Relaxed)
     }
 
-    /// Runs `job` on a new thread, and returns a future of its result. In browsers, which have one thread, and on OpenGL, whose
-    /// single context threads would have to wait for, it runs inline.
+    /// The pipelines that were compiled on this device.
+    pub(crate) fn pipelines(&self) -> &Pipelines {
+        &self.pipelines
+    }
+
+    /// How many pipelines were compiled on this device so far. A second session of a model compiles none.
+    #[doc(hidden)]
+    pub fn pipelines_compiled(&self) -> u64 {
+        self.pipelines.compiled()
+    }
+
+    /// Runs `job` on a new thread, and returns a future of its result. In browsers, which have one thread, and on
+    /// OpenGL, whose single context threads would have to wait for, it runs inline.
     pub(crate) fn spawn_blocking<T, J>(&self, job: J) -> impl Future<Output = T> + use<T, J>
     where
         T: wgpu::WasmNotSend + 'static,

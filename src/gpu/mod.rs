@@ -10,6 +10,7 @@ mod error_scope;
 mod layout;
 #[cfg(not(target_arch = "wasm32"))]
 mod native;
+mod pipelines;
 #[cfg(target_arch = "wasm32")]
 mod web;
 
@@ -23,6 +24,7 @@ pub use caps::{Caps, Tier};
 pub(crate) use device::PendingRead;
 pub use device::{Gpu, GpuOptions};
 pub use layout::{Layout, Outcome, Verdict};
+pub(crate) use pipelines::{Lookup, Pipeline, Vacancy};
 pub use platform::Clock;
 pub(crate) use platform::processors;
 #[cfg(all(target_arch = "wasm32", feature = "web"))]

@@ -56,8 +56,8 @@ fn pipeline_cache_file(info: &wgpu::AdapterInfo) -> Option<PathBuf> {
     Some(cache_folder()?.join("pipelines").join(wgpu::util::pipeline_cache_key(info)?))
 }
 
-/// A cache with the pipelines that the driver compiled in earlier runs, to which it adds those of this one; where drivers
-/// support it.
+/// A cache with the pipelines that the driver compiled in earlier runs, to which it adds those of this one; where
+/// drivers support it.
 pub fn load_pipeline_cache(adapter: &Adapter, device: &wgpu::Device) -> Option<wgpu::PipelineCache> {
     let file = pipeline_cache_file(&adapter.adapter.get_info())?;
     if !device.features().contains(wgpu::Features::PIPELINE_CACHE) {
@@ -65,8 +65,8 @@ pub fn load_pipeline_cache(adapter: &Adapter, device: &wgpu::Device) -> Option<w
     }
     let data = std::fs::read(file).ok();
     let descriptor = wgpu::PipelineCacheDescriptor { label: None, data: data.as_deref(), fallback: true };
-    // SAFETY: `save_pipeline_cache` wrote the file, whole. wgpu accepts it only if its header names this adapter and driver and
-    // its length is the one that the header states.
+    // SAFETY: `save_pipeline_cache` wrote the file, whole. wgpu accepts it only if its header names this adapter and
+    // driver and its length is the one that the header states.
     Some(unsafe { device.create_pipeline_cache(&descriptor) })
 }
 
@@ -116,8 +116,8 @@ fn instance(backends: wgpu::Backends) -> wgpu::Instance {
     wgpu::Instance::new(descriptor)
 }
 
-/// The adapters of the platform's primary graphics APIs. OpenGL, which is slow to enumerate and noisy without a display, is
-/// asked only if there are none, or if `WGPU_BACKEND` or `all` demands it.
+/// The adapters of the platform's primary graphics APIs. OpenGL, which is slow to enumerate and noisy without a
+/// display, is asked only if there are none, or if `WGPU_BACKEND` or `all` demands it.
 pub async fn adapters(all: bool) -> Vec<Adapter> {
     let primary = wgpu::Backends::PRIMARY;
     let backends = wgpu::Backends::from_env().unwrap_or(if all { wgpu::Backends::all() } else { primary });
@@ -129,8 +129,8 @@ pub async fn adapters(all: bool) -> Vec<Adapter> {
     found.into_iter().map(describe).collect()
 }
 
-/// Orders adapters, best first: real before software, primary APIs before OpenGL, and of software adapters lavapipe (which
-/// decodes faster) before SwiftShader, the newest lavapipe first.
+/// Orders adapters, best first: real before software, primary APIs before OpenGL, and of software adapters lavapipe
+/// (which decodes faster) before SwiftShader, the newest lavapipe first.
 fn rank(info: &wgpu::AdapterInfo) -> (u32, u32, Reverse<Option<u32>>) {
     let kind = match info.device_type {
         wgpu::DeviceType::DiscreteGpu => 0,

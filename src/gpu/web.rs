@@ -1,9 +1,10 @@
-//! The browser platform: the one adapter that the browser offers, the page's cache and clock, and a device that completes
-//! work by itself, if slowly.
+//! The browser platform: the one adapter that the browser offers, the page's cache and clock, and a device that
+//! completes work by itself, if slowly.
 //!
-//! It works around two gaps in wgpu. wgpu's browser backend knows neither the feature `subgroups` nor the adapter's vendor,
-//! so this module requests the adapter itself, hands it to wgpu, and extends wgpu's request for a device. And Firefox looks
-//! for completed work only every 100 ms unless something is submitted, so waiting submits empty command lists.
+//! It works around two gaps in wgpu. wgpu's browser backend knows neither the feature `subgroups` nor the adapter's
+//! vendor, so this module requests the adapter itself, hands it to wgpu, and extends wgpu's request for a device. And
+//! Firefox looks for completed work only every 100 ms unless something is submitted, so waiting submits empty command
+//! lists.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

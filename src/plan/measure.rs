@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::memory::Place;
-use super::pipelines::{self, Built};
+use super::pipelines;
 use super::{Dispatch, Fuse, Listing, Options, Plan, encode};
 use crate::Result;
 use crate::dtype::DType;
@@ -60,7 +60,7 @@ async fn from_one_to_another(gpu: &Gpu, source: shader::Source, grid: [Extent; 3
     let step = gpu.uniform("step", size_of::<StepSizes>() as u64);
     watch.finish().await?;
     let built = pipelines::build(gpu, &[&kernel]).await?;
-    let bind = |built: Built| built.bind(gpu, (0, &kernel), &step, &places);
+    let bind = |pipeline| pipelines::bind(gpu, pipeline, (0, &kernel), &step, &places);
     let dispatches: Vec<Dispatch> = built.into_iter().map(bind).collect();
     seconds(gpu, &dispatches.iter().collect::<Vec<_>>(), &StepSizes::default()).await
 }

@@ -19,7 +19,7 @@ use std::ops::{Deref, Range};
 use std::time::Duration;
 
 use crate::dtype::DType;
-use crate::gpu::{Buffer, Caps, Gpu, Submission};
+use crate::gpu::{Buffer, Caps, Gpu, Pipeline, Submission};
 use crate::graph::{Graph, Input, Kind, Rows, TensorId};
 use crate::ops::{self, Binding, Capacity, Choice, Kernel, Shard, StepSizes};
 use crate::{Error, Result};
@@ -27,7 +27,6 @@ use fuse::Fuse;
 pub use measure::{Cost, arithmetic_rate, attention, copy_bandwidth, measured_matrix, products};
 pub use memory::Memory;
 use parts::Parts;
-use pipelines::Built;
 use slots::Slots;
 
 /// How to compile.
@@ -286,8 +285,8 @@ impl Plan {
         // No thread is left behind in a driver, whatever went wrong.
         let built = building.await;
         filled?;
-        let bind = |((node, kernel), built): (&(usize, Kernel), Built)| {
-            built.bind(gpu, (*node, kernel), &memory.step, &memory.places)
+        let bind = |((node, kernel), pipeline): (&(usize, Kernel), Pipeline)| {
+            pipelines::bind(gpu, pipeline, (*node, kernel), &memory.step, &memory.places)
         };
         let dispatches = kernels.iter().zip(built?).map(bind).collect();
         Ok(Plan { memory, dispatches })

@@ -1,90 +1,134 @@
-//! Kernels made ready to run: each variant is compiled once, on as many threads as there are processors, beside whatever else
-//! happens meanwhile. (A browser compiles beside the page by itself.)
+//! Compiles the kernels of a plan: each variant once per device, on as many threads as there are processors, while the
+//! caller does something else. (Browsers compile in the background by themselves.)
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use super::Dispatch;
 use super::memory::Place;
-use crate::Result;
-use crate::gpu::{self, Buffer, Gpu};
+use crate::gpu::{self, Buffer, Gpu, Lookup, Pipeline, Vacancy};
 use crate::graph::TensorId;
 use crate::ops::{Binding, Kernel};
-use crate::shader::{self, Dialect};
+use crate::shader::{self, Dialect, Source};
+use crate::{Error, Result};
 
-/// A kernel's pipeline, and how its buffers are bound.
-#[derive(Clone)]
-pub(super) struct Built {
-    pipeline: wgpu::ComputePipeline,
-    layout: wgpu::BindGroupLayout,
+/// A pipeline to compile.
+struct Job {
+    index: usize,
+    source: Source,
+    /// Whether the kernel writes each of its bindings.
+    writes: Vec<bool>,
+    vacancy: Vacancy,
 }
 
-/// A pipeline to be built.
-struct Wanted {
-    label: &'static str,
-    text: String,
-    layout: wgpu::BindGroupLayout,
-}
-
-/// Starts to compile kernels; what it gives is waited for, and gives them in their order.
+/// Starts to compile kernels. The future resolves to their pipelines, in the order of the kernels.
 ///
 /// # Errors
-/// [`crate::Error::Gpu`] if the driver fails.
-pub(super) fn build(gpu: &Gpu, kernels: &[&Kernel]) -> impl Future<Output = Result<Vec<Built>>> + use<> {
-    let (mut layouts, mut known) = (HashMap::new(), HashMap::new());
-    let (mut wanted, mut of) = (Vec::new(), Vec::new());
+/// [`Error::Gpu`] if the driver fails.
+pub(super) fn build(gpu: &Gpu, kernels: &[&Kernel]) -> impl Future<Output = Result<Vec<Pipeline>>> + use<> {
+    let (mut known, mut ready) = (HashMap::new(), HashMap::new());
+    let (mut jobs, mut waiting, mut order) = (Vec::new(), Vec::new(), Vec::new());
     for kernel in kernels {
-        // Layers are mostly alike, and a text takes a hundred times longer to make than what it is made of.
-        of.push(*known.entry(format!("{:?}", kernel.source)).or_insert_with(|| {
-            let writes: Vec<bool> = kernel.bindings.iter().map(|b| b.write).collect();
-            let layout = layouts.entry(writes).or_insert_with_key(|writes| layout(gpu, writes)).clone();
-            wanted.push(Wanted {
-                label: kernel.source.file,
-                text: shader::assemble(&kernel.source, dialect(gpu)),
-                layout,
-            });
-            wanted.len() - 1
+        let index = known.len();
+        // Most layers are alike, and assembling a text takes a hundred times longer than printing what it is made of.
+        order.push(*known.entry(format!("{:?}", kernel.source)).or_insert_with_key(|key| {
+            match gpu.pipelines().lookup(key) {
+                Lookup::Ready(pipeline) => drop(ready.insert(index, pipeline)),
+                Lookup::Compiling(receiver) => waiting.push((index, kernel.source.file, receiver)),
+                Lookup::Missing(vacancy) => {
+                    let writes = kernel.bindings.iter().map(|b| b.write).collect();
+                    jobs.push(Job { index, source: kernel.source.clone(), writes, vacancy });
+                }
+            }
+            index
         }));
     }
-    let (wanted, next) = (Arc::new(wanted), Arc::new(AtomicUsize::new(0)));
+    let workers = gpu::processors().min(jobs.len());
+    let jobs = Arc::new(Mutex::new(jobs.into_iter()));
     let worker = |_| {
-        let (wanted, next, own) = (wanted.clone(), next.clone(), gpu.clone());
-        gpu.spawn_blocking(move || {
-            let watch = own.error_scope();
-            let mine = std::iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)).filter(|i| *i < wanted.len()));
-            let built: Vec<_> = mine.map(|i| (i, pipeline(&own, &wanted[i]))).collect();
-            (built, watch.finish())
-        })
+        let (jobs, own) = (jobs.clone(), gpu.clone());
+        let next = move || jobs.lock().unwrap_or_else(PoisonError::into_inner).next();
+        gpu.spawn_blocking(move || std::iter::from_fn(next).map(|job| Compiled::poll(compile(&own, job))).collect())
     };
+    let workers: Vec<_> = (0..workers).map(worker).collect();
     let gpu = gpu.clone();
-    let workers: Vec<_> = (0..gpu::processors()).map(worker).collect();
     async move {
-        let (mut all, mut outcome) = (HashMap::new(), Ok(()));
+        let (any, mut outcome) = (!workers.is_empty(), Ok(()));
         for worker in workers {
-            let (built, watched) = worker.await;
-            all.extend(built);
-            outcome = outcome.and(watched.await);
+            let compiled: Vec<Compiled<_>> = worker.await;
+            for compiled in compiled {
+                match compiled.wait().await {
+                    Ok((index, pipeline)) => drop(ready.insert(index, pipeline)),
+                    Err(error) => outcome = outcome.and(Err(error)),
+                }
+            }
         }
-        gpu.save_pipeline_cache();
-        outcome.map(|()| of.iter().map(|i| Built::clone(&all[i])).collect())
+        if any {
+            gpu.save_pipeline_cache();
+        }
+        outcome?;
+        for (index, file, receiver) in waiting {
+            let failed = |_| Error::Gpu(format!("the driver failed to compile {file} for another session"));
+            ready.insert(index, receiver.await.map_err(failed)?);
+        }
+        Ok(order.iter().map(|index| ready[index].clone()).collect())
     }
 }
 
-fn pipeline(gpu: &Gpu, wanted: &Wanted) -> Built {
-    let Wanted { label, text, layout } = wanted;
-    let label = Some(*label);
-    let source = wgpu::ShaderSource::Wgsl(text.as_str().into());
+/// A pipeline, or the future of one.
+enum Compiled<F> {
+    Done(Result<(usize, Pipeline)>),
+    Pending(std::pin::Pin<Box<F>>),
+}
+
+impl<F: Future<Output = Result<(usize, Pipeline)>>> Compiled<F> {
+    /// Polls a future once. Natively it is complete then, so that others need not wait for the awaiting plan.
+    fn poll(future: F) -> Self {
+        let mut future = Box::pin(future);
+        match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => Compiled::Done(result),
+            Poll::Pending => Compiled::Pending(future),
+        }
+    }
+
+    async fn wait(self) -> Result<(usize, Pipeline)> {
+        match self {
+            Compiled::Done(result) => result,
+            Compiled::Pending(future) => future.await,
+        }
+    }
+}
+
+/// Compiles a kernel, and shares its pipeline once the device has accepted it.
+fn compile(
+    gpu: &Gpu,
+    Job { index, source, writes, vacancy }: Job,
+) -> impl Future<Output = Result<(usize, Pipeline)>> + wgpu::WasmNotSend + use<> {
+    let text = shader::assemble(&source, dialect(gpu));
+    let scope = gpu.error_scope();
+    let pipeline = pipeline(gpu, source.file, &text, &writes);
+    let outcome = scope.finish();
+    async move {
+        outcome.await?;
+        vacancy.fill(&pipeline);
+        Ok((index, pipeline))
+    }
+}
+
+fn pipeline(gpu: &Gpu, file: &'static str, text: &str, writes: &[bool]) -> Pipeline {
+    let (label, layout) = (Some(file), layout(gpu, writes));
+    let source = wgpu::ShaderSource::Wgsl(text.into());
     // A count of each loop's rounds keeps drivers from unrolling it, and is not needed where loops count anyway.
-    let sampler = wanted.label.starts_with("sample");
+    let sampler = file.starts_with("sample");
     let checks = wgpu::ShaderRuntimeChecks { force_loop_bounding: sampler, ..wgpu::ShaderRuntimeChecks::checked() };
     let descriptor = wgpu::ShaderModuleDescriptor { label, source };
-    // SAFETY: all other checks are made. `tests/shaders.rs` finds loops, but for the sampler's, that do not count to an end.
+    // SAFETY: all other checks are made. `tests/shaders.rs` finds loops, except the sampler's, that do not count to an end.
     let module = unsafe { gpu.counted_device().create_shader_module_trusted(descriptor, checks) };
     let pipeline_layout = gpu.counted_device().create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
         label,
-        bind_group_layouts: &[Some(layout)],
+        bind_group_layouts: &[Some(&layout)],
         immediate_size: 0,
     });
     let pipeline = gpu.counted_device().create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
@@ -98,7 +142,7 @@ fn pipeline(gpu: &Gpu, wanted: &Wanted) -> Built {
         },
         cache: gpu.pipeline_cache(),
     });
-    Built { pipeline, layout: layout.clone() }
+    Pipeline { pipeline, layout }
 }
 
 fn layout(gpu: &Gpu, writes: &[bool]) -> wgpu::BindGroupLayout {
@@ -120,26 +164,25 @@ fn dialect(gpu: &Gpu) -> Dialect {
     if gpu.adapter().backend == "BrowserWebGpu" { Dialect::Web } else { Dialect::Native }
 }
 
-impl Built {
-    /// With a kernel's buffers.
-    pub(super) fn bind(
-        self,
-        gpu: &Gpu,
-        (node, kernel): (usize, &Kernel),
-        step: &Buffer,
-        places: &BTreeMap<TensorId, Vec<Place>>,
-    ) -> Dispatch {
-        let storage = |(i, b): (usize, &Binding)| wgpu::BindGroupEntry {
-            binding: i as u32 + 1,
-            resource: places[&b.tensor][b.shard].binding(),
-        };
-        let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: step.as_entire_binding() }];
-        entries.extend(kernel.bindings.iter().enumerate().map(storage));
-        let group = gpu.counted_device().create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(kernel.source.file),
-            layout: &self.layout,
-            entries: &entries,
-        });
-        Dispatch { kernel: kernel.clone(), node, pipeline: self.pipeline, group }
-    }
+/// A kernel with its buffers bound.
+pub(super) fn bind(
+    gpu: &Gpu,
+    pipeline: Pipeline,
+    (node, kernel): (usize, &Kernel),
+    step: &Buffer,
+    places: &BTreeMap<TensorId, Vec<Place>>,
+) -> Dispatch {
+    let storage = |(i, b): (usize, &Binding)| wgpu::BindGroupEntry {
+        binding: i as u32 + 1,
+        resource: places[&b.tensor][b.shard].binding(),
+    };
+    let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: step.as_entire_binding() }];
+    entries.extend(kernel.bindings.iter().enumerate().map(storage));
+    let Pipeline { pipeline, layout } = pipeline;
+    let group = gpu.counted_device().create_bind_group(&wgpu::BindGroupDescriptor {
+        label: Some(kernel.source.file),
+        layout: &layout,
+        entries: &entries,
+    });
+    Dispatch { kernel: kernel.clone(), node, pipeline, group }
 }

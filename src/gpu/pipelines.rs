@@ -1,0 +1,117 @@
+//! The compute pipelines of a device, which its plans share: two models with the same kernels compile them once.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_channel::oneshot;
+
+/// How many pipelines are kept for plans to come. A model has about 60, most of which others of its family share.
+const CAPACITY: usize = 1024;
+
+/// A compute pipeline, and how its buffers are bound.
+#[derive(Clone)]
+pub(crate) struct Pipeline {
+    pub pipeline: wgpu::ComputePipeline,
+    pub layout: wgpu::BindGroupLayout,
+}
+
+/// The pipelines of a device by the source that they were compiled from. Clones share them.
+#[derive(Clone, Default)]
+pub(crate) struct Pipelines {
+    entries: Arc<Mutex<HashMap<String, Entry>>>,
+    compiled: Arc<AtomicU64>,
+    /// Counts uses, to evict what has not been used for the longest time.
+    clock: Arc<AtomicU64>,
+}
+
+enum Entry {
+    /// Who waits for it while it is compiled.
+    Compiling(Vec<oneshot::Sender<Pipeline>>),
+    /// The pipeline, and when it was last used.
+    Ready(Pipeline, u64),
+}
+
+/// How to come by a pipeline.
+pub(crate) enum Lookup {
+    Ready(Pipeline),
+    /// Another plan compiles it. The receiver is cancelled if that fails.
+    Compiling(oneshot::Receiver<Pipeline>),
+    /// It is up to the caller to compile it.
+    Missing(Vacancy),
+}
+
+/// The duty to compile one pipeline. Dropping it cancels the receivers of those who wait.
+pub(crate) struct Vacancy {
+    pipelines: Pipelines,
+    /// None once it is filled.
+    key: Option<String>,
+}
+
+impl Pipelines {
+    /// Looks up the pipeline of a source. If it is missing, other callers wait from now on until the [`Vacancy`] is filled.
+    pub fn lookup(&self, key: &str) -> Lookup {
+        let now = self.clock.fetch_add(1, Ordering::Relaxed);
+        let mut entries = self.lock();
+        match entries.get_mut(key) {
+            Some(Entry::Ready(pipeline, used)) => {
+                *used = now;
+                Lookup::Ready(pipeline.clone())
+            }
+            Some(Entry::Compiling(waiting)) => {
+                let (sender, receiver) = oneshot::channel();
+                waiting.push(sender);
+                Lookup::Compiling(receiver)
+            }
+            None => {
+                entries.insert(key.into(), Entry::Compiling(Vec::new()));
+                Lookup::Missing(Vacancy { pipelines: self.clone(), key: Some(key.into()) })
+            }
+        }
+    }
+
+    /// How many pipelines were compiled so far.
+    pub fn compiled(&self) -> u64 {
+        self.compiled.load(Ordering::Relaxed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+        // No invariant spans two entries, so that one left by a panic is as good as any.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Vacancy {
+    /// Shares the pipeline, once it is known that the device accepted it.
+    pub fn fill(mut self, pipeline: &Pipeline) {
+        let Some(key) = self.key.take() else { return };
+        let now = self.pipelines.clock.fetch_add(1, Ordering::Relaxed);
+        self.pipelines.compiled.fetch_add(1, Ordering::Relaxed);
+        let mut entries = self.pipelines.lock();
+        if let Some(Entry::Compiling(waiting)) = entries.insert(key, Entry::Ready(pipeline.clone(), now)) {
+            waiting.into_iter().for_each(|sender| drop(sender.send(pipeline.clone())));
+        }
+        if entries.len() > CAPACITY {
+            evict(&mut entries);
+        }
+    }
+}
+
+impl Drop for Vacancy {
+    fn drop(&mut self) {
+        if let Some(key) = self.key.take() {
+            self.pipelines.lock().remove(&key);
+        }
+    }
+}
+
+/// Removes the pipeline that has not been used for the longest time. Plans that use it keep it.
+fn evict(entries: &mut HashMap<String, Entry>) {
+    let used = |(key, entry): (&String, &Entry)| match entry {
+        Entry::Ready(_, used) => Some((*used, key.clone())),
+        Entry::Compiling(_) => None,
+    };
+    if let Some((_, key)) = entries.iter().filter_map(used).min() {
+        entries.remove(&key);
+    }
+}
