@@ -19,7 +19,7 @@ pub use mla::MlaShape;
 pub use shape::{Convs, Experts, Global, Key, Norms, QkNorm, RopeScaling, Routing, Shape};
 pub use shapes::SHAPES;
 
-use crate::checkpoint::{GgufWriter, Metadata, Value};
+use crate::checkpoint::{GgufValue, GgufWriter, Metadata};
 use crate::dtype::DType;
 use crate::quant_recipe::{ModelShape, QuantRecipe};
 use crate::{Error, Result};
@@ -392,9 +392,9 @@ fn metadata(s: &Shape, recipe: QuantRecipe) -> Metadata {
     m.insert(format!("{}.rope.freq_base", s.arch), s.rope_base);
     for (key, value) in s.keys {
         let value = match *value {
-            Key::U32(n) => Value::U32(n),
-            Key::F32(x) => Value::F32(x),
-            Key::Str(word) => Value::String(word.into()),
+            Key::U32(n) => GgufValue::U32(n),
+            Key::F32(x) => GgufValue::F32(x),
+            Key::Str(word) => GgufValue::String(word.into()),
         };
         m.insert(format!("{}.{key}", s.arch), value);
     }

@@ -1,6 +1,6 @@
 //! Opening GGUF files: real ones, split ones, and every way a file can be wrong.
 
-use firelight::checkpoint::{Array, Checkpoint, GgufWriter, Metadata, Reading, Source, Value};
+use firelight::checkpoint::{Checkpoint, GgufArray, GgufValue, GgufWriter, Metadata, ReadFuture, Source};
 use firelight::dtype::DType;
 use firelight::{Error, Result};
 use pollster::block_on;
@@ -51,7 +51,7 @@ fn small_metadata() -> Metadata {
     metadata.insert("k.bool", true);
     metadata.insert("k.list", vec![1i32, -2, 3]);
     metadata.insert("k.text", vec!["one".to_owned(), "two".to_owned()]);
-    metadata.insert("k.nest", Array::Array(vec![Array::U8(vec![1, 2]), Array::U8(vec![])]));
+    metadata.insert("k.nest", GgufArray::Array(vec![GgufArray::U8(vec![1, 2]), GgufArray::U8(vec![])]));
     metadata
 }
 
@@ -95,7 +95,7 @@ const HOSTILE: &[Row] = &[
     ("web page", |b| put(b, 0, b"<!DOCTYPE html>"), "a web page; download it again"),
     ("LFS pointer", |b| put(b, 0, b"version https://"), "Git LFS pointer"),
     ("zip", |b| put(b, 0, b"PK\x03\x04"), "zip archive"),
-    ("safetensors", |b| put(b, 0, b"\x10\0\0\0\0\0\0\0{\"a\":"), "name the folder it lies in"),
+    ("safetensors", |b| put(b, 0, b"\x10\0\0\0\0\0\0\0{\"a\":"), "name the folder that contains it"),
     ("version 1", |b| put(b, 4, &1u32.to_le_bytes()), "GGUF version 1; convert the model again"),
     ("version 4", |b| put(b, 4, &4u32.to_le_bytes()), "GGUF version 4; versions 2 and 3 are read"),
     ("big-endian", |b| put(b, 4, &3u32.to_be_bytes()), "big-endian GGUF"),
@@ -178,14 +178,14 @@ fn hostile_files_are_refused_with_a_reason() {
 
 #[test]
 fn arrays_nested_without_end_are_refused() {
-    let mut deep = Array::U8(vec![7]);
+    let mut deep = GgufArray::U8(vec![7]);
     for depth in 1..=5 {
-        deep = Array::Array(vec![deep]);
+        deep = GgufArray::Array(vec![deep]);
         let mut metadata = Metadata::new();
         metadata.insert("deep", deep.clone());
         let opened = open(file(metadata, &[]));
         match depth {
-            1..=3 => assert_eq!(opened.unwrap().metadata.get("deep"), Some(&Value::Array(deep.clone()))),
+            1..=3 => assert_eq!(opened.unwrap().metadata.get("deep"), Some(&GgufValue::Array(deep.clone()))),
             _ => assert!(opened.unwrap_err().to_string().contains("nested deeper than 4")),
         }
     }
@@ -259,7 +259,7 @@ fn every_truncation_is_an_error() {
 fn what_is_written_is_read() {
     let mut metadata = small_metadata();
     metadata.insert("general.alignment", 128u32);
-    let scalars: [Value; 11] = [
+    let scalars: [GgufValue; 11] = [
         200u8.into(),
         (-100i8).into(),
         60_000u16.into(),
@@ -275,7 +275,7 @@ fn what_is_written_is_read() {
     for (number, value) in scalars.into_iter().enumerate() {
         metadata.insert(format!("scalar.{number}"), value);
     }
-    let arrays: [Value; 12] = [
+    let arrays: [GgufValue; 12] = [
         vec![1u8, 255].into(),
         vec![-1i8].into(),
         vec![65_535u16].into(),
@@ -330,11 +330,11 @@ fn the_writer_checks_what_it_is_given() {
 fn getters_take_any_width_and_refuse_the_unfit() {
     let mut metadata = Metadata::new();
     for (key, value) in [
-        ("u8", Value::U8(7)),
-        ("i64", Value::I64(7)),
-        ("minus", Value::I32(-7)),
-        ("big", Value::U64(1 << 32)),
-        ("f64", Value::F64(0.5)),
+        ("u8", GgufValue::U8(7)),
+        ("i64", GgufValue::I64(7)),
+        ("minus", GgufValue::I32(-7)),
+        ("big", GgufValue::U64(1 << 32)),
+        ("f64", GgufValue::F64(0.5)),
         ("text", "seven".into()),
         ("yes", true.into()),
         ("list", vec![1u16, 2].into()),
@@ -380,7 +380,7 @@ fn getters_take_any_width_and_refuse_the_unfit() {
 fn counting(head: Vec<u8>, len: u64) -> (Source, Rc<Cell<u64>>) {
     let count = Rc::new(Cell::new(0));
     let counter = count.clone();
-    let read = move |range: Range<u64>| -> Reading {
+    let read = move |range: Range<u64>| -> ReadFuture {
         counter.set(counter.get() + range.end - range.start);
         let bytes = range.map(|at| head.get(at as usize).copied().unwrap_or(0)).collect();
         Box::pin(std::future::ready(Ok(bytes)))
@@ -478,7 +478,7 @@ fn split_files_are_one_model() {
     assert!(failures(renamed).contains("its name does not end in -00001-of-00003.gguf"));
     std::fs::remove_file(path(2)).unwrap();
     let message = failures(path(1));
-    assert!(message.contains("tiny-00002-of-00003.gguf is missing: put it beside it"), "{message}");
+    assert!(message.contains("tiny-00002-of-00003.gguf is missing: put it in the same folder"), "{message}");
 }
 
 #[test]

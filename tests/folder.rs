@@ -1,7 +1,7 @@
 //! Hugging Face folders: each family's settings and names, shards, experts, and what is refused.
 
 use firelight::Result;
-use firelight::checkpoint::{Array, Checkpoint, Source, Value};
+use firelight::checkpoint::{Checkpoint, GgufArray, GgufValue, Source};
 use firelight::dtype::DType;
 use pollster::block_on;
 use serde_json::{Value as Json, json};
@@ -155,7 +155,7 @@ fn dense_families() {
             ("vocab_size", 10),
             ("rope.dimension_count", 4),
         ] {
-            assert_eq!(metadata.get(&format!("{architecture}.{key}")), Some(&Value::U32(value)), "{class} {key}");
+            assert_eq!(metadata.get(&format!("{architecture}.{key}")), Some(&GgufValue::U32(value)), "{class} {key}");
         }
         let float = |key: &str| metadata.get_f32(&format!("{architecture}.{key}")).unwrap();
         assert_eq!(float("attention.layer_norm_rms_epsilon"), Some(1e-6));
@@ -304,22 +304,25 @@ fn rotary_settings() {
     let yarn = json!({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0,
         "original_max_position_embeddings": 32768, "beta_fast": 32.0, "attention_factor": 1.138_629_436_111_989}});
     let linear = json!({"rope_scaling": {"type": "linear", "factor": 2}});
-    type Keys = &'static [(&'static str, Value)];
+    type Keys = &'static [(&'static str, GgufValue)];
     for (more, keys) in [
         (
             yarn,
             &[
-                ("scaling.factor", Value::F32(4.0)),
-                ("scaling.original_context_length", Value::U32(32_768)),
-                ("scaling.yarn_beta_fast", Value::F32(32.0)),
-                ("freq_base", Value::F32(1e6)),
-                ("scaling.yarn_attn_factor", Value::F32(1.138_629_4)),
+                ("scaling.factor", GgufValue::F32(4.0)),
+                ("scaling.original_context_length", GgufValue::U32(32_768)),
+                ("scaling.yarn_beta_fast", GgufValue::F32(32.0)),
+                ("freq_base", GgufValue::F32(1e6)),
+                ("scaling.yarn_attn_factor", GgufValue::F32(1.138_629_4)),
             ] as Keys,
         ),
-        (linear, &[("scaling.factor", Value::F32(2.0)), ("freq_base", Value::F32(1e4))]),
-        (json!({"rope_parameters": {"rope_type": "default", "rope_theta": 77.0}}), &[("freq_base", Value::F32(77.0))]),
-        (json!({"rope_theta": 1_000_000, "rope_scaling": null}), &[("freq_base", Value::F32(1e6))]),
-        (json!({"partial_rotary_factor": 0.5}), &[("dimension_count", Value::U32(2))]),
+        (linear, &[("scaling.factor", GgufValue::F32(2.0)), ("freq_base", GgufValue::F32(1e4))]),
+        (
+            json!({"rope_parameters": {"rope_type": "default", "rope_theta": 77.0}}),
+            &[("freq_base", GgufValue::F32(77.0))],
+        ),
+        (json!({"rope_theta": 1_000_000, "rope_scaling": null}), &[("freq_base", GgufValue::F32(1e6))]),
+        (json!({"partial_rotary_factor": 0.5}), &[("dimension_count", GgufValue::U32(2))]),
     ] {
         let model = folder(&config("Qwen2ForCausalLM", more), safetensors(&dense(), 0), &[]).unwrap();
         for (key, value) in keys {
@@ -333,18 +336,18 @@ fn sliding_windows() {
     let two_layers: Vec<_> =
         [dense(), dense().split_off(3).into_iter().map(|(name, shape)| (name.replace(".0.", ".1."), shape)).collect()]
             .concat();
-    let both = |layers: [bool; 2]| Some(Value::Array(Array::Bool(layers.to_vec())));
+    let both = |layers: [bool; 2]| Some(GgufValue::Array(GgufArray::Bool(layers.to_vec())));
     for (more, window, pattern) in [
-        (json!({"sliding_window": 64}), Some(Value::U32(64)), None),
+        (json!({"sliding_window": 64}), Some(GgufValue::U32(64)), None),
         (json!({"sliding_window": 64, "use_sliding_window": false}), None, None),
         (
             json!({"sliding_window": 64, "use_sliding_window": true, "max_window_layers": 1}),
-            Some(Value::U32(64)),
+            Some(GgufValue::U32(64)),
             both([false, true]),
         ),
         (
             json!({"sliding_window": 64, "layer_types": ["sliding_attention", "full_attention"]}),
-            Some(Value::U32(64)),
+            Some(GgufValue::U32(64)),
             both([true, false]),
         ),
         (json!({"sliding_window": 64, "layer_types": ["full_attention", "full_attention"]}), None, None),
@@ -389,11 +392,11 @@ fn settings_of_later_families() {
             dense(),
             merged(json!({"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0})),
             vec![
-                ("attn_logit_softcapping", Value::F32(50.0)),
-                ("final_logit_softcapping", Value::F32(30.0)),
-                ("attention.sliding_window", Value::U32(512)),
-                ("attention.scale", Value::F32(0.25)),
-                ("norm_plus", Value::F32(1.0)),
+                ("attn_logit_softcapping", GgufValue::F32(50.0)),
+                ("final_logit_softcapping", GgufValue::F32(30.0)),
+                ("attention.sliding_window", GgufValue::U32(512)),
+                ("attention.scale", GgufValue::F32(0.25)),
+                ("norm_plus", GgufValue::F32(1.0)),
             ],
         ),
         (
@@ -402,9 +405,9 @@ fn settings_of_later_families() {
             dense(),
             merged(json!({"sliding_window_pattern": 6, "rope_local_base_freq": 9000.0})),
             vec![
-                ("attention.sliding_window_pattern", Value::U32(6)),
-                ("rope.freq_base_swa", Value::F32(9000.0)),
-                ("rope.freq_base", Value::F32(10000.0)),
+                ("attention.sliding_window_pattern", GgufValue::U32(6)),
+                ("rope.freq_base_swa", GgufValue::F32(9000.0)),
+                ("rope.freq_base", GgufValue::F32(10000.0)),
             ],
         ),
         (
@@ -414,9 +417,9 @@ fn settings_of_later_families() {
             long,
             vec![
                 ("rope.scaling.type", "longrope".into()),
-                ("rope.scaling.original_context_length", Value::U32(1024)),
+                ("rope.scaling.original_context_length", GgufValue::U32(1024)),
                 // sqrt(1 + ln 4 / ln 1024)
-                ("rope.scaling.attn_factor", Value::F32(1.2f32.sqrt())),
+                ("rope.scaling.attn_factor", GgufValue::F32(1.2f32.sqrt())),
                 ("rope.freq_factors", vec![1.5f32, 2.0].into()),
                 ("rope.freq_factors_long", vec![3.0f32, 4.0].into()),
             ],
@@ -427,10 +430,10 @@ fn settings_of_later_families() {
             dense(),
             four,
             vec![
-                ("embedding_scale", Value::F32(12.0)),
-                ("residual_scale", Value::F32(0.25)),
-                ("attention.scale", Value::F32(0.5)),
-                ("logit_scale", Value::F32(8.0)),
+                ("embedding_scale", GgufValue::F32(12.0)),
+                ("residual_scale", GgufValue::F32(0.25)),
+                ("attention.scale", GgufValue::F32(0.5)),
+                ("logit_scale", GgufValue::F32(8.0)),
             ],
         ),
     ] {
@@ -463,8 +466,8 @@ fn short_convolutions() {
     let model = folder(&config("Lfm2ForCausalLM", settings.clone()), safetensors(&tensors, 0), &[]).unwrap();
     let key = |key: &str| model.metadata.get(&format!("lfm2.{key}"));
     assert_eq!(key("attention.head_count_kv"), Some(&vec![0i32, 1].into()));
-    assert_eq!(key("feed_forward_length"), Some(&Value::U32(12288)));
-    assert_eq!(key("attention.layer_norm_rms_epsilon"), Some(&Value::F32(1e-5)));
+    assert_eq!(key("feed_forward_length"), Some(&GgufValue::U32(12288)));
+    assert_eq!(key("attention.layer_norm_rms_epsilon"), Some(&GgufValue::F32(1e-5)));
     let names = [
         "token_embd.weight",
         "token_embd_norm.weight",
@@ -540,7 +543,7 @@ fn turned_experts() {
     assert!(
         ["blk.0.attn_sinks.weight", "blk.0.ffn_gate_inp.bias"].iter().all(|name| model.tensors.contains_key(*name))
     );
-    assert_eq!(model.metadata.get("gpt-oss.attention.sliding_window"), Some(&Value::U32(16)));
+    assert_eq!(model.metadata.get("gpt-oss.attention.sliding_window"), Some(&GgufValue::U32(16)));
     assert_eq!(model.metadata.get("gpt-oss.attention.sliding_window_pattern"), None);
     let mut other = settings;
     other["swiglu_limit"] = json!(5);
@@ -606,10 +609,10 @@ fn llama4() {
         check_parts(&model, name);
     }
     for (key, value) in [
-        ("feed_forward_length", Some(Value::U32(16))),
-        ("attention.sliding_window", Some(Value::U32(64))),
-        ("attention.temperature_length", Some(Value::U32(8192))),
-        ("attention.temperature_scale", Some(Value::F32(0.2))),
+        ("feed_forward_length", Some(GgufValue::U32(16))),
+        ("attention.sliding_window", Some(GgufValue::U32(64))),
+        ("attention.temperature_length", Some(GgufValue::U32(8192))),
+        ("attention.temperature_scale", Some(GgufValue::F32(0.2))),
         ("rope.freq_factors", Some(vec![1.0f32, 16.0].into())),
         ("rope.pairing", None),
     ] {
@@ -617,7 +620,7 @@ fn llama4() {
     }
     // Its small relatives see everything and rotate everywhere.
     let small = open(json!({"attention_chunk_size": null, "no_rope_layers": [1, 1, 1, 1]})).unwrap();
-    assert_eq!(small.metadata.get("llama4.attention.sliding_window"), Some(&Value::U32(0)));
+    assert_eq!(small.metadata.get("llama4.attention.sliding_window"), Some(&GgufValue::U32(0)));
     for (changes, expected) in [
         (json!({"no_rope_layers": [1, 0, 1, 0]}), "no_rope_layers is not the usual one"),
         (json!({"use_qk_norm": false}), "use_qk_norm is not the usual one"),
@@ -670,7 +673,7 @@ fn experts_in_mxfp4() {
         (&[(blocks, &[3, 4, 2, 8])], "its shape [3, 4, 2, 8] is not one of blocks"),
         (&[(blocks, &[2, 4, 2, 16])], "does not begin with the 3 experts"),
         (&[(scales, &[3, 3, 2])], "cannot be divided into 2"),
-        (&[("model.layers.0.self_attn.q_proj.weight", &[8, 8])], "its type is not supported; take the model in BF16"),
+        (&[("model.layers.0.self_attn.q_proj.weight", &[8, 8])], "its type is not supported; use the model in BF16"),
     ] {
         let message = open(tensors).map(|_| ()).unwrap_err();
         assert!(message.contains(expected), "{message}");
@@ -679,7 +682,7 @@ fn experts_in_mxfp4() {
 
 /// Models that see besides, as they are published: settings of the language model within, names with prefixes.
 #[test]
-fn models_that_see_besides() {
+fn multimodal_models_load_their_text_model() {
     let own = config("", json!({"hidden_act": null, "hidden_activation": null, "eos_token_id": null}));
     let other = ["vision_tower.x.weight", "multi_modal_projector.y", "model.embed_vision.z", "model.visual.q"];
     let other: Vec<_> = other.iter().map(|name| (name.to_string(), vec![2])).collect();
@@ -712,7 +715,10 @@ fn models_that_see_besides() {
         assert_eq!(model.tensors.len(), DENSE.len(), "{:?}", model.tensors.keys());
         let from = first(&tensors, &format!("{}layers.0.mlp.down_proj.weight", before[0]));
         assert_eq!(floats(&model, "blk.0.ffn_down.weight"), run(from, 48));
-        assert_eq!(model.notices, ["this model reads text only: 4 tensors of other parts of it are left out"]);
+        assert_eq!(
+            model.notices,
+            ["only the text model of this multimodal model is loaded; 4 tensors of its other parts are ignored"]
+        );
     }
     // Transformers 5 tells other heads layer by layer.
     let mut text = config(
@@ -724,8 +730,8 @@ fn models_that_see_besides() {
     let whole = |text: &Json| json!({"architectures": ["Gemma4ForConditionalGeneration"], "text_config": text});
     text["tie_word_embeddings"] = json!(null);
     let model = folder(&whole(&text), safetensors(&[], 0), &[]).unwrap();
-    assert_eq!(model.metadata.get("gemma4.attention.key_length"), Some(&Value::U32(8)));
-    assert_eq!(model.metadata.get("gemma4.attention.key_length_swa"), Some(&Value::U32(4)));
+    assert_eq!(model.metadata.get("gemma4.attention.key_length"), Some(&GgufValue::U32(8)));
+    assert_eq!(model.metadata.get("gemma4.attention.key_length_swa"), Some(&GgufValue::U32(4)));
     assert_eq!(model.metadata.get("gemma4.attention.head_count_kv"), Some(&vec![1i32, 2].into()));
     text["per_layer_config"]["1"]["rope_theta"] = json!(1.0);
     let message = folder(&whole(&text), safetensors(&[], 0), &[]).unwrap_err().to_string();
@@ -738,13 +744,13 @@ fn models_that_see_besides() {
     });
     let model = folder(&short, safetensors(&[], 0), &[]).unwrap();
     for (key, value) in [
-        ("attention.head_count", Value::U32(8)),
-        ("attention.head_count_kv", Value::U32(4)),
-        ("attention.key_length", Value::U32(256)),
-        ("attention.sliding_window", Value::U32(1024)),
-        ("attention.scale", Value::F32(0.0625)),
-        ("rope.freq_base", Value::F32(1e6)),
-        ("rope.scaling.factor", Value::F32(8.0)),
+        ("attention.head_count", GgufValue::U32(8)),
+        ("attention.head_count_kv", GgufValue::U32(4)),
+        ("attention.key_length", GgufValue::U32(256)),
+        ("attention.sliding_window", GgufValue::U32(1024)),
+        ("attention.scale", GgufValue::F32(0.0625)),
+        ("rope.freq_base", GgufValue::F32(1e6)),
+        ("rope.scaling.factor", GgufValue::F32(8.0)),
     ] {
         assert_eq!(model.metadata.get(&format!("gemma3.{key}")), Some(&value), "{key}");
     }
@@ -752,10 +758,10 @@ fn models_that_see_besides() {
     for (whole, expected) in [
         (
             json!({"architectures": ["Mistral3ForConditionalGeneration"], "text_config": {"model_type": "rwkv"}}),
-            "text_config: a language model of the type \"rwkv\" is not supported; take a GGUF",
+            "text_config: the text model type \"rwkv\" is not supported; use a GGUF",
         ),
         (json!({"architectures": ["Gemma3ForConditionalGeneration"]}), "has no text_config"),
-        (json!({"architectures": ["LlavaForConditionalGeneration"]}), "Mistral3ForConditionalGeneration, Gemma3"),
+        (json!({"architectures": ["LlavaForConditionalGeneration"]}), "Mistral3ForConditionalGeneration, Qwen3_5"),
     ] {
         let message = folder(&whole, safetensors(&dense(), 0), &[]).unwrap_err().to_string();
         assert!(message.contains(expected), "{message}");
@@ -868,7 +874,7 @@ fn bad_settings_are_refused() {
             "\"GPT2LMHeadModel\" is not supported; these are: LlamaForCausalLM",
         ),
         (json!({"architectures": []}), "the architecture \"\" is not supported"),
-        (json!({"quantization_config": {"quant_method": "gptq"}}), "quantized by gptq; take the unquantized model"),
+        (json!({"quantization_config": {"quant_method": "gptq"}}), "quantized with gptq; use the unquantized model"),
         (json!({"hidden_act": "gelu"}), "the activation gelu is not supported"),
         (json!({"hidden_size": null}), "config.json has no hidden_size"),
         (json!({"hidden_size": "wide"}), "hidden_size is \"wide\"; it must be a whole number"),
@@ -903,11 +909,11 @@ fn bad_settings_are_refused() {
 fn tensors_that_do_not_fit_are_refused() {
     let with = |name: &str, shape: &[u64]| [dense(), named(&[(name, shape)])].concat();
     for (tensors, expected) in [
-        (with("model.vision.weight", &[2]), "tensor model.vision.weight is not known of LlamaForCausalLM"),
-        (with("model.layers.0.mlp.gate_proj.scale", &[2]), "is not known of"),
-        (with("model.layers.00.mlp.gate_proj.weight", &[2]), "is not known of"),
-        (with("model.layers.+1.mlp.gate_proj.weight", &[2]), "is not known of"),
-        (with("model.layers.99999999999.mlp.gate_proj.weight", &[2]), "is not known of"),
+        (with("model.vision.weight", &[2]), "tensor model.vision.weight is unknown for LlamaForCausalLM"),
+        (with("model.layers.0.mlp.gate_proj.scale", &[2]), "is unknown for"),
+        (with("model.layers.00.mlp.gate_proj.weight", &[2]), "is unknown for"),
+        (with("model.layers.+1.mlp.gate_proj.weight", &[2]), "is unknown for"),
+        (with("model.layers.99999999999.mlp.gate_proj.weight", &[2]), "is unknown for"),
         (with("model.layers.1.mlp.gate_proj.weight", &[2]), "there should be only 1 layers"),
         (with("model.layers.0.mlp.experts.0.up_proj.weight", &[2, 2]), "should have 0 experts, 1 were found"),
         (with("model.layers.0.mlp.experts.gate_up_proj", &[2, 2, 2]), "does not begin with the 0 experts"),
@@ -950,17 +956,17 @@ fn hostile_safetensors_are_refused() {
     for (weights, expected) in [
         (vec![], "truncated: it has 0 bytes"),
         (vec![1; 7], "truncated: it has 7 bytes"),
-        (vec![255; 64], "is not a safetensors file (its head would have 18446744073709551615 bytes)"),
-        (100u64.to_le_bytes().to_vec(), "its head ends at byte 108 of 8; download it again"),
-        (with_head("{", &[]), "its head: EOF"),
+        (vec![255; 64], "is not a safetensors file (its header would have 18446744073709551615 bytes)"),
+        (100u64.to_le_bytes().to_vec(), "its header ends at byte 108 of 8; download it again"),
+        (with_head("{", &[]), "its header: EOF"),
         (with_head("[]", &[]), "an object of tensors"),
-        (with_head(&"[".repeat(100_000), &[]), "its head"),
+        (with_head(&"[".repeat(100_000), &[]), "its header"),
         (with_head(r#"{"t":{"dtype":"F32"}}"#, &[]), "missing field"),
-        (with_head(&entry("F32", "[-1]", "[0,4]"), &[0; 4]), "its head: invalid value"),
-        (with_head(&entry("F32", "[1]", "[0,18446744073709551616]"), &[0; 4]), "its head"),
+        (with_head(&entry("F32", "[-1]", "[0,4]"), &[0; 4]), "its header: invalid value"),
+        (with_head(&entry("F32", "[1]", "[0,18446744073709551616]"), &[0; 4]), "its header"),
         (
             with_head(&entry("F8_E4M3", "[4]", "[0,4]"), &[0; 4]),
-            "its type F8_E4M3 is not supported; take the model in BF16",
+            "its type F8_E4M3 is not supported; use the model in BF16",
         ),
         (with_head(&entry("F32", "[0]", "[0,0]"), &[]), "its shape [0] has a zero"),
         (with_head(&entry("F32", "[]", "[0,4]"), &[0; 4]), "it has no dimensions"),

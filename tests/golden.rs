@@ -4,7 +4,7 @@
 mod engine;
 
 use engine::{Answer, Difference, difference, gpu, gpus};
-use firelight::checkpoint::{Checkpoint, Metadata, Source, Value};
+use firelight::checkpoint::{Checkpoint, GgufValue, Metadata, Source};
 use firelight::gpu::{Gpu, GpuOptions, Tier};
 use firelight::model::spec::ModelSpec;
 use firelight::model::{Model, arch};
@@ -403,7 +403,7 @@ fn sizes(name: &str, change: impl Fn(&mut Metadata)) -> firelight::Result<ModelS
 /// Keys that say what would hold without them, or say it in another form.
 #[test]
 fn keys_may_be_absent_or_of_another_form() {
-    type Change<'a> = (&'a str, &'a str, Option<Value>);
+    type Change<'a> = (&'a str, &'a str, Option<GgufValue>);
     let same: &[Change] = &[
         ("llama2", "llama.rope.freq_base", None),
         ("llama2", "llama.rope.dimension_count", None),
@@ -442,7 +442,7 @@ fn keys_may_be_absent_or_of_another_form() {
         let has = has.unwrap_or_else(|error| panic!("{name}, {key} = {value:?}: {error}"));
         assert_eq!(had, has, "{name}, {key} = {value:?}");
     }
-    let caps = |attention: Option<Value>, logits: Option<Value>| {
+    let caps = |attention: Option<GgufValue>, logits: Option<GgufValue>| {
         let scales = sizes("gemma2", |metadata| {
             set(metadata, "gemma2.attn_logit_softcapping", attention.clone());
             set(metadata, "gemma2.final_logit_softcapping", logits.clone());
@@ -451,7 +451,7 @@ fn keys_may_be_absent_or_of_another_form() {
         (scales.attention_softcap, scales.logit_softcap)
     };
     assert_eq!(caps(None, None), (Some(50.0), Some(30.0)), "those of every Gemma 2");
-    let zero = || Some(Value::F32(0.0));
+    let zero = || Some(GgufValue::F32(0.0));
     assert_eq!(caps(zero(), zero()), (None, None));
     let unrotated = sizes("granite4", |metadata| set(metadata, "granite.rope.scaling.finetuned", Some(false.into())));
     assert!(unrotated.unwrap().layers.iter().all(|layer| layer.rope.is_none()));
@@ -473,7 +473,7 @@ fn keys_may_be_absent_or_of_another_form() {
 }
 
 /// Sets a key, or takes it out.
-fn set(metadata: &mut Metadata, key: &str, value: Option<Value>) {
+fn set(metadata: &mut Metadata, key: &str, value: Option<GgufValue>) {
     match value {
         Some(value) => metadata.insert(key, value),
         None => metadata.remove(key),

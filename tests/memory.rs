@@ -88,7 +88,7 @@ fn a_wasteful_loader_is_seen() {
     let len = write("smollm2-135m", &path);
     let bytes = std::fs::read(&path).unwrap();
     let kept = RefCell::new(Vec::new());
-    let read = move |range: std::ops::Range<u64>| -> firelight::checkpoint::Reading {
+    let read = move |range: std::ops::Range<u64>| -> firelight::checkpoint::ReadFuture {
         let part = bytes[range.start as usize..range.end as usize].to_vec();
         kept.borrow_mut().push(part.clone());
         Box::pin(std::future::ready(Ok(part)))

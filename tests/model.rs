@@ -834,7 +834,7 @@ fn a_text_is_told_by_its_last_token_where_the_model_was_trained_so() {
     let weights: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes[at..at + width * vocab * 4]);
     let architecture = model.checkpoint.metadata.get_str("general.architecture").unwrap().unwrap().to_string();
     let checkpoint = std::rc::Rc::get_mut(&mut model.checkpoint).expect("nobody else has it");
-    checkpoint.metadata.insert(format!("{architecture}.pooling_type"), firelight::checkpoint::Value::U32(3));
+    checkpoint.metadata.insert(format!("{architecture}.pooling_type"), firelight::checkpoint::GgufValue::U32(3));
     let mut session = open(&model, &SessionOptions { logits: 8, ..exact(64) });
     let text = prompt(57, 20);
     let vector = block_on(session.embed(&text)).unwrap();

@@ -36,7 +36,7 @@ fn whole(shape: &str, types: &str) -> Checkpoint {
 fn head(shape: &str, types: &str) -> Checkpoint {
     let mut bytes = file(shape, types, 8 << 20);
     bytes.resize(64 << 20, 0);
-    let read = move |range: std::ops::Range<u64>| -> firelight::checkpoint::Reading {
+    let read = move |range: std::ops::Range<u64>| -> firelight::checkpoint::ReadFuture {
         Box::pin(std::future::ready(Ok(bytes[range.start as usize..range.end as usize].to_vec())))
     };
     block_on(Checkpoint::from_sources(vec![Source::new(shape, 1 << 50, read)])).unwrap()

@@ -13,7 +13,7 @@ use futures_channel::mpsc::{TryRecvError, UnboundedReceiver};
 use super::facts;
 use super::platform;
 use super::protocol::{Ask, Command, Event, Loaded, Memory, OpTime, Opening, Place, Token};
-use crate::checkpoint::{Reading, Source};
+use crate::checkpoint::{ReadFuture, Source};
 use crate::gpu::{Clock, Gpu, GpuOptions};
 use crate::ops::StepSizes;
 use crate::plan::tune;
@@ -271,7 +271,7 @@ fn describe(place: &Place, model: &Model, gpu: &Gpu, session: &Session) -> Loade
 /// A source whose reads fail once the user has had enough: the only way out of loading.
 fn stoppable(source: Source, inbox: Rc<RefCell<Inbox>>) -> Source {
     let (name, len, source) = (source.name().to_string(), source.len(), Rc::new(source));
-    Source::new(name, len, move |range| -> Reading {
+    Source::new(name, len, move |range| -> ReadFuture {
         let (source, stop) = (source.clone(), inbox.borrow_mut().look());
         Box::pin(async move {
             match stop {

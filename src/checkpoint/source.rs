@@ -1,7 +1,7 @@
-//! Where bytes come from: a file, memory, or whatever a front end plugs in (HTTP ranges, a browser's `Blob`).
+//! Random-access byte sources: a file, memory, or a custom reader (HTTP range requests, a browser's `Blob`).
 //!
-//! A source is a name, a length, and a function that reads a range of bytes. Everything that opens models reads
-//! through it, so nothing above it knows about files, and no model is ever held in memory as a whole.
+//! A source is a name, a length, and a function that reads a byte range. All model files are read through it, so no
+//! other module depends on the file system, and no model is ever held in memory as a whole.
 
 use crate::{Error, Result};
 use std::fs::File;
@@ -11,73 +11,73 @@ use std::ops::Range;
 use std::path::Path;
 use std::pin::Pin;
 
-/// What a reader returns: the bytes, later.
-pub type Reading = Pin<Box<dyn Future<Output = Result<Vec<u8>>>>>;
+/// The future that a source's reader returns.
+pub type ReadFuture = Pin<Box<dyn Future<Output = Result<Vec<u8>>>>>;
 
-/// Bytes that can be read by range.
+/// Named bytes that can be read by range.
 pub struct Source {
     name: String,
     len: u64,
-    read: Box<dyn Fn(Range<u64>) -> Reading>,
+    read: Box<dyn Fn(Range<u64>) -> ReadFuture>,
 }
 
 impl Source {
-    /// `len` bytes behind `read`. The name stands in every error about them; its last component (after `/` or `\`) is
-    /// the file's name.
-    pub fn new(name: impl Into<String>, len: u64, read: impl Fn(Range<u64>) -> Reading + 'static) -> Self {
+    /// A source of `len` bytes whose ranges are read by `read`. Errors quote `name`; its last component (after `/` or
+    /// `\`) is the file name, which [`Checkpoint::from_sources`](super::Checkpoint::from_sources) goes by.
+    pub fn new(name: impl Into<String>, len: u64, read: impl Fn(Range<u64>) -> ReadFuture + 'static) -> Self {
         Self { name: name.into(), len, read: Box::new(read) }
     }
 
-    /// A file, kept open and read at need.
+    /// A file, which stays open and is read on demand.
     ///
     /// # Errors
-    /// If there is no such file, it may not be read, or it is a folder.
+    /// If the file does not exist, cannot be read, or is a folder.
     pub fn file(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
         let failed = |error| Error::io(format!("cannot open {name}"), error);
         let file = File::open(path).map_err(failed)?;
-        let facts = file.metadata().map_err(failed)?;
-        if !facts.is_file() {
+        let metadata = file.metadata().map_err(failed)?;
+        if !metadata.is_file() {
             return Err(Error::Usage(format!("{name} is not a file")));
         }
         let label = name.clone();
-        let read = move |range: Range<u64>| -> Reading {
+        let read = move |range: Range<u64>| -> ReadFuture {
             let bytes = read_at(&file, range).map_err(|error| Error::io(format!("cannot read {label}"), error));
             Box::pin(std::future::ready(bytes))
         };
-        Ok(Self::new(name, facts.len(), read))
+        Ok(Self::new(name, metadata.len(), read))
     }
 
-    /// Bytes already in memory.
+    /// Bytes in memory.
     pub fn bytes(name: impl Into<String>, bytes: Vec<u8>) -> Self {
         let len = bytes.len() as u64;
-        // `read` below lets only ranges within `len` through.
-        let read = move |range: Range<u64>| -> Reading {
+        // `Source::read` checks that the range is within `len`.
+        let read = move |range: Range<u64>| -> ReadFuture {
             Box::pin(std::future::ready(Ok(bytes[range.start as usize..range.end as usize].to_vec())))
         };
         Self::new(name, len, read)
     }
 
-    /// What errors call it.
+    /// The name that errors quote.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The file's own name, without folders.
+    /// The file name, without folders.
     pub fn file_name(&self) -> &str {
         self.name.rsplit(['/', '\\']).next().unwrap_or(&self.name)
     }
 
-    /// Its length in bytes.
+    /// Length in bytes.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// The bytes in `range`, all of them.
+    /// Reads the bytes of `range`.
     ///
     /// # Errors
-    /// If the range is not within the source, or the reader fails or returns fewer or more bytes.
+    /// If the range is not within the source, or the reader fails or returns another number of bytes.
     pub async fn read(&self, range: Range<u64>) -> Result<Vec<u8>> {
         if range.start > range.end || range.end > self.len {
             let Range { start, end } = range;
@@ -93,7 +93,7 @@ impl Source {
         Ok(bytes)
     }
 
-    /// All bytes of a small file; more than `limit` is an error.
+    /// Reads a whole file of at most `limit` bytes.
     pub(super) async fn read_all(&self, limit: u64) -> Result<Vec<u8>> {
         if self.len > limit {
             let (name, len) = (&self.name, self.len);
@@ -112,7 +112,7 @@ impl std::fmt::Debug for Source {
 fn read_at(mut file: &File, range: Range<u64>) -> std::io::Result<Vec<u8>> {
     file.seek(SeekFrom::Start(range.start))?;
     let len = range.end - range.start;
-    // Memory that is about to be written whole is not cleared first.
+    // `read_to_end` fills reserved memory without clearing it first.
     let mut bytes = Vec::with_capacity(len as usize);
     file.take(len).read_to_end(&mut bytes)?;
     Ok(bytes)

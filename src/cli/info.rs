@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
-use firelight::checkpoint::{Array, Checkpoint, Metadata, Value};
+use firelight::checkpoint::{Checkpoint, GgufArray, GgufValue, Metadata};
 use firelight::gpu::Gpu;
 use firelight::memory_plan::{self, MemoryPlan};
 use firelight::model::Model;
@@ -190,21 +190,21 @@ fn tensor_table(checkpoint: &Checkpoint) -> String {
 }
 
 /// A value on one line, long ones shortened.
-fn show(value: &Value) -> String {
+fn show(value: &GgufValue) -> String {
     match value {
-        Value::String(text) => quote(text),
-        Value::Array(array) => show_array(array),
-        Value::U8(n) => n.to_string(),
-        Value::I8(n) => n.to_string(),
-        Value::U16(n) => n.to_string(),
-        Value::I16(n) => n.to_string(),
-        Value::U32(n) => n.to_string(),
-        Value::I32(n) => n.to_string(),
-        Value::U64(n) => n.to_string(),
-        Value::I64(n) => n.to_string(),
-        Value::F32(x) => x.to_string(),
-        Value::F64(x) => x.to_string(),
-        Value::Bool(b) => b.to_string(),
+        GgufValue::String(text) => quote(text),
+        GgufValue::Array(array) => show_array(array),
+        GgufValue::U8(n) => n.to_string(),
+        GgufValue::I8(n) => n.to_string(),
+        GgufValue::U16(n) => n.to_string(),
+        GgufValue::I16(n) => n.to_string(),
+        GgufValue::U32(n) => n.to_string(),
+        GgufValue::I32(n) => n.to_string(),
+        GgufValue::U64(n) => n.to_string(),
+        GgufValue::I64(n) => n.to_string(),
+        GgufValue::F32(x) => x.to_string(),
+        GgufValue::F64(x) => x.to_string(),
+        GgufValue::Bool(b) => b.to_string(),
     }
 }
 
@@ -218,25 +218,25 @@ fn quote(text: &str) -> String {
     if length > MAX_CHARS { format!("{start:?}... ({length} characters)") } else { format!("{start:?}") }
 }
 
-fn show_array(array: &Array) -> String {
+fn show_array(array: &GgufArray) -> String {
     fn list<T>(values: &[T], show: impl Fn(&T) -> String) -> String {
         let first: Vec<String> = values.iter().take(MAX_VALUES).map(show).collect();
         let more = if values.len() > MAX_VALUES { format!(", ... ({} values)", values.len()) } else { String::new() };
         format!("[{}{more}]", first.join(", "))
     }
     match array {
-        Array::U8(v) => list(v, u8::to_string),
-        Array::I8(v) => list(v, i8::to_string),
-        Array::U16(v) => list(v, u16::to_string),
-        Array::I16(v) => list(v, i16::to_string),
-        Array::U32(v) => list(v, u32::to_string),
-        Array::I32(v) => list(v, i32::to_string),
-        Array::U64(v) => list(v, u64::to_string),
-        Array::I64(v) => list(v, i64::to_string),
-        Array::F32(v) => list(v, f32::to_string),
-        Array::F64(v) => list(v, f64::to_string),
-        Array::Bool(v) => list(v, bool::to_string),
-        Array::String(v) => list(v, |s| quote(s)),
-        Array::Array(v) => list(v, show_array),
+        GgufArray::U8(v) => list(v, u8::to_string),
+        GgufArray::I8(v) => list(v, i8::to_string),
+        GgufArray::U16(v) => list(v, u16::to_string),
+        GgufArray::I16(v) => list(v, i16::to_string),
+        GgufArray::U32(v) => list(v, u32::to_string),
+        GgufArray::I32(v) => list(v, i32::to_string),
+        GgufArray::U64(v) => list(v, u64::to_string),
+        GgufArray::I64(v) => list(v, i64::to_string),
+        GgufArray::F32(v) => list(v, f32::to_string),
+        GgufArray::F64(v) => list(v, f64::to_string),
+        GgufArray::Bool(v) => list(v, bool::to_string),
+        GgufArray::String(v) => list(v, |s| quote(s)),
+        GgufArray::Array(v) => list(v, show_array),
     }
 }

@@ -88,11 +88,11 @@ fn reads_both_ways(metadata: &Metadata, architecture: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::{GgufWriter, Source, Value};
+    use crate::checkpoint::{GgufValue, GgufWriter, Source};
     use crate::dtype::DType;
     use pollster::block_on;
 
-    fn refusal(keys: &[(&str, Value)], tensors: &[&str]) -> Option<&'static str> {
+    fn refusal(keys: &[(&str, GgufValue)], tensors: &[&str]) -> Option<&'static str> {
         let mut metadata = Metadata::new();
         keys.iter().for_each(|(key, value)| drop(metadata.insert(*key, value.clone())));
         let mut writer = GgufWriter::new(metadata).unwrap();
@@ -105,8 +105,8 @@ mod tests {
 
     #[test]
     fn files_say_what_they_are_for() {
-        let arch = |name: &str| ("general.architecture", Value::from(name));
-        let kind = |name: &str| ("general.type", Value::from(name));
+        let arch = |name: &str| ("general.architecture", GgufValue::from(name));
+        let kind = |name: &str| ("general.type", GgufValue::from(name));
         let weights = &["blk.0.attn_q.weight"][..];
         for (keys, tensors, purpose) in [
             (vec![arch("clip"), kind("mmproj")], &["v.patch_embd.weight"][..], Some(PROJECTOR)),

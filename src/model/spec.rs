@@ -9,7 +9,7 @@ pub use rope::RopeConfig;
 
 use super::arch::Arch;
 use super::{purpose, unknown};
-use crate::checkpoint::{Array, Checkpoint, Metadata, Value};
+use crate::checkpoint::{Checkpoint, GgufArray, GgufValue, Metadata};
 use crate::ops::attention::{LONGEST_HEAD, Reach, Temperature};
 use crate::ops::delta_net::DeltaNet;
 use crate::ops::experts::Scoring;
@@ -122,7 +122,9 @@ impl Keys<'_> {
     fn u32(&self, name: &str) -> Result<Option<u32>> {
         let path = self.path(name);
         match self.metadata.get(&path) {
-            Some(Value::Array(_)) => self.metadata.get_u32s(&path)?.map(|values| common(&path, &values)).transpose(),
+            Some(GgufValue::Array(_)) => {
+                self.metadata.get_u32s(&path)?.map(|values| common(&path, &values)).transpose()
+            }
             _ => self.metadata.get_u32(&path),
         }
     }
@@ -130,7 +132,9 @@ impl Keys<'_> {
     fn f32(&self, name: &str) -> Result<Option<f32>> {
         let path = self.path(name);
         match self.metadata.get(&path) {
-            Some(Value::Array(_)) => self.metadata.get_f32s(&path)?.map(|values| common(&path, &values)).transpose(),
+            Some(GgufValue::Array(_)) => {
+                self.metadata.get_f32s(&path)?.map(|values| common(&path, &values)).transpose()
+            }
             _ => self.metadata.get_f32(&path),
         }
     }
@@ -143,8 +147,8 @@ impl Keys<'_> {
     fn flags(&self, name: &str) -> Result<Option<Vec<bool>>> {
         let path = self.path(name);
         match self.metadata.get(&path) {
-            Some(Value::Array(Array::Bool(flags))) => Ok(Some(flags.clone())),
-            Some(Value::Array(_)) => {
+            Some(GgufValue::Array(GgufArray::Bool(flags))) => Ok(Some(flags.clone())),
+            Some(GgufValue::Array(_)) => {
                 Ok(self.metadata.get_u32s(&path)?.map(|flags| flags.iter().map(|flag| *flag != 0).collect()))
             }
             _ => Ok(None),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use firelight::checkpoint::{Checkpoint, split_name};
-use firelight::checkpoint::{Metadata, Value};
+use firelight::checkpoint::{GgufValue, Metadata};
 use firelight::demo;
 use firelight::model::Model;
 use firelight::{Error, Result};
@@ -151,21 +151,21 @@ fn info(metadata: &Metadata) -> Map<String, serde_json::Value> {
     told.map(|(key, value)| (key.to_string(), json(value))).collect()
 }
 
-fn json(value: &Value) -> serde_json::Value {
+fn json(value: &GgufValue) -> serde_json::Value {
     match value {
-        Value::U8(n) => (*n).into(),
-        Value::I8(n) => (*n).into(),
-        Value::U16(n) => (*n).into(),
-        Value::I16(n) => (*n).into(),
-        Value::U32(n) => (*n).into(),
-        Value::I32(n) => (*n).into(),
-        Value::F32(n) => (*n).into(),
-        Value::Bool(b) => (*b).into(),
-        Value::String(text) => text.as_str().into(),
-        Value::Array(_) => serde_json::Value::Null,
-        Value::U64(n) => (*n).into(),
-        Value::I64(n) => (*n).into(),
-        Value::F64(n) => (*n).into(),
+        GgufValue::U8(n) => (*n).into(),
+        GgufValue::I8(n) => (*n).into(),
+        GgufValue::U16(n) => (*n).into(),
+        GgufValue::I16(n) => (*n).into(),
+        GgufValue::U32(n) => (*n).into(),
+        GgufValue::I32(n) => (*n).into(),
+        GgufValue::F32(n) => (*n).into(),
+        GgufValue::Bool(b) => (*b).into(),
+        GgufValue::String(text) => text.as_str().into(),
+        GgufValue::Array(_) => serde_json::Value::Null,
+        GgufValue::U64(n) => (*n).into(),
+        GgufValue::I64(n) => (*n).into(),
+        GgufValue::F64(n) => (*n).into(),
     }
 }
 

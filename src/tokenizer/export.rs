@@ -10,7 +10,7 @@ use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer
 
 use super::pre::{self, Splitter};
 use super::vocab::byte_token;
-use crate::checkpoint::{Array, Value};
+use crate::checkpoint::{GgufArray, GgufValue};
 use crate::{Error, Result};
 
 /// A text that each known way of cutting words cuts differently.
@@ -29,7 +29,7 @@ const BYTE: i32 = 6;
 ///
 /// # Errors
 /// If the file is broken, or is no byte-pair vocabulary.
-pub fn to_gguf(json: &[u8], rows: usize) -> Result<Vec<(String, Value)>> {
+pub fn to_gguf(json: &[u8], rows: usize) -> Result<Vec<(String, GgufValue)>> {
     let failed = |what: &str| Error::Format(format!("tokenizer.json: {what}"));
     let file: Json = serde_json::from_slice(json).map_err(|e| failed(&e.to_string()))?;
     let model = &file["model"];
@@ -38,20 +38,20 @@ pub fn to_gguf(json: &[u8], rows: usize) -> Result<Vec<(String, Value)>> {
     }
     let (tokens, types) = vocabulary(&file, rows)?;
     let merges = merges(&model["merges"]).ok_or_else(|| failed("its merges are not as they should be"))?;
-    let mut keys: Vec<(String, Value)> = Vec::new();
-    let mut key = |name: &str, value: Value| keys.push((format!("tokenizer.ggml.{name}"), value));
+    let mut keys: Vec<(String, GgufValue)> = Vec::new();
+    let mut key = |name: &str, value: GgufValue| keys.push((format!("tokenizer.ggml.{name}"), value));
     if model["byte_fallback"] == true {
         key("model", "llama".into());
-        key("scores", Value::Array(Array::F32(scores(&tokens, &types, &merges))));
-        key("add_space_prefix", Value::Bool(adds_space(&file)));
+        key("scores", GgufValue::Array(GgufArray::F32(scores(&tokens, &types, &merges))));
+        key("add_space_prefix", GgufValue::Bool(adds_space(&file)));
     } else {
         key("model", "gpt2".into());
         key("pre", way_of_cutting(json, model["ignore_merges"] == true)?.into());
         let lines = merges.iter().map(|(a, b)| format!("{a} {b}")).collect();
-        key("merges", Value::Array(Array::String(lines)));
+        key("merges", GgufValue::Array(GgufArray::String(lines)));
     }
-    key("tokens", Value::Array(Array::String(tokens)));
-    key("token_type", Value::Array(Array::I32(types)));
+    key("tokens", GgufValue::Array(GgufArray::String(tokens)));
+    key("token_type", GgufValue::Array(GgufArray::I32(types)));
     Ok(keys)
 }
 

@@ -9,7 +9,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
 use super::failure::Failure;
-use crate::checkpoint::{Reading, Source};
+use crate::checkpoint::{ReadFuture, Source};
 use crate::{Error, Result};
 
 /// What a source threw last: JavaScript gets its own error back, not our words about it.
@@ -35,7 +35,7 @@ pub fn source(object: &JsValue, broken: &Broken) -> Result<Source> {
     let len = field("length")?.as_f64().filter(|n| (0.0..9e15).contains(n)).ok_or_else(wrong)? as u64;
     let read: Function = field("read")?.dyn_into().map_err(|_| wrong())?;
     let (object, broken, label) = (object.clone(), broken.clone(), name.clone());
-    let read = move |range: Range<u64>| -> Reading {
+    let read = move |range: Range<u64>| -> ReadFuture {
         let promise = read.call2(&object, &(range.start as f64).into(), &(range.end as f64).into());
         let (broken, label) = (broken.clone(), label.clone());
         Box::pin(async move {

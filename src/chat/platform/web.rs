@@ -14,7 +14,7 @@ use web_sys::{DedicatedWorkerGlobalScope, ErrorEvent, MessageEvent, Worker, Work
 use super::{Chosen, Link};
 use crate::chat::engine;
 use crate::chat::protocol::{Command, Event, Place};
-use crate::checkpoint::{Reading, Source};
+use crate::checkpoint::{ReadFuture, Source};
 use crate::{Error, Result};
 
 /// The page's canvas, and the worker's script beside the page.
@@ -180,7 +180,7 @@ pub async fn sources(place: &Place) -> Result<Vec<Source>> {
 /// A file that is read by range: it is never in memory as a whole.
 fn of_file(name: &str, file: web_sys::File) -> Source {
     let (len, label) = (file.size() as u64, name.to_string());
-    Source::new(name, len, move |range| -> Reading {
+    Source::new(name, len, move |range| -> ReadFuture {
         let piece = file.slice_with_f64_and_f64(range.start as f64, range.end as f64);
         let failed = |e: JsValue, label: &str| Error::format(format_args!("cannot read {label}: {}", text_of(&e)));
         let label = label.clone();

@@ -1,13 +1,13 @@
-//! Writing GGUF version 3: what makes small models for tests and benchmarks.
+//! Writes GGUF version 3.
 
-use super::gguf::{DEFAULT_ALIGNMENT, MAGIC, kind};
-use super::metadata::{Array, Metadata, Value};
-use super::{Layout, Span, TensorInfo, data_bytes};
+use super::{DEFAULT_ALIGNMENT, MAGIC, kind};
+use crate::checkpoint::tensor::data_bytes;
+use crate::checkpoint::{GgufArray, GgufValue, Metadata, Span, TensorInfo, TensorLayout};
 use crate::dtype::DType;
 use crate::{Error, Result};
 use std::io::{self, Write};
 
-/// A GGUF file to be: metadata and tensors; the weights are asked for while it is written.
+/// Builds a GGUF file from metadata and tensor shapes; the weights are requested while the file is written.
 pub struct GgufWriter {
     metadata: Metadata,
     tensors: Vec<TensorInfo>,
@@ -19,7 +19,7 @@ impl GgufWriter {
     /// A file with this metadata and no tensors.
     ///
     /// # Errors
-    /// If `general.alignment` is there and not a power of two.
+    /// If `general.alignment` is set and not a power of two.
     pub fn new(metadata: Metadata) -> Result<Self> {
         let alignment = metadata.get_u32("general.alignment")?.unwrap_or(DEFAULT_ALIGNMENT);
         if !alignment.is_power_of_two() {
@@ -31,7 +31,7 @@ impl GgufWriter {
     /// Adds a tensor; `dims[0]` is the row length.
     ///
     /// # Errors
-    /// If the dimensions cannot be stored in this type.
+    /// If a tensor of these dimensions cannot be stored in this weight type.
     pub fn tensor(&mut self, name: impl Into<String>, dims: &[u64], dtype: DType) -> Result<()> {
         let name = name.into();
         let bytes = data_bytes(dtype, dims).map_err(|why| Error::Usage(format!("tensor {name}: {why}")))?;
@@ -42,7 +42,7 @@ impl GgufWriter {
             dims: dims.to_vec(),
             dtype,
             parts: vec![Span { source: 0, offset, bytes }],
-            layout: Layout::Rows,
+            layout: TensorLayout::Contiguous,
         });
         Ok(())
     }
@@ -56,9 +56,9 @@ impl GgufWriter {
         out: impl Write,
         mut data: impl FnMut(&TensorInfo, &mut dyn Write) -> io::Result<()>,
     ) -> Result<()> {
-        let mut out = Counted { out, bytes: 0 };
+        let mut out = CountingWriter { out, bytes: 0 };
         let failed = |error| Error::io("cannot write the GGUF file", error);
-        self.head(&mut out).map_err(failed)?;
+        self.write_header(&mut out).map_err(failed)?;
         pad(&mut out, self.alignment).map_err(failed)?;
         for tensor in &self.tensors {
             let start = out.bytes;
@@ -73,7 +73,7 @@ impl GgufWriter {
         out.flush().map_err(failed)
     }
 
-    fn head(&self, out: &mut impl Write) -> io::Result<()> {
+    fn write_header(&self, out: &mut impl Write) -> io::Result<()> {
         out.write_all(MAGIC)?;
         out.write_all(&3u32.to_le_bytes())?;
         out.write_all(&(self.tensors.len() as u64).to_le_bytes())?;
@@ -93,13 +93,13 @@ impl GgufWriter {
     }
 }
 
-/// A writer that knows how many bytes went through it.
-struct Counted<W> {
+/// A writer that counts the bytes written.
+struct CountingWriter<W> {
     out: W,
     bytes: u64,
 }
 
-impl<W: Write> Write for Counted<W> {
+impl<W: Write> Write for CountingWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.out.write(bytes)?;
         self.bytes += written as u64;
@@ -111,7 +111,7 @@ impl<W: Write> Write for Counted<W> {
     }
 }
 
-fn pad<W: Write>(out: &mut Counted<W>, alignment: u64) -> io::Result<()> {
+fn pad<W: Write>(out: &mut CountingWriter<W>, alignment: u64) -> io::Result<()> {
     let zeros = out.bytes.next_multiple_of(alignment) - out.bytes;
     io::copy(&mut io::Read::take(io::repeat(0), zeros), out).map(|_| ())
 }
@@ -125,68 +125,68 @@ fn numbers<T: Copy, const N: usize>(out: &mut impl Write, values: &[T], bytes: f
     values.iter().try_for_each(|&value| out.write_all(&bytes(value)))
 }
 
-/// The kind, then the value.
-fn write_value(out: &mut impl Write, value: &Value) -> io::Result<()> {
+/// Writes the type id, then the value.
+fn write_value(out: &mut impl Write, value: &GgufValue) -> io::Result<()> {
     let mut tagged = |kind: u32, bytes: &[u8]| {
         out.write_all(&kind.to_le_bytes())?;
         out.write_all(bytes)
     };
     match value {
-        Value::U8(n) => tagged(kind::U8, &n.to_le_bytes()),
-        Value::I8(n) => tagged(kind::I8, &n.to_le_bytes()),
-        Value::U16(n) => tagged(kind::U16, &n.to_le_bytes()),
-        Value::I16(n) => tagged(kind::I16, &n.to_le_bytes()),
-        Value::U32(n) => tagged(kind::U32, &n.to_le_bytes()),
-        Value::I32(n) => tagged(kind::I32, &n.to_le_bytes()),
-        Value::F32(n) => tagged(kind::F32, &n.to_le_bytes()),
-        Value::Bool(b) => tagged(kind::BOOL, &[u8::from(*b)]),
-        Value::U64(n) => tagged(kind::U64, &n.to_le_bytes()),
-        Value::I64(n) => tagged(kind::I64, &n.to_le_bytes()),
-        Value::F64(n) => tagged(kind::F64, &n.to_le_bytes()),
-        Value::String(text) => {
+        GgufValue::U8(n) => tagged(kind::U8, &n.to_le_bytes()),
+        GgufValue::I8(n) => tagged(kind::I8, &n.to_le_bytes()),
+        GgufValue::U16(n) => tagged(kind::U16, &n.to_le_bytes()),
+        GgufValue::I16(n) => tagged(kind::I16, &n.to_le_bytes()),
+        GgufValue::U32(n) => tagged(kind::U32, &n.to_le_bytes()),
+        GgufValue::I32(n) => tagged(kind::I32, &n.to_le_bytes()),
+        GgufValue::F32(n) => tagged(kind::F32, &n.to_le_bytes()),
+        GgufValue::Bool(b) => tagged(kind::BOOL, &[u8::from(*b)]),
+        GgufValue::U64(n) => tagged(kind::U64, &n.to_le_bytes()),
+        GgufValue::I64(n) => tagged(kind::I64, &n.to_le_bytes()),
+        GgufValue::F64(n) => tagged(kind::F64, &n.to_le_bytes()),
+        GgufValue::String(text) => {
             tagged(kind::STRING, &[])?;
             string(out, text)
         }
-        Value::Array(array) => {
+        GgufValue::Array(array) => {
             tagged(kind::ARRAY, &[])?;
             write_array(out, array)
         }
     }
 }
 
-/// The kind of the values, their count, the values.
-fn write_array(out: &mut dyn Write, array: &Array) -> io::Result<()> {
+/// Writes the type id of the elements, their count, then the elements.
+fn write_array(out: &mut dyn Write, array: &GgufArray) -> io::Result<()> {
     let kind = match array {
-        Array::U8(_) => kind::U8,
-        Array::I8(_) => kind::I8,
-        Array::U16(_) => kind::U16,
-        Array::I16(_) => kind::I16,
-        Array::U32(_) => kind::U32,
-        Array::I32(_) => kind::I32,
-        Array::F32(_) => kind::F32,
-        Array::Bool(_) => kind::BOOL,
-        Array::String(_) => kind::STRING,
-        Array::Array(_) => kind::ARRAY,
-        Array::U64(_) => kind::U64,
-        Array::I64(_) => kind::I64,
-        Array::F64(_) => kind::F64,
+        GgufArray::U8(_) => kind::U8,
+        GgufArray::I8(_) => kind::I8,
+        GgufArray::U16(_) => kind::U16,
+        GgufArray::I16(_) => kind::I16,
+        GgufArray::U32(_) => kind::U32,
+        GgufArray::I32(_) => kind::I32,
+        GgufArray::F32(_) => kind::F32,
+        GgufArray::Bool(_) => kind::BOOL,
+        GgufArray::String(_) => kind::STRING,
+        GgufArray::Array(_) => kind::ARRAY,
+        GgufArray::U64(_) => kind::U64,
+        GgufArray::I64(_) => kind::I64,
+        GgufArray::F64(_) => kind::F64,
     };
     let out = &mut { out };
     out.write_all(&kind.to_le_bytes())?;
     out.write_all(&(array.len() as u64).to_le_bytes())?;
     match array {
-        Array::U8(v) => out.write_all(v),
-        Array::I8(v) => numbers(out, v, i8::to_le_bytes),
-        Array::U16(v) => numbers(out, v, u16::to_le_bytes),
-        Array::I16(v) => numbers(out, v, i16::to_le_bytes),
-        Array::U32(v) => numbers(out, v, u32::to_le_bytes),
-        Array::I32(v) => numbers(out, v, i32::to_le_bytes),
-        Array::F32(v) => numbers(out, v, f32::to_le_bytes),
-        Array::Bool(v) => numbers(out, v, |b| [u8::from(b)]),
-        Array::String(v) => v.iter().try_for_each(|text| string(out, text)),
-        Array::Array(v) => v.iter().try_for_each(|inner| write_array(out, inner)),
-        Array::U64(v) => numbers(out, v, u64::to_le_bytes),
-        Array::I64(v) => numbers(out, v, i64::to_le_bytes),
-        Array::F64(v) => numbers(out, v, f64::to_le_bytes),
+        GgufArray::U8(v) => out.write_all(v),
+        GgufArray::I8(v) => numbers(out, v, i8::to_le_bytes),
+        GgufArray::U16(v) => numbers(out, v, u16::to_le_bytes),
+        GgufArray::I16(v) => numbers(out, v, i16::to_le_bytes),
+        GgufArray::U32(v) => numbers(out, v, u32::to_le_bytes),
+        GgufArray::I32(v) => numbers(out, v, i32::to_le_bytes),
+        GgufArray::F32(v) => numbers(out, v, f32::to_le_bytes),
+        GgufArray::Bool(v) => numbers(out, v, |b| [u8::from(b)]),
+        GgufArray::String(v) => v.iter().try_for_each(|text| string(out, text)),
+        GgufArray::Array(v) => v.iter().try_for_each(|inner| write_array(out, inner)),
+        GgufArray::U64(v) => numbers(out, v, u64::to_le_bytes),
+        GgufArray::I64(v) => numbers(out, v, i64::to_le_bytes),
+        GgufArray::F64(v) => numbers(out, v, f64::to_le_bytes),
     }
 }

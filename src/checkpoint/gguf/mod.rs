@@ -1,19 +1,26 @@
-//! Reading the head of a GGUF file: metadata and the tensor table, never the weights.
+//! The GGUF format: reads the header of a file (metadata and the tensor table) and writes files.
 //!
-//! The format is that of the GGUF specification (versions 2 and 3, little-endian). Files come from strangers: every
-//! count is held against the bytes that are left before anything is allocated, every sum is checked, and every tensor
-//! must lie inside the file, aligned, and alone.
+//! Follows the GGUF specification, versions 2 and 3, little-endian. Files are untrusted: every count is checked against
+//! the remaining bytes before anything is allocated, every sum is checked for overflow, and every tensor must be
+//! aligned, inside the file, and must not overlap another one.
 
-use super::metadata::{Array, Metadata, Value};
-use super::{Layout, Source, Span, TensorInfo, check_overlaps, data_bytes};
+mod split;
+mod write;
+
+pub use split::split_name;
+pub(super) use split::{join, siblings};
+pub use write::GgufWriter;
+
+use super::tensor::{check_overlaps, data_bytes};
+use super::{GgufArray, GgufValue, Metadata, Source, Span, TensorInfo, TensorLayout};
 use crate::dtype::DType;
 use crate::{Error, Result};
 use indexmap::IndexMap;
 
-pub(super) const MAGIC: &[u8; 4] = b"GGUF";
-pub(super) const DEFAULT_ALIGNMENT: u32 = 32;
-/// GGUF's numbers for the kinds of values.
-pub(super) mod kind {
+const MAGIC: &[u8; 4] = b"GGUF";
+const DEFAULT_ALIGNMENT: u32 = 32;
+/// The specification's ids of value types.
+mod kind {
     pub const U8: u32 = 0;
     pub const I8: u32 = 1;
     pub const U16: u32 = 2;
@@ -29,60 +36,62 @@ pub(super) mod kind {
     pub const F64: u32 = 12;
 }
 
-/// The first read; each further one doubles what is there.
+/// Size of the first read; each further read doubles the bytes at hand.
 const FIRST_READ: u64 = 256 << 10;
-/// Real heads are below 32 MB (the vocabulary); a larger one would only fill memory.
-const HEAD_LIMIT: u64 = 128 << 20;
+/// Real headers are below 32 MB (most of it vocabulary); a larger one would only fill memory.
+const HEADER_LIMIT: u64 = 128 << 20;
 /// Real files have tens of keys and at most a few thousand tensors.
 const COUNT_LIMIT: u64 = 1 << 16;
-/// Arrays of arrays of arrays: none is known to go deeper than two.
+/// Nesting of arrays; no known file goes deeper than two.
 const DEPTH_LIMIT: u32 = 4;
-/// Bytes of the smallest key (empty name, kind, one byte) and the smallest tensor (empty name, one dimension).
-const LEAST_KEY: u64 = 8 + 4 + 1;
-const LEAST_TENSOR: u64 = 8 + 4 + 8 + 4 + 8;
+/// Size of the smallest key (empty name, type, one byte) and of the smallest tensor entry (empty name, one dimension).
+const MIN_KEY_BYTES: u64 = 8 + 4 + 1;
+const MIN_TENSOR_BYTES: u64 = 8 + 4 + 8 + 4 + 8;
 
-/// The head of one file.
-pub(super) struct Head {
+/// The header of one file.
+pub(super) struct GgufHeader {
     pub metadata: Metadata,
     pub tensors: IndexMap<String, TensorInfo>,
 }
 
-/// Why parsing stopped: the file's first n bytes are needed, or the file is bad.
-enum Stop {
-    More(u64),
-    Bad(Error),
+/// Why parsing stopped: it needs the first `n` bytes of the file, or the file is damaged.
+enum ParseStop {
+    NeedBytes(u64),
+    Failed(Error),
 }
 
-impl From<Error> for Stop {
+impl From<Error> for ParseStop {
     fn from(error: Error) -> Self {
-        Stop::Bad(error)
+        ParseStop::Failed(error)
     }
 }
 
-/// Reads a head in growing pieces. `index` is the source's place in the checkpoint.
-pub(super) async fn read(source: &Source, index: usize) -> Result<Head> {
+/// Reads a header in growing pieces. `index` is the source's index in the checkpoint.
+pub(super) async fn read(source: &Source, index: usize) -> Result<GgufHeader> {
     let mut bytes = Vec::new();
     let mut want = FIRST_READ.min(source.len());
     loop {
         bytes.extend(source.read(bytes.len() as u64..want).await?);
         match parse(source, index, &bytes) {
-            Ok(head) => return Ok(head),
-            Err(Stop::Bad(error)) => return Err(error),
-            Err(Stop::More(least)) if least > HEAD_LIMIT => {
+            Ok(header) => return Ok(header),
+            Err(ParseStop::Failed(error)) => return Err(error),
+            Err(ParseStop::NeedBytes(least)) if least > HEADER_LIMIT => {
                 let name = source.name();
-                return Err(Error::Limit(format!("{name}: metadata of more than {HEAD_LIMIT} bytes cannot be right")));
+                return Err(Error::Limit(format!(
+                    "{name}: metadata of more than {HEADER_LIMIT} bytes cannot be right"
+                )));
             }
-            Err(Stop::More(least)) => want = least.max(2 * want).min(source.len()),
+            Err(ParseStop::NeedBytes(least)) => want = least.max(2 * want).min(source.len()),
         }
     }
 }
 
-/// Parses a head from the file's first bytes.
-fn parse(source: &Source, index: usize, bytes: &[u8]) -> Result<Head, Stop> {
-    let mut cursor = Cursor { source, bytes, at: 0, what: "the header".into() };
+/// Parses a header from the first bytes of the file.
+fn parse(source: &Source, index: usize, bytes: &[u8]) -> Result<GgufHeader, ParseStop> {
+    let mut cursor = HeaderCursor { source, bytes, at: 0, what: "the header".into() };
     cursor.version()?;
-    let tensor_count = cursor.count(LEAST_TENSOR, COUNT_LIMIT)?;
-    let key_count = cursor.count(LEAST_KEY, COUNT_LIMIT)?;
+    let tensor_count = cursor.count(MIN_TENSOR_BYTES, COUNT_LIMIT)?;
+    let key_count = cursor.count(MIN_KEY_BYTES, COUNT_LIMIT)?;
 
     let mut metadata = Metadata::new();
     for number in 0..key_count {
@@ -104,11 +113,11 @@ fn parse(source: &Source, index: usize, bytes: &[u8]) -> Result<Head, Stop> {
             return Err(cursor.bad("occurs twice"));
         }
     }
-    place(source, cursor.at as u64, alignment, &mut tensors)?;
-    Ok(Head { metadata, tensors })
+    locate(source, cursor.at as u64, alignment, &mut tensors)?;
+    Ok(GgufHeader { metadata, tensors })
 }
 
-fn alignment(cursor: &Cursor, metadata: &Metadata) -> Result<u64, Stop> {
+fn alignment(cursor: &HeaderCursor, metadata: &Metadata) -> Result<u64, ParseStop> {
     let alignment = metadata.get_u32("general.alignment").map_err(|error| cursor.bad(error))?;
     let alignment = alignment.unwrap_or(DEFAULT_ALIGNMENT);
     if !alignment.is_power_of_two() {
@@ -117,14 +126,14 @@ fn alignment(cursor: &Cursor, metadata: &Metadata) -> Result<u64, Stop> {
     Ok(alignment.into())
 }
 
-/// Turns offsets within the data, which starts at the next multiple of the alignment after the head, into offsets
-/// within the file, and checks that each tensor lies there alone.
-fn place(source: &Source, head: u64, alignment: u64, tensors: &mut IndexMap<String, TensorInfo>) -> Result<()> {
-    let start = head.next_multiple_of(alignment);
+/// Converts offsets within the data section, which starts at the next aligned byte after the header, to offsets within
+/// the file. Checks that every tensor is inside the file and overlaps no other.
+fn locate(source: &Source, header: u64, alignment: u64, tensors: &mut IndexMap<String, TensorInfo>) -> Result<()> {
+    let start = header.next_multiple_of(alignment);
     for span in tensors.values_mut().flat_map(|tensor| &mut tensor.parts) {
         span.offset = span.offset.saturating_add(start);
     }
-    // The tensor that ends last says how much is missing.
+    // The tensor with the largest end tells how many bytes are missing.
     let end = |tensor: &TensorInfo| tensor.parts[0].offset.saturating_add(tensor.parts[0].bytes);
     if let Some(last) = tensors.values().max_by_key(|tensor| end(tensor))
         && end(last) > source.len()
@@ -136,54 +145,54 @@ fn place(source: &Source, head: u64, alignment: u64, tensors: &mut IndexMap<Stri
     check_overlaps(source.name(), tensors.values().map(|tensor| (tensor.name.as_str(), &tensor.parts[0])))
 }
 
-/// A place in the head's bytes; `what` names the thing being read.
-struct Cursor<'a> {
+/// A position in the header's bytes; `what` names the item being read, for errors.
+struct HeaderCursor<'a> {
     source: &'a Source,
     bytes: &'a [u8],
     at: usize,
     what: String,
 }
 
-impl<'a> Cursor<'a> {
-    fn bad(&self, why: impl std::fmt::Display) -> Stop {
-        Stop::Bad(Error::Format(format!("{}: {}: {why}", self.source.name(), self.what)))
+impl<'a> HeaderCursor<'a> {
+    fn bad(&self, why: impl std::fmt::Display) -> ParseStop {
+        ParseStop::Failed(Error::Format(format!("{}: {}: {why}", self.source.name(), self.what)))
     }
 
     fn left(&self) -> u64 {
         self.source.len() - self.at as u64
     }
 
-    fn take(&mut self, count: u64) -> Result<&'a [u8], Stop> {
+    fn take(&mut self, count: u64) -> Result<&'a [u8], ParseStop> {
         if count > self.left() {
             let (name, what, len) = (self.source.name(), &self.what, self.source.len());
             let message = format!("{name} is truncated: {what} does not end within its {len} bytes; download it again");
-            return Err(Stop::Bad(Error::Format(message)));
+            return Err(ParseStop::Failed(Error::Format(message)));
         }
         let end = self.at as u64 + count;
         if end > self.bytes.len() as u64 {
-            return Err(Stop::More(end));
+            return Err(ParseStop::NeedBytes(end));
         }
         let taken = &self.bytes[self.at..end as usize];
         self.at = end as usize;
         Ok(taken)
     }
 
-    fn array_of<const N: usize>(&mut self) -> Result<[u8; N], Stop> {
+    fn array_of<const N: usize>(&mut self) -> Result<[u8; N], ParseStop> {
         let mut array = [0; N];
         array.copy_from_slice(self.take(N as u64)?);
         Ok(array)
     }
 
-    fn u32(&mut self) -> Result<u32, Stop> {
+    fn u32(&mut self) -> Result<u32, ParseStop> {
         Ok(u32::from_le_bytes(self.array_of()?))
     }
 
-    fn u64(&mut self) -> Result<u64, Stop> {
+    fn u64(&mut self) -> Result<u64, ParseStop> {
         Ok(u64::from_le_bytes(self.array_of()?))
     }
 
-    /// A count of things that take at least `least` bytes each.
-    fn count(&mut self, least: u64, limit: u64) -> Result<u64, Stop> {
+    /// A count of items of at least `least` bytes each.
+    fn count(&mut self, least: u64, limit: u64) -> Result<u64, ParseStop> {
         let count = self.u64()?;
         if count > self.left() / least {
             let left = self.left();
@@ -196,7 +205,7 @@ impl<'a> Cursor<'a> {
         Ok(count)
     }
 
-    fn version(&mut self) -> Result<(), Stop> {
+    fn version(&mut self) -> Result<(), ParseStop> {
         if self.source.len() == 0 {
             return Err(self.bad("the file is empty; download it again"));
         }
@@ -207,11 +216,13 @@ impl<'a> Cursor<'a> {
         self.take(4)?;
         match self.u32()? {
             2 | 3 => Ok(()),
-            1 => Err(Stop::Bad(self.unsupported("GGUF version 1; convert the model again"))),
+            1 => Err(ParseStop::Failed(self.unsupported("GGUF version 1; convert the model again"))),
             version if version.swap_bytes() <= 0xFFFF => {
-                Err(Stop::Bad(self.unsupported("big-endian GGUF; take a little-endian file")))
+                Err(ParseStop::Failed(self.unsupported("big-endian GGUF; use a little-endian file")))
             }
-            version => Err(Stop::Bad(self.unsupported(&format!("GGUF version {version}; versions 2 and 3 are read")))),
+            version => {
+                Err(ParseStop::Failed(self.unsupported(&format!("GGUF version {version}; versions 2 and 3 are read"))))
+            }
         }
     }
 
@@ -219,18 +230,18 @@ impl<'a> Cursor<'a> {
         Error::Unsupported(format!("{}: {what}", self.source.name()))
     }
 
-    fn text(&mut self) -> Result<&'a [u8], Stop> {
+    fn text(&mut self) -> Result<&'a [u8], ParseStop> {
         let len = self.u64()?;
         self.take(len)
     }
 
-    /// A string value. Vocabularies hold tokens that are not UTF-8 by themselves, so such bytes are replaced.
-    fn string(&mut self) -> Result<String, Stop> {
+    /// A string value. Single tokens of a vocabulary need not be valid UTF-8, so invalid bytes are replaced.
+    fn string(&mut self) -> Result<String, ParseStop> {
         Ok(String::from_utf8_lossy(self.text()?).into_owned())
     }
 
-    /// A key or a tensor's name, which must be exact.
-    fn name(&mut self) -> Result<String, Stop> {
+    /// A key or the name of a tensor, which must be valid UTF-8.
+    fn name(&mut self) -> Result<String, ParseStop> {
         let bytes = self.text()?;
         match std::str::from_utf8(bytes) {
             Ok(name) => Ok(name.to_owned()),
@@ -238,7 +249,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn bool(&self, byte: u8) -> Result<bool, Stop> {
+    fn bool(&self, byte: u8) -> Result<bool, ParseStop> {
         match byte {
             0 => Ok(false),
             1 => Ok(true),
@@ -246,81 +257,81 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn value(&mut self) -> Result<Value, Stop> {
+    fn value(&mut self) -> Result<GgufValue, ParseStop> {
         Ok(match self.u32()? {
-            kind::U8 => Value::U8(u8::from_le_bytes(self.array_of()?)),
-            kind::I8 => Value::I8(i8::from_le_bytes(self.array_of()?)),
-            kind::U16 => Value::U16(u16::from_le_bytes(self.array_of()?)),
-            kind::I16 => Value::I16(i16::from_le_bytes(self.array_of()?)),
-            kind::U32 => Value::U32(self.u32()?),
-            kind::I32 => Value::I32(i32::from_le_bytes(self.array_of()?)),
-            kind::F32 => Value::F32(f32::from_le_bytes(self.array_of()?)),
+            kind::U8 => GgufValue::U8(u8::from_le_bytes(self.array_of()?)),
+            kind::I8 => GgufValue::I8(i8::from_le_bytes(self.array_of()?)),
+            kind::U16 => GgufValue::U16(u16::from_le_bytes(self.array_of()?)),
+            kind::I16 => GgufValue::I16(i16::from_le_bytes(self.array_of()?)),
+            kind::U32 => GgufValue::U32(self.u32()?),
+            kind::I32 => GgufValue::I32(i32::from_le_bytes(self.array_of()?)),
+            kind::F32 => GgufValue::F32(f32::from_le_bytes(self.array_of()?)),
             kind::BOOL => {
                 let [byte] = self.array_of()?;
-                Value::Bool(self.bool(byte)?)
+                GgufValue::Bool(self.bool(byte)?)
             }
-            kind::STRING => Value::String(self.string()?),
-            kind::ARRAY => Value::Array(self.array(DEPTH_LIMIT)?),
-            kind::U64 => Value::U64(self.u64()?),
-            kind::I64 => Value::I64(i64::from_le_bytes(self.array_of()?)),
-            kind::F64 => Value::F64(f64::from_le_bytes(self.array_of()?)),
+            kind::STRING => GgufValue::String(self.string()?),
+            kind::ARRAY => GgufValue::Array(self.array(DEPTH_LIMIT)?),
+            kind::U64 => GgufValue::U64(self.u64()?),
+            kind::I64 => GgufValue::I64(i64::from_le_bytes(self.array_of()?)),
+            kind::F64 => GgufValue::F64(f64::from_le_bytes(self.array_of()?)),
             other => return Err(self.unknown_kind(other)),
         })
     }
 
-    fn array(&mut self, depth: u32) -> Result<Array, Stop> {
+    fn array(&mut self, depth: u32) -> Result<GgufArray, ParseStop> {
         if depth == 0 {
             return Err(self.bad(format!("arrays are nested deeper than {DEPTH_LIMIT}")));
         }
         Ok(match self.u32()? {
-            kind::U8 => Array::U8(self.run(u8::from_le_bytes)?),
-            kind::I8 => Array::I8(self.run(i8::from_le_bytes)?),
-            kind::U16 => Array::U16(self.run(u16::from_le_bytes)?),
-            kind::I16 => Array::I16(self.run(i16::from_le_bytes)?),
-            kind::U32 => Array::U32(self.run(u32::from_le_bytes)?),
-            kind::I32 => Array::I32(self.run(i32::from_le_bytes)?),
-            kind::F32 => Array::F32(self.run(f32::from_le_bytes)?),
+            kind::U8 => GgufArray::U8(self.numbers(u8::from_le_bytes)?),
+            kind::I8 => GgufArray::I8(self.numbers(i8::from_le_bytes)?),
+            kind::U16 => GgufArray::U16(self.numbers(u16::from_le_bytes)?),
+            kind::I16 => GgufArray::I16(self.numbers(i16::from_le_bytes)?),
+            kind::U32 => GgufArray::U32(self.numbers(u32::from_le_bytes)?),
+            kind::I32 => GgufArray::I32(self.numbers(i32::from_le_bytes)?),
+            kind::F32 => GgufArray::F32(self.numbers(f32::from_le_bytes)?),
             kind::BOOL => {
-                let bytes = self.run(u8::from_le_bytes)?;
-                Array::Bool(bytes.into_iter().map(|byte| self.bool(byte)).collect::<Result<_, _>>()?)
+                let bytes = self.numbers(u8::from_le_bytes)?;
+                GgufArray::Bool(bytes.into_iter().map(|byte| self.bool(byte)).collect::<Result<_, _>>()?)
             }
             kind::STRING => {
                 let count = self.count(8, u64::MAX)?;
-                Array::String((0..count).map(|_| self.string()).collect::<Result<_, _>>()?)
+                GgufArray::String((0..count).map(|_| self.string()).collect::<Result<_, _>>()?)
             }
             kind::ARRAY => {
                 let count = self.count(4 + 8, u64::MAX)?;
-                Array::Array((0..count).map(|_| self.array(depth - 1)).collect::<Result<_, _>>()?)
+                GgufArray::Array((0..count).map(|_| self.array(depth - 1)).collect::<Result<_, _>>()?)
             }
-            kind::U64 => Array::U64(self.run(u64::from_le_bytes)?),
-            kind::I64 => Array::I64(self.run(i64::from_le_bytes)?),
-            kind::F64 => Array::F64(self.run(f64::from_le_bytes)?),
+            kind::U64 => GgufArray::U64(self.numbers(u64::from_le_bytes)?),
+            kind::I64 => GgufArray::I64(self.numbers(i64::from_le_bytes)?),
+            kind::F64 => GgufArray::F64(self.numbers(f64::from_le_bytes)?),
             other => return Err(self.unknown_kind(other)),
         })
     }
 
-    fn unknown_kind(&self, kind: u32) -> Stop {
+    fn unknown_kind(&self, kind: u32) -> ParseStop {
         self.bad(format!(
             "its kind {kind} is unknown (0 to 12 are known); the file is damaged or newer than this program"
         ))
     }
 
     /// A count, then that many numbers of `N` bytes.
-    fn run<const N: usize, T>(&mut self, number: fn([u8; N]) -> T) -> Result<Vec<T>, Stop> {
+    fn numbers<const N: usize, T>(&mut self, number: fn([u8; N]) -> T) -> Result<Vec<T>, ParseStop> {
         let count = self.count(N as u64, u64::MAX)?;
         let (numbers, _) = self.take(count * N as u64)?.as_chunks::<N>();
         Ok(numbers.iter().map(|bytes| number(*bytes)).collect())
     }
 
-    /// A tensor; its span's offset still counts from the start of the data.
-    fn tensor(&mut self, source: usize, alignment: u64) -> Result<TensorInfo, Stop> {
+    /// A tensor entry. The offset of its span is still relative to the data section.
+    fn tensor(&mut self, source: usize, alignment: u64) -> Result<TensorInfo, ParseStop> {
         let name = self.name()?;
         self.what = format!("tensor {name}");
         let rank = self.u32()?;
         if !(1..=4).contains(&rank) {
             return Err(self.bad(format!("it has {rank} dimensions, not 1 to 4")));
         }
-        let dims = (0..rank).map(|_| self.u64()).collect::<Result<Vec<u64>, Stop>>()?;
+        let dims = (0..rank).map(|_| self.u64()).collect::<Result<Vec<u64>, ParseStop>>()?;
         let id = self.u32()?;
         let dtype = DType::from_gguf_id(id).map_err(|error| {
             let (file, what) = (self.source.name(), &self.what);
@@ -331,11 +342,17 @@ impl<'a> Cursor<'a> {
             return Err(self.bad(format!("its offset {offset} is not a multiple of the alignment {alignment}")));
         }
         let bytes = data_bytes(dtype, &dims).map_err(|why| self.bad(why))?;
-        Ok(TensorInfo { name, dims, dtype, parts: vec![Span { source, offset, bytes }], layout: Layout::Rows })
+        Ok(TensorInfo {
+            name,
+            dims,
+            dtype,
+            parts: vec![Span { source, offset, bytes }],
+            layout: TensorLayout::Contiguous,
+        })
     }
 }
 
-/// What a file that is not GGUF may be.
+/// Recognizes other formats by their first bytes, to say what the file may be.
 fn guess(start: &[u8]) -> &'static str {
     let known: [(&[u8], &str); 6] = [
         (b"version https", ", but a Git LFS pointer; fetch the real file (git lfs pull)"),
@@ -347,7 +364,7 @@ fn guess(start: &[u8]) -> &'static str {
     ];
     match known.iter().find(|(magic, _)| start.starts_with(magic)) {
         Some((_, what)) => what,
-        None if start.get(8) == Some(&b'{') => ", but safetensors; name the folder it lies in",
+        None if start.get(8) == Some(&b'{') => ", but safetensors; name the folder that contains it",
         None => " (it does not begin with \"GGUF\")",
     }
 }

@@ -1,28 +1,29 @@
-//! Reading the head of a safetensors file: the tensor table, never the weights.
+//! Reads the header of a safetensors file: the tensor table, without weights.
 //!
-//! The format is eight bytes of length, that much JSON, then the data. As with GGUF, nothing in it is believed: sizes
-//! are checked against shapes, and every tensor must lie inside the file, alone.
+//! A file is an 8-byte header length, a JSON header, and the data. It is untrusted, as GGUF files are: sizes are
+//! checked against shapes, and every tensor must be inside the file and must not overlap another one.
 
-use super::{Source, Span, check_overlaps, data_bytes};
+use crate::checkpoint::tensor::{check_overlaps, data_bytes};
+use crate::checkpoint::{Source, Span};
 use crate::dtype::DType;
 use crate::{Error, Result};
 use indexmap::IndexMap;
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
-/// What the safetensors library itself takes at most.
-const HEAD_LIMIT: u64 = 100_000_000;
+/// The limit of the safetensors library.
+const HEADER_LIMIT: u64 = 100_000_000;
 
-/// A tensor under its own name; sizes in the file's order (row length last).
+/// A tensor with its sizes in the order of the file (row length last).
 #[derive(Clone, Debug)]
-pub(super) struct Tensor {
+pub(super) struct SafeTensor {
     pub shape: Vec<u64>,
-    /// Nothing for plain bytes.
+    /// `None` for bytes (`U8`).
     pub dtype: Option<DType>,
     pub span: Span,
 }
 
-/// Reads the tensor table. `index` is the source's place in the checkpoint.
-pub(super) async fn read(source: &Source, index: usize) -> Result<IndexMap<String, Tensor>> {
+/// Reads the tensor table. `index` is the source's index in the checkpoint.
+pub(super) async fn read(source: &Source, index: usize) -> Result<IndexMap<String, SafeTensor>> {
     let file = source.name();
     if source.len() < 8 {
         return Err(Error::Format(format!("{file} is truncated: it has {} bytes; download it again", source.len())));
@@ -30,17 +31,17 @@ pub(super) async fn read(source: &Source, index: usize) -> Result<IndexMap<Strin
     let mut len = [0; 8];
     len.copy_from_slice(&source.read(0..8).await?);
     let len = u64::from_le_bytes(len);
-    if len > HEAD_LIMIT {
-        return Err(Error::Format(format!("{file} is not a safetensors file (its head would have {len} bytes)")));
+    if len > HEADER_LIMIT {
+        return Err(Error::Format(format!("{file} is not a safetensors file (its header would have {len} bytes)")));
     }
     let start = 8 + len;
     if start > source.len() {
-        let message = format!("{file} is truncated: its head ends at byte {start} of {}", source.len());
+        let message = format!("{file} is truncated: its header ends at byte {start} of {}", source.len());
         return Err(Error::Format(format!("{message}; download it again")));
     }
-    let head = source.read(8..start).await?;
-    let Head(entries) =
-        serde_json::from_slice(&head).map_err(|error| Error::Format(format!("{file}: its head: {error}")))?;
+    let header = source.read(8..start).await?;
+    let SafeHeader(entries) =
+        serde_json::from_slice(&header).map_err(|error| Error::Format(format!("{file}: its header: {error}")))?;
 
     let mut tensors = IndexMap::new();
     for (name, entry) in entries {
@@ -59,14 +60,14 @@ fn prefixed(error: Error, file: &str, name: &str) -> Error {
 }
 
 #[derive(serde::Deserialize)]
-struct Entry {
+struct SafeEntry {
     dtype: String,
     shape: Vec<u64>,
     data_offsets: (u64, u64),
 }
 
-impl Entry {
-    fn tensor(self, source: &Source, index: usize, start: u64) -> Result<Tensor> {
+impl SafeEntry {
+    fn tensor(self, source: &Source, index: usize, start: u64) -> Result<SafeTensor> {
         let dtype = match self.dtype.as_str() {
             "F32" => Some(DType::F32),
             "F16" => Some(DType::F16),
@@ -74,13 +75,13 @@ impl Entry {
             "U8" => None,
             other => {
                 let message =
-                    format!("its type {other} is not supported; take the model in BF16, F16 or F32, or as GGUF");
+                    format!("its type {other} is not supported; use the model in BF16, F16 or F32, or as GGUF");
                 return Err(Error::Unsupported(message));
             }
         };
         let (from, to) = self.data_offsets;
         let dims: Vec<u64> = self.shape.iter().rev().copied().collect();
-        // As many bytes as there would be numbers of four.
+        // A U8 tensor has a quarter of the bytes of an F32 tensor of its shape.
         let bytes =
             dtype.map_or_else(|| data_bytes(DType::F32, &dims).map(|n| n / 4), |dtype| data_bytes(dtype, &dims));
         let bytes = bytes.map_err(Error::Format)?;
@@ -94,29 +95,29 @@ impl Entry {
                 "it ends at byte {end} of {len}: the file is truncated; download it again"
             )));
         }
-        Ok(Tensor { shape: self.shape, dtype, span: Span { source: index, offset: start + from, bytes } })
+        Ok(SafeTensor { shape: self.shape, dtype, span: Span { source: index, offset: start + from, bytes } })
     }
 }
 
-/// The head's JSON object; a name that occurs twice is an error, which a plain map would hide.
-struct Head(IndexMap<String, Entry>);
+/// The header's JSON object. A duplicate name is an error, which deserializing to a map would hide.
+struct SafeHeader(IndexMap<String, SafeEntry>);
 
-impl<'de> Deserialize<'de> for Head {
+impl<'de> Deserialize<'de> for SafeHeader {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(HeadVisitor)
+        deserializer.deserialize_map(HeaderVisitor)
     }
 }
 
-struct HeadVisitor;
+struct HeaderVisitor;
 
-impl<'de> Visitor<'de> for HeadVisitor {
-    type Value = Head;
+impl<'de> Visitor<'de> for HeaderVisitor {
+    type Value = SafeHeader;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("an object of tensors")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Head, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SafeHeader, A::Error> {
         let mut entries = IndexMap::new();
         while let Some(name) = map.next_key::<String>()? {
             if name == "__metadata__" {
@@ -128,6 +129,6 @@ impl<'de> Visitor<'de> for HeadVisitor {
                 entries.insert(name, entry);
             }
         }
-        Ok(Head(entries))
+        Ok(SafeHeader(entries))
     }
 }
