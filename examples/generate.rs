@@ -3,12 +3,12 @@
 use std::io::Write;
 
 use firelight::template::TemplateInput;
-use firelight::{Event, Gpu, GpuOptions, Model, Request, Session, SessionOptions};
+use firelight::{Event, Gpu, GpuOptions, Model, Request, Session};
 
 async fn generate(path: &str, question: &str) -> firelight::Result<()> {
     let gpu = Gpu::open(&GpuOptions::default()).await?;
     let model = Model::open(path.as_ref()).await?;
-    let mut session = Session::new(&gpu, &model, &SessionOptions::default(), |_| {}).await?;
+    let mut session = Session::builder(&gpu, &model).load().await?;
 
     let messages = vec![serde_json::json!({ "role": "user", "content": question })];
     let tokens = model.encode_chat(TemplateInput { messages, add_generation_prompt: true, ..Default::default() })?;

@@ -23,10 +23,31 @@ pub enum Error {
     /// A well-formed file asks for something Firelight does not have.
     #[error("{0}")]
     Unsupported(String),
-    /// Something does not fit: memory, a binding limit, the context.
+    /// A size exceeds what Firelight, a file's format or a disk allows.
     #[error("{0}")]
     Limit(String),
-    /// The device has not enough free memory.
+    /// A model, with the context and the sequences that were asked for, exceeds a limit of the device.
+    #[error("{message}")]
+    DoesNotFit {
+        /// What does not fit, and the smallest change that would help.
+        message: String,
+        /// Bytes that the plan needs: in all, or of its largest binding. 0 where the limit is not one of bytes.
+        needed: u64,
+        /// Bytes that the device offers for it. 0 where the limit is not one of bytes.
+        available: u64,
+    },
+    /// Tokens leave no room in the context, for an answer or for themselves.
+    #[error(
+        "{tokens} tokens leave no room in a context of {context} positions: shorten the text, or open the model with a \
+         larger context"
+    )]
+    ContextFull {
+        /// Tokens of the prompt or text.
+        tokens: usize,
+        /// Positions of the context.
+        context: usize,
+    },
+    /// The device ran out of memory while buffers were allocated.
     #[error("{0}")]
     Memory(String),
     /// No usable adapter, or the device refused or was lost.

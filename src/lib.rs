@@ -1,6 +1,6 @@
 //! Firelight runs open-weight language models on any GPU: WGSL kernels on wgpu, natively and in the browser.
 //!
-//! [`Gpu::open`] takes the best adapter, [`Model::open`] reads a file's header, [`Session::new`] compiles the model for
+//! [`Gpu::open`] takes the best adapter, [`Model::open`] reads a file's header, [`Session::builder`] compiles the model for
 //! the device and loads its weights, and [`Session::generate`] answers a [`Request`] with [`Event`]s. Everything that
 //! waits is async and needs no runtime: `pollster::block_on` will do, and in a browser the page's own loop does.
 //!

@@ -81,7 +81,7 @@ const LEAST_CONTEXT: u32 = 256;
 /// experts fit, how many stay resident; then lists the dispatches and allocations.
 ///
 /// # Errors
-/// [`Error::Limit`] if the model exceeds what the device can bind or has free, with the smallest change that would
+/// [`Error::DoesNotFit`] if the model exceeds what the device can bind or has free, with the smallest change that would
 /// help; [`Error::Usage`] if the cache type does not support the model's head size.
 pub fn plan_memory(model: &Model, caps: &Caps, options: &SessionOptions) -> Result<MemoryPlan> {
     Planner { model, caps, options, resident_experts: None }.choose(DEFAULT_CONTEXT)
@@ -160,7 +160,7 @@ impl Planner<'_> {
     fn largest(&self, kv: KvType, wish: u32) -> Result<Option<MemoryPlan>> {
         let fits = |context| match self.list(kv, context) {
             Ok(plan) => Ok(Some(plan)),
-            Err(Error::Limit(_)) => Ok(None),
+            Err(Error::DoesNotFit { .. }) => Ok(None),
             Err(error) => Err(error),
         };
         if let Some(plan) = fits(wish)? {
@@ -184,7 +184,7 @@ impl Planner<'_> {
             let planner = Planner { resident_experts: Some(f64::from(steps) / f64::from(STEPS)), ..*self };
             match planner.list(kv, context) {
                 Ok(plan) => Ok(Some(plan)),
-                Err(Error::Limit(_)) => Ok(None),
+                Err(Error::DoesNotFit { .. }) => Ok(None),
                 Err(error) => Err(error),
             }
         };
@@ -206,7 +206,7 @@ impl Planner<'_> {
     /// The plan for this context.
     ///
     /// # Errors
-    /// [`Error::Limit`] if it does not fit; without advice.
+    /// [`Error::DoesNotFit`] if it does not fit; without advice.
     fn list(&self, kv: KvType, context: u32) -> Result<MemoryPlan> {
         let Planner { model, caps, options, resident_experts } = *self;
         let spec = &model.spec;
@@ -220,11 +220,12 @@ impl Planner<'_> {
         let position = whole.map(|layer| kv.bytes(layer.kv_heads, layer.head_dim)).max();
         let layer = pages.saturating_mul(u64::from(PAGE) * position.unwrap_or(0));
         if layer > limit || pages > 1 << 24 {
-            return Err(Error::Limit(format!(
-                "a context of {context} for {sequences} sequences needs {} MiB in one binding, this adapter allows {}",
-                layer >> 20,
-                limit >> 20
-            )));
+            let (needs, allows) = (layer >> 20, limit >> 20);
+            let message = format!(
+                "a context of {context} for {sequences} sequences needs {needs} MiB in one binding, this adapter allows \
+                 {allows}"
+            );
+            return Err(Error::DoesNotFit { message, needed: layer, available: limit });
         }
         let recorded =
             decoder::record(&model.checkpoint, spec, Recording { context, near: near.is_some(), resident_experts })?;
@@ -241,25 +242,26 @@ impl Planner<'_> {
         let plan = PlanOptions { fuse: options.fuse, keep: vec![recorded.logits, recorded.hidden] };
         let listing = Listing::new(recorded.graph, caps, capacity, &plan);
         if let Some(shader) = listing.oversized(caps) {
-            return Err(Error::Limit(format!(
-                "{shader} runs more workgroups for {rows} rows than this adapter allows"
-            )));
+            let message = format!("{shader} runs more workgroups for {rows} rows than this adapter allows");
+            return Err(Error::DoesNotFit { message, needed: 0, available: 0 });
         }
         let (largest, name) = listing.largest_binding();
         if largest > limit {
             let (takes, binds) = (largest >> 20, limit >> 20);
-            return Err(Error::Limit(format!("{name} takes {takes} MiB, this adapter binds {binds} MiB at most")));
+            let message = format!("{name} takes {takes} MiB, this adapter binds {binds} MiB at most");
+            return Err(Error::DoesNotFit { message, needed: largest, available: limit });
         }
         let free = [caps.memory, options.memory].into_iter().flatten().min().unwrap_or(u64::MAX);
         let needed = listing.bytes().total();
         if needed > free {
-            return Err(Error::Limit(format!(
+            let message = format!(
                 "the model needs {} MiB with a context of {context} in {}, {} MiB {}",
                 needed.div_ceil(1 << 20),
                 kv.name(),
                 free >> 20,
                 if options.memory == Some(free) { "are allowed" } else { "are free on this adapter" }
-            )));
+            );
+            return Err(Error::DoesNotFit { message, needed, available: free });
         }
         let decoder::Decoder { logits, hidden, offloaded, .. } = recorded;
         Ok(MemoryPlan { listing, logits, hidden, context, offloaded, notices: Vec::new() })
@@ -280,9 +282,11 @@ impl Planner<'_> {
             _ => "use a smaller quantization".into(),
         };
         match self.list(kv, wish) {
-            Err(Error::Limit(why)) => Error::Limit(format!("{why}: {advice}")),
+            Err(Error::DoesNotFit { message, needed, available }) => {
+                Error::DoesNotFit { message: format!("{message}: {advice}"), needed, available }
+            }
             Err(error) => error,
-            Ok(_) => Error::Limit(advice),
+            Ok(_) => unreachable!("a context that fits was refused"),
         }
     }
 
@@ -341,8 +345,8 @@ fn check_weights(graph: &Graph, limit: u64) -> Result<()> {
         let Kind::Weight { dtype, experts, .. } = t.kind else { continue };
         let unit = ops::shard_unit(graph.fixed_rows(TensorId(i)), experts);
         if ops::shard_rows(dtype, t.cols, unit, limit) == 0 {
-            let (name, mib) = (&t.name, limit >> 20);
-            return Err(Error::Limit(format!("a piece of {name} exceeds the {mib} MiB that this adapter can bind")));
+            let message = format!("a piece of {} exceeds the {} MiB that this adapter can bind", t.name, limit >> 20);
+            return Err(Error::DoesNotFit { message, needed: dtype.gpu_bytes(unit, t.cols), available: limit });
         }
     }
     Ok(())

@@ -140,12 +140,21 @@ impl From<&Sampling> for Params {
     }
 }
 
-/// A chosen token.
+/// A sampled token.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Choice {
+#[non_exhaustive]
+pub struct SampledToken {
     /// The token.
     pub token: u32,
-    /// Its natural log-probability by the model alone: temperature 1, no penalties, bias or filters.
+    /// How probable it was.
+    pub logprobs: TokenLogprobs,
+}
+
+/// Natural log-probabilities by the model alone: temperature 1, no penalties, bias or filters.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TokenLogprobs {
+    /// The sampled token's.
     pub logprob: f32,
     /// The most probable tokens and their log-probabilities, best first, as many as [`Sampling::logprobs`] asks for.
     pub top: Vec<(u32, f32)>,
@@ -158,7 +167,7 @@ pub struct Choice {
 /// # Panics
 /// If there are no logits.
 #[track_caller]
-pub fn sample(sampling: &Sampling, logits: &[f32], seen: &[u32], position: u32) -> Choice {
+pub fn sample(sampling: &Sampling, logits: &[f32], seen: &[u32], position: u32) -> SampledToken {
     let token = sample::reference(&Params::from(sampling), logits, seen, &sampling.logit_bias, position);
     describe(sampling, logits, token)
 }
@@ -169,13 +178,13 @@ pub fn sample(sampling: &Sampling, logits: &[f32], seen: &[u32], position: u32) 
 /// # Panics
 /// If there are no logits.
 #[track_caller]
-pub fn sample_within(
+pub fn sample_constrained(
     sampling: &Sampling,
     logits: &[f32],
     seen: &[u32],
     position: u32,
     allowed: &[u32],
-) -> Option<Choice> {
+) -> Option<SampledToken> {
     let may = |token: usize| allowed.get(token / 32).is_some_and(|word| word >> (token % 32) & 1 == 1);
     let masked: Vec<f32> =
         logits.iter().enumerate().map(|(t, logit)| if may(t) { *logit } else { f32::NEG_INFINITY }).collect();
@@ -185,12 +194,12 @@ pub fn sample_within(
 }
 
 /// What is to be told of a chosen token.
-fn describe(sampling: &Sampling, logits: &[f32], token: u32) -> Choice {
+fn describe(sampling: &Sampling, logits: &[f32], token: u32) -> SampledToken {
     let normalizer = log_sum_exp(logits);
     let logprob = |logit: f32| (f64::from(sample::clean(logit)) - normalizer) as f32;
     let best = best(logits, sampling.logprobs.unwrap_or(0) as usize);
     let top = best.into_iter().map(|token| (token, logprob(logits[token as usize]))).collect();
-    Choice { token, logprob: logprob(logits[token as usize]), top }
+    SampledToken { token, logprobs: TokenLogprobs { logprob: logprob(logits[token as usize]), top } }
 }
 
 fn log_sum_exp(logits: &[f32]) -> f64 {

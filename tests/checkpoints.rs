@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use engine::{answer, gpu, session};
 use firelight::model::Model;
 use firelight::sampler::Sampling;
-use firelight::session::{Finish, Request, SessionOptions};
+use firelight::session::{FinishReason, Request, SessionOptions};
 use firelight::template::TemplateInput;
 use firelight::tokenizer::Special;
 use http::{read, serve};
@@ -97,7 +97,7 @@ fn the_library_answers_as_llama_cpp_does(name: &str) {
         let got = answer(&mut session, request);
         assert_eq!(got.ids, greedy_ids, "{name}: {prompt:?} goes on {:?}", got.text);
         let cut = greedy_ids.len() == steps;
-        let reason = if cut { Finish::MaxTokens } else { Finish::End };
+        let reason = if cut { FinishReason::MaxTokens } else { FinishReason::End };
         assert_eq!((got.text, got.reason), (text, Some(reason)), "{name}: {prompt:?}");
     }
 }

@@ -7,7 +7,7 @@
 mod engine;
 
 use firelight::model::Model;
-use firelight::session::{Finish, Request, SessionOptions};
+use firelight::session::{FinishReason, Request, SessionOptions};
 use firelight::template::TemplateInput;
 use pollster::block_on;
 use serde::Deserialize;
@@ -65,7 +65,7 @@ fn ask(model: &Model, questions: &[Question]) -> Vec<String> {
         Request { ignore_end: false, ..engine::greedy(&tokens, 160) }
     };
     let answers = engine::answers(&mut session, questions.iter().map(request).collect());
-    let text = |a: engine::Answer| if a.reason == Some(Finish::End) { a.text } else { a.text + "..." };
+    let text = |a: engine::Answer| if a.reason == Some(FinishReason::End) { a.text } else { a.text + "..." };
     answers.into_iter().map(text).collect()
 }
 

@@ -10,7 +10,7 @@ use firelight::model::spec::ModelSpec;
 use firelight::model::{Model, arch};
 use firelight::ops::KvType;
 use firelight::plan::fuse::Fuse;
-use firelight::session::{Finish, Request, Session, SessionOptions};
+use firelight::session::{FinishReason, Request, Session, SessionOptions};
 use firelight::synth::{self, Key};
 use firelight::tokenizer::Special;
 use half::f16;
@@ -363,7 +363,7 @@ impl ConvertedFile {
         // Room for the prompt and the answer, no more: LongRoPE goes by the size of the context.
         let context = Some((self.prompt.len() + self.greedy.ids.len()) as u32);
         let options = SessionOptions { context, ..options(KvType::F32) };
-        let session = block_on(Session::new(gpu(), &model, &options, |_| {}));
+        let session = block_on(Session::builder(gpu(), &model).options(&options).load());
         let mut session = session.map_err(|error| error.to_string())?;
         for (how, one_by_one) in [("one chunk", false), ("one by one", true)] {
             let got = engine::logits(&mut session, &self.prompt, one_by_one);
@@ -514,7 +514,7 @@ fn stories() {
         for (story, answer) in prompts.iter().zip(answers) {
             assert_eq!(answer.ids, story.greedy_ids, "{what}: {:?}", story.prompt);
             assert_eq!(answer.text, story.greedy_text, "{what}: {:?}", story.prompt);
-            assert_eq!(answer.reason, Some(Finish::MaxTokens));
+            assert_eq!(answer.reason, Some(FinishReason::MaxTokens));
         }
     };
     for gpu in gpus() {

@@ -16,8 +16,8 @@ use firelight::memory_plan::plan_memory;
 use firelight::model::Model;
 use firelight::model::unknown::unknown;
 use firelight::ops::{KvType, PAGE};
-use firelight::sampler::Sampling;
-use firelight::session::{Event, Finish, Request, Session, SessionOptions};
+use firelight::sampler::{Sampling, TokenLogprobs};
+use firelight::session::{Event, FinishReason, Request, Session, SessionOptions};
 use firelight::synth;
 use pollster::block_on;
 
@@ -77,7 +77,7 @@ fn told(mut request: Request) -> Request {
 
 /// Log-probabilities of each step, by token.
 fn rows(answer: &Answer) -> Vec<Vec<f32>> {
-    let by_token = |(_, top): &(f32, Vec<(u32, f32)>)| {
+    let by_token = |TokenLogprobs { top, .. }: &TokenLogprobs| {
         let mut row = vec![f32::NAN; top.len()];
         top.iter().for_each(|(token, logprob)| row[*token as usize] = *logprob);
         row
@@ -87,7 +87,7 @@ fn rows(answer: &Answer) -> Vec<Vec<f32>> {
 
 /// By how much each step's best token leads.
 fn margins(answer: &Answer) -> Vec<f32> {
-    answer.logprobs.iter().map(|(_, top)| top[0].1 - top[1].1).collect()
+    answer.logprobs.iter().map(|logprobs| logprobs.top[0].1 - logprobs.top[1].1).collect()
 }
 
 /// Holds `got` to a `told` answer to the same request: tokens, and log-probabilities where `got` has them, as far as
@@ -161,7 +161,7 @@ fn parts_that_are_not_understood_are_named() {
         places.iter().for_each(|&at| file[at..at + to.len()].copy_from_slice(to.as_bytes()));
         let checkpoint = block_on(Checkpoint::from_sources(vec![Source::bytes("test", file)])).unwrap();
         let model = block_on(Model::from_checkpoint(checkpoint));
-        model.and_then(|model| block_on(Session::new(gpu(), &model, &exact(96), |_| {})).map(drop))
+        model.and_then(|model| block_on(Session::builder(gpu(), &model).options(&exact(96)).load()).map(drop))
     };
     let said = |from, to| changed(from, to).unwrap_err().to_string();
     let altup = said("blk.1.attn_q_norm.weight", "blk.1.altup_xxxxx.weight");
@@ -513,9 +513,12 @@ fn a_cancelled_answer_leaves_no_trace() {
     session.cancel(waiting);
     session.cancel(999);
     let mut rest = finish(&mut session);
-    assert_eq!(rest[&id].reason, Some(Finish::Cancelled));
+    assert_eq!(rest[&id].reason, Some(FinishReason::Cancelled));
     assert!(rest[&id].timings.generated_tokens < 100, "{:?}", rest[&id].timings);
-    assert_eq!((rest[&waiting].reason, rest[&waiting].timings.generated_tokens), (Some(Finish::Cancelled), 0));
+    assert_eq!(
+        (rest[&waiting].reason.clone(), rest[&waiting].timings.generated_tokens),
+        (Some(FinishReason::Cancelled), 0)
+    );
     let rest = rest.get_mut(&other).unwrap();
     rest.ids.splice(0..0, before.ids);
     same_answer("the other one", rest, &want);
@@ -585,14 +588,15 @@ fn an_answer_leaves_other_requests_their_events() {
                 match end {
                     "finished" => assert_eq!(got, want[mine], "{what}"),
                     "cancelled" => {
-                        let cancelled = Event::Finished { reason: Finish::Cancelled, timings: Default::default() };
+                        let cancelled =
+                            Event::Finished { reason: FinishReason::Cancelled, timings: Default::default() };
                         assert_eq!(got.last(), Some(&cancelled), "{what}");
                     }
                     _ => assert_eq!(got, want[mine][..3], "{what}"),
                 }
                 let nothing = [
                     Event::Begun { reused_tokens: 0 },
-                    Event::Finished { reason: Finish::MaxTokens, timings: Default::default() },
+                    Event::Finished { reason: FinishReason::MaxTokens, timings: Default::default() },
                 ];
                 assert_eq!(rest.keys().copied().collect::<Vec<_>>(), [before, none], "{what}");
                 assert_eq!(said(rest.remove(&none).unwrap()), nothing, "{what}");
@@ -610,7 +614,7 @@ fn stop_strings_end_an_answer() {
     let sampling = Sampling { temperature: 1.0, seed: 3, ..Default::default() };
     let request = Request { sampling, ..greedy(&prompt(24, 10), 80) };
     let whole = answer(&mut session, request.clone());
-    assert_eq!(whole.reason, Some(Finish::MaxTokens));
+    assert_eq!(whole.reason, Some(FinishReason::MaxTokens));
     // Every token is at most a few letters, so three in a row cross their bounds.
     let letters: Vec<char> = whole.text.chars().collect();
     for at in [0, 11, 30, 50] {
@@ -618,14 +622,14 @@ fn stop_strings_end_an_answer() {
         let (before, _) = whole.text.split_once(&stop).unwrap();
         let stops = vec!["not in it".to_string(), stop.clone(), String::new()];
         let got = answer(&mut session, Request { stop: stops, ..request.clone() });
-        assert_eq!((got.text.as_str(), got.reason), (before, Some(Finish::StopString)), "{stop:?}");
+        assert_eq!((got.text.as_str(), got.reason), (before, Some(FinishReason::StopString(stop.clone()))), "{stop:?}");
         assert!(got.ids.len() > 1 && whole.ids.starts_with(&got.ids) && got.ids.len() < 80, "{stop:?}");
         assert_eq!(got.timings.generated_tokens, got.ids.len());
     }
     // The end of the text begins a stop string that does not come: nothing is lost.
     let almost: String = letters[letters.len() - 2..].iter().chain(&['!', '?', '!']).collect();
     let got = answer(&mut session, Request { stop: vec![almost], ..request });
-    assert_eq!((got.text, got.reason), (whole.text, Some(Finish::MaxTokens)));
+    assert_eq!((got.text, got.reason), (whole.text, Some(FinishReason::MaxTokens)));
 }
 
 #[test]
@@ -636,9 +640,9 @@ fn an_end_token_ends_an_answer() {
     let mut request = greedy(&prompt(25, 10), 20);
     request.sampling.logit_bias = vec![(end, 1e6)];
     let got = answer(&mut session, request.clone());
-    assert_eq!((got.ids, got.reason), (vec![end; 20], Some(Finish::MaxTokens)), "the end is ignored");
+    assert_eq!((got.ids, got.reason), (vec![end; 20], Some(FinishReason::MaxTokens)), "the end is ignored");
     let got = answer(&mut session, Request { ignore_end: false, ..request });
-    assert_eq!((got.ids, got.text.as_str(), got.reason), (vec![], "", Some(Finish::End)));
+    assert_eq!((got.ids, got.text.as_str(), got.reason), (vec![], "", Some(FinishReason::End)));
     assert_eq!(got.timings.generated_tokens, 1);
 }
 
@@ -653,7 +657,7 @@ fn an_answer_goes_on_in_another_session() {
     for answered in [1, 7, 18, 29] {
         let tokens = [&request.tokens[..], &whole.ids[..answered]].concat();
         let rest = answer(&mut open(), Request { tokens, answered, ..request.clone() });
-        assert_eq!((rest.ids.len(), rest.reason), (30 - answered, whole.reason));
+        assert_eq!((rest.ids.len(), &rest.reason), (30 - answered, &whole.reason));
         let want =
             Answer { ids: whole.ids[answered..].into(), logprobs: whole.logprobs[answered..].into(), ..whole.clone() };
         assert!(same_answer("the rest", &rest, &want) > 0);
@@ -672,16 +676,16 @@ fn answers_end_at_their_limits() {
         for max in [0, 1, 2, 7] {
             for len in [1, 2, 30] {
                 let got = answer(&mut session, greedy(&prompt(26, len), max));
-                assert_eq!((got.ids.len(), got.reason), (max, Some(Finish::MaxTokens)));
+                assert_eq!((got.ids.len(), got.reason), (max, Some(FinishReason::MaxTokens)));
             }
         }
         // The last position's token is run, and what follows it is the last of the answer.
         for len in [1, 30, 48, 49] {
             let request = Request { max_tokens: None, ..greedy(&prompt(27, len), 0) };
             let got = answer(&mut session, request.clone());
-            assert_eq!((got.ids.len(), got.reason), (50 + 1 - len, Some(Finish::ContextFull)), "{len}");
+            assert_eq!((got.ids.len(), got.reason), (50 + 1 - len, Some(FinishReason::ContextFull)), "{len}");
             let got = answer(&mut session, told(request));
-            assert_eq!((got.ids.len(), got.reason), (50 + 1 - len, Some(Finish::ContextFull)), "{len}");
+            assert_eq!((got.ids.len(), got.reason), (50 + 1 - len, Some(FinishReason::ContextFull)), "{len}");
         }
         let got = answer(&mut session, greedy(&prompt(26, 20), 5));
         assert_eq!(got.ids.len(), 5, "after a full context");
@@ -699,22 +703,22 @@ fn impossible_requests_are_refused_and_harm_nothing() {
         error
     };
     let error = refuse(&mut session, greedy(&prompt(28, 50), 5), "50 tokens");
-    assert!(matches!(error, Error::Limit(_)), "{error:?}");
+    assert!(matches!(error, Error::ContextFull { tokens: 50, context: 50 }), "{error:?}");
     for (tokens, says) in [(vec![], "empty"), (vec![1, 263, 2], "263"), (vec![u32::MAX], "4294967295")] {
         let error = refuse(&mut session, greedy(&tokens, 5), says);
         assert!(matches!(error, Error::Usage(_)), "{error:?}");
-        assert!(block_on(session.logits(&tokens, false, |_, _| ())).is_err());
+        assert!(block_on(session.prefill_logits(&tokens, |_, _| ())).is_err());
     }
     let sampling = Sampling { temperature: -1.0, ..Default::default() };
     refuse(&mut session, Request { sampling, ..greedy(&[1], 5) }, "temperature");
-    let error = block_on(session.logits(&prompt(28, 51), false, |_, _| ())).unwrap_err();
-    assert!(matches!(error, Error::Limit(_)), "{error:?}");
+    let error = block_on(session.prefill_logits(&prompt(28, 51), |_, _| ())).unwrap_err();
+    assert!(matches!(error, Error::ContextFull { tokens: 51, context: 50 }), "{error:?}");
     assert_eq!(logits(&mut session, &prompt(28, 50), false).len(), 50 * 263);
     let id = session.submit(greedy(&prompt(29, 10), 5)).unwrap();
     assert!(matches!(block_on(session.next()).unwrap(), Some((first, _)) if first == id));
-    let busy = block_on(session.logits(&[1], false, |_, _| ())).unwrap_err();
+    let busy = block_on(session.prefill_logits(&[1], |_, _| ())).unwrap_err();
     assert!(busy.to_string().contains("busy"), "{busy}");
-    assert_eq!(finish(&mut session)[&id].reason, Some(Finish::MaxTokens));
+    assert_eq!(finish(&mut session)[&id].reason, Some(FinishReason::MaxTokens));
     assert_eq!(block_on(session.next()).unwrap(), None);
 }
 
@@ -767,14 +771,14 @@ fn a_constraint_has_a_say_in_every_token() {
         let request = Request { sampling, ..greedy(&prompt(53, 12), 20) };
         let mut within = |max_tokens| {
             let request = Request { max_tokens: Some(max_tokens), ..request.clone() };
-            let id = session.submit_within(request, Some(Box::new(allowed))).unwrap();
+            let id = session.submit_constrained(request, Some(Box::new(allowed))).unwrap();
             finish(&mut session).remove(&id).unwrap()
         };
         let got = within(20);
-        assert_eq!((got.ids.len(), got.reason), (5, Some(Finish::End)), "{:?}", got.ids);
+        assert_eq!((got.ids.len(), got.reason), (5, Some(FinishReason::End)), "{:?}", got.ids);
         // What is complete with the last token there is room for is not cut.
-        assert_eq!(within(5).reason, Some(Finish::End));
-        assert_eq!(within(4).reason, Some(Finish::MaxTokens));
+        assert_eq!(within(5).reason, Some(FinishReason::End));
+        assert_eq!(within(4).reason, Some(FinishReason::MaxTokens));
         assert!(
             got.ids.windows(2).all(|w| w[0] < w[1]) && got.ids.iter().all(|t| (40..51).contains(t)),
             "{:?}",
@@ -783,7 +787,7 @@ fn a_constraint_has_a_say_in_every_token() {
         // The log-probabilities are those of the model alone.
         let free = answer(&mut session, told(greedy(&prompt(53, 12), 1)));
         let of = |logprobs: &[(u32, f32)], token| logprobs.iter().find(|(t, _)| *t == token).unwrap().1;
-        assert!((got.logprobs[0].0 - of(&free.logprobs[0].1, got.ids[0])).abs() < 1e-3);
+        assert!((got.logprobs[0].logprob - of(&free.logprobs[0].top, got.ids[0])).abs() < 1e-3);
     }
 }
 
@@ -857,7 +861,7 @@ fn texts_are_embedded_beside_answers_and_cancelled() {
         let want = fresh(&mut alone, &request);
         let first = session.submit(request).unwrap();
         let ids: Vec<u64> = texts.iter().map(|text| session.submit_embedding(text.clone()).unwrap()).collect();
-        assert!(block_on(session.turn()).unwrap());
+        assert!(block_on(session.step()).unwrap());
         session.cancel(ids[1]);
         session.cancel(ids[4]);
         let (mut tokens, mut vectors) = (Vec::new(), std::collections::BTreeMap::new());

@@ -199,14 +199,14 @@ fn log_probabilities_are_those_of_the_model() {
     let four = logits(&[0.1, 0.4, 0.2, 0.3]);
     let choice = sample(&s, &four, &[], 0);
     assert_eq!(choice.token, 2);
-    assert!((choice.logprob - 0.2f32.ln()).abs() < 1e-6);
-    assert_eq!(choice.top.iter().map(|t| t.0).collect::<Vec<_>>(), [1, 3, 2]);
-    for ((_, got), p) in choice.top.iter().zip([0.4f32, 0.3, 0.2]) {
+    assert!((choice.logprobs.logprob - 0.2f32.ln()).abs() < 1e-6);
+    assert_eq!(choice.logprobs.top.iter().map(|t| t.0).collect::<Vec<_>>(), [1, 3, 2]);
+    for ((_, got), p) in choice.logprobs.top.iter().zip([0.4f32, 0.3, 0.2]) {
         assert!((got - p.ln()).abs() < 1e-6);
     }
     let all = sample(&Sampling { logprobs: Some(20), ..plain() }, &[1.0, 1.0], &[], 0);
-    assert_eq!(all.top.iter().map(|t| t.0).collect::<Vec<_>>(), [0, 1]);
-    assert!(sample(&plain(), &four, &[], 0).top.is_empty());
+    assert_eq!(all.logprobs.top.iter().map(|t| t.0).collect::<Vec<_>>(), [0, 1]);
+    assert!(sample(&plain(), &four, &[], 0).logprobs.top.is_empty());
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn hostile_logits_do_not_panic() {
         for s in [greedy(), plain(), all.clone(), Sampling { temperature: 100.0, repetition_penalty: 100.0, ..plain() }]
         {
             let choice = sample(&s, logits, &[u32::MAX; 3], 0);
-            assert!((choice.token as usize) < logits.len() && !choice.logprob.is_nan(), "{s:?} {logits:?}");
+            assert!((choice.token as usize) < logits.len() && !choice.logprobs.logprob.is_nan(), "{s:?} {logits:?}");
             if s == greedy() {
                 assert_eq!(choice.token, want, "{logits:?}");
             }

@@ -15,9 +15,10 @@ use super::platform;
 use super::protocol::{Ask, Command, Event, Loaded, Memory, OpTime, Opening, Place, Token};
 use crate::checkpoint::{ReadFuture, Source};
 use crate::gpu::{Clock, Gpu, GpuOptions};
+use crate::model::load::Progress;
 use crate::ops::StepSizes;
 use crate::plan::tune;
-use crate::session::{Event as Said, Finish, Request, Session, SessionOptions};
+use crate::session::{Event as Said, FinishReason, Request, Session, SessionOptions};
 use crate::template::TemplateInput;
 use crate::tokenizer::Special;
 use crate::{Error, Model, Result};
@@ -168,10 +169,8 @@ impl<E: Fn(Event)> Engine<E> {
         let chunk = if gpu.caps().software { SOFTWARE_CHUNK } else { SessionOptions::default().chunk };
         let options = SessionOptions { context: opening.context, chunk, ..SessionOptions::default() };
         let emit = &self.emit;
-        let session = Session::new(&gpu, &model, &options, |p| {
-            emit(Event::Loading(place.clone(), p.done, p.total));
-        })
-        .await?;
+        let progress = |p: Progress| emit(Event::Loading(place.clone(), p.done, p.total));
+        let session = Session::builder(&gpu, &model).options(&options).on_progress(progress).load().await?;
         let loaded = describe(place, &model, &gpu, &session);
         self.open = Some((model, session));
         Ok(loaded)
@@ -201,7 +200,8 @@ impl<E: Fn(Event)> Engine<E> {
                 Said::Text(text) => (self.emit)(Event::Text(ask.id, text)),
                 Said::Token { id, logprobs } => {
                     let named = |id: u32| model.tokenizer.decode_with_special(&[id]);
-                    let (own, top) = logprobs.map_or((None, Vec::new()), |(own, top)| (Some(own), top));
+                    let (own, top) =
+                        logprobs.map_or((None, Vec::new()), |logprobs| (Some(logprobs.logprob), logprobs.top));
                     let top = top.into_iter().map(|(id, logprob)| (named(id), logprob.exp())).collect();
                     let token =
                         Token { text: named(id), top, probability: own.map(f32::exp), seconds: since.seconds() };
@@ -213,7 +213,7 @@ impl<E: Fn(Event)> Engine<E> {
                 }
             }
         }
-        (self.emit)(Event::Finished(ask.id, Finish::Cancelled, Default::default()));
+        (self.emit)(Event::Finished(ask.id, FinishReason::Cancelled, Default::default()));
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::sampler::Sampling;
-use crate::session::{Finish, Timings};
+use crate::session::{FinishReason, Timings};
 
 /// Where a model is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -243,7 +243,7 @@ pub enum Event {
     /// One more token of an answer.
     Token(u64, Token),
     /// An answer is complete.
-    Finished(u64, Finish, Timings),
+    Finished(u64, FinishReason, Timings),
     /// An answer could not be given or completed.
     AnswerFailed(u64, String),
     /// A step was timed.

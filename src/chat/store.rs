@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::platform::Storage;
 use super::protocol::Message;
 use crate::sampler::Sampling;
-use crate::session::{Finish, Timings};
+use crate::session::{FinishReason, Timings};
 
 /// Who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ pub struct Stats {
     /// Counts and times; of the last part, if it was continued.
     pub timings: Timings,
     /// Why it ended; `None` while it comes, and after a crash.
-    pub finish: Option<Finish>,
+    pub finish: Option<FinishReason>,
     /// Positions of the model's context.
     pub context: usize,
     /// Seconds spent on reasoning.

@@ -212,7 +212,7 @@ pub fn say_template(model: &Model) {
 
 /// Opens a session, with a bar while the weights are loaded, and says what there is to say about it.
 pub async fn open_session(gpu: &Gpu, model: &Model, options: &SessionOptions) -> Result<Session> {
-    let session = Session::new(gpu, model, options, term::bytes_bar("loading")).await?;
+    let session = Session::builder(gpu, model).options(options).on_progress(term::bytes_bar("loading")).load().await?;
     session.notices().iter().for_each(|n| term::note(n));
     Ok(session)
 }

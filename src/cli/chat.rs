@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use firelight::model::Model;
-use firelight::session::{Finish, Session, Timings};
+use firelight::session::{FinishReason, Session, Timings};
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
@@ -96,7 +96,7 @@ impl Chat<'_> {
         self.messages.push(message("user", line));
         match self.answer().await {
             Ok(text) => self.messages.push(message("assistant", without_thoughts(&text))),
-            Err(Failure::Error(error @ (firelight::Error::Limit(_) | firelight::Error::Text(_)))) => {
+            Err(Failure::Error(error @ (firelight::Error::ContextFull { .. } | firelight::Error::Text(_)))) => {
                 self.messages.pop();
                 term::note(&format!("{error}. The message was taken back; /reset begins anew"));
             }
@@ -110,7 +110,7 @@ impl Chat<'_> {
         let messages: Vec<Value> = system.chain(self.messages.iter().cloned()).collect();
         let prompt = self.settings.prompt(self.model, &messages)?;
         let answer = run::answer(self.session, self.settings.request(prompt.tokens), prompt.begun).await?;
-        writeln!(io::stdout(), "{}", if answer.reason == Finish::Cancelled { " [stopped]" } else { "" })?;
+        writeln!(io::stdout(), "{}", if answer.reason == FinishReason::Cancelled { " [stopped]" } else { "" })?;
         answer.report(self.session.context(), self.settings.sampling.seed);
         self.last = Some(answer.timings);
         Ok(answer.text)

@@ -7,7 +7,7 @@ use firelight::demo;
 use firelight::gpu::Gpu;
 use firelight::model::Model;
 use firelight::sampler::Sampling;
-use firelight::session::{Event, Finish, Request, Session, Timings};
+use firelight::session::{Event, FinishReason, Request, Session, Timings};
 use firelight::template::{NO_THOUGHT, TemplateInput, begun_thought};
 use firelight::text::without_mark;
 use firelight::tokenizer::Special;
@@ -136,7 +136,7 @@ async fn once(s: &mut Session, model: &Model, args: &Args, settings: Settings, p
     }
     answer.report(s.context(), settings.sampling.seed);
     match answer.reason {
-        Finish::Cancelled => Err(Failure::Interrupted),
+        FinishReason::Cancelled => Err(Failure::Interrupted),
         _ => Ok(answer.timings.prompt_tokens + answer.timings.generated_tokens),
     }
 }
@@ -198,31 +198,35 @@ impl Settings {
 /// An answer that was printed.
 pub struct Answer {
     pub text: String,
-    pub reason: Finish,
+    pub reason: FinishReason,
     pub timings: Timings,
     logprobs: Vec<String>,
 }
 
 /// Prints an answer as it comes, behind what the prompt has `begun` of it. Ctrl-C ends it, and it counts as
-/// [`Finish::Cancelled`].
+/// [`FinishReason::Cancelled`].
 pub async fn answer(session: &mut Session, request: Request, begun: String) -> Result<Answer> {
     let answering = Answering::begin();
     let mut page = Page::new();
     page.print(&begun)?;
-    let mut answer =
-        Answer { text: String::new(), reason: Finish::Cancelled, timings: Timings::default(), logprobs: Vec::new() };
+    let mut answer = Answer {
+        text: String::new(),
+        reason: FinishReason::Cancelled,
+        timings: Timings::default(),
+        logprobs: Vec::new(),
+    };
     let mut generation = session.generate(request)?;
     while let Some(event) = generation.next().await? {
         match event {
             Event::Text(text) => {
                 page.print(&text)?;
             }
-            Event::Token { id, logprobs: Some((logprob, top)) } => {
-                let top: Vec<String> = top.iter().map(|(id, logprob)| format!("{id} {logprob:.4}")).collect();
-                answer.logprobs.push(format!("{id} {logprob:.4}  [{}]", top.join(", ")));
+            Event::Token { id, logprobs: Some(logprobs), .. } => {
+                let top: Vec<String> = logprobs.top.iter().map(|(id, logprob)| format!("{id} {logprob:.4}")).collect();
+                answer.logprobs.push(format!("{id} {:.4}  [{}]", logprobs.logprob, top.join(", ")));
             }
-            Event::Begun { .. } | Event::Token { .. } | Event::Embedding(_) => {}
             Event::Finished { reason, timings } => (answer.reason, answer.timings) = (reason, timings),
+            _ => {}
         }
         if answering.interrupted() {
             generation.cancel();
@@ -281,7 +285,7 @@ impl Answer {
         self.logprobs.iter().for_each(|line| {
             let _ = writeln!(io::stderr(), "{line}");
         });
-        if self.reason == Finish::ContextFull {
+        if self.reason == FinishReason::ContextFull {
             term::note(&format!("the context of {context} positions is full: take a larger --context to go on"));
         }
         let _ = writeln!(io::stderr(), "{}, seed {seed}", speed(&self.timings));

@@ -63,7 +63,10 @@ pub async fn logits(args: LogitsArgs) -> Result {
             written = values.try_for_each(|bytes| out.write_all(&bytes));
         }
     };
-    session.logits(&tokens, args.steps, each).await?;
+    match args.steps {
+        true => session.decode_logits(&tokens, each).await?,
+        false => session.prefill_logits(&tokens, each).await?,
+    }
     written.map_err(failed)?;
     Ok(out.finish()?)
 }
@@ -159,7 +162,7 @@ async fn score_chunk(session: &mut Session, chunk: &[u32], score: &mut Score) ->
             score.add(surprise(logits, *next));
         }
     };
-    Ok(session.logits(chunk, false, each).await?)
+    Ok(session.prefill_logits(chunk, each).await?)
 }
 
 /// Negative log-probability of a token.

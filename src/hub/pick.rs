@@ -18,7 +18,7 @@ pub struct Choice {
 /// Chooses among a repository's GGUF models. `wanted` is what [`Name`](super::Name) says.
 ///
 /// # Errors
-/// [`Error::Usage`] if nothing matches, or several files do, with what there is; [`Error::Limit`] if nothing fits, with what the smallest one
+/// [`Error::Usage`] if nothing matches, or several files do, with what there is; [`Error::DoesNotFit`] if nothing fits, with what the smallest one
 /// lacks.
 pub async fn pick(
     hub: &Hub,
@@ -48,6 +48,7 @@ pub async fn pick(
     }
     let memory = caps.and_then(|caps| caps.memory.map(|memory| (caps, memory)));
     let Some((caps, memory)) = memory else { return Ok(middle(all)) };
+    let smallest = all.iter().map(Offer::bytes).min().unwrap_or(0);
     let mut last = None;
     for offer in all {
         // What is larger than the memory needs no look into its header.
@@ -73,11 +74,15 @@ pub async fn pick(
             }
             Ok(_) => {}
             // A smaller one may be of a type that runs.
-            Err(error @ (Error::Limit(_) | Error::Unsupported(_))) => last = Some(error),
+            Err(error @ (Error::DoesNotFit { .. } | Error::Unsupported(_))) => last = Some(error),
             Err(error) => return Err(error),
         }
     }
-    Err(last.unwrap_or_else(|| Error::Limit(format!("no model of {repo} fits this GPU's memory; take a smaller one"))))
+    Err(last.unwrap_or_else(|| Error::DoesNotFit {
+        message: format!("no model of {repo} fits this GPU's memory; take a smaller one"),
+        needed: smallest,
+        available: memory,
+    }))
 }
 
 /// Without a known memory: what most people take.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::Response;
-use firelight::session::{Finish, Timings};
+use firelight::session::{FinishReason, Timings};
 use futures_util::Stream;
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -59,8 +59,7 @@ impl Call {
 /// How an answer ended.
 #[derive(Clone, Debug)]
 pub struct End {
-    pub reason: Finish,
-    pub stop: Option<String>,
+    pub reason: FinishReason,
     pub called: bool,
     pub timings: Timings,
 }
@@ -68,7 +67,15 @@ pub struct End {
 impl End {
     /// Whether it ended because there was no more room.
     pub fn cut(&self) -> bool {
-        matches!(self.reason, Finish::MaxTokens | Finish::ContextFull)
+        matches!(self.reason, FinishReason::MaxTokens | FinishReason::ContextFull)
+    }
+
+    /// The stop string that ended it.
+    pub fn stop(&self) -> Option<&str> {
+        match &self.reason {
+            FinishReason::StopString(stop) => Some(stop),
+            _ => None,
+        }
     }
 }
 
@@ -184,12 +191,12 @@ impl Answer {
                     self.take(choice, parts);
                 }
                 Some(Event::Token { choice, token, top }) => self.ready.push_back((choice, Part::Logprob(token, top))),
-                Some(Event::Finished { choice, reason, stop, timings }) => {
+                Some(Event::Finished { choice, reason, timings }) => {
                     let rest = self.splitters[choice].take().map(Splitter::finish).unwrap_or_default();
                     self.take(choice, rest);
                     self.open -= 1;
                     self.usage.generated += timings.generated_tokens;
-                    let end = End { reason, stop, called: self.called[choice], timings };
+                    let end = End { reason, called: self.called[choice], timings };
                     self.ready.push_back((choice, Part::End(end)));
                 }
                 Some(Event::Failed(failure)) => return Err(failure),
@@ -429,7 +436,7 @@ mod tests {
     fn read(format: Format, thinking: bool, one_call: bool, events: Vec<Event>) -> (Choice, Usage) {
         let (sender, received) = tokio::sync::mpsc::unbounded_channel();
         let started = started(vec![9], format, thinking);
-        let end = Event::Finished { choice: 0, reason: Finish::End, stop: None, timings: Timings::default() };
+        let end = Event::Finished { choice: 0, reason: FinishReason::End, timings: Timings::default() };
         for event in [started].into_iter().chain(events).chain([end]) {
             sender.send(event).expect("it listens");
         }

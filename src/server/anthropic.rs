@@ -192,7 +192,7 @@ pub async fn messages(State(server): State<Server>, request: Request) -> Result<
     message["content"] = blocks.into();
     if let Some(end) = end {
         message["stop_reason"] = stop_reason(&end).into();
-        message["stop_sequence"] = end.stop.into();
+        message["stop_sequence"] = end.stop().into();
     }
     Ok(answer.json(&message))
 }
@@ -231,7 +231,7 @@ fn head(id: &str, model: &str, counts: Usage) -> Value {
 fn stop_reason(end: &End) -> &'static str {
     match end {
         end if end.cut() => "max_tokens",
-        end if end.stop.is_some() => "stop_sequence",
+        end if end.stop().is_some() => "stop_sequence",
         end if end.called => "tool_use",
         _ => "end_turn",
     }
@@ -343,7 +343,7 @@ impl Writer for Events {
     }
 
     fn end(&mut self, answer: &Answer) -> String {
-        let (reason, stop) = self.end.as_ref().map_or((None, None), |end| (Some(stop_reason(end)), end.stop.clone()));
+        let (reason, stop) = self.end.as_ref().map(|end| (stop_reason(end), end.stop())).unzip();
         event(json!({
             "type": "message_delta",
             "delta": { "stop_reason": reason, "stop_sequence": stop },

@@ -14,7 +14,7 @@ use axum::http::StatusCode;
 use firelight::gpu::{Gpu, GpuOptions};
 use firelight::model::Model;
 use firelight::plan::tune;
-use firelight::session::{Finish, Session, SessionOptions, Timings};
+use firelight::session::{FinishReason, Session, SessionOptions, Timings};
 use pollster::block_on;
 use tokio::sync::{mpsc, oneshot};
 
@@ -61,7 +61,7 @@ pub enum Event {
     /// The token behind the text, if log-probabilities were asked for.
     Token { choice: usize, token: Token, top: Vec<Token> },
     /// Answer `choice` is complete; `stop` is the stop string that ended it.
-    Finished { choice: usize, reason: Finish, stop: Option<String>, timings: Timings },
+    Finished { choice: usize, reason: FinishReason, timings: Timings },
     /// There will be no more.
     Failed(Failure),
 }
@@ -374,7 +374,7 @@ impl Thread {
             let logits =
                 (EMBEDDED_BYTES / 4 / model.spec.vocab_size.max(1)).clamp(LEAST_EMBEDDED, self.setup.options.chunk);
             let options = SessionOptions { logits, ..self.setup.options.clone() };
-            let session = block_on(Session::new(gpu, &model, &options, |_| {})).map_err(unavailable)?;
+            let session = block_on(Session::builder(gpu, &model).options(&options).load()).map_err(unavailable)?;
             for notice in model.notices.iter().chain(session.notices()) {
                 crate::cli::note(&format!("{name}: {notice}"));
             }

@@ -62,7 +62,9 @@ impl Failure {
     /// What the library says about a request that it refuses.
     pub fn refused(error: &Error) -> Self {
         match error {
-            Error::Limit(message) => Self::new(StatusCode::BAD_REQUEST, "context_length_exceeded", message),
+            Error::ContextFull { .. } => {
+                Self::new(StatusCode::BAD_REQUEST, "context_length_exceeded", error.to_string())
+            }
             Error::Usage(message) | Error::Text(message) => Self::bad(message),
             other => Self::internal(other.to_string()),
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use firelight::model::Model;
-use firelight::session::{self, Finish, Request, RequestId, Session, Timings};
+use firelight::session::{self, FinishReason, Request, RequestId, Session, Timings};
 use pollster::block_on;
 use tokio::sync::mpsc;
 
@@ -31,11 +31,8 @@ const SHORTEST: usize = 16;
 pub struct Job {
     choice: usize,
     events: mpsc::UnboundedSender<Event>,
-    ids: Vec<u32>,
-    /// Bytes of text given out, and tokens.
-    given: usize,
-    given_tokens: usize,
-    stops: Vec<String>,
+    /// Tokens generated since the last text was sent.
+    unsent: usize,
     broken: Option<Broken>,
     /// The other answers to the same prompt: they begin when this one's prompt is read, and share it.
     siblings: Vec<Start>,
@@ -159,13 +156,9 @@ impl Loaded {
         ticket: &Arc<Ticket>,
     ) -> Result<(), Failure> {
         let (constraint, broken) = start.held.map(|held| held.constraint()).unzip();
-        let stops = start.request.stop.clone();
-        let id = self.session.submit_within(start.request, constraint).map_err(|e| Failure::refused(&e))?;
+        let id = self.session.submit_constrained(start.request, constraint).map_err(|e| Failure::refused(&e))?;
         let (choice, events, ticket) = (start.choice, events.clone(), ticket.clone());
-        self.jobs.insert(
-            id,
-            Job { choice, events, ids: Vec::new(), given: 0, given_tokens: 0, stops, broken, siblings, ticket },
-        );
+        self.jobs.insert(id, Job { choice, events, unsent: 0, broken, siblings, ticket });
         Ok(())
     }
 
@@ -204,10 +197,10 @@ impl Loaded {
     pub fn step(&mut self, metrics: &Metrics) -> firelight::Result<()> {
         if self.busy() {
             self.feed();
-            block_on(self.session.turn())?;
+            block_on(self.session.step())?;
             self.idle = Instant::now();
         }
-        while let Some((id, event)) = self.session.ready() {
+        while let Some((id, event)) = self.session.try_next() {
             self.hand_out(id, event, metrics);
         }
         for batch in self.batches.extract_if(.., |batch| batch.over()) {
@@ -228,17 +221,16 @@ impl Loaded {
         // Who does not listen is found by `cancel_abandoned`.
         match event {
             session::Event::Text(text) => {
-                job.given += text.len();
-                let tokens = job.ids.len() - std::mem::replace(&mut job.given_tokens, job.ids.len());
+                let tokens = std::mem::take(&mut job.unsent);
                 let _ = job.events.send(Event::Text { choice, text, tokens });
             }
             session::Event::Token { id: token, logprobs } => {
-                job.ids.push(token);
-                if let Some((logprob, top)) = logprobs {
+                job.unsent += 1;
+                if let Some(logprobs) = logprobs {
                     let tokenizer = &self.model.tokenizer;
-                    let token = |(id, logprob)| Token { bytes: tokenizer.bytes(id, true), logprob };
-                    let top = top.into_iter().map(token).collect();
-                    let token = Token { bytes: tokenizer.bytes(job.ids[job.ids.len() - 1], true), logprob };
+                    let describe = |(id, logprob)| Token { bytes: tokenizer.bytes(id, true), logprob };
+                    let (token, top) =
+                        (describe((token, logprobs.logprob)), logprobs.top.into_iter().map(describe).collect());
                     let _ = job.events.send(Event::Token { choice, token, top });
                 }
                 self.start_siblings(id);
@@ -246,11 +238,11 @@ impl Loaded {
             session::Event::Begun { reused_tokens } => {
                 let _ = job.events.send(Event::Begun { choice, reused: reused_tokens });
             }
-            session::Event::Embedding(_) => {}
             session::Event::Finished { reason, timings } => {
                 self.start_siblings(id);
                 self.finish(id, reason, timings, metrics);
             }
+            _ => {}
         }
     }
 
@@ -264,28 +256,18 @@ impl Loaded {
         }
     }
 
-    fn finish(&mut self, id: RequestId, reason: Finish, timings: Timings, metrics: &Metrics) {
+    fn finish(&mut self, id: RequestId, reason: FinishReason, timings: Timings, metrics: &Metrics) {
         let Some(job) = self.jobs.remove(&id) else { return };
         add(&metrics.prompt_tokens, timings.prompt_tokens as u64);
         add(&metrics.reused_tokens, timings.reused_tokens as u64);
         add(&metrics.generated_tokens, timings.generated_tokens as u64);
         add(&metrics.prompt_microseconds, (timings.prompt_seconds * 1e6) as u64);
         add(&metrics.decode_microseconds, (timings.decode_seconds * 1e6) as u64);
-        let stop = (reason == Finish::StopString).then(|| self.stop_string(&job)).flatten();
         let broken = job.broken.and_then(|broken| broken.take());
         let _ = job.events.send(match broken {
             Some(why) => Event::Failed(Failure::internal(format!("the form could not be held to: {why}"))),
-            None => Event::Finished { choice: job.choice, reason, stop, timings },
+            None => Event::Finished { choice: job.choice, reason, timings },
         });
-    }
-
-    /// The stop string behind the text that was given out.
-    fn stop_string(&self, job: &Job) -> Option<String> {
-        let mut stream = self.model.tokenizer.stream().continuing();
-        let mut text: String = job.ids.iter().map(|id| stream.push(*id)).collect();
-        text += &stream.finish();
-        let behind = text.get(job.given..)?;
-        job.stops.iter().find(|stop| !stop.is_empty() && behind.starts_with(stop.as_str())).cloned()
     }
 
     /// Begins to embed texts.

@@ -49,15 +49,11 @@ impl Session {
     /// divided by its length. Texts take turns with answers, and several share a step.
     ///
     /// # Errors
-    /// [`Error::Limit`] if the tokens exceed the context; [`Error::Usage`] if there are none, or unknown ones.
+    /// [`Error::ContextFull`] if the tokens exceed the context; [`Error::Usage`] if there are none, or unknown ones.
     pub fn submit_embedding(&mut self, tokens: Vec<u32>) -> Result<RequestId> {
         self.check_tokens(&tokens)?;
         if tokens.len() > self.context {
-            return Err(Error::Limit(format!(
-                "{} tokens exceed the context of {}: open the model with a larger context",
-                tokens.len(),
-                self.context
-            )));
+            return Err(Error::ContextFull { tokens: tokens.len(), context: self.context });
         }
         self.next_id += 1;
         let embedding = Embedding { id: self.next_id, tokens, last: self.embeds_last, sum: Vec::new(), read: 0 };
@@ -77,7 +73,7 @@ impl Session {
             if let Some((_, Event::Embedding(vector))) = at.and_then(|at| self.events.remove(at)) {
                 return Ok(vector);
             }
-            self.turn().await?;
+            self.step().await?;
         }
     }
 

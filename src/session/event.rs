@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::sampler::Sampling;
+use crate::sampler::{Sampling, TokenLogprobs};
 
 /// What to generate.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -34,12 +34,13 @@ pub type Constraint = Box<dyn FnMut(&[u32]) -> Vec<u32>>;
 pub type RequestId = u64;
 
 /// Why an answer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Finish {
-    /// The model said so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum FinishReason {
+    /// The model generated an end token, or its constraint allows no further token.
     End,
-    /// A stop string came.
-    StopString,
+    /// The text reached this string of [`Request::stop`].
+    StopString(String),
     /// `max_tokens` was reached.
     MaxTokens,
     /// The context is full.
@@ -50,6 +51,7 @@ pub enum Finish {
 
 /// Counts and times of an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Timings {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
@@ -65,6 +67,7 @@ pub struct Timings {
 
 /// What happens to a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum Event {
     /// It has its turn: its prompt is being read.
     Begun {
@@ -77,13 +80,13 @@ pub enum Event {
     Token {
         /// Its id.
         id: u32,
-        /// Log-probabilities, if they were asked for: of this token, and of the likeliest.
-        logprobs: Option<(f32, Vec<(u32, f32)>)>,
+        /// Log-probabilities, if the request asks for them.
+        logprobs: Option<TokenLogprobs>,
     },
     /// The answer is complete.
     Finished {
         /// Why.
-        reason: Finish,
+        reason: FinishReason,
         /// Counts and times.
         timings: Timings,
     },

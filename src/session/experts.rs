@@ -19,6 +19,7 @@ const UNFLUSHED: u64 = 64 << 20;
 
 /// How often experts were wanted and had to be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ExpertReads {
     /// Experts that steps wanted, each once a layer and step.
     pub wanted: u64,

@@ -7,32 +7,34 @@ use crate::plan::Timing;
 use crate::{Error, Result};
 
 impl Session {
-    /// Runs `tokens` from position 0 and hands out the logits of each: `each(position, logits)`, `vocabulary` values.
-    /// With `one_by_one` every token is a decode step of its own; otherwise chunks of the session's `logits` rows.
+    /// Runs `tokens` from position 0 in prefill steps of up to the session's `logits` rows, and calls
+    /// `each(position, logits)` for every token; `logits` has `vocabulary` values.
     ///
     /// # Errors
-    /// [`Error::Limit`] if the tokens exceed the context; [`Error::Usage`] if requests are being answered.
-    pub async fn logits(
-        &mut self,
-        tokens: &[u32],
-        one_by_one: bool,
-        mut each: impl FnMut(usize, &[f32]),
-    ) -> Result<()> {
+    /// [`Error::ContextFull`] if the tokens exceed the context; [`Error::Usage`] if requests are being answered.
+    pub async fn prefill_logits(&mut self, tokens: &[u32], each: impl FnMut(usize, &[f32])) -> Result<()> {
+        let capacity = self.plan.listing().capacity;
+        self.logits(tokens, capacity.logits.min(capacity.rows) as usize, each).await
+    }
+
+    /// As [`Session::prefill_logits`], with a decode step for every token.
+    ///
+    /// # Errors
+    /// As [`Session::prefill_logits`].
+    pub async fn decode_logits(&mut self, tokens: &[u32], each: impl FnMut(usize, &[f32])) -> Result<()> {
+        self.logits(tokens, 1, each).await
+    }
+
+    async fn logits(&mut self, tokens: &[u32], chunk: usize, mut each: impl FnMut(usize, &[f32])) -> Result<()> {
         let cols = self.vocab;
         self.check_tokens(tokens)?;
         if tokens.len() > self.context {
-            return Err(Error::Limit(format!(
-                "{} tokens exceed the context of {}: open the model with a larger context",
-                tokens.len(),
-                self.context
-            )));
+            return Err(Error::ContextFull { tokens: tokens.len(), context: self.context });
         }
         if !self.sequences.iter().all(Sequence::is_idle) {
             return Err(Error::Usage("the session is busy answering".into()));
         }
         self.sequences[0].truncate(0, &mut self.pools);
-        let capacity = self.plan.listing().capacity;
-        let chunk = if one_by_one { 1 } else { capacity.logits.min(capacity.rows) as usize };
         for start in (0..tokens.len()).step_by(chunk) {
             let rows = self.rows(tokens, start, chunk);
             self.reserve(0, start..start + rows.len())?;

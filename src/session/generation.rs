@@ -17,7 +17,7 @@ impl Session {
     }
 
     /// The next event of one request that needs no waiting. Events of others keep their order.
-    fn ready_of(&mut self, id: RequestId) -> Option<Event> {
+    fn try_next_of(&mut self, id: RequestId) -> Option<Event> {
         let at = self.events.iter().position(|(of, _)| *of == id)?;
         self.events.remove(at).map(|(_, event)| event)
     }
@@ -43,12 +43,12 @@ impl Generation<'_> {
     /// If the device is lost.
     pub async fn next(&mut self) -> Result<Option<Event>> {
         while !self.finished {
-            if let Some(event) = self.session.ready_of(self.id) {
+            if let Some(event) = self.session.try_next_of(self.id) {
                 self.finished = matches!(event, Event::Finished { .. });
                 return Ok(Some(event));
             }
             // What is left to do for others is not waited for.
-            if !self.session.answers(self.id) || !self.session.turn().await? {
+            if !self.session.answers(self.id) || !self.session.step().await? {
                 self.finished = true;
             }
         }

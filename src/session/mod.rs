@@ -5,6 +5,7 @@
 //! first is read; what they wrote behind the end of an answer is dropped by not counting it. Text comes out as
 //! [`Event`]s. Everything here is driven by [`Session::next`]; there are no threads and nothing blocks.
 
+mod builder;
 mod embedding;
 mod event;
 mod experts;
@@ -24,10 +25,10 @@ use std::sync::Arc;
 
 use crate::gpu::{Buffer, Clock, Gpu, PendingRead, Submission};
 use crate::graph::{Input, LAST_SAMPLED, TensorId};
-use crate::model::load::Progress;
 use crate::model::{Model, load};
 use crate::ops::{MOST_BACK, StepSizes};
 use crate::plan::{Memory, Plan};
+use crate::sampler::TokenLogprobs;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result, memory_plan};
 use experts::Experts;
@@ -35,12 +36,13 @@ use near::Near;
 use pace::Pace;
 use pages::{Pages, Pools};
 use queue::Waiting;
-use sequence::{Job, Logprobs, Sequence};
+use sequence::{Job, Sequence};
 use state::State;
 use tables::Row;
 
 pub use crate::memory_plan::SessionOptions;
-pub use event::{Constraint, Event, Finish, Request, RequestId, Timings};
+pub use builder::SessionBuilder;
+pub use event::{Constraint, Event, FinishReason, Request, RequestId, Timings};
 pub use experts::ExpertReads;
 pub use generation::Generation;
 
@@ -102,19 +104,15 @@ pub struct Session {
 }
 
 impl Session {
-    /// Compiles a model for a device and loads its weights. `progress` is told the bytes read.
-    ///
-    /// # Errors
-    /// [`Error::Limit`] if the model does not fit, with what would help; [`Error::Memory`] if the device finds out only
-    /// then; errors of reading and of the device.
-    pub async fn new(
-        gpu: &Gpu,
-        model: &Model,
-        options: &SessionOptions,
-        progress: impl FnMut(Progress),
-    ) -> Result<Self> {
-        let fitted = memory_plan::plan_memory(model, gpu.caps(), options)?;
-        let fill = async |memory: &Memory| load::load(memory, &model.checkpoint, progress).await;
+    /// A session of `model` on `gpu`, with the default options unless the builder gets others:
+    /// `Session::builder(&gpu, &model).context(8192).load().await`.
+    pub fn builder<'a>(gpu: &'a Gpu, model: &'a Model) -> SessionBuilder<'a> {
+        SessionBuilder { gpu, model, options: SessionOptions::default(), on_progress: Box::new(|_| {}) }
+    }
+
+    async fn load(SessionBuilder { gpu, model, options, on_progress }: SessionBuilder<'_>) -> Result<Self> {
+        let fitted = memory_plan::plan_memory(model, gpu.caps(), &options)?;
+        let fill = async |memory: &Memory| load::load(memory, &model.checkpoint, on_progress).await;
         let plan = Plan::compile_while(gpu, fitted.listing, fill).await?;
         let (capacity, recurrent) = (plan.listing().capacity, plan.listing().graph.recurrent());
         let near = capacity.near.filter(|_| plan.input(Input::NearPages).is_some());
@@ -126,7 +124,6 @@ impl Session {
             .collect();
         Ok(Session {
             tokenizer: model.tokenizer.clone(),
-            options: options.clone(),
             context: fitted.context as usize,
             vocab: model.spec.vocab_size as usize,
             logits: fitted.logits,
@@ -158,6 +155,7 @@ impl Session {
                 step_seconds: None,
             },
             notices: fitted.notices,
+            options,
             plan,
         })
     }
@@ -185,17 +183,17 @@ impl Session {
     /// Queues a request; [`Session::next`] answers it.
     ///
     /// # Errors
-    /// [`Error::Limit`] if the prompt does not fit the context (it is never cut in silence); [`Error::Usage`] if it is
+    /// [`Error::ContextFull`] if the prompt leaves no room for an answer (a prompt is never truncated); [`Error::Usage`] if it is
     /// empty, holds unknown ids, or the sampling makes no sense.
     pub fn submit(&mut self, request: Request) -> Result<RequestId> {
-        self.submit_within(request, None)
+        self.submit_constrained(request, None)
     }
 
     /// As [`Session::submit`]; `constraint` has a say in every token. Such tokens are chosen on the CPU.
     ///
     /// # Errors
     /// As [`Session::submit`].
-    pub fn submit_within(&mut self, request: Request, constraint: Option<Constraint>) -> Result<RequestId> {
+    pub fn submit_constrained(&mut self, request: Request, constraint: Option<Constraint>) -> Result<RequestId> {
         request.sampling.check()?;
         self.check_tokens(&request.tokens)?;
         let len = request.tokens.len();
@@ -204,18 +202,14 @@ impl Session {
         }
         // An answer that goes on may have come to the last position.
         if len >= self.context + usize::from(request.answered > 0) {
-            return Err(Error::Limit(format!(
-                "the prompt has {len} tokens, the context holds {} with room for an answer: shorten it, or open the \
-                 model with a larger context",
-                self.context
-            )));
+            return Err(Error::ContextFull { tokens: len, context: self.context });
         }
         self.next_id += 1;
         let nothing = request.max_tokens == Some(0);
         let job = Job::new(self.next_id, request, constraint, self.tokenizer.stream().continuing());
         if nothing {
             let begun = Event::Begun { reused_tokens: 0 };
-            let events = [begun].into_iter().chain(job.finish(Finish::MaxTokens, 0));
+            let events = [begun].into_iter().chain(job.finish(FinishReason::MaxTokens, 0));
             self.events.extend(events.map(|event| (self.next_id, event)));
         } else {
             self.waiting.push_back(Waiting::Answer(Box::new(job)));
@@ -238,13 +232,13 @@ impl Session {
         if let Some(at) = self.waiting.iter().position(|waiting| waiting.id() == id)
             && let Some(Waiting::Answer(job)) = self.waiting.remove(at)
         {
-            self.events.extend(job.finish(Finish::Cancelled, 0).into_iter().map(|e| (id, e)));
+            self.events.extend(job.finish(FinishReason::Cancelled, 0).into_iter().map(|e| (id, e)));
         }
         if let Some(at) = self.sequences.iter().position(|s| s.embedding.as_ref().is_some_and(|e| e.id == id)) {
             self.stop_embedding(at);
         }
         if let Some(at) = self.sequences.iter().position(|s| s.job.as_ref().is_some_and(|j| j.id == id)) {
-            self.finish(at, Finish::Cancelled);
+            self.finish(at, FinishReason::Cancelled);
         }
     }
 
@@ -254,28 +248,28 @@ impl Session {
     /// If the device is lost. The session is then of no more use.
     pub async fn next(&mut self) -> Result<Option<(RequestId, Event)>> {
         loop {
-            if let Some(event) = self.ready() {
+            if let Some(event) = self.try_next() {
                 return Ok(Some(event));
             }
-            if !self.turn().await? {
+            if !self.step().await? {
                 return Ok(None);
             }
         }
     }
 
-    /// The next event that needs no waiting.
-    pub fn ready(&mut self) -> Option<(RequestId, Event)> {
+    /// The next event that is ready now.
+    pub fn try_next(&mut self) -> Option<(RequestId, Event)> {
         self.events.pop_front()
     }
 
-    /// Queues what may be queued and waits for one step, so that a caller who has other things to do can do them
-    /// between the chunks of a long prompt. Whether there is anything left to do; events are [`Session::ready`].
+    /// Submits the steps that may be queued and waits for one, so that a caller can do other things between the chunks of a
+    /// long prompt. Returns whether work is left; [`Session::try_next`] returns the events.
     ///
     /// # Errors
     /// As [`Session::next`].
-    pub async fn turn(&mut self) -> Result<bool> {
+    pub async fn step(&mut self) -> Result<bool> {
         self.start_waiting()?;
-        while self.may_step() && self.step()? {}
+        while self.may_submit() && self.submit_step()? {}
         match self.flights.pop_front() {
             Some(flight) => self.land(flight).await?,
             None => return Ok(!self.events.is_empty() || !self.waiting.is_empty()),
@@ -293,14 +287,14 @@ impl Session {
     }
 
     /// Whether another step may be queued. Not behind one of which more than tokens is read: it would overwrite that.
-    fn may_step(&self) -> bool {
+    fn may_submit(&self) -> bool {
         let most = if self.experts.is_some() { 1 } else { self.options.run_ahead.clamp(1, MOST_AHEAD) as usize };
         self.flights.len() < self.pace.depth(most) && self.flights.iter().all(|f| f.wanted == Wanted::Tokens)
     }
 
     /// Submits the next step, if there is one to be made: a chunk of a prompt, or of texts to be embedded, and a token of
     /// all answers in turn.
-    fn step(&mut self) -> Result<bool> {
+    fn submit_step(&mut self) -> Result<bool> {
         if std::mem::take(&mut self.prefilled) && self.step_decode()? {
             return Ok(true);
         }
@@ -471,43 +465,43 @@ impl Session {
             let row = &logits[i * self.vocab..(i + 1) * self.vocab];
             match job.choose(row, tokens) {
                 Some((token, logprobs)) => self.accept(at, token, logprobs),
-                None => self.finish(at, Finish::End),
+                None => self.finish(at, FinishReason::End),
             }
         }
         Ok(())
     }
 
     /// Takes in a sequence's next token.
-    fn accept(&mut self, at: usize, token: u32, logprobs: Option<Logprobs>) {
+    fn accept(&mut self, at: usize, token: u32, logprobs: Option<TokenLogprobs>) {
         let sequence = &mut self.sequences[at];
         let Some(job) = &mut sequence.job else { return };
         let id = job.id;
         job.note_token();
         sequence.tokens.push(token);
         if self.tokenizer.is_end(token) && !job.request.ignore_end {
-            return self.finish(at, Finish::End);
+            return self.finish(at, FinishReason::End);
         }
         self.events.push_back((id, Event::Token { id: token, logprobs }));
-        let (text, stopped) = job.text(token);
+        let (text, stop) = job.text(token);
         if !text.is_empty() {
             self.events.push_back((id, Event::Text(text)));
         }
         let generated = sequence.tokens.len() - job.prompt;
         let full = if job.request.max_tokens.is_some_and(|max| generated >= max) {
-            Some(Finish::MaxTokens)
+            Some(FinishReason::MaxTokens)
         } else {
-            (sequence.tokens.len() > self.context).then_some(Finish::ContextFull)
+            (sequence.tokens.len() > self.context).then_some(FinishReason::ContextFull)
         };
-        if stopped {
-            self.finish(at, Finish::StopString);
+        if let Some(stop) = stop {
+            self.finish(at, FinishReason::StopString(stop));
         } else if let Some(full) = full {
             let complete = job.allowed(&sequence.tokens).is_some_and(|mask| mask.iter().all(|word| *word == 0));
-            self.finish(at, if complete { Finish::End } else { full });
+            self.finish(at, if complete { FinishReason::End } else { full });
         }
     }
 
     /// Ends a sequence's request. Its tokens stay, for the next request to begin with; steps on their way are void.
-    fn finish(&mut self, at: usize, reason: Finish) {
+    fn finish(&mut self, at: usize, reason: FinishReason) {
         let sequence = &mut self.sequences[at];
         let Some(job) = sequence.job.take() else { return };
         let (id, generated) = (job.id, sequence.tokens.len() - job.prompt);

@@ -4,11 +4,11 @@ use super::embedding::Embedding;
 use super::near::Near;
 use super::pages::Pools;
 use super::state::State;
-use super::{Constraint, Event, Finish, Request, RequestId, Timings};
+use super::{Constraint, Event, FinishReason, Request, RequestId, Timings};
 use crate::gpu::Clock;
 use crate::ops::PAGE;
 use crate::ops::sample::IN_PROMPT;
-use crate::sampler;
+use crate::sampler::{self, TokenLogprobs};
 use crate::tokenizer::TokenStream;
 use std::ops::Range;
 
@@ -30,9 +30,6 @@ pub struct Sequence {
     /// The text being embedded, if there is no such request.
     pub embedding: Option<Embedding>,
 }
-
-/// Log-probabilities of a token and of the likeliest ones.
-pub type Logprobs = (f32, Vec<(u32, f32)>);
 
 /// A request being answered.
 pub struct Job {
@@ -109,40 +106,42 @@ impl Job {
     }
 
     /// Chooses the token that follows `tokens`, the prompt and the answer so far; `None` if the constraint allows none.
-    pub fn choose(&mut self, logits: &[f32], tokens: &[u32]) -> Option<(u32, Option<Logprobs>)> {
+    pub fn choose(&mut self, logits: &[f32], tokens: &[u32]) -> Option<(u32, Option<TokenLogprobs>)> {
         let allowed = self.allowed(tokens);
         let (sampling, position) = (&self.request.sampling, tokens.len() as u32 - 1);
         let choice = match allowed {
             None => sampler::sample(sampling, logits, &self.seen, position),
-            Some(allowed) => sampler::sample_within(sampling, logits, &self.seen, position, &allowed)?,
+            Some(allowed) => sampler::sample_constrained(sampling, logits, &self.seen, position, &allowed)?,
         };
         if let Some(count) = self.seen.get_mut(choice.token as usize) {
             *count += 1;
         }
-        Some((choice.token, sampling.logprobs.map(|_| (choice.logprob, choice.top))))
+        Some((choice.token, sampling.logprobs.map(|_| choice.logprobs)))
     }
 
-    /// The text that a token completes and that cannot begin a stop string any more, and whether one is complete.
-    pub fn text(&mut self, token: u32) -> (String, bool) {
+    /// The text that a token completes and that cannot begin a stop string, and the stop string that it reached.
+    pub fn text(&mut self, token: u32) -> (String, Option<String>) {
         let piece = self.stream.push(token);
         self.held.push_str(&piece);
         let stops = || self.request.stop.iter().filter(|s| !s.is_empty());
-        if let Some(at) = stops().filter_map(|stop| self.held.find(stop.as_str())).min() {
+        let found = stops().filter_map(|stop| Some((self.held.find(stop.as_str())?, stop)));
+        if let Some((at, stop)) = found.min_by_key(|(at, _)| *at) {
+            let stop = stop.clone();
             self.held.truncate(at);
-            return (std::mem::take(&mut self.held), true);
+            return (std::mem::take(&mut self.held), Some(stop));
         }
         let keep = stops().map(|stop| overlap(&self.held, stop)).max().unwrap_or(0);
         let rest = self.held.split_off(self.held.len() - keep);
-        (std::mem::replace(&mut self.held, rest), false)
+        (std::mem::replace(&mut self.held, rest), None)
     }
 
     /// The last event, after whatever text was still held.
-    pub fn finish(mut self, reason: Finish, generated: usize) -> Vec<Event> {
+    pub fn finish(mut self, reason: FinishReason, generated: usize) -> Vec<Event> {
         let mut events = Vec::new();
         let mut rest = std::mem::take(&mut self.held);
-        let cut = matches!(reason, Finish::MaxTokens | Finish::ContextFull);
+        let cut = matches!(reason, FinishReason::MaxTokens | FinishReason::ContextFull);
         rest.push_str(&if cut { self.stream.cut() } else { self.stream.finish() });
-        if !rest.is_empty() && reason != Finish::StopString {
+        if !rest.is_empty() && !matches!(reason, FinishReason::StopString(_)) {
             events.push(Event::Text(rest));
         }
         let (prompt_seconds, decode_seconds) = match self.first_token {

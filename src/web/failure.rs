@@ -34,8 +34,8 @@ impl Failure {
         let code = match (error, moment) {
             (_, Moment::Lost) | (Error::Gpu(_), Moment::Run) => "device-lost",
             (Error::Memory(_), _) => "out-of-memory",
-            (Error::Limit(_), Moment::Submit) => "context-full",
-            (Error::Limit(_), Moment::Open) => "does-not-fit",
+            (Error::ContextFull { .. }, _) => "context-full",
+            (Error::DoesNotFit { .. }, _) => "does-not-fit",
             (Error::Gpu(_), _) => "no-adapter",
             (Error::Format(_) | Error::Unsupported(_), _) | (_, Moment::Read) => "bad-file",
             (Error::Usage(_) | Error::Text(_), _) => "bad-argument",

@@ -158,7 +158,7 @@ impl Engine {
         let mut events = Vec::new();
         loop {
             self.follow_orders(&mut session, &mut events);
-            let turned = session.turn().await;
+            let turned = session.step().await;
             if self.closed.get() {
                 return Ok(None);
             }
@@ -251,7 +251,7 @@ impl Engine {
     /// Takes what the session has to say, and remembers the tokens.
     fn gather(&self, session: &mut Session, events: &mut Vec<Value>) {
         let mut answers = self.answers.borrow_mut();
-        while let Some((at, event)) = session.ready() {
+        while let Some((at, event)) = session.try_next() {
             let Some((id, answer)) = answers.iter_mut().find(|(_, answer)| answer.at == Some(at)) else { continue };
             let id = *id;
             if let Event::Token { id: token, .. } = event {
@@ -318,7 +318,7 @@ impl Engine {
 async fn open_session(gpu: &Gpu, model: &Model, settings: &Settings, tell: &Function) -> crate::Result<Session> {
     report(tell, &json!({"compiling": true}));
     let progress = |Progress { done, total }| report(tell, &json!({"progress": {"done": done, "total": total}}));
-    Session::new(gpu, model, &settings.options(gpu.caps()), progress).await
+    Session::builder(gpu, model).options(&settings.options(gpu.caps())).on_progress(progress).load().await
 }
 
 fn report(tell: &Function, what: &Value) {

@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 
 use crate::gpu::{Caps, Tier};
 use crate::ops::KvType;
-use crate::session::{Event, Finish, Request, SessionOptions, Timings};
+use crate::sampler::TokenLogprobs;
+use crate::session::{Event, FinishReason, Request, SessionOptions, Timings};
 use crate::template::{TemplateInput, begun_thought};
 use crate::tokenizer::{Special, Tokenizer};
 use crate::{Error, Model, Result, Sampling};
@@ -194,7 +195,7 @@ pub fn event(id: u64, event: Event, tokenizer: &Tokenizer) -> Option<Value> {
         Event::Begun { .. } | Event::Embedding(_) => return None,
         Event::Text(text) => json!({"id": id, "text": text}),
         Event::Token { id: token, logprobs: None } => json!({"id": id, "token": {"id": token}}),
-        Event::Token { id: token, logprobs: Some((logprob, top)) } => {
+        Event::Token { id: token, logprobs: Some(TokenLogprobs { logprob, top }) } => {
             let mut chosen = likely(token, logprob, tokenizer);
             chosen["top"] = top.into_iter().map(|(token, logprob)| likely(token, logprob, tokenizer)).collect();
             json!({"id": id, "token": chosen})
@@ -208,13 +209,13 @@ fn likely(token: u32, logprob: f32, tokenizer: &Tokenizer) -> Value {
     json!({"id": token, "logprob": logprob, "text": String::from_utf8_lossy(&bytes), "bytes": bytes})
 }
 
-fn stats(reason: Finish, timings: &Timings) -> Value {
+fn stats(reason: FinishReason, timings: &Timings) -> Value {
     let finish = match reason {
-        Finish::End => "stop",
-        Finish::StopString => "stop-string",
-        Finish::MaxTokens => "length",
-        Finish::ContextFull => "context",
-        Finish::Cancelled => "cancelled",
+        FinishReason::End => "stop",
+        FinishReason::StopString(_) => "stop-string",
+        FinishReason::MaxTokens => "length",
+        FinishReason::ContextFull => "context",
+        FinishReason::Cancelled => "cancelled",
     };
     json!({
         "promptTokens": timings.prompt_tokens,

@@ -24,7 +24,7 @@ fn the_real_engine_answers_and_the_window_never_waits_for_it() {
     let answer = &conversation.nodes[1];
     let stats = answer.stats.clone().expect("numbers");
     assert!(answer.text.len() > 40, "{:?}", answer.text);
-    assert!(matches!(stats.finish, Some(Finish::End | Finish::ContextFull)), "{stats:?}");
+    assert!(matches!(stats.finish, Some(FinishReason::End | FinishReason::ContextFull)), "{stats:?}");
     assert!(stats.timings.generated_tokens > 10, "{stats:?}");
     // One frame in fifty may be held up by whatever else runs on the machine.
     let slowest = quantile(busy.clone(), 0.98);
@@ -62,7 +62,7 @@ fn the_demo_model_answers_for_the_readmes_pictures() {
         let answer = &conversation.nodes[2 * i + 1];
         println!("{question} {}", answer.text);
         assert!(answer.text.trim().len() > 4, "{question} {:?}", answer.text);
-        assert_eq!(answer.stats.as_ref().and_then(|s| s.finish), Some(Finish::End));
+        assert_eq!(answer.stats.as_ref().and_then(|s| s.finish.as_ref()), Some(&FinishReason::End));
     }
     picture(&mut harness, "chat-dark");
     harness.ctx.set_theme(egui::Theme::Light);

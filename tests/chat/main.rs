@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use egui_kittest::kittest::Queryable;
 use egui_kittest::{Harness, SnapshotResults};
 use firelight::chat::*;
-use firelight::session::{Finish, Timings};
+use firelight::session::{FinishReason, Timings};
 
 /// The engine's side of the window, in a test's hands.
 #[derive(Clone, Default)]
@@ -64,14 +64,10 @@ impl Script {
         }
     }
 
-    fn finish(&self, id: u64, reason: Finish, tokens: usize) {
-        let timings = Timings {
-            prompt_tokens: 24,
-            reused_tokens: 0,
-            generated_tokens: tokens,
-            prompt_seconds: 0.31,
-            decode_seconds: tokens as f64 * 0.04,
-        };
+    fn finish(&self, id: u64, reason: FinishReason, tokens: usize) {
+        let mut timings = Timings::default();
+        (timings.prompt_tokens, timings.generated_tokens) = (24, tokens);
+        (timings.prompt_seconds, timings.decode_seconds) = (0.31, tokens as f64 * 0.04);
         self.tell(Event::Finished(id, reason, timings));
     }
 }
@@ -140,7 +136,7 @@ impl Window {
     fn turn(&mut self, question: &str, answer: &str) {
         let ask = self.say(question);
         self.script.words(ask.id, answer);
-        self.script.finish(ask.id, Finish::End, answer.split(' ').count());
+        self.script.finish(ask.id, FinishReason::End, answer.split(' ').count());
         self.steps(2);
     }
 

@@ -35,7 +35,7 @@ fn answers_stream_and_are_counted() {
     window.script.words(ask.id, "one two three");
     window.steps(1);
     window.shows("one two three");
-    window.script.finish(ask.id, Finish::End, 100);
+    window.script.finish(ask.id, FinishReason::End, 100);
     window.steps(2);
     window.shows("100 tokens · 24.8 tok/s · 310 ms to first · 12 % of context");
     assert_eq!(window.texts(), ["Sing", "one two three"]);
@@ -61,7 +61,7 @@ fn enter_sends_and_escape_stops() {
     window.steps(1);
     assert_eq!(window.script.heard(), [Command::Stop]);
     window.shows("Stopping");
-    window.script.finish(ask.id, Finish::Cancelled, 2);
+    window.script.finish(ask.id, FinishReason::Cancelled, 2);
     window.steps(2);
     window.shows("stopped");
     // It goes on where it was.
@@ -69,7 +69,7 @@ fn enter_sends_and_escape_stops() {
     let ask = window.script.asked();
     assert_eq!((ask.begun.as_str(), ask.messages.len()), ("and on ", 1));
     window.script.words(ask.id, "and on");
-    window.script.finish(ask.id, Finish::End, 2);
+    window.script.finish(ask.id, FinishReason::End, 2);
     window.steps(2);
     assert_eq!(window.texts()[1], "and on and on");
 }
@@ -89,7 +89,7 @@ fn edits_and_new_answers_are_branches() {
     let ask = window.script.asked();
     assert_eq!(ask.messages.last().expect("one").content, "Blue?");
     window.script.words(ask.id, "Like the sea.");
-    window.script.finish(ask.id, Finish::End, 3);
+    window.script.finish(ask.id, FinishReason::End, 3);
     window.steps(2);
     assert_eq!(window.texts(), ["Blue?", "Like the sea."]);
     window.shows("2/2");
@@ -98,7 +98,7 @@ fn edits_and_new_answers_are_branches() {
     window.click("Answer again");
     let ask = window.script.asked();
     window.script.words(ask.id, "Like wine.");
-    window.script.finish(ask.id, Finish::End, 2);
+    window.script.finish(ask.id, FinishReason::End, 2);
     window.steps(2);
     assert_eq!(window.texts(), ["Red?", "Like wine."]);
     assert_eq!(window.conversation().nodes.len(), 5);
@@ -114,7 +114,7 @@ fn reasoning_is_folded_away_and_never_sent_back() {
     window.shows("Thinking…");
     assert!(!window.has("Divide by 2"), "reasoning is folded");
     window.script.words(ask.id, "</think> Yes, it is.");
-    window.script.finish(ask.id, Finish::End, 9);
+    window.script.finish(ask.id, FinishReason::End, 9);
     window.steps(2);
     window.shows("Thought for");
     window.shows("Yes, it is.");
@@ -265,7 +265,7 @@ fn the_xray_shows_what_else_could_have_come() {
         window.script.tell(Event::Token(ask.id, token));
         window.script.tell(Event::Text(ask.id, format!("{word} ")));
     }
-    window.script.finish(ask.id, Finish::End, 11);
+    window.script.finish(ask.id, FinishReason::End, 11);
     window.steps(2);
     assert!(window.script.heard().iter().any(|c| matches!(c, Command::Measure(_))));
     let op = |op: &str, count, seconds| OpTime { op: op.into(), count, seconds, bytes: 1 << 20 };

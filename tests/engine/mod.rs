@@ -7,8 +7,8 @@
 use firelight::checkpoint::Source;
 use firelight::gpu::{Gpu, GpuOptions, Tier};
 use firelight::model::Model;
-use firelight::sampler::Sampling;
-use firelight::session::{Event, Finish, Request, RequestId, Session, SessionOptions, Timings};
+use firelight::sampler::{Sampling, TokenLogprobs};
+use firelight::session::{Event, FinishReason, Request, RequestId, Session, SessionOptions, Timings};
 use firelight::synth;
 use pollster::block_on;
 use std::collections::BTreeMap;
@@ -58,7 +58,7 @@ pub fn model(bytes: Vec<u8>) -> Model {
 
 /// A model on a device, its weights loaded.
 pub fn session(gpu: &Gpu, model: &Model, options: &SessionOptions) -> Session {
-    block_on(Session::new(gpu, model, options, |_| {})).expect("it fits")
+    block_on(Session::builder(gpu, model).options(options).load()).expect("it fits")
 }
 
 /// The logits after each token, one row after another.
@@ -68,7 +68,11 @@ pub fn logits(session: &mut Session, tokens: &[u32], one_by_one: bool) -> Vec<f3
         assert_eq!(all.len(), position * row.len(), "positions come in order");
         all.extend_from_slice(row);
     };
-    block_on(session.logits(tokens, one_by_one, each)).expect("logits");
+    let run = match one_by_one {
+        true => block_on(session.decode_logits(tokens, each)),
+        false => block_on(session.prefill_logits(tokens, each)),
+    };
+    run.expect("logits");
     all
 }
 
@@ -80,9 +84,9 @@ pub struct Answer {
     /// Their text.
     pub text: String,
     /// Log-probabilities of each token, where they were asked for.
-    pub logprobs: Vec<(f32, Vec<(u32, f32)>)>,
+    pub logprobs: Vec<TokenLogprobs>,
     /// How it ended; `None` until then.
-    pub reason: Option<Finish>,
+    pub reason: Option<FinishReason>,
     /// Counts and times, of which the tests look at counts.
     pub timings: Timings,
 }
@@ -92,13 +96,13 @@ impl Answer {
         assert_eq!(self.reason, None, "nothing follows the end of an answer, {event:?} did");
         match event {
             Event::Begun { .. } => {}
-            Event::Embedding(_) => panic!("an answer is no vector"),
             Event::Text(text) => self.text += &text,
             Event::Token { id, logprobs } => {
                 self.ids.push(id);
                 self.logprobs.extend(logprobs);
             }
             Event::Finished { reason, timings } => (self.reason, self.timings) = (Some(reason), timings),
+            other => panic!("{other:?} is no part of an answer"),
         }
     }
 }

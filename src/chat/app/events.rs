@@ -6,7 +6,7 @@ use super::App;
 use crate::chat::protocol::{Command, Event, Place, Token};
 use crate::chat::state::{Engine, Panel, XRay};
 use crate::chat::store;
-use crate::session::{Finish, Timings};
+use crate::session::{FinishReason, Timings};
 
 /// Recent models that are remembered.
 const RECENT: usize = 8;
@@ -136,7 +136,7 @@ impl App {
         }
     }
 
-    pub(super) fn finished(&mut self, id: u64, reason: Finish, timings: Timings) {
+    pub(super) fn finished(&mut self, id: u64, reason: FinishReason, timings: Timings) {
         if let Some(stats) = self.node(id).and_then(|n| n.stats.as_mut()) {
             (stats.finish, stats.timings) = (Some(reason), timings);
         }
@@ -151,7 +151,7 @@ impl App {
         if let Some(node) = self.node(id) {
             let nothing = node.text.is_empty();
             if let Some(stats) = &mut node.stats {
-                stats.finish = Some(Finish::Cancelled);
+                stats.finish = Some(FinishReason::Cancelled);
             }
             let conversation = self.state.conversations.iter_mut().find(|c| c.id == answering.conversation);
             // An answer without a word is not kept: the question can be asked again.

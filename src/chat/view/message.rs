@@ -9,7 +9,7 @@ use super::{Actions, format, widgets};
 use crate::chat::state::{Action, Answering, State};
 use crate::chat::store::{Conversation, Node, Role, Stats};
 use crate::chat::{bidi, icons, text, theme};
-use crate::session::Finish;
+use crate::session::FinishReason;
 
 /// Message `node` of the conversation that is shown; `last` on the path.
 pub fn show(
@@ -179,8 +179,8 @@ fn actions(ui: &mut Ui, conversation: &Conversation, node: usize, last: bool, ou
             if widgets::small_icon_button(ui, icons::AGAIN, "Answer again").clicked() {
                 out.push(Action::Again(node));
             }
-            let finish = message.stats.as_ref().and_then(|s| s.finish);
-            if last && finish != Some(Finish::End) && finish != Some(Finish::ContextFull) {
+            let finish = message.stats.as_ref().and_then(|s| s.finish.as_ref());
+            if last && !matches!(finish, Some(FinishReason::End | FinishReason::ContextFull)) {
                 let response = widgets::small_icon_button(ui, icons::CONTINUE, "Continue");
                 if response.clicked() {
                     out.push(Action::Continue(node));
@@ -242,10 +242,10 @@ fn numbers(ui: &mut Ui, stats: &Stats) {
     }
     match stats.finish {
         None => parts.push("interrupted".into()),
-        Some(Finish::Cancelled) => parts.push("stopped".into()),
-        Some(Finish::MaxTokens) => parts.push("limit reached".into()),
-        Some(Finish::ContextFull) => parts.push("context full".into()),
-        Some(Finish::End | Finish::StopString) => {}
+        Some(FinishReason::Cancelled) => parts.push("stopped".into()),
+        Some(FinishReason::MaxTokens) => parts.push("limit reached".into()),
+        Some(FinishReason::ContextFull) => parts.push("context full".into()),
+        Some(FinishReason::End | FinishReason::StopString(_)) => {}
     }
     let reused = match t.reused_tokens {
         0 => String::new(),
