@@ -7,8 +7,8 @@ use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use firelight::dtype::DType;
 use firelight::gpu::Caps;
-use firelight::plan::Listing;
-use firelight::shader::{Dialect, assemble};
+use firelight::plan::DispatchList;
+use firelight::shader::{ShaderLanguage, assemble};
 use firelight::template::{ChatTemplate, TemplateInput};
 use firelight::tokenizer::Special;
 use firelight::{Model, Sampling, demo, memory_plan, sampler, synth};
@@ -107,26 +107,26 @@ fn open_a_file(bencher: Bencher) {
     bencher.bench_local(|| block_on(Model::open(file.path())).expect("a model"));
 }
 
-fn listing(model: &Model) -> Listing {
+fn dispatch_list(model: &Model) -> DispatchList {
     let options = memory_plan::SessionOptions { memory: Some(8 << 30), ..Default::default() };
-    memory_plan::plan_memory(model, &Caps::baseline(), &options).expect("it fits").listing
+    memory_plan::plan_memory(model, &Caps::baseline(), &options).expect("it fits").dispatch_list
 }
 
 /// Recording a model, fusing it, choosing its kernels, and placing what they write.
 #[divan::bench]
 fn plan_a_model(bencher: Bencher) {
     let (_file, model) = small_model();
-    bencher.bench_local(|| listing(black_box(&model)));
+    bencher.bench_local(|| dispatch_list(black_box(&model)));
 }
 
 /// The text of each of its kernels.
 #[divan::bench]
 fn assemble_shaders(bencher: Bencher) {
     let (_file, model) = small_model();
-    let kernels = listing(&model).kernels;
+    let kernels = dispatch_list(&model).kernels;
     bencher.counter(ItemsCount::new(kernels.len())).bench_local(|| {
         for (_, kernel) in &kernels {
-            black_box(assemble(&kernel.source, Dialect::Native));
+            black_box(assemble(&kernel.source, ShaderLanguage::Native));
         }
     });
 }

@@ -6,8 +6,8 @@
 // scaled with every page: weights count from a score `top` that moves only when one is found that is greater by more
 // than 8. So weights are below e^8, far from the largest half.
 //#import lib/step
-//#import $reach
-//#import $cap
+//#import $mask
+//#import $softcap
 //#import $temperature
 //#import $sink
 @group(0) @binding(1) var<storage, read> rows: array<vec4<u32>>;
@@ -19,7 +19,7 @@
 @group(0) @binding(7) var<storage, read_write> y: array<f32>;
 //#import $kv as k_
 //#import $kv as v_
-//#import $unit
+//#import $cooperative
 
 const HEAD_DIM = 4u * HEAD_DIM4;
 const SLICE = 16u * PAGE; // scores of a subgroup
@@ -69,7 +69,7 @@ fn main(
         sum_s[at] = 1.0;
         sum_s[TILE + at] = 0.0;
     }
-    var queries: array<Left, UNITS_R * UNITS_D>;
+    var queries: array<Left, COOP_R * COOP_D>;
     //#unroll c CHUNKS
     {
         for (var at = lid; at < TILE * 8u; at += WG) {
@@ -82,19 +82,19 @@ fn main(
             //#end
         }
         workgroupBarrier();
-        //#unroll r UNITS_R
-        //#unroll k UNITS_P
-        queries[r * UNITS_D + c * UNITS_P + k] =
-            coopLoadT<Left>(&p_s[(own + r * UNIT) * P_STRIDE + k * UNIT], P_STRIDE);
+        //#unroll r COOP_R
+        //#unroll k COOP_P
+        queries[r * COOP_D + c * COOP_P + k] =
+            coopLoadT<Left>(&p_s[(own + r * COOP) * P_STRIDE + k * COOP], P_STRIDE);
         //#end
         //#end
         workgroupBarrier();
     }
     //#end
 
-    var mean: array<Sum, UNITS_R * UNITS_D>;
+    var mean: array<Sum, COOP_R * COOP_D>;
     var turn = 0u;
-    for (var start = first_seen(position) / PAGE * PAGE; start < n; start += PAGE) {
+    for (var start = first_visible(position) / PAGE * PAGE; start < n; start += PAGE) {
         let page = pages[all.z * PAGES_PER_SEQUENCE + start / PAGE];
         let filled = min(PAGE, n - start);
         for (var at = lid; at < PAGE * HEAD_DIM4; at += WG) {
@@ -105,18 +105,18 @@ fn main(
             //#end
         }
         workgroupBarrier();
-        for (var p = 0u; p < UNITS_P; p += 1u) {
-            var scores = array<Sum, UNITS_R>();
-            //#unroll d UNITS_D
+        for (var p = 0u; p < COOP_P; p += 1u) {
+            var scores = array<Sum, COOP_R>();
+            //#unroll d COOP_D
             {
-                let key = coopLoad<Right>(&kv_s[p * UNIT * STRIDE + d * UNIT], STRIDE);
-                //#unroll r UNITS_R
-                scores[r] = coopMultiplyAdd(queries[r * UNITS_D + d], key, scores[r]);
+                let key = coopLoad<Right>(&kv_s[p * COOP * STRIDE + d * COOP], STRIDE);
+                //#unroll r COOP_R
+                scores[r] = coopMultiplyAdd(queries[r * COOP_D + d], key, scores[r]);
                 //#end
             }
             //#end
-            //#unroll r UNITS_R
-            coopStore(scores[r], &s_s[slice + p * UNIT * 16u + r * UNIT], 16u);
+            //#unroll r COOP_R
+            coopStore(scores[r], &s_s[slice + p * COOP * 16u + r * COOP], 16u);
             //#end
         }
         workgroupBarrier();
@@ -128,8 +128,8 @@ fn main(
                 let p = at / TILE * (PAGE / 2u) + i;
                 let cell = r / 16u * SLICE + p * 16u + r % 16u;
                 // Behind the last position a page may hold anything: it is never seen.
-                let seen = start + p <= seer && start + p >= first_seen(seer);
-                let score = select(-1e30, capped(s_s[cell]), seen);
+                let seen = start + p <= seer && start + p >= first_visible(seer);
+                let score = select(-1e30, softcap(s_s[cell]), seen);
                 s_s[cell] = score;
                 most = max(most, score);
             }
@@ -177,9 +177,9 @@ fn main(
         if (workgroupUniformLoad(&move_now) != 0u) {
             //#unroll c CHUNKS
             {
-                //#unroll r UNITS_R
-                //#unroll k UNITS_P
-                coopStore(mean[r * UNITS_D + c * UNITS_P + k], &s_s[slice + k * UNIT * 16u + r * UNIT], 16u);
+                //#unroll r COOP_R
+                //#unroll k COOP_P
+                coopStore(mean[r * COOP_D + c * COOP_P + k], &s_s[slice + k * COOP * 16u + r * COOP], 16u);
                 //#end
                 //#end
                 workgroupBarrier();
@@ -187,25 +187,25 @@ fn main(
                     s_s[at] *= scale_s[at / SLICE * 16u + at % 16u];
                 }
                 workgroupBarrier();
-                //#unroll r UNITS_R
-                //#unroll k UNITS_P
-                mean[r * UNITS_D + c * UNITS_P + k] = coopLoad<Sum>(&s_s[slice + k * UNIT * 16u + r * UNIT], 16u);
+                //#unroll r COOP_R
+                //#unroll k COOP_P
+                mean[r * COOP_D + c * COOP_P + k] = coopLoad<Sum>(&s_s[slice + k * COOP * 16u + r * COOP], 16u);
                 //#end
                 //#end
                 workgroupBarrier();
             }
             //#end
         }
-        for (var p = 0u; p < UNITS_P; p += 1u) {
-            var weights: array<Left, UNITS_R>;
-            //#unroll r UNITS_R
-            weights[r] = coopLoadT<Left>(&p_s[(own + r * UNIT) * P_STRIDE + p * UNIT], P_STRIDE);
+        for (var p = 0u; p < COOP_P; p += 1u) {
+            var weights: array<Left, COOP_R>;
+            //#unroll r COOP_R
+            weights[r] = coopLoadT<Left>(&p_s[(own + r * COOP) * P_STRIDE + p * COOP], P_STRIDE);
             //#end
-            //#unroll d UNITS_D
+            //#unroll d COOP_D
             {
-                let value = coopLoadT<Right>(&kv_s[p * UNIT * STRIDE + d * UNIT], STRIDE);
-                //#unroll r UNITS_R
-                mean[r * UNITS_D + d] = coopMultiplyAdd(weights[r], value, mean[r * UNITS_D + d]);
+                let value = coopLoadT<Right>(&kv_s[p * COOP * STRIDE + d * COOP], STRIDE);
+                //#unroll r COOP_R
+                mean[r * COOP_D + d] = coopMultiplyAdd(weights[r], value, mean[r * COOP_D + d]);
                 //#end
             }
             //#end
@@ -215,9 +215,9 @@ fn main(
     }
     //#unroll c CHUNKS
     {
-        //#unroll r UNITS_R
-        //#unroll k UNITS_P
-        coopStore(mean[r * UNITS_D + c * UNITS_P + k], &s_s[slice + k * UNIT * 16u + r * UNIT], 16u);
+        //#unroll r COOP_R
+        //#unroll k COOP_P
+        coopStore(mean[r * COOP_D + c * COOP_P + k], &s_s[slice + k * COOP * 16u + r * COOP], 16u);
         //#end
         //#end
         workgroupBarrier();

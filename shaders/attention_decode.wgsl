@@ -1,10 +1,10 @@
-// Attention of few rows over the paged cache. A workgroup takes one row, PER_WG query heads of one kv head, and a span
-// of SPLIT positions, so that keys and values are read once for all its heads. With one span it writes the result
+// Attention of few rows over the paged cache. A workgroup takes one row, HEADS_PER_WG query heads of one kv head, and a span
+// of KV_SPLIT positions, so that keys and values are read once for all its heads. With one span it writes the result
 // (DIRECT), otherwise its share and the softmax's maximum and sum, which attention_merge joins.
 //#import lib/step
 //#import $reduce
-//#import $reach
-//#import $cap
+//#import $mask
+//#import $softcap
 //#import $temperature
 //#import $sink
 @group(0) @binding(1) var<storage, read> rows: array<vec4<u32>>;
@@ -16,8 +16,8 @@
 //#import $kv as k_
 //#import $kv as v_
 
-var<workgroup> q_s: array<vec4<f32>, PER_WG * HEAD_DIM4>;
-var<workgroup> p_s: array<vec4<f32>, SPLIT * PER_WG4>; // four heads in a vector
+var<workgroup> q_s: array<vec4<f32>, HEADS_PER_WG * HEAD_DIM4>;
+var<workgroup> p_s: array<vec4<f32>, KV_SPLIT * HEADS_PER_WG4>; // four heads in a vector
 var<workgroup> acc_s: array<vec4<f32>, WG>;
 
 // The page of position `p` of the sequence.
@@ -30,28 +30,28 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     let row = wg.z;
     let sequence = rows[row].z;
     let position = rows[row].y;
-    let start = max(wg.x * SPLIT, first_seen(position));
-    let end = min(wg.x * SPLIT + SPLIT, position + 1u);
+    let start = max(wg.x * KV_SPLIT, first_visible(position));
+    let end = min(wg.x * KV_SPLIT + KV_SPLIT, position + 1u);
     if (start >= end) {
         return;
     }
     let n = end - start;
-    let head0 = wg.y * PER_WG;
+    let head0 = wg.y * HEADS_PER_WG;
     let kv_head = head0 / GROUP;
     let q_base = (row * HEADS + head0) * HEAD_DIM4;
     let scale = SCALE * temperature(position);
-    for (var i = lid; i < PER_WG * HEAD_DIM4; i += WG) {
+    for (var i = lid; i < HEADS_PER_WG * HEAD_DIM4; i += WG) {
         q_s[i] = q[q_base + i] * scale;
     }
     workgroupBarrier();
 
-    var top: array<vec4<f32>, PER_WG4>;
-    var sinks4: array<vec4<f32>, PER_WG4>;
-    //#unroll c PER_WG4
+    var top: array<vec4<f32>, HEADS_PER_WG4>;
+    var sinks4: array<vec4<f32>, HEADS_PER_WG4>;
+    //#unroll c HEADS_PER_WG4
     {
         var four = vec4<f32>(-1e30);
         //#unroll j 4
-        if (c * 4u + j < PER_WG) {
+        if (c * 4u + j < HEADS_PER_WG) {
             four[j] = sink(head0 + c * 4u + j);
         }
         //#end
@@ -61,34 +61,34 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     //#end
     for (var p = lid; p < n; p += WG) {
         let at = k_place(page_of(sequence, start + p), kv_head, (start + p) % PAGE);
-        var score = array<f32, PER_WG>();
+        var score = array<f32, HEADS_PER_WG>();
         for (var d = 0u; d < HEAD_DIM4; d += 1u) {
             let k = k_load4(at, d);
-            //#unroll h PER_WG
+            //#unroll h HEADS_PER_WG
             score[h] += dot(q_s[h * HEAD_DIM4 + d], k);
             //#end
         }
-        //#unroll c PER_WG4
+        //#unroll c HEADS_PER_WG4
         {
             var four = vec4<f32>(-1e30);
             //#unroll j 4
-            if (c * 4u + j < PER_WG) {
-                four[j] = capped(score[min(c * 4u + j, PER_WG - 1u)]);
+            if (c * 4u + j < HEADS_PER_WG) {
+                four[j] = softcap(score[min(c * 4u + j, HEADS_PER_WG - 1u)]);
             }
             //#end
-            p_s[p * PER_WG4 + c] = four;
+            p_s[p * HEADS_PER_WG4 + c] = four;
             top[c] = max(top[c], four);
         }
         //#end
     }
-    var sum: array<vec4<f32>, PER_WG4>;
-    //#unroll c PER_WG4
+    var sum: array<vec4<f32>, HEADS_PER_WG4>;
+    //#unroll c HEADS_PER_WG4
     {
         top[c] = reduce_max4(top[c], lid);
         var part = select(vec4<f32>(0.0), exp(sinks4[c] - top[c]), lid == 0u);
         for (var p = lid; p < n; p += WG) {
-            let e = exp(p_s[p * PER_WG4 + c] - top[c]);
-            p_s[p * PER_WG4 + c] = e;
+            let e = exp(p_s[p * HEADS_PER_WG4 + c] - top[c]);
+            p_s[p * HEADS_PER_WG4 + c] = e;
             part += e;
         }
         sum[c] = reduce_sum4(part, lid);
@@ -100,16 +100,16 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     let phase = lid / D_LANES;
     for (var trip = 0u; trip < D_TRIPS; trip += 1u) {
         let d = trip * D_LANES + lane;
-        var acc = array<vec4<f32>, PER_WG>();
+        var acc = array<vec4<f32>, HEADS_PER_WG>();
         if (phase < PHASES && d < VALUE_DIM4) {
             for (var p = phase; p < n; p += PHASES) {
                 let v = v_load4(v_place(page_of(sequence, start + p), kv_head, (start + p) % PAGE), d);
-                //#unroll h PER_WG
-                acc[h] += p_s[p * PER_WG4 + h / 4u][h % 4u] * v;
+                //#unroll h HEADS_PER_WG
+                acc[h] += p_s[p * HEADS_PER_WG4 + h / 4u][h % 4u] * v;
                 //#end
             }
         }
-        //#unroll h PER_WG
+        //#unroll h HEADS_PER_WG
         {
             acc_s[lid] = acc[h];
             workgroupBarrier();
@@ -129,7 +129,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         //#end
     }
     if (!DIRECT && lid == 0u) {
-        //#unroll h PER_WG
+        //#unroll h HEADS_PER_WG
         y[((row * HEADS + head0 + h) * MAX_SPLITS + wg.x) * (VALUE_DIM4 + 1u) + VALUE_DIM4] =
             vec4<f32>(top[h / 4u][h % 4u], sum[h / 4u][h % 4u], 0.0, 0.0);
         //#end

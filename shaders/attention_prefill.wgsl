@@ -1,8 +1,8 @@
 // Attention of many rows: a workgroup takes up to TILE rows of one sequence (one of PARTS of a tile of the step) and one
 // head, and walks the cache a page at a time with a running softmax (online softmax, arXiv 2205.14135).
 //#import lib/step
-//#import $reach
-//#import $cap
+//#import $mask
+//#import $softcap
 //#import $temperature
 //#import $sink
 @group(0) @binding(1) var<storage, read> rows: array<vec4<u32>>;
@@ -58,7 +58,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     let row0 = lid / D_LANES * ROWS_EACH;
     var acc: array<vec4<f32>, ACCS>; // (D_TRIPS, ROWS_EACH)
     let n = position + count;
-    for (var start = first_seen(position) / PAGE * PAGE; start < n; start += PAGE) {
+    for (var start = first_visible(position) / PAGE * PAGE; start < n; start += PAGE) {
         let page = pages[sequence * PAGES_PER_SEQUENCE + start / PAGE];
         let keys = k_place(page, head / GROUP, p);
         var score = array<f32, SCORES>();
@@ -71,8 +71,8 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         //#unroll r SCORES
         {
             let own = position + first_row + r;
-            let seen = start + p <= own && start + p >= first_seen(own);
-            p_s[(first_row + r) * STRIDE + p] = select(-1e30, capped(score[r]), seen);
+            let seen = start + p <= own && start + p >= first_visible(own);
+            p_s[(first_row + r) * STRIDE + p] = select(-1e30, softcap(score[r]), seen);
         }
         //#end
         workgroupBarrier();

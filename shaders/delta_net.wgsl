@@ -5,9 +5,9 @@
 // The state is (slot, head, key, value). Value heads take the key heads in turn, or stand side by side; b and alpha may
 // stand TOGETHER in one tensor, of each key head first the one, then the other.
 //#import lib/step
-//#import lib/run
+//#import lib/segment
 //#import $reduce
-@group(0) @binding(1) var<storage, read> runs: array<Run>;
+@group(0) @binding(1) var<storage, read> segments: array<Segment>;
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>; // (row; queries, keys, values)
 @group(0) @binding(3) var<storage, read> alpha: array<f32>; // (row, head)
 @group(0) @binding(4) var<storage, read> b: array<f32>; // (row, head)
@@ -26,7 +26,7 @@ var<workgroup> keys: array<vec4<f32>, D4>;
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
-    let run = runs[wg.y];
+    let segment = segments[wg.y];
     let head = wg.x / PARTS;
     let column = wg.x % PARTS * WG + lid;
     // Threads past the last column do the last one's work and keep it to themselves.
@@ -34,8 +34,8 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     let q_at = select(head % KEY_HEADS, head / PER_KEY, GROUPED) * D4;
     let k_at = KEY_HEADS * D4 + q_at;
     var s = array<vec4<f32>, D4>();
-    if (run.reads != NO_STATE) {
-        let at = (run.reads * HEADS + head) * D * D + j;
+    if (segment.reads != NO_STATE) {
+        let at = (segment.reads * HEADS + head) * D * D + j;
         //#unroll i D4
         s[i].x = state[at + 4u * i * D];
         s[i].y = state[at + (4u * i + 1u) * D];
@@ -43,7 +43,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         s[i].w = state[at + (4u * i + 3u) * D];
         //#end
     }
-    for (var row = run.first; row < run.first + run.count; row += 1u) {
+    for (var row = segment.first; row < segment.first + segment.count; row += 1u) {
         var lengths = vec4<f32>(0.0);
         for (var i = lid; i < D4; i += WG) {
             let q = x[row * WIDTH + q_at + i];
@@ -59,7 +59,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         let rate_at = (row * HEADS + head / PER_KEY * PER_KEY) * TOGETHER + head % PER_KEY;
         let rate = alpha[rate_at + (TOGETHER - 1u) * PER_KEY] + rates[HEADS + head];
         let softplus = select(log(1.0 + exp(rate)), rate, rate > 20.0);
-        let decay = exp(select(rates[head], -exp(rates[head]), LOG_RATES) * softplus);
+        let decay = exp(select(rates[head], -exp(rates[head]), LOG_DECAY) * softplus);
         var known = 0.0;
         //#unroll i D4
         s[i] *= decay;
@@ -78,7 +78,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         workgroupBarrier();
     }
     if (column < D) {
-        let at = (run.writes * HEADS + head) * D * D + column;
+        let at = (segment.writes * HEADS + head) * D * D + column;
         //#unroll i D4
         state[at + 4u * i * D] = s[i].x;
         state[at + (4u * i + 1u) * D] = s[i].y;

@@ -1,8 +1,8 @@
 // y[token, n] = sum over k of weight[n, k] * x[token, k], for many tokens.
 //
-// A workgroup of SPAN x SPAN threads computes a tile of 64 weight rows by 64 tokens. Each step along k takes a group of
+// A workgroup of TILE_THREADS x TILE_THREADS threads computes a tile of 64 weight rows by 64 tokens. Each step along k takes a group of
 // 32: the threads decode the weights of the tile's rows and fetch the values of its tokens into workgroup memory
-// (16 KiB, all that the baseline has); then each thread multiplies PER rows by PER tokens out of it.
+// (16 KiB, all that the baseline has); then each thread multiplies PER_THREAD rows by PER_THREAD tokens out of it.
 //#import lib/step
 //#import lib/x_at
 @group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
@@ -13,7 +13,7 @@
 //#import $epilogue
 
 const SIDE = 64u;
-const HALF = PER / 2u;
+const HALF = PER_THREAD / 2u;
 var<workgroup> w_tile: array<vec4<f32>, 512>; // (8 k4, 64 rows)
 var<workgroup> x_tile: array<vec4<f32>, 512>; // (8 k4, 64 tokens)
 
@@ -25,9 +25,9 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     }
     let n0 = wg.x * SIDE;
     let first = route_weight_row(wg.y);
-    let tn = lid % SPAN;
-    let tt = lid / SPAN;
-    var acc: array<f32, PER * PER>;
+    let tn = lid % TILE_THREADS;
+    let tt = lid / TILE_THREADS;
+    var acc: array<f32, PER_THREAD * PER_THREAD>;
     for (var g = 0u; g < GROUPS; g += 1u) {
         for (var at = lid; at < SIDE; at += WG) {
             let b = load_block((first + min(n0 + at, ROWS - 1u)) * GROUPS + g);
@@ -39,15 +39,15 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         }
         workgroupBarrier();
         for (var k = 0u; k < 8u; k += 1u) {
-            var w: array<vec4<f32>, PER>;
-            //#unroll r PER
-            w[r] = w_tile[k * SIDE + tn + SPAN * r];
+            var w: array<vec4<f32>, PER_THREAD>;
+            //#unroll r PER_THREAD
+            w[r] = w_tile[k * SIDE + tn + TILE_THREADS * r];
             //#end
-            //#unroll t PER
+            //#unroll t PER_THREAD
             {
-                let v = x_tile[k * SIDE + tt + SPAN * t];
-                //#unroll r PER
-                acc[t * PER + r] += dot(w[r], v);
+                let v = x_tile[k * SIDE + tt + TILE_THREADS * t];
+                //#unroll r PER_THREAD
+                acc[t * PER_THREAD + r] += dot(w[r], v);
                 //#end
             }
             //#end
@@ -56,11 +56,11 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     }
     // The products go out through workgroup memory: neighbouring threads write neighbouring values. Four of a thread's rows
     // lie together there, since the parts of a vector may only be written at once.
-    //#unroll t PER
+    //#unroll t PER_THREAD
     //#unroll q FOURS
     {
-        let at = (tt + SPAN * (t % HALF)) * SIDE / 4u + SPAN * q + tn;
-        let first = t * PER + 4u * q;
+        let at = (tt + TILE_THREADS * (t % HALF)) * SIDE / 4u + TILE_THREADS * q + tn;
+        let first = t * PER_THREAD + 4u * q;
         let four = vec4<f32>(acc[first], acc[first + 1u], acc[first + 2u], acc[first + 3u]);
         if (t < HALF) {
             w_tile[at] = four;
@@ -75,8 +75,8 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         let token = at / SIDE;
         let n = n0 + at % SIDE;
         if (n < ROWS) {
-            let r = at % SIDE / SPAN;
-            let i = token % (SIDE / 2u) * SIDE / 4u + SPAN * (r / 4u) + at % SPAN;
+            let r = at % SIDE / TILE_THREADS;
+            let i = token % (SIDE / 2u) * SIDE / 4u + TILE_THREADS * (r / 4u) + at % TILE_THREADS;
             let v = select(x_tile[i][r % 4u], w_tile[i][r % 4u], token < SIDE / 2u);
             let row = route_y(wg.y, token);
             y[row * OUT + ROW0 + n] = epilogue(v, row, ROW0 + n);

@@ -13,7 +13,7 @@
 //#import $weight
 //#import $route
 //#import $epilogue
-//#import $unit
+//#import $cooperative
 
 const TOKENS = 64u;
 // Between two rows of a tile lie 8 halves that nobody reads: so rows begin in different banks of the memory.
@@ -25,7 +25,7 @@ const MOST = vec4<f32>(65504.0);
 var<workgroup> w_tile: array<f16, SIDE * STRIDE>; // (SIDE rows, 32 k)
 var<workgroup> x_tile: array<f16, 2560>; // (64 tokens, 32 k)
 var<workgroup> tokens: u32; // of the tile
-var<workgroup> leaving: array<f32, 4u * UNIT * UNIT>; // (4 subgroups, UNIT tokens, UNIT rows)
+var<workgroup> leaving: array<f32, 4u * COOP * COOP>; // (4 subgroups, COOP tokens, COOP rows)
 
 @compute @workgroup_size(WG)
 fn main(
@@ -45,7 +45,7 @@ fn main(
     let first = route_weight_row(wg.y);
     let part_n = subgroup % 2u * (SIDE / 2u);
     let part_t = subgroup / 2u % 2u * (TOKENS / 2u);
-    var acc: array<Sum, UNITS_N * UNITS_T>;
+    var acc: array<Sum, COOP_N * COOP_T>;
     for (var g = 0u; g < GROUPS; g += 1u) {
         for (var at = lid; at < SIDE; at += WG) {
             let b = load_block((first + min(n0 + at, ROWS - 1u)) * GROUPS + g);
@@ -70,16 +70,16 @@ fn main(
             //#end
         }
         workgroupBarrier();
-        for (var k = 0u; k < 32u; k += UNIT) {
-            var w: array<Left, UNITS_N>;
-            //#unroll n UNITS_N
-            w[n] = coopLoadT<Left>(&w_tile[(part_n + n * UNIT) * STRIDE + k], STRIDE);
+        for (var k = 0u; k < 32u; k += COOP) {
+            var w: array<Left, COOP_N>;
+            //#unroll n COOP_N
+            w[n] = coopLoadT<Left>(&w_tile[(part_n + n * COOP) * STRIDE + k], STRIDE);
             //#end
-            //#unroll t UNITS_T
+            //#unroll t COOP_T
             {
-                let v = coopLoad<Right>(&x_tile[(part_t + t * UNIT) * STRIDE + k], STRIDE);
-                //#unroll n UNITS_N
-                acc[t * UNITS_N + n] = coopMultiplyAdd(w[n], v, acc[t * UNITS_N + n]);
+                let v = coopLoad<Right>(&x_tile[(part_t + t * COOP) * STRIDE + k], STRIDE);
+                //#unroll n COOP_N
+                acc[t * COOP_N + n] = coopMultiplyAdd(w[n], v, acc[t * COOP_N + n]);
                 //#end
             }
             //#end
@@ -87,15 +87,15 @@ fn main(
         workgroupBarrier();
     }
     // The products go out through workgroup memory, a small matrix of each subgroup at a time.
-    //#unroll t UNITS_T
-    //#unroll n UNITS_N
+    //#unroll t COOP_T
+    //#unroll n COOP_N
     {
-        coopStore(acc[t * UNITS_N + n], &leaving[subgroup % 4u * UNIT * UNIT], UNIT);
+        coopStore(acc[t * COOP_N + n], &leaving[subgroup % 4u * COOP * COOP], COOP);
         workgroupBarrier();
-        for (var at = lid; at < 4u * UNIT * UNIT; at += WG) {
-            let part = at / (UNIT * UNIT);
-            let token = part / 2u * (TOKENS / 2u) + t * UNIT + at / UNIT % UNIT;
-            let i = n0 + part % 2u * (SIDE / 2u) + n * UNIT + at % UNIT;
+        for (var at = lid; at < 4u * COOP * COOP; at += WG) {
+            let part = at / (COOP * COOP);
+            let token = part / 2u * (TOKENS / 2u) + t * COOP + at / COOP % COOP;
+            let i = n0 + part % 2u * (SIDE / 2u) + n * COOP + at % COOP;
             if (token < count && i < ROWS) {
                 let row = route_y(wg.y, token);
                 y[row * OUT + ROW0 + i] = epilogue(leaving[at] / SHRINK, row, ROW0 + i);

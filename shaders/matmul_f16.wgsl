@@ -4,7 +4,7 @@
 //
 // A workgroup of 128 threads makes a tile of SIDE weight rows and 64 tokens. Each step along k takes a group of 32: the
 // threads decode the weights of the tile's rows and fetch the values of its tokens into workgroup memory; then each
-// thread multiplies PER rows by 8 tokens out of it.
+// thread multiplies PER_THREAD rows by 8 tokens out of it.
 //#import lib/step
 //#import lib/x_at
 @group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
@@ -48,7 +48,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     let first = route_weight_row(wg.y);
     let tn = lid % 16u;
     let tt = lid / 16u;
-    var acc: array<f32, 8u * PER>;
+    var acc: array<f32, 8u * PER_THREAD>;
     for (var g = 0u; g < GROUPS; g += 1u) {
         for (var at = lid; at < SIDE + TOKENS; at += WG) {
             if (at < SIDE) {
@@ -61,18 +61,18 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
             }
         }
         workgroupBarrier();
-        var sum = array<vec2<f16>, 8u * PER>();
+        var sum = array<vec2<f16>, 8u * PER_THREAD>();
         for (var k = 0u; k < 8u; k += 1u) {
-            var w: array<vec4<f16>, PER>;
-            //#unroll r PER
+            var w: array<vec4<f16>, PER_THREAD>;
+            //#unroll r PER_THREAD
             w[r] = w_tile[k * SIDE + tn + 16u * r];
             //#end
             //#unroll t 8
             {
                 let v = x_tile[k * TOKENS + tt + 8u * t];
-                //#unroll r PER
-                sum[t * PER + r] += w[r].xy * v.xy;
-                sum[t * PER + r] += w[r].zw * v.zw;
+                //#unroll r PER_THREAD
+                sum[t * PER_THREAD + r] += w[r].xy * v.xy;
+                sum[t * PER_THREAD + r] += w[r].zw * v.zw;
                 //#end
             }
             //#end
@@ -80,8 +80,8 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         //#unroll t 8
         {
             let step = x_steps[tt + 8u * t];
-            //#unroll r PER
-            acc[t * PER + r] += step * (f32(sum[t * PER + r].x) + f32(sum[t * PER + r].y));
+            //#unroll r PER_THREAD
+            acc[t * PER_THREAD + r] += step * (f32(sum[t * PER_THREAD + r].x) + f32(sum[t * PER_THREAD + r].y));
             //#end
         }
         //#end
@@ -93,7 +93,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     //#unroll p PARTS
     {
         let r = 4u * p;
-        leaving[lid] = vec4<f32>(acc[t * PER + r], acc[t * PER + r + 1u], acc[t * PER + r + 2u], acc[t * PER + r + 3u]);
+        leaving[lid] = vec4<f32>(acc[t * PER_THREAD + r], acc[t * PER_THREAD + r + 1u], acc[t * PER_THREAD + r + 2u], acc[t * PER_THREAD + r + 3u]);
         workgroupBarrier();
         for (var at = lid; at < 512u; at += WG) {
             let token = at / 64u + 8u * t;

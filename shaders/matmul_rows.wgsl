@@ -1,7 +1,7 @@
 // y[token, n] = sum over k of weight[n, k] * x[token, k], for many tokens, on software adapters: there loads cost far
 // more than arithmetic, and barriers more still.
 //
-// A thread keeps RPL weight rows in registers and multiplies them by FETCHES x SUBGROUP tokens at a time. SUBGROUP lanes
+// A thread keeps ROWS_PER_LANE weight rows in registers and multiplies them by FETCHES x SUBGROUP tokens at a time. SUBGROUP lanes
 // work on the same tokens: each fetches its share of their values and gives it to the others. Nothing is shared
 // otherwise.
 // Rows and tokens past the end repeat the last one, and are written again with the same value.
@@ -13,7 +13,7 @@
 //#import $weight
 //#import $route
 //#import $epilogue
-//#import $share
+//#import $broadcast
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
@@ -23,9 +23,9 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     }
     let lane = lid % SUBGROUP;
     let first = route_weight_row(wg.y);
-    let n0 = wg.x * WG * RPL + lid;
-    var n: array<u32, RPL>;
-    //#unroll r RPL
+    let n0 = wg.x * WG * ROWS_PER_LANE + lid;
+    var n: array<u32, ROWS_PER_LANE>;
+    //#unroll r ROWS_PER_LANE
     n[r] = min(n0 + WG * r, ROWS - 1u);
     //#end
     for (var j0 = 0u; j0 < count; j0 += SUBGROUP * FETCHES) {
@@ -33,23 +33,23 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         //#unroll f FETCHES
         x_row[f] = route_x(wg.y, min(j0 + f * SUBGROUP + lane, count - 1u));
         //#end
-        var acc = array<f32, FETCHES * SUBGROUP * RPL>();
+        var acc = array<f32, FETCHES * SUBGROUP * ROWS_PER_LANE>();
         for (var g = 0u; g < GROUPS; g += 1u) {
-            var b: array<Block, RPL>;
-            //#unroll r RPL
+            var b: array<Block, ROWS_PER_LANE>;
+            //#unroll r ROWS_PER_LANE
             b[r] = load_block((first + n[r]) * GROUPS + g);
             //#end
             for (var i = 0u; i < 8u; i += 1u) {
-                var w: array<vec4<f32>, RPL>;
-                //#unroll r RPL
+                var w: array<vec4<f32>, ROWS_PER_LANE>;
+                //#unroll r ROWS_PER_LANE
                 w[r] = decode4(b[r], i);
                 //#end
                 //#unroll f FETCHES
                 {
-                    let v = share(x_at(x_row[f], g * 8u + i));
+                    let v = broadcast(x_at(x_row[f], g * 8u + i));
                     //#unroll s SUBGROUP
-                    //#unroll r RPL
-                    acc[(f * SUBGROUP + s) * RPL + r] += dot(w[r], v[s]);
+                    //#unroll r ROWS_PER_LANE
+                    acc[(f * SUBGROUP + s) * ROWS_PER_LANE + r] += dot(w[r], v[s]);
                     //#end
                     //#end
                 }
@@ -60,8 +60,8 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         //#unroll s SUBGROUP
         {
             let row = route_y(wg.y, min(j0 + f * SUBGROUP + s, count - 1u));
-            //#unroll r RPL
-            y[row * OUT + ROW0 + n[r]] = epilogue(acc[(f * SUBGROUP + s) * RPL + r], row, ROW0 + n[r]);
+            //#unroll r ROWS_PER_LANE
+            y[row * OUT + ROW0 + n[r]] = epilogue(acc[(f * SUBGROUP + s) * ROWS_PER_LANE + r], row, ROW0 + n[r]);
             //#end
         }
         //#end

@@ -1,6 +1,6 @@
 // y[token, n] = sum over k of weight[n, k] * x[token, k], for few tokens: every weight is read once.
 //
-// LANES threads share a set of RPL weight rows and walk along them a group of 32 weights at a time; a workgroup holds
+// LANES threads share a set of ROWS_PER_LANE weight rows and walk along them a group of 32 weights at a time; a workgroup holds
 // WG / LANES sets. With LANES = 1 a thread has its rows for itself and nothing is reduced: best for software adapters.
 //#import lib/step
 //#import lib/x_at
@@ -8,11 +8,11 @@
 @group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
-//#import $weight $products
-//#import $round
+//#import $weight $dot
+//#import $quantize_x
 //#import $route
 //#import $epilogue
-//#import $tally
+//#import $sum_squares
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
@@ -21,33 +21,33 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         return;
     }
     let lane = lid % LANES;
-    let n0 = (wg.x * (WG / LANES) + lid / LANES) * RPL;
+    let n0 = (wg.x * (WG / LANES) + lid / LANES) * ROWS_PER_LANE;
     let first = route_weight_row(wg.y);
-    var base: array<u32, RPL>;
-    //#unroll r RPL
+    var base: array<u32, ROWS_PER_LANE>;
+    //#unroll r ROWS_PER_LANE
     base[r] = (first + min(n0 + r, ROWS - 1u)) * GROUPS;
     //#end
     var xrow: array<u32, TILE>;
     //#unroll t TILE
     xrow[t] = route_x(wg.y, min(t, count - 1u));
     //#end
-    round_x(xrow[0], lid);
-    let acc = products(base, xrow, lane);
+    quantize_x(xrow[0], lid);
+    let acc = dot_rows(base, xrow, lane);
     //#unroll t TILE
     {
         let sum = reduce_sum4(acc[t], lid);
         let row = route_y(wg.y, min(t, count - 1u));
         var squares_sum = 0.0;
         if (lane == 0u && t < count) {
-            //#unroll r RPL
+            //#unroll r ROWS_PER_LANE
             if (n0 + r < ROWS) {
                 let v = epilogue(sum[r], row, ROW0 + n0 + r);
                 y[row * OUT + ROW0 + n0 + r] = v;
-                squares_sum += tally_value(v, row, ROW0 + n0 + r);
+                squares_sum += square_of(v, row, ROW0 + n0 + r);
             }
             //#end
         }
-        tally(squares_sum, row, wg.x, lid, t < count);
+        write_sum_squares(squares_sum, row, wg.x, lid, t < count);
     }
     //#end
 }

@@ -1,10 +1,10 @@
 // Multiplies and adds small matrices: what `bench --ops` calls the rate of arithmetic in the cooperative tier. Each of four
 // subgroups has four sums under way, so that none waits for the one before.
-//#import $unit
+//#import $cooperative
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
 
-const SIZE = UNIT * UNIT;
+const SIZE = COOP * COOP;
 var<workgroup> tile: array<f16, SIZE>;
 var<workgroup> leaving: array<f32, 4u * SIZE>;
 
@@ -18,8 +18,8 @@ fn main(
         tile[at] = f16(x[at / 4u][at % 4u]);
     }
     workgroupBarrier();
-    let left = coopLoad<Left>(&tile[0], UNIT);
-    let right = coopLoad<Right>(&tile[0], UNIT);
+    let left = coopLoad<Left>(&tile[0], COOP);
+    let right = coopLoad<Right>(&tile[0], COOP);
     var sums: array<Sum, 4>;
     for (var i = 0u; i < ROUNDS; i += 1u) {
         //#unroll n 4
@@ -28,7 +28,7 @@ fn main(
     }
     var all = vec4<f32>(0.0);
     //#unroll n 4
-    coopStore(sums[n], &leaving[subgroup % 4u * SIZE], UNIT);
+    coopStore(sums[n], &leaving[subgroup % 4u * SIZE], COOP);
     workgroupBarrier();
     all += leaving[lid % SIZE];
     workgroupBarrier();

@@ -1,6 +1,6 @@
 // Rotates pairs of each head by position * frequency. The angle's cosine and sine come from two tables, for
 // position % 256 and position / 256, joined by the addition theorem: exact in f32 on every adapter.
-// HALVES: pairs are (i, i + ROT/2); otherwise neighbours. Values from ROT on pass through.
+// NEOX: pairs are (i, i + ROT/2); otherwise neighbours. Values from ROT on pass through.
 //#import lib/step
 @group(0) @binding(1) var<storage, read> rows: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> angles: array<vec2<f32>>; // (256 + coarse, ROT / 2) of (cos, sin)
@@ -27,8 +27,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let coarse = angles[(256u + position / 256u) * (ROT / 2u) + i];
     let c = fine.x * coarse.x - fine.y * coarse.y;
     let s = fine.y * coarse.x + fine.x * coarse.y;
-    let a = base + select(2u * i, i, HALVES);
-    let b = base + select(2u * i + 1u, i + ROT / 2u, HALVES);
+    let a = base + select(2u * i, i, NEOX);
+    let b = base + select(2u * i + 1u, i + ROT / 2u, NEOX);
     let u = x[a];
     let v = x[b];
     y[a] = u * c - v * s;

@@ -11,8 +11,8 @@
 @group(0) @binding(6) var<storage, read_write> k_cache: array<k_Cell>;
 @group(0) @binding(7) var<storage, read_write> v_cache: array<v_Cell>;
 //#import $head_norm
-//#import $kv $store as k_
-//#import $kv $store as v_
+//#import $kv $kv_store as k_
+//#import $kv $kv_store as v_
 
 const HEAD_DIM4 = HEAD_DIM / 4u;
 var<workgroup> head_s: array<f32, HEAD_DIM>;
@@ -23,9 +23,9 @@ fn turned(j: u32, position: u32) -> f32 {
     if (j >= ROT) {
         return head_s[j];
     }
-    let second = select(j % 2u == 1u, j >= ROT / 2u, HALVES);
-    let i = select(j / 2u, j % (ROT / 2u), HALVES);
-    let other = select(select(j + 1u, j - 1u, second), select(j + ROT / 2u, j - ROT / 2u, second), HALVES);
+    let second = select(j % 2u == 1u, j >= ROT / 2u, NEOX);
+    let i = select(j / 2u, j % (ROT / 2u), NEOX);
+    let other = select(select(j + 1u, j - 1u, second), select(j + ROT / 2u, j - ROT / 2u, second), NEOX);
     let fine = angles[(position % 256u) * (ROT / 2u) + i];
     let coarse = angles[(256u + position / 256u) * (ROT / 2u) + i];
     let c = fine.x * coarse.x - fine.y * coarse.y;

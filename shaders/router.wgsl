@@ -1,12 +1,12 @@
 // The USED experts of a row that are chosen, best first, and their weights; one workgroup a row. What they are chosen by
-// (choice), and among which (groups), are parts.
+// (selection_key), and among which (groups), are parts.
 //
 // What is compared are integers of the same order as floats, in which no two experts are equal (ties go to the lower
 // number) and even a NaN has its place: the ranks are a permutation whatever the logits are, so every slot is written.
 //#import $reduce
-//#import $choice
+//#import $selection
 //#import $groups
-//#import $gain
+//#import $expert_scale
 @group(0) @binding(1) var<storage, read> logits: array<u32>; // f32 bits
 @group(0) @binding(2) var<storage, read_write> ids: array<u32>;
 @group(0) @binding(3) var<storage, read_write> weights: array<f32>;
@@ -44,7 +44,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     }
     for (var e = lid; e < EXPERTS; e += WG) {
         let bits = logits[base + e];
-        keys[e] = ordered(choice(bits, scored(bits, largest) / total, e));
+        keys[e] = ordered(selection_key(bits, scored(bits, largest) / total, e));
     }
     workgroupBarrier();
     limit(lid);
@@ -58,7 +58,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         if (rank < USED) {
             ids[wg.x * USED + rank] = e;
             chosen[rank] = scored(logits[base + e], largest) / total;
-            gains[rank] = gain(e);
+            gains[rank] = expert_scale(e);
         }
     }
     workgroupBarrier();

@@ -19,9 +19,9 @@ pub enum Rows {
     /// One for each row of the step.
     Step,
     /// This many for each row of the step (the experts that it was routed to).
-    Slots(u32),
+    Routed(u32),
     /// Tiles of slots that share an expert: `ceil(step rows * used / tile) + experts`, which is enough for any routing.
-    Tiles {
+    ExpertTiles {
         /// Experts of a row.
         used: u32,
         /// Slots of a tile, at most.
@@ -34,24 +34,24 @@ pub enum Rows {
     /// One for each row of a decode.
     Decode,
     /// Scratch of a decode: for each of its rows this many, for each span of positions.
-    Spans(u32),
+    KvSplits(u32),
 }
 
 /// Buffers that the engine fills before, or keeps between, steps. All hold u32 words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Input {
+pub enum StepInput {
     /// Row table: {token or [`LAST_SAMPLED`], position, sequence, 0} for each row of the step.
     Rows,
     /// For each row that wants logits: its number in the step.
     LogitRows,
     /// Page tables: page number of each page of positions, `pages_per_sequence` for each sequence.
     Pages,
-    /// The same of the layers that see only what is near; see [`Kind::Kv`].
-    NearPages,
+    /// The same of the layers that see only what is near; see [`TensorKind::KvCache`].
+    SlidingPages,
     /// Attention tiles of a prefill: {first row, rows, 0, 0}; the rows of a tile belong to one sequence.
-    Tiles,
-    /// [`Run`]s: one for each sequence that the step has rows of.
-    Runs,
+    QueryTiles,
+    /// [`Segment`]s: one for each sequence that the step has rows of.
+    Segments,
     /// The last token sampled for each sequence.
     Sampled,
     /// Sampling parameters, one [`crate::ops::sample::Params`] for each sequence.
@@ -60,11 +60,11 @@ pub enum Input {
     Counts,
 }
 
-/// Rows of a step that follow each other in one sequence, and where the [state](Kind::State) lies that they begin with,
+/// Rows of a step that follow each other in one sequence, and where the [state](TensorKind::State) lies that they begin with,
 /// and where the one goes that they leave behind: the same slot, or another one, so that the first stays as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
-pub struct Run {
+pub struct Segment {
     /// The first row.
     pub first: u32,
     /// How many rows.
@@ -78,7 +78,7 @@ pub struct Run {
 /// A run that begins a sequence, where no state is yet.
 pub const NO_STATE: u32 = u32::MAX;
 
-impl Run {
+impl Segment {
     /// The numbers of its rows.
     pub fn rows(&self) -> std::ops::Range<usize> {
         self.first as usize..(self.first + self.count) as usize
@@ -95,7 +95,7 @@ pub const LAST_SAMPLED: u32 = u32::MAX;
 
 /// Where a tensor's data comes from.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Kind {
+pub enum TensorKind {
     /// A matrix (or a stack of `experts` matrices) from the file, in its own type.
     Weight {
         /// How it is stored.
@@ -107,25 +107,25 @@ pub enum Kind {
         first: Option<u32>,
     },
     /// For each expert of a layer, where in such a stack its matrices lie; kept by the engine.
-    Places,
+    ExpertSlotTable,
     /// A vector from the file, held as f32 (norm weights, biases).
     Vector {
         /// Added to each value.
         plus: f32,
     },
     /// Vectors one after another in one buffer: a kernel may bind only a few.
-    Joined(Vec<TensorId>),
+    Concatenated(Vec<TensorId>),
     /// f32 values computed on the CPU while the model is built.
     Constant(Vec<f32>),
     /// Keys or values of one layer for all pages.
-    Kv {
+    KvCache {
         /// Heads.
         heads: u32,
         /// Values a head.
         head_dim: u32,
-        /// Whether its pages are those of [`Input::NearPages`], of which a sequence has only as many as its last
-        /// positions take ([`crate::ops::Near`]).
-        near: bool,
+        /// Whether its pages are those of [`StepInput::SlidingPages`], of which a sequence has only as many as its last
+        /// positions take ([`crate::ops::SlidingPages`]).
+        sliding: bool,
     },
     /// What a layer keeps of a sequence from step to step, however long the sequence: f32 values for each of the
     /// engine's slots ([`crate::ops::Capacity::state_slots`]).
@@ -134,7 +134,7 @@ pub enum Kind {
         values: u32,
     },
     /// A buffer of the engine.
-    Input(Input),
+    StepInput(StepInput),
     /// Computed by a node; lives in a slot.
     Activation,
 }
@@ -149,7 +149,7 @@ pub struct Tensor {
     /// Words in a row.
     pub cols: u32,
     /// Origin.
-    pub kind: Kind,
+    pub kind: TensorKind,
 }
 
 /// One op applied to tensors.
@@ -202,34 +202,34 @@ impl Graph {
     #[track_caller]
     pub fn experts_of(&self, id: TensorId) -> u32 {
         match self.tensor(id).kind {
-            Kind::Weight { experts, .. } => experts,
+            TensorKind::Weight { experts, .. } => experts,
             _ => panic!("{} is no weight", self.tensor(id).name),
         }
     }
 
     /// Adds a tensor.
-    pub fn add(&mut self, name: impl Into<String>, rows: Rows, cols: u32, kind: Kind) -> TensorId {
+    pub fn add(&mut self, name: impl Into<String>, rows: Rows, cols: u32, kind: TensorKind) -> TensorId {
         self.tensors.push(Tensor { name: name.into(), rows, cols, kind });
         TensorId(self.tensors.len() - 1)
     }
 
     /// A matrix `rows x cols` from the file.
     pub fn weight(&mut self, name: &str, rows: u32, cols: u32, dtype: DType) -> TensorId {
-        self.weight_part(name, 0, rows, cols, dtype)
+        self.weight_rows(name, 0, rows, cols, dtype)
     }
 
     /// `rows` rows from `first` on of a matrix from the file.
-    pub fn weight_part(&mut self, name: &str, first: u32, rows: u32, cols: u32, dtype: DType) -> TensorId {
-        self.add(name, Rows::Fixed(rows), cols, Kind::Weight { dtype, experts: 1, first: Some(first) })
+    pub fn weight_rows(&mut self, name: &str, first: u32, rows: u32, cols: u32, dtype: DType) -> TensorId {
+        self.add(name, Rows::Fixed(rows), cols, TensorKind::Weight { dtype, experts: 1, first: Some(first) })
     }
 
     /// A stack of `experts` matrices `rows x cols` from the file.
-    pub fn experts(&mut self, name: &str, experts: u32, rows: u32, cols: u32, dtype: DType) -> TensorId {
-        self.experts_part(name, experts, 0, rows, cols, dtype)
+    pub fn expert_stack(&mut self, name: &str, experts: u32, rows: u32, cols: u32, dtype: DType) -> TensorId {
+        self.expert_stack_rows(name, experts, 0, rows, cols, dtype)
     }
 
     /// Of each of a stack of `experts` matrices from the file, `rows` rows from `first` on.
-    pub fn experts_part(
+    pub fn expert_stack_rows(
         &mut self,
         name: &str,
         experts: u32,
@@ -238,36 +238,36 @@ impl Graph {
         cols: u32,
         dtype: DType,
     ) -> TensorId {
-        self.add(name, Rows::Fixed(experts * rows), cols, Kind::Weight { dtype, experts, first: Some(first) })
+        self.add(name, Rows::Fixed(experts * rows), cols, TensorKind::Weight { dtype, experts, first: Some(first) })
     }
 
     /// Room for `experts` matrices `rows x cols`, whichever they are.
-    pub fn expert_room(&mut self, name: &str, experts: u32, rows: u32, cols: u32, dtype: DType) -> TensorId {
-        self.add(name, Rows::Fixed(experts * rows), cols, Kind::Weight { dtype, experts, first: None })
+    pub fn expert_cache(&mut self, name: &str, experts: u32, rows: u32, cols: u32, dtype: DType) -> TensorId {
+        self.add(name, Rows::Fixed(experts * rows), cols, TensorKind::Weight { dtype, experts, first: None })
     }
 
     /// A vector from the file.
     pub fn vector(&mut self, name: &str, cols: u32) -> TensorId {
-        self.vector_plus(name, cols, 0.0)
+        self.vector_with_offset(name, cols, 0.0)
     }
 
     /// A vector from the file, with something added to each value.
-    pub fn vector_plus(&mut self, name: &str, cols: u32, plus: f32) -> TensorId {
-        self.add(name, Rows::Fixed(1), cols, Kind::Vector { plus })
+    pub fn vector_with_offset(&mut self, name: &str, cols: u32, plus: f32) -> TensorId {
+        self.add(name, Rows::Fixed(1), cols, TensorKind::Vector { plus })
     }
 
     /// Vectors in one.
-    pub fn join(&mut self, vectors: &[TensorId]) -> TensorId {
+    pub fn concat_vectors(&mut self, vectors: &[TensorId]) -> TensorId {
         let cols = vectors.iter().map(|id| self.cols(*id)).sum();
         let name = self.tensor(vectors[0]).name.clone();
-        self.add(name, Rows::Fixed(1), cols, Kind::Joined(vectors.into()))
+        self.add(name, Rows::Fixed(1), cols, TensorKind::Concatenated(vectors.into()))
     }
 
     /// The vectors that a tensor consists of, and where each begins: itself, or those that were joined.
     pub fn vectors(&self, id: TensorId) -> Vec<(TensorId, u32)> {
         match &self.tensor(id).kind {
-            Kind::Vector { .. } => vec![(id, 0)],
-            Kind::Joined(parts) => {
+            TensorKind::Vector { .. } => vec![(id, 0)],
+            TensorKind::Concatenated(parts) => {
                 let starts = parts.iter().scan(0, |at, part| {
                     let start = *at;
                     *at += self.cols(*part);
@@ -280,36 +280,40 @@ impl Graph {
     }
 
     /// The engine's buffer; the same tensor each time it is asked for.
-    pub fn input(&mut self, input: Input) -> TensorId {
-        if let Some(i) = self.tensors.iter().position(|t| t.kind == Kind::Input(input)) {
+    pub fn input(&mut self, input: StepInput) -> TensorId {
+        if let Some(i) = self.tensors.iter().position(|t| t.kind == TensorKind::StepInput(input)) {
             return TensorId(i);
         }
         let (rows, cols) = match input {
-            Input::Rows => (Rows::Step, 4),
-            Input::LogitRows => (Rows::Logits, 1),
-            Input::Tiles => (Rows::Step, 4),
-            Input::Runs => (Rows::Fixed(1), 4),
-            Input::Pages | Input::NearPages | Input::Sampled | Input::Sampling | Input::Counts => (Rows::Fixed(1), 1),
+            StepInput::Rows => (Rows::Step, 4),
+            StepInput::LogitRows => (Rows::Logits, 1),
+            StepInput::QueryTiles => (Rows::Step, 4),
+            StepInput::Segments => (Rows::Fixed(1), 4),
+            StepInput::Pages
+            | StepInput::SlidingPages
+            | StepInput::Sampled
+            | StepInput::Sampling
+            | StepInput::Counts => (Rows::Fixed(1), 1),
         };
-        self.add(format!("{input:?}").to_lowercase(), rows, cols, Kind::Input(input))
+        self.add(format!("{input:?}").to_lowercase(), rows, cols, TensorKind::StepInput(input))
     }
 
     /// The page tables of a layer's keys and values.
     pub fn pages(&mut self, cache: TensorId) -> TensorId {
-        let near = matches!(self.tensor(cache).kind, Kind::Kv { near: true, .. });
-        self.input(if near { Input::NearPages } else { Input::Pages })
+        let sliding = matches!(self.tensor(cache).kind, TensorKind::KvCache { sliding: true, .. });
+        self.input(if sliding { StepInput::SlidingPages } else { StepInput::Pages })
     }
 
     /// Adds a node with one activation as its output.
     pub fn node(&mut self, op: Op, inputs: Vec<TensorId>, name: &str, rows: Rows, cols: u32) -> TensorId {
-        let out = self.add(name, rows, cols, Kind::Activation);
+        let out = self.add(name, rows, cols, TensorKind::Activation);
         self.nodes.push(Node { op, inputs, outputs: vec![out] });
         out
     }
 
     /// Whether some layer keeps a state of each sequence.
     pub fn recurrent(&self) -> bool {
-        self.tensors.iter().any(|t| matches!(t.kind, Kind::State { .. }))
+        self.tensors.iter().any(|t| matches!(t.kind, TensorKind::State { .. }))
     }
 
     /// How many nodes read a tensor.

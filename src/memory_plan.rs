@@ -4,14 +4,14 @@
 use std::collections::BTreeSet;
 
 use crate::gpu::Caps;
-use crate::graph::{Graph, Kind, Node, Rows, TensorId};
+use crate::graph::{Graph, Node, Rows, TensorId, TensorKind};
 use crate::model::Model;
 use crate::model::decoder::{self, Recording};
 use crate::model::expert_slots::OffloadedLayer;
 use crate::model::spec::ModelSpec;
-use crate::ops::attention::Reach;
-use crate::ops::{self, Capacity, KvType, Near, Op, PAGE};
-use crate::plan::{Listing, Options as PlanOptions, fuse::Fuse};
+use crate::ops::attention::MaskKind;
+use crate::ops::{self, Capacity, KvType, Op, PAGE, SlidingPages};
+use crate::plan::{DispatchList, PlanOptions, fuse::Fuse};
 use crate::{Error, Result};
 
 /// How to open a session. The defaults suit most uses.
@@ -57,7 +57,7 @@ impl Default for SessionOptions {
 /// A model recorded and planned for a device's limits.
 pub struct MemoryPlan {
     /// The dispatches and allocations.
-    pub listing: Listing,
+    pub dispatch_list: DispatchList,
     /// Its logits.
     pub logits: TensorId,
     /// Its last hidden states.
@@ -216,7 +216,7 @@ impl Planner<'_> {
         let pages = u64::from(pages_per_sequence) * u64::from(sequences);
         let rows = options.chunk.clamp(1, pages_per_sequence * PAGE).max(sequences);
         let near = near(spec, rows, pages_per_sequence, sequences);
-        let whole = spec.layers.iter().filter(|layer| near.is_none() || layer.reach == Reach::All);
+        let whole = spec.layers.iter().filter(|layer| near.is_none() || layer.reach == MaskKind::Causal);
         let position = whole.map(|layer| kv.bytes(layer.kv_heads, layer.head_dim)).max();
         let layer = pages.saturating_mul(u64::from(PAGE) * position.unwrap_or(0));
         if layer > limit || pages > 1 << 24 {
@@ -236,23 +236,23 @@ impl Planner<'_> {
             sequences,
             pages: pages as u32,
             pages_per_sequence,
-            near,
+            sliding: near,
             kv,
         };
         let plan = PlanOptions { fuse: options.fuse, keep: vec![recorded.logits, recorded.hidden] };
-        let listing = Listing::new(recorded.graph, caps, capacity, &plan);
-        if let Some(shader) = listing.oversized(caps) {
+        let dispatch_list = DispatchList::new(recorded.graph, caps, capacity, &plan);
+        if let Some(shader) = dispatch_list.oversized(caps) {
             let message = format!("{shader} runs more workgroups for {rows} rows than this adapter allows");
             return Err(Error::DoesNotFit { message, needed: 0, available: 0 });
         }
-        let (largest, name) = listing.largest_binding();
+        let (largest, name) = dispatch_list.largest_binding();
         if largest > limit {
             let (takes, binds) = (largest >> 20, limit >> 20);
             let message = format!("{name} takes {takes} MiB, this adapter binds {binds} MiB at most");
             return Err(Error::DoesNotFit { message, needed: largest, available: limit });
         }
         let free = [caps.memory, options.memory].into_iter().flatten().min().unwrap_or(u64::MAX);
-        let needed = listing.bytes().total();
+        let needed = dispatch_list.bytes().total();
         if needed > free {
             let message = format!(
                 "the model needs {} MiB with a context of {context} in {}, {} MiB {}",
@@ -264,7 +264,7 @@ impl Planner<'_> {
             return Err(Error::DoesNotFit { message, needed, available: free });
         }
         let decoder::Decoder { logits, hidden, offloaded, .. } = recorded;
-        Ok(MemoryPlan { listing, logits, hidden, context, offloaded, notices: Vec::new() })
+        Ok(MemoryPlan { dispatch_list, logits, hidden, context, offloaded, notices: Vec::new() })
     }
 
     /// Why `wish` positions do not fit, and the smallest change that would help.
@@ -292,13 +292,13 @@ impl Planner<'_> {
 
     /// Warns about reduced settings, and a context beyond the trained one.
     fn notices(&self, plan: &mut MemoryPlan, wish: u32, most: u32) {
-        let (spec, context, kv) = (&self.model.spec, plan.context, plan.listing.capacity.kv);
+        let (spec, context, kv) = (&self.model.spec, plan.context, plan.dispatch_list.capacity.kv);
         if self.options.kv.is_none() && kv != KvType::F16 {
             let name = kv.name();
             plan.notices.push(format!("the KV cache is stored in {name}: with f16 no usable context fits"));
         }
         if !plan.offloaded.is_empty() {
-            plan.notices.push(experts_notice(&plan.listing.graph, &plan.offloaded));
+            plan.notices.push(experts_notice(&plan.dispatch_list.graph, &plan.offloaded));
         }
         if context < wish && most == DEFAULT_CONTEXT {
             plan.notices.push(format!("the context is {context} instead of {wish}: this adapter holds no more"));
@@ -317,7 +317,7 @@ fn experts_notice(graph: &Graph, offloaded: &[OffloadedLayer]) -> String {
     let all: u32 = offloaded.iter().map(|layer| graph.cols(layer.places)).sum();
     let bytes = |layer: &OffloadedLayer| {
         let used = match graph.tensor(layer.ids).rows {
-            Rows::Slots(used) => u64::from(used),
+            Rows::Routed(used) => u64::from(used),
             _ => 0,
         };
         let expert = layer.parts.iter().map(|part| part.rows as u64 * part.tensor.row_bytes()).sum::<u64>();
@@ -333,16 +333,16 @@ fn experts_notice(graph: &Graph, offloaded: &[OffloadedLayer]) -> String {
 }
 
 /// The pages of layers with a sliding window or chunks, if they need fewer than the others.
-fn near(spec: &ModelSpec, rows: u32, pages_per_sequence: u32, sequences: u32) -> Option<Near> {
+fn near(spec: &ModelSpec, rows: u32, pages_per_sequence: u32, sequences: u32) -> Option<SlidingPages> {
     let span = spec.layers.iter().filter_map(|layer| layer.reach.span()).max()?;
-    let pages = Near::pages_per_sequence(span, rows);
-    (pages < pages_per_sequence).then_some(Near { span, pages: pages * sequences })
+    let pages = SlidingPages::pages_per_sequence(span, rows);
+    (pages < pages_per_sequence).then_some(SlidingPages { window: span, pages: pages * sequences })
 }
 
 /// Matrices are split by rows over bindings; the smallest piece must fit into one.
 fn check_weights(graph: &Graph, limit: u64) -> Result<()> {
     for (i, t) in graph.tensors.iter().enumerate() {
-        let Kind::Weight { dtype, experts, .. } = t.kind else { continue };
+        let TensorKind::Weight { dtype, experts, .. } = t.kind else { continue };
         let unit = ops::shard_unit(graph.fixed_rows(TensorId(i)), experts);
         if ops::shard_rows(dtype, t.cols, unit, limit) == 0 {
             let message = format!("a piece of {} exceeds the {} MiB that this adapter can bind", t.name, limit >> 20);
@@ -355,7 +355,7 @@ fn check_weights(graph: &Graph, limit: u64) -> Result<()> {
 /// Multiplications and additions per row, without attention.
 pub fn flops_per_row(graph: &Graph) -> f64 {
     let weight = |id: &TensorId, most: u32| match graph.tensor(*id).kind {
-        Kind::Weight { experts, .. } => {
+        TensorKind::Weight { experts, .. } => {
             let values = f64::from(graph.fixed_rows(*id)) * f64::from(graph.cols(*id));
             values / f64::from(experts) * f64::from(experts.min(most))
         }

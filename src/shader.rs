@@ -4,7 +4,7 @@
 //! whole mechanism of specialisation: every quant type defines `load_block` and `decode4`, both reduction files define
 //! `reduce_sum`. Two macros exist, written as comments so that the files stay WGSL to a reader:
 //!
-//! * `//#import lib/step` takes in a file; `//#import $weight` takes in the files that the kernel's [`Source`] names for
+//! * `//#import lib/step` takes in a file; `//#import $weight` takes in the files that the kernel's [`ShaderSource`] names for
 //!   that role; `//#import $weight as w2_` also prefixes each of its top-level names (and its binding and planes), so that a
 //!   kernel can read two quantized matrices, or keys and values. Several files in one line share their names.
 //! * `//#unroll i N` ... `//#end` repeats a body with `i` replaced by `0u`, `1u`, ... N is a number or a constant.
@@ -27,7 +27,7 @@ pub enum Const {
 
 /// What makes a kernel variant: a file, what it imports by role, and its constants. Plain data.
 #[derive(Clone, Debug, PartialEq, Default)]
-pub struct Source {
+pub struct ShaderSource {
     /// The kernel's file under `shaders/`, without `.wgsl`.
     pub file: &'static str,
     /// Role and file, for `//#import $role`; a role may have several files.
@@ -41,7 +41,7 @@ pub const FOLD: (&str, &str) = ("fold", "lib/fold");
 
 /// For whom the text is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
+pub enum ShaderLanguage {
     /// naga, natively: it rejects `enable subgroups;`.
     Native,
     /// A browser: it demands `enable subgroups;`, and proves uniformity more strictly than naga.
@@ -61,11 +61,11 @@ files![
     "lib/reduce",
     "lib/reduce_subgroup",
     "lib/weight",
-    "lib/grid",
-    "lib/run",
+    "lib/iq_grid",
+    "lib/segment",
     "lib/x_at",
-    "lib/whole",
-    "lib/round",
+    "lib/dot_i8",
+    "lib/quantize_x",
     "lib/sampling",
     "lib/score",
     "quant/f32",
@@ -96,63 +96,63 @@ files![
     "kv/f16",
     "kv/f32",
     "kv/q8_0",
-    "route/dense",
-    "route/experts",
-    "route/tiles",
-    "route/heads",
-    "place/all",
-    "place/table",
+    "matmul/route/dense",
+    "matmul/route/experts",
+    "matmul/route/expert_tiles",
+    "matmul/route/heads",
+    "matmul/expert_slot/identity",
+    "matmul/expert_slot/table",
     "activation/silu",
     "activation/gelu",
     "activation/clamped",
     "activation/sigmoid",
     "activation/product",
-    "reach/all",
-    "reach/window",
-    "reach/chunk",
-    "cap/none",
-    "cap/tanh",
-    "temperature/none",
-    "temperature/steps",
-    "sink/none",
-    "sink/heads",
-    "gain/none",
-    "gain/experts",
-    "head_norm/none",
-    "head_norm/rms",
-    "choice/logit",
-    "choice/score",
-    "choice/biased",
-    "groups/none",
-    "groups/best",
-    "values/own",
-    "values/none",
-    "store/cells",
-    "store/blocks",
-    "next/none",
-    "next/norm",
-    "norm/none",
-    "norm/scaled",
-    "number/f32",
-    "number/f16",
-    "unit/8",
-    "unit/16",
-    "products/exact",
-    "products/int8",
-    "pair/exact",
-    "pair/int8",
-    "round/none",
-    "round/int8",
-    "share/lanes",
-    "share/none",
-    "tally/none",
-    "tally/squares",
-    "epilogue/none",
-    "epilogue/bias",
-    "epilogue/residual",
-    "epilogue/bias_residual",
-    "epilogue/expert_bias",
-    "epilogue/expert_share",
+    "attention/mask/causal",
+    "attention/mask/sliding_window",
+    "attention/mask/chunked",
+    "attention/softcap/none",
+    "attention/softcap/tanh",
+    "attention/temperature/none",
+    "attention/temperature/llama4",
+    "attention/sink/none",
+    "attention/sink/per_head",
+    "moe/scale/none",
+    "moe/scale/per_expert",
+    "norm/head/none",
+    "norm/head/rms",
+    "moe/selection/logit",
+    "moe/selection/score",
+    "moe/selection/biased",
+    "moe/groups/none",
+    "moe/groups/best",
+    "kv/values/separate",
+    "kv/values/in_keys",
+    "kv/store/plain",
+    "kv/store/q8_0",
+    "norm/next/none",
+    "norm/next/rms",
+    "matmul/norm_scale/none",
+    "matmul/norm_scale/rms",
+    "element/f32",
+    "element/f16",
+    "matmul/cooperative/8",
+    "matmul/cooperative/16",
+    "matmul/dot/exact",
+    "matmul/dot/int8",
+    "matmul/gate_up_dot/exact",
+    "matmul/gate_up_dot/int8",
+    "matmul/quantize_x/none",
+    "matmul/quantize_x/int8",
+    "matmul/broadcast/subgroup",
+    "matmul/broadcast/none",
+    "matmul/sum_squares/none",
+    "matmul/sum_squares/partial",
+    "matmul/epilogue/none",
+    "matmul/epilogue/bias",
+    "matmul/epilogue/residual",
+    "matmul/epilogue/bias_residual",
+    "matmul/epilogue/expert_bias",
+    "matmul/epilogue/routing_weight",
     "embed",
     "rms_norm",
     "norm_add",
@@ -170,17 +170,17 @@ files![
     "kv_write_blocks",
     "rope_kv",
     "attention_decode",
-    "attention_merge",
+    "attention_combine",
     "attention_prefill",
     "attention_cooperative",
     "glu",
-    "head_part",
-    "head_join",
+    "head_slice",
+    "head_concat",
     "short_conv",
     "delta_net",
     "add",
     "gather",
-    "soften",
+    "logit_scale",
     "router",
     "expert_sort",
     "expert_sum",
@@ -200,7 +200,7 @@ fn file(name: &str) -> &'static str {
 ///
 /// # Panics
 /// If a file, role or constant is missing: a bug in the kernel's Rust file.
-pub fn assemble(source: &Source, dialect: Dialect) -> String {
+pub fn assemble(source: &ShaderSource, dialect: ShaderLanguage) -> String {
     let mut out = String::new();
     for (name, value) in &source.consts {
         out.push_str(&declare(name, *value));
@@ -213,7 +213,7 @@ pub fn assemble(source: &Source, dialect: Dialect) -> String {
     }
     let text = unroll(&out, source);
     let mut header = String::new();
-    if dialect == Dialect::Web && names(&text, "subgroup") {
+    if dialect == ShaderLanguage::Web && names(&text, "subgroup") {
         header += "enable subgroups;\ndiagnostic(off, subgroup_uniformity);\n";
     }
     if names(&text, "<f16") {
@@ -238,7 +238,7 @@ fn declare(name: &str, value: Const) -> String {
     }
 }
 
-fn include(source: &Source, text: &str, seen: &mut BTreeSet<String>, out: &mut String) {
+fn include(source: &ShaderSource, text: &str, seen: &mut BTreeSet<String>, out: &mut String) {
     for line in text.lines() {
         let Some(import) = line.trim().strip_prefix("//#import ") else {
             out.push_str(line);
@@ -310,7 +310,7 @@ fn unfold(text: &str) -> String {
     format!("{before}fn main({own}) {{\n{}{id}{body}", file(FOLD.1))
 }
 
-fn unroll(text: &str, source: &Source) -> String {
+fn unroll(text: &str, source: &ShaderSource) -> String {
     let mut out = String::new();
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
@@ -366,18 +366,23 @@ fn replace_words(text: &str, replacement: impl Fn(&str) -> Option<String>) -> St
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     #[test]
     fn every_shader_file_is_listed() {
-        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/shaders");
-        let mut found = Vec::new();
-        let entries =
-            |dir: &str| std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
-        let dirs = entries(root).filter(|name| !name.ends_with(".wgsl")).map(|dir| dir + "/");
-        for dir in dirs.chain([String::new()]) {
-            let names = entries(&format!("{root}/{dir}"));
-            found.extend(names.filter_map(|name| Some(format!("{dir}{}", name.strip_suffix(".wgsl")?))));
+        fn walk(root: &Path, dir: &Path, out: &mut Vec<String>) {
+            for entry in std::fs::read_dir(dir).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    walk(root, &path, out);
+                } else if path.extension().is_some_and(|extension| extension == "wgsl") {
+                    let name = path.strip_prefix(root).unwrap().with_extension("");
+                    out.push(name.to_str().unwrap().replace('\\', "/"));
+                }
+            }
         }
+        let (root, mut found) = (Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders"), Vec::new());
+        walk(&root, &root, &mut found);
         found.sort();
         let mut listed: Vec<_> = FILES.iter().map(|(n, _)| n.to_string()).collect();
         listed.sort();
@@ -386,7 +391,7 @@ mod tests {
 
     #[test]
     fn unroll_nests_and_counts_by_constant() {
-        let source = Source { file: "t", consts: vec![("N", Const::U32(2))], ..Default::default() };
+        let source = ShaderSource { file: "t", consts: vec![("N", Const::U32(2))], ..Default::default() };
         let text = "//#unroll i N\na(i);\n//#unroll j 2\nb(i, j, ij);\n//#end\n//#end\n";
         assert_eq!(
             unroll(text, &source),

@@ -731,7 +731,7 @@ fn what_measuring_found_is_followed() {
     let path = cache.path().join("firelight/devices.json");
     let measured = fs::read_to_string(&path).expect("it was kept");
     let found = |outcome: &str| {
-        let key = "halves\\\":\\\"";
+        let key = "f16\\\":\\\"";
         let (before, behind) = measured.split_once(key).expect("what came of halves");
         let behind = &behind[behind.find('\\').expect("its end")..];
         fs::write(&path, format!("{before}{key}{outcome}{behind}")).expect("a file");

@@ -3,21 +3,28 @@
 
 use firelight::dtype::DType;
 use firelight::gpu::{Caps, Gpu, GpuOptions, Tier};
-use firelight::graph::{Graph, Kind, Rows, TensorId};
+use firelight::graph::{Graph, Rows, TensorId, TensorKind};
 use firelight::ops::experts::{
-    ExpertLinear, ExpertSort, ExpertSum, ExpertWeights, Finish, Groups, Router, Scoring, Shares,
+    ExpertEpilogue, ExpertLinear, ExpertSort, ExpertSum, ExpertWeights, Router, RouterGroups, RoutingWeights, Scoring,
 };
 use firelight::ops::glu::Activation;
 use firelight::ops::linear::MATMUL_TILE;
 use firelight::ops::{Capacity, DECODE_ROWS, KvType, Op, StepSizes};
 use firelight::plan::fuse::Fuse;
-use firelight::plan::{Listing, Options, Plan};
+use firelight::plan::{DispatchList, Plan, PlanOptions};
 use pollster::block_on;
 use std::collections::BTreeSet;
 
 const MAX_ROWS: u32 = 300;
-const CAPACITY: Capacity =
-    Capacity { rows: MAX_ROWS, logits: 1, sequences: 2, pages: 2, pages_per_sequence: 1, near: None, kv: KvType::F32 };
+const CAPACITY: Capacity = Capacity {
+    rows: MAX_ROWS,
+    logits: 1,
+    sequences: 2,
+    pages: 2,
+    pages_per_sequence: 1,
+    sliding: None,
+    kv: KvType::F32,
+};
 
 /// Without an adapter the GPU tests are left out, except in CI.
 fn open_gpu() -> Option<Gpu> {
@@ -54,7 +61,7 @@ fn weight(dtype: DType, seed: u64, rows: u32, cols: u32) -> (Vec<u8>, Vec<f32>) 
 
 fn constant(graph: &mut Graph, name: &str, values: &[f32], cols: u32) -> TensorId {
     let rows = Rows::Fixed(values.len() as u32 / cols);
-    graph.add(name, rows, cols, Kind::Constant(values.to_vec()))
+    graph.add(name, rows, cols, TensorKind::Constant(values.to_vec()))
 }
 
 fn read<T: bytemuck::Pod>(plan: &Plan, id: TensorId, n: usize) -> Vec<T> {
@@ -94,7 +101,7 @@ struct Case {
     experts: u32,
     used: u32,
     norm: bool,
-    /// Logits are scored one by one, experts have gains, the first sums have a bias, the second are multiplied by the shares.
+    /// Logits are scored one by one, experts have expert_scales, the first sums have a bias, the second are multiplied by the shares.
     dressed: bool,
     dtype: DType,
     /// Columns and rows of gate and up; of down the other way round.
@@ -102,7 +109,7 @@ struct Case {
     n: u32,
     /// Matrices that a binding holds.
     shard: u32,
-    /// More places than experts in the stacks, in which these lie anywhere; 0 if they lie in order.
+    /// More slot_table than experts in the stacks, in which these lie anywhere; 0 if they lie in order.
     spare: u32,
     tier: Tier,
     software: bool,
@@ -115,7 +122,7 @@ struct Chain {
     plan: Plan,
     x: Vec<f32>,
     logits: Vec<f32>,
-    gains: Vec<f32>,
+    expert_scales: Vec<f32>,
     up: Vec<f32>,
     bias: Vec<f32>,
     down: Vec<f32>,
@@ -129,7 +136,7 @@ impl Case {
     }
 
     /// Where each expert lies in the stacks.
-    fn places(&self) -> Vec<u32> {
+    fn slot_table(&self) -> Vec<u32> {
         let room = self.experts + self.spare;
         (0..self.experts).map(|expert| if self.spare == 0 { expert } else { (expert * 11 + 3) % room }).collect()
     }
@@ -149,19 +156,26 @@ impl Chain {
         let (down_bytes, down) = weight(dtype, 4, experts * d, n);
         let x_id = constant(&mut graph, "x", &x, d);
         let logits_id = constant(&mut graph, "logits", &logits, experts);
-        let (room, places) = (experts + spare, case.places());
-        let up_id = graph.expert_room("up", room, n, d, dtype);
-        let down_id = graph.expert_room("down", room, d, n, dtype);
-        let places_id = (spare > 0).then(|| graph.add("places", Rows::Fixed(1), experts, Kind::Places));
+        let (room, slot_table) = (experts + spare, case.slot_table());
+        let up_id = graph.expert_cache("up", room, n, d, dtype);
+        let down_id = graph.expert_cache("down", room, d, n, dtype);
+        let places_id =
+            (spare > 0).then(|| graph.add("slot_table", Rows::Fixed(1), experts, TensorKind::ExpertSlotTable));
         let bias = normal(5, (experts * n) as usize);
         let bias_id = constant(&mut graph, "bias", &bias, experts * n);
-        let gains: Vec<f32> = normal(6, experts as usize);
-        let gains_id = dressed.then(|| constant(&mut graph, "gains", &gains, experts));
+        let expert_scales: Vec<f32> = normal(6, experts as usize);
+        let gains_id = dressed.then(|| constant(&mut graph, "expert_scales", &expert_scales, experts));
         let (ids, shares) = graph.router(logits_id, None, gains_id, case.router());
         let sorted = graph.expert_sort(ids, experts, used);
-        let finish = |finish| if dressed { finish } else { Finish::Plain };
-        let upped = graph.expert_linear(x_id, (up_id, places_id), ids, sorted, finish(Finish::Bias(bias_id)));
-        let downed = graph.expert_linear(upped, (down_id, places_id), ids, sorted, finish(Finish::Share(shares)));
+        let epilogue = |epilogue| if dressed { epilogue } else { ExpertEpilogue::Plain };
+        let upped = graph.expert_linear(x_id, (up_id, places_id), ids, sorted, epilogue(ExpertEpilogue::Bias(bias_id)));
+        let downed = graph.expert_linear(
+            upped,
+            (down_id, places_id),
+            ids,
+            sorted,
+            epilogue(ExpertEpilogue::RoutingWeight(shares)),
+        );
         let y = graph.expert_sum(downed, shares);
         let y = graph.sum(x_id, y);
         let keep = vec![ids, shares, sorted.0, sorted.1, upped, downed, y];
@@ -174,18 +188,31 @@ impl Chain {
             ..gpu.caps().clone()
         };
         let ids = keep.clone().try_into().unwrap();
-        let listing = Listing::new(graph, &caps, CAPACITY, &Options { fuse: Fuse::ALL, keep });
-        assert!(matches!(listing.graph.nodes.last().unwrap().op, Op::ExpertSum(ExpertSum { residual: true, .. })));
-        assert!(spare > 0 || (listing.shards(up_id).len() > 1) == (case.shard < experts), "{case:?}");
-        let plan = block_on(Plan::compile(gpu, listing)).unwrap();
+        let dispatch_list = DispatchList::new(graph, &caps, CAPACITY, &PlanOptions { fuse: Fuse::ALL, keep });
+        assert!(matches!(
+            dispatch_list.graph.nodes.last().unwrap().op,
+            Op::ExpertSum(ExpertSum { residual: true, .. })
+        ));
+        assert!(spare > 0 || (dispatch_list.shards(up_id).len() > 1) == (case.shard < experts), "{case:?}");
+        let plan = block_on(Plan::compile(gpu, dispatch_list)).unwrap();
         for (id, bytes, rows) in [(up_id, &up_bytes, n), (down_id, &down_bytes, d)] {
             let experts = bytes.chunks_exact(bytes.len() / experts as usize);
-            places.iter().zip(experts).for_each(|(place, expert)| plan.write_rows(id, place * rows, expert));
+            slot_table.iter().zip(experts).for_each(|(place, expert)| plan.write_rows(id, place * rows, expert));
         }
         if let Some(id) = places_id {
-            plan.write(id, 0, bytemuck::cast_slice(&places));
+            plan.write(id, 0, bytemuck::cast_slice(&slot_table));
         }
-        Chain { case, plan, x, logits, gains: if dressed { gains } else { vec![] }, up, bias, down, ids }
+        Chain {
+            case,
+            plan,
+            x,
+            logits,
+            expert_scales: if dressed { expert_scales } else { vec![] },
+            up,
+            bias,
+            down,
+            ids,
+        }
     }
 
     /// Runs a step of `rows` rows and compares what each op made of its inputs.
@@ -196,7 +223,7 @@ impl Chain {
         let (d, n, rows_) = (d as usize, n as usize, rows as usize);
         let [ids, shares, sorted, tiles, upped, downed, y] = self.ids;
 
-        let want = self.case.router().reference(&self.logits[..rows_ * experts as usize], &[], &self.gains);
+        let want = self.case.router().reference(&self.logits[..rows_ * experts as usize], &[], &self.expert_scales);
         let (ids, shares) = (read::<u32>(&self.plan, ids, slots), read::<f32>(&self.plan, shares, slots));
         equal("ids", &ids, &want.0)?;
         close("weights", &shares, &want.1)?;
@@ -210,12 +237,24 @@ impl Chain {
             equal("tiles", tiles.as_chunks().0, &want.1)?;
         }
         let got_up = read::<f32>(&self.plan, upped, slots * n);
-        let finish = |finish| if dressed { finish } else { Finish::Plain };
-        let linear = ExpertLinear { experts, used, from_slots: false, finish: finish(Finish::Bias(())), placed: false };
+        let epilogue = |epilogue| if dressed { epilogue } else { ExpertEpilogue::Plain };
+        let linear = ExpertLinear {
+            experts,
+            used,
+            from_slots: false,
+            epilogue: epilogue(ExpertEpilogue::Bias(())),
+            has_slot_table: false,
+        };
         close("up", &got_up, &linear.reference(&self.x[..rows_ * d], &self.up, &ids, d, &self.bias))?;
 
         let got_down = read::<f32>(&self.plan, downed, slots * d);
-        let linear = ExpertLinear { experts, used, from_slots: true, finish: finish(Finish::Share(())), placed: false };
+        let linear = ExpertLinear {
+            experts,
+            used,
+            from_slots: true,
+            epilogue: epilogue(ExpertEpilogue::RoutingWeight(())),
+            has_slot_table: false,
+        };
         close("down", &got_down, &linear.reference(&got_up, &self.down, &ids, n, &shares))?;
 
         let sum = ExpertSum { used, residual: true };
@@ -296,8 +335,8 @@ fn folded_grids() {
         for rows in ROWS {
             chain.check(rows).unwrap_or_else(|e| panic!("{case:?}, {rows} rows: {e}"));
         }
-        let listing = chain.plan.listing();
-        folded.extend(listing.kernels.iter().filter(|(_, k)| k.fold.is_some()).map(|(_, k)| k.source.file));
+        let dispatch_list = chain.plan.dispatch_list();
+        folded.extend(dispatch_list.kernels.iter().filter(|(_, k)| k.fold.is_some()).map(|(_, k)| k.source.file));
     }
     assert_eq!(Vec::from_iter(folded), ["expert_sum", "matmul", "matmul_rows", "matvec", "router"]);
 }
@@ -332,9 +371,9 @@ fn ties_infinities_and_nan_still_make_a_permutation() {
     let logits = constant(&mut graph, "logits", rows.as_flattened(), 4);
     let router = Router::plain(4, 4);
     let (ids, weights) = graph.router(logits, None, None, router);
-    let options = Options { fuse: Fuse::ALL, keep: vec![ids, weights] };
-    let listing = Listing::new(graph, gpu.caps(), CAPACITY, &options);
-    let plan = block_on(Plan::compile(&gpu, listing)).unwrap();
+    let options = PlanOptions { fuse: Fuse::ALL, keep: vec![ids, weights] };
+    let dispatch_list = DispatchList::new(graph, gpu.caps(), CAPACITY, &options);
+    let plan = block_on(Plan::compile(&gpu, dispatch_list)).unwrap();
     block_on(plan.run(&StepSizes { rows: 5, ..Default::default() })).unwrap();
     assert_eq!(read::<u32>(&plan, ids, 20), want.as_flattened());
     assert_eq!(router.reference(rows.as_flattened(), &[], &[]).0, want.as_flattened());
@@ -348,7 +387,7 @@ fn ties_infinities_and_nan_still_make_a_permutation() {
 fn biases_and_groups_choose() {
     let Some(gpu) = open_gpu() else { return };
     let sigmoid = |experts, used| Router { scoring: Scoring::Sigmoid, scale: 2.5, ..Router::plain(experts, used) };
-    let groups = |count, used, pairs| Some(Groups { count, used, pairs });
+    let groups = |count, used, top2_sum| Some(RouterGroups { count, used, top2_sum });
     for router in [
         Router { biased: true, ..sigmoid(64, 4) },
         Router { biased: true, groups: groups(8, 4, true), ..sigmoid(256, 8) },
@@ -366,8 +405,9 @@ fn biases_and_groups_choose() {
             let bias_id = router.biased.then(|| constant(&mut graph, "bias", &bias, experts));
             let (ids, weights) = graph.router(logits_id, bias_id, None, router);
             let caps = Caps { tier, ..gpu.caps().clone() };
-            let listing = Listing::new(graph, &caps, CAPACITY, &Options { fuse: Fuse::ALL, keep: vec![ids, weights] });
-            let plan = block_on(Plan::compile(&gpu, listing)).unwrap();
+            let dispatch_list =
+                DispatchList::new(graph, &caps, CAPACITY, &PlanOptions { fuse: Fuse::ALL, keep: vec![ids, weights] });
+            let plan = block_on(Plan::compile(&gpu, dispatch_list)).unwrap();
             block_on(plan.run(&StepSizes { rows: MAX_ROWS, ..Default::default() })).unwrap();
             let want = router.reference(&logits, &bias, &[]);
             let (got, shares) = (read::<u32>(&plan, ids, want.0.len()), read::<f32>(&plan, weights, want.1.len()));
@@ -395,18 +435,18 @@ fn a_feed_forward_network_is_its_ops_in_a_row() {
     let gate_inp_id = graph.weight("router.weight", experts, d, DType::F32);
     let logits = graph.linear(x_id, gate_inp_id, None);
     let weights = ExpertWeights {
-        gains: None,
-        gate: graph.experts("gate.weight", experts, n, d, DType::Q4_0),
-        up: graph.experts("up.weight", experts, n, d, DType::Q8_0),
-        down: graph.experts("down.weight", experts, d, n, DType::F32),
-        choice_bias: None,
+        expert_scales: None,
+        gate: graph.expert_stack("gate.weight", experts, n, d, DType::Q4_0),
+        up: graph.expert_stack("up.weight", experts, n, d, DType::Q8_0),
+        down: graph.expert_stack("down.weight", experts, d, n, DType::F32),
+        selection_bias: None,
         biases: None,
-        places: None,
+        slot_table: None,
     };
     let router = Router::plain(experts, used);
-    let (y, _) = graph.expert_ffn(x_id, logits, weights, router, Activation::Silu, Shares::OfOutputs);
-    let listing = Listing::new(graph, gpu.caps(), CAPACITY, &Options { fuse: Fuse::ALL, keep: vec![y] });
-    let plan = block_on(Plan::compile(&gpu, listing)).unwrap();
+    let (y, _) = graph.expert_ffn(x_id, logits, weights, router, Activation::Silu, RoutingWeights::OnOutputs);
+    let dispatch_list = DispatchList::new(graph, gpu.caps(), CAPACITY, &PlanOptions { fuse: Fuse::ALL, keep: vec![y] });
+    let plan = block_on(Plan::compile(&gpu, dispatch_list)).unwrap();
     let load = |id: TensorId, dtype, rows, cols| {
         let (bytes, values) = weight(dtype, id.0 as u64, rows, cols);
         plan.write_rows(id, 0, &bytes);
@@ -419,10 +459,17 @@ fn a_feed_forward_network_is_its_ops_in_a_row() {
     for rows in [1, 8, 40] {
         block_on(plan.run(&StepSizes { rows, ..Default::default() })).unwrap();
         let x = &x[..(rows * d) as usize];
-        let every = ExpertLinear { experts: 1, used: 1, from_slots: true, finish: Finish::Plain, placed: false };
+        let every = ExpertLinear {
+            experts: 1,
+            used: 1,
+            from_slots: true,
+            epilogue: ExpertEpilogue::Plain,
+            has_slot_table: false,
+        };
         let logits = every.reference(x, &gate_inp, &vec![0; rows as usize], d as usize, &[]);
         let (ids, shares) = router.reference(&logits, &[], &[]);
-        let first = ExpertLinear { experts, used, from_slots: false, finish: Finish::Plain, placed: false };
+        let first =
+            ExpertLinear { experts, used, from_slots: false, epilogue: ExpertEpilogue::Plain, has_slot_table: false };
         let gated: Vec<f32> = (first.reference(x, &gate, &ids, d as usize, &[]).iter())
             .zip(first.reference(x, &up, &ids, d as usize, &[]))
             .map(|(g, u)| g / (1.0 + (-g).exp()) * u)

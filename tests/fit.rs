@@ -7,7 +7,7 @@ use firelight::SessionOptions;
 use firelight::checkpoint::{Checkpoint, GgufWriter, Source};
 use firelight::gpu::Caps;
 use firelight::memory_plan::{plan_max_context, plan_memory};
-use firelight::ops::attention::Reach;
+use firelight::ops::attention::MaskKind;
 use firelight::ops::{KvType, PAGE};
 use pollster::block_on;
 
@@ -49,12 +49,12 @@ fn the_context_and_the_caches_type_follow_the_budget() {
     model.spec.context_length = 16384;
     let bytes = |context, kv| {
         let options = SessionOptions { kv: Some(kv), ..context_of(context) };
-        plan_memory(&model, &caps(1 << 30, None), &options).expect("it fits").listing.bytes().total()
+        plan_memory(&model, &caps(1 << 30, None), &options).expect("it fits").dispatch_list.bytes().total()
     };
     let most = |budget| {
         let plan = plan_max_context(&model, &caps(1 << 30, Some(budget)), &SessionOptions::default())?;
-        let kv = plan.listing.capacity.kv;
-        assert!(plan.listing.bytes().total() <= budget);
+        let kv = plan.dispatch_list.capacity.kv;
+        assert!(plan.dispatch_list.bytes().total() <= budget);
         // A page more would not fit.
         assert!(plan.context == 16384 || bytes(plan.context + PAGE, kv) > budget, "{} is not all", plan.context);
         Ok::<_, Error>((plan.context, kv, plan.notices.len()))
@@ -71,7 +71,7 @@ fn the_context_and_the_caches_type_follow_the_budget() {
     // Without a wish for more the context is the usual one; what was asked for is given or refused.
     let of = |options: &SessionOptions, budget| plan_memory(&model, &caps(1 << 30, Some(budget)), options);
     assert_eq!(of(&SessionOptions::default(), 1 << 30).unwrap().context, 4096);
-    assert_eq!(of(&context_of(8192), bytes(8192, q8)).unwrap().listing.capacity.kv, q8);
+    assert_eq!(of(&context_of(8192), bytes(8192, q8)).unwrap().dispatch_list.capacity.kv, q8);
     let asked = SessionOptions { kv: Some(f16), ..context_of(8192) };
     let error = of(&asked, bytes(8192, f16) - 1).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("take --context 8160, or --kv q8_0"), "{error}");
@@ -96,7 +96,7 @@ fn what_is_foretold_is_what_is_allocated() {
     ] {
         let model = engine::model(engine::file(shape, types));
         let options = SessionOptions { sequences, kv: Some(kv), ..context_of(context) };
-        let foretold = plan_memory(&model, gpu.caps(), &options).expect("it fits").listing.bytes().total();
+        let foretold = plan_memory(&model, gpu.caps(), &options).expect("it fits").dispatch_list.bytes().total();
         let before = gpu.allocated();
         let session = engine::session(gpu, &model, &options);
         block_on(gpu.flush()).expect("the device is there");
@@ -123,31 +123,31 @@ fn latent_keys_are_all_that_is_kept() {
     let layers = model.spec.layers.len() as u64;
     for (kv, bytes) in [(KvType::F16, 2 * values), (KvType::Q8_0, values + 2 * 4), (KvType::F32, 4 * values)] {
         let options = SessionOptions { sequences: 2, kv: Some(kv), ..context_of(512) };
-        let listing = plan_memory(&model, &caps(1 << 30, None), &options).expect("it fits").listing;
-        assert_eq!(listing.bytes().kv, layers * 2 * 512 * bytes, "{kv:?}");
+        let dispatch_list = plan_memory(&model, &caps(1 << 30, None), &options).expect("it fits").dispatch_list;
+        assert_eq!(dispatch_list.bytes().kv, layers * 2 * 512 * bytes, "{kv:?}");
     }
 }
 
-/// Layers that see their window keep what `ops::Near` says, however long the context is: the window, a step and 64
+/// Layers that see their window keep what `ops::SlidingPages` says, however long the context is: the window, a step and 64
 /// positions, and the window again where a prompt ends, each in whole pages and one more.
 #[test]
 fn windows_take_what_they_see() {
     let model = engine::model(engine::file("tiny-gemma3", "F16"));
     let layers = &model.spec.layers;
     let window = layers.iter().find_map(|layer| layer.reach.span()).expect("a window");
-    let near = layers.iter().filter(|layer| layer.reach != Reach::All).count() as u64;
+    let near = layers.iter().filter(|layer| layer.reach != MaskKind::Causal).count() as u64;
     let all = layers.len() as u64 - near;
     let position = 2 * u64::from(model.spec.layers[0].kv_heads * model.spec.layers[0].head_dim) * 2;
     for (context, chunk, sequences) in [(4096, 128, 1), (65536, 128, 1), (65536, 512, 4)] {
         let options = SessionOptions { chunk, sequences, kv: Some(KvType::F16), ..context_of(context) };
-        let bytes = plan_memory(&model, &caps(1 << 30, None), &options).expect("it fits").listing.bytes().kv;
+        let bytes = plan_memory(&model, &caps(1 << 30, None), &options).expect("it fits").dispatch_list.bytes().kv;
         let pages = u64::from((window + chunk + 64).div_ceil(32) + 1 + window.div_ceil(32) + 1);
         let want = u64::from(sequences) * position * (near * pages * 32 + all * u64::from(context));
         assert_eq!(bytes, want, "{context} {chunk} {sequences}");
     }
     // A context that is hardly longer than that is kept whole.
-    let listing = plan_memory(&model, &caps(1 << 30, None), &context_of(512)).expect("it fits").listing;
-    assert_eq!((listing.capacity.near, listing.bytes().kv), (None, (near + all) * position * 512));
+    let dispatch_list = plan_memory(&model, &caps(1 << 30, None), &context_of(512)).expect("it fits").dispatch_list;
+    assert_eq!((dispatch_list.capacity.sliding, dispatch_list.bytes().kv), (None, (near + all) * position * 512));
 }
 
 #[test]
@@ -194,13 +194,13 @@ fn room_for_experts_is_counted_once() {
     let options = SessionOptions { kv: Some(KvType::F16), ..context_of(64) };
     let all = plan_memory(&model, &caps(128 << 20, None), &options).expect("it fits");
     assert!(all.offloaded.is_empty());
-    let needed = all.listing.bytes().total();
+    let needed = all.dispatch_list.bytes().total();
     let mut told = 0;
     for memory in [needed - 1, needed - needed / 8, needed - needed / 4] {
         let Ok(plan) = plan_memory(&model, &caps(128 << 20, Some(memory)), &options) else { continue };
         let stacks: Vec<_> = plan.offloaded.iter().map(|layer| layer.stacks).collect();
         assert!(stacks.len() == 6 && stacks[0] != stacks[1] && stacks[0] == stacks[2] && stacks[1] == stacks[5]);
-        let room = |stacks: &[_; 3]| plan.listing.graph.experts_of(stacks[0]);
+        let room = |stacks: &[_; 3]| plan.dispatch_list.graph.experts_of(stacks[0]);
         let room: u32 = stacks[..2].iter().map(room).sum();
         assert!((16..48).contains(&room), "{room} of 48");
         let said = plan.notices.iter().find(|notice| notice.contains("experts fit")).expect("a notice");

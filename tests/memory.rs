@@ -61,7 +61,7 @@ fn overhead(model: &Model) -> u64 {
     let options = SessionOptions { context: Some(128), chunk: 64, ..Default::default() };
     let before = resident();
     let (session, most) = peak(|| block_on(Session::builder(gpu, model).options(&options).load()).unwrap());
-    let weights = if gpu.caps().software { session.plan().listing().bytes().weights } else { 0 };
+    let weights = if gpu.caps().software { session.plan().dispatch_list().bytes().weights } else { 0 };
     let grown = most - before;
     assert!(grown >= weights, "{} MiB grown is less than {} MiB of weights", grown >> 20, weights >> 20);
     grown - weights

@@ -391,10 +391,10 @@ fn windows_keep_only_the_pages_that_they_see() {
         let model = tiny(shape);
         let few = SessionOptions { chunk: 32, sequences: 2, ..exact(640) };
         let mut session = open(&model, &few);
-        let capacity = session.plan().listing().capacity;
-        assert!(capacity.near.is_some_and(|near| near.pages * 2 < capacity.pages), "{shape}: {capacity:?}");
+        let capacity = session.plan().dispatch_list().capacity;
+        assert!(capacity.sliding.is_some_and(|near| near.pages * 2 < capacity.pages), "{shape}: {capacity:?}");
         let mut alone = open(&model, &SessionOptions { chunk: 640, ..exact(640) });
-        assert_eq!(alone.plan().listing().capacity.near, None, "{shape}");
+        assert_eq!(alone.plan().dispatch_list().capacity.sliding, None, "{shape}");
         let mut asked = |what: &str, tokens: &[u32], most: usize, reused: usize| {
             let got = answer(&mut session, greedy(tokens, most));
             assert_eq!(got.timings.reused_tokens, reused, "{shape}, {what}");
@@ -430,7 +430,7 @@ fn experts_may_come_from_the_file_as_they_are_wanted() {
         let all = SessionOptions { logits: 16, ..exact(200) };
         let mut whole = open(&model, &all);
         assert_eq!(whole.expert_reads(), None, "{shape}");
-        let needed = whole.plan().listing().bytes().total();
+        let needed = whole.plan().dispatch_list().bytes().total();
         let fits = |memory| plan_memory(&model, gpu().caps(), &SessionOptions { memory: Some(memory), ..all.clone() });
         let (mut least, mut below) = (needed, 0);
         while below + 1 < least {
@@ -442,7 +442,7 @@ fn experts_may_come_from_the_file_as_they_are_wanted() {
         let mut read = Vec::new();
         for memory in [needed - 1, needed.midpoint(least), least] {
             let mut session = open(&model, &SessionOptions { memory: Some(memory), ..all.clone() });
-            assert!(session.plan().listing().bytes().total() <= memory, "{shape}");
+            assert!(session.plan().dispatch_list().bytes().total() <= memory, "{shape}");
             assert!(session.notices().iter().any(|notice| notice.contains("experts fit")), "{:?}", session.notices());
             assert_eq!(logits(&mut session, &prompt, false), want.0, "{shape} in {memory} bytes");
             let got = answer(&mut session, told(greedy(&prompt, 30)));

@@ -6,21 +6,21 @@ mod common;
 use common::cpu::Cpu;
 use common::{Data, Step, compare, gpu, random, types};
 use firelight::dtype::DType;
-use firelight::gpu::{Caps, Layout, Tier};
-use firelight::graph::{Graph, Input, Kind, LAST_SAMPLED, NO_STATE, Rows, Run, TensorId};
-use firelight::ops::attention::{Attention, Reach, Temperature};
+use firelight::gpu::{Caps, Tier, TuneConfig};
+use firelight::graph::{Graph, LAST_SAMPLED, NO_STATE, Rows, Segment, StepInput, TensorId, TensorKind};
+use firelight::ops::attention::{Attention, AttentionTemperature, MaskKind};
 use firelight::ops::catalog::catalog;
 use firelight::ops::delta_net::DeltaNet;
 use firelight::ops::glu::Activation;
-use firelight::ops::head_join::HeadJoin;
-use firelight::ops::head_part::HeadPart;
+use firelight::ops::head_concat::HeadConcat;
+use firelight::ops::head_slice::HeadSlice;
 use firelight::ops::kv_write::KvWrite;
-use firelight::ops::rope::{Pairing, Rope};
+use firelight::ops::logit_scale::LogitScale;
+use firelight::ops::rope::{Rope, RopeStyle};
 use firelight::ops::short_conv::ShortConv;
-use firelight::ops::soften::Soften;
-use firelight::ops::{Capacity, KvType, Near};
+use firelight::ops::{Capacity, KvType, SlidingPages};
 use firelight::plan::fuse::{self, Fuse};
-use firelight::plan::{Listing, Options, Plan};
+use firelight::plan::{DispatchList, Plan, PlanOptions};
 use half::f16;
 use std::collections::BTreeSet;
 
@@ -77,7 +77,7 @@ impl Case {
             sequences: self.sequences,
             pages: SEQUENCES * PAGES,
             pages_per_sequence: PAGES,
-            near: Some(Near { span: 0, pages: SEQUENCES * PAGES }),
+            sliding: Some(SlidingPages { window: 0, pages: SEQUENCES * PAGES }),
             kv: self.kv,
         }
     }
@@ -86,7 +86,7 @@ impl Case {
     fn outputs(&self) -> Vec<TensorId> {
         let first = self.graph.nodes.iter().map(|n| n.outputs[0]);
         let is_output = |id: &TensorId| self.graph.readers(*id) == 0;
-        first.filter(|id| self.graph.tensor(*id).kind == Kind::Activation && is_output(id)).collect()
+        first.filter(|id| self.graph.tensor(*id).kind == TensorKind::Activation && is_output(id)).collect()
     }
 }
 
@@ -123,8 +123,14 @@ fn setups(case: &Case) -> Vec<(Caps, Fuse)> {
         }
         // The layouts that are farthest from each other.
         for (lanes, threads, rows, span) in [(64, 256, 4, 16), (32, 64, 1, 8)] {
-            let measured = Some(Layout { lanes, threads, rows, span, ..Layout::usual(false) });
-            out.push((Caps { measured, ..caps(adapter.tier, false) }, Fuse::ALL));
+            let measured = Some(TuneConfig {
+                lanes,
+                threads,
+                rows_per_lane: rows,
+                tile_threads: span,
+                ..TuneConfig::untuned(false)
+            });
+            out.push((Caps { tuned: measured, ..caps(adapter.tier, false) }, Fuse::ALL));
         }
         if fuse::fuse(case.graph.clone(), Fuse::ALL, max_binding) != case.graph {
             out.push((caps(adapter.tier, false), Fuse::NONE));
@@ -136,22 +142,22 @@ fn setups(case: &Case) -> Vec<(Caps, Fuse)> {
 /// Runs a case in one way; the largest difference, or which output of which step is off.
 fn run(case: &Case, data: &Data, want: &[Vec<Vec<f32>>], caps: &Caps, fuse: Fuse) -> Result<f64, String> {
     let (outputs, capacity) = (case.outputs(), case.capacity());
-    let options = Options { fuse, keep: outputs.clone() };
-    let listing = Listing::new(case.graph.clone(), caps, capacity, &options);
+    let options = PlanOptions { fuse, keep: outputs.clone() };
+    let dispatch_list = DispatchList::new(case.graph.clone(), caps, capacity, &options);
     if case.max_binding.is_some() {
-        let split = listing.weights().iter().all(|(id, _)| listing.shards(*id).len() > 1);
+        let split = dispatch_list.weights().iter().all(|(id, _)| dispatch_list.shards(*id).len() > 1);
         assert!(split, "{}: not every weight is split", case.name);
     }
-    let plan = pollster::block_on(Plan::compile(gpu(), listing)).map_err(|e| e.to_string())?;
+    let plan = pollster::block_on(Plan::compile(gpu(), dispatch_list)).map_err(|e| e.to_string())?;
     fill(&plan, case, data);
     let mut worst = 0f64;
     for (step, want) in case.steps.iter().zip(want) {
-        let tile = plan.listing().attention_tile();
+        let tile = plan.dispatch_list().query_tile();
         let tiles = step.tiles(tile);
-        plan.write_input(Input::Rows, 0, bytemuck::cast_slice(&step.rows));
-        plan.write_input(Input::LogitRows, 0, bytemuck::cast_slice(&step.logit_rows));
-        plan.write_input(Input::Tiles, 0, bytemuck::cast_slice(&tiles));
-        plan.write_input(Input::Runs, 0, bytemuck::cast_slice(&step.runs));
+        plan.write_input(StepInput::Rows, 0, bytemuck::cast_slice(&step.rows));
+        plan.write_input(StepInput::LogitRows, 0, bytemuck::cast_slice(&step.logit_rows));
+        plan.write_input(StepInput::QueryTiles, 0, bytemuck::cast_slice(&tiles));
+        plan.write_input(StepInput::Segments, 0, bytemuck::cast_slice(&step.runs));
         for (id, want) in outputs.iter().zip(want) {
             plan.write(*id, 0, &vec![0xff; 4 * want.len()]);
         }
@@ -170,17 +176,17 @@ fn run(case: &Case, data: &Data, want: &[Vec<Vec<f32>>], caps: &Caps, fuse: Fuse
 
 /// Weights and vectors as given, page tables, and caches full of NaN.
 fn fill(plan: &Plan, case: &Case, data: &Data) {
-    for id in plan.listing().used() {
-        for (vector, start) in plan.listing().graph.vectors(id) {
+    for id in plan.dispatch_list().used() {
+        for (vector, start) in plan.dispatch_list().graph.vectors(id) {
             plan.write(id, u64::from(start) * 4, bytemuck::cast_slice(&data.vectors[&vector]));
         }
         match case.graph.tensors.get(id.0).map(|t| &t.kind) {
-            Some(Kind::Weight { .. }) => plan.write_rows(id, 0, &data.weights[&id]),
-            Some(Kind::State { values }) => {
+            Some(TensorKind::Weight { .. }) => plan.write_rows(id, 0, &data.weights[&id]),
+            Some(TensorKind::State { values }) => {
                 let bytes = 4 * case.capacity().state_slots() * values;
                 plan.write(id, 0, &vec![0xff; bytes as usize]);
             }
-            Some(Kind::Kv { heads, head_dim, .. }) => {
+            Some(TensorKind::KvCache { heads, head_dim, .. }) => {
                 let bytes = u64::from(SEQUENCES * PAGES * 32) * case.kv.bytes(*heads, *head_dim);
                 plan.write(id, 0, &vec![0xff; bytes as usize]);
             }
@@ -188,10 +194,10 @@ fn fill(plan: &Plan, case: &Case, data: &Data) {
         }
     }
     let mut pages = pages()[..(case.sequences * PAGES) as usize].to_vec();
-    plan.write_input(Input::Pages, 0, bytemuck::cast_slice(&pages));
+    plan.write_input(StepInput::Pages, 0, bytemuck::cast_slice(&pages));
     pages.reverse();
-    plan.write_input(Input::NearPages, 0, bytemuck::cast_slice(&pages));
-    plan.write_input(Input::Sampled, 0, bytemuck::cast_slice(&SAMPLED[..case.sequences as usize]));
+    plan.write_input(StepInput::SlidingPages, 0, bytemuck::cast_slice(&pages));
+    plan.write_input(StepInput::Sampled, 0, bytemuck::cast_slice(&SAMPLED[..case.sequences as usize]));
 }
 
 /// Holds the GPU to the CPU in every setup.
@@ -199,7 +205,7 @@ fn check(case: Case) {
     let data = Data::random(&case.graph, 1);
     let want = expected(&case, &data);
     for (caps, fuse) in setups(&case) {
-        let (Caps { tier, software, .. }, layout) = (&caps, caps.layout());
+        let (Caps { tier, software, .. }, layout) = (&caps, caps.tune_config());
         let setup =
             format!("{}, tier {tier}, software {software}, {layout:?}, residual fused {}", case.name, fuse.residual);
         match run(&case, &data, &want, &caps, fuse) {
@@ -428,7 +434,7 @@ fn rounded_to_halves(x: &[f32]) -> Vec<f32> {
 fn in_halves(graph: &Graph, data: &Data, dtype: DType) -> (Graph, Data) {
     let (mut twin, mut halves) = (graph.clone(), data.clone());
     for tensor in &mut twin.tensors {
-        if let Kind::Weight { dtype: of, .. } = &mut tensor.kind
+        if let TensorKind::Weight { dtype: of, .. } = &mut tensor.kind
             && *of == dtype
         {
             *of = DType::F16;
@@ -456,8 +462,8 @@ fn small_matrices_round_to_halves_and_nothing_else() {
         let exact = expected(&case, &data);
         // Compiling takes a software adapter seconds.
         for side in if dtype == DType::Q4K { vec![64, 128] } else { vec![64] } {
-            let measured = Some(Layout { side, ..Layout::usual(false) });
-            let caps = Caps { tier: Tier::Cooperative, measured, ..gpu().caps().clone() };
+            let measured = Some(TuneConfig { f16_tile_rows: side, ..TuneConfig::untuned(false) });
+            let caps = Caps { tier: Tier::Cooperative, tuned: measured, ..gpu().caps().clone() };
             let run = |want: &[Vec<Vec<f32>>]| run(&case, &data, want, &caps, Fuse::ALL);
             println!(
                 "{}, {side}: {:.1e}",
@@ -471,7 +477,7 @@ fn small_matrices_round_to_halves_and_nothing_else() {
 
 /// Whether the adapter calculates with halves; where the environment says that it has small matrices, it must.
 fn halves() -> bool {
-    let has = gpu().caps().halves;
+    let has = gpu().caps().f16;
     assert!(has || std::env::var_os("FIRELIGHT_COOPERATIVE").is_none(), "{} has no halves", gpu().adapter().name);
     if !has {
         eprintln!("left out: {} has no arithmetic of 16 bits", gpu().adapter().name);
@@ -501,8 +507,8 @@ fn halves_round_by_a_thousandth() {
         for (what, data) in [("as they are", data.clone()), ("uneven", with_x(&data, &case.graph, uneven))] {
             let want = expected(&case, &data);
             for side in [64, 128] {
-                let measured = Some(Layout { side, ..Layout::usual(false) });
-                let caps = Caps { tier: Tier::F16, measured, ..gpu().caps().clone() };
+                let measured = Some(TuneConfig { f16_tile_rows: side, ..TuneConfig::untuned(false) });
+                let caps = Caps { tier: Tier::F16, tuned: measured, ..gpu().caps().clone() };
                 let off = run(&case, &data, &want, &caps, Fuse::ALL).unwrap_or_else(|e| panic!("{name}, {what}: {e}"));
                 println!("{}, {what}, {side}: {off:.1e}", case.name);
                 assert!(off > 5e-5, "{name}, {what}: nothing was rounded");
@@ -515,7 +521,7 @@ fn halves_round_by_a_thousandth() {
 #[test]
 fn tiers_of_halves_take_large_values_and_leave_decodes_alone() {
     let has = [halves(), small_matrices()];
-    let tiers = Tier::IN_HALVES.into_iter().zip(has).filter(|(_, has)| *has);
+    let tiers = Tier::F16_TIERS.into_iter().zip(has).filter(|(_, has)| *has);
     tiers.for_each(|(tier, _)| large_values_and_decodes(&Caps { tier, ..gpu().caps().clone() }));
 }
 
@@ -576,7 +582,7 @@ fn norms() {
 
 #[test]
 fn rotations() {
-    for pairing in [Pairing::Neighbours, Pairing::Halves] {
+    for pairing in [RopeStyle::Interleaved, RopeStyle::Neox] {
         for (heads, head_dim, rotated) in [(1, 8, 8), (3, 64, 64), (2, 80, 32), (4, 128, 128), (1, 256, 64), (2, 12, 4)]
         {
             let mut g = Graph::default();
@@ -584,7 +590,7 @@ fn rotations() {
             let pairs = rotated / 2;
             let frequencies: Vec<f64> = (0..pairs).map(|i| 10_000f64.powf(-f64::from(i) / f64::from(pairs))).collect();
             let angles = g.rope_angles(&frequencies, 1024, 1.0);
-            g.rope(x, angles, Rope { head_dim, rotated, pairing });
+            g.rope(x, angles, Rope { head_dim, rotated, style: pairing });
             let name = format!("rope {heads} {head_dim} {rotated} {pairing:?}");
             check(Case::new(name, g, any_rows(&[40, 1, 9], VOCABULARY), 2e-6));
         }
@@ -608,9 +614,9 @@ fn values_and_rows() {
         g.glu(a, one, Activation::Gelu);
         let picked = g.gather(far);
         for cap in [None, Some(3.0)] {
-            g.soften(picked, Soften { scale: 0.25, cap });
+            g.logit_scale(picked, LogitScale { scale: 0.25, softcap: cap });
         }
-        check(Case::new(format!("add, glu, gather, soften {cols}"), g, any_rows(&COUNTS, VOCABULARY), 1e-6));
+        check(Case::new(format!("add, glu, gather, logit_scale {cols}"), g, any_rows(&COUNTS, VOCABULARY), 1e-6));
     }
 }
 
@@ -663,7 +669,7 @@ fn with_states(mut steps: Vec<Step>) -> Vec<Step> {
                 slot if count == 1 => slot,
                 slot => slot ^ 1,
             };
-            step.runs.push(Run { first, count, reads, writes });
+            step.runs.push(Segment { first, count, reads, writes });
             slots[sequence] = if writes == reads { [before, last] } else { [reads, writes] };
             first += count;
         }
@@ -675,7 +681,7 @@ fn with_states(mut steps: Vec<Step>) -> Vec<Step> {
 fn convolutions_and_delta_nets_with_states() {
     // Heads in turn, or side by side; their rates apart, or together, or as logarithms.
     let (turns, beside, together, logs) = ([false; 3], [true, false, false], [true, true, false], [true, false, true]);
-    for (key_heads, heads, head_dim, taps, [grouped, fused, log_rates]) in [
+    for (key_heads, heads, head_dim, taps, [grouped, fused, log_decay]) in [
         (1, 1, 4, 2, turns),
         (2, 4, 32, 4, turns),
         (3, 3, 20, 3, logs),
@@ -684,19 +690,19 @@ fn convolutions_and_delta_nets_with_states() {
         (2, 6, 32, 4, beside),
     ] {
         let mut g = Graph::default();
-        let op = DeltaNet { key_heads, heads, head_dim, grouped, fused, log_rates };
+        let op = DeltaNet { key_heads, heads, head_dim, grouped, fused, log_decay };
         let channels = (2 * key_heads + heads) * head_dim;
         let x = rows(&mut g, channels);
         let weight = g.vector("taps.weight", channels * taps);
-        let x = g.short_conv(x, weight, "conv_state", ShortConv { taps, silu: taps != 3 });
+        let x = g.short_conv(x, weight, "conv_state", ShortConv { kernel_size: taps, silu: taps != 3 });
         let wide = rows(&mut g, heads * 12);
-        let mut part = |first, len| g.head_part(wide, HeadPart { head: 12, first, len });
+        let mut part = |first, len| g.head_slice(wide, HeadSlice { head_dim: 12, start: first, len });
         let (alpha, b) = if fused { (part(0, 2), None) } else { (part(0, 1), Some(part(11, 1))) };
         let b = b.unwrap_or(alpha);
         // Memory that fades, of some heads fast.
-        let rate = |i| if log_rates { (0.02 * (1 + 10 * i) as f32).ln() } else { -0.02 * (1 + 10 * i) as f32 };
+        let rate = |i| if log_decay { (0.02 * (1 + 10 * i) as f32).ln() } else { -0.02 * (1 + 10 * i) as f32 };
         let rates = (0..2 * heads).map(|i| if i < heads { rate(i) } else { 0.1 * i as f32 });
-        let rates = g.add("rates", Rows::Fixed(1), 2 * heads, Kind::Constant(rates.collect()));
+        let rates = g.add("rates", Rows::Fixed(1), 2 * heads, TensorKind::Constant(rates.collect()));
         let y = g.delta_net(x, [alpha, b, rates], "delta_state", op);
         let gates = rows(&mut g, heads * head_dim);
         g.glu(gates, y, Activation::Sigmoid);
@@ -717,8 +723,9 @@ fn attend(g: &mut Graph, op: Attention) -> (TensorId, (TensorId, TensorId)) {
     let Attention { heads, kv_heads, head_dim, .. } = op;
     let q = rows(g, heads * head_dim);
     let (k, v) = (rows(g, kv_heads * head_dim), rows(g, kv_heads * head_dim));
-    let near = op.reach != Reach::All;
-    let mut cache = |name| g.add(name, Rows::Fixed(0), 0, Kind::Kv { heads: kv_heads, head_dim, near });
+    let near = op.mask != MaskKind::Causal;
+    let mut cache =
+        |name| g.add(name, Rows::Fixed(0), 0, TensorKind::KvCache { heads: kv_heads, head_dim, sliding: near });
     let caches = (cache("k_cache"), cache("v_cache"));
     g.kv_write(k, v, caches, KvWrite { heads: kv_heads, head_dim });
     let sinks = op.sinks.then(|| g.vector("sinks.weight", heads));
@@ -764,19 +771,19 @@ fn attention_over_pages_and_sequences() {
 /// such as are longer than a span.
 #[test]
 fn attention_of_windows_chunks_caps_and_sinks() {
-    let temperature = |every, ahead| Some(Temperature { every, rate: 0.5, ahead });
+    let temperature = |every, ahead| Some(AttentionTemperature { floor_scale: every, attn_scale: 0.5, offset: ahead });
     let op = |heads, kv_heads, head_dim| Attention::full(heads, kv_heads, head_dim);
     for (name, op) in [
-        ("window", Attention { reach: Reach::Window(50), ..op(3, 1, 64) }),
-        ("long window and cap", Attention { reach: Reach::Window(200), cap: Some(1.5), ..op(8, 2, 32) }),
-        ("narrow window", Attention { reach: Reach::Window(1), ..op(2, 2, 8) }),
-        ("chunk", Attention { reach: Reach::Chunk(48), ..op(4, 2, 64) }),
-        ("long chunk and sinks", Attention { reach: Reach::Chunk(160), sinks: true, ..op(5, 1, 64) }),
-        ("cap", Attention { cap: Some(0.7), ..op(4, 4, 32) }),
+        ("window", Attention { mask: MaskKind::SlidingWindow(50), ..op(3, 1, 64) }),
+        ("long window and cap", Attention { mask: MaskKind::SlidingWindow(200), softcap: Some(1.5), ..op(8, 2, 32) }),
+        ("narrow window", Attention { mask: MaskKind::SlidingWindow(1), ..op(2, 2, 8) }),
+        ("chunk", Attention { mask: MaskKind::Chunked(48), ..op(4, 2, 64) }),
+        ("long chunk and sinks", Attention { mask: MaskKind::Chunked(160), sinks: true, ..op(5, 1, 64) }),
+        ("cap", Attention { softcap: Some(0.7), ..op(4, 4, 32) }),
         ("temperature", Attention { temperature: temperature(64, 1), ..op(4, 1, 64) }),
         ("temperature from the next", Attention { temperature: temperature(10, 0), ..op(2, 1, 8) }),
         ("sinks", Attention { sinks: true, ..op(6, 3, 64) }),
-        ("sinks and window", Attention { sinks: true, reach: Reach::Window(128), ..op(9, 3, 64) }),
+        ("sinks and window", Attention { sinks: true, mask: MaskKind::SlidingWindow(128), ..op(9, 3, 64) }),
     ] {
         let ways = if name.contains("and") { Ways::All } else { Ways::Layouts };
         let case = Case::new(format!("attention, {name}"), attends(op), conversation(300), 2e-5);
@@ -791,7 +798,7 @@ fn attention_by_small_matrices_rounds_to_halves() {
         return;
     }
     let op = |heads, kv_heads, head_dim| Attention::full(heads, kv_heads, head_dim);
-    let steep = Some(Temperature { every: 1, rate: 4.0, ahead: 0 });
+    let steep = Some(AttentionTemperature { floor_scale: 1, attn_scale: 4.0, offset: 0 });
     let mut two = attends(op(4, 2, 64));
     attend(&mut two, op(2, 1, 320));
     for (name, kv, tolerance, graph) in [
@@ -804,13 +811,13 @@ fn attention_by_small_matrices_rounds_to_halves() {
             "sinks and window",
             KvType::F32,
             4e-3,
-            attends(Attention { sinks: true, reach: Reach::Window(50), ..op(3, 3, 64) }),
+            attends(Attention { sinks: true, mask: MaskKind::SlidingWindow(50), ..op(3, 3, 64) }),
         ),
         (
             "chunk and cap",
             KvType::F32,
             4e-3,
-            attends(Attention { cap: Some(0.7), reach: Reach::Chunk(48), ..op(2, 2, 96) }),
+            attends(Attention { softcap: Some(0.7), mask: MaskKind::Chunked(48), ..op(2, 2, 96) }),
         ),
     ] {
         let case = Case { kv, ..Case::new(name, graph, conversation(300), tolerance) };
@@ -827,8 +834,8 @@ fn attention_by_small_matrices_rounds_to_halves() {
 fn attends_latent(heads: u32, rank: u32, rotated: u32) -> Graph {
     let (mut g, head_dim) = (Graph::default(), rank + rotated);
     let (q, turned, k) = (rows(&mut g, heads * rank), rows(&mut g, heads * rotated), rows(&mut g, head_dim));
-    let q = g.head_join(q, turned, HeadJoin { heads });
-    let cache = g.add("k_cache", Rows::Fixed(0), 0, Kind::Kv { heads: 1, head_dim, near: false });
+    let q = g.head_concat(q, turned, HeadConcat { heads });
+    let cache = g.add("k_cache", Rows::Fixed(0), 0, TensorKind::KvCache { heads: 1, head_dim, sliding: false });
     g.k_write(k, cache, KvWrite { heads: 1, head_dim });
     let scale = 2.0 / (head_dim as f32).sqrt();
     g.attention(q, (cache, cache), None, Attention { value_dim: rank, scale, ..Attention::full(heads, 1, head_dim) });
@@ -869,7 +876,7 @@ fn heads_with_a_matrix_each() {
     ] {
         let mut g = Graph::default();
         let x = rows(&mut g, heads * k);
-        let weight = g.experts("heads.weight", heads, n, k, dtype);
+        let weight = g.expert_stack("heads.weight", heads, n, k, dtype);
         g.head_linear(x, weight);
         let name = format!("head_linear {dtype} {heads} {n} {k}");
         let case = Case::new(name, g, any_rows(&COUNTS, VOCABULARY), 2e-5);
@@ -881,7 +888,7 @@ fn heads_with_a_matrix_each() {
 #[test]
 fn heads_of_two_lengths_and_a_shared_cache() {
     let mut g = Graph::default();
-    let narrow = Attention { reach: Reach::Window(50), ..Attention::full(4, 2, 64) };
+    let narrow = Attention { mask: MaskKind::SlidingWindow(50), ..Attention::full(4, 2, 64) };
     let (_, caches) = attend(&mut g, narrow.clone());
     let q = rows(&mut g, 4 * 64);
     g.attention(q, caches, None, narrow);
@@ -893,7 +900,7 @@ fn heads_of_two_lengths_and_a_shared_cache() {
 struct Block {
     heads: (u32, u32, u32),
     rotated: u32,
-    pairing: Pairing,
+    pairing: RopeStyle,
     bias: bool,
     head_norm: bool,
     value_norm: bool,
@@ -904,7 +911,7 @@ struct Block {
 const BLOCK: Block = Block {
     heads: (4, 2, 64),
     rotated: 64,
-    pairing: Pairing::Neighbours,
+    pairing: RopeStyle::Interleaved,
     bias: false,
     head_norm: false,
     value_norm: false,
@@ -936,16 +943,17 @@ fn block(b: &Block, width: u32) -> Graph {
     let mut k = part(&mut g, "k", kv_heads, b.types[1]);
     let mut v = part(&mut g, "v", kv_heads, b.types[2]);
     if b.value_norm {
-        let ones = g.add("ones", Rows::Fixed(1), head_dim, Kind::Constant(vec![1.0; head_dim as usize]));
+        let ones = g.add("ones", Rows::Fixed(1), head_dim, TensorKind::Constant(vec![1.0; head_dim as usize]));
         v = g.rms_norm(v, ones, 1e-6);
     }
     if b.head_norm {
         (q, k) = (head_norm(&mut g, q, head_dim), head_norm(&mut g, k, head_dim));
     }
     let angles = g.rope_angles(&vec![0.3; b.rotated as usize / 2], 1024, 1.0);
-    let rope = Rope { head_dim, rotated: b.rotated, pairing: b.pairing };
+    let rope = Rope { head_dim, rotated: b.rotated, style: b.pairing };
     let (q, k) = (g.rope(q, angles, rope.clone()), g.rope(k, angles, rope));
-    let mut cache = |name| g.add(name, Rows::Fixed(0), 0, Kind::Kv { heads: kv_heads, head_dim, near: false });
+    let mut cache =
+        |name| g.add(name, Rows::Fixed(0), 0, TensorKind::KvCache { heads: kv_heads, head_dim, sliding: false });
     let caches = (cache("k_cache"), cache("v_cache"));
     g.kv_write(k, v, caches, KvWrite { heads: kv_heads, head_dim });
     let y = g.attention(q, caches, None, Attention::full(heads, kv_heads, head_dim));
@@ -964,8 +972,8 @@ fn head_norm(g: &mut Graph, x: TensorId, head_dim: u32) -> TensorId {
 
 #[test]
 fn fused_blocks() {
-    let qwen2 = Block { heads: (6, 2, 32), pairing: Pairing::Halves, rotated: 32, bias: true, ..BLOCK };
-    let qwen3 = Block { heads: (3, 1, 128), pairing: Pairing::Halves, rotated: 64, head_norm: true, ..BLOCK };
+    let qwen2 = Block { heads: (6, 2, 32), pairing: RopeStyle::Neox, rotated: 32, bias: true, ..BLOCK };
+    let qwen3 = Block { heads: (3, 1, 128), pairing: RopeStyle::Neox, rotated: 64, head_norm: true, ..BLOCK };
     let gemma4 = Block { value_norm: true, ..qwen3 };
     let mixed = Block { types: [DType::Q4K, DType::Q4K, DType::Q6K], ..BLOCK };
     let odd = Block { heads: (5, 5, 20), rotated: 12, head_norm: true, bias: true, ..BLOCK };
@@ -1025,10 +1033,10 @@ fn one_sequence_alone() {
 
 /// The same adapter with so few workgroups in a dimension that all kernels can only just be dispatched.
 fn tight(case: &Case, caps: &Caps) -> Caps {
-    let options = Options { fuse: Fuse::ALL, keep: case.outputs() };
+    let options = PlanOptions { fuse: Fuse::ALL, keep: case.outputs() };
     let most = |max_workgroups| Caps { max_workgroups, ..caps.clone() };
     let fits =
-        |caps: &Caps| Listing::new(case.graph.clone(), caps, case.capacity(), &options).oversized(caps).is_none();
+        |caps: &Caps| DispatchList::new(case.graph.clone(), caps, case.capacity(), &options).oversized(caps).is_none();
     (2..).map(most).find(fits).expect("some number of them is enough")
 }
 
@@ -1049,9 +1057,9 @@ fn check_folded(case: Case) -> BTreeSet<&'static str> {
             Ok(worst) => println!("{setup}: {worst:.1e}"),
             Err(e) => panic!("{setup}: {e}"),
         }
-        let options = Options { fuse: Fuse::ALL, keep: case.outputs() };
-        let listing = Listing::new(case.graph.clone(), &caps, case.capacity(), &options);
-        folded.extend(listing.kernels.iter().filter(|(_, k)| k.fold.is_some()).map(|(_, k)| k.source.file));
+        let options = PlanOptions { fuse: Fuse::ALL, keep: case.outputs() };
+        let dispatch_list = DispatchList::new(case.graph.clone(), &caps, case.capacity(), &options);
+        folded.extend(dispatch_list.kernels.iter().filter(|(_, k)| k.fold.is_some()).map(|(_, k)| k.source.file));
     }
     folded
 }
@@ -1071,13 +1079,14 @@ fn folded_grids() {
     check(exact("gated pair", graph, any_rows(&[40, 1, 5], VOCABULARY), 5e-5));
     let mut g = Graph::default();
     let x = rows(&mut g, 5 * 64);
-    let weight = g.experts("heads.weight", 5, 300, 64, DType::F16);
+    let weight = g.expert_stack("heads.weight", 5, 300, 64, DType::F16);
     g.head_linear(x, weight);
     check(exact("heads", g, any_rows(&[40, 1, 5], VOCABULARY), 2e-5));
     check(exact("rows", values_and_norms(), any_rows(&[130, 1, 9], VOCABULARY), 1e-5));
     for (heads, kv) in [((6, 2, 64), KvType::F32), ((4, 4, 32), KvType::Q8_0)] {
         let (heads, kv_heads, head_dim) = heads;
-        let op = Attention { sinks: true, reach: Reach::Window(500), ..Attention::full(heads, kv_heads, head_dim) };
+        let op =
+            Attention { sinks: true, mask: MaskKind::SlidingWindow(500), ..Attention::full(heads, kv_heads, head_dim) };
         let tolerance = if kv == KvType::F32 { 2e-5 } else { 1.5e-2 };
         let ways = if kv == KvType::F32 { Ways::All } else { Ways::Layouts };
         check(Case { kv, ways, ..exact("attention", attends(op), conversation(600), tolerance) });
@@ -1090,13 +1099,13 @@ fn folded_grids() {
     let b = Block { heads: (4, 2, 64), rotated: 64, head_norm: true, types: [DType::Q8_0; 3], ..BLOCK };
     check(exact("block", block(&b, 256), conversation(150), 5e-5));
     let mut g = Graph::default();
-    let op = DeltaNet { key_heads: 4, heads: 12, head_dim: 64, grouped: false, fused: false, log_rates: false };
+    let op = DeltaNet { key_heads: 4, heads: 12, head_dim: 64, grouped: false, fused: false, log_decay: false };
     let channels = (2 * op.key_heads + op.heads) * op.head_dim;
     let x = rows(&mut g, channels);
     let taps = g.vector("taps.weight", channels * 4);
-    let x = g.short_conv(x, taps, "conv_state", ShortConv { taps: 4, silu: true });
+    let x = g.short_conv(x, taps, "conv_state", ShortConv { kernel_size: 4, silu: true });
     let (alpha, b) = (rows(&mut g, op.heads), rows(&mut g, op.heads));
-    let rates = g.add("rates", Rows::Fixed(1), 2 * op.heads, Kind::Constant(vec![-0.1; 2 * op.heads as usize]));
+    let rates = g.add("rates", Rows::Fixed(1), 2 * op.heads, TensorKind::Constant(vec![-0.1; 2 * op.heads as usize]));
     g.delta_net(x, [alpha, b, rates], "delta_state", op);
     let steps = positions(&[&[(0, 0..2), (1, 0..3)], &[(0, 2..3), (2, 0..1), (1, 3..4)], &[(1, 4..5)]]);
     check(exact("states", g, with_states(steps), 5e-5));
@@ -1123,13 +1132,13 @@ fn values_and_norms() -> Graph {
     let both = g.sum(next, sum);
     g.layer_norm(both, weights[2], weights[0], 1e-3);
     let picked = g.gather(both);
-    g.soften(picked, Soften { scale: 0.25, cap: Some(3.0) });
+    g.logit_scale(picked, LogitScale { scale: 0.25, softcap: Some(3.0) });
     g.rms_norm(a, heads, 1e-5);
     g.glu(a, b, Activation::Silu);
     g.sum(b, b);
-    g.head_part(a, HeadPart { head: 64, first: 8, len: 24 });
+    g.head_slice(a, HeadSlice { head_dim: 64, start: 8, len: 24 });
     let angles = g.rope_angles(&[0.3; 16], 1024, 1.0);
-    g.rope(b, angles, Rope { head_dim: 64, rotated: 32, pairing: Pairing::Halves });
+    g.rope(b, angles, Rope { head_dim: 64, rotated: 32, style: RopeStyle::Neox });
     g
 }
 

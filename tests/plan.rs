@@ -4,21 +4,21 @@ mod engine;
 
 use engine::{difference, gpu, logits, model, prompt};
 use firelight::dtype::DType;
-use firelight::gpu::{Caps, Layout, Tier};
-use firelight::graph::{Graph, Kind, Node, Rows, TensorId};
+use firelight::gpu::{Caps, Tier, TuneConfig};
+use firelight::graph::{Graph, Node, Rows, TensorId, TensorKind};
 use firelight::memory_plan;
 use firelight::ops::add::Add;
 use firelight::ops::attention::Attention;
-use firelight::ops::experts::{ExpertWeights, Router, Shares};
+use firelight::ops::experts::{ExpertWeights, Router, RoutingWeights};
 use firelight::ops::glu::Activation;
 use firelight::ops::kv_write::KvWrite;
-use firelight::ops::rope::{Pairing, Rope};
-use firelight::ops::soften::Soften;
+use firelight::ops::logit_scale::LogitScale;
+use firelight::ops::rope::{Rope, RopeStyle};
 use firelight::ops::{Binding, Capacity, Kernel, KvType, Op, StepSizes};
-use firelight::plan::Listing;
+use firelight::plan::DispatchList;
+use firelight::plan::activations::{self, ActivationSlots};
 use firelight::plan::fuse::Fuse;
 use firelight::plan::runs;
-use firelight::plan::slots::{self, Slots};
 use firelight::session::SessionOptions;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -40,7 +40,7 @@ fn graph(nodes: &[Draft]) -> Graph {
                 0 => inputs.first().copied().filter(|id| *id != weight && !outputs.contains(id)),
                 _ => None,
             };
-            outputs.push(id.unwrap_or_else(|| graph.add("t", Rows::Step, cols + 1, Kind::Activation)));
+            outputs.push(id.unwrap_or_else(|| graph.add("t", Rows::Step, cols + 1, TensorKind::Activation)));
         }
         made.extend(&outputs);
         graph.nodes.push(Node { op: Op::Add(Add { scale: 1.0 }), inputs, outputs });
@@ -54,10 +54,10 @@ fn bytes(graph: &Graph, id: TensorId) -> u64 {
 
 /// Whether each activation has a slot that is large enough and its own for as long as it lives: from the first node that
 /// names it to the last, or for ever if it is kept.
-fn check(graph: &Graph, slots: &Slots, keep: &[TensorId]) -> Result<(), String> {
+fn check(graph: &Graph, slots: &ActivationSlots, keep: &[TensorId]) -> Result<(), String> {
     let names = |n: &Node, id: TensorId| n.inputs.contains(&id) || n.outputs.contains(&id);
     let mut taken: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); graph.nodes.len()];
-    for id in (0..graph.tensors.len()).map(TensorId).filter(|id| graph.tensor(*id).kind == Kind::Activation) {
+    for id in (0..graph.tensors.len()).map(TensorId).filter(|id| graph.tensor(*id).kind == TensorKind::Activation) {
         let uses: Vec<usize> = (0..graph.nodes.len()).filter(|i| names(&graph.nodes[*i], id)).collect();
         let (Some(first), Some(last)) = (uses.first(), uses.last()) else { continue };
         let slot = *slots.of.get(&id).ok_or(format!("{id:?} has no slot"))?;
@@ -88,7 +88,7 @@ proptest! {
         let graph = graph(&nodes);
         let activations: Vec<TensorId> = graph.nodes.iter().flat_map(|n| n.outputs.clone()).collect();
         let keep: Vec<TensorId> = kept.iter().map(|i| *i.get(&activations)).collect();
-        let slots = slots::assign(&graph, |id| bytes(&graph, id), &keep);
+        let slots = activations::assign(&graph, |id| bytes(&graph, id), &keep);
         prop_assert_eq!(check(&graph, &slots, &keep), Ok(()));
         // And slots are shared at all: never more than the tensors that live at once, plus those kept.
         let all: BTreeSet<usize> = slots.of.values().copied().collect();
@@ -104,12 +104,12 @@ fn a_chain_takes_turns_in_two_slots() {
     for _ in 0..20 {
         x = graph.node(Op::Add(Add { scale: 1.0 }), vec![x], "link", Rows::Step, 8);
     }
-    let slots = slots::assign(&graph, |id| bytes(&graph, id), &[]);
+    let slots = activations::assign(&graph, |id| bytes(&graph, id), &[]);
     assert_eq!(slots.bytes, [32, 32]);
     assert_eq!(check(&graph, &slots, &[]), Ok(()));
-    let one = Slots { bytes: vec![32], of: slots.of.keys().map(|id| (*id, 0)).collect() };
+    let one = ActivationSlots { bytes: vec![32], of: slots.of.keys().map(|id| (*id, 0)).collect() };
     assert!(check(&graph, &one, &[]).unwrap_err().contains("another's"));
-    let small = Slots { bytes: vec![32, 28], ..slots.clone() };
+    let small = ActivationSlots { bytes: vec![32, 28], ..slots.clone() };
     assert!(check(&graph, &small, &[]).unwrap_err().contains("needs 32"));
     let first = TensorId(1);
     assert!(check(&graph, &slots, &[first]).unwrap_err().contains("another's"), "a kept one shares with none");
@@ -127,14 +127,14 @@ fn parts_of_a_buffer_do_not_overlap() {
         };
         let wide = Caps::baseline().max_binding;
         // So little that larger weights are split.
-        let narrow = fitted(wide).listing.largest_binding().0;
+        let narrow = fitted(wide).dispatch_list.largest_binding().0;
         for (max_binding, split) in [(wide, false), (narrow, true)] {
             let fitted = fitted(max_binding);
-            assert_eq!(fitted.listing.parts.of.values().any(|of| of.len() > 1), split, "{shape}");
-            let Listing { graph, parts, kernels, .. } = &fitted.listing;
+            assert_eq!(fitted.dispatch_list.shared.of.values().any(|of| of.len() > 1), split, "{shape}");
+            let DispatchList { graph, shared: parts, kernels, .. } = &fitted.dispatch_list;
             let kind = |id: TensorId| &graph.tensor(id).kind;
             let written = |id| kernels.iter().any(|(_, k)| k.bindings.iter().any(|b| b.write && b.tensor == id));
-            let used = fitted.listing.used().into_iter().filter(|id| *kind(*id) != Kind::Activation);
+            let used = fitted.dispatch_list.used().into_iter().filter(|id| *kind(*id) != TensorKind::Activation);
             assert!(used.clone().all(|id| !parts.of[&id].is_empty()) && used.count() == parts.of.len(), "{shape}");
             let mut ends = vec![0; parts.bytes.len()];
             let mut all: Vec<_> = parts.of.iter().flat_map(|(id, of)| of.iter().map(|part| (*id, *part))).collect();
@@ -144,11 +144,12 @@ fn parts_of_a_buffer_do_not_overlap() {
                 ends[part.buffer] = part.offset + part.bytes;
                 assert!(ends[part.buffer] <= parts.bytes[part.buffer], "{shape}: {part:?}");
                 let alone = all.iter().filter(|(_, other)| other.buffer == part.buffer).count() == 1;
-                let cache = matches!(kind(*id), Kind::Kv { .. } | Kind::State { .. });
+                let cache = matches!(kind(*id), TensorKind::KvCache { .. } | TensorKind::State { .. });
                 assert!(alone || cache || !written(*id), "{shape}: {} is written", graph.tensor(*id).name);
             }
-            for (id, dtype) in fitted.listing.weights() {
-                let bytes = fitted.listing.shards(id).into_iter().map(|s| dtype.gpu_bytes(s.rows, graph.cols(id)));
+            for (id, dtype) in fitted.dispatch_list.weights() {
+                let bytes =
+                    fitted.dispatch_list.shards(id).into_iter().map(|s| dtype.gpu_bytes(s.rows, graph.cols(id)));
                 assert!(bytes.eq(parts.of[&id].iter().map(|part| part.bytes)), "{shape}: {}", graph.tensor(id).name);
             }
         }
@@ -158,17 +159,18 @@ fn parts_of_a_buffer_do_not_overlap() {
 /// Bindings of a layer's kernels, and the buffers they are of, which is what wgpu tracks; the step's sizes not counted.
 #[test]
 fn what_is_bound_together_lies_together() {
-    let listing = memory_plan::plan_memory(
+    let dispatch_list = memory_plan::plan_memory(
         &model(engine::file("tiny-qwen3", "Q4_0")),
         &Caps::baseline(),
         &SessionOptions::default(),
     );
-    let listing = listing.unwrap().listing;
+    let dispatch_list = dispatch_list.unwrap().dispatch_list;
     let of = |file: &str| {
-        let (_, kernel) = listing.kernels.iter().rfind(|(_, k)| k.source.file == file).expect("a kernel of a layer");
-        let buffer = |b: &Binding| match listing.slots.of.get(&b.tensor) {
+        let (_, kernel) =
+            dispatch_list.kernels.iter().rfind(|(_, k)| k.source.file == file).expect("a kernel of a layer");
+        let buffer = |b: &Binding| match dispatch_list.slots.of.get(&b.tensor) {
             Some(slot) => (true, *slot),
-            None => (false, listing.parts.of[&b.tensor][b.shard].buffer),
+            None => (false, dispatch_list.shared.of[&b.tensor][b.shard].buffer),
         };
         (kernel.bindings.len(), kernel.bindings.iter().map(buffer).collect::<BTreeSet<_>>().len())
     };
@@ -184,7 +186,7 @@ const RULES: [Fuse; 6] = [
     Fuse { residual: false, ..Fuse::ALL },
     Fuse { qkv: false, ..Fuse::ALL },
     Fuse { norm: false, ..Fuse::ALL },
-    Fuse { sandwich: false, ..Fuse::ALL },
+    Fuse { post_norm: false, ..Fuse::ALL },
 ];
 
 #[test]
@@ -196,7 +198,7 @@ fn fused_equals_unfused() {
             let options =
                 SessionOptions { context: Some(64), logits: 64, kv: Some(KvType::F32), fuse, ..Default::default() };
             let mut session = engine::session(gpu(), &model, &options);
-            let nodes = session.plan().listing().graph.nodes.len();
+            let nodes = session.plan().dispatch_list().graph.nodes.len();
             (nodes, logits(&mut session, &tokens, false), logits(&mut session, &tokens, true))
         };
         let (plain, prefill, decode) = run(Fuse::NONE);
@@ -218,15 +220,16 @@ fn a_layer_decodes_in_six_dispatches() {
         let model = model(engine::file(shape, "Q4_K_M"));
         assert_eq!(model.spec.layers.len(), layers as usize, "{shape}");
         for caps in [&Caps::baseline(), gpu().caps()] {
-            let listing = memory_plan::plan_memory(&model, caps, &SessionOptions::default()).unwrap().listing;
+            let dispatch_list =
+                memory_plan::plan_memory(&model, caps, &SessionOptions::default()).unwrap().dispatch_list;
             let sizes = StepSizes { rows: 1, logits: 1, splits: 1, tiles: 1, sampled: 1, ..Default::default() };
             let of_layers = |(node, kernel): &&(usize, Kernel)| {
-                let op = &listing.graph.nodes[*node].op;
+                let op = &dispatch_list.graph.nodes[*node].op;
                 let once = matches!(op, Op::Embed(_) | Op::Gather(_) | Op::Sample(_));
-                let head = kernel.bindings.iter().any(|b| listing.graph.tensor(b.tensor).rows == Rows::Logits);
+                let head = kernel.bindings.iter().any(|b| dispatch_list.graph.tensor(b.tensor).rows == Rows::Logits);
                 runs(kernel, &sizes) && !once && !head
             };
-            let count = listing.kernels.iter().filter(of_layers).count();
+            let count = dispatch_list.kernels.iter().filter(of_layers).count();
             // The first norm follows no linear.
             assert_eq!(count, 6 * layers as usize + 1, "{shape}");
         }
@@ -237,9 +240,10 @@ fn a_layer_decodes_in_six_dispatches() {
 #[test]
 fn a_sandwiched_layer_decodes_in_eight_dispatches() {
     let model = model(engine::file("tiny-gemma3", "Q4_0"));
-    let listing = memory_plan::plan_memory(&model, gpu().caps(), &SessionOptions::default()).unwrap().listing;
+    let dispatch_list =
+        memory_plan::plan_memory(&model, gpu().caps(), &SessionOptions::default()).unwrap().dispatch_list;
     let sizes = StepSizes { rows: 1, logits: 1, splits: 1, tiles: 1, sampled: 1, ..Default::default() };
-    let count = listing.kernels.iter().filter(|(_, kernel)| runs(kernel, &sizes)).count();
+    let count = dispatch_list.kernels.iter().filter(|(_, kernel)| runs(kernel, &sizes)).count();
     // An embedding and the first norm; the rows that want logits, their norm, their logits, and two kernels that sample.
     assert_eq!(count, 8 * model.spec.layers.len() + 2 + 5);
 }
@@ -249,18 +253,20 @@ fn a_plan_is_the_same_each_time() {
     for shape in ["tiny-llama3", "tiny-qwen3moe"] {
         let model = || model(engine::file(shape, "Q4_K_M"));
         for caps in [&Caps::baseline(), gpu().caps()] {
-            let listing = || memory_plan::plan_memory(&model(), caps, &SessionOptions::default()).unwrap().listing;
-            let (a, b) = (listing(), listing());
+            let dispatch_list =
+                || memory_plan::plan_memory(&model(), caps, &SessionOptions::default()).unwrap().dispatch_list;
+            let (a, b) = (dispatch_list(), dispatch_list());
             assert!(!a.kernels.is_empty() && !a.slots.of.is_empty());
             assert!(
                 a.graph == b.graph
                     && a.kernels == b.kernels
                     && a.slots == b.slots
-                    && a.parts == b.parts
+                    && a.shared == b.shared
                     && a.capacity == b.capacity
             );
             assert_eq!(a.bytes(), b.bytes());
-            check(&a.graph, &Slots { bytes: vec![u64::MAX; a.slots.bytes.len()], of: a.slots.of }, &[]).unwrap();
+            check(&a.graph, &ActivationSlots { bytes: vec![u64::MAX; a.slots.bytes.len()], of: a.slots.of }, &[])
+                .unwrap();
         }
     }
 }
@@ -279,12 +285,12 @@ fn wide(vocabulary: u32) -> Graph {
     };
     let (q, k, v) = (part("q", heads * head_dim), part("k", kv_heads * head_dim), part("v", kv_heads * head_dim));
     let cache = |g: &mut Graph, name| {
-        let kind = Kind::Kv { heads: kv_heads, head_dim, near: false };
+        let kind = TensorKind::KvCache { heads: kv_heads, head_dim, sliding: false };
         g.add(name, Rows::Fixed(0), 0, kind)
     };
     let caches = (cache(&mut g, "keys"), cache(&mut g, "values"));
     let angles = g.rope_angles(&[1.0; 64], 1 << 20, 1.0);
-    let rope = Rope { head_dim, rotated: head_dim, pairing: Pairing::Halves };
+    let rope = Rope { head_dim, rotated: head_dim, style: RopeStyle::Neox };
     let (q, k) = (g.rope(q, angles, rope.clone()), g.rope(k, angles, rope));
     g.kv_write(k, v, caches, KvWrite { heads: kv_heads, head_dim });
     let y = g.attention(q, caches, None, Attention::full(heads, kv_heads, head_dim));
@@ -293,10 +299,11 @@ fn wide(vocabulary: u32) -> Graph {
     x = g.sum(x, y);
     let router = g.weight("router", 256, width, DType::F32);
     let logits = g.linear(x, router, None);
-    let mut stack = |name, rows, cols| g.experts(name, 256, rows, cols, DType::Q4K);
+    let mut stack = |name, rows, cols| g.expert_stack(name, 256, rows, cols, DType::Q4K);
     let (gate, up, down) = (stack("gates", 2048, width), stack("ups", 2048, width), stack("downs", width, 2048));
-    let stacks = ExpertWeights { gains: None, choice_bias: None, gate, up, down, biases: None, places: None };
-    let (y, _) = g.expert_ffn(x, logits, stacks, Router::plain(256, 8), Activation::Silu, Shares::OfOutputs);
+    let stacks =
+        ExpertWeights { expert_scales: None, selection_bias: None, gate, up, down, biases: None, slot_table: None };
+    let (y, _) = g.expert_ffn(x, logits, stacks, Router::plain(256, 8), Activation::Silu, RoutingWeights::OnOutputs);
     x = g.sum(x, y);
     let inner = ["gate", "up"].map(|name| {
         let weight = g.weight(name, 1 << 20, width, DType::Q4_0);
@@ -305,7 +312,7 @@ fn wide(vocabulary: u32) -> Graph {
     g.glu(inner[0], inner[1], Activation::Silu);
     let last = g.gather(x);
     let logits = g.linear(last, table, None);
-    let logits = g.soften(logits, Soften { scale: 1.0, cap: Some(30.0) });
+    let logits = g.logit_scale(logits, LogitScale { scale: 1.0, softcap: Some(30.0) });
     g.sample(logits);
     g
 }
@@ -321,11 +328,11 @@ fn adapters() -> Vec<Caps> {
                 {
                     continue;
                 }
-                let matvecs = Layout::matvecs(software).into_iter().map(Some).chain([None]);
+                let matvecs = TuneConfig::gemv_candidates(software).into_iter().map(Some).chain([None]);
                 // Matrices are in one piece.
                 let caps = Caps { max_binding: 1 << 40, max_buffer: 1 << 40, ..Caps::baseline() };
-                let caps = Caps { tier, software, subgroup, halves: true, cooperative: 16, ..caps };
-                out.extend(matvecs.map(|measured| Caps { measured, ..caps.clone() }));
+                let caps = Caps { tier, software, subgroup, f16: true, cooperative: 16, ..caps };
+                out.extend(matvecs.map(|measured| Caps { tuned: measured, ..caps.clone() }));
             }
         }
     }
@@ -346,15 +353,16 @@ fn every_dispatch_is_within_the_limits() {
             let (pages_per_sequence, near) = (1 << 15, None);
             let pages = pages_per_sequence * sequences;
             let logits = sequences.max(64);
-            let capacity = Capacity { rows, logits, sequences, pages, pages_per_sequence, near, kv: KvType::F16 };
-            let options = firelight::plan::Options { fuse: Fuse::ALL, keep: vec![] };
-            let listing = Listing::new(graph.clone(), caps, capacity, &options);
-            assert_eq!(listing.oversized(caps), None, "{caps:?}");
+            let capacity =
+                Capacity { rows, logits, sequences, pages, pages_per_sequence, sliding: near, kv: KvType::F16 };
+            let options = firelight::plan::PlanOptions { fuse: Fuse::ALL, keep: vec![] };
+            let dispatch_list = DispatchList::new(graph.clone(), caps, capacity, &options);
+            assert_eq!(dispatch_list.oversized(caps), None, "{caps:?}");
             plans += 1;
             let most = capacity.largest_step();
-            for (_, kernel) in &listing.kernels {
+            for (_, kernel) in &dispatch_list.kernels {
                 let decode = StepSizes { rows: capacity.decode_rows(), logits: sequences, ..most };
-                for sizes in [most, decode, StepSizes { rows: 1, logits: 1, tiles: 1, runs: 1, ..most }] {
+                for sizes in [most, decode, StepSizes { rows: 1, logits: 1, tiles: 1, segments: 1, ..most }] {
                     if !runs(kernel, &sizes) {
                         continue;
                     }
@@ -383,7 +391,7 @@ fn too_many_workgroups_are_an_error() {
     let fitted = |max_workgroups| {
         let caps = Caps { max_workgroups, ..Caps::baseline() };
         memory_plan::plan_memory(&model, &caps, &SessionOptions { context: Some(256), ..Default::default() })
-            .map(|fitted| fitted.listing)
+            .map(|fitted| fitted.dispatch_list)
     };
     assert!(fitted(16).unwrap().kernels.iter().any(|(_, kernel)| kernel.fold.is_some()));
     let error = fitted(2).map(|_| ()).unwrap_err().to_string();

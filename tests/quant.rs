@@ -206,7 +206,7 @@ fn kernel(dtype: DType, starts: &[usize]) -> String {
     for (i, start) in starts.iter().enumerate().skip(1) {
         source += &format!("const PLANE{i} = {start}u;\n");
     }
-    source += &["lib/weight", "lib/grid", dtype.shader()].map(shader).concat();
+    source += &["lib/weight", "lib/iq_grid", dtype.shader()].map(shader).concat();
     source += "@compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         if id.x * 8u < arrayLength(&out) {
             let block = load_block(id.x);

@@ -1,10 +1,10 @@
 //! The sampling kernels against the CPU's sampler: the same token for all kinds of logits, settings and companies.
 
 use firelight::gpu::{Caps, Gpu, GpuOptions, Tier};
-use firelight::graph::{Graph, Input, Kind, Rows, TensorId};
+use firelight::graph::{Graph, Rows, StepInput, TensorId, TensorKind};
 use firelight::ops::sample::{CANDIDATES, Params, reference};
 use firelight::ops::{Capacity, KvType, StepSizes};
-use firelight::plan::{Listing, Options, Plan, fuse::Fuse};
+use firelight::plan::{DispatchList, Plan, PlanOptions, fuse::Fuse};
 use firelight::sampler::{IN_PROMPT, Sampling};
 
 /// A small generator (splitmix64).
@@ -109,7 +109,7 @@ struct Bench {
 impl Bench {
     fn new(gpu: &Gpu, caps: &Caps, vocab: u32, sequences: u32, random: &mut Random) -> Self {
         let mut graph = Graph::default();
-        let logits = graph.add("logits", Rows::Logits, vocab, Kind::Vector { plus: 0.0 });
+        let logits = graph.add("logits", Rows::Logits, vocab, TensorKind::Vector { plus: 0.0 });
         graph.sample(logits);
         let capacity = Capacity {
             rows: 2 * sequences,
@@ -117,11 +117,11 @@ impl Bench {
             sequences,
             pages: 1,
             pages_per_sequence: 1,
-            near: None,
+            sliding: None,
             kv: KvType::F16,
         };
-        let options = Options { fuse: Fuse::ALL, keep: vec![] };
-        let plan = pollster::block_on(Plan::compile(gpu, Listing::new(graph, caps, capacity, &options))).unwrap();
+        let options = PlanOptions { fuse: Fuse::ALL, keep: vec![] };
+        let plan = pollster::block_on(Plan::compile(gpu, DispatchList::new(graph, caps, capacity, &options))).unwrap();
         let count = |random: &mut Random| match random.below(6) {
             0 => IN_PROMPT,
             1 => random.below(4),
@@ -129,7 +129,7 @@ impl Bench {
             _ => 0,
         };
         let counts: Vec<u32> = (0..sequences * vocab).map(|_| count(random)).collect();
-        plan.write_input(Input::Counts, 0, bytemuck::cast_slice(&counts));
+        plan.write_input(StepInput::Counts, 0, bytemuck::cast_slice(&counts));
         Bench { plan, logits, vocab: vocab as usize, sequences: sequences as usize, counts }
     }
 
@@ -147,9 +147,9 @@ impl Bench {
                 logits(random, self.vocab, shape)
             })
             .collect();
-        self.plan.write_input(Input::Sampling, 0, bytemuck::cast_slice(&params));
-        self.plan.write_input(Input::Rows, 0, bytemuck::cast_slice(&rows));
-        self.plan.write_input(Input::LogitRows, 0, bytemuck::cast_slice(&logit_rows));
+        self.plan.write_input(StepInput::Sampling, 0, bytemuck::cast_slice(&params));
+        self.plan.write_input(StepInput::Rows, 0, bytemuck::cast_slice(&rows));
+        self.plan.write_input(StepInput::LogitRows, 0, bytemuck::cast_slice(&logit_rows));
         self.plan.write(self.logits, 0, bytemuck::cast_slice(&values.concat()));
         let of_row = |i: usize| rows[logit_rows[i] as usize];
         let filtered = (0..n).any(|i| settings[of_row(i)[2] as usize].has_filter());
@@ -161,7 +161,7 @@ impl Bench {
             ..Default::default()
         };
         pollster::block_on(self.plan.run(&sizes)).unwrap();
-        let sampled = self.read(Input::Sampled, self.sequences);
+        let sampled = self.read(StepInput::Sampled, self.sequences);
 
         let mut differing = 0;
         for (i, row) in values.iter().enumerate() {
@@ -184,7 +184,7 @@ impl Bench {
         differing
     }
 
-    fn read(&self, input: Input, words: usize) -> Vec<u32> {
+    fn read(&self, input: StepInput, words: usize) -> Vec<u32> {
         let id = self.plan.input(input).unwrap();
         let bytes = pollster::block_on(self.plan.read(id, words as u64 * 4)).unwrap();
         bytemuck::pod_collect_to_vec(&bytes[..words * 4])
@@ -220,7 +220,7 @@ fn the_gpu_draws_the_cpus_tokens() {
                     differing += bench.step(n as usize, &mut random);
                     drawn += n;
                 }
-                let counts = bench.read(Input::Counts, bench.counts.len());
+                let counts = bench.read(StepInput::Counts, bench.counts.len());
                 let wrong = counts.iter().zip(&bench.counts).position(|(a, b)| a != b);
                 assert_eq!(wrong, None, "the first count that differs");
             }
@@ -237,7 +237,8 @@ fn folded_grids_draw_the_cpus_tokens() {
         let caps = Caps { max_workgroups: 8, ..gpu.caps().clone() };
         let mut random = Random(5);
         let mut bench = Bench::new(&gpu, &caps, 40_000, 24, &mut random);
-        let folded = bench.plan.listing().kernels.iter().filter(|(_, k)| k.fold.is_some()).map(|(_, k)| k.source.file);
+        let folded =
+            bench.plan.dispatch_list().kernels.iter().filter(|(_, k)| k.fold.is_some()).map(|(_, k)| k.source.file);
         assert_eq!(Vec::from_iter(folded), ["sample_scan", "sample_candidates", "sample_pick"]);
         let differing: u32 = [1, 24, 9, 24].into_iter().map(|n| bench.step(n, &mut random)).sum();
         assert!(differing <= 1, "{differing}");
@@ -254,7 +255,7 @@ fn a_step_repeats_exactly() {
             for _ in 0..4 {
                 bench.step(8, &mut random);
             }
-            again.push((bench.read(Input::Sampled, 8), bench.read(Input::Counts, bench.counts.len())));
+            again.push((bench.read(StepInput::Sampled, 8), bench.read(StepInput::Counts, bench.counts.len())));
         }
         assert!(again[0] == again[1]);
     }

@@ -2,7 +2,7 @@
 //! languages of every backend. No GPU is needed.
 
 use firelight::ops::catalog::catalog;
-use firelight::shader::{Dialect, FILES, assemble};
+use firelight::shader::{FILES, ShaderLanguage, assemble};
 use naga::AddressSpace;
 use naga::back::{glsl, hlsl, msl, spv};
 use naga::proc::BoundsCheckPolicies;
@@ -15,7 +15,7 @@ use std::process::Command;
 type Variant = (String, String);
 
 /// All variants whose texts differ.
-fn variants(dialect: Dialect) -> Vec<Variant> {
+fn variants(dialect: ShaderLanguage) -> Vec<Variant> {
     let mut seen = HashSet::new();
     let texts = catalog().into_iter().map(|(name, source)| (name, assemble(&source, dialect)));
     texts.filter(|(_, text)| seen.insert(text.clone())).collect()
@@ -131,7 +131,7 @@ fn each<T: Sync, R: Send>(items: &[T], check: impl Fn(&T) -> R + Sync) -> Vec<R>
 
 #[test]
 fn every_variant_validates_translates_and_is_within_the_limits() {
-    let variants = variants(Dialect::Native);
+    let variants = variants(ShaderLanguage::Native);
     let results = each(&variants, |(name, text)| {
         let (module, info) = validate(name, text)?;
         match over_limits(name, &module, &info).first() {
@@ -155,7 +155,7 @@ fn the_catalog_has_every_kernel_and_every_name_once() {
     let imports = |line: &str, name: &str| line.starts_with("//#import ") && line.split(' ').any(|word| word == name);
     let imported = |name: &str| FILES.iter().any(|(_, text)| text.lines().any(|line| imports(line, name)));
     let unused = FILES.iter().map(|(name, _)| *name).filter(|name| !used.contains(name) && !imported(name));
-    assert_eq!(unused.collect::<Vec<_>>(), ["number/f32", "number/f16", "copy", "rate", "rate_cooperative"]);
+    assert_eq!(unused.collect::<Vec<_>>(), ["element/f32", "element/f16", "copy", "rate", "rate_cooperative"]);
 }
 
 /// Whether a text's loops all end: each counts up, or halves, and counts nowhere else.
@@ -208,7 +208,7 @@ fn loops_end() {
 #[test]
 fn the_web_text_is_the_native_text_under_its_own_header() {
     for (name, source) in catalog() {
-        let (native, web) = (assemble(&source, Dialect::Native), assemble(&source, Dialect::Web));
+        let (native, web) = (assemble(&source, ShaderLanguage::Native), assemble(&source, ShaderLanguage::Web));
         let header = web.strip_suffix(&native).unwrap_or_else(|| panic!("{name}: the texts differ"));
         assert_eq!(
             header.contains("enable subgroups;"),
@@ -234,7 +234,7 @@ fn browsers_take_every_variant() {
     };
     let wrong = file("wrong", "fn f() -> f32 { return 1u; }");
     assert!(tint(&wrong).is_err(), "tint takes anything");
-    let texts: Vec<_> = variants(Dialect::Web).into_iter().filter(|(name, _)| !is_cooperative(name)).collect();
+    let texts: Vec<_> = variants(ShaderLanguage::Web).into_iter().filter(|(name, _)| !is_cooperative(name)).collect();
     let files: Vec<_> = texts.iter().map(|(name, text)| file(&format!("{name}.x"), text)).collect();
     let failures: Vec<_> = each(&files, |path| tint(path)).into_iter().filter_map(Result::err).collect();
     println!("{} variants through tint", files.len());

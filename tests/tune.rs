@@ -3,16 +3,16 @@
 mod common;
 
 use common::gpu;
-use firelight::gpu::{Caps, Layout, Outcome, Tier};
+use firelight::gpu::{Caps, Tier, TuneConfig, TuneOutcome};
 use firelight::ops::attention::Attention;
 use firelight::plan::arithmetic_rate;
-use firelight::plan::tune::{Sizes, Trial, trials, verdict};
+use firelight::plan::tune::{Trial, TuneSizes, trials, tune_result};
 use pollster::block_on;
 
 /// With sizes small enough for a processor that pretends to be a GPU.
 fn tried(caps: &Caps) -> Vec<Trial> {
     let (matrix, prompts_matrix) = ((256, 512), (192, 256));
-    let sizes = Sizes { matrix, prompts_matrix, attention: Attention::full(2, 1, 64), rows: 100, first: 40 };
+    let sizes = TuneSizes { matrix, prompts_matrix, attention: Attention::full(2, 1, 64), rows: 100, first: 40 };
     block_on(trials(gpu(), caps, &sizes)).expect("a device")
 }
 
@@ -26,13 +26,15 @@ fn every_way_that_is_tried_is_right() {
             let (tier, most) = if trial.tier.exact() { (caps.tier, 1e-5) } else { (trial.tier, 6e-3) };
             assert!(trial.error < most && trial.seconds > Some(0.0) && trial.tier == tier, "{trial:?}");
         }
-        let found = verdict(&tried).expect("something is right");
-        let same = |trial: &Trial| Layout { attends: found.layout.attends, ..trial.layout } == found.layout;
+        let found = tune_result(&tried).expect("something is right");
+        let same = |trial: &Trial| {
+            TuneConfig { cooperative_attention: found.config.cooperative_attention, ..trial.layout } == found.config
+        };
         assert!(tried.iter().any(|trial| same(trial) && trial.rows > 1), "{found:?}");
         assert_eq!(tried.iter().any(|trial| trial.attends), caps.cooperative != 0);
-        for tier in Tier::IN_HALVES {
+        for tier in Tier::F16_TIERS {
             let (was, has) = (tried.iter().any(|trial| trial.tier == tier), caps.lacks(tier).is_none());
-            assert_eq!((was, found.of(tier) != Outcome::None), (has, has), "{tier}");
+            assert_eq!((was, found.of(tier) != TuneOutcome::None), (has, has), "{tier}");
         }
     }
 }
@@ -50,7 +52,7 @@ fn what_is_wrong_is_dropped() {
         let wrong = trial.tier == Tier::Subgroups;
         assert_eq!((trial.error > 0.01, trial.seconds.is_none()), (wrong, wrong), "{trial:?}");
     }
-    assert_eq!(verdict(&tried).map(|found| found.tier), Some(Tier::Baseline));
+    assert_eq!(tune_result(&tried).map(|found| found.tier), Some(Tier::Baseline));
 }
 
 /// What `bench --ops` holds products against, in every tier that there is.

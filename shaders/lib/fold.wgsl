@@ -2,7 +2,7 @@
     // numbered, x first, and the dispatch may have a few more of them. No function does this, since naga takes what functions
     // make of their arguments for different in each invocation.
     let fold_number = (folded.z * FOLD_HEIGHT + folded.y) * FOLD_WIDTH + folded.x;
-    let fold_sizes = array<u32, 6>(1u, sizes.rows, sizes.logits, sizes.splits, sizes.tiles, sizes.runs);
+    let fold_sizes = array<u32, 6>(1u, sizes.rows, sizes.logits, sizes.splits, sizes.tiles, sizes.segments);
     let fold_x = (fold_sizes[X_SIZE] * X_TIMES + X_PER - 1u) / X_PER + X_PLUS;
     let fold_y = (fold_sizes[Y_SIZE] * Y_TIMES + Y_PER - 1u) / Y_PER + Y_PLUS;
     let fold_z = (fold_sizes[Z_SIZE] * Z_TIMES + Z_PER - 1u) / Z_PER + Z_PLUS;

@@ -6,7 +6,7 @@ struct Step {
     tiles: u32,
     filtered: u32,
     sampled: u32,
-    runs: u32,
+    segments: u32,
     pad: u32,
 }
 @group(0) @binding(0) var<uniform> sizes: Step;

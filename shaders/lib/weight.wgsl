@@ -7,7 +7,7 @@ fn word(i: u32) -> u32 {
 
 // The f16 in the low 16 bits, exact also for subnormals, which unpack2x16float may flush to zero: there the mantissa
 // counts steps of 2^-24. Infinities and NaNs, which no sound file holds, become large numbers.
-fn half_bits(h: u32) -> f32 {
+fn f16_bits(h: u32) -> f32 {
     let magnitude = h & 0x7FFFu;
     let normal = bitcast<f32>((magnitude << 13u) + 0x38000000u);
     let value = select(normal, f32(magnitude) * 0x1p-24f, magnitude < 0x400u);
@@ -15,8 +15,8 @@ fn half_bits(h: u32) -> f32 {
 }
 
 // f16 number i of the plane that starts at vec4 number `plane`.
-fn half_at(plane: u32, i: u32) -> f32 {
-    return half_bits((word(4u * plane + (i >> 1u)) >> (16u * (i & 1u))) & 0xFFFFu);
+fn f16_at(plane: u32, i: u32) -> f32 {
+    return f16_bits((word(4u * plane + (i >> 1u)) >> (16u * (i & 1u))) & 0xFFFFu);
 }
 
 // Four bytes of q, each below 128, less n: signed bytes. No byte borrows of its neighbour, whose highest bit is set.

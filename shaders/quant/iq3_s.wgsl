@@ -1,6 +1,6 @@
 // IQ3_S: d * (1 + 2 * scale) * size * sign. Plane 0: low 8 bits of eight entries a group. Plane 1: a word of signs.
 // Plane 2, a vec4 for 8 groups: the entries' ninth bits, a byte a group; scales of 4 bits; f16 d. Table: the grid.
-//#import lib/grid
+//#import lib/iq_grid
 
 struct Block {
     entry: vec2<u32>,
@@ -13,7 +13,7 @@ fn load_block(g: u32) -> Block {
     let s = weight[PLANE2 + (g >> 3u)];
     let j = g & 7u;
     let high = select(s.x, s.y, j >= 4u) >> (8u * (j & 3u));
-    let scale = half_bits(s.w) * f32(1u + 2u * ((s.z >> (4u * j)) & 0xFu));
+    let scale = f16_bits(s.w) * f32(1u + 2u * ((s.z >> (4u * j)) & 0xFu));
     return Block(two_words(0u, g), high, word_at(PLANE1, g), scale);
 }
 
@@ -23,13 +23,13 @@ fn decode4(b: Block, i: u32) -> vec4<f32> {
     return b.scale * with_signs(sizes3(PLANE3, entry), b.signs, i);
 }
 
-const HALVES = 1u;
-const OFFSETS = false;
+const SUB_BLOCKS = 1u;
+const HAS_OFFSET = false;
 
-fn whole4(b: Block, i: u32) -> u32 {
+fn quants_i8x4(b: Block, i: u32) -> u32 {
     return pack4xI8(vec4<i32>(decode4(Block(b.entry, b.high, b.signs, 1.0), i)));
 }
 
-fn steps(b: Block) -> vec4<f32> {
+fn block_scales(b: Block) -> vec4<f32> {
     return vec4<f32>(b.scale, b.scale, 0.0, 0.0);
 }

@@ -7,7 +7,7 @@ struct Block {
 }
 
 fn load_block(g: u32) -> Block {
-    return Block(weight[g], half_at(PLANE1, g));
+    return Block(weight[g], f16_at(PLANE1, g));
 }
 
 // The sixteen int8 values lie in four words: bits 2 and 3 of a quant choose the word, bits 0 and 1 the byte.
@@ -25,13 +25,13 @@ fn decode4(b: Block, i: u32) -> vec4<f32> {
     return b.d * iq4_nl_values(q);
 }
 
-const HALVES = 1u;
-const OFFSETS = false;
+const SUB_BLOCKS = 1u;
+const HAS_OFFSET = false;
 
-fn whole4(b: Block, i: u32) -> u32 {
+fn quants_i8x4(b: Block, i: u32) -> u32 {
     return pack4xI8(vec4<i32>(decode4(Block(b.q, 1.0), i)));
 }
 
-fn steps(b: Block) -> vec4<f32> {
+fn block_scales(b: Block) -> vec4<f32> {
     return vec4<f32>(b.d, b.d, 0.0, 0.0);
 }

@@ -13,7 +13,7 @@ fn load_block(g: u32) -> Block {
     let first = word(at);
     let low = (word(at + 1u) >> (4u * j)) & 0xFu;
     let scale = low | (((first >> (16u + 2u * j)) & 3u) << 4u);
-    return Block(weight[g], half_bits(first & 0xFFFFu) * (f32(scale) - 32.0));
+    return Block(weight[g], f16_bits(first & 0xFFFFu) * (f32(scale) - 32.0));
 }
 
 // The sixteen int8 values lie in four words: bits 2 and 3 of a quant choose the word, bits 0 and 1 the byte.
@@ -31,13 +31,13 @@ fn decode4(b: Block, i: u32) -> vec4<f32> {
     return b.scale * iq4_xs_values(q);
 }
 
-const HALVES = 1u;
-const OFFSETS = false;
+const SUB_BLOCKS = 1u;
+const HAS_OFFSET = false;
 
-fn whole4(b: Block, i: u32) -> u32 {
+fn quants_i8x4(b: Block, i: u32) -> u32 {
     return pack4xI8(vec4<i32>(decode4(Block(b.q, 1.0), i)));
 }
 
-fn steps(b: Block) -> vec4<f32> {
+fn block_scales(b: Block) -> vec4<f32> {
     return vec4<f32>(b.scale, b.scale, 0.0, 0.0);
 }

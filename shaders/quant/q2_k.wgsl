@@ -15,7 +15,7 @@ fn load_block(g: u32) -> Block {
     let scales = vec2<u32>(s & 0xFu, (s >> 8u) & 0xFu);
     let mins = vec2<u32>((s >> 4u) & 0xFu, (s >> 12u) & 0xFu);
     let d = word(4u * PLANE2 + (g >> 3u));
-    return Block(q, half_bits(d & 0xFFFFu) * vec2<f32>(scales), half_bits(d >> 16u) * vec2<f32>(mins));
+    return Block(q, f16_bits(d & 0xFFFFu) * vec2<f32>(scales), f16_bits(d >> 16u) * vec2<f32>(mins));
 }
 
 fn quants4(b: Block, i: u32) -> u32 {
@@ -26,13 +26,13 @@ fn decode4(b: Block, i: u32) -> vec4<f32> {
     return b.scale[i >> 2u] * vec4<f32>(unpack4xU8(quants4(b, i))) - b.min[i >> 2u];
 }
 
-const HALVES = 2u;
-const OFFSETS = true;
+const SUB_BLOCKS = 2u;
+const HAS_OFFSET = true;
 
-fn whole4(b: Block, i: u32) -> u32 {
+fn quants_i8x4(b: Block, i: u32) -> u32 {
     return quants4(b, i);
 }
 
-fn steps(b: Block) -> vec4<f32> {
+fn block_scales(b: Block) -> vec4<f32> {
     return vec4<f32>(b.scale, -b.min);
 }

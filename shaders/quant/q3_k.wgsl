@@ -17,7 +17,7 @@ fn load_block(g: u32) -> Block {
     let high = s.z >> (4u * j);
     let first = (low & 0xFu) | ((high & 3u) << 4u);
     let second = ((low >> 4u) & 0xFu) | ((high << 2u) & 0x30u);
-    let scale = half_bits(s.w) * (vec2<f32>(vec2<u32>(first, second)) - 32.0);
+    let scale = f16_bits(s.w) * (vec2<f32>(vec2<u32>(first, second)) - 32.0);
     return Block(q, word(4u * PLANE1 + g), scale);
 }
 
@@ -30,13 +30,13 @@ fn decode4(b: Block, i: u32) -> vec4<f32> {
     return b.scale[i >> 2u] * (vec4<f32>(unpack4xU8(quants4(b, i))) - 4.0);
 }
 
-const HALVES = 2u;
-const OFFSETS = false;
+const SUB_BLOCKS = 2u;
+const HAS_OFFSET = false;
 
-fn whole4(b: Block, i: u32) -> u32 {
+fn quants_i8x4(b: Block, i: u32) -> u32 {
     return minus4(quants4(b, i), 4u);
 }
 
-fn steps(b: Block) -> vec4<f32> {
+fn block_scales(b: Block) -> vec4<f32> {
     return vec4<f32>(b.scale, 0.0, 0.0);
 }

@@ -14,7 +14,7 @@ fn load_block(g: u32) -> Block {
     let high = s.w >> (2u * j);
     let scale = ((s.y >> (4u * j)) & 0xFu) | ((high & 3u) << 4u);
     let low = ((s.z >> (4u * j)) & 0xFu) | ((high >> 12u) & 0x30u);
-    return Block(weight[g], half_bits(s.x & 0xFFFFu) * f32(scale), half_bits(s.x >> 16u) * f32(low));
+    return Block(weight[g], f16_bits(s.x & 0xFFFFu) * f32(scale), f16_bits(s.x >> 16u) * f32(low));
 }
 
 fn quants4(b: Block, i: u32) -> u32 {
@@ -25,13 +25,13 @@ fn decode4(b: Block, i: u32) -> vec4<f32> {
     return b.scale * vec4<f32>(unpack4xU8(quants4(b, i))) - b.min;
 }
 
-const HALVES = 1u;
-const OFFSETS = true;
+const SUB_BLOCKS = 1u;
+const HAS_OFFSET = true;
 
-fn whole4(b: Block, i: u32) -> u32 {
+fn quants_i8x4(b: Block, i: u32) -> u32 {
     return quants4(b, i);
 }
 
-fn steps(b: Block) -> vec4<f32> {
+fn block_scales(b: Block) -> vec4<f32> {
     return vec4<f32>(b.scale, b.scale, -b.min, -b.min);
 }

@@ -8,7 +8,7 @@ struct Block {
 }
 
 fn load_block(g: u32) -> Block {
-    return Block(weight[g], word(4u * PLANE1 + g), half_at(PLANE2, g));
+    return Block(weight[g], word(4u * PLANE1 + g), f16_at(PLANE2, g));
 }
 
 fn quants4(b: Block, i: u32) -> u32 {
@@ -20,13 +20,13 @@ fn decode4(b: Block, i: u32) -> vec4<f32> {
     return b.d * (vec4<f32>(unpack4xU8(quants4(b, i))) - 16.0);
 }
 
-const HALVES = 1u;
-const OFFSETS = false;
+const SUB_BLOCKS = 1u;
+const HAS_OFFSET = false;
 
-fn whole4(b: Block, i: u32) -> u32 {
+fn quants_i8x4(b: Block, i: u32) -> u32 {
     return minus4(quants4(b, i), 16u);
 }
 
-fn steps(b: Block) -> vec4<f32> {
+fn block_scales(b: Block) -> vec4<f32> {
     return vec4<f32>(b.d, b.d, 0.0, 0.0);
 }

@@ -10,7 +10,7 @@ struct Block {
 
 fn load_block(g: u32) -> Block {
     let s = word(4u * PLANE2 + g);
-    return Block(weight[g], word(4u * PLANE1 + g), half_bits(s & 0xFFFFu), half_bits(s >> 16u));
+    return Block(weight[g], word(4u * PLANE1 + g), f16_bits(s & 0xFFFFu), f16_bits(s >> 16u));
 }
 
 fn quants4(b: Block, i: u32) -> u32 {
@@ -22,13 +22,13 @@ fn decode4(b: Block, i: u32) -> vec4<f32> {
     return b.d * vec4<f32>(unpack4xU8(quants4(b, i))) + b.m;
 }
 
-const HALVES = 1u;
-const OFFSETS = true;
+const SUB_BLOCKS = 1u;
+const HAS_OFFSET = true;
 
-fn whole4(b: Block, i: u32) -> u32 {
+fn quants_i8x4(b: Block, i: u32) -> u32 {
     return quants4(b, i);
 }
 
-fn steps(b: Block) -> vec4<f32> {
+fn block_scales(b: Block) -> vec4<f32> {
     return vec4<f32>(b.d, b.d, b.m, b.m);
 }

@@ -15,8 +15,8 @@ fn load_block(g: u32) -> Block {
     let high = s.w >> (2u * j);
     let scale = ((s.y >> (4u * j)) & 0xFu) | ((high & 3u) << 4u);
     let low = ((s.z >> (4u * j)) & 0xFu) | ((high >> 12u) & 0x30u);
-    let d = half_bits(s.x & 0xFFFFu);
-    let dmin = half_bits(s.x >> 16u);
+    let d = f16_bits(s.x & 0xFFFFu);
+    let dmin = f16_bits(s.x >> 16u);
     return Block(weight[g], word(4u * PLANE1 + g), d * f32(scale), dmin * f32(low));
 }
 
@@ -29,13 +29,13 @@ fn decode4(b: Block, i: u32) -> vec4<f32> {
     return b.scale * vec4<f32>(unpack4xU8(quants4(b, i))) - b.min;
 }
 
-const HALVES = 1u;
-const OFFSETS = true;
+const SUB_BLOCKS = 1u;
+const HAS_OFFSET = true;
 
-fn whole4(b: Block, i: u32) -> u32 {
+fn quants_i8x4(b: Block, i: u32) -> u32 {
     return quants4(b, i);
 }
 
-fn steps(b: Block) -> vec4<f32> {
+fn block_scales(b: Block) -> vec4<f32> {
     return vec4<f32>(b.scale, b.scale, -b.min, -b.min);
 }

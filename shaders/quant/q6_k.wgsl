@@ -12,7 +12,7 @@ fn load_block(g: u32) -> Block {
     let h = weight[PLANE1 + (g >> 1u)];
     let high = select(h.xy, h.zw, (g & 1u) == 1u);
     let scales = unpack4xI8(word(4u * PLANE2 + (g >> 1u)) >> (16u * (g & 1u)));
-    return Block(weight[g], high, half_at(PLANE3, g >> 3u) * vec2<f32>(scales.xy));
+    return Block(weight[g], high, f16_at(PLANE3, g >> 3u) * vec2<f32>(scales.xy));
 }
 
 fn quants4(b: Block, i: u32) -> u32 {
@@ -25,13 +25,13 @@ fn decode4(b: Block, i: u32) -> vec4<f32> {
     return b.scale[i >> 2u] * (vec4<f32>(unpack4xU8(quants4(b, i))) - 32.0);
 }
 
-const HALVES = 2u;
-const OFFSETS = false;
+const SUB_BLOCKS = 2u;
+const HAS_OFFSET = false;
 
-fn whole4(b: Block, i: u32) -> u32 {
+fn quants_i8x4(b: Block, i: u32) -> u32 {
     return minus4(quants4(b, i), 32u);
 }
 
-fn steps(b: Block) -> vec4<f32> {
+fn block_scales(b: Block) -> vec4<f32> {
     return vec4<f32>(b.scale, 0.0, 0.0);
 }

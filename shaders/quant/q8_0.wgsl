@@ -8,7 +8,7 @@ struct Block {
 }
 
 fn load_block(g: u32) -> Block {
-    return Block(weight[2u * g], weight[2u * g + 1u], half_at(PLANE1, g));
+    return Block(weight[2u * g], weight[2u * g + 1u], f16_at(PLANE1, g));
 }
 
 fn decode4(b: Block, i: u32) -> vec4<f32> {
@@ -16,13 +16,13 @@ fn decode4(b: Block, i: u32) -> vec4<f32> {
     return b.d * vec4<f32>(q);
 }
 
-const HALVES = 1u;
-const OFFSETS = false;
+const SUB_BLOCKS = 1u;
+const HAS_OFFSET = false;
 
-fn whole4(b: Block, i: u32) -> u32 {
+fn quants_i8x4(b: Block, i: u32) -> u32 {
     return select(b.first[i & 3u], b.second[i & 3u], i >= 4u);
 }
 
-fn steps(b: Block) -> vec4<f32> {
+fn block_scales(b: Block) -> vec4<f32> {
     return vec4<f32>(b.d, b.d, 0.0, 0.0);
 }

@@ -2,7 +2,7 @@
 // goes on. Plane 0: a word a group, digit t of byte k is weight 4t + k. Plane 1: two bytes a group, digit t of byte k
 // is weight 20 + 4t + 2k, and 9 + 4t + 2k from t = 3 on. Plane 2: half of a byte a group, weights 29 and 31. Plane 3:
 // f16 d for 8 groups. The digits become quants of 2 bits.
-//#import lib/grid
+//#import lib/iq_grid
 
 struct Block {
     q: vec2<u32>,
@@ -34,7 +34,7 @@ fn load_block(g: u32) -> Block {
     let t4 = digits(bytes, 81u);
     let low = vec4<u32>(t0.x, t1.x, t2.x, t3.x) | (vec4<u32>(t0.y, t1.y, t2.y, t3.y) << vec4<u32>(8u));
     let high = vec4<u32>(t4.x, t0.z, t1.z, t2.z) | (vec4<u32>(t4.y, t3.z, t4.z, t0.w) << vec4<u32>(8u));
-    return Block(vec2<u32>(stack(low), stack(high)), half_at(PLANE3, g >> 3u));
+    return Block(vec2<u32>(stack(low), stack(high)), f16_at(PLANE3, g >> 3u));
 }
 
 // Each two bits further up than the one before.
@@ -46,13 +46,13 @@ fn decode4(b: Block, i: u32) -> vec4<f32> {
     return b.d * (vec4<f32>(quants2(b.q, i)) - 1.0);
 }
 
-const HALVES = 1u;
-const OFFSETS = false;
+const SUB_BLOCKS = 1u;
+const HAS_OFFSET = false;
 
-fn whole4(b: Block, i: u32) -> u32 {
+fn quants_i8x4(b: Block, i: u32) -> u32 {
     return pack4xI8(vec4<i32>(decode4(Block(b.q, 1.0), i)));
 }
 
-fn steps(b: Block) -> vec4<f32> {
+fn block_scales(b: Block) -> vec4<f32> {
     return vec4<f32>(b.d, b.d, 0.0, 0.0);
 }

@@ -1,5 +1,5 @@
 // TQ2_0: d * (q - 1). Plane 0: 2-bit quants, two words a group; plane 1: f16 d for 8 groups.
-//#import lib/grid
+//#import lib/iq_grid
 
 struct Block {
     q: vec2<u32>,
@@ -7,20 +7,20 @@ struct Block {
 }
 
 fn load_block(g: u32) -> Block {
-    return Block(two_words(0u, g), half_at(PLANE1, g >> 3u));
+    return Block(two_words(0u, g), f16_at(PLANE1, g >> 3u));
 }
 
 fn decode4(b: Block, i: u32) -> vec4<f32> {
     return b.d * (vec4<f32>(quants2(b.q, i)) - 1.0);
 }
 
-const HALVES = 1u;
-const OFFSETS = false;
+const SUB_BLOCKS = 1u;
+const HAS_OFFSET = false;
 
-fn whole4(b: Block, i: u32) -> u32 {
+fn quants_i8x4(b: Block, i: u32) -> u32 {
     return pack4xI8(vec4<i32>(decode4(Block(b.q, 1.0), i)));
 }
 
-fn steps(b: Block) -> vec4<f32> {
+fn block_scales(b: Block) -> vec4<f32> {
     return vec4<f32>(b.d, b.d, 0.0, 0.0);
 }

@@ -250,10 +250,10 @@ fn prompt(model: &Model, ask: &Ask) -> Result<Vec<u32>> {
 }
 
 fn describe(place: &Place, model: &Model, gpu: &Gpu, session: &Session) -> Loaded {
-    let listing = session.plan().listing();
-    let bytes = listing.bytes();
+    let dispatch_list = session.plan().dispatch_list();
+    let bytes = dispatch_list.bytes();
     let memory = Memory { weights: bytes.weights, kv: bytes.kv, activations: bytes.slots, other: bytes.other };
-    let step = StepSizes { filtered: 1, ..listing.step(1, 0) };
+    let step = StepSizes { filtered: 1, ..dispatch_list.step(1, 0) };
     let mut facts = facts::of(&model.checkpoint, place);
     facts.trained = Some(model.spec.context_length);
     facts.fit = super::protocol::Fit::Fits(session.context() as u32, bytes.total());

@@ -31,7 +31,7 @@ fn fits(model: &Model, caps: &Caps) -> Fit {
     let wanted = SessionOptions::default();
     match memory_plan::plan_memory(model, caps, &wanted) {
         Ok(plan) => {
-            let bytes = plan.listing.bytes().total();
+            let bytes = plan.dispatch_list.bytes().total();
             let shorter = plan.notices.iter().find(|n| n.contains("instead of"));
             match shorter {
                 Some(why) => Fit::Less(plan.context, why.clone()),

@@ -9,7 +9,7 @@ use clap::value_parser;
 use firelight::checkpoint::Checkpoint;
 use firelight::dtype::DType;
 use firelight::model::load::CHUNK;
-use firelight::plan::Listing;
+use firelight::plan::DispatchList;
 use firelight::sampler::Sampling;
 use firelight::session::{Event, Request, Session, SessionOptions, Timings};
 use serde_json::json;
@@ -91,18 +91,18 @@ impl Test {
     }
 
     /// Bytes that it must at least move.
-    fn traffic(&self, listing: &Listing) -> u64 {
+    fn traffic(&self, dispatch_list: &DispatchList) -> u64 {
         let end = self.depth + self.tokens;
         match self.prefill {
             true => {
-                let chunk = listing.capacity.rows;
+                let chunk = dispatch_list.capacity.rows;
                 let rows = |at: u32| chunk.min(end - at);
-                (self.depth..end).step_by(chunk as usize).map(|at| listing.step_traffic(rows(at), at)).sum()
+                (self.depth..end).step_by(chunk as usize).map(|at| dispatch_list.step_traffic(rows(at), at)).sum()
             }
             // Weights are read once for all.
             false => {
                 let others = u64::from(self.batch - 1);
-                let step = |at| listing.step_traffic(1, at) + others * listing.kv_traffic(at + 1);
+                let step = |at| dispatch_list.step_traffic(1, at) + others * dispatch_list.kv_traffic(at + 1);
                 (self.depth + 1..=end).map(step).sum()
             }
         }
@@ -166,7 +166,7 @@ pub async fn run(args: Args) -> Result {
     }
     bar.finish_and_clear();
     let plan = session.plan();
-    let step = plan.listing().step(1, positions.min(session.context() as u32) - 1);
+    let step = plan.dispatch_list().step(1, positions.min(session.context() as u32) - 1);
     let (dispatches, recording) = (plan.dispatches(&step), plan.recording_seconds(&step, RECORDINGS));
     let per_dispatch = recording * 1e6 / dispatches as f64;
     let mut out = io::stdout().lock();
@@ -302,7 +302,7 @@ impl Bench<'_> {
         seconds.sort_by(|a, b| b.total_cmp(a));
         let tokens = f64::from(test.tokens * test.batch);
         let rates = seconds.iter().map(|s| tokens / s).collect();
-        let bytes = test.traffic(self.session.plan().listing()) as f64;
+        let bytes = test.traffic(self.session.plan().dispatch_list()) as f64;
         let mut measured = Measured { test, rates, gb_s: 0.0 };
         measured.gb_s = bytes * measured.median() / tokens / 1e9;
         Ok(measured)

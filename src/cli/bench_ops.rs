@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use firelight::dtype::DType;
 use firelight::gpu::Gpu;
 use firelight::ops::KvType;
-use firelight::plan::tune::Sizes;
+use firelight::plan::tune::TuneSizes;
 use firelight::plan::{self, Cost};
 
 use super::{Result, profile, term};
@@ -47,7 +47,7 @@ pub async fn run(gpu: &Gpu, types: &[DType]) -> Result {
 
 /// Prints the table of attention over caches of two types.
 async fn attention(gpu: &Gpu, copy: f64, rate: f64) -> Result {
-    let Sizes { attention: op, rows: many, first, .. } = Sizes::usual(gpu.caps());
+    let TuneSizes { attention: op, rows: many, first, .. } = TuneSizes::usual(gpu.caps());
     // Two for each product of a query with a key, and as many for the values.
     let flop =
         |rows: u32| 4.0 * f64::from(op.heads * op.head_dim) * (1..=rows).map(|i| f64::from(first + i)).sum::<f64>();

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use firelight::Error;
-use firelight::gpu::{AdapterInfo, Gpu, GpuOptions, Layout, Outcome, Tier};
+use firelight::gpu::{AdapterInfo, Gpu, GpuOptions, Tier, TuneConfig, TuneOutcome};
 use firelight::plan::tune::{self, Trial};
 
 use super::{Result, term};
@@ -26,14 +26,18 @@ pub async fn run(args: Args) -> Result {
 async fn measure(device: Option<String>) -> Result {
     let gpu = Gpu::open(&GpuOptions { device, tier: None }).await?;
     let (gpu, trials) = tune::tune(gpu).await?;
-    let (card, layout, mut out) = (gpu.adapter(), gpu.caps().layout(), io::stdout().lock());
+    let (card, layout, mut out) = (gpu.adapter(), gpu.caps().tune_config(), io::stdout().lock());
     let kept = |trial: &Trial| {
         if trial.attends {
-            return trial.seconds.is_some() && (trial.tier == Tier::Cooperative) == layout.attends;
+            return trial.seconds.is_some() && (trial.tier == Tier::Cooperative) == layout.cooperative_attention;
         }
-        let same = Layout { side: layout.side, attends: layout.attends, ..trial.layout } == layout;
+        let same = TuneConfig {
+            f16_tile_rows: layout.f16_tile_rows,
+            cooperative_attention: layout.cooperative_attention,
+            ..trial.layout
+        } == layout;
         let fastest = card.tuning.is_some_and(|found| found.fastest() == trial.tier);
-        let used = trial.tier.exact() || fastest && trial.layout.side == layout.side;
+        let used = trial.tier.exact() || fastest && trial.layout.f16_tile_rows == layout.f16_tile_rows;
         same && used && trial.seconds.is_some()
     };
     let rows: Vec<Vec<String>> = trials.iter().map(|trial| row(trial, kept(trial))).collect();
@@ -52,7 +56,8 @@ async fn measure(device: Option<String>) -> Result {
 fn row(trial: &Trial, kept: bool) -> Vec<String> {
     let layout = &trial.layout;
     let numbers =
-        [trial.rows, layout.lanes, layout.threads, layout.rows, layout.span, layout.side].map(|n| n.to_string());
+        [trial.rows, layout.lanes, layout.threads, layout.rows_per_lane, layout.tile_threads, layout.f16_tile_rows]
+            .map(|n| n.to_string());
     let time = trial.seconds.map_or("wrong".to_string(), |seconds| format!("{:.1}", seconds * 1e6));
     let of = if trial.attends { "attention" } else { "a product" };
     let mut line = vec![of.to_string(), trial.tier.to_string()];
@@ -63,9 +68,9 @@ fn row(trial: &Trial, kept: bool) -> Vec<String> {
 
 /// How products are laid out.
 fn products(card: &AdapterInfo) -> String {
-    let layout = card.caps.layout();
-    let why = if card.caps.measured.is_some() { "as measured" } else { "as is usual" };
-    let (lanes, threads, rows) = (layout.lanes, layout.threads, layout.rows);
+    let layout = card.caps.tune_config();
+    let why = if card.caps.tuned.is_some() { "as measured" } else { "as is usual" };
+    let (lanes, threads, rows) = (layout.lanes, layout.threads, layout.rows_per_lane);
     format!("products by {lanes} of {threads} threads a row and {rows} rows a thread, {why}")
 }
 
@@ -83,17 +88,17 @@ async fn list() -> Result {
 
 /// Whether a tier that reads prompts in halves is used, and why not.
 fn in_halves(card: &AdapterInfo, tier: Tier) -> String {
-    let found = card.tuning.map_or(Outcome::None, |verdict| verdict.of(tier));
-    let fastest = card.tuning.is_some_and(|verdict| verdict.fastest() == tier);
+    let found = card.tuning.map_or(TuneOutcome::None, |tune_result| tune_result.of(tier));
+    let fastest = card.tuning.is_some_and(|tune_result| tune_result.fastest() == tier);
     let says = match (card.caps.lacks(tier), found) {
-        (_, Outcome::Wrong) => "not: its kernels computed wrong results when this adapter was measured",
+        (_, TuneOutcome::Wrong) => "not: its kernels computed wrong results when this adapter was measured",
         (Some(why), _) => &format!("not: {why}"),
-        (None, Outcome::None) => "only on request: it reads prompts with values rounded to halves",
-        (None, Outcome::Slower) => "only on request: it was right but slower when this adapter was measured",
-        (None, Outcome::Faster) if fastest => {
+        (None, TuneOutcome::None) => "only on request: it reads prompts with values rounded to halves",
+        (None, TuneOutcome::Slower) => "only on request: it was right but slower when this adapter was measured",
+        (None, TuneOutcome::Faster) if fastest => {
             "reads prompts where no tier is asked for, with values rounded to halves (not in logits and perplexity)"
         }
-        (None, Outcome::Faster) => {
+        (None, TuneOutcome::Faster) => {
             "only on request: it was right and fast when this adapter was measured, but not the fastest"
         }
     };
@@ -113,7 +118,7 @@ fn describe(card: &AdapterInfo) -> String {
         why => format!("tier {}, not {why}", caps.tier),
     });
     lines.push("tier int8 only on request: it rounds values to 8 bits".to_string());
-    lines.extend(Tier::IN_HALVES.map(|tier| in_halves(card, tier)));
+    lines.extend(Tier::F16_TIERS.map(|tier| in_halves(card, tier)));
     let subgroups = match caps.subgroup {
         (0, 0) => String::new(),
         (min, max) if min == max => format!(", subgroups of {min}"),

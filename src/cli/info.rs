@@ -163,7 +163,7 @@ impl Facts {
             Ok(plan) => plan,
             Err(error) => return self.add("does not fit", error.to_string()),
         };
-        let bytes = plan.listing.bytes();
+        let bytes = plan.dispatch_list.bytes();
         self.add("needs", format!("{} with a context of {}", term::bytes(bytes.total()), plan.context));
         let parts =
             [("weights", bytes.weights), ("KV cache", bytes.kv), ("activations", bytes.slots), ("other", bytes.other)];

@@ -7,9 +7,9 @@ use firelight::gpu::Caps;
 use firelight::graph::TensorId;
 use firelight::memory_plan::{self, MemoryPlan};
 use firelight::model::Model;
-use firelight::ops::attention::Reach;
-use firelight::ops::{Kernel, Near, PAGE, StepSizes};
-use firelight::plan::{Listing, runs};
+use firelight::ops::attention::MaskKind;
+use firelight::ops::{Kernel, PAGE, SlidingPages, StepSizes};
+use firelight::plan::{DispatchList, runs};
 use firelight::session::SessionOptions;
 
 use super::Result;
@@ -62,36 +62,36 @@ pub async fn run(args: Args) -> Result {
             "{rows} rows from position {position} exceed the context of {context}: take a larger --context"
         )));
     }
-    let MemoryPlan { listing, .. } = fitted;
+    let MemoryPlan { dispatch_list, .. } = fitted;
     // As `run` samples by default: with filters.
-    let sizes = StepSizes { filtered: 1, ..listing.step(args.rows, args.position) };
-    let shown: Vec<_> = listing.kernels.iter().filter(|(_, kernel)| runs(kernel, &sizes)).collect();
+    let sizes = StepSizes { filtered: 1, ..dispatch_list.step(args.rows, args.position) };
+    let shown: Vec<_> = dispatch_list.kernels.iter().filter(|(_, kernel)| runs(kernel, &sizes)).collect();
     let mut rows: Vec<Vec<String>> = Vec::new();
     for (i, (node, kernel)) in shown.iter().enumerate() {
-        rows.push(row(&listing, i, *node, kernel, &sizes));
+        rows.push(row(&dispatch_list, i, *node, kernel, &sizes));
     }
     let mut out = io::stdout().lock();
     let (what, tier) = (if args.rows == 1 { "decode" } else { "prefill" }, caps.tier);
     let title = format!("{what} of {} at position {} on {name}, {tier} tier", args.rows, args.position);
     writeln!(out, "{}\n", term::printable(&title))?;
     write!(out, "{}", term::table(&["#", "<op", "<output", "<shader", "<grid", "slot", "bytes"], &rows))?;
-    let traffic = listing.step_traffic(args.rows, args.position);
+    let traffic = dispatch_list.step_traffic(args.rows, args.position);
     writeln!(
         out,
         "\n{} dispatches, of {} in the plan; they move {}",
         shown.len(),
-        listing.kernels.len(),
+        dispatch_list.kernels.len(),
         term::bytes(traffic)
     )?;
-    Ok(write!(out, "\n{}", totals(&listing))?)
+    Ok(write!(out, "\n{}", totals(&dispatch_list))?)
 }
 
 /// What there is, what is taken of it, and with which options.
 fn show_fit(model: &Model, name: &str, caps: &Caps, options: &SessionOptions) -> Result {
     let fitted = memory_plan::plan_max_context(model, caps, options)?;
     fitted.notices.iter().for_each(|n| term::note(n));
-    let (listing, trained) = (&fitted.listing, model.spec.context_length);
-    let (total, (largest, of)) = (listing.bytes().total(), listing.largest_binding());
+    let (dispatch_list, trained) = (&fitted.dispatch_list, model.spec.context_length);
+    let (total, (largest, of)) = (dispatch_list.bytes().total(), dispatch_list.largest_binding());
     let memory = match caps.memory {
         Some(free) => format!("{} free, {} are left", term::bytes(free), term::bytes(free.saturating_sub(total))),
         None => "it does not tell".to_string(),
@@ -105,23 +105,23 @@ fn show_fit(model: &Model, name: &str, caps: &Caps, options: &SessionOptions) ->
             format!("{binding}; {} is the largest here, of {}", term::printable(&of), term::bytes(largest)),
         ),
         ("context", format!("{} positions; the model was trained for {trained}", fitted.context)),
-        ("take", format!("--context {} --kv {}", fitted.context, listing.capacity.kv.name())),
+        ("take", format!("--context {} --kv {}", fitted.context, dispatch_list.capacity.kv.name())),
     ];
-    if let Some(Near { span, pages }) = listing.capacity.near {
+    if let Some(SlidingPages { window: span, pages }) = dispatch_list.capacity.sliding {
         let layers = &model.spec.layers;
-        let few = layers.iter().filter(|layer| layer.reach != Reach::All).count();
-        let kept = pages * PAGE / listing.capacity.sequences;
+        let few = layers.iter().filter(|layer| layer.reach != MaskKind::Causal).count();
+        let kept = pages * PAGE / dispatch_list.capacity.sequences;
         rows.push(("windows", format!("{few} of {} layers see {span} positions and keep {kept}", layers.len())));
     }
     let mut out = io::stdout().lock();
     for (what, text) in rows {
         writeln!(out, "{what:<16} {text}")?;
     }
-    Ok(write!(out, "\n{}", totals(listing))?)
+    Ok(write!(out, "\n{}", totals(dispatch_list))?)
 }
 
-fn row(listing: &Listing, i: usize, node: usize, kernel: &Kernel, sizes: &StepSizes) -> Vec<String> {
-    let node = &listing.graph.nodes[node];
+fn row(dispatch_list: &DispatchList, i: usize, node: usize, kernel: &Kernel, sizes: &StepSizes) -> Vec<String> {
+    let node = &dispatch_list.graph.nodes[node];
     let output = node.outputs.first().copied().unwrap_or(TensorId(0));
     let imports = kernel.source.imports.iter().map(|(_, file)| file.rsplit('/').next().unwrap_or(file));
     let shader: Vec<&str> = [kernel.source.file].into_iter().chain(imports).collect();
@@ -129,17 +129,17 @@ fn row(listing: &Listing, i: usize, node: usize, kernel: &Kernel, sizes: &StepSi
     vec![
         i.to_string(),
         node.op.name().to_string(),
-        term::printable(&listing.graph.tensor(output).name),
+        term::printable(&dispatch_list.graph.tensor(output).name),
         shader.join(" "),
         format!("{x} x {y} x {z}"),
-        listing.slots.of.get(&output).map_or("-".to_string(), usize::to_string),
-        listing.traffic(kernel, sizes).to_string(),
+        dispatch_list.slots.of.get(&output).map_or("-".to_string(), usize::to_string),
+        dispatch_list.traffic(kernel, sizes).to_string(),
     ]
 }
 
-fn totals(listing: &Listing) -> String {
-    let bytes = listing.bytes();
-    let slots = format!("activations, in {} slots", listing.slots.bytes.len());
+fn totals(dispatch_list: &DispatchList) -> String {
+    let bytes = dispatch_list.bytes();
+    let slots = format!("activations, in {} slots", dispatch_list.slots.bytes.len());
     let parts = [
         ("weights", bytes.weights),
         ("KV cache", bytes.kv),

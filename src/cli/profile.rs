@@ -36,7 +36,7 @@ pub async fn decode(gpu: &Gpu, session: &mut Session, position: usize) -> Result
     // The first step warms up.
     session.profile(1, position).await?;
     let timings = session.profile(1, position).await?;
-    let kv = session.plan().listing().kv_traffic(position as u32 + 1);
+    let kv = session.plan().dispatch_list().kv_traffic(position as u32 + 1);
     let title = format!("one decode step at position {position}; a copy reaches {copy:.1} GB/s\n");
     Ok(title + &table(&timings, kv, copy))
 }

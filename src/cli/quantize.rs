@@ -9,7 +9,7 @@ use firelight::checkpoint::{Checkpoint, GgufWriter, Metadata, TensorInfo};
 use firelight::dtype::DType;
 use firelight::model::load::Progress;
 use firelight::model::spec::ModelSpec;
-use firelight::ops::rope::Pairing;
+use firelight::ops::rope::RopeStyle;
 use firelight::quant_recipe::{ModelShape, QuantRecipe};
 use firelight::tokenizer;
 use firelight::{Error, Result as LibResult};
@@ -141,8 +141,8 @@ fn metadata(checkpoint: &Checkpoint, recipe: QuantRecipe) -> LibResult<Metadata>
 fn paired_rows(checkpoint: &Checkpoint, spec: &ModelSpec, tensor: &str) -> Option<usize> {
     let rotated = [".attn_q.", ".attn_k."].iter().any(|part| tensor.contains(part));
     let moves = checkpoint.tokenizer_json.is_some()
-        && spec.ropes[0].pairing == Pairing::Halves
-        && spec.arch.pairing == Pairing::Neighbours;
+        && spec.ropes[0].pairing == RopeStyle::Neox
+        && spec.arch.pairing == RopeStyle::Interleaved;
     (rotated && moves).then_some(spec.layers[0].head_dim as usize)
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use firelight::Error;
 use firelight::ops::catalog::catalog;
-use firelight::shader::{Dialect, assemble};
+use firelight::shader::{ShaderLanguage, assemble};
 use naga::back::{glsl, hlsl, msl, spv};
 use naga::proc::BoundsCheckPolicies;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -31,13 +31,13 @@ pub fn run(args: Args) -> Result {
     let mut seen = HashSet::new();
     let (mut count, mut notes, mut replaced) = (0, 0, 0);
     for (name, source) in catalog().into_iter().filter(|(name, _)| name.contains(&args.only)) {
-        let text = assemble(&source, Dialect::Native);
+        let text = assemble(&source, ShaderLanguage::Native);
         if !seen.insert(text.clone()) {
             continue;
         }
         let file = args.dir.join(&name);
         replaced += save(&file, "wgsl", text.as_bytes())?;
-        replaced += save(&file, "web.wgsl", assemble(&source, Dialect::Web).as_bytes())?;
+        replaced += save(&file, "web.wgsl", assemble(&source, ShaderLanguage::Web).as_bytes())?;
         let (module, info) = read(&name, &text)?;
         for (ending, translated) in translations(&module, &info, !name.starts_with("baseline/")) {
             match translated {

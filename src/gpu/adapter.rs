@@ -1,6 +1,6 @@
 //! Adapters: listing them, describing what they can do, and choosing one.
 
-use super::{Caps, Tier, Verdict, platform};
+use super::{Caps, Tier, TuneResult, platform};
 use crate::{Error, Result};
 
 /// Limits that every kernel needs: WebGPU's own defaults.
@@ -26,7 +26,7 @@ pub struct AdapterInfo {
     /// Why it has no higher exact tier; empty if it has the highest.
     pub why_not_higher: String,
     /// The tuning result that is applied, if there is one.
-    pub tuning: Option<Verdict>,
+    pub tuning: Option<TuneResult>,
     /// Why it cannot be used at all, if so.
     pub unusable: Option<String>,
 }
@@ -38,12 +38,12 @@ impl AdapterInfo {
     }
 
     /// Loads the cached tuning result of this adapter, driver, tier and version of Firelight.
-    pub(crate) fn load_tuning(&self) -> Option<Verdict> {
+    pub(crate) fn load_tuning(&self) -> Option<TuneResult> {
         serde_json::from_str(&platform::load_cached(&self.cache_key())?).ok()
     }
 
     /// Caches a tuning result, where there is a cache.
-    pub(crate) fn store_tuning(&self, result: &Verdict) {
+    pub(crate) fn store_tuning(&self, result: &TuneResult) {
         if let Ok(text) = serde_json::to_string(result) {
             platform::store_cached(&self.cache_key(), &text);
         }
@@ -51,7 +51,7 @@ impl AdapterInfo {
 
     /// Applies a tuning result: sets the kernel parameters, and disables subgroups if their kernels computed wrong
     /// results.
-    pub(crate) fn apply_tuning(&mut self, result: Verdict) {
+    pub(crate) fn apply_tuning(&mut self, result: TuneResult) {
         let AdapterInfo { caps, why_not_higher, .. } = self;
         // A lower tier that was asked for says nothing of subgroups.
         if result.tier < Tier::Subgroups && caps.subgroups() {
@@ -61,7 +61,7 @@ impl AdapterInfo {
             }
             *why_not_higher = "subgroups: their kernels computed wrong results when this adapter was measured".into();
         }
-        (caps.measured, self.tuning) = (Some(result.layout), Some(result));
+        (caps.tuned, self.tuning) = (Some(result.config), Some(result));
     }
 
     fn cache_key(&self) -> String {
@@ -120,10 +120,10 @@ impl Adapter {
         let mut caps = Caps {
             tier: Tier::Baseline,
             subgroup: if self.subgroups { (info.subgroup_min_size, info.subgroup_max_size) } else { (0, 0) },
-            halves: features.contains(wgpu::Features::SHADER_F16),
+            f16: features.contains(wgpu::Features::SHADER_F16),
             cooperative: self.cooperative,
             software: self.software,
-            measured: None,
+            tuned: None,
             workgroup_bytes: limits.max_compute_workgroup_storage_size.min(MOST_WORKGROUP_BYTES),
             max_binding: limits.max_storage_buffer_binding_size,
             max_buffer: limits.max_buffer_size,
@@ -182,7 +182,7 @@ pub(super) fn choose(adapters: &[AdapterInfo], wanted: Option<&str>) -> Result<u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::{Layout, Outcome};
+    use crate::gpu::{TuneConfig, TuneOutcome};
 
     fn adapter(name: &str, unusable: Option<&str>) -> AdapterInfo {
         AdapterInfo {
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_tier_that_computes_wrong_results_is_dropped_and_explained() {
-        let layout = Layout::usual(false);
+        let layout = TuneConfig::untuned(false);
         for (tier, exact, left, dropped) in [
             (Tier::Subgroups, Tier::Subgroups, Tier::Subgroups, false),
             (Tier::Subgroups, Tier::Baseline, Tier::Baseline, true),
@@ -222,10 +222,10 @@ mod tests {
             (Tier::Baseline, Tier::Baseline, Tier::Baseline, false),
         ] {
             let mut adapter = adapter("One", None);
-            adapter.caps = Caps { tier, subgroup: (32, 32), cooperative: 16, halves: true, ..adapter.caps };
-            let (halves, matrices) = (Outcome::None, Outcome::None);
-            adapter.apply_tuning(Verdict { tier: exact, layout, halves, matrices });
-            assert_eq!((adapter.caps.tier, adapter.caps.measured), (left, Some(layout)));
+            adapter.caps = Caps { tier, subgroup: (32, 32), cooperative: 16, f16: true, ..adapter.caps };
+            let (halves, matrices) = (TuneOutcome::None, TuneOutcome::None);
+            adapter.apply_tuning(TuneResult { tier: exact, config: layout, f16: halves, cooperative: matrices });
+            assert_eq!((adapter.caps.tier, adapter.caps.tuned), (left, Some(layout)));
             assert_eq!((adapter.caps.subgroup == (0, 0), adapter.caps.cooperative == 0), (dropped, dropped));
             assert_eq!(adapter.why_not_higher.contains("wrong results"), dropped);
         }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Layout;
+use super::TuneConfig;
 
 /// Which set of kernels runs. Each tier needs what its adapter must offer and falls back to the one below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ impl Tier {
     pub const ALL: [Tier; 5] = [Tier::Baseline, Tier::Subgroups, Tier::F16, Tier::Int8, Tier::Cooperative];
 
     /// Those that read prompts in halves, the simpler one first.
-    pub const IN_HALVES: [Tier; 2] = [Tier::F16, Tier::Cooperative];
+    pub const F16_TIERS: [Tier; 2] = [Tier::F16, Tier::Cooperative];
 
     /// The name used by `--tier`.
     pub fn name(self) -> &'static str {
@@ -67,13 +67,13 @@ pub struct Caps {
     /// Smallest and largest subgroup of the adapter; 0 where it has no subgroup operations.
     pub subgroup: (u32, u32),
     /// Whether kernels may calculate with halves.
-    pub halves: bool,
+    pub f16: bool,
     /// Side of the matrices of halves that a subgroup multiplies at once, summed in 32 bits: 8 or 16; 0 where it cannot.
     pub cooperative: u32,
     /// A processor that pretends to be a GPU (lavapipe, SwiftShader, WARP): few, fat threads suit it best.
     pub software: bool,
     /// How products are laid out, if that was measured; see [`Caps::layout`].
-    pub measured: Option<Layout>,
+    pub tuned: Option<TuneConfig>,
     /// Bytes of memory that a workgroup may have, as far as kernels care.
     pub workgroup_bytes: u32,
     /// Largest storage binding in bytes; see [`Caps::bindable`].
@@ -94,10 +94,10 @@ impl Caps {
         Caps {
             tier: Tier::Baseline,
             subgroup: (0, 0),
-            halves: false,
+            f16: false,
             cooperative: 0,
             software: false,
-            measured: None,
+            tuned: None,
             workgroup_bytes: 16 << 10,
             max_binding: 128 << 20,
             max_buffer: 256 << 20,
@@ -128,7 +128,7 @@ impl Caps {
             Tier::Subgroups if self.subgroup == (0, 0) => {
                 Some("the adapter or its interface does not offer subgroup operations")
             }
-            Tier::F16 if !self.halves => Some("the adapter or its interface does not offer arithmetic of 16 bits"),
+            Tier::F16 if !self.f16 => Some("the adapter or its interface does not offer arithmetic of 16 bits"),
             Tier::Cooperative if self.cooperative == 0 => {
                 Some("the adapter or its interface does not offer to multiply matrices of 8 or 16 halves")
             }
@@ -137,7 +137,7 @@ impl Caps {
     }
 
     /// How products are laid out: as measured, or as is usual.
-    pub fn layout(&self) -> Layout {
-        self.measured.unwrap_or(Layout::usual(self.software))
+    pub fn tune_config(&self) -> TuneConfig {
+        self.tuned.unwrap_or(TuneConfig::untuned(self.software))
     }
 }

@@ -9,7 +9,7 @@ use futures_channel::oneshot;
 
 use super::adapter::{Adapter, AdapterInfo, choose};
 use super::pipelines::Pipelines;
-use super::{Buffer, Caps, Submission, Tier, Verdict, platform};
+use super::{Buffer, Caps, Submission, Tier, TuneResult, platform};
 use crate::{Error, Result};
 
 /// How to open a [`Gpu`]. The default is the best adapter and its highest exact tier.
@@ -109,7 +109,7 @@ impl Gpu {
     }
 
     /// The same device with a tuning result applied; see [`AdapterInfo::apply_tuning`].
-    pub(crate) fn apply_tuning(mut self, result: Verdict) -> Self {
+    pub(crate) fn apply_tuning(mut self, result: TuneResult) -> Self {
         self.adapter.apply_tuning(result);
         self
     }

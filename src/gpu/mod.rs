@@ -7,10 +7,10 @@ mod adapter;
 mod caps;
 mod device;
 mod error_scope;
-mod layout;
 #[cfg(not(target_arch = "wasm32"))]
 mod native;
 mod pipelines;
+mod tune_config;
 #[cfg(target_arch = "wasm32")]
 mod web;
 
@@ -23,10 +23,10 @@ pub use adapter::AdapterInfo;
 pub use caps::{Caps, Tier};
 pub(crate) use device::PendingRead;
 pub use device::{Gpu, GpuOptions};
-pub use layout::{Layout, Outcome, Verdict};
 pub(crate) use pipelines::{Lookup, Pipeline, Vacancy};
 pub use platform::Clock;
 pub(crate) use platform::processors;
+pub use tune_config::{TuneConfig, TuneOutcome, TuneResult};
 #[cfg(all(target_arch = "wasm32", feature = "web"))]
 pub(crate) use web::{cached_entries, pause, restore_cache};
 

@@ -66,7 +66,7 @@ pub async fn pick(
                 let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
                 let why = format!(
                     "the largest that fits: {:.1} of {:.1} GiB, with {} positions of context",
-                    gib(plan.listing.bytes().total()),
+                    gib(plan.dispatch_list.bytes().total()),
                     gib(memory),
                     plan.context
                 );

@@ -1,9 +1,9 @@
 //! The supported architectures, as data: one row each. Whatever a file states itself (sizes, biases, norms, tied
 //! embeddings, experts, fused matrices) is read from its keys and tensors, not derived from the architecture.
 
-use crate::ops::experts::{Scoring, Shares};
+use crate::ops::experts::{RoutingWeights, Scoring};
 use crate::ops::glu::Activation;
-use crate::ops::rope::Pairing;
+use crate::ops::rope::RopeStyle;
 use crate::{Error, Result};
 
 /// What `general.architecture` implies without a key.
@@ -12,7 +12,7 @@ pub struct Arch {
     /// `general.architecture`.
     pub name: &'static str,
     /// Which values of a head RoPE rotates together.
-    pub pairing: Pairing,
+    pub pairing: RopeStyle,
     /// Activation of feed-forward networks.
     pub activation: Activation,
     /// Embeddings are multiplied by sqrt(hidden size).
@@ -45,7 +45,7 @@ pub struct Arch {
     /// The weights of a token's experts are normalized to sum to 1, if no key says otherwise.
     pub norm_topk_prob: bool,
     /// Whether the routing weights multiply the experts' inputs or outputs.
-    pub routing_weights: Shares,
+    pub routing_weights: RoutingWeights,
     /// Value heads of a delta net that share a key head are adjacent, if no key says otherwise.
     pub grouped_v_heads: bool,
 }
@@ -67,7 +67,7 @@ pub struct LocalAttention {
 
 const LLAMA: Arch = Arch {
     name: "llama",
-    pairing: Pairing::Neighbours,
+    pairing: RopeStyle::Interleaved,
     activation: Activation::Silu,
     scale_embeddings: false,
     nope_interval: 0,
@@ -83,11 +83,11 @@ const LLAMA: Arch = Arch {
     attn_temperature_after: None,
     scoring: Scoring::Softmax,
     norm_topk_prob: true,
-    routing_weights: Shares::OfOutputs,
+    routing_weights: RoutingWeights::OnOutputs,
     grouped_v_heads: false,
 };
 
-const QWEN: Arch = Arch { pairing: Pairing::Halves, ..LLAMA };
+const QWEN: Arch = Arch { pairing: RopeStyle::Neox, ..LLAMA };
 
 const GEMMA: Arch = Arch { activation: Activation::Gelu, scale_embeddings: true, ..QWEN };
 
@@ -102,7 +102,7 @@ pub const ALL: &[Arch] = &[
         attn_temperature_after: Some(8192),
         scoring: Scoring::Sigmoid,
         norm_topk_prob: false,
-        routing_weights: Shares::OfInputs,
+        routing_weights: RoutingWeights::OnInputs,
         ..LLAMA
     },
     Arch { name: "mistral3", ..LLAMA },

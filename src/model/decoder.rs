@@ -7,16 +7,16 @@ use super::expert_slots::{ExpertPart, ExpertSlots, OffloadedLayer};
 use super::spec::{LayerSpec, ModelSpec, MoeConfig};
 use super::unknown;
 use crate::checkpoint::Checkpoint;
-use crate::graph::{Graph, Kind, Rows, TensorId};
-use crate::ops::attention::{Attention, Reach};
+use crate::graph::{Graph, Rows, TensorId, TensorKind};
+use crate::ops::attention::{Attention, MaskKind};
 use crate::ops::delta_net::DeltaNet;
-use crate::ops::experts::{ExpertWeights, Groups, Router, Scoring, Shares};
+use crate::ops::experts::{ExpertWeights, Router, RouterGroups, RoutingWeights, Scoring};
 use crate::ops::glu::Activation;
-use crate::ops::head_part::HeadPart;
+use crate::ops::head_slice::HeadSlice;
 use crate::ops::kv_write::KvWrite;
+use crate::ops::logit_scale::LogitScale;
 use crate::ops::rope::Rope;
 use crate::ops::short_conv::ShortConv;
-use crate::ops::soften::Soften;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 
@@ -72,9 +72,9 @@ pub fn record(checkpoint: &Checkpoint, spec: &ModelSpec, recording: Recording) -
         false => embedding,
     };
     let mut logits = b.graph.linear(hidden, head, None);
-    let soften = Soften { scale: c.scales.logits, cap: c.scales.logit_softcap };
-    if soften != (Soften { scale: 1.0, cap: None }) {
-        logits = b.graph.soften(logits, soften);
+    let logit_scale = LogitScale { scale: c.scales.logits, softcap: c.scales.logit_softcap };
+    if logit_scale != (LogitScale { scale: 1.0, softcap: None }) {
+        logits = b.graph.logit_scale(logits, logit_scale);
     }
     b.graph.sample(logits);
     let offloaded = b.expert_slots.map_or_else(Vec::new, |expert_slots| expert_slots.finish(&mut b.graph));
@@ -141,13 +141,13 @@ impl Builder<'_> {
             // A bias is not read in parts, so what comes of it is cut instead.
             let all = self.linear(x, stem, rows)?;
             return Ok(std::array::from_fn(|i| {
-                self.graph.head_part(all, HeadPart { head: rows, first: starts[i], len: parts[i] })
+                self.graph.head_slice(all, HeadSlice { head_dim: rows, start: starts[i], len: parts[i] })
             }));
         }
         let (name, cols) = (format!("{stem}.weight"), self.graph.cols(x));
         let dtype = self.check(&name, &[cols.into(), rows.into()])?;
         Ok(std::array::from_fn(|i| {
-            let weight = self.graph.weight_part(&name, starts[i], parts[i], cols, dtype);
+            let weight = self.graph.weight_rows(&name, starts[i], parts[i], cols, dtype);
             self.graph.linear(x, weight, None)
         }))
     }
@@ -176,13 +176,13 @@ impl Builder<'_> {
     /// The norm of x over the root of `squared`, without dividing: that only counts against epsilon.
     fn norm_of(&mut self, x: TensorId, name: &str, cols: u32, squared: f32) -> Result<TensorId> {
         self.check(name, &[cols.into()])?;
-        let weight = self.graph.vector_plus(name, cols, self.spec.norm_weight_offset);
+        let weight = self.graph.vector_with_offset(name, cols, self.spec.norm_weight_offset);
         Ok(self.graph.rms_norm(x, weight, self.spec.norm_eps * squared))
     }
 
     /// A norm of every `cols` values, without a weight.
     fn bare_norm(&mut self, x: TensorId, cols: u32) -> TensorId {
-        let ones = self.graph.add("ones", Rows::Fixed(1), cols, Kind::Constant(vec![1.0; cols as usize]));
+        let ones = self.graph.add("ones", Rows::Fixed(1), cols, TensorKind::Constant(vec![1.0; cols as usize]));
         self.graph.rms_norm(x, ones, self.spec.norm_eps)
     }
 
@@ -256,7 +256,7 @@ impl Builder<'_> {
         let all = self.graph.cols(inputs);
         let size = all / self.spec.layers.len() as u32;
         let gate = self.linear(x, &name("inp_gate"), size)?;
-        let input = self.graph.head_part(inputs, HeadPart { head: all, first: n * size, len: size });
+        let input = self.graph.head_slice(inputs, HeadSlice { head_dim: all, start: n * size, len: size });
         let h = self.graph.glu(gate, input, self.spec.arch.activation);
         let h = self.linear(h, &name("proj"), self.spec.hidden_size)?;
         // The inputs should be the sums of their two parts over the root of two.
@@ -276,9 +276,9 @@ impl Builder<'_> {
         // A matrix twice as large makes, head by head, queries and the gates of what attention makes of them.
         let mut gate = None;
         if self.graph.cols(q) == 2 * heads * head_dim {
-            let part = |first| HeadPart { head: 2 * head_dim, first, len: head_dim };
-            gate = Some(self.graph.head_part(q, part(head_dim)));
-            q = self.graph.head_part(q, part(0));
+            let part = |first| HeadSlice { head_dim: 2 * head_dim, start: first, len: head_dim };
+            gate = Some(self.graph.head_slice(q, part(head_dim)));
+            q = self.graph.head_slice(q, part(0));
         }
         let q = self.head(q, &name("attn_q_norm.weight"), angles, layer)?;
         let caches = match kv {
@@ -301,8 +301,8 @@ impl Builder<'_> {
         let (scale, cap, sinks_there) = (scales.attention, scales.attention_softcap, sinks.is_some());
         let op = Attention {
             scale,
-            reach,
-            cap,
+            mask: reach,
+            softcap: cap,
             temperature,
             sinks: sinks_there,
             ..Attention::full(heads, kv_heads, head_dim)
@@ -315,8 +315,8 @@ impl Builder<'_> {
     /// What a layer's keys lie in, or its values.
     fn cache(&mut self, name: &str, layer: &LayerSpec) -> TensorId {
         let LayerSpec { kv_heads: heads, head_dim, reach, .. } = *layer;
-        let near = self.near && reach != Reach::All;
-        self.graph.add(name, Rows::Fixed(0), 0, Kind::Kv { heads, head_dim, near })
+        let near = self.near && reach != MaskKind::Causal;
+        self.graph.add(name, Rows::Fixed(0), 0, TensorKind::KvCache { heads, head_dim, sliding: near })
     }
 
     /// Heads of queries or keys, normed and rotated as far as the layer does so.
@@ -325,7 +325,7 @@ impl Builder<'_> {
         let x = self.head_norm(x, norm, head_dim)?;
         let Some(which) = layer.rope else { return Ok(x) };
         let rope = &self.spec.ropes[which];
-        let rope = Rope { head_dim, rotated: 2 * rope.frequencies.len() as u32, pairing: rope.pairing };
+        let rope = Rope { head_dim, rotated: 2 * rope.frequencies.len() as u32, style: rope.pairing };
         let x = self.graph.rope(x, angles[which], rope);
         Ok(if self.spec.qk_norm_after_rope { self.bare_norm(x, head_dim) } else { x })
     }
@@ -337,21 +337,25 @@ impl Builder<'_> {
             return Err(Error::Format(format!("{} is there, but no key says how large its state is", name("ssm_a"))));
         };
         let has = |part: &str| self.has(&name(part));
-        let (fused, log_rates) = (has("ssm_ba.weight"), has("ssm_a_log"));
-        let net = DeltaNet { fused, log_rates, ..delta.net };
+        let (fused, log_decay) = (has("ssm_ba.weight"), has("ssm_a_log"));
+        let net = DeltaNet { fused, log_decay, ..delta.net };
         let inner = net.heads * net.head_dim;
         let channels = 2 * net.key_heads * net.head_dim + inner;
         let mixed = self.linear(x, &name("attn_qkv"), channels)?;
         let taps = self.taps(&name("ssm_conv1d.weight"), delta.conv_kernel, channels)?;
-        let mixed =
-            self.graph.short_conv(mixed, taps, &name("conv_state"), ShortConv { taps: delta.conv_kernel, silu: true });
+        let mixed = self.graph.short_conv(
+            mixed,
+            taps,
+            &name("conv_state"),
+            ShortConv { kernel_size: delta.conv_kernel, silu: true },
+        );
         let (alpha, b) = match fused {
             true => [self.linear(x, &name("ssm_ba"), 2 * net.heads)?; 2].into(),
             false => (self.linear(x, &name("ssm_alpha"), net.heads)?, self.linear(x, &name("ssm_beta"), net.heads)?),
         };
-        let a = name(if log_rates { "ssm_a_log" } else { "ssm_a" });
+        let a = name(if log_decay { "ssm_a_log" } else { "ssm_a" });
         let rates = [self.vector(&a, net.heads)?, self.vector(&name("ssm_dt.bias"), net.heads)?];
-        let rates = self.graph.join(&rates);
+        let rates = self.graph.concat_vectors(&rates);
         let norm = self.vector(&name("ssm_norm.weight"), net.head_dim)?;
         let h = self.graph.delta_net(mixed, [alpha, b, rates], &name("delta_state"), net);
         let h = self.graph.rms_norm(h, norm, self.spec.norm_eps);
@@ -376,7 +380,7 @@ impl Builder<'_> {
         let taps = self.taps(&taps, count, hidden_size)?;
         let [before, behind, h] = self.parts_of(x, &name("in_proj"), [hidden_size; 3])?;
         let h = self.graph.glu(before, h, Activation::Product);
-        let h = self.graph.short_conv(h, taps, &name("state"), ShortConv { taps: count, silu: false });
+        let h = self.graph.short_conv(h, taps, &name("state"), ShortConv { kernel_size: count, silu: false });
         let h = self.graph.glu(behind, h, Activation::Product);
         self.linear(h, &name("out_proj"), hidden_size)
     }
@@ -431,7 +435,7 @@ impl Builder<'_> {
             true => [self.linear(x, &gate, rows)?, self.linear(x, &up, rows)?],
             // No gate (StarCoder 2): what is activated is multiplied by one.
             false if read == Some(rows.into()) => {
-                let one = self.graph.add("one", Rows::Fixed(1), 1, Kind::Constant(vec![1.0]));
+                let one = self.graph.add("one", Rows::Fixed(1), 1, TensorKind::Constant(vec![1.0]));
                 [self.linear(x, &up, rows)?, one]
             }
             // Both in one, the gate first (Phi 3).
@@ -457,7 +461,8 @@ impl Builder<'_> {
         let dense = self.ffn(normed, n, "")?;
         let dense = self.norm(dense, &name("post_ffw_norm_1.weight"), hidden_size)?;
         // The router reads a norm that is divided by the root of the hidden size.
-        let root = self.graph.add("root", Rows::Fixed(1), 1, Kind::Constant(vec![(hidden_size as f32).sqrt().recip()]));
+        let root =
+            self.graph.add("root", Rows::Fixed(1), 1, TensorKind::Constant(vec![(hidden_size as f32).sqrt().recip()]));
         let routed = self.norm(x, &name("ffn_gate_inp.scale"), hidden_size)?;
         let routed = self.graph.glu(root, routed, Activation::Product);
         let h = self.norm(x, &name("pre_ffw_norm_2.weight"), hidden_size)?;
@@ -521,17 +526,17 @@ impl Builder<'_> {
         }
         let router_bias = name("ffn_gate_inp.bias");
         let router_bias = if self.has(&router_bias) { Some(self.vector(&router_bias, count)?) } else { None };
-        let choice_bias = name("exp_probs_b.bias");
-        let choice_bias = if self.has(&choice_bias) { Some(self.vector(&choice_bias, count)?) } else { None };
-        let biased = choice_bias.is_some();
+        let selection_bias = name("exp_probs_b.bias");
+        let selection_bias = if self.has(&selection_bias) { Some(self.vector(&selection_bias, count)?) } else { None };
+        let biased = selection_bias.is_some();
         // Where no key says it: scores that a bias is added to are of each expert by itself.
         let scoring = moe.scoring.unwrap_or(if biased { Scoring::Sigmoid } else { arch.scoring });
-        let pairs = scoring == Scoring::Sigmoid;
-        let groups = moe.groups.map(|(count, used)| Groups { count, used, pairs });
+        let top2_sum = scoring == Scoring::Sigmoid;
+        let groups = moe.groups.map(|(count, used)| RouterGroups { count, used, top2_sum });
         let router = self.weight(&name("ffn_gate_inp.weight"), count, hidden_size)?;
         let logits = self.graph.linear(routed, router, router_bias);
-        let gains = name("ffn_down_exps.scale");
-        let gains = if self.has(&gains) { Some(self.vector(&gains, count)?) } else { None };
+        let expert_scales = name("ffn_down_exps.scale");
+        let expert_scales = if self.has(&expert_scales) { Some(self.vector(&expert_scales, count)?) } else { None };
         let parts: [ExpertPart; 3] = stacks.try_into().expect("three parts");
         let (stacks, places) = match &mut self.expert_slots {
             Some(expert_slots) => {
@@ -541,10 +546,10 @@ impl Builder<'_> {
             None => (parts.each_ref().map(|part| part.stack(&mut self.graph, count)), None),
         };
         let [gate, up, down] = stacks;
-        let weights = ExpertWeights { choice_bias, gains, gate, up, down, biases, places };
+        let weights = ExpertWeights { selection_bias, expert_scales, gate, up, down, biases, slot_table: places };
         let MoeConfig { experts_per_token: used, norm_topk_prob: norm, routed_scaling_factor: scale, .. } = moe;
         let router = Router { experts: count, used, scoring, norm, scale, biased, groups };
-        if arch.routing_weights == Shares::OfInputs && moe.experts_per_token != 1 {
+        if arch.routing_weights == RoutingWeights::OnInputs && moe.experts_per_token != 1 {
             return Err(Error::Unsupported(format!(
                 "{} experts a token in a {} model",
                 moe.experts_per_token, arch.name

@@ -3,7 +3,7 @@
 
 use crate::checkpoint::TensorInfo;
 use crate::dtype::DType;
-use crate::graph::{Graph, Kind, Rows, TensorId};
+use crate::graph::{Graph, Rows, TensorId, TensorKind};
 
 /// The matrices of a layer's experts in the file: the same rows of each matrix of a stack.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,7 +24,7 @@ impl ExpertPart {
     /// All experts, as a weight of the graph.
     pub fn stack(&self, graph: &mut Graph, experts: u32) -> TensorId {
         let TensorInfo { name, dtype, .. } = &self.tensor;
-        graph.experts_part(name, experts, self.first, self.rows, self.cols(), *dtype)
+        graph.expert_stack_rows(name, experts, self.first, self.rows, self.cols(), *dtype)
     }
 
     /// The bytes of one expert in the tensor.
@@ -39,7 +39,7 @@ impl ExpertPart {
 pub struct OffloadedLayer {
     /// The experts that rows are routed to. They must be resident before the step continues.
     pub ids: TensorId,
-    /// The slots of the layer's experts: [`Kind::Places`].
+    /// The slots of the layer's experts: [`TensorKind::ExpertSlotTable`].
     pub places: TensorId,
     /// The stacks of gate, up and down matrices.
     pub stacks: [TensorId; 3],
@@ -66,9 +66,9 @@ impl ExpertSlots {
             parts.each_ref().map(|part| (part.tensor.dtype, part.rows, part.cols()))
         };
         let alike = self.offloaded.iter().find(|layer| shape(&layer.parts) == shape(parts));
-        let mut room = |(dtype, rows, cols)| graph.expert_room("experts", experts, rows, cols, dtype);
+        let mut room = |(dtype, rows, cols)| graph.expert_cache("experts", experts, rows, cols, dtype);
         let stacks = alike.map_or_else(|| shape(parts).map(&mut room), |layer| layer.stacks);
-        let places = graph.add("places", Rows::Fixed(1), experts, Kind::Places);
+        let places = graph.add("places", Rows::Fixed(1), experts, TensorKind::ExpertSlotTable);
         (stacks, places)
     }
 
@@ -85,7 +85,7 @@ impl ExpertSlots {
             for (stack, part) in layer.stacks.iter().zip(&layer.parts) {
                 let tensor = &mut graph.tensors[stack.0];
                 tensor.rows = Rows::Fixed(room * part.rows);
-                tensor.kind = Kind::Weight { dtype: part.tensor.dtype, experts: room, first: None };
+                tensor.kind = TensorKind::Weight { dtype: part.tensor.dtype, experts: room, first: None };
             }
         }
         self.offloaded

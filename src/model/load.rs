@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 
 use crate::checkpoint::{Checkpoint, TensorInfo};
 use crate::gpu;
-use crate::graph::{Kind, TensorId};
-use crate::plan::Memory;
+use crate::graph::{TensorId, TensorKind};
+use crate::plan::PlanMemory;
 use crate::{Error, Result};
 
 /// How far loading is, in bytes of the file.
@@ -29,11 +29,11 @@ const MOST_CHUNKS: usize = 8;
 ///
 /// # Errors
 /// If reading fails or the device is lost.
-pub async fn load(memory: &Memory, checkpoint: &Checkpoint, mut progress: impl FnMut(Progress)) -> Result<()> {
-    let graph = &memory.listing().graph;
+pub async fn load(memory: &PlanMemory, checkpoint: &Checkpoint, mut progress: impl FnMut(Progress)) -> Result<()> {
+    let graph = &memory.dispatch_list().graph;
     let mut wanted = Vec::new();
-    for id in memory.listing().used() {
-        if let Kind::Weight { first: Some(_), .. } = graph.tensor(id).kind {
+    for id in memory.dispatch_list().used() {
+        if let TensorKind::Weight { first: Some(_), .. } = graph.tensor(id).kind {
             wanted.push((id, id, 0, checkpoint.tensor(&graph.tensor(id).name)?));
         }
         for (part, start) in graph.vectors(id) {
@@ -42,7 +42,7 @@ pub async fn load(memory: &Memory, checkpoint: &Checkpoint, mut progress: impl F
     }
     wanted.sort_by_key(|(.., info)| info.parts.first().map(|p| (p.source, p.offset)));
     let bytes = |id: TensorId, info: &TensorInfo| match graph.tensor(id).kind {
-        Kind::Weight { .. } => u64::from(graph.fixed_rows(id)) * info.row_bytes(),
+        TensorKind::Weight { .. } => u64::from(graph.fixed_rows(id)) * info.row_bytes(),
         _ => info.bytes(),
     };
     let total = wanted.iter().map(|(_, part, _, info)| bytes(*part, info)).sum();
@@ -51,7 +51,7 @@ pub async fn load(memory: &Memory, checkpoint: &Checkpoint, mut progress: impl F
     let at_once = gpu::processors().min(MOST_CHUNKS);
     let (mut repacking, mut taken, mut unwaited) = (VecDeque::new(), None, 0);
     for (id, part, start, info) in wanted {
-        if let Kind::Vector { plus } = graph.tensor(part).kind {
+        if let TensorKind::Vector { plus } = graph.tensor(part).kind {
             let mut values = read_vector(checkpoint, info, graph.cols(part)).await?;
             values.iter_mut().for_each(|value| *value += plus);
             memory.write(id, u64::from(start) * 4, bytemuck::cast_slice(&values));
@@ -61,7 +61,7 @@ pub async fn load(memory: &Memory, checkpoint: &Checkpoint, mut progress: impl F
         let row_bytes = info.row_bytes();
         // Even numbers of rows keep every plane on word boundaries.
         let step = (CHUNK.max(info.bytes_at_once()) / row_bytes).max(2) / 2 * 2;
-        let Kind::Weight { first: Some(first), experts, .. } = graph.tensor(id).kind else { continue };
+        let TensorKind::Weight { first: Some(first), experts, .. } = graph.tensor(id).kind else { continue };
         let rows = u64::from(graph.fixed_rows(id));
         // A weight may be a part of what the file holds as one, or of each of its matrices.
         let (matrix, of) = (rows / u64::from(experts), info.dims.get(1).copied().unwrap_or(1));
@@ -73,7 +73,7 @@ pub async fn load(memory: &Memory, checkpoint: &Checkpoint, mut progress: impl F
             let bytes = checkpoint.read(info, at * row_bytes..(at + end - row) * row_bytes).await?;
             done += bytes.len() as u64;
             unwaited += bytes.len() as u64;
-            repacking.push_back(memory.write_rows_apart(id, row as u32, bytes));
+            repacking.push_back(memory.write_rows_async(id, row as u32, bytes));
             if repacking.len() == at_once {
                 let handed = repacking.pop_front().expect("one at least").await;
                 if unwaited >= CHUNK {

@@ -10,7 +10,7 @@ pub use rope::RopeConfig;
 use super::arch::Arch;
 use super::{purpose, unknown};
 use crate::checkpoint::{Checkpoint, GgufArray, GgufValue, Metadata};
-use crate::ops::attention::{LONGEST_HEAD, Reach, Temperature};
+use crate::ops::attention::{AttentionTemperature, MAX_HEAD_DIM, MaskKind};
 use crate::ops::delta_net::DeltaNet;
 use crate::ops::experts::Scoring;
 use crate::{Error, Result};
@@ -52,11 +52,11 @@ pub struct ModelSpec {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LayerSpec {
     /// Which positions a query attends to.
-    pub reach: Reach,
+    pub reach: MaskKind,
     /// Index into the model's rotary embeddings; `None` without RoPE (NoPE).
     pub rope: Option<usize>,
     /// How attention scores grow with the position (Llama 4).
-    pub temperature: Option<Temperature>,
+    pub temperature: Option<AttentionTemperature>,
     /// Key-value heads; 0 in some layers without attention.
     pub kv_heads: u32,
     /// Size of a head.
@@ -294,7 +294,7 @@ impl ModelSpec {
             if !self.hidden_size.is_multiple_of(4) || !head_dim.is_multiple_of(4) {
                 return fail(format!("hidden_size {} or head size {head_dim} is no multiple of 4", self.hidden_size));
             }
-            if head_dim > LONGEST_HEAD {
+            if head_dim > MAX_HEAD_DIM {
                 return fail(format!("heads of {head_dim} values"));
             }
             if let Some(rotated) = rope.map(|rope| 2 * rope.frequencies.len()).filter(|n| *n > head_dim as usize) {
@@ -401,14 +401,14 @@ impl DeltaNetConfig {
             return Err(Error::Unsupported(format!("this model cannot run: a delta net of {sizes}")));
         }
         let grouped = keys.bool("ssm.grouped_heads")?.unwrap_or(arch.grouped_v_heads);
-        let net = DeltaNet { key_heads, heads, head_dim, grouped, fused: false, log_rates: false };
+        let net = DeltaNet { key_heads, heads, head_dim, grouped, fused: false, log_decay: false };
         Ok(Some(DeltaNetConfig { conv_kernel, net }))
     }
 }
 
 /// Which layers attend locally (sliding window or chunks), and over how many positions.
 struct Locality {
-    reach: Reach,
+    reach: MaskKind,
     is_local: Vec<bool>,
 }
 
@@ -429,15 +429,15 @@ impl Locality {
             }
         };
         let reach = match (span, arch.local.chunked) {
-            (0, _) => Reach::All,
-            (span, true) => Reach::Chunk(span),
-            (span, false) => Reach::Window(span),
+            (0, _) => MaskKind::Causal,
+            (span, true) => MaskKind::Chunked(span),
+            (span, false) => MaskKind::SlidingWindow(span),
         };
         Ok(Locality { reach, is_local })
     }
 
     fn any(&self) -> bool {
-        self.reach != Reach::All && self.is_local.contains(&true)
+        self.reach != MaskKind::Causal && self.is_local.contains(&true)
     }
 }
 
@@ -454,16 +454,20 @@ fn layers(
     let after = keys.u32("attention.temperature_length")?;
     let original = || keys.u32("rope.scaling.original_context_length");
     let temperature = match (arch.attn_temperature_after, rate.filter(|rate| *rate != 0.0)) {
-        (Some(every), rate) => Some(Temperature { every: after.unwrap_or(every), rate: rate.unwrap_or(0.1), ahead: 1 }),
+        (Some(every), rate) => Some(AttentionTemperature {
+            floor_scale: after.unwrap_or(every),
+            attn_scale: rate.unwrap_or(0.1),
+            offset: 1,
+        }),
         (None, Some(rate)) => {
             let every = after.map_or_else(original, |n| Ok(Some(n)))?;
             let path = keys.path("rope.scaling.original_context_length");
             let every = every.ok_or_else(|| Error::Format(format!("the file lacks the key {path}")))?;
-            Some(Temperature { every, rate, ahead: 0 })
+            Some(AttentionTemperature { floor_scale: every, attn_scale: rate, offset: 0 })
         }
         (None, None) => None,
     };
-    if temperature.is_some_and(|t| t.every == 0) {
+    if temperature.is_some_and(|t| t.floor_scale == 0) {
         return Err(Error::Format("an attention temperature over 0 positions".into()));
     }
     let rotates = !arch.rope_if_finetuned || keys.bool("rope.scaling.finetuned")?.unwrap_or(true);
@@ -474,7 +478,7 @@ fn layers(
         let sees_all = arch.local.chunked && !locality.any();
         let rotated = rotates && (sees_all || !(n + 1).is_multiple_of(arch.nope_interval));
         LayerSpec {
-            reach: if local { locality.reach } else { Reach::All },
+            reach: if local { locality.reach } else { MaskKind::Causal },
             rope: rotated.then_some(rope),
             temperature: temperature.filter(|_| arch.attn_temperature_after.is_none() || !rotated),
             kv_heads: *kv_heads,

@@ -1,8 +1,8 @@
 //! Sum of two tensors of one shape: `y = a + scale * b`.
 
-use super::{Binding, Choice, Extent, Kernel, Op, Size};
+use super::{Binding, GridDim, Kernel, KernelContext, Op, StepSize};
 use crate::graph::{Graph, TensorId};
-use crate::shader::{Const, Source};
+use crate::shader::{Const, ShaderSource};
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,12 +29,16 @@ impl Graph {
 }
 
 impl Add {
-    pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
+    pub(super) fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         let cols4 = cx.cols(0) / 4;
         let consts = vec![("COLS4", Const::U32(cols4)), ("SCALE", Const::F32(self.scale))];
-        let source = Source { file: "add", imports: vec![], consts };
+        let source = ShaderSource { file: "add", imports: vec![], consts };
         let bindings = vec![Binding::read(cx.input(0)), Binding::read(cx.input(1)), Binding::write(cx.output(0))];
-        vec![Kernel::new(source, bindings, [Extent::ceil(cols4, 64), Extent::each(Size::Rows), Extent::fixed(1)])]
+        vec![Kernel::new(
+            source,
+            bindings,
+            [GridDim::ceil(cols4, 64), GridDim::each(StepSize::Rows), GridDim::fixed(1)],
+        )]
     }
 }
 

@@ -1,49 +1,50 @@
 //! Every kernel variant that the ops choose for typical shapes, all weight types, all KV types, and adapters of each
 //! kind, by name: what `firelight shaders` writes out and what the shader tests hold to WebGPU's limits.
 //!
-//! A list made from plain data: graphs and [`Caps`] go in, [`Source`]s come out; no GPU. A kernel whose node does not
+//! A list made from plain data: graphs and [`Caps`] go in, [`ShaderSource`]s come out; no GPU. A kernel whose node does not
 //! occur in `graphs` is not tested, so a new op or activation is added there.
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::attention::{Attention, Reach, Temperature};
-use super::carried::{self, Carried};
+use super::attention::{Attention, AttentionTemperature, MaskKind};
 use super::delta_net::DeltaNet;
-use super::experts::{ExpertWeights, Groups, Router, Scoring, Shares};
+use super::experts::{ExpertWeights, Router, RouterGroups, RoutingWeights, Scoring};
+use super::fused_norm::{self, FusedNorm};
 use super::glu::Activation;
-use super::head_join::HeadJoin;
-use super::head_part::HeadPart;
+use super::head_concat::HeadConcat;
+use super::head_slice::HeadSlice;
 use super::kv_write::KvWrite;
 use super::linear::Linear;
 use super::linear_glu::LinearGlu;
+use super::logit_scale::LogitScale;
 use super::norm_add::NormAdd;
 use super::qkv::Qkv;
-use super::rope::{Pairing, Rope};
+use super::rope::{Rope, RopeStyle};
 use super::rope_kv::RopeKv;
 use super::short_conv::ShortConv;
-use super::soften::Soften;
-use super::{Capacity, Choice, KvType, Op};
+use super::{Capacity, KernelContext, KvType, Op};
 use crate::dtype::DType;
-use crate::gpu::{Caps, Layout, Tier};
-use crate::graph::{Graph, Input, Kind, Node, Rows, TensorId};
-use crate::shader::Source;
+use crate::gpu::{Caps, Tier, TuneConfig};
+use crate::graph::{Graph, Node, Rows, StepInput, TensorId, TensorKind};
+use crate::shader::ShaderSource;
 
 /// All variants: a name such as `baseline/matvec.reduce.q4_k.dense.none.2`, and how the text is made. Names begin with
 /// the lowest tier that uses the variant, and are unique; so are the variants.
-pub fn catalog() -> Vec<(String, Source)> {
+pub fn catalog() -> Vec<(String, ShaderSource)> {
     let graphs = graphs();
     let (mut seen, mut count, mut out) = (HashSet::new(), BTreeMap::new(), Vec::new());
     for (caps, every_type) in adapters() {
         for kv in KvType::ALL {
             let (pages, pages_per_sequence, near) = (256, 128, None);
-            let capacity = Capacity { rows: 512, logits: 64, sequences: 4, pages, pages_per_sequence, near, kv };
+            let capacity =
+                Capacity { rows: 512, logits: 64, sequences: 4, pages, pages_per_sequence, sliding: near, kv };
             let wanted = |(dtype, _): &&(Option<DType>, Graph)| {
                 every_type || dtype.is_none_or(|dtype| [DType::F16, DType::Q4K, DType::Q8_0].contains(&dtype))
             };
             for (_, graph) in graphs.iter().filter(wanted) {
                 let takes = |n: &&Node| !matches!(&n.op, Op::KvWrite(op) if !kv.takes(op.head_dim));
                 for node in graph.nodes.iter().filter(takes) {
-                    let kernels = node.op.kernels(&Choice { graph, node, caps: &caps, capacity: &capacity });
+                    let kernels = node.op.kernels(&KernelContext { graph, node, caps: &caps, capacity: &capacity });
                     for source in kernels.into_iter().map(|kernel| kernel.source) {
                         if seen.insert(format!("{source:?}")) {
                             let stem = stem(caps.tier, &source);
@@ -59,7 +60,7 @@ pub fn catalog() -> Vec<(String, Source)> {
 }
 
 /// Tier, file, and what is imported for each role.
-fn stem(tier: Tier, source: &Source) -> String {
+fn stem(tier: Tier, source: &ShaderSource) -> String {
     let last = |path: &'static str| path.rsplit('/').next().unwrap_or(path);
     let imports = source.imports.iter().map(|(_, file)| format!(".{}", last(file)));
     format!("{tier}/{}{}", source.file, imports.collect::<String>())
@@ -69,7 +70,14 @@ fn stem(tier: Tier, source: &Source) -> String {
 /// out as wide as they may be. Whether all weight types are worth listing once more: how a type is decoded depends only on
 /// the tier.
 fn adapters() -> Vec<(Caps, bool)> {
-    let wide = Layout { lanes: 64, threads: 256, rows: 4, span: 16, side: 128, attends: true };
+    let wide = TuneConfig {
+        lanes: 64,
+        threads: 256,
+        rows_per_lane: 4,
+        tile_threads: 16,
+        f16_tile_rows: 128,
+        cooperative_attention: true,
+    };
     let caps = |tier, software, subgroup| Caps { tier, software, subgroup, ..Caps::baseline() };
     vec![
         (caps(Tier::Baseline, false, (0, 0)), true),
@@ -79,16 +87,16 @@ fn adapters() -> Vec<(Caps, bool)> {
         (caps(Tier::Subgroups, false, (8, 32)), false),
         (caps(Tier::Subgroups, false, (4, 128)), false),
         (caps(Tier::Subgroups, true, (8, 8)), false),
-        (Caps { halves: true, ..caps(Tier::F16, false, (0, 0)) }, true),
-        (Caps { halves: true, measured: Some(wide), ..caps(Tier::F16, true, (0, 0)) }, false),
+        (Caps { f16: true, ..caps(Tier::F16, false, (0, 0)) }, true),
+        (Caps { f16: true, tuned: Some(wide), ..caps(Tier::F16, true, (0, 0)) }, false),
         (caps(Tier::Int8, false, (0, 0)), true),
-        (Caps { cooperative: 16, measured: Some(wide), ..caps(Tier::Cooperative, false, (32, 32)) }, true),
+        (Caps { cooperative: 16, tuned: Some(wide), ..caps(Tier::Cooperative, false, (32, 32)) }, true),
         (Caps { cooperative: 8, ..caps(Tier::Cooperative, true, (8, 8)) }, false),
-        (Caps { measured: Some(wide), ..caps(Tier::Subgroups, false, (32, 32)) }, false),
+        (Caps { tuned: Some(wide), ..caps(Tier::Subgroups, false, (32, 32)) }, false),
         // So few workgroups that most grids are folded.
         (Caps { max_workgroups: 48, ..caps(Tier::Baseline, true, (0, 0)) }, false),
         (Caps { max_workgroups: 48, ..caps(Tier::Subgroups, false, (32, 32)) }, false),
-        (Caps { max_workgroups: 48, halves: true, ..caps(Tier::F16, false, (0, 0)) }, false),
+        (Caps { max_workgroups: 48, f16: true, ..caps(Tier::F16, false, (0, 0)) }, false),
         (Caps { max_workgroups: 48, ..caps(Tier::Int8, false, (0, 0)) }, false),
         (Caps { max_workgroups: 48, cooperative: 16, ..caps(Tier::Cooperative, false, (32, 32)) }, false),
     ]
@@ -120,14 +128,14 @@ fn untyped() -> Vec<Graph> {
 /// What keeps a state of each sequence, for heads of `head_dim` values.
 fn recurrent(head_dim: u32) -> Graph {
     let mut g = Graph::default();
-    let op = DeltaNet { key_heads: 2, heads: 4, head_dim, grouped: true, fused: true, log_rates: true };
+    let op = DeltaNet { key_heads: 2, heads: 4, head_dim, grouped: true, fused: true, log_decay: true };
     let channels = 8 * head_dim;
     let table = g.weight("table.weight", 64, channels, DType::F32);
     let x = g.embed(table, 1.0);
     let taps = g.vector("taps.weight", 4 * channels);
-    let x = g.short_conv(x, taps, "conv_state", ShortConv { taps: 4, silu: true });
-    let x = g.short_conv(x, taps, "conv_state", ShortConv { taps: 4, silu: false });
-    let rate = g.head_part(x, HeadPart { head: channels, first: 4, len: 2 * op.heads });
+    let x = g.short_conv(x, taps, "conv_state", ShortConv { kernel_size: 4, silu: true });
+    let x = g.short_conv(x, taps, "conv_state", ShortConv { kernel_size: 4, silu: false });
+    let rate = g.head_slice(x, HeadSlice { head_dim: channels, start: 4, len: 2 * op.heads });
     let rates = g.vector("rates.weight", 2 * op.heads);
     let y = g.delta_net(x, [rate, rate, rates], "delta_state", op);
     let y = g.glu(y, y, Activation::Sigmoid);
@@ -144,12 +152,12 @@ fn latent((heads, rank, rotated): (u32, u32, u32)) -> Graph {
     };
     let head_dim = rank + rotated;
     let (q, turned, k) = (input(heads * rank), input(heads * rotated), input(head_dim));
-    let q = g.head_join(q, turned, HeadJoin { heads });
-    let cache = g.add("keys", Rows::Fixed(256), head_dim, Kind::Kv { heads: 1, head_dim, near: false });
+    let q = g.head_concat(q, turned, HeadConcat { heads });
+    let cache = g.add("keys", Rows::Fixed(256), head_dim, TensorKind::KvCache { heads: 1, head_dim, sliding: false });
     g.k_write(k, cache, KvWrite { heads: 1, head_dim });
     let y = g.attention(q, (cache, cache), None, Attention { value_dim: rank, ..Attention::full(heads, 1, head_dim) });
     for dtype in [DType::F16, DType::Q8_0] {
-        let matrices = g.experts("heads.weight", heads, 128, rank, dtype);
+        let matrices = g.expert_stack("heads.weight", heads, 128, rank, dtype);
         g.head_linear(y, matrices);
     }
     g
@@ -168,25 +176,26 @@ fn weights(dtype: DType) -> Graph {
         residual(&mut g, x, weight, bias, y);
         projections(&mut g, x, [weight; 3], bias);
     }
-    carried_norm(&mut g, y);
+    with_fused_norm(&mut g, y);
     norms_behind(&mut g, x, y);
     let router = g.weight("router.weight", 64, 256, DType::F32);
-    let mut stack = |name| g.experts(name, 64, 256, 256, dtype);
+    let mut stack = |name| g.expert_stack(name, 64, 256, 256, dtype);
     let [gate, up, down] = ["gates", "ups", "downs"].map(&mut stack);
-    let stacks = ExpertWeights { gains: None, choice_bias: None, gate, up, down, biases: None, places: None };
+    let stacks =
+        ExpertWeights { expert_scales: None, selection_bias: None, gate, up, down, biases: None, slot_table: None };
     let logits = g.linear(x, router, None);
     let plain = Router::plain(64, 8);
     let one = Router { used: 1, scoring: Scoring::Sigmoid, norm: false, ..plain };
     let bias = g.vector("gates.bias", 64 * 256);
-    for places in [None, Some(g.add("places", Rows::Fixed(1), 64, Kind::Places))] {
-        let stacks = ExpertWeights { places, ..stacks };
-        let dressed = ExpertWeights { biases: Some([bias; 3]), gains: Some(bias), ..stacks };
-        g.expert_ffn(x, logits, dressed, plain, Activation::Clamped, Shares::OfOutputs);
-        g.expert_ffn(x, logits, stacks, one, Activation::Silu, Shares::OfInputs);
+    for slot_table in [None, Some(g.add("slot_table", Rows::Fixed(1), 64, TensorKind::ExpertSlotTable))] {
+        let stacks = ExpertWeights { slot_table, ..stacks };
+        let dressed = ExpertWeights { biases: Some([bias; 3]), expert_scales: Some(bias), ..stacks };
+        g.expert_ffn(x, logits, dressed, plain, Activation::Clamped, RoutingWeights::OnOutputs);
+        g.expert_ffn(x, logits, stacks, one, Activation::Silu, RoutingWeights::OnInputs);
     }
     limited_routers(&mut g, x);
     for norm in [true, false] {
-        g.expert_ffn(x, logits, stacks, Router { norm, ..plain }, Activation::Gelu, Shares::OfOutputs);
+        g.expert_ffn(x, logits, stacks, Router { norm, ..plain }, Activation::Gelu, RoutingWeights::OnOutputs);
     }
     // Fusing gives the last sum a residual.
     if let Some(Node { op: Op::ExpertSum(op), inputs, .. }) = g.nodes.last_mut() {
@@ -196,7 +205,7 @@ fn weights(dtype: DType) -> Graph {
     let x = g.gather(x);
     let logits = g.linear(x, embedding, None);
     for cap in [None, Some(30.0)] {
-        g.soften(logits, Soften { scale: 1.0, cap });
+        g.logit_scale(logits, LogitScale { scale: 1.0, softcap: cap });
     }
     g.sample(logits);
     g
@@ -206,7 +215,7 @@ fn weights(dtype: DType) -> Graph {
 fn limited_routers(g: &mut Graph, logits: TensorId) {
     let experts = g.cols(logits);
     let bias = g.vector("choice.bias", experts);
-    let groups = |pairs| Some(Groups { count: 8, used: 4, pairs });
+    let groups = |top2_sum| Some(RouterGroups { count: 8, used: 4, top2_sum });
     let deepseek3 = Router { scoring: Scoring::Sigmoid, biased: true, ..Router::plain(experts, 8) };
     for groups in [None, groups(true)] {
         g.router(logits, Some(bias), None, Router { groups, ..deepseek3 });
@@ -224,7 +233,7 @@ fn residual(g: &mut Graph, x: TensorId, weight: TensorId, bias: Option<TensorId>
 
 /// Queries, keys and values, as one node.
 fn projections(g: &mut Graph, x: TensorId, weights: [TensorId; 3], bias: Option<TensorId>) {
-    let inputs = [x].into_iter().chain(weights).chain(bias.map(|bias| g.join(&[bias; 3]))).collect();
+    let inputs = [x].into_iter().chain(weights).chain(bias.map(|bias| g.concat_vectors(&[bias; 3]))).collect();
     let cols = weights.iter().map(|id| g.fixed_rows(*id)).sum();
     g.node(Op::Qkv(Qkv { bias: bias.is_some(), norm: None }), inputs, "qkv", Rows::Step, cols);
 }
@@ -233,7 +242,7 @@ fn projections(g: &mut Graph, x: TensorId, weights: [TensorId; 3], bias: Option<
 fn norms_behind(g: &mut Graph, x: TensorId, y: TensorId) {
     let cols = g.cols(x);
     let weight = g.vector("behind.weight", cols);
-    let [sum, next] = ["sum", "next"].map(|name| g.add(name, Rows::Step, cols, Kind::Activation));
+    let [sum, next] = ["sum", "next"].map(|name| g.add(name, Rows::Step, cols, TensorKind::Activation));
     let node = NormAdd::node(1e-5, (x, weight), y, sum);
     let mut with_next = node.clone();
     with_next.op = Op::NormAdd(NormAdd { eps: 1e-5, next: Some(1e-5) });
@@ -243,11 +252,11 @@ fn norms_behind(g: &mut Graph, x: TensorId, y: TensorId) {
 }
 
 /// Every node so far that can take on a norm, once more with it.
-fn carried_norm(g: &mut Graph, x: TensorId) {
+fn with_fused_norm(g: &mut Graph, x: TensorId) {
     let cols = g.cols(x);
     let weight = g.vector("norm.weight", cols);
-    let [scaled, squares] = carried::outputs(g, cols);
-    let norm = Some(Carried { eps: 1e-5, from: cols });
+    let [scaled, squares] = fused_norm::outputs(g, cols);
+    let norm = Some(FusedNorm { eps: 1e-5, from: cols });
     for mut node in g.nodes.clone() {
         match &mut node.op {
             Op::Linear(op) if op.residual => op.tally = true,
@@ -275,7 +284,7 @@ fn gated(gate: DType, up: DType, cols: u32) -> Graph {
     let embedding = g.weight("token_embd.weight", 64, cols, gate);
     let x = g.embed(embedding, 1.0);
     let (gate, up) = (g.weight("gate.weight", 512, cols, gate), g.weight("up.weight", 512, cols, up));
-    let y = g.add("y", Rows::Step, 512, Kind::Activation);
+    let y = g.add("y", Rows::Step, 512, TensorKind::Activation);
     let node = LinearGlu::node(&mut g, x, gate, up, y, Activation::Silu);
     g.nodes.push(node);
     g
@@ -284,12 +293,12 @@ fn gated(gate: DType, up: DType, cols: u32) -> Graph {
 /// What lies between projections and attention, as one node: both pairings, with head norms and without.
 fn rope_kv(g: &mut Graph, q: TensorId, norm: TensorId, caches: (TensorId, TensorId), shape: (u32, u32, u32)) {
     let (heads, kv_heads, head_dim) = shape;
-    let side_by_side = g.add("qkv", Rows::Step, (heads + 2 * kv_heads) * head_dim, Kind::Activation);
-    let (rows, pages, norms) = (g.input(Input::Rows), g.input(Input::Pages), g.join(&[norm; 2]));
-    for (pairing, rotated) in [(Pairing::Neighbours, head_dim), (Pairing::Halves, head_dim / 2)] {
+    let side_by_side = g.add("qkv", Rows::Step, (heads + 2 * kv_heads) * head_dim, TensorKind::Activation);
+    let (rows, pages, norms) = (g.input(StepInput::Rows), g.input(StepInput::Pages), g.concat_vectors(&[norm; 2]));
+    for (pairing, rotated) in [(RopeStyle::Interleaved, head_dim), (RopeStyle::Neox, head_dim / 2)] {
         let angles = g.rope_angles(&vec![1.0; rotated as usize / 2], 4096, 1.0);
         for (head_norm, norm_values) in [(None, false), (Some(1e-6), false), (Some(1e-6), true)] {
-            let rope = Rope { head_dim, rotated, pairing };
+            let rope = Rope { head_dim, rotated, style: pairing };
             let op = Op::RopeKv(RopeKv { heads, kv_heads, rope, head_norm, norm_values });
             let inputs = [rows, pages, angles, side_by_side].into_iter().chain(head_norm.map(|_| norms)).collect();
             g.nodes.push(Node { op, inputs, outputs: vec![q, caches.0, caches.1] });
@@ -309,11 +318,11 @@ fn block(heads: u32, kv_heads: u32, head_dim: u32) -> Graph {
     let normed = g.rms_norm(q, whole, 1e-5);
     let q = g.rms_norm(normed, head, 1e-6);
     g.layer_norm(q, whole, whole, 1e-5);
-    for (pairing, rotated) in [(Pairing::Neighbours, head_dim), (Pairing::Halves, head_dim / 2)] {
+    for (pairing, rotated) in [(RopeStyle::Interleaved, head_dim), (RopeStyle::Neox, head_dim / 2)] {
         let angles = g.rope_angles(&vec![1.0; rotated as usize / 2], 4096, 1.0);
-        g.rope(q, angles, Rope { head_dim, rotated, pairing });
+        g.rope(q, angles, Rope { head_dim, rotated, style: pairing });
     }
-    let kind = Kind::Kv { heads: kv_heads, head_dim, near: false };
+    let kind = TensorKind::KvCache { heads: kv_heads, head_dim, sliding: false };
     let caches = ["keys", "values"].map(|name| g.add(name, Rows::Fixed(256), kv_heads * head_dim, kind.clone()));
     let caches = (caches[0], caches[1]);
     rope_kv(&mut g, q, head, caches, (heads, kv_heads, head_dim));
@@ -321,13 +330,13 @@ fn block(heads: u32, kv_heads: u32, head_dim: u32) -> Graph {
     let plain = Attention::full(heads, kv_heads, head_dim);
     let y = g.attention(q, caches, None, plain.clone());
     let sinks = g.vector("sinks.weight", heads);
-    let temperature = Some(Temperature { every: 8192, rate: 0.1, ahead: 1 });
-    for (reach, temperature) in [(Reach::Window(100), None), (Reach::Chunk(100), temperature)] {
+    let temperature = Some(AttentionTemperature { floor_scale: 8192, attn_scale: 0.1, offset: 1 });
+    for (reach, temperature) in [(MaskKind::SlidingWindow(100), None), (MaskKind::Chunked(100), temperature)] {
         g.attention(
             q,
             caches,
             Some(sinks),
-            Attention { reach, cap: Some(50.0), temperature, sinks: true, ..plain.clone() },
+            Attention { mask: reach, softcap: Some(50.0), temperature, sinks: true, ..plain.clone() },
         );
     }
     let y = g.glu(y, q, Activation::Silu);

@@ -1,11 +1,11 @@
 //! The gated delta rule (arXiv 2412.06464), attention whose memory does not grow. With the
-//! [state](crate::graph::Kind::State) S (keys x values) of a head, for each row:
+//! [state](crate::graph::TensorKind::State) S (keys x values) of a head, for each row:
 //! `S *= decay; S += k (beta (v - S^T k))^T; y = S^T q`, where q and k are made vectors of length 1, q is then divided
 //! by the root of its size, `decay = exp(a softplus(alpha + dt))` and `beta = sigmoid(b)`.
 
-use super::{Binding, Choice, Extent, Kernel, Op, Size};
-use crate::graph::{Graph, Input, Kind, Node, Rows, Run, TensorId};
-use crate::shader::{Const, Source};
+use super::{Binding, GridDim, Kernel, KernelContext, Op, StepSize};
+use crate::graph::{Graph, Node, Rows, Segment, StepInput, TensorId, TensorKind};
+use crate::shader::{Const, ShaderSource};
 
 /// See the module.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,7 +22,7 @@ pub struct DeltaNet {
     /// alpha and b are one tensor (rows, 2 * heads): of each key head the b of its value heads, then their alpha.
     pub fused: bool,
     /// What stands for a is log(-a).
-    pub log_rates: bool,
+    pub log_decay: bool,
 }
 
 impl Graph {
@@ -36,9 +36,9 @@ impl Graph {
         assert!(op.fused == (alpha == b), "{op:?}");
         crate::graph::same("rates", self.cols(rates), 2 * op.heads);
         let values = op.heads * op.head_dim * op.head_dim;
-        let state = self.add(name, Rows::Fixed(0), 0, Kind::State { values });
-        let inputs = vec![self.input(Input::Runs), x, alpha, b, rates];
-        let y = self.add("delta_net", self.tensor(x).rows, op.heads * op.head_dim, Kind::Activation);
+        let state = self.add(name, Rows::Fixed(0), 0, TensorKind::State { values });
+        let inputs = vec![self.input(StepInput::Segments), x, alpha, b, rates];
+        let y = self.add("delta_net", self.tensor(x).rows, op.heads * op.head_dim, TensorKind::Activation);
         self.nodes.push(Node { op: Op::DeltaNet(op), inputs, outputs: vec![y, state] });
         y
     }
@@ -63,7 +63,7 @@ impl DeltaNet {
         [b + (together - 1) * each, b]
     }
 
-    pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
+    pub(super) fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         // Few threads a workgroup: heads are few, and columns do not meet.
         let wg = cx.lanes(32);
         let mut consts = cx.reduce_consts(wg, wg);
@@ -73,20 +73,20 @@ impl DeltaNet {
             ("D4", Const::U32(self.head_dim / 4)),
             ("GROUPED", Const::Bool(self.grouped)),
             ("TOGETHER", Const::U32(self.together())),
-            ("LOG_RATES", Const::Bool(self.log_rates)),
+            ("LOG_DECAY", Const::Bool(self.log_decay)),
             ("ROOT", Const::F32((self.head_dim as f32).sqrt().recip())),
         ]);
-        let source = Source { file: "delta_net", imports: vec![cx.reduce()], consts };
+        let source = ShaderSource { file: "delta_net", imports: vec![cx.reduce()], consts };
         let mut bindings: Vec<_> = (0..5).map(|i| Binding::read(cx.input(i))).collect();
         bindings.extend([0, 1].map(|i| Binding::write(cx.output(i))));
-        let workgroups = Extent::fixed(self.heads * self.head_dim.div_ceil(wg));
-        vec![Kernel::new(source, bindings, [workgroups, Extent::each(Size::Runs), Extent::fixed(1)])]
+        let workgroups = GridDim::fixed(self.heads * self.head_dim.div_ceil(wg));
+        vec![Kernel::new(source, bindings, [workgroups, GridDim::each(StepSize::Segments), GridDim::fixed(1)])]
     }
 }
 
 /// What the op means. `state` is (slot, head, key, value).
 pub fn reference(
-    runs: &[Run],
+    runs: &[Segment],
     x: &[f32],
     [alpha, b, rates]: [&[f32]; 3],
     op: &DeltaNet,
@@ -113,7 +113,7 @@ pub fn reference(
                 let [alpha_at, b_at] = op.rates_at(row, head);
                 let (alpha, b) = (f64::from(alpha[alpha_at]), f64::from(b[b_at]));
                 let a = f64::from(rates[head]);
-                let a = if op.log_rates { -a.exp() } else { a };
+                let a = if op.log_decay { -a.exp() } else { a };
                 let softplus = (alpha + f64::from(rates[heads + head])).exp().ln_1p();
                 let decay = (a * softplus).exp();
                 s.iter_mut().for_each(|s| *s *= decay);
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn what_a_key_was_given_is_found_again_and_replaced() {
-        let op = DeltaNet { key_heads: 1, heads: 1, head_dim: 4, grouped: false, fused: false, log_rates: false };
+        let op = DeltaNet { key_heads: 1, heads: 1, head_dim: 4, grouped: false, fused: false, log_decay: false };
         // No decay (a is 0) and a beta of 1: the key e0 is given a value, e1 another, then e0 is given a third.
         let row = |q: usize, k: usize, v: f32| {
             let mut row = vec![0.0; 12];
@@ -148,7 +148,7 @@ mod tests {
         };
         let x: Vec<f32> = [row(0, 0, 5.0), row(0, 1, 7.0), row(1, 0, 9.0), row(0, 1, 7.0)].concat();
         let mut state = vec![f32::NAN; 16];
-        let run = Run { first: 0, count: 4, reads: NO_STATE, writes: 0 };
+        let run = Segment { first: 0, count: 4, reads: NO_STATE, writes: 0 };
         let y = reference(&[run], &x, [&[0.0; 4], &[50.0; 4], &[0.0, 0.0]], &op, &mut state);
         for (row, want) in y.chunks(4).zip([5.0, 5.0, 7.0, 9.0]) {
             assert!(row.iter().all(|y| (y * 2.0 - want).abs() < 1e-4), "{row:?} should be half of {want}");
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn heads_and_their_rates_are_found() {
-        let op = DeltaNet { key_heads: 2, heads: 4, head_dim: 4, grouped: false, fused: false, log_rates: false };
+        let op = DeltaNet { key_heads: 2, heads: 4, head_dim: 4, grouped: false, fused: false, log_decay: false };
         assert_eq!([0, 1, 2, 3].map(|head| op.key_head(head)), [0, 1, 0, 1]);
         assert_eq!([0, 1, 2, 3].map(|head| op.rates_at(1, head)), [[4, 4], [5, 5], [6, 6], [7, 7]]);
         let op = DeltaNet { grouped: true, fused: true, ..op };

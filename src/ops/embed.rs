@@ -1,8 +1,8 @@
 //! Token ids to vectors: `y[row] = weight[token] * scale`.
 
-use super::{Binding, Choice, Extent, Kernel, Op, Size, weight_consts};
-use crate::graph::{Graph, Input, LAST_SAMPLED, Rows, TensorId};
-use crate::shader::{Const, Source};
+use super::{Binding, GridDim, Kernel, KernelContext, Op, StepSize, weight_consts};
+use crate::graph::{Graph, LAST_SAMPLED, Rows, StepInput, TensorId};
+use crate::shader::{Const, ShaderSource};
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,13 +14,13 @@ pub struct Embed {
 impl Graph {
     /// The vectors of the step's tokens: (vocabulary, d) -> (rows, d).
     pub fn embed(&mut self, weight: TensorId, scale: f32) -> TensorId {
-        let (rows, sampled, cols) = (self.input(Input::Rows), self.input(Input::Sampled), self.cols(weight));
+        let (rows, sampled, cols) = (self.input(StepInput::Rows), self.input(StepInput::Sampled), self.cols(weight));
         self.node(Op::Embed(Embed { scale }), vec![rows, sampled, weight], "embed", Rows::Step, cols)
     }
 }
 
 impl Embed {
-    pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
+    pub(super) fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         let (rows, sampled, weight) = (cx.input(0), cx.input(1), cx.input(2));
         let (dtype, _) = cx.weight(weight);
         let cols = cx.graph.cols(weight);
@@ -32,14 +32,14 @@ impl Embed {
                 ("ROWS", Const::U32(shard.rows)),
                 ("SCALE", Const::F32(self.scale)),
             ]);
-            let source = Source { file: "embed", imports: vec![("weight", dtype.shader())], consts };
+            let source = ShaderSource { file: "embed", imports: vec![("weight", dtype.shader())], consts };
             let bindings = vec![
                 Binding::read(rows),
                 Binding::read(sampled),
                 Binding::shard(weight, i),
                 Binding::write(cx.output(0)),
             ];
-            let grid = [Extent::ceil(cols.div_ceil(32), 64), Extent::each(Size::Rows), Extent::fixed(1)];
+            let grid = [GridDim::ceil(cols.div_ceil(32), 64), GridDim::each(StepSize::Rows), GridDim::fixed(1)];
             Kernel::new(source, bindings, grid)
         };
         cx.shards(weight).iter().enumerate().map(kernel).collect()

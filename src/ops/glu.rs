@@ -1,8 +1,8 @@
 //! Gated activation: `y = gated(gate, up)`, mostly a function of the gate times up (arXiv 2002.05202).
 
-use super::{Binding, Choice, Extent, Kernel, Op, Size};
+use super::{Binding, GridDim, Kernel, KernelContext, Op, StepSize};
 use crate::graph::{Graph, Rows, TensorId};
-use crate::shader::{Const, Source};
+use crate::shader::{Const, ShaderSource};
 
 /// How a gate and a value become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,10 +69,10 @@ impl Graph {
 }
 
 impl Glu {
-    pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
+    pub(super) fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         let rows = match cx.graph.tensor(cx.input(0)).rows {
-            Rows::Slots(k) => Extent { size: Size::Rows, times: k, per: 1, plus: 0 },
-            _ => Extent::each(Size::Rows),
+            Rows::Routed(k) => GridDim { size: StepSize::Rows, times: k, per: 1, plus: 0 },
+            _ => GridDim::each(StepSize::Rows),
         };
         vec![kernel(cx, self.activation, cx.input(0), cx.input(1), cx.output(0), rows)]
     }
@@ -80,12 +80,12 @@ impl Glu {
 
 /// The kernel for `rows` rows.
 pub(super) fn kernel(
-    cx: &Choice,
+    cx: &KernelContext,
     activation: Activation,
     gate: TensorId,
     up: TensorId,
     y: TensorId,
-    rows: Extent,
+    rows: GridDim,
 ) -> Kernel {
     let cols = cx.graph.cols(y);
     let stride = |id| if cx.graph.tensor(id).rows == Rows::Fixed(1) { 0 } else { cx.graph.cols(id) };
@@ -93,9 +93,9 @@ pub(super) fn kernel(
     let ups = [("UPS", cx.graph.cols(up)), ("UP_STRIDE", stride(up))];
     let consts = [[("COLS", cols)].as_slice(), &gates, &ups].concat().into_iter();
     let consts = consts.map(|(name, n)| (name, Const::U32(n))).collect();
-    let source = Source { file: "glu", imports: vec![("activation", activation.shader())], consts };
+    let source = ShaderSource { file: "glu", imports: vec![("activation", activation.shader())], consts };
     let bindings = vec![Binding::read(gate), Binding::read(up), Binding::write(y)];
-    Kernel::new(source, bindings, [Extent::ceil(cols, 64), rows, Extent::fixed(1)])
+    Kernel::new(source, bindings, [GridDim::ceil(cols, 64), rows, GridDim::fixed(1)])
 }
 
 /// What the op means, value by value; where there are fewer of one, each is for as many of the other.

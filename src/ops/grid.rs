@@ -9,19 +9,19 @@ use crate::shader::{Const, FOLD};
 
 /// A number that is known only when a step runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Size {
+pub enum StepSize {
     /// 1.
     One,
     /// Rows of the step.
     Rows,
     /// Rows that want logits.
     Logits,
-    /// Spans of [`attention::SPLIT`] positions that the longest context of the step has.
-    Splits,
+    /// Spans of [`attention::KV_SPLIT`] positions that the longest context of the step has.
+    KvSplits,
     /// Attention tiles.
-    Tiles,
+    QueryTiles,
     /// Sequences that the step has rows of.
-    Runs,
+    Segments,
     /// 1 if some row is sampled with a filter (top-k, top-p, min-p), else 0.
     Filtered,
     /// 1 if tokens are sampled on the GPU in this step, else 0.
@@ -32,45 +32,45 @@ pub enum Size {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub struct StepSizes {
-    /// See [`Size::Rows`].
+    /// See [`StepSize::Rows`].
     pub rows: u32,
-    /// See [`Size::Logits`].
+    /// See [`StepSize::Logits`].
     pub logits: u32,
-    /// See [`Size::Splits`].
+    /// See [`StepSize::KvSplits`].
     pub splits: u32,
-    /// See [`Size::Tiles`].
+    /// See [`StepSize::QueryTiles`].
     pub tiles: u32,
-    /// See [`Size::Filtered`].
+    /// See [`StepSize::Filtered`].
     pub filtered: u32,
-    /// See [`Size::Sampled`].
+    /// See [`StepSize::Sampled`].
     pub sampled: u32,
-    /// See [`Size::Runs`].
-    pub runs: u32,
+    /// See [`StepSize::Segments`].
+    pub segments: u32,
     /// The uniform's size is a multiple of 16 bytes.
     pub pad: u32,
 }
 
 impl StepSizes {
     /// The value of a size.
-    pub fn get(&self, size: Size) -> u32 {
+    pub fn get(&self, size: StepSize) -> u32 {
         match size {
-            Size::One => 1,
-            Size::Rows => self.rows,
-            Size::Logits => self.logits,
-            Size::Splits => self.splits,
-            Size::Tiles => self.tiles,
-            Size::Runs => self.runs,
-            Size::Filtered => self.filtered,
-            Size::Sampled => self.sampled,
+            StepSize::One => 1,
+            StepSize::Rows => self.rows,
+            StepSize::Logits => self.logits,
+            StepSize::KvSplits => self.splits,
+            StepSize::QueryTiles => self.tiles,
+            StepSize::Segments => self.segments,
+            StepSize::Filtered => self.filtered,
+            StepSize::Sampled => self.sampled,
         }
     }
 }
 
 /// One dimension of a grid: `ceil(size * times / per) + plus` workgroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extent {
+pub struct GridDim {
     /// What it follows.
-    pub size: Size,
+    pub size: StepSize,
     /// Multiplier.
     pub times: u32,
     /// Divisor.
@@ -79,25 +79,25 @@ pub struct Extent {
     pub plus: u32,
 }
 
-impl Extent {
+impl GridDim {
     /// Always `n` workgroups.
     pub const fn fixed(n: u32) -> Self {
-        Extent { size: Size::One, times: n, per: 1, plus: 0 }
+        GridDim { size: StepSize::One, times: n, per: 1, plus: 0 }
     }
 
     /// `ceil(n / per)` workgroups.
     pub const fn ceil(n: u32, per: u32) -> Self {
-        Extent::fixed(n.div_ceil(per))
+        GridDim::fixed(n.div_ceil(per))
     }
 
     /// One workgroup for each.
-    pub const fn each(size: Size) -> Self {
-        Extent { size, times: 1, per: 1, plus: 0 }
+    pub const fn each(size: StepSize) -> Self {
+        GridDim { size, times: 1, per: 1, plus: 0 }
     }
 
     /// One workgroup for every `per`.
-    pub const fn every(size: Size, per: u32) -> Self {
-        Extent { size, times: 1, per, plus: 0 }
+    pub const fn every(size: StepSize, per: u32) -> Self {
+        GridDim { size, times: 1, per, plus: 0 }
     }
 
     /// Workgroups in a step of these sizes.
@@ -152,7 +152,7 @@ impl Capacity {
             tiles: self.rows,
             filtered: 1,
             sampled: 1,
-            runs: self.sequences,
+            segments: self.sequences,
             pad: 0,
         }
     }

@@ -2,9 +2,9 @@
 //! those of `linear`; a tile is some rows of one head.
 
 use super::linear::{MATMUL_TILE, MatvecShape, matmul_source};
-use super::{Binding, Choice, Extent, Kernel, Op, Shard, Size, weight_consts};
-use crate::graph::{Graph, Kind, TensorId};
-use crate::shader::{Const, Source};
+use super::{Binding, GridDim, Kernel, KernelContext, Op, Shard, StepSize, weight_consts};
+use crate::graph::{Graph, TensorId, TensorKind};
+use crate::shader::{Const, ShaderSource};
 
 /// Inputs: x (rows, heads * k), a stack of a matrix (n, k) for each head. Output: y (rows, heads * n).
 #[derive(Clone, Debug, PartialEq)]
@@ -17,7 +17,7 @@ impl Graph {
     /// x (rows, heads * k), a stack of `heads` matrices (n, k) -> (rows, heads * n).
     #[track_caller]
     pub fn head_linear(&mut self, x: TensorId, weight: TensorId) -> TensorId {
-        let Kind::Weight { experts: heads, .. } = self.tensor(weight).kind else { panic!("no weight") };
+        let TensorKind::Weight { experts: heads, .. } = self.tensor(weight).kind else { panic!("no weight") };
         crate::graph::same("columns of x and weight", self.cols(x), heads * self.cols(weight));
         assert!(heads > 1 && self.cols(weight).is_multiple_of(4), "{heads} heads of {}", self.cols(weight));
         let (rows, cols) = (self.tensor(x).rows, self.fixed_rows(weight));
@@ -27,10 +27,10 @@ impl Graph {
 }
 
 /// What tiles of heads are, and what is done to a sum: nothing.
-const ROUTE: [(&str, &str); 2] = [("route", "route/heads"), ("epilogue", "epilogue/none")];
+const ROUTE: [(&str, &str); 2] = [("route", "matmul/route/heads"), ("epilogue", "matmul/epilogue/none")];
 
 impl HeadLinear {
-    pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
+    pub(super) fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         let shards = cx.shards(cx.input(1));
         let each = |kernel: &dyn Fn(usize, &Shard) -> Kernel| -> Vec<Kernel> {
             shards.iter().enumerate().map(|(i, shard)| kernel(i, shard)).collect()
@@ -46,46 +46,53 @@ impl HeadLinear {
         out
     }
 
-    fn matvec(&self, cx: &Choice, i: usize, shard: &Shard, tile: u32) -> Kernel {
+    fn matvec(&self, cx: &KernelContext, i: usize, shard: &Shard, tile: u32) -> Kernel {
         let dtype = cx.weight(cx.input(1)).0;
         let shape = MatvecShape::choose(cx, self.k(cx), tile, &[dtype]);
         let mut consts = self.consts(cx, shard);
         consts.extend(shape.layout(cx, tile));
-        let mut imports = vec![cx.reduce(), ("tally", "tally/none")];
-        imports.extend(ROUTE.into_iter().chain(shape.weight("weight", dtype)).chain(shape.sums("products")));
-        let source = Source { file: "matvec", imports, consts };
+        let mut imports = vec![cx.reduce(), ("sum_squares", "matmul/sum_squares/none")];
+        imports.extend(ROUTE.into_iter().chain(shape.weight("weight", dtype)).chain(shape.sums("dot")));
+        let source = ShaderSource { file: "matvec", imports, consts };
         let least = if tile == 1 { 1 } else { 2 };
-        self.kernel(cx, i, shard, source, (shape.rows(), tile)).when(Size::Rows, least, tile)
+        self.kernel(cx, i, shard, source, (shape.rows(), tile)).when(StepSize::Rows, least, tile)
     }
 
-    fn matmul(&self, cx: &Choice, i: usize, shard: &Shard) -> Kernel {
+    fn matmul(&self, cx: &KernelContext, i: usize, shard: &Shard) -> Kernel {
         let dtype = cx.weight(cx.input(1)).0;
         let (mut source, tile) = matmul_source(cx, dtype);
         source.consts.extend(self.consts(cx, shard));
         source.imports.extend(ROUTE.into_iter().chain([("weight", dtype.shader())]));
         let few = cx.matvec_rows();
-        self.kernel(cx, i, shard, source, (tile, MATMUL_TILE)).when(Size::Rows, few + 1, u32::MAX)
+        self.kernel(cx, i, shard, source, (tile, MATMUL_TILE)).when(StepSize::Rows, few + 1, u32::MAX)
     }
 
     /// For tiles of so many weight rows and so many rows of x.
-    fn kernel(&self, cx: &Choice, i: usize, shard: &Shard, source: Source, (rows, tile): (u32, u32)) -> Kernel {
+    fn kernel(
+        &self,
+        cx: &KernelContext,
+        i: usize,
+        shard: &Shard,
+        source: ShaderSource,
+        (rows, tile): (u32, u32),
+    ) -> Kernel {
         let bindings = vec![Binding::shard(cx.input(1), i), Binding::read(cx.input(0)), Binding::write(cx.output(0))];
         let heads = shard.rows / self.n(cx);
         // At least as many tiles as each head needs; those behind the last row have no work.
-        let tiles = Extent { size: Size::Rows, times: heads, per: tile, plus: if tile > 1 { heads } else { 0 } };
-        Kernel::new(source, bindings, [Extent::ceil(self.n(cx), rows), tiles, Extent::fixed(1)])
+        let tiles = GridDim { size: StepSize::Rows, times: heads, per: tile, plus: if tile > 1 { heads } else { 0 } };
+        Kernel::new(source, bindings, [GridDim::ceil(self.n(cx), rows), tiles, GridDim::fixed(1)])
     }
 
-    fn k(&self, cx: &Choice) -> u32 {
+    fn k(&self, cx: &KernelContext) -> u32 {
         cx.cols(0) / self.heads
     }
 
-    fn n(&self, cx: &Choice) -> u32 {
+    fn n(&self, cx: &KernelContext) -> u32 {
         cx.graph.cols(cx.output(0)) / self.heads
     }
 
     /// The kernels of `linear` see a single matrix of (n, k); the route finds where it begins in the shard.
-    fn consts(&self, cx: &Choice, shard: &Shard) -> Vec<(&'static str, Const)> {
+    fn consts(&self, cx: &KernelContext, shard: &Shard) -> Vec<(&'static str, Const)> {
         let (n, k) = (self.n(cx), self.k(cx));
         let mut consts = weight_consts(cx.weight(cx.input(1)).0, shard.rows, k);
         let sizes = [("COLS4", k / 4), ("ROW0", 0), ("ROWS", n), ("OUT", n), ("HEADS", self.heads)];

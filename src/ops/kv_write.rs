@@ -1,9 +1,9 @@
 //! Writes the step's keys and values into the pages of the cache: (page, head, position % PAGE, head_dim), and how the
 //! bytes of a page lie is said in `shaders/kv/<type>.wgsl`. Values that are a part of their keys are not written twice.
 
-use super::{Binding, Choice, Extent, Kernel, KvType, Op, PAGE, Size};
-use crate::graph::{Graph, Input, Node, TensorId};
-use crate::shader::{Const, Source};
+use super::{Binding, GridDim, Kernel, KernelContext, KvType, Op, PAGE, StepSize};
+use crate::graph::{Graph, Node, StepInput, TensorId};
+use crate::shader::{Const, ShaderSource};
 use half::f16;
 
 /// See the module.
@@ -34,13 +34,13 @@ impl Graph {
             crate::graph::same("columns of keys or values", self.cols(*id), op.heads * op.head_dim);
         }
         assert!(op.head_dim.is_multiple_of(4), "a head of {} values", op.head_dim);
-        let inputs = [self.input(Input::Rows), self.pages(caches[0])].into_iter().chain(heads.iter().copied());
+        let inputs = [self.input(StepInput::Rows), self.pages(caches[0])].into_iter().chain(heads.iter().copied());
         self.nodes.push(Node { op: Op::KvWrite(op), inputs: inputs.collect(), outputs: caches });
     }
 }
 
 impl KvWrite {
-    pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
+    pub(super) fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         let mut consts = vec![
             ("KV_HEADS", Const::U32(self.heads)),
             ("HEAD_DIM4", Const::U32(self.head_dim / 4)),
@@ -57,15 +57,15 @@ impl KvWrite {
             consts.push(("HEAD_THREADS", Const::U32(head_threads)));
         }
         let own = cx.node.outputs.len() == 2;
-        let values = if own { "values/own" } else { "values/none" };
-        let source = Source { file, imports: vec![("kv", kv.shader()), ("values", values)], consts };
+        let values = if own { "kv/values/separate" } else { "kv/values/in_keys" };
+        let source = ShaderSource { file, imports: vec![("kv", kv.shader()), ("values", values)], consts };
         let mut bindings: Vec<_> = (0..3).map(|i| Binding::read(cx.input(i))).collect();
         bindings.push(Binding::write(cx.output(0)));
         if own {
             bindings.extend([Binding::read(cx.input(3)), Binding::write(cx.output(1))]);
         }
-        let workgroups = Extent::ceil(self.heads * head_threads, 64);
-        vec![Kernel::new(source, bindings, [workgroups, Extent::each(Size::Rows), Extent::fixed(1)])]
+        let workgroups = GridDim::ceil(self.heads * head_threads, 64);
+        vec![Kernel::new(source, bindings, [workgroups, GridDim::each(StepSize::Rows), GridDim::fixed(1)])]
     }
 }
 

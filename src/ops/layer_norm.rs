@@ -1,8 +1,8 @@
 //! Layer norm (arXiv 1607.06450) over rows: `y = (x - mean(x)) / sqrt(variance(x) + eps) * weight + bias`.
 
-use super::{Binding, Choice, Extent, Kernel, Op, Size};
+use super::{Binding, GridDim, Kernel, KernelContext, Op, StepSize};
 use crate::graph::{Graph, Rows, TensorId};
-use crate::shader::{Const, Source};
+use crate::shader::{Const, ShaderSource};
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq)]
@@ -10,7 +10,7 @@ pub struct LayerNorm {
     /// Added to the variance.
     pub eps: f32,
     /// Rows of the input.
-    pub rows: Size,
+    pub rows: StepSize,
 }
 
 impl Graph {
@@ -23,8 +23,8 @@ impl Graph {
             "a norm of rows of {cols}"
         );
         let (rows, size) = match self.tensor(x).rows {
-            Rows::Logits => (Rows::Logits, Size::Logits),
-            _ => (Rows::Step, Size::Rows),
+            Rows::Logits => (Rows::Logits, StepSize::Logits),
+            _ => (Rows::Step, StepSize::Rows),
         };
         let name = self.tensor(weight).name.trim_end_matches(".weight").to_string();
         self.node(Op::LayerNorm(LayerNorm { eps, rows: size }), vec![x, weight, bias], &name, rows, cols)
@@ -32,15 +32,15 @@ impl Graph {
 }
 
 impl LayerNorm {
-    pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
+    pub(super) fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         let width4 = cx.cols(0) / 4;
         let wg = cx.lanes(width4);
         let mut consts = cx.reduce_consts(wg, wg);
         consts.extend([("WIDTH4", Const::U32(width4)), ("EPS", Const::F32(self.eps))]);
-        let source = Source { file: "layer_norm", imports: vec![cx.reduce()], consts };
+        let source = ShaderSource { file: "layer_norm", imports: vec![cx.reduce()], consts };
         let mut bindings: Vec<_> = (0..3).map(|i| Binding::read(cx.input(i))).collect();
         bindings.push(Binding::write(cx.output(0)));
-        vec![Kernel::new(source, bindings, [Extent::each(self.rows), Extent::fixed(1), Extent::fixed(1)])]
+        vec![Kernel::new(source, bindings, [GridDim::each(self.rows), GridDim::fixed(1), GridDim::fixed(1)])]
     }
 }
 

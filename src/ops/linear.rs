@@ -1,23 +1,23 @@
 //! Rows times a matrix in any weight type: `y[row, n] = sum_k weight[n, k] * x[row, k] (+ bias[n]) (+ residual[row, n])`.
 //!
-//! Few rows run as a matvec, which reads each weight once for up to [`Choice::matvec_rows`] rows; many as a tiled matmul.
+//! Few rows run as a matvec, which reads each weight once for up to [`KernelContext::matvec_rows`] rows; many as a tiled matmul.
 //! What several matrices make of one x is in `linear_glu` and `qkv`.
 
-use super::{Binding, Choice, Extent, Kernel, Op, Shard, Size, carried, weight_consts};
+use super::{Binding, GridDim, Kernel, KernelContext, Op, Shard, StepSize, fused_norm, weight_consts};
 use crate::dtype::DType;
-use crate::gpu::{Caps, Layout, Tier};
+use crate::gpu::{Caps, Tier, TuneConfig};
 use crate::graph::{Graph, Rows, TensorId};
-use crate::shader::{Const, Source};
+use crate::shader::{Const, ShaderSource};
 
-/// Inputs: x, weight, bias if any, residual if any, the weight of the norm that follows if it is carried.
-/// Outputs: y and, for a carried norm, y times that weight and sums of squares of y.
+/// Inputs: x, weight, bias if any, residual if any, the weight of the norm that follows if it is fused_norm.
+/// Outputs: y and, for a fused_norm norm, y times that weight and sums of squares of y.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Linear {
     /// There is a bias.
     pub bias: bool,
     /// There is a residual.
     pub residual: bool,
-    /// A [carried] norm follows.
+    /// A [fused_norm] norm follows.
     pub tally: bool,
 }
 
@@ -40,21 +40,21 @@ impl Graph {
 }
 
 impl Linear {
-    pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
+    pub(super) fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         let rows = match cx.graph.tensor(cx.input(0)).rows {
-            Rows::Logits => Size::Logits,
-            _ => Size::Rows,
+            Rows::Logits => StepSize::Logits,
+            _ => StepSize::Rows,
         };
         let product = Product { x: cx.input(0), weight: cx.input(1), y: cx.output(0), at: 0, rows };
         let file = match (self.bias, self.residual) {
-            (false, false) => "epilogue/none",
-            (true, false) => "epilogue/bias",
-            (false, true) => "epilogue/residual",
-            (true, true) => "epilogue/bias_residual",
+            (false, false) => "matmul/epilogue/none",
+            (true, false) => "matmul/epilogue/bias",
+            (false, true) => "matmul/epilogue/residual",
+            (true, true) => "matmul/epilogue/bias_residual",
         };
         let added = usize::from(self.bias) + usize::from(self.residual);
         let epilogue = Epilogue { file, inputs: &cx.node.inputs[2..2 + added] };
-        let capacity = if rows == Size::Logits { cx.capacity.logits } else { cx.capacity.rows };
+        let capacity = if rows == StepSize::Logits { cx.capacity.logits } else { cx.capacity.rows };
         let mut out = self.matvecs(cx, &product, 1, &epilogue);
         let few = cx.matvec_rows();
         if few > 1 {
@@ -66,20 +66,20 @@ impl Linear {
         out
     }
 
-    fn matvecs(&self, cx: &Choice, product: &Product, tile: u32, epilogue: &Epilogue) -> Vec<Kernel> {
+    fn matvecs(&self, cx: &KernelContext, product: &Product, tile: u32, epilogue: &Epilogue) -> Vec<Kernel> {
         let (dtype, _) = cx.weight(product.weight);
         let (n, cols) = (cx.graph.fixed_rows(product.weight), cx.graph.cols(product.weight));
         let shape = MatvecShape::choose(cx, cols, tile, &[dtype]);
         let kernel = |(i, shard): (usize, &Shard)| {
             let mut consts = shape.consts(cx, dtype, *shard, cols, n, tile);
-            consts.extend([("OVER_LOGITS", Const::Bool(product.rows == Size::Logits)), ("BIAS_AT", Const::U32(4))]);
+            consts.extend([("OVER_LOGITS", Const::Bool(product.rows == StepSize::Logits)), ("BIAS_AT", Const::U32(4))]);
             let mut bindings = bindings(product, i, epilogue);
-            let mut tally = "tally/none";
+            let mut tally = "matmul/sum_squares/none";
             if self.tally {
-                tally = "tally/squares";
-                let parts = carried::parts(cx, cols, n, tile);
+                tally = "matmul/sum_squares/partial";
+                let parts = fused_norm::parts(cx, cols, n, tile);
                 consts.extend([
-                    ("TALLY_AT", Const::U32(bindings.len() as u32 + 1)),
+                    ("SUM_SQUARES_AT", Const::U32(bindings.len() as u32 + 1)),
                     ("PARTS", Const::U32(parts)),
                     ("PART0", Const::U32(shard.row0 / shape.rows())),
                 ]);
@@ -87,11 +87,15 @@ impl Linear {
                 bindings.extend([1, 2].map(|i| Binding::write(cx.output(i))));
             }
             let mut imports =
-                vec![cx.reduce(), ("route", "route/dense"), ("epilogue", epilogue.file), ("tally", tally)];
-            imports.extend(shape.weight("weight", dtype).into_iter().chain(shape.sums("products")));
-            let grid = [Extent::ceil(shard.rows, shape.rows()), Extent::fixed(1), Extent::fixed(1)];
+                vec![cx.reduce(), ("route", "matmul/route/dense"), ("epilogue", epilogue.file), ("sum_squares", tally)];
+            imports.extend(shape.weight("weight", dtype).into_iter().chain(shape.sums("dot")));
+            let grid = [GridDim::ceil(shard.rows, shape.rows()), GridDim::fixed(1), GridDim::fixed(1)];
             let least = if tile == 1 { 1 } else { 2 };
-            Kernel::new(Source { file: "matvec", imports, consts }, bindings, grid).when(product.rows, least, tile)
+            Kernel::new(ShaderSource { file: "matvec", imports, consts }, bindings, grid).when(
+                product.rows,
+                least,
+                tile,
+            )
         };
         cx.shards(product.weight).iter().enumerate().map(kernel).collect()
     }
@@ -103,7 +107,7 @@ pub(super) struct Product {
     pub weight: TensorId,
     pub y: TensorId,
     pub at: u32,
-    pub rows: Size,
+    pub rows: StepSize,
 }
 
 /// What is added to a product: a file, and what it binds from 4 on.
@@ -113,7 +117,7 @@ pub(super) struct Epilogue<'a> {
 }
 
 impl Epilogue<'_> {
-    pub const NONE: Epilogue<'static> = Epilogue { file: "epilogue/none", inputs: &[] };
+    pub const NONE: Epilogue<'static> = Epilogue { file: "matmul/epilogue/none", inputs: &[] };
 }
 
 /// How a workgroup of a matvec is laid out, and in what it multiplies; see `shaders/matvec.wgsl`.
@@ -131,12 +135,13 @@ impl MatvecShape {
     /// For rows of `cols` weights of these types, and up to `tile` tokens. In the int8 tier x of one token is rounded, by
     /// each workgroup for itself: on a GPU the more rows share that, the better. How many rows that are does not depend on
     /// the types.
-    pub(super) fn choose(cx: &Choice, cols: u32, tile: u32, types: &[DType]) -> Self {
-        let layout = cx.caps.layout();
+    pub(super) fn choose(cx: &KernelContext, cols: u32, tile: u32, types: &[DType]) -> Self {
+        let layout = cx.caps.tune_config();
         let rounds = cx.caps.tier == Tier::Int8 && tile == 1;
         let fits = cols.div_ceil(32) * ROUNDED_GROUP <= cx.caps.workgroup_bytes;
         let whole = rounds && fits && types.iter().all(|dtype| dtype.block_len() > 1);
-        let (threads, rows) = if rounds && !cx.caps.software { (256, 4) } else { (layout.threads, layout.rows) };
+        let (threads, rows) =
+            if rounds && !cx.caps.software { (256, 4) } else { (layout.threads, layout.rows_per_lane) };
         let lanes = if layout.lanes == 1 { 1 } else { cx.lanes(layout.lanes.min(cols.div_ceil(32))) };
         MatvecShape { wg: lanes.max(threads), lanes, rows_per_lane: if tile == 1 { rows } else { 1 }, whole }
     }
@@ -144,19 +149,19 @@ impl MatvecShape {
     /// What a kernel takes in to read a weight of this type, as `role`.
     pub(super) fn weight(&self, role: &'static str, dtype: DType) -> Vec<(&'static str, &'static str)> {
         let mut files = vec![(role, dtype.shader())];
-        files.extend(self.whole.then_some((role, "lib/whole")));
+        files.extend(self.whole.then_some((role, "lib/dot_i8")));
         files
     }
 
     /// What it takes in to multiply, as `role` (`products` or `pair`).
     pub(super) fn sums(&self, role: &'static str) -> [(&'static str, &'static str); 2] {
         let file = match (role, self.whole) {
-            ("pair", false) => "pair/exact",
-            ("pair", true) => "pair/int8",
-            (_, false) => "products/exact",
-            (_, true) => "products/int8",
+            ("gate_up_dot", false) => "matmul/gate_up_dot/exact",
+            ("gate_up_dot", true) => "matmul/gate_up_dot/int8",
+            (_, false) => "matmul/dot/exact",
+            (_, true) => "matmul/dot/int8",
         };
-        [(role, file), ("round", if self.whole { "round/int8" } else { "round/none" })]
+        [(role, file), ("quantize_x", if self.whole { "matmul/quantize_x/int8" } else { "matmul/quantize_x/none" })]
     }
 
     /// Weight rows of a workgroup.
@@ -165,16 +170,16 @@ impl MatvecShape {
     }
 
     /// Constants of the layout, for `tile` tokens.
-    pub(super) fn layout(&self, cx: &Choice, tile: u32) -> Vec<(&'static str, Const)> {
+    pub(super) fn layout(&self, cx: &KernelContext, tile: u32) -> Vec<(&'static str, Const)> {
         let mut consts = cx.reduce_consts(self.wg, self.lanes);
-        consts.extend([("RPL", Const::U32(self.rows_per_lane)), ("TILE", Const::U32(tile))]);
+        consts.extend([("ROWS_PER_LANE", Const::U32(self.rows_per_lane)), ("TILE", Const::U32(tile))]);
         consts
     }
 
     /// Constants for a shard of a weight of `cols` columns, into rows of y of `out` values.
     pub(super) fn consts(
         &self,
-        cx: &Choice,
+        cx: &KernelContext,
         dtype: DType,
         shard: Shard,
         cols: u32,
@@ -204,42 +209,42 @@ pub const MATMUL_TILE: u32 = 64;
 
 /// What a kernel takes in for an adapter's small matrices.
 pub(crate) fn unit(caps: &Caps) -> &'static str {
-    if caps.cooperative == 16 { "unit/16" } else { "unit/8" }
+    if caps.cooperative == 16 { "matmul/cooperative/16" } else { "matmul/cooperative/8" }
 }
 
 /// The kernel for tiles of a matrix of this type, and how threads share one; and weight rows of such a tile. Software
 /// adapters pay for loads more than for arithmetic: there each thread does much out of registers, and subgroups, where they
 /// are known, share what they fetch.
-pub(super) fn matmul_source(cx: &Choice, dtype: DType) -> (Source, u32) {
+pub(super) fn matmul_source(cx: &KernelContext, dtype: DType) -> (ShaderSource, u32) {
     let (min, max) = cx.caps.subgroup;
-    let Layout { span, side, .. } = cx.caps.layout();
-    let tiles = |span| vec![("WG", span * span), ("SPAN", span), ("PER", MATMUL_TILE / span)];
+    let TuneConfig { tile_threads, f16_tile_rows: side, .. } = cx.caps.tune_config();
+    let tiles = |span| vec![("WG", span * span), ("TILE_THREADS", span), ("PER_THREAD", MATMUL_TILE / span)];
     let fours = |span| [tiles(span), vec![("FOURS", MATMUL_TILE / span / 4)]].concat();
-    let rows = |subgroup, fetches| vec![("WG", 8), ("RPL", 8), ("SUBGROUP", subgroup), ("FETCHES", fetches)];
+    let rows = |subgroup, fetches| vec![("WG", 8), ("ROWS_PER_LANE", 8), ("SUBGROUP", subgroup), ("FETCHES", fetches)];
     let (file, import, consts) = match cx.caps.tier {
         Tier::Cooperative if dtype != DType::F32 => {
             let [units_n, units_t] = [side, MATMUL_TILE].map(|side| side / 2 / cx.caps.cooperative);
-            let consts = vec![("WG", 4 * max), ("SIDE", side), ("UNITS_N", units_n), ("UNITS_T", units_t)];
-            ("matmul_cooperative", Some(("unit", unit(cx.caps))), consts)
+            let consts = vec![("WG", 4 * max), ("SIDE", side), ("COOP_N", units_n), ("COOP_T", units_t)];
+            ("matmul_cooperative", Some(("cooperative", unit(cx.caps))), consts)
         }
         Tier::F16 if dtype != DType::F32 => {
-            ("matmul_f16", None, vec![("SIDE", side), ("PER", side / 16), ("PARTS", side / 64)])
+            ("matmul_f16", None, vec![("SIDE", side), ("PER_THREAD", side / 16), ("PARTS", side / 64)])
         }
         Tier::Int8 if dtype.block_len() > 1 => ("matmul_int8", None, tiles(8)),
-        _ if !cx.caps.software => ("matmul", None, fours(span)),
+        _ if !cx.caps.software => ("matmul", None, fours(tile_threads)),
         _ if cx.caps.subgroups() && min == max && max <= 8 => {
-            ("matmul_rows", Some(("share", "share/lanes")), rows(max, 16 / max))
+            ("matmul_rows", Some(("broadcast", "matmul/broadcast/subgroup")), rows(max, 16 / max))
         }
-        _ => ("matmul_rows", Some(("share", "share/none")), rows(1, 8)),
+        _ => ("matmul_rows", Some(("broadcast", "matmul/broadcast/none")), rows(1, 8)),
     };
     let tile = if consts.iter().any(|(name, _)| *name == "SIDE") { side } else { MATMUL_TILE };
     let consts = consts.into_iter().chain([("TILE", MATMUL_TILE)]).map(|(name, n)| (name, Const::U32(n))).collect();
-    (Source { file, imports: Vec::from_iter(import), consts }, tile)
+    (ShaderSource { file, imports: Vec::from_iter(import), consts }, tile)
 }
 
 /// The kernels of an op that is a matvec for few rows, given up to how many, and `many` others for more.
 pub(super) fn few_or_many(
-    cx: &Choice,
+    cx: &KernelContext,
     matvec: impl Fn(u32) -> Kernel,
     many: impl FnOnce() -> Vec<Kernel>,
 ) -> Vec<Kernel> {
@@ -255,7 +260,7 @@ pub(super) fn few_or_many(
 }
 
 /// The kernels for more rows than a decode has.
-pub(super) fn matmuls(cx: &Choice, product: &Product, epilogue: &Epilogue) -> Vec<Kernel> {
+pub(super) fn matmuls(cx: &KernelContext, product: &Product, epilogue: &Epilogue) -> Vec<Kernel> {
     let (dtype, _) = cx.weight(product.weight);
     let (n, cols) = (cx.graph.cols(product.y), cx.graph.cols(product.weight));
     let kernel = |(i, shard): (usize, &Shard)| {
@@ -266,11 +271,15 @@ pub(super) fn matmuls(cx: &Choice, product: &Product, epilogue: &Epilogue) -> Ve
             ("ROW0", Const::U32(product.at + shard.row0)),
             ("ROWS", Const::U32(shard.rows)),
             ("OUT", Const::U32(n)),
-            ("OVER_LOGITS", Const::Bool(product.rows == Size::Logits)),
+            ("OVER_LOGITS", Const::Bool(product.rows == StepSize::Logits)),
             ("BIAS_AT", Const::U32(4)),
         ]);
-        source.imports.extend([("weight", dtype.shader()), ("route", "route/dense"), ("epilogue", epilogue.file)]);
-        let grid = [Extent::ceil(shard.rows, tile), Extent::every(product.rows, MATMUL_TILE), Extent::fixed(1)];
+        source.imports.extend([
+            ("weight", dtype.shader()),
+            ("route", "matmul/route/dense"),
+            ("epilogue", epilogue.file),
+        ]);
+        let grid = [GridDim::ceil(shard.rows, tile), GridDim::every(product.rows, MATMUL_TILE), GridDim::fixed(1)];
         Kernel::new(source, bindings(product, i, epilogue), grid).when(product.rows, cx.matvec_rows() + 1, u32::MAX)
     };
     cx.shards(product.weight).iter().enumerate().map(kernel).collect()

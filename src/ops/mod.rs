@@ -5,21 +5,22 @@
 
 pub mod add;
 pub mod attention;
-pub mod carried;
 pub mod catalog;
 pub mod delta_net;
 pub mod embed;
 pub mod experts;
+pub mod fused_norm;
 pub mod gather;
 pub mod glu;
 pub mod grid;
-pub mod head_join;
+pub mod head_concat;
 pub mod head_linear;
-pub mod head_part;
+pub mod head_slice;
 pub mod kv_write;
 pub mod layer_norm;
 pub mod linear;
 pub mod linear_glu;
+pub mod logit_scale;
 pub mod norm_add;
 pub mod qkv;
 pub mod rms_norm;
@@ -27,13 +28,12 @@ pub mod rope;
 pub mod rope_kv;
 pub mod sample;
 pub mod short_conv;
-pub mod soften;
 
 use crate::dtype::DType;
 use crate::gpu::{Caps, Tier};
-use crate::graph::{Graph, Kind, Node, TensorId};
-use crate::shader::{Const, Source};
-pub use grid::{Extent, Fold, Size, StepSizes};
+use crate::graph::{Graph, Node, TensorId, TensorKind};
+use crate::shader::{Const, ShaderSource};
+pub use grid::{Fold, GridDim, StepSize, StepSizes};
 
 /// Everything a graph can compute.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,9 +59,9 @@ pub enum Op {
     /// Attention over the cache.
     Attention(attention::Attention),
     /// A part of each head.
-    HeadPart(head_part::HeadPart),
+    HeadSlice(head_slice::HeadSlice),
     /// Two parts of each head side by side.
-    HeadJoin(head_join::HeadJoin),
+    HeadConcat(head_concat::HeadConcat),
     /// Each head times a matrix of its own.
     HeadLinear(head_linear::HeadLinear),
     /// A short convolution along a sequence.
@@ -85,7 +85,7 @@ pub enum Op {
     /// Weighted sum of a row's experts.
     ExpertSum(experts::ExpertSum),
     /// Logits scaled and bounded.
-    Soften(soften::Soften),
+    LogitScale(logit_scale::LogitScale),
     /// Logits to a token.
     Sample(sample::Sample),
 }
@@ -104,8 +104,8 @@ impl Op {
             Op::KvWrite(_) => "kv_write",
             Op::RopeKv(_) => "rope_kv",
             Op::Attention(_) => "attention",
-            Op::HeadPart(_) => "head_part",
-            Op::HeadJoin(_) => "head_join",
+            Op::HeadSlice(_) => "head_slice",
+            Op::HeadConcat(_) => "head_concat",
             Op::HeadLinear(_) => "head_linear",
             Op::ShortConv(_) => "short_conv",
             Op::DeltaNet(_) => "delta_net",
@@ -117,18 +117,18 @@ impl Op {
             Op::ExpertSort(_) => "expert_sort",
             Op::ExpertLinear(_) => "expert_linear",
             Op::ExpertSum(_) => "expert_sum",
-            Op::Soften(_) => "soften",
+            Op::LogitScale(_) => "logit_scale",
             Op::Sample(_) => "sample",
         }
     }
 
     /// The kernels that compute a node, in order.
-    pub fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
+    pub fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         let fold = |kernel: Kernel| kernel.folded(cx.capacity, cx.caps.max_workgroups);
         self.chosen(cx).into_iter().map(fold).collect()
     }
 
-    fn chosen(&self, cx: &Choice) -> Vec<Kernel> {
+    fn chosen(&self, cx: &KernelContext) -> Vec<Kernel> {
         match self {
             Op::Embed(op) => op.kernels(cx),
             Op::RmsNorm(op) => op.kernels(cx),
@@ -140,8 +140,8 @@ impl Op {
             Op::KvWrite(op) => op.kernels(cx),
             Op::RopeKv(op) => op.kernels(cx),
             Op::Attention(op) => op.kernels(cx),
-            Op::HeadPart(op) => op.kernels(cx),
-            Op::HeadJoin(op) => op.kernels(cx),
+            Op::HeadSlice(op) => op.kernels(cx),
+            Op::HeadConcat(op) => op.kernels(cx),
             Op::HeadLinear(op) => op.kernels(cx),
             Op::ShortConv(op) => op.kernels(cx),
             Op::DeltaNet(op) => op.kernels(cx),
@@ -153,7 +153,7 @@ impl Op {
             Op::ExpertSort(op) => op.kernels(cx),
             Op::ExpertLinear(op) => op.kernels(cx),
             Op::ExpertSum(op) => op.kernels(cx),
-            Op::Soften(op) => op.kernels(cx),
+            Op::LogitScale(op) => op.kernels(cx),
             Op::Sample(op) => op.kernels(cx),
         }
     }
@@ -232,29 +232,29 @@ pub struct Capacity {
     /// Pages that one sequence may have.
     pub pages_per_sequence: u32,
     /// The pages of layers that see only what is near, if some are kept apart.
-    pub near: Option<Near>,
+    pub sliding: Option<SlidingPages>,
     /// How the KV cache is stored.
     pub kv: KvType,
 }
 
 /// Pages of layers with windows or chunks. A sequence gives back those that none of its queries will see again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Near {
+pub struct SlidingPages {
     /// Positions that a query sees at most, its own among them.
-    pub span: u32,
+    pub window: u32,
     /// Pages, over all sequences.
     pub pages: u32,
 }
 
 /// Positions that a sequence can go back at any time: as many as steps may be queued ahead of what turns out to be wanted.
-pub const MOST_BACK: u32 = 64;
+pub const MAX_ROLLBACK: u32 = 64;
 
-impl Near {
-    /// Pages of a sequence whose steps have up to `rows` rows: those that a step and [`MOST_BACK`] positions before it
+impl SlidingPages {
+    /// Pages of a sequence whose steps have up to `rows` rows: those that a step and [`MAX_ROLLBACK`] positions before it
     /// see, and those that are kept where most of a prompt ends.
     pub fn pages_per_sequence(span: u32, rows: u32) -> u32 {
         let touched = |positions: u32| positions.div_ceil(PAGE) + 1;
-        touched(span.saturating_add(MOST_BACK + rows)) + touched(span)
+        touched(span.saturating_add(MAX_ROLLBACK + rows)) + touched(span)
     }
 }
 
@@ -299,11 +299,11 @@ impl Binding {
     }
 }
 
-/// When a kernel of the list runs: only while a size is within bounds. Others are passed over.
+/// DispatchPredicate a kernel of the list runs: only while a size is within bounds. Others are passed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct When {
+pub struct DispatchPredicate {
     /// Which size.
-    pub size: Size,
+    pub size: StepSize,
     /// Smallest value.
     pub min: u32,
     /// Largest value.
@@ -314,28 +314,28 @@ pub struct When {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Kernel {
     /// The shader variant.
-    pub source: Source,
+    pub source: ShaderSource,
     /// Storage bindings from 1 on.
     pub bindings: Vec<Binding>,
     /// Workgroups.
-    pub grid: [Extent; 3],
+    pub grid: [GridDim; 3],
     /// How they are dispatched, if an adapter does not take them as they are.
     pub fold: Option<Fold>,
     /// All must hold.
-    pub when: Vec<When>,
+    pub when: Vec<DispatchPredicate>,
     /// The share of a bound expert stack that is read, as (of how many, at most); for byte counts.
     pub experts_read: Option<(u32, u32)>,
 }
 
 impl Kernel {
     /// A kernel that always runs.
-    pub fn new(source: Source, bindings: Vec<Binding>, grid: [Extent; 3]) -> Self {
+    pub fn new(source: ShaderSource, bindings: Vec<Binding>, grid: [GridDim; 3]) -> Self {
         Kernel { source, bindings, grid, fold: None, when: Vec::new(), experts_read: None }
     }
 
     /// The same, run only while `size` is in `min..=max`.
-    pub fn when(mut self, size: Size, min: u32, max: u32) -> Self {
-        self.when.push(When { size, min, max });
+    pub fn when(mut self, size: StepSize, min: u32, max: u32) -> Self {
+        self.when.push(DispatchPredicate { size, min, max });
         self
     }
 }
@@ -377,7 +377,7 @@ pub fn shard_unit(rows: u32, experts: u32) -> u32 {
 pub const SHARD_UNIT: u32 = 64;
 
 /// What an op looks at when it chooses its kernels.
-pub struct Choice<'a> {
+pub struct KernelContext<'a> {
     /// The graph.
     pub graph: &'a Graph,
     /// The node.
@@ -388,7 +388,7 @@ pub struct Choice<'a> {
     pub capacity: &'a Capacity,
 }
 
-impl Choice<'_> {
+impl KernelContext<'_> {
     /// The id of an input.
     pub fn input(&self, i: usize) -> TensorId {
         self.node.inputs[i]
@@ -407,7 +407,7 @@ impl Choice<'_> {
     /// The type and number of experts of a weight.
     pub fn weight(&self, id: TensorId) -> (DType, u32) {
         match self.graph.tensor(id).kind {
-            Kind::Weight { dtype, experts, .. } => (dtype, experts),
+            TensorKind::Weight { dtype, experts, .. } => (dtype, experts),
             _ => panic!("{} is no weight", self.graph.tensor(id).name),
         }
     }
@@ -420,7 +420,7 @@ impl Choice<'_> {
     /// Up to this many rows a product is a matvec. On a software adapter that is one: there the matmul, which keeps weights in
     /// registers, takes little longer for eight. Those that read prompts in halves round x, which a decode there must not.
     pub fn matvec_rows(&self) -> u32 {
-        let one = self.caps.software && !Tier::IN_HALVES.contains(&self.caps.tier);
+        let one = self.caps.software && !Tier::F16_TIERS.contains(&self.caps.tier);
         if one { 1 } else { self.capacity.decode_rows() }
     }
 
@@ -452,7 +452,7 @@ impl Choice<'_> {
 /// The shards of a weight tensor under a binding limit.
 pub fn weight_shards(graph: &Graph, id: TensorId, max_bytes: u64) -> Vec<Shard> {
     let t = graph.tensor(id);
-    let Kind::Weight { dtype, experts, .. } = t.kind else { panic!("{} is no weight", t.name) };
+    let TensorKind::Weight { dtype, experts, .. } = t.kind else { panic!("{} is no weight", t.name) };
     let rows = graph.fixed_rows(id);
     shards(dtype, rows, t.cols, shard_unit(rows, experts), max_bytes)
 }

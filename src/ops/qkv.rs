@@ -1,46 +1,46 @@
 //! Queries, keys and values side by side: three linears of one x, in one matvec when rows are few.
 
-use super::carried::{self, Carried};
+use super::fused_norm::{self, FusedNorm};
 use super::linear::{Epilogue, MatvecShape, Product, few_or_many, matmuls};
-use super::{Binding, Choice, Extent, Kernel, Shard, Size, planes};
+use super::{Binding, GridDim, Kernel, KernelContext, Shard, StepSize, planes};
 use crate::graph::TensorId;
-use crate::shader::{Const, Source};
+use crate::shader::{Const, ShaderSource};
 
-/// Inputs: x, the three weights, their biases joined if any, what a [`Carried`] norm adds. Outputs: y (rows, all
+/// Inputs: x, the three weights, their biases joined if any, what a [`FusedNorm`] norm adds. Outputs: y (rows, all
 /// columns), and what the norm adds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Qkv {
     /// There are biases.
     pub bias: bool,
     /// A norm of x comes first.
-    pub norm: Option<Carried>,
+    pub norm: Option<FusedNorm>,
 }
 
 impl Qkv {
-    pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
+    pub(super) fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         few_or_many(cx, |tile| self.matvec(cx, tile), || self.many(cx))
     }
 
-    fn epilogue<'a>(&self, cx: &Choice<'a>) -> Epilogue<'a> {
+    fn epilogue<'a>(&self, cx: &KernelContext<'a>) -> Epilogue<'a> {
         match self.bias {
-            true => Epilogue { file: "epilogue/bias", inputs: &cx.node.inputs[4..5] },
+            true => Epilogue { file: "matmul/epilogue/bias", inputs: &cx.node.inputs[4..5] },
             false => Epilogue::NONE,
         }
     }
 
-    fn many(&self, cx: &Choice) -> Vec<Kernel> {
-        let (x, norm) = carried::many_read(self.norm.as_ref(), cx);
+    fn many(&self, cx: &KernelContext) -> Vec<Kernel> {
+        let (x, norm) = fused_norm::many_read(self.norm.as_ref(), cx);
         let mut out = Vec::from_iter(norm);
         let mut at = 0;
         for weight in [1, 2, 3].map(|i| cx.input(i)) {
-            let product = Product { x, weight, y: cx.output(0), at, rows: Size::Rows };
+            let product = Product { x, weight, y: cx.output(0), at, rows: StepSize::Rows };
             out.extend(matmuls(cx, &product, &self.epilogue(cx)));
             at += cx.graph.fixed_rows(weight);
         }
         out
     }
 
-    fn matvec(&self, cx: &Choice, tile: u32) -> Kernel {
+    fn matvec(&self, cx: &KernelContext, tile: u32) -> Kernel {
         let weights: [TensorId; 3] = [1, 2, 3].map(|i| cx.input(i));
         let types = weights.map(|id| cx.weight(id).0);
         let rows = weights.map(|id| cx.graph.fixed_rows(id));
@@ -53,15 +53,15 @@ impl Qkv {
         let epilogue = self.epilogue(cx);
         let mut imports = vec![cx.reduce(), ("epilogue", epilogue.file)];
         imports.extend(["weight", "k", "v"].into_iter().zip(types).flat_map(|(role, dtype)| shape.weight(role, dtype)));
-        imports.extend(shape.sums("products"));
-        let mut source = Source { file: "matvec_qkv", imports, consts };
-        let x = carried::few_read(self.norm.as_ref(), cx);
+        imports.extend(shape.sums("dot"));
+        let mut source = ShaderSource { file: "matvec_qkv", imports, consts };
+        let x = fused_norm::few_read(self.norm.as_ref(), cx);
         let [q, k, v] = weights.map(Binding::read);
         let mut bindings = vec![q, Binding::read(x), Binding::write(cx.output(0)), k, v];
         bindings.extend(epilogue.inputs.iter().map(|id| Binding::read(*id)));
-        carried::finish(self.norm.as_ref(), cx, tile, &mut source, &mut bindings);
-        let grid = [Extent::ceil(n, shape.rows()), Extent::fixed(1), Extent::fixed(1)];
+        fused_norm::finish(self.norm.as_ref(), cx, tile, &mut source, &mut bindings);
+        let grid = [GridDim::ceil(n, shape.rows()), GridDim::fixed(1), GridDim::fixed(1)];
         let least = if tile == 1 { 1 } else { 2 };
-        Kernel::new(source, bindings, grid).when(Size::Rows, least, tile)
+        Kernel::new(source, bindings, grid).when(StepSize::Rows, least, tile)
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! A segment is the whole row, or one head when the weight is as long as a head (Qwen3's q and k norms).
 
-use super::{Binding, Choice, Extent, Kernel, Op, Size};
+use super::{Binding, GridDim, Kernel, KernelContext, Op, StepSize};
 use crate::graph::{Graph, Rows, TensorId};
-use crate::shader::{Const, Source};
+use crate::shader::{Const, ShaderSource};
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,7 +12,7 @@ pub struct RmsNorm {
     /// Added to the mean of squares.
     pub eps: f32,
     /// Rows of the input.
-    pub rows: Size,
+    pub rows: StepSize,
 }
 
 impl Graph {
@@ -22,8 +22,8 @@ impl Graph {
         let (cols, width) = (self.cols(x), self.cols(weight));
         assert!(cols % width == 0 && width % 4 == 0, "a norm of {width} values over rows of {cols}");
         let (rows, size) = match self.tensor(x).rows {
-            Rows::Logits => (Rows::Logits, Size::Logits),
-            _ => (Rows::Step, Size::Rows),
+            Rows::Logits => (Rows::Logits, StepSize::Logits),
+            _ => (Rows::Step, StepSize::Rows),
         };
         let name = self.tensor(weight).name.trim_end_matches(".weight").to_string();
         self.node(Op::RmsNorm(RmsNorm { eps, rows: size }), vec![x, weight], &name, rows, cols)
@@ -31,13 +31,13 @@ impl Graph {
 }
 
 impl RmsNorm {
-    pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
+    pub(super) fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         vec![kernel(cx, self, (cx.input(0), cx.input(1), cx.output(0)))]
     }
 }
 
 /// The kernel that norms x by a weight into y.
-pub(super) fn kernel(cx: &Choice, op: &RmsNorm, (x, weight, y): (TensorId, TensorId, TensorId)) -> Kernel {
+pub(super) fn kernel(cx: &KernelContext, op: &RmsNorm, (x, weight, y): (TensorId, TensorId, TensorId)) -> Kernel {
     let (cols, width) = (cx.graph.cols(x), cx.graph.cols(weight));
     let wg = cx.lanes(width / 4);
     let mut consts = cx.reduce_consts(wg, wg);
@@ -46,9 +46,9 @@ pub(super) fn kernel(cx: &Choice, op: &RmsNorm, (x, weight, y): (TensorId, Tenso
         ("WIDTH4", Const::U32(width / 4)),
         ("EPS", Const::F32(op.eps)),
     ]);
-    let source = Source { file: "rms_norm", imports: vec![cx.reduce()], consts };
+    let source = ShaderSource { file: "rms_norm", imports: vec![cx.reduce()], consts };
     let bindings = vec![Binding::read(x), Binding::read(weight), Binding::write(y)];
-    Kernel::new(source, bindings, [Extent::fixed(cols / width), Extent::each(op.rows), Extent::fixed(1)])
+    Kernel::new(source, bindings, [GridDim::fixed(cols / width), GridDim::each(op.rows), GridDim::fixed(1)])
 }
 
 /// What the op means: each segment of `weight.len()` values of x by itself.

@@ -3,17 +3,17 @@
 //! Sines and cosines are computed once on the CPU in f64 for position % 256 and position / 256 and joined on the GPU
 //! by the addition theorem: two small tables serve any context, and no adapter's `sin` of a large angle is trusted.
 
-use super::{Binding, Choice, Extent, Kernel, Op, Size};
-use crate::graph::{Graph, Input, Kind, Rows, TensorId};
-use crate::shader::{Const, Source};
+use super::{Binding, GridDim, Kernel, KernelContext, Op, StepSize};
+use crate::graph::{Graph, Rows, StepInput, TensorId, TensorKind};
+use crate::shader::{Const, ShaderSource};
 
 /// Which values of a head form a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pairing {
+pub enum RopeStyle {
     /// Neighbours (2i, 2i + 1): GGUF's llama family, whose q and k rows were permuted for it.
-    Neighbours,
+    Interleaved,
     /// (i, i + n/2): everything else ("NEOX").
-    Halves,
+    Neox,
 }
 
 /// See the module.
@@ -24,7 +24,7 @@ pub struct Rope {
     /// How many of them rotate.
     pub rotated: u32,
     /// Which form pairs.
-    pub pairing: Pairing,
+    pub style: RopeStyle,
 }
 
 /// The two tables for angles `position * frequencies[i]`, positions below `context`: (256 + ceil(context / 256),
@@ -44,7 +44,7 @@ impl Graph {
         let table = angles(frequencies, context, scale);
         let cols = 2 * frequencies.len() as u32;
         let rows = Rows::Fixed(table.len() as u32 / cols);
-        self.add("rope.angles", rows, cols, Kind::Constant(table))
+        self.add("rope.angles", rows, cols, TensorKind::Constant(table))
     }
 
     /// (rows, heads * head_dim) -> the same, rotated.
@@ -56,25 +56,29 @@ impl Graph {
             "{rope:?}"
         );
         crate::graph::same("frequencies and rotated pairs", self.cols(angles), rope.rotated);
-        let rows = self.input(Input::Rows);
+        let rows = self.input(StepInput::Rows);
         let name = format!("{}.rope", self.tensor(x).name);
         self.node(Op::Rope(rope), vec![rows, angles, x], &name, Rows::Step, cols)
     }
 }
 
 impl Rope {
-    pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
+    pub(super) fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         let cols = cx.cols(2);
         let consts = vec![
             ("HEADS", Const::U32(cols / self.head_dim)),
             ("HEAD_DIM", Const::U32(self.head_dim)),
             ("ROT", Const::U32(self.rotated)),
-            ("HALVES", Const::Bool(self.pairing == Pairing::Halves)),
+            ("NEOX", Const::Bool(self.style == RopeStyle::Neox)),
         ];
-        let source = Source { file: "rope", imports: vec![], consts };
+        let source = ShaderSource { file: "rope", imports: vec![], consts };
         let mut bindings: Vec<_> = (0..3).map(|i| Binding::read(cx.input(i))).collect();
         bindings.push(Binding::write(cx.output(0)));
-        vec![Kernel::new(source, bindings, [Extent::ceil(cols / 2, 64), Extent::each(Size::Rows), Extent::fixed(1)])]
+        vec![Kernel::new(
+            source,
+            bindings,
+            [GridDim::ceil(cols / 2, 64), GridDim::each(StepSize::Rows), GridDim::fixed(1)],
+        )]
     }
 }
 
@@ -92,9 +96,9 @@ pub fn reference(rows: &[[u32; 4]], angles: &[f32], x: &[f32], rope: &Rope) -> V
                 let (fine, coarse) = (turn(position % 256, i), turn(256 + position / 256, i));
                 let cos = fine.0 * coarse.0 - fine.1 * coarse.1;
                 let sin = fine.1 * coarse.0 + fine.0 * coarse.1;
-                let (a, b) = match rope.pairing {
-                    Pairing::Neighbours => (2 * i, 2 * i + 1),
-                    Pairing::Halves => (i, i + pairs),
+                let (a, b) = match rope.style {
+                    RopeStyle::Interleaved => (2 * i, 2 * i + 1),
+                    RopeStyle::Neox => (i, i + pairs),
                 };
                 let (u, v) = (f64::from(head[a]), f64::from(head[b]));
                 head[a] = (u * cos - v * sin) as f32;
@@ -110,7 +114,7 @@ mod tests {
     use super::*;
     use std::f64::consts::FRAC_PI_2;
 
-    const ROPE: Rope = Rope { head_dim: 6, rotated: 4, pairing: Pairing::Neighbours };
+    const ROPE: Rope = Rope { head_dim: 6, rotated: 4, style: RopeStyle::Interleaved };
 
     fn close(got: &[f32], want: &[f32]) {
         assert_eq!(got.len(), want.len());
@@ -124,7 +128,7 @@ mod tests {
         let x = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 0.0, 1.0, 1.0, 0.0, 7.0, 8.0];
         let y = reference(&[[0, 1, 0, 0]], &angles, &x, &ROPE);
         close(&y, &[-2.0, 1.0, -3.0, -4.0, 5.0, 6.0, -1.0, 0.0, -1.0, 0.0, 7.0, 8.0]);
-        let halves = Rope { pairing: Pairing::Halves, ..ROPE };
+        let halves = Rope { style: RopeStyle::Neox, ..ROPE };
         let y = reference(&[[0, 1, 0, 0]], &angles, &x, &halves);
         close(&y, &[-3.0, -2.0, 1.0, -4.0, 5.0, 6.0, -1.0, -1.0, 0.0, 0.0, 7.0, 8.0]);
     }
@@ -134,7 +138,7 @@ mod tests {
         let frequencies: Vec<f64> = (0..32).map(|i| 500_000f64.powf(-f64::from(i) / 32.0)).collect();
         let (context, scale) = (131_072, 1.25);
         let angles = angles(&frequencies, context, scale);
-        let rope = Rope { head_dim: 64, rotated: 64, pairing: Pairing::Halves };
+        let rope = Rope { head_dim: 64, rotated: 64, style: RopeStyle::Neox };
         let x: Vec<f32> = (0..64).map(|i| if i < 32 { 1.0 } else { 0.0 }).collect();
         for position in [0, 1, 255, 256, 257, 511, 512, 4095, 65_537, 131_071] {
             let want: Vec<f32> = (0..64)

@@ -13,9 +13,9 @@
 //!
 //! The CPU's [`reference()`] and the kernels agree but for the rounding of `exp` and `log`.
 
-use super::{Binding, Choice, Extent, Kernel, Op, Size};
-use crate::graph::{Graph, Input, Kind, Node, Rows, TensorId};
-use crate::shader::{Const, Source};
+use super::{Binding, GridDim, Kernel, KernelContext, Op, StepSize};
+use crate::graph::{Graph, Node, Rows, StepInput, TensorId, TensorKind};
+use crate::shader::{Const, ShaderSource};
 
 /// Most tokens that are left once any filter is on.
 pub const CANDIDATES: u32 = 1024;
@@ -191,19 +191,20 @@ fn keep(params: &Params, scores: &[f32]) -> Vec<(f32, u32)> {
 pub struct Sample;
 
 impl Graph {
-    /// logits (logit rows, vocabulary) -> one token for each sequence, at its number, in [`Input::Sampled`]. Also counts
-    /// it in [`Input::Counts`]. Runs in steps whose sizes say `sampled`; `filtered` must be 1 if some row has a filter.
+    /// logits (logit rows, vocabulary) -> one token for each sequence, at its number, in [`StepInput::Sampled`]. Also counts
+    /// it in [`StepInput::Counts`]. Runs in steps whose sizes say `sampled`; `filtered` must be 1 if some row has a filter.
     #[track_caller]
     pub fn sample(&mut self, logits: TensorId) -> TensorId {
         assert!(self.tensor(logits).rows == Rows::Logits, "{} are no logits", self.tensor(logits).name);
         let vocab = self.cols(logits);
-        let known = self.tensors.iter().position(|t| t.kind == Kind::Input(Input::Counts)).map(TensorId);
-        let counts = known.unwrap_or_else(|| self.add("counts", Rows::Fixed(1), vocab, Kind::Input(Input::Counts)));
+        let known = self.tensors.iter().position(|t| t.kind == TensorKind::StepInput(StepInput::Counts)).map(TensorId);
+        let counts = known
+            .unwrap_or_else(|| self.add("counts", Rows::Fixed(1), vocab, TensorKind::StepInput(StepInput::Counts)));
         crate::graph::same("columns of counts and logits", self.cols(counts), vocab);
-        let groups = self.add("groups", Rows::Logits, 4 * groups(vocab), Kind::Activation);
-        let candidates = self.add("candidates", Rows::Logits, 2 * (CANDIDATES + 1), Kind::Activation);
-        let sampled = self.input(Input::Sampled);
-        let engine = [Input::LogitRows, Input::Rows, Input::Sampling].map(|input| self.input(input));
+        let groups = self.add("groups", Rows::Logits, 4 * groups(vocab), TensorKind::Activation);
+        let candidates = self.add("candidates", Rows::Logits, 2 * (CANDIDATES + 1), TensorKind::Activation);
+        let sampled = self.input(StepInput::Sampled);
+        let engine = [StepInput::LogitRows, StepInput::Rows, StepInput::Sampling].map(|input| self.input(input));
         let inputs = engine.into_iter().chain([counts, logits]).collect();
         let outputs = vec![sampled, counts, groups, candidates];
         self.nodes.push(Node { op: Op::Sample(Sample), inputs, outputs });
@@ -217,7 +218,7 @@ fn groups(vocab: u32) -> u32 {
 }
 
 impl Sample {
-    pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
+    pub(super) fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         let vocab = cx.cols(4);
         // llvmpipe leaves every loop once a thread has gone round 65,535 times in all: with 64 threads no thread nears it.
         let wg = cx.lanes(256).max(64);
@@ -230,29 +231,29 @@ impl Sample {
         let [sampled, counts, groups, candidates] = [0, 1, 2, 3].map(|i| cx.output(i));
         let scoring: Vec<Binding> = (0..5).map(|i| Binding::read(cx.input(i))).collect();
         let table: Vec<Binding> = (0..3).map(|i| Binding::read(cx.input(i))).collect();
-        let each_row = [Extent::each(Size::Logits), Extent::fixed(1), Extent::fixed(1)];
+        let each_row = [GridDim::each(StepSize::Logits), GridDim::fixed(1), GridDim::fixed(1)];
 
         let scan = Kernel::new(
-            Source { file: "sample_scan", imports: vec![], consts },
+            ShaderSource { file: "sample_scan", imports: vec![], consts },
             [scoring.clone(), vec![Binding::write(groups)]].concat(),
-            [Extent::ceil(vocab, GROUP_SIZE * LANES_SCAN), Extent::each(Size::Logits), Extent::fixed(1)],
+            [GridDim::ceil(vocab, GROUP_SIZE * LANES_SCAN), GridDim::each(StepSize::Logits), GridDim::fixed(1)],
         );
         let candidate = Kernel::new(
-            Source { file: "sample_candidates", imports: vec![cx.reduce()], consts: reducing.clone() },
+            ShaderSource { file: "sample_candidates", imports: vec![cx.reduce()], consts: reducing.clone() },
             [scoring, vec![Binding::read(groups), Binding::write(candidates)]].concat(),
             each_row,
         );
         let results =
             vec![Binding::read(groups), Binding::read(candidates), Binding::write(sampled), Binding::write(counts)];
         let pick = Kernel::new(
-            Source { file: "sample_pick", imports: vec![cx.reduce()], consts: reducing },
+            ShaderSource { file: "sample_pick", imports: vec![cx.reduce()], consts: reducing },
             [table, results].concat(),
             each_row,
         );
         vec![
-            scan.when(Size::Sampled, 1, 1),
-            candidate.when(Size::Sampled, 1, 1).when(Size::Filtered, 1, 1),
-            pick.when(Size::Sampled, 1, 1),
+            scan.when(StepSize::Sampled, 1, 1),
+            candidate.when(StepSize::Sampled, 1, 1).when(StepSize::Filtered, 1, 1),
+            pick.when(StepSize::Sampled, 1, 1),
         ]
     }
 }

@@ -1,16 +1,16 @@
 //! A short convolution along the rows of each sequence, channel by channel, then SiLU if so wanted:
 //! `y[row, c] = silu(sum_t weight[c, t] * x[row - taps + 1 + t, c])`. What lies before a run of rows is in the
-//! [state](crate::graph::Kind::State) that it begins with: the last `taps - 1` rows of x.
+//! [state](crate::graph::TensorKind::State) that it begins with: the last `taps - 1` rows of x.
 
-use super::{Binding, Choice, Extent, Kernel, Op, Size};
-use crate::graph::{Graph, Input, Kind, Node, Rows, Run, TensorId};
-use crate::shader::{Const, Source};
+use super::{Binding, GridDim, Kernel, KernelContext, Op, StepSize};
+use crate::graph::{Graph, Node, Rows, Segment, StepInput, TensorId, TensorKind};
+use crate::shader::{Const, ShaderSource};
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShortConv {
     /// Rows that a value depends on, its own among them.
-    pub taps: u32,
+    pub kernel_size: u32,
     /// SiLU follows.
     pub silu: bool,
 }
@@ -20,30 +20,37 @@ impl Graph {
     #[track_caller]
     pub fn short_conv(&mut self, x: TensorId, weight: TensorId, name: &str, op: ShortConv) -> TensorId {
         let channels = self.cols(x);
-        crate::graph::same("channels and taps", self.cols(weight), channels * op.taps);
-        let state = self.add(name, Rows::Fixed(0), 0, Kind::State { values: (op.taps - 1) * channels });
-        let inputs = vec![self.input(Input::Runs), x, weight];
-        let y = self.add("short_conv", self.tensor(x).rows, channels, Kind::Activation);
+        crate::graph::same("channels and taps", self.cols(weight), channels * op.kernel_size);
+        let state = self.add(name, Rows::Fixed(0), 0, TensorKind::State { values: (op.kernel_size - 1) * channels });
+        let inputs = vec![self.input(StepInput::Segments), x, weight];
+        let y = self.add("short_conv", self.tensor(x).rows, channels, TensorKind::Activation);
         self.nodes.push(Node { op: Op::ShortConv(op), inputs, outputs: vec![y, state] });
         y
     }
 }
 
 impl ShortConv {
-    pub(super) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
+    pub(super) fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         let channels = cx.cols(1);
-        let consts =
-            vec![("TAPS", Const::U32(self.taps)), ("CHANNELS", Const::U32(channels)), ("SILU", Const::Bool(self.silu))];
-        let source = Source { file: "short_conv", imports: vec![], consts };
+        let consts = vec![
+            ("KERNEL_SIZE", Const::U32(self.kernel_size)),
+            ("CHANNELS", Const::U32(channels)),
+            ("SILU", Const::Bool(self.silu)),
+        ];
+        let source = ShaderSource { file: "short_conv", imports: vec![], consts };
         let mut bindings: Vec<_> = (0..3).map(|i| Binding::read(cx.input(i))).collect();
         bindings.extend([0, 1].map(|i| Binding::write(cx.output(i))));
-        vec![Kernel::new(source, bindings, [Extent::ceil(channels, 64), Extent::each(Size::Runs), Extent::fixed(1)])]
+        vec![Kernel::new(
+            source,
+            bindings,
+            [GridDim::ceil(channels, 64), GridDim::each(StepSize::Segments), GridDim::fixed(1)],
+        )]
     }
 }
 
 /// What the op means: x (rows, channels) -> y of the same shape. `state` is (slot, taps - 1, channels).
-pub fn reference(runs: &[Run], x: &[f32], weight: &[f32], op: &ShortConv, state: &mut [f32]) -> Vec<f32> {
-    let taps = op.taps as usize;
+pub fn reference(runs: &[Segment], x: &[f32], weight: &[f32], op: &ShortConv, state: &mut [f32]) -> Vec<f32> {
+    let taps = op.kernel_size as usize;
     let channels = weight.len() / taps;
     let mut y = vec![0.0; x.len()];
     for run in runs {
@@ -74,16 +81,19 @@ mod tests {
     #[test]
     fn a_row_sees_those_before_it_and_the_state_what_lies_before_the_run() {
         let silu = |x: f32| x / (1.0 + (-x).exp());
-        let (op, mut state) = (ShortConv { taps: 3, silu: true }, vec![f32::NAN; 4]);
-        let begin = Run { first: 0, count: 2, reads: NO_STATE, writes: 1 };
+        let (op, mut state) = (ShortConv { kernel_size: 3, silu: true }, vec![f32::NAN; 4]);
+        let begin = Segment { first: 0, count: 2, reads: NO_STATE, writes: 1 };
         let y = reference(&[begin], &[1.0, 2.0], &[100.0, 10.0, 1.0], &op, &mut state);
         let close = |got: f32, want: f32| (got - want).abs() < 1e-5;
         assert!(close(y[0], silu(1.0)) && close(y[1], silu(12.0)), "{y:?}");
         assert_eq!(state[2..], [1.0, 2.0]);
-        let on = Run { first: 0, count: 1, reads: 1, writes: 0 };
+        let on = Segment { first: 0, count: 1, reads: 1, writes: 0 };
         let y = reference(&[on], &[3.0], &[100.0, 10.0, 1.0], &op, &mut state);
         assert!(close(y[0], silu(123.0)), "{y:?}");
         assert_eq!(state, [2.0, 3.0, 1.0, 2.0]);
-        assert_eq!(reference(&[on], &[3.0], &[1.0, 1.0], &ShortConv { taps: 2, silu: false }, &mut [0.0, 4.0]), [7.0]);
+        assert_eq!(
+            reference(&[on], &[3.0], &[1.0, 1.0], &ShortConv { kernel_size: 2, silu: false }, &mut [0.0, 4.0]),
+            [7.0]
+        );
     }
 }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::measure::{Alone, TABLE};
+use super::measure::{SingleOp, TABLE};
 use crate::Result;
 use crate::dtype::DType;
 use crate::gpu::{Caps, Gpu};
-use crate::graph::Kind;
+use crate::graph::TensorKind;
 use crate::ops::attention::{self, Attention};
 use crate::ops::{KvType, PAGE, linear};
 
@@ -88,25 +88,25 @@ impl Expected {
     }
 
     /// A plan of it, for up to so many rows.
-    pub async fn compile(&self, gpu: &Gpu, caps: &Caps, rows: u32) -> Result<Alone> {
+    pub async fn compile(&self, gpu: &Gpu, caps: &Caps, rows: u32) -> Result<SingleOp> {
         match &self.work {
-            Work::Product(matrix) => Alone::product(gpu, caps, TYPE, *matrix, (rows, 1)).await,
-            Work::Attention(op, pages) => Alone::attention(gpu, caps, op, KvType::F16, rows, *pages).await,
+            Work::Product(matrix) => SingleOp::product(gpu, caps, TYPE, *matrix, (rows, 1)).await,
+            Work::Attention(op, pages) => SingleOp::attention(gpu, caps, op, KvType::F16, rows, *pages).await,
         }
     }
 
     /// The largest difference from what is right, of its root mean square.
-    pub async fn error(&self, alone: &Alone, rows: u32) -> Result<f64> {
+    pub async fn error(&self, alone: &SingleOp, rows: u32) -> Result<f64> {
         let plan = &alone.plan;
         plan.write_rows(alone.table, 0, &self.table);
         for (id, bytes) in alone.others.iter().zip(&self.others) {
-            match plan.listing().graph.tensor(*id).kind {
-                Kind::Weight { .. } => plan.write_rows(*id, 0, bytes),
+            match plan.dispatch_list().graph.tensor(*id).kind {
+                TensorKind::Weight { .. } => plan.write_rows(*id, 0, bytes),
                 _ => plan.write(*id, 0, bytes),
             }
         }
         plan.run(&alone.ready(rows, self.first)).await?;
-        let n = plan.listing().graph.cols(alone.y);
+        let n = plan.dispatch_list().graph.cols(alone.y);
         let wanted = || self.y.range(..rows);
         let read = wanted().next_back().map_or(0, |(row, _)| row + 1);
         let bytes = plan.read(alone.y, u64::from(read * n) * 4).await?;
@@ -128,7 +128,7 @@ impl Expected {
     }
 
     /// Seconds for so many rows.
-    pub async fn seconds(&self, alone: &Alone, rows: u32) -> Result<f64> {
+    pub async fn seconds(&self, alone: &SingleOp, rows: u32) -> Result<f64> {
         Ok(alone.cost(rows, self.first).await?.seconds)
     }
 }

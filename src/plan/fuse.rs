@@ -1,8 +1,8 @@
 //! Graph to graph: a few ops become one. Each rule can be switched off; a test holds fused equal to unfused.
 
-use crate::graph::{Graph, Kind, Node, Rows, TensorId};
+use crate::graph::{Graph, Node, Rows, TensorId, TensorKind};
 use crate::ops::add::Add;
-use crate::ops::carried::{self, Carried};
+use crate::ops::fused_norm::{self, FusedNorm};
 use crate::ops::linear_glu::LinearGlu;
 use crate::ops::norm_add::NormAdd;
 use crate::ops::qkv::Qkv;
@@ -21,14 +21,14 @@ pub struct Fuse {
     /// A norm between a linear with a residual and one of the two above -> into both.
     pub norm: bool,
     /// norm + add, and the norm of the sum -> one op.
-    pub sandwich: bool,
+    pub post_norm: bool,
 }
 
 impl Fuse {
     /// Every rule.
-    pub const ALL: Fuse = Fuse { residual: true, glu: true, qkv: true, norm: true, sandwich: true };
+    pub const ALL: Fuse = Fuse { residual: true, glu: true, qkv: true, norm: true, post_norm: true };
     /// None.
-    pub const NONE: Fuse = Fuse { residual: false, glu: false, qkv: false, norm: false, sandwich: false };
+    pub const NONE: Fuse = Fuse { residual: false, glu: false, qkv: false, norm: false, post_norm: false };
 }
 
 /// Applies the rules. `max_binding` in bytes: matrices that must be split are left alone by the glu and qkv rules.
@@ -45,15 +45,15 @@ pub fn fuse(mut graph: Graph, rules: Fuse, max_binding: u64) -> Graph {
     if rules.norm {
         norm(&mut graph);
     }
-    if rules.sandwich {
-        sandwich(&mut graph);
+    if rules.post_norm {
+        post_norm(&mut graph);
     }
     graph
 }
 
 /// The node that alone writes `id`, if `id` is an activation that one node reads.
 fn only_link(graph: &Graph, id: TensorId) -> Option<usize> {
-    let link = graph.tensor(id).kind == Kind::Activation && graph.readers(id) == 1;
+    let link = graph.tensor(id).kind == TensorKind::Activation && graph.readers(id) == 1;
     graph.nodes.iter().position(|n| n.outputs.contains(&id)).filter(|_| link)
 }
 
@@ -106,7 +106,7 @@ fn glu(graph: &mut Graph, max_binding: u64) {
     }
 }
 
-/// If node `i` is the glu of two plain linears of one input: their places.
+/// If node `i` is the glu of two plain linears of one input: their ranges.
 fn glu_at(graph: &Graph, i: usize, max_binding: u64) -> Option<(usize, usize)> {
     let Op::Glu(_) = graph.nodes[i].op else { return None };
     let plain = |id| {
@@ -127,7 +127,7 @@ fn qkv(graph: &mut Graph, max_binding: u64) {
     }
 }
 
-/// What leads from one x to attention, as places of nodes.
+/// What leads from one x to attention, as ranges of nodes.
 struct Projections {
     linears: [usize; 3],
     head_norms: Option<[usize; 2]>,
@@ -184,11 +184,11 @@ impl Projections {
         inputs.extend(linears.iter().map(|n| n.inputs[1]));
         if linear.bias {
             let biases = [0, 1, 2].map(|n: usize| linears[n].inputs[2]);
-            inputs.push(graph.join(&biases));
+            inputs.push(graph.concat_vectors(&biases));
         }
         let cols = linears.iter().map(|n| graph.cols(n.outputs[0])).sum();
         let heads = graph.cols(ropes[0].outputs[0]) / rope.head_dim;
-        let side_by_side = graph.add("qkv", Rows::Step, cols, Kind::Activation);
+        let side_by_side = graph.add("qkv", Rows::Step, cols, TensorKind::Activation);
         let qkv = Node { op: Op::Qkv(Qkv { bias: linear.bias, norm: None }), inputs, outputs: vec![side_by_side] };
         let mut inputs = vec![write.inputs[0], write.inputs[1], ropes[0].inputs[1], side_by_side];
         let head_norm = self.head_norms.map(|norms| {
@@ -196,7 +196,7 @@ impl Projections {
             let Op::RmsNorm(norm) = &nodes[0].op else { unreachable!("at looked") };
             (norm.eps, nodes.map(|n| n.inputs[1]))
         });
-        inputs.extend(head_norm.map(|(_, weights)| graph.join(&weights)));
+        inputs.extend(head_norm.map(|(_, weights)| graph.concat_vectors(&weights)));
         let outputs = vec![ropes[0].outputs[0], write.outputs[0], write.outputs[1]];
         let (head_norm, norm_values) = (head_norm.map(|(eps, _)| eps), self.value_norm.is_some());
         let op = RopeKv { heads, kv_heads: kv.heads, rope: rope.clone(), head_norm, norm_values };
@@ -221,7 +221,7 @@ fn is_norm_of(graph: &Graph, n: usize, width: u32) -> bool {
 
 /// The same, without a weight.
 fn is_bare_norm(graph: &Graph, n: usize, width: u32) -> bool {
-    let ones = |id| matches!(&graph.tensor(id).kind, Kind::Constant(values) if values.iter().all(|v| *v == 1.0));
+    let ones = |id| matches!(&graph.tensor(id).kind, TensorKind::Constant(values) if values.iter().all(|v| *v == 1.0));
     is_norm_of(graph, n, width) && ones(graph.nodes[n].inputs[1])
 }
 
@@ -241,8 +241,8 @@ fn norm(graph: &mut Graph) {
             };
             let (x, weight) = (inputs[0], inputs[1]);
             let cols = graph.cols(graph.nodes[from].inputs[0]);
-            let [scaled, squares] = carried::outputs(graph, graph.cols(x));
-            let carried = Some(Carried { eps: op.eps, from: cols });
+            let [scaled, squares] = fused_norm::outputs(graph, graph.cols(x));
+            let fused_norm = Some(FusedNorm { eps: op.eps, from: cols });
             let before = &mut graph.nodes[from];
             before.inputs.push(weight);
             before.outputs.extend([scaled, squares]);
@@ -254,8 +254,8 @@ fn norm(graph: &mut Graph) {
             behind.inputs.extend([weight, scaled, squares]);
             behind.outputs.push(outputs[0]);
             match &mut behind.op {
-                Op::Qkv(qkv) => qkv.norm = carried,
-                Op::LinearGlu(glu) => glu.norm = carried,
+                Op::Qkv(qkv) => qkv.norm = fused_norm,
+                Op::LinearGlu(glu) => glu.norm = fused_norm,
                 _ => {}
             }
             graph.nodes.remove(i);
@@ -266,7 +266,7 @@ fn norm(graph: &mut Graph) {
 }
 
 /// If node `i` norms whole rows that a linear with a residual makes, for nobody but a node that can take the norm on:
-/// the places of those two.
+/// the ranges of those two.
 fn norm_at(graph: &Graph, i: usize) -> Option<(usize, usize)> {
     let node = &graph.nodes[i];
     let Op::RmsNorm(_) = node.op else { return None };
@@ -283,7 +283,7 @@ fn norm_at(graph: &Graph, i: usize) -> Option<(usize, usize)> {
     (makes && takes).then_some((from, to))
 }
 
-fn sandwich(graph: &mut Graph) {
+fn post_norm(graph: &mut Graph) {
     let mut i = 0;
     while i < graph.nodes.len() {
         if let Some((from, node)) = norm_add_at(graph, i) {

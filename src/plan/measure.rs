@@ -3,23 +3,23 @@
 
 use std::collections::BTreeMap;
 
-use super::memory::Place;
+use super::memory::BufferRange;
 use super::pipelines;
-use super::{Dispatch, Fuse, Listing, Options, Plan, encode};
+use super::{Dispatch, DispatchList, Fuse, Plan, PlanOptions, encode};
 use crate::Result;
 use crate::dtype::DType;
 use crate::gpu::{Caps, Gpu, Tier};
-use crate::graph::{Graph, Input, Kind, Rows, TensorId};
+use crate::graph::{Graph, Rows, StepInput, TensorId, TensorKind};
 use crate::ops::attention::Attention;
-use crate::ops::{self, Binding, Capacity, Extent, Kernel, KvType, StepSizes};
+use crate::ops::{self, Binding, Capacity, GridDim, Kernel, KvType, StepSizes};
 use crate::shader::{self, Const};
 
 /// GB/s that a copy shader reaches, reading and writing `bytes` bytes each; what `bench` calls the bandwidth.
 pub async fn copy_bandwidth(gpu: &Gpu, bytes: u64) -> Result<f64> {
     let count = (bytes.min(gpu.caps().bindable()) / 16) as u32;
-    let source = shader::Source { file: "copy", imports: vec![], consts: vec![("COUNT", Const::U32(count))] };
+    let source = shader::ShaderSource { file: "copy", imports: vec![], consts: vec![("COUNT", Const::U32(count))] };
     let side = count.div_ceil(256).min(32768);
-    let grid = [Extent::fixed(side), Extent::ceil(count, 256 * side), Extent::fixed(1)];
+    let grid = [GridDim::fixed(side), GridDim::ceil(count, 256 * side), GridDim::fixed(1)];
     let bytes = u64::from(count) * 16;
     Ok(2.0 * bytes as f64 / from_one_to_another(gpu, source, grid, bytes).await? / 1e9)
 }
@@ -36,31 +36,31 @@ pub async fn arithmetic_rate(gpu: &Gpu) -> Result<f64> {
             consts.push(("WG", Const::U32(threads)));
             (
                 "rate_cooperative",
-                vec![("unit", ops::linear::unit(caps))],
+                vec![("cooperative", ops::linear::unit(caps))],
                 threads,
                 4 * 4 * 2 * u64::from(caps.cooperative).pow(3),
             )
         }
-        Tier::F16 => ("rate", vec![("number", "number/f16")], 64, 64 * 64),
-        _ => ("rate", vec![("number", "number/f32")], 64, 64 * 64),
+        Tier::F16 => ("rate", vec![("element", "element/f16")], 64, 64 * 64),
+        _ => ("rate", vec![("element", "element/f32")], 64, 64 * 64),
     };
-    let grid = [Extent::fixed(groups), Extent::fixed(1), Extent::fixed(1)];
+    let grid = [GridDim::fixed(groups), GridDim::fixed(1), GridDim::fixed(1)];
     let bytes = u64::from(groups * threads) * 16;
-    let seconds = from_one_to_another(gpu, shader::Source { file, imports, consts }, grid, bytes).await?;
+    let seconds = from_one_to_another(gpu, shader::ShaderSource { file, imports, consts }, grid, bytes).await?;
     Ok((u64::from(groups) * u64::from(rounds) * flops) as f64 / seconds / 1e9)
 }
 
 /// Seconds of a kernel that reads a buffer of so many bytes and writes another.
-async fn from_one_to_another(gpu: &Gpu, source: shader::Source, grid: [Extent; 3], bytes: u64) -> Result<f64> {
+async fn from_one_to_another(gpu: &Gpu, source: shader::ShaderSource, grid: [GridDim; 3], bytes: u64) -> Result<f64> {
     let ids = [TensorId(0), TensorId(1)];
     let kernel = Kernel::new(source, vec![Binding::read(ids[0]), Binding::write(ids[1])], grid);
     let watch = gpu.error_scope();
-    let make = |id| (id, vec![Place::whole(gpu.buffer(kernel.source.file, bytes))]);
-    let places: BTreeMap<TensorId, Vec<Place>> = ids.map(make).into();
+    let make = |id| (id, vec![BufferRange::whole(gpu.buffer(kernel.source.file, bytes))]);
+    let ranges: BTreeMap<TensorId, Vec<BufferRange>> = ids.map(make).into();
     let step = gpu.uniform("step", size_of::<StepSizes>() as u64);
     watch.finish().await?;
     let built = pipelines::build(gpu, &[&kernel]).await?;
-    let bind = |pipeline| pipelines::bind(gpu, pipeline, (0, &kernel), &step, &places);
+    let bind = |pipeline| pipelines::bind(gpu, pipeline, (0, &kernel), &step, &ranges);
     let dispatches: Vec<Dispatch> = built.into_iter().map(bind).collect();
     seconds(gpu, &dispatches.iter().collect::<Vec<_>>(), &StepSizes::default()).await
 }
@@ -111,7 +111,7 @@ pub fn measured_matrix(caps: &Caps) -> (u32, u32) {
 /// If the device has not enough memory, or is lost.
 pub async fn products(gpu: &Gpu, dtype: DType, (n, k): (u32, u32), rows: &[u32]) -> Result<Vec<Cost>> {
     let most = rows.iter().copied().max().unwrap_or(1);
-    let alone = Alone::product(gpu, gpu.caps(), dtype, (n, k), (most, ops::DECODE_ROWS)).await?;
+    let alone = SingleOp::product(gpu, gpu.caps(), dtype, (n, k), (most, ops::DECODE_ROWS)).await?;
     let mut out = Vec::new();
     for &rows in rows {
         out.push(alone.cost(rows, 0).await?);
@@ -125,7 +125,7 @@ pub async fn products(gpu: &Gpu, dtype: DType, (n, k): (u32, u32), rows: &[u32])
 /// If the device has not enough memory, or is lost.
 pub async fn attention(gpu: &Gpu, op: &Attention, kv: KvType, rows: &[u32], first: u32) -> Result<Vec<Cost>> {
     let most = rows.iter().copied().max().unwrap_or(1);
-    let alone = Alone::attention(gpu, gpu.caps(), op, kv, most, (first + most).div_ceil(ops::PAGE)).await?;
+    let alone = SingleOp::attention(gpu, gpu.caps(), op, kv, most, (first + most).div_ceil(ops::PAGE)).await?;
     let mut out = Vec::new();
     for &rows in rows {
         let cost = alone.cost(rows, first).await?;
@@ -135,11 +135,11 @@ pub async fn attention(gpu: &Gpu, op: &Attention, kv: KvType, rows: &[u32], firs
     Ok(out)
 }
 
-/// Rows of a table, of which those of [`Alone`] are made.
+/// Rows of a table, of which those of [`SingleOp`] are made.
 pub(super) const TABLE: u32 = 64;
 
 /// A plan whose last node alone is of interest: a product, or attention. Its rows are those of a table.
-pub(super) struct Alone {
+pub(super) struct SingleOp {
     pub plan: Plan,
     /// (TABLE, k) of F32.
     pub table: TensorId,
@@ -149,7 +149,7 @@ pub(super) struct Alone {
     pub y: TensorId,
 }
 
-impl Alone {
+impl SingleOp {
     /// Rows times a matrix of (`n`, `k`), up to so many rows of up to so many sequences.
     pub async fn product(
         gpu: &Gpu,
@@ -164,7 +164,8 @@ impl Alone {
         let weight = graph.weight("matrix.weight", n, k, dtype);
         let y = graph.linear(x, weight, None);
         let (pages, pages_per_sequence) = (1, 1);
-        let capacity = Capacity { rows, logits: 1, sequences, pages, pages_per_sequence, near: None, kv: KvType::F16 };
+        let capacity =
+            Capacity { rows, logits: 1, sequences, pages, pages_per_sequence, sliding: None, kv: KvType::F16 };
         Self::compile(gpu, caps, graph, capacity, (table, vec![weight], y)).await
     }
 
@@ -174,12 +175,12 @@ impl Alone {
         let table = graph.weight("rows.weight", TABLE, op.heads * op.head_dim, DType::F32);
         let q = graph.embed(table, 1.0);
         let mut cache = |name| {
-            let kind = Kind::Kv { heads: op.kv_heads, head_dim: op.head_dim, near: false };
+            let kind = TensorKind::KvCache { heads: op.kv_heads, head_dim: op.head_dim, sliding: false };
             graph.add(name, Rows::Fixed(0), 0, kind)
         };
         let (keys, values) = (cache("keys"), cache("values"));
         let y = graph.attention(q, (keys, values), None, op.clone());
-        let capacity = Capacity { rows, logits: 1, sequences: 1, pages, pages_per_sequence: pages, near: None, kv };
+        let capacity = Capacity { rows, logits: 1, sequences: 1, pages, pages_per_sequence: pages, sliding: None, kv };
         Self::compile(gpu, caps, graph, capacity, (table, vec![keys, values], y)).await
     }
 
@@ -190,29 +191,33 @@ impl Alone {
         capacity: Capacity,
         (table, others, y): (TensorId, Vec<TensorId>, TensorId),
     ) -> Result<Self> {
-        let listing = Listing::new(graph, caps, capacity, &Options { fuse: Fuse::NONE, keep: vec![y] });
-        Ok(Alone { plan: Plan::compile(gpu, listing).await?, table, others, y })
+        let dispatch_list = DispatchList::new(graph, caps, capacity, &PlanOptions { fuse: Fuse::NONE, keep: vec![y] });
+        Ok(SingleOp { plan: Plan::compile(gpu, dispatch_list).await?, table, others, y })
     }
 
     /// Writes a step of so many rows of a sequence, the first at `position`.
     pub fn ready(&self, rows: u32, position: u32) -> StepSizes {
-        let (plan, listing) = (&self.plan, self.plan.listing());
+        let (plan, dispatch_list) = (&self.plan, self.plan.dispatch_list());
         let table: Vec<[u32; 4]> = (0..rows).map(|row| [row % TABLE, position + row, 0, 0]).collect();
-        let tile = listing.attention_tile();
+        let tile = dispatch_list.query_tile();
         let tiles = (0..rows).step_by(tile as usize).map(|row| [row, tile.min(rows - row), 0, 0]);
-        plan.write_input(Input::Rows, 0, bytemuck::cast_slice(&table));
-        plan.write_input(Input::Tiles, 0, bytemuck::cast_slice(&tiles.collect::<Vec<[u32; 4]>>()));
-        plan.write_input(Input::Pages, 0, bytemuck::cast_slice(&(0..listing.capacity.pages).collect::<Vec<u32>>()));
-        listing.step(rows, position)
+        plan.write_input(StepInput::Rows, 0, bytemuck::cast_slice(&table));
+        plan.write_input(StepInput::QueryTiles, 0, bytemuck::cast_slice(&tiles.collect::<Vec<[u32; 4]>>()));
+        plan.write_input(
+            StepInput::Pages,
+            0,
+            bytemuck::cast_slice(&(0..dispatch_list.capacity.pages).collect::<Vec<u32>>()),
+        );
+        dispatch_list.step(rows, position)
     }
 
     /// What the node costs for such a step.
     pub async fn cost(&self, rows: u32, position: u32) -> Result<Cost> {
         let (plan, sizes) = (&self.plan, self.ready(rows, position));
         plan.gpu.write(&plan.step, 0, bytemuck::bytes_of(&sizes));
-        let last = plan.listing.graph.nodes.len() - 1;
+        let last = plan.dispatch_list.graph.nodes.len() - 1;
         let list: Vec<&Dispatch> = plan.running(&sizes).filter(|d| d.node == last).collect();
-        let bytes = list.iter().map(|d| plan.listing.traffic(&d.kernel, &sizes)).sum();
+        let bytes = list.iter().map(|d| plan.dispatch_list.traffic(&d.kernel, &sizes)).sum();
         Ok(Cost { seconds: seconds(&plan.gpu, &list, &sizes).await?, bytes })
     }
 }

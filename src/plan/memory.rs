@@ -8,41 +8,41 @@ use std::future::Future;
 use std::num::NonZero;
 use std::ops::Range;
 
-use super::Listing;
-use super::parts::Part;
+use super::DispatchList;
+use super::suballocation::Suballocation;
 use crate::dtype::DType;
 use crate::gpu::{Buffer, Gpu, Submission};
-use crate::graph::{Input, Kind, TensorId};
+use crate::graph::{StepInput, TensorId, TensorKind};
 use crate::ops::{Shard, StepSizes};
 use crate::{Error, Result};
 
-/// The buffers of a listing's tensors, on a device.
-pub struct Memory {
+/// The buffers of a dispatch list's tensors, on a device.
+pub struct PlanMemory {
     pub(super) gpu: Gpu,
-    pub(super) listing: Listing,
+    pub(super) dispatch_list: DispatchList,
     /// [`StepSizes`], as kernels read them.
     pub(super) step: Buffer,
     buffers: Vec<Buffer>,
-    pub(super) places: BTreeMap<TensorId, Vec<Place>>,
+    pub(super) ranges: BTreeMap<TensorId, Vec<BufferRange>>,
 }
 
 /// Where a tensor lies, or a shard of a weight: some bytes of a buffer.
 #[derive(Clone)]
-pub(super) struct Place {
+pub(super) struct BufferRange {
     buffer: Buffer,
     offset: u64,
     bytes: u64,
 }
 
-impl Place {
+impl BufferRange {
     /// All of a buffer.
     pub(super) fn whole(buffer: Buffer) -> Self {
-        Place { offset: 0, bytes: buffer.size(), buffer }
+        BufferRange { offset: 0, bytes: buffer.size(), buffer }
     }
 
     /// What a kernel sees of it.
     pub(super) fn binding(&self) -> wgpu::BindingResource<'_> {
-        let Place { buffer, offset, bytes } = self;
+        let BufferRange { buffer, offset, bytes } = self;
         wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: *offset, size: NonZero::new(*bytes) })
     }
 
@@ -51,24 +51,24 @@ impl Place {
     }
 }
 
-impl Memory {
+impl PlanMemory {
     /// Allocates every buffer, and writes the constants.
     ///
     /// # Errors
     /// [`Error::Memory`] if the device has not enough memory.
-    pub(super) async fn allocate(gpu: &Gpu, listing: Listing) -> Result<Self> {
+    pub(super) async fn allocate(gpu: &Gpu, dispatch_list: DispatchList) -> Result<Self> {
         let watch = gpu.error_scope();
-        let buffers = buffers(gpu, &listing);
+        let buffers = buffers(gpu, &dispatch_list);
         let step = gpu.uniform("step", size_of::<StepSizes>() as u64);
         if let Err(error) = watch.finish().await {
-            let mib = listing.bytes().total() >> 20;
+            let mib = dispatch_list.bytes().total() >> 20;
             return Err(Error::Memory(format!("{error}: {mib} MiB are needed; take a smaller file or --context")));
         }
-        let places = places(&listing, &buffers);
-        let memory = Memory { gpu: gpu.clone(), listing, step, buffers, places };
+        let ranges = ranges(&dispatch_list, &buffers);
+        let memory = PlanMemory { gpu: gpu.clone(), dispatch_list, step, buffers, ranges };
         write_tables(&memory);
-        for id in memory.listing.used() {
-            if let Kind::Constant(values) = &memory.listing.graph.tensor(id).kind {
+        for id in memory.dispatch_list.used() {
+            if let TensorKind::Constant(values) = &memory.dispatch_list.graph.tensor(id).kind {
                 memory.write(id, 0, bytemuck::cast_slice(values));
             }
         }
@@ -76,8 +76,8 @@ impl Memory {
     }
 
     /// What it holds.
-    pub fn listing(&self) -> &Listing {
-        &self.listing
+    pub fn dispatch_list(&self) -> &DispatchList {
+        &self.dispatch_list
     }
 
     /// The device.
@@ -85,18 +85,18 @@ impl Memory {
         &self.gpu
     }
 
-    /// Bytes of all its buffers as the device was asked for them: what [`Listing::bytes`] foretells.
+    /// Bytes of all its buffers as the device was asked for them: what [`DispatchList::bytes`] foretells.
     pub fn allocated(&self) -> u64 {
         self.buffers.iter().map(Buffer::size).sum::<u64>() + self.step.size()
     }
 
-    fn place(&self, id: TensorId) -> &Place {
-        &self.places[&id][0]
+    fn place(&self, id: TensorId) -> &BufferRange {
+        &self.ranges[&id][0]
     }
 
     /// Records a copy of a tensor's first bytes, as many as `to` takes.
     pub(super) fn copy(&self, encoder: &mut wgpu::CommandEncoder, id: TensorId, to: &Buffer) {
-        let Place { buffer, offset, .. } = self.place(id);
+        let BufferRange { buffer, offset, .. } = self.place(id);
         encoder.copy_buffer_to_buffer(buffer, *offset, to, 0, to.size());
     }
 
@@ -106,17 +106,17 @@ impl Memory {
     }
 
     /// Writes one of the engine's inputs; does nothing if the graph does not use it.
-    pub fn write_input(&self, input: Input, offset: u64, data: &[u8]) {
+    pub fn write_input(&self, input: StepInput, offset: u64, data: &[u8]) {
         if let Some(id) = self.input(input) {
             self.write(id, offset, data);
         }
     }
 
     /// The tensor of one of the engine's inputs, if the graph uses it.
-    pub fn input(&self, input: Input) -> Option<TensorId> {
-        let tensors = &self.listing.graph.tensors;
-        let id = TensorId(tensors.iter().position(|t| t.kind == Kind::Input(input))?);
-        self.places.contains_key(&id).then_some(id)
+    pub fn input(&self, input: StepInput) -> Option<TensorId> {
+        let tensors = &self.dispatch_list.graph.tensors;
+        let id = TensorId(tensors.iter().position(|t| t.kind == TensorKind::StepInput(input))?);
+        self.ranges.contains_key(&id).then_some(id)
     }
 
     /// Fills rows of a weight with rows as they lie in a file, repacked. `row` is even unless these are its last.
@@ -126,9 +126,9 @@ impl Memory {
         }
     }
 
-    /// As [`Memory::write_rows`], on another thread where there are some; it has begun, and is waited for. That thread hands
+    /// As [`PlanMemory::write_rows`], on another thread where there are some; it has begun, and is waited for. That thread hands
     /// the rows to the device, too: where a processor pretends to be one, it is then that they are copied.
-    pub(crate) fn write_rows_apart(
+    pub(crate) fn write_rows_async(
         &self,
         id: TensorId,
         row: u32,
@@ -143,11 +143,11 @@ impl Memory {
 
     /// Where so many bytes of rows go, from `row` on: a weight may be in shards.
     fn rows(&self, id: TensorId, row: u32, bytes: usize) -> Vec<SomeRows> {
-        let t = self.listing.graph.tensor(id);
-        let Kind::Weight { dtype, .. } = t.kind else { panic!("{} is no weight", t.name) };
+        let t = self.dispatch_list.graph.tensor(id);
+        let TensorKind::Weight { dtype, .. } = t.kind else { panic!("{} is no weight", t.name) };
         let row_bytes = dtype.row_bytes(t.cols.into()).expect("whole blocks") as usize;
         let end = row + (bytes / row_bytes) as u32;
-        let part = |(shard, place): (&Shard, &Place)| {
+        let part = |(shard, place): (&Shard, &BufferRange)| {
             let (from, to) = (row.max(shard.row0), end.min(shard.row0 + shard.rows));
             (from < to).then(|| SomeRows {
                 place: place.clone(),
@@ -157,12 +157,12 @@ impl Memory {
                 bytes: (from - row) as usize * row_bytes..(to - row) as usize * row_bytes,
             })
         };
-        self.listing.shards(id).iter().zip(&self.places[&id]).filter_map(part).collect()
+        self.dispatch_list.shards(id).iter().zip(&self.ranges[&id]).filter_map(part).collect()
     }
 
     /// Reads a tensor back, as many bytes as asked for.
     pub async fn read(&self, id: TensorId, bytes: u64) -> Result<Vec<u8>> {
-        let Place { buffer, offset, .. } = self.place(id);
+        let BufferRange { buffer, offset, .. } = self.place(id);
         self.gpu.read(buffer, *offset..offset + bytes).await
     }
 }
@@ -170,7 +170,7 @@ impl Memory {
 /// A part of some rows, and where it goes.
 struct SomeRows {
     /// A shard.
-    place: Place,
+    place: BufferRange,
     dtype: DType,
     /// Rows and columns of the shard.
     shape: (u32, u32),
@@ -195,10 +195,10 @@ impl SomeRows {
     }
 }
 
-/// The buffers of a listing's parts, and then those of its slots.
-fn buffers(gpu: &Gpu, listing: &Listing) -> Vec<Buffer> {
-    let parts = listing.parts.bytes.iter().map(|bytes| ("tensors", *bytes));
-    let slots = listing.slots.bytes.iter().map(|bytes| ("slot", *bytes));
+/// The buffers of a dispatch list's parts, and then those of its slots.
+fn buffers(gpu: &Gpu, dispatch_list: &DispatchList) -> Vec<Buffer> {
+    let parts = dispatch_list.shared.bytes.iter().map(|bytes| ("tensors", *bytes));
+    let slots = dispatch_list.slots.bytes.iter().map(|bytes| ("slot", *bytes));
     let mut wanted: Vec<_> = parts.chain(slots).enumerate().collect();
     // The largest first: blocks of memory are filled best so.
     wanted.sort_by_key(|(_, (_, bytes))| Reverse(*bytes));
@@ -207,20 +207,25 @@ fn buffers(gpu: &Gpu, listing: &Listing) -> Vec<Buffer> {
     made.into_iter().map(|(_, buffer)| buffer).collect()
 }
 
-fn places(listing: &Listing, buffers: &[Buffer]) -> BTreeMap<TensorId, Vec<Place>> {
-    let (parts, slots) = buffers.split_at(listing.parts.bytes.len());
-    let part = |part: &Part| Place { buffer: parts[part.buffer].clone(), offset: part.offset, bytes: part.bytes };
-    let of_parts = listing.parts.of.iter().map(|(id, of)| (*id, of.iter().map(part).collect()));
-    let of_slots = listing.slots.of.iter().map(|(id, slot)| (*id, vec![Place::whole(slots[*slot].clone())]));
+fn ranges(dispatch_list: &DispatchList, buffers: &[Buffer]) -> BTreeMap<TensorId, Vec<BufferRange>> {
+    let (parts, slots) = buffers.split_at(dispatch_list.shared.bytes.len());
+    let part = |part: &Suballocation| BufferRange {
+        buffer: parts[part.buffer].clone(),
+        offset: part.offset,
+        bytes: part.bytes,
+    };
+    let of_parts = dispatch_list.shared.of.iter().map(|(id, of)| (*id, of.iter().map(part).collect()));
+    let of_slots =
+        dispatch_list.slots.of.iter().map(|(id, slot)| (*id, vec![BufferRange::whole(slots[*slot].clone())]));
     of_parts.chain(of_slots).collect()
 }
 
 /// Writes the tables that types of weights have behind their planes.
-fn write_tables(memory: &Memory) {
-    let Memory { gpu, listing, places, .. } = memory;
-    for (id, dtype) in listing.weights().into_iter().filter(|(_, dtype)| !dtype.table().is_empty()) {
-        for (shard, place) in listing.shards(id).into_iter().zip(&places[&id]) {
-            let end = dtype.gpu_bytes(shard.rows, listing.graph.cols(id));
+fn write_tables(memory: &PlanMemory) {
+    let PlanMemory { gpu, dispatch_list, ranges, .. } = memory;
+    for (id, dtype) in dispatch_list.weights().into_iter().filter(|(_, dtype)| !dtype.table().is_empty()) {
+        for (shard, place) in dispatch_list.shards(id).into_iter().zip(&ranges[&id]) {
+            let end = dtype.gpu_bytes(shard.rows, dispatch_list.graph.cols(id));
             place.write(gpu, end - dtype.table().len() as u64, dtype.table());
         }
     }

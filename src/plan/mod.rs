@@ -5,14 +5,14 @@
 //! pass in one submit (a long prefill: a few). Kernels whose sizes do not apply to a step are passed over, so that one
 //! list serves decode, small batches and prefill.
 
+pub mod activations;
 mod expected;
 pub mod fuse;
 mod measure;
 mod memory;
-pub mod parts;
 mod pipelines;
-pub mod slots;
 mod step;
+pub mod suballocation;
 pub mod tune;
 
 use std::ops::{Deref, Range};
@@ -20,18 +20,18 @@ use std::time::Duration;
 
 use crate::dtype::DType;
 use crate::gpu::{Buffer, Caps, Gpu, Pipeline, Submission};
-use crate::graph::{Graph, Input, Kind, Rows, TensorId};
-use crate::ops::{self, Binding, Capacity, Choice, Kernel, Shard, StepSizes};
+use crate::graph::{Graph, Rows, StepInput, TensorId, TensorKind};
+use crate::ops::{self, Binding, Capacity, Kernel, KernelContext, Shard, StepSizes};
 use crate::{Error, Result};
+use activations::ActivationSlots;
 use fuse::Fuse;
 pub use measure::{Cost, arithmetic_rate, attention, copy_bandwidth, measured_matrix, products};
-pub use memory::Memory;
-use parts::Parts;
-use slots::Slots;
+pub use memory::PlanMemory;
+use suballocation::SharedBuffers;
 
 /// How to compile.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct PlanOptions {
     /// Which fusions run.
     pub fuse: Fuse,
     /// Activations that are read back: they keep a slot of their own.
@@ -40,7 +40,7 @@ pub struct Options {
 
 /// A plan before it meets a device: what would be dispatched, and how many bytes it takes. Plain data.
 #[derive(Clone, Debug)]
-pub struct Listing {
+pub struct DispatchList {
     /// The fused graph.
     pub graph: Graph,
     /// The largest step.
@@ -48,28 +48,29 @@ pub struct Listing {
     /// Every kernel in order, with its node.
     pub kernels: Vec<(usize, Kernel)>,
     /// The activations' buffers.
-    pub slots: Slots,
+    pub slots: ActivationSlots,
     /// The buffers of all other tensors.
-    pub parts: Parts,
+    pub shared: SharedBuffers,
     max_binding: u64,
     tile: u32,
 }
 
-impl Listing {
+impl DispatchList {
     /// Fuses `graph` and chooses its kernels.
-    pub fn new(graph: Graph, caps: &Caps, capacity: Capacity, options: &Options) -> Self {
+    pub fn new(graph: Graph, caps: &Caps, capacity: Capacity, options: &PlanOptions) -> Self {
         let max_binding = caps.bindable();
         let graph = fuse::fuse(graph, options.fuse, max_binding);
         let mut kernels = Vec::new();
         for (i, node) in graph.nodes.iter().enumerate() {
-            let cx = Choice { graph: &graph, node, caps, capacity: &capacity };
+            let cx = KernelContext { graph: &graph, node, caps, capacity: &capacity };
             kernels.extend(node.op.kernels(&cx).into_iter().map(|k| (i, k)));
         }
-        let slots = slots::assign(&graph, |id| tensor_bytes(&graph, id, &capacity), &options.keep);
-        let tile = ops::attention::step_tile(&graph, caps);
-        let mut listing = Listing { graph, capacity, kernels, slots, parts: Parts::default(), max_binding, tile };
-        listing.parts = parts::assign(&listing);
-        listing
+        let slots = activations::assign(&graph, |id| tensor_bytes(&graph, id, &capacity), &options.keep);
+        let tile = ops::attention::max_query_tile(&graph, caps);
+        let mut dispatch_list =
+            DispatchList { graph, capacity, kernels, slots, shared: SharedBuffers::default(), max_binding, tile };
+        dispatch_list.shared = suballocation::assign(&dispatch_list);
+        dispatch_list
     }
 
     /// The shader of a kernel that would run more workgroups than `caps` allow in some step, however they are dispatched; none
@@ -84,7 +85,7 @@ impl Listing {
         let used = self.used();
         let fixed = used
             .into_iter()
-            .filter(|id| !matches!(self.graph.tensor(*id).kind, Kind::Weight { .. } | Kind::Activation));
+            .filter(|id| !matches!(self.graph.tensor(*id).kind, TensorKind::Weight { .. } | TensorKind::Activation));
         fixed.map(|id| (id, tensor_bytes(&self.graph, id, &self.capacity)))
     }
 
@@ -106,7 +107,7 @@ impl Listing {
     pub fn weights(&self) -> Vec<(TensorId, DType)> {
         let used = self.used();
         let weight = |id: TensorId| match self.graph.tensor(id).kind {
-            Kind::Weight { dtype, .. } => Some((id, dtype)),
+            TensorKind::Weight { dtype, .. } => Some((id, dtype)),
             _ => None,
         };
         used.into_iter().filter_map(weight).collect()
@@ -121,7 +122,7 @@ impl Listing {
         }
         for (id, size) in self.fixed_tensors() {
             match self.graph.tensor(id).kind {
-                Kind::Kv { .. } | Kind::State { .. } => bytes.kv += size,
+                TensorKind::KvCache { .. } | TensorKind::State { .. } => bytes.kv += size,
                 _ => bytes.other += size,
             }
         }
@@ -140,17 +141,22 @@ impl Listing {
         let one = |b: &Binding| {
             let t = self.graph.tensor(b.tensor);
             match t.kind {
-                Kind::Weight { .. } if kernel.source.file == "embed" => u64::from(sizes.rows) * 4 * u64::from(t.cols),
-                Kind::Weight { dtype, .. } => {
+                TensorKind::Weight { .. } if kernel.source.file == "embed" => {
+                    u64::from(sizes.rows) * 4 * u64::from(t.cols)
+                }
+                TensorKind::Weight { dtype, .. } => {
                     let all = dtype.gpu_bytes(self.shards(b.tensor)[b.shard].rows, t.cols);
                     let share =
                         kernel.experts_read.map(|(of, each)| f64::from((each * sizes.rows).min(of)) / f64::from(of));
                     (all as f64 * share.unwrap_or(1.0)) as u64
                 }
-                Kind::State { values } => 2 * u64::from(sizes.runs) * u64::from(values) * 4,
-                Kind::Kv { .. } | Kind::Constant(_) | Kind::Input(_) | Kind::Places => 0,
-                Kind::Vector { .. } | Kind::Joined(_) => u64::from(t.cols) * 4,
-                Kind::Activation => rows_in_step(t.rows, sizes) * u64::from(t.cols) * 4,
+                TensorKind::State { values } => 2 * u64::from(sizes.segments) * u64::from(values) * 4,
+                TensorKind::KvCache { .. }
+                | TensorKind::Constant(_)
+                | TensorKind::StepInput(_)
+                | TensorKind::ExpertSlotTable => 0,
+                TensorKind::Vector { .. } | TensorKind::Concatenated(_) => u64::from(t.cols) * 4,
+                TensorKind::Activation => rows_in_step(t.rows, sizes) * u64::from(t.cols) * 4,
             }
         };
         kernel.bindings.iter().map(one).sum()
@@ -181,10 +187,10 @@ fn rows_in_step(rows: Rows, sizes: &StepSizes) -> u64 {
     match rows {
         Rows::Fixed(n) => n.into(),
         Rows::Step | Rows::Decode => sizes.rows.into(),
-        Rows::Slots(k) => u64::from(sizes.rows * k),
-        Rows::Tiles { used, tile, experts } => u64::from((sizes.rows * used).div_ceil(tile) + experts),
+        Rows::Routed(k) => u64::from(sizes.rows * k),
+        Rows::ExpertTiles { used, tile, experts } => u64::from((sizes.rows * used).div_ceil(tile) + experts),
         Rows::Logits => sizes.logits.into(),
-        Rows::Spans(k) => u64::from(sizes.rows * k * sizes.splits),
+        Rows::KvSplits(k) => u64::from(sizes.rows * k * sizes.splits),
     }
 }
 
@@ -196,21 +202,23 @@ pub fn tensor_bytes(graph: &Graph, id: TensorId, capacity: &Capacity) -> u64 {
     let t = graph.tensor(id);
     let words = |rows: u32, cols: u32| u64::from(rows) * u64::from(cols) * 4;
     match &t.kind {
-        Kind::Weight { .. } => panic!("{}: weights are sized by shard", t.name),
-        Kind::Kv { heads, head_dim, near } => {
-            let pages = capacity.near.filter(|_| *near).map_or(capacity.pages, |near| near.pages);
+        TensorKind::Weight { .. } => panic!("{}: weights are sized by shard", t.name),
+        TensorKind::KvCache { heads, head_dim, sliding: near } => {
+            let pages = capacity.sliding.filter(|_| *near).map_or(capacity.pages, |near| near.pages);
             u64::from(pages) * u64::from(ops::PAGE) * capacity.kv.bytes(*heads, *head_dim)
         }
-        Kind::State { values } => words(capacity.state_slots(), *values),
-        Kind::Input(Input::Runs) => words(capacity.sequences, 4),
-        Kind::Input(Input::Pages | Input::NearPages) => words(capacity.sequences, capacity.pages_per_sequence),
-        Kind::Input(Input::Sampled) => words(capacity.sequences, 1),
-        Kind::Input(Input::Sampling) => words(capacity.sequences, 16),
-        Kind::Input(Input::Counts) => words(capacity.sequences, t.cols),
+        TensorKind::State { values } => words(capacity.state_slots(), *values),
+        TensorKind::StepInput(StepInput::Segments) => words(capacity.sequences, 4),
+        TensorKind::StepInput(StepInput::Pages | StepInput::SlidingPages) => {
+            words(capacity.sequences, capacity.pages_per_sequence)
+        }
+        TensorKind::StepInput(StepInput::Sampled) => words(capacity.sequences, 1),
+        TensorKind::StepInput(StepInput::Sampling) => words(capacity.sequences, 16),
+        TensorKind::StepInput(StepInput::Counts) => words(capacity.sequences, t.cols),
         _ => {
             let max = capacity.largest_step();
             let decode = StepSizes { rows: capacity.decode_rows(), ..max };
-            let largest = if matches!(t.rows, Rows::Spans(_) | Rows::Decode) { &decode } else { &max };
+            let largest = if matches!(t.rows, Rows::KvSplits(_) | Rows::Decode) { &decode } else { &max };
             rows_in_step(t.rows, largest) * u64::from(t.cols) * 4
         }
     }
@@ -226,14 +234,14 @@ struct Dispatch {
 
 /// A compiled graph: its memory and the dispatch list. See the module.
 pub struct Plan {
-    memory: Memory,
+    memory: PlanMemory,
     dispatches: Vec<Dispatch>,
 }
 
 impl Deref for Plan {
-    type Target = Memory;
+    type Target = PlanMemory;
 
-    fn deref(&self) -> &Memory {
+    fn deref(&self) -> &PlanMemory {
         &self.memory
     }
 }
@@ -254,16 +262,16 @@ pub struct Timing {
 }
 
 impl Plan {
-    /// Allocates every buffer and builds every pipeline of a listing. Weights and vectors are to be filled by
-    /// [`Memory::write_rows`] and [`Memory::write`].
+    /// Allocates every buffer and builds every pipeline of a dispatch list. Weights and vectors are to be filled by
+    /// [`PlanMemory::write_rows`] and [`PlanMemory::write`].
     ///
     /// # Errors
     /// [`Error::Memory`] if the device has not enough memory.
     ///
     /// # Panics
-    /// If the listing was made for an adapter that allows more workgroups, or is [oversized](Listing::oversized).
-    pub async fn compile(gpu: &Gpu, listing: Listing) -> Result<Self> {
-        Self::compile_while(gpu, listing, async |_| Ok(())).await
+    /// If the dispatch list was made for an adapter that allows more workgroups, or is [oversized](DispatchList::oversized).
+    pub async fn compile(gpu: &Gpu, dispatch_list: DispatchList) -> Result<Self> {
+        Self::compile_while(gpu, dispatch_list, async |_| Ok(())).await
     }
 
     /// As [`Plan::compile`]; the memory is filled while drivers compile.
@@ -272,21 +280,21 @@ impl Plan {
     /// As [`Plan::compile`], and those of filling.
     pub async fn compile_while(
         gpu: &Gpu,
-        listing: Listing,
-        fill: impl AsyncFnOnce(&Memory) -> Result<()>,
+        dispatch_list: DispatchList,
+        fill: impl AsyncFnOnce(&PlanMemory) -> Result<()>,
     ) -> Result<Self> {
-        if let Some(shader) = listing.oversized(gpu.caps()) {
+        if let Some(shader) = dispatch_list.oversized(gpu.caps()) {
             panic!("{shader} runs more workgroups than {} allows", gpu.adapter().name);
         }
-        let memory = Memory::allocate(gpu, listing).await?;
-        let kernels = &memory.listing().kernels;
+        let memory = PlanMemory::allocate(gpu, dispatch_list).await?;
+        let kernels = &memory.dispatch_list().kernels;
         let building = pipelines::build(gpu, &kernels.iter().map(|(_, kernel)| kernel).collect::<Vec<_>>());
         let filled = fill(&memory).await;
         // No thread is left behind in a driver, whatever went wrong.
         let built = building.await;
         filled?;
         let bind = |((node, kernel), pipeline): (&(usize, Kernel), Pipeline)| {
-            pipelines::bind(gpu, pipeline, (*node, kernel), &memory.step, &memory.places)
+            pipelines::bind(gpu, pipeline, (*node, kernel), &memory.step, &memory.ranges)
         };
         let dispatches = kernels.iter().zip(built?).map(bind).collect();
         Ok(Plan { memory, dispatches })
@@ -391,13 +399,13 @@ impl Plan {
         let stamps: &[u64] = &bytemuck::pod_collect_to_vec(&stamps);
         let period = f64::from(self.gpu.queue().get_timestamp_period());
         let timing = |(d, pair): (&&Dispatch, &[u64])| {
-            let node = &self.listing.graph.nodes[d.node];
+            let node = &self.dispatch_list.graph.nodes[d.node];
             Timing {
                 op: node.op.name(),
-                name: self.listing.graph.tensor(node.outputs[0]).name.clone(),
+                name: self.dispatch_list.graph.tensor(node.outputs[0]).name.clone(),
                 shader: d.kernel.source.file,
                 time: Duration::from_nanos((pair[1].saturating_sub(pair[0]) as f64 * period) as u64),
-                bytes: self.listing.traffic(&d.kernel, sizes),
+                bytes: self.dispatch_list.traffic(&d.kernel, sizes),
             }
         };
         Ok(list.iter().zip(stamps.chunks_exact(2)).map(timing).collect())

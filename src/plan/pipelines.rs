@@ -7,17 +7,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use super::Dispatch;
-use super::memory::Place;
+use super::memory::BufferRange;
 use crate::gpu::{self, Buffer, Gpu, Lookup, Pipeline, Vacancy};
 use crate::graph::TensorId;
 use crate::ops::{Binding, Kernel};
-use crate::shader::{self, Dialect, Source};
+use crate::shader::{self, ShaderLanguage, ShaderSource};
 use crate::{Error, Result};
 
 /// A pipeline to compile.
 struct Job {
     index: usize,
-    source: Source,
+    source: ShaderSource,
     /// Whether the kernel writes each of its bindings.
     writes: Vec<bool>,
     vacancy: Vacancy,
@@ -160,8 +160,8 @@ fn layout(gpu: &Gpu, writes: &[bool]) -> wgpu::BindGroupLayout {
     gpu.counted_device().create_bind_group_layout(&descriptor)
 }
 
-fn dialect(gpu: &Gpu) -> Dialect {
-    if gpu.adapter().backend == "BrowserWebGpu" { Dialect::Web } else { Dialect::Native }
+fn dialect(gpu: &Gpu) -> ShaderLanguage {
+    if gpu.adapter().backend == "BrowserWebGpu" { ShaderLanguage::Web } else { ShaderLanguage::Native }
 }
 
 /// A kernel with its buffers bound.
@@ -170,11 +170,11 @@ pub(super) fn bind(
     pipeline: Pipeline,
     (node, kernel): (usize, &Kernel),
     step: &Buffer,
-    places: &BTreeMap<TensorId, Vec<Place>>,
+    ranges: &BTreeMap<TensorId, Vec<BufferRange>>,
 ) -> Dispatch {
     let storage = |(i, b): (usize, &Binding)| wgpu::BindGroupEntry {
         binding: i as u32 + 1,
-        resource: places[&b.tensor][b.shard].binding(),
+        resource: ranges[&b.tensor][b.shard].binding(),
     };
     let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: step.as_entire_binding() }];
     entries.extend(kernel.bindings.iter().enumerate().map(storage));

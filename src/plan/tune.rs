@@ -7,7 +7,7 @@
 
 use super::expected::Expected;
 use super::measure::measured_matrix;
-use crate::gpu::{AdapterInfo, Caps, Gpu, GpuOptions, Layout, Outcome, Tier, Verdict};
+use crate::gpu::{AdapterInfo, Caps, Gpu, GpuOptions, Tier, TuneConfig, TuneOutcome, TuneResult};
 use crate::ops::attention::Attention;
 use crate::{Error, Result};
 
@@ -19,7 +19,7 @@ fn tolerance(tier: Tier) -> f64 {
 
 /// What ways are tried with.
 #[derive(Clone, Debug)]
-pub struct Sizes {
+pub struct TuneSizes {
     /// Rows and columns of a matrix that one row is multiplied by: more than caches hold.
     pub matrix: (u32, u32),
     /// The same for the rows of a prompt, which take as long per value as there are rows.
@@ -32,17 +32,21 @@ pub struct Sizes {
     pub first: u32,
 }
 
-impl Sizes {
+impl TuneSizes {
     /// What a device is measured with: enough to keep it busy; on a software adapter no more than it can do in a moment.
     pub fn usual(caps: &Caps) -> Self {
         let matrix = measured_matrix(caps);
         match caps.software {
-            true => {
-                Sizes { matrix, prompts_matrix: matrix, attention: Attention::full(2, 1, 64), rows: 512, first: 512 }
-            }
+            true => TuneSizes {
+                matrix,
+                prompts_matrix: matrix,
+                attention: Attention::full(2, 1, 64),
+                rows: 512,
+                first: 512,
+            },
             false => {
                 let attention = Attention::full(32, 8, 128);
-                Sizes { matrix, prompts_matrix: (4096, 4096), attention, rows: 512, first: 1536 }
+                TuneSizes { matrix, prompts_matrix: (4096, 4096), attention, rows: 512, first: 1536 }
             }
         }
     }
@@ -54,7 +58,7 @@ pub struct Trial {
     /// The tier whose kernels ran.
     pub tier: Tier,
     /// How they were laid out.
-    pub layout: Layout,
+    pub layout: TuneConfig,
     /// Whether they made attention, not a product.
     pub attends: bool,
     /// Rows that were multiplied.
@@ -82,13 +86,15 @@ pub async fn open(options: &GpuOptions) -> Result<Gpu> {
 /// As [`tune`]; [`Error::Usage`] if a tier is asked for that tuning found to be wrong.
 pub async fn tuned(gpu: Gpu, tier: Option<Tier>, measure: bool) -> Result<Gpu> {
     let gpu = match gpu.adapter().load_tuning() {
-        Some(verdict) => gpu.apply_tuning(verdict),
+        Some(tune_result) => gpu.apply_tuning(tune_result),
         None if measure => tune(gpu).await?.0,
         None => gpu,
     };
     match (tier, gpu.adapter().tuning) {
-        (None, Some(verdict)) => Ok(gpu.in_tier(verdict.fastest())),
-        (Some(tier), Some(verdict)) if verdict.of(tier) == Outcome::Wrong || gpu.caps().lacks(tier).is_some() => {
+        (None, Some(tune_result)) => Ok(gpu.in_tier(tune_result.fastest())),
+        (Some(tier), Some(tune_result))
+            if tune_result.of(tier) == TuneOutcome::Wrong || gpu.caps().lacks(tier).is_some() =>
+        {
             let name = &gpu.adapter().name;
             Err(Error::Usage(format!("the tier {tier} computed wrong results on {name}; leave --tier out")))
         }
@@ -100,8 +106,8 @@ pub async fn tuned(gpu: Gpu, tier: Option<Tier>, measure: bool) -> Result<Gpu> {
 pub async fn list() -> Vec<AdapterInfo> {
     let mut adapters = Gpu::list().await;
     for adapter in &mut adapters {
-        if let Some(verdict) = adapter.load_tuning() {
-            adapter.apply_tuning(verdict);
+        if let Some(tune_result) = adapter.load_tuning() {
+            adapter.apply_tuning(tune_result);
         }
     }
     adapters
@@ -113,15 +119,15 @@ pub async fn list() -> Vec<AdapterInfo> {
 /// [`Error::Gpu`] if nothing computes what it should, or if the device is lost; [`Error::Memory`] if it has not enough
 /// memory for a matrix of 75 MB.
 pub async fn tune(gpu: Gpu) -> Result<(Gpu, Vec<Trial>)> {
-    let trials = trials(&gpu, gpu.caps(), &Sizes::usual(gpu.caps())).await?;
-    let Some(verdict) = verdict(&trials) else {
+    let trials = trials(&gpu, gpu.caps(), &TuneSizes::usual(gpu.caps())).await?;
+    let Some(tune_result) = tune_result(&trials) else {
         let (name, error) = (&gpu.adapter().name, trials.iter().map(|trial| trial.error).fold(0.0, f64::max));
         let message =
             format!("{name} computes wrong results (off by {error:.0e}); update its driver, or choose another");
         return Err(Error::Gpu(format!("{message} with --device")));
     };
-    gpu.adapter().store_tuning(&verdict);
-    Ok((gpu.apply_tuning(verdict), trials))
+    gpu.adapter().store_tuning(&tune_result);
+    Ok((gpu.apply_tuning(tune_result), trials))
 }
 
 /// Tries the exact tiers of a device that can do what `caps` say, from the highest down to one that is right, and then those
@@ -129,35 +135,37 @@ pub async fn tune(gpu: Gpu) -> Result<(Gpu, Vec<Trial>)> {
 ///
 /// # Errors
 /// If the device has not enough memory, or is lost.
-pub async fn trials(gpu: &Gpu, caps: &Caps, sizes: &Sizes) -> Result<Vec<Trial>> {
+pub async fn trials(gpu: &Gpu, caps: &Caps, sizes: &TuneSizes) -> Result<Vec<Trial>> {
     let (one, many) = (Expected::product(sizes.matrix), Expected::product(sizes.prompts_matrix));
     let tiers = if caps.subgroups() { &[Tier::Subgroups, Tier::Baseline][..] } else { &[Tier::Baseline] };
-    let with = |tier, layout| Caps { tier, measured: Some(layout), ..caps.clone() };
+    let with = |tier, layout| Caps { tier, tuned: Some(layout), ..caps.clone() };
     let mut trials = Vec::new();
     for tier in tiers {
-        for layout in Layout::matvecs(caps.software) {
+        for layout in TuneConfig::gemv_candidates(caps.software) {
             trials.push(trial(gpu, &with(*tier, layout), &one, 1).await?);
         }
         let Some(best) = fastest(&trials, |trial| (trial.tier, trial.rows) == (*tier, 1)) else { continue };
-        for layout in best.layout.matmuls(caps.software) {
+        for layout in best.layout.gemm_candidates(caps.software) {
             trials.push(trial(gpu, &with(*tier, layout), &many, sizes.rows).await?);
         }
-        if verdict(&trials).is_some() {
+        if tune_result(&trials).is_some() {
             break;
         }
     }
-    let Some(exact) = verdict(&trials) else { return Ok(trials) };
+    let Some(exact) = tune_result(&trials) else { return Ok(trials) };
     // Small matrices are multiplied by subgroups.
     let of_use = |tier: Tier| tier != Tier::Cooperative || exact.tier == Tier::Subgroups;
-    for tier in Tier::IN_HALVES.into_iter().filter(|tier| caps.lacks(*tier).is_none() && of_use(*tier)) {
-        for layout in exact.layout.in_halves() {
+    for tier in Tier::F16_TIERS.into_iter().filter(|tier| caps.lacks(*tier).is_none() && of_use(*tier)) {
+        for layout in exact.config.f16_candidates() {
             trials.push(trial(gpu, &with(tier, layout), &many, sizes.rows).await?);
         }
     }
-    if let Some(found) = verdict(&trials).filter(|found| matches!(found.matrices, Outcome::Slower | Outcome::Faster)) {
+    if let Some(found) =
+        tune_result(&trials).filter(|found| matches!(found.cooperative, TuneOutcome::Slower | TuneOutcome::Faster))
+    {
         let attention = Expected::attention(sizes.attention.clone(), sizes.rows, sizes.first);
         for tier in [found.tier, Tier::Cooperative] {
-            trials.push(trial(gpu, &with(tier, found.layout), &attention, sizes.rows).await?);
+            trials.push(trial(gpu, &with(tier, found.config), &attention, sizes.rows).await?);
         }
     }
     Ok(trials)
@@ -165,25 +173,30 @@ pub async fn trials(gpu: &Gpu, caps: &Caps, sizes: &Sizes) -> Result<Vec<Trial>>
 
 /// What follows from trials: the highest exact tier that is right, and the fastest layout of its matmuls, which is that of
 /// the fastest matvec too; whether halves and small matrices are right and faster; and whether attention by them is.
-pub fn verdict(trials: &[Trial]) -> Option<Verdict> {
+pub fn tune_result(trials: &[Trial]) -> Option<TuneResult> {
     let of = |tier| fastest(trials, |trial| trial.tier == tier && trial.rows > 1 && !trial.attends);
     let exact = of(Tier::Subgroups).or_else(|| of(Tier::Baseline))?;
     let mut best = exact;
-    let [halves, matrices] = Tier::IN_HALVES.map(|tier| match of(tier) {
+    let [halves, matrices] = Tier::F16_TIERS.map(|tier| match of(tier) {
         Some(trial) if trial.seconds < best.seconds => {
             best = trial;
-            Outcome::Faster
+            TuneOutcome::Faster
         }
-        Some(_) => Outcome::Slower,
-        None if trials.iter().any(|trial| trial.tier == tier) => Outcome::Wrong,
-        None => Outcome::None,
+        Some(_) => TuneOutcome::Slower,
+        None if trials.iter().any(|trial| trial.tier == tier) => TuneOutcome::Wrong,
+        None => TuneOutcome::None,
     });
-    let side = fastest(trials, |trial| !trial.tier.exact() && !trial.attends).unwrap_or(exact).layout.side;
+    let side = fastest(trials, |trial| !trial.tier.exact() && !trial.attends).unwrap_or(exact).layout.f16_tile_rows;
     let attends = match fastest(trials, |trial| trial.attends) {
         Some(trial) => trial.tier == Tier::Cooperative,
-        None => exact.layout.attends,
+        None => exact.layout.cooperative_attention,
     };
-    Some(Verdict { tier: exact.tier, layout: Layout { side, attends, ..exact.layout }, halves, matrices })
+    Some(TuneResult {
+        tier: exact.tier,
+        config: TuneConfig { f16_tile_rows: side, cooperative_attention: attends, ..exact.layout },
+        f16: halves,
+        cooperative: matrices,
+    })
 }
 
 /// Of some of the trials, those that were right.
@@ -193,7 +206,7 @@ fn fastest(trials: &[Trial], of: impl Fn(&Trial) -> bool) -> Option<&Trial> {
 }
 
 async fn trial(gpu: &Gpu, caps: &Caps, expected: &Expected, rows: u32) -> Result<Trial> {
-    let (tier, layout, attends) = (caps.tier, caps.layout(), expected.attends());
+    let (tier, layout, attends) = (caps.tier, caps.tune_config(), expected.attends());
     let wrong = Trial { tier, layout, attends, rows, error: f64::INFINITY, seconds: None };
     let alone = match expected.compile(gpu, caps, rows).await {
         // A driver that cannot compile a kernel lacks it; one that is gone lacks everything.
@@ -213,46 +226,63 @@ async fn trial(gpu: &Gpu, caps: &Caps, expected: &Expected, rows: u32) -> Result
 mod tests {
     use super::*;
 
-    const USUAL: Layout = Layout { lanes: 32, threads: 128, rows: 2, span: 8, side: 64, attends: true };
+    const USUAL: TuneConfig = TuneConfig {
+        lanes: 32,
+        threads: 128,
+        rows_per_lane: 2,
+        tile_threads: 8,
+        f16_tile_rows: 64,
+        cooperative_attention: true,
+    };
     const MANY: u32 = 512;
 
-    fn trial(tier: Tier, layout: Layout, rows: u32, seconds: Option<f64>) -> Trial {
+    fn trial(tier: Tier, layout: TuneConfig, rows: u32, seconds: Option<f64>) -> Trial {
         let error = if seconds.is_some() { 1e-6 } else { 0.5 };
         Trial { tier, layout, attends: false, rows, error, seconds }
     }
 
     #[test]
     fn the_fastest_right_layout_of_the_highest_right_tier_is_taken() {
-        let (other, halves, matrices) = (Layout { span: 16, ..USUAL }, Outcome::None, Outcome::None);
+        let (other, halves, matrices) =
+            (TuneConfig { tile_threads: 16, ..USUAL }, TuneOutcome::None, TuneOutcome::None);
         let mut trials = vec![
             trial(Tier::Subgroups, USUAL, 1, Some(1.0)),
             trial(Tier::Subgroups, USUAL, MANY, Some(3.0)),
             trial(Tier::Subgroups, other, MANY, Some(2.0)),
             trial(Tier::Baseline, USUAL, MANY, Some(1.0)),
         ];
-        assert_eq!(verdict(&trials), Some(Verdict { tier: Tier::Subgroups, layout: other, halves, matrices }));
+        assert_eq!(
+            tune_result(&trials),
+            Some(TuneResult { tier: Tier::Subgroups, config: other, f16: halves, cooperative: matrices })
+        );
         trials[2] = trial(Tier::Subgroups, other, MANY, None);
-        assert_eq!(verdict(&trials), Some(Verdict { tier: Tier::Subgroups, layout: USUAL, halves, matrices }));
+        assert_eq!(
+            tune_result(&trials),
+            Some(TuneResult { tier: Tier::Subgroups, config: USUAL, f16: halves, cooperative: matrices })
+        );
         trials[1] = trial(Tier::Subgroups, USUAL, MANY, None);
-        assert_eq!(verdict(&trials), Some(Verdict { tier: Tier::Baseline, layout: USUAL, halves, matrices }));
+        assert_eq!(
+            tune_result(&trials),
+            Some(TuneResult { tier: Tier::Baseline, config: USUAL, f16: halves, cooperative: matrices })
+        );
         trials[3] = trial(Tier::Baseline, USUAL, MANY, None);
-        assert_eq!(verdict(&trials), None);
+        assert_eq!(tune_result(&trials), None);
     }
 
     #[test]
     fn what_reads_in_halves_must_be_right_and_faster_than_what_is_simpler() {
         let found = |seconds: [[Option<f64>; 2]; 2]| {
             let mut trials = vec![trial(Tier::Subgroups, USUAL, MANY, Some(2.0))];
-            for (tier, seconds) in Tier::IN_HALVES.into_iter().zip(seconds) {
+            for (tier, seconds) in Tier::F16_TIERS.into_iter().zip(seconds) {
                 for (side, seconds) in [64, 128].into_iter().zip(seconds) {
-                    trials.push(trial(tier, Layout { side, ..USUAL }, MANY, seconds));
+                    trials.push(trial(tier, TuneConfig { f16_tile_rows: side, ..USUAL }, MANY, seconds));
                 }
             }
-            let found = verdict(&trials).unwrap();
-            assert_eq!((found.tier, Layout { side: 64, ..found.layout }), (Tier::Subgroups, USUAL));
-            (found.halves, found.matrices, found.layout.side, found.fastest())
+            let found = tune_result(&trials).unwrap();
+            assert_eq!((found.tier, TuneConfig { f16_tile_rows: 64, ..found.config }), (Tier::Subgroups, USUAL));
+            (found.f16, found.cooperative, found.config.f16_tile_rows, found.fastest())
         };
-        use Outcome::{Faster, Slower, Wrong};
+        use TuneOutcome::{Faster, Slower, Wrong};
         let [none, slow, slower] = [[None, None], [Some(3.0), Some(4.0)], [Some(5.0), Some(4.0)]];
         let [one, two, three] = [[Some(1.5), Some(1.0)], [Some(1.9), None], [Some(1.8), Some(1.7)]];
         assert_eq!(found([none, one]), (Wrong, Faster, 128, Tier::Cooperative));
@@ -272,9 +302,9 @@ mod tests {
             for (tier, seconds) in [Tier::Subgroups, Tier::Cooperative].into_iter().zip(attention) {
                 trials.push(Trial { attends: true, ..trial(tier, USUAL, MANY, seconds) });
             }
-            let found = verdict(&trials).unwrap();
-            assert_eq!((found.tier, found.matrices), (Tier::Subgroups, Outcome::Faster));
-            found.layout.attends
+            let found = tune_result(&trials).unwrap();
+            assert_eq!((found.tier, found.cooperative), (Tier::Subgroups, TuneOutcome::Faster));
+            found.config.cooperative_attention
         };
         assert!(found([Some(0.5), Some(0.4)]) && found([None, Some(0.4)]));
         assert!(!found([Some(0.5), Some(0.6)]) && !found([Some(0.5), None]));
@@ -282,9 +312,9 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_read_again() {
-        let (halves, matrices) = (Outcome::Slower, Outcome::Faster);
-        let verdict = Verdict { tier: Tier::Subgroups, layout: USUAL, halves, matrices };
-        let text = serde_json::to_string(&verdict).unwrap();
-        assert_eq!(serde_json::from_str::<Verdict>(&text).unwrap(), verdict);
+        let (halves, matrices) = (TuneOutcome::Slower, TuneOutcome::Faster);
+        let tune_result = TuneResult { tier: Tier::Subgroups, config: USUAL, f16: halves, cooperative: matrices };
+        let text = serde_json::to_string(&tune_result).unwrap();
+        assert_eq!(serde_json::from_str::<TuneResult>(&text).unwrap(), tune_result);
     }
 }

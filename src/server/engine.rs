@@ -295,7 +295,7 @@ impl Thread {
     fn tell_resident(&self) {
         let resident = self.loaded.as_ref().map(|l| Resident {
             index: l.index,
-            gpu_bytes: l.session.plan().listing().bytes().total(),
+            gpu_bytes: l.session.plan().dispatch_list().bytes().total(),
             context: l.session.context(),
             until: l.keep.map(|keep| SystemTime::now() + keep),
         });

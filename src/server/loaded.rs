@@ -310,7 +310,7 @@ impl Loaded {
     /// Hands texts to the session: half of its sequences at most, so that an answer that begins finds one, and
     /// conversations keep their cache.
     fn feed(&mut self) {
-        let most = (self.session.plan().listing().capacity.sequences as usize / 2).max(1);
+        let most = (self.session.plan().dispatch_list().capacity.sequences as usize / 2).max(1);
         let mut at = 0;
         while at < self.batches.len() {
             match self.batches[at].feed(&mut self.session, most) {

@@ -88,7 +88,7 @@ impl Session {
 
     /// Rows of the texts that are being read, those of sequence `first` before the others'.
     pub(super) fn step_embedding(&mut self, first: usize) -> Result<bool> {
-        let capacity = self.plan.listing().capacity;
+        let capacity = self.plan.dispatch_list().capacity;
         let most = capacity.logits.min(capacity.rows) as usize;
         let count = self.sequences.len();
         let mut rows: Vec<Row> = Vec::new();
@@ -114,7 +114,7 @@ impl Session {
 
     /// Takes in the hidden states of a step, which were wanted for these sequences and requests.
     pub(super) async fn land_embedding(&mut self, wanted: Vec<(usize, RequestId)>) -> Result<()> {
-        let width = self.plan.listing().graph.cols(self.hidden) as usize;
+        let width = self.plan.dispatch_list().graph.cols(self.hidden) as usize;
         let bytes = self.plan.read(self.hidden, (wanted.len() * width * 4) as u64).await?;
         let rows: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
         for ((at, id), row) in wanted.into_iter().zip(rows.chunks_exact(width)) {

@@ -68,7 +68,7 @@ impl Room {
 impl Experts {
     /// Nothing is there yet. `None` if all experts of the plan have places of their own.
     pub fn new(plan: &Plan, checkpoint: &Rc<Checkpoint>, streamed: Vec<OffloadedLayer>) -> Option<Self> {
-        let (graph, capacity) = (&plan.listing().graph, plan.listing().capacity);
+        let (graph, capacity) = (&plan.dispatch_list().graph, plan.dispatch_list().capacity);
         let mut rooms: Vec<Room> = Vec::new();
         let mut layers = Vec::new();
         for layer in streamed {
@@ -78,7 +78,7 @@ impl Experts {
                 rooms.len() - 1
             });
             let router = graph.nodes.iter().position(|node| node.outputs.contains(&layer.ids)).expect("a router");
-            let Rows::Slots(used) = graph.tensor(layer.ids).rows else { panic!("ids are of slots") };
+            let Rows::Routed(used) = graph.tensor(layer.ids).rows else { panic!("ids are of slots") };
             let places = vec![NOWHERE; graph.cols(layer.places) as usize];
             layers.push(Layer { streamed: layer, room, router, used, places, stale: true });
         }

@@ -13,7 +13,7 @@ impl Session {
     /// # Errors
     /// [`Error::ContextFull`] if the tokens exceed the context; [`Error::Usage`] if requests are being answered.
     pub async fn prefill_logits(&mut self, tokens: &[u32], each: impl FnMut(usize, &[f32])) -> Result<()> {
-        let capacity = self.plan.listing().capacity;
+        let capacity = self.plan.dispatch_list().capacity;
         self.logits(tokens, capacity.logits.min(capacity.rows) as usize, each).await
     }
 

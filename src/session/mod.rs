@@ -24,10 +24,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::gpu::{Buffer, Clock, Gpu, PendingRead, Submission};
-use crate::graph::{Input, LAST_SAMPLED, TensorId};
+use crate::graph::{LAST_SAMPLED, StepInput, TensorId};
 use crate::model::{Model, load};
-use crate::ops::{MOST_BACK, StepSizes};
-use crate::plan::{Memory, Plan};
+use crate::ops::{MAX_ROLLBACK, StepSizes};
+use crate::plan::{Plan, PlanMemory};
 use crate::sampler::TokenLogprobs;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result, memory_plan};
@@ -47,7 +47,7 @@ pub use experts::ExpertReads;
 pub use generation::Generation;
 
 /// More steps than this are never queued: behind a slow device they would only delay the end of an answer.
-const MOST_AHEAD: u32 = MOST_BACK;
+const MOST_AHEAD: u32 = MAX_ROLLBACK;
 
 /// A step on its way.
 struct Flight {
@@ -112,12 +112,12 @@ impl Session {
 
     async fn load(SessionBuilder { gpu, model, options, on_progress }: SessionBuilder<'_>) -> Result<Self> {
         let fitted = memory_plan::plan_memory(model, gpu.caps(), &options)?;
-        let fill = async |memory: &Memory| load::load(memory, &model.checkpoint, on_progress).await;
-        let plan = Plan::compile_while(gpu, fitted.listing, fill).await?;
-        let (capacity, recurrent) = (plan.listing().capacity, plan.listing().graph.recurrent());
-        let near = capacity.near.filter(|_| plan.input(Input::NearPages).is_some());
-        let sampled = plan.input(Input::Sampled).expect("every decoder samples");
-        let nodes = &plan.listing().graph.nodes;
+        let fill = async |memory: &PlanMemory| load::load(memory, &model.checkpoint, on_progress).await;
+        let plan = Plan::compile_while(gpu, fitted.dispatch_list, fill).await?;
+        let (capacity, recurrent) = (plan.dispatch_list().capacity, plan.dispatch_list().graph.recurrent());
+        let near = capacity.sliding.filter(|_| plan.input(StepInput::SlidingPages).is_some());
+        let sampled = plan.input(StepInput::Sampled).expect("every decoder samples");
+        let nodes = &plan.dispatch_list().graph.nodes;
         let until_hidden = 1 + nodes.iter().position(|n| n.outputs.contains(&fitted.hidden)).expect("it is kept");
         let staging = (0..options.run_ahead.clamp(1, MOST_AHEAD) + 1)
             .map(|_| gpu.staging(u64::from(capacity.sequences) * 4))
@@ -133,7 +133,7 @@ impl Session {
             sampled,
             sequences: (0..capacity.sequences)
                 .map(|_| Sequence {
-                    near: near.map(|near| Near::new(near.span)),
+                    near: near.map(|near| Near::new(near.window)),
                     state: recurrent.then(State::default),
                     ..Default::default()
                 })
@@ -149,7 +149,7 @@ impl Session {
             prefilled: false,
             landed: None,
             pace: Pace {
-                flops_a_row: memory_plan::flops_per_row(&plan.listing().graph),
+                flops_a_row: memory_plan::flops_per_row(&plan.dispatch_list().graph),
                 rows_a_second: None,
                 submit_seconds: options.submit_seconds,
                 step_seconds: None,
@@ -278,11 +278,11 @@ impl Session {
     }
 
     fn write_pages(&self, at: usize) {
-        let stride = self.plan.listing().capacity.pages_per_sequence as usize;
+        let stride = self.plan.dispatch_list().capacity.pages_per_sequence as usize;
         let (offset, sequence) = ((at * stride * 4) as u64, &self.sequences[at]);
-        self.plan.write_input(Input::Pages, offset, bytemuck::cast_slice(&sequence.pages));
+        self.plan.write_input(StepInput::Pages, offset, bytemuck::cast_slice(&sequence.pages));
         if let Some(near) = &sequence.near {
-            self.plan.write_input(Input::NearPages, offset, bytemuck::cast_slice(&near.table()));
+            self.plan.write_input(StepInput::SlidingPages, offset, bytemuck::cast_slice(&near.table()));
         }
     }
 
@@ -381,7 +381,7 @@ impl Session {
     }
 
     fn decode_rows(&self) -> u32 {
-        self.plan.listing().capacity.decode_rows()
+        self.plan.dispatch_list().capacity.decode_rows()
     }
 
     /// Writes the tables of a step and submits it; the rows `wants` are those of which something is wanted: tokens (or

@@ -2,10 +2,10 @@
 //! see again is given back, so that such layers take what their span takes, however long the sequence.
 //!
 //! Going back has its price: from a shorter beginning a sequence can go on only if the pages are there that it sees.
-//! [`MOST_BACK`] positions are always possible, and the end of a prompt is kept, where the next answer may begin anew.
+//! [`MAX_ROLLBACK`] positions are always possible, and the end of a prompt is kept, where the next answer may begin anew.
 
 use super::pages::Pages;
-use crate::ops::{MOST_BACK, PAGE};
+use crate::ops::{MAX_ROLLBACK, PAGE};
 use std::ops::Range;
 
 const POSITIONS: usize = PAGE as usize;
@@ -68,7 +68,7 @@ impl Near {
     /// pages were added, or `None` if there are none left.
     pub fn reserve(&mut self, positions: Range<usize>, pool: &mut Pages) -> Option<bool> {
         let kept = self.seen(self.kept);
-        let first = self.seen(positions.start.saturating_sub(MOST_BACK as usize)).start;
+        let first = self.seen(positions.start.saturating_sub(MAX_ROLLBACK as usize)).start;
         for number in (0..first.min(self.pages.len())).filter(|number| !kept.contains(number)) {
             if let Some(page) = self.pages[number].take() {
                 pool.release(page);
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn a_sequence_of_any_length_has_room_in_the_pages_of_the_formula() {
         for (span, rows) in [(1, 1), (16, 8), (33, 64), (100, 32), (512, 512)] {
-            let count = ops::Near::pages_per_sequence(span, rows);
+            let count = ops::SlidingPages::pages_per_sequence(span, rows);
             let (mut pool, mut near) = (Pages::new(count), Near::new(span));
             run(&mut near, &mut pool, 3001, rows as usize, 2000);
             assert_eq!([4937, 3001, 2900].map(|len| near.usable(len)).map(|len| len >= 2900), [true, true, false]);

@@ -5,7 +5,7 @@
 pub struct Pools {
     /// For the layers that see everything.
     pub all: Pages,
-    /// For those that do not; see [`crate::ops::Near`].
+    /// For those that do not; see [`crate::ops::SlidingPages`].
     pub near: Pages,
 }
 

@@ -4,7 +4,7 @@ use super::embedding::Embedding;
 use super::sequence::Job;
 use super::{Event, RequestId, Session};
 use crate::Result;
-use crate::graph::Input;
+use crate::graph::StepInput;
 use crate::ops::PAGE;
 use crate::ops::sample::Params;
 
@@ -66,11 +66,11 @@ impl Session {
         if sampling.has_penalties() {
             let seen = job.counts(self.vocab);
             let offset = (at * self.vocab * 4) as u64;
-            self.plan.write_input(Input::Counts, offset, bytemuck::cast_slice(&seen));
+            self.plan.write_input(StepInput::Counts, offset, bytemuck::cast_slice(&seen));
             job.seen = seen;
         }
         let params = Params::from(sampling);
-        self.plan.write_input(Input::Sampling, (at * size_of::<Params>()) as u64, bytemuck::bytes_of(&params));
+        self.plan.write_input(StepInput::Sampling, (at * size_of::<Params>()) as u64, bytemuck::bytes_of(&params));
         sequence.job = Some(job);
         self.write_pages(at);
         Ok(())

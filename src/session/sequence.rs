@@ -47,7 +47,7 @@ pub struct Job {
     pub ahead: usize,
     /// Whether the CPU chooses the tokens.
     pub on_cpu: bool,
-    /// For the CPU's penalties; see [`crate::graph::Input::Counts`].
+    /// For the CPU's penalties; see [`crate::graph::StepInput::Counts`].
     pub seen: Vec<u32>,
     stream: TokenStream,
     /// Text that may turn out to begin a stop string.

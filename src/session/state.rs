@@ -1,4 +1,4 @@
-//! Where the states of a sequence's layers lie ([`crate::graph::Kind::State`]): in which of its two slots, and how many
+//! Where the states of a sequence's layers lie ([`crate::graph::TensorKind::State`]): in which of its two slots, and how many
 //! tokens each has seen. The bytes are the GPU's; nothing is copied here.
 
 use crate::ops::PAGE;

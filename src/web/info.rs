@@ -29,8 +29,8 @@ pub fn info(model: &Model, bytes: u64, gpu: &Gpu, session: &Session) -> Value {
         "vocab": model.spec.vocab_size,
         "adapter": gpu.adapter().name,
         "tier": gpu.caps().tier.name(),
-        "measured": gpu.caps().measured.is_some(),
-        "gpuBytes": session.plan().listing().bytes().total(),
+        "measured": gpu.caps().tuned.is_some(),
+        "gpuBytes": session.plan().dispatch_list().bytes().total(),
         "notices": notices,
     });
     if let Some(license) = text("general.license") {

@@ -1,12 +1,12 @@
 //! What a graph means: its nodes one after another, by each op's `reference`.
 
 use super::{Data, Step};
-use firelight::graph::{Graph, Kind, Node, TensorId};
-use firelight::ops::experts::Finish;
+use firelight::graph::{Graph, Node, TensorId, TensorKind};
+use firelight::ops::experts::ExpertEpilogue;
 use firelight::ops::{Capacity, Op, PAGE};
 use firelight::ops::{
-    add, attention, delta_net, embed, gather, glu, head_join, head_part, kv_write, layer_norm, linear, linear_glu,
-    rms_norm, rope, short_conv, soften,
+    add, attention, delta_net, embed, gather, glu, head_concat, head_slice, kv_write, layer_norm, linear, linear_glu,
+    logit_scale, rms_norm, rope, short_conv,
 };
 use std::collections::BTreeMap;
 
@@ -28,16 +28,16 @@ impl<'a> Cpu<'a> {
         for (i, tensor) in graph.tensors.iter().enumerate() {
             let id = TensorId(i);
             match &tensor.kind {
-                Kind::Weight { dtype, .. } => {
+                TensorKind::Weight { dtype, .. } => {
                     let mut out = vec![0.0; (graph.fixed_rows(id) * tensor.cols) as usize];
                     dtype.dequantize(&data.weights[&id], &mut out);
                     values.insert(id, out);
                 }
-                Kind::Constant(constant) => drop(values.insert(id, constant.clone())),
-                Kind::State { values: n } => {
+                TensorKind::Constant(constant) => drop(values.insert(id, constant.clone())),
+                TensorKind::State { values: n } => {
                     values.insert(id, vec![f32::NAN; (capacity.state_slots() * n) as usize]);
                 }
-                Kind::Kv { heads, head_dim, .. } => {
+                TensorKind::KvCache { heads, head_dim, .. } => {
                     values.insert(id, vec![f32::NAN; (capacity.pages * heads * head_dim * PAGE) as usize]);
                 }
                 _ => {}
@@ -87,10 +87,10 @@ impl<'a> Cpu<'a> {
                 let sinks = if op.sinks { input(6) } else { &[] };
                 attention::reference(rows, &self.pages, per_sequence, input(3), (input(4), input(5)), sinks, op)
             }
-            Op::HeadPart(op) => head_part::reference(input(0), op),
-            Op::HeadJoin(op) => {
+            Op::HeadSlice(op) => head_slice::reference(input(0), op),
+            Op::HeadConcat(op) => {
                 let heads = op.heads as usize;
-                head_join::reference(input(0), input(1), (cols(0) / heads, cols(1) / heads))
+                head_concat::reference(input(0), input(1), (cols(0) / heads, cols(1) / heads))
             }
             Op::HeadLinear(op) => op.reference(input(0), input(1), cols(1)),
             Op::ShortConv(op) => {
@@ -108,20 +108,20 @@ impl<'a> Cpu<'a> {
             }
             Op::Glu(op) => glu::reference(input(0), input(1), op.activation),
             Op::Add(op) => add::reference(input(0), input(1), op.scale),
-            Op::Soften(op) => soften::reference(input(0), op),
+            Op::LogitScale(op) => logit_scale::reference(input(0), op),
             Op::Gather(_) => gather::reference(&step.logit_rows, input(1), cols(1)),
             Op::Router(op) => {
-                let gains = 1 + usize::from(op.biased);
+                let expert_scales = 1 + usize::from(op.biased);
                 let bias = optional(op.biased, 1).unwrap_or_default();
-                let gains = optional(node.inputs.len() > gains, gains).unwrap_or_default();
-                let (ids, weights) = op.reference(input(0), bias, gains);
+                let expert_scales = optional(node.inputs.len() > expert_scales, expert_scales).unwrap_or_default();
+                let (ids, weights) = op.reference(input(0), bias, expert_scales);
                 self.values.insert(node.outputs[1], weights);
                 ids.into_iter().map(f32::from_bits).collect()
             }
             // The reference of the experts' matrices needs no order.
             Op::ExpertSort(_) => return,
             Op::ExpertLinear(op) => {
-                let added = if op.finish == Finish::Plain { &[] } else { input(5) };
+                let added = if op.epilogue == ExpertEpilogue::Plain { &[] } else { input(5) };
                 op.reference(input(0), input(1), &bits(input(2)), cols(0), added)
             }
             Op::ExpertSum(op) => {

@@ -8,8 +8,8 @@ pub mod cpu;
 
 use firelight::dtype::DType;
 use firelight::gpu::{Gpu, GpuOptions};
-use firelight::graph::{Graph, Kind, Run, TensorId};
-use firelight::ops::attention::SPLIT;
+use firelight::graph::{Graph, Segment, TensorId, TensorKind};
+use firelight::ops::attention::KV_SPLIT;
 use firelight::ops::{Op, StepSizes};
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -78,7 +78,7 @@ pub struct Step {
     /// Numbers of rows.
     pub logit_rows: Vec<u32>,
     /// Which states the sequences go from and to; for graphs that have such.
-    pub runs: Vec<Run>,
+    pub runs: Vec<Segment>,
 }
 
 impl Step {
@@ -101,9 +101,9 @@ impl Step {
         StepSizes {
             rows: self.rows.len() as u32,
             logits: self.logit_rows.len() as u32,
-            splits: self.rows.iter().map(|row| row[1] / SPLIT + 1).max().unwrap_or(0),
+            splits: self.rows.iter().map(|row| row[1] / KV_SPLIT + 1).max().unwrap_or(0),
             tiles: self.tiles(tile).len() as u32,
-            runs: self.runs.len() as u32,
+            segments: self.runs.len() as u32,
             ..Default::default()
         }
     }
@@ -126,7 +126,7 @@ impl Data {
         for (i, tensor) in graph.tensors.iter().enumerate() {
             let (id, cols) = (TensorId(i), tensor.cols);
             match tensor.kind {
-                Kind::Weight { dtype, .. } => {
+                TensorKind::Weight { dtype, .. } => {
                     let embeds = graph.nodes.iter().any(|n| matches!(n.op, Op::Embed(_)) && n.inputs.contains(&id));
                     let scale = if embeds { 1.0 } else { (cols as f32).sqrt().recip() };
                     let bytes = row_bytes(dtype, cols) * graph.fixed_rows(id) as usize;
@@ -134,7 +134,7 @@ impl Data {
                     dtype.random_blocks(&mut rng, &mut data, scale);
                     weights.insert(id, data);
                 }
-                Kind::Vector { .. } => {
+                TensorKind::Vector { .. } => {
                     vectors.insert(id, floats(&mut rng, cols as usize));
                 }
                 _ => {}

@@ -4,8 +4,8 @@ use super::Builder;
 use crate::graph::TensorId;
 use crate::model::spec::{LayerSpec, MlaConfig, ModelSpec};
 use crate::ops::attention::Attention;
-use crate::ops::head_join::HeadJoin;
-use crate::ops::head_part::HeadPart;
+use crate::ops::head_concat::HeadConcat;
+use crate::ops::head_slice::HeadSlice;
 use crate::ops::kv_write::KvWrite;
 use crate::ops::rope::Rope;
 use crate::{Error, Result};
@@ -33,24 +33,31 @@ impl Builder<'_> {
         let MlaConfig { kv_lora_rank: rank, qk_rope_head_dim: rotated, qk_nope_head_dim: plain, v_head_dim: value } =
             mla;
         let angles = angles[which];
-        let rope = Rope { head_dim: rotated, rotated, pairing: self.spec.ropes[which].pairing };
+        let rope = Rope { head_dim: rotated, rotated, style: self.spec.ropes[which].pairing };
         let q = self.latent_queries(x, &name, heads * (plain + rotated))?;
-        let part = |first, len| HeadPart { head: plain + rotated, first, len };
-        let (q, turned) = (self.graph.head_part(q, part(0, plain)), self.graph.head_part(q, part(plain, rotated)));
+        let part = |first, len| HeadSlice { head_dim: plain + rotated, start: first, len };
+        let (q, turned) = (self.graph.head_slice(q, part(0, plain)), self.graph.head_slice(q, part(plain, rotated)));
         let turned = self.graph.rope(turned, angles, rope.clone());
         let matrices = self.head_matrices(&name("attn_k_b.weight"), heads, rank, plain)?;
         let q = self.graph.head_linear(q, matrices);
-        let q = self.graph.head_join(q, turned, HeadJoin { heads });
+        let q = self.graph.head_concat(q, turned, HeadConcat { heads });
 
         let [k, turned] = self.parts_of(x, &name("attn_kv_a_mqa"), [rank, rotated])?;
         let k = self.latent_norm(k, &name("attn_kv_a_norm.weight"), rank)?;
         let turned = self.graph.rope(turned, angles, rope);
-        let k = self.graph.head_join(k, turned, HeadJoin { heads: 1 });
+        let k = self.graph.head_concat(k, turned, HeadConcat { heads: 1 });
         let cache = self.cache(&name("k_cache"), layer);
         self.graph.k_write(k, cache, KvWrite { heads: 1, head_dim });
 
         let (scale, cap) = (scales.attention, scales.attention_softcap);
-        let op = Attention { value_dim: rank, scale, reach, cap, temperature, ..Attention::full(heads, 1, head_dim) };
+        let op = Attention {
+            value_dim: rank,
+            scale,
+            mask: reach,
+            softcap: cap,
+            temperature,
+            ..Attention::full(heads, 1, head_dim)
+        };
         let h = self.graph.attention(q, (cache, cache), None, op);
         let matrices = self.head_matrices(&name("attn_v_b.weight"), heads, value, rank)?;
         let h = self.graph.head_linear(h, matrices);
@@ -77,6 +84,6 @@ impl Builder<'_> {
     /// A matrix (rows, cols) for each head.
     fn head_matrices(&mut self, name: &str, heads: u32, rows: u32, cols: u32) -> Result<TensorId> {
         let dtype = self.check(name, &[cols.into(), rows.into(), heads.into()])?;
-        Ok(self.graph.experts(name, heads, rows, cols, dtype))
+        Ok(self.graph.expert_stack(name, heads, rows, cols, dtype))
     }
 }

@@ -3,15 +3,15 @@
 use super::{Keys, mla};
 use crate::checkpoint::Checkpoint;
 use crate::model::arch::Arch;
-use crate::ops::attention::LONGEST_HEAD;
-use crate::ops::rope::Pairing;
+use crate::ops::attention::MAX_HEAD_DIM;
+use crate::ops::rope::RopeStyle;
 use crate::{Error, Result};
 
 /// A rotary embedding.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RopeConfig {
     /// Which values of a head form pairs.
-    pub pairing: Pairing,
+    pub pairing: RopeStyle,
     /// Radians per position, for each pair.
     pub frequencies: Vec<f64>,
     /// Frequencies for contexts longer than this (LongRoPE). As in llama.cpp, the size of a session's context decides,
@@ -31,11 +31,11 @@ impl RopeConfig {
         rope_scaling: bool,
     ) -> Result<Self> {
         let base = f64::from(base);
-        if rotated == 0 || !rotated.is_multiple_of(2) || rotated > LONGEST_HEAD || !(base.is_finite() && base > 1.0) {
+        if rotated == 0 || !rotated.is_multiple_of(2) || rotated > MAX_HEAD_DIM || !(base.is_finite() && base > 1.0) {
             return Err(Error::Format(format!("rotary embedding of {rotated} values with base {base}")));
         }
         let pairing = match keys.str("rope.pairing")? {
-            Some("halves") => Pairing::Halves,
+            Some("halves") => RopeStyle::Neox,
             _ => Arch::find(keys.arch)?.pairing,
         };
         let pairs = rotated / 2;

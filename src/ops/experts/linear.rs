@@ -2,12 +2,12 @@
 //! what is done to the sum.
 
 use super::ExpertSort;
-use crate::graph::{Graph, Kind, Node, Rows, TensorId};
+use crate::graph::{Graph, Node, Rows, TensorId, TensorKind};
 use crate::ops::linear::{MATMUL_TILE, MatvecShape, matmul_source};
-use crate::ops::{Binding, Choice, Extent, Kernel, Op, Shard, Size, weight_consts};
-use crate::shader::{Const, Source};
+use crate::ops::{Binding, GridDim, Kernel, KernelContext, Op, Shard, StepSize, weight_consts};
+use crate::shader::{Const, ShaderSource};
 
-/// Inputs: x, stack of weights, ids, what [`ExpertSort`] puts out, biases or shares if any, places if any. Output: y
+/// Inputs: x, stack of weights, ids, what [`ExpertSort`] puts out, biases or shares if any, slot_table if any. Output: y
 /// (slots, n).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ExpertLinear {
@@ -18,28 +18,28 @@ pub struct ExpertLinear {
     /// x has a row for each slot; otherwise one for each row of the step.
     pub from_slots: bool,
     /// What is done to the sum.
-    pub finish: Finish<()>,
-    /// Whether a table says where in the stack an expert's matrix lies ([`Kind::Places`]); otherwise they lie in order.
-    pub placed: bool,
+    pub epilogue: ExpertEpilogue<()>,
+    /// Whether a table says where in the stack an expert's matrix lies ([`TensorKind::ExpertSlotTable`]); otherwise they lie in order.
+    pub has_slot_table: bool,
 }
 
 /// What is done to a sum, with a tensor or without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finish<T> {
+pub enum ExpertEpilogue<T> {
     /// Nothing.
     Plain,
     /// The expert's bias is added: (experts, n).
     Bias(T),
     /// It is multiplied by the slot's share: as if x were (Llama 4).
-    Share(T),
+    RoutingWeight(T),
 }
 
-impl<T> Finish<T> {
-    fn map<U>(self, f: impl FnOnce(T) -> U) -> Finish<U> {
+impl<T> ExpertEpilogue<T> {
+    fn map<U>(self, f: impl FnOnce(T) -> U) -> ExpertEpilogue<U> {
         match self {
-            Finish::Plain => Finish::Plain,
-            Finish::Bias(t) => Finish::Bias(f(t)),
-            Finish::Share(t) => Finish::Share(f(t)),
+            ExpertEpilogue::Plain => ExpertEpilogue::Plain,
+            ExpertEpilogue::Bias(t) => ExpertEpilogue::Bias(f(t)),
+            ExpertEpilogue::RoutingWeight(t) => ExpertEpilogue::RoutingWeight(f(t)),
         }
     }
 }
@@ -51,30 +51,36 @@ impl Graph {
     pub fn expert_linear(
         &mut self,
         x: TensorId,
-        (weight, places): (TensorId, Option<TensorId>),
+        (weight, slot_table): (TensorId, Option<TensorId>),
         ids: TensorId,
         sorted: (TensorId, TensorId),
-        finish: Finish<TensorId>,
+        epilogue: ExpertEpilogue<TensorId>,
     ) -> TensorId {
         let room = self.experts_of(weight);
-        let experts = places.map_or(room, |places| self.cols(places));
-        let Rows::Slots(used) = self.tensor(ids).rows else { panic!("ids are not of slots") };
+        let experts = slot_table.map_or(room, |slot_table| self.cols(slot_table));
+        let Rows::Routed(used) = self.tensor(ids).rows else { panic!("ids are not of slots") };
         crate::graph::same("columns of x and weight", self.cols(x), self.cols(weight));
         assert!(self.cols(x).is_multiple_of(4), "rows of {}", self.cols(x));
-        let from_slots = matches!(self.tensor(x).rows, Rows::Slots(_));
-        let op = ExpertLinear { experts, used, from_slots, finish: finish.map(drop), placed: places.is_some() };
+        let from_slots = matches!(self.tensor(x).rows, Rows::Routed(_));
+        let op = ExpertLinear {
+            experts,
+            used,
+            from_slots,
+            epilogue: epilogue.map(drop),
+            has_slot_table: slot_table.is_some(),
+        };
         let name = self.tensor(weight).name.trim_end_matches(".weight").to_string();
-        let y = self.add(name, Rows::Slots(used), self.fixed_rows(weight) / room, Kind::Activation);
+        let y = self.add(name, Rows::Routed(used), self.fixed_rows(weight) / room, TensorKind::Activation);
         let mut inputs = vec![x, weight, ids, sorted.0, sorted.1];
-        let _ = finish.map(|added| inputs.push(added));
-        inputs.extend(places);
+        let _ = epilogue.map(|added| inputs.push(added));
+        inputs.extend(slot_table);
         self.nodes.push(Node { op: Op::ExpertLinear(op), inputs, outputs: vec![y] });
         y
     }
 }
 
 impl ExpertLinear {
-    pub(in crate::ops) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
+    pub(in crate::ops) fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         let shards = cx.shards(cx.input(1));
         let mut out: Vec<Kernel> = shards.iter().enumerate().map(|(i, shard)| self.matvec(cx, i, shard)).collect();
         if cx.capacity.rows > cx.capacity.decode_rows() {
@@ -84,7 +90,7 @@ impl ExpertLinear {
     }
 
     /// Few rows: a tile of one slot.
-    fn matvec(&self, cx: &Choice, i: usize, shard: &Shard) -> Kernel {
+    fn matvec(&self, cx: &KernelContext, i: usize, shard: &Shard) -> Kernel {
         let dtype = cx.weight(cx.input(1)).0;
         let shape = MatvecShape::choose(cx, cx.cols(0), 1, &[dtype]);
         let mut consts = self.consts(cx, shard);
@@ -92,32 +98,38 @@ impl ExpertLinear {
         let mut bindings = bindings(cx, i, &[2]);
         let epilogue = self.epilogue(cx, &mut bindings, &mut consts);
         let place = self.place(cx, &mut bindings, &mut consts);
-        let mut imports = vec![cx.reduce(), ("route", "route/experts"), place, epilogue, ("tally", "tally/none")];
-        imports.extend(shape.weight("weight", dtype).into_iter().chain(shape.sums("products")));
-        let slots = Extent { size: Size::Rows, times: self.used, per: 1, plus: 0 };
-        let grid = [Extent::ceil(cx.graph.cols(cx.output(0)), shape.rows()), slots, Extent::fixed(1)];
-        let kernel = Kernel::new(Source { file: "matvec", imports, consts }, bindings, grid);
+        let mut imports = vec![
+            cx.reduce(),
+            ("route", "matmul/route/experts"),
+            place,
+            epilogue,
+            ("sum_squares", "matmul/sum_squares/none"),
+        ];
+        imports.extend(shape.weight("weight", dtype).into_iter().chain(shape.sums("dot")));
+        let slots = GridDim { size: StepSize::Rows, times: self.used, per: 1, plus: 0 };
+        let grid = [GridDim::ceil(cx.graph.cols(cx.output(0)), shape.rows()), slots, GridDim::fixed(1)];
+        let kernel = Kernel::new(ShaderSource { file: "matvec", imports, consts }, bindings, grid);
         Kernel { experts_read: Some((cx.weight(cx.input(1)).1, self.used)), ..kernel }.when(
-            Size::Rows,
+            StepSize::Rows,
             1,
             cx.capacity.decode_rows(),
         )
     }
 
     /// Many rows: tiles of slots that share an expert.
-    fn matmul(&self, cx: &Choice, i: usize, shard: &Shard) -> Kernel {
+    fn matmul(&self, cx: &KernelContext, i: usize, shard: &Shard) -> Kernel {
         let dtype = cx.weight(cx.input(1)).0;
         let (mut source, tile) = matmul_source(cx, dtype);
         source.consts.extend(self.consts(cx, shard));
         let mut bindings = bindings(cx, i, &[4, 3]);
         let epilogue = self.epilogue(cx, &mut bindings, &mut source.consts);
         let place = self.place(cx, &mut bindings, &mut source.consts);
-        source.imports.extend([("weight", dtype.shader()), ("route", "route/tiles"), place, epilogue]);
+        source.imports.extend([("weight", dtype.shader()), ("route", "matmul/route/expert_tiles"), place, epilogue]);
         let tiles = ExpertSort { experts: self.experts, used: self.used, tile: MATMUL_TILE }.tiles();
-        let grid = [Extent::ceil(cx.graph.cols(cx.output(0)), tile), tiles, Extent::fixed(1)];
+        let grid = [GridDim::ceil(cx.graph.cols(cx.output(0)), tile), tiles, GridDim::fixed(1)];
         let kernel = Kernel::new(source, bindings, grid);
         Kernel { experts_read: Some((cx.weight(cx.input(1)).1, self.used)), ..kernel }.when(
-            Size::Rows,
+            StepSize::Rows,
             cx.capacity.decode_rows() + 1,
             u32::MAX,
         )
@@ -126,15 +138,15 @@ impl ExpertLinear {
     /// The file that finishes sums; binds what it reads.
     fn epilogue(
         &self,
-        cx: &Choice,
+        cx: &KernelContext,
         bindings: &mut Vec<Binding>,
         consts: &mut Vec<(&'static str, Const)>,
     ) -> (&'static str, &'static str) {
         consts.push(("BIAS_AT", Const::U32(bindings.len() as u32 + 1)));
-        let (file, reads): (_, &[usize]) = match self.finish {
-            Finish::Plain => ("epilogue/none", &[]),
-            Finish::Bias(()) => ("epilogue/expert_bias", &[5, 2]),
-            Finish::Share(()) => ("epilogue/expert_share", &[5]),
+        let (file, reads): (_, &[usize]) = match self.epilogue {
+            ExpertEpilogue::Plain => ("matmul/epilogue/none", &[]),
+            ExpertEpilogue::Bias(()) => ("matmul/epilogue/expert_bias", &[5, 2]),
+            ExpertEpilogue::RoutingWeight(()) => ("matmul/epilogue/routing_weight", &[5]),
         };
         bindings.extend(reads.iter().map(|i| Binding::read(cx.input(*i))));
         ("epilogue", file)
@@ -143,21 +155,21 @@ impl ExpertLinear {
     /// The file that finds an expert's matrix; binds what it reads.
     fn place(
         &self,
-        cx: &Choice,
+        cx: &KernelContext,
         bindings: &mut Vec<Binding>,
         consts: &mut Vec<(&'static str, Const)>,
     ) -> (&'static str, &'static str) {
-        if !self.placed {
-            return ("place", "place/all");
+        if !self.has_slot_table {
+            return ("expert_slot", "matmul/expert_slot/identity");
         }
-        let places = *cx.node.inputs.last().expect("places come last");
-        bindings.push(Binding::read(places));
-        consts.push(("PLACES_AT", Const::U32(bindings.len() as u32)));
-        ("place", "place/table")
+        let slot_table = *cx.node.inputs.last().expect("slot_table come last");
+        bindings.push(Binding::read(slot_table));
+        consts.push(("SLOT_TABLE_AT", Const::U32(bindings.len() as u32)));
+        ("expert_slot", "matmul/expert_slot/table")
     }
 
     /// The kernels of `linear` see a single matrix of (n, k); the route finds where it begins in the shard.
-    fn consts(&self, cx: &Choice, shard: &Shard) -> Vec<(&'static str, Const)> {
+    fn consts(&self, cx: &KernelContext, shard: &Shard) -> Vec<(&'static str, Const)> {
         let n = cx.graph.cols(cx.output(0));
         let mut consts = weight_consts(cx.weight(cx.input(1)).0, shard.rows, cx.cols(0));
         consts.extend([
@@ -184,10 +196,10 @@ impl ExpertLinear {
             let expert = &weight[*id as usize * matrix..][..matrix];
             let n = matrix / k;
             let sum = |w: &[f32]| w.iter().zip(x).map(|(w, x)| w * x).sum::<f32>();
-            y.extend(expert.chunks_exact(k).enumerate().map(|(i, w)| match self.finish {
-                Finish::Plain => sum(w),
-                Finish::Bias(()) => sum(w) + added[*id as usize * n + i],
-                Finish::Share(()) => sum(w) * added[slot],
+            y.extend(expert.chunks_exact(k).enumerate().map(|(i, w)| match self.epilogue {
+                ExpertEpilogue::Plain => sum(w),
+                ExpertEpilogue::Bias(()) => sum(w) + added[*id as usize * n + i],
+                ExpertEpilogue::RoutingWeight(()) => sum(w) * added[slot],
             }));
         }
         y
@@ -195,7 +207,7 @@ impl ExpertLinear {
 }
 
 /// A shard of the weight, x, y, and the inputs that the route reads.
-fn bindings(cx: &Choice, shard: usize, routing: &[usize]) -> Vec<Binding> {
+fn bindings(cx: &KernelContext, shard: usize, routing: &[usize]) -> Vec<Binding> {
     let mut out = vec![Binding::shard(cx.input(1), shard), Binding::read(cx.input(0)), Binding::write(cx.output(0))];
     out.extend(routing.iter().map(|i| Binding::read(cx.input(*i))));
     out
@@ -209,13 +221,20 @@ mod tests {
     fn a_slot_meets_the_matrix_of_its_expert() {
         // Two experts of (1, 2).
         let weight = [1.0, 10.0, 100.0, 1000.0];
-        let op = ExpertLinear { experts: 2, used: 2, from_slots: false, finish: Finish::Plain, placed: false };
+        let op = ExpertLinear {
+            experts: 2,
+            used: 2,
+            from_slots: false,
+            epilogue: ExpertEpilogue::Plain,
+            has_slot_table: false,
+        };
         assert_eq!(op.reference(&[1.0, 2.0, 3.0, 4.0], &weight, &[0, 1, 1, 0], 2, &[]), [21.0, 2100.0, 4300.0, 43.0]);
         let op = ExpertLinear { used: 1, from_slots: true, ..op };
         assert_eq!(op.reference(&[1.0, 2.0, 3.0, 4.0], &weight, &[1, 0], 2, &[]), [2100.0, 43.0]);
-        let (bias, share) = (Finish::Bias(()), Finish::Share(()));
-        let finished =
-            |finish| ExpertLinear { finish, ..op }.reference(&[1.0, 2.0, 3.0, 4.0], &weight, &[1, 0], 2, &[0.5, 2.0]);
+        let (bias, share) = (ExpertEpilogue::Bias(()), ExpertEpilogue::RoutingWeight(()));
+        let finished = |epilogue| {
+            ExpertLinear { epilogue, ..op }.reference(&[1.0, 2.0, 3.0, 4.0], &weight, &[1, 0], 2, &[0.5, 2.0])
+        };
         assert_eq!((finished(bias), finished(share)), (vec![2102.0, 43.5], vec![1050.0, 86.0]));
     }
 }

@@ -9,8 +9,8 @@ mod router;
 mod sort;
 mod sum;
 
-pub use linear::{ExpertLinear, Finish};
-pub use router::{Groups, Router, Scoring};
+pub use linear::{ExpertEpilogue, ExpertLinear};
+pub use router::{Router, RouterGroups, Scoring};
 pub use sort::ExpertSort;
 pub use sum::ExpertSum;
 
@@ -21,7 +21,7 @@ use crate::graph::{Graph, Rows, TensorId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExpertWeights {
     /// Multipliers of the experts' shares: (experts).
-    pub gains: Option<TensorId>,
+    pub expert_scales: Option<TensorId>,
     /// Stack of gate matrices: experts of (n, d).
     pub gate: TensorId,
     /// Stack of up matrices: experts of (n, d).
@@ -29,25 +29,25 @@ pub struct ExpertWeights {
     /// Stack of down matrices: experts of (d, n).
     pub down: TensorId,
     /// Added to the scores when experts are chosen: (experts).
-    pub choice_bias: Option<TensorId>,
+    pub selection_bias: Option<TensorId>,
     /// Added to what gate, up and down make: (experts, n), (experts, n), (experts, d).
     pub biases: Option<[TensorId; 3]>,
     /// Where in the stacks the experts lie, if they are room for some of them.
-    pub places: Option<TensorId>,
+    pub slot_table: Option<TensorId>,
 }
 
 /// What the router's weights multiply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shares {
+pub enum RoutingWeights {
     /// What the experts make.
-    OfOutputs,
+    OnOutputs,
     /// What they read (Llama 4).
-    OfInputs,
+    OnInputs,
 }
 
 impl Graph {
     /// A feed-forward network of experts: x (rows, d) and the router's logits (rows, experts) -> (rows, d), and the expert
-    /// of each slot. Shares of inputs want one expert a row, and no biases.
+    /// of each slot. RoutingWeights of inputs want one expert a row, and no biases.
     #[track_caller]
     pub fn expert_ffn(
         &mut self,
@@ -56,21 +56,21 @@ impl Graph {
         weights: ExpertWeights,
         router: Router,
         activation: Activation,
-        shared: Shares,
+        shared: RoutingWeights,
     ) -> (TensorId, TensorId) {
-        let of_inputs = shared == Shares::OfInputs;
+        let of_inputs = shared == RoutingWeights::OnInputs;
         assert!(!of_inputs || (router.used == 1 && weights.biases.is_none()), "{router:?}");
-        let (ids, shares) = self.router(logits, weights.choice_bias, weights.gains, router);
+        let (ids, shares) = self.router(logits, weights.selection_bias, weights.expert_scales, router);
         let sorted = self.expert_sort(ids, router.experts, router.used);
-        let finish = |i: usize| match weights.biases {
-            Some(biases) => Finish::Bias(biases[i]),
-            None if of_inputs && i < 2 => Finish::Share(shares),
-            None => Finish::Plain,
+        let epilogue = |i: usize| match weights.biases {
+            Some(biases) => ExpertEpilogue::Bias(biases[i]),
+            None if of_inputs && i < 2 => ExpertEpilogue::RoutingWeight(shares),
+            None => ExpertEpilogue::Plain,
         };
-        let gate = self.expert_linear(x, (weights.gate, weights.places), ids, sorted, finish(0));
-        let up = self.expert_linear(x, (weights.up, weights.places), ids, sorted, finish(1));
+        let gate = self.expert_linear(x, (weights.gate, weights.slot_table), ids, sorted, epilogue(0));
+        let up = self.expert_linear(x, (weights.up, weights.slot_table), ids, sorted, epilogue(1));
         let gated = self.glu(gate, up, activation);
-        let down = self.expert_linear(gated, (weights.down, weights.places), ids, sorted, finish(2));
+        let down = self.expert_linear(gated, (weights.down, weights.slot_table), ids, sorted, epilogue(2));
         if of_inputs {
             // A row has one slot: slots are rows.
             self.tensors[down.0].rows = Rows::Step;

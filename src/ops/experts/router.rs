@@ -1,9 +1,9 @@
 //! Which experts a row goes to: those with the largest logits, or as a bias and groups have it, and how much each of
 //! them counts.
 
-use crate::graph::{Graph, Kind, Node, Rows, TensorId};
-use crate::ops::{Binding, Choice, Extent, Kernel, Op, Size};
-use crate::shader::{Const, Source};
+use crate::graph::{Graph, Node, Rows, TensorId, TensorKind};
+use crate::ops::{Binding, GridDim, Kernel, KernelContext, Op, StepSize};
+use crate::shader::{Const, ShaderSource};
 
 /// Inputs: logits (rows, experts), the bias (experts) if there is one, multipliers of the weights (experts) if any.
 /// Outputs: ids and weights of the slots.
@@ -22,18 +22,18 @@ pub struct Router {
     /// Experts are chosen by score and a bias; their weights do without it (DeepSeek V3, arXiv 2412.19437, section 2.1.2).
     pub biased: bool,
     /// Only experts of the best groups are chosen.
-    pub groups: Option<Groups>,
+    pub groups: Option<RouterGroups>,
 }
 
 /// Experts in groups, as many in each, and which groups a row may go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Groups {
-    /// Groups.
+pub struct RouterGroups {
+    /// RouterGroups.
     pub count: u32,
-    /// Groups that a row's experts come from.
+    /// RouterGroups that a row's experts come from.
     pub used: u32,
     /// A group is as good as the sum of its two best experts (DeepSeek V3); otherwise as its best one (V2).
-    pub pairs: bool,
+    pub top2_sum: bool,
 }
 
 /// How logits become scores.
@@ -53,9 +53,9 @@ impl Router {
     }
 
     fn fits(&self) -> bool {
-        let groups = |g: Groups| {
+        let groups = |g: RouterGroups| {
             let (even, each) = (self.experts.is_multiple_of(g.count), self.experts / g.count);
-            even && g.used <= g.count && self.used <= g.used * each && (!g.pairs || each > 1)
+            even && g.used <= g.count && self.used <= g.used * each && (!g.top2_sum || each > 1)
         };
         (1..=self.experts).contains(&self.used) && self.experts <= 512 && self.groups.is_none_or(groups)
     }
@@ -69,21 +69,21 @@ impl Graph {
         &mut self,
         logits: TensorId,
         bias: Option<TensorId>,
-        gains: Option<TensorId>,
+        expert_scales: Option<TensorId>,
         op: Router,
     ) -> (TensorId, TensorId) {
         crate::graph::same("columns of logits and experts", self.cols(logits), op.experts);
         assert!(op.fits() && bias.is_some() == op.biased, "{op:?}");
-        let [ids, weights] =
-            ["expert_ids", "expert_weights"].map(|name| self.add(name, Rows::Slots(op.used), 1, Kind::Activation));
-        let inputs = [logits].into_iter().chain(bias).chain(gains).collect();
+        let [ids, weights] = ["expert_ids", "expert_weights"]
+            .map(|name| self.add(name, Rows::Routed(op.used), 1, TensorKind::Activation));
+        let inputs = [logits].into_iter().chain(bias).chain(expert_scales).collect();
         self.nodes.push(Node { op: Op::Router(op), inputs, outputs: vec![ids, weights] });
         (ids, weights)
     }
 }
 
 impl Router {
-    pub(in crate::ops) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
+    pub(in crate::ops) fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         let wg = cx.lanes(self.experts);
         let mut consts = cx.reduce_consts(wg, wg);
         consts.extend([
@@ -94,32 +94,32 @@ impl Router {
             ("SCALE", Const::F32(self.scale)),
         ]);
         let choice = match (self.biased, self.groups) {
-            (true, _) => "choice/biased",
-            (false, Some(_)) => "choice/score",
-            (false, None) => "choice/logit",
+            (true, _) => "moe/selection/biased",
+            (false, Some(_)) => "moe/selection/score",
+            (false, None) => "moe/selection/logit",
         };
-        let mut groups = "groups/none";
+        let mut groups = "moe/groups/none";
         if let Some(g) = self.groups {
-            groups = "groups/best";
+            groups = "moe/groups/best";
             let counts = [("GROUPS", Const::U32(g.count)), ("GROUPS_USED", Const::U32(g.used))];
-            consts.extend(counts.into_iter().chain([("PAIRS", Const::Bool(g.pairs))]));
+            consts.extend(counts.into_iter().chain([("TOP2_SUM", Const::Bool(g.top2_sum))]));
         }
-        let gains = cx.node.inputs.get(1 + usize::from(self.biased));
-        let gain = if gains.is_some() { "gain/experts" } else { "gain/none" };
+        let expert_scales = cx.node.inputs.get(1 + usize::from(self.biased));
+        let gain = if expert_scales.is_some() { "moe/scale/per_expert" } else { "moe/scale/none" };
         let mut bindings = vec![Binding::read(cx.input(0)), Binding::write(cx.output(0)), Binding::write(cx.output(1))];
-        bindings.extend(gains.map(|gains| Binding::read(*gains)));
+        bindings.extend(expert_scales.map(|expert_scales| Binding::read(*expert_scales)));
         if self.biased {
             bindings.push(Binding::read(cx.input(1)));
             consts.push(("BIAS_AT", Const::U32(bindings.len() as u32)));
         }
-        let imports = vec![cx.reduce(), ("choice", choice), ("groups", groups), ("gain", gain)];
-        let source = Source { file: "router", imports, consts };
-        vec![Kernel::new(source, bindings, [Extent::each(Size::Rows), Extent::fixed(1), Extent::fixed(1)])]
+        let imports = vec![cx.reduce(), ("selection", choice), ("groups", groups), ("expert_scale", gain)];
+        let source = ShaderSource { file: "router", imports, consts };
+        vec![Kernel::new(source, bindings, [GridDim::each(StepSize::Rows), GridDim::fixed(1), GridDim::fixed(1)])]
     }
 
     /// Expert and weight of each slot. Among equal experts, or groups, the lower one is better. `bias` is empty if
-    /// there is none, `gains` if all are 1.
-    pub fn reference(&self, logits: &[f32], bias: &[f32], gains: &[f32]) -> (Vec<u32>, Vec<f32>) {
+    /// there is none, `expert_scales` if all are 1.
+    pub fn reference(&self, logits: &[f32], bias: &[f32], expert_scales: &[f32]) -> (Vec<u32>, Vec<f32>) {
         let (mut ids, mut weights) = (Vec::new(), Vec::new());
         for row in logits.chunks_exact(self.experts as usize) {
             let scores = self.scores(row);
@@ -134,7 +134,7 @@ impl Router {
             let best = &ranked(&choice)[..self.used as usize];
             let sum = if self.norm { best.iter().map(|e| scores[*e]).sum() } else { 1.0 };
             ids.extend(best.iter().map(|e| *e as u32));
-            let gain = |e: &usize| gains.get(*e).unwrap_or(&1.0);
+            let gain = |e: &usize| expert_scales.get(*e).unwrap_or(&1.0);
             weights.extend(best.iter().map(|e| scores[*e] / sum * self.scale * gain(e)));
         }
         (ids, weights)
@@ -151,13 +151,13 @@ impl Router {
     }
 }
 
-impl Groups {
+impl RouterGroups {
     /// Puts the experts of the groups that are not used behind all others.
     fn limit(&self, choice: &mut [f32]) {
         let each = choice.len() / self.count as usize;
         let good = |group: &[f32]| {
             let best = ranked(group);
-            if self.pairs { group[best[0]] + group[best[1]] } else { group[best[0]] }
+            if self.top2_sum { group[best[0]] + group[best[1]] } else { group[best[0]] }
         };
         let goods: Vec<f32> = choice.chunks_exact(each).map(good).collect();
         for group in &ranked(&goods)[self.used as usize..] {
@@ -166,11 +166,11 @@ impl Groups {
     }
 }
 
-/// The places of values, the largest first.
+/// The slot_table of values, the largest first.
 fn ranked(values: &[f32]) -> Vec<usize> {
-    let mut places: Vec<usize> = (0..values.len()).collect();
-    places.sort_by(|a, b| values[*b].total_cmp(&values[*a]));
-    places
+    let mut slot_table: Vec<usize> = (0..values.len()).collect();
+    slot_table.sort_by(|a, b| values[*b].total_cmp(&values[*a]));
+    slot_table
 }
 
 #[cfg(test)]
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn experts_come_from_the_best_groups() {
-        let groups = |used, pairs| Some(Groups { count: 2, used, pairs });
+        let groups = |used, top2_sum| Some(RouterGroups { count: 2, used, top2_sum });
         let of = |groups| Router { biased: true, norm: false, groups, ..Router::plain(4, 2) };
         // With the bias: 0, 0.5, and 0.4, 0.325.
         let bias = [-0.25, 0.0, 0.275, 0.2];

@@ -1,9 +1,9 @@
 //! Slots in order of their experts, cut into tiles; for the matmuls of many rows.
 
-use crate::graph::{Graph, Kind, Node, Rows, TensorId};
+use crate::graph::{Graph, Node, Rows, TensorId, TensorKind};
 use crate::ops::linear::MATMUL_TILE;
-use crate::ops::{Binding, Choice, Extent, Kernel, Op, Size};
-use crate::shader::{Const, Source};
+use crate::ops::{Binding, GridDim, Kernel, KernelContext, Op, StepSize};
+use crate::shader::{Const, ShaderSource};
 
 /// Inputs: ids. Outputs: slots in order of their experts (equal experts in order of the slots), and tiles
 /// {expert, first index into the slots, count, 0}. Tiles with a count of 0 fill up what is dispatched.
@@ -23,8 +23,9 @@ impl Graph {
     pub fn expert_sort(&mut self, ids: TensorId, experts: u32, used: u32) -> (TensorId, TensorId) {
         assert!(experts <= 512, "{experts} experts");
         let op = ExpertSort { experts, used, tile: MATMUL_TILE };
-        let slots = self.add("expert_slots", Rows::Slots(used), 1, Kind::Activation);
-        let tiles = self.add("expert_tiles", Rows::Tiles { used, tile: op.tile, experts }, 4, Kind::Activation);
+        let slots = self.add("expert_slots", Rows::Routed(used), 1, TensorKind::Activation);
+        let tiles =
+            self.add("expert_tiles", Rows::ExpertTiles { used, tile: op.tile, experts }, 4, TensorKind::Activation);
         self.nodes.push(Node { op: Op::ExpertSort(op), inputs: vec![ids], outputs: vec![slots, tiles] });
         (slots, tiles)
     }
@@ -32,11 +33,11 @@ impl Graph {
 
 impl ExpertSort {
     /// Tiles that are dispatched: enough for any routing.
-    pub(super) fn tiles(&self) -> Extent {
-        Extent { size: Size::Rows, times: self.used, per: self.tile, plus: self.experts }
+    pub(super) fn tiles(&self) -> GridDim {
+        GridDim { size: StepSize::Rows, times: self.used, per: self.tile, plus: self.experts }
     }
 
-    pub(in crate::ops) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
+    pub(in crate::ops) fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         if cx.capacity.rows <= cx.capacity.decode_rows() {
             return Vec::new();
         }
@@ -46,10 +47,10 @@ impl ExpertSort {
             ("USED", Const::U32(self.used)),
             ("TILE", Const::U32(self.tile)),
         ];
-        let source = Source { file: "expert_sort", imports: vec![], consts };
+        let source = ShaderSource { file: "expert_sort", imports: vec![], consts };
         let bindings = vec![Binding::read(cx.input(0)), Binding::write(cx.output(0)), Binding::write(cx.output(1))];
-        vec![Kernel::new(source, bindings, [Extent::fixed(1); 3]).when(
-            Size::Rows,
+        vec![Kernel::new(source, bindings, [GridDim::fixed(1); 3]).when(
+            StepSize::Rows,
             cx.capacity.decode_rows() + 1,
             u32::MAX,
         )]

@@ -1,8 +1,8 @@
 //! Weighted sum of a row's slots: `y[row] = sum_s weights[row, s] * x[row, s] (+ residual[row])`.
 
 use crate::graph::{Graph, Rows, TensorId};
-use crate::ops::{Binding, Choice, Extent, Kernel, Op, Size};
-use crate::shader::{Const, Source};
+use crate::ops::{Binding, GridDim, Kernel, KernelContext, Op, StepSize};
+use crate::shader::{Const, ShaderSource};
 
 /// Inputs: x (slots, n), weights of the slots, residual if any. Output: y (rows, n).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,20 +17,24 @@ impl Graph {
     /// x (slots, n), weights (slots, 1) -> (rows, n).
     #[track_caller]
     pub fn expert_sum(&mut self, x: TensorId, weights: TensorId) -> TensorId {
-        let Rows::Slots(used) = self.tensor(weights).rows else { panic!("weights are not of slots") };
+        let Rows::Routed(used) = self.tensor(weights).rows else { panic!("weights are not of slots") };
         let op = ExpertSum { used, residual: false };
         self.node(Op::ExpertSum(op), vec![x, weights], "expert_sum", Rows::Step, self.cols(x))
     }
 }
 
 impl ExpertSum {
-    pub(in crate::ops) fn kernels(&self, cx: &Choice) -> Vec<Kernel> {
+    pub(in crate::ops) fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
         let consts = vec![("USED", Const::U32(self.used)), ("OUT", Const::U32(cx.cols(0)))];
-        let epilogue = if self.residual { "epilogue/residual" } else { "epilogue/none" };
-        let source = Source { file: "expert_sum", imports: vec![("epilogue", epilogue)], consts };
+        let epilogue = if self.residual { "matmul/epilogue/residual" } else { "matmul/epilogue/none" };
+        let source = ShaderSource { file: "expert_sum", imports: vec![("epilogue", epilogue)], consts };
         let mut bindings = vec![Binding::read(cx.input(1)), Binding::read(cx.input(0)), Binding::write(cx.output(0))];
         bindings.extend(cx.node.inputs[2..].iter().map(|id| Binding::read(*id)));
-        vec![Kernel::new(source, bindings, [Extent::ceil(cx.cols(0), 64), Extent::each(Size::Rows), Extent::fixed(1)])]
+        vec![Kernel::new(
+            source,
+            bindings,
+            [GridDim::ceil(cx.cols(0), 64), GridDim::each(StepSize::Rows), GridDim::fixed(1)],
+        )]
     }
 
     /// y of x, the weights of the slots, and a residual of rows of `n` values (all zeros for none).

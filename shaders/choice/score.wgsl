@@ -1,4 +1,0 @@
-// Experts are chosen by their scores.
-fn choice(logit: u32, score: f32, e: u32) -> u32 {
-    return bitcast<u32>(score);
-}

@@ -1,0 +1,2 @@
+// Nothing follows.
+fn next_norm(base: u32, squares: f32, lid: u32) {}

@@ -1,4 +1,0 @@
-// A query sees all positions up to its own.
-fn first_seen(position: u32) -> u32 {
-    return 0u;
-}

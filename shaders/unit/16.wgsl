@@ -1,5 +1,0 @@
-// Matrices that a subgroup multiplies in one instruction: 16 by 16.
-const UNIT = 16u;
-alias Left = coop_mat16x16<f16, A>;
-alias Right = coop_mat16x16<f16, B>;
-alias Sum = coop_mat16x16<f32, C>;

@@ -1,0 +1,103 @@
+//! Which tensors lie side by side in one buffer: weights, caches and whatever else is no activation.
+//!
+//! wgpu tracks buffers, not what of them is bound: each that a dispatch binds costs the CPU time, again in each step,
+//! and a second part of one costs next to none. So what is bound together lies together where no dispatch waits for
+//! another because of it: the weights of a node, its caches, and all that kernels only read. (Activations do not;
+//! see [`super::activations`].)
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{DispatchList, tensor_bytes};
+use crate::graph::{TensorId, TensorKind};
+
+/// The most bytes that tensors share; a larger one has a buffer of its own. PlanMemory comes in blocks, which large pieces
+/// fill badly, and who has tensors of this size waits for the GPU, not for the CPU.
+const SHARED: u64 = 16 << 20;
+
+/// Where a part of a buffer may begin, on any adapter (WebGPU's `minStorageBufferOffsetAlignment`).
+const ALIGNMENT: u64 = 256;
+
+/// Buffers, and what lies in them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SharedBuffers {
+    /// Bytes of each buffer.
+    pub bytes: Vec<u64>,
+    /// Where each tensor lies; the shards of a weight in their order.
+    pub of: BTreeMap<TensorId, Vec<Suballocation>>,
+}
+
+/// Some bytes of one of the buffers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Suballocation {
+    /// Which one.
+    pub buffer: usize,
+    /// The first byte.
+    pub offset: u64,
+    /// How many.
+    pub bytes: u64,
+}
+
+/// Assigns a dispatch list's tensors, activations left out.
+pub(super) fn assign(dispatch_list: &DispatchList) -> SharedBuffers {
+    let graph = &dispatch_list.graph;
+    let written: BTreeSet<TensorId> = dispatch_list
+        .kernels
+        .iter()
+        .flat_map(|(_, kernel)| kernel.bindings.iter().filter(|b| b.write).map(|b| b.tensor))
+        .collect();
+    let mut parts = SharedBuffers::default();
+    let is_weight = |id: &TensorId| matches!(graph.tensor(*id).kind, TensorKind::Weight { .. });
+    let is_cache =
+        |id: &TensorId| matches!(graph.tensor(*id).kind, TensorKind::KvCache { .. } | TensorKind::State { .. });
+    for node in &graph.nodes {
+        let tensors = || node.inputs.iter().chain(&node.outputs).copied();
+        parts.add(dispatch_list, tensors().filter(is_weight));
+        parts.add(dispatch_list, tensors().filter(is_cache));
+    }
+    let (own, read): (Vec<_>, Vec<_>) = dispatch_list
+        .used()
+        .into_iter()
+        .filter(|id| !is_weight(id) && !is_cache(id) && graph.tensor(*id).kind != TensorKind::Activation)
+        .partition(|id| written.contains(id));
+    parts.add(dispatch_list, read.into_iter());
+    own.into_iter().for_each(|id| parts.add(dispatch_list, std::iter::once(id)));
+    parts
+}
+
+impl SharedBuffers {
+    /// Adds tensors that share as few buffers as they can; those that are there already stay where they are.
+    fn add(&mut self, dispatch_list: &DispatchList, ids: impl Iterator<Item = TensorId>) {
+        let most = SHARED.min(dispatch_list.max_binding);
+        let mut open = None;
+        for id in ids {
+            if self.of.contains_key(&id) {
+                continue;
+            }
+            let place = |bytes: u64| {
+                let size = bytes.max(16).next_multiple_of(ALIGNMENT);
+                let fits = |buffer: &usize| self.bytes[*buffer] + size <= most;
+                let buffer = open.filter(fits).unwrap_or_else(|| {
+                    self.bytes.push(0);
+                    self.bytes.len() - 1
+                });
+                open = Some(buffer);
+                let offset = self.bytes[buffer];
+                self.bytes[buffer] += size;
+                Suballocation { buffer, offset, bytes: bytes.max(16).next_multiple_of(16) }
+            };
+            let placed = sizes(dispatch_list, id).into_iter().map(place).collect();
+            self.of.insert(id, placed);
+        }
+    }
+}
+
+/// Bytes of each shard of a tensor.
+fn sizes(dispatch_list: &DispatchList, id: TensorId) -> Vec<u64> {
+    let t = dispatch_list.graph.tensor(id);
+    match t.kind {
+        TensorKind::Weight { dtype, .. } => {
+            dispatch_list.shards(id).iter().map(|s| dtype.gpu_bytes(s.rows, t.cols)).collect()
+        }
+        _ => vec![tensor_bytes(&dispatch_list.graph, id, &dispatch_list.capacity)],
+    }
+}
