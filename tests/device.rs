@@ -1,15 +1,18 @@
-//! What the models on a device share.
+//! The device: what the models on it share, and those that the caller opens.
 
 mod engine;
 
 use engine::{answer, file, greedy, model, prompt, session};
-use firelight::gpu::{Gpu, GpuOptions};
+use firelight::gpu::{AdapterInfo, Gpu, GpuOptions, Tier, Tuning, wgpu};
 use firelight::session::{Session, SessionOptions};
+use firelight::{Error, Result};
 use pollster::block_on;
+
+const UNTUNED: GpuOptions = GpuOptions { device: None, tier: None, tuning: Tuning::Off };
 
 /// A device of the test's own: no other test compiles anything on it.
 fn own_gpu() -> Gpu {
-    block_on(Gpu::open(&GpuOptions::default())).expect("an adapter")
+    block_on(Gpu::open(&UNTUNED)).expect("an adapter")
 }
 
 fn open(gpu: &Gpu) -> Session {
@@ -17,10 +20,13 @@ fn open(gpu: &Gpu) -> Session {
     session(gpu, &model, &SessionOptions { context: Some(64), ..Default::default() })
 }
 
+fn reply(session: &mut Session) -> Vec<u32> {
+    answer(session, greedy(&prompt(1, 20), 8)).ids
+}
+
 #[test]
 fn a_second_session_of_a_model_compiles_nothing() {
     let gpu = own_gpu();
-    let reply = |session: &mut Session| answer(session, greedy(&prompt(1, 20), 8)).ids;
     let mut first = open(&gpu);
     let (compiled, want) = (gpu.pipelines_compiled(), reply(&mut first));
     assert!(compiled > 10, "{compiled} are fewer than a model's kernels");
@@ -41,4 +47,98 @@ fn sessions_that_are_opened_at_once_compile_each_kernel_once() {
         }
     });
     assert_eq!(shared.pipelines_compiled(), alone.pipelines_compiled());
+}
+
+/// The best adapter, as an application finds it that knows nothing of Firelight.
+fn adapter() -> wgpu::Adapter {
+    let AdapterInfo { name, backend, .. } = block_on(Gpu::list()).remove(0);
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle().with_env());
+    let adapters = block_on(instance.enumerate_adapters(wgpu::Backends::all()));
+    let is_it = |adapter: &wgpu::Adapter| {
+        let info = adapter.get_info();
+        (info.name, format!("{:?}", info.backend)) == (name.clone(), backend.clone())
+    };
+    adapters.into_iter().find(is_it).expect("the adapter that Firelight lists")
+}
+
+/// A device of the application's, with these limits and features of its adapter.
+fn from_device(limits: wgpu::Limits, features: wgpu::Features, options: &GpuOptions) -> Result<(Gpu, wgpu::Device)> {
+    let adapter = adapter();
+    let descriptor = wgpu::DeviceDescriptor {
+        required_limits: limits,
+        required_features: adapter.features() & features,
+        ..Default::default()
+    };
+    let (device, queue) = block_on(adapter.request_device(&descriptor)).expect("a device");
+    Ok((block_on(Gpu::from_device(&adapter, device.clone(), queue, options))?, device))
+}
+
+#[test]
+fn a_device_of_the_callers_runs_models() {
+    let (gpu, device) = from_device(Default::default(), wgpu::Features::empty(), &UNTUNED).expect("the usual limits");
+    let caps = gpu.caps();
+    assert_eq!((caps.tier, caps.subgroup, caps.timestamps), (Tier::Baseline, (0, 0), false));
+    assert_eq!((caps.bindable(), caps.workgroup_bytes), (128 << 20, 16 << 10));
+    let want = reply(&mut open(&own_gpu().in_tier(Tier::Baseline)));
+    let mut session = open(&gpu);
+    assert_eq!(reply(&mut session), want);
+    // Its owner goes on using it.
+    let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+    let descriptor = wgpu::BufferDescriptor { label: None, size: 256, usage, mapped_at_creation: false };
+    let buffer = device.create_buffer(&descriptor);
+    buffer.map_async(wgpu::MapMode::Read, .., |mapped| mapped.expect("a buffer"));
+    device.poll(wgpu::PollType::wait_indefinitely()).expect("the device is there");
+    assert_eq!(reply(&mut session), want);
+}
+
+#[test]
+fn a_device_of_the_callers_offers_what_was_requested() {
+    let features = wgpu::Features::SUBGROUP
+        | wgpu::Features::SHADER_F16
+        | wgpu::Features::TIMESTAMP_QUERY
+        | wgpu::Features::PIPELINE_CACHE;
+    let (gpu, _) = from_device(adapter().limits(), features, &UNTUNED).expect("all limits");
+    let (own, caps) = (own_gpu(), gpu.caps());
+    let own = own.caps();
+    assert_eq!((caps.tier, caps.subgroup, caps.f16), (own.tier, own.subgroup, own.f16));
+    assert_eq!((caps.bindable(), caps.timestamps, caps.cooperative), (own.bindable(), own.timestamps, 0));
+}
+
+#[test]
+fn a_device_of_the_callers_that_is_too_small_is_refused() {
+    let refused = |limits, options| from_device(limits, wgpu::Features::empty(), options).map(|_| ()).unwrap_err();
+    let error = refused(wgpu::Limits::downlevel_defaults(), &UNTUNED);
+    assert!(matches!(error, Error::Gpu(_)), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("4 storage buffers in a shader, 8 are needed") && text.contains("limits"), "{text}");
+    let error = refused(Default::default(), &GpuOptions { tier: Some(Tier::Subgroups), ..UNTUNED });
+    assert!(matches!(&error, Error::Usage(text) if text.contains("subgroups")), "{error}");
+}
+
+#[test]
+fn the_loss_of_a_device_of_the_callers_is_passed_on() {
+    let (gpu, device) = from_device(Default::default(), wgpu::Features::empty(), &UNTUNED).expect("the usual limits");
+    let mut session = open(&gpu);
+    session.submit(greedy(&prompt(1, 20), 8)).expect("a request");
+    let told = gpu.clone();
+    device.set_device_lost_callback(move |_, why| told.mark_lost(&format!("by the owner {why}")));
+    device.destroy();
+    let error = block_on(async {
+        loop {
+            if let Err(error) = session.next().await {
+                break error;
+            }
+        }
+    });
+    assert!(matches!(error, Error::Gpu(_)), "{error}");
+    // The callback runs when its owner polls the device.
+    let _ = device.poll(wgpu::PollType::Poll);
+    assert!(gpu.check().unwrap_err().to_string().contains("by the owner"));
+}
+
+/// What opening a device does by default.
+#[test]
+fn tuning_can_be_left_out() {
+    assert_eq!(GpuOptions::default().tuning, Tuning::Auto);
+    assert_eq!(own_gpu().adapter().tuning, None);
 }

@@ -2,7 +2,7 @@
 //! one rounding never sends a row to another expert.
 
 use firelight::dtype::DType;
-use firelight::gpu::{Caps, Gpu, GpuOptions, Tier};
+use firelight::gpu::{Caps, Gpu, GpuOptions, Tier, Tuning};
 use firelight::graph::{Graph, Rows, TensorId, TensorKind};
 use firelight::ops::experts::{
     ExpertEpilogue, ExpertLinear, ExpertSort, ExpertSum, ExpertWeights, Router, RouterGroups, RoutingWeights, Scoring,
@@ -28,7 +28,7 @@ const CAPACITY: Capacity = Capacity {
 
 /// Without an adapter the GPU tests are left out, except in CI.
 fn open_gpu() -> Option<Gpu> {
-    match block_on(Gpu::open(&GpuOptions::default())) {
+    match block_on(Gpu::open(&GpuOptions { tuning: Tuning::Off, ..Default::default() })) {
         Ok(gpu) => Some(gpu),
         Err(error) => {
             assert!(std::env::var_os("CI").is_none(), "{error}");

@@ -5,7 +5,7 @@ mod engine;
 
 use engine::{Answer, Difference, difference, gpu, gpus};
 use firelight::checkpoint::{Checkpoint, GgufValue, Metadata, Source};
-use firelight::gpu::{Gpu, GpuOptions, Tier};
+use firelight::gpu::{Gpu, GpuOptions, Tier, Tuning};
 use firelight::model::spec::ModelSpec;
 use firelight::model::{Model, arch};
 use firelight::ops::KvType;
@@ -191,7 +191,8 @@ fn changes_little(tier: Tier, least: f64) {
         assert!(std::env::var_os("FIRELIGHT_COOPERATIVE").is_none(), "{why}");
         return eprintln!("left out: {why}");
     }
-    let rounding = block_on(Gpu::open(&GpuOptions { tier: Some(tier), device: None })).expect("the same adapter");
+    let rounding = block_on(Gpu::open(&GpuOptions { tier: Some(tier), tuning: Tuning::Off, ..Default::default() }))
+        .expect("the same adapter");
     let quantized = |case: &&Case| !["F32", "F16", "BF16"].contains(&&case.types[..]);
     let mut shapes: Vec<&Case> = goldens().cases.iter().filter(quantized).collect();
     shapes.sort_by_key(|case| &case.shape);

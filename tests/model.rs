@@ -11,7 +11,7 @@ mod engine;
 use engine::{Answer, answer, answers, difference, finish, gpu, greedy, logits, model, prompt, session};
 use firelight::Error;
 use firelight::checkpoint::{Checkpoint, GgufWriter, Source};
-use firelight::gpu::{Gpu, GpuOptions};
+use firelight::gpu::{Gpu, GpuOptions, Tuning};
 use firelight::memory_plan::plan_memory;
 use firelight::model::Model;
 use firelight::model::unknown::unknown;
@@ -292,7 +292,7 @@ fn company_changes_nothing() {
 #[test]
 fn steps_make_nothing() {
     // Nobody else makes anything on a device of one's own.
-    let gpu = block_on(Gpu::open(&GpuOptions::default())).expect("an adapter");
+    let gpu = block_on(Gpu::open(&GpuOptions { tuning: Tuning::Off, ..Default::default() })).expect("an adapter");
     for shape in FEW {
         let model = tiny(shape);
         let mut session = session(&gpu, &model, &SessionOptions { sequences: 2, ..exact(96) });

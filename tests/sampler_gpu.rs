@@ -1,6 +1,6 @@
 //! The sampling kernels against the CPU's sampler: the same token for all kinds of logits, settings and companies.
 
-use firelight::gpu::{Caps, Gpu, GpuOptions, Tier};
+use firelight::gpu::{Caps, Gpu, GpuOptions, Tier, Tuning};
 use firelight::graph::{Graph, Rows, StepInput, TensorId, TensorKind};
 use firelight::ops::sample::{CANDIDATES, Params, reference};
 use firelight::ops::{Capacity, KvType, StepSizes};
@@ -193,7 +193,9 @@ impl Bench {
 
 /// The adapter, in each of its tiers; none where there is none, except in CI.
 fn gpus() -> Vec<Gpu> {
-    let open = |tier| pollster::block_on(Gpu::open(&GpuOptions { tier: Some(tier), ..Default::default() }));
+    let open = |tier| {
+        pollster::block_on(Gpu::open(&GpuOptions { tier: Some(tier), tuning: Tuning::Off, ..Default::default() }))
+    };
     let found: Vec<Gpu> = Tier::ALL.into_iter().filter_map(|tier| open(tier).ok()).collect();
     if found.is_empty() {
         assert!(std::env::var_os("CI").is_none(), "no GPU adapter");

@@ -17,7 +17,6 @@ use crate::checkpoint::{ReadFuture, Source};
 use crate::gpu::{Clock, Gpu, GpuOptions};
 use crate::model::load::Progress;
 use crate::ops::StepSizes;
-use crate::plan::tune;
 use crate::session::{Event as Said, FinishReason, Request, Session, SessionOptions};
 use crate::template::TemplateInput;
 use crate::tokenizer::Special;
@@ -133,7 +132,7 @@ impl<E: Fn(Event)> Engine<E> {
         }
         // A device that is not used any more gives its memory back first.
         (self.open, self.gpu) = (None, None);
-        let gpu = tune::open(&GpuOptions { device: device.clone(), tier: None }).await?;
+        let gpu = Gpu::open(&GpuOptions { device: device.clone(), ..Default::default() }).await?;
         self.gpu = Some((device, gpu.clone()));
         Ok(gpu)
     }

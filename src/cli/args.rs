@@ -8,7 +8,6 @@ use firelight::checkpoint::Checkpoint;
 use firelight::gpu::{Gpu, GpuOptions, Tier};
 use firelight::model::Model;
 use firelight::ops::KvType;
-use firelight::plan::tune;
 use firelight::sampler::Sampling;
 use firelight::session::{Session, SessionOptions};
 
@@ -37,8 +36,8 @@ fn tier() -> impl TypedValueParser<Value = Tier> {
 impl DeviceArgs {
     /// Opens the device.
     pub async fn open(&self) -> Result<Gpu> {
-        let options = GpuOptions { device: self.device.clone(), tier: self.tier };
-        let gpu = tune::open(&options).await?;
+        let options = GpuOptions { device: self.device.clone(), tier: self.tier, ..Default::default() };
+        let gpu = Gpu::open(&options).await?;
         let card = gpu.adapter();
         tracing::info!("{} ({}), {} tier. {}", card.name, card.backend, card.caps.tier, card.why_not_higher);
         if self.device.is_none() {

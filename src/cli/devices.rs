@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use firelight::Error;
-use firelight::gpu::{AdapterInfo, Gpu, GpuOptions, Tier, TuneConfig, TuneOutcome};
+use firelight::gpu::{AdapterInfo, Gpu, GpuOptions, Tier, TuneConfig, TuneOutcome, Tuning};
 use firelight::plan::tune::{self, Trial};
 
 use super::{Result, term};
@@ -24,7 +24,7 @@ pub async fn run(args: Args) -> Result {
 }
 
 async fn measure(device: Option<String>) -> Result {
-    let gpu = Gpu::open(&GpuOptions { device, tier: None }).await?;
+    let gpu = Gpu::open(&GpuOptions { device, tuning: Tuning::Off, ..Default::default() }).await?;
     let (gpu, trials) = tune::tune(gpu).await?;
     let (card, layout, mut out) = (gpu.adapter(), gpu.caps().tune_config(), io::stdout().lock());
     let kept = |trial: &Trial| {
@@ -75,7 +75,7 @@ fn products(card: &AdapterInfo) -> String {
 }
 
 async fn list() -> Result {
-    let cards = tune::list().await;
+    let cards = Gpu::list().await;
     if cards.is_empty() {
         let message = "no GPU adapter found: install a Vulkan driver (on Debian or Ubuntu without a GPU: \
                        mesa-vulkan-drivers), or unset WGPU_BACKEND";

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use firelight::checkpoint::Checkpoint;
 use firelight::demo;
-use firelight::gpu::{Gpu, GpuOptions};
+use firelight::gpu::{Gpu, GpuOptions, Tuning};
 use firelight::hub::{self, Hub, Name, Sibling, Step};
 use firelight::model::load::Progress;
 
@@ -123,7 +123,7 @@ async fn fetch(hub: &Hub, name: &Name) -> Result<PathBuf> {
         true => (folder(&name.repo, &listing.siblings)?, "a Hugging Face folder".to_string()),
         false => {
             // Without a GPU a model can be fetched all the same.
-            let gpu = Gpu::open(&GpuOptions::default()).await.ok();
+            let gpu = Gpu::open(&GpuOptions { tuning: Tuning::Off, ..Default::default() }).await.ok();
             let caps = gpu.as_ref().map(Gpu::caps);
             let choice = hub::pick(hub, &name.repo, &listing, name.wanted.as_deref(), caps).await?;
             (choice.offer.files, format!("{} ({})", choice.offer.name, choice.why))

@@ -88,7 +88,7 @@ pub fn run(args: Args) -> Result {
     let find = |name: &PathBuf| block_on(hub::find(name, args.offline.offline));
     let registry = Registry::open(&args.models.iter().map(find).collect::<Result<Vec<_>>>()?)?;
     let setup = Setup {
-        gpu: GpuOptions { device: args.device.device, tier: args.device.tier },
+        gpu: GpuOptions { device: args.device.device, tier: args.device.tier, ..Default::default() },
         options: SessionOptions { sequences: args.parallel, ..args.engine.options() },
         queue: args.queue,
         keep_alive: (args.keep_alive > 0).then(|| Duration::from_secs(60 * args.keep_alive)),

@@ -10,6 +10,8 @@ const NEEDED_INVOCATIONS: u32 = 256;
 /// 32 KiB of workgroup memory: available on most GPUs; the reduced-precision kernels use it when present.
 const MOST_WORKGROUP_BYTES: u32 = 32 << 10;
 
+const COOPERATIVE: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+
 /// An adapter's description, as `firelight devices` prints it.
 #[derive(Clone, Debug)]
 pub struct AdapterInfo {
@@ -62,6 +64,20 @@ impl AdapterInfo {
             *why_not_higher = "subgroups: their kernels computed wrong results when this adapter was measured".into();
         }
         (caps.tuned, self.tuning) = (Some(result.config), Some(result));
+    }
+
+    /// Selects a tier, by default the highest exact one.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if it cannot run.
+    pub(super) fn in_tier(mut self, tier: Option<Tier>) -> Result<Self> {
+        let Some(tier) = tier else { return Ok(self) };
+        if let Some(why) = self.caps.lacks(tier) {
+            let name = &self.name;
+            return Err(Error::Usage(format!("{name} cannot run the tier {tier}: {why}; leave --tier out")));
+        }
+        self.caps.tier = tier;
+        Ok(self)
     }
 
     fn cache_key(&self) -> String {
@@ -119,9 +135,13 @@ impl Adapter {
     fn caps(&self, info: &wgpu::AdapterInfo, features: wgpu::Features, limits: &wgpu::Limits) -> Caps {
         let mut caps = Caps {
             tier: Tier::Baseline,
-            subgroup: if self.subgroups { (info.subgroup_min_size, info.subgroup_max_size) } else { (0, 0) },
+            subgroup: if self.has_subgroups(features) {
+                (info.subgroup_min_size, info.subgroup_max_size)
+            } else {
+                (0, 0)
+            },
             f16: features.contains(wgpu::Features::SHADER_F16),
-            cooperative: self.cooperative,
+            cooperative: if features.contains(COOPERATIVE) { self.cooperative } else { 0 },
             software: self.software,
             tuned: None,
             workgroup_bytes: limits.max_compute_workgroup_storage_size.min(MOST_WORKGROUP_BYTES),
@@ -137,6 +157,12 @@ impl Adapter {
             caps.cooperative = 0;
         }
         caps
+    }
+
+    /// wgpu does not know of subgroups in browsers.
+    fn has_subgroups(&self, features: wgpu::Features) -> bool {
+        let known = self.adapter.get_info().backend != wgpu::Backend::BrowserWebGpu;
+        self.subgroups && (!known || features.contains(wgpu::Features::SUBGROUP))
     }
 
     /// Why no kernel can run with these limits, if so.

@@ -19,6 +19,24 @@ pub struct GpuOptions {
     pub device: Option<String>,
     /// A lower tier than the adapter's highest exact one, or one that is not exact.
     pub tier: Option<Tier>,
+    /// Whether the kernels are tuned for the adapter.
+    pub tuning: Tuning,
+}
+
+/// Whether opening a device tunes it: finds the kernel parameters that are correct and fastest on it, and caches them
+/// in the user's cache folder (in browsers: where the page keeps them) for the adapter, its driver and this version of
+/// Firelight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tuning {
+    /// Apply the cached result. A GPU (not a CPU driver) without one is tuned now, which takes a second or two.
+    #[default]
+    Auto,
+    /// Apply the cached result. Any adapter without one is tuned now.
+    Always,
+    /// Apply the cached result, and measure nothing.
+    Cached,
+    /// Use the default parameters.
+    Off,
 }
 
 /// An opened device. Clones share it.
@@ -50,30 +68,19 @@ fn wanted_features(caps: &Caps) -> (wgpu::Features, wgpu::ExperimentalFeatures) 
 }
 
 impl Gpu {
-    /// Every adapter, best first. `WGPU_BACKEND` narrows the list.
-    pub async fn list() -> Vec<AdapterInfo> {
+    /// Describes every adapter, best first.
+    pub(crate) async fn adapters() -> Vec<AdapterInfo> {
         platform::adapters(true).await.iter().map(Adapter::info).collect()
     }
 
-    /// Opens the adapter that `options` name, else the one that `WGPU_ADAPTER_NAME` names, else the best.
-    ///
-    /// # Errors
-    /// [`Error::Gpu`] if there is no usable adapter, if none matches, or if the device is refused;
-    /// [`Error::Usage`] if a tier is asked for that the adapter does not have.
-    pub async fn open(options: &GpuOptions) -> Result<Self> {
+    /// Opens a device as [`Gpu::open`] does, untuned.
+    pub(crate) async fn open_device(options: &GpuOptions) -> Result<Self> {
         let by_index = options.device.as_ref().is_some_and(|d| d.parse::<usize>().is_ok());
         let adapters = platform::adapters(by_index).await;
         let infos: Vec<AdapterInfo> = adapters.iter().map(Adapter::info).collect();
         let wanted = options.device.clone().or_else(|| std::env::var("WGPU_ADAPTER_NAME").ok());
         let index = choose(&infos, wanted.as_deref())?;
-        let (adapter, mut info) = (&adapters[index], infos[index].clone());
-        if let Some(tier) = options.tier {
-            if let Some(why) = info.caps.lacks(tier) {
-                let name = &info.name;
-                return Err(Error::Usage(format!("{name} cannot run the tier {tier}: {why}; leave --tier out")));
-            }
-            info.caps.tier = tier;
-        }
+        let (adapter, info) = (&adapters[index], infos[index].clone().in_tier(options.tier)?);
         let (features, experimental_features) = wanted_features(&info.caps);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("firelight"),
@@ -85,25 +92,45 @@ impl Gpu {
         let (device, queue) = platform::request_device(adapter, &descriptor)
             .await
             .map_err(|e| Error::Gpu(format!("{} refused to open: {e}", info.name)))?;
-        let lost = Arc::new(OnceLock::new());
-        let flag = lost.clone();
-        device.set_device_lost_callback(move |reason, message| {
-            let _ = flag.set(format!("{reason:?}: {message}"));
+        let gpu = Gpu::new(adapter, info, device, queue);
+        let own = gpu.lost.clone();
+        gpu.device.set_device_lost_callback(move |reason, message| {
+            let _ = own.set(format!("{reason:?}: {message}"));
         });
+        Ok(gpu)
+    }
+
+    /// Uses a device that the caller has opened, as [`Gpu::from_device`] does, untuned.
+    pub(crate) fn with_device(
+        adapter: &wgpu::Adapter,
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        tier: Option<Tier>,
+    ) -> Result<Self> {
+        let adapter = platform::describe(adapter.clone());
+        let info = adapter.info_with(device.features(), &device.limits());
+        if let Some(why) = &info.unusable {
+            let (name, advice) = (&info.name, "request the device with the limits of its adapter");
+            return Err(Error::Gpu(format!("this device of {name} cannot be used: {why}; {advice}")));
+        }
+        Ok(Gpu::new(&adapter, info.in_tier(tier)?, device, queue))
+    }
+
+    fn new(adapter: &Adapter, info: AdapterInfo, device: wgpu::Device, queue: wgpu::Queue) -> Self {
         let pipeline_cache = platform::load_pipeline_cache(adapter, &device);
-        Ok(Gpu {
+        Gpu {
             adapter: info,
             device,
             queue,
             pipeline_cache,
             pipelines: Pipelines::default(),
-            lost,
+            lost: Arc::default(),
             resources_created: Arc::default(),
-        })
+        }
     }
 
     /// The same device, treated as a CPU driver; for adapters that hide what they are.
-    pub fn as_software(mut self) -> Self {
+    pub(crate) fn as_software(mut self) -> Self {
         (self.adapter.kind, self.adapter.caps.software) = ("software", true);
         self
     }
@@ -278,6 +305,12 @@ impl Gpu {
             Some(_) => Err(self.lost_error("the device was lost")),
             None => Ok(()),
         }
+    }
+
+    /// Says that a device that was opened by the caller was lost, and why; see [`Gpu::from_device`]. From now on
+    /// [`Gpu::check`] and what waits for the device return an error.
+    pub fn mark_lost(&self, why: &str) {
+        let _ = self.lost.set(why.into());
     }
 
     /// Destroys the device and frees all of its memory; pending waits end with an error.

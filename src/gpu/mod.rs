@@ -22,13 +22,16 @@ use web as platform;
 pub use adapter::AdapterInfo;
 pub use caps::{Caps, Tier};
 pub(crate) use device::PendingRead;
-pub use device::{Gpu, GpuOptions};
+pub use device::{Gpu, GpuOptions, Tuning};
 pub(crate) use pipelines::{Lookup, Pipeline, Vacancy};
 pub use platform::Clock;
 pub(crate) use platform::processors;
 pub use tune_config::{TuneConfig, TuneOutcome, TuneResult};
 #[cfg(all(target_arch = "wasm32", feature = "web"))]
 pub(crate) use web::{cached_entries, pause, restore_cache};
+
+/// wgpu, whose types [`Gpu::from_device`] takes.
+pub use wgpu;
 
 /// A buffer on the GPU.
 pub(crate) type Buffer = wgpu::Buffer;

@@ -155,7 +155,8 @@ fn mesa_version(driver: &str) -> Option<u32> {
     Some(numbers.next()?.ok()? * 100 + numbers.next()?.ok()?)
 }
 
-fn describe(adapter: wgpu::Adapter) -> Adapter {
+/// Describes an adapter.
+pub fn describe(adapter: wgpu::Adapter) -> Adapter {
     let info = adapter.get_info();
     let software = info.device_type == wgpu::DeviceType::Cpu || info.name.to_lowercase().contains("llvmpipe");
     let subgroups = adapter.features().contains(wgpu::Features::SUBGROUP);
@@ -266,7 +267,7 @@ mod tests {
     /// Writes between a submission and the wait for it become a submission of their own, with which the callback runs.
     #[test]
     fn waits_end_whatever_is_written_meanwhile() {
-        let gpu = pollster::block_on(Gpu::open(&Default::default())).expect("a GPU or a software adapter");
+        let gpu = pollster::block_on(Gpu::open_device(&Default::default())).expect("a GPU or a software adapter");
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let (buffer, bytes) = (gpu.buffer("written", 64 << 20), vec![1; 64 << 20]);

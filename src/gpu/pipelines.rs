@@ -49,7 +49,8 @@ pub(crate) struct Vacancy {
 }
 
 impl Pipelines {
-    /// Looks up the pipeline of a source. If it is missing, other callers wait from now on until the [`Vacancy`] is filled.
+    /// Looks up the pipeline of a source. If it is missing, other callers wait from now on until the [`Vacancy`] is
+    /// filled.
     pub fn lookup(&self, key: &str) -> Lookup {
         let now = self.clock.fetch_add(1, Ordering::Relaxed);
         let mut entries = self.lock();

@@ -129,6 +129,13 @@ async fn request_adapter() -> Option<Adapter> {
     Some(Adapter { adapter, name, software, subgroups, cooperative: 0, memory: None, js })
 }
 
+/// Describes an adapter that someone else has requested from the browser, which does not say more of it.
+pub fn describe(adapter: wgpu::Adapter) -> Adapter {
+    let name = "the browser's GPU".to_string();
+    let (software, subgroups, js) = (false, false, JsValue::UNDEFINED);
+    Adapter { adapter, name, software, subgroups, cooperative: 0, memory: None, js }
+}
+
 const SUBGROUPS: &str = "subgroups";
 
 /// Whether the browser's adapter has a feature.

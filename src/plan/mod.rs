@@ -10,6 +10,7 @@ mod expected;
 pub mod fuse;
 mod measure;
 mod memory;
+mod open;
 mod pipelines;
 mod step;
 pub mod suballocation;

@@ -7,7 +7,7 @@
 
 use super::expected::Expected;
 use super::measure::measured_matrix;
-use crate::gpu::{AdapterInfo, Caps, Gpu, GpuOptions, Tier, TuneConfig, TuneOutcome, TuneResult};
+use crate::gpu::{Caps, Gpu, Tier, TuneConfig, TuneOutcome, TuneResult};
 use crate::ops::attention::Attention;
 use crate::{Error, Result};
 
@@ -69,22 +69,12 @@ pub struct Trial {
     pub seconds: Option<f64>,
 }
 
-/// Opens a device as [`Gpu::open`] does, and tunes it; see [`tuned`].
-///
-/// # Errors
-/// As [`Gpu::open`] and [`tuned`].
-pub async fn open(options: &GpuOptions) -> Result<Gpu> {
-    let gpu = Gpu::open(options).await?;
-    let measure = gpu.adapter().should_tune();
-    tuned(gpu, options.tier, measure).await
-}
-
 /// Applies the cached tuning result of a device, or, if there is none and `measure` is set, tunes the device now, which takes
 /// a second or two. If no tier is asked for, an f16 prefill tier is chosen where tuning found it correct and faster.
 ///
 /// # Errors
 /// As [`tune`]; [`Error::Usage`] if a tier is asked for that tuning found to be wrong.
-pub async fn tuned(gpu: Gpu, tier: Option<Tier>, measure: bool) -> Result<Gpu> {
+pub(super) async fn tuned(gpu: Gpu, tier: Option<Tier>, measure: bool) -> Result<Gpu> {
     let gpu = match gpu.adapter().load_tuning() {
         Some(tune_result) => gpu.apply_tuning(tune_result),
         None if measure => tune(gpu).await?.0,
@@ -100,17 +90,6 @@ pub async fn tuned(gpu: Gpu, tier: Option<Tier>, measure: bool) -> Result<Gpu> {
         }
         _ => Ok(gpu),
     }
-}
-
-/// Every adapter, as [`Gpu::list`], with its cached tuning result applied.
-pub async fn list() -> Vec<AdapterInfo> {
-    let mut adapters = Gpu::list().await;
-    for adapter in &mut adapters {
-        if let Some(tune_result) = adapter.load_tuning() {
-            adapter.apply_tuning(tune_result);
-        }
-    }
-    adapters
 }
 
 /// Tunes a device and caches the result. Returns the device with the result applied, and all trials.

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant, SystemTime};
 use axum::http::StatusCode;
 use firelight::gpu::{Gpu, GpuOptions};
 use firelight::model::Model;
-use firelight::plan::tune;
 use firelight::session::{FinishReason, Session, SessionOptions, Timings};
 use pollster::block_on;
 use tokio::sync::{mpsc, oneshot};
@@ -364,7 +363,7 @@ impl Thread {
             let gpu = match &self.gpu {
                 Some(gpu) => gpu,
                 None => {
-                    let gpu = block_on(tune::open(&self.setup.gpu)).map_err(unavailable)?;
+                    let gpu = block_on(Gpu::open(&self.setup.gpu)).map_err(unavailable)?;
                     crate::cli::say_software(gpu.adapter());
                     self.gpu.insert(gpu)
                 }

@@ -17,18 +17,14 @@ use js_sys::Function;
 use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
 
-use crate::gpu::{self, Clock};
+use crate::gpu::{self, Clock, Tuning};
 use crate::model::load::Progress;
-use crate::plan::{self, tune};
 use crate::session::{Event, Request, RequestId};
 use crate::{Error, Gpu, GpuOptions, Model, Session};
 use failure::{Failure, Moment};
 use request::{Ask, Settings};
 use source::Broken;
 
-/// An adapter is measured by copying so many bytes; none that copies fewer GB a second is a GPU.
-const PROBE_BYTES: u64 = 4 << 20;
-const SLOWEST_GPU: f64 = 2.5;
 /// A device that is lost again within so many seconds is given up.
 const LOST_AGAIN: f64 = 30.0;
 /// A browser may say that a device is lost only after what waits for it has failed: so many seconds later at most.
@@ -326,15 +322,15 @@ fn report(tell: &Function, what: &Value) {
 }
 
 impl Settings {
-    /// The device, suited. Not every browser says whether a processor hides behind its adapter (Firefox does not): memory
-    /// tells.
+    /// Opens the device, and has the page keep what tuning found.
     async fn open_gpu(&self, tell: &Function) -> crate::Result<Gpu> {
         self.devices.iter().for_each(|devices| gpu::restore_cache(devices.clone()));
-        let gpu = Gpu::open(&GpuOptions { tier: self.tier()?, ..Default::default() }).await?;
-        let slow = !gpu.caps().software && plan::copy_bandwidth(&gpu, PROBE_BYTES).await? < SLOWEST_GPU;
-        let gpu = if slow { gpu.as_software() } else { gpu };
-        let measure = self.tune.unwrap_or(gpu.adapter().should_tune());
-        let gpu = tune::tuned(gpu, self.tier()?, measure).await?;
+        let tuning = match self.tune {
+            None => Tuning::Auto,
+            Some(true) => Tuning::Always,
+            Some(false) => Tuning::Cached,
+        };
+        let gpu = Gpu::open(&GpuOptions { tier: self.tier()?, tuning, ..Default::default() }).await?;
         let devices = gpu::cached_entries();
         if devices != self.devices {
             report(tell, &json!({"devices": devices}));

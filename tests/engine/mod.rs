@@ -5,7 +5,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use firelight::checkpoint::Source;
-use firelight::gpu::{Gpu, GpuOptions, Tier};
+use firelight::gpu::{Gpu, GpuOptions, Tier, Tuning};
 use firelight::model::Model;
 use firelight::sampler::{Sampling, TokenLogprobs};
 use firelight::session::{Event, FinishReason, Request, RequestId, Session, SessionOptions, Timings};
@@ -19,7 +19,7 @@ use std::sync::OnceLock;
 pub fn gpus() -> &'static [Gpu] {
     static GPUS: OnceLock<Vec<Gpu>> = OnceLock::new();
     GPUS.get_or_init(|| {
-        let open = |tier| block_on(Gpu::open(&GpuOptions { tier, device: None }));
+        let open = |tier| block_on(Gpu::open(&GpuOptions { tier, tuning: Tuning::Off, ..Default::default() }));
         let best = open(None).unwrap_or_else(|e| panic!("these tests need a GPU or a software adapter: {e}"));
         let highest = best.caps().tier;
         let lower = Tier::ALL.into_iter().filter(|t| *t < highest).map(|t| open(Some(t)).expect("a lower tier"));
