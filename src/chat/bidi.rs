@@ -1,16 +1,16 @@
-//! The order of words for those who read from right to left. egui shapes each word rightly, but sets words from left to
-//! right whatever they are. So lines are broken here, and their words put in the order in which they are seen.
+//! Word order of right-to-left text. egui shapes each word correctly but always places words from left to right, so this
+//! module breaks lines and reorders their words visually.
 //!
-//! Whole words are ordered, not characters: Unicode's algorithm (UAX #9) reduced to what conversations need.
+//! It orders whole words, not characters: a subset of Unicode's bidirectional algorithm (UAX #9).
 
 use std::borrow::Cow;
 
-/// Whether it is a letter of a script that is written from right to left (Hebrew, Arabic, Syriac, Thaana and others).
+/// Whether a character belongs to a right-to-left script (Hebrew, Arabic, Syriac, Thaana and others).
 fn is_rtl(c: char) -> bool {
     matches!(u32::from(c), 0x590..=0x8ff | 0xfb1d..=0xfdff | 0xfe70..=0xfeff | 0x10800..=0x10fff | 0x1e800..=0x1efff)
 }
 
-/// Whether a text begins from the right: its first letter says so.
+/// Whether a text starts from the right, as its first letter decides.
 pub fn begins_right(text: &str) -> bool {
     text.chars().find_map(direction).unwrap_or(false)
 }
@@ -19,8 +19,8 @@ fn direction(c: char) -> Option<bool> {
     if is_rtl(c) { Some(true) } else { c.is_alphabetic().then_some(false) }
 }
 
-/// The text as it is to be set: where a line has letters that go from right to left, it is broken at `width` (as
-/// `measure` tells a word's), with `line_end` between the pieces, and words are put in the order in which they are seen.
+/// The text in visual order: lines with right-to-left letters are broken at `width` (in `measure`'s units), joined by
+/// `line_end`, and their words reordered.
 pub fn visual<'a>(text: &'a str, width: f32, line_end: &str, measure: &dyn Fn(&str) -> f32) -> Cow<'a, str> {
     if !text.chars().any(is_rtl) {
         return Cow::Borrowed(text);
@@ -45,7 +45,7 @@ pub fn visual<'a>(text: &'a str, width: f32, line_end: &str, measure: &dyn Fn(&s
     Cow::Owned(out)
 }
 
-/// A row of a table: each cell is a line of its own.
+/// A table row: each cell is reordered separately.
 fn cells(row: &str) -> String {
     let cell = |cell: &str| match cell.chars().any(is_rtl) {
         true => format!(" {} ", ordered(&cell.split_whitespace().collect::<Vec<_>>(), begins_right(cell)).join(" ")),
@@ -56,7 +56,7 @@ fn cells(row: &str) -> String {
 
 fn paragraph(line: &str, width: f32, line_end: &str, measure: &dyn Fn(&str) -> f32, out: &mut String) {
     let (mark, text) = marked(line);
-    // Marks of emphasis would not survive a change of order.
+    // Reordering would break emphasis markers.
     let text = text.replace("**", "");
     let (right, space) = (begins_right(&text), measure(" "));
     let room = width - mark.chars().count() as f32 * 2.0 * space;
@@ -81,7 +81,7 @@ fn paragraph(line: &str, width: f32, line_end: &str, measure: &dyn Fn(&str) -> f
     *out += &lines.join(&between);
 }
 
-/// A line's mark of Markdown (`- `, `1. `, `## `, `> `) and blanks before it, and the rest.
+/// Splits a line into its Markdown prefix (`- `, `1. `, `## `, `> `, indentation) and the rest.
 fn marked(line: &str) -> (&str, &str) {
     let text = line.trim_start();
     let length = match text.split_once(' ') {
@@ -91,11 +91,11 @@ fn marked(line: &str) -> (&str, &str) {
     line.split_at(line.len() - text.len() + length)
 }
 
-/// A line's words in the order in which they are seen, from the left.
+/// A line's words in visual order, from the left.
 fn ordered<'a>(words: &[&'a str], right: bool) -> Vec<&'a str> {
     let mut runs: Vec<(bool, Vec<&str>)> = Vec::new();
     for word in words {
-        // Numbers and signs go with what is before them.
+        // Numbers and symbols stay with the preceding word.
         let its = word.chars().find_map(direction).unwrap_or(runs.last().map_or(right, |run| run.0));
         match runs.last_mut() {
             Some((way, run)) if *way == its => run.push(word),

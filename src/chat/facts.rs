@@ -1,4 +1,4 @@
-//! What a model's header says, and whether it fits the device: known before a weight is read.
+//! Facts about a model from its header, and whether it fits the device, before any weight is read.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::model::Model;
 /// Reads a model's header.
 ///
 /// # Errors
-/// If it cannot be read; that a model does not fit or is of no known kind is a fact, not an error.
+/// If the header cannot be read. A model that does not fit or that Firelight does not support is a fact, not an error.
 pub async fn read(place: &Place, sources: Vec<Source>, caps: Option<&Caps>) -> Result<Facts> {
     let checkpoint = Checkpoint::from_sources(sources).await?;
     let mut facts = of(&checkpoint, place);
@@ -42,7 +42,7 @@ fn fits(model: &Model, caps: &Caps) -> Fit {
     }
 }
 
-/// The longest context that fits where the usual one does not.
+/// The longest context that fits if the default does not.
 fn smaller(model: &Model, caps: &Caps) -> Option<u32> {
     [2048, 1024, 512, 256].into_iter().find(|context| {
         let options = SessionOptions { context: Some(*context), ..SessionOptions::default() };
@@ -50,7 +50,7 @@ fn smaller(model: &Model, caps: &Caps) -> Option<u32> {
     })
 }
 
-/// What keys and the tensor table say.
+/// Facts from the metadata keys and the tensor table.
 pub fn of(checkpoint: &Checkpoint, place: &Place) -> Facts {
     let text = |key: &str| checkpoint.metadata.get_str(key).ok().flatten().map(str::to_string);
     let mut types: BTreeMap<&str, u64> = BTreeMap::new();
@@ -75,7 +75,7 @@ pub fn of(checkpoint: &Checkpoint, place: &Place) -> Facts {
     }
 }
 
-/// An adapter in the window's words.
+/// An adapter as the window describes it.
 pub fn device(card: &AdapterInfo) -> Device {
     Device {
         name: card.name.clone(),

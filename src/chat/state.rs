@@ -1,28 +1,28 @@
-//! All that the window knows, and all that a view may ask for. Views read the state and return actions; `app` acts.
+//! The window's state, and the actions that views return. Views read the state; only `app` changes it.
 
 use super::platform::Fetched;
 use super::protocol::{Device, Facts, Loaded, OpTime, Place, Token};
 use super::store::{Conversation, Remembered, Settings};
 
-/// What the engine is at.
+/// The state of the engine.
 #[derive(Clone, Debug)]
 pub enum Engine {
-    /// There is no model.
+    /// No model is open.
     Empty,
-    /// A model is being opened.
+    /// A model is loading.
     Loading {
-        /// Which.
+        /// Its place.
         place: Place,
         /// Bytes read.
         done: u64,
-        /// Bytes to read; 0 while shaders are compiled.
+        /// Bytes to read; 0 while shaders compile.
         total: u64,
-        /// When the first byte was read, in seconds of the window's clock.
+        /// The time of the first byte, in seconds of the window's clock.
         since: f64,
     },
     /// A model is open.
     Ready(Box<Loaded>),
-    /// A model could not be opened, or was lost.
+    /// Loading failed, or the model was lost.
     Failed(Option<Place>, String),
 }
 
@@ -36,32 +36,32 @@ impl Engine {
     }
 }
 
-/// An answer on its way.
+/// An answer in progress.
 #[derive(Clone, Debug)]
 pub struct Answering {
-    /// The engine's number for it.
+    /// The engine's id of the request.
     pub id: u64,
-    /// The conversation's id, and the answer's place in it.
+    /// The id of the conversation and the index of the answer in it.
     pub conversation: String,
     /// See `conversation`.
     pub node: usize,
-    /// When it was asked for, in seconds of the window's clock.
+    /// The time of the request, in seconds of the window's clock.
     pub since: f64,
-    /// When the first token came.
+    /// The time of the first token.
     pub first: Option<f64>,
-    /// Tokens of the prompt, once it is known.
+    /// The number of prompt tokens, once known.
     pub prompt: usize,
-    /// Tokens that have come.
+    /// The number of generated tokens.
     pub tokens: usize,
-    /// The template has opened the reasoning.
+    /// Whether the chat template opened a reasoning block.
     pub opened: bool,
-    /// Stop was pressed.
+    /// Whether the user pressed Stop.
     pub stopping: bool,
-    /// When it was last kept.
+    /// The time when it was last saved.
     pub kept: f64,
 }
 
-/// What is shown at the right.
+/// A side panel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Panel {
     /// System prompt and sampling.
@@ -72,16 +72,16 @@ pub enum Panel {
     XRay,
 }
 
-/// What the x-ray panel shows.
+/// The contents of the X-ray panel.
 #[derive(Clone, Debug, Default)]
 pub struct XRay {
     /// The last tokens with their probabilities, oldest first.
     pub tokens: Vec<Token>,
-    /// Tokens a second at positions of the context.
+    /// Tokens per second by context position.
     pub rates: Vec<[f64; 2]>,
-    /// The last step's time, by op, or why there is none.
+    /// The last step's time by op, or why it is not available.
     pub ops: Option<Result<Vec<OpTime>, String>>,
-    /// It is being measured.
+    /// Whether a measurement is running.
     pub measuring: bool,
     /// Positions of the context that are filled.
     pub filled: usize,
@@ -90,39 +90,39 @@ pub struct XRay {
 /// A model in the picker.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Where.
+    /// Its place.
     pub place: Place,
-    /// Bytes of the file, if known before its header.
+    /// The file's size in bytes, if known before the header is read.
     pub bytes: Option<u64>,
-    /// Its header; `None` until it was read.
+    /// Its header; `None` until it is read.
     pub facts: Option<Result<Facts, String>>,
 }
 
-/// A fetch from the hub.
+/// A download from the hub.
 #[derive(Clone, Debug)]
 pub struct Fetching {
-    /// What is fetched, as the user wrote it.
+    /// The name as the user typed it.
     pub wanted: String,
-    /// How far it is, once it is known what there is.
+    /// The progress, once the size is known.
     pub step: Option<Fetched>,
-    /// When its first bytes came, in seconds of the window's clock, and how many were there before.
+    /// The time of the first bytes, in seconds of the window's clock, and the number of bytes resumed from.
     pub since: f64,
     /// See `since`.
     pub before: u64,
 }
 
-/// A line that appears and goes away by itself.
+/// A message that disappears after a while.
 #[derive(Clone, Debug)]
 pub struct Toast {
-    /// What it says.
+    /// The message.
     pub text: String,
-    /// Whether it is about something that went wrong.
+    /// Whether it reports an error.
     pub bad: bool,
-    /// When it goes, in seconds of the window's clock.
+    /// The time when it disappears, in seconds of the window's clock.
     pub until: f64,
 }
 
-/// What is shown over everything else.
+/// A dialog over the window.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Dialog {
     /// The model picker.
@@ -131,19 +131,19 @@ pub enum Dialog {
     Help,
     /// A new title for a conversation, by its id.
     Rename(String, String),
-    /// Whether a conversation is to be deleted, by its id.
+    /// A confirmation to delete a conversation, by its id.
     Delete(String),
 }
 
-/// All that the window knows.
+/// The state of the window.
 pub struct State {
     /// Every conversation.
     pub conversations: Vec<Conversation>,
-    /// The id of the one that is shown.
+    /// The id of the current conversation.
     pub current: String,
-    /// What is looked for in the list.
+    /// The search text of the list.
     pub search: String,
-    /// The message being written.
+    /// The text in the composer.
     pub draft: String,
     /// A message being edited, with its new text.
     pub editing: Option<(usize, String)>,
@@ -153,119 +153,119 @@ pub struct State {
     pub devices: Vec<Device>,
     /// The picker's models.
     pub models: Vec<Entry>,
-    /// The name in the picker's box for models on the hub.
+    /// The text in the picker's field for models on the hub.
     pub wanted: String,
-    /// A fetch on its way.
+    /// The download in progress.
     pub fetching: Option<Fetching>,
-    /// Why the last fetch failed.
+    /// Why the last download failed.
     pub fetch_failed: Option<String>,
-    /// The answer on its way.
+    /// The answer in progress.
     pub answering: Option<Answering>,
-    /// A conversation that waits for a model to answer its last message.
+    /// The conversation whose last message will be answered once a model is loaded.
     pub waiting: Option<String>,
-    /// Why the last answer could not be given, by its conversation.
+    /// The conversation whose last answer failed, and why.
     pub failed: Option<(String, String)>,
-    /// Whether the list is shown beside the conversation.
+    /// Whether the list of conversations is visible.
     pub list: bool,
-    /// Whether the window is too narrow for that.
+    /// Whether the window is too narrow for list and conversation side by side.
     pub narrow: bool,
-    /// Whether the list is shown instead of the conversation, then.
+    /// In a narrow window: whether the list replaces the conversation.
     pub drawer: bool,
-    /// What is shown at the right.
+    /// The open side panel.
     pub panel: Option<Panel>,
-    /// What is shown over everything else.
+    /// The open dialog.
     pub dialog: Option<Dialog>,
     /// See [`Toast`].
     pub toast: Option<Toast>,
     /// See [`XRay`].
     pub xray: XRay,
-    /// What outlives the window.
+    /// Preferences that persist.
     pub remembered: Remembered,
-    /// Seconds of the window's clock.
+    /// The window's clock, in seconds.
     pub now: f64,
-    /// Milliseconds since 1970.
+    /// The current time, in milliseconds since 1970.
     pub time: u64,
-    /// The composer takes the keyboard in the next frame.
+    /// Whether the composer requests focus in the next frame.
     pub focus: bool,
-    /// The transcript goes to its end in the next frame.
+    /// Whether the transcript scrolls to its end in the next frame.
     pub to_end: bool,
-    /// Whether the window is cleared with its background before it is drawn. Then nothing paints it: filling pixels takes
-    /// most of a frame where the processor draws.
+    /// Whether the window is cleared to the background colour before drawing. The views then do not fill the background,
+    /// which would take most of a frame on a software rasterizer.
     pub cleared: bool,
 }
 
 impl State {
-    /// The conversation that is shown.
+    /// The current conversation.
     pub fn conversation(&self) -> Option<&Conversation> {
         self.conversations.iter().find(|c| c.id == self.current)
     }
 
-    /// The same, to be changed.
+    /// The current conversation, mutable.
     pub fn conversation_mut(&mut self) -> Option<&mut Conversation> {
         self.conversations.iter_mut().find(|c| c.id == self.current)
     }
 
-    /// The answer on its way in the conversation that is shown.
+    /// The answer in progress in the current conversation.
     pub fn answering_here(&self) -> Option<&Answering> {
         self.answering.as_ref().filter(|a| a.conversation == self.current)
     }
 }
 
-/// What a view asks for.
+/// A user action that a view returns.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// A new conversation.
+    /// Start a new conversation.
     New,
     /// Show a conversation.
     Open(String),
-    /// Give a conversation a title.
+    /// Rename a conversation.
     Rename(String, String),
     /// Delete a conversation.
     Delete(String),
-    /// Send what is written.
+    /// Send the composer's text.
     Send,
-    /// Send this.
+    /// Send this text.
     Say(String),
-    /// End the answer, or loading.
+    /// Stop the answer, or the loading of a model.
     Stop,
-    /// Another answer beside this one.
+    /// Generate another answer as a sibling of this one.
     Again(usize),
-    /// An answer to this message.
+    /// Answer this message.
     Resend(usize),
-    /// Go on with this answer.
+    /// Continue this answer.
     Continue(usize),
-    /// Put an edited message beside the old one, and answer it if it is the user's.
+    /// Add an edited message as a sibling of the original, and answer it if it is the user's.
     Edit(usize, String),
-    /// Show this message and what follows it.
+    /// Switch to the branch of this message.
     Show(usize),
-    /// Put a text on the clipboard.
+    /// Copy a text to the clipboard.
     Copy(String),
-    /// Write the conversation to a file: as JSON, or else as Markdown.
+    /// Export the conversation to a file: as JSON if true, else as Markdown.
     Export(bool),
     /// Change the conversation's settings.
     Settings(Box<Settings>),
-    /// Make the conversation's settings those of new ones.
+    /// Use the conversation's settings for new conversations.
     KeepSettings,
     /// Open a model.
     Load(Place),
-    /// Ask for a model file.
+    /// Show a file dialog for a model.
     Choose,
-    /// Fetch a model from the hub.
+    /// Download a model from the hub.
     Fetch(String),
-    /// End the fetch.
+    /// Cancel the download.
     EndFetch,
-    /// Open the model again on this adapter with this context.
+    /// Reload the model on this adapter with this context size.
     Reopen(Option<String>, Option<u32>),
-    /// Show or hide something.
+    /// Open or close a dialog.
     Dialog(Option<Dialog>),
-    /// Show or hide a panel.
+    /// Open or close a side panel.
     Panel(Panel),
-    /// Show or hide the list.
+    /// Show or hide the list of conversations.
     List,
-    /// Time the ops of a step.
+    /// Profile the ops of a step.
     Measure,
-    /// Dark, light, or as the system has it.
+    /// Choose the dark or the light theme, or follow the system.
     Dark(Option<bool>),
-    /// The last failure was read.
+    /// Dismiss the last failure.
     Dismiss,
 }

@@ -1,7 +1,7 @@
-//! Conversations as they are kept: a tree of messages each, one JSON file each.
+//! Saved conversations: each is a tree of messages in one JSON file.
 //!
-//! Editing a message or asking again never overwrites: it adds a sibling, and the conversation shows one path through
-//! the tree. How bytes reach the disk or the browser is `platform`'s business; nothing here draws or computes.
+//! Editing a message or answering again adds a sibling and never overwrites; the conversation shows one path through the
+//! tree. `platform` moves bytes to the disk or the browser; nothing here draws or computes.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use super::protocol::Message;
 use crate::sampler::Sampling;
 use crate::session::{FinishReason, Timings};
 
-/// Who speaks.
+/// The author of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -21,7 +21,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// As chat templates call it.
+    /// The name that chat templates use.
     pub fn name(self) -> &'static str {
         match self {
             Role::User => "user",
@@ -30,85 +30,85 @@ impl Role {
     }
 }
 
-/// How an answer came about.
+/// How an answer was generated.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Stats {
-    /// Which model gave it.
+    /// The model.
     pub model: String,
-    /// Counts and times; of the last part, if it was continued.
+    /// Token counts and times; of the last part if the answer was continued.
     pub timings: Timings,
-    /// Why it ended; `None` while it comes, and after a crash.
+    /// Why it ended; `None` while it is generated, and after a crash.
     pub finish: Option<FinishReason>,
-    /// Positions of the model's context.
+    /// The context size in positions.
     pub context: usize,
     /// Seconds spent on reasoning.
     pub thinking: Option<f64>,
-    /// The seed it was drawn with.
+    /// The sampling seed.
     pub seed: u64,
 }
 
 /// A message in the tree.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Node {
-    /// What it answers or follows; `None` for first messages.
+    /// The parent message; `None` for a first message.
     pub parent: Option<usize>,
-    /// Who says it.
+    /// The author.
     pub role: Role,
-    /// What is said, reasoning included.
+    /// The text, with its reasoning.
     pub text: String,
-    /// When, in milliseconds since 1970.
+    /// The time, in milliseconds since 1970.
     pub time: u64,
-    /// Of answers.
+    /// For answers: how it was generated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stats: Option<Stats>,
 }
 
-/// How a conversation's answers are made.
+/// A conversation's generation settings.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Settings {
-    /// What the model is told first.
+    /// The system prompt.
     pub system: String,
-    /// How tokens are chosen. The seed counts only if `fixed_seed` is set.
+    /// The sampling parameters. The seed applies only if `fixed_seed` is set.
     pub sampling: Sampling,
-    /// Draw every answer with the same seed.
+    /// Use the same seed for every answer.
     pub fixed_seed: bool,
-    /// Most tokens of an answer; 0 for as many as the context holds.
+    /// The maximum number of tokens in an answer; 0 for no limit but the context.
     pub max_tokens: usize,
 }
 
-/// A conversation. `leaf` is the last message of the path that is shown.
+/// A conversation. `leaf` is the last message of the visible path.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Conversation {
-    /// Names its file.
+    /// The name of its file.
     pub id: String,
-    /// Shown in the list.
+    /// The title in the list.
     pub title: String,
-    /// Whether the user gave the title, which then stays.
+    /// Whether the user set the title, which then no longer changes.
     #[serde(default)]
     pub named: bool,
-    /// Milliseconds since 1970 of the last change.
+    /// The time of the last change, in milliseconds since 1970.
     pub changed: u64,
     /// See [`Settings`].
     #[serde(default)]
     pub settings: Settings,
-    /// Every message; parents come before children.
+    /// All messages; parents precede children.
     pub nodes: Vec<Node>,
-    /// End of the path that is shown.
+    /// The last message of the visible path.
     pub leaf: Option<usize>,
 }
 
-/// Longest title that is made of a first message, in characters.
+/// The maximum length of a title derived from the first message, in characters.
 const TITLE: usize = 42;
 
 impl Conversation {
-    /// An empty one.
+    /// An empty conversation.
     pub fn new(id: String, now: u64, settings: Settings) -> Self {
         Conversation { id, title: "New conversation".into(), changed: now, settings, ..Default::default() }
     }
 
-    /// The messages that are shown, first to last.
+    /// The messages of the visible path, first to last.
     pub fn path(&self) -> Vec<usize> {
         let mut path = Vec::new();
         let mut at = self.leaf;
@@ -120,7 +120,7 @@ impl Conversation {
         path
     }
 
-    /// Adds a message behind `parent`, and shows it.
+    /// Adds a child of `parent` and makes it visible.
     pub fn add(&mut self, parent: Option<usize>, role: Role, text: String, time: u64) -> usize {
         if !self.named && self.nodes.is_empty() {
             self.title = title(&text);
@@ -131,13 +131,13 @@ impl Conversation {
         node
     }
 
-    /// The messages beside `node`, itself among them, oldest first.
+    /// The siblings of `node` including itself, oldest first.
     pub fn siblings(&self, node: usize) -> Vec<usize> {
         let parent = self.nodes[node].parent;
         (0..self.nodes.len()).filter(|i| self.nodes[*i].parent == parent).collect()
     }
 
-    /// Shows `node`, and behind it the newest messages.
+    /// Makes `node` visible, followed by its newest descendants.
     pub fn show(&mut self, node: usize) {
         let mut leaf = node;
         while let Some(child) = (leaf + 1..self.nodes.len()).rev().find(|i| self.nodes[*i].parent == Some(leaf)) {
@@ -146,7 +146,7 @@ impl Conversation {
         self.leaf = Some(leaf);
     }
 
-    /// The path up to and with `last`, as a model reads it: the system prompt first, answers without their reasoning.
+    /// The path up to and including `last` as a prompt: the system prompt first, answers without their reasoning.
     pub fn messages(&self, last: Option<usize>) -> Vec<Message> {
         let mut messages = Vec::new();
         if !self.settings.system.trim().is_empty() {
@@ -165,14 +165,14 @@ impl Conversation {
         messages
     }
 
-    /// Whether title or any message has `needle`, which is in lower case.
+    /// Whether the title or a message contains `needle`, which must be lower-case.
     pub fn contains(&self, needle: &str) -> bool {
         needle.is_empty()
             || self.title.to_lowercase().contains(needle)
             || self.nodes.iter().any(|node| node.text.to_lowercase().contains(needle))
     }
 
-    /// A conversation out of a file, if its tree is sound.
+    /// Parses a conversation file. Returns `None` if its tree is malformed.
     pub fn parse(text: &str) -> Option<Self> {
         let it: Conversation = serde_json::from_str(text).ok()?;
         let sound = it.nodes.iter().enumerate().all(|(i, node)| node.parent.is_none_or(|parent| parent < i));
@@ -193,37 +193,37 @@ fn title(text: &str) -> String {
     }
 }
 
-/// What is remembered besides conversations.
+/// Preferences and recent models.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Remembered {
-    /// Models that were opened, the last first.
+    /// Recently opened models, the last one first.
     pub recent: Vec<super::protocol::Place>,
-    /// `Some(true)` for dark, `Some(false)` for light, `None` as the system has it.
+    /// `Some(true)` for dark, `Some(false)` for light, `None` to follow the system.
     pub dark: Option<bool>,
-    /// The adapter that was chosen.
+    /// The selected adapter.
     pub device: Option<String>,
-    /// The context that was chosen.
+    /// The selected context size.
     pub context: Option<u32>,
-    /// How new conversations begin.
+    /// The settings of new conversations.
     pub settings: Settings,
 }
 
 const REMEMBERED: &str = "settings";
 const PREFIX: &str = "conversation-";
 
-/// The conversations on disk or in the browser.
+/// The saved conversations, on disk or in the browser.
 pub struct Store {
     storage: Storage,
 }
 
 impl Store {
-    /// Over a storage.
+    /// A store over a storage.
     pub fn new(storage: Storage) -> Self {
         Store { storage }
     }
 
-    /// Every conversation, the last changed first. Files that cannot be read are left where they are.
+    /// All conversations, the last changed first. Unreadable files are skipped and left in place.
     pub fn conversations(&self) -> Vec<Conversation> {
         let names = self.storage.names();
         let names = names.iter().filter(|name| name.starts_with(PREFIX));
@@ -232,42 +232,42 @@ impl Store {
         all
     }
 
-    /// Keeps a conversation.
+    /// Saves a conversation.
     pub fn save(&self, conversation: &Conversation) {
         if let Ok(text) = serde_json::to_string(conversation) {
             self.storage.write(&format!("{PREFIX}{}", conversation.id), text);
         }
     }
 
-    /// Forgets a conversation.
+    /// Deletes a conversation.
     pub fn remove(&self, id: &str) {
         self.storage.remove(&format!("{PREFIX}{id}"));
     }
 
-    /// What is remembered.
+    /// Loads the preferences.
     pub fn remembered(&self) -> Remembered {
         self.storage.read(REMEMBERED).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
     }
 
-    /// Remembers.
+    /// Saves the preferences.
     pub fn remember(&self, remembered: &Remembered) {
         if let Ok(text) = serde_json::to_string(remembered) {
             self.storage.write(REMEMBERED, text);
         }
     }
 
-    /// Waits until all is kept, and says what could not be.
+    /// Waits until everything is saved. Returns what could not be saved.
     pub fn flush(&self) {
         self.storage.flush();
     }
 
-    /// Why something could not be kept, once.
+    /// Takes the error of the last failed save.
     pub fn failure(&self) -> Option<String> {
         self.storage.failure()
     }
 }
 
-/// A conversation as Markdown: the path that is shown.
+/// The visible path as Markdown.
 pub fn markdown(conversation: &Conversation) -> String {
     let mut out = format!("# {}\n", conversation.title);
     if !conversation.settings.system.trim().is_empty() {

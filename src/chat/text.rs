@@ -1,13 +1,13 @@
-//! Answers as text: where reasoning ends and the answer begins, and LaTeX made readable for a window that draws letters.
+//! The text of answers: separates reasoning from the answer, and renders LaTeX as Unicode text.
 
 use std::borrow::Cow;
 
-/// An answer's parts.
+/// An answer split into reasoning and answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parts<'a> {
-    /// What the model thought before it answered.
+    /// The reasoning.
     pub reasoning: &'a str,
-    /// Whether it still thinks.
+    /// Whether the reasoning is still open.
     pub thinking: bool,
     /// The answer.
     pub answer: &'a str,
@@ -16,7 +16,7 @@ pub struct Parts<'a> {
 const OPEN: &str = "<think>";
 const CLOSE: &str = "</think>";
 
-/// Splits reasoning from the answer. `opened`: the template has already written `<think>`.
+/// Splits reasoning from the answer. `opened`: the chat template ended with `<think>`.
 pub fn split(text: &str, opened: bool) -> Parts<'_> {
     let start = text.trim_start();
     let (opened, rest) = match start.strip_prefix(OPEN) {
@@ -24,7 +24,7 @@ pub fn split(text: &str, opened: bool) -> Parts<'_> {
         None => (opened, start),
     };
     match rest.split_once(CLOSE) {
-        // The opening mark was in the prompt.
+        // The prompt ended with the opening marker.
         Some((reasoning, answer)) if opened || !reasoning.contains(OPEN) => {
             Parts { reasoning: reasoning.trim(), thinking: false, answer: answer.trim_start() }
         }
@@ -33,8 +33,8 @@ pub fn split(text: &str, opened: bool) -> Parts<'_> {
     }
 }
 
-/// Markdown as the window's renderer wants it: `\(x\)` and `\[x\]` are `$x$` and `$$x$$`, and fenced code has the name
-/// by which the highlighter knows its language. Code itself is left alone.
+/// Adapts Markdown to the window's renderer: `\(x\)` and `\[x\]` become `$x$` and `$$x$$`, and fenced code gets the
+/// language name that the highlighter expects. Code itself is unchanged.
 pub fn prepare(markdown: &str) -> Cow<'_, str> {
     if !["```", "~~~", "\\(", "\\["].iter().any(|mark| markdown.contains(mark)) {
         return Cow::Borrowed(markdown);
@@ -55,7 +55,7 @@ pub fn prepare(markdown: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The languages that people name otherwise than by the ending of their files.
+/// Language names that differ from the file extension.
 const LANGUAGES: &[(&str, &str)] = &[
     ("rust", "rs"),
     ("python", "py"),
@@ -104,7 +104,8 @@ fn math_marks(line: &str) -> String {
     out
 }
 
-/// LaTeX in letters: Greek, operators, fractions, raised and lowered digits. What it does not know stays readable.
+/// Converts LaTeX to Unicode: Greek letters, operators, fractions, superscripts and subscripts. Unknown commands stay
+/// readable.
 pub fn latex(tex: &str) -> String {
     let mut chars = tex.trim().chars().peekable();
     let out = sequence(&mut chars, false, 0);
@@ -113,10 +114,10 @@ pub fn latex(tex: &str) -> String {
 
 type Chars<'a> = std::iter::Peekable<std::str::Chars<'a>>;
 
-/// Deeper groups are written as they are: what a model writes must not overflow the stack.
+/// Deeper groups stay unconverted, so that a model's output cannot overflow the stack.
 const DEPTH: usize = 24;
 
-/// Up to the end, or to the brace that closes a group.
+/// Converts up to the end, or to the closing brace of a group.
 fn sequence(chars: &mut Chars, group: bool, depth: usize) -> String {
     let mut out = String::new();
     while let Some(c) = chars.next() {
@@ -137,7 +138,7 @@ fn nested(chars: &mut Chars, depth: usize) -> String {
     if depth < DEPTH { sequence(chars, true, depth + 1) } else { "{".into() }
 }
 
-/// A group, a command, or one character.
+/// Converts a group, a command, or one character.
 fn argument(chars: &mut Chars, depth: usize) -> String {
     while chars.peek().is_some_and(|c| c.is_whitespace()) {
         chars.next();
@@ -188,7 +189,7 @@ fn command(chars: &mut Chars, depth: usize) -> String {
     }
 }
 
-/// Brackets around what is more than one thing.
+/// Parenthesizes a text of more than one term.
 fn bracketed(text: &str) -> String {
     let text = text.trim();
     let one = text.chars().count() == 1 || text.chars().all(|c| c.is_ascii_digit());

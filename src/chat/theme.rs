@@ -1,5 +1,5 @@
-//! How the window looks, in one place: type scale, colours, spacing, light and dark. Views take numbers from here and
-//! have none of their own.
+//! The window's design in one place: type scale, colours, spacing, light and dark themes. Views contain no numbers of their
+//! own.
 
 use std::sync::Arc;
 
@@ -7,21 +7,21 @@ use egui::epaint::text::{FontTweak, VariationCoords};
 use egui::{Color32, CornerRadius, FontData, FontDefinitions, FontFamily, FontId, Margin, Shadow, Stroke, TextStyle};
 use egui::{Context, Theme, Visuals, vec2};
 
-/// Text of an answer is not wider than this: longer lines are hard to read.
+/// The maximum width of an answer's text: longer lines are hard to read.
 pub const COLUMN: f32 = 740.0;
 /// Width of the list of conversations.
 pub const LIST: f32 = 256.0;
 /// Width of the panel at the right.
 pub const PANEL: f32 = 320.0;
-/// Narrower windows show panels over the conversation instead of beside it.
+/// Narrower windows show panels over the conversation, not beside it.
 pub const NARROW: f32 = 820.0;
 /// Side of a square button that holds an icon.
 pub const ICON: f32 = 30.0;
-/// Radius of cards, of the composer, and of what the user said.
+/// Radius of cards, of the composer, and of the user's messages.
 pub const RADIUS: u8 = 14;
 /// Radius of buttons and rows.
 pub const SMALL_RADIUS: u8 = 8;
-/// Space between parts that belong together, between parts, and between messages.
+/// Spacing within a part, between parts, and between messages.
 pub const GAP: f32 = 8.0;
 pub const WIDE_GAP: f32 = 16.0;
 pub const MESSAGE_GAP: f32 = 22.0;
@@ -33,26 +33,26 @@ pub fn strong(size: f32) -> FontId {
     FontId::new(size, FontFamily::Name("strong".into()))
 }
 
-/// Colours that egui's visuals have no name for.
+/// Colours that egui's visuals lack.
 #[derive(Clone, Copy, Debug)]
 pub struct Colours {
-    /// Behind the list of conversations and the panel.
+    /// Background of the list and of the side panel.
     pub side: Color32,
-    /// Behind what the user said, and behind cards.
+    /// Background of the user's messages and of cards.
     pub card: Color32,
-    /// Fine lines.
+    /// Separators.
     pub line: Color32,
-    /// Quiet text.
+    /// Secondary text.
     pub quiet: Color32,
-    /// The flame: what is chosen, what can be sent.
+    /// The accent: selections and primary buttons.
     pub accent: Color32,
     /// Text on the accent.
     pub on_accent: Color32,
-    /// Good, doubtful, bad.
+    /// Success, warning, error.
     pub good: Color32,
     pub warn: Color32,
     pub bad: Color32,
-    /// Parts of a bar or plot, distinguishable without colour vision by their order.
+    /// Series of a bar or plot; their order distinguishes them without colour vision.
     pub parts: [Color32; 4],
 }
 
@@ -86,22 +86,22 @@ const LIGHT: Colours = Colours {
     parts: [rgb(0xd8661c), rgb(0x2f74c0), rgb(0x7656c8), rgb(0x9a9da6)],
 };
 
-/// The colours of the theme that `ui` is drawn in.
+/// The colours of `ui`'s theme.
 pub fn colours(ui: &egui::Ui) -> Colours {
     if ui.visuals().dark_mode { DARK } else { LIGHT }
 }
 
-/// Behind the conversation.
+/// Background of the conversation.
 pub fn back(visuals: &Visuals) -> Color32 {
     visuals.panel_fill
 }
 
-/// Behind what lies on a panel and can be pressed or written into.
+/// Background of buttons and text fields on a panel.
 pub fn raised(ui: &egui::Ui) -> Color32 {
     if ui.visuals().dark_mode { DARK.card } else { ui.visuals().window_fill }
 }
 
-/// Gives a context the fonts and both styles. Which one is used follows the system, or `ctx.set_theme`.
+/// Installs the fonts and both themes. The system or `ctx.set_theme` selects one.
 pub fn install(ctx: &Context) {
     ctx.set_fonts(fonts());
     for (theme, colours) in [(Theme::Dark, DARK), (Theme::Light, LIGHT)] {
@@ -180,7 +180,7 @@ fn visuals(theme: Theme, c: &Colours) -> Visuals {
         state.expansion = 0.0;
     }
     widgets.noninteractive.bg_stroke = Stroke::new(1.0, c.line);
-    // `strong` text takes the colour of what is pressed.
+    // egui draws `strong` text in the colour of pressed widgets.
     widgets.active.fg_stroke.color = bright;
     v
 }
@@ -188,7 +188,8 @@ fn visuals(theme: Theme, c: &Colours) -> Visuals {
 const ARABIC: &[u8] = include_bytes!("../../assets/chat/arabic.ttf");
 const HEBREW: &[u8] = include_bytes!("../../assets/chat/hebrew.ttf");
 
-/// Inter for words (Noto for Arabic and Hebrew ones), egui's own for code and emoji, Phosphor for icons. What they lack comes from the system's fonts.
+/// Inter for text (Noto for Arabic and Hebrew), egui's fonts for code and emoji, Phosphor for icons. System fonts supply
+/// the rest.
 fn fonts() -> FontDefinitions {
     let mut fonts = FontDefinitions::default();
     let inter = |weight: f32| {
@@ -201,7 +202,7 @@ fn fonts() -> FontDefinitions {
     fonts.font_data.insert("inter".into(), inter(410.0));
     fonts.font_data.insert("inter strong".into(), inter(620.0));
     fonts.font_data.insert("phosphor".into(), Arc::new(icons));
-    // Joined letters need a font: a browser lends its own by the letter.
+    // Scripts with joined letters need a whole font: a browser lends glyphs one by one.
     for (name, bytes) in [("arabic", ARABIC), ("hebrew", HEBREW)] {
         fonts.font_data.insert(name.into(), Arc::new(FontData::from_static(bytes)));
     }

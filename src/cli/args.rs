@@ -1,4 +1,4 @@
-//! Options that several commands share, and what they open.
+//! Options that several commands share, and the devices, models and sessions that they open.
 
 use std::path::PathBuf;
 
@@ -15,22 +15,21 @@ use super::Result;
 use super::hub::{self, Place};
 use super::term;
 
-/// Which GPU.
+/// Which GPU, and which kernels.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Device")]
 pub struct DeviceArgs {
-    /// Part of a GPU's name, or its number in `firelight devices`; by default the best
+    /// Part of a GPU's name, or its index in `firelight devices`; the default is the best GPU
     #[arg(long, value_name = "NAME|INDEX")]
     pub device: Option<String>,
-    /// Run a lower tier of kernels than the GPU could; or one that rounds: int8, values to 8 bits; f16 and cooperative, those
-    /// of prompts to halves
+    /// Kernel tier: a lower one than the GPU supports, or one that trades precision for speed (int8: 8-bit activations; f16,
+    /// cooperative: 16-bit prefill)
     #[arg(long, value_parser = tier())]
     pub tier: Option<Tier>,
 }
 
 fn tier() -> impl TypedValueParser<Value = Tier> {
-    PossibleValuesParser::new(Tier::ALL.map(Tier::name))
-        .try_map(|name| Tier::from_name(&name).ok_or("there is no such tier"))
+    PossibleValuesParser::new(Tier::ALL.map(Tier::name)).try_map(|name| Tier::from_name(&name).ok_or("no such tier"))
 }
 
 impl DeviceArgs {
@@ -46,7 +45,7 @@ impl DeviceArgs {
         Ok(gpu)
     }
 
-    /// The same, but with exact results where no tier is asked for.
+    /// Like `open`, but selects an exact tier unless the arguments name one.
     pub async fn open_exact(&self) -> Result<Gpu> {
         let gpu = self.open().await?;
         let exact = gpu.caps().exact_tier();
@@ -54,27 +53,27 @@ impl DeviceArgs {
     }
 }
 
-/// How the engine is set up.
+/// Context, KV cache and memory.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Engine")]
 pub struct EngineArgs {
-    /// Positions that prompt and answer may fill; by default the model's, at most 4096
+    /// Context size in tokens, for prompt and answer together; the default is the model's, up to 4096
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
     pub context: Option<u32>,
-    /// How keys and values are stored: f16, or q8_0 in half the memory; by default f16 where a usable context fits
+    /// KV cache type: f16, or q8_0 for half the memory; the default is f16 if a usable context fits
     #[arg(long, value_name = "TYPE", value_parser = kv())]
     pub kv: Option<KvType>,
-    /// Use at most this much of the GPU's memory, such as 6GiB; experts that do not fit are read from the file as needed
+    /// Limit GPU memory, e.g. 6GiB; MoE experts that do not fit are offloaded and streamed from the file
     #[arg(long, value_name = "SIZE", value_parser = term::parse_bytes)]
     pub memory: Option<u64>,
-    /// Decode steps queued before the first is read
+    /// Decode steps in flight before the first result is read
     #[arg(long, value_name = "K", value_parser = value_parser!(u32).range(1..=64))]
     pub run_ahead: Option<u32>,
 }
 
 fn kv() -> impl TypedValueParser<Value = KvType> {
     PossibleValuesParser::new(KvType::ALL.map(KvType::name))
-        .try_map(|name| KvType::from_name(&name).ok_or("there is no such type"))
+        .try_map(|name| KvType::from_name(&name).ok_or("no such type"))
 }
 
 impl EngineArgs {
@@ -86,58 +85,58 @@ impl EngineArgs {
     }
 }
 
-/// How tokens are chosen, and where the answer ends.
+/// Sampling parameters and stop conditions.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Sampling")]
 pub struct SamplingArgs {
-    /// Always take the likeliest token
+    /// Always take the most likely token
     #[arg(long, conflicts_with = "temperature")]
     greedy: bool,
-    /// Below 1 more certain, above 1 more surprising; 0 is greedy
+    /// Sampling temperature: lower is more predictable; 0 is greedy
     #[arg(long, visible_alias = "temp", value_name = "T", allow_negative_numbers = true)]
     temperature: Option<f32>,
-    /// Choose among the K likeliest tokens; 0 for all
+    /// Sample from the K most likely tokens; 0 for all
     #[arg(long, value_name = "K")]
     top_k: Option<u32>,
-    /// Choose among the likeliest tokens that together have this probability
+    /// Nucleus sampling: sample from the most likely tokens whose probabilities add up to P
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     top_p: Option<f32>,
-    /// Choose among tokens at least P times as likely as the likeliest
+    /// Sample from tokens that are at least P times as likely as the most likely one
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     min_p: Option<f32>,
-    /// Make tokens that were there already less likely; 1 for off
+    /// Penalty on tokens that occurred before; 1 disables it
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     repeat_penalty: Option<f32>,
-    /// Subtract X from a token's logit for each time it was generated
+    /// Subtract X from a token's logit for each time that it was generated
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     frequency_penalty: Option<f32>,
     /// Subtract X from a token's logit if it was generated
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     presence_penalty: Option<f32>,
-    /// The same seed gives the same text; by default a new one each time
+    /// Random seed; the same seed gives the same text; random by default
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// Add BIAS to the logit of token ID; may be repeated
     #[arg(long, value_name = "ID=BIAS", value_parser = logit_bias)]
     logit_bias: Vec<(u32, f32)>,
-    /// Print each token's log-probability and the N likeliest instead of it, on stderr
+    /// Print each token's log-probability and its N most likely alternatives to stderr
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(0..=100))]
     logprobs: Option<u32>,
-    /// End the answer before this text; may be repeated
+    /// Stop before this text; may be repeated
     #[arg(long, value_name = "TEXT")]
     pub stop: Vec<String>,
-    /// End the answer after N tokens
+    /// Stop after N tokens
     #[arg(long, short = 'n', value_name = "N", value_parser = value_parser!(u32).range(1..))]
     pub max_tokens: Option<u32>,
 }
 
 fn logit_bias(text: &str) -> std::result::Result<(u32, f32), String> {
     let parsed = text.split_once('=').and_then(|(id, bias)| Some((id.trim().parse().ok()?, bias.trim().parse().ok()?)));
-    parsed.ok_or_else(|| "a token id, =, and a number are wanted, such as 42=-1.5".to_string())
+    parsed.ok_or_else(|| "expected ID=BIAS, e.g. 42=-1.5".to_string())
 }
 
 impl SamplingArgs {
-    /// The sampler's settings; those that were not given are the library's.
+    /// The sampling parameters; the library's defaults fill in the rest.
     pub fn sampling(&self) -> Sampling {
         let default = Sampling::default();
         Sampling {
@@ -155,24 +154,24 @@ impl SamplingArgs {
     }
 }
 
-/// A number that differs from run to run, short enough to be typed.
+/// A random seed, short enough to type.
 fn any_seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(0) % 1_000_000_000
 }
 
-/// Whether anything may be fetched.
+/// Whether the network may be used.
 #[derive(clap::Args, Clone, Copy)]
 pub struct OfflineArg {
-    /// Open no connection: a model that is not here is not fetched
+    /// Use no network: do not download missing models
     #[arg(long)]
     pub offline: bool,
 }
 
-/// A model that must be named.
+/// A required model.
 #[derive(clap::Args)]
 pub struct ModelArg {
-    /// A GGUF file (any one of a split model), a Hugging Face folder, ORG/REPO[:QUANT] on the hub, or `demo`
+    /// A GGUF file (any part of a split model), a Hugging Face folder, ORG/REPO[:QUANT] on the hub, or `demo`
     #[arg(value_name = "MODEL")]
     pub name: PathBuf,
     #[command(flatten)]
@@ -180,7 +179,7 @@ pub struct ModelArg {
 }
 
 impl ModelArg {
-    /// Where the model is; it is fetched if it is not here.
+    /// Locates the model; downloads it if necessary.
     pub async fn place(&self) -> Result<Place> {
         hub::find(&self.name, self.offline.offline).await
     }
@@ -196,20 +195,20 @@ impl ModelArg {
     }
 }
 
-/// Opens a model's header, and says what there is to say about its tokenizer.
+/// Opens a model's header and prints its tokenizer's warnings.
 pub async fn open_model(place: &Place) -> Result<Model> {
     let model = Model::from_checkpoint(place.open().await?).await?;
     model.tokenizer.notices().iter().for_each(|n| term::note(n));
     Ok(model)
 }
 
-/// Says what there is to say about a model besides its tokenizer: where no template is used, that is nothing.
+/// Prints a model's other warnings, which concern its chat template: call it where a template is used.
 pub fn say_template(model: &Model) {
     let of_tokenizer = model.tokenizer.notices();
     model.notices.iter().filter(|n| !of_tokenizer.contains(n)).for_each(|n| term::note(n));
 }
 
-/// Opens a session, with a bar while the weights are loaded, and says what there is to say about it.
+/// Opens a session with a progress bar and prints its warnings.
 pub async fn open_session(gpu: &Gpu, model: &Model, options: &SessionOptions) -> Result<Session> {
     let session = Session::builder(gpu, model).options(options).on_progress(term::bytes_bar("loading")).load().await?;
     session.notices().iter().for_each(|n| term::note(n));

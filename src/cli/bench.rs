@@ -1,4 +1,4 @@
-//! `bench`: tokens a second of prefill and decode, and how much of the memory's bandwidth that is.
+//! `bench`: prefill and decode speed in tokens per second, and the share of memory bandwidth that it uses.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -21,28 +21,28 @@ use super::{Result, bench_ops, hub, profile};
 #[derive(clap::Args)]
 #[command(override_usage = "firelight bench [OPTIONS] <MODEL>\n       firelight bench --ops[=TYPE,...] [OPTIONS]")]
 #[command(after_help = "\
-GB/s counts the bytes that must at least be read and written; % of copy compares it with what a copy shader reaches \
-in the same run. Times are medians of the repetitions, after one that does not count.")]
-pub struct Args {
-    /// A GGUF file (any one of a split model), a Hugging Face folder, ORG/REPO[:QUANT] on the hub, or `demo`
+GB/s counts the bytes that a step has to read and write at least; % of copy relates it to a copy shader in the same \
+run. Speeds are medians of the repetitions, after one warm-up.")]
+pub struct BenchArgs {
+    /// A GGUF file (any part of a split model), a Hugging Face folder, ORG/REPO[:QUANT] on the hub, or `demo`
     #[arg(value_name = "MODEL", required_unless_present = "ops")]
     model: Option<PathBuf>,
     #[command(flatten)]
     offline: OfflineArg,
-    /// Without a model: what products with matrices of each type, or of these types, and attention cost
+    /// Benchmark matmul and attention kernels instead of a model, for all weight types or for these
     #[arg(long, value_name = "TYPE,...", value_delimiter = ',', num_args = 0.., require_equals = true, value_parser = bench_ops::weight_type)]
     #[arg(conflicts_with_all = ["model", "json", "profile"])]
     ops: Option<Vec<DType>>,
-    /// Prefill tests: tokens of the prompt; 0 for none
+    /// Prompt lengths to prefill; 0 for none
     #[arg(short = 'p', long, value_name = "N,...", value_delimiter = ',', default_value = "128,512", value_parser = size())]
     prompt: Vec<u32>,
-    /// Decode tests: tokens to generate; 0 for none
+    /// Numbers of tokens to generate; 0 for none
     #[arg(short = 'n', long, value_name = "N,...", value_delimiter = ',', default_value = "64", value_parser = size())]
     generate: Vec<u32>,
-    /// Run each test with so many tokens in the context before it
+    /// Context depths: tokens in the KV cache before each test
     #[arg(short = 'd', long, value_name = "N,...", value_delimiter = ',', default_value = "0", value_parser = size())]
     depth: Vec<u32>,
-    /// Decode so many sequences at once; their tokens are counted together
+    /// Batch sizes: sequences to decode together; their tokens are summed
     #[arg(short = 'b', long, value_name = "N,...", value_delimiter = ',', default_value = "1", value_parser = value_parser!(u32).range(1..=64))]
     batch: Vec<u32>,
     /// Repetitions of each test
@@ -51,7 +51,7 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// At the end, print how long each op of a decode step takes
+    /// Print the time of each op in a decode step at the end
     #[arg(long)]
     profile: bool,
     #[command(flatten)]
@@ -60,7 +60,7 @@ pub struct Args {
     device: DeviceArgs,
 }
 
-/// How often a step is recorded; the fastest counts.
+/// How often a step is recorded; the fastest recording counts.
 const RECORDINGS: u32 = 50;
 
 /// No model has a longer context.
@@ -68,7 +68,7 @@ fn size() -> clap::builder::RangedI64ValueParser<u32> {
     value_parser!(u32).range(0..=1 << 24)
 }
 
-/// A test: prefill or decode of `tokens` tokens behind `depth` others, by `batch` sequences at once.
+/// A test: prefill or decode of `tokens` tokens at context depth `depth`, in `batch` sequences.
 #[derive(Clone, Copy)]
 struct Test {
     prefill: bool,
@@ -85,12 +85,12 @@ impl Test {
         format!("{kind}{tokens}{batch}{depth}")
     }
 
-    /// Positions that it fills: a decode has a token to begin with.
+    /// Positions that it fills; a decode starts from one more token.
     fn positions(&self) -> u32 {
         self.depth + self.tokens + 2
     }
 
-    /// Bytes that it must at least move.
+    /// Bytes that it has to move at least.
     fn traffic(&self, dispatch_list: &DispatchList) -> u64 {
         let end = self.depth + self.tokens;
         match self.prefill {
@@ -99,7 +99,7 @@ impl Test {
                 let rows = |at: u32| chunk.min(end - at);
                 (self.depth..end).step_by(chunk as usize).map(|at| dispatch_list.step_traffic(rows(at), at)).sum()
             }
-            // Weights are read once for all.
+            // All sequences share one read of the weights.
             false => {
                 let others = u64::from(self.batch - 1);
                 let step = |at| dispatch_list.step_traffic(1, at) + others * dispatch_list.kv_traffic(at + 1);
@@ -109,7 +109,7 @@ impl Test {
     }
 }
 
-/// A test's tokens a second, ascending, and GB/s of the median.
+/// A test's speeds in tokens per second, ascending, and the GB/s of the median.
 struct Measured {
     test: Test,
     rates: Vec<f64>,
@@ -125,7 +125,7 @@ impl Measured {
         }
     }
 
-    /// Milliseconds from a prompt to the first token of its answer.
+    /// Time to first token in milliseconds.
     fn first_token_ms(&self) -> Option<f64> {
         self.test.prefill.then(|| 1e3 * f64::from(self.test.tokens) / self.median())
     }
@@ -135,13 +135,13 @@ impl Measured {
     }
 }
 
-pub async fn run(args: Args) -> Result {
+pub async fn run(args: BenchArgs) -> Result {
     let Some(path) = &args.model else {
         return bench_ops::run(&args.device.open().await?, &args.ops.unwrap_or_default()).await;
     };
     let tests = tests(&args);
     let Some(positions) = tests.iter().map(Test::positions).max() else {
-        return Err(Failure::usage("there is nothing to measure: give sizes above 0 with -p or -n"));
+        return Err(Failure::usage("nothing to measure: pass sizes above 0 with -p or -n"));
     };
     let model = args::open_model(&hub::find(path, args.offline.offline).await?).await?;
     let gpu = args.device.open().await?;
@@ -205,11 +205,15 @@ pub async fn run(args: Args) -> Result {
         )?;
         writeln!(
             out,
-            "a decode step has {dispatches} dispatches; the CPU records one in {per_dispatch:.2} microseconds"
+            "a decode step has {dispatches} dispatches; the CPU records each in {per_dispatch:.2} microseconds"
         )?;
         if let Some(reads) = session.expert_reads() {
             let share = 100.0 * reads.read as f64 / reads.wanted.max(1) as f64;
-            writeln!(out, "{share:.0} % of the wanted experts were read from the file, {}", term::bytes(reads.bytes))?;
+            writeln!(
+                out,
+                "{share:.0} % of the selected experts were streamed from the file, {}",
+                term::bytes(reads.bytes)
+            )?;
         }
     }
     if args.profile {
@@ -219,14 +223,14 @@ pub async fn run(args: Args) -> Result {
     Ok(())
 }
 
-/// A model's weights in its files, and how long it takes only to read them.
+/// The weights in a model's files, and the time that a plain read of them takes.
 struct Weights {
     bytes: u64,
     seconds: f64,
 }
 
-/// Reads them as loading does, a few MiB at a time. After that they are where the system keeps what was read, if there is
-/// room: loading is compared with a plain read from the same place.
+/// Reads them a few MiB at a time, as loading does. The read warms the system's page cache, so loading and the plain read
+/// are compared on equal terms.
 async fn weights(checkpoint: &Checkpoint) -> Result<Weights> {
     let (mut bytes, mut seconds) = (0, 0.0);
     for _ in 0..2 {
@@ -243,7 +247,7 @@ async fn weights(checkpoint: &Checkpoint) -> Result<Weights> {
     Ok(Weights { bytes, seconds })
 }
 
-fn tests(args: &Args) -> Vec<Test> {
+fn tests(args: &BenchArgs) -> Vec<Test> {
     let of = |prefill: bool, depth: u32| {
         let (sizes, batches) = if prefill { (&args.prompt, &[1][..]) } else { (&args.generate, &args.batch[..]) };
         let each = move |&tokens| batches.iter().map(move |&batch| Test { prefill, tokens, depth, batch });
@@ -278,11 +282,11 @@ fn to_json(r: &Measured, copy: f64) -> serde_json::Value {
     })
 }
 
-/// A session that is being measured.
+/// A session under measurement.
 struct Bench<'a> {
     session: &'a mut Session,
     vocab: u32,
-    /// Makes prompts differ, so that none is found in the cache.
+    /// Makes each prompt unique, so that the prefix cache has none of it.
     next: u32,
 }
 
@@ -308,7 +312,7 @@ impl Bench<'_> {
         Ok(measured)
     }
 
-    /// Seconds of one repetition behind the tokens `before`, which are in the cache.
+    /// Seconds of one repetition after the tokens `before`, which are in the KV cache.
     async fn once(&mut self, test: Test, before: &[u32]) -> Result<f64> {
         if test.batch > 1 {
             let prompts = (0..test.batch).map(|_| [before, &self.tokens(1)].concat()).collect();
@@ -322,14 +326,14 @@ impl Bench<'_> {
         })
     }
 
-    /// `n` tokens, of which the first is another one each time.
+    /// `n` tokens with a different first token each time.
     fn tokens(&mut self, n: usize) -> Vec<u32> {
         self.next = self.next.wrapping_add(1);
         let start = self.next;
         (0..n as u32).map(|i| start.wrapping_add(i.wrapping_mul(7919)) % self.vocab).collect()
     }
 
-    /// Seconds that all answers but for their first tokens take, from when all have begun.
+    /// Seconds that all answers take after their first tokens, from the moment when all have started.
     async fn together(&mut self, prompts: Vec<Vec<u32>>, max_tokens: usize) -> Result<f64> {
         let answering = Answering::begin();
         let mut waiting = BTreeSet::new();
@@ -352,7 +356,7 @@ impl Bench<'_> {
             }
         }
         let seconds = begun.map_or(0.0, |begun| begun.elapsed().as_secs_f64());
-        // What some generated before the last began is not measured.
+        // Tokens generated before the last sequence started do not count.
         Ok(seconds * all as f64 / f64::from(counted.max(1)))
     }
 

@@ -1,4 +1,4 @@
-//! `bench --ops`: what products with matrices of each type and attention cost, against a copy and against bare arithmetic.
+//! `bench --ops`: the cost of matmul for each weight type and of attention, relative to a copy shader and to peak arithmetic.
 
 use std::io::{self, Write};
 
@@ -10,16 +10,16 @@ use firelight::plan::{self, Cost};
 
 use super::{Result, profile, term};
 
-/// Rows of a decode, of a decode of several sequences, of a prefill.
+/// Row counts of a decode, a batched decode and a prefill.
 const ROWS: [u32; 3] = [1, 8, 512];
 
-/// The type of a name.
+/// Parses a weight type.
 pub fn weight_type(name: &str) -> std::result::Result<DType, String> {
     let names = || DType::ALL.map(DType::name).join(", ");
     DType::from_name(name).ok_or_else(|| format!("there are {}", names()))
 }
 
-/// Prints the table of these types, or of all if there are none, and that of attention.
+/// Prints the tables of matmul, for these types or for all if there are none, and of attention.
 pub async fn run(gpu: &Gpu, types: &[DType]) -> Result {
     let (n, k) = plan::measured_matrix(gpu.caps());
     let types = if types.is_empty() { &DType::ALL } else { types };
@@ -45,10 +45,10 @@ pub async fn run(gpu: &Gpu, types: &[DType]) -> Result {
     attention(gpu, copy, rate).await
 }
 
-/// Prints the table of attention over caches of two types.
+/// Prints the table of attention for two KV cache types.
 async fn attention(gpu: &Gpu, copy: f64, rate: f64) -> Result {
     let TuneSizes { attention: op, rows: many, first, .. } = TuneSizes::usual(gpu.caps());
-    // Two for each product of a query with a key, and as many for the values.
+    // Two operations for each product of a query with a key, and two for the values.
     let flop =
         |rows: u32| 4.0 * f64::from(op.heads * op.head_dim) * (1..=rows).map(|i| f64::from(first + i)).sum::<f64>();
     let mut lines = Vec::new();
@@ -73,7 +73,7 @@ async fn attention(gpu: &Gpu, copy: f64, rate: f64) -> Result {
     Ok(write!(out, "{}", term::table(&title, &lines))?)
 }
 
-/// A type's line, for a matrix that takes so many GFLOP a row.
+/// The table row of a weight type; `gflop` is the work per activation row.
 fn row(dtype: DType, products: &[Cost], gflop: f64, copy: f64, rate: f64) -> Vec<String> {
     let microseconds = |i: usize| format!("{:.1}", products[i].seconds * 1e6);
     let bytes = products[0].bytes as f64 / products[0].seconds / 1e9;

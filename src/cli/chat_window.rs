@@ -1,4 +1,4 @@
-//! `chat`: opens the chat window. All of it is the library's `chat`.
+//! `chat`: opens the chat window, which is implemented in the library's `chat` module.
 
 use std::path::PathBuf;
 
@@ -7,18 +7,18 @@ use firelight::chat;
 use super::term::Failure;
 use super::{Result, args::OfflineArg, hub};
 
-/// Arguments.
+/// Arguments of `chat`.
 #[derive(clap::Args)]
-pub struct Args {
-    /// As `firelight run` takes it; by default the model that was open last
+pub struct ChatWindowArgs {
+    /// The model, as for `firelight run`; the default is the one that was open last
     #[arg(value_name = "MODEL")]
     model: Option<PathBuf>,
     #[command(flatten)]
     offline: OfflineArg,
 }
 
-/// Opens the window, and returns when it is closed.
-pub async fn run(args: Args) -> Result {
+/// Opens the window and returns when it is closed.
+pub async fn run(args: ChatWindowArgs) -> Result {
     let place = match args.model {
         Some(name) => Some(match hub::find(&name, args.offline.offline).await? {
             hub::Place::Demo => chat::Place::BuiltIn,

@@ -1,4 +1,4 @@
-//! `devices`: every adapter, what it can do, and why not more.
+//! `devices`: every adapter, its kernel tier and limits, and why it has no higher tier.
 
 use std::io::{self, Write};
 
@@ -9,14 +9,14 @@ use firelight::plan::tune::{self, Trial};
 use super::{Result, term};
 
 #[derive(clap::Args)]
-pub struct Args {
-    /// Try the ways in which a GPU (by default the best) can multiply, show which are right and how fast they are, and keep
-    /// the best; on a real GPU this happens by itself once
+pub struct DevicesArgs {
+    /// Autotune the matmul and attention kernels of a GPU (default: the best one), print their errors and times, and save the
+    /// fastest correct ones; happens automatically when a real GPU is first used
     #[arg(long, value_name = "NAME|INDEX", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     tune: Option<String>,
 }
 
-pub async fn run(args: Args) -> Result {
+pub async fn run(args: DevicesArgs) -> Result {
     match args.tune {
         Some(name) => measure(Some(name).filter(|name| !name.is_empty())).await,
         None => list().await,
@@ -44,7 +44,7 @@ async fn measure(device: Option<String>) -> Result {
     let title = ["<of", "<tier", "rows", "lanes", "threads", "rows a thread", "span", "side", "difference", "us", "<"];
     writeln!(
         out,
-        "ways to multiply and to attend on {} ({}); {}\n",
+        "matmul and attention kernels on {} ({}); {}\n",
         term::printable(&card.name),
         card.backend,
         products(card)
@@ -52,21 +52,21 @@ async fn measure(device: Option<String>) -> Result {
     Ok(write!(out, "{}", term::table(&title, &rows))?)
 }
 
-/// A line of the table.
+/// A row of the table.
 fn row(trial: &Trial, kept: bool) -> Vec<String> {
     let layout = &trial.layout;
     let numbers =
         [trial.rows, layout.lanes, layout.threads, layout.rows_per_lane, layout.tile_threads, layout.f16_tile_rows]
             .map(|n| n.to_string());
     let time = trial.seconds.map_or("wrong".to_string(), |seconds| format!("{:.1}", seconds * 1e6));
-    let of = if trial.attends { "attention" } else { "a product" };
+    let of = if trial.attends { "attention" } else { "matmul" };
     let mut line = vec![of.to_string(), trial.tier.to_string()];
     line.extend(numbers);
     line.extend([format!("{:.0e}", trial.error), time, if kept { "kept" } else { "" }.to_string()]);
     line
 }
 
-/// How products are laid out.
+/// The matmul kernel's parameters.
 fn products(card: &AdapterInfo) -> String {
     let layout = card.caps.tune_config();
     let why = if card.caps.tuned.is_some() { "as measured" } else { "as is usual" };
@@ -86,7 +86,7 @@ async fn list() -> Result {
     Ok(())
 }
 
-/// Whether a tier that reads prompts in halves is used, and why not.
+/// Whether a 16-bit prefill tier is used, and why not.
 fn in_halves(card: &AdapterInfo, tier: Tier) -> String {
     let found = card.tuning.map_or(TuneOutcome::None, |tune_result| tune_result.of(tier));
     let fastest = card.tuning.is_some_and(|tune_result| tune_result.fastest() == tier);
@@ -96,11 +96,9 @@ fn in_halves(card: &AdapterInfo, tier: Tier) -> String {
         (None, TuneOutcome::None) => "only on request: it reads prompts with values rounded to halves",
         (None, TuneOutcome::Slower) => "only on request: it was right but slower when this adapter was measured",
         (None, TuneOutcome::Faster) if fastest => {
-            "reads prompts where no tier is asked for, with values rounded to halves (not in logits and perplexity)"
+            "used for prefill unless a tier is requested, with activations rounded to f16 (not in logits and perplexity)"
         }
-        (None, TuneOutcome::Faster) => {
-            "only on request: it was right and fast when this adapter was measured, but not the fastest"
-        }
+        (None, TuneOutcome::Faster) => "on request only: correct and fast during tuning, but not the fastest",
     };
     format!("tier {tier} {says}")
 }
@@ -110,22 +108,22 @@ fn describe(card: &AdapterInfo) -> String {
     let mut lines = vec![term::printable(&card.name)];
     lines.push(term::printable(format!("{}, {}, driver {}", card.backend, card.kind, card.driver).trim()));
     if let Some(why) = &card.unusable {
-        lines.push(format!("cannot be used: {why}"));
+        lines.push(format!("not usable: {why}"));
         return lines.join("\n   ") + "\n";
     }
     lines.push(match card.why_not_higher.as_str() {
-        "" => format!("tier {}, the highest that is exact", caps.tier),
+        "" => format!("tier {}, the highest exact one", caps.tier),
         why => format!("tier {}, not {why}", caps.tier),
     });
-    lines.push("tier int8 only on request: it rounds values to 8 bits".to_string());
+    lines.push("tier int8 on request only: it rounds activations to 8 bits".to_string());
     lines.extend(Tier::F16_TIERS.map(|tier| in_halves(card, tier)));
     let subgroups = match caps.subgroup {
         (0, 0) => String::new(),
-        (min, max) if min == max => format!(", subgroups of {min}"),
-        (min, max) => format!(", subgroups of {min} to {max}"),
+        (min, max) if min == max => format!(", subgroup size {min}"),
+        (min, max) => format!(", subgroup size {min} to {max}"),
     };
     let (binding, buffer) = (term::bytes(caps.max_binding), term::bytes(caps.max_buffer));
-    lines.push(format!("one binding at most {binding}, one buffer at most {buffer}{subgroups}"));
+    lines.push(format!("largest binding {binding}, largest buffer {buffer}{subgroups}"));
     lines.push(products(card));
     lines.push(format!("timestamps (for --profile): {}", if caps.timestamps { "yes" } else { "no" }));
     lines.join("\n   ") + "\n"

@@ -1,5 +1,5 @@
-//! The graphics drivers that the process will load, settled before anything loads one: which software Vulkan runs on a
-//! machine without a GPU, and that libraries find their runtime directory. Linux only; elsewhere nothing is needed.
+//! Prepares the process for graphics drivers before any is loaded: selects the software Vulkan driver on a machine without
+//! a GPU, and sets the runtime directory that libraries expect. Linux only; other systems need nothing.
 
 use std::env;
 use std::os::unix::fs::MetadataExt;
@@ -7,13 +7,13 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Variables by which a user chooses a driver.
+/// Environment variables with which a user chooses a driver.
 const CHOSEN_BY_USER: [&str; 4] = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES", "VK_ADD_DRIVER_FILES", "WGPU_BACKEND"];
 
 /// Device nodes of GPUs: Direct Rendering Manager, NVIDIA, WSL, Adreno, Mali.
 const GPU_NODES: [&str; 5] = ["dri/renderD", "nvidia0", "dxg", "kgsl-3d0", "mali0"];
 
-/// Prepares the process. Call it first, while there is one thread.
+/// Prepares the process. Call it first, while the process has one thread.
 pub fn prepare() {
     give_runtime_directory();
     if CHOSEN_BY_USER.iter().any(|name| env::var_os(name).is_some()) || has_gpu(Path::new("/dev")) {
@@ -21,22 +21,22 @@ pub fn prepare() {
     }
     let Some(wrapper) = newer_lavapipe() else { return };
     let Ok(program) = env::current_exe() else { return };
-    // Returns only if the wrapper cannot be started; then the system's own driver serves.
+    // Returns only if the wrapper cannot be started; the system's driver is used then.
     let _ = Command::new(wrapper).arg(program).args(env::args_os().skip(1)).exec();
 }
 
-/// libwayland-client, which Mesa opens even where there is no display, complains on stderr if XDG_RUNTIME_DIR is no path
-/// (containers, cron, ssh). The directory named here is the one that systemd makes; it need not exist.
+/// Mesa opens libwayland-client even without a display, and the library complains on stderr if XDG_RUNTIME_DIR is unset
+/// (containers, cron, ssh). This is the directory that systemd creates; it need not exist.
 fn give_runtime_directory() {
     if env::var_os("XDG_RUNTIME_DIR").is_some_and(|directory| Path::new(&directory).is_absolute()) {
         return;
     }
     let Ok(own) = std::fs::metadata("/proc/self") else { return };
-    // SAFETY: `prepare` runs before any thread is started, so nobody reads the environment meanwhile.
+    // SAFETY: `prepare` runs before any thread is started, so no other thread reads the environment.
     unsafe { env::set_var("XDG_RUNTIME_DIR", format!("/run/user/{}", own.uid())) };
 }
 
-/// Whether the kernel has a GPU's device node in `dev`.
+/// Whether `dev` holds a GPU's device node.
 fn has_gpu(dev: &Path) -> bool {
     GPU_NODES.iter().any(|node| {
         let (folder, prefix) = node.rsplit_once('/').unwrap_or(("", node));
@@ -45,7 +45,7 @@ fn has_gpu(dev: &Path) -> bool {
     })
 }
 
-/// What starts a program with the newer lavapipe that `scripts/newer-mesa.sh` keeps, if it did.
+/// The wrapper with which `scripts/newer-mesa.sh` starts programs on the newer lavapipe, if it is installed.
 fn newer_lavapipe() -> Option<PathBuf> {
     let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cache")))?;
     let wrapper = cache.join("firelight/mesa-trixie/run");

@@ -1,4 +1,4 @@
-//! `pull`, `list` and `rm`: models from a hub; and what a model's name on the command line means.
+//! `pull`, `list` and `rm`, and how the command line resolves a model's name.
 
 use std::fmt::{self, Display};
 use std::io::{self, Write};
@@ -23,7 +23,7 @@ Examples:
   firelight pull Qwen/Qwen3-0.6B-GGUF
   firelight pull bartowski/Llama-3.2-3B-Instruct-GGUF:Q4_K_M")]
 pub struct PullArgs {
-    /// ORG/REPO, ORG/REPO:QUANT, ORG/REPO:FILE.gguf, or the address of a page or file on Hugging Face
+    /// ORG/REPO, ORG/REPO:QUANT, ORG/REPO:FILE.gguf, or the URL of a page or file on Hugging Face
     name: String,
 }
 
@@ -36,14 +36,14 @@ pub struct ListArgs {
 
 #[derive(clap::Args)]
 pub struct RmArgs {
-    /// As `firelight list` prints it: ORG/REPO, ORG/REPO:QUANT or ORG/REPO:FILE.gguf
+    /// The model as `firelight list` prints it: ORG/REPO, ORG/REPO:QUANT or ORG/REPO:FILE.gguf
     name: String,
-    /// Remove all of a repository's models if the name means several
+    /// Remove every model of the repository that the name matches
     #[arg(long)]
     all: bool,
 }
 
-/// What a model's name means.
+/// Where a model is.
 #[derive(Clone, Debug)]
 pub enum Place {
     /// The built-in model.
@@ -71,7 +71,7 @@ impl Place {
     }
 }
 
-/// Finds a model by name: `demo`, a path, or a name on the hub. What is not kept is fetched, unless `offline`.
+/// Resolves a model's name: `demo`, a path, or a name on the hub. Downloads the model unless it is cached or `offline` is set.
 pub async fn find(name: &Path, offline: bool) -> Result<Place> {
     if name == Path::new(demo::NAME) {
         return Ok(Place::Demo);
@@ -100,7 +100,7 @@ pub async fn find(name: &Path, offline: bool) -> Result<Place> {
 fn no_such(name: &str) -> Failure {
     let demo = demo::NAME;
     Failure::usage(match name.contains(' ') {
-        true => format!("{name:?}: no such file. To say this to the built-in model: firelight run {demo} {name:?}"),
+        true => format!("{name:?}: no such file. To send this to the built-in model: firelight run {demo} {name:?}"),
         false => format!(
             "{name}: no such file. Give a GGUF file, a Hugging Face folder, the name of a model on Hugging Face (ORG/REPO, \
              ORG/REPO:QUANT, or its page's address), or `{demo}`, the built-in model"
@@ -114,15 +114,15 @@ pub async fn pull(args: PullArgs) -> Result {
     Ok(writeln!(io::stdout(), "{}", path.display())?)
 }
 
-/// Fetches what a name means, and says what and why.
+/// Downloads the files that a name refers to, and prints which and why.
 async fn fetch(hub: &Hub, name: &Name) -> Result<PathBuf> {
     let listing = hub.listing(&name.repo)?;
-    // A file of a folder's means the folder, as a part of a split model means all of it.
+    // A file of a folder stands for the whole folder, as a part of a split model stands for all parts.
     let is_there = |wanted: &String| listing.siblings.iter().any(|file| file.name == *wanted);
     let (files, what) = match hub::offers(&listing.siblings).is_empty() && name.wanted.as_ref().is_none_or(is_there) {
         true => (folder(&name.repo, &listing.siblings)?, "a Hugging Face folder".to_string()),
         false => {
-            // Without a GPU a model can be fetched all the same.
+            // A download needs no GPU.
             let gpu = Gpu::open(&GpuOptions { tuning: Tuning::Off, ..Default::default() }).await.ok();
             let caps = gpu.as_ref().map(Gpu::caps);
             let choice = hub::pick(hub, &name.repo, &listing, name.wanted.as_deref(), caps).await?;
@@ -132,7 +132,7 @@ async fn fetch(hub: &Hub, name: &Name) -> Result<PathBuf> {
     let bytes: u64 = files.iter().map(Sibling::bytes).sum();
     term::note(&format!("fetching {} from {}: {what}", term::bytes(bytes), name.repo));
     if let Some(licence) = listing.card.as_ref().and_then(|card| card.license.as_ref()).and_then(|l| l.as_str()) {
-        term::note(&format!("its licence is {licence}"));
+        term::note(&format!("licence: {licence}"));
     }
     let is_folder = files.iter().any(|file| file.name == "config.json");
     let first = hub.fetch(&name.repo, &listing, &files, &mut bar())?;
@@ -140,7 +140,7 @@ async fn fetch(hub: &Hub, name: &Name) -> Result<PathBuf> {
     Ok(if is_folder { folder() } else { first })
 }
 
-/// The files of a model that is no GGUF: settings, tokenizer, template, weights.
+/// The files of a Hugging Face model: config, tokenizer, chat template, weights.
 fn folder(repo: &str, files: &[Sibling]) -> Result<Vec<Sibling>> {
     const SMALL: [&str; 6] = [
         "config.json",
@@ -155,14 +155,14 @@ fn folder(repo: &str, files: &[Sibling]) -> Result<Vec<Sibling>> {
     let has = |name: &str| files.iter().any(|f| f.name == name);
     if !has("config.json") || !has("tokenizer.json") || !files.iter().any(is_weight) {
         return Err(Failure::usage(format!(
-            "{repo} holds no GGUF file, and is no model with config.json, tokenizer.json and safetensors either; search the \
+            "{repo} has no GGUF file, and no config.json with tokenizer.json and safetensors; search the \
              hub for the model's name with GGUF behind it"
         )));
     }
     Ok(files.iter().filter(|f| SMALL.contains(&f.name.as_str()) || is_weight(f)).cloned().collect())
 }
 
-/// A bar for what comes, then one for the check of it.
+/// A progress bar for the download, then one for its verification.
 fn bar() -> impl FnMut(Step) -> firelight::Result<()> {
     let (mut fetching, mut checking) = (term::bytes_bar("fetching"), term::bytes_bar("checking"));
     move |Step { done, total, checking: check }| {
@@ -182,7 +182,7 @@ pub fn list(args: ListArgs) -> Result {
         return Ok(writeln!(io::stdout(), "{:#}", serde_json::Value::Array(all))?);
     }
     if kept.is_empty() {
-        term::note(&format!("no models are kept in {}; `firelight pull ORG/REPO` fetches one", cache.display()));
+        term::note(&format!("no models in {}; `firelight pull ORG/REPO` downloads one", cache.display()));
         return Ok(());
     }
     let row = |k: &hub::Kept| vec![k.to_string(), term::bytes(k.bytes)];
@@ -194,10 +194,10 @@ pub fn rm(args: RmArgs) -> Result {
     let (name, cache) = (Name::parse(&args.name)?, hub::cache::folder()?);
     let found = hub::cache::find(&cache, &name);
     match found.len() {
-        0 => return Err(Failure::usage(format!("no model {name} is kept; `firelight list` shows those that are"))),
+        0 => return Err(Failure::usage(format!("{name} is not downloaded; `firelight list` shows what is"))),
         2.. if !args.all => {
             let names = found.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            return Err(Failure::usage(format!("{name} means {names}: name one, or add --all")));
+            return Err(Failure::usage(format!("{name} matches {names}: name one, or add --all")));
         }
         _ => {}
     }

@@ -1,4 +1,4 @@
-//! `info`: what is in a model file, and what it needs here. A file that cannot run is still described as far as it goes.
+//! `info`: the contents of a model file and its memory needs on this machine. It describes files that cannot run, too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -15,10 +15,10 @@ use super::args::{DeviceArgs, EngineArgs, ModelArg};
 use super::{Result, term};
 
 #[derive(clap::Args)]
-pub struct Args {
+pub struct InfoArgs {
     #[command(flatten)]
     model: ModelArg,
-    /// Print all metadata keys instead; long arrays are shortened
+    /// Print all metadata keys instead, with long arrays shortened
     #[arg(long)]
     metadata: bool,
     /// Print all tensors instead
@@ -30,7 +30,7 @@ pub struct Args {
     device: DeviceArgs,
 }
 
-pub async fn run(args: Args) -> Result {
+pub async fn run(args: InfoArgs) -> Result {
     let checkpoint = args.model.open_checkpoint().await?;
     let mut out = io::stdout().lock();
     if args.metadata {
@@ -58,15 +58,15 @@ pub async fn run(args: Args) -> Result {
     if let Some(model) = model {
         match args.device.open().await {
             Ok(gpu) => facts.fit(&gpu, memory_plan::plan_memory(&model, gpu.caps(), &args.engine.options())),
-            // Without a GPU the file can be described all the same; one that was asked for must be there.
+            // A missing GPU is no error here, unless the user named one.
             Err(failure) if args.device.device.is_some() || args.device.tier.is_some() => return Err(failure),
-            Err(_) => facts.add("needs", "not known: no GPU was found (see `firelight devices`)".into()),
+            Err(_) => facts.add("needs", "unknown: no GPU found (see `firelight devices`)".into()),
         }
     }
     Ok(facts.print(&mut out)?)
 }
 
-/// What is known, line by line.
+/// The lines to print.
 struct Facts(Vec<(&'static str, String)>);
 
 impl Facts {
@@ -74,9 +74,9 @@ impl Facts {
         self.0.push((name, value));
     }
 
-    /// Prints what was not printed yet.
+    /// Prints the lines that are not printed yet.
     fn print(&mut self, out: &mut impl Write) -> io::Result<()> {
-        // A name in a file may hold line breaks.
+        // Names in files may contain line breaks.
         let line = |value: String| term::printable(&value).replace('\n', "\\n");
         self.0.drain(..).try_for_each(|(name, value)| writeln!(out, "{name:<15} {}", line(value)))
     }
@@ -88,7 +88,7 @@ impl Facts {
         }
         self.add("licence", licence(metadata).unwrap_or_else(|| "not stated".into()));
         if checkpoint.tensors.is_empty() {
-            self.add("weights", "none: a vocabulary only; `tokenize` and `template` work, `run` does not".into());
+            self.add("weights", "none (a vocabulary only): `tokenize` and `template` work, `run` does not".into());
             return Ok(());
         }
         let mut types: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
@@ -103,7 +103,7 @@ impl Facts {
         self.add("parameters", format!("{} ({parameters})", term::count(parameters)));
         self.add(
             "weights",
-            format!("{} in {} tensors, {bits:.2} bits each", term::bytes(bytes), checkpoint.tensors.len()),
+            format!("{} in {} tensors, {bits:.2} bits per weight", term::bytes(bytes), checkpoint.tensors.len()),
         );
         let mut types: Vec<_> = types.into_iter().collect();
         types.sort_by_key(|(_, (_, bytes))| std::cmp::Reverse(*bytes));
@@ -121,16 +121,16 @@ impl Facts {
         let kinds: BTreeSet<String> = c.layers.iter().filter(|layer| layer.kv_heads > 0).map(kind).collect();
         kinds.into_iter().for_each(|kind| self.add("attention", kind));
         if let Some(moe) = c.moe {
-            self.add("experts", format!("{}, of which {} for each token", moe.expert_count, moe.experts_per_token));
+            self.add("experts", format!("{}, {} active per token", moe.expert_count, moe.experts_per_token));
         }
-        self.add("context", format!("trained for {} positions", c.context_length));
+        self.add("context", format!("{} positions in training", c.context_length));
         self.add("output", format!("{} logits", c.vocab_size));
     }
 
     fn texts(&mut self, checkpoint: &Checkpoint) {
         let tokenizer = match Tokenizer::from_checkpoint(checkpoint) {
             Ok(tokenizer) => tokenizer,
-            Err(error) => return self.add("tokenizer", format!("cannot be used: {error}")),
+            Err(error) => return self.add("tokenizer", format!("not usable: {error}")),
         };
         let kind = match checkpoint.tokenizer_json {
             Some(_) => "tokenizer.json".to_string(),
@@ -146,13 +146,13 @@ impl Facts {
             none if none.is_empty() => "none".to_string(),
             some => some,
         };
-        self.add("begins with", list(&mut tokenizer.bos().into_iter()));
-        self.add("ends with", list(&mut tokenizer.end_ids().iter().copied()));
+        self.add("BOS token", list(&mut tokenizer.bos().into_iter()));
+        self.add("end tokens", list(&mut tokenizer.end_ids().iter().copied()));
         checkpoint.notices.iter().chain(tokenizer.notices()).for_each(|notice| self.add("", notice.clone()));
         let template = match ChatTemplate::for_checkpoint(&checkpoint.metadata, &tokenizer) {
             Ok((_, None)) => "in the file".to_string(),
             Ok((_, Some(notice))) => notice,
-            Err(error) => format!("cannot be used: {error}"),
+            Err(error) => format!("not usable: {error}"),
         };
         self.add("chat template", template);
     }
@@ -189,7 +189,7 @@ fn tensor_table(checkpoint: &Checkpoint) -> String {
     term::table(&["<tensor", "<type", "<shape", "bytes"], &rows)
 }
 
-/// A value on one line, long ones shortened.
+/// A value on one line; long values are shortened.
 fn show(value: &GgufValue) -> String {
     match value {
         GgufValue::String(text) => quote(text),
@@ -208,7 +208,7 @@ fn show(value: &GgufValue) -> String {
     }
 }
 
-/// Characters of a text, and values of an array, that are shown.
+/// Limits of what is shown of a string and of an array.
 const MAX_CHARS: usize = 200;
 const MAX_VALUES: usize = 8;
 

@@ -1,4 +1,4 @@
-//! Text from the outside: files, and stdin beside an argument.
+//! Text input: files, and stdin together with an argument.
 
 use std::fs;
 use std::io::{self, IsTerminal, Read};
@@ -13,12 +13,12 @@ use firelight::text::{decode, without_mark};
 use super::Result;
 use super::term::{self, Failure};
 
-/// How long a pipe may stay silent before an argument is taken to be all there is. Programs that start this one often
-/// leave its stdin open and never write to it.
+/// How long a pipe may stay silent before the argument alone is used. Programs that start this one often leave its stdin
+/// open and never write to it.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Bytes that are read from stdin, at most.
+/// Limit of bytes read from stdin.
 const LIMIT: usize = 64 << 20;
-/// When to say what is waited for.
+/// When to tell the user that the program waits for stdin.
 const NOTICE: Duration = Duration::from_secs(2);
 
 /// The text of a file; `-` is stdin.
@@ -33,14 +33,14 @@ pub fn read_text(path: &Path) -> Result<String> {
     Ok(decode(bytes, &path.display().to_string())?)
 }
 
-/// What comes on stdin, unless it is a terminal. It is read from the start, by a thread of its own.
+/// The text on stdin, unless stdin is a terminal. A background thread reads it from the start.
 pub struct Stdin(Receiver<io::Result<Vec<u8>>>);
 
 impl Stdin {
     pub fn begin() -> Self {
         let (tell, told) = mpsc::sync_channel(16);
         if !io::stdin().is_terminal() {
-            // The thread ends with stdin, or with the program.
+            // The thread ends when stdin or the program does.
             thread::spawn(move || {
                 let (mut stdin, mut buffer) = (io::stdin().lock(), vec![0; 1 << 16]);
                 loop {
@@ -59,8 +59,8 @@ impl Stdin {
         Stdin(told)
     }
 
-    /// The whole text: stdin, then a blank line, then `argument`; or the only one of them. Without an argument stdin is
-    /// waited for as long as it takes; beside one, a stdin that stays open and silent is given up after [`PATIENCE`].
+    /// The whole text: stdin, a blank line, and `argument`; or only one of them. Without an argument it waits for stdin
+    /// without a limit; with one, it gives up on an open and silent stdin after [`PATIENCE`].
     pub fn before(&self, argument: Option<&str>) -> Result<Option<String>> {
         let argument = argument.map(without_mark);
         let piped = self.read(argument.map(|_| PATIENCE))?;
@@ -73,11 +73,11 @@ impl Stdin {
         })
     }
 
-    /// The text on stdin, or `None` if nothing comes, or nothing within `patience`.
+    /// The text on stdin, or `None` if it ends empty or stays silent for `patience`.
     fn read(&self, patience: Option<Duration>) -> Result<Option<String>> {
         let mut first = self.0.recv_timeout(NOTICE);
         if let Err(RecvTimeoutError::Timeout) = first {
-            term::note("waiting for text on stdin; for none, add < /dev/null");
+            term::note("waiting for text on stdin; add < /dev/null if there is none");
             let more = patience.map_or(Duration::MAX, |patience| patience.saturating_sub(NOTICE));
             first = self.0.recv_timeout(more);
         }
@@ -88,27 +88,25 @@ impl Stdin {
                     bytes.extend(piece.map_err(|e| Failure::usage(format!("cannot read stdin: {e}")))?);
                     if bytes.len() > LIMIT {
                         let limit = term::bytes(LIMIT as u64);
-                        return Err(Failure::usage(format!(
-                            "there are more than {limit} on stdin; no context holds that"
-                        )));
+                        return Err(Failure::usage(format!("stdin has more than {limit}, which fits no context")));
                     }
                 }
-                Ok(Some(decode(bytes, "the text on stdin")?).filter(|text| !text.is_empty()))
+                Ok(Some(decode(bytes, "stdin")?).filter(|text| !text.is_empty()))
             }
             Err(RecvTimeoutError::Disconnected) => Ok(None),
             Err(RecvTimeoutError::Timeout) => {
-                term::note("nothing came on stdin; it is not waited for any longer");
+                term::note("nothing arrived on stdin; continuing without it");
                 Ok(None)
             }
         }
     }
 
-    /// Fails if a text came after stdin was given up.
+    /// Fails if text arrived after `before` gave up on stdin.
     pub fn check(&self) -> Result {
         match self.0.try_recv() {
             Ok(Ok(_)) => Err(Failure::usage(
-                "text came on stdin after it was no longer waited for, and was not read; to have it read however late it \
-                 comes, give the whole prompt on stdin",
+                "text arrived on stdin too late and was ignored; to wait for it without a limit, send the whole prompt on \
+                stdin",
             )),
             _ => Ok(()),
         }

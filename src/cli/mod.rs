@@ -1,8 +1,8 @@
-//! The command-line program. One file a command; `args` holds the options that several share, `term` all that is
-//! written to and read from a terminal.
+//! The command-line program: one file per command. `args` holds the options that several commands share, `term` everything
+//! that concerns the terminal.
 //!
-//! Answers go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 called wrongly, 130 interrupted.
-//! Nothing here computes: it reads arguments, calls the library, and prints.
+//! Answers go to stdout, everything else to stderr. Exit codes: 0 success, 1 failure, 2 usage error, 130 interrupted.
+//! Commands read arguments, call the library, and print; they compute nothing.
 
 mod args;
 mod bench;
@@ -39,29 +39,29 @@ pub use term::{note, say_software};
 #[cfg(feature = "server")]
 pub use text::{date, today};
 
-/// What a command returns.
+/// The result of a command.
 type Result<T = ()> = std::result::Result<T, Failure>;
 
 const EXAMPLES: &str = "\
 Examples:
-  firelight run                                     talk to the small model in the box
-  firelight run model.gguf                          talk to a model
-  firelight run model.gguf \"Why is the sky blue?\"   one answer
-  firelight run model.gguf --raw \"Once upon a time\" continue a text
-  firelight serve model.gguf                        answer other programs
-  firelight info model.gguf                         what is in a file, and what it needs
-  firelight devices                                 which GPUs there are
-  firelight bench model.gguf                        how fast it is
+  firelight run                                     chat with the small built-in model
+  firelight run model.gguf                          chat with a model
+  firelight run model.gguf \"Why is the sky blue?\"   get one answer
+  firelight run model.gguf --raw \"Once upon a time\" complete a text
+  firelight serve model.gguf                        start an OpenAI-compatible server
+  firelight info model.gguf                         describe a file and its memory needs
+  firelight devices                                 list GPUs
+  firelight bench model.gguf                        measure speed
 
-`firelight help COMMAND` tells more about each.
-The environment variables WGPU_BACKEND (vulkan, metal, dx12, gl) and WGPU_ADAPTER_NAME choose a \
-GPU too.";
+`firelight help COMMAND` describes a command.
+The environment variables WGPU_BACKEND (vulkan, metal, dx12, gl) and WGPU_ADAPTER_NAME also select a \
+GPU.";
 
 /// Run open-weight language models (GGUF) on any GPU.
 #[derive(Parser)]
 #[command(name = "firelight", version, propagate_version = true, after_help = EXAMPLES, max_term_width = 110)]
 struct Cli {
-    /// Tell what happens on the way; twice: in detail
+    /// Log what happens; twice for every detail
     #[arg(short, long, global = true, action = ArgAction::Count, display_order = 900)]
     verbose: u8,
     #[command(subcommand)]
@@ -70,43 +70,43 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Talk to a model, ask it one thing, or let it continue a text
-    Run(run::Args),
+    /// Chat with a model, get one answer, or complete a text
+    Run(run::RunArgs),
     /// Open the chat window
     #[cfg(feature = "chat")]
-    Chat(chat_window::Args),
+    Chat(chat_window::ChatWindowArgs),
     /// Serve models to programs that speak OpenAI's, Ollama's or Anthropic's API
     #[cfg(feature = "server")]
-    Serve(serve::Args),
-    /// Fetch a model from the hub
+    Serve(serve::ServeArgs),
+    /// Download a model from the hub
     Pull(hub::PullArgs),
-    /// List the models that were fetched
+    /// List downloaded models
     List(hub::ListArgs),
-    /// Remove a model that was fetched
+    /// Delete a downloaded model
     Rm(hub::RmArgs),
-    /// Show what is in a model file, its licence, and what it needs
+    /// Describe a model file, its licence and its memory needs
     #[command(visible_alias = "show")]
-    Info(info::Args),
-    /// List the GPUs, their tiers and limits, or measure what suits one
-    Devices(devices::Args),
+    Info(info::InfoArgs),
+    /// List GPUs with their kernel tiers and limits, or autotune one
+    Devices(devices::DevicesArgs),
     /// Measure how fast a model runs
-    Bench(bench::Args),
-    /// Show what a model's step dispatches, and where its bytes are
-    Plan(plan::Args),
-    /// Write the logits of given tokens to a NumPy file
+    Bench(bench::BenchArgs),
+    /// Show the dispatches of a model's step and a map of its memory
+    Plan(plan::PlanArgs),
+    /// Write the logits of tokens to a NumPy file
     Logits(score::LogitsArgs),
-    /// Measure how well a model predicts a text
+    /// Measure a model's perplexity on a text
     Perplexity(score::PerplexityArgs),
-    /// Write a smaller copy of a model
-    Quantize(quantize::Args),
-    /// Print a text's token ids as a JSON array
+    /// Write a quantized copy of a model
+    Quantize(quantize::QuantizeArgs),
+    /// Print the token ids of a text as a JSON array
     Tokenize(text::TokenizeArgs),
-    /// Print the prompt that a chat template makes of messages
+    /// Render messages with a model's chat template
     Template(text::TemplateArgs),
-    /// Write every shader variant and its translations to a folder
-    Shaders(shaders::Args),
-    /// Write a random but valid model of a known shape, for tests and measurements
-    Synth(synth::Args),
+    /// Write every shader variant and its translations
+    Shaders(shaders::ShadersArgs),
+    /// Write a random but valid model for tests and benchmarks
+    Synth(synth::SynthArgs),
 }
 
 /// Runs the program.
@@ -147,7 +147,7 @@ async fn run(command: Command) -> Result {
     }
 }
 
-/// Ends the program as clap does when it was called wrongly: the message, the usage of `command`, exit code 2.
+/// Ends the program like clap on a usage error: prints the message and the usage of `command`, and exits with code 2.
 fn wrong_call(command: &str, message: &str) -> ! {
     let mut cli = Cli::command();
     cli.build();
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_definition_of_the_command_line_is_consistent() {
+    fn command_line_definition_is_consistent() {
         Cli::command().debug_assert();
     }
 }

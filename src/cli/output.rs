@@ -1,4 +1,4 @@
-//! Files that commands write.
+//! Output files of commands.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use super::Result;
 use super::hub::Place;
 use super::term;
 
-/// Begins a file, and says so if it will replace one. `place` is the model that is read meanwhile.
+/// Creates an output file and prints a note if it will replace one. `place` is the model that the command reads.
 pub fn create(path: &Path, content: Content, place: Option<&Place>) -> Result<Output> {
     let model = place.and_then(|place| match place {
         Place::Demo => None,
@@ -17,7 +17,7 @@ pub fn create(path: &Path, content: Content, place: Option<&Place>) -> Result<Ou
     });
     let output = Output::create(path, content, model)?;
     if output.replaces() {
-        term::note(&format!("{} is there already, and will be replaced", path.display()));
+        term::note(&format!("replacing {}", path.display()));
     }
     Ok(output)
 }

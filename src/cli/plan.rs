@@ -1,4 +1,4 @@
-//! `plan`: what a step of a model dispatches, and where the bytes are. No weight is read.
+//! `plan`: the dispatches of a model's step and a map of GPU memory. It reads no weights.
 
 use std::io::{self, Write};
 
@@ -20,16 +20,16 @@ use super::term::{self, Failure};
 #[command(after_help = "\
 A shader is its file and what it imports. A slot is a buffer that activations share one after another. Without a GPU the \
 plan of the smallest device that WebGPU allows is shown.")]
-pub struct Args {
+pub struct PlanArgs {
     #[command(flatten)]
     model: ModelArg,
-    /// Rows of the step: 1 decodes a token, more are a prefill
+    /// Rows in the step: 1 for decode, more for prefill
     #[arg(long, value_name = "N", default_value = "1", value_parser = value_parser!(u32).range(1..=65536))]
     rows: u32,
-    /// Position of the step's first row
+    /// Position of the first row
     #[arg(long, value_name = "N", default_value = "0")]
     position: u32,
-    /// Show what fits this GPU instead: the largest context, how the cache is stored for it, and every byte
+    /// Show the largest context that fits this GPU instead, with its KV cache type and its memory use
     #[arg(long, conflicts_with_all = ["rows", "position"])]
     fit: bool,
     #[command(flatten)]
@@ -38,7 +38,7 @@ pub struct Args {
     device: DeviceArgs,
 }
 
-pub async fn run(args: Args) -> Result {
+pub async fn run(args: PlanArgs) -> Result {
     let model = args.model.open().await?;
     let options = args.engine.options();
     let options = SessionOptions { chunk: options.chunk.max(args.rows), ..options };
@@ -46,8 +46,8 @@ pub async fn run(args: Args) -> Result {
         Ok(gpu) => (gpu.adapter().name.clone(), gpu.caps().clone()),
         Err(failure) if args.device.device.is_some() || args.device.tier.is_some() => return Err(failure),
         Err(_) => {
-            term::note("no GPU was found: this is the plan of the smallest device");
-            ("the smallest device".to_string(), Caps::baseline())
+            term::note("no GPU found: planning for WebGPU's guaranteed limits");
+            ("WebGPU's guaranteed limits".to_string(), Caps::baseline())
         }
     };
     if args.fit {
@@ -59,11 +59,11 @@ pub async fn run(args: Args) -> Result {
     if u64::from(args.position) + u64::from(args.rows) > u64::from(context) {
         let (rows, position) = (args.rows, args.position);
         return Err(Failure::usage(format!(
-            "{rows} rows from position {position} exceed the context of {context}: take a larger --context"
+            "{rows} rows from position {position} exceed the context of {context}: choose a larger --context"
         )));
     }
     let MemoryPlan { dispatch_list, .. } = fitted;
-    // As `run` samples by default: with filters.
+    // `run` samples with filters by default.
     let sizes = StepSizes { filtered: 1, ..dispatch_list.step(args.rows, args.position) };
     let shown: Vec<_> = dispatch_list.kernels.iter().filter(|(_, kernel)| runs(kernel, &sizes)).collect();
     let mut rows: Vec<Vec<String>> = Vec::new();
@@ -78,7 +78,7 @@ pub async fn run(args: Args) -> Result {
     let traffic = dispatch_list.step_traffic(args.rows, args.position);
     writeln!(
         out,
-        "\n{} dispatches, of {} in the plan; they move {}",
+        "\n{} of the plan's {} dispatches run; they move {}",
         shown.len(),
         dispatch_list.kernels.len(),
         term::bytes(traffic)
@@ -86,15 +86,15 @@ pub async fn run(args: Args) -> Result {
     Ok(write!(out, "\n{}", totals(&dispatch_list))?)
 }
 
-/// What there is, what is taken of it, and with which options.
+/// The available memory, the planned use of it, and the options.
 fn show_fit(model: &Model, name: &str, caps: &Caps, options: &SessionOptions) -> Result {
     let fitted = memory_plan::plan_max_context(model, caps, options)?;
     fitted.notices.iter().for_each(|n| term::note(n));
     let (dispatch_list, trained) = (&fitted.dispatch_list, model.spec.context_length);
     let (total, (largest, of)) = (dispatch_list.bytes().total(), dispatch_list.largest_binding());
     let memory = match caps.memory {
-        Some(free) => format!("{} free, {} are left", term::bytes(free), term::bytes(free.saturating_sub(total))),
-        None => "it does not tell".to_string(),
+        Some(free) => format!("{} free, {} remain", term::bytes(free), term::bytes(free.saturating_sub(total))),
+        None => "not reported".to_string(),
     };
     let binding = term::bytes(caps.bindable());
     let mut rows = vec![
@@ -102,7 +102,7 @@ fn show_fit(model: &Model, name: &str, caps: &Caps, options: &SessionOptions) ->
         ("memory", memory),
         (
             "largest binding",
-            format!("{binding}; {} is the largest here, of {}", term::printable(&of), term::bytes(largest)),
+            format!("{binding}; the largest tensor is {} with {}", term::printable(&of), term::bytes(largest)),
         ),
         ("context", format!("{} positions; the model was trained for {trained}", fitted.context)),
         ("take", format!("--context {} --kv {}", fitted.context, dispatch_list.capacity.kv.name())),
@@ -111,7 +111,10 @@ fn show_fit(model: &Model, name: &str, caps: &Caps, options: &SessionOptions) ->
         let layers = &model.spec.layers;
         let few = layers.iter().filter(|layer| layer.reach != MaskKind::Causal).count();
         let kept = pages * PAGE / dispatch_list.capacity.sequences;
-        rows.push(("windows", format!("{few} of {} layers see {span} positions and keep {kept}", layers.len())));
+        rows.push((
+            "sliding window",
+            format!("{few} of {} layers see {span} positions and cache {kept}", layers.len()),
+        ));
     }
     let mut out = io::stdout().lock();
     for (what, text) in rows {

@@ -1,4 +1,4 @@
-//! `--profile`: where a decode step's time goes, op by op.
+//! `--profile`: the time of each op in a decode step.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use firelight::session::Session;
 
 use super::{Result, term};
 
-/// Bytes that the bandwidth is measured with: more than caches hold, little enough for a software adapter.
+/// Buffer size for the bandwidth measurement: larger than caches, small enough for a software adapter.
 const COPY_BYTES: u64 = 256 << 20;
 const COPY_BYTES_SOFTWARE: u64 = 32 << 20;
 
@@ -19,13 +19,13 @@ pub async fn bandwidth(gpu: &Gpu) -> Result<f64> {
     Ok(plan::copy_bandwidth(gpu, bytes).await?)
 }
 
-/// Refuses before a model is loaded what would be refused after.
+/// Fails before a model is loaded if the device has no timestamps.
 pub fn check(gpu: &Gpu) -> Result {
     match gpu.caps().timestamps {
         true => Ok(()),
         false => {
             let name = &gpu.adapter().name;
-            Err(Error::Unsupported(format!("{name} has no timestamps; leave --profile out")).into())
+            Err(Error::Unsupported(format!("{name} has no timestamp queries; omit --profile")).into())
         }
     }
 }
@@ -33,11 +33,11 @@ pub fn check(gpu: &Gpu) -> Result {
 /// The table of one decode step at `position`.
 pub async fn decode(gpu: &Gpu, session: &mut Session, position: usize) -> Result<String> {
     let copy = bandwidth(gpu).await?;
-    // The first step warms up.
+    // The first step is a warm-up.
     session.profile(1, position).await?;
     let timings = session.profile(1, position).await?;
     let kv = session.plan().dispatch_list().kv_traffic(position as u32 + 1);
-    let title = format!("one decode step at position {position}; a copy reaches {copy:.1} GB/s\n");
+    let title = format!("one decode step at position {position}; a copy shader reaches {copy:.1} GB/s\n");
     Ok(title + &table(&timings, kv, copy))
 }
 
@@ -68,7 +68,7 @@ impl Sum {
     }
 }
 
-/// Ops by time, the slowest first. `kv` bytes of the cache are read, by attention.
+/// Ops by time, slowest first. Attention reads `kv` bytes of the KV cache.
 fn table(timings: &[Timing], kv: u64, copy: f64) -> String {
     let mut ops: BTreeMap<&str, Sum> = BTreeMap::new();
     for t in timings {

@@ -1,4 +1,4 @@
-//! `quantize`: a smaller copy of a model, as a GGUF file that any GGUF program reads.
+//! `quantize`: writes a quantized copy of a model as a standard GGUF file.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -19,7 +19,7 @@ use super::args::ModelArg;
 use super::output::{self, Content};
 use super::term::{self, Failure};
 
-/// Bytes of the file read at once.
+/// Bytes of the file that are read together.
 const CHUNK: u64 = 32 << 20;
 
 #[derive(clap::Args)]
@@ -31,29 +31,29 @@ gets its name when it is complete.
 Example:
   firelight quantize llama-f16.gguf llama-q4_k_m.gguf Q4_K_M
   firelight quantize qwen3-folder/ qwen3-q8_0.gguf Q8_0")]
-pub struct Args {
+pub struct QuantizeArgs {
     #[command(flatten)]
     model: ModelArg,
-    /// The file to write
+    /// The output file
     #[arg(value_name = "OUT.gguf")]
     output: PathBuf,
-    /// What to round to
+    /// The weight type or recipe
     #[arg(value_name = "TYPE")]
     recipe: String,
-    /// The same type for every matrix
+    /// Use the same type for every matrix
     #[arg(long)]
     pure: bool,
-    /// Round again what is rounded already: that costs quality
+    /// Quantize weights that are already quantized, at a loss of quality
     #[arg(long)]
     requantize: bool,
 }
 
-pub async fn run(args: Args) -> Result {
+pub async fn run(args: QuantizeArgs) -> Result {
     let recipe = match args.pure {
         false => QuantRecipe::find(&args.recipe)?,
         true => QuantRecipe::Pure(DType::from_name(&args.recipe).filter(|dtype| dtype.rounds()).ok_or_else(|| {
             let names: Vec<&str> = DType::ALL.iter().filter(|dtype| dtype.rounds()).map(|dtype| dtype.name()).collect();
-            Failure::usage(format!("no type to round to is called {:?}; there are {}", args.recipe, names.join(", ")))
+            Failure::usage(format!("unknown type {:?}; choose one of {}", args.recipe, names.join(", ")))
         })?),
     };
     let place = args.model.place().await?;
@@ -67,11 +67,11 @@ pub async fn run(args: Args) -> Result {
     Ok(tally.print(before)?)
 }
 
-fn check(args: &Args, checkpoint: &Checkpoint) -> Result {
+fn check(args: &QuantizeArgs, checkpoint: &Checkpoint) -> Result {
     let rounded = |t: &&TensorInfo| !matches!(t.dtype, DType::F32 | DType::F16 | DType::BF16);
     match checkpoint.tensors.values().find(rounded) {
         Some(t) if !args.requantize => Err(Failure::usage(format!(
-            "{} is {} already (tensor {}): take an F16, BF16 or F32 file, or --requantize at a loss of quality",
+            "{} is already {} (tensor {}): use an F16, BF16 or F32 file, or --requantize at a loss of quality",
             args.model.name.display(),
             t.dtype,
             t.name
@@ -90,7 +90,7 @@ fn model_shape(checkpoint: &Checkpoint, spec: &ModelSpec) -> ModelShape {
     }
 }
 
-/// What became of the weights of each type.
+/// Totals for the weights of one type.
 #[derive(Default)]
 struct Tally(BTreeMap<DType, Sum>);
 
@@ -98,7 +98,7 @@ struct Tally(BTreeMap<DType, Sum>);
 struct Sum {
     tensors: u64,
     bytes: u64,
-    /// Sums of the squared errors and of the squared weights.
+    /// Sums of squared errors and of squared weights.
     wrong: f64,
     squares: f64,
 }
@@ -117,7 +117,7 @@ impl Tally {
     }
 }
 
-/// The file's metadata. A Hugging Face folder's tokenizer becomes GGUF's.
+/// The file's metadata, with a Hugging Face tokenizer converted to GGUF keys.
 fn metadata(checkpoint: &Checkpoint, recipe: QuantRecipe) -> LibResult<Metadata> {
     let mut metadata = checkpoint.metadata.clone();
     metadata.insert("general.file_type", recipe.file_type());
@@ -136,8 +136,8 @@ fn metadata(checkpoint: &Checkpoint, recipe: QuantRecipe) -> LibResult<Metadata>
     Ok(metadata)
 }
 
-/// For tensors whose rows a GGUF file has in another order than the checkpoint: the rows of a head. GGUF's llama files
-/// have those of q and k that RoPE pairs side by side, Hugging Face's half a head apart.
+/// Rows per head of tensors whose rows need reordering. GGUF's llama files interleave the rows of q and k that RoPE pairs;
+/// Hugging Face keeps them half a head apart.
 fn paired_rows(checkpoint: &Checkpoint, spec: &ModelSpec, tensor: &str) -> Option<usize> {
     let rotated = [".attn_q.", ".attn_k."].iter().any(|part| tensor.contains(part));
     let moves = checkpoint.tokenizer_json.is_some()
@@ -146,7 +146,7 @@ fn paired_rows(checkpoint: &Checkpoint, spec: &ModelSpec, tensor: &str) -> Optio
     (rotated && moves).then_some(spec.layers[0].head_dim as usize)
 }
 
-/// Puts row `i` and row `i + head / 2` of every head side by side.
+/// Interleaves rows `i` and `i + head / 2` of every head.
 fn pair_rows(bytes: &[u8], row_bytes: usize, head: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     for head_rows in bytes.chunks_exact(row_bytes * head) {
@@ -190,7 +190,7 @@ fn write(checkpoint: &Checkpoint, recipe: QuantRecipe, spec: &ModelSpec, out: &m
     Ok(tally)
 }
 
-/// Vectors stay as they are: they are small, and files have them in F32.
+/// Vectors are not quantized: they are small, and GGUF files keep them in F32.
 fn target(recipe: QuantRecipe, shape: ModelShape, t: &TensorInfo) -> DType {
     match recipe.of(shape, &t.name, &t.dims) {
         DType::F32 => t.dtype,
@@ -198,7 +198,7 @@ fn target(recipe: QuantRecipe, shape: ModelShape, t: &TensorInfo) -> DType {
     }
 }
 
-/// Rounds whole rows to `dtype` on all cores: the bytes, and the sums of the squared errors and of the squared weights.
+/// Quantizes whole rows to `dtype` on all cores. Returns the bytes and the sums of squared errors and of squared weights.
 fn round(from: &TensorInfo, dtype: DType, rows: &[u8]) -> LibResult<(Vec<u8>, f64, f64)> {
     if from.dtype == dtype {
         return Ok((rows.to_vec(), 0.0, 0.0));
@@ -217,7 +217,7 @@ fn round(from: &TensorInfo, dtype: DType, rows: &[u8]) -> LibResult<(Vec<u8>, f6
     });
     let (wrong, squares) = sums.into_iter().fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
     if !squares.is_finite() {
-        return Err(Error::Format(format!("tensor {} has weights that are infinite or no numbers", from.name)));
+        return Err(Error::Format(format!("tensor {} contains infinities or NaNs", from.name)));
     }
     Ok((out, wrong, squares))
 }

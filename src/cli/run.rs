@@ -35,7 +35,7 @@ Examples:
 
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Args {
+pub struct RunArgs {
     /// A GGUF file (any one of a split model), a Hugging Face folder, ORG/REPO[:QUANT] on the hub, or `demo`, the
     /// built-in model, which is the default
     #[arg(default_value = demo::NAME, hide_default_value = true)]
@@ -70,7 +70,7 @@ enum Switch {
     Off,
 }
 
-pub async fn run(args: Args) -> Result {
+pub async fn run(args: RunArgs) -> Result {
     let settings = Settings::new(&args)?;
     let stdin = Stdin::begin();
     let place = hub::find(&args.model, args.offline.offline).await?;
@@ -110,7 +110,7 @@ async fn show_profile(gpu: &Gpu, session: &mut Session, position: usize) -> Resu
 }
 
 /// PROMPT, and what is piped to stdin before it.
-fn prompt(stdin: &Stdin, args: &Args) -> Result<String> {
+fn prompt(stdin: &Stdin, args: &RunArgs) -> Result<String> {
     let text = stdin.before(args.prompt.as_deref())?;
     let text = text.ok_or_else(|| Failure::usage("stdin is empty, and there is no PROMPT: give one of them"))?;
     // A message does not end in the line's end that `echo` writes; a text to be continued stays as it is.
@@ -119,7 +119,7 @@ fn prompt(stdin: &Stdin, args: &Args) -> Result<String> {
 }
 
 /// One answer. Returns how many positions are filled.
-async fn once(s: &mut Session, model: &Model, args: &Args, settings: Settings, prompt: String) -> Result<usize> {
+async fn once(s: &mut Session, model: &Model, args: &RunArgs, settings: Settings, prompt: String) -> Result<usize> {
     let prompt = match args.raw {
         true => Prompt { tokens: model.tokenizer.encode(&prompt, Special::ALL)?, begun: String::new() },
         false => {
@@ -162,7 +162,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    fn new(args: &Args) -> Result<Self> {
+    fn new(args: &RunArgs) -> Result<Self> {
         let sampling = args.sampling.sampling();
         sampling.check()?;
         let (stop, max_tokens) = (args.sampling.stop.clone(), args.sampling.max_tokens.map(|n| n as usize));

@@ -1,4 +1,4 @@
-//! `logits` and `perplexity`: what the model thinks of given tokens.
+//! `logits` and `perplexity`: scores of given tokens.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -19,16 +19,16 @@ use super::term::{self, Failure};
 pub struct LogitsArgs {
     #[command(flatten)]
     model: ModelArg,
-    /// Token ids, as they are: 1,2,3
+    /// Token ids, used verbatim: 1,2,3
     #[arg(long, value_delimiter = ',', value_name = "IDS", required_unless_present = "text", conflicts_with = "text")]
     tokens: Vec<u32>,
-    /// The tokens of this text, and of what is piped to stdin before it; none is added before or after
+    /// A text to tokenize, after any piped stdin; no BOS or EOS is added
     #[arg(long)]
     text: Option<String>,
-    /// The file: float32, one row of logits for each token
+    /// The output file: float32, one row of logits per token
     #[arg(long, value_name = "FILE.npy")]
     out: PathBuf,
-    /// Run each token as a decode step of its own, instead of many at once
+    /// Run one decode step per token instead of a prefill
     #[arg(long)]
     steps: bool,
     #[command(flatten)]
@@ -49,7 +49,7 @@ pub async fn logits(args: LogitsArgs) -> Result {
         None => args.tokens.clone(),
     };
     if tokens.is_empty() {
-        return Err(Failure::usage("there are no tokens; give some with --tokens or --text"));
+        return Err(Failure::usage("no tokens: pass --tokens or --text"));
     }
     let mut out = output::create(&args.out, Content::Other, Some(&place))?;
     let gpu = args.device.open_exact().await?;
@@ -71,10 +71,10 @@ pub async fn logits(args: LogitsArgs) -> Result {
     Ok(out.finish()?)
 }
 
-/// Bytes of logits that are computed at once, at most.
+/// Limit of the logits that one step computes, in bytes.
 const LOGITS_BYTES: u32 = 64 << 20;
 
-/// Options for the logits of `len` tokens: a context that holds them, and as many rows at once as is reasonable.
+/// Session options for the logits of `len` tokens: a context that holds them, and as many rows per step as is reasonable.
 fn scoring_options(model: &Model, engine: &EngineArgs, len: usize) -> SessionOptions {
     let options = engine.options();
     let logits = (LOGITS_BYTES / (4 * model.spec.vocab_size)).clamp(1, options.chunk);
@@ -82,8 +82,8 @@ fn scoring_options(model: &Model, engine: &EngineArgs, len: usize) -> SessionOpt
     SessionOptions { logits, context, ..options }
 }
 
-/// The head of a NumPy file of `rows x cols` float32, format 1.0: magic, version, length, a Python dict padded so that
-/// the data begins at a multiple of 64 bytes.
+/// The header of a NumPy file of `rows x cols` float32, format 1.0: magic, version, length, and a Python dict, padded so
+/// that the data starts at a multiple of 64 bytes.
 fn npy_header(rows: usize, cols: usize) -> Vec<u8> {
     let dict = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {cols}), }}");
     let length = (10 + dict.len() + 1).next_multiple_of(64) - 10;
@@ -101,7 +101,7 @@ This is how llama.cpp measures it, so the numbers can be compared.")]
 pub struct PerplexityArgs {
     #[command(flatten)]
     model: ModelArg,
-    /// A text file; - for stdin
+    /// A text file, or - for stdin
     file: PathBuf,
     /// Stop after N chunks
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
@@ -112,9 +112,9 @@ pub struct PerplexityArgs {
     device: DeviceArgs,
 }
 
-/// Tokens of a chunk, unless `--context` says otherwise.
+/// Default chunk size in tokens; `--context` overrides it.
 const CHUNK: usize = 512;
-/// A chunk needs a token to predict in its second half.
+/// Smallest chunk size: the second half needs a token to predict.
 const MIN_CHUNK: usize = 4;
 
 pub async fn perplexity(args: PerplexityArgs) -> Result {
@@ -124,8 +124,8 @@ pub async fn perplexity(args: PerplexityArgs) -> Result {
     let size = args.engine.context.map_or(CHUNK.min(tokens.len()), |n| n as usize);
     if size < MIN_CHUNK || tokens.len() < size {
         let (file, len) = (args.file.display(), tokens.len());
-        let message = format!("{file} has {len} tokens: at least {} are needed", size.max(MIN_CHUNK));
-        return Err(Failure::usage(message + "; take a longer text or a smaller --context"));
+        let message = format!("{file} has {len} tokens, but perplexity needs at least {}", size.max(MIN_CHUNK));
+        return Err(Failure::usage(message + "; use a longer text or a smaller --context"));
     }
     let gpu = args.device.open_exact().await?;
     let mut session = args::open_session(&gpu, &model, &scoring_options(&model, &args.engine, size)).await?;
@@ -133,9 +133,9 @@ pub async fn perplexity(args: PerplexityArgs) -> Result {
     let count = args.chunks.map_or(all, |n| all.min(n as usize));
     let left = tokens.len() - count * size;
     if left > 0 && count == all {
-        term::note(&format!("{left} of {} tokens at the end are left out", tokens.len()));
+        term::note(&format!("skipping the last {left} of {} tokens: they do not fill a chunk", tokens.len()));
     }
-    // BOS is added to a text if the tokenizer adds it to nothing.
+    // A tokenizer that adds BOS to an empty text adds it to every text.
     let bos =
         model.tokenizer.encode("", Special::ADD)?.first().copied().filter(|id| Some(*id) == model.tokenizer.bos());
     let bar = term::counting_bar("chunk", count as u64);
@@ -154,7 +154,7 @@ pub async fn perplexity(args: PerplexityArgs) -> Result {
     Ok(writeln!(io::stdout(), "perplexity {value:.4} +/- {error:.4}, {} tokens in {count} chunks", score.count)?)
 }
 
-/// Scores the second half of a chunk.
+/// Scores the tokens in the second half of a chunk.
 async fn score_chunk(session: &mut Session, chunk: &[u32], score: &mut Score) -> Result {
     let first = chunk.len() / 2;
     let each = |position: usize, logits: &[f32]| {
@@ -165,14 +165,14 @@ async fn score_chunk(session: &mut Session, chunk: &[u32], score: &mut Score) ->
     Ok(session.prefill_logits(chunk, each).await?)
 }
 
-/// Negative log-probability of a token.
+/// The negative log-probability of a token.
 fn surprise(logits: &[f32], token: u32) -> f64 {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|x| f64::from(x - max).exp()).sum();
     sum.ln() - f64::from(logits[token as usize] - max)
 }
 
-/// Sums over scored tokens.
+/// Sums over the scored tokens.
 #[derive(Default)]
 struct Score {
     count: usize,
@@ -195,7 +195,7 @@ impl Score {
         self.mean().exp()
     }
 
-    /// The standard error: that of the mean, times the slope of exp there.
+    /// The standard error of the perplexity: the error of the mean, times the slope of exp at the mean.
     fn error(&self) -> f64 {
         let variance = (self.squares / self.count as f64 - self.mean().powi(2)).max(0.0);
         (variance / (self.count as f64 - 1.0).max(1.0)).sqrt() * self.perplexity()

@@ -1,4 +1,4 @@
-//! `serve`: the arguments of the server; what it does is in `crate::server`.
+//! `serve`: the server's arguments. The server itself is `crate::server`.
 
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -17,12 +17,12 @@ use super::hub;
 use super::term::{self, Failure};
 use crate::server::{Guard, Registry, Setup, serve};
 
-/// Where the key is, if not among the arguments (which every user of the machine can read).
+/// The environment variable with the API key: every user of a machine can read a program's arguments.
 const KEY_VARIABLE: &str = "FIRELIGHT_API_KEY";
 
 const EXAMPLES: &str = "\
-A model is called by its file's name without the ending. One is loaded at a time: the first at once, another when it is
-asked for. Clients find OpenAI's API at /v1, Ollama's at /api, Anthropic's at /v1/messages; also /health and /metrics.
+A model's name is its file name without the extension. One model is loaded at a time: the first at startup, another when \
+a request names it. OpenAI's API is at /v1, Ollama's at /api, Anthropic's at /v1/messages; /health and /metrics exist, too.
 
 Examples:
   firelight serve
@@ -33,38 +33,38 @@ Examples:
 
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Args {
-    /// GGUF files (any one of a split model), Hugging Face folders, names on the hub, or `demo`, the built-in model,
-    /// which is the default
+pub struct ServeArgs {
+    /// GGUF files (any part of a split model), Hugging Face folders, names on the hub, or `demo`, the built-in model and
+    /// default
     #[arg(value_name = "MODEL", default_value = demo::NAME, hide_default_value = true)]
     models: Vec<PathBuf>,
     #[command(flatten)]
     offline: OfflineArg,
-    /// The port; 0 for any that is free
+    /// Port to listen on; 0 for any free port
     #[arg(long, default_value_t = 11435)]
     port: u16,
-    /// The address to listen at
+    /// Address to listen on
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     host: IpAddr,
-    /// Answer only who has this key; by default that of the environment variable FIRELIGHT_API_KEY
+    /// Require this API key; the default is the environment variable FIRELIGHT_API_KEY
     #[arg(long, value_name = "KEY")]
     api_key: Option<String>,
-    /// Answer everyone who can reach the address
+    /// Listen on a public address without an API key
     #[arg(long, conflicts_with = "api_key")]
     insecure: bool,
-    /// A name, besides localhost and addresses, by which clients call the server; may be repeated
+    /// Host name that clients may use, in addition to localhost and IP addresses; may be repeated
     #[arg(long, value_name = "NAME")]
     allow_host: Vec<String>,
-    /// An origin whose pages may ask, such as http://localhost:3000, or * for all; may be repeated
+    /// Origin whose web pages may call the server, e.g. http://localhost:3000, or * for all; may be repeated
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
-    /// Answers at once
+    /// Number of requests to answer concurrently
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = value_parser!(u32).range(1..=64))]
     parallel: u32,
-    /// Requests that may wait; further ones are told to come back later
+    /// Number of requests that may wait; more are rejected with 429
     #[arg(long, value_name = "N", default_value_t = 64)]
     queue: usize,
-    /// Minutes after which an idle model is unloaded; 0 for never
+    /// Minutes until an idle model is unloaded; 0 for never
     #[arg(long, value_name = "MINUTES", default_value_t = 5)]
     keep_alive: u64,
     #[command(flatten)]
@@ -73,12 +73,12 @@ pub struct Args {
     device: DeviceArgs,
 }
 
-pub fn run(args: Args) -> Result {
+pub fn run(args: ServeArgs) -> Result {
     let given = args.api_key.or_else(|| std::env::var(KEY_VARIABLE).ok().filter(|_| !args.insecure));
     let key = given.filter(|key| !key.is_empty());
     if !args.host.is_loopback() && key.is_none() && !args.insecure {
         let message = format!(
-            "at {} everyone who can reach this machine could use the model: give them an --api-key KEY (or \
+            "on {} everyone who can reach this machine could use the model: require an --api-key KEY (or allow it with \
              {KEY_VARIABLE}), or say --insecure",
             args.host
         );
@@ -95,7 +95,7 @@ pub fn run(args: Args) -> Result {
     };
     let names: Vec<String> = registry.entries().iter().map(|entry| term::printable(&entry.name)).collect();
     let listening = |address: SocketAddr| {
-        // A closed stdout is nobody to tell.
+        // Stdout may be closed.
         let _ = writeln!(io::stdout(), "serving {} at http://{address}", names.join(", "));
         let _ = io::stdout().flush();
     };

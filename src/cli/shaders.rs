@@ -1,4 +1,4 @@
-//! `shaders`: every kernel variant as WGSL, and in the languages that drivers get.
+//! `shaders`: writes every kernel variant as WGSL and translated to each driver's shader language.
 
 use std::collections::HashSet;
 use std::fs;
@@ -19,15 +19,15 @@ use super::{Result, term};
 #[command(after_help = "\
 Files: .wgsl (what naga reads natively), .web.wgsl (what a browser gets), .spv (Vulkan), .metal (Metal), .hlsl (DX12) and \
 .glsl (OpenGL ES 3.1).")]
-pub struct Args {
-    /// The folder to write to
+pub struct ShadersArgs {
+    /// The output folder
     dir: PathBuf,
-    /// Write only variants whose name contains this
+    /// Write only variants whose names contain TEXT
     #[arg(long, value_name = "TEXT", default_value = "")]
     only: String,
 }
 
-pub fn run(args: Args) -> Result {
+pub fn run(args: ShadersArgs) -> Result {
     let mut seen = HashSet::new();
     let (mut count, mut notes, mut replaced) = (0, 0, 0);
     for (name, source) in catalog().into_iter().filter(|(name, _)| name.contains(&args.only)) {
@@ -51,16 +51,16 @@ pub fn run(args: Args) -> Result {
         count += 1;
     }
     if count == 0 {
-        return Err(Failure::usage(format!("no variant's name contains {:?}", args.only)));
+        return Err(Failure::usage(format!("no variant name contains {:?}", args.only)));
     }
-    let missing = if notes == 0 { String::new() } else { format!(", {notes} translations are missing") };
+    let missing = if notes == 0 { String::new() } else { format!(", {notes} translations missing") };
     if replaced > 0 {
-        term::note(&format!("{replaced} files were there already, and were replaced"));
+        term::note(&format!("replaced {replaced} existing files"));
     }
     Ok(writeln!(io::stdout(), "{count} variants in {}{missing}", args.dir.display())?)
 }
 
-/// Writes a file. Returns 1 if one was there.
+/// Writes a file. Returns 1 if it replaced one.
 fn save(file: &Path, ending: &str, bytes: &[u8]) -> Result<u32> {
     let path = PathBuf::from(format!("{}.{ending}", file.display()));
     let failed = |error| Error::io(format!("cannot write {}", path.display()), error);
@@ -70,9 +70,9 @@ fn save(file: &Path, ending: &str, bytes: &[u8]) -> Result<u32> {
     Ok(replaced)
 }
 
-/// Reads a variant as wgpu does.
+/// Parses and validates a variant as wgpu does.
 fn read(name: &str, text: &str) -> Result<(naga::Module, ModuleInfo)> {
-    let refused = |why: String| Failure::usage(format!("{name} is refused: {why}"));
+    let refused = |why: String| Failure::usage(format!("{name} is invalid: {why}"));
     let module = naga::front::wgsl::parse_str(text).map_err(|e| refused(e.emit_to_string(text)))?;
     let halves = Capabilities::SHADER_FLOAT16_IN_FLOAT32 | Capabilities::SHADER_FLOAT16;
     let capabilities = halves | Capabilities::SUBGROUP | Capabilities::COOPERATIVE_MATRIX;
@@ -83,7 +83,7 @@ fn read(name: &str, text: &str) -> Result<(naga::Module, ModuleInfo)> {
 
 type Translation = std::result::Result<Vec<u8>, String>;
 
-/// The endings of files, and what is in them.
+/// File extensions and contents.
 fn translations(module: &naga::Module, info: &ModuleInfo, subgroups: bool) -> [(&'static str, Translation); 4] {
     [
         ("spv", to_spirv(module, info, subgroups)),

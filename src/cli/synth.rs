@@ -1,4 +1,4 @@
-//! `synth`: random but valid models of known shapes.
+//! `synth`: writes valid models of known shapes with random weights.
 
 use std::fs;
 use std::io::{self, Write};
@@ -20,27 +20,27 @@ The same shape and type give the same file on every machine. An OUT that ends in
 
 Example:
   firelight synth smollm2-135m Q4_K_M smollm2.gguf")]
-pub struct Args {
+pub struct SynthArgs {
     /// List the shapes and types
     #[arg(long)]
     list: bool,
-    /// Name of a shape
+    /// The model shape; --list prints all
     #[arg(required_unless_present = "list")]
     shape: Option<String>,
-    /// Type of the weights, such as Q8_0, or a recipe such as Q4_K_M
+    /// The weight type, e.g. Q8_0, or a recipe, e.g. Q4_K_M
     #[arg(value_name = "TYPE", required_unless_present = "list")]
     types: Option<String>,
-    /// The file to write
+    /// The output file or folder
     #[arg(value_name = "OUT.gguf", required_unless_present = "list")]
     out: Option<String>,
 }
 
-pub fn run(args: Args) -> Result {
+pub fn run(args: SynthArgs) -> Result {
     if args.list {
         return list();
     }
     let (Some(shape), Some(types), Some(out)) = (&args.shape, &args.types, &args.out) else {
-        wrong_call("synth", "a SHAPE, a TYPE and an OUT are wanted");
+        wrong_call("synth", "SHAPE, TYPE and OUT are required");
     };
     if out.ends_with(is_separator) {
         return folder(shape, types, Path::new(out));
@@ -51,24 +51,24 @@ pub fn run(args: Args) -> Result {
     Ok(writer.finish()?)
 }
 
-/// Writes a folder beside the place where it shall lie, and moves it there when it is whole.
+/// Writes a folder next to its destination and moves it there when it is complete.
 fn folder(shape: &str, types: &str, path: &Path) -> Result {
     if fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) {
         let shown = path.display();
-        return Err(Failure::usage(format!("{shown} is not empty: name a new folder, or remove what is in it")));
+        return Err(Failure::usage(format!("{shown} is not empty: name a new folder, or empty it")));
     }
     let beside = path.with_added_extension("partial");
     let failed = |path: &Path, error| Error::io(format!("cannot write {}", path.display()), error);
     let parent = path.parent().map_or(Ok(()), fs::create_dir_all);
     parent.and_then(|()| fs::create_dir(&beside)).map_err(|e| failed(&beside, e))?;
     let moved = || {
-        // Where a folder is there already, it is empty.
+        // An existing destination is empty.
         let _ = fs::remove_dir(path);
         fs::rename(&beside, path).map_err(|e| failed(path, e))
     };
     let written = synth::write_hf(shape, types, &beside).and_then(|()| moved());
     if written.is_err() {
-        // Half a model is of no use; that it cannot be removed is not the error to tell.
+        // Report the first error, not a failure to clean up.
         let _ = fs::remove_dir_all(&beside);
     }
     Ok(written?)

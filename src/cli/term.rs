@@ -1,4 +1,4 @@
-//! The terminal: notes, the loading bar, Ctrl-C, tables, sizes, and how the program fails.
+//! The terminal: warnings, progress bars, Ctrl-C, tables, sizes, and how the program fails.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
@@ -13,14 +13,14 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Exit code after Ctrl-C, as shells have it (128 + SIGINT).
+/// Exit code after Ctrl-C, by the shells' convention (128 + SIGINT).
 const INTERRUPTED_CODE: u8 = 130;
 
 /// Why a command ended early.
 pub enum Failure {
-    /// The library's error.
+    /// An error of the library.
     Error(firelight::Error),
-    /// Stdout could not be written.
+    /// Writing to stdout failed.
     Output(io::Error),
     /// Ctrl-C.
     Interrupted,
@@ -39,16 +39,16 @@ impl From<io::Error> for Failure {
 }
 
 impl Failure {
-    /// Arguments that make no sense together, or a file of the caller's that does not say what it should.
+    /// Contradictory arguments, or an input file with the wrong contents.
     pub fn usage(message: impl Display) -> Self {
         firelight::Error::Usage(message.to_string()).into()
     }
 
-    /// Says what is wrong; the exit code. Whoever reads our output may stop reading: that is no failure.
+    /// Prints the error and returns the exit code. A closed output pipe is not an error.
     pub fn report(self) -> ExitCode {
         match self {
             Failure::Output(e) if e.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-            Failure::Output(e) => fail(&format!("the output cannot be written: {e}")),
+            Failure::Output(e) => fail(&format!("cannot write the output: {e}")),
             Failure::Error(e) => fail(&e.to_string()),
             Failure::Interrupted => ExitCode::from(INTERRUPTED_CODE),
         }
@@ -60,25 +60,25 @@ fn fail(message: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Tells the user something on stderr.
+/// Prints a warning or a note to stderr.
 pub fn note(message: &str) {
     complain("note", message);
 }
 
-/// Says that there is no GPU, if `card` is a software adapter: which driver computes instead, and what a GPU would change.
+/// If `card` is a software adapter, prints that the CPU computes, and with which driver.
 pub fn say_software(card: &AdapterInfo) {
     if card.caps.software {
         let driver = &card.driver;
-        note(&format!("no GPU found: the CPU computes, with {driver}. A GPU would answer many times faster."));
+        note(&format!("no GPU found: computing on the CPU with {driver}. A GPU would be many times faster."));
     }
 }
 
 fn complain(kind: &str, message: &str) {
-    // Nobody can be told that stderr is closed.
+    // There is nowhere to report that stderr is closed.
     let _ = writeln!(io::stderr(), "{kind}: {}", printable(message));
 }
 
-/// The text without control characters: names in files may hold what would drive a terminal.
+/// The text without control characters: a name in a file may contain escape sequences.
 pub fn printable(text: &str) -> String {
     let escape = |c: char| match c {
         '\n' | '\t' => c.to_string(),
@@ -88,43 +88,43 @@ pub fn printable(text: &str) -> String {
     text.chars().map(escape).collect()
 }
 
-/// Makes a panic, which is always our bug, a message to the user.
+/// Turns a panic, which is always a bug in Firelight, into a message for the user.
 pub fn install_panic_message() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(|l| format!("{}:{}", l.file(), l.line())).unwrap_or_default();
         let what = panic.payload_as_str().unwrap_or("unknown");
-        complain("error", &format!("this is a bug in Firelight, please report it: {what} ({place})"));
+        complain("error", &format!("this is a bug in Firelight; please report it: {what} ({place})"));
     }));
 }
 
-/// Lets logs through to stderr: errors; with `verbose` 1 also what happens, with 2 every detail. wgpu calls it an error
-/// when it looks for a driver that is not there, which is no news to who did not ask.
+/// Sends logs to stderr: errors by default, information with `verbose` 1, every detail with 2. wgpu logs a missing driver
+/// as an error, which only users of `--verbose` want to know.
 pub fn install_log(verbose: u8) {
     let level = [LevelFilter::ERROR, LevelFilter::INFO, LevelFilter::DEBUG][usize::from(verbose.min(2))];
     let drivers = if verbose == 0 { LevelFilter::OFF } else { level };
     let targets = Targets::new().with_default(level).with_target("wgpu_hal", drivers);
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(colours(&io::stderr()));
-    // Fails only if there is a log already.
+    // Fails only if a logger is already installed.
     let _ = tracing_subscriber::registry().with(targets).with(lines.without_time()).try_init();
 }
 
-/// Whether a stream may have colours: it is a terminal, and <https://no-color.org> is not asked for.
+/// Whether a stream may be coloured: it is a terminal, and NO_COLOR (<https://no-color.org>) is unset.
 pub fn colours(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }
 
-/// What makes a terminal write dimly, and as usual again.
+/// Escape sequences that start and end dimmed text.
 pub const DIM: &str = "\x1b[2m";
 pub const PLAIN: &str = "\x1b[0m";
 
-/// What Ctrl-C means now. One word, changed in one step: the handler runs on a thread of its own, and an answer may end
-/// between any two of its steps.
+/// The current meaning of Ctrl-C. It is one atomic, because the handler runs on another thread and an answer may end at any
+/// time.
 static STATE: AtomicU8 = AtomicU8::new(IDLE);
 const IDLE: u8 = 0;
 const ANSWERING: u8 = 1;
 const INTERRUPTED: u8 = 2;
 
-/// Makes Ctrl-C end the program with its exit code, or, while something is [`Answering`], only that.
+/// Makes Ctrl-C end the program with its exit code or, while an [`Answering`] lives, only the answer.
 pub fn catch_interrupts() {
     let handler = || {
         if STATE.compare_exchange(ANSWERING, INTERRUPTED, Ordering::SeqCst, Ordering::SeqCst).is_err() {
@@ -132,21 +132,21 @@ pub fn catch_interrupts() {
             std::process::exit(INTERRUPTED_CODE.into());
         }
     };
-    // Where no handler can be set, Ctrl-C ends the program by itself.
+    // Without a handler, Ctrl-C ends the program by default.
     let _ = ctrlc::set_handler(handler);
 }
 
-/// While it lives, a first Ctrl-C only sets a flag; a second one ends the program.
+/// While it lives, the first Ctrl-C only sets a flag; the second one ends the program.
 pub struct Answering(());
 
 impl Answering {
-    /// From now on.
+    /// Starts to catch Ctrl-C.
     pub fn begin() -> Self {
         STATE.store(ANSWERING, Ordering::SeqCst);
         Answering(())
     }
 
-    /// Whether Ctrl-C was pressed since.
+    /// Whether Ctrl-C was pressed since the start.
     pub fn interrupted(&self) -> bool {
         STATE.load(Ordering::SeqCst) == INTERRUPTED
     }
@@ -158,7 +158,7 @@ impl Drop for Answering {
     }
 }
 
-/// A bar on stderr with bytes, rate and remaining time, if stderr is a terminal; it goes away when all is done.
+/// A progress bar on stderr with bytes, rate and remaining time, if stderr is a terminal; it disappears at the end.
 pub fn bytes_bar(what: &'static str) -> impl FnMut(Progress) {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}  {eta}")
@@ -175,7 +175,7 @@ pub fn bytes_bar(what: &'static str) -> impl FnMut(Progress) {
     }
 }
 
-/// A bar on stderr that counts steps, if stderr is a terminal.
+/// A progress bar on stderr that counts steps, if stderr is a terminal.
 pub fn counting_bar(what: &'static str, steps: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr());
     if let Ok(style) = ProgressStyle::with_template("{prefix} {pos}/{len} {wide_bar} {msg}  {eta}") {
@@ -193,7 +193,7 @@ pub fn bytes(n: u64) -> String {
     }
 }
 
-/// Reads `6GiB`, `1.5 GB`, `512M`, `1000`: units of 1024.
+/// Parses `6GiB`, `1.5 GB`, `512M`, `1000`; all units are powers of 1024.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
     let (number, unit) = text.split_at(at);
@@ -202,17 +202,17 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
         "k" => 10,
         "m" => 20,
         "g" => 30,
-        _ => return Err("a size is a number with KiB, MiB or GiB behind it".into()),
+        _ => return Err("expected a number with KiB, MiB or GiB, e.g. 6GiB".into()),
     };
-    let number: f64 = number.trim().parse().map_err(|_| format!("{:?} is no number", number.trim()))?;
+    let number: f64 = number.trim().parse().map_err(|_| format!("{:?} is not a number", number.trim()))?;
     if number.is_finite() && number > 0.0 {
         Ok((number * f64::from(1u32 << bits)) as u64)
     } else {
-        Err("a size is more than 0".into())
+        Err("a size must be positive".into())
     }
 }
 
-/// `1.24 B`, `135.0 M`, `260.0 K`: how many parameters.
+/// A parameter count: `1.24 B`, `135.0 M`, `260.0 K`.
 pub fn count(n: u64) -> String {
     let units = [(1e9, "B", 2), (1e6, "M", 1), (1e3, "K", 1)];
     match units.into_iter().find(|(unit, ..)| n as f64 >= *unit) {
@@ -221,7 +221,7 @@ pub fn count(n: u64) -> String {
     }
 }
 
-/// Rows under a header, in columns as wide as needed; columns marked `<` begin at the left, others end at the right.
+/// A table with a header; columns marked `<` are left-aligned, others right-aligned.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let names: Vec<String> = header.iter().map(|h| h.trim_start_matches('<').to_string()).collect();
     let width = |i: usize| rows.iter().chain([&names]).map(|row| row[i].chars().count()).max().unwrap_or(0);

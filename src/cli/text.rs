@@ -1,4 +1,4 @@
-//! `tokenize` and `template`: what happens to a text before the model sees it. No weights and no GPU are needed.
+//! `tokenize` and `template`: how a text or a conversation becomes tokens. They need no weights and no GPU.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -18,13 +18,13 @@ use super::{Result, wrong_call};
 pub struct TokenizeArgs {
     #[command(flatten)]
     model: ModelArg,
-    /// The text; what is piped to stdin comes before it, with a blank line between
+    /// The text; piped stdin goes before it, separated by a blank line
     #[arg(conflicts_with = "file")]
     text: Option<String>,
-    /// Read the text from a file, as it is but for a byte order mark; - for stdin
+    /// Read the text from a file, or - for stdin; only a byte order mark is removed
     #[arg(long)]
     file: Option<PathBuf>,
-    /// Leave out the tokens that begin and end a text (BOS, EOS)
+    /// Do not add BOS and EOS tokens
     #[arg(long)]
     no_special: bool,
 }
@@ -34,7 +34,7 @@ pub async fn tokenize(args: TokenizeArgs) -> Result {
         Some(path) => Some(read_text(path)?),
         None => Stdin::begin().before(args.text.as_deref())?,
     };
-    let Some(text) = text else { wrong_call("tokenize", "give a TEXT or --file FILE, or pipe a text to stdin") };
+    let Some(text) = text else { wrong_call("tokenize", "pass TEXT or --file FILE, or pipe a text to stdin") };
     let checkpoint = args.model.open_checkpoint().await?;
     let tokenizer = open_tokenizer(&checkpoint)?;
     let ids = tokenizer.encode(&text, Special { add: !args.no_special, parse: true })?;
@@ -52,10 +52,10 @@ fn open_tokenizer(checkpoint: &Checkpoint) -> Result<Tokenizer> {
 pub struct TemplateArgs {
     #[command(flatten)]
     model: ModelArg,
-    /// JSON with messages, and as wanted: tools, add_generation_prompt, bos_token, eos_token, date, ...; - for stdin
+    /// JSON file with messages and optionally tools, add_generation_prompt, bos_token, eos_token, date, ...; - for stdin
     #[arg(long, value_name = "CASE.json")]
     input: PathBuf,
-    /// Use this Jinja template instead of the model's
+    /// Use this Jinja template file instead of the model's template
     #[arg(long, value_name = "FILE.jinja")]
     template: Option<PathBuf>,
 }
@@ -75,23 +75,23 @@ pub async fn template(args: TemplateArgs) -> Result {
     let prompt = template.render(&input)?;
     let mut out = io::stdout().lock();
     out.write_all(prompt.as_bytes())?;
-    // A pipe gets exactly the prompt.
+    // A pipe receives exactly the prompt.
     if out.is_terminal() && !prompt.ends_with('\n') {
         writeln!(out)?;
     }
     Ok(())
 }
 
-/// A case: the template's variables. Without a word about them, the model's BOS and EOS and the present day are taken.
+/// The template's variables. BOS, EOS and the date default to the model's tokens and today.
 fn read_case(path: &Path, tokenizer: &Tokenizer) -> Result<TemplateInput> {
     let shown = path.display();
-    let wrong = |what: String| Failure::usage(format!("{shown} is no case for a template: {what}"));
+    let wrong = |what: String| Failure::usage(format!("{shown} is no input for a template: {what}"));
     let mut case: Value = serde_json::from_str(&read_text(path)?).map_err(|e| wrong(e.to_string()))?;
-    let Some(object) = case.as_object_mut() else { return Err(wrong("it is no JSON object".into())) };
+    let Some(object) = case.as_object_mut() else { return Err(wrong("it is not a JSON object".into())) };
     if !object.contains_key("messages") {
         return Err(wrong("it has no \"messages\"".into()));
     }
-    // What test cases say about themselves.
+    // Fields with which test cases describe themselves.
     for key in ["case", "rendered", "error"] {
         object.remove(key);
     }
@@ -102,7 +102,7 @@ fn read_case(path: &Path, tokenizer: &Tokenizer) -> Result<TemplateInput> {
     serde_json::from_value(case).map_err(|e| wrong(e.to_string()))
 }
 
-/// Now, as templates want it: `2025-01-31T12:34:56`, UTC.
+/// The current time in UTC in the format that templates expect: `2025-01-31T12:34:56`.
 pub fn today() -> String {
     let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
     date(seconds)

@@ -1,4 +1,4 @@
-//! Questions and answers: what is said, edited, asked again, continued and stopped.
+//! Messages and answers: send, edit, answer again, continue and stop.
 
 use super::App;
 use crate::chat::platform;
@@ -8,7 +8,7 @@ use crate::chat::store::{Role, Stats};
 use crate::chat::view;
 
 impl App {
-    /// Adds the user's message, and asks for an answer.
+    /// Adds the user's message and requests an answer.
     pub(super) fn say(&mut self, text: String) {
         let time = self.state.time;
         let Some(conversation) = self.state.conversation_mut() else { return };
@@ -30,7 +30,7 @@ impl App {
         }
     }
 
-    /// Asks for an answer to a message of the user's.
+    /// Requests an answer to a user message.
     pub(super) fn ask(&mut self, parent: Option<usize>) {
         let Some(parent) = parent else { return };
         if self.state.answering.is_some() {
@@ -39,7 +39,7 @@ impl App {
         (self.state.to_end, self.state.failed) = (true, None);
         let current = self.state.current.clone();
         let Some(loaded) = self.state.engine.loaded() else {
-            // It is answered once a model is there.
+            // It is answered once a model is loaded.
             if let Some(conversation) = self.state.conversation_mut() {
                 conversation.show(parent);
                 conversation.leaf = Some(parent);
@@ -69,7 +69,7 @@ impl App {
         self.request(node, begun);
     }
 
-    /// Sends a request for the answer at `node`.
+    /// Sends the request whose answer goes to `node`.
     pub(super) fn request(&mut self, node: usize, begun: String) {
         self.answers += 1;
         let (id, probabilities) = (self.answers, self.state.panel == Some(Panel::XRay));

@@ -1,4 +1,4 @@
-//! What the engine tells, taken into the state.
+//! Applies the engine's events to the state.
 
 use egui::Context;
 
@@ -8,9 +8,9 @@ use crate::chat::state::{Engine, Panel, XRay};
 use crate::chat::store;
 use crate::session::{FinishReason, Timings};
 
-/// Recent models that are remembered.
+/// The number of recent models that are saved.
 const RECENT: usize = 8;
-/// Tokens over which the speed is averaged.
+/// The number of tokens over which the speed is averaged.
 const WINDOW: usize = 8;
 
 impl App {
@@ -51,7 +51,7 @@ impl App {
                 if let Some(answering) = self.state.answering.as_mut().filter(|a| a.id == id) {
                     (answering.prompt, answering.opened) = (prompt, thinking);
                 }
-                // The mark that the template wrote belongs to the answer: whoever reads it later finds it there.
+                // The template's opening marker belongs to the answer: later readers expect it there.
                 if thinking {
                     self.append(id, "<think>\n");
                 }
@@ -91,7 +91,7 @@ impl App {
         self.state.engine = Engine::Failed(place, why);
     }
 
-    /// Answers what was asked before a model was there.
+    /// Answers a message that was sent before a model was loaded.
     pub(super) fn answer_waiting(&mut self) {
         let Some(id) = self.state.waiting.take() else { return };
         let shown = std::mem::replace(&mut self.state.current, id);
@@ -100,7 +100,7 @@ impl App {
         self.state.current = shown;
     }
 
-    /// The message that an answer's events are about.
+    /// The message to which an answer's events belong.
     pub(super) fn node(&mut self, id: u64) -> Option<&mut store::Node> {
         let answering = self.state.answering.as_ref().filter(|a| a.id == id)?;
         let conversation = self.state.conversations.iter_mut().find(|c| c.id == answering.conversation)?;
@@ -154,7 +154,7 @@ impl App {
                 stats.finish = Some(FinishReason::Cancelled);
             }
             let conversation = self.state.conversations.iter_mut().find(|c| c.id == answering.conversation);
-            // An answer without a word is not kept: the question can be asked again.
+            // An empty answer is removed: the user can ask for another one.
             if let (true, Some(conversation)) = (nothing, conversation)
                 && answering.node + 1 == conversation.nodes.len()
             {

@@ -1,4 +1,4 @@
-//! A model that is fetched from the hub.
+//! Downloads from the hub.
 
 use egui::Context;
 
@@ -17,7 +17,7 @@ impl App {
 
     pub(super) fn fetching(&mut self, step: Fetched) {
         let now = self.state.now;
-        // What an ended fetch still says is no news.
+        // Ignore late events of a finished download.
         let Some(fetching) = &mut self.state.fetching else { return };
         if fetching.step.is_none() {
             (fetching.since, fetching.before) = (now, step.done);
@@ -25,7 +25,7 @@ impl App {
         fetching.step = Some(step);
     }
 
-    /// Opens what was fetched if the picker is still there: whoever went on talking chooses it later.
+    /// Opens the downloaded model if the picker is still open; otherwise the user can select it later.
     pub(super) fn fetched(&mut self, done: Result<Place, String>, actions: &mut Vec<Action>) {
         if self.state.fetching.take().is_none() {
             return;

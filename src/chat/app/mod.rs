@@ -1,4 +1,4 @@
-//! The window's app: drains the engine's events, draws the views, and does what they ask for.
+//! The window's app: drains the engine's events, draws the views, and performs their actions.
 
 mod answers;
 mod events;
@@ -15,12 +15,12 @@ use crate::chat::state::{Action, Dialog, Engine, Entry, Panel, State, Toast, XRa
 use crate::chat::store::{self, Conversation, Role, Store};
 use crate::chat::{theme, view};
 
-/// An answer on its way is kept this often, in seconds: a crash loses no more.
+/// How often an answer in progress is saved, in seconds: a crash loses no more than that.
 const KEEP: f64 = 1.0;
 
-/// The window. Natively `open` runs it; tests drive it with an engine of their own.
+/// The window. Natively `open` runs it; tests drive it with a fake engine.
 pub struct App {
-    /// All that is shown.
+    /// The visible state.
     pub state: State,
     link: Link,
     start: Box<dyn Fn(&Context) -> Link>,
@@ -34,13 +34,12 @@ pub struct App {
 }
 
 impl App {
-    /// An app whose engine is Firelight, which opens `place`, or else the model that was open last, or else the
-    /// built-in one.
+    /// An app with the real engine. It opens `place`, or the model that was open last, or the built-in one.
     pub fn new(ctx: &Context, storage: Storage, place: Option<Place>) -> Self {
         Self::with_engine(ctx, storage, place, platform::start_engine)
     }
 
-    /// An app with another engine, which `start` starts (again, after a crash).
+    /// An app with a custom engine, which `start` starts and restarts after a crash.
     pub fn with_engine(
         ctx: &Context,
         storage: Storage,
@@ -105,10 +104,10 @@ impl App {
         app
     }
 
-    /// The same for eframe, which clears the window with [`theme::back`] before anything is drawn.
+    /// The app for eframe, which clears the window to [`theme::back`] before drawing.
     pub(super) fn for_window(cc: &eframe::CreationContext<'_>, storage: Storage, place: Option<Place>) -> Self {
         let mut app = Self::new(&cc.egui_ctx, storage, place);
-        // Where colours are linear, what a window is cleared with would be another colour.
+        // With a linear colour format the clear colour would differ.
         app.state.cleared = cc.wgpu_render_state.as_ref().is_some_and(|r| !r.target_format.is_srgb());
         app
     }
@@ -129,7 +128,7 @@ impl App {
         self.keep_up(&ctx);
     }
 
-    /// What goes on by the clock: toasts go, answers on their way are kept, waiting is counted.
+    /// Periodic work: expires toasts, saves answers in progress, updates timers.
     fn keep_up(&mut self, ctx: &Context) {
         let now = self.state.now;
         if let Some(failure) = self.store.failure() {
@@ -141,7 +140,7 @@ impl App {
                 false => self.state.toast = None,
             }
         }
-        // Where the processor draws, each picture takes time from the engine.
+        // On a software rasterizer each frame takes time from the engine.
         let software = self.state.engine.loaded().is_some_and(|loaded| loaded.device.software);
         let pace = if software { 0.25 } else { 0.1 };
         if let Some(answering) = &mut self.state.answering {
@@ -164,7 +163,7 @@ impl App {
 
     fn keep(&self, id: &str) {
         if let Some(conversation) = self.state.conversations.iter().find(|c| c.id == id) {
-            // An empty conversation is not worth a file.
+            // Empty conversations are not saved.
             if !conversation.nodes.is_empty() {
                 self.store.save(conversation);
             }
@@ -193,7 +192,7 @@ impl App {
         }
     }
 
-    /// Does what a view asks for.
+    /// Performs an action.
     fn act(&mut self, ctx: &Context, action: Action) {
         match action {
             Action::New => self.new_conversation(),
@@ -337,7 +336,7 @@ impl App {
     }
 
     fn load(&mut self, place: Place) {
-        // The open model goes at once; its answer ends where it is.
+        // The open model is dropped immediately; its answer ends where it is.
         self.link.send(Command::Stop);
         let opening = Opening { device: self.state.remembered.device.clone(), context: self.state.remembered.context };
         self.state.engine = Engine::Loading { place: place.clone(), done: 0, total: 0, since: self.state.now };
@@ -381,7 +380,7 @@ impl App {
     }
 }
 
-/// The keys that work everywhere. `view::help` lists them.
+/// Global keyboard shortcuts. `view::help` lists them.
 fn shortcuts(ctx: &Context, state: &State, actions: &mut Vec<Action>) {
     let command = |key| KeyboardShortcut::new(Modifiers::COMMAND, key);
     let pressed = |shortcut: &KeyboardShortcut| ctx.input_mut(|i| i.consume_shortcut(shortcut));

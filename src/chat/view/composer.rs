@@ -1,4 +1,4 @@
-//! Where the user writes. Enter sends, Shift+Enter begins a line, Escape stops the answer.
+//! The message composer. Enter sends, Shift+Enter inserts a line break, Escape stops the answer.
 
 use egui::{Button, Event, Frame, Key, KeyboardShortcut, Margin, Modifiers, Rect, RichText, ScrollArea, Stroke};
 use egui::{TextEdit, Ui, pos2, vec2};
@@ -7,14 +7,14 @@ use super::{Actions, widgets};
 use crate::chat::state::{Action, Dialog, Engine, State};
 use crate::chat::{icons, theme};
 
-/// Lines that are shown before the text scrolls.
+/// Visible lines before the text scrolls.
 const HEIGHT: f32 = 190.0;
 /// Side of the round button.
 const BUTTON: f32 = 34.0;
 
 pub fn show(ui: &mut Ui, state: &mut State, out: &mut Actions) {
     let colours = theme::colours(ui);
-    // The panel's edge would cut the frame's.
+    // The panel would clip the frame's border.
     ui.add_space(theme::GAP);
     failure(ui, state, out);
     let busy = state.answering.is_some() || state.waiting.is_some();
@@ -40,7 +40,7 @@ pub fn show(ui: &mut Ui, state: &mut State, out: &mut Actions) {
     ui.vertical_centered(|ui| hint(ui, state));
 }
 
-/// The text; whether it was sent by Enter.
+/// The text field. Returns whether Enter sent it.
 fn input(ui: &mut Ui, state: &mut State) -> bool {
     let newline = KeyboardShortcut::new(Modifiers::SHIFT, Key::Enter);
     let edit = TextEdit::multiline(&mut state.draft).hint_text("Write a message").desired_rows(1);
@@ -49,12 +49,12 @@ fn input(ui: &mut Ui, state: &mut State) -> bool {
     if std::mem::take(&mut state.focus) && state.dialog.is_none() {
         response.request_focus();
     }
-    // The Enter that ends an input method's composition is not ours.
+    // An Enter that commits an input method's composition does not send.
     let composing = ui.input(|i| i.events.iter().any(|e| matches!(e, Event::Ime(_))));
     response.has_focus() && !composing && ui.input(|i| i.key_pressed(Key::Enter) && !i.modifiers.shift)
 }
 
-/// Send, or stop; whether it was pressed.
+/// The Send or Stop button. Returns whether it was pressed.
 fn button(ui: &mut Ui, rect: Rect, busy: bool, ready: bool) -> bool {
     let colours = theme::colours(ui);
     let (icon, name) = if busy { (icons::STOP, "Stop") } else { (icons::SEND, "Send") };
@@ -71,10 +71,10 @@ fn button(ui: &mut Ui, rect: Rect, busy: bool, ready: bool) -> bool {
     response.clicked()
 }
 
-/// Why the last answer is missing, or why there is no model, and what can be done.
+/// The error of the last answer or of the model, with buttons for what the user can do.
 fn failure(ui: &mut Ui, state: &State, out: &mut Actions) {
     let colours = theme::colours(ui);
-    // Without a model there is but one thing to be done.
+    // Without a model there is only one thing to do.
     if let Some((conversation, why)) = &state.failed
         && *conversation == state.current
         && !matches!(state.engine, Engine::Failed(..))
@@ -118,7 +118,7 @@ fn hint(ui: &mut Ui, state: &State) {
     let text = match (&state.engine, &state.waiting) {
         (Engine::Loading { .. }, Some(_)) => "Your message is answered as soon as the model is loaded.",
         (Engine::Ready(loaded), _) if loaded.device.software => {
-            "There is no GPU: the processor computes, slowly. Everything stays on this machine."
+            "No GPU found: the CPU computes, slowly. Everything stays on this machine."
         }
         _ => "Everything stays on this machine. Models make mistakes.",
     };

@@ -1,4 +1,4 @@
-//! The adapter, what is on it, and which others there are.
+//! The device panel: the adapter, its memory use, and the other adapters.
 
 use egui::{RichText, Ui};
 
@@ -7,7 +7,7 @@ use crate::chat::protocol::{Device, Loaded};
 use crate::chat::state::{Action, State};
 use crate::chat::{icons, theme};
 
-/// Contexts that are offered.
+/// Selectable context sizes.
 const CONTEXTS: [u32; 8] = [512, 1024, 2048, 4096, 8192, 16_384, 32_768, 131_072];
 
 pub fn show(ui: &mut Ui, state: &State, out: &mut Actions) {
@@ -33,7 +33,7 @@ fn open(ui: &mut Ui, loaded: &Loaded) {
     let parts = [("Weights", m.weights), ("KV cache", m.kv), ("Activations", m.activations), ("Other", m.other)];
     let bar: Vec<_> = parts.iter().zip(colours.parts).map(|((_, bytes), colour)| (*bytes as f64, colour)).collect();
     let total = m.total();
-    widgets::bar(ui, &bar, total as f64, 14.0).on_hover_text("What the model takes on the GPU");
+    widgets::bar(ui, &bar, total as f64, 14.0).on_hover_text("The model's memory on the GPU");
     ui.add_space(2.0);
     for ((name, bytes), colour) in parts.into_iter().zip(colours.parts) {
         widgets::legend(ui, Some(colour), name, &format::bytes(bytes));
@@ -93,6 +93,6 @@ fn context(ui: &mut Ui, state: &State, out: &mut Actions) {
             }
         }
     });
-    response.response.on_hover_text("How many tokens question and answer may fill. More takes more memory.");
+    response.response.on_hover_text("The maximum number of tokens in a conversation. More tokens need more memory.");
     widgets::quiet(ui, format!("{}  Changing these opens the model again.", icons::INFO));
 }

@@ -1,4 +1,4 @@
-//! Numbers and dates as people read them.
+//! Numbers, durations and dates for people.
 
 /// `1.2 GB`.
 pub fn bytes(n: u64) -> String {
@@ -15,7 +15,7 @@ pub fn bytes(n: u64) -> String {
     }
 }
 
-/// `1.2 B` of parameters.
+/// A parameter count: `1.2 B`.
 pub fn count(n: u64) -> String {
     match n as f64 {
         v if v >= 1e9 => format!("{:.1} B", v / 1e9),
@@ -35,7 +35,7 @@ pub fn seconds(s: f64) -> String {
     }
 }
 
-/// How far something is: bytes, rate and time left. `before` of the bytes were there when it began.
+/// Progress: bytes, rate and time left. `before` bytes were there at the start.
 pub fn progress(done: u64, total: u64, before: u64, seconds: f64) -> String {
     let (here, all) = (bytes(done), bytes(total));
     if seconds < 1.0 || done <= before {
@@ -46,7 +46,7 @@ pub fn progress(done: u64, total: u64, before: u64, seconds: f64) -> String {
     format!("{here} of {all} · {}/s · {left} left", bytes(rate as u64))
 }
 
-/// Tokens a second.
+/// A speed in tokens per second.
 pub fn rate(tokens: usize, seconds: f64) -> String {
     match tokens as f64 / seconds.max(1e-9) {
         r if r < 99.5 => format!("{r:.1} tok/s"),
@@ -59,7 +59,7 @@ pub fn plural(n: usize, one: &str) -> String {
     if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") }
 }
 
-/// `YYYY-MM-DD` of milliseconds since 1970, UTC. (Days to civil date: Howard Hinnant, "chrono-compatible low-level date
+/// `YYYY-MM-DD` of milliseconds since 1970, UTC. (Algorithm: Howard Hinnant, "chrono-compatible low-level date
 /// algorithms".)
 pub fn date(ms: u64) -> String {
     let days = (ms / 86_400_000) as i64 + 719_468;
@@ -74,7 +74,7 @@ pub fn date(ms: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}")
 }
 
-/// Where a time lies, seen from `now`: the headings of the list.
+/// The list's heading for a time, relative to `now`.
 pub fn age(now: u64, then: u64) -> &'static str {
     match (now / 86_400_000).saturating_sub(then / 86_400_000) {
         0 => "Today",

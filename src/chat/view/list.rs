@@ -1,4 +1,4 @@
-//! The list of conversations: new, search, open, rename, delete.
+//! The list of conversations, with search, rename and delete.
 
 use egui::{Button, Frame, Label, Margin, RichText, ScrollArea, TextEdit, Ui, vec2};
 
@@ -91,7 +91,7 @@ fn row(ui: &mut Ui, state: &State, conversation: &Conversation, out: &mut Action
             }
         });
         if shown {
-            // At the row's end, as one does not find what only a right click shows.
+            // A visible menu button, since users do not discover context menus.
             let end = egui::Rect::from_center_size(response.rect.right_center() - vec2(17.0, 0.0), vec2(26.0, 26.0));
             let mut child = ui.new_child(egui::UiBuilder::new().max_rect(end));
             child.spacing_mut().button_padding = vec2(4.0, 2.0);

@@ -1,4 +1,4 @@
-//! One message: what was said, reasoning folded away, what can be done with it, and a quiet line of numbers.
+//! One message: its text, collapsed reasoning, buttons, and a line of statistics.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use crate::chat::store::{Conversation, Node, Role, Stats};
 use crate::chat::{bidi, icons, text, theme};
 use crate::session::FinishReason;
 
-/// Message `node` of the conversation that is shown; `last` on the path.
+/// Message `node` of the current conversation; `last` on the visible path.
 pub fn show(
     ui: &mut Ui,
     state: &mut State,
@@ -49,7 +49,7 @@ pub fn show(
     }
 }
 
-/// A text with its words in the order in which they are seen.
+/// A text in visual word order.
 fn in_order<'a>(ui: &Ui, text: &'a str, width: f32, line_end: &str) -> Cow<'a, str> {
     let font = egui::TextStyle::Body.resolve(ui.style());
     let measure =
@@ -57,7 +57,7 @@ fn in_order<'a>(ui: &Ui, text: &'a str, width: f32, line_end: &str) -> Cow<'a, s
     bidi::visual(text, width, line_end, &measure)
 }
 
-/// What the user said: a bubble at the right.
+/// A user message: a bubble at the right.
 fn user(ui: &mut Ui, message: &Node) {
     let fill = theme::colours(ui).card;
     ui.with_layout(Layout::right_to_left(Align::Min), |ui| {
@@ -107,7 +107,7 @@ fn say(ui: &mut Ui, cache: &mut CommonMarkCache, answer: &str) {
             false => ui.label(letters.size(17.0)),
         };
     };
-    // Links show where they lead; pictures are not fetched: what a model writes opens no connection.
+    // Links show their target, and images are not loaded: a model's output opens no connection.
     CommonMarkViewer::new().render_math_fn(Some(&math)).show(ui, cache, &marked);
 }
 
@@ -134,7 +134,7 @@ fn reasoning(
     ui.add_space(4.0);
 }
 
-/// What goes on while an answer comes.
+/// The status line of an answer in progress.
 fn progress(ui: &mut Ui, answering: &Answering, now: f64, silent: bool) {
     ui.horizontal(|ui| {
         widgets::working(ui, now);
@@ -157,7 +157,7 @@ fn progress(ui: &mut Ui, answering: &Answering, now: f64, silent: bool) {
     });
 }
 
-/// The row under a message. Returns the text to be edited, if that is asked for.
+/// The buttons under a message. Returns the text to edit if the user asks for that.
 fn actions(ui: &mut Ui, conversation: &Conversation, node: usize, last: bool, out: &mut Actions) -> Option<String> {
     let message = &conversation.nodes[node];
     let user = message.role == Role::User;
@@ -166,7 +166,7 @@ fn actions(ui: &mut Ui, conversation: &Conversation, node: usize, last: bool, ou
     let size = egui::vec2(ui.available_width(), 24.0);
     ui.allocate_ui_with_layout(size, layout, |ui| {
         ui.spacing_mut().item_spacing.x = 2.0;
-        // The icons, not their invisible frames, stand where the text begins.
+        // Align the icons, not their invisible frames, with the text.
         ui.add_space(-5.0);
         branches(ui, conversation, node, out);
         if widgets::small_icon_button(ui, icons::COPY, "Copy").clicked() {
@@ -197,7 +197,7 @@ fn actions(ui: &mut Ui, conversation: &Conversation, node: usize, last: bool, ou
     begin
 }
 
-/// `‹ 2/3 ›` where there are several.
+/// `‹ 2/3 ›` if the message has siblings.
 fn branches(ui: &mut Ui, conversation: &Conversation, node: usize, out: &mut Actions) {
     let siblings = conversation.siblings(node);
     let Some(at) = siblings.iter().position(|s| *s == node).filter(|_| siblings.len() > 1) else { return };
@@ -211,7 +211,7 @@ fn branches(ui: &mut Ui, conversation: &Conversation, node: usize, out: &mut Act
     let before = at.checked_sub(1).and_then(|i| siblings.get(i));
     let after = siblings.get(at + 1);
     let counter = format!("{}/{}", at + 1, siblings.len());
-    // The user's row is laid out from the right.
+    // The row under a user message is laid out from the right.
     match turned {
         false => step(ui, icons::LEFT, "Version before", before),
         true => step(ui, icons::RIGHT, "Version after", after),
@@ -223,7 +223,7 @@ fn branches(ui: &mut Ui, conversation: &Conversation, node: usize, out: &mut Act
     }
 }
 
-/// Tokens, speed, time to the first token, context.
+/// Tokens, speed, time to first token, context.
 fn numbers(ui: &mut Ui, stats: &Stats) {
     let t = &stats.timings;
     let mut parts = Vec::new();
@@ -258,7 +258,7 @@ fn numbers(ui: &mut Ui, stats: &Stats) {
     ui.add(label).on_hover_text(more);
 }
 
-/// A message being edited. Whether that has ended.
+/// The editor of a message. Returns whether editing has ended.
 fn edit(ui: &mut Ui, node: usize, role: Role, text: &mut String, out: &mut Actions) -> bool {
     let colours = theme::colours(ui);
     let mut end = false;

@@ -1,4 +1,4 @@
-//! What the window shows: functions of the state that return actions. None of them waits, computes or touches files.
+//! The views: functions of the state that return actions. They never wait, compute or touch files.
 
 mod composer;
 mod device;
@@ -22,7 +22,7 @@ use super::theme;
 pub use format::date;
 pub use transcript::Heights;
 
-/// What a view returns: in the order in which it is asked for.
+/// The actions of a frame, in order.
 type Actions = Vec<Action>;
 
 /// The whole window.
@@ -59,7 +59,7 @@ pub fn show(ui: &mut Ui, state: &mut State, markdown: &mut CommonMarkCache, heig
     drop_hint(ui);
 }
 
-/// The conversation: bar, messages, composer.
+/// The conversation: top bar, messages, composer.
 fn talk(ui: &mut Ui, state: &mut State, markdown: &mut CommonMarkCache, heights: &mut Heights, out: &mut Actions) {
     let margin = Margin::symmetric(12, 10);
     let bar = egui::Panel::top("bar").show_separator_line(false).frame(Frame::new().inner_margin(margin));
@@ -114,7 +114,7 @@ fn toast(ui: &Ui, state: &State) {
     });
 }
 
-/// While a file hangs over the window.
+/// The overlay while a file is dragged over the window.
 fn drop_hint(ui: &Ui) {
     if ui.ctx().input(|i| i.raw.hovered_files.is_empty()) {
         return;

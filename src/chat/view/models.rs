@@ -1,4 +1,4 @@
-//! The model picker: what there is, how large, and whether it fits.
+//! The model picker: available models, their sizes, and whether they fit.
 
 use egui::{
     Align, Button, Color32, Frame, Key, Label, Layout, Margin, ProgressBar, RichText, ScrollArea, Sense, TextEdit,
@@ -46,7 +46,7 @@ pub fn show(ui: &mut Ui, state: &mut State, out: &mut Actions) {
     }
 }
 
-/// A model by its name on Hugging Face, and how far it is; beside it the button for files.
+/// The field for a model's name on Hugging Face, the progress of a download, and the button to open a file.
 fn hub(ui: &mut Ui, state: &mut State, out: &mut Actions) {
     let colours = theme::colours(ui);
     if let Some(fetching) = &state.fetching {
@@ -150,7 +150,7 @@ fn row(ui: &mut Ui, state: &State, entry: &Entry, out: &mut Actions) {
     ui.add_space(2.0);
 }
 
-/// Type, parameters, architecture, size, licence.
+/// Weight type, parameters, architecture, size, licence.
 fn line(entry: &Entry, facts: Option<&Facts>) -> String {
     let Some(f) = facts else {
         return match &entry.facts {
@@ -171,7 +171,7 @@ fn line(entry: &Entry, facts: Option<&Facts>) -> String {
     all.into_iter().flatten().filter(|s| !s.is_empty()).collect::<Vec<_>>().join(" · ")
 }
 
-/// Whether it fits, and why not.
+/// Whether the model fits, and if not, why.
 fn badge(ui: &mut Ui, entry: &Entry, now: f64) {
     let colours = theme::colours(ui);
     let (icon, colour, text, why) = match &entry.facts {

@@ -1,4 +1,4 @@
-//! The conversation's system prompt and sampling, with words for what each number does.
+//! The conversation's system prompt and sampling parameters, each with an explanation.
 
 use egui::{Button, RichText, Slider, TextEdit, Ui};
 
@@ -8,7 +8,7 @@ use crate::chat::store::Settings;
 use crate::chat::{icons, theme};
 use crate::sampler::Sampling;
 
-/// A name, what it is for, and its settings.
+/// Presets: name, purpose, parameters.
 fn presets() -> [(&'static str, &'static str, Sampling); 4] {
     let base = Sampling::default();
     [
@@ -23,7 +23,7 @@ fn presets() -> [(&'static str, &'static str, Sampling); 4] {
             "For stories and ideas: unlikely words have a chance.",
             Sampling { temperature: 1.1, top_k: 0, top_p: 0.98, min_p: 0.04, repetition_penalty: 1.05, ..base },
         ),
-        ("Same again", "Always the likeliest word: the same question gets the same answer.", Sampling::greedy()),
+        ("Same again", "Always the most likely word: the same question gets the same answer.", Sampling::greedy()),
     ]
 }
 
@@ -54,7 +54,7 @@ pub fn show(ui: &mut Ui, state: &State, out: &mut Actions) {
     }
 }
 
-/// Whether two settings choose alike; the seed does not count.
+/// Whether two sampling parameters are equal apart from the seed.
 fn same(a: &Sampling, b: &Sampling) -> bool {
     Sampling { seed: 0, ..a.clone() } == Sampling { seed: 0, ..b.clone() }
 }
@@ -63,7 +63,7 @@ fn system(ui: &mut Ui, settings: &mut Settings) {
     widgets::section(ui, "System prompt");
     let edit = TextEdit::multiline(&mut settings.system).hint_text("You are a helpful assistant.").desired_rows(3);
     let response = ui.add(edit.desired_width(f32::INFINITY).margin(8.0));
-    response.on_hover_text("What the model is told before the conversation: who it is, how it should answer.");
+    response.on_hover_text("Instructions before the conversation: who the model is, and how it should answer.");
 }
 
 fn sampling(ui: &mut Ui, s: &mut Sampling) {
@@ -72,43 +72,43 @@ fn sampling(ui: &mut Ui, s: &mut Sampling) {
     slider(
         ui,
         "Temperature",
-        "0 always takes the likeliest word. Higher is livelier, and less reliable.",
+        "0 always takes the most likely word. Higher values are livelier and less reliable.",
         Slider::new(&mut s.temperature, 0.0..=2.0).step_by(0.05).fixed_decimals(2),
     );
     slider(
         ui,
         "Top-k",
-        "Only so many of the likeliest words are considered. 0 considers all.",
+        "Consider only this many of the most likely words. 0 considers all.",
         Slider::new(&mut s.top_k, 0..=200).custom_formatter(move |v, _| off(v, format!("{v:.0}"))),
     );
     slider(
         ui,
         "Top-p",
-        "Only the likeliest words that together have this probability are considered. 1 considers all.",
+        "Consider only the most likely words that together reach this probability. 1 considers all.",
         Slider::new(&mut s.top_p, 0.05..=1.0).step_by(0.01).fixed_decimals(2),
     );
     slider(
         ui,
         "Min-p",
-        "Only words at least this probable, relative to the likeliest, are considered. 0 considers all.",
+        "Consider only words at least this probable, relative to the most likely one. 0 considers all.",
         Slider::new(&mut s.min_p, 0.0..=0.5).step_by(0.01).fixed_decimals(2),
     );
     slider(
         ui,
         "Repetition",
-        "Makes words less likely that were there already. 1 is off; much more makes answers odd.",
+        "Makes words that occurred before less likely. 1 is off; large values make answers odd.",
         Slider::new(&mut s.repetition_penalty, 1.0..=1.5).step_by(0.01).fixed_decimals(2),
     );
     slider(
         ui,
         "Frequency",
-        "Makes a word less likely each time that it was said. 0 is off.",
+        "Makes a word less likely each time it was used. 0 is off.",
         Slider::new(&mut s.frequency_penalty, 0.0..=2.0).step_by(0.05).fixed_decimals(2),
     );
     slider(
         ui,
         "Presence",
-        "Makes a word less likely once it was said: the model changes the subject sooner. 0 is off.",
+        "Makes a word less likely once it was used: the model changes the subject sooner. 0 is off.",
         Slider::new(&mut s.presence_penalty, 0.0..=2.0).step_by(0.05).fixed_decimals(2),
     );
 }
@@ -121,7 +121,7 @@ fn slider(ui: &mut Ui, name: &str, what: &str, slider: Slider<'_>) {
 
 fn length(ui: &mut Ui, settings: &mut Settings) {
     widgets::section(ui, "Length and seed");
-    let what = "The answer ends after so many tokens. 0: when the model is done, or the context full.";
+    let what = "The maximum number of tokens in an answer. 0: until the model stops or the context is full.";
     let most = Slider::new(&mut settings.max_tokens, 0..=8192).logarithmic(true).smallest_positive(8.0);
     let text = |v: f64, _: std::ops::RangeInclusive<usize>| match v {
         0.0 => "any".to_string(),

@@ -1,4 +1,4 @@
-//! The bar above the conversation: the list, the model, the panels.
+//! The bar above the conversation: list toggle, model button, panel toggles.
 
 use egui::{Button, Label, RichText, Ui, vec2};
 
@@ -35,7 +35,7 @@ pub fn show(ui: &mut Ui, state: &mut State, out: &mut Actions) {
     });
 }
 
-/// The model's name, or how far it is: a click opens the picker.
+/// The model's name or its loading progress; a click opens the picker.
 fn model(ui: &mut Ui, state: &State, out: &mut Actions) {
     let colours = theme::colours(ui);
     let (name, detail) = match &state.engine {

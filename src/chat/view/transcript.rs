@@ -1,5 +1,5 @@
-//! The conversation's messages, one below the other. Only those in view are laid out; the others' heights are known from
-//! when they were, or guessed until, a few each frame, they are measured.
+//! The list of messages. Only visible messages are laid out; the heights of others are remembered, or estimated until a few
+//! per frame are measured.
 
 use std::collections::HashMap;
 
@@ -11,37 +11,37 @@ use crate::chat::protocol::Place;
 use crate::chat::state::{Action, Engine, State};
 use crate::chat::{icons, theme};
 
-/// Heights of messages that were laid out.
+/// Measured heights of messages.
 #[derive(Default)]
 pub struct Heights {
     width: f32,
     conversation: String,
     known: HashMap<usize, f32>,
-    /// How far the messages above the view grew since they were guessed.
+    /// How much the messages above the view grew since their heights were estimated.
     shift: f32,
 }
 
-/// Messages measured in a frame besides those in view.
+/// The number of invisible messages measured per frame.
 const MEASURED: usize = 2;
-/// Laid out above and below the view, so that what scrolls in is there.
+/// The margin above and below the view that is laid out, too.
 const AROUND: f32 = 200.0;
 
 impl Heights {
-    /// Forgets what was measured in another conversation or at another width.
+    /// Clears the heights if the conversation or the width changed.
     fn renew(&mut self, conversation: &str, width: f32) {
         if self.conversation != conversation || (self.width - width).abs() > 0.5 {
             *self = Heights { width, conversation: conversation.to_string(), ..Default::default() };
         }
     }
 
-    /// A message's height, or about what it will be.
+    /// A message's height, or an estimate.
     fn guess(&self, node: usize, text: &str) -> f32 {
         let lines = text.lines().map(|l| 1.0 + (l.len() as f32 * 7.0 / self.width.max(1.0)).floor()).sum::<f32>();
         self.known.get(&node).copied().unwrap_or(lines * 23.0 + 60.0)
     }
 }
 
-/// The messages of the conversation that is shown.
+/// The messages of the current conversation.
 pub fn show(ui: &mut Ui, state: &mut State, markdown: &mut CommonMarkCache, heights: &mut Heights, out: &mut Actions) {
     let path = state.conversation().map(|c| c.path()).unwrap_or_default();
     if path.is_empty() {
@@ -97,7 +97,7 @@ pub fn show(ui: &mut Ui, state: &mut State, markdown: &mut CommonMarkCache, heig
     }
 }
 
-/// Where a transcript was scrolled to, between frames: egui keeps its own, but does not say under which id.
+/// The scroll position between frames. egui keeps its own, but does not expose its id.
 fn last_offset(ui: &Ui, id: Id) -> Option<f32> {
     ui.ctx().data(|d| d.get_temp::<f32>(id))
 }
@@ -117,7 +117,7 @@ fn to_end_button(ui: &mut Ui, view: Rect, state: &mut State) {
     }
 }
 
-/// What can be asked, for those who do not know yet: of the small model in the box, what it was taught.
+/// Suggested questions; for the built-in model, ones that it was trained on.
 const SUGGESTIONS: [[&str; 4]; 2] = [
     [
         "What can you do?",
@@ -133,7 +133,7 @@ const SUGGESTIONS: [[&str; 4]; 2] = [
     ],
 ];
 
-/// An empty conversation.
+/// The view of an empty conversation.
 fn welcome(ui: &mut Ui, state: &State, out: &mut Actions) {
     let colours = theme::colours(ui);
     let height = ui.available_height();

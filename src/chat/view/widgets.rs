@@ -1,16 +1,16 @@
-//! Small parts that several views use.
+//! Small widgets that several views share.
 
 use egui::{Align, Button, Color32, Frame, Label, Layout, Margin, Response, RichText, Role, Sense, Stroke, Ui};
 use egui::{WidgetInfo, vec2};
 
 use crate::chat::theme;
 
-/// A square button that is only an icon; `name` is its tooltip, and what screen readers say.
+/// A square icon button; `name` is its tooltip and accessible name.
 pub fn icon_button(ui: &mut Ui, icon: &str, name: &str) -> Response {
     icon_button_of(ui, icon, name, 17.0, theme::ICON)
 }
 
-/// The same, small and quiet: for rows under messages.
+/// A small, subdued icon button for the row under a message.
 pub fn small_icon_button(ui: &mut Ui, icon: &str, name: &str) -> Response {
     icon_button_of(ui, icon, name, 15.0, 24.0)
 }
@@ -28,7 +28,7 @@ fn icon_button_of(ui: &mut Ui, icon: &str, name: &str, size: f32, side: f32) -> 
     .inner
 }
 
-/// The same as a switch that is on or off.
+/// An icon button that toggles.
 pub fn icon_switch(ui: &mut Ui, on: bool, icon: &str, name: &str) -> Response {
     let colours = theme::colours(ui);
     ui.scope(|ui| {
@@ -43,23 +43,23 @@ pub fn icon_switch(ui: &mut Ui, on: bool, icon: &str, name: &str) -> Response {
     .inner
 }
 
-/// Gives a button the name that screen readers say.
+/// Sets a button's accessible name.
 pub fn named(response: &Response, name: &str) {
     response.widget_info(|| WidgetInfo::labeled(Role::Button, response.enabled(), name));
 }
 
-/// Gives a text field the name that screen readers say.
+/// Sets a text field's accessible name.
 pub fn labelled(response: &Response, name: &str) {
     response.widget_info(|| WidgetInfo::labeled(Role::TextInput, response.enabled(), name));
 }
 
-/// The button that matters, in the accent's colour.
+/// The primary button, in the accent colour.
 pub fn main_button(ui: &mut Ui, text: &str) -> Response {
     let colours = theme::colours(ui);
     ui.add(Button::new(RichText::new(text).color(colours.on_accent)).fill(colours.accent).min_size(vec2(0.0, 30.0)))
 }
 
-/// Quiet small text.
+/// Small secondary text.
 pub fn quiet(ui: &mut Ui, text: impl Into<String>) -> Response {
     let colour = theme::colours(ui).quiet;
     ui.label(RichText::new(text).small().color(colour))
@@ -78,12 +78,12 @@ pub fn section(ui: &mut Ui, text: &str) {
     ui.add_space(2.0);
 }
 
-/// What stands at the right end of a row.
+/// Content at the right end of a row.
 pub fn right<R>(ui: &mut Ui, add: impl FnOnce(&mut Ui) -> R) -> R {
     ui.with_layout(Layout::right_to_left(Align::Center), add).inner
 }
 
-/// Content in the middle of the window, as wide as text may be.
+/// Centred content of the maximum text width.
 pub fn column<R>(ui: &mut Ui, add: impl FnOnce(&mut Ui) -> R) -> R {
     let width = ui.available_width().min(theme::COLUMN);
     let space = ((ui.available_width() - width) / 2.0).floor();
@@ -100,7 +100,7 @@ pub fn column<R>(ui: &mut Ui, add: impl FnOnce(&mut Ui) -> R) -> R {
     .inner
 }
 
-/// A box with a message and what can be done about it.
+/// A box with a message and actions.
 pub fn notice<R>(ui: &mut Ui, icon: &str, colour: Color32, text: &str, add: impl FnOnce(&mut Ui) -> R) {
     let fill = colour.gamma_multiply(0.10);
     let frame = Frame::new().fill(fill).stroke(Stroke::new(1.0, colour.gamma_multiply(0.45)));
@@ -117,14 +117,14 @@ pub fn notice<R>(ui: &mut Ui, icon: &str, colour: Color32, text: &str, add: impl
     });
 }
 
-/// Gives switches in `ui` (radio buttons, check boxes) an outline: their fill alone is too faint.
+/// Outlines radio buttons and check boxes in `ui`: their fill alone is too faint.
 pub fn outlined(ui: &mut Ui) {
     let line = Stroke::new(1.0, theme::colours(ui).quiet);
     ui.visuals_mut().widgets.inactive.bg_stroke = line;
     ui.visuals_mut().widgets.hovered.bg_stroke = line;
 }
 
-/// Three dots, one after the other brighter: something goes on. They move as often as the window is drawn anyway.
+/// An animation of three dots. It requests no extra frames.
 pub fn working(ui: &mut Ui, now: f64) {
     let (rect, _) = ui.allocate_exact_size(vec2(22.0, 14.0), Sense::hover());
     let colour = theme::colours(ui).accent;
@@ -135,7 +135,7 @@ pub fn working(ui: &mut Ui, now: f64) {
     }
 }
 
-/// A bar of parts, each with a share of `total` and a colour.
+/// A stacked bar; each part has a share of `total` and a colour.
 pub fn bar(ui: &mut Ui, parts: &[(f64, Color32)], total: f64, height: f32) -> Response {
     let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), height), Sense::hover());
     let painter = ui.painter();
@@ -151,7 +151,7 @@ pub fn bar(ui: &mut Ui, parts: &[(f64, Color32)], total: f64, height: f32) -> Re
     response
 }
 
-/// A coloured dot, a name, and a value at the right.
+/// A legend entry: a coloured dot, a name, and a value at the right.
 pub fn legend(ui: &mut Ui, colour: Option<Color32>, name: &str, value: &str) {
     ui.spacing_mut().interact_size.y = 18.0;
     ui.horizontal(|ui| {

@@ -1,4 +1,4 @@
-//! The x-ray: what the model considered, where a step's time goes, how full the context is.
+//! The X-ray panel: token alternatives, a step's time by op, and the use of the context.
 
 use egui::{Align2, FontId, RichText, Sense, Ui, vec2};
 use egui_plot::{AxisHints, HoverPosition, Line, Plot, PlotPoints};
@@ -8,7 +8,7 @@ use crate::chat::protocol::{Loaded, OpTime, Token};
 use crate::chat::state::{Action, State};
 use crate::chat::theme;
 
-/// Positions of a page of the KV cache.
+/// Positions per KV cache page.
 const PAGE: usize = crate::ops::PAGE as usize;
 
 pub fn show(ui: &mut Ui, state: &State, out: &mut Actions) {
@@ -26,7 +26,7 @@ pub fn show(ui: &mut Ui, state: &State, out: &mut Actions) {
     times(ui, state, loaded, out);
 }
 
-/// The likeliest tokens, the chosen one in the accent's colour.
+/// The most likely tokens, with the chosen one in the accent colour.
 fn probabilities(ui: &mut Ui, tokens: &[Token], token: &Token) {
     let before: String = tokens.iter().rev().skip(1).take(8).rev().map(|t| t.text.as_str()).collect();
     let shown = before.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -40,7 +40,7 @@ fn probabilities(ui: &mut Ui, tokens: &[Token], token: &Token) {
     }
 }
 
-/// Blanks shown as what they are.
+/// Makes whitespace visible.
 fn visible(text: &str) -> String {
     match text {
         "" => "∅".to_string(),
@@ -111,13 +111,13 @@ fn times(ui: &mut Ui, state: &State, loaded: &Loaded, out: &mut Actions) {
     match &state.xray.ops {
         Some(Ok(ops)) => ops_table(ui, ops),
         Some(Err(why)) => drop(widgets::quiet(ui, why.as_str())),
-        None => drop(widgets::quiet(ui, "Where a step's time goes, op by op.")),
+        None => drop(widgets::quiet(ui, "The time of each op in a step.")),
     }
     ui.add_space(4.0);
     let idle = state.answering.is_none() && !state.xray.measuring;
     let text = if state.xray.measuring { "Measuring…" } else { "Measure" };
     let response = ui.add_enabled(idle, egui::Button::new(text));
-    let what = "Times one step. What was cached of the conversation is read anew with the next question.";
+    let what = "Profiles one step. The next question prefills the conversation again.";
     if response.on_hover_text(what).clicked() {
         out.push(Action::Measure);
     }
