@@ -41,7 +41,7 @@ fn firelight(args: &[&str]) -> Command {
 }
 
 /// How the note begins that there is no GPU.
-const SOFTWARE: &str = "note: no GPU found: ";
+const SOFTWARE: &str = "note: no GPU found: computing";
 
 /// What the program left behind.
 struct Run {
@@ -407,7 +407,7 @@ fn a_silent_stdin_holds_nothing_up_for_ever() {
     child.stdout.as_mut().expect("a pipe").read_exact(&mut [0]).expect("an answer");
     stdin.write_all(b"late").expect("it is open");
     let run: Run = child.wait_with_output().expect("it ends").into();
-    assert!(run.code == Some(1) && run.err.contains("was not read"), "{run:?}");
+    assert!(run.code == Some(1) && run.err.contains("too late and was ignored"), "{run:?}");
 }
 
 /// A byte order mark is no text wherever a text is read, and UTF-16 is read as what it says.
