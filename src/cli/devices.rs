@@ -47,7 +47,7 @@ async fn measure(device: Option<String>) -> Result {
         "matmul and attention kernels on {} ({}); {}\n",
         term::printable(&card.name),
         card.backend,
-        products(card)
+        matmul_config(card)
     )?;
     Ok(write!(out, "{}", term::table(&title, &rows))?)
 }
@@ -67,11 +67,11 @@ fn row(trial: &Trial, kept: bool) -> Vec<String> {
 }
 
 /// The matmul kernel's parameters.
-fn products(card: &AdapterInfo) -> String {
-    let layout = card.caps.tune_config();
-    let why = if card.caps.tuned.is_some() { "as measured" } else { "as is usual" };
-    let (lanes, threads, rows) = (layout.lanes, layout.threads, layout.rows_per_lane);
-    format!("products by {lanes} of {threads} threads a row and {rows} rows a thread, {why}")
+fn matmul_config(card: &AdapterInfo) -> String {
+    let config = card.caps.tune_config();
+    let why = if card.caps.tuned.is_some() { "tuned" } else { "default" };
+    let (lanes, threads, rows) = (config.lanes, config.threads, config.rows_per_lane);
+    format!("matmul with {lanes} of {threads} threads per row and {rows} rows per thread ({why})")
 }
 
 async fn list() -> Result {
@@ -87,14 +87,14 @@ async fn list() -> Result {
 }
 
 /// Whether a 16-bit prefill tier is used, and why not.
-fn in_halves(card: &AdapterInfo, tier: Tier) -> String {
+fn f16_tier(card: &AdapterInfo, tier: Tier) -> String {
     let found = card.tuning.map_or(TuneOutcome::None, |tune_result| tune_result.of(tier));
     let fastest = card.tuning.is_some_and(|tune_result| tune_result.fastest() == tier);
     let says = match (card.caps.lacks(tier), found) {
-        (_, TuneOutcome::Wrong) => "not: its kernels computed wrong results when this adapter was measured",
-        (Some(why), _) => &format!("not: {why}"),
-        (None, TuneOutcome::None) => "only on request: it reads prompts with values rounded to halves",
-        (None, TuneOutcome::Slower) => "only on request: it was right but slower when this adapter was measured",
+        (_, TuneOutcome::Wrong) => "disabled: its kernels computed wrong results during tuning",
+        (Some(why), _) => &format!("unavailable: {why}"),
+        (None, TuneOutcome::None) => "on request only: it rounds activations to f16 for prefill",
+        (None, TuneOutcome::Slower) => "on request only: correct, but slower during tuning",
         (None, TuneOutcome::Faster) if fastest => {
             "used for prefill unless a tier is requested, with activations rounded to f16 (not in logits and perplexity)"
         }
@@ -116,7 +116,7 @@ fn describe(card: &AdapterInfo) -> String {
         why => format!("tier {}, not {why}", caps.tier),
     });
     lines.push("tier int8 on request only: it rounds activations to 8 bits".to_string());
-    lines.extend(Tier::F16_TIERS.map(|tier| in_halves(card, tier)));
+    lines.extend(Tier::F16_TIERS.map(|tier| f16_tier(card, tier)));
     let subgroups = match caps.subgroup {
         (0, 0) => String::new(),
         (min, max) if min == max => format!(", subgroup size {min}"),
@@ -124,7 +124,7 @@ fn describe(card: &AdapterInfo) -> String {
     };
     let (binding, buffer) = (term::bytes(caps.max_binding), term::bytes(caps.max_buffer));
     lines.push(format!("largest binding {binding}, largest buffer {buffer}{subgroups}"));
-    lines.push(products(card));
+    lines.push(matmul_config(card));
     lines.push(format!("timestamps (for --profile): {}", if caps.timestamps { "yes" } else { "no" }));
     lines.join("\n   ") + "\n"
 }
