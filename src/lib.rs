@@ -12,9 +12,11 @@
 #[cfg(feature = "chat")]
 pub mod chat;
 pub mod checkpoint;
+pub mod conversation;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod dtype;
+pub mod engine;
 mod error;
 pub mod gpu;
 pub mod graph;

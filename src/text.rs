@@ -1,4 +1,4 @@
-//! Text as other programs write it: UTF-8 or UTF-16, with or without a byte order mark.
+//! Text as other programs write it: UTF-8 or UTF-16, with or without a byte order mark; dates.
 
 use crate::{Error, Result};
 
@@ -9,6 +9,13 @@ const MARK: char = '\u{feff}';
 /// The text without a byte order mark at its start.
 pub fn without_mark(text: &str) -> &str {
     text.strip_prefix(MARK).unwrap_or(text)
+}
+
+/// `2025-01-31T12:34:56`: a number of seconds since 1970, in UTC.
+#[cfg(any(feature = "cli", feature = "chat"))]
+pub fn date_time(seconds: u64) -> String {
+    let time = i64::try_from(seconds).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    time.unwrap_or(jiff::Timestamp::MAX).strftime("%Y-%m-%dT%H:%M:%S").to_string()
 }
 
 /// Reads the bytes of a text file: UTF-8, or UTF-16 that begins with a byte order mark, as PowerShell and Windows editors
@@ -90,5 +97,15 @@ mod tests {
             let error = read(bytes).unwrap_err();
             assert!(error.starts_with("a.txt is not UTF-8 text: ") && error.contains(words), "{error}");
         }
+    }
+
+    #[cfg(any(feature = "cli", feature = "chat"))]
+    #[test]
+    fn dates_are_gregorian() {
+        assert_eq!(date_time(0), "1970-01-01T00:00:00");
+        assert_eq!(date_time(951_782_399), "2000-02-28T23:59:59");
+        assert_eq!(date_time(951_782_400), "2000-02-29T00:00:00");
+        assert_eq!(date_time(1_735_689_599), "2024-12-31T23:59:59");
+        assert_eq!(date_time(4_107_542_400), "2100-03-01T00:00:00");
     }
 }

@@ -322,7 +322,7 @@ fn other_servers_fields_are_obeyed_on_every_path() {
         (json!({ "structural_tag": { "structures": [] } }), "structural_tag"),
         (
             json!({ "structured_outputs": { "json": { "type": "strnig" } } }),
-            "structured_outputs.json: the JSON schema cannot be held to: #/type",
+            "structured_outputs.json: the JSON schema cannot be enforced: #/type",
         ),
     ] {
         for path in DIALECTS {

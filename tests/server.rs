@@ -226,7 +226,7 @@ fn schemas_that_nothing_fits_are_refused() {
         let form = json!({ "type": "json_schema", "json_schema": { "schema": schema } });
         let body = json!({ "messages": user("x"), "max_tokens": 4, "stream": true, "response_format": form });
         let reply = server.post("/v1/chat/completions", &body);
-        let words = reply.json()["error"]["message"].as_str().unwrap_or_default().contains("schema cannot be held to");
+        let words = reply.json()["error"]["message"].as_str().unwrap_or_default().contains("schema cannot be enforced");
         assert!(reply.status == 400 && words && reply.body.len() < 400, "{schema}: {reply:?}");
     }
 }

@@ -4,12 +4,14 @@
 use std::path::Path;
 
 /// Every module of the crate, ground floor first. A module uses its own layer and those below it.
-const LAYERS: [&[&str]; 6] = [
+const LAYERS: [&[&str]; 8] = [
     &["error", "text", "checkpoint", "dtype", "output"],
     &["graph", "ops", "gpu", "shader"],
     &["plan"],
     &["model", "memory_plan", "tokenizer", "template", "sampler", "synth", "demo", "quant_recipe"],
     &["session", "hub"],
+    &["conversation"],
+    &["engine"],
     FRONT_ENDS,
 ];
 

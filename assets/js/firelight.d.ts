@@ -32,9 +32,9 @@ export interface LoadOptions {
   /** How keys and values are kept. Default: "f16". */
   kv?: "f16" | "q8_0" | "f32";
   /** The kernels to use. By default the best that the adapter runs. */
-  tier?: "baseline" | "subgroups" | "f16" | "int8";
-  /** Measure the GPU first, to find its fastest kernels and leave out those that it computes wrongly. It takes a second or
-   *  two, once: what is found is cached. By default real GPUs are measured, unless `cache` is off. */
+  tier?: "baseline" | "subgroups" | "f16" | "int8" | "cooperative";
+  /** Tune first: measure the GPU to find its fastest kernels, and exclude those that it computes wrongly. It takes a second
+   *  or two, once: the result is cached. By default real GPUs are tuned, unless `cache` is off. */
   tune?: boolean;
   /** Conversations that are answered at the same time. Default: 1; more wait their turn. */
   sequences?: number;
@@ -76,12 +76,97 @@ export interface ModelInfo {
   readonly gpuBytes: number;
 }
 
-/** One message of a conversation. Other keys go to the model's template as they are. */
-export interface Message {
-  role: "system" | "user" | "assistant" | "tool";
-  content: string;
-  [key: string]: unknown;
+/** A part of a message's content. More types may follow. */
+export interface TextPart {
+  type: "text";
+  text: string;
 }
+
+/** A part of a message's content, discriminated by `type`. */
+export type ContentPart = TextPart;
+
+/** What a message says: a text, or parts of it. */
+export type MessageContent = string | ContentPart[];
+
+/** Instructions for the model. */
+export interface SystemMessage {
+  role: "system" | "developer";
+  content: MessageContent;
+  name?: string;
+}
+
+/** What the user says. */
+export interface UserMessage {
+  role: "user";
+  content: MessageContent;
+  name?: string;
+}
+
+/** What the model said. {@link Answer.message} gives one. */
+export interface AssistantMessage {
+  role: "assistant";
+  content?: MessageContent | null;
+  /** The reasoning before the answer. */
+  reasoning_content?: string;
+  tool_calls?: ToolCall[];
+  name?: string;
+}
+
+/** What a tool returned. */
+export interface ToolMessage {
+  role: "tool";
+  content: MessageContent;
+  /** The `id` of the call. */
+  tool_call_id?: string;
+  /** The tool. */
+  name?: string;
+}
+
+/** One message of a conversation. */
+export type Message = SystemMessage | UserMessage | AssistantMessage | ToolMessage;
+
+/** A function that the model may call. */
+export interface Tool {
+  type: "function";
+  function: {
+    name: string;
+    description?: string;
+    /** A JSON schema of the arguments. */
+    parameters?: object;
+  };
+}
+
+/** A call of a tool. */
+export interface ToolCall {
+  id: string;
+  type: "function";
+  function: {
+    name: string;
+    /** JSON. It is incomplete if the answer was cut within it. */
+    arguments: string;
+  };
+}
+
+/** Whether the model calls a tool: if it likes, not at all, any of them, or this one. */
+export type ToolChoice = "auto" | "none" | "required" | { name: string };
+
+/** The format that an answer must have: any JSON object, JSON of a schema, a text that a regular expression matches as a
+ *  whole, one of some texts, or a text of a Lark grammar. */
+export type ResponseFormat =
+  | { type: "text" }
+  | { type: "json_object" }
+  | { type: "json_schema"; schema: object | boolean }
+  | { type: "regex"; pattern: string }
+  | { type: "choice"; choices: string[] }
+  | { type: "lark"; grammar: string };
+
+/** A piece of an answer, in the order in which the model wrote it. `index` counts the tool calls of the answer. */
+export type AnswerEvent =
+  | { type: "reasoning"; text: string }
+  | { type: "content"; text: string }
+  | { type: "tool-call"; index: number; id: string; name: string }
+  | { type: "tool-arguments"; index: number; text: string }
+  | { type: "tool-call-end"; index: number; complete: boolean };
 
 /** A token of the answer. */
 export interface TokenEvent {
@@ -124,14 +209,22 @@ export interface GenerateOptions {
   logprobs?: number;
   /** Go on after the model says that it has finished. */
   ignoreEnd?: boolean;
+  /** The format that the answer must have. Constrained tokens are chosen on the CPU, which costs some speed. */
+  responseFormat?: ResponseFormat;
   /** Called with every token. */
   onToken?: (token: TokenEvent) => void;
 }
 
 /** More options of {@link Firelight.chat}. */
 export interface ChatOptions extends GenerateOptions {
-  /** Descriptions of functions, as OpenAI's API has them, for templates that know of tools. */
-  tools?: unknown[];
+  /** Functions that the model may call. A template without tools is extended by instructions in the system message. */
+  tools?: Tool[];
+  /** Whether it calls one. Default: "auto". */
+  toolChoice?: ToolChoice;
+  /** Whether the model reasons before it answers, if its template has a switch for that. */
+  reasoning?: boolean;
+  /** Called with each piece of the reasoning. */
+  onReasoning?: (text: string) => void;
   /** More variables for the template, such as `enable_thinking`. */
   templateVariables?: Record<string, unknown>;
 }
@@ -142,19 +235,32 @@ export interface Stats {
   /** Tokens of the prompt that were known from before. */
   reusedTokens: number;
   generatedTokens: number;
+  /** Of which this many are the reasoning. */
+  reasoningTokens: number;
   /** Until the first token. */
   promptSeconds: number;
   /** From the first token to the last. */
   decodeSeconds: number;
-  /** Why it ended: the model said so, a stop text came, `maxTokens` was reached, the context is full, or it was
-   *  cancelled. */
-  finish: "stop" | "stop-string" | "length" | "context" | "cancelled";
+  /** Why it ended: the model said so, it called tools, a stop text came, `maxTokens` was reached, the context is full, or
+   *  it was cancelled. */
+  finish: "stop" | "tool-calls" | "stop-string" | "length" | "context" | "cancelled";
+  /** The stop text. */
+  stop: string | null;
 }
 
-/** An answer on its way: iterate over its pieces of text, or wait for all of it. Leaving the loop cancels it. */
+/** An answer on its way: iterate over its pieces of text, or wait for all of it. Leaving the loop cancels it. Reasoning and
+ *  tool calls are not part of the text. */
 export interface Answer extends AsyncIterable<string> {
+  /** The pieces of text, reasoning and tool calls. Iterate over either these or the text. */
+  events(): AsyncIterable<AnswerEvent>;
   /** The whole text. */
   text(): Promise<string>;
+  /** The whole reasoning; empty if there is none. */
+  reasoning(): Promise<string>;
+  /** The tool calls; empty if there are none. */
+  toolCalls(): Promise<ToolCall[]>;
+  /** The answer as a message, to be added to the conversation. */
+  message(): Promise<AssistantMessage & { content: string }>;
   /** Known at the end. */
   readonly stats: Promise<Stats>;
 }
@@ -190,7 +296,7 @@ export class Firelight {
   /** The tokens of a text, or of a conversation up to where the answer begins. `special`: whether special tokens are
    *  added and read in the text (default: true). */
   tokenize(input: string, options?: { special?: boolean }): Promise<number[]>;
-  tokenize(input: Message[], options?: { tools?: unknown[]; addGenerationPrompt?: boolean }): Promise<number[]>;
+  tokenize(input: Message[], options?: { tools?: Tool[]; addGenerationPrompt?: boolean }): Promise<number[]>;
   /** The text of tokens. */
   detokenize(tokens: number[]): Promise<string>;
   /** The model behind OpenAI's interface. */
@@ -275,18 +381,8 @@ export interface SamplingParams {
   user?: string;
 }
 
-/** A part of a message's content. */
-export interface TextPart {
-  type: "text";
-  text: string;
-}
-
 /** A message as OpenAI has it. */
-export interface ChatCompletionMessageParam {
-  role: "system" | "developer" | "user" | "assistant" | "tool";
-  content?: string | TextPart[] | null;
-  [key: string]: unknown;
-}
+export type ChatCompletionMessageParam = Message;
 
 /** The body of a chat request. */
 export interface ChatCompletionParams extends SamplingParams {
@@ -295,7 +391,17 @@ export interface ChatCompletionParams extends SamplingParams {
   max_completion_tokens?: number | null;
   logprobs?: boolean | null;
   top_logprobs?: number | null;
-  tools?: unknown[];
+  tools?: Tool[] | null;
+  tool_choice?: "none" | "auto" | "required" | { type: "function"; function: { name: string } } | null;
+  /** false: only the first call of an answer is given. */
+  parallel_tool_calls?: boolean | null;
+  response_format?:
+    | { type: "text" }
+    | { type: "json_object" }
+    | { type: "json_schema"; json_schema: { name?: string; strict?: boolean | null; schema: object } }
+    | null;
+  /** "none" turns reasoning off, if the model's template has a switch for that; anything else turns it on. */
+  reasoning_effort?: string | null;
   chat_template_kwargs?: Record<string, unknown>;
 }
 
@@ -313,6 +419,7 @@ export interface Usage {
   completion_tokens: number;
   total_tokens: number;
   prompt_tokens_details: { cached_tokens: number };
+  completion_tokens_details: { reasoning_tokens: number };
 }
 
 /** Log-probabilities of a token of a chat's answer. */
@@ -324,7 +431,7 @@ export interface TokenLogprob {
 }
 
 /** Why a choice ended. */
-export type FinishReason = "stop" | "length";
+export type FinishReason = "stop" | "length" | "tool_calls";
 
 /** The answer to a chat request. */
 export interface ChatCompletion {
@@ -334,7 +441,13 @@ export interface ChatCompletion {
   model: string;
   choices: {
     index: number;
-    message: { role: "assistant"; content: string; refusal: null };
+    message: {
+      role: "assistant";
+      content: string | null;
+      refusal: null;
+      reasoning_content?: string;
+      tool_calls?: ToolCall[];
+    };
     finish_reason: FinishReason;
     logprobs: { content: TokenLogprob[] } | null;
   }[];
@@ -349,7 +462,17 @@ export interface ChatCompletionChunk {
   model: string;
   choices: {
     index: number;
-    delta: { role?: "assistant"; content?: string };
+    delta: {
+      role?: "assistant";
+      content?: string;
+      reasoning_content?: string;
+      tool_calls?: {
+        index: number;
+        id?: string;
+        type?: "function";
+        function: { name?: string; arguments: string };
+      }[];
+    };
     finish_reason: FinishReason | null;
     logprobs: { content: TokenLogprob[] } | null;
   }[];
@@ -461,6 +584,10 @@ export interface LanguageModelCreateOptions extends LanguageModelCoreOptions {
 /** Options of a prompt. */
 export interface LanguageModelPromptOptions {
   signal?: AbortSignal;
+  /** What the answer must be: JSON of a schema, or a text that a regular expression matches as a whole. */
+  responseConstraint?: object | RegExp;
+  /** The constraint is never put into the prompt. */
+  omitResponseConstraintInput?: boolean;
   /** An addition of ours: most tokens of the answer. */
   maxTokens?: number;
   /** An addition of ours: same seed, same answer. */

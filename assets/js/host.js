@@ -1,12 +1,12 @@
 // Owns engines: in a worker, in a shared worker, or in the page itself. Commands come in as plain objects
-// {id, command, ...}, what happens goes out as {id, event, ...}; the same ones wherever this runs.
+// {id, command, ...}, events go out as {id, event, ...}; they are the same in all three places.
 
 import init, { Engine, onPanic } from "./engine.js";
 import { devices, keepDevices } from "./cache.js";
 import { FirelightError, fromEngine, toWire } from "./errors.js";
 import { openFiles } from "./source.js";
 
-/** Progress is told so often, in milliseconds, and its rate is that of the last so many. */
+/** Milliseconds between two reports of progress, and those over which the rate is measured. */
 const TELL = 100;
 const LATELY = 3000;
 
@@ -21,14 +21,14 @@ function engineReady() {
       for (const fail of [...victims]) fail(error);
       ready = Promise.reject(error);
       ready.catch(() => {});
-      // The next page shall get a new one.
+      // The next page gets a new one.
       if (globalThis.SharedWorkerGlobalScope) setTimeout(() => globalThis.close(), TELL);
     });
   });
   return ready;
 }
 
-/** A promise that a panic rejects, since after one the engine never answers. */
+/** The promise `work`, rejected by a panic: after one the engine never answers. */
 function unlessPanic(work) {
   let fail;
   const panic = new Promise((_, reject) => (fail = reject));
@@ -36,7 +36,7 @@ function unlessPanic(work) {
   return Promise.race([work, panic]).finally(() => victims.delete(fail));
 }
 
-/** How far loading is, over all files of a model. */
+/** Measures the progress of loading, over all files of a model. */
 class Meter {
   #tell;
   #loaded = 0;
@@ -76,14 +76,14 @@ class Meter {
 
 /** A loaded model and the answers on their way. */
 class Running {
-  /** Who hears what is not about one request. */
+  /** Called with events that are not about one request. */
   listeners = new Set();
   #engine = null;
   #stop = new AbortController();
   #answers = new Map();
   #pumping = false;
   #free = () => {};
-  /** Whether nothing more can come of it. */
+  /** Whether the engine has failed or was destroyed. */
   ended = false;
 
   constructor(files, options) {
@@ -118,7 +118,7 @@ class Running {
       this.#engine = await unlessPanic(Engine.open(sources, JSON.stringify(settings), report));
     } catch (thrown) {
       const error = fromEngine(thrown);
-      // What is no model is not worth its place.
+      // Don't cache files that are not models.
       if (error.code === "bad-file") await Promise.all(sources.map((source) => source.forget?.()));
       throw error;
     }
@@ -142,7 +142,7 @@ class Running {
     return this.#engine;
   }
 
-  /** Starts an answer; `tell` hears of it. Returns its number. */
+  /** Starts an answer; `tell` is called with its events. Returns its number. */
   submit(ask, tell) {
     const number = call(() => this.#open().submit(JSON.stringify(ask)));
     this.#answers.set(number, tell);
@@ -162,11 +162,7 @@ class Running {
     return call(() => this.#open().detokenize(Uint32Array.from(tokens)));
   }
 
-  lose() {
-    this.#open().lose();
-  }
-
-  /** Asks the engine for events as long as there are answers on their way. */
+  /** Polls the engine while there are unfinished answers. */
   async #pump() {
     if (this.#pumping) return;
     this.#pumping = true;
@@ -177,7 +173,7 @@ class Running {
       }
     } catch (thrown) {
       this.#failAll(fromEngine(thrown));
-      // The device or the source is gone: nothing more can come.
+      // The device or the source is gone.
       this.#end();
     } finally {
       this.#pumping = false;
@@ -185,11 +181,11 @@ class Running {
     }
   }
 
-  #hand({ id, text, token, finished, error }) {
+  #hand({ id, piece, token, finished, error }) {
     const tell = this.#answers.get(id);
     if (!tell) return;
     if (finished || error) this.#answers.delete(id);
-    if (text !== undefined) tell({ event: "text", text });
+    if (piece) tell({ event: "answer", piece });
     else if (token) tell({ event: "token", token });
     else if (finished) tell({ event: "finished", stats: finished });
     else tell({ event: "error", error: toWire(new FirelightError(error.code, error.message)) });
@@ -202,7 +198,7 @@ class Running {
     for (const tell of answers) tell({ event: "error", error: wire });
   }
 
-  /** Gives everything back: the device at once, the engine's own memory when nobody is inside it any more. */
+  /** Frees everything: the device at once, the engine's memory when no call is inside it. */
   #end() {
     const engine = this.#engine;
     if (!engine) return;
@@ -220,7 +216,7 @@ class Running {
   }
 }
 
-/** After a panic nothing of an engine works, and nothing is left to give back. */
+/** After a panic an engine does not work, and there is nothing to free. */
 function evenAfterPanic(work) {
   try {
     work();
@@ -237,16 +233,16 @@ function call(work) {
   }
 }
 
-/** The models of this place, by key: who asks for the same one gets the same one. */
+/** The models here by key, shared by all pages that ask for the same one. */
 const models = new Map();
 
-/** One page's side of a connection. `send` carries messages to it; its messages are given to `receive`. */
+/** A connection to one page. `send` sends it messages; `receive` takes its messages. */
 export class Connection {
   #send;
   #model = null;
   #key = null;
   #listener = null;
-  /** The page's numbers of its answers, and the engine's. */
+  /** The engine's numbers of the answers, by the page's. */
   #answers = new Map();
 
   constructor(send) {
@@ -275,9 +271,6 @@ export class Connection {
         return this.#here().tokenize(rest.request);
       case "detokenize":
         return this.#here().detokenize(rest.tokens);
-      case "lose":
-        this.#here().lose();
-        return true;
       case "destroy":
         this.close();
         return true;
@@ -315,7 +308,7 @@ export class Connection {
     return undefined;
   }
 
-  /** The page is done, or gone. The last one to go takes the model along. */
+  /** The page has closed the connection, or is gone. The last one destroys the model. */
   close() {
     const model = this.#model;
     if (!model) return;

@@ -1,6 +1,5 @@
 // OpenAI's interface over one model: requests become `chat` and `complete`, answers become objects and chunks of the
-// shapes that OpenAI documents. Nothing is generated here, and nothing asked for is dropped in silence: what Firelight
-// cannot do is a "bad-argument" error.
+// shapes that OpenAI documents. No parameter is ignored silently: what Firelight cannot do is a "bad-argument" error.
 
 import { FirelightError } from "./errors.js";
 
@@ -32,16 +31,40 @@ const CHAT = {
     if (body.top_logprobs != null && !body.logprobs) refuse("top_logprobs without logprobs", "set logprobs: true");
   },
   start: (model, body, options) =>
-    model.chat(body.messages.map(message), {
+    model.chat(body.messages, {
       ...options,
       maxTokens: body.max_completion_tokens ?? options.maxTokens,
       logprobs: body.logprobs ? (body.top_logprobs ?? 0) : undefined,
       tools: body.tools,
+      toolChoice: toolChoice(body.tool_choice),
+      reasoning: body.reasoning_effort == null ? undefined : body.reasoning_effort !== "none",
+      responseFormat: responseFormat(body.response_format),
       templateVariables: body.chat_template_kwargs,
     }),
   first: (index) => [choice(index, { delta: { role: "assistant", content: "" } })],
-  delta: (text) => ({ delta: text ? { content: text } : {} }),
-  whole: (text) => ({ message: { role: "assistant", content: text, refusal: null } }),
+  delta: (event, body) => {
+    if (event.index > 0 && body.parallel_tool_calls === false) return null;
+    switch (event.type) {
+      case "content":
+        return { delta: { content: event.text } };
+      case "reasoning":
+        return { delta: { reasoning_content: event.text } };
+      case "tool-call": {
+        const { index, id, name } = event;
+        return { delta: { tool_calls: [{ index, id, type: "function", function: { name, arguments: "" } }] } };
+      }
+      case "tool-arguments":
+        return { delta: { tool_calls: [{ index: event.index, function: { arguments: event.text } }] } };
+      default:
+        return null;
+    }
+  },
+  last: { delta: {} },
+  whole: ({ tool_calls, ...message }, body) => {
+    if (!tool_calls) return { message: { ...message, refusal: null } };
+    const calls = body.parallel_tool_calls === false ? tool_calls.slice(0, 1) : tool_calls;
+    return { message: { ...message, content: message.content || null, refusal: null, tool_calls: calls } };
+  },
   logprobs: () => (tokens) => ({
     content: tokens.map((token) => ({ ...chatLogprob(token), top_logprobs: token.top.map(chatLogprob) })),
   }),
@@ -60,8 +83,9 @@ const TEXT = {
   },
   start: (model, body, options) => model.complete(body.prompt, { ...options, logprobs: body.logprobs ?? undefined }),
   first: (index, body) => (body.echo ? [choice(index, { text: body.prompt })] : []),
-  delta: (text) => ({ text }),
-  whole: (text, body) => ({ text: body.echo ? body.prompt + text : text }),
+  delta: (event) => (event.type === "content" ? { text: event.text } : null),
+  last: { text: "" },
+  whole: ({ content }, body) => ({ text: body.echo ? body.prompt + content : content }),
   logprobs: () => {
     let offset = 0;
     return (tokens) => ({
@@ -98,9 +122,9 @@ function run(model, kind, body, options, index) {
 
 async function whole(kind, body, head, runs, controller) {
   const read = async ({ index, answer, take }) => {
-    const text = await answer.text();
+    const message = await answer.message();
     const stats = await answer.stats;
-    return { stats, choice: choice(index, kind.whole(text, body), finish(stats), take()) };
+    return { stats, choice: choice(index, kind.whole(message, body), finish(stats), take()) };
   };
   try {
     const done = await Promise.all(runs.map(read));
@@ -123,10 +147,13 @@ async function* chunks(kind, body, head, runs, controller) {
   const all = [];
   const one = async function* ({ index, answer, take }) {
     yield* kind.first(index, body);
-    for await (const text of answer) yield choice(index, kind.delta(text), null, take());
+    for await (const event of answer.events()) {
+      const delta = kind.delta(event, body);
+      if (delta) yield choice(index, delta, null, take());
+    }
     const stats = await answer.stats;
     all.push(stats);
-    yield choice(index, kind.delta(""), finish(stats), take());
+    yield choice(index, kind.last, finish(stats), take());
   };
   try {
     for await (const each of merge(runs.map(one))) yield chunk([each]);
@@ -184,7 +211,8 @@ const choice = (index, content, finish_reason = null, logprobs = null) => ({
   logprobs,
 });
 
-const finish = (stats) => (stats.finish === "length" || stats.finish === "context" ? "length" : "stop");
+const finish = ({ finish }) =>
+  finish === "length" || finish === "context" ? "length" : finish === "tool-calls" ? "tool_calls" : "stop";
 
 /** The prompt is the same for all choices; it is counted once. */
 function usage(all) {
@@ -195,15 +223,13 @@ function usage(all) {
     completion_tokens,
     total_tokens: prompt_tokens + completion_tokens,
     prompt_tokens_details: { cached_tokens: all[0].reusedTokens },
+    completion_tokens_details: { reasoning_tokens: all.reduce((sum, stats) => sum + stats.reasoningTokens, 0) },
   };
 }
 
 function check(kind, body) {
   if (body === null || typeof body !== "object") refuse("the request is not an object", "pass { messages: [...] }");
   kind.check(body);
-  const format = body.response_format?.type ?? "text";
-  if (format !== "text")
-    refuse(`response_format is ${format}; only text can be had`, "leave it out and check the answer");
   if (body.functions || body.function_call) refuse("functions are the interface of 2023", "use tools");
   if (body.n != null && !(Number.isInteger(body.n) && body.n >= 1 && body.n <= 128)) {
     refuse(`n is ${body.n}`, "take a whole number from 1 to 128");
@@ -228,20 +254,19 @@ function sampling(body) {
   };
 }
 
-/** Templates know texts and the role "system"; OpenAI also has parts and "developer". */
-function message({ role, content, ...rest }) {
-  return { ...rest, role: role === "developer" ? "system" : role, content: plain(content) };
+function toolChoice(choice) {
+  if (choice == null || typeof choice === "string") return choice ?? undefined;
+  return { name: choice.function?.name ?? refuse("tool_choice names no function", 'pass "auto" or a function') };
 }
 
-function plain(content) {
-  if (content == null) return "";
-  if (typeof content === "string") return content;
-  if (!Array.isArray(content)) refuse("a message's content is neither a text nor a list of parts", "pass a text");
-  return content
-    .map((part) =>
-      part.type === "text" ? part.text : refuse(`a part of type ${part.type} in a message`, "pass text only"),
-    )
-    .join("");
+function responseFormat(format) {
+  if (format == null) return undefined;
+  if (format.type === "text" || format.type === "json_object") return { type: format.type };
+  if (format.type !== "json_schema")
+    refuse(`response_format is ${format.type}`, "take text, json_object or json_schema");
+  const schema = format.json_schema?.schema;
+  if (schema == null) refuse("response_format has no json_schema.schema", "pass a JSON schema");
+  return { type: "json_schema", schema };
 }
 
 const chatLogprob = ({ text, logprob }) => ({ token: text, logprob, bytes: [...new TextEncoder().encode(text)] });

@@ -2,8 +2,9 @@
 // the engine recognizes what it has read before, so a prompt costs only what is new. Errors are DOMExceptions with the
 // names that the specification gives them (webmachinelearning.github.io/prompt-api).
 
-import { Firelight, cache } from "./firelight.js";
+import { cache } from "./cache.js";
 import { FirelightError } from "./errors.js";
+import { Firelight } from "./model.js";
 
 const DEFAULTS = { defaultTopK: 40, maxTopK: 1024, defaultTemperature: 0.8, maxTemperature: 2 };
 const MODES = {
@@ -160,8 +161,7 @@ export class LanguageModel extends EventTarget {
   /** The pieces of the answer to `input`. Only a complete answer becomes part of the conversation. */
   async *#answer(input, options = {}) {
     const { responseConstraint, maxTokens, seed } = options;
-    if (responseConstraint !== undefined)
-      fail("NotSupportedError", "responseConstraint: answers cannot be constrained");
+    const responseFormat = formatOf(responseConstraint);
     const added = messagesOf(input, this.#messages.length > 0);
     const { signal, turn } = this.#enter(options.signal);
     try {
@@ -171,7 +171,7 @@ export class LanguageModel extends EventTarget {
       const kept = await this.#fit(added, reserve, signal);
       const { temperature, topK } = this.#sampling;
       const messages = [...kept, ...added];
-      const answer = this.#model.chat(messages, { signal, temperature, topK, maxTokens, seed });
+      const answer = this.#model.chat(messages, { signal, temperature, topK, maxTokens, seed, responseFormat });
       let text = "";
       for await (const piece of answer) {
         text += piece;
@@ -281,6 +281,18 @@ function textOf(content) {
   const other = content.find((part) => part.type !== "text");
   if (other) fail("NotSupportedError", `only text goes in, not ${other.type}`);
   return content.map((part) => part.value).join("");
+}
+
+/** The format that a `responseConstraint` asks for: a JSON schema, or a regular expression. */
+function formatOf(constraint) {
+  if (constraint === undefined) return undefined;
+  if (constraint instanceof RegExp) {
+    if (/[imsuvy]/.test(constraint.flags)) fail("NotSupportedError", `responseConstraint with the flags ${constraint.flags}`);
+    return { type: "regex", pattern: constraint.source.replace(/^\^/, "").replace(/(?<!\\)\$$/, "") };
+  }
+  if (constraint === null || typeof constraint !== "object")
+    throw new TypeError("responseConstraint is a JSON schema or a regular expression");
+  return { type: "json_schema", schema: constraint };
 }
 
 function understands({ expectedInputs = [], expectedOutputs = [], tools = [] }) {

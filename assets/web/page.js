@@ -1,7 +1,7 @@
 // The page: pick a model, talk to it. It uses the package as any other page would; nothing here knows how models run.
 // `?model=ADDRESS` loads that model at once, `?where=shared` uses one engine for all tabs.
 
-import { Firelight, FirelightError, cache } from "./firelight.js";
+import { Firelight, FirelightError, cache } from "./index.js";
 
 const $ = (id) => document.getElementById(id);
 const parameters = new URLSearchParams(location.search);
@@ -189,6 +189,7 @@ async function send(text) {
   conversation.push({ role: "user", content: text });
   add("user", text);
   const shown = add("assistant", "");
+  let said = "";
   const system = $("system").value.trim();
   const before = system ? [{ role: "system", content: system }] : [];
   const speed = meter();
@@ -200,16 +201,20 @@ async function send(text) {
       temperature: $("temperature").valueAsNumber || 0,
       maxTokens: $("longest").valueAsNumber || undefined,
       onToken: speed.count,
+      onReasoning: (text) => keepDown(() => thought(shown).append(text)),
     });
-    for await (const piece of answer) keepDown(() => shown.append(piece));
+    for await (const piece of answer) {
+      said += piece;
+      keepDown(() => shown.append(piece));
+    }
     showStats(await answer.stats, shown);
   } catch (error) {
     if (!stop.signal.aborted) add("notice wrong", words(error));
   } finally {
     speed.end();
     // What was said before a stop is part of the conversation; what was not answered is taken back.
-    if (shown.textContent !== "") {
-      conversation.push({ role: "assistant", content: shown.textContent });
+    if (said !== "") {
+      conversation.push({ role: "assistant", content: said });
     } else {
       shown.remove();
       conversation.pop();
@@ -217,6 +222,15 @@ async function send(text) {
     if (running === stop) running = null;
     setAnswering(false);
   }
+}
+
+/** The place of an answer's reasoning, before the answer. */
+function thought(shown) {
+  if (shown.firstElementChild) return shown.firstElementChild;
+  const details = document.createElement("details");
+  details.append(Object.assign(document.createElement("summary"), { textContent: "Reasoning" }));
+  shown.prepend(details);
+  return details;
 }
 
 /** Shows the speed while an answer comes: tokens of the last two seconds. */

@@ -1,12 +1,13 @@
-//! The engine behind the window: owns a device and a session of its own, takes commands, tells events.
+//! The window's end of the engine: takes commands, drives a [`crate::engine::Engine`], sends events.
 //!
-//! One async loop for both worlds: natively it blocks a thread of its own, in a tab it runs in a worker. A device shared
-//! with the window would queue frames behind compute, and take the window along when it is lost. Between any two tokens,
-//! and between any two reads while loading, the loop looks for commands; when the window is gone it ends.
+//! One async loop for both platforms: natively it blocks its own thread, in a tab it runs in a worker. A device shared with
+//! the window would queue frames behind compute, and take the window along when it is lost. The loop looks for commands
+//! after each step, and before each read while loading; it ends when the window is closed.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use futures_channel::mpsc::{TryRecvError, UnboundedReceiver};
 
@@ -14,11 +15,11 @@ use super::facts;
 use super::platform;
 use super::protocol::{Ask, Command, Event, Loaded, Memory, OpTime, Opening, Place, Token};
 use crate::checkpoint::{ReadFuture, Source};
+use crate::conversation::{AnswerEvent, Conversation, Prompt, ResponseFormat};
+use crate::engine::{AnswerJob, Engine, EngineOptions, Report, Status};
 use crate::gpu::{Clock, Gpu, GpuOptions};
-use crate::model::load::Progress;
 use crate::ops::StepSizes;
-use crate::session::{Event as Said, FinishReason, Request, Session, SessionOptions};
-use crate::template::TemplateInput;
+use crate::session::SessionOptions;
 use crate::tokenizer::Special;
 use crate::{Error, Model, Result};
 
@@ -53,24 +54,24 @@ impl Inbox {
     }
 }
 
-struct Engine<E> {
+struct Server {
     inbox: Rc<RefCell<Inbox>>,
-    emit: E,
+    emit: Rc<dyn Fn(Event)>,
     /// The device, and the name by which it was asked for.
     gpu: Option<(Option<String>, Gpu)>,
-    open: Option<(Model, Session)>,
+    open: Option<Engine>,
 }
 
 /// Serves commands until their sender is gone. `emit` hands events to the window.
-pub async fn run(receiver: UnboundedReceiver<Command>, emit: impl Fn(Event)) {
+pub async fn run(receiver: UnboundedReceiver<Command>, emit: Rc<dyn Fn(Event)>) {
     let inbox = Inbox { receiver, waiting: VecDeque::new(), stop: false, closed: false };
-    let mut engine = Engine { inbox: Rc::new(RefCell::new(inbox)), emit, gpu: None, open: None };
-    while let Some(command) = engine.next().await {
-        engine.serve(command).await;
+    let mut server = Server { inbox: Rc::new(RefCell::new(inbox)), emit, gpu: None, open: None };
+    while let Some(command) = server.next().await {
+        server.serve(command).await;
     }
 }
 
-impl<E: Fn(Event)> Engine<E> {
+impl Server {
     /// The next command; `None` when the window is gone.
     #[allow(clippy::await_holding_refcell_ref)]
     async fn next(&self) -> Option<Command> {
@@ -106,7 +107,12 @@ impl<E: Fn(Event)> Engine<E> {
             },
             Command::Answer(ask) => {
                 let id = ask.id;
-                if let Err(error) = self.answer(ask).await {
+                let answered = self.answer(ask).await;
+                // The engine has replaced a lost device.
+                if let (Some((_, gpu)), Some(engine)) = (&mut self.gpu, &self.open) {
+                    *gpu = engine.gpu();
+                }
+                if let Err(error) = answered {
                     (self.emit)(Event::AnswerFailed(id, error.to_string()));
                     self.tell_lost();
                 }
@@ -132,14 +138,15 @@ impl<E: Fn(Event)> Engine<E> {
         }
         // A device that is not used any more gives its memory back first.
         (self.open, self.gpu) = (None, None);
-        let gpu = Gpu::open(&GpuOptions { device: device.clone(), ..Default::default() }).await?;
+        let gpu = Gpu::open(&gpu_options(device.clone())).await?;
         self.gpu = Some((device, gpu.clone()));
         Ok(gpu)
     }
 
-    /// Drops a device that was lost, and what was on it. Whether it was.
+    /// Drops a device that was lost and not replaced, and its engine. Returns whether it was.
     fn forget_lost(&mut self) -> bool {
-        let lost = self.gpu.as_ref().is_some_and(|(_, gpu)| gpu.check().is_err());
+        let failed = self.open.as_ref().is_some_and(|engine| engine.session().is_err());
+        let lost = failed || self.gpu.as_ref().is_some_and(|(_, gpu)| gpu.check().is_err());
         if lost {
             (self.open, self.gpu) = (None, None);
         }
@@ -162,64 +169,67 @@ impl<E: Fn(Event)> Engine<E> {
     async fn load(&mut self, place: &Place, opening: Opening) -> Result<Loaded> {
         (self.emit)(Event::Loading(place.clone(), 0, 0));
         self.open = None;
-        let gpu = self.gpu(opening.device).await?;
+        let gpu = self.gpu(opening.device.clone()).await?;
         let sources = platform::sources(place).await?.into_iter().map(|s| stoppable(s, self.inbox.clone()));
-        let model = Model::from_sources(sources.collect()).await?;
+        let model = Arc::new(Model::from_sources(sources.collect()).await?);
         let chunk = if gpu.caps().software { SOFTWARE_CHUNK } else { SessionOptions::default().chunk };
-        let options = SessionOptions { context: opening.context, chunk, ..SessionOptions::default() };
-        let emit = &self.emit;
-        let progress = |p: Progress| emit(Event::Loading(place.clone(), p.done, p.total));
-        let session = Session::builder(&gpu, &model).options(&options).on_progress(progress).load().await?;
-        let loaded = describe(place, &model, &gpu, &session);
-        self.open = Some((model, session));
+        let session = SessionOptions { context: opening.context, chunk, ..SessionOptions::default() };
+        let options = EngineOptions { gpu: gpu_options(opening.device), session };
+        let (emit, at) = (self.emit.clone(), place.clone());
+        let report: Report = Box::new(move |status| {
+            if let Status::Loading(progress) = status {
+                emit(Event::Loading(at.clone(), progress.done, progress.total));
+            }
+        });
+        let engine = Engine::load(gpu, model, options, report).await?;
+        let loaded = describe(place, &engine)?;
+        self.open = Some(engine);
         Ok(loaded)
     }
 
     async fn answer(&mut self, ask: Ask) -> Result<()> {
-        let Some((model, session)) = &mut self.open else {
+        let Some(engine) = &mut self.open else {
             return Err(Error::Usage("No model is open: choose one first.".into()));
         };
-        let mut tokens = prompt(model, &ask)?;
-        let end = model.tokenizer.decode_with_special(&tokens[tokens.len().saturating_sub(12)..]);
-        let thinking = ask.begun.is_empty() && end.trim_end().ends_with("<think>");
-        tokens.extend(model.tokenizer.encode(&ask.begun, Special::NONE)?);
+        let model = engine.model().clone();
+        let mut prompt = conversation(&ask).prepare(&model, &ResponseFormat::Text, |_| Ok::<_, Error>(()))?.unparsed();
+        let thinking = ask.begun.is_empty() && !std::mem::take(&mut prompt.prefill).is_empty();
+        prompt.tokens.extend(model.tokenizer.encode(&ask.begun, Special::NONE)?);
         let mut sampling = ask.sampling;
         sampling.logprobs = ask.probabilities.then_some(TOP);
-        (self.emit)(Event::Started { id: ask.id, prompt: tokens.len(), thinking });
-        let request = Request { tokens, sampling, max_tokens: ask.max_tokens, ..Request::default() };
-        let (mut generation, since) = (session.generate(request)?, Clock::now());
+        let (max_tokens, stop, since) = (ask.max_tokens, Vec::new(), Clock::now());
+        (self.emit)(Event::Started { id: ask.id, prompt: prompt.tokens.len(), thinking });
+        let at = engine.submit(AnswerJob { prompt, sampling, stop, max_tokens, ignore_end: false, grammar: None })?;
         let mut stopped = false;
-        while let Some(event) = generation.next().await? {
+        loop {
+            while let Some((_, event)) = engine.try_next() {
+                match event? {
+                    AnswerEvent::Content(text) => (self.emit)(Event::Text(ask.id, text)),
+                    AnswerEvent::Token { token, top } => {
+                        let named = |id: u32| model.tokenizer.decode_with_special(&[id]);
+                        let probability = top.is_some().then(|| token.logprob.exp());
+                        let top = top.unwrap_or_default().iter().map(|t| (named(t.id), t.logprob.exp())).collect();
+                        let token = Token { text: named(token.id), top, probability, seconds: since.seconds() };
+                        (self.emit)(Event::Token(ask.id, token));
+                    }
+                    AnswerEvent::Finished(end) => {
+                        (self.emit)(Event::Finished(ask.id, end.reason, end.timings));
+                        return Ok(());
+                    }
+                    _ => {}
+                }
+            }
             if self.inbox.borrow_mut().look() && !stopped {
                 stopped = true;
-                generation.cancel();
+                engine.cancel(at);
             }
-            match event {
-                Said::Begun { .. } | Said::Embedding(_) => {}
-                Said::Text(text) => (self.emit)(Event::Text(ask.id, text)),
-                Said::Token { id, logprobs } => {
-                    let named = |id: u32| model.tokenizer.decode_with_special(&[id]);
-                    let (own, top) =
-                        logprobs.map_or((None, Vec::new()), |logprobs| (Some(logprobs.logprob), logprobs.top));
-                    let top = top.into_iter().map(|(id, logprob)| (named(id), logprob.exp())).collect();
-                    let token =
-                        Token { text: named(id), top, probability: own.map(f32::exp), seconds: since.seconds() };
-                    (self.emit)(Event::Token(ask.id, token));
-                }
-                Said::Finished { reason, timings } => {
-                    (self.emit)(Event::Finished(ask.id, reason, timings));
-                    return Ok(());
-                }
-            }
+            engine.step().await?;
         }
-        (self.emit)(Event::Finished(ask.id, FinishReason::Cancelled, Default::default()));
-        Ok(())
     }
 
     async fn measure(&mut self, position: usize) -> Result<Vec<OpTime>> {
-        let Some((_, session)) = &mut self.open else {
-            return Err(Error::Usage("No model is open.".into()));
-        };
+        let engine = self.open.as_mut().ok_or_else(|| Error::Usage("No model is open.".into()))?;
+        let session = engine.session_mut()?;
         let position = position.min(session.context() - 1);
         // The first step warms up.
         session.profile(1, position).await?;
@@ -237,18 +247,18 @@ impl<E: Fn(Event)> Engine<E> {
     }
 }
 
-/// The tokens of a conversation, up to where the answer begins.
-fn prompt(model: &Model, ask: &Ask) -> Result<Vec<u32>> {
+fn conversation(ask: &Ask) -> Prompt {
     let value = |m: &super::protocol::Message| serde_json::json!({ "role": m.role, "content": m.content });
-    model.encode_chat(TemplateInput {
-        messages: ask.messages.iter().map(value).collect(),
-        add_generation_prompt: true,
-        date: ask.date.clone(),
-        ..TemplateInput::default()
-    })
+    let (messages, date) = (ask.messages.iter().map(value).collect(), ask.date.clone());
+    Prompt::Conversation(Conversation { messages, date, new_turn: true, ..Default::default() })
 }
 
-fn describe(place: &Place, model: &Model, gpu: &Gpu, session: &Session) -> Loaded {
+fn gpu_options(device: Option<String>) -> GpuOptions {
+    GpuOptions { device, ..Default::default() }
+}
+
+fn describe(place: &Place, engine: &Engine) -> Result<Loaded> {
+    let (model, gpu, session) = (engine.model(), engine.gpu(), engine.session()?);
     let dispatch_list = session.plan().dispatch_list();
     let bytes = dispatch_list.bytes();
     let memory = Memory { weights: bytes.weights, kv: bytes.kv, activations: bytes.slots, other: bytes.other };
@@ -256,7 +266,7 @@ fn describe(place: &Place, model: &Model, gpu: &Gpu, session: &Session) -> Loade
     let mut facts = facts::of(&model.checkpoint, place);
     facts.trained = Some(model.spec.context_length);
     facts.fit = super::protocol::Fit::Fits(session.context() as u32, bytes.total());
-    Loaded {
+    Ok(Loaded {
         place: place.clone(),
         facts,
         device: facts::device(gpu.adapter()),
@@ -264,7 +274,7 @@ fn describe(place: &Place, model: &Model, gpu: &Gpu, session: &Session) -> Loade
         memory,
         dispatches: session.plan().dispatches(&step),
         notices: model.notices.iter().chain(session.notices()).cloned().collect(),
-    }
+    })
 }
 
 /// A source whose reads fail once the user has had enough: the only way out of loading.

@@ -1,10 +1,12 @@
 //! Options that several commands share, and the devices, models and sessions that they open.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::value_parser;
 use firelight::checkpoint::Checkpoint;
+use firelight::engine::{Engine, EngineOptions, ModelRef, Report, Status};
 use firelight::gpu::{Gpu, GpuOptions, Tier};
 use firelight::model::Model;
 use firelight::ops::KvType;
@@ -12,7 +14,7 @@ use firelight::sampler::Sampling;
 use firelight::session::{Session, SessionOptions};
 
 use super::Result;
-use super::hub::{self, Place};
+use super::hub;
 use super::term;
 
 /// Which GPU, and which kernels.
@@ -35,14 +37,18 @@ fn tier() -> impl TypedValueParser<Value = Tier> {
 impl DeviceArgs {
     /// Opens the device.
     pub async fn open(&self) -> Result<Gpu> {
-        let options = GpuOptions { device: self.device.clone(), tier: self.tier, ..Default::default() };
-        let gpu = Gpu::open(&options).await?;
+        let gpu = Gpu::open(&self.options()).await?;
         let card = gpu.adapter();
         tracing::info!("{} ({}), {} tier. {}", card.name, card.backend, card.caps.tier, card.why_not_higher);
         if self.device.is_none() {
             term::say_software(card);
         }
         Ok(gpu)
+    }
+
+    /// How the device is opened.
+    pub fn options(&self) -> GpuOptions {
+        GpuOptions { device: self.device.clone(), tier: self.tier, ..Default::default() }
     }
 
     /// Like `open`, but selects an exact tier unless the arguments name one.
@@ -180,7 +186,7 @@ pub struct ModelArg {
 
 impl ModelArg {
     /// Locates the model; downloads it if necessary.
-    pub async fn place(&self) -> Result<Place> {
+    pub async fn place(&self) -> Result<ModelRef> {
         hub::find(&self.name, self.offline.offline).await
     }
 
@@ -196,7 +202,7 @@ impl ModelArg {
 }
 
 /// Opens a model's header and prints its tokenizer's warnings.
-pub async fn open_model(place: &Place) -> Result<Model> {
+pub async fn open_model(place: &ModelRef) -> Result<Model> {
     let model = Model::from_checkpoint(place.open().await?).await?;
     model.tokenizer.notices().iter().for_each(|n| term::note(n));
     Ok(model)
@@ -213,4 +219,18 @@ pub async fn open_session(gpu: &Gpu, model: &Model, options: &SessionOptions) ->
     let session = Session::builder(gpu, model).options(options).on_progress(term::bytes_bar("loading")).load().await?;
     session.notices().iter().for_each(|n| term::note(n));
     Ok(session)
+}
+
+/// Loads a model into an engine, with a bar while the weights are loaded, and prints its warnings.
+pub async fn open_engine(gpu: Gpu, model: Arc<Model>, device: &DeviceArgs, session: SessionOptions) -> Result<Engine> {
+    let mut bar = term::bytes_bar("loading");
+    let report: Report = Box::new(move |status| match status {
+        Status::Compiling => bar = term::bytes_bar("loading"),
+        Status::Loading(progress) => bar(progress),
+        Status::Warning(warning) => term::note(&warning),
+    });
+    let options = EngineOptions { gpu: device.options(), session };
+    let engine = Engine::load(gpu, model, options, report).await?;
+    engine.session()?.notices().iter().for_each(|n| term::note(n));
+    Ok(engine)
 }

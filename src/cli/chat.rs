@@ -6,8 +6,8 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 use std::path::Path;
 
-use firelight::model::Model;
-use firelight::session::{FinishReason, Session, Timings};
+use firelight::engine::{Engine, ModelRef};
+use firelight::session::{FinishReason, Timings};
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
@@ -17,7 +17,6 @@ use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Context, Editor};
 use serde_json::{Value, json};
 
-use super::hub::Place;
 use super::output::{self, Content};
 use super::run::{self, Settings, message};
 use super::term::{self, Failure};
@@ -37,9 +36,8 @@ const COMMANDS: [&str; 7] = ["/help", "/quit", "/reset", "/save ", "/seed ", "/s
 
 /// A conversation.
 struct Chat<'a> {
-    session: &'a mut Session,
-    model: &'a Model,
-    place: &'a Place,
+    engine: &'a mut Engine,
+    place: &'a ModelRef,
     settings: Settings,
     system: Option<String>,
     messages: Vec<Value>,
@@ -47,16 +45,10 @@ struct Chat<'a> {
 }
 
 /// Talks until the user ends it. Returns how many positions are filled.
-pub async fn run(
-    session: &mut Session,
-    model: &Model,
-    place: &Place,
-    settings: Settings,
-    system: Option<String>,
-) -> Result<usize> {
+pub async fn run(engine: &mut Engine, place: &ModelRef, settings: Settings, system: Option<String>) -> Result<usize> {
     let mut editor: Editor<Lines, DefaultHistory> = Editor::new().map_err(terminal_failed)?;
     editor.set_helper(Some(Lines));
-    let mut chat = Chat { session, model, place, settings, system, messages: Vec::new(), last: None };
+    let mut chat = Chat { engine, place, settings, system, messages: Vec::new(), last: None };
     let _ = writeln!(io::stderr(), "Type a message, or /help.");
     let mut interrupted = false;
     loop {
@@ -108,10 +100,10 @@ impl Chat<'_> {
     async fn answer(&mut self) -> Result<String> {
         let system = self.system.iter().map(|text| message("system", text));
         let messages: Vec<Value> = system.chain(self.messages.iter().cloned()).collect();
-        let prompt = self.settings.prompt(self.model, &messages)?;
-        let answer = run::answer(self.session, self.settings.request(prompt.tokens), prompt.begun).await?;
+        let prompt = self.settings.prompt(self.engine.model(), messages)?;
+        let answer = run::answer(self.engine, self.settings.job(prompt)).await?;
         writeln!(io::stdout(), "{}", if answer.reason == FinishReason::Cancelled { " [stopped]" } else { "" })?;
-        answer.report(self.session.context(), self.settings.sampling.seed);
+        answer.report(self.engine.session()?.context(), self.settings.sampling.seed);
         self.last = Some(answer.timings);
         Ok(answer.text)
     }
@@ -140,7 +132,7 @@ impl Chat<'_> {
                 if let Some(timings) = &self.last {
                     writeln!(out, "{}", run::speed(timings))?;
                 }
-                writeln!(out, "{} of {} positions are filled", self.filled(), self.session.context())?;
+                writeln!(out, "{} of {} positions are filled", self.filled(), self.engine.session()?.context())?;
             }
             "/save" if rest.is_empty() => term::note("a file is wanted: /save chat.json"),
             "/save" => self.save(rest),

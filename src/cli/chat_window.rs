@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use firelight::chat;
+use firelight::engine::ModelRef;
 
 use super::term::Failure;
 use super::{Result, args::OfflineArg, hub};
@@ -21,8 +22,8 @@ pub struct ChatWindowArgs {
 pub async fn run(args: ChatWindowArgs) -> Result {
     let place = match args.model {
         Some(name) => Some(match hub::find(&name, args.offline.offline).await? {
-            hub::Place::Demo => chat::Place::BuiltIn,
-            hub::Place::Path(path) => chat::Place::File(path.display().to_string()),
+            ModelRef::BuiltIn => chat::Place::BuiltIn,
+            ModelRef::Path(path) => chat::Place::File(path.display().to_string()),
         }),
         None => None,
     };

@@ -1,11 +1,10 @@
 //! `pull`, `list` and `rm`, and how the command line resolves a model's name.
 
-use std::fmt::{self, Display};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use firelight::checkpoint::Checkpoint;
 use firelight::demo;
+use firelight::engine::ModelRef;
 use firelight::gpu::{Gpu, GpuOptions, Tuning};
 use firelight::hub::{self, Hub, Name, Sibling, Step};
 use firelight::model::load::Progress;
@@ -43,41 +42,13 @@ pub struct RmArgs {
     all: bool,
 }
 
-/// Where a model is.
-#[derive(Clone, Debug)]
-pub enum Place {
-    /// The built-in model.
-    Demo,
-    /// A file or folder.
-    Path(PathBuf),
-}
-
-impl Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Place::Demo => f.write_str(demo::NAME),
-            Place::Path(path) => path.display().fmt(f),
-        }
-    }
-}
-
-impl Place {
-    /// Opens the model's files.
-    pub async fn open(&self) -> firelight::Result<Checkpoint> {
-        match self {
-            Place::Demo => Checkpoint::from_sources(vec![demo::source()]).await,
-            Place::Path(path) => Checkpoint::open(path).await,
-        }
-    }
-}
-
 /// Resolves a model's name: `demo`, a path, or a name on the hub. Downloads the model unless it is cached or `offline` is set.
-pub async fn find(name: &Path, offline: bool) -> Result<Place> {
+pub async fn find(name: &Path, offline: bool) -> Result<ModelRef> {
     if name == Path::new(demo::NAME) {
-        return Ok(Place::Demo);
+        return Ok(ModelRef::BuiltIn);
     }
     if name.exists() {
-        return Ok(Place::Path(name.to_path_buf()));
+        return Ok(ModelRef::Path(name.to_path_buf()));
     }
     let text = name.to_string_lossy();
     let is_address = Name::is_address(&text);
@@ -88,8 +59,8 @@ pub async fn find(name: &Path, offline: bool) -> Result<Place> {
         Ok(name) if !file_like => {
             let hub = Hub::from_env(offline)?;
             match hub.kept(&name)? {
-                Some(kept) => Ok(Place::Path(kept.path)),
-                None => Ok(Place::Path(fetch(&hub, &name).await?)),
+                Some(kept) => Ok(ModelRef::Path(kept.path)),
+                None => Ok(ModelRef::Path(fetch(&hub, &name).await?)),
             }
         }
         Err(error) if is_address => Err(error.into()),

@@ -35,9 +35,7 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use term::Failure;
 #[cfg(feature = "server")]
-pub use term::{note, say_software};
 #[cfg(feature = "server")]
-pub use text::{date, today};
 
 /// The result of a command.
 type Result<T = ()> = std::result::Result<T, Failure>;

@@ -2,15 +2,15 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use firelight::conversation::{AnswerEvent, Conversation, Prepared, Prompt, ResponseFormat};
 use firelight::demo;
-use firelight::gpu::Gpu;
+use firelight::engine::{AnswerJob, Engine};
 use firelight::model::Model;
 use firelight::sampler::Sampling;
-use firelight::session::{Event, FinishReason, Request, Session, Timings};
-use firelight::template::{NO_THOUGHT, TemplateInput, begun_thought};
+use firelight::session::{FinishReason, Timings};
 use firelight::text::without_mark;
-use firelight::tokenizer::Special;
 use serde_json::{Value, json};
 
 use super::args::{self, DeviceArgs, EngineArgs, OfflineArg, SamplingArgs};
@@ -74,7 +74,7 @@ pub async fn run(args: RunArgs) -> Result {
     let settings = Settings::new(&args)?;
     let stdin = Stdin::begin();
     let place = hub::find(&args.model, args.offline.offline).await?;
-    let model = args::open_model(&place).await?;
+    let model = Arc::new(args::open_model(&place).await?);
     let chats = args.prompt.is_none() && io::stdin().is_terminal();
     if args.raw && chats {
         wrong_call("run", "--raw continues a text: give it as PROMPT or on stdin");
@@ -91,21 +91,22 @@ pub async fn run(args: RunArgs) -> Result {
     if args.profile {
         profile::check(&gpu)?;
     }
-    let mut session = args::open_session(&gpu, &model, &args.engine.options()).await?;
+    let mut engine = args::open_engine(gpu, model, &args.device, args.engine.options()).await?;
     let position = match chats {
-        true => chat::run(&mut session, &model, &place, settings, args.system.clone()).await?,
+        true => chat::run(&mut engine, &place, settings, args.system.clone()).await?,
         false => {
             let prompt = piped.map_or_else(|| prompt(&stdin, &args), Ok)?;
-            once(&mut session, &model, &args, settings, prompt).await?
+            once(&mut engine, &args, settings, prompt).await?
         }
     };
     stdin.check()?;
-    if args.profile { show_profile(&gpu, &mut session, position).await } else { Ok(()) }
+    if args.profile { show_profile(&mut engine, position).await } else { Ok(()) }
 }
 
-async fn show_profile(gpu: &Gpu, session: &mut Session, position: usize) -> Result {
+async fn show_profile(engine: &mut Engine, position: usize) -> Result {
+    let (gpu, session) = (engine.gpu(), engine.session_mut()?);
     let position = position.min(session.context() - 1);
-    let table = profile::decode(gpu, session, position).await?;
+    let table = profile::decode(&gpu, session, position).await?;
     Ok(write!(io::stderr(), "\n{table}")?)
 }
 
@@ -119,22 +120,22 @@ fn prompt(stdin: &Stdin, args: &RunArgs) -> Result<String> {
 }
 
 /// One answer. Returns how many positions are filled.
-async fn once(s: &mut Session, model: &Model, args: &RunArgs, settings: Settings, prompt: String) -> Result<usize> {
+async fn once(engine: &mut Engine, args: &RunArgs, settings: Settings, prompt: String) -> Result<usize> {
     let prompt = match args.raw {
-        true => Prompt { tokens: model.tokenizer.encode(&prompt, Special::ALL)?, begun: String::new() },
+        true => prepare(&Prompt::Text(prompt), engine.model())?,
         false => {
             let mut messages: Vec<Value> = Vec::new();
             messages.extend(args.system.as_ref().map(|text| message("system", without_mark(text))));
             messages.push(message("user", &prompt));
-            settings.prompt(model, &messages)?
+            settings.prompt(engine.model(), messages)?
         }
     };
-    let answer = answer(s, settings.request(prompt.tokens), prompt.begun).await?;
+    let answer = answer(engine, settings.job(prompt)).await?;
     // A pipe gets exactly the continuation; a terminal's next prompt begins on a line of its own.
     if !answer.text.ends_with('\n') && (!args.raw || io::stdout().is_terminal()) {
         writeln!(io::stdout())?;
     }
-    answer.report(s.context(), settings.sampling.seed);
+    answer.report(engine.session()?.context(), settings.sampling.seed);
     match answer.reason {
         FinishReason::Cancelled => Err(Failure::Interrupted),
         _ => Ok(answer.timings.prompt_tokens + answer.timings.generated_tokens),
@@ -146,11 +147,10 @@ pub fn message(role: &str, text: &str) -> Value {
     json!({ "role": role, "content": text })
 }
 
-/// What the model reads.
-pub struct Prompt {
-    pub tokens: Vec<u32>,
-    /// What they have begun of the answer: some templates open its thought.
-    pub begun: String,
+/// The tokens of a prompt. What the model writes is printed as it is: it is not parsed.
+fn prepare(prompt: &Prompt, model: &Model) -> Result<Prepared> {
+    let fits = |_: &str| Ok::<_, firelight::Error>(());
+    Ok(prompt.prepare(model, &ResponseFormat::Text, fits)?.unparsed())
 }
 
 /// How to answer.
@@ -169,29 +169,15 @@ impl Settings {
         Ok(Settings { sampling, stop, max_tokens, think: args.think.map(|think| think == Switch::On) })
     }
 
-    /// A conversation, up to where the assistant's next answer begins.
-    pub fn prompt(&self, model: &Model, messages: &[Value]) -> Result<Prompt> {
-        let mut input = TemplateInput {
-            messages: messages.to_vec(),
-            add_generation_prompt: true,
-            date: Some(super::text::today()),
-            ..Default::default()
-        };
-        if let Some(think) = self.think {
-            input.think(think);
-        }
-        let mut text = model.render_chat(input)?;
-        let mut begun = begun_thought(&text).to_string();
-        if !begun.is_empty() && self.think == Some(false) {
-            text.push_str(NO_THOUGHT);
-            begun.clear();
-        }
-        Ok(Prompt { tokens: model.tokenizer.encode(&text, Special::PARSE)?, begun })
+    /// The prompt for the assistant's next answer.
+    pub fn prompt(&self, model: &Model, messages: Vec<Value>) -> Result<Prepared> {
+        let (reasoning, date) = (self.think, Some(super::text::today()));
+        prepare(&Prompt::Conversation(Conversation { messages, reasoning, date, ..Default::default() }), model)
     }
 
-    pub fn request(&self, tokens: Vec<u32>) -> Request {
+    pub fn job(&self, prompt: Prepared) -> AnswerJob {
         let (sampling, stop) = (self.sampling.clone(), self.stop.clone());
-        Request { tokens, sampling, stop, max_tokens: self.max_tokens, ..Default::default() }
+        AnswerJob { prompt, sampling, stop, max_tokens: self.max_tokens, ignore_end: false, grammar: None }
     }
 }
 
@@ -203,37 +189,31 @@ pub struct Answer {
     logprobs: Vec<String>,
 }
 
-/// Prints an answer as it comes, behind what the prompt has `begun` of it. Ctrl-C ends it, and it counts as
-/// [`FinishReason::Cancelled`].
-pub async fn answer(session: &mut Session, request: Request, begun: String) -> Result<Answer> {
+/// Prints an answer as it comes. Ctrl-C ends it, and it counts as [`FinishReason::Cancelled`].
+pub async fn answer(engine: &mut Engine, job: AnswerJob) -> Result<Answer> {
     let answering = Answering::begin();
-    let mut page = Page::new();
-    page.print(&begun)?;
-    let mut answer = Answer {
-        text: String::new(),
-        reason: FinishReason::Cancelled,
-        timings: Timings::default(),
-        logprobs: Vec::new(),
-    };
-    let mut generation = session.generate(request)?;
-    while let Some(event) = generation.next().await? {
-        match event {
-            Event::Text(text) => {
-                page.print(&text)?;
+    let (mut page, mut logprobs) = (Page::new(), Vec::new());
+    let id = engine.submit(job)?;
+    loop {
+        while let Some((_, event)) = engine.try_next() {
+            match event? {
+                AnswerEvent::Content(text) => page.print(&text)?,
+                AnswerEvent::Token { token, top: Some(top) } => {
+                    let top: Vec<String> = top.iter().map(|t| format!("{} {:.4}", t.id, t.logprob)).collect();
+                    logprobs.push(format!("{} {:.4}  [{}]", token.id, token.logprob, top.join(", ")));
+                }
+                AnswerEvent::Finished(end) => {
+                    let text = std::mem::take(&mut page.text);
+                    return Ok(Answer { text, reason: end.reason, timings: end.timings, logprobs });
+                }
+                _ => {}
             }
-            Event::Token { id, logprobs: Some(logprobs), .. } => {
-                let top: Vec<String> = logprobs.top.iter().map(|(id, logprob)| format!("{id} {logprob:.4}")).collect();
-                answer.logprobs.push(format!("{id} {:.4}  [{}]", logprobs.logprob, top.join(", ")));
-            }
-            Event::Finished { reason, timings } => (answer.reason, answer.timings) = (reason, timings),
-            _ => {}
         }
         if answering.interrupted() {
-            generation.cancel();
+            engine.cancel(id);
         }
+        engine.step().await?;
     }
-    answer.text = std::mem::take(&mut page.text);
-    Ok(answer)
 }
 
 /// An answer on stdout; a terminal shows its thought dimly.

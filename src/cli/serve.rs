@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use clap::value_parser;
 use firelight::demo;
-use firelight::gpu::GpuOptions;
 use firelight::session::SessionOptions;
 use pollster::block_on;
 
@@ -15,7 +14,7 @@ use super::Result;
 use super::args::{DeviceArgs, EngineArgs, OfflineArg};
 use super::hub;
 use super::term::{self, Failure};
-use crate::server::{Guard, Registry, Setup, serve};
+use crate::server::{Auth, Registry, Setup, serve};
 
 /// The environment variable with the API key: every user of a machine can read a program's arguments.
 const KEY_VARIABLE: &str = "FIRELIGHT_API_KEY";
@@ -84,14 +83,16 @@ pub fn run(args: ServeArgs) -> Result {
         );
         return Err(Failure::usage(message));
     }
-    let guard = Guard { key, hosts: args.allow_host, origins: args.allow_origin };
+    let auth = Auth { key, hosts: args.allow_host, origins: args.allow_origin };
     let find = |name: &PathBuf| block_on(hub::find(name, args.offline.offline));
     let registry = Registry::open(&args.models.iter().map(find).collect::<Result<Vec<_>>>()?)?;
     let setup = Setup {
-        gpu: GpuOptions { device: args.device.device, tier: args.device.tier, ..Default::default() },
-        options: SessionOptions { sequences: args.parallel, ..args.engine.options() },
+        gpu: args.device.options(),
+        session: SessionOptions { sequences: args.parallel, ..args.engine.options() },
         queue: args.queue,
         keep_alive: (args.keep_alive > 0).then(|| Duration::from_secs(60 * args.keep_alive)),
+        on_device: term::say_software,
+        on_warning: term::note,
     };
     let names: Vec<String> = registry.entries().iter().map(|entry| term::printable(&entry.name)).collect();
     let listening = |address: SocketAddr| {
@@ -99,5 +100,5 @@ pub fn run(args: ServeArgs) -> Result {
         let _ = writeln!(io::stdout(), "serving {} at http://{address}", names.join(", "));
         let _ = io::stdout().flush();
     };
-    Ok(serve(SocketAddr::new(args.host, args.port), guard, registry, setup, listening)?)
+    Ok(serve(SocketAddr::new(args.host, args.port), auth, registry, setup, listening)?)
 }

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use firelight::checkpoint::Checkpoint;
 use firelight::template::{ChatTemplate, TemplateInput};
+use firelight::text::date_time;
 use firelight::tokenizer::{Special, Tokenizer};
 use serde_json::Value;
 
@@ -104,36 +105,5 @@ fn read_case(path: &Path, tokenizer: &Tokenizer) -> Result<TemplateInput> {
 
 /// The current time in UTC in the format that templates expect: `2025-01-31T12:34:56`.
 pub fn today() -> String {
-    let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    date(seconds)
-}
-
-/// The date of `seconds` after 1970 in the Gregorian calendar, by counting years that begin in March: leap days are
-/// then a year's last.
-pub fn date(seconds: u64) -> String {
-    const DAYS_IN_400_YEARS: u64 = 146_097;
-    // From 0000-03-01 to 1970-01-01.
-    let days = seconds / 86_400 + 719_468;
-    let (era, day) = (days / DAYS_IN_400_YEARS, days % DAYS_IN_400_YEARS);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (year, month) = if month < 10 { (year, month + 3) } else { (year + 1, month - 9) };
-    let (h, m, s) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
-    format!("{:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}", era * 400 + year)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::date;
-
-    #[test]
-    fn dates_are_gregorian() {
-        assert_eq!(date(0), "1970-01-01T00:00:00");
-        assert_eq!(date(951_782_399), "2000-02-28T23:59:59");
-        assert_eq!(date(951_782_400), "2000-02-29T00:00:00");
-        assert_eq!(date(1_735_689_599), "2024-12-31T23:59:59");
-        assert_eq!(date(4_107_542_400), "2100-03-01T00:00:00");
-    }
+    date_time(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs()))
 }

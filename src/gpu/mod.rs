@@ -25,10 +25,10 @@ pub(crate) use device::PendingRead;
 pub use device::{Gpu, GpuOptions, Tuning};
 pub(crate) use pipelines::{Lookup, Pipeline, Vacancy};
 pub use platform::Clock;
-pub(crate) use platform::processors;
+pub(crate) use platform::{pause, processors};
 pub use tune_config::{TuneConfig, TuneOutcome, TuneResult};
 #[cfg(all(target_arch = "wasm32", feature = "web"))]
-pub(crate) use web::{cached_entries, pause, restore_cache};
+pub(crate) use web::{cached_entries, restore_cache};
 
 /// wgpu, whose types [`Gpu::from_device`] takes.
 pub use wgpu;

@@ -242,6 +242,11 @@ pub async fn poll_until<T>(gpu: &Gpu, index: Submission, mut receiver: Receiver<
     receiver.await.ok()
 }
 
+/// Sleeps for this many milliseconds, on the caller's thread.
+pub async fn pause(milliseconds: i32) {
+    std::thread::sleep(std::time::Duration::from_millis(milliseconds.unsigned_abs().into()));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,17 +2,20 @@
 
 use axum::extract::{Request, State};
 use axum::response::Response;
+use firelight::conversation::{
+    AnswerEnd, AnswerEvent, Conversation, Prompt, ResponseFormat, ToolChoice, check_tools, content_text, tool_result,
+};
 use firelight::sampler::Sampling;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::Server;
-use super::answer::{Answer, Call as Called, Choice, EVENTS, End, Part, Usage, Writer, stream};
-use super::ask::{Ask, Call, Chat, Form, Prompt, check_tools, result, sampling, text, token};
+use super::answer::{Answer, Choice, EVENTS, ToolCall, Usage, Writer, stream};
 use super::failure::{Dialect, Failure, json_response};
 use super::fields::Fields;
-use super::forms::form;
 use super::openai::MISSING;
+use super::request::{AnswerRequest, random_id, sampling};
+use super::response_format::response_format;
 
 struct MessagesRequest {
     model: String,
@@ -27,7 +30,7 @@ struct MessagesRequest {
     tools: Option<Vec<Value>>,
     tool_choice: Option<Value>,
     thinking: Option<Value>,
-    form: Form,
+    format: ResponseFormat,
 }
 
 struct Message {
@@ -54,16 +57,16 @@ impl MessagesRequest {
             tools: fields.list("tools")?,
             tool_choice: fields.object("tool_choice")?.map(Value::Object),
             thinking: fields.object("thinking")?.map(Value::Object),
-            form: form(&mut fields)?,
+            format: response_format(&mut fields)?,
         };
         fields.done()?;
         request.check_kinds()?;
         Ok(request)
     }
 
-    fn chat(&self) -> Result<Chat, Failure> {
+    fn chat(&self) -> Result<Conversation, Failure> {
         let mut messages = Vec::new();
-        let system = text(&self.system).map_err(|e| Failure::bad(format!("system: {e}")))?;
+        let system = content_text(&self.system).map_err(|e| Failure::bad(format!("system: {e}")))?;
         if !system.is_empty() {
             messages.push(json!({ "role": "system", "content": system }));
         }
@@ -76,13 +79,13 @@ impl MessagesRequest {
         };
         let tools = self.tools.iter().flatten().map(tool).collect();
         let think = self.thinking.as_ref().map(|t| t["type"] != "disabled");
-        let mut chat = Chat { messages, tools, think, ..Default::default() };
+        let mut chat = Conversation { messages, tools, reasoning: think, ..Default::default() };
         let choice = self.tool_choice.as_ref().unwrap_or(&Value::Null);
         match (choice["type"].as_str(), choice["name"].as_str()) {
             (None | Some("auto"), _) => {}
             (Some("none"), _) => chat.tools.clear(),
-            (Some("any"), _) => chat.call = Call::Any,
-            (Some("tool"), Some(name)) => chat.call = Call::Named(name.into()),
+            (Some("any"), _) => chat.tool_choice = ToolChoice::Required,
+            (Some("tool"), Some(name)) => chat.tool_choice = ToolChoice::Named(name.into()),
             _ => return Err(Failure::bad("tool_choice is none of auto, none, any, and a tool with its name")),
         }
         check_tools(&chat)?;
@@ -109,19 +112,19 @@ impl MessagesRequest {
         }
     }
 
-    fn ask(self) -> Result<Ask, Failure> {
+    fn ask(self) -> Result<AnswerRequest, Failure> {
         let chat = self.chat()?;
         if !self.limited {
             return Err(Failure::field("max_tokens", MISSING));
         }
-        Ok(Ask {
+        Ok(AnswerRequest {
             model: self.model,
-            prompts: vec![Prompt::Chat(chat)],
+            prompts: vec![Prompt::Conversation(chat)],
             choices: 1,
             sampling: self.sampling,
             stop: self.stop_sequences,
             max_tokens: self.max_tokens,
-            form: self.form,
+            format: self.format,
             keep_alive: None,
         })
     }
@@ -135,7 +138,7 @@ fn translate(message: &Message) -> Result<Vec<Value>, String> {
     }
     let blocks = match &message.content {
         Value::Array(blocks) => blocks,
-        content => return Ok(vec![json!({ "role": message.role, "content": text(content)? })]),
+        content => return Ok(vec![json!({ "role": message.role, "content": content_text(content)? })]),
     };
     let (mut said, mut thought, mut calls, mut out) = (String::new(), String::new(), Vec::new(), Vec::new());
     for block in blocks {
@@ -145,9 +148,9 @@ fn translate(message: &Message) -> Result<Vec<Value>, String> {
             "tool_use" => calls.push(json!({ "id": block["id"], "type": "function", "function": {
                 "name": block["name"], "arguments": block["input"] } })),
             "tool_result" => out.push(json!({
-                "role": "tool", "tool_call_id": block["tool_use_id"], "content": result(&block["content"])? })),
-            "document" if block["source"]["type"] == "text" => said += &text(&block["source"]["data"])?,
-            _ => said += &text(&json!([block]))?,
+                "role": "tool", "tool_call_id": block["tool_use_id"], "content": tool_result(&block["content"])? })),
+            "document" if block["source"]["type"] == "text" => said += &content_text(&block["source"]["data"])?,
+            _ => said += &content_text(&json!([block]))?,
         }
     }
     if !said.is_empty() || !calls.is_empty() || out.is_empty() {
@@ -172,7 +175,7 @@ pub async fn messages(State(server): State<Server>, request: Request) -> Result<
     let model = server.registry.entries()[server.registry.find(&ask.model)?].name.clone();
     let answer = Answer::begin(server.engine.answer(ask)?, 1);
     let answer = async move { Ok(answer.await?.one_call(one_call)) };
-    let id = format!("msg_{}", token(12));
+    let id = format!("msg_{}", random_id(12));
     if wants_stream {
         return stream(answer, Events { id, model, open: None, blocks: 0, thought: Sha256::new(), end: None }).await;
     }
@@ -200,7 +203,7 @@ pub async fn messages(State(server): State<Server>, request: Request) -> Result<
 /// `POST /v1/messages/count_tokens`
 pub async fn count_tokens(State(server): State<Server>, request: Request) -> Result<Response, Failure> {
     let asked = MessagesRequest::read(Fields::of(request).await?)?;
-    let prompt = Prompt::Chat(asked.chat()?);
+    let prompt = Prompt::Conversation(asked.chat()?);
     let count = server.engine.count(asked.model, prompt).await?;
     Ok(json_response(&json!({ "input_tokens": count })))
 }
@@ -228,16 +231,16 @@ fn head(id: &str, model: &str, counts: Usage) -> Value {
     })
 }
 
-fn stop_reason(end: &End) -> &'static str {
+fn stop_reason(end: &AnswerEnd) -> &'static str {
     match end {
-        end if end.cut() => "max_tokens",
+        end if end.truncated() => "max_tokens",
         end if end.stop().is_some() => "stop_sequence",
-        end if end.called => "tool_use",
+        end if end.tool_calls => "tool_use",
         _ => "end_turn",
     }
 }
 
-fn tool_use(call: &Called, input: Value) -> Value {
+fn tool_use(call: &ToolCall, input: Value) -> Value {
     json!({ "type": "tool_use", "id": call.id, "name": call.name, "input": input })
 }
 
@@ -256,7 +259,7 @@ struct Events {
     blocks: usize,
     /// The thoughts of the block that is being written.
     thought: Sha256,
-    end: Option<End>,
+    end: Option<AnswerEnd>,
 }
 
 /// A server-sent event, named by its type.
@@ -313,29 +316,29 @@ impl Writer for Events {
         String::new()
     }
 
-    fn part(&mut self, _: usize, part: Part) -> String {
+    fn part(&mut self, counts: Usage, _: usize, part: AnswerEvent) -> String {
         match part {
-            Part::Begun(usage) => {
-                event(json!({ "type": "message_start", "message": head(&self.id, &self.model, usage) }))
+            AnswerEvent::Started { .. } => {
+                event(json!({ "type": "message_start", "message": head(&self.id, &self.model, counts) }))
             }
-            Part::Content(text) => {
+            AnswerEvent::Content(text) => {
                 let block = json!({ "type": "text", "text": "" });
                 self.write(Block::Text, block, json!({ "type": "text_delta", "text": text }))
             }
-            Part::Reasoning(text) => {
+            AnswerEvent::Reasoning(text) => {
                 let block = json!({ "type": "thinking", "thinking": "", "signature": "" });
                 self.thought.update(&text);
                 self.write(Block::Thinking, block, json!({ "type": "thinking_delta", "thinking": text }))
             }
-            Part::Open(call) => {
+            AnswerEvent::ToolCall { id, name } => {
                 let out = self.close();
                 self.open = Some(Block::Call);
-                out + &self.start(tool_use(&call, json!({})))
+                out + &self.start(tool_use(&ToolCall::new(id, name), json!({})))
             }
-            Part::Piece(text) => self.delta(json!({ "type": "input_json_delta", "partial_json": text })),
-            Part::Close { .. } => self.close(),
-            Part::Logprob(..) => String::new(),
-            Part::End(end) => {
+            AnswerEvent::Arguments(text) => self.delta(json!({ "type": "input_json_delta", "partial_json": text })),
+            AnswerEvent::ToolCallEnd { .. } => self.close(),
+            AnswerEvent::Token { .. } => String::new(),
+            AnswerEvent::Finished(end) => {
                 self.end = Some(end);
                 self.close()
             }
@@ -357,7 +360,7 @@ impl Writer for Events {
 }
 
 #[cfg(test)]
-pub fn read_chat(body: Value) -> Result<Chat, Failure> {
+pub fn read_chat(body: Value) -> Result<Conversation, Failure> {
     MessagesRequest::read(Fields::new(body)?)?.chat()
 }
 
@@ -406,9 +409,9 @@ mod tests {
     fn streamed_thoughts_are_signed_like_whole_ones() {
         let (id, model) = (String::new(), String::new());
         let mut events = Events { id, model, open: None, blocks: 0, thought: Sha256::new(), end: None };
-        let parts = ["Hm", ", so."].map(|text| Part::Reasoning(text.into()));
-        let mut stream: String = parts.into_iter().map(|part| events.part(0, part)).collect();
-        stream += &events.part(0, Part::Content("Yes.".into()));
+        let parts = ["Hm", ", so."].map(|text| AnswerEvent::Reasoning(text.into()));
+        let mut stream: String = parts.into_iter().map(|part| events.part(Usage::default(), 0, part)).collect();
+        stream += &events.part(Usage::default(), 0, AnswerEvent::Content("Yes.".into()));
         let wanted = signature(Sha256::new_with_prefix("Hm, so."));
         let (before, after) = stream.split_once(&wanted).expect("a signature");
         assert!(before.contains("signature_delta") && !before.contains("content_block_stop"), "{stream}");

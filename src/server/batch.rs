@@ -1,15 +1,15 @@
-//! Texts to be embedded for one request. A few of them are with the session at a time: the next is handed in when one is
-//! done, so that answers, and the texts of others, never wait behind all of them.
+//! The texts that one request embeds. Only a few of them are with the engine at a time: the next is submitted when one is
+//! done, so that answers, and the texts of other requests, never wait for all of them.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use firelight::session::{RequestId, Session};
+use firelight::conversation::Prompt;
+use firelight::engine::{AnswerId, Engine};
 use tokio::sync::oneshot;
 
-use super::ask::Prompt;
-use super::engine::Ticket;
 use super::failure::Failure;
+use super::protocol::Ticket;
 
 /// The texts that a client wants embedded.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub struct Batch {
     reply: Reply,
     /// Texts that the session does not have yet, with their numbers, and the numbers of those that it has.
     waiting: VecDeque<(usize, Vec<u32>)>,
-    running: HashMap<RequestId, usize>,
+    running: HashMap<AnswerId, usize>,
     embedded: Embedded,
     _ticket: Ticket,
 }
@@ -56,17 +56,17 @@ impl Batch {
     ///
     /// # Errors
     /// If it refuses one.
-    pub fn feed(&mut self, session: &mut Session, most: usize) -> Result<(), Failure> {
+    pub fn feed(&mut self, engine: &mut Engine, most: usize) -> Result<(), Failure> {
         while self.running.len() < most {
             let Some((number, tokens)) = self.waiting.pop_front() else { return Ok(()) };
-            let refused = |e| Failure::field(format!("input[{number}]"), Failure::refused(&e).message);
-            self.running.insert(session.submit_embedding(tokens).map_err(refused)?, number);
+            let refused = |e| Failure::field(format!("input[{number}]"), Failure::from(e).message);
+            self.running.insert(engine.embed(tokens).map_err(refused)?, number);
         }
         Ok(())
     }
 
     /// Takes the vector of a text, if the text is one of these.
-    pub fn take(&mut self, id: RequestId, vector: &[f32]) {
+    pub fn take(&mut self, id: AnswerId, vector: &[f32]) {
         if let Some(number) = self.running.remove(&id) {
             self.embedded.vectors[number] = vector.to_vec();
         }
@@ -99,8 +99,8 @@ impl Batch {
     }
 
     /// Takes what is being read back from the session.
-    pub fn cancel(&mut self, session: &mut Session) {
+    pub fn cancel(&mut self, engine: &mut Engine) {
         self.waiting.clear();
-        self.running.drain().for_each(|(id, _)| session.cancel(id));
+        self.running.drain().for_each(|(id, _)| engine.cancel(id));
     }
 }

@@ -8,13 +8,12 @@ use std::path::{Path, PathBuf};
 use firelight::template::ChatTemplate;
 use serde_json::{Map, Value, json};
 
-use super::ask::{Chat, Form};
 use super::failure::Failure;
-use super::prompt::render;
 use super::{anthropic, ollama, openai, responses};
+use firelight::conversation::{Conversation, ResponseFormat, render};
 
 /// A name, how a conversation of OpenAI's is said, and how that is read.
-type Dialect = (&'static str, fn(&Value) -> Value, fn(Value) -> Result<Chat, Failure>);
+type Dialect = (&'static str, fn(&Value) -> Value, fn(Value) -> Result<Conversation, Failure>);
 
 const DIALECTS: [Dialect; 4] = [
     ("openai", |history| history.clone(), openai::read_chat),
@@ -278,10 +277,11 @@ struct Outcome {
 
 fn say(source: &str, template: &ChatTemplate, dialect: &Dialect, history: &Value) -> Outcome {
     let mut outcome = Outcome { changes: Vec::new(), text: Ok(String::new()), native: None, begun: None };
-    let chat = match (dialect.2)((dialect.1)(history)) {
+    let mut chat = match (dialect.2)((dialect.1)(history)) {
         Ok(chat) => chat,
         Err(failure) => return Outcome { text: Err(failure.message), ..outcome },
     };
+    chat.date = Some(super::today());
     outcome.begun = chat.continues().then(|| plain(&chat.messages[chat.messages.len() - 1]["content"]));
     let native = RefCell::new(None);
     let rendered = render(
@@ -298,7 +298,7 @@ fn say(source: &str, template: &ChatTemplate, dialect: &Dialect, history: &Value
             rendering.inspect(|r| assert_eq!(native.borrow().as_ref().unwrap_or(&r.text), &r.text))
         },
         &chat,
-        &Form::Free,
+        &ResponseFormat::Text,
     );
     outcome.native = native.into_inner();
     match rendered {

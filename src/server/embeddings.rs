@@ -4,15 +4,16 @@ use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
 use axum::response::Response;
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Value, json};
 
 use super::Server;
-use super::ask::Prompt;
 use super::batch::Texts;
 use super::failure::{Failure, json_response};
 use super::fields::Fields;
 use super::ollama;
 use super::openai::{MISSING, prompts};
+use firelight::conversation::Prompt;
 
 /// What is asked in either dialect.
 struct Asked {
@@ -78,7 +79,7 @@ pub async fn openai(State(server): State<Server>, request: Request) -> Result<Re
     fields.done()?;
     let Vectors { vectors, tokens, model, .. } = vectors(&server, asked).await?;
     let write = |vector: &Vec<f32>| match base64 {
-        true => Value::from(to_base64(bytemuck::cast_slice(vector))),
+        true => Value::from(BASE64_STANDARD.encode(bytemuck::cast_slice::<f32, u8>(vector))),
         false => Value::from(vector.as_slice()),
     };
     let row =
@@ -133,30 +134,9 @@ pub async fn ollama_embeddings(State(server): State<Server>, request: Request) -
     Ok(json_response(&json!({ "embedding": vectors.pop().unwrap_or_default() })))
 }
 
-/// Base 64 of RFC 4648, in which clients want vectors that they ask for without a word.
-fn to_base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for three in bytes.chunks(3) {
-        let word = (0..3).fold(0u32, |word, i| word << 8 | u32::from(three.get(i).copied().unwrap_or(0)));
-        for i in 0..4 {
-            let letter = LETTERS[(word >> (18 - 6 * i) & 63) as usize] as char;
-            out.push(if i <= three.len() { letter } else { '=' });
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_is_that_of_the_rfc() {
-        let rows = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")];
-        rows.iter().for_each(|(plain, coded)| assert_eq!(to_base64(plain.as_bytes()), *coded));
-        assert_eq!(to_base64(&[0xff, 0xfe, 0xfd]), "//79");
-    }
 
     #[test]
     fn shorter_vectors_are_normed_again() {

@@ -1,82 +1,49 @@
-//! The thread that owns the GPU, the model and the session. Work comes in through a channel, events go back through one a
-//! request; whoever drops his end is cancelled before the next step.
+//! The thread that owns the engine. Requests come in through a channel, and the events of each go back through its own; a
+//! request whose receiver was dropped is cancelled before the next step.
 //!
-//! Requests are begun in the order they came. One model is loaded at a time: when the next request wants another, what
-//! runs is finished first, and nothing is begun meanwhile.
+//! Requests start in the order in which they came. One model is loaded at a time: when the next request is for another, the
+//! running ones are finished first, and none starts meanwhile.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use axum::http::StatusCode;
-use firelight::gpu::{Gpu, GpuOptions};
+use firelight::conversation::{Prompt, ResponseFormat};
+use firelight::engine::{Engine, EngineOptions, Status};
+use firelight::gpu::{AdapterInfo, Gpu, GpuOptions};
 use firelight::model::Model;
-use firelight::session::{FinishReason, Session, SessionOptions, Timings};
+use firelight::session::SessionOptions;
 use pollster::block_on;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-use super::ask::{Ask, Form, Prompt};
 use super::batch::{Embedded, Reply, Texts};
 use super::failure::Failure;
-use super::format::Format;
-use super::loaded::Loaded;
 use super::metrics::{Metrics, add};
+use super::protocol::{AnswerReceiver, AnswerSender, Ticket, channel, stopped};
 use super::registry::Registry;
+use super::request::AnswerRequest;
+use super::worker::Worker;
 
 /// How the engine is set up.
 #[derive(Clone, Debug)]
 pub struct Setup {
     pub gpu: GpuOptions,
-    pub options: SessionOptions,
-    /// Requests that may wait behind those that are answered.
+    pub session: SessionOptions,
+    /// Requests that may wait while others are answered.
     pub queue: usize,
     /// How long an idle model stays loaded; `None` for ever.
     pub keep_alive: Option<Duration>,
+    /// Told of the device that was opened.
+    pub on_device: fn(&AdapterInfo),
+    /// Told what the user should know.
+    pub on_warning: fn(&str),
 }
-
-/// What happens to a request's answers.
-#[derive(Debug)]
-pub enum Event {
-    /// All prompts are accepted: how many tokens each has, how replies are to be read, whether they begin within their
-    /// reasoning, whether they continue the last message, whether they are held to calls or a form, of which tools they
-    /// call one, what of the form is not held, and what the chat template made necessary to change in the conversation.
-    Started {
-        prompt_tokens: Vec<usize>,
-        format: Format,
-        thinking: bool,
-        continues: bool,
-        form: bool,
-        tools: Vec<String>,
-        unheld: Vec<String>,
-        changes: Vec<&'static str>,
-        load_seconds: f64,
-    },
-    /// Answer `choice` has its turn; so many tokens of its prompt were in the cache.
-    Begun { choice: usize, reused: usize },
-    /// More of answer `choice`, from so many tokens.
-    Text { choice: usize, text: String, tokens: usize },
-    /// The token behind the text, if log-probabilities were asked for.
-    Token { choice: usize, token: Token, top: Vec<Token> },
-    /// Answer `choice` is complete; `stop` is the stop string that ended it.
-    Finished { choice: usize, reason: FinishReason, timings: Timings },
-    /// There will be no more.
-    Failed(Failure),
-}
-
-/// A token with its log-probability.
-#[derive(Clone, Debug)]
-pub struct Token {
-    pub bytes: Vec<u8>,
-    pub logprob: f32,
-}
-
-/// A token and the likeliest in its place.
-pub type Logprobs = (Token, Vec<Token>);
 
 enum Work {
-    Answer(Ask, mpsc::UnboundedSender<Event>),
+    Answer(AnswerRequest, AnswerSender),
     Embed(String, Texts, Reply),
     /// How many tokens a prompt has.
     Count(String, Prompt, oneshot::Sender<Result<usize, Failure>>),
@@ -87,14 +54,14 @@ enum Work {
 impl Work {
     fn model(&self) -> &str {
         match self {
-            Work::Answer(ask, _) => &ask.model,
+            Work::Answer(request, _) => &request.model,
             Work::Embed(model, ..) | Work::Count(model, ..) | Work::Keep(model, ..) => model,
         }
     }
 
     fn abandoned(&self) -> bool {
         match self {
-            Work::Answer(_, events) => events.is_closed(),
+            Work::Answer(_, reply) => reply.is_closed(),
             Work::Embed(_, _, reply) => reply.is_closed(),
             Work::Count(_, _, reply) => reply.is_closed(),
             Work::Keep(_, _, reply) => reply.is_closed(),
@@ -102,9 +69,9 @@ impl Work {
     }
 
     fn fail(self, failure: Failure) {
-        // Whoever does not listen any more need not be told.
+        // A client that has disconnected need not be told.
         match self {
-            Work::Answer(_, events) => drop(events.send(Event::Failed(failure))),
+            Work::Answer(_, reply) => reply.refuse(failure),
             Work::Embed(_, _, reply) => drop(reply.send(Err(failure))),
             Work::Count(_, _, reply) => drop(reply.send(Err(failure))),
             Work::Keep(_, _, reply) => drop(reply.send(Err(failure))),
@@ -123,25 +90,16 @@ pub struct Resident {
     pub until: Option<SystemTime>,
 }
 
-/// A place in the queue; it is given back when this is dropped.
-pub struct Ticket(Arc<Metrics>);
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.0.pending.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// The engine, seen from other threads.
+/// Sends requests to the engine's thread.
 #[derive(Clone)]
-pub struct Engine {
+pub struct EngineHandle {
     work: Sender<(Work, Ticket)>,
     metrics: Arc<Metrics>,
     resident: Arc<Mutex<Option<Resident>>>,
     room: usize,
 }
 
-impl Engine {
+impl EngineHandle {
     /// Starts the thread. The first model is loaded at once; the first receiver is told when it is, or why not. The
     /// second one's sender is dropped when the thread ends, which it does only if it fails.
     pub fn start(
@@ -149,10 +107,10 @@ impl Engine {
         setup: Setup,
         metrics: Arc<Metrics>,
     ) -> (Self, oneshot::Receiver<Result<(), Failure>>, oneshot::Receiver<()>) {
-        let (work, works) = channel();
+        let (work, works) = std::sync::mpsc::channel();
         let resident = Arc::new(Mutex::new(None));
-        let room = setup.options.sequences as usize + setup.queue;
-        let engine = Engine { work, metrics: metrics.clone(), resident: resident.clone(), room };
+        let room = setup.session.sequences as usize + setup.queue;
+        let engine = EngineHandle { work, metrics: metrics.clone(), resident: resident.clone(), room };
         let (tell, ready) = oneshot::channel();
         // A channel of our own that has just been made takes it.
         let _ = engine.send(Work::Keep(String::new(), None, tell));
@@ -171,8 +129,7 @@ impl Engine {
     }
 
     fn send(&self, work: Work) -> Result<(), Failure> {
-        let pending = self.metrics.pending.fetch_add(1, Ordering::Relaxed) as usize;
-        let ticket = Ticket(self.metrics.clone());
+        let (ticket, pending) = Ticket::take(&self.metrics);
         if pending >= self.room {
             let message = format!("{pending} requests are being answered or wait already; try again later");
             let failure = Failure::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message);
@@ -182,10 +139,10 @@ impl Engine {
     }
 
     /// Asks for answers.
-    pub fn answer(&self, ask: Ask) -> Result<mpsc::UnboundedReceiver<Event>, Failure> {
-        ask.check()?;
-        let (events, receiver) = mpsc::unbounded_channel();
-        self.send(Work::Answer(ask, events))?;
+    pub fn answer(&self, request: AnswerRequest) -> Result<AnswerReceiver, Failure> {
+        request.check()?;
+        let (reply, receiver) = channel();
+        self.send(Work::Answer(request, reply))?;
         Ok(receiver)
     }
 
@@ -216,14 +173,9 @@ impl Engine {
     }
 }
 
-/// What is said when the thread is gone.
-pub fn stopped() -> Failure {
-    Failure::internal("the engine has stopped; restart the server")
-}
-
-/// Texts are embedded by so many rows at once that the logits of as many would take these bytes: the buffer is there.
+/// The rows of a step of texts to be embedded are as many as those whose logits take this many bytes: the buffer exists.
 const EMBEDDED_BYTES: u32 = 16 << 20;
-/// And by no fewer rows.
+/// The fewest rows of such a step.
 const LEAST_EMBEDDED: u32 = 16;
 
 /// Templates and schemas of requests may be deep.
@@ -237,7 +189,7 @@ struct Thread {
     works: Receiver<(Work, Ticket)>,
     queue: VecDeque<(Work, Ticket)>,
     gpu: Option<Gpu>,
-    loaded: Option<Loaded>,
+    loaded: Option<Worker>,
 }
 
 impl Thread {
@@ -265,7 +217,7 @@ impl Thread {
 
     /// Takes in what has come; waits for something if there is nothing to do. False when the server is gone.
     fn receive(&mut self) -> bool {
-        if !self.queue.is_empty() || self.loaded.as_ref().is_some_and(Loaded::busy) {
+        if !self.queue.is_empty() || self.loaded.as_ref().is_some_and(Worker::busy) {
             self.queue.extend(self.works.try_iter());
             return true;
         }
@@ -292,11 +244,14 @@ impl Thread {
     }
 
     fn tell_resident(&self) {
-        let resident = self.loaded.as_ref().map(|l| Resident {
-            index: l.index,
-            gpu_bytes: l.session.plan().dispatch_list().bytes().total(),
-            context: l.session.context(),
-            until: l.keep.map(|keep| SystemTime::now() + keep),
+        let resident = self.loaded.as_ref().and_then(|l| {
+            let session = l.engine.session().ok()?;
+            Some(Resident {
+                index: l.index,
+                gpu_bytes: session.plan().dispatch_list().bytes().total(),
+                context: session.context(),
+                until: l.keep.map(|keep| SystemTime::now() + keep),
+            })
         });
         self.metrics.gpu_bytes.store(resident.as_ref().map_or(0, |r| r.gpu_bytes), Ordering::Relaxed);
         *self.resident.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = resident;
@@ -306,7 +261,7 @@ impl Thread {
     fn begin_next(&mut self) -> bool {
         let Some((work, _)) = self.queue.front() else { return false };
         let index = self.registry.find(work.model());
-        let busy = self.loaded.as_ref().is_some_and(Loaded::busy);
+        let busy = self.loaded.as_ref().is_some_and(Worker::busy);
         let other = self.loaded.as_ref().is_none_or(|l| Ok(l.index) != index.as_ref().map(|i| *i).map_err(|_| ()));
         if busy && (other || matches!(work, Work::Keep(..))) {
             return false;
@@ -323,11 +278,9 @@ impl Thread {
         let load_seconds = begun.elapsed().as_secs_f64();
         loaded.idle = Instant::now();
         match work {
-            Work::Answer(ask, events) => {
-                loaded.keep = ask.keep_alive.or(usual);
-                if let Err(failure) = loaded.begin(ask, &events, ticket, load_seconds) {
-                    let _ = events.send(Event::Failed(failure));
-                }
+            Work::Answer(request, reply) => {
+                loaded.keep = request.keep_alive.or(usual);
+                loaded.begin(request, reply, ticket, load_seconds);
                 self.tell_resident();
             }
             Work::Embed(_, texts, reply) => {
@@ -336,7 +289,7 @@ impl Thread {
                 self.tell_resident();
             }
             Work::Count(_, prompt, reply) => {
-                let _ = reply.send(loaded.prepare(&prompt, &Form::Free).map(|p| p.tokens.len()));
+                let _ = reply.send(loaded.prepare(&prompt, &ResponseFormat::Text).map(|p| p.tokens.len()));
             }
             Work::Keep(_, time, reply) => {
                 loaded.keep = time.or(usual);
@@ -351,7 +304,7 @@ impl Thread {
     }
 
     /// Loads a model, unless it is there.
-    fn load(&mut self, index: usize) -> Result<&mut Loaded, Failure> {
+    fn load(&mut self, index: usize) -> Result<&mut Worker, Failure> {
         if self.loaded.as_ref().is_none_or(|l| l.index != index) {
             self.unload();
             let entry = &self.registry.entries()[index];
@@ -364,21 +317,28 @@ impl Thread {
                 Some(gpu) => gpu,
                 None => {
                     let gpu = block_on(Gpu::open(&self.setup.gpu)).map_err(unavailable)?;
-                    crate::cli::say_software(gpu.adapter());
+                    (self.setup.on_device)(gpu.adapter());
                     self.gpu.insert(gpu)
                 }
             };
-            let model =
-                block_on(async { Model::from_checkpoint(entry.place.open().await?).await }).map_err(unavailable)?;
+            let model = block_on(async { Model::from_checkpoint(entry.model.open().await?).await });
+            let model = Arc::new(model.map_err(unavailable)?);
             let logits =
-                (EMBEDDED_BYTES / 4 / model.spec.vocab_size.max(1)).clamp(LEAST_EMBEDDED, self.setup.options.chunk);
-            let options = SessionOptions { logits, ..self.setup.options.clone() };
-            let session = block_on(Session::builder(gpu, &model).options(&options).load()).map_err(unavailable)?;
-            for notice in model.notices.iter().chain(session.notices()) {
-                crate::cli::note(&format!("{name}: {notice}"));
+                (EMBEDDED_BYTES / 4 / model.spec.vocab_size.max(1)).clamp(LEAST_EMBEDDED, self.setup.session.chunk);
+            let session = SessionOptions { logits, ..self.setup.session.clone() };
+            let options = EngineOptions { gpu: self.setup.gpu.clone(), session };
+            let on_warning = self.setup.on_warning;
+            let report = Box::new(move |status| {
+                if let Status::Warning(warning) = status {
+                    on_warning(&warning);
+                }
+            });
+            let engine = block_on(Engine::load(gpu.clone(), model.clone(), options, report)).map_err(unavailable)?;
+            for warning in model.notices.iter().chain(engine.session().map_err(unavailable)?.notices()) {
+                on_warning(&format!("{name}: {warning}"));
             }
             add(&self.metrics.loads, 1);
-            self.loaded = Some(Loaded::new(index, model, session, self.setup.keep_alive));
+            self.loaded = Some(Worker::new(index, engine, self.setup.keep_alive));
             self.tell_resident();
         }
         self.loaded.as_mut().ok_or_else(|| Failure::internal("the model is not there"))

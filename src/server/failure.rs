@@ -59,17 +59,6 @@ impl Failure {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", message)
     }
 
-    /// What the library says about a request that it refuses.
-    pub fn refused(error: &Error) -> Self {
-        match error {
-            Error::ContextFull { .. } => {
-                Self::new(StatusCode::BAD_REQUEST, "context_length_exceeded", error.to_string())
-            }
-            Error::Usage(message) | Error::Text(message) => Self::bad(message),
-            other => Self::internal(other.to_string()),
-        }
-    }
-
     /// The JSON that says it.
     pub fn body(&self, dialect: Dialect) -> Value {
         let (message, code) = (&self.message, self.code);
@@ -102,6 +91,19 @@ impl Failure {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
+    }
+}
+
+/// The failure of a request that the library refuses.
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::ContextFull { .. } => {
+                Self::new(StatusCode::BAD_REQUEST, "context_length_exceeded", error.to_string())
+            }
+            Error::Usage(message) | Error::Text(message) => Self::bad(message),
+            other => Self::internal(other.to_string()),
+        }
     }
 }
 

@@ -6,9 +6,9 @@
 use axum::extract::Request;
 use serde_json::{Map, Value};
 
+use super::auth;
 use super::demands;
 use super::failure::Failure;
-use super::guard;
 
 /// Fields of an object that are not read yet.
 pub struct Fields {
@@ -23,7 +23,7 @@ impl Fields {
     /// # Errors
     /// If it is no JSON object.
     pub async fn of(request: Request) -> Result<Self, Failure> {
-        Self::new(guard::json(request).await?)
+        Self::new(auth::json(request).await?)
     }
 
     /// The fields of a body.

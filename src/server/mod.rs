@@ -1,13 +1,13 @@
 //! `serve`: models behind HTTP, in the words that existing tools speak.
 //!
-//! A request of any dialect (`openai`, `responses`, `ollama`, `anthropic`) becomes an [`ask::Ask`]; the engine's thread
+//! A request of any dialect (`openai`, `responses`, `ollama`, `anthropic`) becomes an [`request::AnswerRequest`]; the engine's thread
 //! (`engine`) answers it with events; `answer` takes them apart and the dialect writes them down, whole or as they come.
 //! HTTP runs on one thread of its own. `guard` says who may ask, `metrics` counts. Nothing of what is asked or answered is
 //! ever logged, and no name in a request becomes a path.
 
 mod answer;
 mod anthropic;
-mod ask;
+mod auth;
 mod batch;
 #[cfg(test)]
 mod conversations;
@@ -16,24 +16,16 @@ mod embeddings;
 mod engine;
 mod failure;
 mod fields;
-mod follow;
-mod format;
-mod forms;
-mod grammar;
-mod guard;
-mod hold;
-mod loaded;
 mod metrics;
 mod ollama;
 mod openai;
-mod patient;
-mod pointer;
-mod prompt;
+mod protocol;
 mod registry;
-mod repair;
-mod reply;
+mod request;
+mod response_format;
 mod responses;
-mod schema;
+mod worker;
+mod write_timeout;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -44,6 +36,7 @@ use axum::extract::{Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use axum::routing::{get, post};
+use firelight::text::date_time;
 use firelight::{Error, Result};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -52,11 +45,11 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+pub use auth::Auth;
 pub use engine::Setup;
 use failure::{Failure, json_response};
-pub use guard::Guard;
-use patient::Patient;
 pub use registry::Registry;
+use write_timeout::WriteTimeout;
 
 /// Connections at once; others wait to be accepted.
 const CONNECTIONS: usize = 512;
@@ -73,9 +66,9 @@ struct Server(Arc<Parts>);
 
 struct Parts {
     registry: Registry,
-    engine: engine::Engine,
+    engine: engine::EngineHandle,
     metrics: Arc<metrics::Metrics>,
-    guard: Guard,
+    auth: Auth,
 }
 
 impl std::ops::Deref for Server {
@@ -92,7 +85,7 @@ impl std::ops::Deref for Server {
 /// If the address cannot be had, the first model cannot be loaded, or the engine stops.
 pub fn serve(
     address: SocketAddr,
-    guard: Guard,
+    auth: Auth,
     registry: Registry,
     setup: Setup,
     listening: impl FnOnce(SocketAddr),
@@ -104,18 +97,23 @@ pub fn serve(
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         let metrics = Arc::new(metrics::Metrics::default());
-        let (engine, ready, gone) = engine::Engine::start(registry.clone(), setup, metrics.clone());
+        let (engine, ready, gone) = engine::EngineHandle::start(registry.clone(), setup, metrics.clone());
         match ready.await {
             Ok(Ok(())) => listening(bound),
             Ok(Err(failure)) => return Err(Error::Usage(failure.message)),
-            Err(_) => return Err(Error::Gpu(engine::stopped().message)),
+            Err(_) => return Err(Error::Gpu(protocol::stopped().message)),
         }
-        let server = Server(Arc::new(Parts { registry, engine, metrics, guard }));
+        let server = Server(Arc::new(Parts { registry, engine, metrics, auth }));
         // Connections are accepted until the engine ends, which it does only by a fault of ours.
         let accepting = std::pin::pin!(accept(listener, forgiving(router(server))));
         futures_util::future::select(accepting, gone).await;
-        Err(Error::Gpu(engine::stopped().message))
+        Err(Error::Gpu(protocol::stopped().message))
     })
+}
+
+/// Now, for chat templates: `2025-01-31T12:34:56`, UTC.
+fn today() -> String {
+    date_time(now())
 }
 
 /// Seconds since 1970.
@@ -144,7 +142,7 @@ async fn accept(listener: TcpListener, router: Router) {
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIME)
                 .max_buf_size(HEADER_BYTES)
-                .serve_connection(TokioIo::new(Patient::new(stream, WRITE_TIME)), service);
+                .serve_connection(TokioIo::new(WriteTimeout::new(stream, WRITE_TIME)), service);
             // How a client breaks a connection is its own affair.
             let _ = connection.await;
             drop(place);
@@ -176,7 +174,7 @@ fn router(server: Server) -> Router {
         .route("/api/embeddings", post(embeddings::ollama_embeddings))
         .fallback(nothing)
         .method_not_allowed_fallback(wrong_method)
-        .layer(axum::middleware::from_fn_with_state(server.clone(), guard::check))
+        .layer(axum::middleware::from_fn_with_state(server.clone(), auth::check))
         .with_state(server)
 }
 

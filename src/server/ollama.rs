@@ -4,18 +4,21 @@ use std::time::{Duration, Instant, SystemTime};
 
 use axum::extract::{Request, State};
 use axum::response::Response;
+use firelight::conversation::{AnswerEnd, AnswerEvent, Conversation, Prompt, ResponseFormat, read_messages};
 use firelight::sampler::Sampling;
 use firelight::session::Timings;
+use firelight::text::date_time;
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Call, Choice, End, Part, Writer, stream};
-use super::ask::{Ask, Chat, Form, Prompt, messages, sampling};
-use super::engine::Logprobs;
+use super::answer::Logprobs;
+use super::answer::{Answer, Choice, ToolCall, Usage, Writer, stream};
 use super::failure::{Dialect, Failure, json_response};
 use super::fields::Fields;
-use super::forms::form;
 use super::openai::{choose_tools, likeliest, likely};
 use super::registry::Entry;
+use super::request::{AnswerRequest, sampling};
+use super::response_format::response_format;
 use super::{Server, now};
 
 /// The version of the API that this resembles; clients look at it to know what they may ask.
@@ -26,7 +29,7 @@ struct Common {
     sampling: Sampling,
     stop: Vec<String>,
     max_tokens: Option<usize>,
-    form: Form,
+    format: ResponseFormat,
     stream: bool,
     think: Option<bool>,
     keep_alive: Option<Duration>,
@@ -52,12 +55,12 @@ impl ChatRequest {
         Ok(request)
     }
 
-    fn chat(&self) -> Result<Chat, Failure> {
+    fn chat(&self) -> Result<Conversation, Failure> {
         if let Some(at) = self.messages.iter().position(|m| m["images"].as_array().is_some_and(|i| !i.is_empty())) {
             return Err(Failure::field(format!("messages[{at}].images"), "images cannot be read; only text can"));
         }
-        let (messages, tools) = (messages(self.messages.clone())?, self.tools.clone());
-        let mut chat = Chat { messages, tools, think: self.common.think, ..Default::default() };
+        let (messages, tools) = (read_messages(self.messages.clone())?, self.tools.clone());
+        let mut chat = Conversation { messages, tools, reasoning: self.common.think, ..Default::default() };
         choose_tools(&mut chat, self.tool_choice.as_ref())?;
         Ok(chat)
     }
@@ -75,7 +78,7 @@ impl Common {
             stop: options.texts("stop")?.unwrap_or_default(),
             // 0 sets no limit there, as a negative number does.
             max_tokens: options.limit("num_predict")?.filter(|n| *n > 0),
-            form: form(fields)?,
+            format: response_format(fields)?,
             stream: fields.flag("stream")?.unwrap_or(true),
             think: match fields.value("think") {
                 None => None,
@@ -90,15 +93,15 @@ impl Common {
         Ok(common)
     }
 
-    fn ask(self, prompt: Prompt) -> Result<Ask, Failure> {
-        Ok(Ask {
+    fn ask(self, prompt: Prompt) -> Result<AnswerRequest, Failure> {
+        Ok(AnswerRequest {
             model: self.model,
             prompts: vec![prompt],
             choices: 1,
             sampling: self.sampling,
             stop: self.stop,
             max_tokens: self.max_tokens,
-            form: self.form,
+            format: self.format,
             keep_alive: self.keep_alive,
         })
     }
@@ -121,28 +124,10 @@ const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 fn duration(value: &Value) -> Option<Duration> {
     let seconds = match value {
         Value::Number(n) => n.as_f64()?,
-        Value::String(text) => {
-            let (sign, mut rest) = text.strip_prefix('-').map_or((1.0, text.as_str()), |rest| (-1.0, rest));
-            let mut sum = 0.0;
-            while !rest.is_empty() {
-                let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-                let number: f64 = rest[..digits].parse().ok()?;
-                rest = &rest[digits..];
-                let letters = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-                sum += number
-                    * match &rest[..letters] {
-                        "ns" => 1e-9,
-                        "us" | "µs" => 1e-6,
-                        "ms" => 1e-3,
-                        "" | "s" => 1.0,
-                        "m" => 60.0,
-                        "h" => 3600.0,
-                        _ => return None,
-                    };
-                rest = &rest[letters..];
-            }
-            sign * sum
-        }
+        Value::String(text) => match text.parse() {
+            Ok(seconds) => seconds,
+            Err(_) => text.parse::<SignedDuration>().ok()?.as_secs_f64(),
+        },
         _ => return None,
     };
     Some(if seconds < 0.0 { FOR_EVER } else { Duration::try_from_secs_f64(seconds).unwrap_or(FOR_EVER).min(FOR_EVER) })
@@ -155,7 +140,7 @@ pub async fn chat(State(server): State<Server>, request: Request) -> Result<Resp
         return load(&server, asked.common, json!({ "message": { "role": "assistant", "content": "" } })).await;
     }
     let chat = asked.chat()?;
-    answer(&server, asked.common, Prompt::Chat(chat), true).await
+    answer(&server, asked.common, Prompt::Conversation(chat), true).await
 }
 
 /// `POST /api/generate`
@@ -174,7 +159,7 @@ pub async fn generate(State(server): State<Server>, request: Request) -> Result<
         let system = system.filter(|text| !text.is_empty()).map(|text| json!({ "role": "system", "content": text }));
         let user = json!({ "role": "user", "content": prompt });
         let messages = system.into_iter().chain([user]).collect();
-        Prompt::Chat(Chat { messages, think: common.think, ..Default::default() })
+        Prompt::Conversation(Conversation { messages, reasoning: common.think, ..Default::default() })
     };
     answer(&server, common, prompt, false).await
 }
@@ -200,7 +185,7 @@ async fn answer(server: &Server, common: Common, prompt: Prompt, chat: bool) -> 
         return stream(answer, writer).await;
     }
     let mut answer = answer.await?;
-    writer.load_seconds = answer.load_seconds;
+    writer.load_seconds = answer.load_seconds();
     let Choice { reasoning, content, calls, end, logprobs } = answer.whole().await?.pop().unwrap_or_default();
     let said = writer.said(&content, &reasoning, &calls);
     writer.logprobs = logprobs;
@@ -214,10 +199,10 @@ struct Lines {
     begun: Instant,
     load_seconds: f64,
     /// The call that is being written.
-    call: Option<Call>,
+    call: Option<ToolCall>,
     /// Log-probabilities that wait for text.
     logprobs: Vec<Logprobs>,
-    end: Option<End>,
+    end: Option<AnswerEnd>,
 }
 
 impl Lines {
@@ -234,8 +219,8 @@ impl Lines {
         })
     }
 
-    fn said(&self, content: &str, thinking: &str, calls: &[Call]) -> Value {
-        let call = |c: &Call| json!({ "id": c.id, "function": { "name": c.name, "arguments": c.object() } });
+    fn said(&self, content: &str, thinking: &str, calls: &[ToolCall]) -> Value {
+        let call = |c: &ToolCall| json!({ "id": c.id, "function": { "name": c.name, "arguments": c.object() } });
         let mut message = match self.chat {
             true => json!({ "role": "assistant", "content": content }),
             false => json!({ "response": content }),
@@ -268,13 +253,13 @@ impl Lines {
         line
     }
 
-    fn last(&mut self, said: Value, end: &End) -> Value {
+    fn last(&mut self, said: Value, end: &AnswerEnd) -> Value {
         let mut line = self.line(said);
         let nanoseconds = |seconds: f64| (seconds * 1e9) as u64;
         let Timings { prompt_tokens, generated_tokens, prompt_seconds, decode_seconds, .. } = end.timings;
         let rest = json!({
             "done": true,
-            "done_reason": if end.cut() { "length" } else { "stop" },
+            "done_reason": if end.truncated() { "length" } else { "stop" },
             "total_duration": self.begun.elapsed().as_nanos() as u64,
             "load_duration": nanoseconds(self.load_seconds),
             "prompt_eval_count": prompt_tokens,
@@ -298,33 +283,33 @@ impl Writer for Lines {
     }
 
     fn begin(&mut self, answer: &Answer) -> String {
-        self.load_seconds = answer.load_seconds;
+        self.load_seconds = answer.load_seconds();
         String::new()
     }
 
-    fn part(&mut self, _: usize, part: Part) -> String {
+    fn part(&mut self, _: Usage, _: usize, part: AnswerEvent) -> String {
         let said = match part {
-            Part::Content(text) => self.said(&text, "", &[]),
-            Part::Reasoning(text) => self.said("", &text, &[]),
+            AnswerEvent::Content(text) => self.said(&text, "", &[]),
+            AnswerEvent::Reasoning(text) => self.said("", &text, &[]),
             // Whole, as clients read them.
-            Part::Open(call) => {
-                self.call = Some(call);
+            AnswerEvent::ToolCall { id, name } => {
+                self.call = Some(ToolCall::new(id, name));
                 return String::new();
             }
-            Part::Piece(text) => {
+            AnswerEvent::Arguments(text) => {
                 self.call.iter_mut().for_each(|call| call.arguments += &text);
                 return String::new();
             }
-            Part::Close { .. } => {
+            AnswerEvent::ToolCallEnd { .. } => {
                 let call = self.call.take();
                 self.said("", "", call.as_slice())
             }
-            Part::Logprob(token, top) => {
-                self.logprobs.push((token, top));
+            AnswerEvent::Token { token, top } => {
+                self.logprobs.push((token, top.unwrap_or_default()));
                 return String::new();
             }
-            Part::Begun(_) => return String::new(),
-            Part::End(end) => {
+            AnswerEvent::Started { .. } => return String::new(),
+            AnswerEvent::Finished(end) => {
                 self.end = Some(end);
                 return String::new();
             }
@@ -350,7 +335,7 @@ fn rfc3339(time: SystemTime) -> String {
 
 /// The same of seconds since 1970.
 pub fn seconds_rfc3339(seconds: u64) -> String {
-    crate::cli::date(seconds) + "Z"
+    date_time(seconds) + "Z"
 }
 
 /// `GET /api/version`
@@ -459,7 +444,7 @@ fn parameters() -> String {
 }
 
 #[cfg(test)]
-pub fn read_chat(body: Value) -> Result<Chat, Failure> {
+pub fn read_chat(body: Value) -> Result<Conversation, Failure> {
     ChatRequest::read(Fields::new(body)?)?.chat()
 }
 

@@ -4,17 +4,20 @@ use std::collections::BTreeMap;
 
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
+use firelight::conversation::{
+    AnswerEnd, AnswerEvent, AnswerToken, Conversation, Prompt, ResponseFormat, ToolChoice, check_tools, read_messages,
+};
 use firelight::sampler::Sampling;
 use serde_json::{Map, Value, json};
 
-use super::answer::{Answer, COMMENT, Call as Called, Choice, EVENTS, End, Part, Usage, Writer, stream};
-use super::ask::{Ask, Call, Chat, Form, Prompt, check_tools, messages, sampling, token};
-use super::engine::{Logprobs, Token};
+use super::answer::Logprobs;
+use super::answer::{Answer, COMMENT, Choice, EVENTS, ToolCall, Usage, Writer, stream};
 use super::failure::{Dialect, Failure, json_response};
 use super::fields::{Fields, integer};
-use super::forms::form;
 use super::ollama::seconds_rfc3339;
 use super::registry::Entry;
+use super::request::{AnswerRequest, random_id, sampling};
+use super::response_format::response_format;
 use super::{Server, now};
 
 /// What both kinds of completion ask.
@@ -36,7 +39,7 @@ struct ChatRequest {
     tool_choice: Option<Value>,
     /// Whether an answer may hold several calls.
     parallel: bool,
-    form: Form,
+    format: ResponseFormat,
     logprobs: Option<u32>,
     reasoning_effort: Option<String>,
     chat_template_kwargs: Option<Map<String, Value>>,
@@ -48,7 +51,7 @@ struct ChatRequest {
 struct TextRequest {
     prompts: Vec<Prompt>,
     common: Common,
-    form: Form,
+    format: ResponseFormat,
     logprobs: Option<u32>,
 }
 
@@ -71,15 +74,15 @@ impl Common {
         })
     }
 
-    fn ask(self, prompts: Vec<Prompt>, logprobs: Option<u32>) -> Ask {
-        Ask {
+    fn ask(self, prompts: Vec<Prompt>, logprobs: Option<u32>) -> AnswerRequest {
+        AnswerRequest {
             model: self.model,
             prompts,
             choices: self.n,
             sampling: Sampling { logprobs, ..self.sampling },
             stop: self.stop,
             max_tokens: self.max_tokens,
-            form: Form::Free,
+            format: ResponseFormat::Text,
             keep_alive: None,
         }
     }
@@ -93,7 +96,7 @@ impl ChatRequest {
             tools: fields.list("tools")?,
             tool_choice: fields.value("tool_choice"),
             parallel: fields.flag("parallel_tool_calls")?.unwrap_or(true),
-            form: form(&mut fields)?,
+            format: response_format(&mut fields)?,
             logprobs: chat_logprobs_asked(&mut fields)?,
             reasoning_effort: fields.text("reasoning_effort")?,
             chat_template_kwargs: fields.object("chat_template_kwargs")?,
@@ -107,12 +110,12 @@ impl ChatRequest {
         Ok(request)
     }
 
-    fn chat(&self) -> Result<Chat, Failure> {
-        let mut chat = Chat {
-            messages: messages(self.messages.clone())?,
+    fn chat(&self) -> Result<Conversation, Failure> {
+        let mut chat = Conversation {
+            messages: read_messages(self.messages.clone())?,
             tools: self.tools.clone().unwrap_or_default(),
-            extra: self.chat_template_kwargs.clone().unwrap_or_default(),
-            think: self.reasoning_effort.as_ref().map(|effort| effort != "none"),
+            template_variables: self.chat_template_kwargs.clone().unwrap_or_default(),
+            reasoning: self.reasoning_effort.as_ref().map(|effort| effort != "none"),
             ..Default::default()
         };
         choose_tools(&mut chat, self.tool_choice.as_ref())?;
@@ -132,9 +135,9 @@ impl TextRequest {
         // Some clients write `false` for "none".
         fields.drop_false("logprobs");
         let logprobs = fields.count("logprobs")?.map(|n| likeliest("logprobs", n)).transpose()?;
-        let form = form(&mut fields)?;
+        let format = response_format(&mut fields)?;
         fields.done()?;
-        Ok(TextRequest { prompts, common, form, logprobs })
+        Ok(TextRequest { prompts, common, format, logprobs })
     }
 }
 
@@ -164,8 +167,8 @@ pub async fn chat(State(server): State<Server>, request: Request) -> Result<Resp
     let asked = ChatRequest::read(Fields::of(request).await?)?;
     let chat = asked.chat()?;
     let (wants_stream, usage_too, parallel) = (asked.common.stream, asked.common.usage_too, asked.parallel);
-    let mut ask = asked.common.ask(vec![Prompt::Chat(chat)], asked.logprobs);
-    ask.form = asked.form;
+    let mut ask = asked.common.ask(vec![Prompt::Conversation(chat)], asked.logprobs);
+    ask.format = asked.format;
     let head = Head::new(&server, &ask, "chatcmpl-")?;
     let choices = ask.choices;
     let answer = Answer::begin(server.engine.answer(ask)?, choices);
@@ -190,31 +193,35 @@ pub async fn chat(State(server): State<Server>, request: Request) -> Result<Resp
 }
 
 /// Reads `tool_choice`.
-pub fn choose_tools(chat: &mut Chat, choice: Option<&Value>) -> Result<(), Failure> {
+pub fn choose_tools(chat: &mut Conversation, choice: Option<&Value>) -> Result<(), Failure> {
     match choice {
         None | Some(Value::Null) => {}
         Some(Value::String(word)) => match word.as_str() {
             "auto" => {}
             "none" => chat.tools.clear(),
-            "required" => chat.call = Call::Any,
+            "required" => chat.tool_choice = ToolChoice::Required,
             other => return Err(Failure::bad(format!("tool_choice {other:?} is none of none, auto, required"))),
         },
         Some(value) => match value.pointer("/function/name").and_then(Value::as_str) {
-            Some(name) => chat.call = Call::Named(name.into()),
+            Some(name) => chat.tool_choice = ToolChoice::Named(name.into()),
             None => return Err(Failure::bad("tool_choice names no function")),
         },
     }
-    check_tools(chat)
+    Ok(check_tools(chat)?)
 }
 
 /// Reads `continue_final_message` and `add_generation_prompt`.
-fn choose_continuing(chat: &mut Chat, continues: Option<bool>, generation: Option<bool>) -> Result<(), Failure> {
+fn choose_continuing(
+    chat: &mut Conversation,
+    continues: Option<bool>,
+    generation: Option<bool>,
+) -> Result<(), Failure> {
     let name = if continues == Some(true) { "continue_final_message" } else { "add_generation_prompt" };
     if continues == Some(true) && generation == Some(true) {
         return Err(Failure::field(name, "add_generation_prompt excludes it"));
     }
     let wanted = continues == Some(true) || generation == Some(false);
-    chat.another_turn = continues == Some(false) || generation == Some(true);
+    chat.new_turn = continues == Some(false) || generation == Some(true);
     match wanted && !chat.continues() {
         true => Err(Failure::field(name, "the last message is no text of the assistant, and cannot be continued")),
         false => Ok(()),
@@ -228,7 +235,7 @@ pub async fn completions(State(server): State<Server>, request: Request) -> Resu
     let mut ask = asked.common.ask(asked.prompts, asked.logprobs);
     // OpenAI's own default, which clients rely on to get a short answer.
     ask.max_tokens = ask.max_tokens.or(Some(16));
-    ask.form = asked.form;
+    ask.format = asked.format;
     let head = Head::new(&server, &ask, "cmpl-")?;
     let choices = ask.choices;
     let answer = Answer::begin(server.engine.answer(ask)?, choices);
@@ -264,9 +271,9 @@ struct Head {
 }
 
 impl Head {
-    fn new(server: &Server, ask: &Ask, prefix: &str) -> Result<Self, Failure> {
+    fn new(server: &Server, ask: &AnswerRequest, prefix: &str) -> Result<Self, Failure> {
         let entry = &server.registry.entries()[server.registry.find(&ask.model)?];
-        Ok(Head { id: format!("{prefix}{}", token(12)), created: now(), model: entry.name.clone() })
+        Ok(Head { id: format!("{prefix}{}", random_id(12)), created: now(), model: entry.name.clone() })
     }
 
     fn message(&self, object: &str, choices: Vec<Value>, usage: Option<Value>) -> Value {
@@ -290,10 +297,10 @@ fn usage(usage: Usage) -> Value {
     })
 }
 
-fn finish_reason(end: &End) -> &'static str {
+fn finish_reason(end: &AnswerEnd) -> &'static str {
     match end {
-        end if end.cut() => "length",
-        end if end.called => "tool_calls",
+        end if end.truncated() => "length",
+        end if end.tool_calls => "tool_calls",
         _ => "stop",
     }
 }
@@ -323,7 +330,7 @@ fn chat_choice((index, choice): (usize, Choice)) -> Value {
     })
 }
 
-fn call(call: &Called) -> Value {
+fn call(call: &ToolCall) -> Value {
     json!({ "id": call.id, "type": "function", "function": { "name": call.name, "arguments": call.arguments } })
 }
 
@@ -333,7 +340,8 @@ fn chat_logprobs(tokens: &[Logprobs]) -> Value {
 
 /// A token, and the likeliest in its place.
 pub fn likely((token, top): &Logprobs) -> Value {
-    let one = |t: &Token| json!({ "token": String::from_utf8_lossy(&t.bytes), "logprob": t.logprob, "bytes": t.bytes });
+    let one =
+        |t: &AnswerToken| json!({ "token": String::from_utf8_lossy(&t.bytes), "logprob": t.logprob, "bytes": t.bytes });
     let mut row = one(token);
     row["top_logprobs"] = top.iter().map(one).collect();
     row
@@ -354,7 +362,7 @@ fn text_choice((index, choice): (usize, Choice)) -> Value {
 
 /// The older shape: lists side by side. `offset` is where the first token's text begins.
 fn text_logprobs(tokens: &[Logprobs], offset: &mut usize) -> Value {
-    let text = |t: &Token| String::from_utf8_lossy(&t.bytes).into_owned();
+    let text = |t: &AnswerToken| String::from_utf8_lossy(&t.bytes).into_owned();
     let mut offsets = Vec::new();
     for (token, _) in tokens {
         offsets.push(*offset);
@@ -408,27 +416,27 @@ impl Writer for ChatWriter {
         (0..self.begun.len()).map(|i| self.chunk(i, json!({ "content": "" }), None)).collect()
     }
 
-    fn part(&mut self, choice: usize, part: Part) -> String {
+    fn part(&mut self, _: Usage, choice: usize, part: AnswerEvent) -> String {
         match part {
-            Part::Content(text) => self.chunk(choice, json!({ "content": text }), None),
-            Part::Reasoning(text) => self.chunk(choice, json!({ "reasoning_content": text }), None),
-            Part::Open(called) => {
-                let mut call = call(&called);
+            AnswerEvent::Content(text) => self.chunk(choice, json!({ "content": text }), None),
+            AnswerEvent::Reasoning(text) => self.chunk(choice, json!({ "reasoning_content": text }), None),
+            AnswerEvent::ToolCall { id, name } => {
+                let mut call = call(&ToolCall::new(id, name));
                 call["index"] = self.calls[choice].into();
                 self.calls[choice] += 1;
                 self.chunk(choice, json!({ "tool_calls": [call] }), None)
             }
-            Part::Piece(text) => {
+            AnswerEvent::Arguments(text) => {
                 let index = self.calls[choice].saturating_sub(1);
                 let call = json!({ "index": index, "function": { "arguments": text } });
                 self.chunk(choice, json!({ "tool_calls": [call] }), None)
             }
-            Part::Begun(_) | Part::Close { .. } => String::new(),
-            Part::Logprob(token, top) => {
-                self.logprobs[choice].push((token, top));
+            AnswerEvent::Started { .. } | AnswerEvent::ToolCallEnd { .. } => String::new(),
+            AnswerEvent::Token { token, top } => {
+                self.logprobs[choice].push((token, top.unwrap_or_default()));
                 String::new()
             }
-            Part::End(end) => self.chunk(choice, json!({}), Some(finish_reason(&end))),
+            AnswerEvent::Finished(end) => self.chunk(choice, json!({}), Some(finish_reason(&end))),
         }
     }
 
@@ -471,15 +479,18 @@ impl Writer for TextWriter {
         String::new()
     }
 
-    fn part(&mut self, choice: usize, part: Part) -> String {
+    fn part(&mut self, _: Usage, choice: usize, part: AnswerEvent) -> String {
         match part {
-            Part::Content(text) | Part::Reasoning(text) => self.chunk(choice, &text, None),
-            Part::Begun(_) | Part::Open(_) | Part::Piece(_) | Part::Close { .. } => String::new(),
-            Part::Logprob(token, top) => {
-                self.logprobs.entry(choice).or_default().1.push((token, top));
+            AnswerEvent::Content(text) | AnswerEvent::Reasoning(text) => self.chunk(choice, &text, None),
+            AnswerEvent::Started { .. }
+            | AnswerEvent::ToolCall { .. }
+            | AnswerEvent::Arguments(_)
+            | AnswerEvent::ToolCallEnd { .. } => String::new(),
+            AnswerEvent::Token { token, top } => {
+                self.logprobs.entry(choice).or_default().1.push((token, top.unwrap_or_default()));
                 String::new()
             }
-            Part::End(end) => self.chunk(choice, "", Some(finish_reason(&end))),
+            AnswerEvent::Finished(end) => self.chunk(choice, "", Some(finish_reason(&end))),
         }
     }
 
@@ -513,7 +524,7 @@ fn describe(entry: &Entry) -> Value {
 }
 
 #[cfg(test)]
-pub fn read_chat(body: Value) -> Result<Chat, Failure> {
+pub fn read_chat(body: Value) -> Result<Conversation, Failure> {
     ChatRequest::read(Fields::new(body)?)?.chat()
 }
 

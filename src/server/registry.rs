@@ -7,13 +7,12 @@ use std::time::SystemTime;
 use firelight::checkpoint::{Checkpoint, split_name};
 use firelight::checkpoint::{GgufValue, Metadata};
 use firelight::demo;
+use firelight::engine::ModelRef;
 use firelight::model::Model;
 use firelight::{Error, Result};
 use pollster::block_on;
 use serde_json::Map;
 use sha2::{Digest, Sha256};
-
-use crate::cli::hub::Place;
 
 use super::failure::Failure;
 
@@ -21,7 +20,7 @@ use super::failure::Failure;
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub name: String,
-    pub place: Place,
+    pub model: ModelRef,
     pub bytes: u64,
     /// 64 hexadecimal digits that differ between models and stay the same while a file does.
     pub digest: String,
@@ -54,11 +53,11 @@ impl Registry {
     ///
     /// # Errors
     /// If one cannot be read, or two have the same name.
-    pub fn open(places: &[Place]) -> Result<Self> {
+    pub fn open(places: &[ModelRef]) -> Result<Self> {
         let entries: Vec<Entry> = places.iter().map(entry).collect::<Result<_>>()?;
         for (i, entry) in entries.iter().enumerate() {
             if let Some(other) = entries[..i].iter().find(|e| e.name == entry.name) {
-                let (name, a, b) = (&entry.name, &other.place, &entry.place);
+                let (name, a, b) = (&entry.name, &other.model, &entry.model);
                 return Err(Error::Usage(format!("{a} and {b} would both be called {name:?}: rename one")));
             }
         }
@@ -87,7 +86,7 @@ impl Registry {
     }
 }
 
-fn entry(place: &Place) -> Result<Entry> {
+fn entry(place: &ModelRef) -> Result<Entry> {
     let model = block_on(async { Model::from_checkpoint(place.open().await?).await });
     let model = model.map_err(|error| match error {
         Error::Unsupported(why) => Error::Unsupported(format!("{place}: {why}")),
@@ -106,8 +105,8 @@ fn entry(place: &Place) -> Result<Entry> {
     // The built-in model is as old as the program.
     let program = || std::env::current_exe().ok();
     let (name, file) = match place {
-        Place::Demo => (demo::NAME.to_string(), program()),
-        Place::Path(path) => (name(path), Some(path.clone())),
+        ModelRef::BuiltIn => (demo::NAME.to_string(), program()),
+        ModelRef::Path(path) => (name(path), Some(path.clone())),
     };
     let written = file.as_ref().and_then(|file| std::fs::metadata(file).and_then(|m| m.modified()).ok());
     let modified = written.and_then(|t| t.duration_since(SystemTime::UNIX_EPOCH).ok()).map_or(0, |d| d.as_secs());
@@ -115,7 +114,7 @@ fn entry(place: &Place) -> Result<Entry> {
     let matryoshka = metadata.get_bool(&format!("{architecture}.matryoshka"))?.unwrap_or(false);
     Ok(Entry {
         name,
-        place: place.clone(),
+        model: place.clone(),
         bytes: tensors.values().map(|t| t.bytes()).sum(),
         digest: digest(&model.checkpoint, modified),
         modified,

@@ -2,15 +2,18 @@
 
 use axum::extract::{Request, State};
 use axum::response::Response;
+use firelight::conversation::{
+    AnswerEnd, AnswerEvent, Conversation, Prompt, ResponseFormat, ToolChoice, check_tools, read_messages,
+};
 use firelight::sampler::Sampling;
 use serde_json::{Map, Value, json};
 
-use super::answer::{Answer, COMMENT, Call as Called, EVENTS, End, Part, Usage, Writer, stream};
-use super::ask::{Ask, Call, Chat, Form, Prompt, check_tools, messages, sampling, token};
+use super::answer::{Answer, COMMENT, EVENTS, ToolCall, Usage, Writer, stream};
 use super::failure::{Dialect, Failure};
 use super::fields::Fields;
-use super::forms::form;
 use super::openai::MISSING;
+use super::request::{AnswerRequest, random_id, sampling};
+use super::response_format::response_format;
 use super::{Server, now};
 
 struct CreateRequest {
@@ -27,7 +30,7 @@ struct CreateRequest {
     parallel: bool,
     /// The text's form as it was asked for, and as it is held.
     text: Option<Value>,
-    form: Form,
+    format: ResponseFormat,
     reasoning: Option<Value>,
     metadata: Map<String, Value>,
 }
@@ -48,7 +51,7 @@ impl CreateRequest {
             tool_choice: fields.value("tool_choice"),
             parallel: fields.flag("parallel_tool_calls")?.unwrap_or(true),
             text: fields.peek("text").cloned(),
-            form: form(&mut fields)?,
+            format: response_format(&mut fields)?,
             reasoning: fields.object("reasoning")?.map(Value::Object),
             metadata: fields.object("metadata")?.unwrap_or_default(),
         };
@@ -66,7 +69,7 @@ impl CreateRequest {
         Ok(request)
     }
 
-    fn chat(&self) -> Result<Chat, Failure> {
+    fn chat(&self) -> Result<Conversation, Failure> {
         let instructions = self.instructions.iter().map(|text| json!({ "role": "system", "content": text }));
         let mut said: Vec<Value> = instructions.collect();
         match &self.input {
@@ -88,14 +91,14 @@ impl CreateRequest {
         }
         let effort = self.reasoning.as_ref().and_then(|r| r["effort"].as_str());
         let think = effort.map(|effort| effort != "none");
-        let mut chat = Chat { messages: messages(said)?, tools, think, ..Default::default() };
+        let mut chat = Conversation { messages: read_messages(said)?, tools, reasoning: think, ..Default::default() };
         match &self.tool_choice {
             None | Some(Value::Null) => {}
             Some(Value::String(word)) if word == "auto" => {}
             Some(Value::String(word)) if word == "none" => chat.tools.clear(),
-            Some(Value::String(word)) if word == "required" => chat.call = Call::Any,
+            Some(Value::String(word)) if word == "required" => chat.tool_choice = ToolChoice::Required,
             Some(choice) => match choice["name"].as_str() {
-                Some(name) => chat.call = Call::Named(name.into()),
+                Some(name) => chat.tool_choice = ToolChoice::Named(name.into()),
                 None => return Err(Failure::bad("tool_choice is none of auto, none, required, and a function's name")),
             },
         }
@@ -103,16 +106,16 @@ impl CreateRequest {
         Ok(chat)
     }
 
-    fn ask(self) -> Result<Ask, Failure> {
+    fn ask(self) -> Result<AnswerRequest, Failure> {
         let chat = self.chat()?;
-        Ok(Ask {
+        Ok(AnswerRequest {
             model: self.model,
-            prompts: vec![Prompt::Chat(chat)],
+            prompts: vec![Prompt::Conversation(chat)],
             choices: 1,
             sampling: self.sampling,
             stop: self.stop,
             max_tokens: self.max_output_tokens,
-            form: self.form,
+            format: self.format,
             keep_alive: None,
         })
     }
@@ -148,7 +151,7 @@ pub async fn create(State(server): State<Server>, request: Request) -> Result<Re
     let asked = CreateRequest::read(Fields::of(request).await?)?;
     let wants_stream = asked.stream;
     let shown = Shown {
-        id: format!("resp_{}", token(12)),
+        id: format!("resp_{}", random_id(12)),
         created: now(),
         model: server.registry.entries()[server.registry.find(&asked.model)?].name.clone(),
         asked: json!({
@@ -171,7 +174,7 @@ pub async fn create(State(server): State<Server>, request: Request) -> Result<Re
     let mut answer = answer.await?;
     // The same items, without telling of each.
     while let Some((choice, part)) = answer.next().await? {
-        events.part(choice, part);
+        events.part(answer.usage, choice, part);
     }
     Ok(answer.json(&events.response(answer.usage)))
 }
@@ -199,7 +202,7 @@ struct Events {
     /// Text of the open item.
     written: String,
     sequence: usize,
-    end: Option<End>,
+    end: Option<AnswerEnd>,
 }
 
 impl Events {
@@ -213,10 +216,10 @@ impl Events {
     fn response(&self, usage: Usage) -> Value {
         let status = match &self.end {
             None => "in_progress",
-            Some(end) if end.cut() => "incomplete",
+            Some(end) if end.truncated() => "incomplete",
             Some(_) => "completed",
         };
-        let cut = self.end.as_ref().is_some_and(End::cut);
+        let cut = self.end.as_ref().is_some_and(AnswerEnd::truncated);
         let mut response = json!({
             "id": self.shown.id, "object": "response", "created_at": self.shown.created, "status": status,
             "model": self.shown.model, "output": self.items, "error": null,
@@ -244,7 +247,7 @@ impl Events {
     fn message(&mut self, text: &str) -> String {
         let mut out = String::new();
         if self.open != Some(Item::Message) {
-            let id = format!("msg_{}", token(12));
+            let id = format!("msg_{}", random_id(12));
             let item = json!({ "type": "message", "id": id, "status": "in_progress", "role": "assistant",
                 "content": [] });
             out += &self.open(Item::Message, item);
@@ -256,7 +259,7 @@ impl Events {
     fn reasoning(&mut self, text: &str) -> String {
         let mut out = String::new();
         if self.open != Some(Item::Reasoning) {
-            let id = format!("rs_{}", token(12));
+            let id = format!("rs_{}", random_id(12));
             out += &self.open(Item::Reasoning, json!({ "type": "reasoning", "id": id, "summary": [], "content": [] }));
         }
         out + &self.delta("response.reasoning_text.delta", text)
@@ -317,8 +320,8 @@ impl Events {
         self.event(json!({ "type": "response.output_item.done", "output_index": at, "item": item }))
     }
 
-    fn call(&mut self, call: Called) -> String {
-        let id = format!("fc_{}", token(12));
+    fn call(&mut self, call: ToolCall) -> String {
+        let id = format!("fc_{}", random_id(12));
         let item = json!({ "type": "function_call", "id": id, "call_id": call.id, "name": call.name, "arguments": "",
             "status": "in_progress" });
         self.open(Item::Call, item)
@@ -354,16 +357,16 @@ impl Writer for Events {
             + &self.event(json!({ "type": "response.in_progress", "response": response }))
     }
 
-    fn part(&mut self, _: usize, part: Part) -> String {
+    fn part(&mut self, _: Usage, _: usize, part: AnswerEvent) -> String {
         match part {
-            Part::Content(text) => self.message(&text),
-            Part::Reasoning(text) => self.reasoning(&text),
-            Part::Open(call) => self.call(call),
-            Part::Piece(text) => self.arguments(&text),
-            Part::Close { whole } => self.close(whole),
-            Part::Begun(_) | Part::Logprob(..) => String::new(),
-            Part::End(end) => {
-                let whole = !end.cut();
+            AnswerEvent::Content(text) => self.message(&text),
+            AnswerEvent::Reasoning(text) => self.reasoning(&text),
+            AnswerEvent::ToolCall { id, name } => self.call(ToolCall::new(id, name)),
+            AnswerEvent::Arguments(text) => self.arguments(&text),
+            AnswerEvent::ToolCallEnd { complete } => self.close(complete),
+            AnswerEvent::Started { .. } | AnswerEvent::Token { .. } => String::new(),
+            AnswerEvent::Finished(end) => {
+                let whole = !end.truncated();
                 self.end = Some(end);
                 self.close(whole)
             }
@@ -371,7 +374,7 @@ impl Writer for Events {
     }
 
     fn end(&mut self, answer: &Answer) -> String {
-        let cut = self.end.as_ref().is_some_and(End::cut);
+        let cut = self.end.as_ref().is_some_and(AnswerEnd::truncated);
         let kind = if cut { "response.incomplete" } else { "response.completed" };
         let response = self.response(answer.usage);
         self.event(json!({ "type": kind, "response": response }))
@@ -385,6 +388,6 @@ impl Writer for Events {
 }
 
 #[cfg(test)]
-pub fn read_chat(body: Value) -> Result<Chat, Failure> {
+pub fn read_chat(body: Value) -> Result<Conversation, Failure> {
     CreateRequest::read(Fields::new(body)?)?.chat()
 }

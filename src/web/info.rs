@@ -1,14 +1,19 @@
-//! What JavaScript is told about a loaded model.
+//! Describes a loaded model to JavaScript.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::{Gpu, Model, Session};
+use crate::Result;
+use crate::engine::Engine;
 
 /// Name, sizes and licence of the model, whose files have `bytes` bytes; the device and its tier, bytes on the GPU, and
-/// all notices so far.
-pub fn info(model: &Model, bytes: u64, gpu: &Gpu, session: &Session) -> Value {
+/// all warnings so far.
+///
+/// # Errors
+/// If the engine has failed.
+pub fn info(engine: &Engine, bytes: u64) -> Result<Value> {
+    let (model, gpu, session) = (engine.model(), engine.gpu(), engine.session()?);
     let metadata = &model.checkpoint.metadata;
     let text = |key: &str| metadata.get_str(key).ok().flatten();
     let mut types: BTreeMap<&str, u64> = BTreeMap::new();
@@ -36,5 +41,5 @@ pub fn info(model: &Model, bytes: u64, gpu: &Gpu, session: &Session) -> Value {
     if let Some(license) = text("general.license") {
         info["license"] = license.into();
     }
-    info
+    Ok(info)
 }

@@ -1,9 +1,8 @@
 //! The browser's front end: the engine as a JavaScript class. JSON goes in and out; bytes come from JavaScript.
 //!
-//! Everything of the engine is here and nothing else is: network, cache and messages are `assets/js`. JavaScript may call
-//! [`Engine::submit`] and [`Engine::cancel`] while [`Engine::next`] is waiting, so `next` takes the session out of its
-//! cell for as long as it works, and orders lie in a list that is read between two steps. A lost device is replaced here
-//! too: the tokens that were given out are known, so their answers go on behind them.
+//! Network, cache and messages are in `assets/js`. JavaScript may call [`WebEngine::submit`] and [`WebEngine::cancel`]
+//! while [`WebEngine::next`] waits, so `next` takes the engine out of its cell for as long as it works, and orders are kept
+//! in a list that is read between two steps.
 
 mod failure;
 mod info;
@@ -12,27 +11,23 @@ mod source;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use js_sys::Function;
 use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
 
-use crate::gpu::{self, Clock, Tuning};
+use crate::conversation::AnswerEvent;
+use crate::engine::{AnswerId, AnswerJob, Engine, EngineControl, EngineOptions, Report, Status};
+use crate::gpu::{self, Gpu};
 use crate::model::load::Progress;
-use crate::session::{Event, Request, RequestId};
-use crate::{Error, Gpu, GpuOptions, Model, Session};
+use crate::{Error, Model};
 use failure::{Failure, Moment};
-use request::{Ask, Settings};
-use source::Broken;
+use request::{GenerateRequest, OpenOptions};
+use source::SourceError;
 
-/// A device that is lost again within so many seconds is given up.
-const LOST_AGAIN: f64 = 30.0;
-/// A browser may say that a device is lost only after what waits for it has failed: so many seconds later at most.
-const LATE: f64 = 1.0;
-/// After a crash browsers have no adapter for a moment: it is asked for so often, so many milliseconds apart.
-const REOPEN: (u32, i32) = (10, 500);
-
-/// Calls `tell` with the message of a panic: nothing of this module can be used after one.
+/// Calls `tell` with the message of a panic: after one, nothing of this module works.
 #[wasm_bindgen(js_name = onPanic)]
 pub fn on_panic(tell: Function) {
     std::panic::set_hook(Box::new(move |info| {
@@ -41,149 +36,143 @@ pub fn on_panic(tell: Function) {
 }
 
 /// A loaded model. See the module.
-#[wasm_bindgen]
-pub struct Engine {
-    model: Model,
+#[wasm_bindgen(js_name = Engine)]
+pub struct WebEngine {
+    model: Arc<Model>,
     bytes: u64,
-    settings: Settings,
-    gpu: RefCell<Gpu>,
-    session: RefCell<Option<Session>>,
+    /// Taken while [`WebEngine::next`] works; `None` after a failure.
+    engine: RefCell<Option<Engine>>,
+    control: EngineControl,
     orders: RefCell<Vec<Order>>,
-    answers: RefCell<BTreeMap<u64, Answer>>,
+    /// The numbers of the answers, by the engine's.
+    answers: RefCell<BTreeMap<AnswerId, u64>>,
     last_id: Cell<u64>,
-    lost: Cell<Option<Clock>>,
-    closed: Cell<bool>,
-    broken: Broken,
-    report: Function,
+    source_error: SourceError,
     info: RefCell<Value>,
+    /// Whether the device is another one than `info` describes.
+    reloaded: Rc<Cell<bool>>,
 }
 
-/// What is to be done between two steps.
+/// What to do between two steps.
 enum Order {
-    Submit(u64),
+    Submit(u64, Box<AnswerJob>),
     Cancel(u64),
 }
 
-/// A request that is not finished.
-struct Answer {
-    /// What was asked, and in its tokens what was answered.
-    request: Request,
-    /// What the prompt has begun of the answer and nobody was told yet.
-    begun: String,
-    /// Its number in the session, once it is there.
-    at: Option<RequestId>,
-}
-
-#[wasm_bindgen]
-impl Engine {
+#[wasm_bindgen(js_class = Engine)]
+impl WebEngine {
     /// Opens a model and loads it. `sources` are objects `{name, length, read(start, end) => Promise<Uint8Array>}`;
-    /// `settings` is JSON, see [`Settings`]. `report` is called with JSON, here and after a lost device: `{progress:
-    /// {done, total}}` in bytes of the weights, `{compiling: true}`, `{notice: text}`, and `{devices: {key: text}}`, which is
-    /// to be given in `settings` the next time.
+    /// `options` is JSON, see [`OpenOptions`]. `report` is called with JSON, here and after a lost device: `{progress:
+    /// {done, total}}` in bytes of the weights, `{compiling: true}`, `{notice: text}`, and `{devices: {key: text}}`, the
+    /// tuning results to be passed in `options` the next time.
     ///
     /// # Errors
-    /// JSON `{code, message}`, or whatever a source threw.
-    pub async fn open(sources: Vec<JsValue>, settings: String, report: Function) -> Result<Engine, JsValue> {
-        let broken = Broken::default();
-        let opened = Self::load(sources, &settings, report, broken.clone()).await;
-        opened.map_err(|failure| broken.or(failure))
+    /// JSON `{code, message}`, or the value that a source threw.
+    pub async fn open(sources: Vec<JsValue>, options: String, report: Function) -> Result<WebEngine, JsValue> {
+        let source_error = SourceError::default();
+        let opened = Self::load(sources, &options, report, source_error.clone()).await;
+        opened.map_err(|failure| source_error.or(failure))
     }
 
-    async fn load(sources: Vec<JsValue>, settings: &str, report: Function, broken: Broken) -> Result<Engine, Failure> {
+    async fn load(
+        sources: Vec<JsValue>,
+        options: &str,
+        tell: Function,
+        source_error: SourceError,
+    ) -> Result<WebEngine, Failure> {
         let at = |moment: Moment| move |error: Error| Failure::new(moment, &error);
-        let settings = Settings::parse(settings).map_err(at(Moment::Open))?;
-        let sources = sources.iter().map(|s| source::source(s, &broken)).collect::<crate::Result<Vec<_>>>();
+        let options = OpenOptions::parse(options).map_err(at(Moment::Open))?;
+        let sources = sources.iter().map(|s| source::source(s, &source_error)).collect::<crate::Result<Vec<_>>>();
         let sources = sources.map_err(at(Moment::Open))?;
         let bytes = sources.iter().map(|source| source.len()).sum();
-        let model = Model::from_sources(sources).await.map_err(at(Moment::Read))?;
-        let gpu = settings.open_gpu(&report).await.map_err(at(Moment::Open))?;
-        let session = open_session(&gpu, &model, &settings, &report).await.map_err(|error| {
+        let model = Arc::new(Model::from_sources(sources).await.map_err(at(Moment::Read))?);
+        let cached = options.devices.clone();
+        cached.iter().for_each(|devices| gpu::restore_cache(devices.clone()));
+        let device = options.gpu().map_err(at(Moment::Open))?;
+        let gpu = Gpu::open(&device).await.map_err(at(Moment::Open))?;
+        let session = options.session(gpu.caps());
+        let reloaded = Rc::new(Cell::new(false));
+        let report = report(tell, cached, reloaded.clone());
+        let engine = Engine::load(gpu.clone(), model.clone(), EngineOptions { gpu: device, session }, report).await;
+        let engine = engine.map_err(|error| {
             gpu.destroy();
             Failure::new(Moment::Open, &error)
         })?;
-        let info = info::info(&model, bytes, &gpu, &session);
-        Ok(Engine {
+        reloaded.set(false);
+        let info = info::info(&engine, bytes).map_err(at(Moment::Open))?;
+        Ok(WebEngine {
             model,
             bytes,
-            settings,
-            gpu: RefCell::new(gpu),
-            session: RefCell::new(Some(session)),
+            control: engine.control(),
+            engine: RefCell::new(Some(engine)),
             orders: RefCell::default(),
             answers: RefCell::default(),
             last_id: Cell::new(0),
-            lost: Cell::new(None),
-            closed: Cell::new(false),
-            broken,
-            report,
+            source_error,
             info: RefCell::new(info),
+            reloaded,
         })
     }
 
-    /// What was loaded onto what, as JSON.
+    /// The model and the device, as JSON.
     pub fn info(&self) -> String {
         self.info.borrow().to_string()
     }
 
-    /// Queues a request, JSON as of [`Ask`]; [`Engine::next`] answers it under the number returned.
+    /// Queues a request, JSON as of [`GenerateRequest`]; [`WebEngine::next`] answers it under the number returned.
     ///
     /// # Errors
     /// JSON `{code, message}` if the request makes no sense or the template refuses it.
-    pub fn submit(&self, ask: &str) -> Result<f64, JsValue> {
-        let request = Ask::parse(ask).and_then(|ask| ask.request(&self.model));
-        let (request, begun) = request.map_err(|error| Failure::new(Moment::Submit, &error))?;
+    pub fn submit(&self, request: &str) -> Result<f64, JsValue> {
+        let job = GenerateRequest::parse(request).and_then(|request| request.job(&self.model));
+        let job = job.map_err(|error| Failure::new(Moment::Submit, &error))?;
         let id = self.last_id.get() + 1;
         self.last_id.set(id);
-        self.answers.borrow_mut().insert(id, Answer { request, begun, at: None });
-        self.orders.borrow_mut().push(Order::Submit(id));
+        self.orders.borrow_mut().push(Order::Submit(id, Box::new(job)));
         Ok(id as f64)
     }
 
-    /// Ends a request; its last event says so.
+    /// Ends an answer; its last event says so.
     pub fn cancel(&self, id: f64) {
         self.orders.borrow_mut().push(Order::Cancel(id as u64));
     }
 
-    /// The next events of all requests, as a JSON array; `undefined` when all are answered. Call it again until then.
+    /// The next events of all answers, as a JSON array; `undefined` when all are complete. Call it again until then.
     ///
     /// # Errors
-    /// JSON `{code, message}`, or whatever a source threw. All requests have failed then.
+    /// JSON `{code, message}`, or the value that a source threw. All answers have failed then.
     pub async fn next(&self) -> Result<Option<String>, JsValue> {
-        let Some(mut session) = self.session.take() else {
+        let Some(mut engine) = self.engine.take() else {
             return Err(Failure::internal("next() was called while it was waiting, or after a failure").into());
         };
         let mut events = Vec::new();
         loop {
-            self.follow_orders(&mut session, &mut events);
-            let turned = session.step().await;
-            if self.closed.get() {
+            self.follow_orders(&mut engine, &mut events);
+            let stepped = engine.step().await;
+            if self.control.is_closed() {
                 return Ok(None);
             }
-            self.gather(&mut session, &mut events);
-            match turned {
-                Ok(more) => {
-                    let done = !more && self.orders.borrow().is_empty();
-                    if done || !events.is_empty() {
-                        self.session.replace(Some(session));
-                        return Ok((!events.is_empty()).then(|| Value::Array(events).to_string()));
-                    }
-                }
-                Err(error) => {
-                    drop(session);
-                    session = self.recover(&error).await.map_err(|failure| {
-                        self.answers.borrow_mut().clear();
-                        self.broken.or(failure)
-                    })?;
-                }
+            self.gather(&mut engine, &mut events);
+            let more = stepped.map_err(|error| self.source_error.or(self.failure(&error)))?;
+            if self.reloaded.take()
+                && let Ok(info) = info::info(&engine, self.bytes)
+            {
+                self.info.replace(info);
+            }
+            let done = !more && self.orders.borrow().is_empty();
+            if done || !events.is_empty() {
+                self.engine.replace(Some(engine));
+                return Ok((!events.is_empty()).then(|| Value::Array(events).to_string()));
             }
         }
     }
 
-    /// The ids of a text, or of a conversation as the model reads it: JSON as of [`Ask`].
+    /// The ids of a text, or of a conversation as the model reads it: JSON as of [`GenerateRequest`].
     ///
     /// # Errors
     /// JSON `{code, message}` if the template refuses it.
-    pub fn tokenize(&self, ask: &str) -> Result<Vec<u32>, JsValue> {
-        let tokens = Ask::parse(ask).and_then(|ask| ask.tokens(&self.model));
+    pub fn tokenize(&self, request: &str) -> Result<Vec<u32>, JsValue> {
+        let tokens = GenerateRequest::parse(request).and_then(|request| request.tokens(&self.model));
         Ok(tokens.map_err(|error| Failure::new(Moment::Submit, &error))?)
     }
 
@@ -200,141 +189,78 @@ impl Engine {
         Ok(self.model.tokenizer.decode(&ids))
     }
 
-    /// Loses the device, as a crashed driver would; for tests.
-    pub fn lose(&self) {
-        self.gpu.borrow().destroy();
-    }
-
-    /// Gives the device and its memory back. A waiting [`Engine::next`] ends with `undefined`.
+    /// Destroys the device, which frees its memory. A waiting [`WebEngine::next`] ends with `undefined`.
     pub fn destroy(&self) {
-        self.closed.set(true);
-        self.gpu.borrow().destroy();
-        self.session.take();
+        self.control.close();
+        self.engine.take();
+        self.orders.take();
         self.answers.borrow_mut().clear();
     }
 }
 
-impl Engine {
-    fn follow_orders(&self, session: &mut Session, events: &mut Vec<Value>) {
+impl WebEngine {
+    fn follow_orders(&self, engine: &mut Engine, events: &mut Vec<Value>) {
         let mut answers = self.answers.borrow_mut();
         for order in self.orders.take() {
             match order {
-                Order::Submit(id) => {
-                    let Some(answer) = answers.get_mut(&id) else { continue };
-                    match session.submit(answer.request.clone()) {
-                        Ok(at) => {
-                            answer.at = Some(at);
-                            let begun = std::mem::take(&mut answer.begun);
-                            if !begun.is_empty() {
-                                events.extend(request::event(id, Event::Text(begun), &self.model.tokenizer));
-                            }
-                        }
-                        Err(error) => {
-                            answers.remove(&id);
-                            events.push(json!({"id": id, "error": Failure::new(Moment::Submit, &error)}));
-                        }
-                    }
-                }
+                Order::Submit(id, job) => match submit(engine, *job) {
+                    Ok(at) => drop(answers.insert(at, id)),
+                    Err(error) => events.push(request::failed(id, &Failure::new(Moment::Submit, &error))),
+                },
                 Order::Cancel(id) => {
-                    if let Some(at) = answers.get(&id).and_then(|answer| answer.at) {
-                        session.cancel(at);
+                    if let Some((at, _)) = answers.iter().find(|(_, number)| **number == id) {
+                        engine.cancel(*at);
                     }
                 }
             }
         }
     }
 
-    /// Takes what the session has to say, and remembers the tokens.
-    fn gather(&self, session: &mut Session, events: &mut Vec<Value>) {
+    fn gather(&self, engine: &mut Engine, events: &mut Vec<Value>) {
         let mut answers = self.answers.borrow_mut();
-        while let Some((at, event)) = session.try_next() {
-            let Some((id, answer)) = answers.iter_mut().find(|(_, answer)| answer.at == Some(at)) else { continue };
-            let id = *id;
-            if let Event::Token { id: token, .. } = event {
-                answer.request.tokens.push(token);
-                answer.request.answered += 1;
+        while let Some((at, event)) = engine.try_next() {
+            let Some(id) = answers.get(&at).copied() else { continue };
+            if matches!(event, Ok(AnswerEvent::Finished(_)) | Err(_)) {
+                answers.remove(&at);
             }
-            let finished = matches!(event, Event::Finished { .. });
-            events.extend(request::event(id, event, &self.model.tokenizer));
-            if finished {
-                answers.remove(&id);
-            }
+            events.extend(match event {
+                Ok(event) => request::event(id, event),
+                Err(error) => Some(request::failed(id, &Failure::new(Moment::Submit, &error))),
+            });
         }
     }
 
-    /// After a lost device: a new one, the weights once more, and every answer continued.
-    async fn recover(&self, error: &Error) -> Result<Session, Failure> {
-        if !self.is_lost().await {
-            return Err(Failure::new(Moment::Run, error));
-        }
-        if self.lost.get().is_some_and(|lost| lost.seconds() < LOST_AGAIN) {
-            return Err(Failure::new(Moment::Lost, error));
-        }
-        self.lost.set(Some(Clock::now()));
-        self.say("the GPU was lost; the model is loaded again, and the answer goes on then");
-        let gpu = self.reopen_gpu().await.map_err(|_| Failure::new(Moment::Lost, error))?;
-        self.gpu.replace(gpu.clone());
-        let opened = open_session(&gpu, &self.model, &self.settings, &self.report).await;
-        if self.closed.get() {
-            gpu.destroy();
-        }
-        let session = opened.map_err(|error| Failure::new(Moment::Lost, &error))?;
-        self.info.replace(info::info(&self.model, self.bytes, &gpu, &session));
-        let answers = self.answers.borrow();
-        let again: Vec<_> = answers.iter().filter(|(_, a)| a.at.is_some()).map(|(id, _)| Order::Submit(*id)).collect();
-        self.orders.borrow_mut().splice(0..0, again);
-        Ok(session)
-    }
-
-    async fn is_lost(&self) -> bool {
-        let gpu = self.gpu.borrow().clone();
-        let since = Clock::now();
-        while gpu.check().is_ok() && since.seconds() < LATE {
-            gpu::pause(50).await;
-        }
-        gpu.check().is_err()
-    }
-
-    async fn reopen_gpu(&self) -> crate::Result<Gpu> {
-        let (times, pause) = REOPEN;
-        for _ in 1..times {
-            if let Ok(gpu) = self.settings.open_gpu(&self.report).await {
-                return Ok(gpu);
-            }
-            gpu::pause(pause).await;
-        }
-        self.settings.open_gpu(&self.report).await
-    }
-
-    fn say(&self, notice: &str) {
-        report(&self.report, &json!({"notice": notice}));
+    /// The failure of a step: after a lost device, another one than after anything else.
+    fn failure(&self, error: &Error) -> Failure {
+        Failure::new(if self.control.is_lost() { Moment::Lost } else { Moment::Run }, error)
     }
 }
 
-async fn open_session(gpu: &Gpu, model: &Model, settings: &Settings, tell: &Function) -> crate::Result<Session> {
-    report(tell, &json!({"compiling": true}));
-    let progress = |Progress { done, total }| report(tell, &json!({"progress": {"done": done, "total": total}}));
-    Session::builder(gpu, model).options(&settings.options(gpu.caps())).on_progress(progress).load().await
+fn submit(engine: &mut Engine, mut job: AnswerJob) -> crate::Result<AnswerId> {
+    job.grammar = job.prompt.rules.as_ref().map(|rules| engine.compile(rules)).transpose()?;
+    engine.submit(job)
 }
 
-fn report(tell: &Function, what: &Value) {
-    let _ = tell.call1(&JsValue::NULL, &what.to_string().into());
-}
-
-impl Settings {
-    /// Opens the device, and has the page keep what tuning found.
-    async fn open_gpu(&self, tell: &Function) -> crate::Result<Gpu> {
-        self.devices.iter().for_each(|devices| gpu::restore_cache(devices.clone()));
-        let tuning = match self.tune {
-            None => Tuning::Auto,
-            Some(true) => Tuning::Always,
-            Some(false) => Tuning::Cached,
+/// Tells JavaScript what the engine reports.
+fn report(tell: Function, mut cached: Option<BTreeMap<String, String>>, reloaded: Rc<Cell<bool>>) -> Report {
+    Box::new(move |status| {
+        let what = match status {
+            Status::Compiling => {
+                reloaded.set(true);
+                let devices = gpu::cached_entries();
+                if devices != cached {
+                    say(&tell, &json!({"devices": devices}));
+                    cached = devices;
+                }
+                json!({"compiling": true})
+            }
+            Status::Loading(Progress { done, total }) => json!({"progress": {"done": done, "total": total}}),
+            Status::Warning(text) => json!({"notice": text}),
         };
-        let gpu = Gpu::open(&GpuOptions { tier: self.tier()?, tuning, ..Default::default() }).await?;
-        let devices = gpu::cached_entries();
-        if devices != self.devices {
-            report(tell, &json!({"devices": devices}));
-        }
-        Ok(gpu)
-    }
+        say(&tell, &what);
+    })
+}
+
+fn say(tell: &Function, what: &Value) {
+    let _ = tell.call1(&JsValue::NULL, &what.to_string().into());
 }

@@ -1,16 +1,18 @@
-//! What JavaScript asks, and what it is told: JSON with JavaScript's names.
+//! Requests from JavaScript, and events to it: JSON with JavaScript's names.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::gpu::{Caps, Tier};
+use super::failure::Failure;
+use crate::conversation::{AnswerEnd, AnswerEvent, AnswerToken, Conversation, Prompt, ResponseFormat, ToolChoice};
+use crate::conversation::{check_tools, read_messages};
+use crate::engine::AnswerJob;
+use crate::gpu::{Caps, GpuOptions, Tier, Tuning};
 use crate::ops::KvType;
-use crate::sampler::TokenLogprobs;
-use crate::session::{Event, FinishReason, Request, SessionOptions, Timings};
-use crate::template::{TemplateInput, begun_thought};
-use crate::tokenizer::{Special, Tokenizer};
+use crate::session::{FinishReason, SessionOptions};
+use crate::tokenizer::Special;
 use crate::{Error, Model, Result, Sampling};
 
 /// A submit of a prompt's step may take so long, so that the page keeps its pace.
@@ -25,36 +27,40 @@ const RUN_AHEAD: u32 = 8;
 /// How a model is opened.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct Settings {
+pub struct OpenOptions {
     context: Option<u32>,
     kv: Option<String>,
     tier: Option<String>,
     sequences: Option<u32>,
     run_ahead: Option<u32>,
     /// Whether a device that is not known is measured; by default a real GPU is, if what is found can be kept.
-    pub tune: Option<bool>,
+    tune: Option<bool>,
     /// What was found about devices before, if it is kept.
     pub devices: Option<BTreeMap<String, String>>,
 }
 
-impl Settings {
+impl OpenOptions {
     /// From JSON.
     ///
     /// # Errors
     /// [`Error::Usage`] if it is something else, or a name in it is unknown.
     pub fn parse(json: &str) -> Result<Self> {
-        let settings: Settings = parse(json)?;
-        settings.tier()?;
-        settings.kv()?;
-        Ok(settings)
+        let options: OpenOptions = parse(json)?;
+        options.kv()?;
+        Ok(options)
     }
 
-    /// The tier that was asked for.
+    /// How the device is opened.
     ///
     /// # Errors
-    /// [`Error::Usage`] if there is none of its name.
-    pub fn tier(&self) -> Result<Option<Tier>> {
-        named("tier", &self.tier, Tier::from_name)
+    /// [`Error::Usage`] if there is no tier of this name.
+    pub fn gpu(&self) -> Result<GpuOptions> {
+        let tuning = match self.tune {
+            None => Tuning::Auto,
+            Some(true) => Tuning::Always,
+            Some(false) => Tuning::Cached,
+        };
+        Ok(GpuOptions { tier: named("tier", &self.tier, Tier::from_name)?, tuning, ..Default::default() })
     }
 
     fn kv(&self) -> Result<Option<KvType>> {
@@ -62,7 +68,7 @@ impl Settings {
     }
 
     /// The session's options on an adapter.
-    pub fn options(&self, caps: &Caps) -> SessionOptions {
+    pub fn session(&self, caps: &Caps) -> SessionOptions {
         SessionOptions {
             context: self.context,
             sequences: self.sequences.unwrap_or(1).clamp(1, 64),
@@ -81,15 +87,17 @@ fn named<T>(what: &str, name: &Option<String>, find: impl Fn(&str) -> Option<T>)
     find(name).map(Some).ok_or_else(unknown)
 }
 
-/// What is asked: one of `messages`, `prompt` and `tokens`, and how to answer. What is left out has the library's
-/// default.
+/// A request: one of `messages`, `prompt` and `tokens`, and how to answer. Defaults are the library's.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct Ask {
+pub struct GenerateRequest {
     messages: Option<Vec<Value>>,
     prompt: Option<String>,
     tokens: Option<Vec<u32>>,
-    tools: Option<Vec<Value>>,
+    tools: Vec<Value>,
+    tool_choice: Value,
+    response_format: Option<ResponseFormatRequest>,
+    reasoning: Option<bool>,
     template_variables: Map<String, Value>,
     add_generation_prompt: Option<bool>,
     date: Option<String>,
@@ -109,7 +117,33 @@ pub struct Ask {
     ignore_end: bool,
 }
 
-impl Ask {
+/// The format that an answer must have.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "type")]
+enum ResponseFormatRequest {
+    Text,
+    JsonObject,
+    JsonSchema { schema: Value },
+    Regex { pattern: String },
+    Choice { choices: Vec<String> },
+    Lark { grammar: String },
+}
+
+impl From<ResponseFormatRequest> for ResponseFormat {
+    fn from(request: ResponseFormatRequest) -> Self {
+        let field = "responseFormat".to_string();
+        match request {
+            ResponseFormatRequest::Text => ResponseFormat::Text,
+            ResponseFormatRequest::JsonObject => ResponseFormat::JsonSchema(field, json!({"type": "object"})),
+            ResponseFormatRequest::JsonSchema { schema } => ResponseFormat::JsonSchema(field, schema),
+            ResponseFormatRequest::Regex { pattern } => ResponseFormat::Regex(field, pattern),
+            ResponseFormatRequest::Choice { choices } => ResponseFormat::Choice(choices),
+            ResponseFormatRequest::Lark { grammar } => ResponseFormat::Lark(field, grammar),
+        }
+    }
+}
+
+impl GenerateRequest {
     /// From JSON.
     ///
     /// # Errors
@@ -118,51 +152,63 @@ impl Ask {
         parse(json)
     }
 
-    /// The request, and what its prompt has begun of the answer: some templates open its thought.
+    /// The answer to be generated; its grammar is not compiled.
     ///
     /// # Errors
     /// [`Error::Text`] if the template or the tokenizer refuses; [`Error::Usage`] if nothing is asked.
-    pub fn request(&self, model: &Model) -> Result<(Request, String)> {
-        let (tokens, begun) = self.prompt(model)?;
-        let request = Request {
-            special: false,
-            tokens,
+    pub fn job(&self, model: &Model) -> Result<AnswerJob> {
+        let format = self.response_format.clone().map(ResponseFormat::from).unwrap_or_default();
+        Ok(AnswerJob {
+            prompt: self.prompt()?.prepare(model, &format, fits)?,
             sampling: self.sampling()?,
             stop: self.stop.clone(),
             max_tokens: self.max_tokens,
             ignore_end: self.ignore_end,
-            answered: 0,
-        };
-        Ok((request, begun))
+            grammar: None,
+        })
     }
 
     /// The prompt's tokens.
     ///
     /// # Errors
-    /// As [`Ask::request`].
+    /// As [`GenerateRequest::job`].
     pub fn tokens(&self, model: &Model) -> Result<Vec<u32>> {
-        Ok(self.prompt(model)?.0)
+        match (&self.prompt, self.special) {
+            (Some(prompt), Some(add)) => model.tokenizer.encode(prompt, Special { add, parse: true }),
+            _ => Ok(self.prompt()?.prepare(model, &ResponseFormat::Text, fits)?.tokens),
+        }
     }
 
-    fn prompt(&self, model: &Model) -> Result<(Vec<u32>, String)> {
+    fn prompt(&self) -> Result<Prompt> {
         match (&self.messages, &self.prompt, &self.tokens) {
             (Some(messages), None, None) => {
-                let text = model.render_chat(TemplateInput {
-                    messages: messages.clone(),
+                let conversation = Conversation {
+                    messages: read_messages(messages.clone())?,
                     tools: self.tools.clone(),
-                    add_generation_prompt: self.add_generation_prompt.unwrap_or(true),
+                    tool_choice: self.tool_choice()?,
+                    new_turn: true,
+                    without_answer: self.add_generation_prompt == Some(false),
+                    reasoning: self.reasoning,
                     date: self.date.clone(),
-                    extra: self.template_variables.clone(),
-                    ..Default::default()
-                })?;
-                Ok((model.tokenizer.encode(&text, Special::PARSE)?, begun_thought(&text).to_string()))
+                    template_variables: self.template_variables.clone(),
+                };
+                check_tools(&conversation)?;
+                Ok(Prompt::Conversation(conversation))
             }
-            (None, Some(prompt), None) => {
-                let special = Special { add: self.special.unwrap_or(true), parse: true };
-                Ok((model.tokenizer.encode(prompt, special)?, String::new()))
-            }
-            (None, None, Some(tokens)) => Ok((tokens.clone(), String::new())),
+            (None, Some(prompt), None) => Ok(Prompt::Text(prompt.clone())),
+            (None, None, Some(tokens)) => Ok(Prompt::Tokens(tokens.clone())),
             _ => Err(Error::Usage("a request has either messages, or a prompt, or tokens".into())),
+        }
+    }
+
+    /// `"auto"`, `"required"`, or `{"name": NAME}`.
+    fn tool_choice(&self) -> Result<ToolChoice> {
+        match (&self.tool_choice, self.tool_choice["name"].as_str()) {
+            (Value::Null, _) => Ok(ToolChoice::Auto),
+            (Value::String(word), _) if word == "auto" => Ok(ToolChoice::Auto),
+            (Value::String(word), _) if word == "required" => Ok(ToolChoice::Required),
+            (_, Some(name)) => Ok(ToolChoice::Named(name.into())),
+            (other, None) => Err(Error::Usage(format!("toolChoice cannot be {other}"))),
         }
     }
 
@@ -189,38 +235,56 @@ fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T> {
     serde_json::from_str(json).map_err(|error| Error::Usage(format!("an option is of the wrong kind: {error}")))
 }
 
-/// An event as JavaScript gets it, if it is one that concerns an answer's text.
-pub fn event(id: u64, event: Event, tokenizer: &Tokenizer) -> Option<Value> {
+/// Every text is tokenized: what is too long for the context is found then.
+fn fits(_: &str) -> Result<()> {
+    Ok(())
+}
+
+/// An event as JavaScript gets it.
+pub fn event(id: u64, event: AnswerEvent) -> Option<Value> {
+    let piece = |piece: Value| json!({"id": id, "piece": piece});
     Some(match event {
-        Event::Begun { .. } | Event::Embedding(_) => return None,
-        Event::Text(text) => json!({"id": id, "text": text}),
-        Event::Token { id: token, logprobs: None } => json!({"id": id, "token": {"id": token}}),
-        Event::Token { id: token, logprobs: Some(TokenLogprobs { logprob, top }) } => {
-            let mut chosen = likely(token, logprob, tokenizer);
-            chosen["top"] = top.into_iter().map(|(token, logprob)| likely(token, logprob, tokenizer)).collect();
+        AnswerEvent::Started { .. } => return None,
+        AnswerEvent::Content(text) => piece(json!({"type": "content", "text": text})),
+        AnswerEvent::Reasoning(text) => piece(json!({"type": "reasoning", "text": text})),
+        AnswerEvent::ToolCall { id, name } => piece(json!({"type": "tool-call", "id": id, "name": name})),
+        AnswerEvent::Arguments(text) => piece(json!({"type": "tool-arguments", "text": text})),
+        AnswerEvent::ToolCallEnd { complete } => piece(json!({"type": "tool-call-end", "complete": complete})),
+        AnswerEvent::Token { token, top: None } => json!({"id": id, "token": {"id": token.id}}),
+        AnswerEvent::Token { token, top: Some(top) } => {
+            let mut chosen = token_json(token);
+            chosen["top"] = top.into_iter().map(token_json).collect();
             json!({"id": id, "token": chosen})
         }
-        Event::Finished { reason, timings } => json!({"id": id, "finished": stats(reason, &timings)}),
+        AnswerEvent::Finished(end) => json!({"id": id, "finished": stats(&end)}),
     })
 }
 
-fn likely(token: u32, logprob: f32, tokenizer: &Tokenizer) -> Value {
-    let bytes = tokenizer.bytes(token, true);
-    json!({"id": token, "logprob": logprob, "text": String::from_utf8_lossy(&bytes), "bytes": bytes})
+/// The failure of an answer as JavaScript gets it.
+pub fn failed(id: u64, failure: &Failure) -> Value {
+    json!({"id": id, "error": failure})
 }
 
-fn stats(reason: FinishReason, timings: &Timings) -> Value {
-    let finish = match reason {
-        FinishReason::End => "stop",
+fn token_json(token: AnswerToken) -> Value {
+    let text = String::from_utf8_lossy(&token.bytes);
+    json!({"id": token.id, "logprob": token.logprob, "text": text, "bytes": token.bytes})
+}
+
+fn stats(end: &AnswerEnd) -> Value {
+    let finish = match &end.reason {
         FinishReason::StopString(_) => "stop-string",
         FinishReason::MaxTokens => "length",
         FinishReason::ContextFull => "context",
         FinishReason::Cancelled => "cancelled",
+        _ if end.tool_calls => "tool-calls",
+        _ => "stop",
     };
+    let timings = &end.timings;
     json!({
         "promptTokens": timings.prompt_tokens,
         "reusedTokens": timings.reused_tokens,
         "generatedTokens": timings.generated_tokens,
+        "reasoningTokens": end.reasoning_tokens,
         "promptSeconds": timings.prompt_seconds,
         "decodeSeconds": timings.decode_seconds,
         "finish": finish,

@@ -12,12 +12,12 @@ use super::failure::Failure;
 use crate::checkpoint::{ReadFuture, Source};
 use crate::{Error, Result};
 
-/// What a source threw last: JavaScript gets its own error back, not our words about it.
+/// The value that a source threw last, which JavaScript gets back as it is.
 #[derive(Clone, Default)]
-pub struct Broken(Rc<RefCell<Option<JsValue>>>);
+pub struct SourceError(Rc<RefCell<Option<JsValue>>>);
 
-impl Broken {
-    /// What a source threw, or else `failure`.
+impl SourceError {
+    /// The value that a source threw, or else `failure`.
     pub fn or(&self, failure: Failure) -> JsValue {
         self.0.take().unwrap_or_else(|| failure.into())
     }
@@ -27,23 +27,23 @@ impl Broken {
 ///
 /// # Errors
 /// If it is no such object.
-pub fn source(object: &JsValue, broken: &Broken) -> Result<Source> {
+pub fn source(object: &JsValue, error: &SourceError) -> Result<Source> {
     let wrong = || Error::Usage("a source must be {name, length, read}".into());
     let field = |key: &str| Reflect::get(object, &key.into()).map_err(|_| wrong());
     let name = field("name")?.as_string().ok_or_else(wrong)?;
     // Larger numbers are not whole ones.
     let len = field("length")?.as_f64().filter(|n| (0.0..9e15).contains(n)).ok_or_else(wrong)? as u64;
     let read: Function = field("read")?.dyn_into().map_err(|_| wrong())?;
-    let (object, broken, label) = (object.clone(), broken.clone(), name.clone());
+    let (object, error, label) = (object.clone(), error.clone(), name.clone());
     let read = move |range: Range<u64>| -> ReadFuture {
         let promise = read.call2(&object, &(range.start as f64).into(), &(range.end as f64).into());
-        let (broken, label) = (broken.clone(), label.clone());
+        let (error, label) = (error.clone(), label.clone());
         Box::pin(async move {
             match bytes(promise).await {
                 Ok(bytes) => Ok(bytes),
                 Err(thrown) => {
                     let why = std::io::Error::other(format!("{thrown:?}"));
-                    broken.0.replace(Some(thrown));
+                    error.0.replace(Some(thrown));
                     Err(Error::io(format!("cannot read {label}"), why))
                 }
             }

@@ -1,6 +1,7 @@
 // What tests call inside a browser: the package, and a few ways to use it whose results can leave the page.
 
-import * as package_ from "/dist/firelight.js";
+import { loseDevices } from "/tests/lose.js";
+import * as package_ from "/dist/index.js";
 
 const { Firelight } = package_;
 const models = [];
@@ -50,6 +51,8 @@ window.t = {
     for await (const piece of answer) pieces.push(piece);
     return { tokens, pieces, text: pieces.join(""), stats: await answer.stats };
   },
+
+  loseDevices,
 
   /** What `work` throws, as plain data; "nothing" if it does not. */
   async error(work) {

@@ -35,7 +35,7 @@ const paths = {
 };
 
 for (const [file, command] of [
-  [join(paths.dist, "firelight.js"), "./x web"],
+  [join(paths.dist, "index.js"), "./x web"],
   [join(paths.chat, "chat.js"), "./x chat-web"],
 ]) {
   if (existsSync(file)) continue;

@@ -3,7 +3,7 @@
 
 import { once } from "node:events";
 import { createReadStream } from "node:fs";
-import { stat } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { createServer } from "node:http";
 import { extname, join, normalize } from "node:path";
 import { Readable } from "node:stream";
@@ -106,6 +106,11 @@ async function respond(request, response, { roots, headers: more, sites }) {
     "accept-ranges": "bytes",
     ...more,
   };
+  // The package's worker can be made to lose its device; see lose.js.
+  if (first === "dist" && rest.join("/") === "worker.js") {
+    const text = Buffer.concat([Buffer.from('import "/tests/lose.js";\n'), await readFile(path)]);
+    return void (await send(request, response, headers, await open(text)));
+  }
   await send(request, response, headers, {
     length: found.size,
     read: (start, end) => createReadStream(path, { start, end: end - 1 }),

@@ -7,6 +7,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -56,15 +57,15 @@ pub fn start_engine(ctx: &egui::Context) -> Link {
     let ctx = ctx.clone();
     let spawned = thread::Builder::new().name("firelight engine".into()).spawn(move || {
         let wake = Cell::new(WAKE);
-        let emit = |event| {
+        let emit: Rc<dyn Fn(Event)> = Rc::new(move |event| {
             if let Event::Loaded(loaded) = &event {
                 wake.set(if loaded.device.software { SOFTWARE_WAKE } else { WAKE });
             }
             // The window may be gone: then nobody listens.
             let _ = sender.send(event);
             ctx.request_repaint_after(wake.get());
-        };
-        let run = AssertUnwindSafe(|| pollster::block_on(engine::run(receiver, &emit)));
+        });
+        let run = AssertUnwindSafe(|| pollster::block_on(engine::run(receiver, emit.clone())));
         if let Err(panic) = panic::catch_unwind(run) {
             emit(Event::Crashed(message(&*panic)));
         }

@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -87,11 +88,11 @@ fn worker() {
     });
     scope.set_onmessage(Some(hear.as_ref().unchecked_ref()));
     hear.forget();
-    let emit = move |event: Event| {
+    let emit: Rc<dyn Fn(Event)> = Rc::new(move |event: Event| {
         if let Ok(text) = serde_json::to_string(&event) {
             let _ = scope.post_message(&text.into());
         }
-    };
+    });
     spawn_local(engine::run(receiver, emit));
 }
 

@@ -1,5 +1,7 @@
 //! Numbers, durations and dates for people.
 
+use crate::text::date_time;
+
 /// `1.2 GB`.
 pub fn bytes(n: u64) -> String {
     const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
@@ -59,19 +61,9 @@ pub fn plural(n: usize, one: &str) -> String {
     if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") }
 }
 
-/// `YYYY-MM-DD` of milliseconds since 1970, UTC. (Algorithm: Howard Hinnant, "chrono-compatible low-level date
-/// algorithms".)
+/// `YYYY-MM-DD`: a number of milliseconds since 1970, in UTC.
 pub fn date(ms: u64) -> String {
-    let days = (ms / 86_400_000) as i64 + 719_468;
-    let era = days / 146_097;
-    let day_of_era = days % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
+    date_time(ms / 1000).chars().take(10).collect()
 }
 
 /// The list's heading for a time, relative to `now`.

@@ -172,18 +172,22 @@ export default [
     },
   },
   {
-    name: "a thought that the template opens is told from its beginning",
+    name: "reasoning that the template opens is separate from the text",
     async run(context) {
       const page = await context.page();
       // Jinja drops the newline that a template ends with, so this one is printed.
       const template = "{% for m in messages %}{{ m.content }}\n{% endfor %}{{ '<think>\\n' }}";
       const site = context.site({}, { "model.gguf": templated(readFileSync(context.storiesFile), template) });
-      const text = await page.evaluate(async (url) => {
+      const { reasoning, heard, text, stats } = await page.evaluate(async (url) => {
         await t.load(url);
         const messages = [{ role: "user", content: "Tell me a story" }];
-        return t.model.chat(messages, { temperature: 0, maxTokens: 4, ignoreEnd: true }).text();
+        let heard = "";
+        const onReasoning = (text) => (heard += text);
+        const answer = t.model.chat(messages, { temperature: 0, maxTokens: 4, ignoreEnd: true, onReasoning });
+        return { reasoning: await answer.reasoning(), heard, text: await answer.text(), stats: await answer.stats };
       }, site.url("model.gguf"));
-      assert.match(text, /^<think>\n./s);
+      assert.match(reasoning, /^\w/);
+      assert.deepEqual([heard, text, stats.reasoningTokens], [reasoning, "", 4]);
     },
   },
   {

@@ -115,7 +115,7 @@ export default [
           leftAborted: left.controller.signal.aborted,
           aborted: await aborted,
           refused: await Promise.all([
-            t.error(() => chat.create({ ...body, response_format: { type: "json_object" } })),
+            t.error(() => chat.create({ ...body, response_format: { type: "xml" } })),
             t.error(() => chat.create({ messages: "hello" })),
             t.error(() => chat.create({ ...body, n: 0 })),
             t.error(() => chat.create({ ...body, top_logprobs: 2 })),
@@ -148,6 +148,101 @@ export default [
       assert.equal(result.aborted.name, "AbortError");
       for (const error of result.refused) assert.equal(error.code, "bad-argument", JSON.stringify(error));
       await tellsStories(context, page);
+    },
+  },
+  {
+    name: "tools are called, in our interface and in OpenAI's",
+    async run(context) {
+      const { page } = await context.stories();
+      const result = await page.evaluate(async () => {
+        const place = { type: "object", properties: { place: { enum: ["Rome", "Oslo"] } }, required: ["place"] };
+        const parameters = { ...place, additionalProperties: false };
+        const tools = [{ type: "function", function: { name: "rain", description: "Tells whether it rains", parameters } }];
+        const messages = [{ role: "user", content: "Does it rain?" }];
+        const answer = t.model.chat(messages, { tools, toolChoice: "required", temperature: 0 });
+        const events = [];
+        for await (const event of answer.events()) events.push(event);
+        const said = await answer.message();
+        messages.push(said, { role: "tool", tool_call_id: said.tool_calls[0].id, content: "No." });
+        const after = await t.model.chat(messages, { tools, temperature: 0, maxTokens: 5 }).text();
+        const { create } = t.model.client.chat.completions;
+        const body = { messages: messages.slice(0, 1), tools, tool_choice: "required", temperature: 0 };
+        const chunks = [];
+        for await (const chunk of await create({ ...body, stream: true })) chunks.push(chunk);
+        return {
+          events,
+          said,
+          after,
+          text: await answer.text(),
+          calls: await answer.toolCalls(),
+          stats: await answer.stats,
+          whole: await create(body),
+          chunks,
+          none: await t.model.chat(messages, { tools, toolChoice: "none", temperature: 0, maxTokens: 5 }).toolCalls(),
+          unknown: await t.error(() => t.model.chat(messages, { tools, toolChoice: { name: "snow" } }).text()),
+        };
+      });
+      const [call] = result.calls;
+      assert.equal(call.function.name, "rain");
+      assert.ok(["Rome", "Oslo"].includes(JSON.parse(call.function.arguments).place), call.function.arguments);
+      assert.match(call.id, /^[0-9a-zA-Z]{9}$/);
+      assert.deepEqual([result.text, result.stats.finish], ["", "tool-calls"]);
+      assert.deepEqual(result.said.tool_calls, result.calls);
+      assert.deepEqual(result.events[0], { type: "tool-call", index: 0, id: call.id, name: "rain" });
+      assert.deepEqual(result.events.at(-1), { type: "tool-call-end", index: 0, complete: true });
+      const pieces = result.events.filter((event) => event.type === "tool-arguments");
+      assert.equal(pieces.map((event) => event.text).join(""), call.function.arguments);
+      assert.equal(typeof result.after, "string");
+      assert.deepEqual(result.none, []);
+      assert.equal(result.unknown.code, "bad-argument");
+      const [choice] = result.whole.choices;
+      assert.deepEqual([choice.finish_reason, choice.message.content], ["tool_calls", null]);
+      assert.equal(choice.message.tool_calls[0].function.arguments, call.function.arguments);
+      const deltas = result.chunks.flatMap((chunk) => chunk.choices[0].delta.tool_calls ?? []);
+      assert.equal(deltas[0].function.name, "rain");
+      assert.equal(deltas.map((delta) => delta.function.arguments).join(""), call.function.arguments);
+      assert.equal(result.chunks.at(-1).choices[0].finish_reason, "tool_calls");
+    },
+  },
+  {
+    name: "answers have the format that is asked for",
+    async run(context) {
+      const { page } = await context.stories();
+      const result = await page.evaluate(async () => {
+        const options = { temperature: 0, maxTokens: 60 };
+        const schema = {
+          type: "object",
+          properties: { name: { type: "string", maxLength: 5 }, age: { type: "integer", minimum: 1, maximum: 9 } },
+          required: ["name", "age"],
+          additionalProperties: false,
+        };
+        const ask = (responseFormat) => t.model.complete("Once", { ...options, responseFormat }).text();
+        const messages = [{ role: "user", content: "Who?" }];
+        const response_format = { type: "json_schema", json_schema: { name: "who", schema } };
+        const openai = await t.model.client.chat.completions.create({ messages, response_format, temperature: 0 });
+        const session = await t.LanguageModel.create({ model: t.model, temperature: 0, topK: 1 });
+        return {
+          json: await ask({ type: "json_schema", schema }),
+          regex: await ask({ type: "regex", pattern: "[a-c]{3}-[0-9]{2}" }),
+          choice: await ask({ type: "choice", choices: ["yes", "no"] }),
+          lark: await ask({ type: "lark", grammar: 'start: "(" start ")" | "x"' }),
+          openai: openai.choices[0].message.content,
+          promptApi: await session.prompt("Who?", { responseConstraint: schema, maxTokens: 60 }),
+          promptRegex: await session.prompt("Well?", { responseConstraint: /^(yes|no)$/ }),
+          wrong: await t.error(() => ask({ type: "json_schema", schema: { type: "strnig" } })),
+          unknown: await t.error(() => ask({ type: "xml" })),
+        };
+      });
+      for (const text of [result.json, result.openai, result.promptApi]) {
+        const { name, age } = JSON.parse(text);
+        assert.ok(name.length <= 5 && age >= 1 && age <= 9, text);
+      }
+      assert.match(result.regex, /^[a-c]{3}-[0-9]{2}$/);
+      assert.match(result.choice, /^(yes|no)$/);
+      assert.match(result.lark, /^\(*x\)*$/);
+      assert.match(result.promptRegex, /^(yes|no)$/);
+      assert.deepEqual([result.wrong.code, result.unknown.code], ["bad-argument", "bad-argument"]);
+      assert.match(result.wrong.message, /responseFormat.*strnig/);
     },
   },
   {
@@ -213,7 +308,7 @@ export default [
           alive: await t.error(() => copy.prompt("x", { maxTokens: 1 })),
           refused: await Promise.all([
             t.error(() => LanguageModel.create({ model, expectedInputs: [{ type: "image" }] })),
-            t.error(() => copy.prompt("x", { responseConstraint: {} })),
+            t.error(() => copy.prompt("x", { responseConstraint: /a/i })),
             t.error(() => copy.prompt([{ role: "system", content: "late" }])),
             t.error(() => LanguageModel.create({ model, samplingMode: "wild" })),
             t.error(() => new LanguageModel()),

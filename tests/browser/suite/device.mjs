@@ -14,7 +14,7 @@ const loseMidAnswer = (page, prompt) =>
       onToken: (token) => tokens.push(token.id),
     });
     let pieces = 0;
-    for await (const _ of answer) if (++pieces === 20) await t.model._lose();
+    for await (const _ of answer) if (++pieces === 20) await t.loseDevices();
     return { tokens, stats: await answer.stats, notices: t.model.notices };
   }, prompt);
 
@@ -40,7 +40,7 @@ export default [
     async run(context) {
       const { page } = await stories(context);
       await tellsStories(context, page);
-      await page.evaluate(() => t.model._lose());
+      await page.evaluate(() => t.loseDevices());
       await new Promise((resolve) => setTimeout(resolve, 300));
       await tellsStories(context, page);
     },
@@ -53,7 +53,7 @@ export default [
         let pieces = 0;
         return t.error(async () => {
           for await (const _ of t.model.complete("Once", { temperature: 0, maxTokens: 400, ignoreEnd: true })) {
-            if (++pieces === 5 || pieces === 20) await t.model._lose();
+            if (++pieces === 5 || pieces === 20) await t.loseDevices();
           }
         });
       });

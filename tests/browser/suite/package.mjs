@@ -26,7 +26,7 @@ export default [
       assert.equal(name, "firelight");
       const names = files.map((file) => file.path);
       for (const wanted of [
-        "firelight.js",
+        "index.js",
         "firelight.wasm",
         "firelight.d.ts",
         "engine.js",
@@ -97,7 +97,7 @@ export default [
       const code = await example(context);
       assert.equal(code.trim().split("\n").length, 5);
       const html = `<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><body>
-        <script type="importmap">{ "imports": { "firelight": "/dist/firelight.js" } }</script>
+        <script type="importmap">{ "imports": { "firelight": "/dist/index.js" } }</script>
         <script type="module">${code}; window.done = true</script>`;
       const site = context.site({}, { "model.gguf": context.storiesFile, "example.html": Buffer.from(html) });
       const page = await context.page({ path: `${site.path}example.html` });

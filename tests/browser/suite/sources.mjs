@@ -147,7 +147,7 @@ export default [
     const site = context.site();
     await page.evaluate(
       async (from, url) => {
-        const { Firelight } = await import(`${from}/dist/firelight.js`);
+        const { Firelight } = await import(`${from}/dist/index.js`);
         const model = await Firelight.load(url);
         t.foreign = await model.complete("Once upon a time", { temperature: 0, maxTokens: 5 }).text();
         t.where = model.info.where;

@@ -2,13 +2,14 @@
 
 import {
   Firelight, FirelightError, LanguageModel, OpenAI, cache,
-  type Answer, type Availability, type CachedModel, type ChatCompletion, type ChatCompletionChunk,
+  type Answer, type AnswerEvent, type AssistantMessage, type Availability, type CachedModel, type ChatCompletion, type ChatCompletionChunk,
   type ChatCompletionMessageParam, type ChatCompletionParams, type ChatOptions, type Completion, type CompletionLogprobs,
-  type CompletionParams, type ErrorCode, type FinishReason, type GenerateOptions, type LanguageModelCoreOptions,
+  type CompletionParams, type ContentPart, type ErrorCode, type FinishReason, type GenerateOptions, type LanguageModelCoreOptions,
   type LanguageModelCreateOptions, type LanguageModelExpected, type LanguageModelMessage, type LanguageModelPrompt,
-  type LanguageModelPromptOptions, type LoadOptions, type Message, type ModelEntry, type ModelInfo, type Progress,
-  type RequestOptions, type SamplingMode, type SamplingParams, type Source, type Stats, type Stream, type Support,
-  type TextPart, type TokenEvent, type TokenLogprob, type Usage,
+  type LanguageModelPromptOptions, type LoadOptions, type Message, type MessageContent, type ModelEntry, type ModelInfo, type Progress,
+  type RequestOptions, type ResponseFormat, type SamplingMode, type SamplingParams, type Source, type Stats, type Stream, type Support,
+  type SystemMessage, type TextPart, type TokenEvent, type TokenLogprob, type Tool, type ToolCall, type ToolChoice,
+  type ToolMessage, type Usage, type UserMessage,
 } from "firelight";
 
 const bar = (p: Progress): string => `${p.stage}: ${p.loaded} of ${p.total}, ${p.rate} B/s`;
@@ -17,7 +18,7 @@ async function load(file: File, blob: Blob, buffer: ArrayBuffer, signal: AbortSi
   const sources: (Source | null | undefined)[] = ["model.gguf", new URL("https://host.example/m.gguf"), file, blob, buffer, [file, file], null, undefined];
   const options: LoadOptions = {
     onProgress: (p) => console.log(bar(p)), onNotice: (text: string) => console.log(text), signal,
-    where: "shared", context: 2048, kv: "f16", tier: "baseline", tune: false, sequences: 2, runAhead: 8, cache: false,
+    where: "shared", context: 2048, kv: "f16", tier: "cooperative", tune: false, sequences: 2, runAhead: 8, cache: false,
     headers: { authorization: "Bearer x" },
   };
   const support: Support = await Firelight.support();
@@ -32,7 +33,10 @@ async function answer(model: Firelight): Promise<Stats> {
     seed: 1, maxTokens: 10, stop: ["\n", "."], logitBias: { 13: -1 }, logprobs: 3, ignoreEnd: false,
     onToken: (token: TokenEvent) => console.log(token.id, token.text, token.logprob, token.top?.[0]?.logprob),
   };
-  const options: ChatOptions = { ...sampling, tools: [], templateVariables: { enable_thinking: false } };
+  const options: ChatOptions = {
+    ...sampling, tools: [rain], toolChoice: "auto", reasoning: false, templateVariables: { enable_thinking: false },
+    onReasoning: (text: string) => console.log(text),
+  };
   const chat: Answer = model.chat(messages, options);
   for await (const piece of chat) console.log(piece.length);
   const text: string = await model.complete("Once", sampling).text();
@@ -42,6 +46,46 @@ async function answer(model: Firelight): Promise<Stats> {
   console.log(info.name, info.architecture, info.type, info.parameters, info.bytes, info.context, info.vocab, info.license, info.adapter, info.tier, info.where, info.gpuBytes);
   const stats: Stats = await chat.stats;
   return stats;
+}
+
+const rain: Tool = {
+  type: "function",
+  function: { name: "rain", description: "Tells whether it rains", parameters: { type: "object", properties: { place: { type: "string" } } } },
+};
+
+/** Answers with the help of a tool. */
+async function tools(model: Firelight): Promise<string> {
+  const parts: ContentPart[] = [{ type: "text", text: "Does it rain in Rome?" }];
+  const content: MessageContent = parts;
+  const user: UserMessage = { role: "user", content };
+  const system: SystemMessage = { role: "system", content: "Be brief." };
+  const messages: Message[] = [system, user];
+  const choice: ToolChoice = { name: "rain" };
+  const answer = model.chat(messages, { tools: [rain], toolChoice: choice });
+  for await (const event of answer.events()) show(event);
+  const said: AssistantMessage = await answer.message();
+  const calls: ToolCall[] = await answer.toolCalls();
+  for (const { id, function: { name, arguments: json } } of calls) {
+    const result: ToolMessage = { role: "tool", tool_call_id: id, content: `${name}(${json}): yes` };
+    messages.push(said, result);
+  }
+  console.log(await answer.reasoning(), (await answer.stats).finish === "tool-calls", (await answer.stats).reasoningTokens);
+  const format: ResponseFormat = { type: "json_schema", schema: { type: "object", properties: { wet: { type: "boolean" } } } };
+  return model.chat(messages, { responseFormat: format }).text();
+}
+
+function show(event: AnswerEvent): void {
+  switch (event.type) {
+    case "content":
+    case "reasoning":
+      return console.log(event.text);
+    case "tool-call":
+      return console.log(event.index, event.id, event.name);
+    case "tool-arguments":
+      return console.log(event.index, event.text);
+    case "tool-call-end":
+      return console.log(event.index, event.complete);
+  }
 }
 
 async function openai(model: Firelight): Promise<void> {
@@ -59,7 +103,10 @@ async function openai(model: Firelight): Promise<void> {
   for await (const chunk of stream) console.log(chunk.choices[0]?.delta.content, chunk.usage?.total_tokens);
   stream.controller.abort();
   const readable: ReadableStream<ChatCompletionChunk> = stream.toReadableStream();
-  const body: ChatCompletionParams = { messages, stream: Math.random() > 0.5 };
+  const body: ChatCompletionParams = {
+    messages, stream: Math.random() > 0.5, tools: [rain], tool_choice: "required", parallel_tool_calls: false,
+    reasoning_effort: "none", response_format: { type: "json_schema", json_schema: { name: "x", schema: {} } },
+  };
   const either = await client.chat.completions.create(body);
   if ("choices" in either) console.log(either.choices[0].message.content, readable.locked);
   const params: CompletionParams = { prompt: "Once", logprobs: 2, echo: false };
@@ -81,7 +128,7 @@ async function promptApi(model: Firelight): Promise<void> {
   };
   const session: LanguageModel = await LanguageModel.create(options);
   const prompt: LanguageModelPrompt = [{ role: "user", content: "Hello" }];
-  const how: LanguageModelPromptOptions = { maxTokens: 5, seed: 1 };
+  const how: LanguageModelPromptOptions = { maxTokens: 5, seed: 1, responseConstraint: /yes|no/, omitResponseConstraintInput: true };
   session.oncontextoverflow = session.onquotaoverflow = (event) => console.log(event.type);
   const text: string = await session.prompt(prompt, how);
   const stream: ReadableStream<string> = session.promptStreaming("Go on", how);
@@ -104,7 +151,7 @@ async function kept(): Promise<void> {
 export async function main(file: File, signal: AbortSignal): Promise<void> {
   await using model = await load(file, file, await file.arrayBuffer(), signal);
   try {
-    await Promise.all([answer(model), openai(model), promptApi(model), kept()]);
+    await Promise.all([answer(model), tools(model), openai(model), promptApi(model), kept()]);
   } catch (error) {
     if (!(error instanceof FirelightError)) throw error;
     const code: ErrorCode = error.code;
@@ -120,5 +167,9 @@ new Firelight();
 Firelight.load(null, { where: "elsewhere" });
 // @ts-expect-error: a message has a role
 (model: Firelight) => model.chat([{ content: "Hello" }]);
+// @ts-expect-error: a typing error in a message is found
+(model: Firelight) => model.chat([{ role: "user", contents: "Hello" }]);
+// @ts-expect-error: a schema is wanted
+(model: Firelight) => model.complete("Hello", { responseFormat: { type: "json_schema" } });
 // @ts-expect-error: what is streamed has no choices of its own
 (client: OpenAI) => client.chat.completions.create({ messages: [], stream: true }).then((answer) => answer.choices);

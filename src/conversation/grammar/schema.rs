@@ -1,6 +1,6 @@
-//! JSON schemas made plain: only keywords that the grammar engine can hold remain, and every reference names one of a flat
-//! list of definitions, so that a schema can be moved into a larger one. Only positions where the standard expects a
-//! schema are visited: a property called `$ref` or `not` is a property. Pure.
+//! Simplifies JSON schemas: only keywords that llguidance can enforce remain, and every reference names one of a flat list
+//! of definitions, so that a schema can be moved into a larger one. Only positions where the standard expects a schema are
+//! visited: a property called `$ref` or `not` is a property. Pure.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -8,20 +8,20 @@ use serde_json::{Map, Value, json};
 
 use super::pointer::{Places, Target, step};
 
-/// A schema without what cannot be held.
+/// A schema without the keywords that cannot be enforced.
 #[derive(Clone, Debug, Default)]
-pub struct Plain {
+pub struct PlainSchema {
     pub schema: Value,
     /// What `#/$defs/NAME` in the schema refers to.
     pub definitions: Map<String, Value>,
     /// Where each definition stood in the original.
     pub origins: HashMap<String, String>,
-    /// Pointers to keywords of the original that are not held.
-    pub unheld: Vec<String>,
+    /// Pointers to keywords of the original that are not enforced.
+    pub unenforced: Vec<String>,
 }
 
-impl Plain {
-    /// How deep the engine may have to go: into every definition from within another.
+impl PlainSchema {
+    /// An upper bound of how deep llguidance recurses: into every definition from within another.
     pub fn levels(&self) -> usize {
         levels(&self.schema) + self.definitions.values().map(levels).sum::<usize>()
     }
@@ -71,11 +71,11 @@ const VALUES: [&str; 17] = [
     "maxProperties",
     "format",
 ];
-/// The formats that can be held. A format that nobody knows is no demand, as the standard has it.
+/// The formats that can be enforced. The standard says that unknown formats demand nothing.
 const FORMATS: [&str; 10] =
     ["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"];
-/// Keywords that no grammar of ours can hold, unless their value demands nothing.
-const UNHELD: [&str; 13] = [
+/// Keywords that no grammar here can enforce, unless their value demands nothing.
+const UNENFORCED: [&str; 13] = [
     "not",
     "if",
     "contains",
@@ -94,18 +94,18 @@ const UNHELD: [&str; 13] = [
 const IN_PLACE: [&str; 8] =
     ["allOf", "anyOf", "oneOf", "$ref", "$dynamicRef", "$recursiveRef", "if", "dependentSchemas"];
 
-/// Makes a schema plain. Its definitions get names that begin with `prefix`.
+/// Simplifies a schema. The names of its definitions begin with `prefix`.
 ///
 /// # Errors
-/// If it is no schema; the message begins with a pointer to what is wrong.
-pub fn plain(schema: &Value, prefix: &str) -> Result<Plain, String> {
+/// If it is no schema; the message begins with a pointer to the fault.
+pub fn plain(schema: &Value, prefix: &str) -> Result<PlainSchema, String> {
     let mut writer = Writer {
         places: Places::of(schema),
         prefix,
         names: HashMap::new(),
         waiting: VecDeque::new(),
         one_of: Vec::new(),
-        plain: Plain::default(),
+        plain: PlainSchema::default(),
     };
     let root = Target { schema, base: writer.places.root.clone(), at: "#".into() };
     writer.plain.schema = writer.write(root)?;
@@ -121,9 +121,9 @@ pub fn plain(schema: &Value, prefix: &str) -> Result<Plain, String> {
     };
     let overlapping: Vec<String> =
         one_of.into_iter().filter(|(_, options)| !apart(options)).map(|(at, _)| at).collect();
-    plain.unheld.extend(overlapping);
+    plain.unenforced.extend(overlapping);
     let mut seen = HashSet::new();
-    plain.unheld.retain(|at| seen.insert(at.clone()));
+    plain.unenforced.retain(|at| seen.insert(at.clone()));
     Ok(plain)
 }
 
@@ -134,9 +134,9 @@ struct Writer<'a> {
     names: HashMap<*const Value, String>,
     /// Definitions that are named but not written yet.
     waiting: VecDeque<(String, Target<'a>)>,
-    /// Where `oneOf` stands, and its options.
+    /// The places of `oneOf`, with their options.
     one_of: Vec<(String, Vec<Value>)>,
-    plain: Plain,
+    plain: PlainSchema,
 }
 
 impl<'a> Writer<'a> {
@@ -163,7 +163,7 @@ impl<'a> Writer<'a> {
                     let reference = value.as_str().ok_or_else(|| format!("{place} is no text"))?;
                     match self.places.find(key, reference, &base) {
                         Ok(Some(target)) => self.refer(target, &mut out),
-                        Ok(None) => self.plain.unheld.push(place),
+                        Ok(None) => self.plain.unenforced.push(place),
                         Err(why) => return Err(format!("{place}: {why}")),
                     }
                 }
@@ -215,14 +215,14 @@ impl<'a> Writer<'a> {
                     let rest = members.get("additionalProperties").unwrap_or(&Value::Bool(true));
                     let rest = Target { schema: rest, base: base.clone(), at: step(&at, "additionalProperties") };
                     if !self.names_of(value, rest, &mut out)? && !demands_nothing(key, value) {
-                        self.plain.unheld.push(place);
+                        self.plain.unenforced.push(place);
                     }
                 }
                 "if" if !has("then") && !has("else") => {}
                 "minContains" | "maxContains" if !has("contains") => {}
                 "format" if value.as_str().is_some_and(|format| !FORMATS.contains(&format)) => {}
                 key if VALUES.contains(&key) => add(&mut out, key, whole_number(value)),
-                key if UNHELD.contains(&key) && !demands_nothing(key, value) => self.plain.unheld.push(place),
+                key if UNENFORCED.contains(&key) && !demands_nothing(key, value) => self.plain.unenforced.push(place),
                 _ => {}
             }
         }
@@ -230,7 +230,7 @@ impl<'a> Writer<'a> {
         if !counts_properties(&out) {
             for key in ["minProperties", "maxProperties"] {
                 if out.remove(key).is_some() {
-                    self.plain.unheld.push(step(&at, key));
+                    self.plain.unenforced.push(step(&at, key));
                 }
             }
         }
@@ -296,7 +296,7 @@ fn whole_number(value: &Value) -> Value {
     }
 }
 
-/// Whether a keyword that cannot be held demands nothing.
+/// Whether a keyword that cannot be enforced demands nothing.
 fn demands_nothing(key: &str, value: &Value) -> bool {
     match value {
         Value::Bool(given) => *given != ["not", "uniqueItems"].contains(&key),
@@ -332,7 +332,7 @@ fn check_types(schema: &Map<String, Value>, at: &str) -> Result<(), String> {
     }
 }
 
-impl Plain {
+impl PlainSchema {
     fn follow<'a>(&'a self, mut schema: &'a Value) -> &'a Value {
         for _ in 0..8 {
             let name = schema.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix("#/$defs/"));
@@ -344,7 +344,7 @@ impl Plain {
         schema
     }
 
-    /// Whether nothing fits both schemas, as far as that is easily seen.
+    /// Whether no value fits both schemas, as far as that is easy to see.
     fn apart(&self, a: &Value, b: &Value, depth: usize) -> bool {
         let (a, b) = (self.follow(a), self.follow(b));
         if depth > 4 {
@@ -377,7 +377,7 @@ impl Plain {
     }
 }
 
-/// The values that alone fit.
+/// The only values that fit.
 fn values(schema: &Value) -> Option<Vec<&Value>> {
     match (schema.get("const"), schema.get("enum")) {
         (Some(value), _) => Some(vec![value]),
@@ -386,7 +386,7 @@ fn values(schema: &Value) -> Option<Vec<&Value>> {
     }
 }
 
-/// The types that alone fit.
+/// The only types that fit.
 fn types(schema: &Value) -> Option<Vec<&str>> {
     let name = |value: &Value| match value {
         Value::Null => "null",

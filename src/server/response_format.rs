@@ -1,9 +1,9 @@
 //! The fields in which clients say what form an answer must have: OpenAI's, Anthropic's and Ollama's, and those of vLLM,
 //! llama.cpp, SGLang, TGI and Together. Every dialect reads all of them: none is passed over.
 
+use firelight::conversation::ResponseFormat;
 use serde_json::{Value, json};
 
-use super::ask::Form;
 use super::failure::Failure;
 use super::fields::Fields;
 
@@ -32,15 +32,15 @@ const FIELDS: [&str; 18] = [
 ///
 /// # Errors
 /// If a field makes no sense or asks for what cannot be held, or if two ask for different forms. The message names it.
-pub fn form(fields: &mut Fields) -> Result<Form, Failure> {
-    let mut given: Vec<(&str, Form)> = Vec::new();
+pub fn response_format(fields: &mut Fields) -> Result<ResponseFormat, Failure> {
+    let mut given: Vec<(&str, ResponseFormat)> = Vec::new();
     for name in FIELDS {
         if let Some(value) = fields.value(name) {
             read(name, &value, &mut given)?;
         }
     }
     match given.as_slice() {
-        [] => Ok(Form::Free),
+        [] => Ok(ResponseFormat::Text),
         [(first, form), rest @ ..] => match rest.iter().find(|(_, other)| !same(form, other)) {
             Some((second, _)) => Err(wrong(first, &format!("{second} asks for another form"))),
             None => Ok(form.clone()),
@@ -49,16 +49,17 @@ pub fn form(fields: &mut Fields) -> Result<Form, Failure> {
 }
 
 /// Whether two forms are one, whatever fields brought them.
-fn same(a: &Form, b: &Form) -> bool {
+fn same(a: &ResponseFormat, b: &ResponseFormat) -> bool {
     match (a, b) {
-        (Form::Schema(_, a), Form::Schema(_, b)) => a == b,
-        (Form::Regex(_, a), Form::Regex(_, b)) | (Form::Lark(_, a), Form::Lark(_, b)) => a == b,
+        (ResponseFormat::JsonSchema(_, a), ResponseFormat::JsonSchema(_, b)) => a == b,
+        (ResponseFormat::Regex(_, a), ResponseFormat::Regex(_, b))
+        | (ResponseFormat::Lark(_, a), ResponseFormat::Lark(_, b)) => a == b,
         (a, b) => a == b,
     }
 }
 
 /// Reads a field, and notes the form that it asks for.
-fn read(name: &'static str, value: &Value, given: &mut Vec<(&'static str, Form)>) -> Result<(), Failure> {
+fn read(name: &'static str, value: &Value, given: &mut Vec<(&'static str, ResponseFormat)>) -> Result<(), Failure> {
     let form = match name {
         "response_format" | "output_format" => described(name, value)?,
         "text" | "output_config" => match value.get("format").filter(|format| !format.is_null()) {
@@ -98,18 +99,18 @@ fn read(name: &'static str, value: &Value, given: &mut Vec<(&'static str, Form)>
         "guided_json_object" => object(),
         _ => return Err(unsupported(name)),
     };
-    if form != Form::Free {
+    if form != ResponseFormat::Text {
         given.push((name, form));
     }
     Ok(())
 }
 
 /// A form that says of what type it is.
-fn described(name: &str, value: &Value) -> Result<Form, Failure> {
+fn described(name: &str, value: &Value) -> Result<ResponseFormat, Failure> {
     let inner = |keys: &[&str]| keys.iter().find_map(|key| Some((format!("{name}.{key}"), value.get(key)?)));
     let missing = |key: &str| wrong(&format!("{name}.{key}"), "it is missing");
     match value["type"].as_str() {
-        Some("text") => Ok(Form::Free),
+        Some("text") => Ok(ResponseFormat::Text),
         Some("json_object" | "json") => match inner(&["schema", "value"]) {
             Some((field, value)) if !value.is_null() => schema(&field, value),
             _ => Ok(object()),
@@ -139,43 +140,43 @@ fn described(name: &str, value: &Value) -> Result<Form, Failure> {
 }
 
 /// Any JSON object.
-fn object() -> Form {
-    Form::Schema(String::new(), json!({ "type": "object" }))
+fn object() -> ResponseFormat {
+    ResponseFormat::JsonSchema(String::new(), json!({ "type": "object" }))
 }
 
-fn schema(name: &str, value: &Value) -> Result<Form, Failure> {
+fn schema(name: &str, value: &Value) -> Result<ResponseFormat, Failure> {
     let read = match value {
         Value::String(text) => serde_json::from_str(text).unwrap_or_default(),
         other => other.clone(),
     };
     match read {
-        Value::Object(_) | Value::Bool(_) => Ok(Form::Schema(name.into(), read)),
+        Value::Object(_) | Value::Bool(_) => Ok(ResponseFormat::JsonSchema(name.into(), read)),
         _ => Err(wrong(name, "a JSON schema is an object")),
     }
 }
 
-fn regex(name: &str, value: &Value) -> Result<Form, Failure> {
+fn regex(name: &str, value: &Value) -> Result<ResponseFormat, Failure> {
     match value.as_str() {
-        Some(expression) if !expression.is_empty() => Ok(Form::Regex(name.into(), expression.into())),
+        Some(expression) if !expression.is_empty() => Ok(ResponseFormat::Regex(name.into(), expression.into())),
         _ => Err(wrong(name, "it is no regular expression")),
     }
 }
 
-fn choice(name: &str, value: &Value) -> Result<Form, Failure> {
+fn choice(name: &str, value: &Value) -> Result<ResponseFormat, Failure> {
     let texts: Option<Vec<String>> =
         value.as_array().and_then(|list| list.iter().map(|text| Some(text.as_str()?.to_string())).collect());
     match texts.filter(|texts| !texts.is_empty()) {
-        Some(texts) => Ok(Form::Choice(texts)),
+        Some(texts) => Ok(ResponseFormat::Choice(texts)),
         None => Err(wrong(name, "it is no list of texts")),
     }
 }
 
-fn grammar(name: &str, value: &Value) -> Result<Form, Failure> {
+fn grammar(name: &str, value: &Value) -> Result<ResponseFormat, Failure> {
     match value.as_str() {
         Some(grammar) if grammar.contains("::=") => {
             Err(wrong(name, "GBNF and EBNF are not supported; write the grammar as Lark does, or send a JSON schema"))
         }
-        Some(grammar) if !grammar.trim().is_empty() => Ok(Form::Lark(name.into(), grammar.into())),
+        Some(grammar) if !grammar.trim().is_empty() => Ok(ResponseFormat::Lark(name.into(), grammar.into())),
         _ => Err(wrong(name, "it is no grammar")),
     }
 }
@@ -192,19 +193,19 @@ fn wrong(name: &str, why: &str) -> Failure {
 mod tests {
     use super::*;
 
-    fn read(body: Value) -> Result<Form, String> {
-        form(&mut Fields::new(body).unwrap()).map_err(|failure| failure.message)
+    fn read(body: Value) -> Result<ResponseFormat, String> {
+        response_format(&mut Fields::new(body).unwrap()).map_err(|failure| failure.message)
     }
 
     #[test]
     fn every_servers_fields_are_read() {
         let a = || json!({ "type": "array" });
-        let of = |field: &str| Form::Schema(field.into(), a());
-        let regex = |field: &str| Form::Regex(field.into(), "a+".into());
-        let lark = |field: &str| Form::Lark(field.into(), "start: \"a\"".into());
+        let of = |field: &str| ResponseFormat::JsonSchema(field.into(), a());
+        let regex = |field: &str| ResponseFormat::Regex(field.into(), "a+".into());
+        let lark = |field: &str| ResponseFormat::Lark(field.into(), "start: \"a\"".into());
         for (body, want) in [
-            (json!({}), Form::Free),
-            (json!({ "response_format": null, "format": "", "text": { "verbosity": "low" } }), Form::Free),
+            (json!({}), ResponseFormat::Text),
+            (json!({ "response_format": null, "format": "", "text": { "verbosity": "low" } }), ResponseFormat::Text),
             (json!({ "response_format": { "type": "text" }, "guided_json": a() }), of("guided_json")),
             (json!({ "response_format": { "type": "json_object" } }), object()),
             (json!({ "response_format": { "type": "json_object", "schema": a() } }), of("response_format.schema")),
@@ -232,7 +233,7 @@ mod tests {
             (json!({ "format": a() }), of("format")),
             (json!({ "json_schema": a().to_string() }), of("json_schema")),
             (json!({ "guided_regex": "a+" }), regex("guided_regex")),
-            (json!({ "guided_choice": ["a", "b"] }), Form::Choice(vec!["a".into(), "b".into()])),
+            (json!({ "guided_choice": ["a", "b"] }), ResponseFormat::Choice(vec!["a".into(), "b".into()])),
             (json!({ "guided_grammar": "start: \"a\"" }), lark("guided_grammar")),
             (json!({ "grammar": { "type": "regex", "value": "a+" } }), regex("grammar.value")),
             (

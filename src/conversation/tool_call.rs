@@ -1,52 +1,53 @@
-//! Calls of tools while they are being written: the name as soon as it is there, then the arguments as they come.
+//! Parses tool calls while the model writes them: emits the name as soon as it is complete, then the arguments as they
+//! come.
 //!
-//! A call that begins otherwise (its arguments before its name, say) is not followed, and comes whole at its end. Pure.
+//! A call that begins with something else than its name is not streamed: `ToolFormat::calls` parses it at its end. Pure.
 
 use serde_json::{Map, Value};
 
-use super::format::{DEEPSEEK_CALL, DEEPSEEK_NAME, Format};
-use super::reply::Part;
+use super::AnswerEvent;
+use super::tool_format::{DEEPSEEK_CALL, DEEPSEEK_NAME, ToolFormat};
 
-/// How far the calls of a text are given out.
-#[derive(Clone, Default)]
-pub struct Follow {
-    /// Bytes of the text that are done with.
+/// How far the tool calls of a text have been emitted.
+#[derive(Clone, Debug, Default)]
+pub struct ToolCallStream {
+    /// Bytes of the text that have been parsed.
     at: usize,
-    /// Whether the arguments of a call are being given out.
+    /// Whether it is within the arguments of a call.
     pub within: bool,
-    /// Calls that were given out to their end.
+    /// Calls that were emitted to their end.
     pub complete: usize,
-    object: Object,
+    object: ObjectScanner,
 }
 
-impl Follow {
-    /// Gives out what is new in `text`: all that came since the mark that opened the calls.
-    pub fn more(&mut self, format: Format, text: &str, parts: &mut Vec<Part>) {
+impl ToolCallStream {
+    /// Emits what is new in `text`, which is everything since the mark that opened the calls.
+    pub fn advance(&mut self, format: ToolFormat, text: &str, events: &mut Vec<AnswerEvent>) {
         loop {
             let new = &text[self.at..];
             if !self.within {
                 let Some((name, arguments)) = opening(format, new) else { return };
-                parts.push(Part::Open { name });
-                (self.at, self.within, self.object) = (self.at + arguments, true, Object::default());
+                events.push(AnswerEvent::ToolCall { id: String::new(), name });
+                (self.at, self.within, self.object) = (self.at + arguments, true, ObjectScanner::default());
                 continue;
             }
             let (length, ended) = self.object.take(new);
             if length > 0 {
-                parts.push(Part::Piece(new[..length].to_string()));
+                events.push(AnswerEvent::Arguments(new[..length].to_string()));
                 self.at += length;
             }
             if !ended {
                 return;
             }
-            parts.push(Part::Close { whole: true });
+            events.push(AnswerEvent::ToolCallEnd { complete: true });
             (self.within, self.complete) = (false, self.complete + 1);
         }
     }
 }
 
-/// The members of an object that are whole, of JSON that was cut anywhere.
-pub fn whole_members(text: &str) -> Map<String, Value> {
-    let (mut object, mut whole) = (Object::default(), 0);
+/// The complete members of a JSON object that may be truncated anywhere.
+pub fn complete_members(text: &str) -> Map<String, Value> {
+    let (mut object, mut whole) = (ObjectScanner::default(), 0);
     for (at, byte) in text.bytes().enumerate() {
         object.take_byte(byte);
         if byte == b',' && object.depth == 1 && !object.in_string {
@@ -56,15 +57,15 @@ pub fn whole_members(text: &str) -> Map<String, Value> {
     serde_json::from_str(text).or_else(|_| serde_json::from_str(&format!("{}}}", &text[..whole]))).unwrap_or_default()
 }
 
-/// A JSON object that comes in pieces: where it ends.
-#[derive(Clone, Default)]
-struct Object {
+/// Finds the end of a JSON object that comes in pieces.
+#[derive(Clone, Debug, Default)]
+struct ObjectScanner {
     depth: usize,
     in_string: bool,
     escaped: bool,
 }
 
-impl Object {
+impl ObjectScanner {
     /// How many bytes of `text` belong to the object, and whether it ends with them.
     fn take(&mut self, text: &str) -> (usize, bool) {
         for (i, byte) in text.bytes().enumerate() {
@@ -90,16 +91,16 @@ impl Object {
 }
 
 /// The next call's name, and where its arguments begin.
-fn opening(format: Format, text: &str) -> Option<(String, usize)> {
+fn opening(format: ToolFormat, text: &str) -> Option<(String, usize)> {
     let (name, arguments) = match format {
-        Format::DeepSeek => deepseek(text),
-        Format::Mistral => object(text).or_else(|| named(text)),
+        ToolFormat::DeepSeek => deepseek(text),
+        ToolFormat::Mistral => object(text).or_else(|| named(text)),
         _ => object(text),
     }?;
     (arguments.starts_with('{') && !name.is_empty()).then(|| (name, text.len() - arguments.len()))
 }
 
-/// `{"name": "f", "arguments": {`, behind what may stand between two such objects.
+/// `{"name": "f", "arguments": {`, after what may separate two such objects.
 fn object(text: &str) -> Option<(String, &str)> {
     let begin = text.trim_start_matches(|c: char| c.is_whitespace() || "[},;".contains(c)).strip_prefix('{')?;
     let rest = key(begin, "name")?;
@@ -115,7 +116,7 @@ fn key<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     Some(rest.trim_start().strip_prefix(':')?.trim_start())
 }
 
-/// `name[CALL_ID]id[ARGS]{`, from the second on behind another mark.
+/// `name[CALL_ID]id[ARGS]{`, after another mark from the second call on.
 fn named(text: &str) -> Option<(String, &str)> {
     let text = text.trim_start();
     let (head, arguments) = text.strip_prefix("[TOOL_CALLS]").unwrap_or(text).split_once("[ARGS]")?;
@@ -138,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_members_that_are_whole_are_read() {
+    fn complete_members_are_read() {
         let rows = [
             ("{\"a\": 1, \"b\": {}}", json!({ "a": 1, "b": {} })),
             ("{\"a\": \"é,\", \"b\": [1, {\"c\": 2, ", json!({ "a": "é," })),
@@ -148,7 +149,7 @@ mod tests {
             ("", json!({})),
         ];
         for (text, want) in rows {
-            assert_eq!(Value::from(whole_members(text)), want, "{text}");
+            assert_eq!(Value::from(complete_members(text)), want, "{text}");
         }
     }
 }

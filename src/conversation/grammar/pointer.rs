@@ -1,5 +1,4 @@
-//! What references within a JSON schema refer to: pointers, anchors, and schemas with names of their own. Nothing is
-//! ever fetched. Pure.
+//! Resolves references within a JSON schema: pointers, anchors, and schemas with ids. Never fetches. Pure.
 
 use std::collections::HashMap;
 
@@ -15,7 +14,7 @@ pub struct Target<'a> {
     pub at: String,
 }
 
-/// What in a schema can be referred to.
+/// The parts of a schema that can be referred to.
 pub struct Places<'a> {
     /// The root's own URI; empty if it has none.
     pub root: String,
@@ -70,7 +69,7 @@ impl<'a> Places<'a> {
         id.filter(|id| !id.is_empty()).map_or_else(|| base.to_string(), |id| resolve(base, id))
     }
 
-    /// Notes all that has a name.
+    /// Records every schema that has a name.
     fn visit(&mut self, target: Target<'a>) {
         let Value::Object(members) = target.schema else { return };
         let base = self.base_within(members, &target.base);
@@ -99,10 +98,10 @@ impl<'a> Places<'a> {
         }
     }
 
-    /// What a reference of the kind `keyword` refers to; `None` if that is a document which is not here.
+    /// The target of a reference of the kind `keyword`; `None` if it is in another document.
     ///
     /// # Errors
-    /// If the document is here, but what is referred to is not.
+    /// If the target is not in this document.
     pub fn find(&self, keyword: &str, reference: &str, base: &str) -> Result<Option<Target<'a>>, String> {
         let (uri, fragment) = reference.split_once('#').unwrap_or((reference, ""));
         let fragment = percent_decoded(fragment);

@@ -1,67 +1,90 @@
-//! What answers are held to, as masks over a vocabulary: which tokens may come next. The work is llguidance's; here is
-//! how our tokenizers look to it, and how it looks to a session.
+//! Constrained decoding: schemas, regular expressions and grammars as masks over the vocabulary of the tokens that may
+//! come next. llguidance computes the masks; this module adapts tokenizers to it, and it to a session's [`Constraint`].
+//!
+//! `rules` writes an answer's [`OutputRules`](super::OutputRules) as one grammar. Before a JSON schema becomes part of it,
+//! `schema` removes annotations and the keywords that no grammar can enforce, and resolves every reference (`pointer`), so
+//! that a schema can be moved; `repair` finds the place of what llguidance still refuses.
+
+mod pointer;
+mod repair;
+mod rules;
+mod schema;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use firelight::session::Constraint;
-use firelight::tokenizer::Tokenizer;
 use llguidance::api::{GrammarWithLexer, TopLevelGrammar};
 use llguidance::toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory};
 use serde_json::{Value, json};
 
-use super::repair::settle;
-use super::schema::{Plain, plain};
+use crate::session::Constraint;
+use crate::tokenizer::Tokenizer;
+use repair::settle;
+use schema::{PlainSchema, plain};
 
-/// The engine takes up to 12 KiB of stack a level of a schema (in a build that is not optimized).
+/// llguidance takes up to 12 KiB of stack for a level of a schema (in a build that is not optimized).
+#[cfg(not(target_family = "wasm"))]
 const STACK: usize = 256 << 20;
-/// Levels that fit there.
+/// The levels that fit into the stack.
+#[cfg(not(target_family = "wasm"))]
 const MOST_LEVELS: usize = 10_000;
+/// A browser's stack is about 1 MiB.
+#[cfg(target_family = "wasm")]
+const MOST_LEVELS: usize = 100;
 
-/// Does something where the stack is deep enough for every schema that [`Grammars::plain`] takes.
-pub fn with_deep_stack<T: Send>(work: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
+/// Runs `work` on a thread whose stack is deep enough for every schema that [`GrammarCompiler::plain`] takes.
+#[cfg(not(target_family = "wasm"))]
+fn with_deep_stack<T: Send>(work: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("grammar".into()).stack_size(STACK).spawn_scoped(scope, work);
-        let failed = |why: &dyn ToString| Err(format!("a grammar cannot be made: {}", why.to_string()));
+        let failed = |why: &dyn ToString| Err(format!("the grammar cannot be compiled: {}", why.to_string()));
         match thread {
-            Ok(thread) => thread.join().unwrap_or_else(|_| failed(&"the engine failed")),
+            Ok(thread) => thread.join().unwrap_or_else(|_| failed(&"the grammar engine failed")),
             Err(error) => failed(&error),
         }
     })
 }
 
-/// Makes constraints for one vocabulary.
-pub struct Grammars {
+#[cfg(target_family = "wasm")]
+fn with_deep_stack<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    work()
+}
+
+/// Compiles grammars for one vocabulary.
+pub struct GrammarCompiler {
     factory: ParserFactory,
     /// Ids of control tokens by their names.
     controls: HashMap<String, u32>,
 }
 
-/// Why a constraint could not go on, if so.
-pub type Broken = Rc<RefCell<Option<String>>>;
+/// Why a constraint failed in the middle of an answer, if it did.
+pub type ConstraintError = Rc<RefCell<Option<String>>>;
 
-/// A grammar that is ready; every answer gets a constraint of its own.
-pub struct Held {
+/// A compiled grammar; every answer gets a constraint of its own.
+pub struct CompiledGrammar {
     matcher: Matcher,
     first: Vec<u32>,
-    /// Pointers to what the client's schemas demand and the grammar does not hold.
-    pub unheld: Vec<String>,
+    /// Pointers to keywords of the schemas that the grammar does not enforce.
+    pub unenforced: Vec<String>,
 }
 
-impl Grammars {
-    /// Reads the whole vocabulary, which takes a moment.
+impl GrammarCompiler {
+    /// Reads the whole vocabulary, which takes up to a second.
+    ///
+    /// # Errors
+    /// If llguidance refuses the vocabulary.
     pub fn new(tokenizer: &Tokenizer) -> Result<Self, String> {
         let words = (0..tokenizer.vocab_size() as u32).map(|id| word(tokenizer, id)).collect();
         Self::of(words, tokenizer.end_ids().to_vec())
     }
 
-    /// Of a vocabulary's words, those of control tokens behind a mark.
+    /// From the bytes of a vocabulary's tokens; those of control tokens begin with a mark.
     fn of(mut words: Vec<Vec<u8>>, mut ends: Vec<u32>) -> Result<Self, String> {
         if ends.is_empty() {
-            // A model that cannot say that it has finished: a token beyond the vocabulary, which never comes.
+            // A model without an end token: a token beyond the vocabulary, which never comes.
             ends.push(words.len() as u32);
             words.push(vec![TokTrie::SPECIAL_TOKEN_MARKER]);
         }
@@ -73,67 +96,72 @@ impl Grammars {
         let env: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
         let mut factory = ParserFactory::new_simple(&env).map_err(|e| e.to_string())?;
         factory.quiet().limits_mut().verbose_errors = false;
-        Ok(Grammars { factory, controls })
+        Ok(GrammarCompiler { factory, controls })
     }
 
-    /// A schema without what cannot be held, its definitions' names beginning with `prefix`.
+    /// A schema without the keywords that cannot be enforced; the names of its definitions begin with `prefix`.
     ///
     /// # Errors
-    /// If the schema makes no sense, or nothing fits it; the message begins with a pointer to the place.
-    pub fn plain(&self, schema: &Value, prefix: &str) -> Result<Plain, String> {
+    /// If the schema is invalid, or no JSON fits it; the message begins with a pointer to the place.
+    fn plain(&self, schema: &Value, prefix: &str) -> Result<PlainSchema, String> {
         let mut plain = plain(schema, prefix)?;
         if plain.levels() > MOST_LEVELS {
             return Err(format!("#: its definitions are nested more than {MOST_LEVELS} levels deep in all"));
         }
-        settle(&mut plain, &|document| self.ready(TopLevelGrammar::from_grammar(json_grammar(document))).map(drop))?;
+        settle(&mut plain, &|document| self.compile(TopLevelGrammar::from_grammar(json_grammar(document))).map(drop))?;
         Ok(plain)
     }
 
-    /// Makes a grammar ready: rules in Lark, and the grammars that they name.
+    /// Compiles a grammar: rules in Lark, and the grammars that they name.
     ///
     /// # Errors
-    /// If the rules make no sense, or nothing fits them.
-    pub fn rules(&self, rules: &str, parts: Vec<GrammarWithLexer>, unheld: Vec<String>) -> Result<Held, String> {
+    /// If the rules are invalid, or no text fits them.
+    fn rules(
+        &self,
+        rules: &str,
+        parts: Vec<GrammarWithLexer>,
+        unenforced: Vec<String>,
+    ) -> Result<CompiledGrammar, String> {
         let grammars = [GrammarWithLexer::from_lark(rules.into())].into_iter().chain(parts).collect();
-        Ok(Held { unheld, ..self.ready(TopLevelGrammar { grammars, max_tokens: None })? })
+        Ok(CompiledGrammar { unenforced, ..self.compile(TopLevelGrammar { grammars, max_tokens: None })? })
     }
 
-    fn ready(&self, grammar: TopLevelGrammar) -> Result<Held, String> {
+    fn compile(&self, grammar: TopLevelGrammar) -> Result<CompiledGrammar, String> {
         let parser = self.factory.create_parser(grammar);
         let mut matcher = Matcher::new(Ok(parser.map_err(|e| brief(&e))?));
-        // What nothing fits is only found out when something has to.
+        // That no text fits is found out only by the first mask.
         let first = matcher.compute_mask().map_err(|e| brief(&e))?.as_slice().to_vec();
-        Ok(Held { matcher, first, unheld: Vec::new() })
+        Ok(CompiledGrammar { matcher, first, unenforced: Vec::new() })
     }
 
     /// Whether the vocabulary has a token of this name, control or not.
-    pub fn has(&self, name: &str) -> bool {
+    fn has(&self, name: &str) -> bool {
         self.controls.contains_key(name) || self.factory.tok_env().tok_trie().token_id(name.as_bytes()).is_some()
     }
 
-    /// A control token in Lark's words, or its name as text where the vocabulary has no such token.
-    pub fn mark(&self, name: &str) -> String {
+    /// A control token in Lark's syntax, or its name as text if the vocabulary has no such token.
+    fn mark(&self, name: &str) -> String {
         self.controls.get(name).map_or_else(|| literal(name), |id| format!("<[{id}]>"))
     }
 }
 
-/// A text in Lark's words.
-pub fn literal(text: &str) -> String {
+/// A text in Lark's syntax.
+fn literal(text: &str) -> String {
     Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }
 
-/// Compact JSON, since white space without end would fit a schema, too.
-pub fn json_grammar(mut document: Value) -> GrammarWithLexer {
+/// The grammar of compact JSON: endless white space would fit a schema, too.
+fn json_grammar(mut document: Value) -> GrammarWithLexer {
     document["x-guidance"] = json!({ "whitespace_flexible": false, "coerce_one_of": true });
     GrammarWithLexer::from_json_schema(document)
 }
 
-impl Held {
-    /// A constraint for one answer.
-    pub fn constraint(&self) -> (Constraint, Broken) {
+impl CompiledGrammar {
+    /// A constraint for one answer, and where it says why it failed.
+    pub fn constraint(&self) -> (Constraint, ConstraintError) {
         let mut matcher = self.matcher.deep_clone();
         let mut first = Some(self.first.clone());
-        let broken = Broken::default();
+        let broken = ConstraintError::default();
         let (note, mut seen) = (broken.clone(), 0);
         let constraint = move |answer: &[u32]| {
             if let Some(first) = first.take().filter(|_| answer.is_empty()) {
@@ -157,7 +185,7 @@ fn brief(error: &impl ToString) -> String {
     error.to_string().lines().next().unwrap_or_default().to_string()
 }
 
-/// A token's bytes; a control token's are marked, so that no text is taken for it.
+/// A token's bytes; those of a control token are marked, so that no text is mistaken for it.
 fn word(tokenizer: &Tokenizer, id: u32) -> Vec<u8> {
     let bytes = tokenizer.bytes(id, false);
     if !bytes.is_empty() {
@@ -168,21 +196,21 @@ fn word(tokenizer: &Tokenizer, id: u32) -> Vec<u8> {
 }
 
 #[cfg(test)]
-pub mod tests {
+mod tests {
     use super::*;
 
     /// A vocabulary of all bytes, these control tokens, and an end.
-    pub fn bytes(controls: &[&str]) -> Grammars {
+    pub(super) fn bytes(controls: &[&str]) -> GrammarCompiler {
         let marked = |name: &&str| [&[TokTrie::SPECIAL_TOKEN_MARKER], name.as_bytes()].concat();
         let mut words: Vec<Vec<u8>> = (0..=255).map(|byte| vec![byte]).collect();
         words.extend(controls.iter().map(marked));
         words.push(marked(&"<end>"));
         let end = words.len() as u32 - 1;
-        Grammars::of(words, vec![end]).unwrap()
+        GrammarCompiler::of(words, vec![end]).unwrap()
     }
 
     /// Whether a text, in which `marks` are control tokens, fits a grammar from its beginning to its end.
-    pub fn fits(grammars: &Grammars, held: &Held, text: &str) -> bool {
+    pub(super) fn fits(grammars: &GrammarCompiler, held: &CompiledGrammar, text: &str) -> bool {
         let mut matcher = held.matcher.deep_clone();
         let mut rest = text;
         while !rest.is_empty() {
@@ -199,15 +227,15 @@ pub mod tests {
         matcher.is_accepting().unwrap()
     }
 
-    /// A schema, texts that fit it, texts that do not, and what of it is not held.
+    /// A schema, texts that fit it, texts that do not, and the keywords that are not enforced.
     type Row = (Value, &'static [&'static str], &'static [&'static str], &'static [&'static str]);
 
     fn check(rows: Vec<Row>) {
         let grammars = bytes(&[]);
-        for (schema, good, bad, unheld) in rows {
+        for (schema, good, bad, unenforced) in rows {
             let plain = grammars.plain(&schema, "").unwrap_or_else(|e| panic!("{schema}: {e}"));
-            assert_eq!(plain.unheld, unheld, "{schema}");
-            let held = grammars.ready(TopLevelGrammar::from_grammar(json_grammar(plain.document()))).unwrap();
+            assert_eq!(plain.unenforced, unenforced, "{schema}");
+            let held = grammars.compile(TopLevelGrammar::from_grammar(json_grammar(plain.document()))).unwrap();
             good.iter().for_each(|text| assert!(fits(&grammars, &held, text), "{schema}: {text} does not fit"));
             bad.iter().for_each(|text| assert!(!fits(&grammars, &held, text), "{schema}: {text} fits"));
         }
@@ -271,7 +299,7 @@ pub mod tests {
     }
 
     #[test]
-    fn what_cannot_be_held_is_told_and_the_rest_is_held() {
+    fn what_cannot_be_enforced_is_reported_and_the_rest_is_enforced() {
         let a = |schema: Value| json!({ "type": "object", "properties": { "a": schema }, "required": ["a"] });
         let email = "^(?!\\.)(?!.*\\.\\.)([a-z'+\\-\\.]*)[a-z0-9_+-]@([a-z0-9][a-z\\-]*\\.)+[a-z]{2,}$";
         check(vec![
@@ -428,7 +456,7 @@ pub mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_with_its_place() {
+    fn invalid_schemas_are_refused_with_their_place() {
         let grammars = bytes(&[]);
         let a = |schema: Value| json!({ "type": "object", "properties": { "x/y": schema }, "required": ["x/y"] });
         for (schema, place) in [

@@ -17,7 +17,7 @@ use super::failure::{Dialect, Failure};
 
 /// What is asked of a client.
 #[derive(Clone, Debug, Default)]
-pub struct Guard {
+pub struct Auth {
     /// The key that every request must carry.
     pub key: Option<String>,
     /// Names, besides `localhost` and addresses, by which the server may be called.
@@ -38,7 +38,7 @@ pub async fn check(State(server): State<Server>, request: Request, next: Next) -
     let origin = request.headers().get(header::ORIGIN).cloned();
     let preflight = request.method() == Method::OPTIONS && origin.is_some();
     let asked = request.headers().clone();
-    let mut response = match server.guard.admit(&request, preflight) {
+    let mut response = match server.auth.admit(&request, preflight) {
         Err(failure) => failure.into_response(),
         Ok(()) if preflight => {
             Response::builder().status(StatusCode::NO_CONTENT).body(Body::empty()).unwrap_or_default()
@@ -49,10 +49,10 @@ pub async fn check(State(server): State<Server>, request: Request, next: Next) -
         response = failure.response(dialect);
     }
     server.metrics.responded(route, response.status().as_u16());
-    if !server.guard.origins.is_empty() {
+    if !server.auth.origins.is_empty() {
         response.headers_mut().append(header::VARY, HeaderValue::from_static("Origin"));
     }
-    if let Some(origin) = origin.filter(|o| server.guard.origin_is_named(o)) {
+    if let Some(origin) = origin.filter(|o| server.auth.origin_is_named(o)) {
         allow(response.headers_mut(), origin);
         if preflight {
             allow_asked(response.headers_mut(), &asked);
@@ -88,7 +88,7 @@ fn allow_asked(headers: &mut HeaderMap, asked: &HeaderMap) {
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(PREFLIGHT_SECONDS));
 }
 
-impl Guard {
+impl Auth {
     fn admit(&self, request: &Request, preflight: bool) -> Result<(), Failure> {
         let headers = request.headers();
         let forbidden = |code, message| Failure::new(StatusCode::FORBIDDEN, code, message);
@@ -183,11 +183,11 @@ mod tests {
 
     #[test]
     fn only_our_own_names_are_answered() {
-        let guard = Guard { hosts: vec!["model.lan".into()], ..Default::default() };
+        let auth = Auth { hosts: vec!["model.lan".into()], ..Default::default() };
         for good in
             ["localhost", "localhost:11435", "127.0.0.1:1", "[::1]:11435", "192.168.1.9", "a.localhost", "Model.LAN:80"]
         {
-            assert!(guard.host_is_ours(good), "{good}");
+            assert!(auth.host_is_ours(good), "{good}");
         }
         for bad in [
             "",
@@ -198,7 +198,7 @@ mod tests {
             ":1",
             "[evil]",
         ] {
-            assert!(!guard.host_is_ours(bad), "{bad}");
+            assert!(!auth.host_is_ours(bad), "{bad}");
         }
     }
 

@@ -1,5 +1,5 @@
-//! What to do with a schema that the grammar engine refuses: the place is found by trying ever smaller parts of it. If a
-//! keyword is at fault that makes sense but cannot be held, such as a pattern that looks ahead, it is left out. Pure.
+//! Repairs a schema that llguidance refuses: finds the place by trying ever smaller parts of it. A keyword at fault that is
+//! valid but cannot be enforced, such as a pattern with a lookahead, is left out. Pure.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -7,19 +7,19 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::pointer::step;
-use super::schema::{Plain, with_definitions};
+use super::schema::{PlainSchema, with_definitions};
 
-/// Whether a grammar can be made of a document.
+/// Compiles a document, or says why it cannot.
 type Try<'a> = &'a dyn Fn(Value) -> Result<(), String>;
 
-/// Keywords that are left out of one schema at most.
+/// The most keywords to leave out of one schema.
 const MOST_REPAIRS: usize = 32;
-/// Parts of a schema that are tried at most: each costs time in which nobody else is answered.
+/// The most parts of a schema to try: each takes time in which no other request is answered.
 const MOST_TRIES: usize = 400;
-/// In the words of the crate `regex`: what a pattern has that other engines know.
+/// Parts of error messages of the crate `regex` about what only other engines support.
 const BEYOND: [&str; 5] =
     ["look-around", "backreferences", "size limit", "Unicode property not found", "unrecognized escape sequence"];
-/// In the engine's words: nothing fits.
+/// llguidance's message for a schema that nothing fits.
 const EMPTY: &str = "nsatisfiable";
 
 /// Where a schema is refused.
@@ -33,11 +33,11 @@ struct Fault {
     why: String,
 }
 
-/// Leaves out of a schema what cannot be held.
+/// Leaves out the keywords of a schema that cannot be enforced.
 ///
 /// # Errors
-/// If the schema makes no sense, or nothing fits it; the message begins with a pointer to the place.
-pub fn settle(plain: &mut Plain, compiles: Try) -> Result<(), String> {
+/// If the schema is invalid, or no JSON fits it; the message begins with a pointer to the place.
+pub fn settle(plain: &mut PlainSchema, compiles: Try) -> Result<(), String> {
     let tries = Cell::new(MOST_TRIES);
     let compiles = |document: Value| {
         let left = tries.get();
@@ -56,7 +56,7 @@ pub fn settle(plain: &mut Plain, compiles: Try) -> Result<(), String> {
 }
 
 impl Fault {
-    fn node<'a>(&self, plain: &'a Plain) -> &'a Value {
+    fn node<'a>(&self, plain: &'a PlainSchema) -> &'a Value {
         let home = self.definition.as_ref().map_or(&plain.schema, |name| &plain.definitions[name]);
         home.pointer(&self.pointer).unwrap_or(&Value::Null)
     }
@@ -71,8 +71,14 @@ impl Fault {
     }
 }
 
-/// From a schema that is refused to the innermost one within it.
-fn trail(plain: &Plain, fault: Fault, seen: &mut HashSet<String>, tries: &Cell<usize>, compiles: Try) -> Vec<Fault> {
+/// Descends from a schema that is refused to the innermost one.
+fn trail(
+    plain: &PlainSchema,
+    fault: Fault,
+    seen: &mut HashSet<String>,
+    tries: &Cell<usize>,
+    compiles: Try,
+) -> Vec<Fault> {
     let refused = |part: &Value| {
         let left = tries.get() > 0;
         left.then(|| compiles(with_definitions(part.clone(), plain.definitions.clone())).err()).flatten()
@@ -105,7 +111,7 @@ fn trail(plain: &Plain, fault: Fault, seen: &mut HashSet<String>, tries: &Cell<u
     [vec![fault], inner.unwrap_or_default()].concat()
 }
 
-/// The schemas within a schema, and whether it does no harm if nothing fits one.
+/// The schemas within a schema, and whether one that nothing fits does no harm.
 fn children(node: &Value) -> Vec<(Vec<String>, bool)> {
     let mut all = Vec::new();
     let required = node.get("required").and_then(Value::as_array);
@@ -126,8 +132,8 @@ fn children(node: &Value) -> Vec<(Vec<String>, bool)> {
     all
 }
 
-/// Leaves a keyword out of the schema that is at fault, if that helps; whether it does.
-fn leave_out(plain: &mut Plain, fault: &Fault, compiles: Try) -> bool {
+/// Leaves a keyword out of the schema that is at fault. Returns whether that helped.
+fn leave_out(plain: &mut PlainSchema, fault: &Fault, compiles: Try) -> bool {
     let node = fault.node(plain).clone();
     let Value::Object(members) = &node else { return false };
     let patterns: Vec<&str> = match (members.get("pattern"), members.get("patternProperties")) {
@@ -163,7 +169,7 @@ fn leave_out(plain: &mut Plain, fault: &Fault, compiles: Try) -> bool {
         };
         home.and_then(|home| home.pointer_mut(&fault.pointer)).into_iter().for_each(|node| *node = rest.clone());
         if !gone.is_empty() && compiles(with_definitions(rest, without.definitions.clone())).is_ok() {
-            without.unheld.extend(gone.into_iter().map(|key| step(&fault.at, key)));
+            without.unenforced.extend(gone.into_iter().map(|key| step(&fault.at, key)));
             *plain = without;
             return true;
         }
@@ -171,7 +177,7 @@ fn leave_out(plain: &mut Plain, fault: &Fault, compiles: Try) -> bool {
     false
 }
 
-/// Whether a pattern makes sense to some engine: what ours cannot do besides is looking around and back.
+/// Whether a pattern is valid for some engine: `regex` lacks lookaround and backreferences.
 fn makes_sense(pattern: &str) -> bool {
     match regex::Regex::new(pattern) {
         Ok(_) => true,

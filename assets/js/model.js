@@ -1,0 +1,150 @@
+// A loaded model: starts the engine, sends it commands. Types and the meaning of every option are in firelight.d.ts.
+
+import { Answer } from "./answer.js";
+import { available } from "./cache.js";
+import { FirelightError } from "./errors.js";
+import { loadAt, places } from "./link.js";
+import { OpenAI } from "./openai.js";
+
+const here = () => globalThis.document?.baseURI ?? globalThis.location?.href;
+
+/** A source as the host reads it: absolute URLs and Blobs, in order. */
+function filesOf(source) {
+  if (source == null) return [new URL("demo.gguf", import.meta.url).href];
+  const file = (part) => {
+    if (part instanceof Blob) return part;
+    if (part instanceof ArrayBuffer || ArrayBuffer.isView(part)) return new Blob([part]);
+    if (typeof part === "string" || part instanceof URL) {
+      if (URL.canParse(part, here())) return new URL(part, here()).href;
+    }
+    throw new FirelightError("bad-argument", `A source cannot be ${String(part)}: a URL, File, Blob or ArrayBuffer is wanted.`);
+  };
+  const files = Array.isArray(source) ? source.map(file) : [file(source)];
+  if (files.length === 0) throw new FirelightError("bad-argument", "A source without parts is no model.");
+  return files;
+}
+
+const SECRET = Symbol();
+
+/** A model on a GPU; see firelight.d.ts. */
+export class Firelight {
+  #link;
+  #notices;
+  #client;
+  #closing = null;
+
+  constructor(secret, link, info, notices) {
+    if (secret !== SECRET) throw new TypeError("Use Firelight.load().");
+    this.#link = link;
+    this.#notices = notices;
+    this.info = Object.freeze({ ...info, where: link.where });
+  }
+
+  static async load(source = null, options = {}) {
+    const { signal, onProgress, onNotice, where = "worker", cache = true, headers = {}, ...engine } = options;
+    signal?.throwIfAborted();
+    const files = filesOf(source);
+    if (!navigator.gpu) throw new FirelightError("no-webgpu", noWebGpu());
+    const notices = [];
+    const notice = (text) => {
+      notices.push(text);
+      onNotice?.(text);
+    };
+    if (where === "shared") engine.sequences ??= 2;
+    // Pages share a model of the same addresses in a shared worker; a Blob belongs to one page.
+    const named = files.every((file) => typeof file === "string");
+    const key = named ? JSON.stringify([files, engine, cache, headers]) : crypto.randomUUID();
+    const command = { command: "load", key, files, options: { cache, headers, engine } };
+    for (const [place, start, otherwise] of places(where, notice)) {
+      try {
+        const { link, info } = await loadAt(start, command, signal, (message) => {
+          if (message.event === "progress") onProgress?.(message.progress);
+          if (message.event === "notice") notice(message.text);
+        });
+        const { notices: more, ...facts } = info;
+        more.forEach(notice);
+        return new Firelight(SECRET, link, facts, notices);
+      } catch (error) {
+        const elsewhere = error.code === "no-webgpu" || (place === "shared" && error.code === "no-adapter");
+        if (place === "main" || !elsewhere) throw error;
+        notice(otherwise);
+      }
+    }
+  }
+
+  static async support() {
+    const opfs = available();
+    try {
+      if (!navigator.gpu) return { webgpu: false, reason: noWebGpu(), opfs };
+      const adapter = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
+      if (!adapter) return { webgpu: false, reason: "The browser has WebGPU, but no GPU that it would use.", opfs };
+      const { description, vendor, architecture } = adapter.info ?? {};
+      const name = description || `${vendor ?? ""} ${architecture ?? ""}`.trim() || "the browser's GPU";
+      const tier = adapter.features.has("subgroups") ? "subgroups" : "baseline";
+      return { webgpu: true, adapter: name, tier, opfs };
+    } catch (error) {
+      return { webgpu: false, reason: error.message, opfs };
+    }
+  }
+
+  get notices() {
+    return this.#notices;
+  }
+
+  /** The model behind OpenAI's interface. */
+  get client() {
+    return (this.#client ??= new OpenAI(this));
+  }
+
+  chat(messages, options = {}) {
+    const { tools, toolChoice, ...rest } = options;
+    // Tools that must not be called are not described to the model.
+    const called = toolChoice === "none" ? {} : { tools, toolChoice };
+    return new Answer(this.#link, { messages, ...called, date: today() }, rest);
+  }
+
+  complete(prompt, options = {}) {
+    return new Answer(this.#link, { prompt }, options);
+  }
+
+  async tokenize(input, { special, tools, addGenerationPrompt } = {}) {
+    const chat = { messages: input, tools, addGenerationPrompt, date: today() };
+    const request = typeof input === "string" ? { prompt: input, special } : chat;
+    return this.#link.ask({ command: "tokenize", request });
+  }
+
+  async detokenize(tokens) {
+    return this.#link.ask({ command: "detokenize", tokens: [...tokens] });
+  }
+
+  destroy() {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close() {
+    const error = new FirelightError("destroyed", "The model was destroyed.");
+    // A worker that hangs is ended after a second.
+    const patience = new Promise((resolve) => setTimeout(resolve, 1000));
+    const asked = (async () => this.#link.ask({ command: "destroy" }))();
+    await Promise.race([asked.catch(() => {}), patience]);
+    this.#link.close(error);
+  }
+
+  [Symbol.asyncDispose ?? Symbol.for("Symbol.asyncDispose")]() {
+    return this.destroy();
+  }
+}
+
+function noWebGpu() {
+  return globalThis.isSecureContext === false
+    ? "WebGPU is only for pages served by https, or from localhost."
+    : "This browser has no WebGPU, or it is turned off.";
+}
+
+/** For templates that tell the model the date. */
+function today() {
+  const now = new Date();
+  const local = new Date(now.getTime() - now.getTimezoneOffset() * 60_000);
+  return local.toISOString().slice(0, 19);
+}

@@ -1,0 +1,66 @@
+//! From a session's events to those of an answer.
+
+use super::{AnswerEnd, AnswerEvent, AnswerToken, OutputParser};
+use crate::session::Event;
+use crate::tokenizer::Tokenizer;
+
+/// Reads the events of one request.
+#[derive(Clone, Debug)]
+pub struct AnswerReader {
+    /// Taken at the end.
+    parser: Option<OutputParser>,
+    /// Tokens whose text has not been emitted.
+    held_tokens: usize,
+    reasoning_tokens: usize,
+    tool_calls: bool,
+}
+
+impl AnswerReader {
+    /// For an answer that `parser` parses.
+    pub fn new(parser: OutputParser) -> Self {
+        AnswerReader { parser: Some(parser), held_tokens: 0, reasoning_tokens: 0, tool_calls: false }
+    }
+
+    /// Text that the prompt has begun of the answer, to be emitted before anything else.
+    pub fn prefill(&mut self, text: &str) -> Vec<AnswerEvent> {
+        self.text(text)
+    }
+
+    /// The events that follow from an event of the session.
+    pub fn read(&mut self, event: Event, tokenizer: &Tokenizer) -> Vec<AnswerEvent> {
+        let named = |(id, logprob)| AnswerToken { id, bytes: tokenizer.bytes(id, true), logprob };
+        match event {
+            Event::Begun { reused_tokens } => vec![AnswerEvent::Started { reused_tokens }],
+            Event::Text(text) => self.text(&text),
+            Event::Token { id, logprobs } => {
+                self.held_tokens += 1;
+                let logprob = logprobs.as_ref().map_or(0.0, |logprobs| logprobs.logprob);
+                let top = logprobs.map(|logprobs| logprobs.top.into_iter().map(named).collect());
+                vec![AnswerEvent::Token { token: named((id, logprob)), top }]
+            }
+            Event::Finished { reason, timings } => {
+                let rest = self.parser.take().map(OutputParser::finish).unwrap_or_default();
+                let mut events = self.count(rest);
+                let (reasoning_tokens, tool_calls) = (self.reasoning_tokens, self.tool_calls);
+                events.push(AnswerEvent::Finished(AnswerEnd { reason, tool_calls, reasoning_tokens, timings }));
+                events
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn text(&mut self, text: &str) -> Vec<AnswerEvent> {
+        let events = self.parser.as_mut().map(|parser| parser.push(text)).unwrap_or_default();
+        self.count(events)
+    }
+
+    /// Tokens count as reasoning if the text that they complete begins with reasoning.
+    fn count(&mut self, events: Vec<AnswerEvent>) -> Vec<AnswerEvent> {
+        if let Some(first) = events.first() {
+            let tokens = std::mem::take(&mut self.held_tokens);
+            self.reasoning_tokens += if matches!(first, AnswerEvent::Reasoning(_)) { tokens } else { 0 };
+        }
+        self.tool_calls |= events.iter().any(|event| *event == AnswerEvent::ToolCallEnd { complete: true });
+        events
+    }
+}
