@@ -707,14 +707,14 @@ fn devices_are_measured_once() {
     let cache = folder();
     let with = |args: &[&str]| with_cache(&cache, args, 0).out;
     let kept = || fs::read_to_string(cache.path().join("firelight/devices.json"));
-    assert!(with(&["devices"]).contains(", as is usual\n") && kept().is_err());
+    assert!(with(&["devices"]).contains("(default)\n") && kept().is_err());
     let table = with(&["devices", "--tune=0"]);
     let of_one_row = |line: &&str| line.split_whitespace().nth(3) == Some("1");
     assert!(table.lines().filter(of_one_row).count() > 1, "{table}");
     assert!(table.contains(", as measured\n") && table.contains("  kept\n"), "{table}");
     assert!(with(&["devices"]).contains(", as measured\n"), "{:?}", kept());
     fs::write(cache.path().join("firelight/devices.json"), "{ broken").expect("a file");
-    assert!(with(&["devices"]).contains(", as is usual\n"));
+    assert!(with(&["devices"]).contains("(default)\n"));
     bad(&["devices", "--tune=nothing"], 1, &["nothing"]);
 }
 
@@ -725,7 +725,7 @@ fn what_measuring_found_is_followed() {
     let cache = folder();
     let first = |args: &[&str]| with_cache(&cache, args, 0).out.split("\n1  ").next().unwrap_or_default().to_string();
     first(&["devices", "--tune=0"]);
-    if !first(&["devices"]).contains("tier f16 only on request") {
+    if !first(&["devices"]).contains("tier f16 on request only") {
         return eprintln!("left out: this adapter has no arithmetic of 16 bits");
     }
     let path = cache.path().join("firelight/devices.json");
