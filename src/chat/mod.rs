@@ -25,5 +25,5 @@ pub use platform::open;
 pub use platform::start;
 pub use platform::{Fetched, Link, Storage, start_engine};
 pub use protocol::*;
-pub use state::{Action, Answering, Dialog, Engine, Entry, Fetching, Panel, State, Toast, XRay};
-pub use store::{Conversation, Node, Remembered, Role, Settings, Stats};
+pub use state::{Action, Dialog, EngineState, Fetching, ModelEntry, Panel, PendingAnswer, Toast, WindowState, XRay};
+pub use store::{Conversation, ConversationSettings, MessageNode, Preferences, Role, Stats};

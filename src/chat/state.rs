@@ -2,11 +2,11 @@
 
 use super::platform::Fetched;
 use super::protocol::{Device, Facts, Loaded, OpTime, Place, Token};
-use super::store::{Conversation, Remembered, Settings};
+use super::store::{Conversation, ConversationSettings, Preferences};
 
 /// The state of the engine.
 #[derive(Clone, Debug)]
-pub enum Engine {
+pub enum EngineState {
     /// No model is open.
     Empty,
     /// A model is loading.
@@ -26,11 +26,11 @@ pub enum Engine {
     Failed(Option<Place>, String),
 }
 
-impl Engine {
+impl EngineState {
     /// The open model.
     pub fn loaded(&self) -> Option<&Loaded> {
         match self {
-            Engine::Ready(loaded) => Some(loaded),
+            EngineState::Ready(loaded) => Some(loaded),
             _ => None,
         }
     }
@@ -38,7 +38,7 @@ impl Engine {
 
 /// An answer in progress.
 #[derive(Clone, Debug)]
-pub struct Answering {
+pub struct PendingAnswer {
     /// The engine's id of the request.
     pub id: u64,
     /// The id of the conversation and the index of the answer in it.
@@ -89,7 +89,7 @@ pub struct XRay {
 
 /// A model in the picker.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct ModelEntry {
     /// Its place.
     pub place: Place,
     /// The file's size in bytes, if known before the header is read.
@@ -136,7 +136,7 @@ pub enum Dialog {
 }
 
 /// The state of the window.
-pub struct State {
+pub struct WindowState {
     /// Every conversation.
     pub conversations: Vec<Conversation>,
     /// The id of the current conversation.
@@ -147,12 +147,12 @@ pub struct State {
     pub draft: String,
     /// A message being edited, with its new text.
     pub editing: Option<(usize, String)>,
-    /// See [`Engine`].
-    pub engine: Engine,
+    /// See [`EngineState`].
+    pub engine: EngineState,
     /// The adapters.
     pub devices: Vec<Device>,
     /// The picker's models.
-    pub models: Vec<Entry>,
+    pub models: Vec<ModelEntry>,
     /// The text in the picker's field for models on the hub.
     pub wanted: String,
     /// The download in progress.
@@ -160,7 +160,7 @@ pub struct State {
     /// Why the last download failed.
     pub fetch_failed: Option<String>,
     /// The answer in progress.
-    pub answering: Option<Answering>,
+    pub answering: Option<PendingAnswer>,
     /// The conversation whose last message will be answered once a model is loaded.
     pub waiting: Option<String>,
     /// The conversation whose last answer failed, and why.
@@ -180,7 +180,7 @@ pub struct State {
     /// See [`XRay`].
     pub xray: XRay,
     /// Preferences that persist.
-    pub remembered: Remembered,
+    pub remembered: Preferences,
     /// The window's clock, in seconds.
     pub now: f64,
     /// The current time, in milliseconds since 1970.
@@ -194,7 +194,7 @@ pub struct State {
     pub cleared: bool,
 }
 
-impl State {
+impl WindowState {
     /// The current conversation.
     pub fn conversation(&self) -> Option<&Conversation> {
         self.conversations.iter().find(|c| c.id == self.current)
@@ -206,7 +206,7 @@ impl State {
     }
 
     /// The answer in progress in the current conversation.
-    pub fn answering_here(&self) -> Option<&Answering> {
+    pub fn answering_here(&self) -> Option<&PendingAnswer> {
         self.answering.as_ref().filter(|a| a.conversation == self.current)
     }
 }
@@ -243,7 +243,7 @@ pub enum Action {
     /// Export the conversation to a file: as JSON if true, else as Markdown.
     Export(bool),
     /// Change the conversation's settings.
-    Settings(Box<Settings>),
+    Settings(Box<ConversationSettings>),
     /// Use the conversation's settings for new conversations.
     KeepSettings,
     /// Open a model.

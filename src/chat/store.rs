@@ -50,7 +50,7 @@ pub struct Stats {
 
 /// A message in the tree.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Node {
+pub struct MessageNode {
     /// The parent message; `None` for a first message.
     pub parent: Option<usize>,
     /// The author.
@@ -67,7 +67,7 @@ pub struct Node {
 /// A conversation's generation settings.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Settings {
+pub struct ConversationSettings {
     /// The system prompt.
     pub system: String,
     /// The sampling parameters. The seed applies only if `fixed_seed` is set.
@@ -90,11 +90,11 @@ pub struct Conversation {
     pub named: bool,
     /// The time of the last change, in milliseconds since 1970.
     pub changed: u64,
-    /// See [`Settings`].
+    /// See [`ConversationSettings`].
     #[serde(default)]
-    pub settings: Settings,
+    pub settings: ConversationSettings,
     /// All messages; parents precede children.
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<MessageNode>,
     /// The last message of the visible path.
     pub leaf: Option<usize>,
 }
@@ -104,7 +104,7 @@ const TITLE: usize = 42;
 
 impl Conversation {
     /// An empty conversation.
-    pub fn new(id: String, now: u64, settings: Settings) -> Self {
+    pub fn new(id: String, now: u64, settings: ConversationSettings) -> Self {
         Conversation { id, title: "New conversation".into(), changed: now, settings, ..Default::default() }
     }
 
@@ -125,7 +125,7 @@ impl Conversation {
         if !self.named && self.nodes.is_empty() {
             self.title = title(&text);
         }
-        self.nodes.push(Node { parent, role, text, time, stats: None });
+        self.nodes.push(MessageNode { parent, role, text, time, stats: None });
         let node = self.nodes.len() - 1;
         (self.leaf, self.changed) = (Some(node), time);
         node
@@ -196,7 +196,7 @@ fn title(text: &str) -> String {
 /// Preferences and recent models.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Remembered {
+pub struct Preferences {
     /// Recently opened models, the last one first.
     pub recent: Vec<super::protocol::Place>,
     /// `Some(true)` for dark, `Some(false)` for light, `None` to follow the system.
@@ -206,7 +206,7 @@ pub struct Remembered {
     /// The selected context size.
     pub context: Option<u32>,
     /// The settings of new conversations.
-    pub settings: Settings,
+    pub settings: ConversationSettings,
 }
 
 const REMEMBERED: &str = "settings";
@@ -245,12 +245,12 @@ impl Store {
     }
 
     /// Loads the preferences.
-    pub fn remembered(&self) -> Remembered {
+    pub fn remembered(&self) -> Preferences {
         self.storage.read(REMEMBERED).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
     }
 
     /// Saves the preferences.
-    pub fn remember(&self, remembered: &Remembered) {
+    pub fn remember(&self, remembered: &Preferences) {
         if let Ok(text) = serde_json::to_string(remembered) {
             self.storage.write(REMEMBERED, text);
         }

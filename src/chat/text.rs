@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 /// An answer split into reasoning and answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Parts<'a> {
+pub struct AnswerParts<'a> {
     /// The reasoning.
     pub reasoning: &'a str,
     /// Whether the reasoning is still open.
@@ -17,7 +17,7 @@ const OPEN: &str = "<think>";
 const CLOSE: &str = "</think>";
 
 /// Splits reasoning from the answer. `opened`: the chat template ended with `<think>`.
-pub fn split(text: &str, opened: bool) -> Parts<'_> {
+pub fn split(text: &str, opened: bool) -> AnswerParts<'_> {
     let start = text.trim_start();
     let (opened, rest) = match start.strip_prefix(OPEN) {
         Some(rest) => (true, rest),
@@ -26,10 +26,10 @@ pub fn split(text: &str, opened: bool) -> Parts<'_> {
     match rest.split_once(CLOSE) {
         // The prompt ended with the opening marker.
         Some((reasoning, answer)) if opened || !reasoning.contains(OPEN) => {
-            Parts { reasoning: reasoning.trim(), thinking: false, answer: answer.trim_start() }
+            AnswerParts { reasoning: reasoning.trim(), thinking: false, answer: answer.trim_start() }
         }
-        _ if opened => Parts { reasoning: rest.trim(), thinking: true, answer: "" },
-        _ => Parts { reasoning: "", thinking: false, answer: text },
+        _ if opened => AnswerParts { reasoning: rest.trim(), thinking: true, answer: "" },
+        _ => AnswerParts { reasoning: "", thinking: false, answer: text },
     }
 }
 
@@ -374,7 +374,7 @@ mod tests {
             ("a <think> b", false, ("", false, "a <think> b")),
         ];
         for (text, opened, (reasoning, thinking, answer)) in rows {
-            assert_eq!(split(text, opened), Parts { reasoning, thinking, answer }, "{text}");
+            assert_eq!(split(text, opened), AnswerParts { reasoning, thinking, answer }, "{text}");
         }
     }
 

@@ -63,11 +63,11 @@ struct Cli {
     #[arg(short, long, global = true, action = ArgAction::Count, display_order = 900)]
     verbose: u8,
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum CliCommand {
     /// Chat with a model, get one answer, or complete a text
     Run(run::RunArgs),
     /// Open the chat window
@@ -121,27 +121,27 @@ pub fn main() -> ExitCode {
     }
 }
 
-async fn run(command: Command) -> Result {
+async fn run(command: CliCommand) -> Result {
     match command {
-        Command::Run(args) => run::run(args).await,
+        CliCommand::Run(args) => run::run(args).await,
         #[cfg(feature = "chat")]
-        Command::Chat(args) => chat_window::run(args).await,
+        CliCommand::Chat(args) => chat_window::run(args).await,
         #[cfg(feature = "server")]
-        Command::Serve(args) => serve::run(args),
-        Command::Pull(args) => hub::pull(args).await,
-        Command::List(args) => hub::list(args),
-        Command::Rm(args) => hub::rm(args),
-        Command::Info(args) => info::run(args).await,
-        Command::Devices(args) => devices::run(args).await,
-        Command::Bench(args) => bench::run(args).await,
-        Command::Plan(args) => plan::run(args).await,
-        Command::Logits(args) => score::logits(args).await,
-        Command::Perplexity(args) => score::perplexity(args).await,
-        Command::Quantize(args) => quantize::run(args).await,
-        Command::Tokenize(args) => text::tokenize(args).await,
-        Command::Template(args) => text::template(args).await,
-        Command::Shaders(args) => shaders::run(args),
-        Command::Synth(args) => synth::run(args),
+        CliCommand::Serve(args) => serve::run(args),
+        CliCommand::Pull(args) => hub::pull(args).await,
+        CliCommand::List(args) => hub::list(args),
+        CliCommand::Rm(args) => hub::rm(args),
+        CliCommand::Info(args) => info::run(args).await,
+        CliCommand::Devices(args) => devices::run(args).await,
+        CliCommand::Bench(args) => bench::run(args).await,
+        CliCommand::Plan(args) => plan::run(args).await,
+        CliCommand::Logits(args) => score::logits(args).await,
+        CliCommand::Perplexity(args) => score::perplexity(args).await,
+        CliCommand::Quantize(args) => quantize::run(args).await,
+        CliCommand::Tokenize(args) => text::tokenize(args).await,
+        CliCommand::Template(args) => text::template(args).await,
+        CliCommand::Shaders(args) => shaders::run(args),
+        CliCommand::Synth(args) => synth::run(args),
     }
 }
 

@@ -42,14 +42,14 @@ pub async fn decode(gpu: &Gpu, session: &mut Session, position: usize) -> Result
 }
 
 #[derive(Clone, Copy, Default)]
-struct Sum {
+struct OpTotal {
     count: usize,
     seconds: f64,
     bytes: u64,
 }
 
-impl Sum {
-    fn add(&mut self, other: Sum) {
+impl OpTotal {
+    fn add(&mut self, other: OpTotal) {
         self.count += other.count;
         self.seconds += other.seconds;
         self.bytes += other.bytes;
@@ -70,15 +70,15 @@ impl Sum {
 
 /// Ops by time, slowest first. Attention reads `kv` bytes of the KV cache.
 fn table(timings: &[Timing], kv: u64, copy: f64) -> String {
-    let mut ops: BTreeMap<&str, Sum> = BTreeMap::new();
+    let mut ops: BTreeMap<&str, OpTotal> = BTreeMap::new();
     for t in timings {
-        let one = Sum { count: 1, seconds: t.time.as_secs_f64(), bytes: t.bytes };
+        let one = OpTotal { count: 1, seconds: t.time.as_secs_f64(), bytes: t.bytes };
         ops.entry(t.op).or_default().add(one);
     }
     if let Some(attention) = ops.get_mut("attention") {
         attention.bytes += kv;
     }
-    let mut all = Sum::default();
+    let mut all = OpTotal::default();
     ops.values().for_each(|op| all.add(*op));
     let mut ops: Vec<_> = ops.into_iter().collect();
     ops.sort_by(|(_, a), (_, b)| b.seconds.total_cmp(&a.seconds));

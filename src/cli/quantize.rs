@@ -92,10 +92,10 @@ fn model_shape(checkpoint: &Checkpoint, spec: &ModelSpec) -> ModelShape {
 
 /// Totals for the weights of one type.
 #[derive(Default)]
-struct Tally(BTreeMap<DType, Sum>);
+struct Tally(BTreeMap<DType, TypeTotal>);
 
 #[derive(Clone, Copy, Default)]
-struct Sum {
+struct TypeTotal {
     tensors: u64,
     bytes: u64,
     /// Sums of squared errors and of squared weights.
@@ -105,7 +105,7 @@ struct Sum {
 
 impl Tally {
     fn print(&self, before: u64) -> io::Result<()> {
-        let row = |(dtype, sum): (&DType, &Sum)| {
+        let row = |(dtype, sum): (&DType, &TypeTotal)| {
             let error = 100.0 * (sum.wrong / sum.squares.max(f64::MIN_POSITIVE)).sqrt();
             vec![dtype.to_string(), sum.tensors.to_string(), term::bytes(sum.bytes), format!("{error:.3} %")]
         };

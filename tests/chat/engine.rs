@@ -121,8 +121,8 @@ fn a_file_that_is_no_model_is_said_to_be_none() {
     let story = folder.path().join("story.gguf");
     std::fs::write(&story, "Once upon a time").expect("a file");
     let mut harness = real(&folder.path().join("kept"), file(&story), true);
-    draw_until(&mut harness, "a refusal", |s| matches!(s.engine, Engine::Failed(..)));
-    let Engine::Failed(_, why) = &harness.state().state.engine else { unreachable!() };
+    draw_until(&mut harness, "a refusal", |s| matches!(s.engine, EngineState::Failed(..)));
+    let EngineState::Failed(_, why) = &harness.state().state.engine else { unreachable!() };
     assert!(why.contains("story.gguf"), "{why}");
 }
 

@@ -84,7 +84,7 @@ impl Screen {
     }
 
     /// Draws until `done`, as often as the window does.
-    fn draw_until(&mut self, what: &str, done: impl Fn(&State) -> bool) -> Vec<Duration> {
+    fn draw_until(&mut self, what: &str, done: impl Fn(&WindowState) -> bool) -> Vec<Duration> {
         let deadline = Instant::now() + Duration::from_secs(180);
         let mut frames = Vec::new();
         while !done(&self.app.state) {

@@ -218,7 +218,7 @@ fn file(path: &Path) -> Place {
 }
 
 /// Draws until `done`, sleeping in between as a display does. Returns how long each frame took.
-fn draw_until(harness: &mut Harness<'_, App>, what: &str, done: impl Fn(&State) -> bool) -> Vec<Duration> {
+fn draw_until(harness: &mut Harness<'_, App>, what: &str, done: impl Fn(&WindowState) -> bool) -> Vec<Duration> {
     let deadline = Instant::now() + Duration::from_secs(180);
     let mut frames = Vec::new();
     while !done(&harness.state().state) {

@@ -3,7 +3,7 @@
 use super::App;
 use crate::chat::platform;
 use crate::chat::protocol::{Ask, Command};
-use crate::chat::state::{Answering, Panel};
+use crate::chat::state::{Panel, PendingAnswer};
 use crate::chat::store::{Role, Stats};
 use crate::chat::view;
 
@@ -95,7 +95,7 @@ impl App {
         self.seconds.clear();
         (self.state.xray.rates, self.state.xray.tokens) = (Vec::new(), Vec::new());
         let now = self.state.now;
-        self.state.answering = Some(Answering {
+        self.state.answering = Some(PendingAnswer {
             id,
             conversation,
             node,

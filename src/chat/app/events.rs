@@ -4,7 +4,7 @@ use egui::Context;
 
 use super::App;
 use crate::chat::protocol::{Command, Event, Place, Token};
-use crate::chat::state::{Engine, Panel, XRay};
+use crate::chat::state::{EngineState, Panel, XRay};
 use crate::chat::store;
 use crate::session::{FinishReason, Timings};
 
@@ -36,15 +36,15 @@ impl App {
                 self.state.remembered.recent.insert(0, place);
                 self.state.remembered.recent.truncate(RECENT);
                 self.store.remember(&self.state.remembered);
-                self.state.engine = Engine::Ready(loaded);
+                self.state.engine = EngineState::Ready(loaded);
                 self.state.xray = XRay::default();
                 self.list_models();
                 self.answer_waiting();
             }
             Event::LoadFailed(place, why) => {
-                let current = matches!(&self.state.engine, Engine::Loading { place: p, .. } if *p == place);
+                let current = matches!(&self.state.engine, EngineState::Loading { place: p, .. } if *p == place);
                 if current {
-                    self.state.engine = Engine::Failed(Some(place), why);
+                    self.state.engine = EngineState::Failed(Some(place), why);
                 }
             }
             Event::Started { id, prompt, thinking } => {
@@ -76,7 +76,7 @@ impl App {
 
     pub(super) fn loading(&mut self, at: Place, done: u64, total: u64) {
         let now = self.state.now;
-        if let Engine::Loading { place, done: old, total: of, since } = &mut self.state.engine
+        if let EngineState::Loading { place, done: old, total: of, since } = &mut self.state.engine
             && *place == at
         {
             if *of == 0 && total > 0 {
@@ -88,7 +88,7 @@ impl App {
 
     pub(super) fn lost(&mut self, why: String) {
         let place = self.state.engine.loaded().map(|l| l.place.clone());
-        self.state.engine = Engine::Failed(place, why);
+        self.state.engine = EngineState::Failed(place, why);
     }
 
     /// Answers a message that was sent before a model was loaded.
@@ -101,7 +101,7 @@ impl App {
     }
 
     /// The message to which an answer's events belong.
-    pub(super) fn node(&mut self, id: u64) -> Option<&mut store::Node> {
+    pub(super) fn node(&mut self, id: u64) -> Option<&mut store::MessageNode> {
         let answering = self.state.answering.as_ref().filter(|a| a.id == id)?;
         let conversation = self.state.conversations.iter_mut().find(|c| c.id == answering.conversation)?;
         conversation.nodes.get_mut(answering.node)

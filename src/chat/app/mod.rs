@@ -11,7 +11,7 @@ use egui_commonmark::CommonMarkCache;
 
 use crate::chat::platform::{self, Chosen, Link, Storage};
 use crate::chat::protocol::{Command, Opening, Place};
-use crate::chat::state::{Action, Dialog, Engine, Entry, Panel, State, Toast, XRay};
+use crate::chat::state::{Action, Dialog, EngineState, ModelEntry, Panel, Toast, WindowState, XRay};
 use crate::chat::store::{self, Conversation, Role, Store};
 use crate::chat::{theme, view};
 
@@ -21,7 +21,7 @@ const KEEP: f64 = 1.0;
 /// The window. Natively `open` runs it; tests drive it with a fake engine.
 pub struct App {
     /// The visible state.
-    pub state: State,
+    pub state: WindowState,
     link: Link,
     start: Box<dyn Fn(&Context) -> Link>,
     store: Store,
@@ -51,13 +51,13 @@ impl App {
         let remembered = store.remembered();
         let link = start(ctx);
         let mut app = App {
-            state: State {
+            state: WindowState {
                 conversations: store.conversations(),
                 current: String::new(),
                 search: String::new(),
                 draft: String::new(),
                 editing: None,
-                engine: Engine::Empty,
+                engine: EngineState::Empty,
                 devices: Vec::new(),
                 models: Vec::new(),
                 wanted: String::new(),
@@ -151,7 +151,7 @@ impl App {
             }
             ctx.request_repaint_after_secs(pace);
         }
-        if matches!(self.state.engine, Engine::Loading { .. }) {
+        if matches!(self.state.engine, EngineState::Loading { .. }) {
             ctx.request_repaint_after_secs(pace);
         }
     }
@@ -249,8 +249,8 @@ impl App {
             Action::Reopen(device, context) => {
                 (self.state.remembered.device, self.state.remembered.context) = (device, context);
                 let place = match &self.state.engine {
-                    Engine::Ready(loaded) => loaded.place.clone(),
-                    Engine::Failed(Some(place), _) | Engine::Loading { place, .. } => place.clone(),
+                    EngineState::Ready(loaded) => loaded.place.clone(),
+                    EngineState::Failed(Some(place), _) | EngineState::Loading { place, .. } => place.clone(),
                     _ => Place::BuiltIn,
                 };
                 self.load(place);
@@ -339,7 +339,7 @@ impl App {
         // The open model is dropped immediately; its answer ends where it is.
         self.link.send(Command::Stop);
         let opening = Opening { device: self.state.remembered.device.clone(), context: self.state.remembered.context };
-        self.state.engine = Engine::Loading { place: place.clone(), done: 0, total: 0, since: self.state.now };
+        self.state.engine = EngineState::Loading { place: place.clone(), done: 0, total: 0, since: self.state.now };
         self.link.send(Command::Load(place, opening));
     }
 
@@ -374,14 +374,14 @@ impl App {
             Some(known) => known.bytes = known.bytes.or(bytes),
             None => {
                 self.link.send(Command::Inspect(place.clone()));
-                self.state.models.push(Entry { place, bytes, facts: None });
+                self.state.models.push(ModelEntry { place, bytes, facts: None });
             }
         }
     }
 }
 
 /// Global keyboard shortcuts. `view::help` lists them.
-fn shortcuts(ctx: &Context, state: &State, actions: &mut Vec<Action>) {
+fn shortcuts(ctx: &Context, state: &WindowState, actions: &mut Vec<Action>) {
     let command = |key| KeyboardShortcut::new(Modifiers::COMMAND, key);
     let pressed = |shortcut: &KeyboardShortcut| ctx.input_mut(|i| i.consume_shortcut(shortcut));
     let table = [

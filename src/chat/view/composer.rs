@@ -4,7 +4,7 @@ use egui::{Button, Event, Frame, Key, KeyboardShortcut, Margin, Modifiers, Rect,
 use egui::{TextEdit, Ui, pos2, vec2};
 
 use super::{Actions, widgets};
-use crate::chat::state::{Action, Dialog, Engine, State};
+use crate::chat::state::{Action, Dialog, EngineState, WindowState};
 use crate::chat::{icons, theme};
 
 /// Visible lines before the text scrolls.
@@ -12,7 +12,7 @@ const HEIGHT: f32 = 190.0;
 /// Side of the round button.
 const BUTTON: f32 = 34.0;
 
-pub fn show(ui: &mut Ui, state: &mut State, out: &mut Actions) {
+pub fn show(ui: &mut Ui, state: &mut WindowState, out: &mut Actions) {
     let colours = theme::colours(ui);
     // The panel would clip the frame's border.
     ui.add_space(theme::GAP);
@@ -41,7 +41,7 @@ pub fn show(ui: &mut Ui, state: &mut State, out: &mut Actions) {
 }
 
 /// The text field. Returns whether Enter sent it.
-fn input(ui: &mut Ui, state: &mut State) -> bool {
+fn input(ui: &mut Ui, state: &mut WindowState) -> bool {
     let newline = KeyboardShortcut::new(Modifiers::SHIFT, Key::Enter);
     let edit = TextEdit::multiline(&mut state.draft).hint_text("Write a message").desired_rows(1);
     let edit = edit.frame(Frame::NONE).desired_width(f32::INFINITY).return_key(newline).margin(Margin::symmetric(0, 8));
@@ -72,12 +72,12 @@ fn button(ui: &mut Ui, rect: Rect, busy: bool, ready: bool) -> bool {
 }
 
 /// The error of the last answer or of the model, with buttons for what the user can do.
-fn failure(ui: &mut Ui, state: &State, out: &mut Actions) {
+fn failure(ui: &mut Ui, state: &WindowState, out: &mut Actions) {
     let colours = theme::colours(ui);
     // Without a model there is only one thing to do.
     if let Some((conversation, why)) = &state.failed
         && *conversation == state.current
-        && !matches!(state.engine, Engine::Failed(..))
+        && !matches!(state.engine, EngineState::Failed(..))
     {
         widgets::notice(ui, icons::WARNING, colours.bad, why, |ui| {
             if ui.button("Try again").clicked() {
@@ -96,7 +96,7 @@ fn failure(ui: &mut Ui, state: &State, out: &mut Actions) {
         });
         ui.add_space(theme::GAP);
     }
-    if let Engine::Failed(_, why) = &state.engine {
+    if let EngineState::Failed(_, why) = &state.engine {
         widgets::notice(ui, icons::WARNING, colours.bad, why, |ui| {
             let remembered = &state.remembered;
             if ui.button("Try again").clicked() {
@@ -114,10 +114,10 @@ fn failure(ui: &mut Ui, state: &State, out: &mut Actions) {
     }
 }
 
-fn hint(ui: &mut Ui, state: &State) {
+fn hint(ui: &mut Ui, state: &WindowState) {
     let text = match (&state.engine, &state.waiting) {
-        (Engine::Loading { .. }, Some(_)) => "Your message is answered as soon as the model is loaded.",
-        (Engine::Ready(loaded), _) if loaded.device.software => {
+        (EngineState::Loading { .. }, Some(_)) => "Your message is answered as soon as the model is loaded.",
+        (EngineState::Ready(loaded), _) if loaded.device.software => {
             "No GPU found: the CPU computes, slowly. Everything stays on this machine."
         }
         _ => "Everything stays on this machine. Models make mistakes.",

@@ -4,13 +4,13 @@ use egui::{RichText, Ui};
 
 use super::{Actions, format, widgets};
 use crate::chat::protocol::{Device, Loaded};
-use crate::chat::state::{Action, State};
+use crate::chat::state::{Action, WindowState};
 use crate::chat::{icons, theme};
 
 /// Selectable context sizes.
 const CONTEXTS: [u32; 8] = [512, 1024, 2048, 4096, 8192, 16_384, 32_768, 131_072];
 
-pub fn show(ui: &mut Ui, state: &State, out: &mut Actions) {
+pub fn show(ui: &mut Ui, state: &WindowState, out: &mut Actions) {
     match state.engine.loaded() {
         Some(loaded) => open(ui, loaded),
         None => drop(widgets::quiet(ui, "No model is open.")),
@@ -52,7 +52,7 @@ fn facts(device: &Device) -> String {
     format!("{}, {}{driver}\n{tier}\nOne binding holds at most {binding}", device.backend, device.kind)
 }
 
-fn adapters(ui: &mut Ui, state: &State, out: &mut Actions) {
+fn adapters(ui: &mut Ui, state: &WindowState, out: &mut Actions) {
     widgets::section(ui, "Adapter");
     ui.scope(|ui| choices(ui, state, out));
     if state.devices.is_empty() {
@@ -60,7 +60,7 @@ fn adapters(ui: &mut Ui, state: &State, out: &mut Actions) {
     }
 }
 
-fn choices(ui: &mut Ui, state: &State, out: &mut Actions) {
+fn choices(ui: &mut Ui, state: &WindowState, out: &mut Actions) {
     widgets::outlined(ui);
     let chosen = &state.remembered.device;
     let mut choose = |ui: &mut Ui, on: bool, name: &str, usable: bool, to: Option<String>, why: &str| {
@@ -78,7 +78,7 @@ fn choices(ui: &mut Ui, state: &State, out: &mut Actions) {
     }
 }
 
-fn context(ui: &mut Ui, state: &State, out: &mut Actions) {
+fn context(ui: &mut Ui, state: &WindowState, out: &mut Actions) {
     widgets::section(ui, "Context");
     let chosen = state.remembered.context;
     let trained = state.engine.loaded().and_then(|l| l.facts.trained).unwrap_or(u32::MAX);

@@ -3,7 +3,7 @@
 use egui::{Color32, Frame, Grid, Id, Key, Modal, RichText, TextEdit, Ui};
 
 use super::{Actions, widgets};
-use crate::chat::state::{Action, Dialog, State};
+use crate::chat::state::{Action, Dialog, WindowState};
 use crate::chat::theme;
 
 const SHORTCUTS: [(&str, &str); 13] = [
@@ -48,7 +48,7 @@ pub fn modal(ui: &Ui, name: &str) -> Modal {
     Modal::new(Id::unique(name)).frame(frame).backdrop_color(Color32::from_black_alpha(120))
 }
 
-pub fn rename(ui: &mut Ui, state: &mut State, out: &mut Actions) {
+pub fn rename(ui: &mut Ui, state: &mut WindowState, out: &mut Actions) {
     let Some(Dialog::Rename(id, title)) = &mut state.dialog else { return };
     let modal = modal(ui, "rename").show(ui.ctx(), |ui| {
         ui.set_width(380.0);
@@ -74,7 +74,7 @@ pub fn rename(ui: &mut Ui, state: &mut State, out: &mut Actions) {
     }
 }
 
-pub fn delete(ui: &mut Ui, state: &State, out: &mut Actions) {
+pub fn delete(ui: &mut Ui, state: &WindowState, out: &mut Actions) {
     let Some(Dialog::Delete(id)) = &state.dialog else { return };
     let title = state.conversations.iter().find(|c| c.id == *id).map_or("", |c| c.title.as_str());
     let modal = modal(ui, "delete").show(ui.ctx(), |ui| {

@@ -3,11 +3,11 @@
 use egui::{Button, Frame, Label, Margin, RichText, ScrollArea, TextEdit, Ui, vec2};
 
 use super::{Actions, format, widgets};
-use crate::chat::state::{Action, Dialog, State};
+use crate::chat::state::{Action, Dialog, WindowState};
 use crate::chat::store::Conversation;
 use crate::chat::{icons, theme};
 
-pub fn show(ui: &mut Ui, state: &mut State, out: &mut Actions) {
+pub fn show(ui: &mut Ui, state: &mut WindowState, out: &mut Actions) {
     let colours = theme::colours(ui);
     ui.horizontal(|ui| {
         ui.label(RichText::new(icons::FLAME).size(20.0).color(colours.accent));
@@ -40,7 +40,7 @@ pub fn show(ui: &mut Ui, state: &mut State, out: &mut Actions) {
     ScrollArea::vertical().id_salt("list").auto_shrink(false).show(ui, |ui| rows(ui, state, out));
 }
 
-fn rows(ui: &mut Ui, state: &State, out: &mut Actions) {
+fn rows(ui: &mut Ui, state: &WindowState, out: &mut Actions) {
     let needle = state.search.trim().to_lowercase();
     let mut all: Vec<&Conversation> = state.conversations.iter().filter(|c| c.contains(&needle)).collect();
     all.sort_by_key(|c| std::cmp::Reverse(c.changed));
@@ -62,7 +62,7 @@ fn rows(ui: &mut Ui, state: &State, out: &mut Actions) {
     }
 }
 
-fn row(ui: &mut Ui, state: &State, conversation: &Conversation, out: &mut Actions) {
+fn row(ui: &mut Ui, state: &WindowState, conversation: &Conversation, out: &mut Actions) {
     let colours = theme::colours(ui);
     let shown = conversation.id == state.current;
     let busy = state.answering.as_ref().is_some_and(|a| a.conversation == conversation.id);

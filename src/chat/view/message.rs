@@ -6,21 +6,21 @@ use egui::{Align, CollapsingHeader, Frame, Key, KeyboardShortcut, Layout, Margin
 use egui_commonmark::{CommonMarkCache, CommonMarkViewer};
 
 use super::{Actions, format, widgets};
-use crate::chat::state::{Action, Answering, State};
-use crate::chat::store::{Conversation, Node, Role, Stats};
+use crate::chat::state::{Action, PendingAnswer, WindowState};
+use crate::chat::store::{Conversation, MessageNode, Role, Stats};
 use crate::chat::{bidi, icons, text, theme};
 use crate::session::FinishReason;
 
 /// Message `node` of the current conversation; `last` on the visible path.
 pub fn show(
     ui: &mut Ui,
-    state: &mut State,
+    state: &mut WindowState,
     markdown: &mut CommonMarkCache,
     node: usize,
     last: bool,
     out: &mut Actions,
 ) {
-    let State { conversations, current, editing, answering, now, waiting, .. } = state;
+    let WindowState { conversations, current, editing, answering, now, waiting, .. } = state;
     let Some(conversation) = conversations.iter().find(|c| c.id == *current) else { return };
     let Some(message) = conversation.nodes.get(node) else { return };
     if let Some((edited, text)) = editing
@@ -58,7 +58,7 @@ fn in_order<'a>(ui: &Ui, text: &'a str, width: f32, line_end: &str) -> Cow<'a, s
 }
 
 /// A user message: a bubble at the right.
-fn user(ui: &mut Ui, message: &Node) {
+fn user(ui: &mut Ui, message: &MessageNode) {
     let fill = theme::colours(ui).card;
     ui.with_layout(Layout::right_to_left(Align::Min), |ui| {
         let most = ui.available_width() * 0.85 - 28.0;
@@ -78,9 +78,9 @@ fn user(ui: &mut Ui, message: &Node) {
 fn answer(
     ui: &mut Ui,
     markdown: &mut CommonMarkCache,
-    message: &Node,
+    message: &MessageNode,
     node: usize,
-    answering: Option<&Answering>,
+    answering: Option<&PendingAnswer>,
     now: f64,
 ) {
     let opened = answering.is_some_and(|a| a.opened);
@@ -114,10 +114,10 @@ fn say(ui: &mut Ui, cache: &mut CommonMarkCache, answer: &str) {
 fn reasoning(
     ui: &mut Ui,
     markdown: &mut CommonMarkCache,
-    parts: &text::Parts,
+    parts: &text::AnswerParts,
     stats: Option<&Stats>,
     node: usize,
-    answering: Option<&Answering>,
+    answering: Option<&PendingAnswer>,
     now: f64,
 ) {
     let title = match (parts.thinking, answering, stats.and_then(|s| s.thinking)) {
@@ -135,7 +135,7 @@ fn reasoning(
 }
 
 /// The status line of an answer in progress.
-fn progress(ui: &mut Ui, answering: &Answering, now: f64, silent: bool) {
+fn progress(ui: &mut Ui, answering: &PendingAnswer, now: f64, silent: bool) {
     ui.horizontal(|ui| {
         widgets::working(ui, now);
         let waited = now - answering.since;

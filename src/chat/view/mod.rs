@@ -16,7 +16,7 @@ mod xray;
 use egui::{Align2, Area, CentralPanel, Color32, Frame, Margin, Order, Ui, vec2};
 use egui_commonmark::CommonMarkCache;
 
-use super::state::{Action, Dialog, Panel, State};
+use super::state::{Action, Dialog, Panel, WindowState};
 use super::theme;
 
 pub use format::date;
@@ -26,7 +26,13 @@ pub use transcript::Heights;
 type Actions = Vec<Action>;
 
 /// The whole window.
-pub fn show(ui: &mut Ui, state: &mut State, markdown: &mut CommonMarkCache, heights: &mut Heights, out: &mut Actions) {
+pub fn show(
+    ui: &mut Ui,
+    state: &mut WindowState,
+    markdown: &mut CommonMarkCache,
+    heights: &mut Heights,
+    out: &mut Actions,
+) {
     state.narrow = ui.available_width() < theme::NARROW;
     let colours = theme::colours(ui);
     let side = Frame::new().fill(colours.side).inner_margin(Margin::same(12));
@@ -60,7 +66,13 @@ pub fn show(ui: &mut Ui, state: &mut State, markdown: &mut CommonMarkCache, heig
 }
 
 /// The conversation: top bar, messages, composer.
-fn talk(ui: &mut Ui, state: &mut State, markdown: &mut CommonMarkCache, heights: &mut Heights, out: &mut Actions) {
+fn talk(
+    ui: &mut Ui,
+    state: &mut WindowState,
+    markdown: &mut CommonMarkCache,
+    heights: &mut Heights,
+    out: &mut Actions,
+) {
     let margin = Margin::symmetric(12, 10);
     let bar = egui::Panel::top("bar").show_separator_line(false).frame(Frame::new().inner_margin(margin));
     bar.show(ui, |ui| top::show(ui, state, out));
@@ -70,7 +82,7 @@ fn talk(ui: &mut Ui, state: &mut State, markdown: &mut CommonMarkCache, heights:
     CentralPanel::no_frame().show(ui, |ui| transcript::show(ui, state, markdown, heights, out));
 }
 
-fn side_panel(ui: &mut Ui, panel: Panel, state: &mut State, out: &mut Actions) {
+fn side_panel(ui: &mut Ui, panel: Panel, state: &mut WindowState, out: &mut Actions) {
     let title = match panel {
         Panel::Settings => "Settings",
         Panel::Device => "Device",
@@ -95,7 +107,7 @@ fn side_panel(ui: &mut Ui, panel: Panel, state: &mut State, out: &mut Actions) {
     });
 }
 
-fn toast(ui: &Ui, state: &State) {
+fn toast(ui: &Ui, state: &WindowState) {
     let Some(toast) = &state.toast else { return };
     let colours = theme::colours(ui);
     let area = Area::new(egui::Id::unique("toast")).order(Order::Tooltip).anchor(Align2::CENTER_TOP, vec2(0.0, 16.0));

@@ -8,10 +8,10 @@ use egui::{Ui, vec2};
 use super::{Actions, dialogs, format, widgets};
 use crate::chat::platform::FETCHES;
 use crate::chat::protocol::{Facts, Fit, Place};
-use crate::chat::state::{Action, Engine, Entry, Fetching, State};
+use crate::chat::state::{Action, EngineState, Fetching, ModelEntry, WindowState};
 use crate::chat::{icons, theme};
 
-pub fn show(ui: &mut Ui, state: &mut State, out: &mut Actions) {
+pub fn show(ui: &mut Ui, state: &mut WindowState, out: &mut Actions) {
     let size = ui.ctx().content_rect().size();
     let modal = dialogs::modal(ui, "models").show(ui.ctx(), |ui| {
         ui.set_width((size.x - 80.0).min(600.0));
@@ -47,7 +47,7 @@ pub fn show(ui: &mut Ui, state: &mut State, out: &mut Actions) {
 }
 
 /// The field for a model's name on Hugging Face, the progress of a download, and the button to open a file.
-fn hub(ui: &mut Ui, state: &mut State, out: &mut Actions) {
+fn hub(ui: &mut Ui, state: &mut WindowState, out: &mut Actions) {
     let colours = theme::colours(ui);
     if let Some(fetching) = &state.fetching {
         return self::fetching(ui, fetching, state.now, out);
@@ -106,7 +106,7 @@ fn fetching(ui: &mut Ui, fetching: &Fetching, now: f64, out: &mut Actions) {
     });
 }
 
-fn row(ui: &mut Ui, state: &State, entry: &Entry, out: &mut Actions) {
+fn row(ui: &mut Ui, state: &WindowState, entry: &ModelEntry, out: &mut Actions) {
     let colours = theme::colours(ui);
     let open = state.engine.loaded().is_some_and(|l| l.place == entry.place);
     let facts = entry.facts.as_ref().and_then(|f| f.as_ref().ok());
@@ -143,7 +143,7 @@ fn row(ui: &mut Ui, state: &State, entry: &Entry, out: &mut Actions) {
         Place::File(path) => response.on_hover_text(path),
         Place::BuiltIn => response.on_hover_text("The small model that comes with Firelight"),
     };
-    let idle = !matches!(&state.engine, Engine::Loading { place, .. } if *place == entry.place);
+    let idle = !matches!(&state.engine, EngineState::Loading { place, .. } if *place == entry.place);
     if response.clicked() && idle {
         out.push(Action::Load(entry.place.clone()));
     }
@@ -151,7 +151,7 @@ fn row(ui: &mut Ui, state: &State, entry: &Entry, out: &mut Actions) {
 }
 
 /// Weight type, parameters, architecture, size, licence.
-fn line(entry: &Entry, facts: Option<&Facts>) -> String {
+fn line(entry: &ModelEntry, facts: Option<&Facts>) -> String {
     let Some(f) = facts else {
         return match &entry.facts {
             Some(Err(why)) => why.clone(),
@@ -172,7 +172,7 @@ fn line(entry: &Entry, facts: Option<&Facts>) -> String {
 }
 
 /// Whether the model fits, and if not, why.
-fn badge(ui: &mut Ui, entry: &Entry, now: f64) {
+fn badge(ui: &mut Ui, entry: &ModelEntry, now: f64) {
     let colours = theme::colours(ui);
     let (icon, colour, text, why) = match &entry.facts {
         None => return widgets::working(ui, now),

@@ -3,8 +3,8 @@
 use egui::{Button, RichText, Slider, TextEdit, Ui};
 
 use super::{Actions, widgets};
-use crate::chat::state::{Action, State};
-use crate::chat::store::Settings;
+use crate::chat::state::{Action, WindowState};
+use crate::chat::store::ConversationSettings;
 use crate::chat::{icons, theme};
 use crate::sampler::Sampling;
 
@@ -27,7 +27,7 @@ fn presets() -> [(&'static str, &'static str, Sampling); 4] {
     ]
 }
 
-pub fn show(ui: &mut Ui, state: &State, out: &mut Actions) {
+pub fn show(ui: &mut Ui, state: &WindowState, out: &mut Actions) {
     let Some(conversation) = state.conversation() else { return };
     let mut new = conversation.settings.clone();
     widgets::quiet(ui, "For this conversation.");
@@ -59,7 +59,7 @@ fn same(a: &Sampling, b: &Sampling) -> bool {
     Sampling { seed: 0, ..a.clone() } == Sampling { seed: 0, ..b.clone() }
 }
 
-fn system(ui: &mut Ui, settings: &mut Settings) {
+fn system(ui: &mut Ui, settings: &mut ConversationSettings) {
     widgets::section(ui, "System prompt");
     let edit = TextEdit::multiline(&mut settings.system).hint_text("You are a helpful assistant.").desired_rows(3);
     let response = ui.add(edit.desired_width(f32::INFINITY).margin(8.0));
@@ -119,7 +119,7 @@ fn slider(ui: &mut Ui, name: &str, what: &str, slider: Slider<'_>) {
     ui.add(slider.trailing_fill(true)).labelled_by(label.id).on_hover_text(what);
 }
 
-fn length(ui: &mut Ui, settings: &mut Settings) {
+fn length(ui: &mut Ui, settings: &mut ConversationSettings) {
     widgets::section(ui, "Length and seed");
     let what = "The maximum number of tokens in an answer. 0: until the model stops or the context is full.";
     let most = Slider::new(&mut settings.max_tokens, 0..=8192).logarithmic(true).smallest_positive(8.0);

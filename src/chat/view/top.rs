@@ -3,10 +3,10 @@
 use egui::{Button, Label, RichText, Ui, vec2};
 
 use super::{Actions, format, widgets};
-use crate::chat::state::{Action, Dialog, Engine, Panel, State};
+use crate::chat::state::{Action, Dialog, EngineState, Panel, WindowState};
 use crate::chat::{icons, theme};
 
-pub fn show(ui: &mut Ui, state: &mut State, out: &mut Actions) {
+pub fn show(ui: &mut Ui, state: &mut WindowState, out: &mut Actions) {
     ui.spacing_mut().interact_size.y = theme::ICON;
     ui.horizontal(|ui| {
         if !state.list || state.narrow {
@@ -36,14 +36,16 @@ pub fn show(ui: &mut Ui, state: &mut State, out: &mut Actions) {
 }
 
 /// The model's name or its loading progress; a click opens the picker.
-fn model(ui: &mut Ui, state: &State, out: &mut Actions) {
+fn model(ui: &mut Ui, state: &WindowState, out: &mut Actions) {
     let colours = theme::colours(ui);
     let (name, detail) = match &state.engine {
-        Engine::Empty => ("Choose a model".to_string(), String::new()),
-        Engine::Loading { place, done, total, since } => (place.to_string(), loading(*done, *total, state.now - since)),
-        Engine::Ready(loaded) => (loaded.facts.name.clone(), loaded.facts.dtype.clone()),
-        Engine::Failed(Some(place), _) => (place.to_string(), "not open".to_string()),
-        Engine::Failed(None, _) => ("Choose a model".to_string(), String::new()),
+        EngineState::Empty => ("Choose a model".to_string(), String::new()),
+        EngineState::Loading { place, done, total, since } => {
+            (place.to_string(), loading(*done, *total, state.now - since))
+        }
+        EngineState::Ready(loaded) => (loaded.facts.name.clone(), loaded.facts.dtype.clone()),
+        EngineState::Failed(Some(place), _) => (place.to_string(), "not open".to_string()),
+        EngineState::Failed(None, _) => ("Choose a model".to_string(), String::new()),
     };
     let most = if state.narrow { 16 } else { 36 };
     let name = match name.char_indices().nth(most) {
@@ -64,7 +66,7 @@ fn model(ui: &mut Ui, state: &State, out: &mut Actions) {
     if response.clicked() {
         out.push(Action::Dialog(Some(Dialog::Models)));
     }
-    if let Engine::Loading { done, total, .. } = &state.engine {
+    if let EngineState::Loading { done, total, .. } = &state.engine {
         let part = if *total > 0 { *done as f32 / *total as f32 } else { 0.0 };
         let width = if state.narrow { 48.0 } else { 110.0 };
         ui.add(egui::ProgressBar::new(part).desired_width(width).desired_height(5.0).fill(colours.accent));

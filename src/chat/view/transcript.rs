@@ -8,7 +8,7 @@ use egui_commonmark::CommonMarkCache;
 
 use super::{Actions, message, widgets};
 use crate::chat::protocol::Place;
-use crate::chat::state::{Action, Engine, State};
+use crate::chat::state::{Action, EngineState, WindowState};
 use crate::chat::{icons, theme};
 
 /// Measured heights of messages.
@@ -42,7 +42,13 @@ impl Heights {
 }
 
 /// The messages of the current conversation.
-pub fn show(ui: &mut Ui, state: &mut State, markdown: &mut CommonMarkCache, heights: &mut Heights, out: &mut Actions) {
+pub fn show(
+    ui: &mut Ui,
+    state: &mut WindowState,
+    markdown: &mut CommonMarkCache,
+    heights: &mut Heights,
+    out: &mut Actions,
+) {
     let path = state.conversation().map(|c| c.path()).unwrap_or_default();
     if path.is_empty() {
         return welcome(ui, state, out);
@@ -106,7 +112,7 @@ fn keep_offset(ui: &Ui, id: Id, offset: f32) {
     ui.ctx().data_mut(|d| d.insert_temp(id, offset));
 }
 
-fn to_end_button(ui: &mut Ui, view: Rect, state: &mut State) {
+fn to_end_button(ui: &mut Ui, view: Rect, state: &mut WindowState) {
     let rect = Align2::CENTER_BOTTOM.anchor_size(pos2(view.center().x, view.max.y - 10.0), vec2(34.0, 34.0));
     let colours = theme::colours(ui);
     let button = Button::new(RichText::new(icons::DOWN).size(16.0)).corner_radius(17).stroke((1.0, colours.line));
@@ -134,7 +140,7 @@ const SUGGESTIONS: [[&str; 4]; 2] = [
 ];
 
 /// The view of an empty conversation.
-fn welcome(ui: &mut Ui, state: &State, out: &mut Actions) {
+fn welcome(ui: &mut Ui, state: &WindowState, out: &mut Actions) {
     let colours = theme::colours(ui);
     let height = ui.available_height();
     ui.vertical_centered(|ui| {
@@ -144,17 +150,17 @@ fn welcome(ui: &mut Ui, state: &State, out: &mut Actions) {
         let title = RichText::new("What would you like to know?").font(theme::strong(24.0));
         ui.label(title.color(ui.visuals().strong_text_color()));
         let line = match &state.engine {
-            Engine::Ready(l) => format!("{} is ready, on {}.", l.facts.name, l.device.name),
-            Engine::Loading { place, .. } => format!("{place} is being loaded. You can already write."),
-            Engine::Failed(..) | Engine::Empty => "Choose a model, or drop a GGUF file here.".to_string(),
+            EngineState::Ready(l) => format!("{} is ready, on {}.", l.facts.name, l.device.name),
+            EngineState::Loading { place, .. } => format!("{place} is being loaded. You can already write."),
+            EngineState::Failed(..) | EngineState::Empty => "Choose a model, or drop a GGUF file here.".to_string(),
         };
         ui.label(RichText::new(line).color(colours.quiet));
         ui.add_space(theme::WIDE_GAP);
         ui.set_max_width(ui.available_width().min(theme::COLUMN));
         let place = match &state.engine {
-            Engine::Ready(loaded) => Some(&loaded.place),
-            Engine::Loading { place, .. } => Some(place),
-            Engine::Failed(..) | Engine::Empty => None,
+            EngineState::Ready(loaded) => Some(&loaded.place),
+            EngineState::Loading { place, .. } => Some(place),
+            EngineState::Failed(..) | EngineState::Empty => None,
         };
         for text in SUGGESTIONS[usize::from(place != Some(&Place::BuiltIn))] {
             let button = Button::new(text).stroke((1.0, colours.line)).corner_radius(16);

@@ -5,13 +5,13 @@ use egui_plot::{AxisHints, HoverPosition, Line, Plot, PlotPoints};
 
 use super::{Actions, format, widgets};
 use crate::chat::protocol::{Loaded, OpTime, Token};
-use crate::chat::state::{Action, State};
+use crate::chat::state::{Action, WindowState};
 use crate::chat::theme;
 
 /// Positions per KV cache page.
 const PAGE: usize = crate::ops::PAGE as usize;
 
-pub fn show(ui: &mut Ui, state: &State, out: &mut Actions) {
+pub fn show(ui: &mut Ui, state: &WindowState, out: &mut Actions) {
     let Some(loaded) = state.engine.loaded() else {
         widgets::quiet(ui, "Open a model, and ask something.");
         return;
@@ -66,7 +66,7 @@ fn row(ui: &mut Ui, name: &str, share: f32, chosen: bool) {
     response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Label, true, format!("{name}: {percent}{mark}")));
 }
 
-fn context(ui: &mut Ui, state: &State, loaded: &Loaded) {
+fn context(ui: &mut Ui, state: &WindowState, loaded: &Loaded) {
     widgets::section(ui, "Context");
     let (filled, all) = (state.xray.filled, loaded.context);
     let colours = theme::colours(ui);
@@ -78,12 +78,12 @@ fn context(ui: &mut Ui, state: &State, loaded: &Loaded) {
     widgets::legend(ui, None, "KV cache in use", &used);
 }
 
-fn speed(ui: &mut Ui, state: &State) {
+fn speed(ui: &mut Ui, state: &WindowState) {
     widgets::section(ui, "Speed");
     ui.scope(|ui| plot(ui, state));
 }
 
-fn plot(ui: &mut Ui, state: &State) {
+fn plot(ui: &mut Ui, state: &WindowState) {
     if state.xray.rates.len() < 2 {
         widgets::quiet(ui, "Tokens a second, over the positions of the context.");
         return;
@@ -105,7 +105,7 @@ fn plot(ui: &mut Ui, state: &State) {
     widgets::quiet(ui, "tok/s over the position");
 }
 
-fn times(ui: &mut Ui, state: &State, loaded: &Loaded, out: &mut Actions) {
+fn times(ui: &mut Ui, state: &WindowState, loaded: &Loaded, out: &mut Actions) {
     widgets::section(ui, "One token");
     widgets::legend(ui, None, "Dispatches", &loaded.dispatches.to_string());
     match &state.xray.ops {
