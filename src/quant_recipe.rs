@@ -120,9 +120,10 @@ impl QuantRecipe {
             |name: &str| TABLE.iter().find(|recipe| recipe.name.eq_ignore_ascii_case(name)).map(QuantRecipe::Named);
         named(name)
             .or_else(|| named(&format!("{name}_M")))
-            .or_else(|| DType::from_name(name).filter(|d| d.rounds()).map(QuantRecipe::Pure))
+            .or_else(|| DType::from_name(name).filter(|d| d.can_quantize()).map(QuantRecipe::Pure))
             .ok_or_else(|| {
-                let pure = DType::ALL.iter().filter(|d| d.rounds() && named(d.name()).is_none()).map(|d| d.name());
+                let pure =
+                    DType::ALL.iter().filter(|d| d.can_quantize() && named(d.name()).is_none()).map(|d| d.name());
                 let names: Vec<&str> = QuantRecipe::names().chain(pure).collect();
                 Error::Usage(format!(
                     "there is no type or recipe {name:?} to quantize to; choose one of {}",

@@ -55,7 +55,7 @@ fn check(name: &str, x: &[f32]) {
     let text = include_str!("quantize/errors.json");
     let errors: serde_json::Value = serde_json::from_str(text).expect("JSON");
     let errors = errors[name].as_object().expect("types");
-    let rounded = DType::ALL.iter().filter(|dtype| dtype.rounds());
+    let rounded = DType::ALL.iter().filter(|dtype| dtype.can_quantize());
     assert_eq!(errors.len(), rounded.count() - 3, "all but F32, F16 and BF16");
     let mut worse = Vec::new();
     for (label, reference) in errors {
@@ -88,7 +88,7 @@ fn errors_on_trained_weights_are_no_larger_than_the_references() {
 /// Zeros stay zeros, numbers that a type can hold stay as they are, and extremes do no harm to what is finite.
 #[test]
 fn hard_blocks() {
-    for dtype in DType::ALL.into_iter().filter(|dtype| dtype.rounds()) {
+    for dtype in DType::ALL.into_iter().filter(|dtype| dtype.can_quantize()) {
         let round = |x: &[f32]| {
             let mut bytes = vec![0; x.len() / dtype.block_len() * dtype.block_bytes()];
             dtype.quantize(x, &mut bytes);

@@ -1,10 +1,11 @@
-//! Moving the bits of 32 quants: out of the files' arrangements, into those of the GPU planes.
+//! Bit shuffling for groups of 32 quants: unpacks them from file blocks and packs them into GPU planes.
 //!
-//! Both sides meet in [`Quants`]. The planes are chosen so that a shader gets one word of it with a shift and a mask.
+//! [`Quants`] is the common form. The planes are chosen so that a shader extracts one word of it with a shift and a
+//! mask.
 
 use half::f16;
 
-/// The quants of one group of 32 weights, one a byte: weight 4i + k is byte k (lowest first) of word i.
+/// The quants of a group of 32 weights, one per byte: weight 4i + k is byte k (lowest first) of word i.
 pub(super) type Quants = [u32; 8];
 
 /// The quants of a group as numbers, in order.
@@ -12,13 +13,13 @@ pub(super) fn numbers(quants: Quants) -> [u8; 32] {
     bytes(quants)
 }
 
-/// The f16 at `bytes[at..at + 2]`, exactly.
-pub(super) fn half(bytes: &[u8], at: usize) -> f32 {
+/// The f16 at `bytes[at..at + 2]`.
+pub(super) fn read_f16(bytes: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
 }
 
-/// The two bytes of a number that is an f16 already, or is to become the nearest one.
-pub(super) fn half_bytes(x: f32) -> [u8; 2] {
+/// The bytes of the nearest f16.
+pub(super) fn f16_bytes(x: f32) -> [u8; 2] {
     f16::from_f32(x).to_le_bytes()
 }
 
@@ -27,25 +28,25 @@ pub(super) fn word(bytes: &[u8], i: usize) -> u32 {
     u32::from_le_bytes([bytes[4 * i], bytes[4 * i + 1], bytes[4 * i + 2], bytes[4 * i + 3]])
 }
 
-/// The first `N` words of `bytes`, which have one length check together.
+/// The first `N` words of `bytes`, with a single bounds check.
 fn words<const N: usize>(bytes: &[u8]) -> [u32; N] {
     let words = &bytes.as_chunks::<4>().0[..N];
     std::array::from_fn(|i| u32::from_le_bytes(words[i]))
 }
 
-/// The `width` bits from bit `shift` on of each of the first 32 bytes, how superblocks interleave their groups.
+/// Extracts `width` bits, starting at bit `shift`, of each of the first 32 bytes: a group of a superblock.
 pub(super) fn field(bytes: &[u8], shift: usize, width: u32) -> Quants {
     let mask = 0x0101_0101 * ((1 << width) - 1);
     words(bytes).map(|word| (word >> shift) & mask)
 }
 
-/// 16 bytes whose low halves are weights 0..16 and whose high halves are weights 16..32.
+/// Unpacks 16 bytes whose low nibbles are weights 0..16 and whose high nibbles are weights 16..32.
 pub(super) fn nibbles(bytes: &[u8]) -> Quants {
     let words = words::<4>(bytes);
     std::array::from_fn(|i| (words[i & 3] >> (i & 4)) & 0x0F0F_0F0F)
 }
 
-/// The inverse of [`nibbles`]; higher bits of the quants are left out.
+/// The inverse of [`nibbles`]; ignores higher bits of the quants.
 pub(super) fn to_nibbles(q: &[u8; 32]) -> [u8; 16] {
     std::array::from_fn(|j| (q[j] & 15) | (q[16 + j] << 4))
 }
@@ -57,38 +58,38 @@ pub(super) fn put_field(bytes: &mut [u8], shift: usize, q: &[u8; 32], from: u32,
     }
 }
 
-/// The inverse of [`spread`]: bit `from` of each quant.
+/// The inverse of [`spread`]: collects bit `from` of each quant.
 pub(super) fn gather_bit(q: &[u8; 32], from: u32) -> [u8; 4] {
     q.iter().rev().fold(0u32, |all, q| (all << 1) | u32::from((q >> from) & 1)).to_le_bytes()
 }
 
 /// Bit n of `high` becomes quant n.
 pub(super) fn spread(high: u32) -> Quants {
-    // The product puts a copy of the four bits at bits 0, 7, 14 and 21, that is bit k of them at 8k.
+    // The product copies the four bits to bits 0, 7, 14 and 21, so that bit k of them is at 8k.
     std::array::from_fn(|i| (((high >> (4 * i)) & 0xF) * 0x0020_4081) & 0x0101_0101)
 }
 
-/// Each quant of `low` with the one of `high` from bit `shift` on.
+/// Combines each quant of `low` with that of `high`, shifted left by `shift`.
 pub(super) fn join(low: Quants, high: Quants, shift: u32) -> Quants {
     std::array::from_fn(|i| low[i] | (high[i] << shift))
 }
 
-/// What `pack` makes of each of a superblock's groups.
+/// Calls `pack` for each group of a superblock.
 pub(super) fn per_group<const N: usize>(pack: impl Fn(usize) -> [u8; N]) -> [[u8; N]; 8] {
     std::array::from_fn(pack)
 }
 
-/// Plane of four bits a weight: word w is words 2w (low half of each byte) and 2w + 1 (high half).
+/// Packs a plane of 4 bits per weight: word w combines words 2w (low nibbles) and 2w + 1 (high nibbles).
 pub(super) fn pack4(q: Quants) -> [u8; 16] {
     bytes::<4, 16>(std::array::from_fn(|w| q[2 * w] | (q[2 * w + 1] << 4)))
 }
 
-/// Plane of two bits a weight: word w is words 4w .. 4w + 4, two bits further up each.
+/// Packs a plane of 2 bits per weight: word w combines words 4w .. 4w + 4, each shifted by two more bits.
 pub(super) fn pack2(q: Quants) -> [u8; 8] {
     bytes::<2, 8>(std::array::from_fn(|w| q[4 * w] | (q[4 * w + 1] << 2) | (q[4 * w + 2] << 4) | (q[4 * w + 3] << 6)))
 }
 
-/// Plane of one bit a weight: word i is shifted up by i.
+/// Packs a plane of 1 bit per weight: word i is shifted left by i.
 pub(super) fn pack1(q: Quants) -> [u8; 4] {
     q.into_iter().zip(0..).fold(0, |all, (word, i)| all | (word << i)).to_le_bytes()
 }

@@ -5,7 +5,7 @@
 //! of its four entries, the scale, the delta's sign.
 //! GPU planes: low bits; the u16s; d. Table: the grid.
 
-use super::bits::half;
+use super::bits::read_f16;
 use super::grid::quants;
 
 const HIGH: usize = 34;
@@ -20,7 +20,7 @@ pub(super) fn eight(entry: usize, negative: bool) -> [f32; 8] {
 }
 
 pub(super) fn dequantize(block: &[u8; 50], out: &mut [f32; 256]) {
-    let d = half(block, 0);
+    let d = read_f16(block, 0);
     for (n, out) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
         let (g, e) = (n / 4, n % 4);
         let high = usize::from(u16::from_le_bytes([block[HIGH + 2 * g], block[HIGH + 2 * g + 1]]));

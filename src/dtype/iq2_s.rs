@@ -5,7 +5,7 @@
 //! of the entries' high two bits, a byte a group; 8 bytes of scales, the first of two low.
 //! GPU planes: 8 bytes a group, low bits and signs; 2 bytes a group, high bits and scales; d. Table: the grid.
 
-use super::bits::{half, word};
+use super::bits::{read_f16, word};
 use super::grid::group_of_eights;
 
 const SIGNS: usize = 34;
@@ -15,7 +15,7 @@ const SCALES: usize = 74;
 pub(super) const GRID: &[u8] = include_bytes!("grids/iq2_s.bin");
 
 pub(super) fn dequantize(block: &[u8; 82], out: &mut [f32; 256]) {
-    let d = half(block, 0);
+    let d = read_f16(block, 0);
     for (g, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
         let high = usize::from(block[HIGH + g]);
         let entries = std::array::from_fn(|e| usize::from(block[2 + 4 * g + e]) | ((high >> (2 * e)) & 3) << 8);

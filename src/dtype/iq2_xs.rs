@@ -5,7 +5,7 @@
 //! the first of two low.
 //! GPU planes: the u16s; the scales; d. Table: the grid.
 
-use super::bits::half;
+use super::bits::read_f16;
 use super::grid::{even_signs, group_of_eights};
 
 const SCALES: usize = 66;
@@ -13,7 +13,7 @@ const SCALES: usize = 66;
 pub(super) const GRID: &[u8] = include_bytes!("grids/iq2_xs.bin");
 
 pub(super) fn dequantize(block: &[u8; 74], out: &mut [f32; 256]) {
-    let d = half(block, 0);
+    let d = read_f16(block, 0);
     let groups = block[2..SCALES].as_chunks::<8>().0.iter().zip(&block[SCALES..]);
     for ((group, scales), out) in groups.zip(out.as_chunks_mut::<32>().0) {
         let eights: [u32; 4] = std::array::from_fn(|e| u16::from_le_bytes([group[2 * e], group[2 * e + 1]]).into());

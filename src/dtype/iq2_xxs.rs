@@ -5,13 +5,13 @@
 //! every 8 weights, and the scale.
 //! GPU planes: the groups as they are; d. Table: the grid.
 
-use super::bits::{half, word};
+use super::bits::{read_f16, word};
 use super::grid::{even_signs, group_of_eights};
 
 pub(super) const GRID: &[u8] = include_bytes!("grids/iq2_xxs.bin");
 
 pub(super) fn dequantize(block: &[u8; 66], out: &mut [f32; 256]) {
-    let d = half(block, 0);
+    let d = read_f16(block, 0);
     for (group, out) in block[2..].as_chunks::<8>().0.iter().zip(out.as_chunks_mut::<32>().0) {
         let last = word(group, 1);
         let scale = d * (0.5 + (last >> 28) as f32) * 0.25;

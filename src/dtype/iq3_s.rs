@@ -5,7 +5,7 @@
 //! a byte a group; a byte of signs for every 8 weights; 4 bytes of scales, the first of two low.
 //! GPU planes: low bits; signs; 16 bytes a superblock: ninth bits, scales, d, zeros. Table: the grid.
 
-use super::bits::{half, word};
+use super::bits::{read_f16, word};
 use super::grid::group_of_fours;
 
 const HIGH: usize = 66;
@@ -15,7 +15,7 @@ const SCALES: usize = 106;
 pub(super) const GRID: &[u8] = include_bytes!("grids/iq3_s.bin");
 
 pub(super) fn dequantize(block: &[u8; 110], out: &mut [f32; 256]) {
-    let d = half(block, 0);
+    let d = read_f16(block, 0);
     for (g, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
         let scale = (block[SCALES + g / 2] >> (g % 2 * 4)) & 15;
         let scale = d * f32::from(1 + 2 * scale);

@@ -5,7 +5,7 @@
 //! every 8 weights, and the scale.
 //! GPU planes: the entries; the words; d. Table: the grid.
 
-use super::bits::{half, word};
+use super::bits::{read_f16, word};
 use super::grid::{even_signs, group_of_fours};
 
 const WORDS: usize = 66;
@@ -13,7 +13,7 @@ const WORDS: usize = 66;
 pub(super) const GRID: &[u8] = include_bytes!("grids/iq3_xxs.bin");
 
 pub(super) fn dequantize(block: &[u8; 98], out: &mut [f32; 256]) {
-    let d = half(block, 0);
+    let d = read_f16(block, 0);
     for (g, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
         let last = word(&block[WORDS..], g);
         let scale = d * (0.5 + (last >> 28) as f32) * 0.5;

@@ -4,7 +4,7 @@
 //! (from bit 4g on); 128 bytes of quants, 16 a group (byte j: weight j low, weight 16 + j high).
 //! GPU planes: quants by [`pack4`]; the first 8 bytes of the block as they are.
 
-use super::bits::{Quants, half, half_bytes, nibbles, numbers, pack4, per_group, to_nibbles, word};
+use super::bits::{Quants, f16_bytes, nibbles, numbers, pack4, per_group, read_f16, to_nibbles, word};
 use super::iq4_nl::{LEVELS, VALUES};
 
 fn group(block: &[u8; 136], g: usize) -> Quants {
@@ -12,7 +12,7 @@ fn group(block: &[u8; 136], g: usize) -> Quants {
 }
 
 pub(super) fn dequantize(block: &[u8; 136], out: &mut [f32; 256]) {
-    let (d, high, low) = (half(block, 0), word(block, 0) >> 16, word(block, 1));
+    let (d, high, low) = (read_f16(block, 0), word(block, 0) >> 16, word(block, 1));
     for g in 0..8 {
         let scale = ((low >> (4 * g)) & 15) | (((high >> (2 * g)) & 3) << 4);
         let scale = d * (scale as f32 - 32.0);
@@ -33,7 +33,7 @@ pub(super) fn quantize(x: &[f32; 256]) -> [u8; 136] {
         low |= (scale & 15) << (4 * g);
         high |= ((scale >> 4) as u16) << (2 * g);
     }
-    block[..2].copy_from_slice(&half_bytes(d));
+    block[..2].copy_from_slice(&f16_bytes(d));
     block[2..4].copy_from_slice(&high.to_le_bytes());
     block[4..8].copy_from_slice(&low.to_le_bytes());
     block

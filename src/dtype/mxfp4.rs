@@ -4,7 +4,7 @@
 //! GPU planes: quants by [`pack4`]; e.
 
 use super::bits::{nibbles, numbers, pack4, to_nibbles};
-use super::fit::extreme;
+use super::scale_search::extreme;
 
 const VALUES: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 

@@ -1,11 +1,11 @@
 //! `Q3_K`: 256 weights `(d * (scale - 32)) * (q - 4)`, q of 3 bits, a scale of 6 bits for every 16 weights.
 //!
 //! File block, 110 bytes: 32 bytes of third bits (bit g of byte n: weight n of group g); 64 bytes of low two bits, 32
-//! for each half of the superblock, whose group s lies from bit 2s on; 12 bytes of scales (see [`scales`]); f16 d.
+//! for each half of the superblock, whose group s starts at bit 2s; 12 bytes of scales (see [`scales`]); f16 d.
 //! GPU planes: low two bits by [`pack2`]; third bits by [`pack1`]; 16 bytes a superblock: [`pack_scales`], d, zeros.
 
-use super::bits::{Quants, bytes, field, half, half_bytes, join, numbers, pack1, pack2, per_group, put_field};
-use super::fit::Levels;
+use super::bits::{Quants, bytes, f16_bytes, field, join, numbers, pack1, pack2, per_group, put_field, read_f16};
+use super::scale_search::Levels;
 
 const SCALES: usize = 96;
 const D: usize = 108;
@@ -37,7 +37,7 @@ fn group(block: &[u8; 110], g: usize) -> (Quants, Quants) {
 }
 
 pub(super) fn dequantize(block: &[u8; 110], out: &mut [f32; 256]) {
-    let (d, scales) = (half(block, D), scales(block));
+    let (d, scales) = (read_f16(block, D), scales(block));
     for g in 0..8 {
         let (low, high) = group(block, g);
         for (i, q) in numbers(join(low, high, 2)).into_iter().enumerate() {
@@ -61,7 +61,7 @@ pub(super) fn quantize(x: &[f32; 256]) -> [u8; 110] {
         block[SCALES + s % 8] |= (scale & 15) << (s / 8 * 4);
         block[SCALES + 8 + s % 4] |= (scale >> 4) << (s / 4 * 2);
     }
-    block[D..].copy_from_slice(&half_bytes(d));
+    block[D..].copy_from_slice(&f16_bytes(d));
     block
 }
 

@@ -3,11 +3,11 @@
 //! File block, 18 bytes: f16 d; 16 bytes of quants (byte j: weight j low, weight 16 + j high).
 //! GPU planes: quants by [`pack4`]; d.
 
-use super::bits::{half, half_bytes, nibbles, numbers, pack4, to_nibbles};
-use super::fit::{Levels, to_half};
+use super::bits::{f16_bytes, nibbles, numbers, pack4, read_f16, to_nibbles};
+use super::scale_search::{Levels, to_f16_precision};
 
 pub(super) fn dequantize(block: &[u8; 18], out: &mut [f32; 32]) {
-    let d = half(block, 0);
+    let d = read_f16(block, 0);
     for (out, q) in out.iter_mut().zip(numbers(nibbles(&block[2..]))) {
         *out = d * (f32::from(q) - 8.0);
     }
@@ -15,10 +15,10 @@ pub(super) fn dequantize(block: &[u8; 18], out: &mut [f32; 32]) {
 
 pub(super) fn quantize(x: &[f32; 32]) -> [u8; 18] {
     let levels = Levels::Integers(8);
-    let d = to_half(levels.scale(x));
+    let d = to_f16_precision(levels.scale(x));
     let q = levels.quants(x, d);
     let mut block = [0; 18];
-    block[..2].copy_from_slice(&half_bytes(d));
+    block[..2].copy_from_slice(&f16_bytes(d));
     block[2..].copy_from_slice(&to_nibbles(&q));
     block
 }

@@ -1,14 +1,14 @@
 //! `Q4_K`: 256 weights in 8 groups `(d * scale) * q - (dmin * min)`, q of 4 bits, a scale and a min of 6 bits a group.
 //!
 //! File block, 144 bytes: f16 d; f16 dmin; 12 bytes of scales and mins (see [`scales`]); 128 bytes of quants, of which
-//! bytes 32j .. 32j + 32 hold group 2j in their low and group 2j + 1 in their high halves.
+//! bytes 32j .. 32j + 32 hold group 2j in their low and group 2j + 1 in their high nibbles.
 //! GPU planes: quants by [`pack4`]; 16 bytes a superblock: d and dmin, then [`pack_scales`].
 
-use super::bits::{Quants, bytes, field, half, half_bytes, numbers, pack4, per_group, put_field};
-use super::fit::Lines;
+use super::bits::{Quants, bytes, f16_bytes, field, numbers, pack4, per_group, put_field, read_f16};
+use super::scale_search::SuperblockScales;
 
 /// Scales and mins of the 8 groups. The first four have their six bits in bytes 0..4 and 4..8; the other four have
-/// their low halves in bytes 8..12 (scale low, min high) and their top two bits above those of the first four.
+/// their low nibbles in bytes 8..12 (scale low, min high) and their top two bits above those of the first four.
 pub(super) fn scales(packed: &[u8; 12]) -> [(u8, u8); 8] {
     std::array::from_fn(|g| {
         let k = g & 3;
@@ -61,7 +61,7 @@ fn group(quants: &[u8], g: usize) -> Quants {
 
 pub(super) fn dequantize(block: &[u8; 144], out: &mut [f32; 256]) {
     let (packed, quants) = split(block);
-    let (d, dmin) = (half(block, 0), half(block, 2));
+    let (d, dmin) = (read_f16(block, 0), read_f16(block, 2));
     for (g, (scale, min)) in scales(packed).into_iter().enumerate() {
         let (scale, min) = (d * f32::from(scale), dmin * f32::from(min));
         for (out, q) in out[32 * g..].iter_mut().zip(numbers(group(quants, g))) {
@@ -72,13 +72,13 @@ pub(super) fn dequantize(block: &[u8; 144], out: &mut [f32; 256]) {
 
 pub(super) fn quantize(x: &[f32; 256]) -> [u8; 144] {
     let groups = x.as_chunks::<32>().0;
-    let lines = Lines::fit(groups, 15, 63);
+    let fitted = SuperblockScales::fit(groups, 15, 63);
     let mut block = [0; 144];
-    block[..2].copy_from_slice(&half_bytes(lines.scale));
-    block[2..4].copy_from_slice(&half_bytes(lines.min));
-    block[4..16].copy_from_slice(&unscales(&lines.integers));
+    block[..2].copy_from_slice(&f16_bytes(fitted.scale));
+    block[2..4].copy_from_slice(&f16_bytes(fitted.min));
+    block[4..16].copy_from_slice(&unscales(&fitted.integers));
     for (g, x) in groups.iter().enumerate() {
-        let q = lines.line(g).quants(x, 15);
+        let q = fitted.group(g).quants(x, 15);
         put_field(&mut block[16 + g / 2 * 32..][..32], g % 2 * 4, &q, 0, 4);
     }
     block

@@ -5,9 +5,9 @@
 //! GPU planes: low four bits by [`pack4`]; fifth bits by [`pack1`]; d.
 
 use super::bits::{
-    Quants, gather_bit, half, half_bytes, join, nibbles, numbers, pack1, pack4, spread, to_nibbles, word,
+    Quants, f16_bytes, gather_bit, join, nibbles, numbers, pack1, pack4, read_f16, spread, to_nibbles, word,
 };
-use super::fit::{Levels, to_half};
+use super::scale_search::{Levels, to_f16_precision};
 
 fn quants(block: &[u8; 22]) -> (Quants, Quants) {
     (nibbles(&block[6..]), spread(word(&block[2..], 0)))
@@ -15,7 +15,7 @@ fn quants(block: &[u8; 22]) -> (Quants, Quants) {
 
 pub(super) fn dequantize(block: &[u8; 22], out: &mut [f32; 32]) {
     let (low, high) = quants(block);
-    let d = half(block, 0);
+    let d = read_f16(block, 0);
     for (out, q) in out.iter_mut().zip(numbers(join(low, high, 4))) {
         *out = d * (f32::from(q) - 16.0);
     }
@@ -23,10 +23,10 @@ pub(super) fn dequantize(block: &[u8; 22], out: &mut [f32; 32]) {
 
 pub(super) fn quantize(x: &[f32; 32]) -> [u8; 22] {
     let levels = Levels::Integers(16);
-    let d = to_half(levels.scale(x));
+    let d = to_f16_precision(levels.scale(x));
     let q = levels.quants(x, d);
     let mut block = [0; 22];
-    block[..2].copy_from_slice(&half_bytes(d));
+    block[..2].copy_from_slice(&f16_bytes(d));
     block[2..6].copy_from_slice(&gather_bit(&q, 4));
     block[6..].copy_from_slice(&to_nibbles(&q));
     block

@@ -5,9 +5,9 @@
 //! GPU planes: low four bits by [`pack4`]; fifth bits by [`pack1`]; d and m.
 
 use super::bits::{
-    Quants, gather_bit, half, half_bytes, join, nibbles, numbers, pack1, pack4, spread, to_nibbles, word,
+    Quants, f16_bytes, gather_bit, join, nibbles, numbers, pack1, pack4, read_f16, spread, to_nibbles, word,
 };
-use super::fit::{Line, to_half};
+use super::scale_search::{ScaleMin, to_f16_precision};
 
 fn quants(block: &[u8; 24]) -> (Quants, Quants) {
     (nibbles(&block[8..]), spread(word(block, 1)))
@@ -15,19 +15,19 @@ fn quants(block: &[u8; 24]) -> (Quants, Quants) {
 
 pub(super) fn dequantize(block: &[u8; 24], out: &mut [f32; 32]) {
     let (low, high) = quants(block);
-    let (d, m) = (half(block, 0), half(block, 2));
+    let (d, m) = (read_f16(block, 0), read_f16(block, 2));
     for (out, q) in out.iter_mut().zip(numbers(join(low, high, 4))) {
         *out = d * f32::from(q) + m;
     }
 }
 
 pub(super) fn quantize(x: &[f32; 32]) -> [u8; 24] {
-    let line = Line::fit(x, 31, true);
-    let line = Line { scale: to_half(line.scale), min: to_half(line.min) };
+    let line = ScaleMin::fit(x, 31, true);
+    let line = ScaleMin { scale: to_f16_precision(line.scale), min: to_f16_precision(line.min) };
     let q = line.quants(x, 31);
     let mut block = [0; 24];
-    block[..2].copy_from_slice(&half_bytes(line.scale));
-    block[2..4].copy_from_slice(&half_bytes(-line.min));
+    block[..2].copy_from_slice(&f16_bytes(line.scale));
+    block[2..4].copy_from_slice(&f16_bytes(-line.min));
     block[4..8].copy_from_slice(&gather_bit(&q, 4));
     block[8..].copy_from_slice(&to_nibbles(&q));
     block

@@ -1,12 +1,12 @@
 //! `Q6_K`: 256 weights `(d * scale) * (q - 32)`, q of 6 bits, an int8 scale for every 16 weights.
 //!
 //! File block, 210 bytes: 128 bytes of low four bits; 64 bytes of high two bits; 16 scales; f16 d. Each half of the
-//! superblock is four groups s: their low bits lie in its 64 bytes, group s in bytes 32 (s % 2) .. + 32, low halves
-//! for s < 2, high halves otherwise; their high bits in its 32 bytes, group s from bit 2s on.
+//! superblock is four groups s: their low bits are in its 64 bytes, group s in bytes 32 (s % 2) .. + 32, low nibbles
+//! for s < 2, high nibbles otherwise; their high bits in its 32 bytes, group s from bit 2s on.
 //! GPU planes: low four bits by [`pack4`]; high two bits by [`pack2`]; scales in order; d.
 
-use super::bits::{Quants, field, half, half_bytes, join, numbers, pack2, pack4, per_group, put_field};
-use super::fit::Levels;
+use super::bits::{Quants, f16_bytes, field, join, numbers, pack2, pack4, per_group, put_field, read_f16};
+use super::scale_search::Levels;
 
 const SCALES: usize = 192;
 const D: usize = 208;
@@ -18,7 +18,7 @@ fn group(block: &[u8; 210], g: usize) -> (Quants, Quants) {
 }
 
 pub(super) fn dequantize(block: &[u8; 210], out: &mut [f32; 256]) {
-    let d = half(block, D);
+    let d = read_f16(block, D);
     for g in 0..8 {
         let (low, high) = group(block, g);
         for (i, q) in numbers(join(low, high, 4)).into_iter().enumerate() {
@@ -41,7 +41,7 @@ pub(super) fn quantize(x: &[f32; 256]) -> [u8; 210] {
     for (byte, scale) in block[SCALES..D].iter_mut().zip(scales) {
         *byte = scale as i8 as u8;
     }
-    block[D..].copy_from_slice(&half_bytes(d));
+    block[D..].copy_from_slice(&f16_bytes(d));
     block
 }
 

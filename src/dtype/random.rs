@@ -1,7 +1,7 @@
-//! Random weights of a wanted size, straight in a type's blocks: what synthetic models and benches are filled with.
+//! Random blocks of any weight type, for synthetic models and benchmarks.
 //!
-//! Nothing is quantized. All bits of a block are random, and its scale is set so that the weights come out right,
-//! which costs little more than the random numbers themselves.
+//! Nothing is quantized: all bits of a block are random, and its scale is set so that the weights have the requested
+//! standard deviation. This costs little more than the random numbers themselves.
 
 use super::DType;
 use super::iq4_nl::VALUES;
@@ -66,11 +66,11 @@ fn scaling(dtype: DType) -> Option<Scaling> {
         DType::Q6K => (208, signed(256.0) * signed(64.0), 0.0),
         DType::IQ4XS => (0, signed(64.0) * table, 0.0),
         // Scales are halves of odd numbers, divided by 4 (or by 2).
-        DType::IQ2XXS | DType::IQ2XS | DType::IQ2S => (0, odd(16.0) / 64.0 * quants(grid, grid::size), 0.0),
+        DType::IQ2XXS | DType::IQ2XS | DType::IQ2S => (0, odd(16.0) / 64.0 * quants(grid, grid::magnitude), 0.0),
         DType::IQ3XXS => (0, odd(16.0) / 16.0 * sizes(grid), 0.0),
         DType::IQ3S => (0, odd(16.0) * sizes(grid), 0.0),
         DType::IQ1S | DType::IQ1M => (0, odd(8.0) * (quants(grid, |q| f32::from(q) - 1.0) + 0.125 * 0.125), 0.0),
-        // The digits of a byte in base three, and the quants that `sound` leaves.
+        // The ternary digits of a byte, and the quants that `make_valid` leaves.
         DType::TQ1_0 => (52, 2.0 / 3.0, 0.0),
         DType::TQ2_0 => (64, 0.5, 0.0),
         DType::F32 | DType::F16 | DType::BF16 | DType::MXFP4 => return None,
@@ -80,8 +80,8 @@ fn scaling(dtype: DType) -> Option<Scaling> {
 
 impl DType {
     /// Fills whole file blocks with random weights of mean about 0 and standard deviation about `scale`. `rng` gives
-    /// 32 random bits a call; the same numbers give the same blocks. A `scale` from 0.002 to 1000 comes out right;
-    /// far outside, the f16 scale of some types' blocks rounds to zero or to infinity.
+    /// 32 random bits per call; the same numbers give the same blocks. `scale` is accurate from 0.002 to 1000; far
+    /// outside, the f16 scale of some types rounds to zero or infinity.
     ///
     /// # Panics
     /// If `out` is not whole blocks.
@@ -95,7 +95,7 @@ impl DType {
             _ => {
                 fill(rng, out);
                 for block in out.chunks_exact_mut(self.block_bytes()) {
-                    sound(self, block);
+                    make_valid(self, block);
                 }
                 match scaling(self) {
                     Some(scaling) => set_scales(self, rng, out, &scaling, scale),
@@ -125,9 +125,9 @@ fn floats<const N: usize>(rng: &mut impl FnMut() -> u32, out: &mut [u8], scale: 
     }
 }
 
-/// Makes each 4- or 6-bit min of a superblock equal its scale, so that one f16 min centres all groups, and of a ternary
-/// quant that is no digit the middle one.
-fn sound(dtype: DType, block: &mut [u8]) {
+/// Makes each 4- or 6-bit min of a superblock equal to its scale, so that one f16 min centres all groups, and replaces
+/// invalid ternary quants by the middle one.
+fn make_valid(dtype: DType, block: &mut [u8]) {
     match dtype {
         DType::Q2K => block[..16].iter_mut().for_each(|b| *b = (*b & 15) * 0x11),
         DType::Q4K | DType::Q5K => {
@@ -161,8 +161,8 @@ fn set_scales(dtype: DType, rng: &mut impl FnMut() -> u32, out: &mut [u8], scali
     }
 }
 
-/// Sets every `MXFP4` block's exponent to one of the two powers of two around the wanted scale, so often that the
-/// variance is right.
+/// Sets every `MXFP4` block's exponent to one of the two powers of two around the requested scale, with the probability
+/// that gives the requested variance.
 fn set_exponents(rng: &mut impl FnMut() -> u32, out: &mut [u8], scale: f32) {
     // Mean square of the sixteen numbers: 2 (1 + 4 + 9 + 16 + 36 + 64 + 144) / 16.
     let d = scale / 34.25f32.sqrt();

@@ -1,13 +1,13 @@
 //! `TQ1_0`: 256 weights `d * (q - 1)`, q of 0, 1, 2; a byte holds five of them (or four).
 //!
 //! A byte is a fraction b / 256 in base three: its digits come out one by one as the whole part of b * 3 / 256, the
-//! rest going on. File block, 54 bytes: 32 bytes, digit t of byte j being weight 32t + j; 16 bytes, likewise weight
-//! 160 + 16t + j; 4 bytes of four digits, likewise weight 240 + 4t + j; f16 d.
-//! GPU planes, of the same size: the digits are dealt out anew, so that a group has its own. 4 bytes a group, digit t of
-//! byte k being weight 4t + k; 2 bytes a group, digit t of byte k being weight 20 + 4t + 2k, for t of 3 and 4 weight
-//! 9 + 4t + 2k; a byte for two groups, two digits each (weights 29 and 31); d.
+//! rest going on. File block, 54 bytes: 32 bytes, digit t of byte j being weight 32t + j; 16 bytes, likewise weight 160
+//! + 16t + j; 4 bytes of four digits, likewise weight 240 + 4t + j; f16 d. GPU planes, of the same size: the digits are
+//! dealt out anew, so that a group has its own. 4 bytes a group, digit t of byte k being weight 4t + k; 2 bytes a
+//! group, digit t of byte k being weight 20 + 4t + 2k, for t of 3 and 4 weight 9 + 4t + 2k; a byte for two groups, two
+//! digits each (weights 29 and 31); d.
 
-use super::bits::half;
+use super::bits::read_f16;
 
 const LONG: usize = 32;
 const SHORT: usize = 48;
@@ -35,7 +35,7 @@ fn quant(block: &[u8; 54], n: usize) -> u8 {
 }
 
 pub(super) fn dequantize(block: &[u8; 54], out: &mut [f32; 256]) {
-    let d = half(block, D);
+    let d = read_f16(block, D);
     for (n, out) in out.iter_mut().enumerate() {
         *out = d * (f32::from(quant(block, n)) - 1.0);
     }

@@ -38,7 +38,7 @@ pub(super) struct HfFamily {
 /// separate tensors. An empty GGUF name ignores the tensor.
 pub(super) type Rename = (&'static str, &'static str);
 
-pub(super) const FAMILIES: [HfFamily; 24] = [
+pub(super) const FAMILIES: &[HfFamily] = &[
     LLAMA,
     HfFamily {
         class: "Llama4ForCausalLM",
