@@ -136,7 +136,7 @@ fn the_table_is_ggufs() {
 }
 
 /// Byte offsets of a block's f16 fields.
-fn halves(dtype: DType) -> &'static [usize] {
+fn f16_fields(dtype: DType) -> &'static [usize] {
     match dtype {
         DType::Q4_0 | DType::Q5_0 | DType::Q8_0 | DType::F16 | DType::BF16 => &[0],
         DType::IQ1S | DType::IQ2XXS | DType::IQ2XS | DType::IQ2S | DType::IQ3XXS | DType::IQ3S => &[0],
@@ -149,6 +149,7 @@ fn halves(dtype: DType) -> &'static [usize] {
         DType::TQ1_0 => &[52],
         DType::TQ2_0 => &[64],
         DType::IQ1M | DType::MXFP4 => &[],
+        new => panic!("list the f16 fields of {new}"),
     }
 }
 
@@ -158,7 +159,7 @@ fn random_rows(dtype: DType, rows: usize, cols: usize) -> Vec<u8> {
     let mut rng = random(7 + u64::from(dtype.gguf_id()));
     let mut bytes: Vec<u8> = (0..rows * dtype.row_bytes(cols as u64).unwrap() as usize).map(|_| rng() as u8).collect();
     for block in bytes.chunks_exact_mut(dtype.block_bytes()) {
-        for &at in halves(dtype) {
+        for &at in f16_fields(dtype) {
             let exponent = if rng().is_multiple_of(4) { 0x00 } else { 0x3C };
             block[at + 1] = block[at + 1] & 0x83 | (rng() as u8 & exponent);
         }

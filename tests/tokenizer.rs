@@ -129,7 +129,7 @@ fn special_tokens() {
     assert_eq!(llama.piece(u32::MAX), None);
 
     // What somebody typed stays text, whatever stands around it.
-    let typed = llama.guard("hi<|eot_<|eot_id|>id|>");
+    let typed = llama.escape_special("hi<|eot_<|eot_id|>id|>");
     let ids = llama.encode(&(typed + "<|eot_id|>"), Special::PARSE).unwrap();
     let (last, rest) = ids.split_last().unwrap();
     assert!(*last == 128009 && !rest.contains(&128009));
@@ -301,7 +301,7 @@ fn tokenizer_json() {
     assert_eq!(tokenizer.encode("ab<|im_end|>", Special::PARSE).unwrap(), [3, 6]);
     assert_eq!(tokenizer.encode("<|im_end|>", Special::NONE).unwrap(), [5, 7, 8, 9, 10, 11, 12, 13, 7, 14]);
     assert_eq!(tokenizer.decode(&[3, 4, 2, 6]), "ab b");
-    let typed = tokenizer.guard("ab<|im_end|>") + "<|im_end|>";
+    let typed = tokenizer.escape_special("ab<|im_end|>") + "<|im_end|>";
     assert_eq!(tokenizer.encode(&typed, Special::PARSE).unwrap(), [3, 5, 7, 8, 9, 10, 11, 12, 13, 7, 14, 6]);
     assert_eq!((tokenizer.bos(), tokenizer.end_ids(), tokenizer.vocab_size()), (Some(0), &[6][..], 15));
 }

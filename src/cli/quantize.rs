@@ -51,10 +51,13 @@ pub struct QuantizeArgs {
 pub async fn run(args: QuantizeArgs) -> Result {
     let recipe = match args.pure {
         false => QuantRecipe::find(&args.recipe)?,
-        true => QuantRecipe::Pure(DType::from_name(&args.recipe).filter(|dtype| dtype.can_quantize()).ok_or_else(|| {
-            let names: Vec<&str> = DType::ALL.iter().filter(|dtype| dtype.can_quantize()).map(|dtype| dtype.name()).collect();
-            Failure::usage(format!("unknown type {:?}; choose one of {}", args.recipe, names.join(", ")))
-        })?),
+        true => {
+            QuantRecipe::Pure(DType::from_name(&args.recipe).filter(|dtype| dtype.can_quantize()).ok_or_else(|| {
+                let names: Vec<&str> =
+                    DType::ALL.iter().filter(|dtype| dtype.can_quantize()).map(|dtype| dtype.name()).collect();
+                Failure::usage(format!("unknown type {:?}; choose one of {}", args.recipe, names.join(", ")))
+            })?)
+        }
     };
     let place = args.model.place().await?;
     let checkpoint = place.open().await?;

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Conversation, OutputParser, OutputRules, Prompt, ReasoningRule, ResponseFormat, ToolFormat};
 use crate::model::Model;
-use crate::template::{NO_THOUGHT, Rendering, TemplateInput, begun_thought, tell};
+use crate::template::{CLOSE_REASONING, Rendering, TemplateInput, calls_as_text, prefilled_reasoning};
 use crate::tokenizer::Special;
 use crate::{Error, Result};
 
@@ -54,7 +54,7 @@ impl Prompt {
                 let tokens = encode(&rendered.text, Special::PARSE)?;
                 let parser = rendered.parser().with_prompt(&tokens);
                 let prefill =
-                    if rendered.reasoning { begun_thought(&rendered.text).to_string() } else { String::new() };
+                    if rendered.reasoning { prefilled_reasoning(&rendered.text).to_string() } else { String::new() };
                 Ok(Prepared { tokens, parser, prefill, changes: rendered.changes, rules: rendered.rules })
             }
         }
@@ -119,9 +119,9 @@ pub fn render(
     };
     let Rendering { mut text, changes } = template(template_input(source, known, chat, think))?;
     let continues = chat.continues();
-    let mut reasoning = if continues { ends_in_reasoning(chat) } else { !begun_thought(&text).is_empty() };
+    let mut reasoning = if continues { ends_in_reasoning(chat) } else { !prefilled_reasoning(&text).is_empty() };
     if reasoning && think == Some(false) {
-        text.push_str(NO_THOUGHT);
+        text.push_str(CLOSE_REASONING);
         reasoning = false;
     }
     if let Some(rules) = rules.as_mut().filter(|_| think == Some(true) && (reasoning || !continues)) {
@@ -153,11 +153,11 @@ fn template_input(source: &str, known: Option<ToolFormat>, chat: &Conversation, 
         ..Default::default()
     };
     if let Some(think) = think {
-        input.think(think);
+        input.set_reasoning(think);
     }
     // A template without tool calls is told of earlier ones as text.
     if known.is_none() {
-        input.messages = input.messages.into_iter().map(tell).collect();
+        input.messages = input.messages.into_iter().map(calls_as_text).collect();
     }
     if !chat.tools.is_empty() {
         match known.is_some() && source.contains("tools") {

@@ -96,7 +96,7 @@ impl Model {
         let trusted = |message: &Value| ["system", "developer", "assistant"].iter().any(|r| message["role"] == *r);
         for message in input.messages.iter_mut().filter(|message| !trusted(message)) {
             if let Some(content) = message.get_mut("content") {
-                guard(content, &self.tokenizer);
+                escape_special(content, &self.tokenizer);
             }
         }
         let rendering = self.template.render_normal(&input)?;
@@ -108,11 +108,11 @@ impl Model {
 }
 
 /// Guards the texts of a message's content, which is one or has parts.
-fn guard(content: &mut Value, tokenizer: &Tokenizer) {
+fn escape_special(content: &mut Value, tokenizer: &Tokenizer) {
     match content {
-        Value::String(text) => *text = tokenizer.guard(text),
-        Value::Array(parts) => parts.iter_mut().for_each(|part| guard(part, tokenizer)),
-        Value::Object(fields) => fields.values_mut().for_each(|field| guard(field, tokenizer)),
+        Value::String(text) => *text = tokenizer.escape_special(text),
+        Value::Array(parts) => parts.iter_mut().for_each(|part| escape_special(part, tokenizer)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| escape_special(field, tokenizer)),
         _ => {}
     }
 }

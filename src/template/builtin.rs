@@ -1,4 +1,4 @@
-//! Our own templates, for files that carry none: the turn formats of well-known model families, without tools.
+//! Built-in templates for files without one: the prompt formats of well-known model families, without tools.
 
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
@@ -17,8 +17,8 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("alpaca", ALPACA),
 ];
 
-/// Tokens (all of them) that show which template a vocabulary was made for; the first row that fits decides.
-const SIGNS: &[(&[&str], &str)] = &[
+/// Special tokens that identify a template; the first row whose tokens all exist applies.
+const TOKENS_OF_TEMPLATES: &[(&[&str], &str)] = &[
     (&["<|im_start|>", "<|im_end|>"], "chatml"),
     (&["<|start_header_id|>", "<|eot_id|>"], "llama3"),
     (&["<start_of_turn>", "<end_of_turn>"], "gemma"),
@@ -28,17 +28,17 @@ const SIGNS: &[(&[&str], &str)] = &[
     (&["<|user|>", "<|assistant|>"], "zephyr"),
 ];
 
-/// The template called `name`.
+/// Looks up a template by name.
 pub(super) fn source(name: &str) -> Result<&'static str> {
     let known = || TEMPLATES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
     let found = TEMPLATES.iter().find(|(known, _)| *known == name).map(|(_, text)| *text);
-    found.ok_or_else(|| Error::Usage(format!("there is no chat template {name:?} (there are {})", known())))
+    found.ok_or_else(|| Error::Usage(format!("there is no chat template {name:?}; the built-in ones are {}", known())))
 }
 
-/// The name of the template that fits the vocabulary.
+/// The name of the template that matches the vocabulary.
 pub(super) fn guess(architecture: &str, tokenizer: &Tokenizer) -> &'static str {
     let fits = |tokens: &[&str]| tokens.iter().all(|token| tokenizer.id(token).is_some());
-    match SIGNS.iter().find(|(tokens, _)| fits(tokens)) {
+    match TOKENS_OF_TEMPLATES.iter().find(|(tokens, _)| fits(tokens)) {
         Some((_, name)) => name,
         // The first LLaMA models write their turns in plain text.
         None if architecture == "llama" && tokenizer.id("<0x0A>").is_some() => "llama2",

@@ -1,18 +1,19 @@
-//! Chat templates: messages to the prompt a model was trained on.
+//! Chat templates: messages to the prompt format that a model was trained on.
 //!
-//! A model's file carries its template as Jinja text, written for Python. It is rendered by `minijinja`, set up as
-//! Hugging Face's `transformers` sets up Jinja; `python` holds the differences between the two languages, `builtin` our
-//! own templates for files without one, `normal` what is changed in conversations that a template refuses. A template is hostile input: its steps, its data and its recursion are bounded.
-//! Nothing here knows of models, and the date comes from the caller.
+//! A model's file contains its template as Jinja source written for Python. `minijinja` renders it, configured as
+//! Hugging Face's `transformers` configures Jinja. `python_compat`, `tojson` and `rewrite` make up for the differences,
+//! `builtin` has templates for files without one, and `normal_form` rewrites conversations that a template refuses.
+//! Templates are untrusted: their steps, data and recursion are limited. Nothing here depends on models, and the caller
+//! provides the date.
 
 mod builtin;
-mod calls;
-mod json;
-mod loss;
-mod normal;
-mod python;
+mod lost_words;
+mod normal_form;
+mod python_compat;
 mod rewrite;
-mod tools;
+mod tojson;
+mod tool_calls;
+mod tool_schemas;
 
 use std::collections::BTreeMap;
 
@@ -26,48 +27,47 @@ use crate::text::without_mark;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
-pub use calls::tell;
-pub use normal::Rendering;
+pub use normal_form::Rendering;
+pub use tool_calls::calls_as_text;
 
-/// What a render may cost at least, in minijinja's fuel: about one an instruction, and one for 64 bytes of data.
+/// Minimum fuel of a rendering. minijinja takes about one unit per instruction; `python_compat` takes one per 64 bytes.
 const BASE_FUEL: u64 = 1_000_000;
-/// More for each byte of the input: long conversations take longer.
+/// Additional fuel per byte of the input.
 const FUEL_PER_BYTE: u64 = 8;
-/// minijinja's recursion count; a macro call takes about five. Small enough for a 1 MB stack (wasm).
+/// minijinja's recursion limit; a macro call counts about five. Low enough for a 1 MB stack (wasm).
 const RECURSION: usize = 200;
-/// Longer templates are refused; published ones are below 30 KB.
+/// Maximum length of a template in bytes; published ones are below 30 KB.
 const MAX_SOURCE: usize = 1 << 20;
 
-/// The error of a template that was stopped.
-const ENDLESS: &str = "the chat template does too much work; it may never end";
+/// The error of a template that ran out of fuel.
+const OUT_OF_FUEL: &str = "the chat template takes too long and was stopped; it may not terminate";
 
 /// A compiled chat template.
 pub struct ChatTemplate {
     env: Environment<'static>,
 }
 
-/// What a template is rendered with. The keys are those of the shared test cases and of a `CASE.json`; all others are
-/// passed to the template as they are (`enable_thinking`).
+/// The variables of a rendering. Unknown JSON keys are passed to the template unchanged (`enable_thinking`).
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct TemplateInput {
-    /// `{"role": ..., "content": ...}` objects, as the OpenAI API has them.
+    /// `{"role": ..., "content": ...}` objects, as in the OpenAI API.
     pub messages: Vec<serde_json::Value>,
     /// Tool definitions, `{"type": "function", "function": {...}}`.
     pub tools: Option<Vec<serde_json::Value>>,
-    /// Whether the prompt ends where the assistant's answer begins.
+    /// End the prompt with the header of the assistant's answer.
     pub add_generation_prompt: bool,
-    /// Whether the prompt ends where the last message's text does, so that the answer continues it; there is no
-    /// generation prompt then. [`ChatTemplate::render`] knows nothing of it.
+    /// End the prompt with the text of the last message, without a generation prompt, so that the answer continues it.
+    /// [`ChatTemplate::render`] ignores this; [`ChatTemplate::render_normal`] honours it.
     pub continue_final_message: bool,
     /// The text of the BOS token.
     pub bos_token: String,
     /// The text of the EOS token.
     pub eos_token: String,
-    /// Today, for templates that say it to the model (`YYYY-MM-DD`, or with `THH:MM:SS`). Without it `strftime_now` is
-    /// not defined, and templates leave the date out or use one of their own.
+    /// Today's date for templates that include it (`YYYY-MM-DD`, optionally with `THH:MM:SS`). Without it,
+    /// `strftime_now` is undefined, and templates omit the date or use a fixed one.
     pub date: Option<String>,
-    /// More variables.
+    /// Additional variables.
     #[serde(flatten)]
     pub extra: serde_json::Map<String, serde_json::Value>,
 }
@@ -76,9 +76,9 @@ impl ChatTemplate {
     /// Compiles a template.
     ///
     /// # Errors
-    /// [`Error::Text`] if it is no valid Jinja, or uses what minijinja lacks.
+    /// [`Error::Text`] if it is not valid Jinja, or uses a feature that minijinja does not have.
     pub fn new(source: &str) -> Result<Self> {
-        // Converters copy templates into models as they find them.
+        // Converters copy templates unchanged, including a byte order mark.
         let source = without_mark(source);
         if source.len() > MAX_SOURCE {
             return Err(Error::Text(format!("the chat template is {} bytes long, more than 1 MiB", source.len())));
@@ -89,22 +89,22 @@ impl ChatTemplate {
         env.set_undefined_behavior(UndefinedBehavior::Lenient);
         env.set_recursion_limit(RECURSION);
         env.set_debug(false);
-        python::install(&mut env);
+        python_compat::install(&mut env);
         env.add_template_owned("chat", rewrite::rewrite(source)?).map_err(syntax_error)?;
         Ok(ChatTemplate { env })
     }
 
-    /// One of our own templates: `chatml`, `llama2`, `llama3`, `mistral`, `gemma`, `phi3`, `zephyr`, `deepseek`,
+    /// Compiles a built-in template: `chatml`, `llama2`, `llama3`, `mistral`, `gemma`, `phi3`, `zephyr`, `deepseek`,
     /// `vicuna`, `alpaca`.
     ///
     /// # Errors
-    /// If there is none of that name; the message lists them.
+    /// If there is no template of this name; the message lists the names.
     pub fn builtin(name: &str) -> Result<Self> {
         Self::new(builtin::source(name)?)
     }
 
-    /// The template for a model: the one its file carries, else one of ours that fits its tokens, with a notice that
-    /// says which.
+    /// Compiles the template of a model's file. A file without one gets the built-in template that matches its special
+    /// tokens, with a warning that names it.
     ///
     /// # Errors
     /// If the file's template does not compile.
@@ -113,14 +113,14 @@ impl ChatTemplate {
             return Ok((Self::new(source)?, None));
         }
         let name = builtin::guess(metadata.get_str("general.architecture")?.unwrap_or_default(), tokenizer);
-        let notice = format!("the file has no chat template; {name:?} is used, judged by its tokens");
+        let notice = format!("the file has no chat template; its special tokens suggest {name:?}, which is used");
         Ok((Self::builtin(name)?, Some(notice)))
     }
 
-    /// The prompt.
+    /// Renders the prompt.
     ///
     /// # Errors
-    /// [`Error::Text`] if the template refuses the messages (`raise_exception`), fails, or runs too long.
+    /// [`Error::Text`] if the template refuses the messages (`raise_exception`), fails, or takes too long.
     pub fn render(&self, input: &TemplateInput) -> Result<String> {
         let mut variables: BTreeMap<&str, Value> = BTreeMap::new();
         variables.extend(input.extra.iter().map(|(key, value)| (key.as_str(), Value::from(Serde(value)))));
@@ -133,7 +133,7 @@ impl ChatTemplate {
             ("eos_token", Value::from(input.eos_token.as_str())),
         ]);
         if let Some(date) = &input.date {
-            variables.insert("strftime_now", python::strftime_now(date)?);
+            variables.insert("strftime_now", python_compat::strftime_now(date)?);
         }
         let mut env = self.env.clone();
         env.set_fuel(Some(BASE_FUEL.saturating_add(FUEL_PER_BYTE.saturating_mul(input.bytes()))));
@@ -142,25 +142,25 @@ impl ChatTemplate {
     }
 }
 
-/// The end of a prompt that has begun the answer with a thought (`<think>` and white space), else nothing: who shows the
-/// answer shows it, too.
-pub fn begun_thought(prompt: &str) -> &str {
-    let begin = prompt.trim_end().strip_suffix("<think>").map_or(prompt.len(), str::len);
-    &prompt[begin..]
+/// Returns the `<think>` tag with which a prompt prefills the answer, including white space, or `""`. It is the
+/// beginning of the answer, so show it with the answer.
+pub fn prefilled_reasoning(prompt: &str) -> &str {
+    let start = prompt.trim_end().strip_suffix("<think>").map_or(prompt.len(), str::len);
+    &prompt[start..]
 }
 
-/// What ends a thought that a prompt has begun and that is not wanted.
-pub const NO_THOUGHT: &str = "\n</think>\n\n";
+/// Closes a prefilled `<think>`, for an answer without reasoning.
+pub const CLOSE_REASONING: &str = "\n</think>\n\n";
 
 impl TemplateInput {
-    /// Asks for thoughts or for none, by the names that templates have for it, unless `extra` does already.
-    pub fn think(&mut self, think: bool) {
+    /// Switches reasoning on or off with the variables that templates use for it, unless `extra` sets them.
+    pub fn set_reasoning(&mut self, enabled: bool) {
         for name in ["enable_thinking", "thinking"] {
-            self.extra.entry(name).or_insert(think.into());
+            self.extra.entry(name).or_insert(enabled.into());
         }
     }
 
-    /// About how long the input is as text.
+    /// Approximate size of the input as text.
     fn bytes(&self) -> u64 {
         let sum = |values: &[serde_json::Value]| values.iter().map(json_bytes).sum::<u64>();
         sum(&self.messages)
@@ -183,11 +183,11 @@ fn syntax_error(error: minijinja::Error) -> Error {
 }
 
 fn render_error(error: minijinja::Error) -> Error {
-    if let Some(refusal) = python::refusal(&error) {
-        return Error::Text(format!("the chat template refuses: {refusal}"));
+    if let Some(message) = python_compat::raised_message(&error) {
+        return Error::Text(format!("the chat template refuses: {message}"));
     }
     match error.kind() {
-        ErrorKind::OutOfFuel => Error::Text(ENDLESS.to_owned()),
+        ErrorKind::OutOfFuel => Error::Text(OUT_OF_FUEL.to_owned()),
         _ => Error::Text(format!("the chat template failed: {error}")),
     }
 }

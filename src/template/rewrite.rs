@@ -1,23 +1,23 @@
-//! The changes made to a template's text before it is compiled, each for something minijinja has no hook for.
+//! Rewrites a template's source before compilation, where minijinja has no hook for the difference to Jinja:
 //!
-//! * `{% generation %}` ... `{% endgeneration %}` mark what the assistant said, for training masks, and print nothing.
-//!   They become `{% if true %}` and `{% endif %}`.
-//! * `{{ a|safe + b }}`: in Python the result of `|safe` escapes whatever text is added to it for HTML, even without
-//!   automatic escaping. `+` cannot be changed, so such sums become `a|safe|plus(b)`.
-//! * `{% set x = value %}` becomes `{% set x = (value)|bounded %}`: only through variables can a template build values
-//!   nested so deeply that dropping them overflows the stack. `bounded` refuses those.
+//! * `{% generation %}` ... `{% endgeneration %}` mark assistant text for training and print nothing. They become
+//!   `{% if true %}` and `{% endif %}`.
+//! * `{{ a|safe + b }}`: in Python, the result of `|safe` HTML-escapes text that is added to it, even without automatic
+//!   escaping. `+` cannot be overridden, so such sums become `a|safe|plus(b)`.
+//! * `{% set x = value %}` becomes `{% set x = (value)|bounded %}`, which refuses values that are nested so deeply that
+//!   dropping them would overflow the stack. A template can build such values only with variables.
 //!
-//! Tags with too many operators are refused, because compiling one takes stack for each. Comments and raw blocks stay
-//! as they are, and so do white-space control marks and line numbers.
+//! Tags with too many operators are refused, because the compiler recurses for each. Comments, raw blocks, white-space
+//! control and line numbers are preserved.
 
 use std::ops::Range;
 
 use crate::{Error, Result};
 
-/// Operators in one tag, and `elif`s in one template; published templates have a tenth of it.
+/// Maximum operators per tag and `elif`s per template; published templates have a tenth of it.
 const MAX_OPERATORS: usize = 400;
 
-/// The template as minijinja takes it.
+/// Rewrites a template for minijinja.
 ///
 /// # Errors
 /// [`Error::Text`] if a comment, a string or a tag has no end, or one is too complex.

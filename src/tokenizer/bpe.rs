@@ -1,31 +1,31 @@
-//! Byte-pair vocabularies (`tokenizer.ggml.model` = `gpt2`, and `gemma4`): the text is cut into words (see `pre`), and
-//! in each word bytes or characters are joined by the rank of their merge.
+//! Byte-pair encoding (`tokenizer.ggml.model` = `gpt2` and `gemma4`): splits text into words (see `pre`) and merges the
+//! bytes or characters of each word in the order of the merges' ranks.
 
 use std::collections::HashMap;
 
 use super::merge::{Join, NONE, Symbol, merge};
-use super::pre::Splitter;
+use super::pre::WordSplitter;
 use super::spm::{SPACE, characters, push_symbols};
 use super::vocab::{Vocab, byte_char};
 use crate::{Error, Result};
 
 /// The merges and the word splitter.
 pub(super) struct Bpe {
-    /// (left id, right id) to the merge's rank and the token it makes.
+    /// Maps (left id, right id) to the rank of the merge and the merged token.
     merges: HashMap<(u32, u32), Join>,
-    splitter: Splitter,
-    /// A word that is a token is that token, whatever its merges say.
+    splitter: WordSplitter,
+    /// A word that is a token is encoded as that token, regardless of merges.
     whole_words: bool,
-    /// The token of each byte, or [`NONE`]; `None` where symbols are characters with spaces written as U+2581.
+    /// The token of each byte, or [`NONE`]; `None` if symbols are characters, with U+2581 for spaces.
     bytes: Option<Box<[u32; 256]>>,
 }
 
 impl Bpe {
-    /// `merges` are "left right" lines, best first. `byte_level`: tokens are written in the byte alphabet of GPT-2.
+    /// `merges` are "left right" lines in order of rank; `byte_level` is true if tokens use GPT-2's byte alphabet.
     pub fn new<S: AsRef<str>>(
         vocab: &Vocab,
         merges: &[S],
-        splitter: Splitter,
+        splitter: WordSplitter,
         whole_words: bool,
         byte_level: bool,
     ) -> Result<Self> {

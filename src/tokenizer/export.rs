@@ -1,23 +1,24 @@
-//! A `tokenizer.json` as GGUF metadata, for files that are to be read by any GGUF program.
+//! Converts a `tokenizer.json` to GGUF metadata, for GGUF files that any program can read.
 //!
-//! Byte-level files name the way in which they cut words by an expression, GGUF by a name: it is found by cutting a text
-//! in which the known ways differ. SentencePiece files list merges, GGUF has scores: a merge's rank is as good as a score.
+//! Byte-level files contain the pre-tokenizer's regular expression, but GGUF its name: the name is found by splitting a
+//! probe text that every known pre-tokenizer splits differently. SentencePiece-like files list merges, but GGUF scores
+//! tokens: the scores are derived from the merges' ranks.
 
 use std::collections::HashMap;
 
 use serde_json::Value as Json;
 use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, Tokenizer};
 
-use super::pre::{self, Splitter};
+use super::pre::{self, WordSplitter};
 use super::vocab::byte_token;
 use crate::checkpoint::{GgufArray, GgufValue};
 use crate::{Error, Result};
 
-/// A text that each known way of cutting words cuts differently.
+/// A text that every known pre-tokenizer splits differently.
 const PROBE: &str = "Don't SHOUT, it's 1234567 o'clock: CamelCase_names x2=3.14\n\n  \tfn main() {}\r\n über-größe Ελληνικά \
                      日本語のテスト 한국어 12٣٤ … “quoted”!?/path/to//file <|x|> 'LL\u{301}e\u{301} A1b2C3   end a  12  345\u{a0}6 $5 +7 ~8 |9|`0`  ";
 
-/// GGUF's numbers for what tokens are.
+/// GGUF's token types.
 const NORMAL: i32 = 1;
 const UNKNOWN: i32 = 2;
 const CONTROL: i32 = 3;
@@ -25,19 +26,19 @@ const USER_DEFINED: i32 = 4;
 const UNUSED: i32 = 5;
 const BYTE: i32 = 6;
 
-/// The keys `tokenizer.ggml.*` that a `tokenizer.json` stands for, for a model with `rows` rows in its embedding.
+/// The `tokenizer.ggml.*` keys of a `tokenizer.json`, for a model with `rows` rows in its embedding.
 ///
 /// # Errors
-/// If the file is broken, or is no byte-pair vocabulary.
+/// If the file is damaged, or is not a byte-pair vocabulary.
 pub fn to_gguf(json: &[u8], rows: usize) -> Result<Vec<(String, GgufValue)>> {
     let failed = |what: &str| Error::Format(format!("tokenizer.json: {what}"));
     let file: Json = serde_json::from_slice(json).map_err(|e| failed(&e.to_string()))?;
     let model = &file["model"];
     if model["type"].as_str().is_some_and(|kind| kind != "BPE") || !model["vocab"].is_object() {
-        return Err(Error::Unsupported("tokenizer.json: only byte-pair vocabularies can become GGUF".into()));
+        return Err(Error::Unsupported("tokenizer.json: only byte-pair vocabularies can be converted to GGUF".into()));
     }
     let (tokens, types) = vocabulary(&file, rows)?;
-    let merges = merges(&model["merges"]).ok_or_else(|| failed("its merges are not as they should be"))?;
+    let merges = merges(&model["merges"]).ok_or_else(|| failed("its merges are malformed"))?;
     let mut keys: Vec<(String, GgufValue)> = Vec::new();
     let mut key = |name: &str, value: GgufValue| keys.push((format!("tokenizer.ggml.{name}"), value));
     if model["byte_fallback"] == true {
@@ -46,7 +47,7 @@ pub fn to_gguf(json: &[u8], rows: usize) -> Result<Vec<(String, GgufValue)>> {
         key("add_space_prefix", GgufValue::Bool(adds_space(&file)));
     } else {
         key("model", "gpt2".into());
-        key("pre", way_of_cutting(json, model["ignore_merges"] == true)?.into());
+        key("pre", pre_tokenizer_name(json, model["ignore_merges"] == true)?.into());
         let lines = merges.iter().map(|(a, b)| format!("{a} {b}")).collect();
         key("merges", GgufValue::Array(GgufArray::String(lines)));
     }
@@ -55,7 +56,7 @@ pub fn to_gguf(json: &[u8], rows: usize) -> Result<Vec<(String, GgufValue)>> {
     Ok(keys)
 }
 
-/// Texts and types by id. Rows of the embedding that no token has get names of their own.
+/// Token texts and types by id. Unused rows of the embedding get placeholder names.
 fn vocabulary(file: &Json, rows: usize) -> Result<(Vec<String>, Vec<i32>)> {
     let (model, added) = (&file["model"], file["added_tokens"].as_array());
     let added = added.into_iter().flatten().filter_map(|token| {
@@ -77,7 +78,7 @@ fn vocabulary(file: &Json, rows: usize) -> Result<(Vec<String>, Vec<i32>)> {
         let slot = slot.ok_or_else(|| {
             Error::Format(format!("tokenizer.json: token {id} has no row in the embedding, which has {rows}"))
         })?;
-        // What is unknown is control too, but GGUF tells the two apart.
+        // The unknown token is listed as a special token too, but GGUF has a separate type for it.
         types[slot] = if types[slot] == UNKNOWN { UNKNOWN } else { kind };
         tokens[slot] = text.to_string();
     }
@@ -89,7 +90,7 @@ fn vocabulary(file: &Json, rows: usize) -> Result<(Vec<String>, Vec<i32>)> {
     Ok((tokens, types))
 }
 
-/// Pairs in order of rank; files write them as `"a b"` or as `["a", "b"]`.
+/// Merges in order of rank; files write them as `"a b"` or `["a", "b"]`.
 fn merges(list: &Json) -> Option<Vec<(&str, &str)>> {
     list.as_array()?.iter().map(merge).collect()
 }
@@ -102,7 +103,7 @@ fn merge(pair: &Json) -> Option<(&str, &str)> {
     }
 }
 
-/// Scores under which SentencePiece's algorithm merges in the order of the ranks.
+/// Scores for which SentencePiece merges in the order of the ranks.
 fn scores(tokens: &[String], types: &[i32], merges: &[(&str, &str)]) -> Vec<f32> {
     let mut rank = HashMap::new();
     for (i, (a, b)) in merges.iter().enumerate() {
@@ -112,13 +113,13 @@ fn scores(tokens: &[String], types: &[i32], merges: &[(&str, &str)]) -> Vec<f32>
     let score = |(text, kind): (&String, &i32)| match (rank.get(text), *kind) {
         (_, kind) if kind != NORMAL => 0.0,
         (Some(rank), _) => -(*rank as f32),
-        // A single character is no merge's result; its score is never looked at.
+        // Single characters result from no merge; their scores are not used.
         (None, _) => -last,
     };
     tokens.iter().zip(types).map(score).collect()
 }
 
-/// Whether a space is put before a text.
+/// Whether encoding adds a space before the text.
 fn adds_space(file: &Json) -> bool {
     let normalizer = file["normalizer"].to_string();
     let pre = file["pre_tokenizer"].to_string();
@@ -126,8 +127,8 @@ fn adds_space(file: &Json) -> bool {
         || pre.contains(r#""type":"Metaspace""#) && !pre.contains(r#""prepend_scheme":"never""#)
 }
 
-/// The name of the way in which the file cuts words.
-fn way_of_cutting(json: &[u8], whole_words: bool) -> Result<&'static str> {
+/// The GGUF name of the file's pre-tokenizer.
+fn pre_tokenizer_name(json: &[u8], whole_words: bool) -> Result<&'static str> {
     let text_error = |e: tokenizers::Error| Error::Text(format!("tokenizer.json: {e}"));
     let tokenizer = Tokenizer::from_bytes(json).map_err(text_error)?;
     let mut text = PreTokenizedString::from(PROBE);
@@ -137,29 +138,28 @@ fn way_of_cutting(json: &[u8], whole_words: bool) -> Result<&'static str> {
     let splits = text.get_splits(OffsetReferential::Original, OffsetType::Byte);
     let words: Vec<&str> = splits.iter().map(|(_, (start, end), _)| &PROBE[*start..*end]).collect();
     for (name, row) in pre::names() {
-        if row.whole_words == whole_words && Splitter::new(row)?.words(PROBE) == words {
+        if row.whole_words == whole_words && WordSplitter::new(row)?.words(PROBE) == words {
             return Ok(name);
         }
     }
-    Err(Error::Unsupported("tokenizer.json cuts words in a way that no GGUF name stands for; take a GGUF file".into()))
+    Err(Error::Unsupported("tokenizer.json: GGUF has no name for its pre-tokenizer; use a GGUF of the model".into()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The probe can tell the known ways apart.
     #[test]
-    fn the_probe_tells_ways_of_cutting_apart() {
+    fn the_probe_distinguishes_pre_tokenizers() {
         let mut seen: HashMap<(Vec<&str>, bool), &str> = HashMap::new();
         let mut alike = Vec::new();
         for (name, row) in pre::names() {
-            let words = Splitter::new(row).expect("it compiles").words(PROBE);
+            let words = WordSplitter::new(row).expect("it compiles").words(PROBE);
             if let Some(other) = seen.insert((words, row.whole_words), name) {
                 alike.push((other, name));
             }
         }
-        // These two are written differently and mean the same.
+        // Two different but equivalent expressions.
         assert_eq!(alike, [("qwen2", "bailingmoe")]);
     }
 }

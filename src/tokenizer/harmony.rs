@@ -1,38 +1,38 @@
-//! The messages in which gpt-oss answers ("Harmony", <https://github.com/openai/harmony>), told as other models write:
-//! what it thinks within `<think>`, calls of tools as `<tool_call>` and JSON, and nothing around the answer itself.
+//! gpt-oss's "Harmony" format (<https://github.com/openai/harmony>), converted to the markup of other models: reasoning
+//! inside `<think>`, tool calls as JSON inside `<tool_call>`, and no markup around the answer.
 //!
-//! A message is `<|start|>` who `<|channel|>` where `<|message|>` text `<|end|>`; the channel `analysis` holds thoughts,
-//! `to=functions.name` in the head names a tool, and `<|call|>` ends its arguments. Knows ids and text, no prompts.
+//! A message is `<|start|>` role `<|channel|>` channel `<|message|>` text `<|end|>`. The channel `analysis` contains
+//! reasoning, `to=functions.name` in the header names a tool, and `<|call|>` ends a call's arguments.
 
 use super::vocab::Vocab;
 
-/// Where in its messages an answer is.
+/// The part of a message that the next token belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// Text that is said as it is.
+enum HarmonyState {
+    /// The answer's text.
     Text,
-    /// What stands before a message.
-    Head,
-    /// A thought.
-    Thought,
-    /// The arguments of a call.
+    /// The header before `<|message|>`.
+    Header,
+    /// The text of the `analysis` channel.
+    Reasoning,
+    /// The arguments of a tool call.
     Call,
 }
 
-/// The ids that divide messages.
+/// The ids of the tokens that delimit messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Marks {
+pub struct HarmonyTokens {
     start: u32,
     channel: u32,
     message: u32,
     end: u32,
 }
 
-impl Marks {
-    /// Of a vocabulary that has them all.
+impl HarmonyTokens {
+    /// Looks the tokens up; `None` unless the vocabulary has all of them.
     pub fn of(vocab: &Vocab) -> Option<Self> {
         let id = |text: &str| vocab.id(text);
-        Some(Marks {
+        Some(HarmonyTokens {
             start: id("<|start|>")?,
             channel: id("<|channel|>")?,
             message: id("<|message|>")?,
@@ -41,75 +41,78 @@ impl Marks {
     }
 }
 
-/// Reads an answer.
+/// Converts an answer token by token.
 pub struct Harmony {
-    marks: Marks,
-    place: Place,
-    /// The head that is being read.
-    head: Vec<u8>,
+    tokens: HarmonyTokens,
+    state: HarmonyState,
+    /// The header so far.
+    header: Vec<u8>,
 }
 
 impl Harmony {
-    pub fn new(marks: Marks) -> Self {
-        Harmony { marks, place: Place::Text, head: Vec::new() }
+    pub fn new(tokens: HarmonyTokens) -> Self {
+        Harmony { tokens, state: HarmonyState::Text, header: Vec::new() }
     }
 
-    /// Takes a token; `spelled` writes it out. What is said instead of a part of the answer's form; nothing if it is text.
-    pub fn turn(&mut self, id: u32, spelled: impl FnOnce(&mut Vec<u8>)) -> Option<String> {
+    /// Processes a token; `spell` appends its text. Returns the markup to emit instead of the token, or `None` if the
+    /// token is text.
+    pub fn push(&mut self, id: u32, spell: impl FnOnce(&mut Vec<u8>)) -> Option<String> {
         Some(match id {
-            id if id == self.marks.start || id == self.marks.channel => {
+            id if id == self.tokens.start || id == self.tokens.channel => {
                 let left = self.leave();
-                if self.place != Place::Head {
-                    self.head.clear();
+                if self.state != HarmonyState::Header {
+                    self.header.clear();
                 }
-                self.place = Place::Head;
-                self.head.push(b'\n');
+                self.state = HarmonyState::Header;
+                self.header.push(b'\n');
                 left
             }
-            id if id == self.marks.message => self.enter(),
-            id if id == self.marks.end => self.leave(),
-            _ if self.place == Place::Head => {
-                spelled(&mut self.head);
+            id if id == self.tokens.message => self.enter(),
+            id if id == self.tokens.end => self.leave(),
+            _ if self.state == HarmonyState::Header => {
+                spell(&mut self.header);
                 String::new()
             }
             _ => return None,
         })
     }
 
-    /// A message begins.
+    /// Starts a message's text: returns the opening markup.
     fn enter(&mut self) -> String {
-        let head = String::from_utf8_lossy(&self.head).into_owned();
-        let tool = head.split_once("to=functions.").map(|(_, rest)| rest);
+        let header = String::from_utf8_lossy(&self.header).into_owned();
+        let tool = header.split_once("to=functions.").map(|(_, rest)| rest);
         let name = tool.and_then(|rest| rest.split(|c: char| c.is_whitespace() || c == '<').next());
-        let (place, said) = match name.filter(|name| !name.is_empty()) {
-            Some(name) => (Place::Call, format!("<tool_call>{{\"name\": {}, \"arguments\": ", quoted(name))),
-            None if head.lines().any(|line| line.trim() == "analysis") => (Place::Thought, "<think>\n".into()),
-            None => (Place::Text, String::new()),
+        let (state, text) = match name.filter(|name| !name.is_empty()) {
+            Some(name) => (HarmonyState::Call, format!("<tool_call>{{\"name\": {}, \"arguments\": ", quoted(name))),
+            None if header.lines().any(|line| line.trim() == "analysis") => {
+                (HarmonyState::Reasoning, "<think>\n".into())
+            }
+            None => (HarmonyState::Text, String::new()),
         };
-        self.place = place;
-        said
+        self.state = state;
+        text
     }
 
-    /// A message ends; also what an answer that ends here still needs.
-    pub fn leave(&mut self) -> String {
-        let said = match self.place {
-            Place::Thought => "\n</think>\n\n",
-            Place::Call => "}</tool_call>",
-            Place::Text | Place::Head => "",
+    /// Ends a message: returns the closing markup.
+    fn leave(&mut self) -> String {
+        let markup = match self.state {
+            HarmonyState::Reasoning => "\n</think>\n\n",
+            HarmonyState::Call => "}</tool_call>",
+            HarmonyState::Text | HarmonyState::Header => "",
         };
-        if self.place != Place::Head {
-            self.place = Place::Text;
+        if self.state != HarmonyState::Header {
+            self.state = HarmonyState::Text;
         }
-        said.into()
+        markup.into()
     }
 
-    /// What the end of an answer adds: a call is whole when its arguments are, a thought that was cut off is not.
+    /// Ends the answer: closes a tool call, but not reasoning, which was cut off.
     pub fn finish(mut self) -> String {
-        if self.place == Place::Call { self.leave() } else { String::new() }
+        if self.state == HarmonyState::Call { self.leave() } else { String::new() }
     }
 }
 
-/// A JSON string.
+/// Quotes a JSON string.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
@@ -117,7 +120,7 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::stream::TokenStream;
-    use super::super::vocab::{Kind, Spelling};
+    use super::super::vocab::{TokenKind, TokenSpelling};
     use super::*;
     use std::sync::Arc;
 
@@ -138,8 +141,8 @@ mod tests {
 
     fn vocabulary(words: &[&str]) -> Arc<Vocab> {
         let tokens = words.iter().map(|w| w.replace(' ', "\u{120}")).collect();
-        let kind = |w: &&str| if MARKS.contains(w) { Kind::Control } else { Kind::Normal };
-        Arc::new(Vocab::new(tokens, words.iter().map(kind).collect(), Spelling::ByteLevel).unwrap())
+        let kind = |w: &&str| if MARKS.contains(w) { TokenKind::Control } else { TokenKind::Normal };
+        Arc::new(Vocab::new(tokens, words.iter().map(kind).collect(), TokenSpelling::ByteLevel).unwrap())
     }
 
     fn read(parts: &[&str], special: bool) -> String {
@@ -156,12 +159,12 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_told_as_other_models_write() {
+    fn messages_use_the_markup_of_other_models() {
         let thought = ["<|channel|>", "analysis", "<|message|>", "Hm.", "<|end|>"];
         let answer = ["<|start|>", "assistant", "<|channel|>", "final", "<|message|>", "Yes."];
         assert_eq!(read(&[&thought[..], &answer].concat(), false), "<think>\nHm.\n</think>\n\nYes.");
         assert_eq!(read(&thought[..4], false), "<think>\nHm.");
-        // As a template may have begun the message itself.
+        // A template may prefill the message's header.
         assert_eq!(read(&["Yes."], false), "Yes.");
         let call = ["commentary", " to=functions.", "rain", "<|constrain|>", " json", "<|message|>", "{\"a\": 1}"];
         let call = [&thought[..], &["<|start|>", "assistant", "<|channel|>"], &call].concat();
@@ -173,6 +176,6 @@ mod tests {
 
     #[test]
     fn other_vocabularies_have_no_such_messages() {
-        assert_eq!(Marks::of(&vocabulary(&["<|start|>", "<|message|>", "<|end|>"])), None);
+        assert_eq!(HarmonyTokens::of(&vocabulary(&["<|start|>", "<|message|>", "<|end|>"])), None);
     }
 }

@@ -1,16 +1,16 @@
-//! The one algorithm behind both tokenizer families: join neighbouring symbols, best pair first.
+//! The merge algorithm of both tokenizer types: merges neighbouring symbols, best pair first.
 //!
-//! Byte-pair encoding orders pairs by the rank of their merge, SentencePiece by the score of the token they make; both
-//! break ties from the left. A heap of candidates with lazy deletion keeps this at O(n log n), so that a megabyte of
-//! one letter is no attack. It knows nothing of text or vocabularies.
+//! Byte-pair encoding orders pairs by the rank of their merge, SentencePiece by the score of the merged token; both
+//! break ties from the left. A heap of candidates with lazy deletion takes O(n log n), so that long runs of one letter
+//! cannot be used for denial of service.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// The id of a symbol that is no token.
+/// The id of a symbol that is not a token.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// A stretch of the input, `start..end` in bytes, and its token (or [`NONE`]).
+/// A byte range `start..end` of the input and its token (or [`NONE`]).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Symbol {
     pub start: usize,
@@ -18,17 +18,17 @@ pub(super) struct Symbol {
     pub id: u32,
 }
 
-/// What joining two neighbours makes: lower `order` goes first.
+/// The result of merging two neighbours. The lowest `order` merges first.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Join {
     pub order: u32,
     pub id: u32,
 }
 
-/// Joins neighbours until `join` has nothing left to say; the survivors, in order.
+/// Merges neighbours until `join` returns `None` for all pairs; returns the remaining symbols in order.
 pub(super) fn merge(mut symbols: Vec<Symbol>, join: impl Fn(&Symbol, &Symbol) -> Option<Join>) -> Vec<Symbol> {
     let n = symbols.len();
-    // Links to the living neighbours; n stands for "no neighbour".
+    // Links to the remaining neighbours; n means "none".
     let mut prev: Vec<usize> = (0..n).map(|i| i.checked_sub(1).unwrap_or(n)).collect();
     let mut next: Vec<usize> = (1..=n).collect();
     let mut queue = BinaryHeap::new();

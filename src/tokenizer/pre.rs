@@ -1,36 +1,36 @@
-//! Cutting text into words before byte-pair merges, by the name in `tokenizer.ggml.pre`: one table of published
-//! regular expressions.
+//! Pre-tokenizers: split text into words before byte-pair merges. A table of the published regular expressions, by the
+//! name in `tokenizer.ggml.pre`.
 //!
-//! The expressions are written as their models publish them, but for one thing: the usual ending `\s+(?!\S)|\s+`
-//! ("white space, without its last character if a word follows") needs look-ahead, and with it a backtracking engine
-//! that a long run of spaces can stop. Here it is written `\s+`, and [`Split::words`] leaves the last character behind.
+//! The expressions are the published ones, except that the usual ending `\s+(?!\S)|\s+` ("white space, without its last
+//! character if a word follows") is written `\s+`, and [`Split::words`] leaves out the last character. Look-ahead would
+//! need a backtracking engine, which long runs of spaces can stall.
 
 use regex::Regex;
 
 use crate::{Error, Result};
 
 /// One row of the table.
-pub(super) struct Pre {
+pub(super) struct PreTokenizerRow {
     names: &'static [&'static str],
-    /// Applied one after another, each to the pieces that the one before left.
+    /// Expressions, each applied to the pieces of the previous one.
     splits: &'static [&'static str],
-    /// A word that is a token is that token, without looking at merges.
+    /// A word that is a token is encoded as that token, regardless of merges.
     pub whole_words: bool,
-    /// Whether texts start with BOS where the file does not say.
+    /// Whether to add BOS if the file does not say.
     pub add_bos: bool,
 }
 
-const fn row(names: &'static [&'static str], splits: &'static [&'static str]) -> Pre {
-    Pre { names, splits, whole_words: false, add_bos: false }
+const fn row(names: &'static [&'static str], splits: &'static [&'static str]) -> PreTokenizerRow {
+    PreTokenizerRow { names, splits, whole_words: false, add_bos: false }
 }
 
-/// The row called `name`.
-pub(super) fn find(name: &str) -> Option<&'static Pre> {
+/// Looks up a row by name.
+pub(super) fn find(name: &str) -> Option<&'static PreTokenizerRow> {
     TABLE.iter().find(|pre| pre.names.contains(&name))
 }
 
-/// Every row with the first of its names.
-pub(super) fn names() -> impl Iterator<Item = (&'static str, &'static Pre)> {
+/// All rows with the first of their names.
+pub(super) fn names() -> impl Iterator<Item = (&'static str, &'static PreTokenizerRow)> {
     TABLE.iter().map(|pre| (pre.names[0], pre))
 }
 
@@ -67,15 +67,15 @@ const LATIN_GREEK_CYRILLIC: &str = r"(?x) \s? [
 const POINTS: &str = r"\s?[!-/:-~\x{FF01}-\x{FF0F}\x{FF1A}-\x{FF5E}\x{2018}-\x{201F}\x{3000}-\x{3002}]+";
 const NO_POINTS: &str = r" ?[^(\s|.,!?\x{2026}\x{3002}\x{FF0C}\x{3001}\x{0964}\x{06D4}\x{060C})]+";
 
-const TABLE: &[Pre] = &[
+const TABLE: &[PreTokenizerRow] = &[
     row(&["default"], &[r"[\p{P}$+<=>^~|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"]),
-    Pre {
+    PreTokenizerRow {
         whole_words: true,
         add_bos: true,
         ..row(&["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"], &[CL100K])
     },
-    Pre { whole_words: true, add_bos: true, ..row(&["tekken"], &[TEKKEN]) },
-    Pre { whole_words: true, ..row(&["minicpm5"], &[DIGITS3, CL100K]) },
+    PreTokenizerRow { whole_words: true, add_bos: true, ..row(&["tekken"], &[TEKKEN]) },
+    PreTokenizerRow { whole_words: true, ..row(&["minicpm5"], &[DIGITS3, CL100K]) },
     row(&["dbrx", "smaug-bpe", "glm4", "chatglm-bpe"], &[CL100K]),
     row(&["qwen2", "deepseek-r1-qwen", "kormo", "megrez", "stablelm2", "hunyuan", "solar-open", "grok-2"], &[QWEN2]),
     row(&["qwen35"], &[QWEN35]),
@@ -126,7 +126,7 @@ const TABLE: &[Pre] = &[
 ];
 
 /// The compiled splits of a row.
-pub(super) struct Splitter(Vec<Split>);
+pub(super) struct WordSplitter(Vec<Split>);
 
 struct Split {
     regex: Regex,
@@ -136,10 +136,10 @@ struct Split {
     breaks: bool,
 }
 
-impl Splitter {
+impl WordSplitter {
     /// Compiles the row.
-    pub fn new(pre: &Pre) -> Result<Self> {
-        pre.splits.iter().map(|text| Split::new(text)).collect::<Result<_>>().map(Splitter)
+    pub fn new(pre: &PreTokenizerRow) -> Result<Self> {
+        pre.splits.iter().map(|text| Split::new(text)).collect::<Result<_>>().map(WordSplitter)
     }
 
     /// The words of `text`; nothing is lost between them.
@@ -205,7 +205,7 @@ mod tests {
             ("deepseek-v3", "I|'M| |123|4| | days|\n\n| | of| Héllo|-World"),
             ("gemma4", "I'M 1234  days|\n\n|  of Héllo-World"),
         ] {
-            let splitter = Splitter::new(find(name).unwrap()).unwrap();
+            let splitter = WordSplitter::new(find(name).unwrap()).unwrap();
             assert_eq!(splitter.words(text).join("|"), words, "{name}");
         }
     }
@@ -214,7 +214,7 @@ mod tests {
     fn every_row_compiles_and_loses_nothing() {
         let text = " a\u{a0}\u{3000}b 12345 ...?!  \r\n\r\n\t x'Ll don't 你好，世界 ÀÉ\u{301} 🦙\n ";
         for pre in TABLE {
-            let words = Splitter::new(pre).unwrap().words(text).concat();
+            let words = WordSplitter::new(pre).unwrap().words(text).concat();
             assert_eq!(words, text, "{:?}", pre.names);
         }
     }

@@ -1,5 +1,5 @@
-//! SentencePiece vocabularies (`tokenizer.ggml.model` = `llama`): characters are joined into the token with the best
-//! score; a character that is no token becomes its bytes.
+//! SentencePiece (`tokenizer.ggml.model` = `llama`): merges characters into the tokens with the best score; a character
+//! without a token is encoded as bytes.
 
 use std::ops::Range;
 
@@ -7,23 +7,23 @@ use super::merge::{Join, NONE, Symbol, merge};
 use super::vocab::Vocab;
 use crate::Result;
 
-/// What a space is written as inside tokens.
+/// The character for spaces in tokens.
 pub(super) const SPACE: &str = "\u{2581}";
 
 /// Scores by token, as an order: see [`order`].
 pub(super) struct Spm {
     orders: Vec<u32>,
-    /// Whether a text (and each text after a special token) starts with a space of its own.
+    /// Whether to add a space before the text (and after each special token).
     pub space_prefix: bool,
 }
 
 impl Spm {
-    /// `scores` has one entry a token.
+    /// `scores` is indexed by token.
     pub fn new(scores: &[f32], space_prefix: bool) -> Self {
         Spm { orders: scores.iter().map(|&s| order(s)).collect(), space_prefix }
     }
 
-    /// Appends the tokens of `text`; `first` says whether it starts the input or follows a special token.
+    /// Appends the tokens of `text`; `first` is true at the start of the input and after a special token.
     pub fn encode(&self, vocab: &Vocab, text: &str, first: bool, out: &mut Vec<u32>) -> Result<()> {
         let mut escaped = String::with_capacity(text.len() + 8);
         if first && self.space_prefix {

@@ -1,60 +1,60 @@
-//! Ids to text, one at a time. A token may end in the middle of a character: what is not yet a character is held back.
+//! Streaming detokenization. A token may end within a UTF-8 character; incomplete characters are held back.
 
 use std::sync::Arc;
 
-use super::harmony::{Harmony, Marks};
-use super::thoughts::Thoughts;
+use super::harmony::{Harmony, HarmonyTokens};
+use super::reasoning::ReasoningMarkers;
 use super::vocab::Vocab;
 
-/// Turns ids into text as they come; made by [`Tokenizer::stream`](super::Tokenizer::stream).
+/// Decodes ids to text one at a time; created by [`Tokenizer::stream`](super::Tokenizer::stream).
 ///
-/// The pieces joined, with [`finish`](Self::finish) at the end, are exactly what
-/// [`Tokenizer::decode`](super::Tokenizer::decode) says for all ids.
+/// The concatenated pieces, including the one of [`finish`](Self::finish), equal the result of
+/// [`Tokenizer::decode`](super::Tokenizer::decode) for all ids.
 pub struct TokenStream {
     vocab: Arc<Vocab>,
     pending: Vec<u8>,
-    /// Whether the next byte, if a space, is the one SentencePiece puts before every text.
+    /// The next byte, if it is a space, is the prefix that SentencePiece adds to every text.
     drop_space: bool,
     special: bool,
-    /// How messages are told, if the vocabulary has the marks for them.
+    /// Set if the vocabulary has the tokens of gpt-oss messages.
     harmony: Option<Harmony>,
-    /// How thoughts are, likewise.
-    thoughts: Option<Thoughts>,
+    /// Set if the vocabulary has special tokens around reasoning.
+    reasoning: Option<ReasoningMarkers>,
 }
 
 impl TokenStream {
     pub(super) fn new(vocab: Arc<Vocab>) -> Self {
         let drop_space = vocab.drop_space;
-        let harmony = Marks::of(&vocab).map(Harmony::new);
-        let thoughts = Thoughts::of(&vocab);
-        TokenStream { vocab, pending: Vec::new(), drop_space, special: false, harmony, thoughts }
+        let harmony = HarmonyTokens::of(&vocab).map(Harmony::new);
+        let reasoning = ReasoningMarkers::of(&vocab);
+        TokenStream { vocab, pending: Vec::new(), drop_space, special: false, harmony, reasoning }
     }
 
-    /// The stream goes on after other text: a leading space is part of it.
+    /// Continues after other text: a leading space is kept.
     pub fn continuing(mut self) -> Self {
         self.drop_space = false;
         self
     }
 
-    /// Control tokens (`<|im_end|>`) appear as text instead of as nothing. gpt-oss's messages and marks of thoughts too appear as they
-    /// are.
+    /// Includes control tokens (`<|im_end|>`) in the text, and does not convert gpt-oss messages and reasoning markers.
     pub fn with_special(mut self) -> Self {
         self.special = true;
-        (self.harmony, self.thoughts) = (None, None);
+        (self.harmony, self.reasoning) = (None, None);
         self
     }
 
-    /// The text that `id` completes; often a word, sometimes nothing. Ids outside the vocabulary add nothing.
+    /// Returns the text that `id` completes, which may be empty. Ids outside the vocabulary add nothing.
     pub fn push(&mut self, id: u32) -> String {
         let (vocab, special) = (&self.vocab, self.special);
         let harmony = self.harmony.as_mut();
-        if let Some(said) = harmony.and_then(|harmony| harmony.turn(id, |head| vocab.spell(id, special, head))) {
-            self.pending.extend(said.into_bytes());
+        if let Some(markup) = harmony.and_then(|harmony| harmony.push(id, |head| vocab.spell(id, special, head))) {
+            self.pending.extend(markup.into_bytes());
             return take_text(&mut self.pending);
         }
-        let thoughts = self.thoughts.as_mut();
-        if let Some(said) = thoughts.and_then(|thoughts| thoughts.turn(id, |name| vocab.spell(id, special, name))) {
-            self.pending.extend(said);
+        let reasoning = self.reasoning.as_mut();
+        if let Some(markup) = reasoning.and_then(|reasoning| reasoning.push(id, |name| vocab.spell(id, special, name)))
+        {
+            self.pending.extend(markup);
             return take_text(&mut self.pending);
         }
         let before = self.pending.len();
@@ -68,19 +68,19 @@ impl TokenStream {
         take_text(&mut self.pending)
     }
 
-    /// What is left at the end; bytes that never became a character are U+FFFD.
+    /// Returns the rest of the text. An incomplete character becomes U+FFFD.
     pub fn finish(self) -> String {
         String::from_utf8_lossy(&self.pending).into_owned() + &self.harmony.map(Harmony::finish).unwrap_or_default()
     }
 
-    /// The same where an answer was cut: a character that it did not complete is left out.
+    /// Like [`finish`](Self::finish) for an answer that was cut off: drops an incomplete character.
     pub fn cut(mut self) -> String {
         self.pending.clear();
         self.finish()
     }
 }
 
-/// Takes all of `bytes` but a character that may still be completed.
+/// Takes all of `bytes` except an incomplete character at the end.
 fn take_text(bytes: &mut Vec<u8>) -> String {
     let mut text = String::new();
     let mut rest = bytes.as_slice();

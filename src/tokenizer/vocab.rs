@@ -1,65 +1,65 @@
-//! The vocabulary: token texts, kinds and special ids; cutting special tokens out of a text; spelling a token in bytes.
+//! The vocabulary: token texts, types and special ids. Finds special tokens in text, and decodes a token to bytes.
 
 use std::collections::HashMap;
 
 use crate::{Error, Result};
 
-/// What a token is (`tokenizer.ggml.token_type`; the numbers are GGUF's).
+/// The type of a token (`tokenizer.ggml.token_type`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum TokenKind {
     Normal,
-    /// Stands for what the vocabulary cannot say.
+    /// Replaces bytes that the vocabulary cannot encode.
     Unknown,
-    /// Steers the model; not text.
+    /// Controls the model; not part of the text.
     Control,
-    /// Text that is always one token.
+    /// Text that is always a single token.
     UserDefined,
     Unused,
-    /// One byte, written `<0xNN>`.
+    /// A single byte, `<0xNN>`.
     Byte,
 }
 
-impl Kind {
-    /// Other numbers (0 = undefined) are ordinary text.
+impl TokenKind {
+    /// Other values (0 is "undefined") are normal tokens.
     pub fn from_gguf(number: i32) -> Self {
         match number {
-            2 => Kind::Unknown,
-            3 => Kind::Control,
-            4 => Kind::UserDefined,
-            5 => Kind::Unused,
-            6 => Kind::Byte,
-            _ => Kind::Normal,
+            2 => TokenKind::Unknown,
+            3 => TokenKind::Control,
+            4 => TokenKind::UserDefined,
+            5 => TokenKind::Unused,
+            6 => TokenKind::Byte,
+            _ => TokenKind::Normal,
         }
     }
 
     fn is_control(self) -> bool {
-        matches!(self, Kind::Unknown | Kind::Control)
+        matches!(self, TokenKind::Unknown | TokenKind::Control)
     }
 }
 
-/// How token texts spell bytes.
+/// How token texts encode bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Spelling {
-    /// Every byte is a character of GPT-2's alphabet.
+pub(super) enum TokenSpelling {
+    /// Each byte is a character of GPT-2's byte alphabet.
     ByteLevel,
-    /// UTF-8 with U+2581 for spaces, and `<0xNN>` tokens.
+    /// UTF-8 with U+2581 for spaces, and `<0xNN>` byte tokens.
     Spaces,
 }
 
-/// Part of an input text.
+/// A part of an input text.
 #[derive(Clone, Copy)]
-pub(super) enum Part<'a> {
+pub(super) enum TextPart<'a> {
     Text(&'a str),
     Special(u32),
 }
 
 pub(super) struct Vocab {
     tokens: Vec<String>,
-    kinds: Vec<Kind>,
+    kinds: Vec<TokenKind>,
     ids: HashMap<String, u32>,
     specials: Specials,
-    spelling: Spelling,
-    /// Whether decoding drops one leading space, because encoding adds one.
+    spelling: TokenSpelling,
+    /// Decoding drops a leading space, because encoding adds one.
     pub drop_space: bool,
     pub bos: Option<u32>,
     pub eos: Option<u32>,
@@ -69,8 +69,8 @@ pub(super) struct Vocab {
 }
 
 impl Vocab {
-    /// `tokens` and `kinds` have one entry an id, at least one.
-    pub fn new(tokens: Vec<String>, kinds: Vec<Kind>, spelling: Spelling) -> Result<Self> {
+    /// Creates a vocabulary; `tokens` and `kinds` are indexed by id and not empty.
+    pub fn new(tokens: Vec<String>, kinds: Vec<TokenKind>, spelling: TokenSpelling) -> Result<Self> {
         if tokens.is_empty() || tokens.len() >= NO_ID as usize {
             return Err(Error::format(format_args!("the tokenizer has {} tokens", tokens.len())));
         }
@@ -99,28 +99,28 @@ impl Vocab {
         self.tokens.get(id as usize).map(String::as_str)
     }
 
-    /// The token `<0xNN>`, or the one that is just this byte, or the unknown token.
+    /// The token `<0xNN>`, or else the token of just this byte, or else the unknown token.
     pub fn byte_id(&self, byte: u8) -> Result<u32> {
         let plain = || byte.is_ascii().then(|| self.id((byte as char).encode_utf8(&mut [0; 4]))).flatten();
         self.id(&format!("<0x{byte:02X}>")).or_else(plain).map_or_else(|| self.unknown_byte(byte), Ok)
     }
 
-    /// The unknown token, where there is one.
+    /// The unknown token, if there is one.
     pub fn unknown_byte(&self, byte: u8) -> Result<u32> {
         let message = || format!("the vocabulary has no token for byte 0x{byte:02X} and no unknown token");
         self.unknown.ok_or_else(|| Error::Text(message()))
     }
 
-    /// Fills `ends` from the metadata's ids and from the texts that end a turn in known vocabularies; those are control
-    /// tokens, whatever the file calls them.
+    /// Sets `ends` to the given ids and to the tokens that end a turn in known vocabularies. The latter become control
+    /// tokens, whatever their type in the file.
     pub fn find_ends(&mut self, given: impl IntoIterator<Item = u32>) {
         let known: Vec<u32> = END_TEXTS.iter().filter_map(|text| self.id(text)).collect();
-        known.iter().for_each(|id| self.kinds[*id as usize] = Kind::Control);
+        known.iter().for_each(|id| self.kinds[*id as usize] = TokenKind::Control);
         self.specials = Specials::new(&self.tokens, &self.kinds);
         let mut ends: Vec<u32> = given.into_iter().chain(known).collect();
-        // A plain token in vocabularies that know HTML (Gemma), where it does not end anything.
-        ends.extend(self.id("</s>").filter(|&id| self.kinds[id as usize] == Kind::Control));
-        // With a token for "the answer is over" and one for "call a tool", `<|end|>` only ends a message of many.
+        // A normal token in vocabularies with HTML tags (Gemma), where it does not end a generation.
+        ends.extend(self.id("</s>").filter(|&id| self.kinds[id as usize] == TokenKind::Control));
+        // With separate tokens that end an answer and a tool call, `<|end|>` only ends one of several messages.
         let has = |text: &str| self.id(text).is_some();
         let calls = has("<|call|>") || has("<|calls|>");
         if calls && (has("<|return|>") || has("<|flush|>")) {
@@ -131,15 +131,15 @@ impl Vocab {
         self.ends = ends;
     }
 
-    /// After these tokens (`but` excepted) white space is dropped.
+    /// Drops white space after special tokens, except those in `but`.
     pub fn strip_after_specials(&mut self, but: &[&str]) {
         self.specials.strip_after =
             self.specials.ids.iter().filter(|(text, _)| !but.contains(&text.as_str())).map(|(_, &id)| id).collect();
     }
 
-    /// Cuts special tokens out of `text`, from the left, the longest first. User-defined tokens are always cut out,
-    /// control tokens if `parse`.
-    pub fn split<'a>(&self, text: &'a str, parse: bool) -> Vec<Part<'a>> {
+    /// Splits `text` at special tokens, left to right, longest match first. Always matches user-defined tokens, and
+    /// control tokens if `parse` is true.
+    pub fn split<'a>(&self, text: &'a str, parse: bool) -> Vec<TextPart<'a>> {
         let mut parts = Vec::new();
         let (mut start, mut at) = (0, 0);
         while at < text.len() {
@@ -149,9 +149,9 @@ impl Vocab {
                 continue;
             };
             if start < at {
-                parts.push(Part::Text(&text[start..at]));
+                parts.push(TextPart::Text(&text[start..at]));
             }
-            parts.push(Part::Special(id));
+            parts.push(TextPart::Special(id));
             at += len;
             if self.specials.strip_after.contains(&id) {
                 at += text[at..].bytes().take_while(|b| b.is_ascii_whitespace() || *b == 0x0B).count();
@@ -159,32 +159,31 @@ impl Vocab {
             start = at;
         }
         if start < text.len() {
-            parts.push(Part::Text(&text[start..]));
+            parts.push(TextPart::Text(&text[start..]));
         }
         parts
     }
 
-    /// `text` with a [`GUARD`] in each token written out in it that could steer the model: [`split`](Self::split) takes
-    /// them for text then.
-    pub fn guard(&self, text: &str) -> String {
-        let mut guarded = String::with_capacity(text.len());
+    /// Inserts [`ESCAPE`] into each control token in `text`, so that [`split`](Self::split) treats it as text.
+    pub fn escape_special(&self, text: &str) -> String {
+        let mut escaped = String::with_capacity(text.len());
         for (at, c) in text.char_indices() {
-            guarded.push(c);
-            if self.specials.longest_at(text, at, |id| self.steers(id)).is_some() {
-                guarded.push(GUARD);
+            escaped.push(c);
+            if self.specials.longest_at(text, at, |id| self.must_escape(id)).is_some() {
+                escaped.push(ESCAPE);
             }
         }
-        guarded
+        escaped
     }
 
-    /// Whether a token steers the model. Some files call such tokens user-defined (DeepSeek's `<｜User｜>`), as they do
-    /// tokens that are only text (Gemma's `<table>`): their bars tell them apart.
-    fn steers(&self, id: u32) -> bool {
+    /// Whether a token controls the model. Some files declare control tokens as user-defined (DeepSeek's `<｜User｜>`),
+    /// like tokens that are only text (Gemma's `<table>`); the bar distinguishes them.
+    fn must_escape(&self, id: u32) -> bool {
         let barred = |text: &str| ["<|", "<｜"].iter().any(|bar| text.starts_with(bar));
         self.kinds[id as usize].is_control() || self.piece(id).is_some_and(barred)
     }
 
-    /// Appends the bytes that `id` stands for. Control tokens are nothing unless `special`.
+    /// Appends the bytes of a token. Control tokens have none unless `special` is true.
     pub fn spell(&self, id: u32, special: bool, out: &mut Vec<u8>) {
         let Some(text) = self.piece(id) else { return };
         let kind = self.kinds[id as usize];
@@ -194,9 +193,9 @@ impl Vocab {
         }
         match self.spelling {
             _ if hidden => out.extend_from_slice(text.as_bytes()),
-            Spelling::ByteLevel if kind != Kind::UserDefined => spell_bytes(text, out),
-            Spelling::ByteLevel => out.extend_from_slice(text.as_bytes()),
-            Spelling::Spaces => match byte_token(text).filter(|_| kind == Kind::Byte) {
+            TokenSpelling::ByteLevel if kind != TokenKind::UserDefined => spell_bytes(text, out),
+            TokenSpelling::ByteLevel => out.extend_from_slice(text.as_bytes()),
+            TokenSpelling::Spaces => match byte_token(text).filter(|_| kind == TokenKind::Byte) {
                 Some(byte) => out.push(byte),
                 None => out.extend_from_slice(text.replace(super::spm::SPACE, " ").as_bytes()),
             },
@@ -206,11 +205,10 @@ impl Vocab {
 
 const NO_ID: u32 = super::merge::NONE;
 
-/// Breaks a token that is written out in a text; no text has it (it is one of Unicode's noncharacters, which programs may
-/// use within themselves).
-pub(super) const GUARD: char = '\u{FDD0}';
+/// Escapes a special token in text. It is a Unicode noncharacter, reserved for internal use, so no text contains it.
+pub(super) const ESCAPE: char = '\u{FDD0}';
 
-/// Tokens that end a generation wherever they exist, control type or not (files get the type wrong).
+/// Tokens that end a generation in any vocabulary, whatever their type (some files have the wrong one).
 const END_TEXTS: &[&str] = &[
     "<|eot_id|>",
     "<|eom_id|>",
@@ -248,24 +246,25 @@ const END_TEXTS: &[&str] = &[
     "<|file_sep|>",
 ];
 
-/// Control tokens that structure an answer, in channels (gpt-oss) or as thoughts: without them its parts cannot be told
-/// apart.
+/// Control tokens that decoding keeps because they separate the parts of an answer: channels (gpt-oss) and reasoning.
 const SHOWN_TEXTS: &[&str] = &["<|channel|>", "<|message|>", "<|start|>", "<|constrain|>", "<think>", "</think>"];
 
-/// Special tokens by text, with what makes a search at every position cheap.
+/// Special tokens by text, indexed for a fast search at every position.
 struct Specials {
     ids: HashMap<String, u32>,
-    /// The lengths that occur, longest first, by first byte.
+    /// Lengths of the tokens that start with a byte, longest first.
     lengths: Vec<Vec<usize>>,
     strip_after: Vec<u32>,
 }
 
 impl Specials {
-    fn new(tokens: &[String], kinds: &[Kind]) -> Self {
+    fn new(tokens: &[String], kinds: &[TokenKind]) -> Self {
         let mut ids = HashMap::new();
         let mut lengths = vec![Vec::new(); 256];
         for (id, (text, kind)) in tokens.iter().zip(kinds).enumerate() {
-            if let (Some(&first), true) = (text.as_bytes().first(), kind.is_control() || *kind == Kind::UserDefined) {
+            if let (Some(&first), true) =
+                (text.as_bytes().first(), kind.is_control() || *kind == TokenKind::UserDefined)
+            {
                 ids.entry(text.clone()).or_insert(id as u32);
                 lengths[first as usize].push(text.len());
             }
@@ -286,7 +285,7 @@ impl Specials {
     }
 }
 
-/// The character that stands for a byte in byte-level vocabularies: itself where it prints, else from U+0100 up.
+/// The character of a byte in byte-level vocabularies: itself if it is printable, otherwise U+0100 and up.
 pub(super) fn byte_char(byte: u8) -> char {
     match byte {
         b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF => byte as char,
@@ -307,7 +306,7 @@ fn char_byte(c: char) -> Option<u8> {
     }
 }
 
-/// Appends a byte-level token; a character outside the alphabet stands for itself.
+/// Appends the bytes of a byte-level token; a character outside the alphabet is kept.
 fn spell_bytes(text: &str, out: &mut Vec<u8>) {
     for c in text.chars() {
         match char_byte(c) {
@@ -317,7 +316,7 @@ fn spell_bytes(text: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// NN of `<0xNN>`.
+/// Parses `<0xNN>`.
 pub(super) fn byte_token(text: &str) -> Option<u8> {
     let hex = text.strip_prefix("<0x")?.strip_suffix('>')?;
     (hex.len() == 2).then(|| u8::from_str_radix(hex, 16).ok()).flatten()

@@ -187,7 +187,7 @@ impl Family {
         let date = Some("2026-11-22".to_string());
         let mut input = TemplateInput { messages, add_generation_prompt: true, date, ..Default::default() };
         if let Some(think) = self.think {
-            input.think(think);
+            input.set_reasoning(think);
         }
         input
     }

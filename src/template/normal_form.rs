@@ -1,14 +1,14 @@
-//! Normal forms: what is changed in a conversation that a template refuses.
+//! Normal forms: rewrites of a conversation that a template refuses.
 //!
-//! Published templates are written for one shape of conversation, and clients send others. A conversation is first
-//! rendered as it came. Only if the template raises, the [`FORMS`] are applied to it, one after another, until it
-//! renders with all its words (`loss`); then each form that was not needed is taken back. What was changed is told to the
-//! caller.
+//! Published templates accept one shape of conversation, and clients send others. A conversation is first rendered
+//! unchanged. If the template raises an error, the [`FORMS`] are applied one after another until the conversation
+//! renders without losing words (`lost_words`). Then the forms that were not needed are removed again. The caller learns
+//! which ones remain.
 
 use serde_json::{Value, json};
 
-use super::calls::{self, has_calls, text};
-use super::{ChatTemplate, ENDLESS, NO_THOUGHT, TemplateInput, begun_thought, loss, tools};
+use super::tool_calls::{self, has_calls, text};
+use super::{CLOSE_REASONING, ChatTemplate, OUT_OF_FUEL, TemplateInput, lost_words, prefilled_reasoning, tool_schemas};
 use crate::{Error, Result};
 
 /// A rendered conversation.
@@ -16,87 +16,89 @@ use crate::{Error, Result};
 pub struct Rendering {
     /// The prompt.
     pub text: String,
-    /// The names of the forms that the template made necessary; empty if it took the conversation as it was.
+    /// Names of the normal forms that were needed; empty if the template accepted the conversation unchanged.
     pub changes: Vec<&'static str>,
 }
 
-/// A name, and what it does to a conversation.
-type Form = (&'static str, fn(&mut TemplateInput));
+/// A name and a rewrite.
+type NormalForm = (&'static str, fn(&mut TemplateInput));
 
-/// The forms in the order in which they are tried. Several of them make neighbours of one role, so joining these is tried
-/// again behind each.
-const FORMS: &[Form] = &[
+/// The forms, in the order in which they are tried. Several of them create adjacent messages of the same role, so
+/// joining those is tried again after each.
+const FORMS: &[NormalForm] = &[
     ("parts-as-text", |input| input.messages.iter_mut().for_each(join_parts)),
     ("developer-as-system", |input| input.messages.iter_mut().for_each(rename_developer)),
     ("empty-keys-dropped", drop_empty_keys),
-    ("arguments-as-objects", |input| calls::read_arguments(&mut input.messages)),
-    ("calls-completed", |input| calls::complete(&mut input.messages)),
-    ("call-ids-rewritten", |input| calls::rewrite_ids(&mut input.messages)),
-    ("tools-completed", |input| tools::complete(input.tools.as_deref_mut().unwrap_or_default())),
-    ("tool-types-simplified", |input| tools::simplify(input.tools.as_deref_mut().unwrap_or_default())),
+    ("arguments-as-objects", |input| tool_calls::parse_arguments(&mut input.messages)),
+    ("calls-completed", |input| tool_calls::complete(&mut input.messages)),
+    ("call-ids-rewritten", |input| tool_calls::rewrite_ids(&mut input.messages)),
+    ("tools-completed", |input| tool_schemas::complete(input.tools.as_deref_mut().unwrap_or_default())),
+    ("tool-types-simplified", |input| tool_schemas::simplify(input.tools.as_deref_mut().unwrap_or_default())),
     ("variables-given", give_variables),
-    ("thoughts-in-content", join_thoughts),
-    ("results-ordered", |input| calls::order_results(&mut input.messages)),
+    ("reasoning-in-content", join_reasoning),
+    ("results-ordered", |input| tool_calls::order_results(&mut input.messages)),
     ("empty-turns-dropped", drop_empty_turns),
-    ("one-call-a-turn", |input| calls::split(&mut input.messages)),
+    ("one-call-a-turn", |input| tool_calls::split(&mut input.messages)),
     ("system-messages-joined", join_system_messages),
     ("user-turn-first", put_user_turn_first),
     JOIN,
     ("user-text-in-results", join_text_to_results),
     ("system-in-user-turn", fold_system),
     JOIN,
-    ("text-before-calls", |input| calls::set_text_apart(&mut input.messages)),
+    ("text-before-calls", |input| tool_calls::split_text(&mut input.messages)),
 ];
 
-/// Forms for what renders in none of the [`FORMS`]. Calls that are told as text lose their marks, and a model that reads
-/// its calls written in another way writes them so; a template that does not look for parts prints them as data.
-const LAST_FORMS: &[Form] = &[
-    ("unpaired-calls-as-text", |input| calls::tell_unpaired(&mut input.messages)),
+/// Forms for conversations that the [`FORMS`] do not make render. They cost quality: a model that sees its calls as
+/// text tends to write calls that way, and a template that does not expect content parts prints them as data.
+const LAST_FORMS: &[NormalForm] = &[
+    ("unpaired-calls-as-text", |input| tool_calls::unpaired_calls_as_text(&mut input.messages)),
     JOIN,
-    ("calls-as-text", |input| calls::tell_all(&mut input.messages)),
+    ("calls-as-text", |input| tool_calls::all_calls_as_text(&mut input.messages)),
     JOIN,
-    ("text-as-parts", |input| input.messages.iter_mut().for_each(divide)),
+    ("text-as-parts", |input| input.messages.iter_mut().for_each(text_as_parts)),
 ];
 
-const JOIN: Form = ("neighbours-joined", join_neighbours);
-/// Most templates write arguments out themselves, others (DeepSeek's first) want them written: with each form, both are
-/// tried.
-const WRITTEN: Form = ("arguments-as-text", |input| calls::write_arguments(&mut input.messages));
-/// The answer so far is written behind the generation prompt, because the template does not show a last answer.
+const JOIN: NormalForm = ("neighbours-joined", join_neighbours);
+/// Most templates serialize arguments themselves, others (DeepSeek's first) expect text: both are tried with each form.
+const SERIALIZED_ARGUMENTS: NormalForm =
+    ("arguments-as-text", |input| tool_calls::serialize_arguments(&mut input.messages));
+/// The last message is appended to the generation prompt, because the template does not render a final answer.
 const APPENDED: &str = "last-message-appended";
 
-/// Marks where a message that is to be continued ends; no text has it (it is one of Unicode's noncharacters). The space
-/// shows whether the template keeps white space there.
-const END: &str = "\u{FDD1} ";
+/// Marks the end of the message to continue. It is a Unicode noncharacter, so no text contains it. The space shows
+/// whether the template preserves trailing white space.
+const END_MARK: &str = "\u{FDD1} ";
 
 impl ChatTemplate {
-    /// The prompt, in the first normal form that the template takes.
+    /// Renders the prompt, in the first normal form that the template accepts.
     ///
     /// # Errors
-    /// As [`ChatTemplate::render`], for the conversation as it came, if it takes none.
+    /// If the template accepts none: the error of [`ChatTemplate::render`] for the unchanged conversation.
     pub fn render_normal(&self, input: &TemplateInput) -> Result<Rendering> {
         if input.continue_final_message && !input.messages.is_empty() {
-            return self.continued(input);
+            return self.render_continuation(input);
         }
         match attempt(input, &[], |input| self.render(input)) {
-            Err(error) if error.to_string() != ENDLESS => Ok(search(input, |input| self.render(input)).ok_or(error)?.0),
+            Err(error) if error.to_string() != OUT_OF_FUEL => {
+                Ok(search(input, |input| self.render(input)).ok_or(error)?.0)
+            }
             native => native,
         }
     }
 
-    /// The prompt up to where the last message's text ends.
-    fn continued(&self, input: &TemplateInput) -> Result<Rendering> {
+    /// Renders the prompt up to the end of the last message's text.
+    fn render_continuation(&self, input: &TemplateInput) -> Result<Rendering> {
         let mut marked = TemplateInput { add_generation_prompt: false, ..input.clone() };
-        let said = marked.messages.last_mut().map(mark_end).unwrap_or_default();
-        let show = |input: &TemplateInput| cut(&self.render(input)?);
-        let native = attempt(&marked, &[], show);
-        if native.as_ref().is_err_and(|error| error.to_string() == ENDLESS) {
+        let text = marked.messages.last_mut().map(mark_end).unwrap_or_default();
+        let render = |input: &TemplateInput| before_end_mark(&self.render(input)?);
+        let native = attempt(&marked, &[], render);
+        if native.as_ref().is_err_and(|error| error.to_string() == OUT_OF_FUEL) {
             return native;
         }
-        let words = loss::Words::of(&marked);
+        let words = lost_words::ConversationWords::of(&marked);
         let best = match &native {
             Ok(rendering) if words.lost(&rendering.text) == 0 => return native,
-            _ => search(&marked, show),
+            _ => search(&marked, render),
         };
         let mut before = TemplateInput { add_generation_prompt: true, ..input.clone() };
         before.messages.pop();
@@ -104,10 +106,10 @@ impl ChatTemplate {
             let mut rendering = attempt(&before, &[], |input| self.render(input)).ok();
             rendering = rendering.or_else(|| Some(search(&before, |input| self.render(input))?.0));
             let mut rendering = rendering?;
-            if !begun_thought(&rendering.text).is_empty() {
-                rendering.text.push_str(NO_THOUGHT);
+            if !prefilled_reasoning(&rendering.text).is_empty() {
+                rendering.text.push_str(CLOSE_REASONING);
             }
-            rendering.text.push_str(&said);
+            rendering.text.push_str(&text);
             rendering.changes.push(APPENDED);
             Some((words.lost(&rendering.text), rendering))
         };
@@ -121,17 +123,17 @@ impl ChatTemplate {
     }
 }
 
-/// The conversation in the first form that `render` takes without losing words, else in the one that loses fewest; and
-/// how many it loses. Forms that are not needed for that are left out.
+/// Finds the first forms with which `render` succeeds without losing words, or else those that lose the fewest, and
+/// removes the forms that are not needed. Returns the rendering and the number of lost words.
 fn search(input: &TemplateInput, render: impl Fn(&TemplateInput) -> Result<String>) -> Option<(Rendering, usize)> {
-    let words = loss::Words::of(input);
-    let measured = |forms: &[Form]| {
+    let words = lost_words::ConversationWords::of(input);
+    let measured = |forms: &[NormalForm]| {
         let rendering = attempt(input, forms, &render).ok()?;
         let lost = words.lost(&rendering.text);
         Some((rendering, lost))
     };
     let (mut changed, mut chosen) = (input.clone(), Vec::new());
-    let mut best: Option<(Vec<Form>, Rendering, usize)> = None;
+    let mut best: Option<(Vec<NormalForm>, Rendering, usize)> = None;
     for forms in [FORMS, LAST_FORMS] {
         for form in forms {
             if best.as_ref().is_some_and(|(.., lost)| *lost == 0) || !apply(form, &mut changed) {
@@ -160,20 +162,20 @@ fn search(input: &TemplateInput, render: impl Fn(&TemplateInput) -> Result<Strin
 }
 
 /// Whether a form changes the conversation.
-fn apply((_, form): &Form, input: &mut TemplateInput) -> bool {
+fn apply((_, form): &NormalForm, input: &mut TemplateInput) -> bool {
     let before = (input.messages.clone(), input.tools.clone(), input.extra.clone());
     form(input);
     before != (input.messages.clone(), input.tools.clone(), input.extra.clone())
 }
 
-/// Renders `input` in these forms, with its arguments as they are or else written out.
+/// Renders `input` in these forms, with arguments as objects or, if that fails, as text.
 fn attempt(
     input: &TemplateInput,
-    forms: &[Form],
+    forms: &[NormalForm],
     render: impl Fn(&TemplateInput) -> Result<String>,
 ) -> Result<Rendering> {
     let (mut input, mut changes) = (input.clone(), Vec::new());
-    let mut change = |form: &Form, input: &mut TemplateInput| {
+    let mut change = |form: &NormalForm, input: &mut TemplateInput| {
         let changed = apply(form, input);
         if changed && !changes.contains(&form.0) {
             changes.push(form.0);
@@ -183,31 +185,32 @@ fn attempt(
     for form in forms {
         change(form, &mut input);
     }
-    let text = render(&input).or_else(|error| match change(&WRITTEN, &mut input) {
+    let text = render(&input).or_else(|error| match change(&SERIALIZED_ARGUMENTS, &mut input) {
         true => render(&input).map_err(|_| error),
         false => Err(error),
     })?;
     Ok(Rendering { text, changes })
 }
 
-/// Puts [`END`] behind the text of a message, which is returned.
+/// Appends [`END_MARK`] to the text of a message; returns the text without it.
 fn mark_end(message: &mut Value) -> String {
     let content = match &mut message["content"] {
         Value::Array(parts) => parts.iter_mut().rev().find_map(|part| part.get_mut("text")),
         content => Some(content),
     };
     let Some(content) = content else { return String::new() };
-    let said = content.as_str().unwrap_or_default().to_owned();
-    *content = format!("{said}{END}").into();
-    said
+    let text = content.as_str().unwrap_or_default().to_owned();
+    *content = format!("{text}{END_MARK}").into();
+    text
 }
 
-/// The text before the last [`END`], without others.
-fn cut(text: &str) -> Result<String> {
-    let mark = END.trim_end();
-    let at = text.rfind(mark).ok_or_else(|| Error::Text("the chat template does not show the last message".into()))?;
-    let kept = text[at..].starts_with(END);
-    let before = text[..at].replace(END, "").replace(mark, "");
+/// Returns the text before the last [`END_MARK`] and removes all others.
+fn before_end_mark(text: &str) -> Result<String> {
+    let mark = END_MARK.trim_end();
+    let at =
+        text.rfind(mark).ok_or_else(|| Error::Text("the chat template does not render the last message".into()))?;
+    let kept = text[at..].starts_with(END_MARK);
+    let before = text[..at].replace(END_MARK, "").replace(mark, "");
     Ok(if kept { before } else { before.trim_end().to_owned() })
 }
 
@@ -215,7 +218,7 @@ fn role(message: &Value) -> &str {
     message["role"].as_str().unwrap_or_default()
 }
 
-/// Gives the date and the tools under the names that Firefunction's template has for them.
+/// Sets the variables of the date and the tools that Firefunction's template uses.
 fn give_variables(input: &mut TemplateInput) {
     let date = input.date.clone().unwrap_or_default();
     input.extra.entry("datetime").or_insert(date.into());
@@ -223,7 +226,7 @@ fn give_variables(input: &mut TemplateInput) {
     input.extra.entry("functions").or_insert(tools.to_string().into());
 }
 
-/// Makes one text of a content in parts, if all of them are texts.
+/// Joins content parts to one string, if all of them are text.
 fn join_parts(message: &mut Value) {
     let Some(parts) = message["content"].as_array() else { return };
     let texts: Option<String> = parts.iter().map(|part| part["text"].as_str()).collect();
@@ -232,21 +235,21 @@ fn join_parts(message: &mut Value) {
     }
 }
 
-/// Makes a part of a text: templates of models that see look for parts.
-fn divide(message: &mut Value) {
+/// Converts a string to a content part, which templates of vision models expect.
+fn text_as_parts(message: &mut Value) {
     if message["content"].is_string() {
         message["content"] = json!([{ "type": "text", "text": message["content"] }]);
     }
 }
 
-/// Calls the developer, OpenAI's newer word, what templates call it.
+/// Renames OpenAI's newer role `developer` to `system`.
 fn rename_developer(message: &mut Value) {
     if message["role"] == "developer" {
         message["role"] = "system".into();
     }
 }
 
-/// Drops keys of messages that say nothing; a content says so even if it is empty.
+/// Removes empty keys of messages, except `content`.
 fn drop_empty_keys(input: &mut TemplateInput) {
     let empty = |value: &Value| match value {
         Value::Null => true,
@@ -259,32 +262,32 @@ fn drop_empty_keys(input: &mut TemplateInput) {
     }
 }
 
-/// Puts thoughts into the content of messages that have calls, too: gpt-oss's template has room for one of the two.
-fn join_thoughts(input: &mut TemplateInput) {
+/// Moves reasoning to the content of messages with calls: gpt-oss's template accepts only one of the two.
+fn join_reasoning(input: &mut TemplateInput) {
     for message in input.messages.iter_mut().filter(|m| has_calls(m)) {
         let Some(object) = message.as_object_mut() else { continue };
-        let thought =
+        let reasoning =
             ["thinking", "reasoning_content", "reasoning"].iter().filter_map(|key| object.remove(*key)).next();
-        let thought = thought.as_ref().and_then(Value::as_str).unwrap_or_default();
-        let content = joined(thought, object.get("content").and_then(Value::as_str).unwrap_or_default());
+        let reasoning = reasoning.as_ref().and_then(Value::as_str).unwrap_or_default();
+        let content = joined(reasoning, object.get("content").and_then(Value::as_str).unwrap_or_default());
         object.insert("content".into(), content.into());
     }
 }
 
-/// Two texts as one.
+/// Joins two texts with an empty line.
 fn joined(first: &str, second: &str) -> String {
     let between = if first.is_empty() || second.is_empty() { "" } else { "\n\n" };
     [first, between, second].concat()
 }
 
-/// Drops what the assistant and the system said if it is nothing.
+/// Removes empty assistant and system messages.
 fn drop_empty_turns(input: &mut TemplateInput) {
     let silent = |m: &Value| ["assistant", "system"].contains(&role(m)) && text(m).trim().is_empty() && !has_calls(m);
     let says = |m: &Value| !silent(m) || m["content"].is_array();
     input.messages.retain(says);
 }
 
-/// Makes one message at the beginning of all that the system said.
+/// Joins all system messages to one at the beginning.
 fn join_system_messages(input: &mut TemplateInput) {
     let (system, mut rest): (Vec<Value>, Vec<Value>) =
         input.messages.drain(..).partition(|m| role(m) == "system" && m["content"].is_string());
@@ -296,7 +299,7 @@ fn join_system_messages(input: &mut TemplateInput) {
     input.messages = rest;
 }
 
-/// Begins a conversation in which something else comes before the user's first turn with an empty turn of the user.
+/// Inserts an empty user message if the conversation starts with another role.
 fn put_user_turn_first(input: &mut TemplateInput) {
     let at = input.messages.iter().position(|m| role(m) != "system").unwrap_or(input.messages.len());
     if !input.messages.is_empty() && input.messages.get(at).is_none_or(|m| role(m) != "user") {
@@ -304,7 +307,7 @@ fn put_user_turn_first(input: &mut TemplateInput) {
     }
 }
 
-/// Joins neighbours of one role. What the assistant said behind a call stays apart.
+/// Joins adjacent messages of the same role, except assistant messages after a call.
 fn join_neighbours(input: &mut TemplateInput) {
     let mut messages: Vec<Value> = Vec::new();
     for message in input.messages.drain(..) {
@@ -323,7 +326,7 @@ fn join_neighbours(input: &mut TemplateInput) {
     input.messages = messages;
 }
 
-/// Puts a message behind another of its role.
+/// Appends a message to another one of the same role.
 fn join(first: &mut Value, second: Value) {
     let content = joined(text(first), text(&second));
     if let (Some(first), Value::Object(second)) = (first.as_object_mut(), second) {
@@ -340,7 +343,7 @@ fn join(first: &mut Value, second: Value) {
     }
 }
 
-/// Puts what the user says right behind a tool's result into the result: Mistral's templates want an answer there first.
+/// Appends a user message that follows a tool result to the result: Mistral's templates require an answer in between.
 fn join_text_to_results(input: &mut TemplateInput) {
     let mut messages: Vec<Value> = Vec::new();
     for message in input.messages.drain(..) {
@@ -354,7 +357,7 @@ fn join_text_to_results(input: &mut TemplateInput) {
     input.messages = messages;
 }
 
-/// Puts what the system said before what the user said next.
+/// Prepends system messages to the next user message.
 fn fold_system(input: &mut TemplateInput) {
     let mut system = String::new();
     let mut messages: Vec<Value> = Vec::new();
@@ -425,14 +428,14 @@ mod tests {
     }
 
     #[test]
-    fn a_template_that_takes_nothing_is_an_error_of_the_conversation_as_it_came() {
+    fn the_error_is_that_of_the_unchanged_conversation() {
         let template = ChatTemplate::new("{{ raise_exception(messages|length ~ ' messages') }}").expect("a template");
         let error =
             template.render_normal(&input(json!([say("user", "a"), say("user", "b")]))).expect_err("it refuses");
         assert!(error.to_string().ends_with("2 messages"), "{error}");
         let endless = "{% for a in range(99999) %}{% for b in range(99999) %}x{% endfor %}{% endfor %}";
         let error = ChatTemplate::new(endless).expect("a template").render_normal(&input(json!([say("user", "a")])));
-        assert_eq!(error.expect_err("it is stopped").to_string(), ENDLESS);
+        assert_eq!(error.expect_err("it is stopped").to_string(), OUT_OF_FUEL);
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! Calls of tools and their results in a conversation: which belongs to which, and other ways to write them.
+//! Tool calls and their results in a conversation: pairs them and rewrites them for templates.
 
 use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
-/// The text of a message; nothing if its content is in parts.
+/// The text of a message; `""` if its content is an array of parts.
 pub(super) fn text(message: &Value) -> &str {
     message["content"].as_str().unwrap_or_default()
 }
@@ -25,30 +25,30 @@ fn is_result(message: &Value) -> bool {
     message["role"] == "tool"
 }
 
-/// A call: the number of its message, and its own in there.
-type Place = (usize, usize);
+/// A call: the index of its message, and its index in there.
+type CallIndex = (usize, usize);
 
-/// For each result the call that it answers: the one with its id, else the first of its name, else the first of the
-/// message that called last. A call has one result.
-fn pairs(messages: &[Value]) -> HashMap<usize, Place> {
-    let mut open: Vec<Place> = Vec::new();
+/// Maps each result to its call: the one with its id, or else the first with its name, or else the first of the last
+/// message with calls. A call has at most one result.
+fn pairs(messages: &[Value]) -> HashMap<usize, CallIndex> {
+    let mut open: Vec<CallIndex> = Vec::new();
     let mut pairs = HashMap::new();
     for (at, message) in messages.iter().enumerate() {
         open.extend((0..calls(message).len()).map(|i| (at, i)));
         if !is_result(message) {
             continue;
         }
-        let call = |(m, i): &Place| &calls(&messages[*m])[*i];
+        let call = |(m, i): &CallIndex| &calls(&messages[*m])[*i];
         let latest = open.last().map(|(m, _)| *m);
         let id = message["tool_call_id"].as_str().filter(|id| !id.is_empty());
         let name = message["name"].as_str().or(message["tool_name"].as_str());
         // Some clients count their ids from 0 in every turn.
         let by_id = id.and_then(|id| {
-            let of = |m: usize| open.iter().position(|place| place.0 == m && call(place)["id"] == id);
-            latest.and_then(of).or_else(|| open.iter().position(|place| call(place)["id"] == id))
+            let of = |m: usize| open.iter().position(|index| index.0 == m && call(index)["id"] == id);
+            latest.and_then(of).or_else(|| open.iter().position(|index| call(index)["id"] == id))
         });
         let by_name = || open.iter().position(|p| Some(p.0) == latest && call(p)["function"]["name"].as_str() == name);
-        let found = by_id.or_else(by_name).or_else(|| open.iter().position(|place| Some(place.0) == latest));
+        let found = by_id.or_else(by_name).or_else(|| open.iter().position(|index| Some(index.0) == latest));
         if let Some(found) = found {
             pairs.insert(at, open.remove(found));
         }
@@ -56,8 +56,8 @@ fn pairs(messages: &[Value]) -> HashMap<usize, Place> {
     pairs
 }
 
-/// The arguments of calls as objects: none at all for an empty text, and one text for what is no JSON object.
-pub(super) fn read_arguments(messages: &mut [Value]) {
+/// Parses arguments to objects. Empty text becomes an empty object, other values an object with one string.
+pub(super) fn parse_arguments(messages: &mut [Value]) {
     for call in messages.iter_mut().flat_map(calls_mut) {
         let Some(function) = call.get_mut("function").and_then(Value::as_object_mut) else { continue };
         let arguments = function.entry("arguments").or_insert(Value::Null);
@@ -75,8 +75,8 @@ pub(super) fn read_arguments(messages: &mut [Value]) {
     }
 }
 
-/// Arguments that are objects become text again.
-pub(super) fn write_arguments(messages: &mut [Value]) {
+/// Serializes arguments that are objects.
+pub(super) fn serialize_arguments(messages: &mut [Value]) {
     for call in messages.iter_mut().flat_map(calls_mut) {
         if let Some(arguments) = call.pointer_mut("/function/arguments").filter(|a| a.is_object()) {
             *arguments = arguments.to_string().into();
@@ -84,7 +84,7 @@ pub(super) fn write_arguments(messages: &mut [Value]) {
     }
 }
 
-/// Says of calls that they are of functions.
+/// Adds the missing `type` of calls.
 pub(super) fn complete(messages: &mut [Value]) {
     for call in messages.iter_mut().flat_map(calls_mut).filter_map(Value::as_object_mut) {
         if call.get("type").is_none_or(|kind| !kind.is_string()) {
@@ -93,13 +93,13 @@ pub(super) fn complete(messages: &mut [Value]) {
     }
 }
 
-/// Whether an id is as Mistral's templates want it.
+/// Whether Mistral's templates accept an id.
 fn is_short(id: &str) -> bool {
     id.len() == 9 && id.bytes().all(|b| b.is_ascii_alphanumeric())
 }
 
-/// Gives all calls ids of nine letters and digits, and their results the same. An id depends on what stands before it
-/// only, so that a conversation that grows begins as before.
+/// Replaces ids of calls and results by ids of nine letters and digits. An id depends only on earlier messages, so that
+/// the prompt of a longer conversation has the same prefix.
 pub(super) fn rewrite_ids(messages: &mut [Value]) {
     let pairs = pairs(messages);
     let ids = messages.iter().flat_map(|m| calls(m).iter().map(|call| &call["id"]).chain([&m["tool_call_id"]]));
@@ -122,10 +122,10 @@ pub(super) fn rewrite_ids(messages: &mut [Value]) {
     }
 }
 
-/// Puts results right behind the message that called for them, in the order of the calls.
+/// Moves results after the message with their calls, in the order of the calls.
 pub(super) fn order_results(messages: &mut Vec<Value>) {
     let pairs = pairs(messages);
-    let mut results: Vec<(Place, usize)> = pairs.iter().map(|(result, call)| (*call, *result)).collect();
+    let mut results: Vec<(CallIndex, usize)> = pairs.iter().map(|(result, call)| (*call, *result)).collect();
     results.sort_unstable();
     let mut ordered = Vec::with_capacity(messages.len());
     for at in (0..messages.len()).filter(|at| !pairs.contains_key(at)) {
@@ -135,7 +135,7 @@ pub(super) fn order_results(messages: &mut Vec<Value>) {
     *messages = ordered;
 }
 
-/// Makes a message of each call of a message, with its result behind it.
+/// Splits messages with several calls into one message per call, each followed by its result.
 pub(super) fn split(messages: &mut Vec<Value>) {
     let pairs = pairs(messages);
     let several = |at: usize| calls(&messages[at]).len() > 1;
@@ -156,21 +156,20 @@ pub(super) fn split(messages: &mut Vec<Value>) {
             };
             one["tool_calls"] = json!([call]);
             apart.push(one);
-            let result =
-                pairs.iter().find(|(_, place)| **place == (at, i)).map(|(result, _)| messages[*result].clone());
+            let result = pairs.iter().find(|(_, call)| **call == (at, i)).map(|(result, _)| messages[*result].clone());
             apart.extend(result);
         }
     }
     *messages = apart;
 }
 
-/// Makes a message of its own of what is said beside calls, before them.
-pub(super) fn set_text_apart(messages: &mut Vec<Value>) {
+/// Moves the text of messages with calls to a separate message before them.
+pub(super) fn split_text(messages: &mut Vec<Value>) {
     let mut apart = Vec::with_capacity(messages.len());
     for mut message in messages.drain(..) {
-        let said = text(&message).to_owned();
-        if has_calls(&message) && !said.trim().is_empty() {
-            apart.push(json!({ "role": message["role"], "content": said }));
+        let content = text(&message).to_owned();
+        if has_calls(&message) && !content.trim().is_empty() {
+            apart.push(json!({ "role": message["role"], "content": content }));
             message["content"] = Value::Null;
         }
         apart.push(message);
@@ -178,8 +177,8 @@ pub(super) fn set_text_apart(messages: &mut Vec<Value>) {
     *messages = apart;
 }
 
-/// Writes a message as text alone: its calls behind what it says, a result as the user's words.
-pub fn tell(message: Value) -> Value {
+/// Converts a message to plain text: calls become `<tool_call>` markup after its text, a result a user message.
+pub fn calls_as_text(message: Value) -> Value {
     let content = text(&message);
     if is_result(&message) {
         return json!({ "role": "user", "content": format!("<tool_response>{content}</tool_response>") });
@@ -193,22 +192,23 @@ pub fn tell(message: Value) -> Value {
     json!({ "role": message["role"], "content": text })
 }
 
-/// Tells all calls and results as text.
-pub(super) fn tell_all(messages: &mut Vec<Value>) {
-    *messages = messages.drain(..).map(tell).collect();
+/// Converts all calls and results to text.
+pub(super) fn all_calls_as_text(messages: &mut Vec<Value>) {
+    *messages = messages.drain(..).map(calls_as_text).collect();
 }
 
-/// Tells messages as text whose calls are not all answered, and results that answer no call.
-pub(super) fn tell_unpaired(messages: &mut Vec<Value>) {
+/// Converts calls without results and results without calls to text.
+pub(super) fn unpaired_calls_as_text(messages: &mut Vec<Value>) {
     let pairs = pairs(messages);
     let answered = |at: usize| pairs.values().filter(|(m, _)| *m == at).count() == calls(&messages[at]).len();
-    let told: HashSet<usize> = (0..messages.len()).filter(|at| !answered(*at)).collect();
+    let as_text: HashSet<usize> = (0..messages.len()).filter(|at| !answered(*at)).collect();
     let alone = |at: usize| match pairs.get(&at) {
-        Some((m, _)) => told.contains(m),
+        Some((m, _)) => as_text.contains(m),
         None => is_result(&messages[at]),
     };
-    let told: Vec<bool> = (0..messages.len()).map(|at| told.contains(&at) || alone(at)).collect();
-    *messages = messages.drain(..).zip(told).map(|(m, told)| if told { tell(m) } else { m }).collect();
+    let as_text: Vec<bool> = (0..messages.len()).map(|at| as_text.contains(&at) || alone(at)).collect();
+    *messages =
+        messages.drain(..).zip(as_text).map(|(m, as_text)| if as_text { calls_as_text(m) } else { m }).collect();
 }
 
 #[cfg(test)]
@@ -241,7 +241,7 @@ mod tests {
             .push(json!({ "id": "abcDEF123", "function": { "name": "g" } }));
         let rows: Vec<(Vec<Value>, &[&str])> = vec![
             (vec![call("call_1", "f"), result("call_1", "")], &["call00000", "call00000"]),
-            // One that counts from 0 in every turn.
+            // A client that counts from 0 in every turn.
             (
                 vec![call("0", "f"), result("0", ""), call("0", "f"), result("0", "")],
                 &["call00000", "call00000", "call00001", "call00001"],
@@ -262,7 +262,7 @@ mod tests {
             let begin = messages.clone();
             rewrite_ids(&mut messages);
             assert_eq!(ids(&messages), want, "{begin:?}");
-            // A conversation that grows begins as before.
+            // A longer conversation has the same ids at its beginning.
             let mut longer = [begin, vec![call("y", "f"), result("y", "")]].concat();
             rewrite_ids(&mut longer);
             assert_eq!(ids(&longer)[..want.len()], *want);
@@ -273,7 +273,7 @@ mod tests {
     fn arguments_become_objects_and_lose_nothing() {
         let read = |arguments: Value| {
             let mut messages = [json!({ "tool_calls": [{ "function": { "name": "f", "arguments": arguments } }] })];
-            read_arguments(&mut messages);
+            parse_arguments(&mut messages);
             messages[0]["tool_calls"][0]["function"]["arguments"].clone()
         };
         assert_eq!(read(json!("")), json!({}));
@@ -293,7 +293,7 @@ mod tests {
         assert_eq!(messages, [two, result("a", "A"), result("b", "B"), user, result("z", "Z")]);
         split(&mut messages);
         assert_eq!(ids(&messages), ["a", "a", "b", "b", "z"]);
-        tell_unpaired(&mut messages);
+        unpaired_calls_as_text(&mut messages);
         assert_eq!(messages[5], json!({ "role": "user", "content": "<tool_response>Z</tool_response>" }));
         assert!(is_result(&messages[1]) && has_calls(&messages[2]));
     }

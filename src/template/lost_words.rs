@@ -1,4 +1,4 @@
-//! Whether a prompt has the words of the conversation that it was made from: templates drop what they do not expect.
+//! Counts words of a conversation that its prompt lacks, because templates silently drop what they do not expect.
 
 use std::collections::HashSet;
 
@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use super::TemplateInput;
 
-/// The words of a conversation. Thoughts are not among them: templates drop those of earlier turns on purpose.
-pub(super) struct Words(Vec<String>);
+/// The words of a conversation, without reasoning: templates drop that of earlier turns on purpose.
+pub(super) struct ConversationWords(Vec<String>);
 
-impl Words {
+impl ConversationWords {
     pub fn of(input: &TemplateInput) -> Self {
         let mut words = Vec::new();
         for message in &input.messages {
@@ -23,12 +23,12 @@ impl Words {
         for tool in input.tools.iter().flatten() {
             add(tool["function"]["name"].as_str().unwrap_or_default(), &mut words);
         }
-        Words(words)
+        ConversationWords(words)
     }
 
-    /// How many of them a prompt lacks.
+    /// Number of words that a prompt lacks.
     pub fn lost(&self, prompt: &str) -> usize {
-        // Line ends in texts that are written as JSON are no letters of the word behind them.
+        // Escaped line ends in JSON are not letters of the next word.
         let prompt = ["\\n", "\\r", "\\t"].iter().fold(prompt.to_owned(), |prompt, end| prompt.replace(end, " "));
         let there: HashSet<&str> = split(&prompt).collect();
         let shown = |word: &str| there.contains(word) || prompt.contains(word);
@@ -36,7 +36,7 @@ impl Words {
     }
 }
 
-/// A content's text, or the texts of its parts.
+/// The text of a content, or the texts of its parts.
 fn texts_of(content: &Value) -> Vec<&str> {
     let parts = content.as_array().into_iter().flatten().filter_map(|part| part["text"].as_str());
     content.as_str().into_iter().chain(parts).collect()
@@ -47,16 +47,16 @@ fn split(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn add(text: &str, words: &mut Vec<String>) {
-    // What is a line end in the prompt is one here.
+    // As in the prompt.
     let text = ["\\n", "\\r", "\\t"].iter().fold(text.to_owned(), |text, end| text.replace(end, " "));
     words.extend(split(&text).map(str::to_owned));
 }
 
-/// All texts in a value; keys are none.
+/// Visits all strings in a value, without keys.
 fn texts(value: &Value, found: &mut impl FnMut(&str)) {
     match value {
         Value::String(text) => match serde_json::from_str(text) {
-            // Arguments that are written out.
+            // Arguments as text.
             Ok(inner @ Value::Object(_)) => texts(&inner, found),
             _ => found(text),
         },

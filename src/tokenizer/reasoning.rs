@@ -1,59 +1,59 @@
-//! Thoughts that a vocabulary marks with tokens of its own (Gemma 4, Ministral 3), told as other models write them:
-//! within `<think>`. Knows ids and text, no prompts.
+//! Special tokens around reasoning (Gemma 4, Ministral 3), converted to the markup of other models: `<think>`.
 
 use super::vocab::Vocab;
 
-/// Tokens around a thought: the first, the last, and whether a line with the thought's name follows the first.
+/// The opening token, the closing token, and whether a line with a channel name follows the opening token.
 const MARKS: [(&str, &str, bool); 2] = [("<|channel>", "<channel|>", true), ("[THINK]", "[/THINK]", false)];
 
-/// Reads an answer.
-pub struct Thoughts {
+/// Converts an answer token by token.
+pub struct ReasoningMarkers {
     open: u32,
     close: u32,
     named: bool,
-    /// The line that is being read behind a first token.
+    /// The channel name so far, after an opening token.
     name: Option<Vec<u8>>,
 }
 
-impl Thoughts {
-    /// For a vocabulary that has such tokens.
+impl ReasoningMarkers {
+    /// Looks the tokens up; `None` if the vocabulary has none.
     pub fn of(vocab: &Vocab) -> Option<Self> {
         MARKS.iter().find_map(|(open, close, named)| {
-            Some(Thoughts { open: vocab.id(open)?, close: vocab.id(close)?, named: *named, name: None })
+            Some(ReasoningMarkers { open: vocab.id(open)?, close: vocab.id(close)?, named: *named, name: None })
         })
     }
 
-    /// Takes a token; `spelled` writes it out. What is said instead of a mark; nothing if it is text.
-    pub fn turn(&mut self, id: u32, spelled: impl FnOnce(&mut Vec<u8>)) -> Option<Vec<u8>> {
+    /// Processes a token; `spell` appends its text. Returns the markup to emit instead of the token, or `None` if the
+    /// token is text.
+    pub fn push(&mut self, id: u32, spell: impl FnOnce(&mut Vec<u8>)) -> Option<Vec<u8>> {
         if id == self.open {
             self.name = self.named.then(Vec::new);
             return Some(if self.named { Vec::new() } else { b"<think>\n".to_vec() });
         }
         if id == self.close {
-            // A thought without a line is none.
+            // A block that ends before its name does is empty, and omitted.
             return Some(if self.name.take().is_some() { Vec::new() } else { b"\n</think>\n\n".to_vec() });
         }
         let name = self.name.as_mut()?;
-        spelled(name);
+        spell(name);
         let Some(end) = name.iter().position(|byte| *byte == b'\n') else { return Some(Vec::new()) };
-        let said = [b"<think>\n", &name[end + 1..]].concat();
+        let markup = [b"<think>\n", &name[end + 1..]].concat();
         self.name = None;
-        Some(said)
+        Some(markup)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::stream::TokenStream;
-    use super::super::vocab::{Kind, Spelling};
+    use super::super::vocab::{TokenKind, TokenSpelling};
     use super::*;
     use std::sync::Arc;
 
     fn read(marks: [&str; 2], parts: &[&str], special: bool) -> String {
         let words = [&marks[..], &["thought", "\u{10a}", "Hm.", "Yes.", "\u{10a}Hm."]].concat();
-        let kind = |w: &&str| if marks.contains(w) { Kind::Control } else { Kind::Normal };
+        let kind = |w: &&str| if marks.contains(w) { TokenKind::Control } else { TokenKind::Normal };
         let tokens = words.iter().map(|w| w.to_string()).collect();
-        let vocab = Vocab::new(tokens, words.iter().map(kind).collect(), Spelling::ByteLevel).unwrap();
+        let vocab = Vocab::new(tokens, words.iter().map(kind).collect(), TokenSpelling::ByteLevel).unwrap();
         let mut stream = TokenStream::new(Arc::new(vocab));
         if special {
             stream = stream.with_special();
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn thoughts_are_told_as_other_models_write() {
+    fn reasoning_uses_the_markup_of_other_models() {
         let gemma = ["<|channel>", "<channel|>"];
         let thought = ["<|channel>", "thought", "\u{10a}", "Hm.", "<channel|>", "Yes."];
         assert_eq!(read(gemma, &thought, false), "<think>\nHm.\n</think>\n\nYes.");

@@ -1,7 +1,7 @@
-//! Where Jinja on Python and minijinja differ: how values are written, JSON, tests, string methods, dates, refusals.
+//! Makes minijinja behave like Jinja on Python: formatting of values, tests, string methods, dates, `raise_exception`.
 //!
-//! Known to differ still: `'%s' % x` fails (`'%s'|format(x)` works); lists and floats joined with `~` are written as
-//! minijinja writes them, and `~` of a list that holds one long text many times takes its memory before it is paid for.
+//! Remaining differences: `'%s' % x` fails (`'%s'|format(x)` works); `~` formats lists and floats as minijinja does,
+//! and allocates the result before the fuel for it is charged.
 
 use std::fmt::Write;
 
@@ -9,13 +9,13 @@ use minijinja::value::{Kwargs, Rest, ValueKind, from_args};
 use minijinja::{Environment, Error, ErrorKind, Output, State, Value};
 use minijinja_contrib::pycompat;
 
-use super::json::tojson;
+use super::tojson::tojson;
 use crate::Result as CrateResult;
 
-/// How deep a value may be nested to be written out.
+/// Maximum nesting of a value that is formatted.
 pub(super) const MAX_DEPTH: usize = 100;
 
-/// Makes the environment speak Python.
+/// Installs the filters, functions and tests.
 pub(super) fn install(env: &mut Environment<'static>) {
     env.set_unknown_method_callback(method);
     env.set_formatter(format_value);
@@ -33,7 +33,7 @@ pub(super) fn install(env: &mut Environment<'static>) {
     });
 }
 
-/// `a + b` where one of them may be marked `|safe`: the other is escaped for HTML, as Python's `Markup` does.
+/// `a + b` where one operand may be marked `|safe`: the other is HTML-escaped, as by Python's `Markup`.
 fn plus(a: &Value, b: &Value) -> Result<Value, Error> {
     let (Some(left), Some(right)) = (a.as_str(), b.as_str()) else {
         return Err(invalid(format!("cannot add {} and {}", a.kind(), b.kind())));
@@ -51,7 +51,7 @@ fn escape(text: &str) -> String {
     and.replace('\'', "&#39;").replace('"', "&#34;")
 }
 
-/// The value of a variable: lists that are only views of others become lists, deep nesting is refused.
+/// Checks a variable's value: copies views of lists to lists, and refuses deep nesting.
 fn bounded(state: &State, value: &Value) -> Result<Value, Error> {
     let plain = |v: &Value| v.downcast_object_ref::<Vec<Value>>().is_some() || v.is_tuple();
     let value = match value.kind() {
@@ -62,8 +62,8 @@ fn bounded(state: &State, value: &Value) -> Result<Value, Error> {
     Ok(value)
 }
 
-/// Takes fuel for all that a value holds, each time it holds it: many references to one long text are cheap to make,
-/// and expensive to write.
+/// Charges fuel for all contents of a value, counting repeated references each time, because they are cheap to create
+/// but expensive to format.
 fn measure(state: &State, value: &Value, depth: usize) -> Result<(), Error> {
     match value.kind() {
         ValueKind::Seq => {
@@ -74,33 +74,33 @@ fn measure(state: &State, value: &Value, depth: usize) -> Result<(), Error> {
             pay(state, depth, 0)?;
             value.try_iter()?.try_for_each(|key| measure(state, &value.get_item(&key)?, depth + 1))
         }
-        // A value of its own was paid for when it was made.
+        // The fuel for a plain value was charged when it was created.
         _ if depth == 0 => Ok(()),
         _ => pay(state, depth, value.as_str().map_or(0, str::len)),
     }
 }
 
-/// What `raise_exception` was called with, on its way through minijinja.
+/// The message of `raise_exception`, as the source of a minijinja error.
 #[derive(Debug)]
-struct Refusal(String);
+struct RaisedException(String);
 
-impl std::fmt::Display for Refusal {
+impl std::fmt::Display for RaisedException {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for RaisedException {}
 
 fn raise_exception(message: String) -> Result<Value, Error> {
-    Err(Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(Refusal(message)))
+    Err(Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(RaisedException(message)))
 }
 
-/// The message of the `raise_exception` behind an error.
-pub(super) fn refusal(error: &Error) -> Option<String> {
+/// The message of the `raise_exception` that caused an error.
+pub(super) fn raised_message(error: &Error) -> Option<String> {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(cause) = source {
-        if let Some(Refusal(message)) = cause.downcast_ref() {
+        if let Some(RaisedException(message)) = cause.downcast_ref() {
             return Some(message.clone());
         }
         source = cause.source();
@@ -108,7 +108,7 @@ pub(super) fn refusal(error: &Error) -> Option<String> {
     None
 }
 
-/// An error in the words of minijinja.
+/// An invalid-operation error.
 pub(super) fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidOperation, message.into())
 }
@@ -168,8 +168,8 @@ fn repr(state: &State, value: &Value, depth: usize, out: &mut String) -> Result<
     Ok(())
 }
 
-/// Takes the fuel for writing `bytes` of a value at `depth` before they are made: minijinja counts what came out, which
-/// may be too late.
+/// Charges fuel for `bytes` of output at `depth` before they are created; minijinja charges afterwards, which may be
+/// too late.
 pub(super) fn pay(state: &State, depth: usize, bytes: usize) -> Result<(), Error> {
     if depth > MAX_DEPTH {
         return Err(invalid("a value is nested too deeply to be written"));
@@ -178,7 +178,7 @@ pub(super) fn pay(state: &State, depth: usize, bytes: usize) -> Result<(), Error
     state.consume_fuel(1 + bytes as u64 / BYTES_PER_FUEL)
 }
 
-/// The filter `join`, and the method.
+/// The filter and the method `join`.
 fn join(state: &State, items: &Value, glue: Option<&str>, options: Kwargs) -> Result<Value, Error> {
     let glue = match glue {
         Some(glue) => glue.to_owned(),
@@ -219,7 +219,7 @@ fn quote(text: &str, out: &mut String) {
     out.push(mark);
 }
 
-/// Python's shortest text of a float: `1.0`, `1e-05`, `1e+16`.
+/// Python's shortest representation of a float: `1.0`, `1e-05`, `1e+16`.
 pub(super) fn float(value: &Value) -> String {
     let Ok(number) = f64::try_from(value.clone()) else { return value.to_string() };
     if !number.is_finite() {
@@ -243,7 +243,7 @@ pub(super) fn float(value: &Value) -> String {
     }
 }
 
-/// Methods of Python's types: minijinja's own, and a few it leaves out.
+/// Methods of Python's types: those of minijinja-contrib and a few more.
 fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
     let Some(text) = value.as_str() else { return pycompat::unknown_method_callback(state, value, name, args) };
     match name {
@@ -291,10 +291,10 @@ fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Resul
     }
 }
 
-/// How many bytes minijinja makes for one fuel.
+/// Bytes of output per unit of fuel.
 const BYTES_PER_FUEL: u64 = 64;
 
-/// Whether all fields of a `str.format` text have fixed widths of at most three digits.
+/// Whether all fields of a `str.format` string have fixed widths of at most three digits.
 fn is_tame(format: &str) -> bool {
     let fields = format.replace("{{", "").replace("}}", "");
     let narrow = |spec: &str| spec.split(|c: char| !c.is_ascii_digit()).all(|digits| digits.len() <= 3);
@@ -304,15 +304,16 @@ fn is_tame(format: &str) -> bool {
     })
 }
 
-/// The function `strftime_now(format)` for this moment (`YYYY-MM-DD`, or with `THH:MM:SS`).
+/// The function `strftime_now(format)` at a fixed time (`YYYY-MM-DD`, optionally with `THH:MM:SS`).
 pub(super) fn strftime_now(date: &str) -> CrateResult<Value> {
-    let now = Moment::parse(date).ok_or_else(|| crate::Error::Usage(format!("{date:?} is no date (YYYY-MM-DD)")))?;
+    let now =
+        CivilTime::parse(date).ok_or_else(|| crate::Error::Usage(format!("{date:?} is not a date (YYYY-MM-DD)")))?;
     Ok(Value::from_function(move |format: String, _: Rest<Value>, _: Kwargs| now.format(&format)))
 }
 
 /// A civil date and time.
 #[derive(Clone, Copy, Debug)]
-struct Moment {
+struct CivilTime {
     year: i64,
     month: usize,
     day: i64,
@@ -337,7 +338,7 @@ const MONTHS: [&str; 12] = [
 ];
 const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
-impl Moment {
+impl CivilTime {
     fn parse(text: &str) -> Option<Self> {
         let (date, time) = text.split_once(['T', ' ']).unwrap_or((text, "00:00:00"));
         let number = |part: Option<&str>| part.filter(|p| p.len() <= 4)?.parse::<u16>().ok().map(i64::from);
@@ -346,7 +347,7 @@ impl Moment {
         let mut parts = time.splitn(3, ':');
         let (hour, minute, second) = (number(parts.next())?, number(parts.next())?, number(parts.next())?);
         let fits = (1..=12).contains(&month) && (1..=31).contains(&day) && hour < 24 && minute < 60 && second < 61;
-        fits.then_some(Moment { year, month, day, hour, minute, second })
+        fits.then_some(CivilTime { year, month, day, hour, minute, second })
     }
 
     /// Days since 0000-03-01 in the Gregorian calendar; only differences and the weekday are used.
@@ -355,7 +356,7 @@ impl Moment {
         365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + (153 * month + 2) / 5 + day - 1
     }
 
-    /// C's `strftime` in the C locale; the codes that dates for people need.
+    /// C's `strftime` in the C locale, for the codes of dates and times.
     fn format(&self, format: &str) -> Result<String, Error> {
         let today = Self::days(self.year, self.month, self.day);
         let weekday = DAYS[(today + 2).rem_euclid(7) as usize];
@@ -409,11 +410,11 @@ mod tests {
 
     #[test]
     fn dates_are_written_as_c_writes_them() {
-        let now = Moment::parse("2026-11-02T15:04:05").unwrap();
+        let now = CivilTime::parse("2026-11-02T15:04:05").unwrap();
         let text = now.format("%A %a %d %-d %e %B %b %Y %y %H:%I %M %S %p %j %F").unwrap();
         assert_eq!(text, "Monday Mon 02 2  2 November Nov 2026 26 15:03 04 05 PM 306 2026-11-02");
-        assert_eq!(Moment::parse("2024-02-29").unwrap().format("%a %j").unwrap(), "Thu 060");
-        assert!(Moment::parse("2026-13-01").is_none());
+        assert_eq!(CivilTime::parse("2024-02-29").unwrap().format("%a %j").unwrap(), "Thu 060");
+        assert!(CivilTime::parse("2026-13-01").is_none());
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! Tools as templates want them that write their parameters out one by one.
+//! Completes tool definitions for templates that print each parameter.
 
 use serde_json::{Map, Value, json};
 
-/// Gives tools what clients leave out: the type, a description, an object of parameters.
+/// Adds what clients omit: the type, a description, an object of parameters.
 pub(super) fn complete(tools: &mut [Value]) {
     for tool in tools.iter_mut().filter_map(Value::as_object_mut) {
         tool.entry("type").or_insert("function".into());
@@ -20,14 +20,14 @@ pub(super) fn complete(tools: &mut [Value]) {
     }
 }
 
-/// Makes sure that there is a text at `key`.
+/// Sets `key` to an empty string unless it is a string.
 fn text(object: &mut Map<String, Value>, key: &str) {
     if !object.get(key).is_some_and(Value::is_string) {
         object.insert(key.into(), "".into());
     }
 }
 
-/// Describes what a schema has within, and lists what of it is required.
+/// Adds the missing descriptions and `required` lists of a schema, recursively.
 fn schema(value: &mut Value) {
     let Some(object) = value.as_object_mut() else { return };
     if object.contains_key("properties") && !object.get("required").is_some_and(Value::is_array) {
@@ -47,11 +47,11 @@ fn schema(value: &mut Value) {
     }
 }
 
-/// Types that JSON Schema has and that templates translate.
+/// Types of JSON Schema that templates know.
 const TYPES: [&str; 6] = ["string", "number", "integer", "boolean", "array", "object"];
 
-/// Makes one type of several, and none of those that no template knows: Hermes's never ends with `null`. Says of arrays
-/// and objects that they hold anything where they do not say what they hold.
+/// Reduces alternative types to one, and removes types that no template knows (Hermes's does not terminate with
+/// `null`). Adds the missing item types of arrays and objects.
 pub(super) fn simplify(tools: &mut [Value]) {
     tools.iter_mut().filter_map(|tool| tool.pointer_mut("/function/parameters")).for_each(simplify_types);
 }

@@ -1,18 +1,18 @@
-//! The `tojson` filter as `transformers` has it: Python's `json.dumps` with `ensure_ascii=False`, key order kept,
-//! nothing escaped for HTML.
+//! The `tojson` filter of `transformers`: Python's `json.dumps` with `ensure_ascii=False`, in key order, without HTML
+//! escapes.
 
 use std::fmt::Write;
 
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, State, Value};
 
-use super::python::{float, invalid, pay};
+use super::python_compat::{float, invalid, pay};
 
 /// `value|tojson(indent=, ensure_ascii=, separators=, sort_keys=)`.
 pub(super) fn tojson(state: &State, value: &Value, options: Kwargs) -> Result<Value, Error> {
     let indent = options.get::<Option<Value>>("indent")?.filter(|v| !v.is_none() && !v.is_undefined());
     let separators = options.get::<Option<Vec<String>>>("separators")?;
-    let mut writer = Writer {
+    let mut writer = JsonWriter {
         state,
         out: String::new(),
         indent: indent.map(|indent| indent_text(&indent)).transpose()?,
@@ -24,8 +24,8 @@ pub(super) fn tojson(state: &State, value: &Value, options: Kwargs) -> Result<Va
     options.assert_all_used()?;
     match separators.as_deref() {
         Some([item, key]) => (writer.item, writer.key) = (item.clone(), key.clone()),
-        Some(_) => return Err(invalid("tojson: separators must be two texts")),
-        // Python leaves out the space at a line's end.
+        Some(_) => return Err(invalid("tojson: separators must be two strings")),
+        // With an indent, Python omits the space after the comma.
         None if writer.indent.is_some() => writer.item.truncate(1),
         None => {}
     }
@@ -37,11 +37,11 @@ fn indent_text(indent: &Value) -> Result<String, Error> {
     match (indent.as_str(), indent.as_usize()) {
         (Some(text), _) => Ok(text.to_owned()),
         (_, Some(width)) if width <= 64 => Ok(" ".repeat(width)),
-        _ => Err(invalid("tojson: indent must be a text or a number up to 64")),
+        _ => Err(invalid("tojson: indent must be a string or a number up to 64")),
     }
 }
 
-struct Writer<'a> {
+struct JsonWriter<'a> {
     state: &'a State<'a, 'a>,
     out: String,
     indent: Option<String>,
@@ -51,7 +51,7 @@ struct Writer<'a> {
     sort: bool,
 }
 
-impl Writer<'_> {
+impl JsonWriter<'_> {
     fn write(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
         let indent = self.indent.as_ref().map_or(0, |indent| indent.len() * depth);
         pay(self.state, depth, indent + value.as_str().map_or(8, str::len))?;
