@@ -36,9 +36,9 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     if (n0 < ROWS) {
         acc = dot_rows(bases(n0, ROWS), xrow, lane);
     } else if (n0 < ROWS + KV_ROWS) {
-        acc = k_products(bases(n0 - ROWS, KV_ROWS), xrow, lane);
+        acc = k_dot_rows(bases(n0 - ROWS, KV_ROWS), xrow, lane);
     } else {
-        acc = v_products(bases(n0 - ROWS - KV_ROWS, KV_ROWS), xrow, lane);
+        acc = v_dot_rows(bases(n0 - ROWS - KV_ROWS, KV_ROWS), xrow, lane);
     }
     //#unroll t TILE
     {
