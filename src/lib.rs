@@ -18,10 +18,12 @@ pub mod demo;
 pub mod dtype;
 pub mod engine;
 mod error;
+pub mod executor;
 pub mod gpu;
 pub mod graph;
 #[cfg(all(feature = "hub", not(target_arch = "wasm32")))]
 pub mod hub;
+pub mod kv_cache;
 pub mod memory_plan;
 pub mod model;
 pub mod ops;

@@ -18,6 +18,13 @@ pub fn date_time(seconds: u64) -> String {
     time.unwrap_or(jiff::Timestamp::MAX).strftime("%Y-%m-%dT%H:%M:%S").to_string()
 }
 
+/// The length in bytes of the longest suffix of `text` that begins `mark` without being all of it: what has to be held
+/// back while a text arrives piece by piece and `mark` must be recognized.
+pub fn partial_suffix(text: &str, mark: &str) -> usize {
+    let lengths = mark.char_indices().map(|(at, _)| at).filter(|at| *at > 0);
+    lengths.rev().find(|n| text.ends_with(&mark[..*n])).unwrap_or(0)
+}
+
 /// Reads the bytes of a text file: UTF-8, or UTF-16 that begins with a byte order mark, as PowerShell and Windows editors
 /// write it. The mark is left out. `what` names the file in an error.
 ///
@@ -59,6 +66,14 @@ fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_longest_suffix_that_begins_a_mark() {
+        assert_eq!(partial_suffix("abc\n", "\n\nUser:"), 1);
+        assert_eq!(partial_suffix("ababa", "abac"), 3);
+        assert_eq!(partial_suffix("xyz", "abc"), 0);
+        assert_eq!(partial_suffix("é", "é!"), 2);
+    }
 
     fn read(bytes: &[u8]) -> Result<String, String> {
         decode(bytes.to_vec(), "a.txt").map_err(|error| error.to_string())

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::AnswerEvent;
 use super::tool_call::ToolCallStream;
 use super::tool_format::ToolFormat;
+use crate::text::partial_suffix;
 
 const THINK: &str = "<think>";
 const THINK_END: &str = "</think>";
@@ -186,7 +187,7 @@ impl OutputParser {
             return true;
         }
         // White space before a mark is not emitted, either.
-        let known = self.held[..self.held.len() - overlap(&self.held, mark)].trim_end().len();
+        let known = self.held[..self.held.len() - partial_suffix(&self.held, mark)].trim_end().len();
         let rest = self.held.split_off(known);
         let text = std::mem::replace(&mut self.held, rest);
         self.emit(text, events);
@@ -330,12 +331,6 @@ fn may_be_call(text: &str) -> bool {
         }
     }
     true
-}
-
-/// The length of the longest end of `text` that begins `mark`, but is not all of it.
-fn overlap(text: &str, mark: &str) -> usize {
-    let lengths = mark.char_indices().map(|(at, _)| at).filter(|at| *at > 0);
-    lengths.rev().find(|n| text.ends_with(&mark[..*n])).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -1,135 +1,112 @@
-//! Embeddings: requests like answers that read the final hidden state of every row instead of sampling tokens.
+//! Text embeddings: requests that pool the final hidden states of their rows instead of sampling tokens.
 //!
-//! The rows of several texts share a step, which ends before the logits. A text takes nothing from the prefix cache, which
+//! The rows of several texts share a step, which ends before the logits. A text reuses nothing from the prefix cache, which
 //! holds no hidden states, and leaves nothing there.
 
-use super::tables::Row;
-use super::{Event, RequestId, Session, Waiting, Wanted};
+use super::scheduler::Task;
+use super::{Event, RequestId, Session};
 use crate::model::Model;
 use crate::{Error, Result};
 
-/// A text being read.
-pub struct Embedding {
+/// A text being embedded.
+pub struct TextEmbedding {
+    /// The request's id.
     pub id: RequestId,
+    /// The text; it becomes the sequence's when the request gets one.
     pub tokens: Vec<u32>,
-    /// Whether the last token's hidden state stands for all, instead of their mean.
-    last: bool,
-    /// The sum of the hidden states that were read, and how many they are.
-    sum: Vec<f64>,
+    /// Tokens of the text.
+    count: usize,
+    pooling: Pooling,
+    /// The pooled hidden states so far.
+    pooled: Vec<f64>,
     read: usize,
+}
+
+/// What a text's hidden states become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooling {
+    /// Their mean.
+    Mean,
+    /// The last token's.
+    Last,
 }
 
 /// GGUF's number for pooling by the last token.
 const POOLING_LAST: u32 = 3;
 
-/// Whether the model pools by the last token (`pooling_type`).
-pub fn takes_last(model: &Model) -> Result<bool> {
-    let metadata = &model.checkpoint.metadata;
-    let architecture = metadata.get_str("general.architecture")?.unwrap_or_default();
-    Ok(metadata.get_u32(&format!("{architecture}.pooling_type"))? == Some(POOLING_LAST))
+impl Pooling {
+    /// How the model was trained (`pooling_type`).
+    ///
+    /// # Errors
+    /// [`Error::Format`] if the key has another type.
+    pub fn of(model: &Model) -> Result<Self> {
+        let metadata = &model.checkpoint.metadata;
+        let architecture = metadata.get_str("general.architecture")?.unwrap_or_default();
+        let last = metadata.get_u32(&format!("{architecture}.pooling_type"))? == Some(POOLING_LAST);
+        Ok(if last { Pooling::Last } else { Pooling::Mean })
+    }
 }
 
-impl Embedding {
-    /// Adds a row's hidden state; the mean's direction after the last.
-    fn add(&mut self, row: &[f32]) -> Option<Vec<f32>> {
-        self.sum.resize(row.len(), 0.0);
-        if self.last {
-            self.sum.fill(0.0);
+impl TextEmbedding {
+    /// Adds a row's hidden state. After the last one, returns the pooled vector, divided by its length.
+    pub fn add(&mut self, row: &[f32]) -> Option<Vec<f32>> {
+        self.pooled.resize(row.len(), 0.0);
+        if self.pooling == Pooling::Last {
+            self.pooled.fill(0.0);
         }
-        self.sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
+        self.pooled.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
         self.read += 1;
-        let length = self.sum.iter().map(|x| x * x).sum::<f64>().sqrt().max(f64::MIN_POSITIVE);
-        (self.read == self.tokens.len()).then(|| self.sum.iter().map(|x| (x / length) as f32).collect())
+        let length = self.pooled.iter().map(|x| x * x).sum::<f64>().sqrt().max(f64::MIN_POSITIVE);
+        (self.read == self.count).then(|| self.pooled.iter().map(|x| (x / length) as f32).collect())
     }
 }
 
 impl Session {
-    /// Queues a text to embed. [`Event::Embedding`] returns its vector, as many values as the model is wide: the mean of the
-    /// final hidden states (those that the logits are computed from), or the last token's where the model was trained so,
-    /// divided by its length. Texts take turns with answers, and several share a step.
+    /// Queues a text to embed. [`Event::Embedding`] returns its vector of the model's hidden size: the mean of the final
+    /// hidden states (those that logits are computed from), or the last token's where the model was trained so, divided
+    /// by its length. Texts take turns with answers, and several share a step.
     ///
     /// # Errors
     /// [`Error::ContextFull`] if the tokens exceed the context; [`Error::Usage`] if there are none, or unknown ones.
     pub fn submit_embedding(&mut self, tokens: Vec<u32>) -> Result<RequestId> {
         self.check_tokens(&tokens)?;
-        if tokens.len() > self.context {
-            return Err(Error::ContextFull { tokens: tokens.len(), context: self.context });
+        let (count, context, pooling) = (tokens.len(), self.context(), self.pooling);
+        if count > context {
+            return Err(Error::ContextFull { tokens: count, context });
         }
-        self.next_id += 1;
-        let embedding = Embedding { id: self.next_id, tokens, last: self.embeds_last, sum: Vec::new(), read: 0 };
-        self.waiting.push_back(Waiting::Embedding(embedding));
-        Ok(self.next_id)
+        let id = self.next_id();
+        let embedding = TextEmbedding { id, tokens, count, pooling, pooled: Vec::new(), read: 0 };
+        self.scheduler.enqueue(Task::Embedding(embedding));
+        Ok(id)
     }
 
-    /// The vector of one text; see [`Session::submit_embedding`].
+    /// The vector of one text; see [`Session::submit_embedding`]. Other requests run meanwhile, and their events wait for
+    /// [`Session::next`].
     ///
     /// # Errors
     /// As [`Session::submit_embedding`], and if the device is lost.
     pub async fn embed(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
         let id = self.submit_embedding(tokens.to_vec())?;
         loop {
-            let mine = |(other, event): &(RequestId, Event)| *other == id && matches!(event, Event::Embedding(_));
-            let at = self.events.iter().position(mine);
-            if let Some((_, Event::Embedding(vector))) = at.and_then(|at| self.events.remove(at)) {
+            if let Some(Event::Embedding(vector)) = self.try_next_of(id) {
                 return Ok(vector);
             }
             self.step().await?;
         }
     }
 
-    /// Starts to read a text in the idle sequence whose cache is the smallest loss.
-    pub(super) fn start_embedding(&mut self, embedding: Embedding, idle: &[usize]) {
-        let Some(at) = idle.iter().copied().min_by_key(|at| self.sequences[*at].cached) else { return };
-        self.sequences[at].truncate(0, &mut self.pools);
-        self.sequences[at].tokens = embedding.tokens.clone();
-        self.sequences[at].embedding = Some(embedding);
-        self.write_pages(at);
-    }
-
-    /// Rows of the texts that are being read, those of sequence `first` before the others'.
-    pub(super) fn step_embedding(&mut self, first: usize) -> Result<bool> {
-        let capacity = self.plan.dispatch_list().capacity;
-        let most = capacity.logits.min(capacity.rows) as usize;
-        let count = self.sequences.len();
-        let mut rows: Vec<Row> = Vec::new();
-        for at in (first..count).chain(0..first) {
-            if !self.sequences[at].reads_embedding() {
-                continue;
-            }
-            let start = self.sequences[at].cached;
-            let end = self.sequences[at].tokens.len().min(start + most - rows.len());
-            if start == end {
-                break;
-            }
-            self.reserve(at, start..end)?;
-            let sequence = &mut self.sequences[at];
-            sequence.cached = end;
-            let row = |position| Row { token: sequence.tokens[position], position, sequence: at };
-            rows.extend((start..end).map(row));
-        }
-        let wants: Vec<usize> = (0..rows.len()).collect();
-        self.send(&rows, &wants, Wanted::Hidden);
-        Ok(true)
-    }
-
-    /// Takes in the hidden states of a step, which were wanted for these sequences and requests.
-    pub(super) async fn land_embedding(&mut self, wanted: Vec<(usize, RequestId)>) -> Result<()> {
-        let width = self.plan.dispatch_list().graph.cols(self.hidden) as usize;
-        let bytes = self.plan.read(self.hidden, (wanted.len() * width * 4) as u64).await?;
-        let rows: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
-        for ((at, id), row) in wanted.into_iter().zip(rows.chunks_exact(width)) {
-            let embedding = self.sequences[at].embedding.as_mut().filter(|embedding| embedding.id == id);
-            if let Some(vector) = embedding.and_then(|embedding| embedding.add(row)) {
+    /// Takes in the hidden states of a step. An embedded text leaves no cache: no prompt continues it.
+    pub(super) fn take_hidden(&mut self, tickets: Vec<(usize, RequestId)>, hidden: &[f32]) {
+        let size = hidden.len() / tickets.len().max(1);
+        for ((sequence, id), row) in tickets.into_iter().zip(hidden.chunks_exact(size.max(1))) {
+            if let Some(Task::Embedding(embedding)) = self.scheduler.task(sequence)
+                && embedding.id == id
+                && let Some(vector) = embedding.add(row)
+            {
+                self.scheduler.take(sequence);
+                self.executor.cache.clear(sequence);
                 self.events.push_back((id, Event::Embedding(vector)));
-                self.stop_embedding(at);
             }
         }
-        Ok(())
-    }
-
-    /// Makes a sequence that reads a text idle, and empties its cache: no prompt continues an embedded text.
-    pub(super) fn stop_embedding(&mut self, at: usize) {
-        self.sequences[at].embedding = None;
-        self.sequences[at].truncate(0, &mut self.pools);
     }
 }

@@ -1,0 +1,101 @@
+//! Rows, and the tables in which the GPU reads them: written before each step.
+
+use super::Executor;
+use crate::Result;
+use crate::graph::{LAST_SAMPLED, NO_STATE, Segment, StepInput};
+use crate::kv_cache::StateStep;
+use crate::ops::{StepSizes, attention};
+
+/// A row of a step: one position of one sequence. Rows of a sequence follow each other in the order of their positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// What the first layer reads.
+    pub input: RowInput,
+    /// The position, where the cache keeps the row's keys and values.
+    pub position: u32,
+    /// The sequence, below [`Capacity::sequences`](crate::ops::Capacity::sequences).
+    pub sequence: u32,
+    /// Whether logits, a hidden state or a token of the row is wanted.
+    pub output: bool,
+}
+
+/// What the first layer reads of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowInput {
+    /// The embedding of a token.
+    Token(u32),
+    /// The embedding of the token that was last sampled for the row's sequence. It may be sampled by a step that is
+    /// still queued.
+    Sampled,
+}
+
+impl Executor {
+    /// Makes room in the cache and writes the tables of a step: page tables, rows, output rows, query tiles, segments.
+    pub(super) fn write_tables(&mut self, rows: &[Row]) -> Result<StepSizes> {
+        let segments = self.write_segments(rows)?;
+        let token = |row: &Row| match row.input {
+            RowInput::Token(token) => token,
+            RowInput::Sampled => LAST_SAMPLED,
+        };
+        let table: Vec<[u32; 4]> = rows.iter().map(|row| [token(row), row.position, row.sequence, 0]).collect();
+        self.plan.write_input(StepInput::Rows, 0, bytemuck::cast_slice(&table));
+        let outputs: Vec<u32> = (0..).zip(rows).filter(|(_, row)| row.output).map(|(i, _)| i).collect();
+        if !outputs.is_empty() {
+            self.plan.write_input(StepInput::LogitRows, 0, bytemuck::cast_slice(&outputs));
+        }
+        let tiles = query_tiles(rows, self.plan.dispatch_list().query_tile());
+        if rows.len() > self.decode_rows() as usize {
+            self.plan.write_input(StepInput::QueryTiles, 0, bytemuck::cast_slice(&tiles));
+        }
+        let longest = rows.iter().map(|row| row.position + 1).max().unwrap_or(0);
+        Ok(StepSizes {
+            rows: rows.len() as u32,
+            logits: outputs.len() as u32,
+            splits: longest.div_ceil(attention::KV_SPLIT),
+            tiles: tiles.len() as u32,
+            segments,
+            ..Default::default()
+        })
+    }
+
+    /// Advances the cache of each sequence by its rows. Returns how many segments have states to read and write.
+    fn write_segments(&mut self, rows: &[Row]) -> Result<u32> {
+        let (mut segments, mut first) = (Vec::new(), 0);
+        for part in rows.chunk_by(|a, b| a.sequence == b.sequence) {
+            let (sequence, start) = (part[0].sequence, part[0].position as usize);
+            let states = self.cache.advance(sequence as usize, start..start + part.len())?;
+            self.write_page_tables(sequence as usize);
+            let count = part.len() as u32;
+            if let Some(StateStep { reads, writes }) = states {
+                let slot = |slot: usize| 2 * sequence + slot as u32;
+                segments.push(Segment { first, count, reads: reads.map_or(NO_STATE, slot), writes: slot(writes) });
+            }
+            first += count;
+        }
+        self.plan.write_input(StepInput::Segments, 0, bytemuck::cast_slice(&segments));
+        Ok(segments.len() as u32)
+    }
+
+    fn write_page_tables(&mut self, sequence: usize) {
+        let stride = self.plan.dispatch_list().capacity.pages_per_sequence as usize;
+        let offset = (sequence * stride * 4) as u64;
+        let Some((pages, sliding)) = self.cache.changed_tables(sequence) else { return };
+        self.plan.write_input(StepInput::Pages, offset, bytemuck::cast_slice(pages));
+        if let Some(sliding) = sliding {
+            self.plan.write_input(StepInput::SlidingPages, offset, bytemuck::cast_slice(&sliding));
+        }
+    }
+}
+
+/// Rows of one sequence at consecutive positions, cut to at most `tile` rows: {first row, rows, 0, 0}.
+fn query_tiles(rows: &[Row], tile: u32) -> Vec<[u32; 4]> {
+    let follows = |a: &Row, b: &Row| a.sequence == b.sequence && a.position + 1 == b.position;
+    let mut tiles: Vec<[u32; 4]> = Vec::new();
+    for (i, row) in rows.iter().enumerate() {
+        match tiles.last_mut() {
+            Some([_, count, ..]) if *count < tile && follows(&rows[i - 1], row) => *count += 1,
+            _ => tiles.push([i as u32, 1, 0, 0]),
+        }
+    }
+    tiles
+}
