@@ -301,6 +301,8 @@ impl Gpu {
 
     /// An error once the device was lost.
     pub fn check(&self) -> Result<()> {
+        // Natively, wgpu reports a lost device only when it is polled.
+        let _ = self.device.poll(wgpu::PollType::Poll);
         match self.lost.get() {
             Some(_) => Err(self.lost_error("the device was lost")),
             None => Ok(()),

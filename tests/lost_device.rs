@@ -1,0 +1,139 @@
+//! A device that is lost in the middle of answers: the engine opens it again, and the answers go on as if nothing had
+//! happened.
+
+use std::sync::{Arc, Mutex};
+
+use firelight::conversation::{AnswerEvent, Conversation, Prompt, ResponseFormat, ToolChoice};
+use firelight::engine::{AnswerId, AnswerJob, Engine, EngineOptions, Status};
+use firelight::session::{FinishReason, SessionOptions};
+use firelight::{Error, Gpu, GpuOptions, Model, Sampling, demo};
+use pollster::block_on;
+use serde_json::json;
+
+type Warnings = Arc<Mutex<Vec<String>>>;
+
+fn engine() -> (Engine, Warnings) {
+    let model = Arc::new(block_on(Model::from_sources(vec![demo::source()])).expect("the built-in model"));
+    let session = SessionOptions { context: Some(512), sequences: 3, ..Default::default() };
+    let gpu = block_on(Gpu::open(&GpuOptions::default())).expect("a device");
+    let warnings = Warnings::default();
+    let heard = warnings.clone();
+    let report = Box::new(move |status| {
+        if let Status::Warning(warning) = status {
+            heard.lock().expect("it").push(warning);
+        }
+    });
+    let options = EngineOptions { session, ..Default::default() };
+    (block_on(Engine::load(gpu, model, options, report)).expect("an engine"), warnings)
+}
+
+/// A text that goes on, a tool call, and JSON of a schema, each with a seed of its own.
+fn submit(engine: &mut Engine) -> Vec<AnswerId> {
+    let messages = vec![json!({ "role": "user", "content": "What can you do?" })];
+    let parameters = json!({ "type": "object", "properties": { "n": { "type": "integer", "maximum": 99999999 } },
+        "required": ["n"], "additionalProperties": false });
+    let tools = vec![json!({ "type": "function", "function": { "name": "count", "parameters": parameters } })];
+    let called = Conversation { messages, tools, tool_choice: ToolChoice::Required, ..Default::default() };
+    let list = json!({ "type": "array", "items": { "type": "string", "maxLength": 4 }, "minItems": 5, "maxItems": 6 });
+    let schema = ResponseFormat::JsonSchema("format".into(), list);
+    let jobs = [
+        (Prompt::Text("Once upon a time".into()), ResponseFormat::Text, true),
+        (Prompt::Conversation(called), ResponseFormat::Text, false),
+        (Prompt::Text("A list:".into()), schema, false),
+    ];
+    let model = engine.model().clone();
+    jobs.into_iter()
+        .enumerate()
+        .map(|(i, (prompt, format, ignore_end))| {
+            let prompt = prompt.prepare(&model, &format, |_| Ok::<_, Error>(())).expect("a prompt");
+            let grammar = prompt.rules.as_ref().map(|rules| engine.compile(rules).expect("a grammar"));
+            let sampling = Sampling { seed: i as u64, repetition_penalty: 1.1, ..Default::default() };
+            let (stop, max_tokens) = (vec!["never\u{7f}".to_string()], Some(60));
+            engine.submit(AnswerJob { prompt, sampling, stop, max_tokens, ignore_end, grammar }).expect("it fits")
+        })
+        .collect()
+}
+
+/// What comes of each answer, as text; the device is lost after so many tokens.
+fn answers(engine: &mut Engine, lose_after: Option<usize>) -> Vec<String> {
+    let (ids, control, mut tokens) = (submit(engine), engine.control(), 0);
+    let mut said = vec![String::new(); ids.len()];
+    loop {
+        while let Some((id, event)) = engine.try_next() {
+            let said = &mut said[ids.iter().position(|other| *other == id).expect("one of ours")];
+            match event.expect("no failure") {
+                AnswerEvent::Started { .. } => said.push_str("started: "),
+                AnswerEvent::Content(text) | AnswerEvent::Arguments(text) | AnswerEvent::Reasoning(text) => {
+                    said.push_str(&text);
+                }
+                AnswerEvent::ToolCall { id, name } => said.push_str(&format!("call {id} of {name}: ")),
+                AnswerEvent::ToolCallEnd { complete } => said.push_str(&format!(" complete {complete}")),
+                AnswerEvent::Token { .. } => {
+                    tokens += 1;
+                    if Some(tokens) == lose_after {
+                        control.lose_device();
+                    }
+                }
+                AnswerEvent::Finished(end) => {
+                    let generated = end.timings.generated_tokens;
+                    said.push_str(&format!(" finished: {:?} after {generated} tokens", end.reason));
+                }
+            }
+        }
+        if !block_on(engine.step()).expect("the device is replaced") {
+            return said;
+        }
+    }
+}
+
+#[test]
+fn answers_go_on_after_a_lost_device() {
+    let (mut engine, warnings) = engine();
+    let undisturbed = answers(&mut engine, None);
+    assert!(warnings.lock().expect("it").is_empty());
+    assert!(undisturbed[0].contains("after 60 tokens") && undisturbed[1].contains("call "), "{undisturbed:#?}");
+    let disturbed = answers(&mut engine, Some(40));
+    assert_eq!(disturbed, undisturbed);
+    let warnings = warnings.lock().expect("it");
+    assert!(warnings.len() == 1 && warnings[0].contains("lost"), "{warnings:?}");
+}
+
+#[test]
+fn a_device_that_is_lost_again_at_once_is_an_error() {
+    let (mut engine, _) = engine();
+    answers(&mut engine, Some(10));
+    let ids = submit(&mut engine);
+    engine.control().lose_device();
+    let error = loop {
+        match block_on(engine.step()) {
+            Ok(more) => assert!(more, "the device is lost"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Error::Gpu(_)), "{error}");
+    assert!(engine.session().is_err() && engine.control().is_lost());
+    ids.into_iter().for_each(|id| engine.cancel(id));
+    assert!(block_on(engine.step()).is_err());
+}
+
+#[test]
+fn a_closed_engine_ends_without_events() {
+    let (mut engine, warnings) = engine();
+    submit(&mut engine);
+    engine.control().close();
+    assert!(!block_on(engine.step()).expect("no failure"));
+    assert!(warnings.lock().expect("it").is_empty());
+}
+
+#[test]
+fn cancelled_answers_say_so() {
+    let (mut engine, _) = engine();
+    let ids = submit(&mut engine);
+    ids.iter().for_each(|id| engine.cancel(*id));
+    let ends = std::iter::from_fn(|| engine.try_next()).filter_map(|(_, event)| match event {
+        Ok(AnswerEvent::Finished(end)) => Some(end.reason),
+        _ => None,
+    });
+    assert_eq!(ends.collect::<Vec<_>>(), [FinishReason::Cancelled, FinishReason::Cancelled, FinishReason::Cancelled]);
+    assert!(!engine.is_busy());
+}
