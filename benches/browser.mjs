@@ -1,5 +1,5 @@
-// Measures the browser package against native Firelight on the same software adapter, and against wllama in the same
-// browser. Prints a table for RESULTS.md. Rounds alternate, so that a busy machine is busy for all.
+// Compares the browser package with native Firelight on the same software adapter, and with wllama in the same browser.
+// Prints tables for RESULTS.md. Rounds are interleaved, so that other load on the machine affects all contestants.
 //
 //   (cd tests/browser && npm ci); (cd benches && npm ci); ./x web; cargo build
 //   target/debug/firelight synth smollm2-135m Q4_0 smol.gguf
@@ -28,12 +28,12 @@ const { values, positionals } = parseArgs({
     only: { type: "string", default: "" },
   },
 });
-if (positionals.length !== 1) throw new Error("one model is wanted: node benches/browser.mjs model.gguf");
+if (positionals.length !== 1) throw new Error("expected one model: node benches/browser.mjs model.gguf");
 const model = resolve(positionals[0]);
 const [rounds, prompt, generate] = [values.rounds, values.prompt, values.generate].map(Number);
 const only = new RegExp(values.only);
 
-// Threads, for wllama, need a page that is isolated from others.
+// wllama needs a cross-origin isolated page for its threads.
 const isolated = { "cross-origin-opener-policy": "same-origin", "cross-origin-embedder-policy": "require-corp" };
 const roots = {
   dist: resolve(values.dist),
@@ -47,14 +47,14 @@ const DRIVERS = {
   firefox: { name: "lavapipe", env: { WGPU_BACKEND: "vulkan" } },
 };
 
-/** Chromium gives its GPU process a higher priority where it may. On a busy machine all contestants must have the same. */
+/** The priority of all contestants. Chromium raises that of its GPU process if it can, which matters on a busy machine. */
 const NICE = -15;
 
-/** Gives every thread below `pid` that priority, again and again, until the function returned is called. */
+/** Sets this priority every second for every thread of `pid` and its descendants. Returns a function that stops it. */
 function level(pid) {
   const once = () => {
     for (const { pid: process } of processesOf(pid)) {
-      // Linux weighs sessions against each other first, then the threads of one.
+      // Linux schedules sessions (autogroups) against each other, and only then the threads within a session.
       attempt(() => writeFileSync(`/proc/${process}/autogroup`, String(NICE)));
       for (const thread of tasks(process)) attempt(() => setPriority(Number(thread), NICE));
     }
@@ -66,7 +66,7 @@ function level(pid) {
 
 const tasks = (pid) => attempt(() => readdirSync(`/proc/${pid}/task`)) ?? [];
 
-/** What `work` gives; nothing if a process has ended meanwhile, or we may not. */
+/** The result of `work`, or undefined if it throws: the process has ended, or permission is missing. */
 function attempt(work) {
   try {
     return work();
@@ -75,7 +75,7 @@ function attempt(work) {
   }
 }
 
-/** `{ prefill, decode }` in tokens a second, of native Firelight on the driver that `browser` uses. */
+/** `{ prefill, decode }` in tokens per second, of native Firelight with the driver that `browser` uses. */
 async function native(browser, path, tier = []) {
   const args = ["bench", path, ...tier, "-p", prompt, "-n", generate, "-r", 1, "--json"].map(String);
   const env = { ...process.env, ...DRIVERS[browser].env };
@@ -86,7 +86,7 @@ async function native(browser, path, tier = []) {
   return { prefill, decode };
 }
 
-/** A browser with a page open in it. */
+/** Launches a browser and opens the test page. */
 async function open(name) {
   const browser = await launch(name);
   const done = level(browser.process().pid);
@@ -97,7 +97,7 @@ async function open(name) {
   return { browser, page, close };
 }
 
-/** The same, of the package in a browser: after one run that does not count. */
+/** `{ prefill, decode }` of the package in a browser, after a warm-up run. */
 async function inBrowser(name, path) {
   const { page, close } = await open(name);
   const site = server.site({ "model.gguf": path });
@@ -111,7 +111,7 @@ async function inBrowser(name, path) {
 /** Runs in the page. */
 async function measure(url, prompt, generate) {
   await t.load(url, { context: prompt + generate + 8 });
-  // Words drawn anew for each run, so that nothing is known from before.
+  // New random words for each run, so that the prefix cache never matches.
   const text = async (tokens) => {
     const words = Array.from({ length: 2 * tokens }, () => Math.random().toString(36).slice(2, 6));
     const ids = await t.model.tokenize(words.join(" "), { special: false });
@@ -133,7 +133,7 @@ async function measure(url, prompt, generate) {
   };
 }
 
-/** wllama in Chromium. With `gpu` it is asked to put all layers on the GPU; its log says where it put them. */
+/** wllama in Chromium. `gpu` requests all layers on the GPU; wllama's log says where they are. */
 async function wllama(path, gpu) {
   const { page, close } = await open("chromium");
   try {
@@ -184,8 +184,8 @@ async function measureWllama(url, prompt, generate, gpu) {
   return result;
 }
 
-/** Seconds until a model is loaded and until its first text, from the network and then from the cache, in a new page
- *  each; and how far memory rose above an empty page while it loaded. */
+/** Seconds until a model is loaded and until its first text, from the network and then from the cache, each in a new
+ *  page; and by how much memory rose above an empty page's while it loaded. */
 async function start(name, path) {
   const { browser, page, close } = await open(name);
   const site = server.site({ "model.gguf": path });
@@ -216,7 +216,7 @@ const median = (numbers) => [...numbers].sort((a, b) => a - b)[numbers.length >>
 const range = (numbers) =>
   `${median(numbers).toFixed(1)} (${Math.min(...numbers).toFixed(1)} .. ${Math.max(...numbers).toFixed(1)})`;
 
-/** Medians of alternating rounds, as rows of a table. */
+/** Runs interleaved rounds and prints the medians as a table. */
 async function compare(title, path, contestants) {
   const results = new Map(Object.keys(contestants).map((name) => [name, []]));
   for (let round = 0; round < rounds; round++) {
@@ -234,7 +234,7 @@ async function compare(title, path, contestants) {
     console.log(`| ${ran(name)} | ${range(of(name, "prefill"))} | ${range(of(name, "decode"))} |`);
   const [first, second] = [...results.keys()];
   const ratio = (what) => `${((100 * median(of(second, what))) / median(of(first, what))).toFixed(0)} %`;
-  console.log(`| ${second} against ${first} | ${ratio("prefill")} | ${ratio("decode")} |`);
+  console.log(`| ${second} relative to ${first} | ${ratio("prefill")} | ${ratio("decode")} |`);
 }
 
 for (const [browser, { name }] of Object.entries(DRIVERS)) {
@@ -243,12 +243,12 @@ for (const [browser, { name }] of Object.entries(DRIVERS)) {
     [browser]: (path) => inBrowser(browser, path),
   };
   if (browser === "firefox") {
-    // It has no subgroups.
+    // Firefox has no subgroups.
     contestants["native, lavapipe, baseline tier"] = (path) => native(browser, path, ["--tier", "baseline"]);
   }
   if (browser === "chromium" && existsSync(roots.wllama)) {
     contestants["wllama, 2 threads"] = (path) => wllama(path, false);
-    contestants["wllama, GPU asked for"] = (path) => wllama(path, true);
+    contestants["wllama, GPU requested"] = (path) => wllama(path, true);
   }
   if (only.test(browser)) await compare(browser, model, contestants);
   if (only.test(`${browser} demo`) && values.demo) {

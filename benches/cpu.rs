@@ -1,7 +1,8 @@
-//! What the processor does around the GPU's work: `cargo bench`, or `cargo bench -- tokenize` for a part. It reads nothing but
-//! what is in this project.
+//! Benchmarks of the CPU code around the GPU's work: `cargo bench`, or `cargo bench -- tokenize` for some of them. They
+//! read only files of this repository.
 //!
-//! Per token it must stay far below a decode step (a millisecond on a fast GPU); per byte of a file, above what disks give.
+//! Work per token must take far less time than a decode step (a millisecond on a fast GPU); work per byte of a file
+//! must be faster than disks are.
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
@@ -19,10 +20,10 @@ fn main() {
 }
 
 fn demo_model() -> Model {
-    block_on(Model::from_sources(vec![demo::source()])).expect("the model in the box")
+    block_on(Model::from_sources(vec![demo::source()])).expect("the built-in model")
 }
 
-/// Prose, tables and code.
+/// A text with prose, tables and code.
 const TEXT: &str = include_str!("../README.md");
 
 #[divan::bench]
@@ -54,7 +55,7 @@ fn render_a_template(bencher: Bencher) {
     bencher.bench_local(|| template.render(black_box(&input)).expect("it renders"));
 }
 
-/// Tokens of a large vocabulary.
+/// The size of a large vocabulary.
 const VOCABULARY: u32 = 151_936;
 
 #[divan::bench(args = ["greedy", "filtered"])]
@@ -65,7 +66,7 @@ fn sample(bencher: Bencher, how: &str) {
     bencher.bench_local(|| sampler::sample(&sampling, black_box(&logits), &[], 7));
 }
 
-/// Rows of a matrix, as a file has them: the bytes are of no matter to speed.
+/// Rows of a matrix in a file's layout. The values of the bytes do not affect speed.
 fn rows(dtype: DType) -> Vec<u8> {
     let bytes = 256 * dtype.row_bytes(COLS as u64).expect("whole blocks");
     (0..bytes as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8 & 0x3f).collect()
@@ -73,7 +74,7 @@ fn rows(dtype: DType) -> Vec<u8> {
 
 const COLS: usize = 4096;
 
-/// What loading does to each weight.
+/// The conversion of each weight from the file's layout to the GPU's.
 #[divan::bench(args = DType::ALL)]
 fn repack(bencher: Bencher, dtype: DType) {
     let data = rows(dtype);
@@ -92,7 +93,7 @@ fn dequantize(bencher: Bencher, dtype: DType) {
     bench.bench_local(|| dtype.dequantize(black_box(&data), black_box(&mut out)));
 }
 
-/// A model of 30 layers, its weights random, as a file.
+/// A file with a model of 30 layers with random weights.
 fn small_model() -> (tempfile::NamedTempFile, Model) {
     let mut file = tempfile::Builder::new().suffix(".gguf").tempfile().expect("a file");
     synth::write("smollm2-135m", "Q4_0", &mut file).expect("a model");
@@ -100,7 +101,7 @@ fn small_model() -> (tempfile::NamedTempFile, Model) {
     (file, model)
 }
 
-/// Header, vocabulary and template.
+/// Reads the header, the vocabulary and the chat template.
 #[divan::bench]
 fn open_a_file(bencher: Bencher) {
     let (file, _) = small_model();
@@ -112,14 +113,14 @@ fn dispatch_list(model: &Model) -> DispatchList {
     memory_plan::plan_memory(model, &Caps::baseline(), &options).expect("it fits").dispatch_list
 }
 
-/// Recording a model, fusing it, choosing its kernels, and placing what they write.
+/// Records a model's graph, fuses nodes, selects kernels and assigns activation memory.
 #[divan::bench]
 fn plan_a_model(bencher: Bencher) {
     let (_file, model) = small_model();
     bencher.bench_local(|| dispatch_list(black_box(&model)));
 }
 
-/// The text of each of its kernels.
+/// Assembles the WGSL of each of the model's kernels.
 #[divan::bench]
 fn assemble_shaders(bencher: Bencher) {
     let (_file, model) = small_model();

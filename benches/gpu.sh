@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# What is to be measured on a real GPU, in one call: synthetic models of published shapes, read and spoken, behind long
-# contexts, eight at once, in every tier, and op by op. Prints tables for RESULTS.md.
+# Measures everything that RESULTS.md reports of a physical GPU: prefill and decode of synthetic models with published
+# shapes, in every tier, at long context depths, in batches of eight, and single ops. Prints tables for RESULTS.md.
 #
 #   cargo build --release
 #   benches/gpu.sh                                   # needs 8 GB of disk for the largest model
-#   benches/gpu.sh tiny-qwen3:Q4_0                   # other models, SHAPE:TYPES each
-#   LLAMA_BENCH=.../llama-bench benches/gpu.sh       # llama.cpp beside it
+#   benches/gpu.sh tiny-qwen3:Q4_0                   # other models, each as SHAPE:TYPES
+#   LLAMA_BENCH=.../llama-bench benches/gpu.sh       # llama.cpp, too
 #   DEPTHS=0,512 FIRELIGHT=target/debug/firelight benches/gpu.sh tiny-qwen3:Q4_0
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -28,7 +28,7 @@ for model in "${models[@]}"; do
     for tier in baseline subgroups f16 int8 cooperative; do
         "$firelight" bench "$file" --tier "$tier" -p 512 -n 64 -r 5 || echo "tier $tier does not run here"
     done
-    # The same file in llama.cpp, if there is one: GGML_VK_VISIBLE_DEVICES=0 for its Vulkan on a software adapter.
+    # The same file in llama.cpp, if requested. Its Vulkan backend uses a software adapter with GGML_VK_VISIBLE_DEVICES=0.
     if [ -n "${LLAMA_BENCH:-}" ]; then "$LLAMA_BENCH" -m "$file" -ngl 99 -p 512 -n 64 -r 5; fi
     "$firelight" bench "$file" -p 512 -n 64 -d "$depths" --context "$((longest + 600))" -r 3
     "$firelight" bench "$file" -p 0 -n 64 -b 1,8 -r 3

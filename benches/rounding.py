@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""What the tiers that round cost: their logits against exact ones, beside llama.cpp's own rounding, and perplexity.
+"""Measures the accuracy of the rounding tiers: the error of their logits, llama.cpp's error, and perplexity.
 
-    pip install -r benches/requirements.txt        # builds llama.cpp for the processor
-    benches/rounding.py target/release/firelight   # the program, and before it what it is to be run with
+    pip install -r benches/requirements.txt        # builds llama.cpp for the CPU
+    benches/rounding.py target/release/firelight   # the program, optionally after a wrapper and its arguments
 
-The model is the one in the box, brought to F32 and from there to each type, so that all types are of the same weights. The
-text is what it was tested on. llama.cpp rounds what quantized weights are multiplied by to 8 bits, as the tier int8 does:
-its error is the difference between its logits of a quantized file and those of the same weights in F32.
+The model is the built-in one, dequantized to F32 and quantized from there to each type, so that all types derive from
+the same weights. The text is its held-out set. Like the int8 tier, llama.cpp rounds the activations that quantized
+weights are multiplied by to 8 bits: its error is the difference between its logits of a quantized file and those of the
+same weights in F32.
 """
 
 import json
@@ -24,12 +25,12 @@ DEMO = ROOT / "assets/demo"
 TYPES = ["Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "IQ4_NL", "Q3_K_M"]
 TIERS = ["subgroups", "f16", "int8", "cooperative"]
 TOKENS = 384
-# Of 512 tokens, that perplexity is measured on.
+# Chunks of 512 tokens, for perplexity.
 CHUNKS = 8
 
 
 def in_f32(source: Path, target: Path):
-    """The same model with every weight in F32."""
+    """Writes the same model with every weight in F32."""
     reader = gguf.GGUFReader(source)
     writer = gguf.GGUFWriter(target, reader.fields["general.architecture"].contents())
     for field in reader.fields.values():
@@ -47,13 +48,13 @@ def in_f32(source: Path, target: Path):
 
 
 def text() -> str:
-    """What the model should have said to what it was tested on."""
+    """The reference answers of the held-out set."""
     lines = [json.loads(line) for line in (DEMO / "heldout.jsonl").read_text().splitlines()]
     return "\n".join(line["answer"] for line in lines)
 
 
 def theirs(model: Path, tokens: list[int]) -> np.ndarray:
-    """llama.cpp's logits, with a cache that rounds nothing."""
+    """llama.cpp's logits, with an F32 cache, which rounds nothing."""
     llama = llama_cpp.Llama(str(model), n_ctx=512, n_batch=512, logits_all=True, n_gpu_layers=0, verbose=False,
                             type_k=llama_cpp.GGML_TYPE_F32, type_v=llama_cpp.GGML_TYPE_F32)
     llama.eval(tokens)
@@ -61,7 +62,7 @@ def theirs(model: Path, tokens: list[int]) -> np.ndarray:
 
 
 def off(got: np.ndarray, want: np.ndarray) -> float:
-    """The difference of logits, of their deviation from the mean: root mean squares over all positions."""
+    """The RMS of the difference between logits, relative to that of their deviation from the mean, over all positions."""
     got, want = (x - x.mean(axis=1, keepdims=True) for x in (got, want))
     return float(np.sqrt(((got - want) ** 2).mean() / (want**2).mean()))
 
@@ -81,7 +82,7 @@ def measure(firelight: list[str], folder: Path):
     tokens = tokenizer.tokenize(text().encode())[:TOKENS]
     best = run("devices").split("\n1 ")[0]
     tiers = [tier for tier in TIERS if f"tier {tier} not" not in best]
-    errors = [*(f"{tier} off" for tier in tiers[1:]), "int8 off, one by one", "llama.cpp off"]
+    errors = [*(f"{tier} error" for tier in tiers[1:]), "int8 error, one token at a time", "llama.cpp error"]
     heads = ["type", *errors, *(f"perplexity, {tier}" for tier in tiers)]
     print("| " + " | ".join(heads) + " |")
     print("|" + "---|" * len(heads))
