@@ -47,7 +47,7 @@ const DRIVERS = {
   firefox: { name: "lavapipe", env: { WGPU_BACKEND: "vulkan" } },
 };
 
-/** The priority of all contestants. Chromium raises that of its GPU process if it can, which matters on a busy machine. */
+/** The priority of all contestants: Chromium may raise that of its GPU process, which matters on a busy machine. */
 const NICE = -15;
 
 /** Sets this priority every second for every thread of `pid` and its descendants. Returns a function that stops it. */

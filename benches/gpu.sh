@@ -28,7 +28,7 @@ for model in "${models[@]}"; do
     for tier in baseline subgroups f16 int8 cooperative; do
         "$firelight" bench "$file" --tier "$tier" -p 512 -n 64 -r 5 || echo "tier $tier does not run here"
     done
-    # The same file in llama.cpp, if requested. Its Vulkan backend uses a software adapter with GGML_VK_VISIBLE_DEVICES=0.
+    # The same file in llama.cpp, if requested. On a software adapter, its Vulkan needs GGML_VK_VISIBLE_DEVICES=0.
     if [ -n "${LLAMA_BENCH:-}" ]; then "$LLAMA_BENCH" -m "$file" -ngl 99 -p 512 -n 64 -r 5; fi
     "$firelight" bench "$file" -p 512 -n 64 -d "$depths" --context "$((longest + 600))" -r 3
     "$firelight" bench "$file" -p 0 -n 64 -b 1,8 -r 3

@@ -62,7 +62,7 @@ def theirs(model: Path, tokens: list[int]) -> np.ndarray:
 
 
 def off(got: np.ndarray, want: np.ndarray) -> float:
-    """The RMS of the difference between logits, relative to that of their deviation from the mean, over all positions."""
+    """The RMS of the logits' difference, relative to that of their deviation from the mean, over all positions."""
     got, want = (x - x.mean(axis=1, keepdims=True) for x in (got, want))
     return float(np.sqrt(((got - want) ** 2).mean() / (want**2).mean()))
 

@@ -1,8 +1,8 @@
-"""The text that the demo model learns: conversations, made endlessly from a seed.
+"""The training text of the demo model: an endless stream of conversations, generated from a seed.
 
-A question is `(text, answer, facts)`; every good answer holds the facts word for word. Its kind says which part of the
-small world it is from. `held` asks for what training never sees: other forms of questions, other sums, other
-subjects. Run as a program it prints samples; `python corpus.py --heldout N` writes a set for tests as JSON lines.
+A question is `(text, answer, facts)`; every good answer contains the facts word for word. Its kind is its subject area.
+`held` requests a question that training never sees: another form, other numbers, another subject. As a program, this
+prints samples; `python corpus.py --heldout N` writes a test set as JSON lines.
 """
 
 import argparse
@@ -23,7 +23,7 @@ SYSTEMS = [
 
 
 class Intent:
-    """One thing that the guide knows: its names, forms of questions, of follow-ups, of answers, and the facts of every answer."""
+    """A topic of the guide: its names, forms of questions, follow-ups and answers, and the facts of every answer."""
 
     def __init__(self, head, lines):
         name, _, facts = head.partition("|")
@@ -48,23 +48,23 @@ def read_guide():
 
 
 GUIDE = read_guide()
-# What people begin with.
+# Intents that often start a conversation.
 FIRST = {"greet", "who", "can"}
 BEGINNINGS = [
     "hi, ", "hello, ", "firelight: ", "one question: ", "ok, ", "please, ", "quick question: ", "can you help me? ", "hm, ",
     "i wonder: ", "sorry, ", "now, ", "and ", "so ", "hey, ", "i would like to know: ", "tell me: ",
 ]  # fmt: skip
-# Questions that need only the name of a thing.
+# Forms of questions that need only a name.
 ABOUT = [
     "{}", "{}?", "what about {}?", "tell me about {}", "explain {}", "i have a question about {}", "help me with {}",
     "what do you know about {}?", "how about {}?", "i want to know about {}", "what should i know about {}?", "tell me more about {}",
     "what can you tell me about {}?", "can you explain {}?", "i do not understand {}",
 ]  # fmt: skip
-# What is asked in tests, and never in training, also where another form would give it.
+# Questions reserved for tests: training never asks them, even if another form produces them.
 TESTED = set().union(*(expansions(form) for intent in GUIDE for form in intent.questions[1]))
 
 
-# What words of weight an intent's questions have, and whose else's: where they are one intent's, they are a question too.
+# Sets of content words, with the intents whose questions have them. Alone, they are a question if there is one intent.
 MEANT = {}
 for intent in GUIDE:
     for form in intent.questions[0]:
@@ -73,14 +73,14 @@ for intent in GUIDE:
 
 
 def telegram(text):
-    """Only the words of weight, as into a search box; the text itself if they could mean something else."""
+    """Only the content words, as in a search query. Returns the text itself if they are ambiguous."""
     words = weighty(text)
     kept = [word for word in text.split(" ") if weighty(word) & words]
     return " ".join(kept).rstrip("?.,!") if kept and len(MEANT.get(frozenset(words), ())) == 1 else text
 
 
 def asked(rng, intent):
-    """A question of this intent in one of its forms, reworded now and then, or one made of a name alone."""
+    """A question of this intent in one of its forms, sometimes reworded, or one that only names it."""
     if intent.names and rng.random() < 0.12:
         return rng.choice(ABOUT).format(rng.choice(intent.names))
     question = reword(rng, expand(rng, rng.choice(intent.questions[0])))
@@ -102,12 +102,12 @@ def guide(rng, held=False):
 
 
 def follow_up(rng):
-    """A question that only makes sense, or is only polite, after another."""
+    """A question that makes sense, or is polite, only after another."""
     intent = rng.choice([i for i in GUIDE if i.follow_ups])
     return expand(rng, rng.choice(intent.follow_ups)), expand(rng, rng.choice(intent.answers)), intent.facts
 
 
-# Kind: how to make it, and its part of the training.
+# Kind: its generator, and its weight in training.
 KINDS = {
     "guide": (guide, 40),
     "add": (skills.add, 12),
@@ -125,15 +125,15 @@ KINDS = {
 
 
 def question(rng, kind, held=False):
-    """A question of this kind: text as typed, answer, facts (for a story: the names that were asked for)."""
+    """A question of this kind: text as typed, answer, facts (for a story: the requested names)."""
     text, answer, facts = KINDS[kind][0](rng, held)
     slips = kind in ("guide", "facts", "story", "foreign")
     return typed(rng, text, slips and not held, exact=kind == "json"), answer, facts
 
 
 def judge(kind, answer, facts):
-    """Whether an answer is good: it holds the facts word for word. A story must end and stay on its characters, a list
-    must have as many different members of its kind as were asked for."""
+    """Whether an answer is good: it contains the facts word for word. A story must end and keep its characters; a list
+    must have the requested number of different members of its kind."""
     if kind == "story":
         return stories.told_well(answer, facts)
     if kind == "lists" and facts[0].endswith(". "):
@@ -148,7 +148,7 @@ def any_kind(rng):
 
 
 def conversation(rng):
-    """(role, text) turns; text between NULs is to be learnt letter by letter."""
+    """(role, text) turns. Text between NULs is learned letter by letter."""
     turns = [("system", rng.choice(SYSTEMS))] if rng.random() < 0.06 else []
     kind = any_kind(rng)
     for turn in range(rng.choices((1, 2, 3, 4, 8, 14), (60, 17, 11, 7, 4, 1))[0]):
@@ -164,7 +164,7 @@ def conversation(rng):
 
 
 def heldout(seed, count):
-    """A set for tests: `count` questions of each kind (more of the guide, of sums and of what is foreign)."""
+    """A test set: `count` questions of each kind (more for the guide, sums and foreign subjects)."""
     rng = random.Random(f"heldout {seed}")
     for kind in KINDS:
         for _ in range(count * (4 if kind == "guide" else 2 if kind in ("add", "foreign") else 1)):
@@ -174,7 +174,7 @@ def heldout(seed, count):
             else:
                 text, answer, facts = question(rng, kind, True)
             messages = [{"role": "user", "content": text}]
-            # Every fifth is asked in the middle of a chat.
+            # One in five is asked in the middle of a conversation.
             if rng.random() < 0.2:
                 before, said, _ = question(rng, any_kind(rng))
                 messages[:0] = [{"role": "user", "content": before}, {"role": "assistant", "content": said.replace("\0", "")}]
@@ -183,7 +183,7 @@ def heldout(seed, count):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--heldout", type=int, help="write so many held-out questions of each kind instead")
+    parser.add_argument("--heldout", type=int, help="write this number of held-out questions of each kind instead")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     if args.heldout:

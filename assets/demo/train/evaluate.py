@@ -1,8 +1,8 @@
-"""Asks what was held out, and counts good answers of each kind.
+"""Asks the held-out questions and counts good answers by kind.
 
-`python evaluate.py build/checkpoint.pt` asks the checkpoint in PyTorch, in float32. `--gguf FILE` asks a GGUF file through
-Firelight instead, on the GPU, by the test `demo` (built by cargo, or named by --firelight); give it twice or more to
-see files side by side. The questions are those of `--questions`, or new ones.
+`python evaluate.py build/checkpoint.pt` runs the checkpoint in PyTorch, in float32. `--gguf FILE` runs a GGUF file in
+Firelight, on the GPU, with the test `demo` (built by cargo, or given by --firelight); repeat it to compare files. The
+questions come from `--questions`, or are generated.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 import corpus
 
 ROOT = Path(__file__).resolve().parents[3]
-# What is demanded of the parts that are promised.
+# The required share of good answers for the kinds that are guaranteed.
 BARS = {"guide": 0.90, "add": 0.95, "foreign": 0.80}
 
 
@@ -46,17 +46,17 @@ def ask_firelight(gguf, items, test):
         questions.write_text("".join(json.dumps(item) + "\n" for item in items))
         names = dict(FIRELIGHT_DEMO=gguf.resolve(), FIRELIGHT_DEMO_QUESTIONS=questions, FIRELIGHT_DEMO_ANSWERS=answers)
         env = os.environ | {name: str(value) for name, value in names.items()}
-        # The test's own verdict does not matter here, only what was answered.
+        # The test may fail: only its answers matter here.
         subprocess.run([*command, "held_out"], cwd=ROOT, env=env, check=False, stdout=subprocess.DEVNULL)
         return [json.loads(line) for line in answers.read_text().splitlines()]
 
 
 def show(names, results):
-    """A table: good answers of each kind in percent, one column a model."""
-    print(f"{'':10} {'asked':>6} " + " ".join(f"{name[-18:]:>18}" for name in names))
+    """Prints a table of good answers by kind in percent, one column per model."""
+    print(f"{'':10} {'count':>6} " + " ".join(f"{name[-18:]:>18}" for name in names))
     for kind in results[0]:
         shares = [100 * sum(column[kind]) / len(column[kind]) for column in results]
-        bar = f"   (>= {BARS[kind]:.0%} wanted)" if kind in BARS else ""
+        bar = f"   (>= {BARS[kind]:.0%} required)" if kind in BARS else ""
         print(f"{kind:10} {len(results[0][kind]):6} " + " ".join(f"{share:18.1f}" for share in shares) + bar)
 
 
@@ -64,11 +64,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, nargs="?")
     parser.add_argument("--gguf", type=Path, action="append", default=[])
-    parser.add_argument("--firelight", help="the built test `demo`, instead of cargo")
+    parser.add_argument("--firelight", help="path of the built test `demo`, instead of cargo")
     parser.add_argument("--questions", type=Path, help="JSON lines, as corpus.py --heldout writes them")
-    parser.add_argument("--count", type=int, default=50, help="new questions of each kind, more of some [50]")
+    parser.add_argument("--count", type=int, default=50, help="generated questions of each kind, more for some [50]")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--wrong", type=int, default=0, help="show so many wrong answers of each kind")
+    parser.add_argument("--wrong", type=int, default=0, help="number of wrong answers of each kind to show [0]")
     args = parser.parse_args()
     if args.questions:
         items = [json.loads(line) for line in args.questions.read_text().splitlines()]
@@ -88,7 +88,7 @@ def main():
             good = corpus.judge(item["kind"], answer, item["facts"])
             result[item["kind"]].append(good)
             if not good and result[item["kind"]].count(False) <= args.wrong:
-                print(f"[{item['kind']}] {item['messages'][-1]['content']!r}\n    {answer!r}\n    wanted {item['facts']}")
+                print(f"[{item['kind']}] {item['messages'][-1]['content']!r}\n    {answer!r}\n    facts: {item['facts']}")
         results.append(result)
     show(names, results)
 

@@ -1,4 +1,4 @@
-"""Writes a checkpoint as GGUF: `python export.py build/checkpoint.pt ../demo.gguf` (Q8_0), or with --type F32 and so on."""
+"""Writes a checkpoint as GGUF: `python export.py build/checkpoint.pt ../demo.gguf` (Q8_0; --type F32 and others)."""
 
 import argparse
 import json
@@ -9,7 +9,7 @@ import numpy as np
 
 from train import END, SPECIALS, load
 
-# ChatML, written so that any runtime's Jinja takes it.
+# ChatML, in Jinja that every runtime supports.
 TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"

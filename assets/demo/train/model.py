@@ -1,6 +1,6 @@
-"""The demo model: a small Qwen3 (grouped attention, q and k normed, rotary halves, SwiGLU, tied embedding) in PyTorch.
+"""The demo model in PyTorch: a small Qwen3 (GQA, QK norm, NeoX RoPE, SwiGLU, tied embedding).
 
-Names of parameters are GGUF's, so that export is a loop. Every row length is a multiple of 256, as K-quants want.
+Parameters have their GGUF names, so that export is a loop. Every row length is a multiple of 256, as K-quants require.
 """
 
 from dataclasses import asdict, dataclass
@@ -12,7 +12,7 @@ from torch import nn
 
 @dataclass
 class Shape:
-    """Sizes of a model; the names are the field's own."""
+    """The sizes of a model."""
 
     vocab: int = 2048
     hidden: int = 256
@@ -30,24 +30,24 @@ class Shape:
 
 
 def rms(x, weight, eps):
-    """RMSNorm in float32, whatever the matrices run in."""
+    """RMSNorm in float32, regardless of the matrices' type."""
     return F.rms_norm(x.float(), (x.shape[-1],), weight, eps)
 
 
 def rotate(x, cos, sin):
-    """Rotary embedding of x [rows, heads, time, head_dim]: value i is paired with i + head_dim / 2."""
+    """RoPE of x [rows, heads, time, head_dim], NeoX style: value i is paired with i + head_dim / 2."""
     a, b = x.chunk(2, dim=-1)
     return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
 
 
 def attend(q, k, v, mask):
-    """Attention step by step: for rows this short a CPU is faster at it than at the fused op, above all backwards."""
+    """Unfused attention: for rows this short, it is faster on a CPU than the fused op, above all in the backward pass."""
     scores = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
     return scores.masked_fill(~mask, float("-inf")).softmax(-1).to(v.dtype) @ v
 
 
 class Block(nn.Module):
-    """Attention and feed-forward, each behind a norm and added to the stream."""
+    """Pre-norm attention and feed-forward with residual connections."""
 
     def __init__(self, s: Shape):
         super().__init__()
@@ -60,7 +60,7 @@ class Block(nn.Module):
         self.attn_q_norm, self.attn_k_norm = ones(s.head_dim), ones(s.head_dim)
         self.attn_q, self.attn_k, self.attn_v = matrix(q, s.hidden), matrix(kv, s.hidden), matrix(kv, s.hidden)
         self.ffn_gate, self.ffn_up = matrix(s.ffn, s.hidden), matrix(s.ffn, s.hidden)
-        # A block begins as the identity.
+        # Zero output matrices: each block starts as the identity.
         self.attn_output, self.ffn_down = zero(s.hidden, q), zero(s.hidden, s.ffn)
 
     def forward(self, x, cos, sin, mask, cache=None):
@@ -81,7 +81,7 @@ class Block(nn.Module):
 
 
 class Model(nn.Module):
-    """Tokens to hidden states; `logits` makes scores of those rows that want them."""
+    """Maps tokens to hidden states; `logits` computes the logits of selected rows."""
 
     def __init__(self, shape: Shape):
         super().__init__()
@@ -93,7 +93,7 @@ class Model(nn.Module):
         self.register_buffer("frequencies", (shape.rope_base**-half).float(), persistent=False)
 
     def forward(self, tokens, positions, mask, cache=None):
-        """tokens, positions: [rows, time]; mask: bool [rows, 1, time, seen], true where attention may look."""
+        """tokens, positions: [rows, time]; mask: bool [rows, 1, time, seen], true where attention is allowed."""
         angles = positions[:, None, :, None].float() * self.frequencies
         cos, sin = angles.cos(), angles.sin()
         x = F.embedding(tokens, self.token_embd)
@@ -102,12 +102,12 @@ class Model(nn.Module):
         return rms(x, self.output_norm, self.shape.eps)
 
     def logits(self, hidden):
-        """Scores [.., vocab] of hidden states: the embedding is the output matrix too."""
+        """Logits [.., vocab] of hidden states. The embedding is tied to the output matrix."""
         return F.linear(hidden, self.token_embd)
 
 
 class Cache:
-    """Keys and values of all positions so far, of every block."""
+    """The KV cache: keys and values of all positions so far, for every block."""
 
     def __init__(self):
         self.kept = {}
@@ -119,20 +119,20 @@ class Cache:
         return k, v
 
     def keep(self, rows):
-        """Forgets all rows but these."""
+        """Drops all rows but these."""
         self.kept = {block: (k[rows], v[rows]) for block, (k, v) in self.kept.items()}
 
 
 @torch.no_grad()
 def generate(model, prompts, end, most=160, device="cpu"):
-    """Greedy answers (lists of ids without `end`) to prompts (lists of ids), all at once."""
+    """Greedy answers (lists of ids without `end`) to a batch of prompts (lists of ids)."""
     width = max(map(len, prompts))
     pad = torch.tensor([width - len(p) for p in prompts], device=device)
     tokens = torch.tensor([[0] * (width - len(p)) + p for p in prompts], device=device)
     slots = torch.arange(width, device=device)
     positions = (slots - pad[:, None]).clamp(min=0)
     seen = slots >= pad[:, None]
-    # A padded row may look at itself, so that no softmax is over nothing.
+    # A padding token attends to itself, so that no softmax is empty.
     mask = (seen[:, None, :] & (slots[:, None] >= slots)) | torch.eye(width, dtype=torch.bool, device=device)
     cache, answers, alive = Cache(), [[] for _ in prompts], torch.arange(len(prompts), device=device)
     hidden = model(tokens, positions, mask[:, None], cache)

@@ -1,6 +1,6 @@
-"""What the model can do rather than know: sums, comparisons, units, and small things done to words and lists.
+"""Skills rather than facts: sums, comparisons, units, and small operations on words and lists.
 
-Sums are worked out in steps that each change few digits, so that a small model can learn the rule instead of a table. One
+Sums are computed in steps that each change few digits, so that a small model can learn the rule instead of a table. One
 pair of numbers in ten is held out by its hash.
 """
 
@@ -13,7 +13,7 @@ POLITE = "[|||please |can you |could you |hey, |ok, |so ]"
 
 
 def polite(rng):
-    """Words before a wish, or none; with the space behind them."""
+    """Polite words before a request, or none, with the following space."""
     return expand(rng, POLITE) + " "
 
 
@@ -23,25 +23,25 @@ def pair_held_out(kind, a, b):
 
 
 def number(rng):
-    """Mostly of two digits, sometimes of one or three."""
+    """A number, mostly with two digits, sometimes with one or three."""
     roll = rng.random()
     return rng.randrange(10) if roll < 0.15 else rng.randrange(10, 100) if roll < 0.85 else rng.randrange(100, 1000)
 
 
 def pair(rng, kind, held, two_digits=False):
-    """Two numbers, held out or not, as wanted."""
+    """Two numbers, held out or not according to `held`."""
     while True:
         if two_digits or rng.random() < 0.6:
             a, b = rng.randrange(10, 100), rng.randrange(10, 100)
         else:
             a, b = number(rng), number(rng)
-        # Adding whole tens is a step of other sums, so that such a pair is never quite unseen.
+        # Adding a multiple of ten is a step of other sums, so training has seen such pairs.
         if pair_held_out(kind, a, b) == held and not (held and b % 10 == 0):
             return a, b
 
 
 def steps(a, b, sign):
-    """`47 + 30 = 77, 77 + 8 = 85`: b digit by digit, the largest first."""
+    """`47 + 30 = 77, 77 + 8 = 85`: b digit by digit, most significant first."""
     out = []
     for place in (100, 10, 1):
         part = b // place % 10 * place
@@ -59,7 +59,7 @@ def worked(a, b, sign):
         return (", ".join(swapped) + f", so {a} - {b} = -{b - a}.") if swapped else f"{a} - {b} = -{b}."
     result = a + b if sign == "+" else a - b
     s = steps(a, b, sign)
-    # A single step is the answer itself.
+    # A single step is already the answer.
     return f"{a} {sign} {b} = {result}." if len(s) < 2 else ", ".join(s) + f", so {a} {sign} {b} = {result}."
 
 
@@ -153,7 +153,7 @@ the [larger|bigger|greater|smaller] of {a} and {b}?
 
 
 def pick(rng, both, held):
-    """A form for training, or one for tests."""
+    """A form for training, or one for tests if `held`."""
     return rng.choice(both[1] if held and both[1] else both[0])
 
 
@@ -190,9 +190,9 @@ def compare(rng, held=False):
     return question, answer, [fact]
 
 
-# Units: a table of whole numbers each, so that every answer is exact as it is said.
+# Units: a list of whole numbers for each, so that every answer is exact as stated.
 def whole(x):
-    """A number without needless digits."""
+    """A number without a trailing `.0`."""
     return f"{x:.1f}".removesuffix(".0")
 
 
@@ -296,7 +296,7 @@ UPPER = forms("""
 
 
 def word(rng, held=False):
-    """Something done to a word, over its letters."""
+    """An operation on a word, by way of its letters."""
     w = rng.choice(WORDS)
     spelled = ", ".join(w)
     kind = rng.randrange(4)
@@ -356,7 +356,7 @@ SAY = forms("""
 
 
 def listing(rng, held=False):
-    """Lists: of a kind, reversed, or a word only repeated."""
+    """A list of a kind, a list to reverse, or words to repeat."""
     roll = rng.random()
     if roll < 0.55:
         kind = rng.choice([*KINDS])

@@ -1,4 +1,4 @@
-"""Short stories from a grammar: one to three animals with names, a place, a small trouble, and a good end."""
+"""Short stories from a grammar: one to three animals with names, a place, a small problem, and a happy end."""
 
 from words import expand, forms
 
@@ -46,15 +46,15 @@ tell me what {n} did [one day|]
 
 
 def people(rng):
-    """One to three characters: (name, animal, trait). Their names are of one circle of friends: a model that may choose
-    has a likely name then, and does not take one twice."""
+    """One to three characters: (name, animal, trait). Their names come from one group of three, so that a model that
+    chooses names has a likely next one and does not use one twice."""
     count = rng.choice((1, 2, 2, 2, 3))
     circle = rng.randrange(0, len(NAMES), 3)
     return list(zip(rng.sample(NAMES[circle : circle + 3], count), rng.sample(ANIMALS, count), rng.sample(TRAITS, count)))
 
 
 def renamed(rng, cast):
-    """The same with any names, as somebody may ask for."""
+    """The same characters with arbitrary names, as a user may request them."""
     return [(name, *rest) for name, (_, *rest) in zip(rng.sample(NAMES, len(cast)), cast)]
 
 
@@ -63,7 +63,7 @@ def an(text):
 
 
 def story(rng, held=False):
-    """A request, a story, and the names that must be in it."""
+    """A request, a story, and the names that it must contain."""
     cast = people(rng)
     roll = rng.random()
     if roll < 0.3:
@@ -133,8 +133,8 @@ def tell(rng, cast):
 
 
 def told_well(answer, names):
-    """Whether a story ends and stays on its characters: all that were asked for are in it, nobody comes from nowhere, and
-    no two have one name."""
+    """Whether a story ends and keeps its characters: all requested names are in it, every animal has a name, and there
+    are no other names."""
     said = {word.strip('.,!?":;').removesuffix("'s") for word in answer.split()}
     introduced = [name for name in NAMES if name in said]
     everybody = all(name in said for name in names) and len(introduced) >= len(said & set(ANIMALS))

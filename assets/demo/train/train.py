@@ -1,8 +1,8 @@
-"""Trains the demo model from nothing: `python train.py`. Stopped and called again, it goes on where it was.
+"""Trains the demo model from scratch: `python train.py`. A later call resumes from the checkpoint.
 
-The schedule is warm-up, plateau, cooldown. It follows the tokens seen, or with --minutes the clock, whichever is
-farther, so that a slow machine still ends with a cooled-down model. Matrices are trained by Muon, the rest by AdamW;
-only the assistant's tokens are learnt.
+The learning rate has a warm-up, a plateau and a cooldown. Progress is measured in tokens or, with --minutes, in time,
+whichever is farther, so that training on a slow machine ends with a cooled-down model, too. Muon trains the matrices,
+AdamW the other parameters. The loss covers only the assistant's tokens.
 """
 
 import argparse
@@ -19,16 +19,16 @@ from model import Model, Shape
 
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 END = SPECIALS.index("<|im_end|>")
-# The words of Qwen 2 (`tokenizer.ggml.pre` = qwen2): every digit is a token of its own.
+# Qwen 2's pre-tokenizer (`tokenizer.ggml.pre` = qwen2): each digit is a separate token.
 WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-# Lengths of rows: most conversations fit the short ones, where attention is cheap.
+# Row lengths: most conversations fit the short rows, where attention is cheap.
 SHORT, LONG = 256, 1024
 
 
 def train_tokenizer(seed, size=2048, conversations=40000):
-    """A byte-level BPE of the corpus."""
+    """Trains a byte-level BPE tokenizer on the corpus."""
     tokenizer = Tokenizer(models.BPE())
     words = pre_tokenizers.Split(Regex(WORDS), "isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(False, use_regex=False)])
@@ -42,7 +42,7 @@ def train_tokenizer(seed, size=2048, conversations=40000):
 
 
 def encode(tokenizer, turns):
-    """Ids of a conversation, and which of them are to be learnt. Text between NULs is encoded a character at a time."""
+    """Token ids of a conversation, and which of them the loss covers. Text between NULs is encoded by characters."""
     ids, learn = [], []
 
     def add(text, learnt):
@@ -62,7 +62,7 @@ def encode(tokenizer, turns):
 
 
 class Batches:
-    """Endless batches from block number `block` on: conversations packed into rows, each seeing only itself."""
+    """Endless batches, starting at block `block`: conversations packed into rows, with attention only within each."""
 
     def __init__(self, tokenizer, seed, tokens, block=0):
         self.tokenizer, self.seed, self.tokens, self.block = tokenizer, seed, tokens, block
@@ -74,7 +74,7 @@ class Batches:
         return self.ready.pop()
 
     def fill(self):
-        """Makes a block of some hundred thousand tokens, sorted into rows, in random order."""
+        """Generates a block of a few hundred thousand tokens, packs it into rows, and shuffles the batches."""
         rng = random.Random(f"block {self.seed} {self.block}")
         self.block += 1
         rows = {SHORT: [], LONG: []}
@@ -92,7 +92,7 @@ class Batches:
 
 
 def put(rows, length, item):
-    """Packs into the first of the last rows that has room."""
+    """Packs an item into the first of the most recent rows with enough room, or into a new row."""
     for row in rows[-16:]:
         if sum(len(ids) for ids, _ in row) + len(item[0]) <= length:
             return row.append(item)
@@ -100,7 +100,7 @@ def put(rows, length, item):
 
 
 def batch(rows, length):
-    """Tensors of packed rows: tokens, positions, mask, and target (-100 where there is nothing to learn)."""
+    """Tensors of packed rows: tokens, positions, mask, and target (-100 where the loss ignores a token)."""
     tokens = torch.zeros(len(rows), length, dtype=torch.long)
     positions, document = torch.zeros_like(tokens), torch.full_like(tokens, -1)
     target = torch.full_like(tokens, -100)
@@ -120,12 +120,12 @@ def batch(rows, length):
 
 
 def learning_rate(done):
-    """Of the peak, at this part of the training: plateau, then down to nothing over the last 30 %."""
+    """The learning rate, relative to its peak, after the fraction `done`: a plateau, then a ramp to 0 over the last 30 %."""
     return min(1.0, max(0.0, (1.0 - done) / 0.3))
 
 
 class Training:
-    """A model, its optimizers and how far it is."""
+    """A model, its optimizers and its progress."""
 
     def __init__(self, args, tokenizer, shape, device):
         torch.manual_seed(args.seed)
@@ -161,7 +161,7 @@ class Training:
         return max(self.seen / self.args.tokens, by_clock)
 
     def learn(self, tokens, positions, mask, target):
-        """One step; the mean loss of a learnt token."""
+        """Trains one step. Returns the mean loss of the tokens it covers."""
         rate = learning_rate(self.done()) * min(1.0, (self.step + 1) / 50)
         for optimizer, peak in zip(self.optimizers, self.peaks):
             for group in optimizer.param_groups:
@@ -198,7 +198,7 @@ class Training:
 
 
 def load(path, device="cpu"):
-    """A checkpoint's model and tokenizer."""
+    """Loads a checkpoint's model and tokenizer."""
     state = torch.load(path, map_location=device, weights_only=True)
     model = Model(Shape(**state["shape"])).to(device)
     model.load_state_dict(state["model"])
@@ -207,13 +207,13 @@ def load(path, device="cpu"):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("build"), help="folder of the checkpoint [build]")
-    parser.add_argument("--tokens", type=float, default=28e6, help="how many to train on [28e6]")
-    parser.add_argument("--minutes", type=float, help="end after so many, if the tokens take longer")
-    parser.add_argument("--batch", type=int, default=2048, help="tokens of a step [2048]")
-    parser.add_argument("--lr", type=float, default=0.02, help="peak learning rate of the matrices [0.02]")
+    parser.add_argument("--out", type=Path, default=Path("build"), help="folder for the checkpoint [build]")
+    parser.add_argument("--tokens", type=float, default=28e6, help="number of training tokens [28e6]")
+    parser.add_argument("--minutes", type=float, help="time limit, if training takes longer")
+    parser.add_argument("--batch", type=int, default=2048, help="tokens per step [2048]")
+    parser.add_argument("--lr", type=float, default=0.02, help="peak learning rate for the matrices [0.02]")
     parser.add_argument("--layers", type=int, default=Shape.layers)
-    parser.add_argument("--compile", action="store_true", help="by torch.compile: a tenth faster, wants a C++ compiler")
+    parser.add_argument("--compile", action="store_true", help="torch.compile: a tenth faster, needs a C++ compiler")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,9 @@
-"""Small tools of the generator: texts with alternatives, forms that are kept back for tests, and typing errors.
+"""Text utilities of the generator: templates with alternatives, held-out templates, and typing errors.
 
-`[a|b|c]` in a text is one of a, b, c (they nest; `[a|]` is a or nothing), `{name}` a slot. A *form* is a whole text of this
-kind. About one form in eight is held out by its hash: it is never used in training, and tests use only those. Of the guide's
-forms only such are held out whose words the others have too: a wording may be new to the model, a name it never saw may not.
+`[a|b|c]` in a text stands for one of a, b, c (they nest; `[a|]` is a or nothing), `{name}` is a slot. A *form* is a whole
+text of this kind: a template. About one form in eight is held out by its hash: training never uses it, and tests use
+only held-out forms. A form of the guide is held out only if other forms contain its words: a wording may be new to the
+model, a name may not.
 """
 
 import hashlib
@@ -12,12 +13,12 @@ INNERMOST = re.compile(r"\[([^\[\]]*)\]")
 
 
 def held_out(text, part=8):
-    """Whether this text is kept back for tests."""
+    """Whether this text is reserved for tests."""
     return hashlib.sha256(text.encode()).digest()[0] % part == 0
 
 
 def forms(texts):
-    """(for training, for tests); neither is empty."""
+    """Splits texts into forms for training and forms for tests. Neither is empty if there are at least four."""
     texts = [t.strip() for t in (texts.strip().split("\n") if isinstance(texts, str) else texts) if t.strip()]
     test = [t for t in texts if held_out(t)]
     train = [t for t in texts if not held_out(t)]
@@ -28,7 +29,7 @@ def forms(texts):
 
 
 def known_forms(texts, part=6):
-    """The same of forms that have one meaning: those for tests hold no word of weight that is not in those for training."""
+    """Like `forms`, for forms with one meaning: forms for tests have no content word that is missing from training."""
     order = sorted((t.strip() for t in texts if t.strip()), key=lambda t: hashlib.sha256(t.encode()).digest())
     train, test = list(order), []
     for text in order:
@@ -41,13 +42,13 @@ def known_forms(texts, part=6):
 
 
 def weighty(text):
-    """The words of a form that carry its meaning."""
+    """The content words of a form."""
     words = re.findall(r"[\w./-]*\w[\w./-]*", re.sub(r"[\[\]|]", " ", text.lower()))
     return {word for word in words if word not in LITTLE}
 
 
 def expand(rng, text, **slots):
-    """One text of a form."""
+    """A random text of a form."""
     while "[" in text:
         text, n = INNERMOST.subn(lambda m: rng.choice(m[1].split("|")), text)
         if not n:
@@ -67,11 +68,11 @@ def expansions(text):
 
 
 def sentence(text):
-    """With a capital at its beginning."""
+    """The text with an initial capital."""
     return text[:1].upper() + text[1:]
 
 
-# Words and beginnings that mean about the same; none of them is part of a command.
+# Words and phrases with about the same meaning. None of them is part of a command.
 SAME = """
 how do i / how can i / how could i / how would i / how does one / how to / how should i / tell me how to / i want to
 what is / what's / whats / tell me what is / do you know what is
@@ -107,9 +108,9 @@ use / work with
 """
 SAME = [line.split(" / ") for line in SAME.strip().split("\n")]
 OTHERS = {phrase: [other for other in group if other != phrase] for group in SAME for phrase in group}
-# The longest first, whole words, and not behind what begins a command or an option.
+# Longest first, whole words only, and not after the start of a command or an option.
 PHRASES = re.compile(r"(?<![\w/.-])(?<!firelight )(" + "|".join(sorted(map(re.escape, OTHERS), key=len, reverse=True)) + r")(?![\w./-])")
-# Words of questions that say nothing of what is asked about.
+# Function words, and other words that do not identify the subject of a question.
 LITTLE = set("""a an the do does did is are am was be been can could would should will may i it its you your me my we this that
 these those what whats what's which who how why when where whether if to of in on at for from with by as and or but not no so
 there here one some any please tell show give explain say know want need get have has had let make made possible way much many
@@ -119,7 +120,7 @@ SMALL = {"the", "a", "an", "do", "does", "i", "it", "is", "to", "of", "please", 
 
 
 def reword(rng, text):
-    """The same wish in somewhat other words: synonyms, or little words left out."""
+    """The same request in other words: with synonyms, or without some function words."""
     text = PHRASES.sub(lambda m: rng.choice(OTHERS[m[1]]) if rng.random() < 0.2 else m[1], text)
     if rng.random() < 0.08:
         kept = [w for w in text.split(" ") if w not in SMALL or rng.random() < 0.4]
@@ -128,7 +129,7 @@ def reword(rng, text):
 
 
 def typo(rng, text):
-    """One slip of the fingers in a word of five letters or more."""
+    """Makes one typing error in a word of five letters or more."""
     places = [m for m in re.finditer(r"[a-z]{5,}", text)]
     if not places:
         return text
@@ -143,8 +144,8 @@ def typo(rng, text):
 
 
 def typed(rng, text, slips=True, exact=False):
-    """A user's text as people type it: often with a capital and a mark at the end, often without; `exact`: names keep
-    their capitals."""
+    """A user's text as people type it: sometimes with an initial capital and final punctuation, sometimes without.
+    `exact` preserves the case of names."""
     if rng.random() < 0.6:
         text = sentence(text)
     elif not exact and rng.random() < 0.5:

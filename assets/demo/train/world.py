@@ -1,4 +1,4 @@
-"""Common facts and things of which nothing is known, from facts.txt and foreign.txt."""
+"""Common facts and foreign (unknown) subjects, from facts.txt and foreign.txt."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ SUBJECTS = {
 }
 DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 
-# Each entry: forms of the question, forms of the answer, which rows, how a row fills the slots, and the fact.
+# Each entry: forms of the question, forms of the answer, the rows that fill their slots, and the fact.
 KNOWN = {
     "capital": (
         """
@@ -234,7 +234,7 @@ KNOWN = {name: (forms(questions), *rest) for name, (questions, *rest) in KNOWN.i
 
 
 def articles(text):
-    """`a` before a vowel becomes `an`."""
+    """Replaces `a` before a vowel by `an`."""
     for vowel in "aeio":
         text = text.replace(f" a {vowel}", f" an {vowel}").replace(f"A {vowel}", f"An {vowel}")
     return text
@@ -245,7 +245,7 @@ def fact(rng, held=False):
     name = rng.choices([*KNOWN, "single"], [9, 3] + [1.2] * (len(KNOWN) - 2) + [3])[0]
     if name == "single":
         question, key, answer = rng.choice(SINGLE)
-        # These have one form each: slips and politeness are all that is new in a test.
+        # These have one form each, so a test differs from training only in typing errors and polite words.
         question = rng.choice(["", "", "tell me, ", "do you know: ", "quick question: "]) + expand(rng, question)
         return question, expand(rng, answer), [key]
     (train, test), answers, rows, key = KNOWN[name]
@@ -418,7 +418,7 @@ END = ["nia", "land", "stan", "ria", "mar", "dor", "lia", "via", "gal", "wick", 
 
 
 def invented(rng):
-    """The name of a country that is none."""
+    """An invented name of a country."""
     name = rng.choice(BEGIN) + rng.choice(MIDDLE)
     if rng.random() < 0.6:
         name += rng.choice(BEGIN) + rng.choice(MIDDLE)
@@ -436,7 +436,7 @@ def foreign(rng, held=False):
         slots = dict(s=invented(rng))
     else:
         slots = dict(s=rng.choice([s for s in SUBJECTS[name] if held_out(s, 6) == held]))
-    # The subject is what is new in a test; its form may be known.
+    # In a test, the subject is new; the form may be known.
     question = expand(rng, rng.choice(test if held and rng.random() < 0.5 else train), **slots)
     answers = {"task": CANNOT, "flag": NO_FLAG, "command": NO_COMMAND, "multiply": NO_TIMES}.get(name, DONT_KNOW)
     return question, expand(rng, rng.choice(answers), **slots), ["I don't know"]
