@@ -1,7 +1,7 @@
 // Compares the browser package with native Firelight on the same software adapter, and with wllama in the same browser.
 // Prints tables for RESULTS.md. Rounds are interleaved, so that other load on the machine affects all contestants.
 //
-//   (cd tests/browser && npm ci); (cd benches && npm ci); ./x web; cargo build
+//   (cd tests/browser && npm ci); (cd benches && npm ci); ./x web; cargo build --features cli
 //   target/debug/firelight synth smollm2-135m Q4_0 smol.gguf
 //   node benches/browser.mjs smol.gguf [--rounds 3] [--prompt 128] [--generate 16] [--demo demo.gguf] [--only REGEX]
 

@@ -1,5 +1,5 @@
-//! Benchmarks of the CPU code around the GPU's work: `cargo bench`, or `cargo bench -- tokenize` for some of them. They
-//! read only files of this repository.
+//! Benchmarks of the CPU code around the GPU's work: `cargo bench --features demo`, or with `-- tokenize` for some of
+//! them. They read only files of this repository.
 //!
 //! Work per token must take far less time than a decode step (a millisecond on a fast GPU); work per byte of a file
 //! must be faster than disks are.

@@ -2,7 +2,7 @@
 # Measures everything that RESULTS.md reports of a physical GPU: prefill and decode of synthetic models with published
 # shapes, in every tier, at long context depths, in batches of eight, and single ops. Prints tables for RESULTS.md.
 #
-#   cargo build --release
+#   cargo build --release --features cli
 #   benches/gpu.sh                                   # needs 8 GB of disk for the largest model
 #   benches/gpu.sh tiny-qwen3:Q4_0                   # other models, each as SHAPE:TYPES
 #   LLAMA_BENCH=.../llama-bench benches/gpu.sh       # llama.cpp, too

@@ -1,7 +1,6 @@
 //! The `firelight` program: see `cli`, and `server` for what `serve` does.
 
 mod cli;
-#[cfg(feature = "server")]
 mod server;
 
 fn main() -> std::process::ExitCode {

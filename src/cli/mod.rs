@@ -22,7 +22,6 @@ mod profile;
 mod quantize;
 mod run;
 mod score;
-#[cfg(feature = "server")]
 mod serve;
 mod shaders;
 mod synth;
@@ -34,8 +33,6 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use term::Failure;
-#[cfg(feature = "server")]
-#[cfg(feature = "server")]
 
 /// The result of a command.
 type Result<T = ()> = std::result::Result<T, Failure>;
@@ -74,7 +71,6 @@ enum CliCommand {
     #[cfg(feature = "chat")]
     Chat(chat_window::ChatWindowArgs),
     /// Serve models to programs that speak OpenAI's, Ollama's or Anthropic's API
-    #[cfg(feature = "server")]
     Serve(serve::ServeArgs),
     /// Download a model from the hub
     Pull(hub::PullArgs),
@@ -126,7 +122,6 @@ async fn run(command: CliCommand) -> Result {
         CliCommand::Run(args) => run::run(args).await,
         #[cfg(feature = "chat")]
         CliCommand::Chat(args) => chat_window::run(args).await,
-        #[cfg(feature = "server")]
         CliCommand::Serve(args) => serve::run(args),
         CliCommand::Pull(args) => hub::pull(args).await,
         CliCommand::List(args) => hub::list(args),

@@ -5,8 +5,10 @@
 //! `tokenizers` crate; tests compare them. Nothing here depends on models or chat templates.
 
 mod bpe;
+#[cfg(feature = "huggingface")]
 mod export;
 mod harmony;
+#[cfg_attr(not(feature = "huggingface"), path = "json_unavailable.rs")]
 mod json;
 mod merge;
 mod pre;
@@ -15,6 +17,7 @@ mod spm;
 mod stream;
 mod vocab;
 
+#[cfg(feature = "huggingface")]
 pub use export::to_gguf;
 pub use stream::TokenStream;
 

@@ -30,6 +30,7 @@ pub(super) fn find(name: &str) -> Option<&'static PreTokenizerRow> {
 }
 
 /// All rows with the first of their names.
+#[cfg(feature = "huggingface")]
 pub(super) fn names() -> impl Iterator<Item = (&'static str, &'static PreTokenizerRow)> {
     TABLE.iter().map(|pre| (pre.names[0], pre))
 }
