@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Writes oracle.json: what llama.cpp says of the published checkpoints, with their weights dequantized to F32.
+"""Writes oracle.json: llama.cpp's results for the published checkpoints, with their weights dequantized to F32.
 
     eval "$(scripts/checkpoints.sh)"
     npm install --ignore-scripts --prefix DIR @node-llama-cpp/linux-x64@3.22.1     # llama.cpp, compiled
     pip install gguf==0.19.0 jinja2
     tests/checkpoints/oracle.py DIR/node_modules/@node-llama-cpp/linux-x64 "$FIRELIGHT_CHECKPOINTS"
 
-Attention is llama.cpp's plain one with keys and values in F32, so nothing rounds to less than F32. The two largest
-logits of every greedy step must differ by MIN_GAP at least: rounding decides a near-tie, so no two programs need agree
-on one. A prompt that fails this is to be replaced.
+llama.cpp runs without flash attention and with an F32 KV cache, so nothing is rounded to less than F32. The two largest
+logits of every greedy step must differ by at least MIN_GAP: rounding decides a near-tie, so two programs may disagree on
+it. Replace a prompt that fails this check.
 """
 
 import ctypes as c
@@ -27,7 +27,7 @@ from gguf.quants import dequantize
 HERE = Path(__file__).parent
 STEPS = 48
 MIN_GAP = 1e-3
-# Tokens of a chunk, as `firelight perplexity` and llama-perplexity cut a text; Gemma's windows see 512.
+# Tokens per chunk, as in `firelight perplexity` and llama-perplexity. Gemma's sliding windows have 512.
 CHUNKS = (512, 1024)
 
 CHECKPOINTS = {
@@ -73,13 +73,13 @@ def dequantized(source, target):
 
 
 class ModelParams(c.Structure):
-    """Passed by value, and never read here; larger than llama.cpp's, which is harmless."""
+    """Passed by value and never read here. Larger than llama.cpp's struct, which is harmless."""
 
     _fields_ = [("words", c.c_uint32 * 64)]
 
 
 class ContextParams(c.Structure):
-    """The fields of llama_context_params that are set here, at their places in this version of llama.cpp."""
+    """The fields of llama_context_params that this script sets, at their offsets in this version of llama.cpp."""
 
     _fields_ = [
         ("n_ctx", c.c_uint32),
@@ -99,7 +99,7 @@ class Batch(c.Structure):
 
 
 class Llama:
-    """A model of llama.cpp, with a context of its own for each sequence."""
+    """A model in llama.cpp. Each sequence uses a new context."""
 
     def __init__(self, folder):
         binaries = folder / "bins/linux-x64"
@@ -137,11 +137,11 @@ class Llama:
 
     def open(self, path):
         self.model = self.lib.llama_model_load_from_file(str(path).encode(), self.lib.llama_model_default_params())
-        assert self.model, f"llama.cpp does not load {path}"
+        assert self.model, f"llama.cpp cannot load {path}"
         self.vocab = self.lib.llama_model_get_vocab(self.model)
 
     def tokenize(self, text, special):
-        """Tokens of a text, with BOS if the model wants one; `special` tokens are read if asked for."""
+        """Tokens of a text, with BOS if the model adds one. `special` parses special tokens."""
         data = text.encode()
         out = (c.c_int32 * (len(data) + 8))()
         return list(out[: self.lib.llama_tokenize(self.vocab, data, len(data), out, len(out), True, special)])
@@ -154,14 +154,14 @@ class Llama:
     def context(self):
         params = self.lib.llama_context_default_params()
         before = (params.n_batch, params.n_ubatch, params.flash_attn, params.type_k, params.type_v)
-        assert before == (2048, 512, -1, 1, 1), f"llama_context_params is another one: {before}"
+        assert before == (2048, 512, -1, 1, 1), f"llama_context_params has another layout: {before}"
         params.n_ctx, params.flash_attn, params.type_k, params.type_v = max(CHUNKS), 0, 0, 0
         context = self.lib.llama_init_from_model(self.model, params)
         self.lib.llama_set_n_threads(context, 1, 1)
         return context
 
     def logits(self, context, tokens, scored):
-        """Runs tokens; the logits of each of the `scored` ones, by their places."""
+        """Runs tokens and yields the logits at the indices in `scored`."""
         ids = (c.c_int32 * len(tokens))(*tokens)
         out = (c.c_int8 * len(tokens))(*(i in scored for i in range(len(tokens))))
         batch = Batch(len(tokens), c.addressof(ids), None, None, None, None, c.addressof(out))
@@ -171,7 +171,7 @@ class Llama:
             yield np.ctypeslib.as_array(self.lib.llama_get_logits_ith(context, i), (n,)).copy()
 
     def greedy(self, prompt):
-        """The greedy continuation up to an end of generation, which is left out, and the smallest gap."""
+        """The greedy continuation, without the end-of-generation token, and the smallest gap."""
         context, tokens, ids, gap = self.context(), prompt, [], math.inf
         while len(ids) < STEPS:
             [logits] = self.logits(context, tokens, [len(tokens) - 1])
@@ -185,8 +185,8 @@ class Llama:
         return ids, gap
 
     def perplexity(self, tokens, size):
-        """After each chunk of `size` tokens. BOS takes the place of its first if the model wants one; the second half
-        is scored."""
+        """The perplexity after each chunk of `size` tokens, of which the second half is scored. BOS replaces a chunk's
+        first token if the model adds BOS."""
         total = []
         for at in range(0, len(tokens) - size + 1, size):
             chunk = tokens[at : at + size]
@@ -201,7 +201,7 @@ class Llama:
 
 
 def chat_prompt(reader, user):
-    """The text of a conversation's first turn, by the file's template; a Gemma without one is told its family's."""
+    """The text of a conversation's first turn, by the file's template, or Gemma's if the file has none."""
     field = reader.fields.get("tokenizer.chat_template")
     if field is None:
         return f"<start_of_turn>user\n{user}<end_of_turn>\n<start_of_turn>model\n"
@@ -225,7 +225,7 @@ def main(folder, checkpoints):
                 prompt_ids = llama.tokenize(told, chat)
                 ids, gap = llama.greedy(prompt_ids)
                 print(f"{name}: {prompt!r}: gap {gap:.4f}, {len(ids)} tokens: {llama.text(ids)!r}")
-                assert gap >= MIN_GAP, "a near-tie: take another prompt"
+                assert gap >= MIN_GAP, "a near-tie: use another prompt"
                 row = {"chat": chat, "prompt": prompt, "prompt_ids": prompt_ids, "greedy_ids": ids}
                 prompts.append(row | {"text": llama.text(ids), "smallest_gap": round(gap, 4)})
             tokens = llama.tokenize(text, False)
@@ -235,7 +235,7 @@ def main(folder, checkpoints):
             llama.lib.llama_model_free(llama.model)
     oracle = {"made_by": llama.version, "steps": STEPS, "files": files}
     lines = json.dumps(oracle, ensure_ascii=False, indent=1)
-    # Lists of numbers on one line.
+    # Puts lists of numbers on one line.
     lines = re.sub(r"\[[\d.,\s]+\]", lambda found: re.sub(r"\s+", " ", found[0]), lines)
     (HERE / "oracle.json").write_text(lines + "\n")
 

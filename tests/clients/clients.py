@@ -1,6 +1,6 @@
-"""The official Python clients, unmodified, against a running server: clients.py http://127.0.0.1:PORT MODEL
+"""Runs the official Python clients, unmodified, against a server: clients.py http://127.0.0.1:PORT MODEL [CHECK...]
 
-Every function called `check_...` is a check. The model may be any; what it says is not judged, only its form.
+Every function named `check_...` is a check. Any model will do: checks test the form of its answers, not their content.
 """
 
 import json
@@ -49,7 +49,7 @@ class Colour(str, Enum):
 
 
 class Closed(BaseModel):
-    """A small model would invent members without end."""
+    """A base class without extra members: a small model would invent them without end."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -65,7 +65,7 @@ class Dog(Closed):
 
 
 class Person(Closed):
-    """What people write: sets, secrets, unions, and references to itself."""
+    """Common constructs: sets, secrets, unions, and references to the class itself."""
 
     name: Annotated[str, Field(max_length=6)]
     colours: Annotated[set[Colour], Field(max_length=2)]
@@ -136,7 +136,7 @@ def check_openai_helper_stream():
 def check_openai_choices_and_stop():
     many = OPENAI.chat.completions.create(model=MODEL, messages=SAY, max_tokens=16, n=3, temperature=1.0, seed=5)
     assert [c.index for c in many.choices] == [0, 1, 2]
-    assert len({c.message.content for c in many.choices}) > 1, "three seeds, one answer"
+    assert len({c.message.content for c in many.choices}) > 1, "three seeds gave one answer"
     assert many.usage.completion_tokens == 48
     whole = OPENAI.completions.create(model=MODEL, prompt="Once upon a time", max_tokens=24, temperature=0)
     text = whole.choices[0].text
@@ -195,7 +195,7 @@ def check_openai_tools():
     calls_weather(done[0].name, json.loads(done[0].arguments))
     any_call = OPENAI.chat.completions.create(tool_choice="required", **ask).choices[0].message.tool_calls[0]
     assert any_call.function.name in ("weather", "clock")
-    # What the tool said goes back.
+    # Sends the tool's result back.
     back = SAY + [choice.message, {"role": "tool", "tool_call_id": call.id, "content": "It rains."}]
     after = OPENAI.chat.completions.create(model=MODEL, messages=back, max_tokens=4, tools=[TOOL], tool_choice="none")
     assert after.choices[0].message.tool_calls is None
@@ -296,7 +296,7 @@ def check_ollama_tools():
 
 
 def parsed(ask):
-    """What a client makes of an answer that ended by itself: the model may never end."""
+    """The parsed form of the first complete answer. Tries several seeds, because the model may never end an answer."""
     for seed in range(8):
         answer = ask(seed)
         if answer is not None:
@@ -451,7 +451,7 @@ if __name__ == "__main__":
         try:
             check()
             print("ok    ", name, flush=True)
-        except Exception as error:  # one check's failure must not hide the others
+        except Exception as error:  # a failing check must not hide the others
             failed += 1
             print("FAILED", name, f"{type(error).__name__}: {error}", flush=True)
     sys.exit(1 if failed else 0)

@@ -1,10 +1,10 @@
-"""Writes src/dtype/grids/<type>.bin: the grids of the IQ types, as they lie behind the planes on the GPU.
+"""Writes src/dtype/grids/<type>.bin: the grids of the IQ types, in the layout that follows the planes on the GPU.
 
     pip install gguf numpy; python tests/data/make_grids.py
 
-The numbers are facts of the formats; ggml chose them, and the `gguf` Python package has them. Entries of eight numbers
-take two bits each, the number's place among the three there are: number 4j + k of entries 2n and 2n + 1 together lies at
-bit 8k + 2j of word n. Entries of four numbers are a word, a number a byte.
+The formats define the values; ggml chose them, and the `gguf` Python package contains them. Entries of eight values use
+two bits per value, its index among the grid's three values: value 4j + k of entries 2n and 2n + 1 together is at bit
+8k + 2j of word n. Entries of four values are one word, with one byte per value.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from gguf.quants import IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS
 
 
 def grid(kind):
-    """(entries, numbers of an entry)"""
+    """The grid: (entries, values per entry)."""
     kind.init_grid()
     return kind.grid.reshape(kind.grid_shape).astype(np.int32)
 

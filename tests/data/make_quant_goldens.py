@@ -2,8 +2,8 @@
 
     pip install gguf numpy; python tests/data/make_quant_goldens.py
 
-A file is its blocks, then their weights as little-endian f32; the number of blocks follows from the length. Quants are
-seeded random bits. The scales go through every kind an f16 has that a sound file may hold.
+A file contains blocks, then their weights as little-endian f32; the number of blocks follows from the length. Quants
+are seeded random bits. The scales cover every kind of f16 that a valid file may contain.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType as Type, dequantize
 
-# Ordinary, negative, smallest and largest subnormal of both signs, smallest normal, zeros, largest.
+# Ordinary, negative, smallest and largest subnormals of both signs, smallest normals, zeros, largest.
 SCALES = [0x2C01, 0xA9F3, 0x1234, 0x0001, 0x03FF, 0x8001, 0x82A5, 0x0400, 0x8400, 0x0000, 0x8000, 0x7BFF, 0xFBFF]
 # Byte offset of a block's f16 fields.
 HALVES = {
@@ -26,16 +26,16 @@ EXPONENTS = [0, 1, 2, 3, 100, 119, 120, 127, 128, 200, 253, 254, 255]
 def quant_blocks(rng, qtype):
     size = GGML_QUANT_SIZES[qtype][1]
     blocks = rng.integers(0, 256, (len(SCALES), size), dtype=np.uint8)
-    # All bits set, all bits clear: the ends of every quant and of every scale inside a superblock.
+    # All bits set and all bits clear: the extremes of every quant, and of every scale inside a superblock.
     blocks = np.concatenate([blocks, np.full((1, size), 0xFF, np.uint8), np.zeros((2, size), np.uint8)])
     scales = SCALES + [0x2C01, 0x2C01, 0x0000]
     for i, block in enumerate(blocks):
         for k, at in enumerate(HALVES[qtype]):
-            # The second field walks through the kinds at another pace, so that they meet in many pairs.
+            # The second field cycles through the kinds with another stride, for many different pairs.
             half = scales[i] if k == 0 else scales[(5 * i + 1) % len(scales)]
             block[at : at + 2] = np.array([half], "<u2").view(np.uint8)
         if qtype == Type.IQ1_M:
-            # Four bits at the top of each of the last four u16.
+            # The scale: four bits at the top of each of the last four u16.
             for k in range(4):
                 block[49 + 2 * k] = block[49 + 2 * k] & 15 | (scales[i] >> (4 * k) & 15) << 4
         if qtype == Type.MXFP4:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/converted: tiny models of every family as llama.cpp's own converter writes them, and what
+"""Writes tests/golden/converted: tiny models of every family, converted by llama.cpp's converter, and the logits that
 transformers computes for them in float32. See README.md.
 
     python tests/golden/convert.py LLAMA_CPP_FOLDER
@@ -54,7 +54,7 @@ GEMMA4 = GEMMA | {
 }
 BOTH_BIASES = {"attention_bias": True, "mlp_bias": True}
 
-# Name: what GGUF calls the architecture, transformers' model type, settings, and what is asked of the converter.
+# Name: GGUF's architecture, transformers' model type, settings, and options for the conversion.
 CASES = {
     "llama2": ("llama", "llama", {"num_key_value_heads": 4}, {}),
     "llama3": ("llama", "llama", {"tie_word_embeddings": True, "rope_parameters": LLAMA3_ROPE}, {}),
@@ -145,7 +145,7 @@ CASES = {
 
 
 def fill(model, seed):
-    """Few distinct weights, so that files compress; each is exact in 16 bits."""
+    """Fills in weights with few distinct values, so that files compress; each is exact in BF16."""
     generator = torch.Generator().manual_seed(seed)
     state = model.state_dict()
     for name in sorted(state):
@@ -161,7 +161,7 @@ def fill(model, seed):
         elif name.endswith("layer_scalar"):
             steps = 1 + steps / 8
         elif "norm" in name and name.endswith("weight"):
-            # Some families multiply by one more than the weight.
+            # Some families multiply by the weight plus one.
             steps = value + steps / 8
         else:
             steps /= 8
@@ -175,7 +175,7 @@ def logits(model, ids):
 
 
 def greedy(model, ids):
-    """A continuation in which every token clearly leads the next, and how much of the prompt comes before it."""
+    """A greedy continuation without near-ties, and the length of the part of the prompt before it."""
     for start in range(ORIGINAL + 1 if len(ids) > ORIGINAL else len(ids) // 2, 0, -1):
         more = ids[:start]
         while len(more) < start + GREEDY:
@@ -185,11 +185,11 @@ def greedy(model, ids):
             more = more + [best.indices[0].item()]
         else:
             return {"start": start, "ids": more[start:]}
-    raise ValueError("every start leads to a near tie")
+    raise ValueError("every start leads to a near-tie")
 
 
 def tokenizer(writer):
-    """Stands in for the converter's vocabulary step, which knows tokenizers by what published ones make of a text."""
+    """Replaces the converter's vocabulary step, which recognizes tokenizers by their output for a fixed text."""
     names = ["<pad>", "<s>", "</s>", "!\""] + [chr(ord("!") + i) for i in range(VOCAB - 4)]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("default")
@@ -201,7 +201,7 @@ def tokenizer(writer):
 
 
 def add_mtp(folder, layer):
-    """Weights that predict a second token: transformers has none, published checkpoints do."""
+    """Adds multi-token-prediction weights, which published checkpoints have and transformers does not write."""
     path = Path(folder, "model.safetensors")
     state = load_file(path)
     prefix = f"model.layers.{layer}."
@@ -211,14 +211,14 @@ def add_mtp(folder, layer):
 
 
 def pack_mxfp4(folder):
-    """Writes experts as OpenAI publishes them: 16 bytes for 32 weights of four bits, and a byte for their scale. The
-    weights of `fill` lose nothing."""
+    """Rewrites experts in OpenAI's published format: 16 bytes for 32 weights of four bits, and a byte for their scale.
+    This is lossless for the weights of `fill`."""
     path, config = Path(folder, "model.safetensors"), Path(folder, "config.json")
     state = load_file(path)
     for name in [name for name in state if name.endswith(("gate_up_proj", "down_proj"))]:
         value = state.pop(name).transpose(1, 2)
         step = value[value != 0].abs().min()
-        # The codes of 0, 1 and 2, and their sign.
+        # The codes of 0, 1 and 2, with a sign bit.
         codes = (value / step).abs().to(torch.uint8) * 2 + (value < 0) * 8
         codes = codes.to(torch.uint8).unflatten(-1, (-1, 16, 2))
         state[f"{name}_blocks"] = (codes[..., 0] | codes[..., 1] << 4).contiguous()
@@ -228,14 +228,14 @@ def pack_mxfp4(folder):
 
 
 def convert(folder, out, asked):
-    """What `convert_hf_to_gguf.py --outtype bf16` does."""
+    """Does the same as `convert_hf_to_gguf.py --outtype bf16`."""
     import conversion
     from conversion import ModelBase, ModelType
 
     hparams = ModelBase.load_hparams(folder, False)
     if hparams["model_type"] == "granitemoehybrid":
-        # This is what the published files' layers are called; transformers 5 renames them, and the converter then sees
-        # no attention.
+        # The published files' name of these layers. transformers 5 renames them, and the converter would then find no
+        # attention layers.
         hparams["layer_types"] = ["attention"] * hparams["num_hidden_layers"]
     hf = conversion.get_model_architecture(hparams, ModelType.TEXT)
     kind = conversion.get_model_class(hf)
@@ -253,7 +253,7 @@ def convert(folder, out, asked):
 def make(name):
     arch, model_type, settings, asked = CASES[name]
     seed = sum(map(ord, name))
-    # transformers writes into the settings that it is given.
+    # transformers modifies the settings that it is given.
     settings = {key: value for key, value in (BASE | settings).items() if value is not NOT_HAD}
     config = AutoConfig.for_model(model_type, **json.loads(json.dumps(settings)))
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager", dtype=torch.float32).eval()

@@ -1,10 +1,10 @@
-"""Makes the golden logits in this folder with Hugging Face transformers in float32, from files of our `synth` command.
+"""Generates this folder's golden logits with Hugging Face transformers in float32, from files of `firelight synth`.
 
     python make.py DIR COMMAND...     e.g.  python make.py /tmp/models target/release/firelight synth
 
-COMMAND SHAPE TYPES FILE writes a synthetic model (a folder when FILE ends in a slash); DIR keeps them. The script is
-an oracle only as long as it shares nothing with the engine: GGUF is read and dequantized by the `gguf` package, tensor
-names and configs are translated here, the mathematics is transformers' own. See README.md.
+COMMAND SHAPE TYPES FILE writes a synthetic model (a folder if FILE ends in a slash); DIR keeps them. To be an oracle,
+the script must share nothing with the engine: the `gguf` package reads and dequantizes GGUF, this script translates
+tensor names and configs, and transformers computes the logits. See README.md.
 """
 
 import importlib.metadata
@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 SHORT, LONG, GREEDY = 40, 300, 32
 CLEAR, LEAD = 0.03, 0.05
 
-# model_type of each shape, and what the GGUF file says only through its tensors.
+# model_type of each shape, and settings that a GGUF file expresses only through its tensors.
 SHAPES = {
     "tiny-llama": ("llama", {}),
     "tiny-llama3": ("llama", {
@@ -69,7 +69,7 @@ QUANTIZED += "IQ1_S IQ1_M IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S TQ1_0 TQ2_0".split(
 CASES = (
     [(shape, "F32") for shape in SHAPES]
     + [(shape, types) for shape in ("tiny-llama3", "tiny-odd") for types in ("F16", "BF16")]
-    + [("tiny-llama3", types) for types in QUANTIZED]  # tied: the embedding and the head have the type too
+    + [("tiny-llama3", types) for types in QUANTIZED]  # tied: the embedding, which is the head, has the type, too
     + [("tiny-llama", "Q4_K"), ("tiny-qwen3", "Q8_0"), ("tiny-mixtral", "Q4_0"), ("tiny-qwen3moe", "MXFP4")]
     + [("tiny-llama", "Q4_K_M"), ("tiny-qwen3moe", "Q4_K_M")]
     + [("tiny-gemma3", "Q4_0"), ("tiny-phi3", "Q4_K"), ("tiny-llama4", "Q4_K"), ("tiny-gpt-oss", "MXFP4")]
@@ -101,7 +101,7 @@ BLOCK_NAMES = {
     "attn_sinks": "self_attn.sinks",
     "attn_qkv": "self_attn.qkv_proj",
 }
-# What some families call otherwise.
+# Tensors that some families name differently.
 SANDWICH = {
     "post_attention_norm": "post_attention_layernorm",
     "ffn_norm": "pre_feedforward_layernorm",
@@ -184,16 +184,17 @@ OTHER_NAMES |= {kind: {
 OTHER_NAMES |= {f"qwen3_5_{kind}": OTHER_NAMES["qwen3_5"] for kind in ("text", "moe_text")}
 OTHER_NAMES["qwen3_next"] = OTHER_NAMES["qwen3_5"] | {
     "attn_qkv": "linear_attn.in_proj_qkvz", "ssm_ba": "linear_attn.in_proj_ba"}
-# Families whose experts are stacked: where they lie, whether gate and up alternate, and whether they are transposed.
+# Families with stacked experts: the parent module, whether gate and up rows are interleaved, and whether the stack is
+# transposed.
 STACKED = {
     "llama4_text": ("feed_forward", False, True),
     "gpt_oss": ("mlp", True, True),
     "qwen3_5_moe_text": ("mlp", False, False),
     "qwen3_next": ("mlp", False, False),
 } | {kind: ("mlp", False, False) for kind in LATENT}
-# llama.cpp's converter puts the rows of q and k side by side that rotate together.
+# Architectures whose q and k rows llama.cpp's converter permutes, so that rows that rotate together are adjacent.
 PERMUTED = ("llama", "smollm3", "granite", "mistral3")
-# Parts whose names in a checkpoint do not end in `.weight`.
+# Tensors whose names in a checkpoint do not end in `.weight`.
 BARE = ("attn_sinks", "ssm_a", "ssm_dt", "layer_output_scale", "exp_probs_b")
 EXPERT_NAMES = {
     "mixtral": ("block_sparse_moe", {"ffn_gate_exps": "w1", "ffn_up_exps": "w3", "ffn_down_exps": "w2"}),
@@ -202,25 +203,25 @@ EXPERT_NAMES = {
 
 
 def metadata(reader):
-    """Keys and values, `llama.` and its like cut off."""
+    """Keys and values, without the architecture's prefix (`llama.`)."""
     fields = {key: field.contents() for key, field in reader.fields.items()}
     arch = fields["general.architecture"]
     return {key.removeprefix(arch + "."): value for key, value in fields.items()}
 
 
 def layers(meta):
-    """Those that are run: what predicts several tokens at once stands behind them."""
+    """The number of layers that run: multi-token-prediction layers follow them and are skipped."""
     return meta["block_count"] - meta.get("nextn_predict_layers", 0)
 
 
 def dense(tensor):
-    """The tensor in float32, in torch's order of dimensions."""
+    """The dequantized tensor in float32, with dimensions in torch's order."""
     values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
     return torch.from_numpy(values.reshape([int(n) for n in reversed(tensor.shape)]).copy())
 
 
 def unpermute(rows, heads):
-    """Undoes llama.cpp's converter: (head, i, half) back to (head, half, i)."""
+    """Reverts the permutation of llama.cpp's converter: (head, i, half) to (head, half, i)."""
     return rows.reshape(heads, rows.shape[0] // heads // 2, 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
 
 
@@ -261,7 +262,7 @@ def config(meta, tensors, model_type, rope):
 
 
 def family(meta, tensors, model_type):
-    """What the configs of later families say, from the keys that their GGUF files have."""
+    """The config settings of later families, derived from the keys of their GGUF files."""
     theta = float(meta["rope.freq_base"])
     window = meta.get("attention.sliding_window")
     yarn = {
@@ -393,7 +394,7 @@ def family(meta, tensors, model_type):
         case "deepseek_v2" | "deepseek_v3" | "glm4_moe_lite":
             rotated = meta["rope.dimension_count"]
             lead = meta["leading_dense_block_count"]
-            # What the converter writes is a tenth of the setting.
+            # The converter writes a tenth of the setting.
             mscale = meta.get("rope.scaling.yarn_log_multiplier", 0.0) * 10
             stretched = yarn | {
                 "beta_fast": meta.get("rope.scaling.yarn_beta_fast"),
@@ -433,11 +434,11 @@ def family(meta, tensors, model_type):
 
 
 def weights(meta, tensors, model_type):
-    """Checkpoint name -> float32 tensor."""
+    """Maps checkpoint names to float32 tensors."""
     heads = {"attn_q": meta["attention.head_count"], "attn_k": meta["attention.head_count_kv"]}
     permuted = meta["general.architecture"] in PERMUTED
     names = BLOCK_NAMES | OTHER_NAMES.get(model_type, {})
-    # GGUF's norms are whole; those of some families multiply by one more than their weight.
+    # GGUF stores the factor of a norm; some families' checkpoints store the factor minus one.
     plus_one = 1.0 if model_type.startswith(("gemma2", "gemma3", "qwen3_5", "qwen3_next")) else 0.0
     mlp, experts = EXPERT_NAMES.get(model_type, (None, {}))
     state = {}
@@ -468,7 +469,7 @@ def weights(meta, tensors, model_type):
         if part == "attn_v_b":
             continue
         if part == "attn_k_b":
-            # llama.cpp's converter cuts this matrix, head by head, and turns the keys' part around.
+            # llama.cpp's converter splits this matrix by head, and transposes the keys' part.
             both = torch.cat([value.transpose(1, 2), dense(tensors[name.replace("attn_k_b", "attn_v_b")])], 1)
             state[f"{prefix}.self_attn.kv_b_proj.{kind}"] = both.flatten(0, 1).contiguous()
             continue
@@ -487,8 +488,9 @@ def weights(meta, tensors, model_type):
 
 
 def grouped(meta, name, value):
-    """A delta net's tensor as the checkpoint has it. llama.cpp's converter puts the value heads that share a key head
-    apart: (value of its key head, key head) in place of (key head, value of it). It also writes A as it is used."""
+    """A Gated DeltaNet tensor in the checkpoint's layout. llama.cpp's converter reorders the value heads that share a
+    key head: (value head of the key head, key head) instead of (key head, value head of it). It also stores -exp(A_log)
+    instead of A_log."""
     part = name.split(".")[2] if name.startswith("blk.") else name
     keys, values, size = (meta[f"ssm.{key}"] for key in ("group_count", "time_step_rank", "state_size"))
     order = torch.arange(values).reshape(values // keys, keys).T.flatten()
@@ -513,8 +515,8 @@ def grouped(meta, name, value):
 
 
 def beside(meta, tensors, name, value):
-    """A tensor of Qwen3-Next's delta net as the checkpoint has it: queries, keys, values and gates of a key head stand
-    together. The converter takes them apart, and writes A as it is used."""
+    """A tensor of Qwen3-Next's Gated DeltaNet in the checkpoint's layout: queries, keys, values and gates of a key head
+    are adjacent. The converter separates them, and stores -exp(A_log) instead of A_log."""
     match name.split(".")[2] if name.startswith("blk.") else name:
         case "attn_qkv":
             keys, values, size = (meta[f"ssm.{key}"] for key in ("group_count", "time_step_rank", "state_size"))
@@ -531,7 +533,7 @@ def beside(meta, tensors, name, value):
 
 
 def stacked(meta, tensors, model_type):
-    """Gate and up of all experts as one tensor of (experts, columns, rows), down likewise; biases too."""
+    """Gate and up of all experts as one tensor of (experts, columns, rows), down likewise, and their biases."""
     state = {}
     mlp, alternate, transposed = STACKED.get(model_type, (None, False, False))
     for name in tensors if mlp else []:
@@ -558,7 +560,7 @@ def load_folder(folder):
     kind = getattr(transformers, named[0]) if named else AutoModelForCausalLM
     model, info = kind.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
-    # Of models that see besides, folders here hold the language model only.
+    # For multimodal models, the folders here contain only the language model.
     info["missing_keys"] = [key for key in info["missing_keys"] if not OTHER_PARTS.search(key)]
     problems = {key: value for key, value in info.items() if value}
     assert not problems, f"{folder}: {problems}"
@@ -567,7 +569,7 @@ def load_folder(folder):
 
 
 def load(path, model_type, rope):
-    """The model of a GGUF file, through a folder, so that transformers' own loading checks every name and shape."""
+    """Loads a GGUF file by way of a folder, so that transformers' loader checks every name and shape."""
     reader = gguf.GGUFReader(path)
     meta, tensors = metadata(reader), {t.name: t for t in reader.tensors}
     with tempfile.TemporaryDirectory() as folder:
@@ -587,18 +589,18 @@ def load(path, model_type, rope):
 
 
 def experts_used(model):
-    """How many experts a token goes to; nothing if there are none."""
+    """The number of experts per token, or None for a dense model."""
     return getattr(model.config, "num_experts_per_tok", None) or getattr(model.config, "top_k_experts", None)
 
 
 @torch.no_grad()
 def run(model, ids):
-    """At every position: logits, and with experts the smallest gap between the last chosen and the first refused one."""
+    """At every position: the logits, and for MoE models the smallest router gap (see `gaps`)."""
     moe = experts_used(model)
     seen = []
 
     def see(module, _, out):
-        # Llama 4's routers give scores first, Gemma 4's probabilities.
+        # Llama 4's routers return scores first, Gemma 4's return probabilities.
         name = type(module).__name__
         logits = out[1] if name == "Llama4Router" else out[0].log() if name == "Gemma4TextRouter" else out[0]
         seen.append(gaps(module, logits, moe))
@@ -615,14 +617,15 @@ def run(model, ids):
 
 
 def lead(values, count):
-    """By how much the last of the `count` largest leads the next."""
+    """The lead of the smallest of the `count` largest values over the next one."""
     ordered = values.sort(descending=True).values
     return ordered[..., count - 1] - ordered[..., count]
 
 
 def gaps(router, logits, used):
-    """By how much the last chosen expert of each row leads the first refused one, or the last chosen group the first
-    refused one. Where sigmoids and a bias choose (they change by at most a fourth of what logits do), four times that."""
+    """For each row, the lead of the last selected expert over the first rejected one, or that of the last selected
+    group if it is smaller. Scores of routers with sigmoids and a bias are multiplied by four, since they change by at
+    most a fourth of the change in logits."""
     bias = getattr(router, "e_score_correction_bias", None)
     choice = logits if bias is None else 4 * (logits.sigmoid() + bias)
     groups = getattr(router, "num_group", 1)
@@ -636,7 +639,7 @@ def gaps(router, logits, used):
 
 
 def greedy(model, ids, count):
-    """The `count` most likely tokens after `ids`, and by how much each led the second; nothing if one barely did."""
+    """The `count` greedy tokens after `ids`, and the lead of each over the second; None if one lead is too small."""
     ids, margins = list(ids), []
     for _ in range(count):
         logits, gap = run(model, ids)
@@ -649,16 +652,16 @@ def greedy(model, ids, count):
 
 
 def clear_greedy(model, ids):
-    """A greedy continuation without near ties, after as much of the short prompt as allows one."""
+    """A greedy continuation without near-ties, after the longest part of the short prompt that has one."""
     for start in range(SHORT, 0, -1):
         if found := greedy(model, ids[:start], GREEDY):
             return {"start": start} | found
-    raise ValueError("every start leads to a near tie")
+    raise ValueError("every start leads to a near-tie")
 
 
 def prompt(long, short):
-    """Tokens that look random and are below 256, which every vocabulary here has. Left out are those for which a model
-    (of `short` only near the start) would have to choose between nearly equal experts: rounding would decide."""
+    """Pseudorandom tokens below 256, which every vocabulary here has. Skips tokens that cause a near-tie in a model's
+    router (models of `short` are checked only near the start), because rounding would decide there."""
     ids, n = [], 0
     while len(ids) < LONG:
         more = ids + [zlib.crc32(b"token %d" % n) % 256]
@@ -701,7 +704,7 @@ def describe(case, logits):
 
 
 def cross_check(directory, synth, ids):
-    """Two other ways into transformers must lead to the same logits as our translation of the GGUF file."""
+    """Checks that two other ways into transformers give the same logits as this translation of the GGUF file."""
     for shape in SHAPES:
         model_type, rope = SHAPES[shape]
         path = model_file(directory, synth, shape, "F32")

@@ -88,7 +88,8 @@ def main():
             good = corpus.judge(item["kind"], answer, item["facts"])
             result[item["kind"]].append(good)
             if not good and result[item["kind"]].count(False) <= args.wrong:
-                print(f"[{item['kind']}] {item['messages'][-1]['content']!r}\n    {answer!r}\n    facts: {item['facts']}")
+                print(f"[{item['kind']}] {item['messages'][-1]['content']!r}\n    {answer!r}\n"
+                      f"    expected {item['facts']}")  # fmt: skip
         results.append(result)
     show(names, results)
 

@@ -120,7 +120,7 @@ def batch(rows, length):
 
 
 def learning_rate(done):
-    """The learning rate, relative to its peak, after the fraction `done`: a plateau, then a ramp to 0 over the last 30 %."""
+    """The learning rate relative to its peak at progress `done`: a plateau, then a ramp to 0 over the last 30 %."""
     return min(1.0, max(0.0, (1.0 - done) / 0.3))
 
 

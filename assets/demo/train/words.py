@@ -1,7 +1,7 @@
 """Text utilities of the generator: templates with alternatives, held-out templates, and typing errors.
 
-`[a|b|c]` in a text stands for one of a, b, c (they nest; `[a|]` is a or nothing), `{name}` is a slot. A *form* is a whole
-text of this kind: a template. About one form in eight is held out by its hash: training never uses it, and tests use
+`[a|b|c]` in a text is one of a, b, c (they nest; `[a|]` is a or nothing), `{name}` is a slot. A *form* is a whole text
+of this kind: a template. About one form in eight is held out by its hash: training never uses it, and tests use
 only held-out forms. A form of the guide is held out only if other forms contain its words: a wording may be new to the
 model, a name may not.
 """
