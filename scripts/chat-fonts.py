@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
-"""Makes assets/chat/*.ttf, the fonts that the chat window carries: Inter (its weights, cut to the letters that a window
-needs), the few Phosphor icons that it shows, and Noto's Arabic and Hebrew.
+"""Generates assets/chat/*.ttf, the chat window's embedded fonts: Inter (variable weight, subset to the characters that
+the window needs), the Phosphor icons that it shows, and Noto's Arabic and Hebrew.
 
     pip install fonttools brotli
     chat-fonts.py InterVariable.woff2 Phosphor.ttf NotoSansArabic-Regular.ttf NotoSansHebrew-Regular.ttf
 
-Noto: Debian package fonts-noto-core 20201225-1 (OFL-1.1); a page has no fonts of the system, and a browser lends single
-letters only, which does not join Arabic. Inter: npm package inter-ui 4.1.1, web/InterVariable.woff2 (OFL-1.1). Phosphor: crate egui-phosphor 0.14.0,
-res/Phosphor.ttf (MIT); ICONS are code points of that file, named in src/chat/icons.rs.
+Sources:
+
+* Noto: Debian package fonts-noto-core 20201225-1 (OFL-1.1). A web page cannot read the system's fonts, and a browser
+  draws missing characters one at a time, which leaves Arabic unjoined.
+* Inter: npm package inter-ui 4.1.1, web/InterVariable.woff2 (OFL-1.1).
+* Phosphor: crate egui-phosphor 0.14.0, res/Phosphor.ttf (MIT). src/chat/icons.rs names the code points of the icons.
 """
 import io
 import pathlib
@@ -24,7 +27,7 @@ LETTERS = "U+0020-024F,U+0259,U+02BC-02DD,U+0300-036F,U+0370-03FF,U+0400-04FF,U+
 
 
 def cut(font, unicodes, features):
-    """The font with these letters only."""
+    """Subsets the font to these code points."""
     options = subset.Options()
     options.layout_features = features
     options.name_IDs = ["*"]
@@ -39,7 +42,7 @@ def cut(font, unicodes, features):
 
 
 def loosen(font, part):
-    """Adds space above and below lines, as parts of the letters' size: text is read in whole paragraphs here."""
+    """Adds space above and below lines, as a fraction of the em size, to make whole paragraphs easier to read."""
     more = round(font["head"].unitsPerEm * part)
     hhea, os2 = font["hhea"], font["OS/2"]
     hhea.ascent, hhea.descent, hhea.lineGap = hhea.ascent + more, hhea.descent - more, 0
@@ -53,13 +56,13 @@ def main():
     font = TTFont(inter)
     font.flavor = None
     font = cut(font, subset.parse_unicodes(LETTERS), ["kern", "mark", "mkmk", "ccmp", "locl"])
-    # Text sizes only: the optical size axis is pinned to its smallest, the weights keep their range of use.
+    # Text sizes only: pins the optical size axis to its smallest, and limits the weight axis to the range in use.
     font = instancer.instantiateVariableFont(font, {"opsz": 14, "wght": (400, 700)})
     loosen(font, 0.11)
     font.save(out / "inter.ttf")
     icons = re.findall(r"\\u\{([0-9a-f]+)\}", (ROOT / "src" / "chat" / "icons.rs").read_text())
     font = cut(TTFont(phosphor), [int(code, 16) for code in icons], [])
-    # The file says of every glyph that it begins at 0, which would be drawn so.
+    # The file gives every glyph a left side bearing of 0, which would shift it: use the outline's left edge.
     for name, (advance, _) in font["hmtx"].metrics.items():
         font["hmtx"].metrics[name] = (advance, getattr(font["glyf"][name], "xMin", 0))
     font.save(out / "phosphor.ttf")

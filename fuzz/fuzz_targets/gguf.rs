@@ -1,4 +1,4 @@
-//! Any bytes at all: opening them, and reading the first and last row of every tensor, must never panic.
+//! Arbitrary bytes as a checkpoint: opening them, and reading the first and last row of every tensor, must never panic.
 //! Run: `cargo +nightly fuzz run gguf -- -rss_limit_mb=512`
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Templates from anywhere: an error or a prompt, in bounded time and memory, never a panic.
+//! Untrusted chat templates: rendering returns an error or a prompt, in bounded time and memory, and never panics.
 
 #![no_main]
 

@@ -1,7 +1,8 @@
-//! Vocabularies and texts from anywhere: an error or ids that decode to the text, never a panic.
+//! Untrusted vocabularies and texts: encoding returns an error or valid ids, streaming decodes to the same text as
+//! decoding at once, and nothing panics.
 //!
-//! The input's first byte picks the kind and what is left out; then come token texts, one a line, an empty line, merges,
-//! an empty line, and the text to encode.
+//! The first byte of the input selects the tokenizer model, the pre-tokenizer and the unknown token. The rest has the
+//! tokens, one per line, an empty line, the merges, an empty line, and the text to encode.
 
 #![no_main]
 

@@ -7,8 +7,8 @@
     tests/checkpoints/oracle.py DIR/node_modules/@node-llama-cpp/linux-x64 "$FIRELIGHT_CHECKPOINTS"
 
 llama.cpp runs without flash attention and with an F32 KV cache, so nothing is rounded to less than F32. The two largest
-logits of every greedy step must differ by at least MIN_GAP: rounding decides a near-tie, so two programs may disagree on
-it. Replace a prompt that fails this check.
+logits of every greedy step must differ by at least MIN_GAP: rounding decides a near-tie, so two programs may disagree
+on it. Replace a prompt that fails this check.
 """
 
 import ctypes as c
