@@ -13,7 +13,7 @@ use futures_channel::mpsc::{TryRecvError, UnboundedReceiver};
 
 use super::facts;
 use super::platform;
-use super::protocol::{Ask, Command, Event, Loaded, Memory, OpTime, Opening, Place, Token};
+use super::protocol::{Ask, Command, EngineEvent, Loaded, Memory, OpTime, Opening, Place, Token};
 use crate::checkpoint::{ReadFuture, Source};
 use crate::conversation::{AnswerEvent, Conversation, Prompt, ResponseFormat};
 use crate::engine::{AnswerJob, Engine, EngineOptions, Report, Status};
@@ -56,14 +56,14 @@ impl Inbox {
 
 struct Server {
     inbox: Rc<RefCell<Inbox>>,
-    emit: Rc<dyn Fn(Event)>,
+    emit: Rc<dyn Fn(EngineEvent)>,
     /// The device, and the name by which it was asked for.
     gpu: Option<(Option<String>, Gpu)>,
     open: Option<Engine>,
 }
 
 /// Serves commands until their sender is gone. `emit` hands events to the window.
-pub async fn run(receiver: UnboundedReceiver<Command>, emit: Rc<dyn Fn(Event)>) {
+pub async fn run(receiver: UnboundedReceiver<Command>, emit: Rc<dyn Fn(EngineEvent)>) {
     let inbox = Inbox { receiver, waiting: VecDeque::new(), stop: false, closed: false };
     let mut server = Server { inbox: Rc::new(RefCell::new(inbox)), emit, gpu: None, open: None };
     while let Some(command) = server.next().await {
@@ -89,20 +89,20 @@ impl Server {
         match command {
             Command::Devices => {
                 let cards = Gpu::list().await;
-                (self.emit)(Event::Devices(cards.iter().map(facts::device).collect()));
+                (self.emit)(EngineEvent::Devices(cards.iter().map(facts::device).collect()));
             }
-            Command::Find => (self.emit)(Event::Found(platform::find_models())),
+            Command::Find => (self.emit)(EngineEvent::Found(platform::find_models())),
             Command::Inspect(place) => {
                 let facts = self.inspect(&place).await.map_err(|e| e.to_string());
-                (self.emit)(Event::Inspected(place, facts));
+                (self.emit)(EngineEvent::Inspected(place, facts));
             }
             Command::Load(place, opening) => match self.load(&place, opening).await {
-                Ok(loaded) => (self.emit)(Event::Loaded(Box::new(loaded))),
+                Ok(loaded) => (self.emit)(EngineEvent::Loaded(Box::new(loaded))),
                 Err(error) => {
                     let stopped = self.inbox.borrow_mut().look();
                     let why = if stopped { "Loading was stopped.".to_string() } else { error.to_string() };
                     self.forget_lost();
-                    (self.emit)(Event::LoadFailed(place, why));
+                    (self.emit)(EngineEvent::LoadFailed(place, why));
                 }
             },
             Command::Answer(ask) => {
@@ -113,15 +113,15 @@ impl Server {
                     *gpu = engine.gpu();
                 }
                 if let Err(error) = answered {
-                    (self.emit)(Event::AnswerFailed(id, error.to_string()));
+                    (self.emit)(EngineEvent::AnswerFailed(id, error.to_string()));
                     self.tell_lost();
                 }
             }
             Command::Stop => {}
             Command::Measure(position) => match self.measure(position).await {
-                Ok(ops) => (self.emit)(Event::Measured(ops)),
+                Ok(ops) => (self.emit)(EngineEvent::Measured(ops)),
                 Err(error) => {
-                    (self.emit)(Event::MeasureFailed(error.to_string()));
+                    (self.emit)(EngineEvent::MeasureFailed(error.to_string()));
                     self.tell_lost();
                 }
             },
@@ -155,7 +155,7 @@ impl Server {
 
     fn tell_lost(&mut self) {
         if self.forget_lost() {
-            (self.emit)(Event::Lost("The GPU was lost: its driver restarted, or it ran out of memory.".into()));
+            (self.emit)(EngineEvent::Lost("The GPU was lost: its driver restarted, or it ran out of memory.".into()));
         }
     }
 
@@ -167,7 +167,7 @@ impl Server {
     }
 
     async fn load(&mut self, place: &Place, opening: Opening) -> Result<Loaded> {
-        (self.emit)(Event::Loading(place.clone(), 0, 0));
+        (self.emit)(EngineEvent::Loading(place.clone(), 0, 0));
         self.open = None;
         let gpu = self.gpu(opening.device.clone()).await?;
         let sources = platform::sources(place).await?.into_iter().map(|s| stoppable(s, self.inbox.clone()));
@@ -178,7 +178,7 @@ impl Server {
         let (emit, at) = (self.emit.clone(), place.clone());
         let report: Report = Box::new(move |status| {
             if let Status::Loading(progress) = status {
-                emit(Event::Loading(at.clone(), progress.done, progress.total));
+                emit(EngineEvent::Loading(at.clone(), progress.done, progress.total));
             }
         });
         let engine = Engine::load(gpu, model, options, report).await?;
@@ -198,22 +198,22 @@ impl Server {
         let mut sampling = ask.sampling;
         sampling.logprobs = ask.probabilities.then_some(TOP);
         let (max_tokens, stop, since) = (ask.max_tokens, Vec::new(), Clock::now());
-        (self.emit)(Event::Started { id: ask.id, prompt: prompt.tokens.len(), thinking });
+        (self.emit)(EngineEvent::Started { id: ask.id, prompt: prompt.tokens.len(), thinking });
         let at = engine.submit(AnswerJob { prompt, sampling, stop, max_tokens, ignore_end: false, grammar: None })?;
         let mut stopped = false;
         loop {
             while let Some((_, event)) = engine.try_next() {
                 match event? {
-                    AnswerEvent::Content(text) => (self.emit)(Event::Text(ask.id, text)),
+                    AnswerEvent::Content(text) => (self.emit)(EngineEvent::Text(ask.id, text)),
                     AnswerEvent::Token { token, top } => {
                         let named = |id: u32| model.tokenizer.decode_with_special(&[id]);
                         let probability = top.is_some().then(|| token.logprob.exp());
                         let top = top.unwrap_or_default().iter().map(|t| (named(t.id), t.logprob.exp())).collect();
                         let token = Token { text: named(token.id), top, probability, seconds: since.seconds() };
-                        (self.emit)(Event::Token(ask.id, token));
+                        (self.emit)(EngineEvent::Token(ask.id, token));
                     }
                     AnswerEvent::Finished(end) => {
-                        (self.emit)(Event::Finished(ask.id, end.reason, end.timings));
+                        (self.emit)(EngineEvent::Finished(ask.id, end.reason, end.timings));
                         return Ok(());
                     }
                     _ => {}
@@ -248,7 +248,7 @@ impl Server {
 }
 
 fn conversation(ask: &Ask) -> Prompt {
-    let value = |m: &super::protocol::Message| serde_json::json!({ "role": m.role, "content": m.content });
+    let value = |m: &super::protocol::ChatMessage| serde_json::json!({ "role": m.role, "content": m.content });
     let (messages, date) = (ask.messages.iter().map(value).collect(), ask.date.clone());
     Prompt::Conversation(Conversation { messages, date, new_turn: true, ..Default::default() })
 }

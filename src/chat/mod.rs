@@ -26,4 +26,4 @@ pub use platform::start;
 pub use platform::{Fetched, Link, Storage, start_engine};
 pub use protocol::*;
 pub use state::{Action, Dialog, EngineState, Fetching, ModelEntry, Panel, PendingAnswer, Toast, WindowState, XRay};
-pub use store::{Conversation, ConversationSettings, MessageNode, Preferences, Role, Stats};
+pub use store::{ConversationSettings, MessageNode, Preferences, Role, SavedConversation, Stats};

@@ -38,7 +38,7 @@ fn called(path: &str) -> String {
 
 /// A message as chat templates want it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
+pub struct ChatMessage {
     /// `system`, `user` or `assistant`.
     pub role: String,
     /// What it says.
@@ -60,7 +60,7 @@ pub struct Ask {
     /// Comes back in every event about it.
     pub id: u64,
     /// The conversation, oldest first.
-    pub messages: Vec<Message>,
+    pub messages: Vec<ChatMessage>,
     /// What the answer has said already: it is continued.
     pub begun: String,
     /// How tokens are chosen.
@@ -216,7 +216,7 @@ pub struct OpTime {
 
 /// What the engine tells the window.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Event {
+pub enum EngineEvent {
     /// The adapters, best first.
     Devices(Vec<Device>),
     /// Model files and their sizes.

@@ -2,7 +2,7 @@
 
 use super::platform::Fetched;
 use super::protocol::{Device, Facts, Loaded, OpTime, Place, Token};
-use super::store::{Conversation, ConversationSettings, Preferences};
+use super::store::{ConversationSettings, Preferences, SavedConversation};
 
 /// The state of the engine.
 #[derive(Clone, Debug)]
@@ -138,7 +138,7 @@ pub enum Dialog {
 /// The state of the window.
 pub struct WindowState {
     /// Every conversation.
-    pub conversations: Vec<Conversation>,
+    pub conversations: Vec<SavedConversation>,
     /// The id of the current conversation.
     pub current: String,
     /// The search text of the list.
@@ -196,12 +196,12 @@ pub struct WindowState {
 
 impl WindowState {
     /// The current conversation.
-    pub fn conversation(&self) -> Option<&Conversation> {
+    pub fn conversation(&self) -> Option<&SavedConversation> {
         self.conversations.iter().find(|c| c.id == self.current)
     }
 
     /// The current conversation, mutable.
-    pub fn conversation_mut(&mut self) -> Option<&mut Conversation> {
+    pub fn conversation_mut(&mut self) -> Option<&mut SavedConversation> {
         self.conversations.iter_mut().find(|c| c.id == self.current)
     }
 

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::platform::Storage;
-use super::protocol::Message;
+use super::protocol::ChatMessage;
 use crate::sampler::Sampling;
 use crate::session::{FinishReason, Timings};
 
@@ -80,7 +80,7 @@ pub struct ConversationSettings {
 
 /// A conversation. `leaf` is the last message of the visible path.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Conversation {
+pub struct SavedConversation {
     /// The name of its file.
     pub id: String,
     /// The title in the list.
@@ -102,10 +102,10 @@ pub struct Conversation {
 /// The maximum length of a title derived from the first message, in characters.
 const TITLE: usize = 42;
 
-impl Conversation {
+impl SavedConversation {
     /// An empty conversation.
     pub fn new(id: String, now: u64, settings: ConversationSettings) -> Self {
-        Conversation { id, title: "New conversation".into(), changed: now, settings, ..Default::default() }
+        SavedConversation { id, title: "New conversation".into(), changed: now, settings, ..Default::default() }
     }
 
     /// The messages of the visible path, first to last.
@@ -147,10 +147,10 @@ impl Conversation {
     }
 
     /// The path up to and including `last` as a prompt: the system prompt first, answers without their reasoning.
-    pub fn messages(&self, last: Option<usize>) -> Vec<Message> {
+    pub fn messages(&self, last: Option<usize>) -> Vec<ChatMessage> {
         let mut messages = Vec::new();
         if !self.settings.system.trim().is_empty() {
-            messages.push(Message { role: "system".into(), content: self.settings.system.clone() });
+            messages.push(ChatMessage { role: "system".into(), content: self.settings.system.clone() });
         }
         let path = self.path();
         let end = last.and_then(|last| path.iter().position(|n| *n == last)).map_or(0, |i| i + 1);
@@ -160,7 +160,7 @@ impl Conversation {
                 Role::User => node.text.clone(),
                 Role::Assistant => super::text::split(&node.text, false).answer.to_string(),
             };
-            Message { role: node.role.name().into(), content }
+            ChatMessage { role: node.role.name().into(), content }
         }));
         messages
     }
@@ -174,7 +174,7 @@ impl Conversation {
 
     /// Parses a conversation file. Returns `None` if its tree is malformed.
     pub fn parse(text: &str) -> Option<Self> {
-        let it: Conversation = serde_json::from_str(text).ok()?;
+        let it: SavedConversation = serde_json::from_str(text).ok()?;
         let sound = it.nodes.iter().enumerate().all(|(i, node)| node.parent.is_none_or(|parent| parent < i));
         (sound && it.leaf.is_none_or(|leaf| leaf < it.nodes.len())).then_some(it)
     }
@@ -224,16 +224,16 @@ impl Store {
     }
 
     /// All conversations, the last changed first. Unreadable files are skipped and left in place.
-    pub fn conversations(&self) -> Vec<Conversation> {
+    pub fn conversations(&self) -> Vec<SavedConversation> {
         let names = self.storage.names();
         let names = names.iter().filter(|name| name.starts_with(PREFIX));
-        let mut all: Vec<_> = names.filter_map(|n| Conversation::parse(&self.storage.read(n)?)).collect();
+        let mut all: Vec<_> = names.filter_map(|n| SavedConversation::parse(&self.storage.read(n)?)).collect();
         all.sort_by_key(|c| std::cmp::Reverse(c.changed));
         all
     }
 
     /// Saves a conversation.
-    pub fn save(&self, conversation: &Conversation) {
+    pub fn save(&self, conversation: &SavedConversation) {
         if let Ok(text) = serde_json::to_string(conversation) {
             self.storage.write(&format!("{PREFIX}{}", conversation.id), text);
         }
@@ -268,7 +268,7 @@ impl Store {
 }
 
 /// The visible path as Markdown.
-pub fn markdown(conversation: &Conversation) -> String {
+pub fn markdown(conversation: &SavedConversation) -> String {
     let mut out = format!("# {}\n", conversation.title);
     if !conversation.settings.system.trim().is_empty() {
         out += &format!("\n> {}\n", conversation.settings.system.trim().replace('\n', "\n> "));

@@ -26,7 +26,7 @@ struct Script(Rc<RefCell<Ends>>);
 #[derive(Default)]
 struct Ends {
     commands: Vec<Command>,
-    events: Option<mpsc::Sender<Event>>,
+    events: Option<mpsc::Sender<EngineEvent>>,
     starts: usize,
 }
 
@@ -39,7 +39,7 @@ impl Script {
         Link::new(move |command| ends.borrow_mut().commands.push(command), events)
     }
 
-    fn tell(&self, event: Event) {
+    fn tell(&self, event: EngineEvent) {
         self.0.borrow().events.as_ref().expect("an engine").send(event).expect("a window");
     }
 
@@ -56,11 +56,11 @@ impl Script {
 
     fn words(&self, id: u64, text: &str) {
         for (i, word) in text.split_inclusive(' ').enumerate() {
-            self.tell(Event::Token(
+            self.tell(EngineEvent::Token(
                 id,
                 Token { text: word.into(), seconds: 0.3 + 0.04 * i as f64, ..Token::default() },
             ));
-            self.tell(Event::Text(id, word.into()));
+            self.tell(EngineEvent::Text(id, word.into()));
         }
     }
 
@@ -68,7 +68,7 @@ impl Script {
         let mut timings = Timings::default();
         (timings.prompt_tokens, timings.generated_tokens) = (24, tokens);
         (timings.prompt_seconds, timings.decode_seconds) = (0.31, tokens as f64 * 0.04);
-        self.tell(Event::Finished(id, reason, timings));
+        self.tell(EngineEvent::Finished(id, reason, timings));
     }
 }
 
@@ -81,7 +81,7 @@ struct Window {
 /// A window of this size with an empty store, and a model that is open.
 fn window(width: f32, height: f32, dark: bool) -> Window {
     let mut window = starting(width, height, dark);
-    window.script.tell(Event::Loaded(Box::new(loaded())));
+    window.script.tell(EngineEvent::Loaded(Box::new(loaded())));
     window.steps(2);
     window.script.heard();
     window
@@ -140,7 +140,7 @@ impl Window {
         self.steps(2);
     }
 
-    fn conversation(&self) -> &Conversation {
+    fn conversation(&self) -> &SavedConversation {
         self.harness.state().state.conversation().expect("a conversation")
     }
 

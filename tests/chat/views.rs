@@ -10,14 +10,14 @@ fn a_first_start_greets_and_loads() {
     assert!(heard.contains(&Command::Inspect(Place::BuiltIn)), "{heard:?}");
     window.steps(2);
     window.shows("What would you like to know?");
-    window.script.tell(Event::Loading(Place::BuiltIn, 5_000_000, 20_000_000));
+    window.script.tell(EngineEvent::Loading(Place::BuiltIn, 5_000_000, 20_000_000));
     window.steps(1);
     // What is asked now is answered once the model is there.
     window.click("Tell me a story about a fox");
     assert_eq!(window.texts(), ["Tell me a story about a fox"]);
     window.shows("Waiting for the model");
     window.script.heard();
-    window.script.tell(Event::Loaded(Box::new(loaded())));
+    window.script.tell(EngineEvent::Loaded(Box::new(loaded())));
     window.steps(1);
     let ask = window.script.asked();
     assert_eq!(ask.messages.len(), 1);
@@ -29,7 +29,7 @@ fn a_first_start_greets_and_loads() {
 fn answers_stream_and_are_counted() {
     let mut window = window(1100.0, 740.0, true);
     let ask = window.say("Sing");
-    window.script.tell(Event::Started { id: ask.id, prompt: 24, thinking: false });
+    window.script.tell(EngineEvent::Started { id: ask.id, prompt: 24, thinking: false });
     window.steps(1);
     window.shows("Reading 24 tokens");
     window.script.words(ask.id, "one two three");
@@ -108,7 +108,7 @@ fn edits_and_new_answers_are_branches() {
 fn reasoning_is_folded_away_and_never_sent_back() {
     let mut window = window(1100.0, 740.0, true);
     let ask = window.say("Is 7 prime?");
-    window.script.tell(Event::Started { id: ask.id, prompt: 9, thinking: true });
+    window.script.tell(EngineEvent::Started { id: ask.id, prompt: 9, thinking: true });
     window.script.words(ask.id, "Divide by 2 and 3. ");
     window.steps(2);
     window.shows("Thinking…");
@@ -189,12 +189,12 @@ fn the_picker_says_what_fits() {
         ("llama-70b", Ok(facts("Llama 70B", "Q8_0", Fit::No("needs 70 GB, this adapter has 8".into())))),
         ("broken", Err("broken.gguf is no GGUF file".to_string())),
     ];
-    window.script.tell(Event::Found(rows.iter().map(|(name, _)| (file(name), 1)).collect()));
-    window.script.tell(Event::Inspected(Place::BuiltIn, Ok(loaded().facts)));
+    window.script.tell(EngineEvent::Found(rows.iter().map(|(name, _)| (file(name), 1)).collect()));
+    window.script.tell(EngineEvent::Inspected(Place::BuiltIn, Ok(loaded().facts)));
     window.steps(1);
     for (name, facts) in rows {
         assert!(window.script.heard().len() < 9);
-        window.script.tell(Event::Inspected(file(name), facts));
+        window.script.tell(EngineEvent::Inspected(file(name), facts));
     }
     window.steps(2);
     for text in ["fits", "1024 positions", "does not fit", "unreadable", "broken.gguf is no GGUF file"] {
@@ -227,15 +227,15 @@ fn what_goes_wrong_is_said_with_a_way_on() {
     let mut window = window(1100.0, 740.0, true);
     let ask = window.say("A very long question");
     let why = "the prompt has 5000 tokens, the context holds 1024 with room for an answer";
-    window.script.tell(Event::AnswerFailed(ask.id, why.into()));
+    window.script.tell(EngineEvent::AnswerFailed(ask.id, why.into()));
     window.steps(2);
     window.shows("the prompt has 5000 tokens");
     assert_eq!(window.texts(), ["A very long question"]);
     window.click("Try again");
     let ask = window.script.asked();
     window.script.words(ask.id, "half an ");
-    window.script.tell(Event::AnswerFailed(ask.id, "the device was lost".into()));
-    window.script.tell(Event::Lost("The GPU was lost.".into()));
+    window.script.tell(EngineEvent::AnswerFailed(ask.id, "the device was lost".into()));
+    window.script.tell(EngineEvent::Lost("The GPU was lost.".into()));
     window.steps(2);
     window.shows("The GPU was lost.");
     window.harness.snapshot("chat_lost");
@@ -245,7 +245,7 @@ fn what_goes_wrong_is_said_with_a_way_on() {
     let smaller = Opening { context: Some(2048), ..Opening::default() };
     assert!(window.script.heard().contains(&Command::Load(Place::BuiltIn, smaller)));
     // An engine that panics is started anew.
-    window.script.tell(Event::Crashed("a bug".into()));
+    window.script.tell(EngineEvent::Crashed("a bug".into()));
     window.steps(2);
     window.shows("The engine stopped: a bug");
     assert_eq!(window.script.0.borrow().starts, 2);
@@ -262,15 +262,15 @@ fn the_xray_shows_what_else_could_have_come() {
         let top: Vec<_> = top.iter().map(|(text, p)| (format!(" {text}"), *p)).collect();
         let seconds = 0.2 + 0.03 * i as f64 + 0.001 * (i * i) as f64;
         let token = Token { text: format!(" {word}"), top, probability: Some(0.62), seconds };
-        window.script.tell(Event::Token(ask.id, token));
-        window.script.tell(Event::Text(ask.id, format!("{word} ")));
+        window.script.tell(EngineEvent::Token(ask.id, token));
+        window.script.tell(EngineEvent::Text(ask.id, format!("{word} ")));
     }
     window.script.finish(ask.id, FinishReason::End, 11);
     window.steps(2);
     assert!(window.script.heard().iter().any(|c| matches!(c, Command::Measure(_))));
     let op = |op: &str, count, seconds| OpTime { op: op.into(), count, seconds, bytes: 1 << 20 };
     let ops = vec![op("linear", 43, 0.0102), op("attention", 6, 0.0034), op("rms_norm", 13, 0.0008)];
-    window.script.tell(Event::Measured(ops));
+    window.script.tell(EngineEvent::Measured(ops));
     window.steps(2);
     for text in ["Next token", "␣ones: 62.0 %, chosen", "linear: 70.8 %", "11 of 1024 positions", "Dispatches"] {
         window.shows(text);
@@ -295,7 +295,7 @@ fn it_looks_right_in_light_and_dark_narrow_and_wide() {
     first.steps(3);
     results.add(first.harness.try_snapshot("chat_first"));
     let mut device = window(1180.0, 760.0, false);
-    device.script.tell(Event::Devices(vec![loaded().device]));
+    device.script.tell(EngineEvent::Devices(vec![loaded().device]));
     device.click("Device");
     results.add(device.harness.try_snapshot("chat_device"));
     device.harness.key_press(egui::Key::F1);
@@ -308,7 +308,7 @@ fn it_looks_right_in_light_and_dark_narrow_and_wide() {
 fn models_are_fetched_by_name() {
     let mut window = window(1100.0, 740.0, false);
     window.click("Model: Firelight demo");
-    window.script.tell(Event::Inspected(Place::BuiltIn, Ok(loaded().facts)));
+    window.script.tell(EngineEvent::Inspected(Place::BuiltIn, Ok(loaded().facts)));
     window.harness.state_mut().state.wanted = "no name".into();
     window.steps(1);
     window.click("Fetch");

@@ -3,7 +3,7 @@
 use egui::Context;
 
 use super::App;
-use crate::chat::protocol::{Command, Event, Place, Token};
+use crate::chat::protocol::{Command, EngineEvent, Place, Token};
 use crate::chat::state::{EngineState, Panel, XRay};
 use crate::chat::store;
 use crate::session::{FinishReason, Timings};
@@ -20,17 +20,19 @@ impl App {
         }
     }
 
-    pub(super) fn take(&mut self, ctx: &Context, event: Event) {
+    pub(super) fn take(&mut self, ctx: &Context, event: EngineEvent) {
         match event {
-            Event::Devices(devices) => self.state.devices = devices,
-            Event::Found(found) => found.into_iter().for_each(|(place, bytes)| self.add_model(place, Some(bytes))),
-            Event::Inspected(place, facts) => {
+            EngineEvent::Devices(devices) => self.state.devices = devices,
+            EngineEvent::Found(found) => {
+                found.into_iter().for_each(|(place, bytes)| self.add_model(place, Some(bytes)))
+            }
+            EngineEvent::Inspected(place, facts) => {
                 if let Some(entry) = self.state.models.iter_mut().find(|e| e.place == place) {
                     entry.facts = Some(facts);
                 }
             }
-            Event::Loading(at, done, total) => self.loading(at, done, total),
-            Event::Loaded(loaded) => {
+            EngineEvent::Loading(at, done, total) => self.loading(at, done, total),
+            EngineEvent::Loaded(loaded) => {
                 let place = loaded.place.clone();
                 self.state.remembered.recent.retain(|p| *p != place);
                 self.state.remembered.recent.insert(0, place);
@@ -41,13 +43,13 @@ impl App {
                 self.list_models();
                 self.answer_waiting();
             }
-            Event::LoadFailed(place, why) => {
+            EngineEvent::LoadFailed(place, why) => {
                 let current = matches!(&self.state.engine, EngineState::Loading { place: p, .. } if *p == place);
                 if current {
                     self.state.engine = EngineState::Failed(Some(place), why);
                 }
             }
-            Event::Started { id, prompt, thinking } => {
+            EngineEvent::Started { id, prompt, thinking } => {
                 if let Some(answering) = self.state.answering.as_mut().filter(|a| a.id == id) {
                     (answering.prompt, answering.opened) = (prompt, thinking);
                 }
@@ -56,14 +58,16 @@ impl App {
                     self.append(id, "<think>\n");
                 }
             }
-            Event::Text(id, text) => self.append(id, &text),
-            Event::Token(id, token) => self.token(id, token),
-            Event::Finished(id, reason, timings) => self.finished(id, reason, timings),
-            Event::AnswerFailed(id, why) => self.answer_failed(id, why),
-            Event::Measured(ops) => (self.state.xray.ops, self.state.xray.measuring) = (Some(Ok(ops)), false),
-            Event::MeasureFailed(why) => (self.state.xray.ops, self.state.xray.measuring) = (Some(Err(why)), false),
-            Event::Lost(why) => self.lost(why),
-            Event::Crashed(why) => {
+            EngineEvent::Text(id, text) => self.append(id, &text),
+            EngineEvent::Token(id, token) => self.token(id, token),
+            EngineEvent::Finished(id, reason, timings) => self.finished(id, reason, timings),
+            EngineEvent::AnswerFailed(id, why) => self.answer_failed(id, why),
+            EngineEvent::Measured(ops) => (self.state.xray.ops, self.state.xray.measuring) = (Some(Ok(ops)), false),
+            EngineEvent::MeasureFailed(why) => {
+                (self.state.xray.ops, self.state.xray.measuring) = (Some(Err(why)), false)
+            }
+            EngineEvent::Lost(why) => self.lost(why),
+            EngineEvent::Crashed(why) => {
                 if let Some(answering) = &self.state.answering {
                     self.answer_failed(answering.id, format!("The engine stopped: {why}"));
                 }

@@ -12,7 +12,7 @@ use egui_commonmark::CommonMarkCache;
 use crate::chat::platform::{self, Chosen, Link, Storage};
 use crate::chat::protocol::{Command, Opening, Place};
 use crate::chat::state::{Action, Dialog, EngineState, ModelEntry, Panel, Toast, WindowState, XRay};
-use crate::chat::store::{self, Conversation, Role, Store};
+use crate::chat::store::{self, Role, SavedConversation, Store};
 use crate::chat::{theme, view};
 
 /// How often an answer in progress is saved, in seconds: a crash loses no more than that.
@@ -297,7 +297,7 @@ impl App {
         }
         let now = platform::now();
         let id = format!("{now:x}-{:x}", platform::any_seed());
-        let conversation = Conversation::new(id.clone(), now, self.state.remembered.settings.clone());
+        let conversation = SavedConversation::new(id.clone(), now, self.state.remembered.settings.clone());
         self.state.conversations.insert(0, conversation);
         self.state.current = id;
     }

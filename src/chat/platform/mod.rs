@@ -17,17 +17,17 @@ pub use native::*;
 #[cfg(target_arch = "wasm32")]
 pub use web::*;
 
-use super::protocol::{Command, Event, Place};
+use super::protocol::{Command, EngineEvent, Place};
 
 /// The two ends of a running engine that the window holds. Dropping it ends the engine.
 pub struct Link {
     send: Box<dyn Fn(Command)>,
-    events: mpsc::Receiver<Event>,
+    events: mpsc::Receiver<EngineEvent>,
 }
 
 impl Link {
     /// Of a way to send commands, and the events that come back.
-    pub fn new(send: impl Fn(Command) + 'static, events: mpsc::Receiver<Event>) -> Self {
+    pub fn new(send: impl Fn(Command) + 'static, events: mpsc::Receiver<EngineEvent>) -> Self {
         Link { send: Box::new(send), events }
     }
 
@@ -37,7 +37,7 @@ impl Link {
     }
 
     /// The next event that has come, if any.
-    pub fn poll(&self) -> Option<Event> {
+    pub fn poll(&self) -> Option<EngineEvent> {
         self.events.try_recv().ok()
     }
 }

@@ -17,7 +17,7 @@ use etcetera::base_strategy::choose_native_strategy;
 
 use super::{Chosen, Link};
 use crate::chat::engine;
-use crate::chat::protocol::{Command, Event, Place};
+use crate::chat::protocol::{Command, EngineEvent, Place};
 use crate::checkpoint::{self, Source};
 use crate::output::{Content, Output};
 use crate::text::decode;
@@ -57,8 +57,8 @@ pub fn start_engine(ctx: &egui::Context) -> Link {
     let ctx = ctx.clone();
     let spawned = thread::Builder::new().name("firelight engine".into()).spawn(move || {
         let wake = Cell::new(WAKE);
-        let emit: Rc<dyn Fn(Event)> = Rc::new(move |event| {
-            if let Event::Loaded(loaded) = &event {
+        let emit: Rc<dyn Fn(EngineEvent)> = Rc::new(move |event| {
+            if let EngineEvent::Loaded(loaded) = &event {
                 wake.set(if loaded.device.software { SOFTWARE_WAKE } else { WAKE });
             }
             // The window may be gone: then nobody listens.
@@ -67,7 +67,7 @@ pub fn start_engine(ctx: &egui::Context) -> Link {
         });
         let run = AssertUnwindSafe(|| pollster::block_on(engine::run(receiver, emit.clone())));
         if let Err(panic) = panic::catch_unwind(run) {
-            emit(Event::Crashed(message(&*panic)));
+            emit(EngineEvent::Crashed(message(&*panic)));
         }
     });
     let engine = EngineThread { commands: Some(commands), thread: spawned.ok() };

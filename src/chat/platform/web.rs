@@ -14,7 +14,7 @@ use web_sys::{DedicatedWorkerGlobalScope, ErrorEvent, MessageEvent, Worker, Work
 
 use super::{Chosen, Link};
 use crate::chat::engine;
-use crate::chat::protocol::{Command, Event, Place};
+use crate::chat::protocol::{Command, EngineEvent, Place};
 use crate::checkpoint::{ReadFuture, Source};
 use crate::{Error, Result};
 
@@ -88,7 +88,7 @@ fn worker() {
     });
     scope.set_onmessage(Some(hear.as_ref().unchecked_ref()));
     hear.forget();
-    let emit: Rc<dyn Fn(Event)> = Rc::new(move |event: Event| {
+    let emit: Rc<dyn Fn(EngineEvent)> = Rc::new(move |event: Event| {
         if let Ok(text) = serde_json::to_string(&event) {
             let _ = scope.post_message(&text.into());
         }
@@ -108,7 +108,7 @@ pub fn start_engine(ctx: &egui::Context) -> Link {
     let worker = match Worker::new_with_options(WORKER, &options) {
         Ok(worker) => worker,
         Err(error) => {
-            let _ = sender.send(Event::Lost(format!("The engine cannot be started: {}", text_of(&error))));
+            let _ = sender.send(EngineEvent::Lost(format!("The engine cannot be started: {}", text_of(&error))));
             return Link::new(|_| {}, events);
         }
     };
@@ -121,7 +121,7 @@ pub fn start_engine(ctx: &egui::Context) -> Link {
     });
     let wake = ctx.clone();
     let fail = Closure::<dyn FnMut(ErrorEvent)>::new(move |error: ErrorEvent| {
-        let _ = sender.send(Event::Crashed(error.message()));
+        let _ = sender.send(EngineEvent::Crashed(error.message()));
         wake.request_repaint();
     });
     worker.set_onmessage(Some(hear.as_ref().unchecked_ref()));

@@ -4,7 +4,7 @@ use egui::{Button, Frame, Label, Margin, RichText, ScrollArea, TextEdit, Ui, vec
 
 use super::{Actions, format, widgets};
 use crate::chat::state::{Action, Dialog, WindowState};
-use crate::chat::store::Conversation;
+use crate::chat::store::SavedConversation;
 use crate::chat::{icons, theme};
 
 pub fn show(ui: &mut Ui, state: &mut WindowState, out: &mut Actions) {
@@ -42,7 +42,7 @@ pub fn show(ui: &mut Ui, state: &mut WindowState, out: &mut Actions) {
 
 fn rows(ui: &mut Ui, state: &WindowState, out: &mut Actions) {
     let needle = state.search.trim().to_lowercase();
-    let mut all: Vec<&Conversation> = state.conversations.iter().filter(|c| c.contains(&needle)).collect();
+    let mut all: Vec<&SavedConversation> = state.conversations.iter().filter(|c| c.contains(&needle)).collect();
     all.sort_by_key(|c| std::cmp::Reverse(c.changed));
     if all.is_empty() {
         widgets::quiet(ui, format!("Nothing has “{}”.", state.search.trim()));
@@ -62,7 +62,7 @@ fn rows(ui: &mut Ui, state: &WindowState, out: &mut Actions) {
     }
 }
 
-fn row(ui: &mut Ui, state: &WindowState, conversation: &Conversation, out: &mut Actions) {
+fn row(ui: &mut Ui, state: &WindowState, conversation: &SavedConversation, out: &mut Actions) {
     let colours = theme::colours(ui);
     let shown = conversation.id == state.current;
     let busy = state.answering.as_ref().is_some_and(|a| a.conversation == conversation.id);
@@ -109,6 +109,6 @@ fn row(ui: &mut Ui, state: &WindowState, conversation: &Conversation, out: &mut 
     });
 }
 
-fn rename(conversation: &Conversation, out: &mut Actions) {
+fn rename(conversation: &SavedConversation, out: &mut Actions) {
     out.push(Action::Dialog(Some(Dialog::Rename(conversation.id.clone(), conversation.title.clone()))));
 }

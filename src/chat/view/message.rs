@@ -7,7 +7,7 @@ use egui_commonmark::{CommonMarkCache, CommonMarkViewer};
 
 use super::{Actions, format, widgets};
 use crate::chat::state::{Action, PendingAnswer, WindowState};
-use crate::chat::store::{Conversation, MessageNode, Role, Stats};
+use crate::chat::store::{MessageNode, Role, SavedConversation, Stats};
 use crate::chat::{bidi, icons, text, theme};
 use crate::session::FinishReason;
 
@@ -158,7 +158,13 @@ fn progress(ui: &mut Ui, answering: &PendingAnswer, now: f64, silent: bool) {
 }
 
 /// The buttons under a message. Returns the text to edit if the user asks for that.
-fn actions(ui: &mut Ui, conversation: &Conversation, node: usize, last: bool, out: &mut Actions) -> Option<String> {
+fn actions(
+    ui: &mut Ui,
+    conversation: &SavedConversation,
+    node: usize,
+    last: bool,
+    out: &mut Actions,
+) -> Option<String> {
     let message = &conversation.nodes[node];
     let user = message.role == Role::User;
     let layout = if user { Layout::right_to_left(Align::Center) } else { Layout::left_to_right(Align::Center) };
@@ -198,7 +204,7 @@ fn actions(ui: &mut Ui, conversation: &Conversation, node: usize, last: bool, ou
 }
 
 /// `‹ 2/3 ›` if the message has siblings.
-fn branches(ui: &mut Ui, conversation: &Conversation, node: usize, out: &mut Actions) {
+fn branches(ui: &mut Ui, conversation: &SavedConversation, node: usize, out: &mut Actions) {
     let siblings = conversation.siblings(node);
     let Some(at) = siblings.iter().position(|s| *s == node).filter(|_| siblings.len() > 1) else { return };
     let turned = conversation.nodes[node].role == Role::User;
