@@ -93,6 +93,24 @@ impl Segment {
 /// In the row table: take the token that was last sampled for the row's sequence.
 pub const LAST_SAMPLED: u32 = u32::MAX;
 
+/// Rows of a tensor of a file: of a matrix, of each matrix of a stack, or values of a vector.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TensorRef {
+    /// Which of the opened files: 0 is the model itself.
+    pub source: u32,
+    /// The file's name of the tensor.
+    pub name: String,
+    /// The rows.
+    pub rows: std::ops::Range<u32>,
+}
+
+impl TensorRef {
+    /// Rows of a tensor of the model itself.
+    pub fn new(name: impl Into<String>, rows: std::ops::Range<u32>) -> Self {
+        TensorRef { source: 0, name: name.into(), rows }
+    }
+}
+
 /// Where a tensor's data comes from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TensorKind {
@@ -102,14 +120,15 @@ pub enum TensorKind {
         dtype: DType,
         /// Matrices in the stack, 1 for a plain matrix.
         experts: u32,
-        /// The first of its rows in the file's tensor, or in each matrix of a stack, of which it may be a part; `None`
-        /// for a stack that is no tensor of the file, but room for experts that come and go while the model runs.
-        first: Option<u32>,
+        /// Where it is; `None` for the slots of an expert cache, which are filled while the model runs.
+        tensor: Option<TensorRef>,
     },
     /// For each expert of a layer, where in such a stack its matrices lie; kept by the engine.
     ExpertSlotTable,
     /// A vector from the file, held as f32 (norm weights, biases).
     Vector {
+        /// Where it is.
+        tensor: TensorRef,
         /// Added to each value.
         plus: f32,
     },
@@ -215,45 +234,34 @@ impl Graph {
 
     /// A matrix `rows x cols` from the file.
     pub fn weight(&mut self, name: &str, rows: u32, cols: u32, dtype: DType) -> TensorId {
-        self.weight_rows(name, 0, rows, cols, dtype)
-    }
-
-    /// `rows` rows from `first` on of a matrix from the file.
-    pub fn weight_rows(&mut self, name: &str, first: u32, rows: u32, cols: u32, dtype: DType) -> TensorId {
-        self.add(name, Rows::Fixed(rows), cols, TensorKind::Weight { dtype, experts: 1, first: Some(first) })
+        self.expert_stack(name, 1, rows, cols, dtype)
     }
 
     /// A stack of `experts` matrices `rows x cols` from the file.
     pub fn expert_stack(&mut self, name: &str, experts: u32, rows: u32, cols: u32, dtype: DType) -> TensorId {
-        self.expert_stack_rows(name, experts, 0, rows, cols, dtype)
+        self.weight_from(&TensorRef::new(name, 0..rows), experts, cols, dtype)
     }
 
-    /// Of each of a stack of `experts` matrices from the file, `rows` rows from `first` on.
-    pub fn expert_stack_rows(
-        &mut self,
-        name: &str,
-        experts: u32,
-        first: u32,
-        rows: u32,
-        cols: u32,
-        dtype: DType,
-    ) -> TensorId {
-        self.add(name, Rows::Fixed(experts * rows), cols, TensorKind::Weight { dtype, experts, first: Some(first) })
+    /// Rows of each of a stack of `experts` matrices from a file; of a plain matrix if there is one.
+    pub fn weight_from(&mut self, tensor: &TensorRef, experts: u32, cols: u32, dtype: DType) -> TensorId {
+        let rows = Rows::Fixed(experts * tensor.rows.len() as u32);
+        self.add(&tensor.name, rows, cols, TensorKind::Weight { dtype, experts, tensor: Some(tensor.clone()) })
     }
 
     /// Room for `experts` matrices `rows x cols`, whichever they are.
     pub fn expert_cache(&mut self, name: &str, experts: u32, rows: u32, cols: u32, dtype: DType) -> TensorId {
-        self.add(name, Rows::Fixed(experts * rows), cols, TensorKind::Weight { dtype, experts, first: None })
+        self.add(name, Rows::Fixed(experts * rows), cols, TensorKind::Weight { dtype, experts, tensor: None })
     }
 
     /// A vector from the file.
     pub fn vector(&mut self, name: &str, cols: u32) -> TensorId {
-        self.vector_with_offset(name, cols, 0.0)
+        self.vector_from(&TensorRef::new(name, 0..cols), 0.0)
     }
 
-    /// A vector from the file, with something added to each value.
-    pub fn vector_with_offset(&mut self, name: &str, cols: u32, plus: f32) -> TensorId {
-        self.add(name, Rows::Fixed(1), cols, TensorKind::Vector { plus })
+    /// Values of a vector from a file, with `plus` added to each.
+    pub fn vector_from(&mut self, tensor: &TensorRef, plus: f32) -> TensorId {
+        let cols = tensor.rows.len() as u32;
+        self.add(&tensor.name, Rows::Fixed(1), cols, TensorKind::Vector { tensor: tensor.clone(), plus })
     }
 
     /// Vectors in one.

@@ -124,7 +124,7 @@ impl Planner<'_> {
                 break;
             }
         }
-        if self.model.spec.moe.is_some() && best.as_ref().is_none_or(|best| best.context < enough) {
+        if self.model.spec.moes().next().is_some() && best.as_ref().is_none_or(|best| best.context < enough) {
             best = self.offload_experts(&kv_types, enough)?.or(best);
         }
         let least = self.options.context.unwrap_or(wish.min(LEAST_CONTEXT));
@@ -153,7 +153,7 @@ impl Planner<'_> {
 
     /// The size of a head that this cache type does not support, if there is one.
     fn unsupported_head(&self, kv: KvType) -> Option<u32> {
-        self.model.spec.layers.iter().map(|layer| layer.head_dim).find(|head_dim| !kv.takes(*head_dim))
+        self.model.spec.kv_caches().map(|cache| cache.head_dim).find(|head_dim| !kv.takes(*head_dim))
     }
 
     /// The largest context up to `wish` that fits; whole pages, unless it is `wish`.
@@ -215,9 +215,9 @@ impl Planner<'_> {
         let pages_per_sequence = context.div_ceil(PAGE);
         let pages = u64::from(pages_per_sequence) * u64::from(sequences);
         let rows = options.chunk.clamp(1, pages_per_sequence * PAGE).max(sequences);
-        let near = near(spec, rows, pages_per_sequence, sequences);
-        let whole = spec.layers.iter().filter(|layer| near.is_none() || layer.reach == MaskKind::Causal);
-        let position = whole.map(|layer| kv.bytes(layer.kv_heads, layer.head_dim)).max();
+        let sliding = sliding_pages(spec, rows, pages_per_sequence, sequences);
+        let whole = spec.kv_caches().filter(|cache| sliding.is_none() || cache.mask == MaskKind::Causal);
+        let position = whole.map(|cache| kv.bytes(cache.heads, cache.head_dim)).max();
         let layer = pages.saturating_mul(u64::from(PAGE) * position.unwrap_or(0));
         if layer > limit || pages > 1 << 24 {
             let (needs, allows) = (layer >> 20, limit >> 20);
@@ -227,8 +227,7 @@ impl Planner<'_> {
             );
             return Err(Error::DoesNotFit { message, needed: layer, available: limit });
         }
-        let recorded =
-            decoder::record(&model.checkpoint, spec, Recording { context, near: near.is_some(), resident_experts })?;
+        let recorded = decoder::record(spec, Recording { context, sliding: sliding.is_some(), resident_experts });
         check_weights(&recorded.graph, limit)?;
         let capacity = Capacity {
             rows,
@@ -236,7 +235,7 @@ impl Planner<'_> {
             sequences,
             pages: pages as u32,
             pages_per_sequence,
-            sliding: near,
+            sliding,
             kv,
         };
         let plan = PlanOptions { fuse: options.fuse, keep: vec![recorded.logits, recorded.hidden] };
@@ -320,7 +319,7 @@ fn experts_notice(graph: &Graph, offloaded: &[OffloadedLayer]) -> String {
             Rows::Routed(used) => u64::from(used),
             _ => 0,
         };
-        let expert = layer.parts.iter().map(|part| part.rows as u64 * part.tensor.row_bytes()).sum::<u64>();
+        let expert = layer.parts.iter().map(|part| u64::from(part.rows()) * part.row_bytes()).sum::<u64>();
         expert * used
     };
     let token = offloaded.iter().map(bytes).sum::<u64>() as f64 * f64::from(all - room.min(all)) / f64::from(all);
@@ -333,8 +332,8 @@ fn experts_notice(graph: &Graph, offloaded: &[OffloadedLayer]) -> String {
 }
 
 /// The pages of layers with a sliding window or chunks, if they need fewer than the others.
-fn near(spec: &ModelSpec, rows: u32, pages_per_sequence: u32, sequences: u32) -> Option<SlidingPages> {
-    let span = spec.layers.iter().filter_map(|layer| layer.reach.span()).max()?;
+fn sliding_pages(spec: &ModelSpec, rows: u32, pages_per_sequence: u32, sequences: u32) -> Option<SlidingPages> {
+    let span = spec.kv_caches().filter_map(|cache| cache.mask.span()).max()?;
     let pages = SlidingPages::pages_per_sequence(span, rows);
     (pages < pages_per_sequence).then_some(SlidingPages { window: span, pages: pages * sequences })
 }

@@ -117,8 +117,8 @@ fn what_is_foretold_is_what_is_allocated() {
 #[test]
 fn latent_keys_are_all_that_is_kept() {
     let model = engine::model(engine::file("tiny-deepseek2", "F32"));
-    let latent = model.spec.mla.expect("latent keys");
-    let values = u64::from(latent.kv_lora_rank + latent.qk_rope_head_dim);
+    let cache = model.spec.kv_caches().next().expect("latent keys");
+    let values = u64::from(cache.heads * cache.head_dim);
     assert_eq!(values, 64 + 32);
     let layers = model.spec.layers.len() as u64;
     for (kv, bytes) in [(KvType::F16, 2 * values), (KvType::Q8_0, values + 2 * 4), (KvType::F32, 4 * values)] {
@@ -133,11 +133,11 @@ fn latent_keys_are_all_that_is_kept() {
 #[test]
 fn windows_take_what_they_see() {
     let model = engine::model(engine::file("tiny-gemma3", "F16"));
-    let layers = &model.spec.layers;
-    let window = layers.iter().find_map(|layer| layer.reach.span()).expect("a window");
-    let near = layers.iter().filter(|layer| layer.reach != MaskKind::Causal).count() as u64;
-    let all = layers.len() as u64 - near;
-    let position = 2 * u64::from(model.spec.layers[0].kv_heads * model.spec.layers[0].head_dim) * 2;
+    let caches: Vec<_> = model.spec.kv_caches().collect();
+    let window = caches.iter().find_map(|cache| cache.mask.span()).expect("a window");
+    let near = caches.iter().filter(|cache| cache.mask != MaskKind::Causal).count() as u64;
+    let all = caches.len() as u64 - near;
+    let position = 2 * u64::from(caches[0].heads * caches[0].head_dim) * 2;
     for (context, chunk, sequences) in [(4096, 128, 1), (65536, 128, 1), (65536, 512, 4)] {
         let options = SessionOptions { chunk, sequences, kv: Some(KvType::F16), ..context_of(context) };
         let bytes = plan_memory(&model, &caps(1 << 30, None), &options).expect("it fits").dispatch_list.bytes().kv;
@@ -208,7 +208,7 @@ fn room_for_experts_is_counted_once() {
         // A token reads four experts of each layer, where they are not there.
         let expert = |layer: usize| {
             let parts = &plan.offloaded[layer].parts;
-            parts.iter().map(|part| u64::from(part.rows) * part.tensor.row_bytes()).sum::<u64>()
+            parts.iter().map(|part| u64::from(part.rows()) * part.row_bytes()).sum::<u64>()
         };
         let token = 4 * (0..6).map(expert).sum::<u64>() * u64::from(48 - room) / 48;
         let mib = token as f64 / f64::from(1 << 20);

@@ -613,6 +613,7 @@ fn llama4() {
         ("attention.sliding_window", Some(GgufValue::U32(64))),
         ("attention.temperature_length", Some(GgufValue::U32(8192))),
         ("attention.temperature_scale", Some(GgufValue::F32(0.2))),
+        ("attention.qk_norm", Some(GgufValue::Bool(true))),
         ("rope.freq_factors", Some(vec![1.0f32, 16.0].into())),
         ("rope.pairing", None),
     ] {
@@ -623,7 +624,6 @@ fn llama4() {
     assert_eq!(small.metadata.get("llama4.attention.sliding_window"), Some(&GgufValue::U32(0)));
     for (changes, expected) in [
         (json!({"no_rope_layers": [1, 0, 1, 0]}), "no_rope_layers is not the usual one"),
-        (json!({"use_qk_norm": false}), "use_qk_norm is not the usual one"),
         (json!({"attn_temperature_tuning": false}), "attn_temperature_tuning is not the usual one"),
     ] {
         let message = open(changes).unwrap_err();

@@ -6,7 +6,7 @@ mod engine;
 use engine::{Answer, Difference, difference, gpu, gpus};
 use firelight::checkpoint::{Checkpoint, GgufValue, Metadata, Source};
 use firelight::gpu::{Gpu, GpuOptions, Tier, Tuning};
-use firelight::model::spec::ModelSpec;
+use firelight::model::spec::{Head, ModelSpec};
 use firelight::model::{Model, arch};
 use firelight::ops::KvType;
 use firelight::plan::fuse::Fuse;
@@ -167,8 +167,8 @@ fn every_shape_with_keys_and_values_in_q8_0() {
     for case in goldens().cases.iter().filter(in_f32) {
         let model = case.model(false);
         // A router's near tie may fall the other way, and then another expert speaks.
-        let takes = model.spec.layers.iter().all(|layer| KvType::Q8_0.takes(layer.head_dim));
-        if takes && model.spec.moe.is_none() {
+        let takes = model.spec.kv_caches().all(|cache| KvType::Q8_0.takes(cache.head_dim));
+        if takes && model.spec.moes().next().is_none() {
             check(gpu(), case, &model, &options(KvType::Q8_0));
             taken += 1;
         }
@@ -448,14 +448,15 @@ fn keys_may_be_absent_or_of_another_form() {
             set(metadata, "gemma2.attn_logit_softcapping", attention.clone());
             set(metadata, "gemma2.final_logit_softcapping", logits.clone());
         });
-        let scales = scales.unwrap().scales;
-        (scales.attention_softcap, scales.logit_softcap)
+        let spec = scales.unwrap();
+        let Head::Logits { scale, .. } = &spec.head else { panic!("no logits") };
+        (spec.attentions().next().unwrap().scores.softcap, scale.softcap)
     };
     assert_eq!(caps(None, None), (Some(50.0), Some(30.0)), "those of every Gemma 2");
     let zero = || Some(GgufValue::F32(0.0));
     assert_eq!(caps(zero(), zero()), (None, None));
     let unrotated = sizes("granite4", |metadata| set(metadata, "granite.rope.scaling.finetuned", Some(false.into())));
-    assert!(unrotated.unwrap().layers.iter().all(|layer| layer.rope.is_none()));
+    assert!(unrotated.unwrap().attentions().all(|attention| attention.scores.rope.is_none()));
     let scaled = |kind: &str| {
         let factor = |metadata: &mut Metadata| set(metadata, "llama.rope.scaling.factor", Some(8.0f32.into()));
         let both = |metadata: &mut Metadata| {

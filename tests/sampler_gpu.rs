@@ -1,7 +1,7 @@
 //! The sampling kernels against the CPU's sampler: the same token for all kinds of logits, settings and companies.
 
 use firelight::gpu::{Caps, Gpu, GpuOptions, Tier, Tuning};
-use firelight::graph::{Graph, Rows, StepInput, TensorId, TensorKind};
+use firelight::graph::{Graph, Rows, StepInput, TensorId, TensorKind, TensorRef};
 use firelight::ops::sample::{CANDIDATES, Params, reference};
 use firelight::ops::{Capacity, KvType, StepSizes};
 use firelight::plan::{DispatchList, Plan, PlanOptions, fuse::Fuse};
@@ -109,7 +109,12 @@ struct Bench {
 impl Bench {
     fn new(gpu: &Gpu, caps: &Caps, vocab: u32, sequences: u32, random: &mut Random) -> Self {
         let mut graph = Graph::default();
-        let logits = graph.add("logits", Rows::Logits, vocab, TensorKind::Vector { plus: 0.0 });
+        let logits = graph.add(
+            "logits",
+            Rows::Logits,
+            vocab,
+            TensorKind::Vector { tensor: TensorRef::new("logits", 0..vocab), plus: 0.0 },
+        );
         graph.sample(logits);
         let capacity = Capacity {
             rows: 2 * sequences,

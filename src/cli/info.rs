@@ -1,13 +1,13 @@
 //! `info`: the contents of a model file and its memory needs on this machine. It describes files that cannot run, too.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use firelight::checkpoint::{Checkpoint, GgufArray, GgufValue, Metadata};
 use firelight::gpu::Gpu;
 use firelight::memory_plan::{self, MemoryPlan};
 use firelight::model::Model;
-use firelight::model::spec::{LayerSpec, ModelSpec};
+use firelight::model::spec::ModelSpec;
 use firelight::template::ChatTemplate;
 use firelight::tokenizer::Tokenizer;
 
@@ -115,14 +115,7 @@ impl Facts {
 
     fn sizes(&mut self, c: &ModelSpec) {
         self.add("layers", format!("{} of hidden size {}", c.layers.len(), c.hidden_size));
-        let kind = |layer: &LayerSpec| {
-            format!("{} heads of {}, {} for keys and values", c.heads, layer.head_dim, layer.kv_heads)
-        };
-        let kinds: BTreeSet<String> = c.layers.iter().filter(|layer| layer.kv_heads > 0).map(kind).collect();
-        kinds.into_iter().for_each(|kind| self.add("attention", kind));
-        if let Some(moe) = c.moe {
-            self.add("experts", format!("{}, {} active per token", moe.expert_count, moe.experts_per_token));
-        }
+        c.layer_kinds().into_iter().for_each(|(layers, kind)| self.add("", format!("{layers}: {kind}")));
         self.add("context", format!("{} positions in training", c.context_length));
         self.add("output", format!("{} logits", c.vocab_size));
     }

@@ -108,13 +108,11 @@ fn show_fit(model: &Model, name: &str, caps: &Caps, options: &SessionOptions) ->
         ("take", format!("--context {} --kv {}", fitted.context, dispatch_list.capacity.kv.name())),
     ];
     if let Some(SlidingPages { window: span, pages }) = dispatch_list.capacity.sliding {
-        let layers = &model.spec.layers;
-        let few = layers.iter().filter(|layer| layer.reach != MaskKind::Causal).count();
+        let few = model.spec.kv_caches().filter(|cache| cache.mask != MaskKind::Causal).count();
+        let layers = model.spec.layers.len();
         let kept = pages * PAGE / dispatch_list.capacity.sequences;
-        rows.push((
-            "sliding window",
-            format!("{few} of {} layers see {span} positions and cache {kept}", layers.len()),
-        ));
+        let text = format!("{few} of {layers} layers see {span} positions and cache {kept}");
+        rows.push(("sliding window", text));
     }
     let mut out = io::stdout().lock();
     for (what, text) in rows {

@@ -84,11 +84,10 @@ fn check(args: &QuantizeArgs, checkpoint: &Checkpoint) -> Result {
 }
 
 fn model_shape(checkpoint: &Checkpoint, spec: &ModelSpec) -> ModelShape {
-    let kv_heads = spec.layers.iter().map(|layer| layer.kv_heads).max();
     ModelShape {
         layers: spec.layers.len() as u32,
-        group: spec.heads / kv_heads.unwrap_or(0).max(1),
-        experts: spec.moe.map_or(0, |moe| moe.expert_count),
+        group: spec.attentions().map(|attention| attention.heads / attention.kv_heads).min().unwrap_or(1),
+        experts: spec.moes().map(|moe| moe.router.experts).max().unwrap_or(0),
         tied: !checkpoint.tensors.contains_key("output.weight"),
     }
 }
@@ -144,9 +143,9 @@ fn metadata(checkpoint: &Checkpoint, recipe: QuantRecipe) -> LibResult<Metadata>
 fn paired_rows(checkpoint: &Checkpoint, spec: &ModelSpec, tensor: &str) -> Option<usize> {
     let rotated = [".attn_q.", ".attn_k."].iter().any(|part| tensor.contains(part));
     let moves = checkpoint.tokenizer_json.is_some()
-        && spec.ropes[0].pairing == RopeStyle::Neox
-        && spec.arch.pairing == RopeStyle::Interleaved;
-    (rotated && moves).then_some(spec.layers[0].head_dim as usize)
+        && spec.ropes[0].style == RopeStyle::Neox
+        && spec.arch.rope_style == RopeStyle::Interleaved;
+    spec.attentions().next().filter(|_| rotated && moves).map(|attention| attention.head_dim as usize)
 }
 
 /// Interleaves rows `i` and `i + head / 2` of every head.

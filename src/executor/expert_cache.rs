@@ -168,8 +168,9 @@ impl ExpertCache {
         let OffloadedLayer { stacks, parts, .. } = &self.layers[layer].offloaded;
         let mut read = 0;
         for (stack, part) in stacks.iter().zip(parts) {
-            let bytes = self.checkpoint.read(&part.tensor, part.bytes_of(expert)).await?;
-            plan.write_rows(*stack, slot * part.rows, &bytes);
+            let tensor = self.checkpoint.tensor(&part.tensor.name)?;
+            let bytes = self.checkpoint.read(tensor, part.expert_bytes(expert)).await?;
+            plan.write_rows(*stack, slot * part.rows(), &bytes);
             read += bytes.len() as u64;
         }
         Ok(read)

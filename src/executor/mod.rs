@@ -110,7 +110,7 @@ impl Executor {
     ) -> Result<Self> {
         let MemoryPlan { dispatch_list, logits, hidden, context, offloaded, notices } =
             memory_plan::plan_memory(model, gpu.caps(), options)?;
-        let fill = async |memory: &PlanMemory| load::load(memory, &model.checkpoint, on_progress).await;
+        let fill = async |memory: &PlanMemory| load::load(memory, &[&model.checkpoint], on_progress).await;
         let plan = Plan::compile_while(gpu, dispatch_list, fill).await?;
         let (graph, capacity) = (&plan.dispatch_list().graph, plan.dispatch_list().capacity);
         let node_of_hidden = graph.nodes.iter().position(|node| node.outputs.contains(&hidden));

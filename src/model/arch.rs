@@ -11,8 +11,12 @@ use crate::{Error, Result};
 pub struct Arch {
     /// `general.architecture`.
     pub name: &'static str,
+    /// Norms around layers and at the end.
+    pub norm: NormKind,
+    /// Mixer and feed-forward network read one norm and are added together (Cohere).
+    pub parallel: bool,
     /// Which values of a head RoPE rotates together.
-    pub pairing: RopeStyle,
+    pub rope_style: RopeStyle,
     /// Activation of feed-forward networks.
     pub activation: Activation,
     /// Embeddings are multiplied by sqrt(hidden size).
@@ -20,20 +24,19 @@ pub struct Arch {
     /// Every n-th layer uses no RoPE (NoPE). 0: none.
     pub nope_interval: u32,
     /// Query and key heads get an RMSNorm without a weight after RoPE.
-    pub qk_norm_after_rope: bool,
+    pub norm_after_rope: bool,
     /// Value heads get an RMSNorm without a weight.
     pub v_norm: bool,
-    /// Layer counts of models whose attention scale is 1/sqrt(hidden / heads) instead of 1/sqrt(head size)
-    /// (`query_pre_attn_scalar`).
-    pub query_pre_attn_hidden: &'static [u32],
+    /// Multiplier of attention scores, if no key gives it.
+    pub score_scale: ScoreScale,
     /// Softcap of attention scores, if no key gives it.
     pub attention_softcap: Option<f32>,
     /// Softcap of logits, if no key gives it.
     pub logit_softcap: Option<f32>,
+    /// `logit_scale` divides logits (Granite); otherwise it multiplies them (Cohere).
+    pub divide_logits: bool,
     /// `rope.scaling.finetuned` = false means that there is no RoPE at all.
     pub rope_if_finetuned: bool,
-    /// Attention scores are not scaled.
-    pub unscaled_attention: bool,
     /// YaRN's correction range is rounded to integer dimensions.
     pub yarn_truncate: bool,
     /// Layers with local attention.
@@ -46,8 +49,37 @@ pub struct Arch {
     pub norm_topk_prob: bool,
     /// Whether the routing weights multiply the experts' inputs or outputs.
     pub routing_weights: RoutingWeights,
-    /// Value heads of a delta net that share a key head are adjacent, if no key says otherwise.
-    pub grouped_v_heads: bool,
+    /// Some layers are gated delta nets, with value heads in this order if no key says otherwise.
+    pub delta_net: Option<ValueHeads>,
+}
+
+/// What a norm computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormKind {
+    /// `x / rms(x) * weight` (RMSNorm).
+    Rms,
+    /// `(x - mean(x)) / deviation(x) * weight + bias` (LayerNorm); the bias is optional.
+    Layer,
+}
+
+/// The multiplier of attention scores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScoreScale {
+    /// `1 / sqrt(head size)`.
+    HeadDim,
+    /// `1 / sqrt(hidden size / heads)` in models of these numbers of layers, otherwise [`ScoreScale::HeadDim`].
+    HiddenOverHeads(&'static [u32]),
+    /// 1: scores are not scaled.
+    One,
+}
+
+/// The order of a delta net's value heads, several of which share a key head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValueHeads {
+    /// Head `h` shares key head `h % key heads`.
+    Interleaved,
+    /// Those of a key head are adjacent.
+    Grouped,
 }
 
 /// Layers with local attention, if no key says otherwise.
@@ -67,27 +99,29 @@ pub struct LocalAttention {
 
 const LLAMA: Arch = Arch {
     name: "llama",
-    pairing: RopeStyle::Interleaved,
+    norm: NormKind::Rms,
+    parallel: false,
+    rope_style: RopeStyle::Interleaved,
     activation: Activation::Silu,
     scale_embeddings: false,
     nope_interval: 0,
-    qk_norm_after_rope: false,
+    norm_after_rope: false,
     v_norm: false,
-    query_pre_attn_hidden: &[],
+    score_scale: ScoreScale::HeadDim,
     attention_softcap: None,
     logit_softcap: None,
+    divide_logits: false,
     rope_if_finetuned: false,
-    unscaled_attention: false,
     yarn_truncate: true,
     local: LocalAttention { global_interval: 0, span: 0, chunked: false, rope_base: None, rope_scaling: true },
     attn_temperature_after: None,
     scoring: Scoring::Softmax,
     norm_topk_prob: true,
     routing_weights: RoutingWeights::OnOutputs,
-    grouped_v_heads: false,
+    delta_net: None,
 };
 
-const QWEN: Arch = Arch { pairing: RopeStyle::Neox, ..LLAMA };
+const QWEN: Arch = Arch { rope_style: RopeStyle::Neox, ..LLAMA };
 
 const GEMMA: Arch = Arch { activation: Activation::Gelu, scale_embeddings: true, ..QWEN };
 
@@ -97,7 +131,7 @@ pub const ALL: &[Arch] = &[
     Arch {
         name: "llama4",
         nope_interval: 4,
-        qk_norm_after_rope: true,
+        norm_after_rope: true,
         local: LocalAttention { global_interval: 4, span: 8192, chunked: true, ..LLAMA.local },
         attn_temperature_after: Some(8192),
         scoring: Scoring::Sigmoid,
@@ -107,19 +141,20 @@ pub const ALL: &[Arch] = &[
     },
     Arch { name: "mistral3", ..LLAMA },
     Arch { name: "smollm3", nope_interval: 4, ..LLAMA },
-    Arch { name: "granite", rope_if_finetuned: true, ..LLAMA },
+    Arch { name: "granite", divide_logits: true, rope_if_finetuned: true, ..LLAMA },
     Arch { name: "deepseek2", norm_topk_prob: false, ..LLAMA },
     Arch { name: "qwen2", ..QWEN },
     Arch { name: "qwen3", ..QWEN },
     Arch { name: "qwen3moe", ..QWEN },
-    Arch { name: "qwen35", ..QWEN },
-    Arch { name: "qwen35moe", ..QWEN },
-    Arch { name: "qwen3next", grouped_v_heads: true, ..QWEN },
+    Arch { name: "qwen35", delta_net: Some(ValueHeads::Interleaved), ..QWEN },
+    Arch { name: "qwen35moe", delta_net: Some(ValueHeads::Interleaved), ..QWEN },
+    Arch { name: "qwen3next", delta_net: Some(ValueHeads::Grouped), ..QWEN },
     Arch { name: "lfm2", ..QWEN },
     Arch { name: "phi3", ..QWEN },
     // The window of the published models (4,096 of 16,384 positions, model cards); GGUF files do not have the key.
     Arch {
         name: "starcoder2",
+        norm: NormKind::Layer,
         activation: Activation::Gelu,
         local: LocalAttention { span: 4096, ..LLAMA.local },
         ..QWEN
@@ -128,7 +163,7 @@ pub const ALL: &[Arch] = &[
     // Early GGUF files lack the softcap keys.
     Arch {
         name: "gemma2",
-        query_pre_attn_hidden: &[46],
+        score_scale: ScoreScale::HiddenOverHeads(&[46]),
         attention_softcap: Some(50.0),
         logit_softcap: Some(30.0),
         local: LocalAttention { global_interval: 2, span: 4096, ..LLAMA.local },
@@ -136,14 +171,14 @@ pub const ALL: &[Arch] = &[
     },
     Arch {
         name: "gemma3",
-        query_pre_attn_hidden: &[62],
+        score_scale: ScoreScale::HiddenOverHeads(&[62]),
         local: LocalAttention { global_interval: 6, rope_base: Some(10000.0), rope_scaling: false, ..LLAMA.local },
         ..GEMMA
     },
     Arch {
         name: "gemma4",
         v_norm: true,
-        unscaled_attention: true,
+        score_scale: ScoreScale::One,
         local: LocalAttention { global_interval: 6, rope_base: Some(10000.0), rope_scaling: false, ..LLAMA.local },
         ..GEMMA
     },

@@ -1,38 +1,9 @@
 //! Expert offload: resident slots for experts that do not all fit the GPU. Layers with experts of the same types and
 //! sizes share stacks of slots. The session decides which experts are resident while the model runs.
 
-use crate::checkpoint::TensorInfo;
+use super::spec::WeightSpec;
 use crate::dtype::DType;
 use crate::graph::{Graph, Rows, TensorId, TensorKind};
-
-/// The matrices of a layer's experts in the file: the same rows of each matrix of a stack.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ExpertPart {
-    /// The stack: (experts, rows of a matrix, columns).
-    pub tensor: TensorInfo,
-    /// The first of the rows.
-    pub first: u32,
-    /// How many.
-    pub rows: u32,
-}
-
-impl ExpertPart {
-    fn cols(&self) -> u32 {
-        self.tensor.dims[0] as u32
-    }
-
-    /// All experts, as a weight of the graph.
-    pub fn stack(&self, graph: &mut Graph, experts: u32) -> TensorId {
-        let TensorInfo { name, dtype, .. } = &self.tensor;
-        graph.expert_stack_rows(name, experts, self.first, self.rows, self.cols(), *dtype)
-    }
-
-    /// The bytes of one expert in the tensor.
-    pub fn bytes_of(&self, expert: u32) -> std::ops::Range<u64> {
-        let row = u64::from(expert) * self.tensor.dims.get(1).copied().unwrap_or(1) + u64::from(self.first);
-        row * self.tensor.row_bytes()..(row + u64::from(self.rows)) * self.tensor.row_bytes()
-    }
-}
 
 /// A layer with offloaded experts.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,8 +14,8 @@ pub struct OffloadedLayer {
     pub places: TensorId,
     /// The stacks of gate, up and down matrices.
     pub stacks: [TensorId; 3],
-    /// Their matrices in the file.
-    pub parts: [ExpertPart; 3],
+    /// The same matrices in the file.
+    pub parts: [WeightSpec; 3],
 }
 
 /// Slots for experts, collected while a model is recorded.
@@ -60,14 +31,15 @@ impl ExpertSlots {
         ExpertSlots { share, offloaded: Vec::new() }
     }
 
-    /// The stacks for these parts, and the layer's slot table.
-    pub fn stacks(&self, graph: &mut Graph, parts: &[ExpertPart; 3], experts: u32) -> ([TensorId; 3], TensorId) {
-        let shape = |parts: &[ExpertPart; 3]| -> [(DType, u32, u32); 3] {
-            parts.each_ref().map(|part| (part.tensor.dtype, part.rows, part.cols()))
+    /// The stacks for these matrices, and the layer's slot table.
+    pub fn stacks(&self, graph: &mut Graph, parts: &[WeightSpec; 3]) -> ([TensorId; 3], TensorId) {
+        let shape = |parts: &[WeightSpec; 3]| -> [(DType, u32, u32); 3] {
+            parts.each_ref().map(|part| (part.dtype, part.rows(), part.cols))
         };
+        let experts = parts[0].experts;
         let alike = self.offloaded.iter().find(|layer| shape(&layer.parts) == shape(parts));
-        let mut room = |(dtype, rows, cols)| graph.expert_cache("experts", experts, rows, cols, dtype);
-        let stacks = alike.map_or_else(|| shape(parts).map(&mut room), |layer| layer.stacks);
+        let mut stack = |(dtype, rows, cols)| graph.expert_cache("experts", experts, rows, cols, dtype);
+        let stacks = alike.map_or_else(|| shape(parts).map(&mut stack), |layer| layer.stacks);
         let places = graph.add("places", Rows::Fixed(1), experts, TensorKind::ExpertSlotTable);
         (stacks, places)
     }
@@ -81,11 +53,11 @@ impl ExpertSlots {
             }
             let others = self.offloaded.iter().filter(alike).count() as u32 - 1;
             let one = graph.cols(layer.places);
-            let room = one + (self.share * f64::from(others * one)) as u32;
+            let slots = one + (self.share * f64::from(others * one)) as u32;
             for (stack, part) in layer.stacks.iter().zip(&layer.parts) {
                 let tensor = &mut graph.tensors[stack.0];
-                tensor.rows = Rows::Fixed(room * part.rows);
-                tensor.kind = TensorKind::Weight { dtype: part.tensor.dtype, experts: room, first: None };
+                tensor.rows = Rows::Fixed(slots * part.rows());
+                tensor.kind = TensorKind::Weight { dtype: part.dtype, experts: slots, tensor: None };
             }
         }
         self.offloaded

@@ -1,17 +1,18 @@
-//! Fills a plan's weights from a checkpoint: byte ranges -> repack -> GPU, a few MiB at a time (of a matrix that lies
-//! turned around in the file, all), so that host memory stays at a few chunks whatever the model's size. While one
-//! chunk is read, those before it are repacked on other threads, which hand them to the device, and it takes what was
-//! repacked before.
+//! Fills a plan's weights from checkpoints: byte ranges -> repack -> GPU, a few MiB at a time (transposed matrices as a
+//! whole), so that host memory stays at a few chunks, whatever the model's size. While one chunk is read, earlier ones are
+//! repacked on other threads and taken by the device.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
+use super::spec::read_vector;
 use crate::checkpoint::{Checkpoint, TensorInfo};
 use crate::gpu;
-use crate::graph::{TensorId, TensorKind};
+use crate::graph::{TensorId, TensorKind, TensorRef};
 use crate::plan::PlanMemory;
 use crate::{Error, Result};
 
-/// How far loading is, in bytes of the file.
+/// Loading progress, in bytes of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// Bytes read so far.
@@ -25,51 +26,93 @@ pub const CHUNK: u64 = 4 << 20;
 /// Chunks that are repacked at once, at most.
 const MOST_CHUNKS: usize = 8;
 
-/// Loads every weight and vector that the plan's graph mentions, in the file's order.
+/// A tensor of the graph, and the tensor of a file that fills it.
+struct Item<'a> {
+    id: TensorId,
+    source: u32,
+    info: &'a TensorInfo,
+    checkpoint: &'a Checkpoint,
+    rows: Range<u32>,
+    content: Content,
+}
+
+enum Content {
+    /// The same rows of each of these matrices.
+    Matrices(u32),
+    /// Values, with something added, which begin somewhere in the graph's vector.
+    Values { start: u32, plus: f32 },
+}
+
+impl<'a> Item<'a> {
+    fn new(id: TensorId, tensor: &TensorRef, content: Content, sources: &[&'a Checkpoint]) -> Result<Self> {
+        let TensorRef { source, name, rows } = tensor.clone();
+        let checkpoint = sources.get(source as usize).copied();
+        let checkpoint = checkpoint.ok_or_else(|| Error::Usage(format!("the file of tensor {name} is not open")))?;
+        Ok(Item { id, source, info: checkpoint.tensor(&name)?, checkpoint, rows, content })
+    }
+
+    /// Bytes to read.
+    fn bytes(&self) -> u64 {
+        match self.content {
+            Content::Matrices(count) => u64::from(count) * self.rows.len() as u64 * self.info.row_bytes(),
+            Content::Values { .. } => self.info.bytes(),
+        }
+    }
+}
+
+/// All weights and vectors that a plan uses, in the files' order.
+fn items<'a>(memory: &PlanMemory, sources: &[&'a Checkpoint]) -> Result<Vec<Item<'a>>> {
+    let graph = &memory.dispatch_list().graph;
+    let mut items = Vec::new();
+    for id in memory.dispatch_list().used() {
+        if let TensorKind::Weight { tensor: Some(tensor), experts, .. } = &graph.tensor(id).kind {
+            items.push(Item::new(id, tensor, Content::Matrices(*experts), sources)?);
+        }
+        for (part, start) in graph.vectors(id) {
+            if let TensorKind::Vector { tensor, plus } = &graph.tensor(part).kind {
+                items.push(Item::new(id, tensor, Content::Values { start, plus: *plus }, sources)?);
+            }
+        }
+    }
+    items.sort_by_key(|item| (item.source, item.info.parts.first().map(|part| (part.source, part.offset))));
+    Ok(items)
+}
+
+/// Loads every weight and vector that the plan's graph uses. `sources` are the opened files: the model itself first (see
+/// [`TensorRef::source`]).
 ///
 /// # Errors
 /// If reading fails or the device is lost.
-pub async fn load(memory: &PlanMemory, checkpoint: &Checkpoint, mut progress: impl FnMut(Progress)) -> Result<()> {
-    let graph = &memory.dispatch_list().graph;
-    let mut wanted = Vec::new();
-    for id in memory.dispatch_list().used() {
-        if let TensorKind::Weight { first: Some(_), .. } = graph.tensor(id).kind {
-            wanted.push((id, id, 0, checkpoint.tensor(&graph.tensor(id).name)?));
-        }
-        for (part, start) in graph.vectors(id) {
-            wanted.push((id, part, start, checkpoint.tensor(&graph.tensor(part).name)?));
-        }
-    }
-    wanted.sort_by_key(|(.., info)| info.parts.first().map(|p| (p.source, p.offset)));
-    let bytes = |id: TensorId, info: &TensorInfo| match graph.tensor(id).kind {
-        TensorKind::Weight { .. } => u64::from(graph.fixed_rows(id)) * info.row_bytes(),
-        _ => info.bytes(),
-    };
-    let total = wanted.iter().map(|(_, part, _, info)| bytes(*part, info)).sum();
+pub async fn load(memory: &PlanMemory, sources: &[&Checkpoint], mut progress: impl FnMut(Progress)) -> Result<()> {
+    let items = items(memory, sources)?;
+    let total = items.iter().map(Item::bytes).sum();
     let mut done = 0;
     progress(Progress { done, total });
     let at_once = gpu::processors().min(MOST_CHUNKS);
     let (mut repacking, mut taken, mut unwaited) = (VecDeque::new(), None, 0);
-    for (id, part, start, info) in wanted {
-        if let TensorKind::Vector { plus } = graph.tensor(part).kind {
-            let mut values = read_vector(checkpoint, info, graph.cols(part)).await?;
-            values.iter_mut().for_each(|value| *value += plus);
-            memory.write(id, u64::from(start) * 4, bytemuck::cast_slice(&values));
-            done += info.bytes();
-            continue;
-        }
+    for item in items {
+        let (id, info, checkpoint) = (item.id, item.info, item.checkpoint);
+        let experts = match item.content {
+            Content::Matrices(count) => u64::from(count),
+            Content::Values { start, plus } => {
+                let values = read_vector(checkpoint, info).await?;
+                let values: Vec<f32> = values[to_usize(&item.rows)].iter().map(|value| value + plus).collect();
+                memory.write(id, u64::from(start) * 4, bytemuck::cast_slice(&values));
+                done += info.bytes();
+                continue;
+            }
+        };
         let row_bytes = info.row_bytes();
         // Even numbers of rows keep every plane on word boundaries.
         let step = (CHUNK.max(info.bytes_at_once()) / row_bytes).max(2) / 2 * 2;
-        let TensorKind::Weight { first: Some(first), experts, .. } = graph.tensor(id).kind else { continue };
-        let rows = u64::from(graph.fixed_rows(id));
-        // A weight may be a part of what the file holds as one, or of each of its matrices.
-        let (matrix, of) = (rows / u64::from(experts), info.dims.get(1).copied().unwrap_or(1));
+        // The graph may use only some rows of each of the file's matrices.
+        let (matrix, of) = (item.rows.len() as u64, info.dims.get(1).copied().unwrap_or(1));
+        let rows = experts * matrix;
         let mut row = 0;
         while row < rows {
             let part_ends = if matrix == of { rows } else { (row / matrix + 1) * matrix };
             let end = (row + step).min(part_ends);
-            let at = row / matrix * of + u64::from(first) + row % matrix;
+            let at = row / matrix * of + u64::from(item.rows.start) + row % matrix;
             let bytes = checkpoint.read(info, at * row_bytes..(at + end - row) * row_bytes).await?;
             done += bytes.len() as u64;
             unwaited += bytes.len() as u64;
@@ -93,17 +136,6 @@ pub async fn load(memory: &PlanMemory, checkpoint: &Checkpoint, mut progress: im
     memory.gpu().flush().await
 }
 
-/// A small tensor as f32 values.
-///
-/// # Errors
-/// If it has another number of values than `len`.
-pub(super) async fn read_vector(checkpoint: &Checkpoint, info: &TensorInfo, len: u32) -> Result<Vec<f32>> {
-    let values = info.dims.iter().try_fold(1u64, |n, d| n.checked_mul(*d)).unwrap_or(u64::MAX);
-    if values != u64::from(len) {
-        return Err(Error::Format(format!("tensor {} has {values} values, not {len}", info.name)));
-    }
-    let bytes = checkpoint.read(info, 0..info.bytes()).await?;
-    let mut out = vec![0.0; len as usize];
-    info.dtype.dequantize(&bytes, &mut out);
-    Ok(out)
+fn to_usize(range: &Range<u32>) -> Range<usize> {
+    range.start as usize..range.end as usize
 }

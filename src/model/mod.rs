@@ -1,12 +1,14 @@
 //! Models: what a checkpoint says, recorded as a graph. Nothing here runs; `session` does.
 
 pub mod arch;
+mod blocks;
 pub mod decoder;
 pub mod expert_slots;
+mod keys;
 pub mod load;
 pub mod purpose;
 pub mod spec;
-pub mod unknown;
+mod unread;
 
 use std::path::Path;
 use std::rc::Rc;
@@ -24,7 +26,7 @@ use spec::ModelSpec;
 pub struct Model {
     /// Metadata and tensors.
     pub checkpoint: Rc<Checkpoint>,
-    /// Sizes.
+    /// What each layer is.
     pub spec: ModelSpec,
     /// Text to ids and back.
     pub tokenizer: Arc<Tokenizer>,

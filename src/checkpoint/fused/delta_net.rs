@@ -7,8 +7,7 @@ use super::shape_error;
 use crate::Result;
 use crate::checkpoint::{Metadata, Span, TensorInfo, TensorLayout};
 
-/// Returns `attn_qkv` and `attn_gate`, or `None` if the metadata has no DeltaNet keys (Mamba models have an `ssm_in`,
-/// too).
+/// Returns `attn_qkv` and `attn_gate`, or `None` if the metadata has no DeltaNet keys.
 ///
 /// # Errors
 /// If the metadata contradicts the tensor's shape.

@@ -17,7 +17,11 @@ pub(super) fn split(metadata: &Metadata, tensors: &mut IndexMap<String, TensorIn
     type Split = fn(&Metadata, &TensorInfo) -> Result<Option<[TensorInfo; 2]>>;
     let kinds: [(&str, Split); 2] = [(".attn_kv_b.weight", mla::split), (".ssm_in.weight", delta_net::split)];
     for (suffix, split) in kinds {
-        let fused: Vec<String> = tensors.keys().filter(|name| name.ends_with(suffix)).cloned().collect();
+        // Mamba layers have an `ssm_in` of another meaning; only they have an `ssm_d`.
+        let layer = |name: &str| name.strip_suffix("ssm_in.weight").map(|layer| format!("{layer}ssm_d"));
+        let is_mamba = |name: &str| layer(name).is_some_and(|d| tensors.contains_key(&d));
+        let fused = tensors.keys().filter(|name| name.ends_with(suffix) && !is_mamba(name));
+        let fused: Vec<String> = fused.cloned().collect();
         for name in fused {
             if let Some(parts) = split(metadata, &tensors[&name])? {
                 tensors.shift_remove(&name);

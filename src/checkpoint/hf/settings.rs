@@ -62,6 +62,7 @@ const SETTINGS: &[(&str, &str, SettingType, bool)] = &[
     ("floor_scale", "attention.temperature_length", SettingType::Count, false),
     ("attn_scale", "attention.temperature_scale", SettingType::Number, false),
     ("conv_L_cache", "shortconv.l_cache", SettingType::Count, false),
+    ("use_qk_norm", "attention.qk_norm", SettingType::Bool, false),
     ("is_matryoshka", "matryoshka", SettingType::Bool, false),
 ];
 
@@ -265,7 +266,7 @@ fn global_heads(config: &JsonObject, architecture: &str, metadata: &mut Metadata
     Ok(())
 }
 
-/// Checks that NoPE layers, QK norm, and attention temperature tuning (Llama 4) are the architecture's usual ones.
+/// Checks that NoPE layers and attention temperature tuning (Llama 4) are the architecture's usual ones.
 fn check_nope_layers(config: &JsonObject) -> Result<()> {
     let refuse = |setting: &str| Err(Error::Unsupported(format!("{}: {setting} is not the usual one", config.file)));
     let listed = config.typed("no_rope_layers", "an array", Json::as_array)?;
@@ -279,11 +280,7 @@ fn check_nope_layers(config: &JsonObject) -> Result<()> {
     if !everywhere && tuned.is_some_and(|tuned| *tuned == false || *tuned == 0) {
         return refuse("attn_temperature_tuning");
     }
-    let normed = config.u32("num_local_experts")? != Some(128);
-    match config.bool("use_qk_norm")?.filter(|norm| *norm != normed) {
-        Some(_) => refuse("use_qk_norm"),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// The attention window, and which layers use it unless all do.

@@ -1,8 +1,10 @@
 //! Rotary embeddings (RoPE): rotated values and frequencies, from keys and tensors.
 
-use super::{Keys, mla};
-use crate::checkpoint::Checkpoint;
+use super::mla;
+use super::tensors::read_vector;
+use crate::checkpoint::{Checkpoint, TensorInfo};
 use crate::model::arch::Arch;
+use crate::model::keys::Keys;
 use crate::ops::attention::MAX_HEAD_DIM;
 use crate::ops::rope::RopeStyle;
 use crate::{Error, Result};
@@ -11,7 +13,7 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, PartialEq)]
 pub struct RopeConfig {
     /// Which values of a head form pairs.
-    pub pairing: RopeStyle,
+    pub style: RopeStyle,
     /// Radians per position, for each pair.
     pub frequencies: Vec<f64>,
     /// Frequencies for contexts longer than this (LongRoPE). As in llama.cpp, the size of a session's context decides,
@@ -25,6 +27,7 @@ impl RopeConfig {
     /// For `rotated` values of a head, with this base; with the file's scaling or without any.
     pub(super) async fn read(
         keys: &Keys<'_>,
+        arch: &Arch,
         checkpoint: &Checkpoint,
         rotated: u32,
         base: f32,
@@ -34,26 +37,25 @@ impl RopeConfig {
         if rotated == 0 || !rotated.is_multiple_of(2) || rotated > MAX_HEAD_DIM || !(base.is_finite() && base > 1.0) {
             return Err(Error::Format(format!("rotary embedding of {rotated} values with base {base}")));
         }
-        let pairing = match keys.str("rope.pairing")? {
+        let style = match keys.str("rope.pairing")? {
             Some("halves") => RopeStyle::Neox,
-            _ => Arch::find(keys.arch)?.pairing,
+            _ => arch.rope_style,
         };
         let pairs = rotated / 2;
         // The head's definition (arXiv 2104.09864).
         let frequencies = (0..pairs).map(|i| base.powf(-2.0 * f64::from(i) / f64::from(rotated))).collect();
-        let plain = RopeConfig { pairing, frequencies, long: None, scale: 1.0 };
-        if rope_scaling { plain.scaled(keys, base, factors(keys, checkpoint, pairs).await?) } else { Ok(plain) }
+        let plain = RopeConfig { style, frequencies, long: None, scale: 1.0 };
+        if rope_scaling { plain.scaled(keys, arch, base, factors(keys, checkpoint, pairs).await?) } else { Ok(plain) }
     }
 
     /// With the file's scaling: factors for short and long contexts, and a rule.
-    fn scaled(self, keys: &Keys, base: f64, [short, long]: [Vec<f32>; 2]) -> Result<Self> {
+    fn scaled(self, keys: &Keys, arch: &Arch, base: f64, [short, long]: [Vec<f32>; 2]) -> Result<Self> {
         let mut frequencies = divided(&self.frequencies, &short);
         let long = match (long.is_empty(), keys.u32("rope.scaling.original_context_length")?) {
             (false, Some(beyond)) => Some((beyond, divided(&self.frequencies, &long))),
             _ => None,
         };
-        // Some files store 0 for "none".
-        let attention = match keys.finite("rope.scaling.attn_factor")?.filter(|factor| *factor != 0.0) {
+        let attention = match keys.nonzero("rope.scaling.attn_factor")? {
             Some(factor) => factor,
             None => long.as_ref().map_or(Ok(1.0), |(original, _)| longrope_scale(keys, *original))?,
         };
@@ -65,7 +67,7 @@ impl RopeConfig {
         // Files with factors in tensors have no type, but a multiplier (Phi 3).
         let scale = attention
             * match keys.str("rope.scaling.type")? {
-                Some("yarn") => yarn(keys, &mut frequencies, base, f64::from(factor))?,
+                Some("yarn") => yarn(keys, arch, &mut frequencies, base, f64::from(factor))?,
                 Some("longrope" | "none") => 1.0,
                 None | Some("linear") => {
                     frequencies.iter_mut().for_each(|f| *f /= f64::from(factor));
@@ -80,6 +82,11 @@ impl RopeConfig {
         Ok(RopeConfig { frequencies, long, scale, ..self })
     }
 
+    /// How many values of a head rotate.
+    pub fn rotated(&self) -> u32 {
+        2 * self.frequencies.len() as u32
+    }
+
     /// The frequencies for a context of this many positions.
     pub fn frequencies_for(&self, context: u32) -> &[f64] {
         match &self.long {
@@ -89,6 +96,10 @@ impl RopeConfig {
     }
 }
 
+/// Tensors with divisors of frequencies.
+pub(super) const FACTOR_TENSORS: [&str; 3] =
+    ["rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight"];
+
 fn divided(frequencies: &[f64], factors: &[f32]) -> Vec<f64> {
     let factors = factors.iter().copied().chain(std::iter::repeat(1.0));
     frequencies.iter().zip(factors).map(|(frequency, factor)| frequency / f64::from(factor)).collect()
@@ -97,12 +108,13 @@ fn divided(frequencies: &[f64], factors: &[f32]) -> Vec<f64> {
 /// Divisors of the frequencies (Llama 3.1; LongRoPE has others for long contexts): tensors in GGUF files, a key for
 /// Hugging Face folders.
 async fn factors(keys: &Keys<'_>, checkpoint: &Checkpoint, pairs: u32) -> Result<[Vec<f32>; 2]> {
-    let names = [["rope_freqs.weight", "rope_factors_short.weight"], ["rope_factors_long.weight", ""]];
+    let [freqs, short, long] = FACTOR_TENSORS;
+    let names = [&[freqs, short][..], &[long]];
     let keyed = ["rope.freq_factors", "rope.freq_factors_long"];
     let mut out = [Vec::new(), Vec::new()];
     for ((names, key), out) in names.into_iter().zip(keyed).zip(&mut out) {
         *out = match names.iter().find_map(|name| checkpoint.tensors.get(*name)) {
-            Some(tensor) => crate::model::load::read_vector(checkpoint, tensor, pairs).await?,
+            Some(tensor) => read_factors(checkpoint, tensor, pairs).await?,
             None => keys.metadata.get_f32s(&keys.path(key))?.unwrap_or_default(),
         };
         if out.iter().any(|f| !(f.is_finite() && *f > 0.0)) {
@@ -112,9 +124,17 @@ async fn factors(keys: &Keys<'_>, checkpoint: &Checkpoint, pairs: u32) -> Result
     Ok(out)
 }
 
+async fn read_factors(checkpoint: &Checkpoint, tensor: &TensorInfo, pairs: u32) -> Result<Vec<f32>> {
+    let factors = read_vector(checkpoint, tensor).await?;
+    if factors.len() != pairs as usize {
+        return Err(Error::Format(format!("tensor {} has {} values, not {pairs}", tensor.name, factors.len())));
+    }
+    Ok(factors)
+}
+
 /// YaRN (arXiv 2309.00071, section 3.2): high frequencies stay, low ones are divided by `factor`, those between are
 /// mixed. Returns the multiplier of rotated values.
-fn yarn(keys: &Keys, frequencies: &mut [f64], base: f64, factor: f64) -> Result<f32> {
+fn yarn(keys: &Keys, arch: &Arch, frequencies: &mut [f64], base: f64, factor: f64) -> Result<f32> {
     let original = keys.u32("rope.scaling.original_context_length")?.or(keys.u32("context_length")?).unwrap_or(2048);
     let beta = |name: &str, default: f32| -> Result<f64> { Ok(f64::from(keys.f32(name)?.unwrap_or(default))) };
     let (fast, slow) = (beta("rope.scaling.yarn_beta_fast", 32.0)?, beta("rope.scaling.yarn_beta_slow", 1.0)?);
@@ -122,7 +142,7 @@ fn yarn(keys: &Keys, frequencies: &mut [f64], base: f64, factor: f64) -> Result<
     // The pair that turns `rotations` times within the original context.
     let pair =
         |rotations: f64| dims * (f64::from(original) / (rotations * std::f64::consts::TAU)).ln() / (2.0 * base.ln());
-    let rounds = Arch::find(keys.arch)?.yarn_truncate;
+    let rounds = arch.yarn_truncate;
     let (low, high) = (pair(fast), pair(slow));
     let (low, high) = if rounds { (low.floor(), high.ceil()) } else { (low, high) };
     let low = low.max(0.0);
@@ -134,12 +154,12 @@ fn yarn(keys: &Keys, frequencies: &mut [f64], base: f64, factor: f64) -> Result<
     let usual = |multiplier: f64| 0.1 * multiplier * factor.max(1.0).ln() + 1.0;
     // The key is transformers' `attention_factor`, which stands for the whole formula; files of models whose own
     // formula differs (DeepSeek, Mistral 3) say by how much.
-    let whole = keys.finite("rope.scaling.yarn_attn_factor")?.filter(|whole| *whole != 0.0);
-    let by = keys.finite("rope.scaling.yarn_log_multiplier")?.filter(|by| *by != 0.0);
-    let latent = mla::uses_mla(keys)?;
+    let whole = keys.nonzero("rope.scaling.yarn_attn_factor")?;
+    let by = keys.nonzero("rope.scaling.yarn_log_multiplier")?;
+    let uses_mla = mla::uses_mla(keys)?;
     let multiplier = match (whole, by) {
         (Some(whole), _) => f64::from(whole),
-        (None, Some(_)) if latent => 1.0,
+        (None, Some(_)) if uses_mla => 1.0,
         (None, Some(all)) => usual(1.0) / usual(f64::from(all)),
         (None, None) => usual(1.0),
     };
