@@ -21,9 +21,13 @@ impl AnswerReader {
         AnswerReader { parser: Some(parser), held_tokens: 0, reasoning_tokens: 0, tool_calls: false }
     }
 
-    /// Text that the prompt has begun of the answer, to be emitted before anything else.
+    /// The events of the beginning of the answer that the template has put at the prompt's end. An answer that begins
+    /// within its reasoning is parsed without that beginning.
     pub fn prefill(&mut self, text: &str) -> Vec<AnswerEvent> {
-        self.text(text)
+        match &self.parser {
+            Some(parser) if parser.is_reasoning() => Vec::new(),
+            _ => self.text(text),
+        }
     }
 
     /// The events that follow from an event of the session.

@@ -108,8 +108,7 @@ impl Worker {
             let mut sampling = request.sampling.clone();
             sampling.seed = sampling.seed.wrapping_add(seed);
             let (stop, max_tokens, grammar) = (request.stop.clone(), request.max_tokens, grammar.clone());
-            // The prefilled reasoning is not part of the answer here: `OutputParser` knows of it.
-            let prompt = Prepared { prefill: String::new(), ..prompt.clone() };
+            let prompt = prompt.clone();
             Start { choice, job: AnswerJob { prompt, sampling, stop, max_tokens, ignore_end: false, grammar } }
         };
         let choices = request.choices;
