@@ -5,6 +5,9 @@
 // The softmax is running, as in attention_prefill.wgsl. But a mean lies in registers that only multiply, so it is not
 // scaled with every page: weights count from a score `top` that moves only when one is found that is greater by more
 // than 8. So weights are below e^8, far from the largest half.
+//#enable subgroups
+//#enable f16
+//#enable wgpu_cooperative_matrix
 //#import lib/step
 //#import $mask
 //#import $softcap

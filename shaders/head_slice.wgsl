@@ -1,4 +1,4 @@
-// Of each head of x (row, HEADS, HEAD) the LEN values from FIRST on: y (row, HEADS, LEN).
+// Of each head of x (row, HEADS, HEAD_DIM) the LEN values from START on: y (row, HEADS, LEN).
 //#import lib/step
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
@@ -6,6 +6,6 @@
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x < HEADS * LEN) {
-        y[id.y * HEADS * LEN + id.x] = x[(id.y * HEADS + id.x / LEN) * HEAD + FIRST + id.x % LEN];
+        y[id.y * HEADS * LEN + id.x] = x[(id.y * HEADS + id.x / LEN) * HEAD_DIM + START + id.x % LEN];
     }
 }

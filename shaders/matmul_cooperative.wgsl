@@ -5,6 +5,9 @@
 // the weights of the tile's rows and fetch the values of its tokens into workgroup memory, from where each of four
 // subgroups multiplies half of the rows by half of the tokens. Adapters whose subgroups may be smaller than foretold have
 // more than four of them: then several do the same.
+//#enable subgroups
+//#enable f16
+//#enable wgpu_cooperative_matrix
 //#import lib/step
 //#import lib/x_at
 @group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;

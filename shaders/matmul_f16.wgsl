@@ -5,6 +5,7 @@
 // A workgroup of 128 threads makes a tile of SIDE weight rows and 64 tokens. Each step along k takes a group of 32: the
 // threads decode the weights of the tile's rows and fetch the values of its tokens into workgroup memory; then each
 // thread multiplies PER_THREAD rows by 8 tokens out of it.
+//#enable f16
 //#import lib/step
 //#import lib/x_at
 @group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;

@@ -1,5 +1,8 @@
 // Multiplies and adds small matrices: what `bench --ops` calls the rate of arithmetic in the cooperative tier. Each of four
 // subgroups has four sums under way, so that none waits for the one before.
+//#enable subgroups
+//#enable f16
+//#enable wgpu_cooperative_matrix
 //#import $cooperative
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;

@@ -4,13 +4,13 @@
 use std::collections::BTreeSet;
 
 use crate::gpu::Caps;
-use crate::graph::{Graph, Node, Rows, TensorId, TensorKind};
+use crate::graph::{Graph, Op, Rows, TensorId, TensorKind};
 use crate::model::Model;
 use crate::model::decoder::{self, Recording};
 use crate::model::expert_slots::OffloadedLayer;
 use crate::model::spec::ModelSpec;
 use crate::ops::attention::MaskKind;
-use crate::ops::{self, Capacity, KvType, Op, PAGE, SlidingPages};
+use crate::ops::{self, Capacity, KvType, PAGE, SlidingPages};
 use crate::plan::{DispatchList, PlanOptions, fuse::Fuse};
 use crate::{Error, Result};
 
@@ -361,10 +361,10 @@ pub fn flops_per_row(graph: &Graph) -> f64 {
         _ => 0.0,
     };
     // A row uses a few of the experts, but all heads.
-    let node = |node: &Node| match node.op {
-        Op::Embed(_) => 0.0,
-        Op::HeadLinear(_) => weight(&node.inputs[1], u32::MAX),
-        _ => node.inputs.iter().map(|id| weight(id, 8)).sum(),
+    let node = |op: &Op| match op {
+        Op::Embed(..) => 0.0,
+        Op::HeadLinear(_, io) => weight(&io.weight, u32::MAX),
+        _ => op.inputs().iter().map(|id| weight(id, 8)).sum(),
     };
     graph.nodes.iter().map(node).sum::<f64>() * 2.0
 }

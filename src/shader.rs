@@ -2,11 +2,14 @@
 //!
 //! WGSL does not care about the order of declarations, so *importing a file that defines the agreed names* is the
 //! whole mechanism of specialisation: every quant type defines `load_block` and `decode4`, both reduction files define
-//! `reduce_sum`. Two macros exist, written as comments so that the files stay WGSL to a reader:
+//! `reduce_sum`. `shaders/README.md` lists the roles and the names that their files define. Directives are comments, so that
+//! the files stay WGSL to a reader:
 //!
-//! * `//#import lib/step` takes in a file; `//#import $weight` takes in the files that the kernel's [`ShaderSource`] names for
-//!   that role; `//#import $weight as w2_` also prefixes each of its top-level names (and its binding and planes), so that a
-//!   kernel can read two quantized matrices, or keys and values. Several files in one line share their names.
+//! * `//#import lib/step` includes a file; `//#import $weight` includes the files that the kernel's [`ShaderSource`] names for
+//!   that role, or its section of `lib/defaults`; `//#import $weight as w2_` also prefixes each of its top-level names (and its
+//!   binding and planes), so that a kernel can read two quantized matrices, or keys and values. Several files in one line
+//!   share their names.
+//! * `//#enable f16` declares a feature that the file needs.
 //! * `//#unroll i N` ... `//#end` repeats a body with `i` replaced by `0u`, `1u`, ... N is a number or a constant.
 //!   naga turns every `for` into a guarded `while (true)`, so inner loops are written this way.
 //!
@@ -23,6 +26,24 @@ pub enum Const {
     F32(f32),
     /// `const NAME = true;`
     Bool(bool),
+}
+
+impl From<u32> for Const {
+    fn from(value: u32) -> Self {
+        Const::U32(value)
+    }
+}
+
+impl From<f32> for Const {
+    fn from(value: f32) -> Self {
+        Const::F32(value)
+    }
+}
+
+impl From<bool> for Const {
+    fn from(value: bool) -> Self {
+        Const::Bool(value)
+    }
 }
 
 /// What makes a kernel variant: a file, what it imports by role, and its constants. Plain data.
@@ -48,186 +69,39 @@ pub enum ShaderLanguage {
     Web,
 }
 
-macro_rules! files {
-    ($($name:literal),* $(,)?) => {
-        /// Every shader file, by name.
-        pub const FILES: &[(&str, &str)] = &[$(($name, include_str!(concat!("../shaders/", $name, ".wgsl")))),*];
-    };
-}
-
-files![
-    "lib/step",
-    "lib/fold",
-    "lib/reduce",
-    "lib/reduce_subgroup",
-    "lib/weight",
-    "lib/iq_grid",
-    "lib/segment",
-    "lib/x_at",
-    "lib/dot_i8",
-    "lib/quantize_x",
-    "lib/sampling",
-    "lib/score",
-    "quant/f32",
-    "quant/f16",
-    "quant/bf16",
-    "quant/q4_0",
-    "quant/q4_1",
-    "quant/q5_0",
-    "quant/q5_1",
-    "quant/q8_0",
-    "quant/q2_k",
-    "quant/q3_k",
-    "quant/q4_k",
-    "quant/q5_k",
-    "quant/q6_k",
-    "quant/iq1_s",
-    "quant/iq1_m",
-    "quant/iq2_xxs",
-    "quant/iq2_xs",
-    "quant/iq2_s",
-    "quant/iq3_xxs",
-    "quant/iq3_s",
-    "quant/iq4_nl",
-    "quant/iq4_xs",
-    "quant/mxfp4",
-    "quant/tq1_0",
-    "quant/tq2_0",
-    "kv/f16",
-    "kv/f32",
-    "kv/q8_0",
-    "matmul/route/dense",
-    "matmul/route/experts",
-    "matmul/route/expert_tiles",
-    "matmul/route/heads",
-    "matmul/expert_slot/identity",
-    "matmul/expert_slot/table",
-    "activation/silu",
-    "activation/gelu",
-    "activation/clamped",
-    "activation/sigmoid",
-    "activation/product",
-    "attention/mask/causal",
-    "attention/mask/sliding_window",
-    "attention/mask/chunked",
-    "attention/softcap/none",
-    "attention/softcap/tanh",
-    "attention/temperature/none",
-    "attention/temperature/llama4",
-    "attention/sink/none",
-    "attention/sink/per_head",
-    "moe/scale/none",
-    "moe/scale/per_expert",
-    "norm/head/none",
-    "norm/head/rms",
-    "moe/selection/logit",
-    "moe/selection/score",
-    "moe/selection/biased",
-    "moe/groups/none",
-    "moe/groups/best",
-    "kv/values/separate",
-    "kv/values/in_keys",
-    "kv/store/plain",
-    "kv/store/q8_0",
-    "norm/next/none",
-    "norm/next/rms",
-    "matmul/norm_scale/none",
-    "matmul/norm_scale/rms",
-    "element/f32",
-    "element/f16",
-    "matmul/cooperative/8",
-    "matmul/cooperative/16",
-    "matmul/dot/exact",
-    "matmul/dot/int8",
-    "matmul/gate_up_dot/exact",
-    "matmul/gate_up_dot/int8",
-    "matmul/quantize_x/none",
-    "matmul/quantize_x/int8",
-    "matmul/broadcast/subgroup",
-    "matmul/broadcast/none",
-    "matmul/sum_squares/none",
-    "matmul/sum_squares/partial",
-    "matmul/epilogue/none",
-    "matmul/epilogue/bias",
-    "matmul/epilogue/residual",
-    "matmul/epilogue/bias_residual",
-    "matmul/epilogue/expert_bias",
-    "matmul/epilogue/routing_weight",
-    "embed",
-    "rms_norm",
-    "norm_add",
-    "layer_norm",
-    "matvec",
-    "matvec_glu",
-    "matvec_qkv",
-    "matmul",
-    "matmul_rows",
-    "matmul_f16",
-    "matmul_int8",
-    "matmul_cooperative",
-    "rope",
-    "kv_write",
-    "kv_write_blocks",
-    "rope_kv",
-    "attention_decode",
-    "attention_combine",
-    "attention_prefill",
-    "attention_cooperative",
-    "glu",
-    "head_slice",
-    "head_concat",
-    "short_conv",
-    "delta_net",
-    "add",
-    "gather",
-    "logit_scale",
-    "router",
-    "expert_sort",
-    "expert_sum",
-    "sample_scan",
-    "sample_candidates",
-    "sample_pick",
-    "copy",
-    "rate",
-    "rate_cooperative",
-];
+/// Every shader file, by name: its path under `shaders/` without `.wgsl`. Listed by `build.rs`.
+pub const FILES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/shaders.rs"));
 
 fn file(name: &str) -> &'static str {
     FILES.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("no shader file {name}")).1
+}
+
+/// The section of `lib/defaults` for a role, if it has one.
+fn default_of(role: &str) -> Option<&'static str> {
+    let mut sections = file("lib/defaults").split("//#role ").skip(1);
+    sections.find_map(|section| section.split_once('\n').filter(|(name, _)| *name == role)).map(|(_, text)| text)
 }
 
 /// The whole WGSL text of a variant.
 ///
 /// # Panics
 /// If a file, role or constant is missing: a bug in the kernel's Rust file.
-pub fn assemble(source: &ShaderSource, dialect: ShaderLanguage) -> String {
-    let mut out = String::new();
+pub fn assemble(source: &ShaderSource, language: ShaderLanguage) -> String {
+    let mut text = Text { source, seen: BTreeSet::new(), enabled: BTreeSet::new(), out: String::new() };
     for (name, value) in &source.consts {
-        out.push_str(&declare(name, *value));
+        text.out.push_str(&declare(name, *value));
     }
-    let mut seen = BTreeSet::new();
-    include(source, file(source.file), &mut seen, &mut out);
+    text.include(file(source.file));
     if source.imports.contains(&FOLD) {
-        include(source, "//#import lib/step", &mut seen, &mut out);
-        out = unfold(&out);
+        text.include("//#import lib/step");
+        text.out = unfold(&text.out);
     }
-    let text = unroll(&out, source);
     let mut header = String::new();
-    if dialect == ShaderLanguage::Web && names(&text, "subgroup") {
+    if text.enabled.remove("subgroups") && language == ShaderLanguage::Web {
         header += "enable subgroups;\ndiagnostic(off, subgroup_uniformity);\n";
     }
-    if names(&text, "<f16") {
-        header += "enable f16;\n";
-    }
-    if names(&text, "coop_mat") {
-        header += "enable wgpu_cooperative_matrix;\n";
-    }
-    header + &text
-}
-
-/// Whether code, not only a comment, has this in it.
-fn names(text: &str, what: &str) -> bool {
-    text.lines().any(|line| line.split("//").next().unwrap_or_default().contains(what))
+    header.extend(text.enabled.iter().map(|feature| format!("enable {feature};\n")));
+    header + &unroll(&text.out, source)
 }
 
 fn declare(name: &str, value: Const) -> String {
@@ -238,39 +112,69 @@ fn declare(name: &str, value: Const) -> String {
     }
 }
 
-fn include(source: &ShaderSource, text: &str, seen: &mut BTreeSet<String>, out: &mut String) {
-    for line in text.lines() {
-        let Some(import) = line.trim().strip_prefix("//#import ") else {
-            out.push_str(line);
-            out.push('\n');
-            continue;
-        };
+/// A text that is put together.
+struct Text<'a> {
+    source: &'a ShaderSource,
+    /// Files that are in it.
+    seen: BTreeSet<&'a str>,
+    /// Features that they need.
+    enabled: BTreeSet<&'a str>,
+    out: String,
+}
+
+impl<'a> Text<'a> {
+    fn include(&mut self, text: &'a str) {
+        for line in text.lines() {
+            if let Some(feature) = line.strip_prefix("//#enable ") {
+                self.enabled.insert(feature);
+            } else if let Some(import) = line.trim().strip_prefix("//#import ") {
+                self.import(import);
+            } else {
+                self.out.push_str(line);
+                self.out.push('\n');
+            }
+        }
+    }
+
+    fn import(&mut self, import: &'a str) {
         let (what, prefix) = match import.split_once(" as ") {
             Some((what, prefix)) => (what, Some(prefix.trim())),
             None => (import, None),
         };
-        let chosen = |role: &str| {
-            let files = source.imports.iter().filter(|(r, _)| *r == role).map(|(_, file)| *file).collect::<Vec<_>>();
-            assert!(!files.is_empty(), "{}: nothing chosen for ${role}", source.file);
-            files
-        };
-        let names = what.split_whitespace().flat_map(|name| match name.strip_prefix('$') {
-            Some(role) => chosen(role),
-            None => vec![name],
-        });
         match prefix {
             Some(prefix) => {
-                let mut inner = String::new();
-                let mut within = BTreeSet::new();
-                names.for_each(|name| include(source, file(name), &mut within, &mut inner));
-                out.push_str(&rename(&inner, prefix));
+                let (seen, out) = (std::mem::take(&mut self.seen), std::mem::take(&mut self.out));
+                self.import_all(what);
+                let inner = std::mem::replace(&mut self.out, out);
+                self.out.push_str(&rename(&inner, prefix));
+                self.seen = seen;
             }
-            // A library file that two others need comes in once.
-            None => names.for_each(|name| {
-                if seen.insert(name.to_string()) {
-                    include(source, file(name), seen, out);
-                }
-            }),
+            None => self.import_all(what),
+        }
+    }
+
+    /// Files and roles, each of them once: a library that two others need comes in once.
+    fn import_all(&mut self, names: &'a str) {
+        for name in names.split_whitespace() {
+            match name.strip_prefix('$') {
+                Some(role) => self.import_role(role),
+                None if self.seen.insert(name) => self.include(file(name)),
+                None => {}
+            }
+        }
+    }
+
+    fn import_role(&mut self, role: &'a str) {
+        let chosen = self.source.imports.iter().filter(|(of, _)| *of == role);
+        let mut files = chosen.map(|(_, file)| *file).peekable();
+        if files.peek().is_none() {
+            let default = default_of(role);
+            self.include(default.unwrap_or_else(|| panic!("{}: nothing chosen for ${role}", self.source.file)));
+        }
+        for name in files {
+            if self.seen.insert(name) {
+                self.include(file(name));
+            }
         }
     }
 }
@@ -366,27 +270,20 @@ fn replace_words(text: &str, replacement: impl Fn(&str) -> Option<String>) -> St
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     #[test]
-    fn every_shader_file_is_listed() {
-        fn walk(root: &Path, dir: &Path, out: &mut Vec<String>) {
-            for entry in std::fs::read_dir(dir).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    walk(root, &path, out);
-                } else if path.extension().is_some_and(|extension| extension == "wgsl") {
-                    let name = path.strip_prefix(root).unwrap().with_extension("");
-                    out.push(name.to_str().unwrap().replace('\\', "/"));
-                }
-            }
-        }
-        let (root, mut found) = (Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders"), Vec::new());
-        walk(&root, &root, &mut found);
-        found.sort();
-        let mut listed: Vec<_> = FILES.iter().map(|(n, _)| n.to_string()).collect();
-        listed.sort();
-        assert_eq!(found, listed);
+    fn a_role_without_a_file_has_its_default() {
+        let text = |imports| {
+            let source = ShaderSource { file: "gather", imports, ..Default::default() };
+            let mut text =
+                Text { source: &source, seen: BTreeSet::new(), enabled: BTreeSet::new(), out: String::new() };
+            text.include("//#import $softcap\n//#import $epilogue");
+            text.out
+        };
+        let (default, chosen) = (text(vec![]), text(vec![("softcap", "attention/softcap/tanh")]));
+        assert!(default.contains("return score;") && !default.contains("SOFTCAP") && !default.contains("fn sink"));
+        assert!(chosen.contains("SOFTCAP * tanh") && !chosen.contains("return score;"));
+        assert_eq!(default.matches("fn epilogue").count(), 1);
     }
 
     #[test]

@@ -3,13 +3,13 @@
 
 use firelight::dtype::DType;
 use firelight::gpu::{Caps, Gpu, GpuOptions, Tier, Tuning};
-use firelight::graph::{Graph, Rows, TensorId, TensorKind};
-use firelight::ops::experts::{
+use firelight::graph::{
     ExpertEpilogue, ExpertLinear, ExpertSort, ExpertSum, ExpertWeights, Router, RouterGroups, RoutingWeights, Scoring,
 };
+use firelight::graph::{Graph, Op, Rows, TensorId, TensorKind};
 use firelight::ops::glu::Activation;
 use firelight::ops::linear::MATMUL_TILE;
-use firelight::ops::{Capacity, DECODE_ROWS, KvType, Op, StepSizes};
+use firelight::ops::{Capacity, DECODE_ROWS, KvType, StepSizes};
 use firelight::plan::fuse::Fuse;
 use firelight::plan::{DispatchList, Plan, PlanOptions};
 use pollster::block_on;
@@ -167,7 +167,7 @@ impl Chain {
         let gains_id = dressed.then(|| constant(&mut graph, "expert_scales", &expert_scales, experts));
         let (ids, shares) = graph.router(logits_id, None, gains_id, case.router());
         let sorted = graph.expert_sort(ids, experts, used);
-        let epilogue = |epilogue| if dressed { epilogue } else { ExpertEpilogue::Plain };
+        let epilogue = |epilogue| dressed.then_some(epilogue);
         let upped = graph.expert_linear(x_id, (up_id, places_id), ids, sorted, epilogue(ExpertEpilogue::Bias(bias_id)));
         let downed = graph.expert_linear(
             upped,
@@ -189,10 +189,8 @@ impl Chain {
         };
         let ids = keep.clone().try_into().unwrap();
         let dispatch_list = DispatchList::new(graph, &caps, CAPACITY, &PlanOptions { fuse: Fuse::ALL, keep });
-        assert!(matches!(
-            dispatch_list.graph.nodes.last().unwrap().op,
-            Op::ExpertSum(ExpertSum { residual: true, .. })
-        ));
+        let Some(Op::ExpertSum(_, sum)) = dispatch_list.graph.nodes.last() else { panic!("no sum") };
+        assert!(sum.residual.is_some());
         assert!(spare > 0 || (dispatch_list.shards(up_id).len() > 1) == (case.shard < experts), "{case:?}");
         let plan = block_on(Plan::compile(gpu, dispatch_list)).unwrap();
         for (id, bytes, rows) in [(up_id, &up_bytes, n), (down_id, &down_bytes, d)] {
@@ -237,27 +235,16 @@ impl Chain {
             equal("tiles", tiles.as_chunks().0, &want.1)?;
         }
         let got_up = read::<f32>(&self.plan, upped, slots * n);
-        let epilogue = |epilogue| if dressed { epilogue } else { ExpertEpilogue::Plain };
-        let linear = ExpertLinear {
-            experts,
-            used,
-            from_slots: false,
-            epilogue: epilogue(ExpertEpilogue::Bias(())),
-            has_slot_table: false,
-        };
-        close("up", &got_up, &linear.reference(&self.x[..rows_ * d], &self.up, &ids, d, &self.bias))?;
+        let linear = ExpertLinear { experts, used, from_slots: false };
+        let bias = dressed.then_some(ExpertEpilogue::Bias(self.bias.as_slice()));
+        close("up", &got_up, &linear.reference(&self.x[..rows_ * d], &self.up, &ids, d, bias))?;
 
         let got_down = read::<f32>(&self.plan, downed, slots * d);
-        let linear = ExpertLinear {
-            experts,
-            used,
-            from_slots: true,
-            epilogue: epilogue(ExpertEpilogue::RoutingWeight(())),
-            has_slot_table: false,
-        };
-        close("down", &got_down, &linear.reference(&got_up, &self.down, &ids, n, &shares))?;
+        let linear = ExpertLinear { experts, used, from_slots: true };
+        let weights = dressed.then_some(ExpertEpilogue::RoutingWeight(shares.as_slice()));
+        close("down", &got_down, &linear.reference(&got_up, &self.down, &ids, n, weights))?;
 
-        let sum = ExpertSum { used, residual: true };
+        let sum = ExpertSum { used };
         let want = sum.reference(&got_down, &shares, &self.x[..rows_ * d], d);
         close("sum", &read::<f32>(&self.plan, y, rows_ * d), &want)
     }
@@ -388,12 +375,12 @@ fn biases_and_groups_choose() {
     let Some(gpu) = open_gpu() else { return };
     let sigmoid = |experts, used| Router { scoring: Scoring::Sigmoid, scale: 2.5, ..Router::plain(experts, used) };
     let groups = |count, used, top2_sum| Some(RouterGroups { count, used, top2_sum });
-    for router in [
-        Router { biased: true, ..sigmoid(64, 4) },
-        Router { biased: true, groups: groups(8, 4, true), ..sigmoid(256, 8) },
-        Router { biased: true, groups: groups(2, 1, true), ..Router::plain(4, 2) },
-        Router { norm: false, groups: groups(8, 3, false), ..Router::plain(160, 6) },
-        Router { groups: groups(3, 1, false), ..sigmoid(12, 4) },
+    for (biased, router) in [
+        (true, sigmoid(64, 4)),
+        (true, Router { groups: groups(8, 4, true), ..sigmoid(256, 8) }),
+        (true, Router { groups: groups(2, 1, true), ..Router::plain(4, 2) }),
+        (false, Router { norm: false, groups: groups(8, 3, false), ..Router::plain(160, 6) }),
+        (false, Router { groups: groups(3, 1, false), ..sigmoid(12, 4) }),
     ] {
         let experts = router.experts;
         let mut logits = normal(7, (MAX_ROWS * experts) as usize);
@@ -402,14 +389,14 @@ fn biases_and_groups_choose() {
         for tier in [Tier::Baseline, Tier::Subgroups].into_iter().filter(|tier| *tier <= gpu.caps().tier) {
             let mut graph = Graph::default();
             let logits_id = constant(&mut graph, "logits", &logits, experts);
-            let bias_id = router.biased.then(|| constant(&mut graph, "bias", &bias, experts));
+            let bias_id = biased.then(|| constant(&mut graph, "bias", &bias, experts));
             let (ids, weights) = graph.router(logits_id, bias_id, None, router);
             let caps = Caps { tier, ..gpu.caps().clone() };
             let dispatch_list =
                 DispatchList::new(graph, &caps, CAPACITY, &PlanOptions { fuse: Fuse::ALL, keep: vec![ids, weights] });
             let plan = block_on(Plan::compile(&gpu, dispatch_list)).unwrap();
             block_on(plan.run(&StepSizes { rows: MAX_ROWS, ..Default::default() })).unwrap();
-            let want = router.reference(&logits, &bias, &[]);
+            let want = router.reference(&logits, if biased { &bias } else { &[] }, &[]);
             let (got, shares) = (read::<u32>(&plan, ids, want.0.len()), read::<f32>(&plan, weights, want.1.len()));
             // Whatever the second row's NaN does, it has experts, each once.
             let (used, second) = (router.used as usize, router.used as usize..2 * router.used as usize);
@@ -459,23 +446,16 @@ fn a_feed_forward_network_is_its_ops_in_a_row() {
     for rows in [1, 8, 40] {
         block_on(plan.run(&StepSizes { rows, ..Default::default() })).unwrap();
         let x = &x[..(rows * d) as usize];
-        let every = ExpertLinear {
-            experts: 1,
-            used: 1,
-            from_slots: true,
-            epilogue: ExpertEpilogue::Plain,
-            has_slot_table: false,
-        };
-        let logits = every.reference(x, &gate_inp, &vec![0; rows as usize], d as usize, &[]);
+        let every = ExpertLinear { experts: 1, used: 1, from_slots: true };
+        let logits = every.reference(x, &gate_inp, &vec![0; rows as usize], d as usize, None);
         let (ids, shares) = router.reference(&logits, &[], &[]);
-        let first =
-            ExpertLinear { experts, used, from_slots: false, epilogue: ExpertEpilogue::Plain, has_slot_table: false };
-        let gated: Vec<f32> = (first.reference(x, &gate, &ids, d as usize, &[]).iter())
-            .zip(first.reference(x, &up, &ids, d as usize, &[]))
+        let first = ExpertLinear { experts, used, from_slots: false };
+        let gated: Vec<f32> = (first.reference(x, &gate, &ids, d as usize, None).iter())
+            .zip(first.reference(x, &up, &ids, d as usize, None))
             .map(|(g, u)| g / (1.0 + (-g).exp()) * u)
             .collect();
-        let out = ExpertLinear { from_slots: true, ..first }.reference(&gated, &down, &ids, n as usize, &[]);
-        let want = ExpertSum { used, residual: false }.reference(&out, &shares, &vec![0.0; x.len()], d as usize);
+        let out = ExpertLinear { from_slots: true, ..first }.reference(&gated, &down, &ids, n as usize, None);
+        let want = ExpertSum { used }.reference(&out, &shares, &vec![0.0; x.len()], d as usize);
         close("ffn", &read::<f32>(&plan, y, x.len()), &want).unwrap();
     }
 }

@@ -7,7 +7,7 @@ use common::cpu::Cpu;
 use common::{Data, Step, compare, gpu, random, types};
 use firelight::dtype::DType;
 use firelight::gpu::{Caps, Tier, TuneConfig};
-use firelight::graph::{Graph, LAST_SAMPLED, NO_STATE, Rows, Segment, StepInput, TensorId, TensorKind};
+use firelight::graph::{Graph, LAST_SAMPLED, NO_STATE, Op, Rows, Segment, StepInput, TensorId, TensorKind};
 use firelight::ops::attention::{Attention, AttentionTemperature, MaskKind};
 use firelight::ops::catalog::catalog;
 use firelight::ops::delta_net::DeltaNet;
@@ -84,7 +84,7 @@ impl Case {
 
     /// What nobody reads.
     fn outputs(&self) -> Vec<TensorId> {
-        let first = self.graph.nodes.iter().map(|n| n.outputs[0]);
+        let first = self.graph.nodes.iter().map(|node| node.outputs()[0]);
         let is_output = |id: &TensorId| self.graph.readers(*id) == 0;
         first.filter(|id| self.graph.tensor(*id).kind == TensorKind::Activation && is_output(id)).collect()
     }
@@ -714,12 +714,19 @@ fn convolutions_and_delta_nets_with_states() {
 
 fn attends(op: Attention) -> Graph {
     let mut g = Graph::default();
-    attend(&mut g, op);
+    attend(&mut g, op, false);
+    g
+}
+
+/// The same with sinks.
+fn attends_with_sinks(op: Attention) -> Graph {
+    let mut g = Graph::default();
+    attend(&mut g, op, true);
     g
 }
 
 /// Attention over a cache of its own, which is returned with what attention makes.
-fn attend(g: &mut Graph, op: Attention) -> (TensorId, (TensorId, TensorId)) {
+fn attend(g: &mut Graph, op: Attention, sinks: bool) -> (TensorId, (TensorId, TensorId)) {
     let Attention { heads, kv_heads, head_dim, .. } = op;
     let q = rows(g, heads * head_dim);
     let (k, v) = (rows(g, kv_heads * head_dim), rows(g, kv_heads * head_dim));
@@ -728,7 +735,7 @@ fn attend(g: &mut Graph, op: Attention) -> (TensorId, (TensorId, TensorId)) {
         |name| g.add(name, Rows::Fixed(0), 0, TensorKind::KvCache { heads: kv_heads, head_dim, sliding: near });
     let caches = (cache("k_cache"), cache("v_cache"));
     g.kv_write(k, v, caches, KvWrite { heads: kv_heads, head_dim });
-    let sinks = op.sinks.then(|| g.vector("sinks.weight", heads));
+    let sinks = sinks.then(|| g.vector("sinks.weight", heads));
     let scale = 2.0 / (head_dim as f32).sqrt();
     (g.attention(q, caches, sinks, Attention { scale, ..op }), caches)
 }
@@ -778,15 +785,16 @@ fn attention_of_windows_chunks_caps_and_sinks() {
         ("long window and cap", Attention { mask: MaskKind::SlidingWindow(200), softcap: Some(1.5), ..op(8, 2, 32) }),
         ("narrow window", Attention { mask: MaskKind::SlidingWindow(1), ..op(2, 2, 8) }),
         ("chunk", Attention { mask: MaskKind::Chunked(48), ..op(4, 2, 64) }),
-        ("long chunk and sinks", Attention { mask: MaskKind::Chunked(160), sinks: true, ..op(5, 1, 64) }),
+        ("long chunk and sinks", Attention { mask: MaskKind::Chunked(160), ..op(5, 1, 64) }),
         ("cap", Attention { softcap: Some(0.7), ..op(4, 4, 32) }),
         ("temperature", Attention { temperature: temperature(64, 1), ..op(4, 1, 64) }),
         ("temperature from the next", Attention { temperature: temperature(10, 0), ..op(2, 1, 8) }),
-        ("sinks", Attention { sinks: true, ..op(6, 3, 64) }),
-        ("sinks and window", Attention { sinks: true, mask: MaskKind::SlidingWindow(128), ..op(9, 3, 64) }),
+        ("sinks", op(6, 3, 64)),
+        ("sinks and window", Attention { mask: MaskKind::SlidingWindow(128), ..op(9, 3, 64) }),
     ] {
         let ways = if name.contains("and") { Ways::All } else { Ways::Layouts };
-        let case = Case::new(format!("attention, {name}"), attends(op), conversation(300), 2e-5);
+        let graph = if name.contains("sinks") { attends_with_sinks(op) } else { attends(op) };
+        let case = Case::new(format!("attention, {name}"), graph, conversation(300), 2e-5);
         check(Case { kv: KvType::F32, ways, ..case });
     }
 }
@@ -800,7 +808,7 @@ fn attention_by_small_matrices_rounds_to_halves() {
     let op = |heads, kv_heads, head_dim| Attention::full(heads, kv_heads, head_dim);
     let steep = Some(AttentionTemperature { floor_scale: 1, attn_scale: 4.0, offset: 0 });
     let mut two = attends(op(4, 2, 64));
-    attend(&mut two, op(2, 1, 320));
+    attend(&mut two, op(2, 1, 320), false);
     for (name, kv, tolerance, graph) in [
         ("shared heads", KvType::F32, 4e-3, attends(op(4, 2, 64))),
         ("long heads", KvType::F16, 4e-3, attends(op(3, 1, 128))),
@@ -811,7 +819,7 @@ fn attention_by_small_matrices_rounds_to_halves() {
             "sinks and window",
             KvType::F32,
             4e-3,
-            attends(Attention { sinks: true, mask: MaskKind::SlidingWindow(50), ..op(3, 3, 64) }),
+            attends_with_sinks(Attention { mask: MaskKind::SlidingWindow(50), ..op(3, 3, 64) }),
         ),
         (
             "chunk and cap",
@@ -889,10 +897,10 @@ fn heads_with_a_matrix_each() {
 fn heads_of_two_lengths_and_a_shared_cache() {
     let mut g = Graph::default();
     let narrow = Attention { mask: MaskKind::SlidingWindow(50), ..Attention::full(4, 2, 64) };
-    let (_, caches) = attend(&mut g, narrow.clone());
+    let (_, caches) = attend(&mut g, narrow.clone(), false);
     let q = rows(&mut g, 4 * 64);
     g.attention(q, caches, None, narrow);
-    attend(&mut g, Attention::full(2, 1, 320));
+    attend(&mut g, Attention::full(2, 1, 320), false);
     check(Case::new("heads of two lengths", g, conversation(200), 2e-5));
 }
 
@@ -988,7 +996,7 @@ fn fused_blocks() {
     ] {
         let graph = block(b, width);
         let fused = fuse::fuse(graph.clone(), Fuse::ALL, u64::MAX);
-        let ops: Vec<&str> = fused.nodes.iter().map(|n| n.op.name()).collect();
+        let ops: Vec<&str> = fused.nodes.iter().map(Op::name).collect();
         assert_eq!(ops, ["embed", "linear", "qkv", "rope_kv", "attention", "linear", "linear_glu"]);
         let tolerance = if kv == KvType::F32 { 5e-5 } else { 5e-3 };
         let case = Case::new(format!("block: {name}"), graph, conversation(150), tolerance);
@@ -1011,7 +1019,7 @@ fn norms_behind_blocks() {
         let last = g.rms_norm(both, weights[2], 1e-3);
         g.sum(last, x);
         let fused = fuse::fuse(g.clone(), Fuse::ALL, u64::MAX);
-        let ops: Vec<&str> = fused.nodes.iter().map(|n| n.op.name()).collect();
+        let ops: Vec<&str> = fused.nodes.iter().map(Op::name).collect();
         assert_eq!(ops, ["embed", "embed", "norm_add", "add", "norm_add"]);
         check(Case::new(format!("norms behind blocks {width}"), g, any_rows(&[40, 1, 9], VOCABULARY), 1e-5));
     }
@@ -1085,11 +1093,10 @@ fn folded_grids() {
     check(exact("rows", values_and_norms(), any_rows(&[130, 1, 9], VOCABULARY), 1e-5));
     for (heads, kv) in [((6, 2, 64), KvType::F32), ((4, 4, 32), KvType::Q8_0)] {
         let (heads, kv_heads, head_dim) = heads;
-        let op =
-            Attention { sinks: true, mask: MaskKind::SlidingWindow(500), ..Attention::full(heads, kv_heads, head_dim) };
+        let op = Attention { mask: MaskKind::SlidingWindow(500), ..Attention::full(heads, kv_heads, head_dim) };
         let tolerance = if kv == KvType::F32 { 2e-5 } else { 1.5e-2 };
         let ways = if kv == KvType::F32 { Ways::All } else { Ways::Layouts };
-        check(Case { kv, ways, ..exact("attention", attends(op), conversation(600), tolerance) });
+        check(Case { kv, ways, ..exact("attention", attends_with_sinks(op), conversation(600), tolerance) });
     }
     // Decodes alone, whose grids are smaller than those of prompts.
     let mut steps: Vec<Step> = (0..272).step_by(8).flat_map(|at| positions(&[&[(0, at..at + 8)]])).collect();
@@ -1153,7 +1160,8 @@ fn what_differs_is_noticed() {
     let case = Case::new("linear", plain(DType::Q8_0, 68, 512), any_rows(&[1, 9], VOCABULARY), 2e-5);
     let data = Data::random(&case.graph, 1);
     let mut other = data.clone();
-    let weight = case.graph.nodes[1].inputs[1];
+    let Op::Linear(_, io) = &case.graph.nodes[1] else { panic!("no linear") };
+    let weight = io.weight;
     other.weights.get_mut(&weight).expect("a weight")[34 * 100 + 7] ^= 1;
     assert!(off(&case, &data, &case, &other));
     // One row of the last step, at the position before.

@@ -5,18 +5,17 @@ mod engine;
 use engine::{difference, gpu, logits, model, prompt};
 use firelight::dtype::DType;
 use firelight::gpu::{Caps, Tier, TuneConfig};
-use firelight::graph::{Graph, Node, Rows, TensorId, TensorKind};
+use firelight::graph::{ExpertWeights, Router, RoutingWeights};
+use firelight::graph::{Graph, Op, Rows, TensorId, TensorKind};
 use firelight::memory_plan;
-use firelight::ops::add::Add;
 use firelight::ops::attention::Attention;
-use firelight::ops::experts::{ExpertWeights, Router, RoutingWeights};
 use firelight::ops::glu::Activation;
 use firelight::ops::kv_write::KvWrite;
 use firelight::ops::logit_scale::LogitScale;
 use firelight::ops::rope::{Rope, RopeStyle};
-use firelight::ops::{Binding, Capacity, Kernel, KvType, Op, StepSizes};
+use firelight::ops::{Binding, Capacity, Kernel, KvType, StepSizes};
 use firelight::plan::DispatchList;
-use firelight::plan::activations::{self, ActivationSlots};
+use firelight::plan::activations::{self, ActivationSlots, NodeTensors};
 use firelight::plan::fuse::Fuse;
 use firelight::plan::runs;
 use firelight::session::SessionOptions;
@@ -26,12 +25,12 @@ use std::collections::BTreeSet;
 /// A node to be: which earlier tensors it reads, and the sizes of those it writes. A size of 0 writes an earlier one again.
 type Draft = (Vec<prop::sample::Index>, Vec<u32>);
 
-/// A graph of these nodes. What an op computes is of no matter to slots, so they are all the same op.
-fn graph(nodes: &[Draft]) -> Graph {
+/// Nodes with these tensors, which are activations of the graph. Slots do not depend on what a node computes.
+fn nodes_of(drafts: &[Draft]) -> (Graph, Vec<NodeTensors>) {
     let mut graph = Graph::default();
-    let mut made = Vec::new();
+    let (mut made, mut nodes) = (Vec::new(), Vec::new());
     let weight = graph.vector("not an activation", 7);
-    for (reads, writes) in nodes {
+    for (reads, writes) in drafts {
         let pick = |i: &prop::sample::Index| if made.is_empty() { weight } else { *i.get(&made) };
         let inputs: Vec<TensorId> = reads.iter().map(pick).collect();
         let mut outputs = Vec::new();
@@ -43,29 +42,34 @@ fn graph(nodes: &[Draft]) -> Graph {
             outputs.push(id.unwrap_or_else(|| graph.add("t", Rows::Step, cols + 1, TensorKind::Activation)));
         }
         made.extend(&outputs);
-        graph.nodes.push(Node { op: Op::Add(Add { scale: 1.0 }), inputs, outputs });
+        nodes.push(NodeTensors { reads: inputs, writes: outputs });
     }
-    graph
+    (graph, nodes)
 }
 
 fn bytes(graph: &Graph, id: TensorId) -> u64 {
     u64::from(graph.cols(id)) * 4
 }
 
+/// Slots of the nodes' activations.
+fn assign(graph: &Graph, nodes: &[NodeTensors], keep: &[TensorId]) -> ActivationSlots {
+    let size = |id| (graph.tensor(id).kind == TensorKind::Activation).then(|| bytes(graph, id));
+    activations::assign(nodes, size, keep)
+}
+
 /// Whether each activation has a slot that is large enough and its own for as long as it lives: from the first node that
 /// names it to the last, or for ever if it is kept.
-fn check(graph: &Graph, slots: &ActivationSlots, keep: &[TensorId]) -> Result<(), String> {
-    let names = |n: &Node, id: TensorId| n.inputs.contains(&id) || n.outputs.contains(&id);
-    let mut taken: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); graph.nodes.len()];
+fn check(graph: &Graph, nodes: &[NodeTensors], slots: &ActivationSlots, keep: &[TensorId]) -> Result<(), String> {
+    let mut taken: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); nodes.len()];
     for id in (0..graph.tensors.len()).map(TensorId).filter(|id| graph.tensor(*id).kind == TensorKind::Activation) {
-        let uses: Vec<usize> = (0..graph.nodes.len()).filter(|i| names(&graph.nodes[*i], id)).collect();
+        let uses: Vec<usize> = (0..nodes.len()).filter(|i| nodes[*i].all().any(|of| of == id)).collect();
         let (Some(first), Some(last)) = (uses.first(), uses.last()) else { continue };
         let slot = *slots.of.get(&id).ok_or(format!("{id:?} has no slot"))?;
         let size = *slots.bytes.get(slot).ok_or(format!("{id:?}: there is no slot {slot}"))?;
         if size < bytes(graph, id) {
             return Err(format!("{id:?} needs {} bytes, its slot has {size}", bytes(graph, id)));
         }
-        let last = if keep.contains(&id) { graph.nodes.len() - 1 } else { *last };
+        let last = if keep.contains(&id) { nodes.len() - 1 } else { *last };
         for (at, taken) in taken.iter_mut().enumerate().take(last + 1).skip(*first) {
             if !taken.insert(slot) {
                 return Err(format!("slot {slot} of {id:?} is another's at node {at}"));
@@ -85,11 +89,11 @@ proptest! {
 
     #[test]
     fn no_two_live_tensors_share_a_slot(nodes in drafts(), kept in prop::collection::vec(any::<prop::sample::Index>(), 0..3)) {
-        let graph = graph(&nodes);
-        let activations: Vec<TensorId> = graph.nodes.iter().flat_map(|n| n.outputs.clone()).collect();
+        let (graph, nodes) = nodes_of(&nodes);
+        let activations: Vec<TensorId> = nodes.iter().flat_map(|n| n.writes.clone()).collect();
         let keep: Vec<TensorId> = kept.iter().map(|i| *i.get(&activations)).collect();
-        let slots = activations::assign(&graph, |id| bytes(&graph, id), &keep);
-        prop_assert_eq!(check(&graph, &slots, &keep), Ok(()));
+        let slots = assign(&graph, &nodes, &keep);
+        prop_assert_eq!(check(&graph, &nodes, &slots, &keep), Ok(()));
         // And slots are shared at all: never more than the tensors that live at once, plus those kept.
         let all: BTreeSet<usize> = slots.of.values().copied().collect();
         prop_assert_eq!(all.len(), slots.bytes.len());
@@ -102,17 +106,19 @@ fn a_chain_takes_turns_in_two_slots() {
     let mut graph = Graph::default();
     let mut x = graph.vector("start", 8);
     for _ in 0..20 {
-        x = graph.node(Op::Add(Add { scale: 1.0 }), vec![x], "link", Rows::Step, 8);
+        x = graph.sum(x, x);
     }
-    let slots = activations::assign(&graph, |id| bytes(&graph, id), &[]);
+    let nodes: Vec<NodeTensors> = graph.nodes.iter().map(NodeTensors::from).collect();
+    let slots = assign(&graph, &nodes, &[]);
     assert_eq!(slots.bytes, [32, 32]);
-    assert_eq!(check(&graph, &slots, &[]), Ok(()));
+    let check = |slots: &ActivationSlots, keep: &[TensorId]| check(&graph, &nodes, slots, keep);
+    assert_eq!(check(&slots, &[]), Ok(()));
     let one = ActivationSlots { bytes: vec![32], of: slots.of.keys().map(|id| (*id, 0)).collect() };
-    assert!(check(&graph, &one, &[]).unwrap_err().contains("another's"));
+    assert!(check(&one, &[]).unwrap_err().contains("another's"));
     let small = ActivationSlots { bytes: vec![32, 28], ..slots.clone() };
-    assert!(check(&graph, &small, &[]).unwrap_err().contains("needs 32"));
+    assert!(check(&small, &[]).unwrap_err().contains("needs 32"));
     let first = TensorId(1);
-    assert!(check(&graph, &slots, &[first]).unwrap_err().contains("another's"), "a kept one shares with none");
+    assert!(check(&slots, &[first]).unwrap_err().contains("another's"), "a kept one shares with none");
 }
 
 /// Every tensor that is no activation has room of its own, and nothing that kernels write shares a buffer but caches, so
@@ -227,8 +233,8 @@ fn a_layer_decodes_in_six_dispatches() {
                 memory_plan::plan_memory(&model, caps, &SessionOptions::default()).unwrap().dispatch_list;
             let sizes = StepSizes { rows: 1, logits: 1, splits: 1, tiles: 1, sampled: 1, ..Default::default() };
             let of_layers = |(node, kernel): &&(usize, Kernel)| {
-                let op = &dispatch_list.graph.nodes[*node].op;
-                let once = matches!(op, Op::Embed(_) | Op::Gather(_) | Op::Sample(_));
+                let op = &dispatch_list.graph.nodes[*node];
+                let once = matches!(op, Op::Embed(..) | Op::Gather(..) | Op::Sample(..));
                 let head = kernel.bindings.iter().any(|b| dispatch_list.graph.tensor(b.tensor).rows == Rows::Logits);
                 runs(kernel, &sizes) && !once && !head
             };
@@ -268,8 +274,9 @@ fn a_plan_is_the_same_each_time() {
                     && a.capacity == b.capacity
             );
             assert_eq!(a.bytes(), b.bytes());
-            check(&a.graph, &ActivationSlots { bytes: vec![u64::MAX; a.slots.bytes.len()], of: a.slots.of }, &[])
-                .unwrap();
+            let nodes: Vec<NodeTensors> = a.graph.nodes.iter().map(NodeTensors::from).collect();
+            let slots = ActivationSlots { bytes: vec![u64::MAX; a.slots.bytes.len()], of: a.slots.of };
+            check(&a.graph, &nodes, &slots, &[]).unwrap();
         }
     }
 }

@@ -1,2 +1,3 @@
 // Numbers of 16 bits.
+//#enable f16
 alias Four = vec4<f16>;

@@ -86,7 +86,7 @@ impl ExpertCache {
                 stacks.push(SharedStacks { stacks: layer.stacks, slots: vec![ExpertSlot::default(); count] });
                 stacks.len() - 1
             });
-            let router = graph.nodes.iter().position(|node| node.outputs.contains(&layer.ids)).expect("a router");
+            let router = graph.nodes.iter().position(|node| node.writes(layer.ids)).expect("a router");
             let Rows::Routed(used) = graph.tensor(layer.ids).rows else { panic!("expert ids are routed rows") };
             let slots = vec![NOT_RESIDENT; graph.cols(layer.places) as usize];
             layers.push(ExpertLayer { offloaded: layer, stacks: shared, router, used, slots, stale: true });

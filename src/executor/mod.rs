@@ -113,7 +113,7 @@ impl Executor {
         let fill = async |memory: &PlanMemory| load::load(memory, &[&model.checkpoint], on_progress).await;
         let plan = Plan::compile_while(gpu, dispatch_list, fill).await?;
         let (graph, capacity) = (&plan.dispatch_list().graph, plan.dispatch_list().capacity);
-        let node_of_hidden = graph.nodes.iter().position(|node| node.outputs.contains(&hidden));
+        let node_of_hidden = graph.nodes.iter().position(|node| node.writes(hidden));
         let run_ahead = options.run_ahead.clamp(1, MAX_RUN_AHEAD) as usize;
         Ok(Executor {
             cache: KvCache::new(&capacity, plan.input(StepInput::SlidingPages).is_some(), graph.recurrent()),

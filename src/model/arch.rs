@@ -1,7 +1,7 @@
 //! The supported architectures, as data: one row each. Whatever a file states itself (sizes, biases, norms, tied
 //! embeddings, experts, fused matrices) is read from its keys and tensors, not derived from the architecture.
 
-use crate::ops::experts::{RoutingWeights, Scoring};
+use crate::graph::{RoutingWeights, Scoring};
 use crate::ops::glu::Activation;
 use crate::ops::rope::RopeStyle;
 use crate::{Error, Result};

@@ -1,82 +1,32 @@
-//! Causal attention with grouped query heads over the paged cache:
-//! `y[row, head] = softmax(scale * q . k[0..=position]) v`.
+//! Attention with grouped query heads (GQA) over the paged cache.
 //!
-//! Few rows (decode): every (row, kv head, span of [`KV_SPLIT`] positions) is a workgroup, and spans are merged when there
-//! are several. Many rows (prefill): tiles of rows walk the cache with a running softmax.
+//! Few rows (decode): each (row, kv head, split of [`KV_SPLIT`] positions) is a workgroup, and several splits are combined by
+//! a second kernel (split-K, as in FlashDecoding). Many rows (prefill): query tiles walk the cache with a running softmax.
 
 use super::kv_write::offset;
-use super::linear::unit;
-use super::{Binding, GridDim, Kernel, KernelContext, Op, PAGE, StepSize};
+use super::matmul::cooperative_shader;
+use super::{GridDim, Kernel, KernelContext, PAGE, StepSize};
 use crate::gpu::{Caps, Tier};
-use crate::graph::{Graph, Node, Rows, StepInput, TensorId, TensorKind};
-use crate::shader::{Const, ShaderSource};
+pub use crate::graph::{Attention, AttentionTemperature, MAX_HEAD_DIM, MaskKind};
+use crate::graph::{AttentionOperands, Graph, Op};
 
-/// Positions that one workgroup of a decode looks at.
+/// Positions of a split of a decode.
 pub const KV_SPLIT: u32 = 128;
 
-/// See the module.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Attention {
-    /// Query heads.
-    pub heads: u32,
-    /// Key and value heads; `heads` is a multiple.
-    pub kv_heads: u32,
-    /// Values of a query's and a key's head.
-    pub head_dim: u32,
-    /// Values of a value's head. If they are fewer, values are the first of their keys and have no cache of their own
-    /// (MLA, arXiv 2405.04434).
-    pub value_dim: u32,
-    /// Multiplier of the scores.
-    pub scale: f32,
-    /// Which positions a query sees.
-    pub mask: MaskKind,
-    /// Scores become `cap * tanh(score / cap)` (Gemma 2).
-    pub softcap: Option<f32>,
-    /// Scores grow with the query's position (Llama 4).
-    pub temperature: Option<AttentionTemperature>,
-    /// Each query head has one more score, a weight of the model, that draws attention and has no value (gpt-oss).
-    pub sinks: bool,
-}
+/// Values that a kernel of cooperative matrices moves at once; heads are multiples.
+const COOPERATIVE_COLS: u32 = 32;
 
-impl Attention {
-    /// Attention over all positions, scaled by `1 / sqrt(head_dim)`.
-    pub fn full(heads: u32, kv_heads: u32, head_dim: u32) -> Self {
-        let scale = 1.0 / (head_dim as f32).sqrt();
-        let value_dim = head_dim;
-        let (reach, cap, temperature, sinks) = (MaskKind::Causal, None, None, false);
-        Attention { heads, kv_heads, head_dim, value_dim, scale, mask: reach, softcap: cap, temperature, sinks }
-    }
-}
-
-/// Which positions up to its own a query sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MaskKind {
-    /// All.
-    Causal,
-    /// The last so many, its own among them.
-    SlidingWindow(u32),
-    /// Those of its own chunk: positions are cut into chunks of so many.
-    Chunked(u32),
+/// Rows of a step's query tiles, of which layers with longer heads take parts; 1 if there is no attention.
+pub fn max_query_tile(graph: &Graph, caps: &Caps) -> u32 {
+    let tile = |op: &Op| match op {
+        Op::Attention(op, _) => Some(op.tile(caps)),
+        _ => None,
+    };
+    graph.nodes.iter().filter_map(tile).max().unwrap_or(1)
 }
 
 impl MaskKind {
-    /// The first position that is seen from `position`.
-    pub fn first(self, position: u32) -> u32 {
-        match self {
-            MaskKind::Causal => 0,
-            MaskKind::SlidingWindow(n) => (position + 1).saturating_sub(n),
-            MaskKind::Chunked(n) => position - position % n,
-        }
-    }
-
-    /// How many positions are seen at most, if there is a bound.
-    pub fn span(self) -> Option<u32> {
-        match self {
-            MaskKind::Causal => None,
-            MaskKind::SlidingWindow(n) | MaskKind::Chunked(n) => Some(n),
-        }
-    }
-
+    /// The file of the mask, and its window.
     fn shader(self) -> (&'static str, u32) {
         match self {
             MaskKind::Causal => ("attention/mask/causal", 0),
@@ -86,17 +36,6 @@ impl MaskKind {
     }
 }
 
-/// Scores are multiplied by `1 + rate * ln(1 + floor((position + ahead) / every))`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AttentionTemperature {
-    /// Positions of a step.
-    pub floor_scale: u32,
-    /// How fast it grows.
-    pub attn_scale: f32,
-    /// Added to the position: 1 where the first position counts as one.
-    pub offset: u32,
-}
-
 impl AttentionTemperature {
     fn of(self, position: u32) -> f64 {
         let steps = (position + self.offset) / self.floor_scale;
@@ -104,213 +43,164 @@ impl AttentionTemperature {
     }
 }
 
-/// The most values that a head may have: of its queries a tile, or those of four heads, fit in workgroup memory beside
-/// the scores.
-pub const MAX_HEAD_DIM: u32 = 576;
-
-/// Values that a kernel of small matrices moves at once; heads are multiples.
-const MATRIX_COLS: u32 = 32;
-
-/// Rows of a step's prefill tiles, of which layers with longer heads take parts; 1 if there is no attention.
-pub fn max_query_tile(graph: &Graph, caps: &Caps) -> u32 {
-    let tile = |node: &Node| match &node.op {
-        Op::Attention(op) => Some(op.tile(caps)),
-        _ => None,
-    };
-    graph.nodes.iter().filter_map(tile).max().unwrap_or(1)
-}
-
-impl Graph {
-    /// q (rows, heads * head_dim) -> (rows, heads * value_dim). `sinks` (heads values) must be there if the op has them.
-    /// Both caches are the same one if values are a part of their keys.
-    #[track_caller]
-    pub fn attention(
-        &mut self,
-        q: TensorId,
-        caches: (TensorId, TensorId),
-        sinks: Option<TensorId>,
-        op: Attention,
-    ) -> TensorId {
-        let cols = op.heads * op.value_dim;
-        crate::graph::same("columns of q", self.cols(q), op.heads * op.head_dim);
-        assert!(
-            sinks.is_some() == op.sinks && !matches!(op.mask, MaskKind::SlidingWindow(0) | MaskKind::Chunked(0)),
-            "{op:?}"
-        );
-        assert!(op.heads.is_multiple_of(op.kv_heads) && op.head_dim <= MAX_HEAD_DIM, "{op:?}");
-        assert!(op.head_dim.is_multiple_of(4) && op.value_dim.is_multiple_of(4), "{op:?}");
-        assert!(op.value_dim == op.head_dim || (op.value_dim < op.head_dim && caches.0 == caches.1), "{op:?}");
-        let y = self.add("attention", Rows::Step, cols, TensorKind::Activation);
-        let spans = self.add("spans", Rows::KvSplits(op.heads), op.value_dim + 4, TensorKind::Activation);
-        let (rows, pages, tiles) =
-            (self.input(StepInput::Rows), self.pages(caches.0), self.input(StepInput::QueryTiles));
-        let mut inputs = vec![rows, pages, tiles, q, caches.0, caches.1];
-        inputs.extend(sinks);
-        self.nodes.push(Node { op: Op::Attention(op), inputs, outputs: vec![y, spans] });
-        y
+pub(super) fn kernels(op: &Attention, io: &AttentionOperands, cx: &KernelContext) -> Vec<Kernel> {
+    let attention = Choice { op, io, cx };
+    let mut out = vec![attention.decode(true), attention.decode(false), attention.combine()];
+    if cx.capacity.rows > cx.capacity.decode_rows() {
+        out.push(attention.prefill());
     }
+    out
 }
 
 impl Attention {
-    pub(super) fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
-        let mut out = vec![self.decode(cx, true), self.decode(cx, false), self.merge(cx)];
-        if cx.capacity.rows > cx.capacity.decode_rows() {
-            out.push(self.prefill(cx));
-        }
-        out
-    }
-
-    /// Whether prompts are read by small matrices: where what a thread keeps of its queries and means fits in registers.
-    fn uses_cooperative(&self, caps: &Caps) -> bool {
-        let fits = self.head_dim <= 128 && self.head_dim.is_multiple_of(MATRIX_COLS) && self.value_dim == self.head_dim;
+    /// Whether prefill uses cooperative matrices: where a thread's queries and means fit in registers.
+    fn cooperative(&self, caps: &Caps) -> bool {
+        let multiple = self.head_dim.is_multiple_of(COOPERATIVE_COLS);
+        let fits = self.head_dim <= 128 && multiple && self.value_dim == self.head_dim;
         fits && caps.tier == Tier::Cooperative && caps.tune_config().cooperative_attention
     }
 
-    /// Rows of a prefill tile: what fits in workgroup memory, or 16 for each of four subgroups.
+    /// Rows of a query tile: what fits in workgroup memory, or 16 for each of four subgroups.
     fn tile(&self, caps: &Caps) -> u32 {
         match self.head_dim {
-            _ if self.uses_cooperative(caps) => 64,
+            _ if self.cooperative(caps) => 64,
             ..=128 => 16,
             129..=256 => 8,
             _ => 4,
         }
     }
 
-    fn consts(&self, cx: &KernelContext) -> Vec<(&'static str, Const)> {
-        let c = cx.capacity;
-        vec![
-            ("HEADS", Const::U32(self.heads)),
-            ("KV_HEADS", Const::U32(self.kv_heads)),
-            ("GROUP", Const::U32(self.heads / self.kv_heads)),
-            ("HEAD_DIM4", Const::U32(self.head_dim / 4)),
-            ("VALUE_DIM4", Const::U32(self.value_dim / 4)),
-            ("SCALE", Const::F32(self.scale)),
-            ("PAGE", Const::U32(PAGE)),
-            ("PAGES_PER_SEQUENCE", Const::U32(c.pages_per_sequence)),
-            ("KV_SPLIT", Const::U32(KV_SPLIT)),
-            ("MAX_SPLITS", Const::U32(max_splits(c.pages_per_sequence))),
-            ("WINDOW", Const::U32(self.mask.shader().1)),
-        ]
-    }
-
-    /// What makes the scores of a kernel: the parts this op has, and their constants.
-    fn scores(&self, consts: &mut Vec<(&'static str, Const)>) -> Vec<(&'static str, &'static str)> {
-        let mut imports = vec![("mask", self.mask.shader().0)];
-        imports.push((
-            "softcap",
-            if self.softcap.is_some() { "attention/softcap/tanh" } else { "attention/softcap/none" },
-        ));
-        imports.push((
-            "temperature",
-            if self.temperature.is_some() { "attention/temperature/llama4" } else { "attention/temperature/none" },
-        ));
-        consts.extend(self.softcap.map(|cap| ("SOFTCAP", Const::F32(cap))));
-        if let Some(t) = self.temperature {
-            let ahead = ("OFFSET", Const::U32(t.offset));
-            consts.extend([
-                ("FLOOR_SCALE", Const::U32(t.floor_scale)),
-                ("ATTN_SCALE", Const::F32(t.attn_scale)),
-                ahead,
-            ]);
-        }
-        imports
-    }
-
-    /// Binds the sinks last, if there are any.
-    fn sink(&self, cx: &KernelContext, kernel: &mut Kernel) {
-        let file = if self.sinks { "attention/sink/per_head" } else { "attention/sink/none" };
-        kernel.source.imports.push(("sink", file));
-        if self.sinks {
-            kernel.bindings.push(Binding::read(cx.input(6)));
-            kernel.source.consts.push(("SINKS_AT", Const::U32(kernel.bindings.len() as u32)));
-        }
-    }
-
-    /// Query heads of one workgroup: as many of a group as workgroup memory holds.
-    fn per_workgroup(&self) -> u32 {
+    /// Query heads of a decode's workgroup: as many of a group as workgroup memory holds.
+    fn heads_per_workgroup(&self) -> u32 {
         let group = self.heads / self.kv_heads;
         let fits = |n: &u32| group.is_multiple_of(*n) && (*n <= 4 || (*n <= 8 && n * self.head_dim <= 1024));
         (1..=group).rev().find(fits).unwrap_or(1)
     }
+}
 
-    fn decode(&self, cx: &KernelContext, direct: bool) -> Kernel {
-        let wg = if cx.caps.software { cx.lanes(16) } else { cx.lanes(KV_SPLIT).min(KV_SPLIT) };
-        let per_wg = self.per_workgroup();
-        let d4 = self.value_dim / 4;
-        let d_lanes = d4.min(wg);
-        let mut consts = self.consts(cx);
-        consts.extend(cx.reduce_consts(wg, wg));
-        consts.extend([
-            ("HEADS_PER_WG", Const::U32(per_wg)),
-            ("HEADS_PER_WG4", Const::U32(per_wg.div_ceil(4))),
-            ("D_LANES", Const::U32(d_lanes)),
-            ("D_TRIPS", Const::U32(d4.div_ceil(d_lanes))),
-            ("PHASES", Const::U32(wg / d_lanes)),
-            ("DIRECT", Const::Bool(direct)),
-        ]);
-        let mut imports = vec![cx.reduce(), ("kv", cx.capacity.kv.shader())];
-        imports.extend(self.scores(&mut consts));
-        let source = ShaderSource { file: "attention_decode", imports, consts };
-        let mut bindings: Vec<_> = [0, 1, 3, 4, 5].map(|i| Binding::read(cx.input(i))).into();
-        bindings.push(Binding::write(cx.output(if direct { 0 } else { 1 })));
-        let grid =
-            [GridDim::each(StepSize::KvSplits), GridDim::fixed(self.heads / per_wg), GridDim::each(StepSize::Rows)];
-        let (min, max) = if direct { (1, 1) } else { (2, u32::MAX) };
-        let mut kernel = Kernel::new(source, bindings, grid);
-        match direct {
-            true => self.sink(cx, &mut kernel),
-            // The merge counts them.
-            false => kernel.source.imports.push(("sink", "attention/sink/none")),
+/// Attention whose kernels are chosen.
+struct Choice<'a> {
+    op: &'a Attention,
+    io: &'a AttentionOperands,
+    cx: &'a KernelContext<'a>,
+}
+
+impl Choice<'_> {
+    /// A kernel with the constants and the mask that all have.
+    fn kernel(&self, file: &'static str, grid: [GridDim; 3]) -> Kernel {
+        let (op, pages_per_sequence) = (self.op, self.cx.capacity.pages_per_sequence);
+        let (mask, window) = op.mask.shader();
+        Kernel::new(file, grid)
+            .import("mask", mask)
+            .set("HEADS", op.heads)
+            .set("KV_HEADS", op.kv_heads)
+            .set("GROUP", op.heads / op.kv_heads)
+            .set("HEAD_DIM4", op.head_dim / 4)
+            .set("VALUE_DIM4", op.value_dim / 4)
+            .set("SCALE", op.scale)
+            .set("PAGE", PAGE)
+            .set("PAGES_PER_SEQUENCE", pages_per_sequence)
+            .set("KV_SPLIT", KV_SPLIT)
+            .set("MAX_SPLITS", max_splits(pages_per_sequence))
+            .set("WINDOW", window)
+    }
+
+    /// Gives a kernel the cache and the parts that make its scores.
+    fn scores(&self, mut kernel: Kernel) -> Kernel {
+        kernel = kernel.import("kv", self.cx.capacity.kv.shader());
+        if let Some(softcap) = self.op.softcap {
+            kernel = kernel.import("softcap", "attention/softcap/tanh").set("SOFTCAP", softcap);
         }
-        kernel.when(StepSize::Rows, 1, cx.capacity.decode_rows()).when(StepSize::KvSplits, min, max)
+        if let Some(t) = self.op.temperature {
+            kernel = kernel.import("temperature", "attention/temperature/llama4").set("ATTN_SCALE", t.attn_scale);
+            kernel = kernel.set("FLOOR_SCALE", t.floor_scale).set("OFFSET", t.offset);
+        }
+        kernel
     }
 
-    fn merge(&self, cx: &KernelContext) -> Kernel {
-        let imports = vec![("mask", self.mask.shader().0)];
-        let source = ShaderSource { file: "attention_combine", imports, consts: self.consts(cx) };
-        let bindings = vec![Binding::read(cx.input(0)), Binding::read(cx.output(1)), Binding::write(cx.output(0))];
-        let grid = [GridDim::ceil(self.value_dim / 4, 64), GridDim::fixed(self.heads), GridDim::each(StepSize::Rows)];
-        let mut kernel = Kernel::new(source, bindings, grid);
-        self.sink(cx, &mut kernel);
-        kernel.when(StepSize::Rows, 1, cx.capacity.decode_rows()).when(StepSize::KvSplits, 2, u32::MAX)
+    /// Binds the sinks, if there are any.
+    fn sinks(&self, kernel: Kernel) -> Kernel {
+        let Some(sinks) = self.io.sinks else { return kernel };
+        kernel.import("sink", "attention/sink/per_head").set_next_binding("SINKS_AT").read(sinks)
     }
 
-    fn prefill(&self, cx: &KernelContext) -> Kernel {
-        let tile = self.tile(cx.caps);
+    /// The kernel of decodes with one split, or with several, which [`Choice::combine`] follows.
+    fn decode(&self, direct: bool) -> Kernel {
+        let Choice { op, io, cx } = *self;
+        let wg = if cx.caps.software { cx.lanes(16) } else { cx.lanes(KV_SPLIT).min(KV_SPLIT) };
+        let heads = op.heads_per_workgroup();
+        let d4 = op.value_dim / 4;
+        let d_lanes = d4.min(wg);
+        let grid = [GridDim::each(StepSize::KvSplits), GridDim::fixed(op.heads / heads), GridDim::each(StepSize::Rows)];
+        let kernel = self.scores(cx.reduce(self.kernel("attention_decode", grid), wg, wg));
+        let kernel = kernel
+            .set("HEADS_PER_WG", heads)
+            .set("HEADS_PER_WG4", heads.div_ceil(4))
+            .set("D_LANES", d_lanes)
+            .set("D_TRIPS", d4.div_ceil(d_lanes))
+            .set("PHASES", wg / d_lanes)
+            .set("DIRECT", direct)
+            .read(io.rows)
+            .reads(io.kv.pages)
+            .reads([io.q, io.kv.keys, io.kv.values])
+            .write(if direct { io.y } else { io.partials })
+            .when(StepSize::Rows, 1, cx.capacity.decode_rows());
+        match direct {
+            true => self.sinks(kernel).when(StepSize::KvSplits, 1, 1),
+            // The combining kernel adds the sinks.
+            false => kernel.when(StepSize::KvSplits, 2, u32::MAX),
+        }
+    }
+
+    fn combine(&self) -> Kernel {
+        let Choice { op, io, cx } = *self;
+        let grid = [GridDim::ceil(op.value_dim / 4, 64), GridDim::fixed(op.heads), GridDim::each(StepSize::Rows)];
+        let kernel = self.kernel("attention_combine", grid).read(io.rows).read(io.partials).write(io.y);
+        let kernel = self.sinks(kernel).when(StepSize::Rows, 1, cx.capacity.decode_rows());
+        kernel.when(StepSize::KvSplits, 2, u32::MAX)
+    }
+
+    fn prefill(&self) -> Kernel {
+        let Choice { op, io, cx } = *self;
+        let tile = op.tile(cx.caps);
         let parts = max_query_tile(cx.graph, cx.caps) / tile;
-        let mut imports = vec![("kv", cx.capacity.kv.shader())];
-        let (file, own) = if self.uses_cooperative(cx.caps) {
-            let side = cx.caps.cooperative;
-            imports.push(("cooperative", unit(cx.caps)));
-            let wg = 4 * cx.caps.subgroup.1;
-            let units = [("COOP_R", 16), ("COOP_D", self.head_dim), ("COOP_P", PAGE)].map(|(name, n)| (name, n / side));
-            ("attention_cooperative", [&units[..], &[("WG", wg), ("CHUNKS", self.head_dim / MATRIX_COLS)]].concat())
-        } else {
-            let d4 = self.value_dim / 4;
-            // As many as a page has positions suit software adapters: there all threads read the same queries.
-            let wg = if cx.caps.software { PAGE } else { 64 };
-            let d_lanes = d4.min(wg);
-            let rows_each = tile.div_ceil(wg / d_lanes);
-            let trips = d4.div_ceil(d_lanes);
-            let values =
-                [("D_LANES", d_lanes), ("D_TRIPS", trips), ("ROWS_EACH", rows_each), ("ACCS", trips * rows_each)];
-            ("attention_prefill", [&values[..], &[("WG", wg), ("SCORES", tile * PAGE / wg)]].concat())
-        };
-        let mut consts = self.consts(cx);
-        consts.extend(own.into_iter().chain([("TILE", tile), ("PARTS", parts)]).map(|(name, n)| (name, Const::U32(n))));
-        imports.extend(self.scores(&mut consts));
-        let source = ShaderSource { file, imports, consts };
-        let mut bindings: Vec<_> = (0..6).map(|i| Binding::read(cx.input(i))).collect();
-        bindings.push(Binding::write(cx.output(0)));
-        let tiles = GridDim { size: StepSize::QueryTiles, times: parts, per: 1, plus: 0 };
-        let grid = [tiles, GridDim::fixed(self.heads), GridDim::fixed(1)];
-        let mut kernel = Kernel::new(source, bindings, grid);
-        self.sink(cx, &mut kernel);
-        kernel.when(StepSize::Rows, cx.capacity.decode_rows() + 1, u32::MAX)
+        let tiles = GridDim { times: parts, ..GridDim::each(StepSize::QueryTiles) };
+        let grid = [tiles, GridDim::fixed(op.heads), GridDim::fixed(1)];
+        let kernel = if op.cooperative(cx.caps) { self.cooperative(grid) } else { self.running_softmax(grid, tile) };
+        let kernel = self.scores(kernel).set("TILE", tile).set("PARTS", parts).reads([io.rows]).reads(io.kv.pages);
+        let kernel = kernel.reads([io.tiles, io.q, io.kv.keys, io.kv.values]).write(io.y);
+        self.sinks(kernel).when(StepSize::Rows, cx.capacity.decode_rows() + 1, u32::MAX)
+    }
+
+    fn cooperative(&self, grid: [GridDim; 3]) -> Kernel {
+        let Choice { op, cx, .. } = *self;
+        let side = cx.caps.cooperative;
+        self.kernel("attention_cooperative", grid)
+            .import("cooperative", cooperative_shader(cx.caps))
+            .set("COOP_R", 16 / side)
+            .set("COOP_D", op.head_dim / side)
+            .set("COOP_P", PAGE / side)
+            .set("WG", 4 * cx.caps.subgroup.1)
+            .set("CHUNKS", op.head_dim / COOPERATIVE_COLS)
+    }
+
+    fn running_softmax(&self, grid: [GridDim; 3], tile: u32) -> Kernel {
+        let d4 = self.op.value_dim / 4;
+        // On software adapters one thread per position of a page: there all threads read the same queries.
+        let wg = if self.cx.caps.software { PAGE } else { 64 };
+        let d_lanes = d4.min(wg);
+        let (rows_each, trips) = (tile.div_ceil(wg / d_lanes), d4.div_ceil(d_lanes));
+        self.kernel("attention_prefill", grid)
+            .set("WG", wg)
+            .set("SCORES", tile * PAGE / wg)
+            .set("D_LANES", d_lanes)
+            .set("D_TRIPS", trips)
+            .set("ROWS_EACH", rows_each)
+            .set("ACCS", trips * rows_each)
     }
 }
 
-/// Spans that the longest sequence can have.
+/// Splits of the longest sequence.
 pub fn max_splits(pages_per_sequence: u32) -> u32 {
     (pages_per_sequence * PAGE).div_ceil(KV_SPLIT)
 }
@@ -408,6 +298,6 @@ mod tests {
         // One step of one position: the factor is 1 + ln 2 / ln 2 = 2.
         let temperature = Some(AttentionTemperature { floor_scale: 1, attn_scale: 1.0 / 2f32.ln(), offset: 0 });
         close(y(&[], Attention { temperature, ..plain.clone() }), 81.0 / 82.0);
-        close(y(&[10f32.ln()], Attention { sinks: true, ..plain }), 9.0 / 20.0);
+        close(y(&[10f32.ln()], plain.clone()), 9.0 / 20.0);
     }
 }

@@ -6,26 +6,15 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::attention::{Attention, AttentionTemperature, MaskKind};
-use super::delta_net::DeltaNet;
-use super::experts::{ExpertWeights, Router, RouterGroups, RoutingWeights, Scoring};
-use super::fused_norm::{self, FusedNorm};
-use super::glu::Activation;
-use super::head_concat::HeadConcat;
-use super::head_slice::HeadSlice;
-use super::kv_write::KvWrite;
-use super::linear::Linear;
-use super::linear_glu::LinearGlu;
-use super::logit_scale::LogitScale;
-use super::norm_add::NormAdd;
-use super::qkv::Qkv;
-use super::rope::{Rope, RopeStyle};
-use super::rope_kv::RopeKv;
-use super::short_conv::ShortConv;
-use super::{Capacity, KernelContext, KvType, Op};
+use super::{Capacity, KernelContext, KvType};
 use crate::dtype::DType;
 use crate::gpu::{Caps, Tier, TuneConfig};
-use crate::graph::{Graph, Node, Rows, StepInput, TensorId, TensorKind};
+use crate::graph::{
+    Activation, Attention, AttentionTemperature, DeltaNet, ExpertWeights, FusedNorm, Graph, HeadConcat, HeadNorm,
+    HeadSlice, KvWrite, LinearGlu, LinearGluOperands, LogitScale, MaskKind, NextFusedNorm, NextNorm, NormAdd,
+    NormAddOperands, Op, Qkv, QkvOperands, Rope, RopeKv, RopeKvOperands, RopeStyle, Router, RouterGroups,
+    RoutingWeights, Rows, Scoring, ShortConv, StepInput, TensorId, TensorKind,
+};
 use crate::shader::ShaderSource;
 
 /// All variants: a name such as `baseline/matvec.reduce.q4_k.dense.none.2`, and how the text is made. Names begin with
@@ -42,9 +31,9 @@ pub fn catalog() -> Vec<(String, ShaderSource)> {
                 every_type || dtype.is_none_or(|dtype| [DType::F16, DType::Q4K, DType::Q8_0].contains(&dtype))
             };
             for (_, graph) in graphs.iter().filter(wanted) {
-                let takes = |n: &&Node| !matches!(&n.op, Op::KvWrite(op) if !kv.takes(op.head_dim));
+                let takes = |node: &&Op| !matches!(node, Op::KvWrite(op, _) if !kv.takes(op.head_dim));
                 for node in graph.nodes.iter().filter(takes) {
-                    let kernels = node.op.kernels(&KernelContext { graph, node, caps: &caps, capacity: &capacity });
+                    let kernels = super::kernels(node, &KernelContext { graph, caps: &caps, capacity: &capacity });
                     for source in kernels.into_iter().map(|kernel| kernel.source) {
                         if seen.insert(format!("{source:?}")) {
                             let stem = stem(caps.tier, &source);
@@ -177,7 +166,7 @@ fn weights(dtype: DType) -> Graph {
         projections(&mut g, x, [weight; 3], bias);
     }
     with_fused_norm(&mut g, y);
-    norms_behind(&mut g, x, y);
+    post_norms(&mut g, x, y);
     let router = g.weight("router.weight", 64, 256, DType::F32);
     let mut stack = |name| g.expert_stack(name, 64, 256, 256, dtype);
     let [gate, up, down] = ["gates", "ups", "downs"].map(&mut stack);
@@ -198,9 +187,8 @@ fn weights(dtype: DType) -> Graph {
         g.expert_ffn(x, logits, stacks, Router { norm, ..plain }, Activation::Gelu, RoutingWeights::OnOutputs);
     }
     // Fusing gives the last sum a residual.
-    if let Some(Node { op: Op::ExpertSum(op), inputs, .. }) = g.nodes.last_mut() {
-        op.residual = true;
-        inputs.push(x);
+    if let Some(Op::ExpertSum(_, io)) = g.nodes.last_mut() {
+        io.residual = Some(x);
     }
     let x = g.gather(x);
     let logits = g.linear(x, embedding, None);
@@ -216,7 +204,7 @@ fn limited_routers(g: &mut Graph, logits: TensorId) {
     let experts = g.cols(logits);
     let bias = g.vector("choice.bias", experts);
     let groups = |top2_sum| Some(RouterGroups { count: 8, used: 4, top2_sum });
-    let deepseek3 = Router { scoring: Scoring::Sigmoid, biased: true, ..Router::plain(experts, 8) };
+    let deepseek3 = Router { scoring: Scoring::Sigmoid, ..Router::plain(experts, 8) };
     for groups in [None, groups(true)] {
         g.router(logits, Some(bias), None, Router { groups, ..deepseek3 });
     }
@@ -225,54 +213,43 @@ fn limited_routers(g: &mut Graph, logits: TensorId) {
 
 /// A linear with the residual that fusing gives it.
 fn residual(g: &mut Graph, x: TensorId, weight: TensorId, bias: Option<TensorId>, y: TensorId) {
-    let op = Op::Linear(Linear { bias: bias.is_some(), residual: true, tally: false });
-    let inputs = [x, weight].into_iter().chain(bias).chain([y]).collect();
-    let cols = g.cols(y);
-    g.node(op, inputs, "residual", Rows::Step, cols);
+    g.linear(x, weight, bias);
+    if let Some(Op::Linear(_, io)) = g.nodes.last_mut() {
+        io.residual = Some(y);
+    }
 }
 
 /// Queries, keys and values, as one node.
 fn projections(g: &mut Graph, x: TensorId, weights: [TensorId; 3], bias: Option<TensorId>) {
-    let inputs = [x].into_iter().chain(weights).chain(bias.map(|bias| g.concat_vectors(&[bias; 3]))).collect();
+    let bias = bias.map(|bias| g.concat_vectors(&[bias; 3]));
     let cols = weights.iter().map(|id| g.fixed_rows(*id)).sum();
-    g.node(Op::Qkv(Qkv { bias: bias.is_some(), norm: None }), inputs, "qkv", Rows::Step, cols);
+    let y = g.activation("qkv", Rows::Step, cols);
+    g.nodes.push(Op::Qkv(Qkv, QkvOperands { x, weights, bias, y, norm: None }));
 }
 
-/// A norm behind a block with the sum that follows, and the same with the next norm.
-fn norms_behind(g: &mut Graph, x: TensorId, y: TensorId) {
+/// A post-norm with the sum that follows, and the same with the next norm.
+fn post_norms(g: &mut Graph, x: TensorId, residual: TensorId) {
     let cols = g.cols(x);
-    let weight = g.vector("behind.weight", cols);
-    let [sum, next] = ["sum", "next"].map(|name| g.add(name, Rows::Step, cols, TensorKind::Activation));
-    let node = NormAdd::node(1e-5, (x, weight), y, sum);
-    let mut with_next = node.clone();
-    with_next.op = Op::NormAdd(NormAdd { eps: 1e-5, next: Some(1e-5) });
-    with_next.inputs.push(weight);
-    with_next.outputs.push(next);
-    g.nodes.extend([node, with_next]);
+    let weight = g.vector("post_norm.weight", cols);
+    let [y, z] = ["sum", "next"].map(|name| g.activation(name, Rows::Step, cols));
+    for next in [None, Some(NextNorm { eps: 1e-5, weight, z })] {
+        g.nodes.push(Op::NormAdd(NormAdd { eps: 1e-5 }, NormAddOperands { x, weight, residual, y, next }));
+    }
 }
 
 /// Every node so far that can take on a norm, once more with it.
-fn with_fused_norm(g: &mut Graph, x: TensorId) {
-    let cols = g.cols(x);
-    let weight = g.vector("norm.weight", cols);
-    let [scaled, squares] = fused_norm::outputs(g, cols);
-    let norm = Some(FusedNorm { eps: 1e-5, from: cols });
+fn with_fused_norm(g: &mut Graph, normed: TensorId) {
+    let source_cols = g.cols(normed);
+    let weight = g.vector("norm.weight", source_cols);
+    let next = NextFusedNorm::new(g, weight, source_cols);
+    let NextFusedNorm { scaled, squares, .. } = next;
+    let norm = Some(FusedNorm { eps: 1e-5, source_cols, weight, scaled, squares, normed });
     for mut node in g.nodes.clone() {
-        match &mut node.op {
-            Op::Linear(op) if op.residual => op.tally = true,
-            Op::Qkv(op) => op.norm = norm.clone(),
-            Op::LinearGlu(op) => op.norm = norm.clone(),
+        match &mut node {
+            Op::Linear(_, io) if io.residual.is_some() => io.next_norm = Some(next.clone()),
+            Op::Qkv(_, io) => io.norm = norm.clone(),
+            Op::LinearGlu(_, io) => io.norm = norm.clone(),
             _ => continue,
-        }
-        match node.op {
-            Op::Linear(_) => {
-                node.inputs.push(weight);
-                node.outputs.extend([scaled, squares]);
-            }
-            _ => {
-                node.inputs.extend([weight, scaled, squares]);
-                node.outputs.push(x);
-            }
         }
         g.nodes.push(node);
     }
@@ -285,8 +262,8 @@ fn gated(gate: DType, up: DType, cols: u32) -> Graph {
     let x = g.embed(embedding, 1.0);
     let (gate, up) = (g.weight("gate.weight", 512, cols, gate), g.weight("up.weight", 512, cols, up));
     let y = g.add("y", Rows::Step, 512, TensorKind::Activation);
-    let node = LinearGlu::node(&mut g, x, gate, up, y, Activation::Silu);
-    g.nodes.push(node);
+    let operands = LinearGluOperands::new(&mut g, x, [gate, up], y);
+    g.nodes.push(Op::LinearGlu(LinearGlu { activation: Activation::Silu }, operands));
     g
 }
 
@@ -294,14 +271,15 @@ fn gated(gate: DType, up: DType, cols: u32) -> Graph {
 fn rope_kv(g: &mut Graph, q: TensorId, norm: TensorId, caches: (TensorId, TensorId), shape: (u32, u32, u32)) {
     let (heads, kv_heads, head_dim) = shape;
     let side_by_side = g.add("qkv", Rows::Step, (heads + 2 * kv_heads) * head_dim, TensorKind::Activation);
-    let (rows, pages, norms) = (g.input(StepInput::Rows), g.input(StepInput::Pages), g.concat_vectors(&[norm; 2]));
-    for (pairing, rotated) in [(RopeStyle::Interleaved, head_dim), (RopeStyle::Neox, head_dim / 2)] {
+    let (rows, pages, weights) = (g.input(StepInput::Rows), g.input(StepInput::Pages), g.concat_vectors(&[norm; 2]));
+    for (style, rotated) in [(RopeStyle::Interleaved, head_dim), (RopeStyle::Neox, head_dim / 2)] {
         let angles = g.rope_angles(&vec![1.0; rotated as usize / 2], 4096, 1.0);
-        for (head_norm, norm_values) in [(None, false), (Some(1e-6), false), (Some(1e-6), true)] {
-            let rope = Rope { head_dim, rotated, style: pairing };
-            let op = Op::RopeKv(RopeKv { heads, kv_heads, rope, head_norm, norm_values });
-            let inputs = [rows, pages, angles, side_by_side].into_iter().chain(head_norm.map(|_| norms)).collect();
-            g.nodes.push(Node { op, inputs, outputs: vec![q, caches.0, caches.1] });
+        let norm = Some(HeadNorm { eps: 1e-6, weights });
+        for (head_norm, norm_values) in [(None, false), (norm.clone(), false), (norm, true)] {
+            let op = RopeKv { heads, kv_heads, rope: Rope { head_dim, rotated, style }, norm_values };
+            let (qkv, keys, values) = (side_by_side, caches.0, caches.1);
+            let operands = RopeKvOperands { rows, pages, angles, qkv, head_norm, q, keys, values };
+            g.nodes.push(Op::RopeKv(op, operands));
         }
     }
 }
@@ -336,7 +314,7 @@ fn block(heads: u32, kv_heads: u32, head_dim: u32) -> Graph {
             q,
             caches,
             Some(sinks),
-            Attention { mask: reach, softcap: Some(50.0), temperature, sinks: true, ..plain.clone() },
+            Attention { mask: reach, softcap: Some(50.0), temperature, ..plain.clone() },
         );
     }
     let y = g.glu(y, q, Activation::Silu);

@@ -1,55 +1,30 @@
-//! The gated delta rule (arXiv 2412.06464), attention whose memory does not grow. With the
-//! [state](crate::graph::TensorKind::State) S (keys x values) of a head, for each row:
-//! `S *= decay; S += k (beta (v - S^T k))^T; y = S^T q`, where q and k are made vectors of length 1, q is then divided
-//! by the root of its size, `decay = exp(a softplus(alpha + dt))` and `beta = sigmoid(b)`.
+//! The gated delta rule over a recurrent state.
 
-use super::{Binding, GridDim, Kernel, KernelContext, Op, StepSize};
-use crate::graph::{Graph, Node, Rows, Segment, StepInput, TensorId, TensorKind};
-use crate::shader::{Const, ShaderSource};
+use super::{GridDim, Kernel, KernelContext, StepSize};
+pub use crate::graph::DeltaNet;
+use crate::graph::{DeltaNetOperands, Segment};
 
-/// See the module.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct DeltaNet {
-    /// Heads of queries and keys.
-    pub key_heads: u32,
-    /// Heads of values.
-    pub heads: u32,
-    /// Values of a head; a multiple of 4.
-    pub head_dim: u32,
-    /// Value heads of a key head stand side by side. Otherwise they take the key heads in turn: `h` takes
-    /// `h % key_heads`.
-    pub grouped: bool,
-    /// alpha and b are one tensor (rows, 2 * heads): of each key head the b of its value heads, then their alpha.
-    pub fused: bool,
-    /// What stands for a is log(-a).
-    pub log_decay: bool,
-}
-
-impl Graph {
-    /// x (rows, queries then keys then values), alpha and b (rows, heads; or both the same one), rates (a of each head,
-    /// then dt) -> (rows, heads * head_dim). `name` is the state's.
-    #[track_caller]
-    pub fn delta_net(&mut self, x: TensorId, [alpha, b, rates]: [TensorId; 3], name: &str, op: DeltaNet) -> TensorId {
-        crate::graph::same("columns of x", self.cols(x), (2 * op.key_heads + op.heads) * op.head_dim);
-        crate::graph::same("columns of alpha", self.cols(alpha), op.together() * op.heads);
-        crate::graph::same("columns of b", self.cols(b), op.together() * op.heads);
-        assert!(op.fused == (alpha == b), "{op:?}");
-        crate::graph::same("rates", self.cols(rates), 2 * op.heads);
-        let values = op.heads * op.head_dim * op.head_dim;
-        let state = self.add(name, Rows::Fixed(0), 0, TensorKind::State { values });
-        let inputs = vec![self.input(StepInput::Segments), x, alpha, b, rates];
-        let y = self.add("delta_net", self.tensor(x).rows, op.heads * op.head_dim, TensorKind::Activation);
-        self.nodes.push(Node { op: Op::DeltaNet(op), inputs, outputs: vec![y, state] });
-        y
-    }
+pub(super) fn kernels(op: &DeltaNet, io: &DeltaNetOperands, cx: &KernelContext) -> Vec<Kernel> {
+    // Few threads in a workgroup: heads are few, and columns are independent.
+    let wg = cx.lanes(32);
+    let workgroups = GridDim::fixed(op.heads * op.head_dim.div_ceil(wg));
+    let kernel = Kernel::new("delta_net", [workgroups, GridDim::each(StepSize::Segments), GridDim::fixed(1)]);
+    let kernel = cx
+        .reduce(kernel, wg, wg)
+        .set("KEY_HEADS", op.key_heads)
+        .set("HEADS", op.heads)
+        .set("D4", op.head_dim / 4)
+        .set("GROUPED", op.grouped)
+        .set("TOGETHER", op.rates_per_head())
+        .set("LOG_DECAY", op.log_decay)
+        .set("ROOT", (op.head_dim as f32).sqrt().recip())
+        .reads([io.segments, io.x, io.alpha, io.b, io.rates])
+        .write(io.y)
+        .write(io.state);
+    vec![kernel]
 }
 
 impl DeltaNet {
-    /// Of each head so many values stand together that are multiplied with x by one matrix: b, alpha.
-    fn together(self) -> u32 {
-        1 + u32::from(self.fused)
-    }
-
     /// Which key head a value head takes.
     fn key_head(self, head: usize) -> usize {
         let [key_heads, heads] = [self.key_heads, self.heads].map(|n| n as usize);
@@ -58,29 +33,10 @@ impl DeltaNet {
 
     /// Where alpha and b of a head are in their tensors.
     fn rates_at(self, row: usize, head: usize) -> [usize; 2] {
-        let [together, heads, each] = [self.together(), self.heads, self.heads / self.key_heads].map(|n| n as usize);
+        let [together, heads, each] =
+            [self.rates_per_head(), self.heads, self.heads / self.key_heads].map(|n| n as usize);
         let b = (row * heads + head / each * each) * together + head % each;
         [b + (together - 1) * each, b]
-    }
-
-    pub(super) fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
-        // Few threads a workgroup: heads are few, and columns do not meet.
-        let wg = cx.lanes(32);
-        let mut consts = cx.reduce_consts(wg, wg);
-        consts.extend([
-            ("KEY_HEADS", Const::U32(self.key_heads)),
-            ("HEADS", Const::U32(self.heads)),
-            ("D4", Const::U32(self.head_dim / 4)),
-            ("GROUPED", Const::Bool(self.grouped)),
-            ("TOGETHER", Const::U32(self.together())),
-            ("LOG_DECAY", Const::Bool(self.log_decay)),
-            ("ROOT", Const::F32((self.head_dim as f32).sqrt().recip())),
-        ]);
-        let source = ShaderSource { file: "delta_net", imports: vec![cx.reduce()], consts };
-        let mut bindings: Vec<_> = (0..5).map(|i| Binding::read(cx.input(i))).collect();
-        bindings.extend([0, 1].map(|i| Binding::write(cx.output(i))));
-        let workgroups = GridDim::fixed(self.heads * self.head_dim.div_ceil(wg));
-        vec![Kernel::new(source, bindings, [workgroups, GridDim::each(StepSize::Segments), GridDim::fixed(1)])]
     }
 }
 

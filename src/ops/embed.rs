@@ -1,49 +1,19 @@
-//! Token ids to vectors: `y[row] = weight[token] * scale`.
+//! Token ids to vectors.
 
-use super::{Binding, GridDim, Kernel, KernelContext, Op, StepSize, weight_consts};
-use crate::graph::{Graph, LAST_SAMPLED, Rows, StepInput, TensorId};
-use crate::shader::{Const, ShaderSource};
+use super::shard::{Shard, weight_consts};
+use super::{GridDim, Kernel, KernelContext, StepSize};
+use crate::graph::{Embed, EmbedOperands, LAST_SAMPLED};
 
-/// See the module.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Embed {
-    /// Multiplier of the vectors.
-    pub scale: f32,
-}
-
-impl Graph {
-    /// The vectors of the step's tokens: (vocabulary, d) -> (rows, d).
-    pub fn embed(&mut self, weight: TensorId, scale: f32) -> TensorId {
-        let (rows, sampled, cols) = (self.input(StepInput::Rows), self.input(StepInput::Sampled), self.cols(weight));
-        self.node(Op::Embed(Embed { scale }), vec![rows, sampled, weight], "embed", Rows::Step, cols)
-    }
-}
-
-impl Embed {
-    pub(super) fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
-        let (rows, sampled, weight) = (cx.input(0), cx.input(1), cx.input(2));
-        let (dtype, _) = cx.weight(weight);
-        let cols = cx.graph.cols(weight);
-        let kernel = |(i, shard): (usize, &super::Shard)| {
-            let mut consts = weight_consts(dtype, shard.rows, cols);
-            consts.extend([
-                ("COLS4", Const::U32(cols / 4)),
-                ("ROW0", Const::U32(shard.row0)),
-                ("ROWS", Const::U32(shard.rows)),
-                ("SCALE", Const::F32(self.scale)),
-            ]);
-            let source = ShaderSource { file: "embed", imports: vec![("weight", dtype.shader())], consts };
-            let bindings = vec![
-                Binding::read(rows),
-                Binding::read(sampled),
-                Binding::shard(weight, i),
-                Binding::write(cx.output(0)),
-            ];
-            let grid = [GridDim::ceil(cols.div_ceil(32), 64), GridDim::each(StepSize::Rows), GridDim::fixed(1)];
-            Kernel::new(source, bindings, grid)
-        };
-        cx.shards(weight).iter().enumerate().map(kernel).collect()
-    }
+pub(super) fn kernels(op: &Embed, io: &EmbedOperands, cx: &KernelContext) -> Vec<Kernel> {
+    let (dtype, cols) = (cx.dtype(io.weight), cx.cols(io.weight));
+    let kernel = |(i, shard): (usize, &Shard)| {
+        let grid = [GridDim::ceil(cols.div_ceil(32), 64), GridDim::each(StepSize::Rows), GridDim::fixed(1)];
+        let kernel = Kernel::new("embed", grid).import("weight", dtype.shader());
+        let kernel = kernel.set_all(weight_consts(dtype, shard.rows, cols)).set("SCALE", op.scale);
+        let kernel = kernel.set("COLS4", cols / 4).set("ROW0", shard.row0).set("ROWS", shard.rows);
+        kernel.read(io.rows).read(io.sampled).shard(io.weight, i).write(io.y)
+    };
+    cx.shards(io.weight).iter().enumerate().map(kernel).collect()
 }
 
 /// What the op means. `rows` is the row table, `sampled` the last token of each sequence, `weight` (vocabulary, `cols`).

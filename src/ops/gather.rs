@@ -1,34 +1,12 @@
-//! The rows of the step that want logits.
+//! The rows of the step that have logits.
 
-use super::{Binding, GridDim, Kernel, KernelContext, Op, StepSize};
-use crate::graph::{Graph, Rows, StepInput, TensorId};
-use crate::shader::{Const, ShaderSource};
+use super::{GridDim, Kernel, KernelContext, StepSize};
+use crate::graph::{Gather, GatherOperands};
 
-/// See the module.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Gather;
-
-impl Graph {
-    /// (rows, d) -> (logit rows, d).
-    #[track_caller]
-    pub fn gather(&mut self, x: TensorId) -> TensorId {
-        let (rows, cols) = (self.input(StepInput::LogitRows), self.cols(x));
-        assert!(cols % 4 == 0, "rows of {cols}");
-        self.node(Op::Gather(Gather), vec![rows, x], "gather", Rows::Logits, cols)
-    }
-}
-
-impl Gather {
-    pub(super) fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
-        let cols4 = cx.cols(1) / 4;
-        let source = ShaderSource { file: "gather", imports: vec![], consts: vec![("COLS4", Const::U32(cols4))] };
-        let bindings = vec![Binding::read(cx.input(0)), Binding::read(cx.input(1)), Binding::write(cx.output(0))];
-        vec![Kernel::new(
-            source,
-            bindings,
-            [GridDim::ceil(cols4, 64), GridDim::each(StepSize::Logits), GridDim::fixed(1)],
-        )]
-    }
+pub(super) fn kernels(_: &Gather, io: &GatherOperands, cx: &KernelContext) -> Vec<Kernel> {
+    let cols4 = cx.cols(io.x) / 4;
+    let grid = [GridDim::ceil(cols4, 64), GridDim::each(StepSize::Logits), GridDim::fixed(1)];
+    vec![Kernel::new("gather", grid).set("COLS4", cols4).read(io.logit_rows).read(io.x).write(io.y)]
 }
 
 /// What the op means: x (rows, `cols`) -> the rows numbered by `logit_rows`.

@@ -1,23 +1,8 @@
-//! Gated activation: `y = gated(gate, up)`, mostly a function of the gate times up (arXiv 2002.05202).
+//! Gated activation.
 
-use super::{Binding, GridDim, Kernel, KernelContext, Op, StepSize};
-use crate::graph::{Graph, Rows, TensorId};
-use crate::shader::{Const, ShaderSource};
-
-/// How a gate and a value become one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// The gate's x * sigmoid(x), times up.
-    Silu,
-    /// The gate's GELU, as usual approximated with tanh (arXiv 1606.08415), times up.
-    Gelu,
-    /// The gate's sigmoid, times up.
-    Sigmoid,
-    /// The gate itself, times up.
-    Product,
-    /// gpt-oss's: gate at most 7, up within 7; the gate's x * sigmoid(1.702 x), times up + 1.
-    Clamped,
-}
+use super::{GridDim, Kernel, KernelContext, StepSize};
+pub use crate::graph::Activation;
+use crate::graph::{Glu, GluOperands, Rows};
 
 impl Activation {
     /// Its value.
@@ -37,8 +22,7 @@ impl Activation {
         y as f32
     }
 
-    /// Its WGSL file.
-    pub fn shader(self) -> &'static str {
+    pub(super) fn shader(self) -> &'static str {
         match self {
             Activation::Silu => "activation/silu",
             Activation::Gelu => "activation/gelu",
@@ -49,53 +33,28 @@ impl Activation {
     }
 }
 
-/// See the module.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Glu {
-    /// What is computed.
-    pub activation: Activation,
-}
-
-impl Graph {
-    /// gate (rows, n) and up (rows, n) -> (rows, n); either may be (rows, 1) for all values of a row, or one for all rows.
-    #[track_caller]
-    pub fn glu(&mut self, gate: TensorId, up: TensorId, activation: Activation) -> TensorId {
-        let larger = if self.cols(up) < self.cols(gate) { gate } else { up };
-        let (rows, cols) = (self.tensor(larger).rows, self.cols(larger));
-        let fits = [gate, up].iter().all(|id| [1, cols].contains(&self.cols(*id)));
-        assert!(fits, "{} gates for {} values", self.cols(gate), self.cols(up));
-        self.node(Op::Glu(Glu { activation }), vec![gate, up], "glu", rows, cols)
-    }
-}
-
-impl Glu {
-    pub(super) fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
-        let rows = match cx.graph.tensor(cx.input(0)).rows {
-            Rows::Routed(k) => GridDim { size: StepSize::Rows, times: k, per: 1, plus: 0 },
-            _ => GridDim::each(StepSize::Rows),
-        };
-        vec![kernel(cx, self.activation, cx.input(0), cx.input(1), cx.output(0), rows)]
-    }
+pub(super) fn kernels(op: &Glu, io: &GluOperands, cx: &KernelContext) -> Vec<Kernel> {
+    let rows = match cx.graph.tensor(io.gate).rows {
+        Rows::Routed(used) => GridDim { times: used, ..GridDim::each(StepSize::Rows) },
+        _ => GridDim::each(StepSize::Rows),
+    };
+    vec![kernel(op, io, cx, rows)]
 }
 
 /// The kernel for `rows` rows.
-pub(super) fn kernel(
-    cx: &KernelContext,
-    activation: Activation,
-    gate: TensorId,
-    up: TensorId,
-    y: TensorId,
-    rows: GridDim,
-) -> Kernel {
-    let cols = cx.graph.cols(y);
-    let stride = |id| if cx.graph.tensor(id).rows == Rows::Fixed(1) { 0 } else { cx.graph.cols(id) };
-    let gates = [("GATES", cx.graph.cols(gate)), ("GATE_STRIDE", stride(gate))];
-    let ups = [("UPS", cx.graph.cols(up)), ("UP_STRIDE", stride(up))];
-    let consts = [[("COLS", cols)].as_slice(), &gates, &ups].concat().into_iter();
-    let consts = consts.map(|(name, n)| (name, Const::U32(n))).collect();
-    let source = ShaderSource { file: "glu", imports: vec![("activation", activation.shader())], consts };
-    let bindings = vec![Binding::read(gate), Binding::read(up), Binding::write(y)];
-    Kernel::new(source, bindings, [GridDim::ceil(cols, 64), rows, GridDim::fixed(1)])
+pub(super) fn kernel(op: &Glu, io: &GluOperands, cx: &KernelContext, rows: GridDim) -> Kernel {
+    let cols = cx.cols(io.y);
+    let stride = |id| if cx.graph.tensor(id).rows == Rows::Fixed(1) { 0 } else { cx.cols(id) };
+    Kernel::new("glu", [GridDim::ceil(cols, 64), rows, GridDim::fixed(1)])
+        .import("activation", op.activation.shader())
+        .set("COLS", cols)
+        .set("GATES", cx.cols(io.gate))
+        .set("GATE_STRIDE", stride(io.gate))
+        .set("UPS", cx.cols(io.up))
+        .set("UP_STRIDE", stride(io.up))
+        .read(io.gate)
+        .read(io.up)
+        .write(io.y)
 }
 
 /// What the op means, value by value; where there are fewer of one, each is for as many of the other.

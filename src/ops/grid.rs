@@ -1,7 +1,7 @@
 //! How many workgroups a kernel runs, and how it runs more of them in a dimension than an adapter allows.
 //!
 //! A grid follows the sizes of a step. Where it may exceed [`Caps::max_workgroups`](crate::gpu::Caps) in some dimension,
-//! the kernel is folded: its workgroups are numbered, x first, and dispatched in the shape of a [`Fold`]; the kernel
+//! the kernel is folded: its workgroups are numbered, x first, and dispatched in the shape of a [`GridFold`]; the kernel
 //! finds its place in the grid from that number (`shaders/lib/fold.wgsl`). Other kernels are dispatched as they are.
 
 use super::{Capacity, Kernel, attention};
@@ -114,14 +114,14 @@ impl GridDim {
 
 /// The shape in which a folded grid is dispatched: `width` by `height` by as many as it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fold {
+pub struct GridFold {
     /// Workgroups in x.
     pub width: u32,
     /// Workgroups in y.
     pub height: u32,
 }
 
-impl Fold {
+impl GridFold {
     /// For up to `count` workgroups, at most `most` in a dimension, with as few idle ones as that allows; none if there
     /// are too many.
     fn new(count: u64, most: u32) -> Option<Self> {
@@ -131,7 +131,7 @@ impl Fold {
         let width = count.div_ceil(height * depth);
         // Kernels number workgroups in 32 bits.
         let fits = depth <= most && width * height * depth <= u64::from(u32::MAX);
-        fits.then_some(Fold { width: width as u32, height: height as u32 })
+        fits.then_some(GridFold { width: width as u32, height: height as u32 })
     }
 
     /// The grid to dispatch for `count` workgroups.
@@ -185,8 +185,8 @@ impl Kernel {
             return self;
         }
         let count = self.largest_grid(capacity).iter().map(|n| u64::from(*n)).try_fold(1, u64::checked_mul);
-        self.fold = count.and_then(|count| Fold::new(count, most));
-        if let Some(Fold { width, height }) = self.fold {
+        self.fold = count.and_then(|count| GridFold::new(count, most));
+        if let Some(GridFold { width, height }) = self.fold {
             self.source.imports.push(FOLD);
             let [x, y, z] = self.grid;
             let consts = [
@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     /// The number of each workgroup that is dispatched, as `shaders/lib/fold.wgsl` counts.
-    fn numbers(fold: Fold, [x, y, z]: [u32; 3]) -> impl Iterator<Item = u32> {
+    fn numbers(fold: GridFold, [x, y, z]: [u32; 3]) -> impl Iterator<Item = u32> {
         let row = move |z: u32, y: u32| (0..x).map(move |x| (z * fold.height + y) * fold.width + x);
         (0..z).flat_map(move |z| (0..y).flat_map(move |y| row(z, y)))
     }
@@ -225,7 +225,7 @@ mod tests {
     fn a_fold_has_every_workgroup_once_and_few_more() {
         for most in [1, 2, 7, 10] {
             for largest in 1..=most * most * most {
-                let fold = Fold::new(largest.into(), most).expect("it fits");
+                let fold = GridFold::new(largest.into(), most).expect("it fits");
                 for count in [1, largest / 3, largest - 1, largest].into_iter().filter(|n| *n > 0) {
                     let dispatched = fold.of(count);
                     assert!(dispatched.iter().all(|n| (1..=most).contains(n)), "{dispatched:?} for {count}");
@@ -235,10 +235,10 @@ mod tests {
                 let idle = fold.of(largest).iter().product::<u32>() - largest;
                 assert!(idle <= most + most * most, "{idle} idle of {largest}");
             }
-            assert_eq!(Fold::new(u64::from(most * most * most) + 1, most), None);
+            assert_eq!(GridFold::new(u64::from(most * most * most) + 1, most), None);
         }
         // A vocabulary of 262,144 in workgroups of two rows.
-        assert_eq!(Fold::new(131_072, 65_535), Some(Fold { width: 43_691, height: 3 }));
-        assert_eq!(Fold::new(1 << 33, 65_535), None);
+        assert_eq!(GridFold::new(131_072, 65_535), Some(GridFold { width: 43_691, height: 3 }));
+        assert_eq!(GridFold::new(1 << 33, 65_535), None);
     }
 }

@@ -1,106 +1,69 @@
-//! Each head times a matrix of its own: `y[row, head, n] = sum_k weight[head, n, k] * x[row, head, k]`. The kernels are
-//! those of `linear`; a tile is some rows of one head.
+//! Each head times its own matrix. The kernels are those of `linear`; a tile is some rows of one head.
 
-use super::linear::{MATMUL_TILE, MatvecShape, matmul_source};
-use super::{Binding, GridDim, Kernel, KernelContext, Op, Shard, StepSize, weight_consts};
-use crate::graph::{Graph, TensorId, TensorKind};
-use crate::shader::{Const, ShaderSource};
+use super::matmul::{MATMUL_TILE, MatmulShape};
+use super::matvec::{MatvecShape, few_or_many};
+use super::shard::{MatrixRows, Shard};
+use super::{GridDim, Kernel, KernelContext, StepSize};
+pub use crate::graph::HeadLinear;
+use crate::graph::HeadLinearOperands;
 
-/// Inputs: x (rows, heads * k), a stack of a matrix (n, k) for each head. Output: y (rows, heads * n).
-#[derive(Clone, Debug, PartialEq)]
-pub struct HeadLinear {
-    /// Heads, more than one.
-    pub heads: u32,
+/// Tiles of heads.
+const ROUTE: &str = "matmul/route/heads";
+
+pub(super) fn kernels(op: &HeadLinear, io: &HeadLinearOperands, cx: &KernelContext) -> Vec<Kernel> {
+    let shards = cx.shards(io.weight);
+    let shards = || shards.iter().enumerate();
+    let dtype = cx.dtype(io.weight);
+    let matvecs = |tile| {
+        let shape = MatvecShape::choose(cx, cx.cols(io.weight), tile, &[dtype]);
+        let matvec = |(i, shard)| {
+            let kernel = Kernel::new("matvec", grid(op, io, cx, shard, shape.rows(), tile)).import("route", ROUTE);
+            let kernel = shape.weight(shape.add_to(kernel, cx, "dot"), "weight", dtype);
+            shape.when(bind(op, io, cx, kernel, (i, shard)), StepSize::Rows)
+        };
+        shards().map(matvec).collect()
+    };
+    let matmul = |(i, shard)| {
+        let shape = MatmulShape::choose(cx, dtype);
+        let grid = grid(op, io, cx, shard, shape.rows, MATMUL_TILE);
+        let kernel = bind(op, io, cx, shape.kernel(dtype, ROUTE, grid), (i, shard));
+        kernel.when(StepSize::Rows, cx.matvec_rows() + 1, u32::MAX)
+    };
+    few_or_many(cx, StepSize::Rows, matvecs, || shards().map(matmul).collect())
 }
 
-impl Graph {
-    /// x (rows, heads * k), a stack of `heads` matrices (n, k) -> (rows, heads * n).
-    #[track_caller]
-    pub fn head_linear(&mut self, x: TensorId, weight: TensorId) -> TensorId {
-        let TensorKind::Weight { experts: heads, .. } = self.tensor(weight).kind else { panic!("no weight") };
-        crate::graph::same("columns of x and weight", self.cols(x), heads * self.cols(weight));
-        assert!(heads > 1 && self.cols(weight).is_multiple_of(4), "{heads} heads of {}", self.cols(weight));
-        let (rows, cols) = (self.tensor(x).rows, self.fixed_rows(weight));
-        let name = self.tensor(weight).name.trim_end_matches(".weight").to_string();
-        self.node(Op::HeadLinear(HeadLinear { heads }), vec![x, weight], &name, rows, cols)
-    }
+/// Workgroups for tiles of `rows` weight rows and `tile` rows of x.
+fn grid(
+    op: &HeadLinear,
+    io: &HeadLinearOperands,
+    cx: &KernelContext,
+    shard: &Shard,
+    rows: u32,
+    tile: u32,
+) -> [GridDim; 3] {
+    let n = cx.cols(io.y) / op.heads;
+    let heads = shard.rows / n;
+    // At least as many tiles as each head needs; those after the last row have no work.
+    let plus = if tile > 1 { heads } else { 0 };
+    let tiles = GridDim { size: StepSize::Rows, times: heads, per: tile, plus };
+    [GridDim::ceil(n, rows), tiles, GridDim::fixed(1)]
 }
 
-/// What tiles of heads are, and what is done to a sum: nothing.
-const ROUTE: [(&str, &str); 2] = [("route", "matmul/route/heads"), ("epilogue", "matmul/epilogue/none")];
+/// The kernels of `linear` see a single matrix of (n, k); the route finds where it begins in the shard.
+fn bind(
+    op: &HeadLinear,
+    io: &HeadLinearOperands,
+    cx: &KernelContext,
+    kernel: Kernel,
+    (i, shard): (usize, &Shard),
+) -> Kernel {
+    let (n, dtype, cols) = (cx.cols(io.y) / op.heads, cx.dtype(io.weight), cx.cols(io.weight));
+    let matrix = MatrixRows { dtype, bound: shard.rows, cols, rows: n, row0: 0, out: n };
+    let heads = [("HEADS", op.heads), ("HEAD0", shard.row0 / n), ("SHARD_HEADS", shard.rows / n)];
+    kernel.set_all(matrix.consts()).set_all(heads).shard(io.weight, i).read(io.x).write(io.y)
+}
 
 impl HeadLinear {
-    pub(super) fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
-        let shards = cx.shards(cx.input(1));
-        let each = |kernel: &dyn Fn(usize, &Shard) -> Kernel| -> Vec<Kernel> {
-            shards.iter().enumerate().map(|(i, shard)| kernel(i, shard)).collect()
-        };
-        let few = cx.matvec_rows();
-        let mut out = each(&|i, shard| self.matvec(cx, i, shard, 1));
-        if few > 1 {
-            out.extend(each(&|i, shard| self.matvec(cx, i, shard, few)));
-        }
-        if cx.capacity.rows > few {
-            out.extend(each(&|i, shard| self.matmul(cx, i, shard)));
-        }
-        out
-    }
-
-    fn matvec(&self, cx: &KernelContext, i: usize, shard: &Shard, tile: u32) -> Kernel {
-        let dtype = cx.weight(cx.input(1)).0;
-        let shape = MatvecShape::choose(cx, self.k(cx), tile, &[dtype]);
-        let mut consts = self.consts(cx, shard);
-        consts.extend(shape.layout(cx, tile));
-        let mut imports = vec![cx.reduce(), ("sum_squares", "matmul/sum_squares/none")];
-        imports.extend(ROUTE.into_iter().chain(shape.weight("weight", dtype)).chain(shape.sums("dot")));
-        let source = ShaderSource { file: "matvec", imports, consts };
-        let least = if tile == 1 { 1 } else { 2 };
-        self.kernel(cx, i, shard, source, (shape.rows(), tile)).when(StepSize::Rows, least, tile)
-    }
-
-    fn matmul(&self, cx: &KernelContext, i: usize, shard: &Shard) -> Kernel {
-        let dtype = cx.weight(cx.input(1)).0;
-        let (mut source, tile) = matmul_source(cx, dtype);
-        source.consts.extend(self.consts(cx, shard));
-        source.imports.extend(ROUTE.into_iter().chain([("weight", dtype.shader())]));
-        let few = cx.matvec_rows();
-        self.kernel(cx, i, shard, source, (tile, MATMUL_TILE)).when(StepSize::Rows, few + 1, u32::MAX)
-    }
-
-    /// For tiles of so many weight rows and so many rows of x.
-    fn kernel(
-        &self,
-        cx: &KernelContext,
-        i: usize,
-        shard: &Shard,
-        source: ShaderSource,
-        (rows, tile): (u32, u32),
-    ) -> Kernel {
-        let bindings = vec![Binding::shard(cx.input(1), i), Binding::read(cx.input(0)), Binding::write(cx.output(0))];
-        let heads = shard.rows / self.n(cx);
-        // At least as many tiles as each head needs; those behind the last row have no work.
-        let tiles = GridDim { size: StepSize::Rows, times: heads, per: tile, plus: if tile > 1 { heads } else { 0 } };
-        Kernel::new(source, bindings, [GridDim::ceil(self.n(cx), rows), tiles, GridDim::fixed(1)])
-    }
-
-    fn k(&self, cx: &KernelContext) -> u32 {
-        cx.cols(0) / self.heads
-    }
-
-    fn n(&self, cx: &KernelContext) -> u32 {
-        cx.graph.cols(cx.output(0)) / self.heads
-    }
-
-    /// The kernels of `linear` see a single matrix of (n, k); the route finds where it begins in the shard.
-    fn consts(&self, cx: &KernelContext, shard: &Shard) -> Vec<(&'static str, Const)> {
-        let (n, k) = (self.n(cx), self.k(cx));
-        let mut consts = weight_consts(cx.weight(cx.input(1)).0, shard.rows, k);
-        let sizes = [("COLS4", k / 4), ("ROW0", 0), ("ROWS", n), ("OUT", n), ("HEADS", self.heads)];
-        let heads = [("HEAD0", shard.row0 / n), ("SHARD_HEADS", shard.rows / n)];
-        consts.extend(sizes.into_iter().chain(heads).map(|(name, n)| (name, Const::U32(n))));
-        consts
-    }
-
     /// y of x and of a stack of dequantized (n, `k`) matrices.
     pub fn reference(&self, x: &[f32], weight: &[f32], k: usize) -> Vec<f32> {
         let heads = self.heads as usize;

@@ -1,44 +1,14 @@
-//! A part of each head: where a matrix makes queries and, head by head, the gates of what attention makes of them.
+//! A slice of each head.
 
-use super::{Binding, GridDim, Kernel, KernelContext, Op, StepSize};
-use crate::graph::{Graph, TensorId};
-use crate::shader::{Const, ShaderSource};
+use super::{GridDim, Kernel, KernelContext, StepSize};
+pub use crate::graph::HeadSlice;
+use crate::graph::HeadSliceOperands;
 
-/// See the module.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HeadSlice {
-    /// Values of a head.
-    pub head_dim: u32,
-    /// The first of them that is taken.
-    pub start: u32,
-    /// How many are taken.
-    pub len: u32,
-}
-
-impl Graph {
-    /// x (rows, heads * head) -> (rows, heads * len).
-    #[track_caller]
-    pub fn head_slice(&mut self, x: TensorId, op: HeadSlice) -> TensorId {
-        assert!(
-            self.cols(x).is_multiple_of(op.head_dim) && op.start + op.len <= op.head_dim,
-            "{op:?} of {}",
-            self.cols(x)
-        );
-        let (rows, cols) = (self.tensor(x).rows, self.cols(x) / op.head_dim * op.len);
-        self.node(Op::HeadSlice(op), vec![x], "head_slice", rows, cols)
-    }
-}
-
-impl HeadSlice {
-    pub(super) fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
-        let heads = cx.cols(0) / self.head_dim;
-        let consts = [("HEADS", heads), ("HEAD", self.head_dim), ("FIRST", self.start), ("LEN", self.len)];
-        let consts = consts.map(|(name, n)| (name, Const::U32(n))).into();
-        let source = ShaderSource { file: "head_slice", imports: vec![], consts };
-        let bindings = vec![Binding::read(cx.input(0)), Binding::write(cx.output(0))];
-        let grid = [GridDim::ceil(heads * self.len, 64), GridDim::each(StepSize::Rows), GridDim::fixed(1)];
-        vec![Kernel::new(source, bindings, grid)]
-    }
+pub(super) fn kernels(op: &HeadSlice, io: &HeadSliceOperands, cx: &KernelContext) -> Vec<Kernel> {
+    let heads = cx.cols(io.x) / op.head_dim;
+    let grid = [GridDim::ceil(heads * op.len, 64), GridDim::each(StepSize::Rows), GridDim::fixed(1)];
+    let consts = [("HEADS", heads), ("HEAD_DIM", op.head_dim), ("START", op.start), ("LEN", op.len)];
+    vec![Kernel::new("head_slice", grid).set_all(consts).read(io.x).write(io.y)]
 }
 
 /// What the op means.

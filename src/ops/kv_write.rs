@@ -1,72 +1,33 @@
-//! Writes the step's keys and values into the pages of the cache: (page, head, position % PAGE, head_dim), and how the
-//! bytes of a page lie is said in `shaders/kv/<type>.wgsl`. Values that are a part of their keys are not written twice.
+//! The step's keys and values into the pages of the cache.
 
-use super::{Binding, GridDim, Kernel, KernelContext, KvType, Op, PAGE, StepSize};
-use crate::graph::{Graph, Node, StepInput, TensorId};
-use crate::shader::{Const, ShaderSource};
+use super::{GridDim, Kernel, KernelContext, KvType, PAGE, StepSize};
+pub use crate::graph::KvWrite;
+use crate::graph::KvWriteOperands;
 use half::f16;
 
-/// See the module.
-#[derive(Clone, Debug, PartialEq)]
-pub struct KvWrite {
-    /// Heads of keys and values.
-    pub heads: u32,
-    /// Values of a head.
-    pub head_dim: u32,
-}
-
-impl Graph {
-    /// k and v (rows, heads * head_dim) go into `caches`.
-    #[track_caller]
-    pub fn kv_write(&mut self, k: TensorId, v: TensorId, caches: (TensorId, TensorId), op: KvWrite) {
-        self.write_heads(&[k, v], vec![caches.0, caches.1], op);
-    }
-
-    /// k (rows, heads * head_dim), whose values are a part of it, goes into `cache`.
-    #[track_caller]
-    pub fn k_write(&mut self, k: TensorId, cache: TensorId, op: KvWrite) {
-        self.write_heads(&[k], vec![cache], op);
-    }
-
-    #[track_caller]
-    fn write_heads(&mut self, heads: &[TensorId], caches: Vec<TensorId>, op: KvWrite) {
-        for id in heads {
-            crate::graph::same("columns of keys or values", self.cols(*id), op.heads * op.head_dim);
-        }
-        assert!(op.head_dim.is_multiple_of(4), "a head of {} values", op.head_dim);
-        let inputs = [self.input(StepInput::Rows), self.pages(caches[0])].into_iter().chain(heads.iter().copied());
-        self.nodes.push(Node { op: Op::KvWrite(op), inputs: inputs.collect(), outputs: caches });
-    }
-}
-
-impl KvWrite {
-    pub(super) fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
-        let mut consts = vec![
-            ("KV_HEADS", Const::U32(self.heads)),
-            ("HEAD_DIM4", Const::U32(self.head_dim / 4)),
-            ("PAGE", Const::U32(PAGE)),
-            ("PAGES_PER_SEQUENCE", Const::U32(cx.capacity.pages_per_sequence)),
-        ];
-        let kv = cx.capacity.kv;
-        assert!(kv.takes(self.head_dim), "heads of {} in {}", self.head_dim, kv.name());
-        let (file, head_threads) = match kv {
-            KvType::F16 | KvType::F32 => ("kv_write", self.head_dim / 4),
-            KvType::Q8_0 => ("kv_write_blocks", (self.head_dim / 4).next_multiple_of(16)),
-        };
-        if kv == KvType::Q8_0 {
-            consts.push(("HEAD_THREADS", Const::U32(head_threads)));
-        }
-        let own = cx.node.outputs.len() == 2;
-        let values = if own { "kv/values/separate" } else { "kv/values/in_keys" };
-        let source = ShaderSource { file, imports: vec![("kv", kv.shader()), ("values", values)], consts };
-        let mut bindings: Vec<_> = (0..3).map(|i| Binding::read(cx.input(i))).collect();
-        bindings.push(Binding::write(cx.output(0)));
-        if own {
-            bindings.extend([Binding::read(cx.input(3)), Binding::write(cx.output(1))]);
-        }
-        let workgroups = GridDim::ceil(self.heads * head_threads, 64);
-        vec![Kernel::new(source, bindings, [workgroups, GridDim::each(StepSize::Rows), GridDim::fixed(1)])]
-    }
+pub(super) fn kernels(op: &KvWrite, io: &KvWriteOperands, cx: &KernelContext) -> Vec<Kernel> {
+    let kv = cx.capacity.kv;
+    assert!(kv.takes(op.head_dim), "heads of {} in {}", op.head_dim, kv.name());
+    let (file, head_threads) = match kv {
+        KvType::F16 | KvType::F32 => ("kv_write", op.head_dim / 4),
+        KvType::Q8_0 => ("kv_write_blocks", (op.head_dim / 4).next_multiple_of(16)),
+    };
+    let workgroups = GridDim::ceil(op.heads * head_threads, 64);
+    let kernel = Kernel::new(file, [workgroups, GridDim::each(StepSize::Rows), GridDim::fixed(1)])
+        .import("kv", kv.shader())
+        .set("KV_HEADS", op.heads)
+        .set("HEAD_DIM4", op.head_dim / 4)
+        .set("HEAD_THREADS", head_threads)
+        .set("PAGE", PAGE)
+        .set("PAGES_PER_SEQUENCE", cx.capacity.pages_per_sequence)
+        .read(io.rows)
+        .read(io.pages)
+        .read(io.k)
+        .write(io.keys);
+    vec![match &io.values {
+        Some(values) => kernel.import("values", "kv/separate_values").read(values.v).write(values.cache),
+        None => kernel,
+    }]
 }
 
 /// Where the values of a head at a position of a sequence begin in the cache. `pages` are the page tables.

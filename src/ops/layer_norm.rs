@@ -1,47 +1,14 @@
-//! Layer norm (arXiv 1607.06450) over rows: `y = (x - mean(x)) / sqrt(variance(x) + eps) * weight + bias`.
+//! Layer norm.
 
-use super::{Binding, GridDim, Kernel, KernelContext, Op, StepSize};
-use crate::graph::{Graph, Rows, TensorId};
-use crate::shader::{Const, ShaderSource};
+use super::{GridDim, Kernel, KernelContext};
+use crate::graph::{LayerNorm, LayerNormOperands};
 
-/// See the module.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LayerNorm {
-    /// Added to the variance.
-    pub eps: f32,
-    /// Rows of the input.
-    pub rows: StepSize,
-}
-
-impl Graph {
-    /// x (rows, d), weight (d) and bias (d) -> (rows, d).
-    #[track_caller]
-    pub fn layer_norm(&mut self, x: TensorId, weight: TensorId, bias: TensorId, eps: f32) -> TensorId {
-        let cols = self.cols(x);
-        assert!(
-            cols.is_multiple_of(4) && [weight, bias].iter().all(|id| self.cols(*id) == cols),
-            "a norm of rows of {cols}"
-        );
-        let (rows, size) = match self.tensor(x).rows {
-            Rows::Logits => (Rows::Logits, StepSize::Logits),
-            _ => (Rows::Step, StepSize::Rows),
-        };
-        let name = self.tensor(weight).name.trim_end_matches(".weight").to_string();
-        self.node(Op::LayerNorm(LayerNorm { eps, rows: size }), vec![x, weight, bias], &name, rows, cols)
-    }
-}
-
-impl LayerNorm {
-    pub(super) fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
-        let width4 = cx.cols(0) / 4;
-        let wg = cx.lanes(width4);
-        let mut consts = cx.reduce_consts(wg, wg);
-        consts.extend([("WIDTH4", Const::U32(width4)), ("EPS", Const::F32(self.eps))]);
-        let source = ShaderSource { file: "layer_norm", imports: vec![cx.reduce()], consts };
-        let mut bindings: Vec<_> = (0..3).map(|i| Binding::read(cx.input(i))).collect();
-        bindings.push(Binding::write(cx.output(0)));
-        vec![Kernel::new(source, bindings, [GridDim::each(self.rows), GridDim::fixed(1), GridDim::fixed(1)])]
-    }
+pub(super) fn kernels(op: &LayerNorm, io: &LayerNormOperands, cx: &KernelContext) -> Vec<Kernel> {
+    let width4 = cx.cols(io.x) / 4;
+    let wg = cx.lanes(width4);
+    let kernel = Kernel::new("layer_norm", [GridDim::each(cx.rows(io.x)), GridDim::fixed(1), GridDim::fixed(1)]);
+    let kernel = cx.reduce(kernel, wg, wg).set("WIDTH4", width4).set("EPS", op.eps);
+    vec![kernel.read(io.x).read(io.weight).read(io.bias).write(io.y)]
 }
 
 /// What the op means, row by row.

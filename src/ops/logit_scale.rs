@@ -1,41 +1,17 @@
-//! Logits scaled and kept within bounds: `y = cap * tanh(scale * x / cap)`, or without a cap `y = scale * x`
-//! (Gemma 2's cap, Granite's divisor).
+//! Logits scaled and softcapped.
 
-use super::{Binding, GridDim, Kernel, KernelContext, Op, StepSize};
-use crate::graph::{Graph, Rows, TensorId};
-use crate::shader::{Const, ShaderSource};
+use super::{GridDim, Kernel, KernelContext, StepSize};
+pub use crate::graph::LogitScale;
+use crate::graph::LogitScaleOperands;
 
-/// See the module.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LogitScale {
-    /// Multiplier.
-    pub scale: f32,
-    /// Bound of what comes out.
-    pub softcap: Option<f32>,
-}
-
-impl Graph {
-    /// (logit rows, n) -> (logit rows, n).
-    pub fn logit_scale(&mut self, x: TensorId, op: LogitScale) -> TensorId {
-        let cols = self.cols(x);
-        self.node(Op::LogitScale(op), vec![x], "logit_scale", Rows::Logits, cols)
-    }
-}
-
-impl LogitScale {
-    pub(super) fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
-        let cols = cx.cols(0);
-        let mut consts = vec![("COLS", Const::U32(cols)), ("SCALE", Const::F32(self.scale))];
-        consts.extend(self.softcap.map(|cap| ("SOFTCAP", Const::F32(cap))));
-        let cap = if self.softcap.is_some() { "attention/softcap/tanh" } else { "attention/softcap/none" };
-        let source = ShaderSource { file: "logit_scale", imports: vec![("softcap", cap)], consts };
-        let bindings = vec![Binding::read(cx.input(0)), Binding::write(cx.output(0))];
-        vec![Kernel::new(
-            source,
-            bindings,
-            [GridDim::ceil(cols, 64), GridDim::each(StepSize::Logits), GridDim::fixed(1)],
-        )]
-    }
+pub(super) fn kernels(op: &LogitScale, io: &LogitScaleOperands, cx: &KernelContext) -> Vec<Kernel> {
+    let cols = cx.cols(io.x);
+    let grid = [GridDim::ceil(cols, 64), GridDim::each(StepSize::Logits), GridDim::fixed(1)];
+    let kernel = Kernel::new("logit_scale", grid).set("COLS", cols).set("SCALE", op.scale).read(io.x).write(io.y);
+    vec![match op.softcap {
+        Some(softcap) => kernel.import("softcap", "attention/softcap/tanh").set("SOFTCAP", softcap),
+        None => kernel,
+    }]
 }
 
 /// What the op means, value by value.

@@ -1,67 +1,47 @@
 //! Queries, keys and values side by side: three linears of one x, in one matvec when rows are few.
 
-use super::fused_norm::{self, FusedNorm};
-use super::linear::{Epilogue, MatvecShape, Product, few_or_many, matmuls};
-use super::{Binding, GridDim, Kernel, KernelContext, Shard, StepSize, planes};
-use crate::graph::TensorId;
-use crate::shader::{Const, ShaderSource};
+use super::context::KernelContext;
+use super::epilogue::Epilogue;
+use super::fused_norm;
+use super::grid::{GridDim, StepSize};
+use super::kernel::Kernel;
+use super::matmul::Product;
+use super::matvec::{MatvecShape, few_or_many};
+use super::shard::{MatrixRows, planes};
+use crate::graph::{Qkv, QkvOperands};
 
-/// Inputs: x, the three weights, their biases joined if any, what a [`FusedNorm`] norm adds. Outputs: y (rows, all
-/// columns), and what the norm adds.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Qkv {
-    /// There are biases.
-    pub bias: bool,
-    /// A norm of x comes first.
-    pub norm: Option<FusedNorm>,
+pub(super) fn kernels(_: &Qkv, io: &QkvOperands, cx: &KernelContext) -> Vec<Kernel> {
+    few_or_many(cx, StepSize::Rows, |tile| vec![matvec(io, cx, tile)], || many(io, cx))
 }
 
-impl Qkv {
-    pub(super) fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
-        few_or_many(cx, |tile| self.matvec(cx, tile), || self.many(cx))
+fn many(io: &QkvOperands, cx: &KernelContext) -> Vec<Kernel> {
+    let (x, norm) = fused_norm::matmul_x(io.norm.as_ref(), io.x, cx);
+    let mut out = Vec::from_iter(norm);
+    let (mut column, epilogue) = (0, Epilogue::dense(io.bias, None));
+    for weight in io.weights {
+        let product = Product { x, weight, y: io.y, column, rows: StepSize::Rows, epilogue };
+        out.extend(product.matmuls(cx));
+        column += cx.graph.fixed_rows(weight);
     }
+    out
+}
 
-    fn epilogue<'a>(&self, cx: &KernelContext<'a>) -> Epilogue<'a> {
-        match self.bias {
-            true => Epilogue { file: "matmul/epilogue/bias", inputs: &cx.node.inputs[4..5] },
-            false => Epilogue::NONE,
-        }
-    }
-
-    fn many(&self, cx: &KernelContext) -> Vec<Kernel> {
-        let (x, norm) = fused_norm::many_read(self.norm.as_ref(), cx);
-        let mut out = Vec::from_iter(norm);
-        let mut at = 0;
-        for weight in [1, 2, 3].map(|i| cx.input(i)) {
-            let product = Product { x, weight, y: cx.output(0), at, rows: StepSize::Rows };
-            out.extend(matmuls(cx, &product, &self.epilogue(cx)));
-            at += cx.graph.fixed_rows(weight);
-        }
-        out
-    }
-
-    fn matvec(&self, cx: &KernelContext, tile: u32) -> Kernel {
-        let weights: [TensorId; 3] = [1, 2, 3].map(|i| cx.input(i));
-        let types = weights.map(|id| cx.weight(id).0);
-        let rows = weights.map(|id| cx.graph.fixed_rows(id));
-        let (n, cols) = (cx.graph.cols(cx.output(0)), cx.cols(0));
-        let shape = MatvecShape::choose(cx, cols, tile, &types);
-        let mut consts = shape.consts(cx, types[0], Shard { row0: 0, rows: rows[0] }, cols, n, tile);
-        consts.extend(planes(["k_PLANE1", "k_PLANE2", "k_PLANE3"], types[1], rows[1], cols));
-        consts.extend(planes(["v_PLANE1", "v_PLANE2", "v_PLANE3"], types[2], rows[2], cols));
-        consts.extend([("KV_ROWS", Const::U32(rows[1])), ("BIAS_AT", Const::U32(6))]);
-        let epilogue = self.epilogue(cx);
-        let mut imports = vec![cx.reduce(), ("epilogue", epilogue.file)];
-        imports.extend(["weight", "k", "v"].into_iter().zip(types).flat_map(|(role, dtype)| shape.weight(role, dtype)));
-        imports.extend(shape.sums("dot"));
-        let mut source = ShaderSource { file: "matvec_qkv", imports, consts };
-        let x = fused_norm::few_read(self.norm.as_ref(), cx);
-        let [q, k, v] = weights.map(Binding::read);
-        let mut bindings = vec![q, Binding::read(x), Binding::write(cx.output(0)), k, v];
-        bindings.extend(epilogue.inputs.iter().map(|id| Binding::read(*id)));
-        fused_norm::finish(self.norm.as_ref(), cx, tile, &mut source, &mut bindings);
-        let grid = [GridDim::ceil(n, shape.rows()), GridDim::fixed(1), GridDim::fixed(1)];
-        let least = if tile == 1 { 1 } else { 2 };
-        Kernel::new(source, bindings, grid).when(StepSize::Rows, least, tile)
-    }
+fn matvec(io: &QkvOperands, cx: &KernelContext, tile: u32) -> Kernel {
+    let [q, k, v] = io.weights;
+    let types = io.weights.map(|id| cx.dtype(id));
+    let [q_rows, k_rows, v_rows] = io.weights.map(|id| cx.graph.fixed_rows(id));
+    let (n, cols) = (cx.cols(io.y), cx.cols(io.x));
+    let shape = MatvecShape::choose(cx, cols, tile, &types);
+    let matrix = MatrixRows { dtype: types[0], bound: q_rows, cols, rows: q_rows, row0: 0, out: n };
+    let grid = [GridDim::ceil(n, shape.rows()), GridDim::fixed(1), GridDim::fixed(1)];
+    let kernel = Kernel::new("matvec_qkv", grid).set_all(matrix.consts()).set("KV_ROWS", k_rows);
+    let kernel = kernel.set_all(planes(["k_PLANE1", "k_PLANE2", "k_PLANE3"], types[1], k_rows, cols));
+    let kernel = kernel.set_all(planes(["v_PLANE1", "v_PLANE2", "v_PLANE3"], types[2], v_rows, cols));
+    let roles = ["weight", "k", "v"].into_iter().zip(types);
+    let kernel = shape.add_to(kernel, cx, "dot");
+    let kernel = roles.fold(kernel, |kernel, (role, dtype)| shape.weight(kernel, role, dtype));
+    let x = fused_norm::matvec_x(io.norm.as_ref(), io.x);
+    let kernel = kernel.read(q).read(x).write(io.y).read(k).read(v);
+    let kernel = Epilogue::dense(io.bias, None).add_to(kernel);
+    shape.when(fused_norm::read(io.norm.as_ref(), kernel, cx, cols, tile), StepSize::Rows)
 }

@@ -1,85 +1,17 @@
-//! Rotary position embedding (arXiv 2104.09864): pairs of each head are turned by position * frequency.
-//!
-//! Sines and cosines are computed once on the CPU in f64 for position % 256 and position / 256 and joined on the GPU
-//! by the addition theorem: two small tables serve any context, and no adapter's `sin` of a large angle is trusted.
+//! Rotary position embedding.
 
-use super::{Binding, GridDim, Kernel, KernelContext, Op, StepSize};
-use crate::graph::{Graph, Rows, StepInput, TensorId, TensorKind};
-use crate::shader::{Const, ShaderSource};
+use super::{GridDim, Kernel, KernelContext, StepSize};
+use crate::graph::RopeOperands;
+pub use crate::graph::{Rope, RopeStyle};
 
-/// Which values of a head form a pair.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RopeStyle {
-    /// Neighbours (2i, 2i + 1): GGUF's llama family, whose q and k rows were permuted for it.
-    Interleaved,
-    /// (i, i + n/2): everything else ("NEOX").
-    Neox,
-}
-
-/// See the module.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Rope {
-    /// Values of a head.
-    pub head_dim: u32,
-    /// How many of them rotate.
-    pub rotated: u32,
-    /// Which form pairs.
-    pub style: RopeStyle,
-}
-
-/// The two tables for angles `position * frequencies[i]`, positions below `context`: (256 + ceil(context / 256),
-/// frequencies) of (cos, sin); all values times `scale`.
-pub fn angles(frequencies: &[f64], context: u32, scale: f32) -> Vec<f32> {
-    let fine = (0..256u32).map(|p| (p, 1.0));
-    let coarse = (0..=context.div_ceil(256)).map(|p| (p * 256, f64::from(scale)));
-    fine.chain(coarse)
-        .flat_map(|(p, scale)| frequencies.iter().map(move |f| (f64::from(p) * f, scale)))
-        .flat_map(|(angle, scale)| [(angle.cos() * scale) as f32, (angle.sin() * scale) as f32])
-        .collect()
-}
-
-impl Graph {
-    /// The angles as a tensor; see [`angles`].
-    pub fn rope_angles(&mut self, frequencies: &[f64], context: u32, scale: f32) -> TensorId {
-        let table = angles(frequencies, context, scale);
-        let cols = 2 * frequencies.len() as u32;
-        let rows = Rows::Fixed(table.len() as u32 / cols);
-        self.add("rope.angles", rows, cols, TensorKind::Constant(table))
-    }
-
-    /// (rows, heads * head_dim) -> the same, rotated.
-    #[track_caller]
-    pub fn rope(&mut self, x: TensorId, angles: TensorId, rope: Rope) -> TensorId {
-        let cols = self.cols(x);
-        assert!(
-            cols.is_multiple_of(rope.head_dim) && rope.rotated <= rope.head_dim && rope.rotated.is_multiple_of(2),
-            "{rope:?}"
-        );
-        crate::graph::same("frequencies and rotated pairs", self.cols(angles), rope.rotated);
-        let rows = self.input(StepInput::Rows);
-        let name = format!("{}.rope", self.tensor(x).name);
-        self.node(Op::Rope(rope), vec![rows, angles, x], &name, Rows::Step, cols)
-    }
-}
-
-impl Rope {
-    pub(super) fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
-        let cols = cx.cols(2);
-        let consts = vec![
-            ("HEADS", Const::U32(cols / self.head_dim)),
-            ("HEAD_DIM", Const::U32(self.head_dim)),
-            ("ROT", Const::U32(self.rotated)),
-            ("NEOX", Const::Bool(self.style == RopeStyle::Neox)),
-        ];
-        let source = ShaderSource { file: "rope", imports: vec![], consts };
-        let mut bindings: Vec<_> = (0..3).map(|i| Binding::read(cx.input(i))).collect();
-        bindings.push(Binding::write(cx.output(0)));
-        vec![Kernel::new(
-            source,
-            bindings,
-            [GridDim::ceil(cols / 2, 64), GridDim::each(StepSize::Rows), GridDim::fixed(1)],
-        )]
-    }
+pub(super) fn kernels(op: &Rope, io: &RopeOperands, cx: &KernelContext) -> Vec<Kernel> {
+    let cols = cx.cols(io.x);
+    let kernel = Kernel::new("rope", [GridDim::ceil(cols / 2, 64), GridDim::each(StepSize::Rows), GridDim::fixed(1)])
+        .set("HEADS", cols / op.head_dim)
+        .set("HEAD_DIM", op.head_dim)
+        .set("ROT", op.rotated)
+        .set("NEOX", op.style == RopeStyle::Neox);
+    vec![kernel.read(io.rows).read(io.angles).read(io.x).write(io.y)]
 }
 
 /// What the op means, through the same two tables as the GPU. `rows` is the row table, x (rows, heads * head_dim).
@@ -112,6 +44,7 @@ pub fn reference(rows: &[[u32; 4]], angles: &[f32], x: &[f32], rope: &Rope) -> V
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::rope_angles as angles;
     use std::f64::consts::FRAC_PI_2;
 
     const ROPE: Rope = Rope { head_dim: 6, rotated: 4, style: RopeStyle::Interleaved };

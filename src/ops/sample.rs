@@ -13,20 +13,16 @@
 //!
 //! The CPU's [`reference()`] and the kernels agree but for the rounding of `exp` and `log`.
 
-use super::{Binding, GridDim, Kernel, KernelContext, Op, StepSize};
-use crate::graph::{Graph, Node, Rows, StepInput, TensorId, TensorKind};
-use crate::shader::{Const, ShaderSource};
+use super::{GridDim, Kernel, KernelContext, StepSize};
+pub use crate::graph::CANDIDATES;
+use crate::graph::rows::{SCAN_GROUP, SCAN_LANES, scan_groups};
+use crate::graph::{Sample, SampleOperands};
 
-/// Most tokens that are left once any filter is on.
-pub const CANDIDATES: u32 = 1024;
 /// Distance from which on no token can win a draw.
 pub const FARTHEST: f32 = 27.0;
 /// In the counts of a sequence: the token occurs in its prompt. The other bits count how often it was generated.
 pub const IN_PROMPT: u32 = 1 << 31;
 
-/// Tokens that one thread of the scan looks at, and threads of its workgroups; as in `shaders/lib/sampling.wgsl`.
-const GROUP_SIZE: u32 = 32;
-const LANES_SCAN: u32 = 64;
 /// Scores are held within this, so that their differences stay finite.
 const LARGEST: f32 = 1e30;
 
@@ -186,74 +182,24 @@ fn keep(params: &Params, scores: &[f32]) -> Vec<(f32, u32)> {
     ranked
 }
 
-/// See the module. What each sequence does is in its [`Params`]; there is no logit bias on the GPU.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sample;
-
-impl Graph {
-    /// logits (logit rows, vocabulary) -> one token for each sequence, at its number, in [`StepInput::Sampled`]. Also counts
-    /// it in [`StepInput::Counts`]. Runs in steps whose sizes say `sampled`; `filtered` must be 1 if some row has a filter.
-    #[track_caller]
-    pub fn sample(&mut self, logits: TensorId) -> TensorId {
-        assert!(self.tensor(logits).rows == Rows::Logits, "{} are no logits", self.tensor(logits).name);
-        let vocab = self.cols(logits);
-        let known = self.tensors.iter().position(|t| t.kind == TensorKind::StepInput(StepInput::Counts)).map(TensorId);
-        let counts = known
-            .unwrap_or_else(|| self.add("counts", Rows::Fixed(1), vocab, TensorKind::StepInput(StepInput::Counts)));
-        crate::graph::same("columns of counts and logits", self.cols(counts), vocab);
-        let groups = self.add("groups", Rows::Logits, 4 * groups(vocab), TensorKind::Activation);
-        let candidates = self.add("candidates", Rows::Logits, 2 * (CANDIDATES + 1), TensorKind::Activation);
-        let sampled = self.input(StepInput::Sampled);
-        let engine = [StepInput::LogitRows, StepInput::Rows, StepInput::Sampling].map(|input| self.input(input));
-        let inputs = engine.into_iter().chain([counts, logits]).collect();
-        let outputs = vec![sampled, counts, groups, candidates];
-        self.nodes.push(Node { op: Op::Sample(Sample), inputs, outputs });
-        sampled
-    }
-}
-
-/// Groups of tokens of a vocabulary, rounded up to whole workgroups of the scan.
-fn groups(vocab: u32) -> u32 {
-    vocab.div_ceil(GROUP_SIZE * LANES_SCAN) * LANES_SCAN
-}
-
-impl Sample {
-    pub(super) fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
-        let vocab = cx.cols(4);
-        // llvmpipe leaves every loop once a thread has gone round 65,535 times in all: with 64 threads no thread nears it.
-        let wg = cx.lanes(256).max(64);
-        let consts = vec![
-            ("VOCAB", Const::U32(vocab)),
-            ("GROUPS", Const::U32(groups(vocab))),
-            ("CANDIDATES", Const::U32(CANDIDATES)),
-        ];
-        let reducing = [consts.clone(), cx.reduce_consts(wg, wg)].concat();
-        let [sampled, counts, groups, candidates] = [0, 1, 2, 3].map(|i| cx.output(i));
-        let scoring: Vec<Binding> = (0..5).map(|i| Binding::read(cx.input(i))).collect();
-        let table: Vec<Binding> = (0..3).map(|i| Binding::read(cx.input(i))).collect();
-        let each_row = [GridDim::each(StepSize::Logits), GridDim::fixed(1), GridDim::fixed(1)];
-
-        let scan = Kernel::new(
-            ShaderSource { file: "sample_scan", imports: vec![], consts },
-            [scoring.clone(), vec![Binding::write(groups)]].concat(),
-            [GridDim::ceil(vocab, GROUP_SIZE * LANES_SCAN), GridDim::each(StepSize::Logits), GridDim::fixed(1)],
-        );
-        let candidate = Kernel::new(
-            ShaderSource { file: "sample_candidates", imports: vec![cx.reduce()], consts: reducing.clone() },
-            [scoring, vec![Binding::read(groups), Binding::write(candidates)]].concat(),
-            each_row,
-        );
-        let results =
-            vec![Binding::read(groups), Binding::read(candidates), Binding::write(sampled), Binding::write(counts)];
-        let pick = Kernel::new(
-            ShaderSource { file: "sample_pick", imports: vec![cx.reduce()], consts: reducing },
-            [table, results].concat(),
-            each_row,
-        );
-        vec![
-            scan.when(StepSize::Sampled, 1, 1),
-            candidate.when(StepSize::Sampled, 1, 1).when(StepSize::Filtered, 1, 1),
-            pick.when(StepSize::Sampled, 1, 1),
-        ]
-    }
+pub(super) fn kernels(_: &Sample, io: &SampleOperands, cx: &KernelContext) -> Vec<Kernel> {
+    let vocab = cx.cols(io.logits);
+    // llvmpipe leaves every loop once a thread has gone round 65,535 times in all: with 64 threads no thread nears it.
+    let wg = cx.lanes(256).max(64);
+    let consts = |kernel: Kernel| {
+        let consts = [("VOCAB", vocab), ("GROUPS", scan_groups(vocab)), ("CANDIDATES", CANDIDATES)];
+        kernel.set_all(consts).when(StepSize::Sampled, 1, 1)
+    };
+    let each_row = [GridDim::each(StepSize::Logits), GridDim::fixed(1), GridDim::fixed(1)];
+    let tables = [io.logit_rows, io.rows, io.sampling];
+    let scoring = [io.logit_rows, io.rows, io.sampling, io.counts, io.logits];
+    let chunks = GridDim::ceil(vocab, SCAN_GROUP * SCAN_LANES);
+    let scan = Kernel::new("sample_scan", [chunks, GridDim::each(StepSize::Logits), GridDim::fixed(1)]);
+    let candidates = cx.reduce(Kernel::new("sample_candidates", each_row), wg, wg).when(StepSize::Filtered, 1, 1);
+    let pick = cx.reduce(Kernel::new("sample_pick", each_row), wg, wg);
+    vec![
+        consts(scan).reads(scoring).write(io.groups),
+        consts(candidates).reads(scoring).read(io.groups).write(io.candidates),
+        consts(pick).reads(tables).read(io.groups).read(io.candidates).write(io.sampled).write(io.counts),
+    ]
 }

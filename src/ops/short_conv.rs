@@ -1,51 +1,14 @@
-//! A short convolution along the rows of each sequence, channel by channel, then SiLU if so wanted:
-//! `y[row, c] = silu(sum_t weight[c, t] * x[row - taps + 1 + t, c])`. What lies before a run of rows is in the
-//! [state](crate::graph::TensorKind::State) that it begins with: the last `taps - 1` rows of x.
+//! A short convolution along the rows of each sequence.
 
-use super::{Binding, GridDim, Kernel, KernelContext, Op, StepSize};
-use crate::graph::{Graph, Node, Rows, Segment, StepInput, TensorId, TensorKind};
-use crate::shader::{Const, ShaderSource};
+use super::{GridDim, Kernel, KernelContext, StepSize};
+pub use crate::graph::ShortConv;
+use crate::graph::{Segment, ShortConvOperands};
 
-/// See the module.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ShortConv {
-    /// Rows that a value depends on, its own among them.
-    pub kernel_size: u32,
-    /// SiLU follows.
-    pub silu: bool,
-}
-
-impl Graph {
-    /// x (rows, channels), weight (channels * taps) -> (rows, channels). `name` is the state's.
-    #[track_caller]
-    pub fn short_conv(&mut self, x: TensorId, weight: TensorId, name: &str, op: ShortConv) -> TensorId {
-        let channels = self.cols(x);
-        crate::graph::same("channels and taps", self.cols(weight), channels * op.kernel_size);
-        let state = self.add(name, Rows::Fixed(0), 0, TensorKind::State { values: (op.kernel_size - 1) * channels });
-        let inputs = vec![self.input(StepInput::Segments), x, weight];
-        let y = self.add("short_conv", self.tensor(x).rows, channels, TensorKind::Activation);
-        self.nodes.push(Node { op: Op::ShortConv(op), inputs, outputs: vec![y, state] });
-        y
-    }
-}
-
-impl ShortConv {
-    pub(super) fn kernels(&self, cx: &KernelContext) -> Vec<Kernel> {
-        let channels = cx.cols(1);
-        let consts = vec![
-            ("KERNEL_SIZE", Const::U32(self.kernel_size)),
-            ("CHANNELS", Const::U32(channels)),
-            ("SILU", Const::Bool(self.silu)),
-        ];
-        let source = ShaderSource { file: "short_conv", imports: vec![], consts };
-        let mut bindings: Vec<_> = (0..3).map(|i| Binding::read(cx.input(i))).collect();
-        bindings.extend([0, 1].map(|i| Binding::write(cx.output(i))));
-        vec![Kernel::new(
-            source,
-            bindings,
-            [GridDim::ceil(channels, 64), GridDim::each(StepSize::Segments), GridDim::fixed(1)],
-        )]
-    }
+pub(super) fn kernels(op: &ShortConv, io: &ShortConvOperands, cx: &KernelContext) -> Vec<Kernel> {
+    let channels = cx.cols(io.x);
+    let grid = [GridDim::ceil(channels, 64), GridDim::each(StepSize::Segments), GridDim::fixed(1)];
+    let kernel = Kernel::new("short_conv", grid).set("KERNEL_SIZE", op.kernel_size).set("CHANNELS", channels);
+    vec![kernel.set("SILU", op.silu).read(io.segments).read(io.x).read(io.weight).write(io.y).write(io.state)]
 }
 
 /// What the op means: x (rows, channels) -> y of the same shape. `state` is (slot, taps - 1, channels).

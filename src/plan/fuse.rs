@@ -1,13 +1,11 @@
 //! Graph to graph: a few ops become one. Each rule can be switched off; a test holds fused equal to unfused.
 
-use crate::graph::{Graph, Node, Rows, TensorId, TensorKind};
-use crate::ops::add::Add;
-use crate::ops::fused_norm::{self, FusedNorm};
-use crate::ops::linear_glu::LinearGlu;
-use crate::ops::norm_add::NormAdd;
-use crate::ops::qkv::Qkv;
-use crate::ops::rope_kv::RopeKv;
-use crate::ops::{Op, weight_shards};
+use crate::graph::{
+    Add, Attention, FusedNorm, Graph, HeadNorm, KvWriteOperands, LinearGlu, LinearGluOperands, LinearOperands,
+    NextFusedNorm, NextNorm, NormAdd, NormAddOperands, Op, Qkv, QkvOperands, RmsNorm, RmsNormOperands, Rope, RopeKv,
+    RopeKvOperands, RopeOperands, Rows, TensorId, TensorKind,
+};
+use crate::ops::weight_shards;
 
 /// Which rules run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +18,7 @@ pub struct Fuse {
     pub qkv: bool,
     /// A norm between a linear with a residual and one of the two above -> into both.
     pub norm: bool,
-    /// norm + add, and the norm of the sum -> one op.
+    /// post-norm + add, and the norm of the sum -> one op.
     pub post_norm: bool,
 }
 
@@ -31,7 +29,7 @@ impl Fuse {
     pub const NONE: Fuse = Fuse { residual: false, glu: false, qkv: false, norm: false, post_norm: false };
 }
 
-/// Applies the rules. `max_binding` in bytes: matrices that must be split are left alone by the glu and qkv rules.
+/// Applies the rules. `max_binding` in bytes: matrices that must be split are not fused by the glu and qkv rules.
 pub fn fuse(mut graph: Graph, rules: Fuse, max_binding: u64) -> Graph {
     if rules.residual {
         residual(&mut graph);
@@ -51,10 +49,10 @@ pub fn fuse(mut graph: Graph, rules: Fuse, max_binding: u64) -> Graph {
     graph
 }
 
-/// The node that alone writes `id`, if `id` is an activation that one node reads.
+/// The node that writes `id`, if `id` is an activation that only one node reads.
 fn only_link(graph: &Graph, id: TensorId) -> Option<usize> {
     let link = graph.tensor(id).kind == TensorKind::Activation && graph.readers(id) == 1;
-    graph.nodes.iter().position(|n| n.outputs.contains(&id)).filter(|_| link)
+    graph.nodes.iter().position(|node| node.writes(id)).filter(|_| link)
 }
 
 fn residual(graph: &mut Graph) {
@@ -69,36 +67,32 @@ fn residual(graph: &mut Graph) {
     }
 }
 
-/// If node `i` adds something to the product of node `from`: both in one.
-fn residual_at(graph: &Graph, i: usize) -> Option<(usize, Node)> {
-    let node = &graph.nodes[i];
-    let Op::Add(Add { scale: 1.0 }) = node.op else { return None };
-    let [a, b] = node.inputs[..] else { return None };
-    [(a, b), (b, a)].into_iter().find_map(|(product, other)| {
+/// If node `i` adds something to the product of another node: that one's number, and both in one.
+fn residual_at(graph: &Graph, i: usize) -> Option<(usize, Op)> {
+    let Op::Add(Add { scale: 1.0 }, sum) = &graph.nodes[i] else { return None };
+    [(sum.a, sum.b), (sum.b, sum.a)].into_iter().find_map(|(product, other)| {
         let from = only_link(graph, product)?;
-        let mut joined = graph.nodes[from].clone();
-        match &mut joined.op {
-            Op::Linear(op) if !op.residual && graph.tensor(product).rows == Rows::Step => op.residual = true,
-            Op::ExpertSum(op) if !op.residual => op.residual = true,
+        let mut fused = graph.nodes[from].clone();
+        let (residual, y) = match &mut fused {
+            Op::Linear(_, io) if graph.tensor(product).rows == Rows::Step => (&mut io.residual, &mut io.y),
+            Op::ExpertSum(_, io) => (&mut io.residual, &mut io.y),
             _ => return None,
+        };
+        if residual.is_some() {
+            return None;
         }
-        joined.inputs.push(other);
-        joined.outputs = node.outputs.clone();
-        Some((from, joined))
+        (*residual, *y) = (Some(other), sum.y);
+        Some((from, fused))
     })
 }
 
 fn glu(graph: &mut Graph, max_binding: u64) {
     let mut i = 0;
     while i < graph.nodes.len() {
-        if let Some((gate, up)) = glu_at(graph, i, max_binding) {
-            let (x, y) = (graph.nodes[gate].inputs[0], graph.nodes[i].outputs[0]);
-            let Op::Glu(op) = &graph.nodes[i].op else { unreachable!("glu_at looked") };
-            let activation = op.activation;
-            let (gate_weight, up_weight) = (graph.nodes[gate].inputs[1], graph.nodes[up].inputs[1]);
-            graph.nodes[i] = LinearGlu::node(graph, x, gate_weight, up_weight, y, activation);
-            graph.nodes.remove(gate.max(up));
-            graph.nodes.remove(gate.min(up));
+        if let Some((linears, op, x, weights, y)) = glu_at(graph, i, max_binding) {
+            let operands = LinearGluOperands::new(graph, x, weights, y);
+            graph.nodes[i] = Op::LinearGlu(op, operands);
+            remove(graph, &linears);
             i -= 1;
         } else {
             i += 1;
@@ -106,15 +100,37 @@ fn glu(graph: &mut Graph, max_binding: u64) {
     }
 }
 
-/// If node `i` is the glu of two plain linears of one input: their ranges.
-fn glu_at(graph: &Graph, i: usize, max_binding: u64) -> Option<(usize, usize)> {
-    let Op::Glu(_) = graph.nodes[i].op else { return None };
+/// If node `i` is the glu of two plain linears of one x: their numbers, and what the fused op is made of.
+fn glu_at(
+    graph: &Graph,
+    i: usize,
+    max_binding: u64,
+) -> Option<([usize; 2], LinearGlu, TensorId, [TensorId; 2], TensorId)> {
+    let Op::Glu(op, glu) = &graph.nodes[i] else { return None };
     let plain = |id| {
-        let has_bias = |n: usize| matches!(&graph.nodes[n].op, Op::Linear(op) if op.bias);
-        only_link(graph, id).filter(|n| is_whole_linear(graph, *n, max_binding) && !has_bias(*n))
+        let (n, linear) = only_linear(graph, id, max_binding)?;
+        linear.bias.is_none().then_some((n, linear))
     };
-    let (gate, up) = (plain(graph.nodes[i].inputs[0])?, plain(graph.nodes[i].inputs[1])?);
-    (graph.nodes[gate].inputs[0] == graph.nodes[up].inputs[0]).then_some((gate, up))
+    let ((gate_at, gate), (up_at, up)) = (plain(glu.gate)?, plain(glu.up)?);
+    let op = LinearGlu { activation: op.activation };
+    (gate.x == up.x).then_some(([gate_at, up_at], op, gate.x, [gate.weight, up.weight], glu.y))
+}
+
+/// The linear whose product `id` is, if only one node reads that: one without a residual and with a weight in one piece.
+fn only_linear(graph: &Graph, id: TensorId, max_binding: u64) -> Option<(usize, &LinearOperands)> {
+    let n = only_link(graph, id)?;
+    let Op::Linear(_, io) = &graph.nodes[n] else { return None };
+    let plain = io.residual.is_none() && io.next_norm.is_none();
+    (plain && weight_shards(graph, io.weight, max_binding).len() == 1).then_some((n, io))
+}
+
+/// Removes nodes.
+fn remove(graph: &mut Graph, nodes: &[usize]) {
+    let mut n = 0;
+    graph.nodes.retain(|_| {
+        n += 1;
+        !nodes.contains(&(n - 1))
+    });
 }
 
 fn qkv(graph: &mut Graph, max_binding: u64) {
@@ -127,136 +143,126 @@ fn qkv(graph: &mut Graph, max_binding: u64) {
     }
 }
 
-/// What leads from one x to attention, as ranges of nodes.
+/// What leads from one x to attention.
 struct Projections {
-    linears: [usize; 3],
-    head_norms: Option<[usize; 2]>,
-    value_norm: Option<usize>,
-    ropes: [usize; 2],
+    /// Numbers of the nodes that are replaced, but for the one that writes the cache.
+    nodes: Vec<usize>,
+    linears: [LinearOperands; 3],
+    rope: Rope,
+    /// The operands of the queries' rotation.
+    q: RopeOperands,
+    head_norm: Option<(RmsNorm, [TensorId; 2])>,
+    norm_values: bool,
+    kv_heads: u32,
+    cache: KvWriteOperands,
 }
 
 impl Projections {
-    /// If node `i` is the cache's: what leads to it and to the attention that reads it.
+    /// If node `i` writes the cache: what leads to it and to the attention that reads it.
     fn at(graph: &Graph, i: usize, max_binding: u64) -> Option<Self> {
-        let node = &graph.nodes[i];
-        let Op::KvWrite(kv) = &node.op else { return None };
-        let attention =
-            graph.nodes.iter().find(|n| matches!(n.op, Op::Attention(_)) && n.inputs.contains(&node.outputs[0]))?;
-        let heads: Vec<usize> = [attention.inputs[3], node.inputs[2]]
-            .into_iter()
-            .map(|id| only_link(graph, id).filter(|n| matches!(graph.nodes[*n].op, Op::Rope(_))))
-            .collect::<Option<_>>()?;
-        let ropes = [heads[0], heads[1]];
-        let turned = ropes.map(|n| &graph.nodes[n]);
-        if turned[0].op != turned[1].op || turned[0].inputs[1] != turned[1].inputs[1] {
+        let Op::KvWrite(kv, cache) = &graph.nodes[i] else { return None };
+        let values = cache.values.as_ref()?;
+        let q = graph.nodes.iter().find_map(|node| match node {
+            Op::Attention(Attention { .. }, io) if io.kv.keys == cache.keys => Some(io.q),
+            _ => None,
+        })?;
+        let rope = |id| {
+            let n = only_link(graph, id)?;
+            let Op::Rope(op, io) = &graph.nodes[n] else { return None };
+            Some((n, op, io))
+        };
+        let ((q_rope, op, q), (k_rope, k_op, k)) = (rope(q)?, rope(cache.k)?);
+        if op != k_op || q.angles != k.angles {
             return None;
         }
-        let before = ropes.map(|n| graph.nodes[n].inputs[2]);
-        let norms = before.map(|id| only_link(graph, id).filter(|n| is_norm_of(graph, *n, kv.head_dim)));
-        let head_norms = match norms {
-            [Some(q), Some(k)] if graph.nodes[q].op == graph.nodes[k].op => Some([q, k]),
-            [None, None] => None,
+        let mut nodes = vec![q_rope, k_rope];
+        let norm = |id| only_norm(graph, id).filter(|(_, _, io)| graph.cols(io.weight) == kv.head_dim);
+        let (mut inputs, mut head_norm) = ([q.x, k.x, values.v], None);
+        match (norm(q.x), norm(k.x)) {
+            (Some((q_norm, op, q)), Some((k_norm, k_op, k))) if op == k_op => {
+                (inputs[0], inputs[1]) = (q.x, k.x);
+                head_norm = Some((op.clone(), [q.weight, k.weight]));
+                nodes.extend([q_norm, k_norm]);
+            }
+            (None, None) => {}
             _ => return None,
-        };
-        let [q, k] = head_norms.map_or(before, |norms| norms.map(|n| graph.nodes[n].inputs[0]));
-        let alike = |n: &usize| head_norms.is_some_and(|[q, _]| graph.nodes[*n].op == graph.nodes[q].op);
-        let value_norm =
-            only_link(graph, node.inputs[3]).filter(alike).filter(|n| is_bare_norm(graph, *n, kv.head_dim));
-        let v = value_norm.map_or(node.inputs[3], |n| graph.nodes[n].inputs[0]);
-        let linear = |id| only_link(graph, id).filter(|n| is_whole_linear(graph, *n, max_binding));
-        let linears = [linear(q)?, linear(k)?, linear(v)?];
-        let same = |n: &usize| {
-            let (a, b) = (&graph.nodes[linears[0]], &graph.nodes[*n]);
-            a.op == b.op && a.inputs[0] == b.inputs[0]
-        };
-        linears[1..].iter().all(same).then_some(Projections { linears, head_norms, value_norm, ropes })
-    }
-
-    /// Puts two nodes in the place of all of them and of node `i`. Returns where the last one is.
-    fn fuse(&self, graph: &mut Graph, i: usize) -> usize {
-        let linears = self.linears.map(|n| graph.nodes[n].clone());
-        let ropes = self.ropes.map(|n| graph.nodes[n].clone());
-        let write = graph.nodes[i].clone();
-        let (Op::Linear(linear), Op::Rope(rope), Op::KvWrite(kv)) = (&linears[0].op, &ropes[0].op, &write.op) else {
-            unreachable!("at looked")
-        };
-        let mut inputs = vec![linears[0].inputs[0]];
-        inputs.extend(linears.iter().map(|n| n.inputs[1]));
-        if linear.bias {
-            let biases = [0, 1, 2].map(|n: usize| linears[n].inputs[2]);
-            inputs.push(graph.concat_vectors(&biases));
         }
-        let cols = linears.iter().map(|n| graph.cols(n.outputs[0])).sum();
-        let heads = graph.cols(ropes[0].outputs[0]) / rope.head_dim;
-        let side_by_side = graph.add("qkv", Rows::Step, cols, TensorKind::Activation);
-        let qkv = Node { op: Op::Qkv(Qkv { bias: linear.bias, norm: None }), inputs, outputs: vec![side_by_side] };
-        let mut inputs = vec![write.inputs[0], write.inputs[1], ropes[0].inputs[1], side_by_side];
-        let head_norm = self.head_norms.map(|norms| {
-            let nodes = norms.map(|n| &graph.nodes[n]);
-            let Op::RmsNorm(norm) = &nodes[0].op else { unreachable!("at looked") };
-            (norm.eps, nodes.map(|n| n.inputs[1]))
+        let alike = |op: &RmsNorm| head_norm.as_ref().is_some_and(|(q, _)| q == op);
+        let value_norm = norm(values.v).filter(|(_, op, io)| alike(op) && is_ones(graph, io.weight));
+        if let Some((n, _, io)) = value_norm {
+            inputs[2] = io.x;
+            nodes.push(n);
+        }
+        let linear = |id| only_linear(graph, id, max_binding);
+        let found = [linear(inputs[0])?, linear(inputs[1])?, linear(inputs[2])?];
+        nodes.extend(found.map(|(n, _)| n));
+        let linears = found.map(|(_, io)| io.clone());
+        let same = |io: &LinearOperands| io.x == linears[0].x && io.bias.is_some() == linears[0].bias.is_some();
+        if !linears.iter().all(same) {
+            return None;
+        }
+        let (rope, q, cache, norm_values) = (op.clone(), q.clone(), cache.clone(), value_norm.is_some());
+        Some(Projections { nodes, linears, rope, q, head_norm, norm_values, kv_heads: kv.heads, cache })
+    }
+
+    /// Replaces all of them and node `i` by two nodes. Returns where the last one is.
+    fn fuse(self, graph: &mut Graph, i: usize) -> usize {
+        let Projections { nodes, linears, rope, q, head_norm, norm_values, kv_heads, cache } = self;
+        let weights = linears.each_ref().map(|io| io.weight);
+        let biases: Vec<TensorId> = linears.iter().filter_map(|io| io.bias).collect();
+        let bias = (!biases.is_empty()).then(|| graph.concat_vectors(&biases));
+        let cols = linears.iter().map(|io| graph.cols(io.y)).sum();
+        let qkv = graph.activation("qkv", Rows::Step, cols);
+        let projections = QkvOperands { x: linears[0].x, weights, bias, y: qkv, norm: None };
+
+        let head_norm = head_norm.map(|(op, weights)| {
+            let weights = graph.concat_vectors(&weights);
+            HeadNorm { eps: op.eps, weights }
         });
-        inputs.extend(head_norm.map(|(_, weights)| graph.concat_vectors(&weights)));
-        let outputs = vec![ropes[0].outputs[0], write.outputs[0], write.outputs[1]];
-        let (head_norm, norm_values) = (head_norm.map(|(eps, _)| eps), self.value_norm.is_some());
-        let op = RopeKv { heads, kv_heads: kv.heads, rope: rope.clone(), head_norm, norm_values };
-        let rope_kv = Node { op: Op::RopeKv(op), inputs, outputs };
-        graph.nodes[i] = rope_kv;
-        let mut gone: Vec<usize> = self.linears.into_iter().chain(self.ropes).collect();
-        gone.extend(self.head_norms.into_iter().flatten().chain(self.value_norm));
-        gone.sort_unstable();
-        // The rotation of the queries may stand behind the cache.
-        let before = gone.iter().filter(|n| **n < i).count();
-        gone.iter().rev().for_each(|n| drop(graph.nodes.remove(*n)));
-        graph.nodes.insert(i - before, qkv);
-        i - before + 1
+        let heads = graph.cols(q.y) / rope.head_dim;
+        let values = cache.values.expect("at looked").cache;
+        let op = RopeKv { heads, kv_heads, rope, norm_values };
+        let (rows, pages, angles) = (cache.rows, cache.pages, q.angles);
+        let operands = RopeKvOperands { rows, pages, angles, qkv, head_norm, q: q.y, keys: cache.keys, values };
+        graph.nodes[i] = Op::RopeKv(op, operands);
+        // The rotation of the queries may come after the cache.
+        let i = i - nodes.iter().filter(|n| **n < i).count();
+        remove(graph, &nodes);
+        graph.nodes.insert(i, Op::Qkv(Qkv, projections));
+        i + 1
     }
 }
 
-/// Whether node `n` norms every `width` values by themselves.
-fn is_norm_of(graph: &Graph, n: usize, width: u32) -> bool {
-    let node = &graph.nodes[n];
-    matches!(node.op, Op::RmsNorm(_)) && graph.cols(node.inputs[1]) == width
+/// The norm whose result `id` is, if only one node reads that.
+fn only_norm(graph: &Graph, id: TensorId) -> Option<(usize, &RmsNorm, &RmsNormOperands)> {
+    let n = only_link(graph, id)?;
+    let Op::RmsNorm(op, io) = &graph.nodes[n] else { return None };
+    Some((n, op, io))
 }
 
-/// The same, without a weight.
-fn is_bare_norm(graph: &Graph, n: usize, width: u32) -> bool {
-    let ones = |id| matches!(&graph.tensor(id).kind, TensorKind::Constant(values) if values.iter().all(|v| *v == 1.0));
-    is_norm_of(graph, n, width) && ones(graph.nodes[n].inputs[1])
+fn is_ones(graph: &Graph, id: TensorId) -> bool {
+    matches!(&graph.tensor(id).kind, TensorKind::Constant(values) if values.iter().all(|v| *v == 1.0))
 }
 
-/// Whether node `n` is a linear without a residual whose weight is in one piece.
-fn is_whole_linear(graph: &Graph, n: usize, max_binding: u64) -> bool {
-    let node = &graph.nodes[n];
-    let is_plain = matches!(&node.op, Op::Linear(op) if !op.residual && !op.tally);
-    is_plain && weight_shards(graph, node.inputs[1], max_binding).len() == 1
+/// Whether a norm is over whole rows of the step.
+fn is_of_rows(graph: &Graph, io: &RmsNormOperands) -> bool {
+    graph.cols(io.weight) == graph.cols(io.x) && graph.tensor(io.x).rows == Rows::Step
 }
 
 fn norm(graph: &mut Graph) {
     let mut i = 0;
     while i < graph.nodes.len() {
-        if let Some((from, to)) = norm_at(graph, i) {
-            let Node { op: Op::RmsNorm(op), inputs, outputs } = graph.nodes[i].clone() else {
-                unreachable!("norm_at looked")
-            };
-            let (x, weight) = (inputs[0], inputs[1]);
-            let cols = graph.cols(graph.nodes[from].inputs[0]);
-            let [scaled, squares] = fused_norm::outputs(graph, graph.cols(x));
-            let fused_norm = Some(FusedNorm { eps: op.eps, from: cols });
-            let before = &mut graph.nodes[from];
-            before.inputs.push(weight);
-            before.outputs.extend([scaled, squares]);
-            if let Op::Linear(linear) = &mut before.op {
-                linear.tally = true;
+        if let Some((from, to, op, io)) = norm_at(graph, i) {
+            let next = NextFusedNorm::new(graph, io.weight, graph.cols(io.x));
+            let NextFusedNorm { weight, scaled, squares } = next;
+            let Op::Linear(_, before) = &graph.nodes[from] else { unreachable!("norm_at looked") };
+            let source_cols = graph.cols(before.x);
+            let fused = FusedNorm { eps: op.eps, source_cols, weight, scaled, squares, normed: io.y };
+            if let Op::Linear(_, before) = &mut graph.nodes[from] {
+                before.next_norm = Some(next);
             }
-            let behind = &mut graph.nodes[to];
-            behind.inputs[0] = x;
-            behind.inputs.extend([weight, scaled, squares]);
-            behind.outputs.push(outputs[0]);
-            match &mut behind.op {
-                Op::Qkv(qkv) => qkv.norm = fused_norm,
-                Op::LinearGlu(glu) => glu.norm = fused_norm,
-                _ => {}
+            if let Some((x, norm)) = norm_of(&mut graph.nodes[to]) {
+                (*x, *norm) = (io.x, Some(fused));
             }
             graph.nodes.remove(i);
         } else {
@@ -265,29 +271,35 @@ fn norm(graph: &mut Graph) {
     }
 }
 
-/// If node `i` norms whole rows that a linear with a residual makes, for nobody but a node that can take the norm on:
-/// the ranges of those two.
-fn norm_at(graph: &Graph, i: usize) -> Option<(usize, usize)> {
-    let node = &graph.nodes[i];
-    let Op::RmsNorm(_) = node.op else { return None };
-    let (x, y) = (node.inputs[0], node.outputs[0]);
-    let whole = is_norm_of_rows(graph, i);
-    let from = graph.nodes.iter().position(|n| n.outputs[0] == x).filter(|_| whole && graph.readers(y) == 1)?;
-    let makes = matches!(&graph.nodes[from].op, Op::Linear(op) if op.residual && !op.tally);
-    let to = graph.nodes.iter().position(|n| n.inputs[0] == y)?;
-    let takes = match &graph.nodes[to].op {
-        Op::Qkv(op) => op.norm.is_none(),
-        Op::LinearGlu(op) => op.norm.is_none(),
+/// The x of an op that can norm it, and the norm.
+fn norm_of(op: &mut Op) -> Option<(&mut TensorId, &mut Option<FusedNorm>)> {
+    match op {
+        Op::Qkv(_, io) => Some((&mut io.x, &mut io.norm)),
+        Op::LinearGlu(_, io) => Some((&mut io.x, &mut io.norm)),
+        _ => None,
+    }
+}
+
+/// If node `i` norms whole rows between a linear with a residual and a node that can take the norm on, which alone reads
+/// them: the numbers of these two, and the norm.
+fn norm_at(graph: &Graph, i: usize) -> Option<(usize, usize, RmsNorm, RmsNormOperands)> {
+    let Op::RmsNorm(op, io) = &graph.nodes[i] else { return None };
+    let only = is_of_rows(graph, io) && graph.readers(io.y) == 1;
+    let makes = |node: &Op| matches!(node, Op::Linear(_, linear) if linear.y == io.x && linear.residual.is_some() && linear.next_norm.is_none());
+    let takes = |node: &Op| match node {
+        Op::Qkv(_, qkv) => qkv.x == io.y && qkv.norm.is_none(),
+        Op::LinearGlu(_, glu) => glu.x == io.y && glu.norm.is_none(),
         _ => false,
     };
-    (makes && takes).then_some((from, to))
+    let from = graph.nodes.iter().position(makes).filter(|_| only)?;
+    Some((from, graph.nodes.iter().position(takes)?, op.clone(), io.clone()))
 }
 
 fn post_norm(graph: &mut Graph) {
     let mut i = 0;
     while i < graph.nodes.len() {
-        if let Some((from, node)) = norm_add_at(graph, i) {
-            graph.nodes[i] = node;
+        if let Some((from, eps, operands)) = norm_add_at(graph, i) {
+            graph.nodes[i] = Op::NormAdd(NormAdd { eps }, operands);
             graph.nodes.remove(from);
             i -= 1;
             take_next(graph, i);
@@ -296,36 +308,28 @@ fn post_norm(graph: &mut Graph) {
     }
 }
 
-/// If node `i` adds something to rows that node `from` norms whole: both in one.
-fn norm_add_at(graph: &Graph, i: usize) -> Option<(usize, Node)> {
-    let node = &graph.nodes[i];
-    let Op::Add(Add { scale: 1.0 }) = node.op else { return None };
-    let [a, b] = node.inputs[..] else { return None };
-    [(a, b), (b, a)].into_iter().find_map(|(normed, other)| {
-        let from = only_link(graph, normed).filter(|n| is_norm_of_rows(graph, *n))?;
-        let Node { op: Op::RmsNorm(norm), inputs, .. } = &graph.nodes[from] else { return None };
-        Some((from, NormAdd::node(norm.eps, (inputs[0], inputs[1]), other, node.outputs[0])))
+/// If node `i` adds something to rows that another node norms whole: that one's number, and what both in one are made of.
+fn norm_add_at(graph: &Graph, i: usize) -> Option<(usize, f32, NormAddOperands)> {
+    let Op::Add(Add { scale: 1.0 }, sum) = &graph.nodes[i] else { return None };
+    [(sum.a, sum.b), (sum.b, sum.a)].into_iter().find_map(|(normed, residual)| {
+        let (from, norm, io) = only_norm(graph, normed).filter(|(_, _, io)| is_of_rows(graph, io))?;
+        let operands = NormAddOperands { x: io.x, weight: io.weight, residual, y: sum.y, next: None };
+        Some((from, norm.eps, operands))
     })
 }
 
-/// Node `i` takes on a norm of what it makes, if there is one.
+/// The sum of node `i` takes on the norm of its result, if there is one.
 fn take_next(graph: &mut Graph, i: usize) {
-    let y = graph.nodes[i].outputs[0];
-    let next = (i + 1..graph.nodes.len()).find(|n| graph.nodes[*n].inputs[0] == y && is_norm_of_rows(graph, *n));
-    let Some(next) = next else { return };
-    let Node { op: Op::RmsNorm(norm), inputs, outputs } = graph.nodes.remove(next) else {
-        unreachable!("is_norm_of_rows looked")
+    let Op::NormAdd(_, sum) = &graph.nodes[i] else { return };
+    let norm_of_sum = |node: &Op| match node {
+        Op::RmsNorm(op, io) if io.x == sum.y && is_of_rows(graph, io) => {
+            Some(NextNorm { eps: op.eps, weight: io.weight, z: io.y })
+        }
+        _ => None,
     };
-    let node = &mut graph.nodes[i];
-    if let Op::NormAdd(op) = &mut node.op {
-        op.next = Some(norm.eps);
+    let found = graph.nodes.iter().enumerate().skip(i + 1).find_map(|(n, node)| Some((n, norm_of_sum(node)?)));
+    if let (Some((n, next)), Op::NormAdd(_, sum)) = (found, &mut graph.nodes[i]) {
+        sum.next = Some(next);
+        graph.nodes.remove(n);
     }
-    node.inputs.push(inputs[1]);
-    node.outputs.push(outputs[0]);
-}
-
-/// Whether node `n` norms whole rows of a step.
-fn is_norm_of_rows(graph: &Graph, n: usize) -> bool {
-    let x = graph.nodes[n].inputs[0];
-    is_norm_of(graph, n, graph.cols(x)) && graph.tensor(x).rows == Rows::Step
 }

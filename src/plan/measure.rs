@@ -11,49 +11,44 @@ use crate::dtype::DType;
 use crate::gpu::{Caps, Gpu, Tier};
 use crate::graph::{Graph, Rows, StepInput, TensorId, TensorKind};
 use crate::ops::attention::Attention;
-use crate::ops::{self, Binding, Capacity, GridDim, Kernel, KvType, StepSizes};
-use crate::shader::{self, Const};
+use crate::ops::{self, Capacity, GridDim, Kernel, KvType, StepSizes};
 
 /// GB/s that a copy shader reaches, reading and writing `bytes` bytes each; what `bench` calls the bandwidth.
 pub async fn copy_bandwidth(gpu: &Gpu, bytes: u64) -> Result<f64> {
     let count = (bytes.min(gpu.caps().bindable()) / 16) as u32;
-    let source = shader::ShaderSource { file: "copy", imports: vec![], consts: vec![("COUNT", Const::U32(count))] };
     let side = count.div_ceil(256).min(32768);
     let grid = [GridDim::fixed(side), GridDim::ceil(count, 256 * side), GridDim::fixed(1)];
     let bytes = u64::from(count) * 16;
-    Ok(2.0 * bytes as f64 / from_one_to_another(gpu, source, grid, bytes).await? / 1e9)
+    let seconds = read_write_seconds(gpu, Kernel::new("copy", grid).set("COUNT", count), bytes).await?;
+    Ok(2.0 * bytes as f64 / seconds / 1e9)
 }
 
-/// GFLOP/s that a shader reaches which only multiplies and adds, a fused pair counted as two: numbers of 32 bits, in
-/// [`Tier::F16`] halves, in [`Tier::Cooperative`] small matrices.
+/// GFLOP/s that a shader reaches which only multiplies and adds, a fused pair counted as two: in f32, in [`Tier::F16`] in
+/// f16, in [`Tier::Cooperative`] in cooperative matrices.
 pub async fn arithmetic_rate(gpu: &Gpu) -> Result<f64> {
     let caps = gpu.caps();
     let (groups, rounds) = if caps.software { (64, 128) } else { (1 << 14, 1024) };
-    let mut consts = vec![("ROUNDS", Const::U32(rounds))];
-    let (file, imports, threads, flops) = match caps.tier {
+    let grid = [GridDim::fixed(groups), GridDim::fixed(1), GridDim::fixed(1)];
+    let rate = |element| (Kernel::new("rate", grid).import("element", element), 64, 64 * 64);
+    let (kernel, threads, flops) = match caps.tier {
         Tier::Cooperative => {
             let threads = 4 * caps.subgroup.1;
-            consts.push(("WG", Const::U32(threads)));
-            (
-                "rate_cooperative",
-                vec![("cooperative", ops::linear::unit(caps))],
-                threads,
-                4 * 4 * 2 * u64::from(caps.cooperative).pow(3),
-            )
+            let kernel = Kernel::new("rate_cooperative", grid).set("WG", threads);
+            let kernel = kernel.import("cooperative", ops::cooperative_shader(caps));
+            (kernel, threads, 4 * 4 * 2 * u64::from(caps.cooperative).pow(3))
         }
-        Tier::F16 => ("rate", vec![("element", "element/f16")], 64, 64 * 64),
-        _ => ("rate", vec![("element", "element/f32")], 64, 64 * 64),
+        Tier::F16 => rate("element/f16"),
+        _ => rate("element/f32"),
     };
-    let grid = [GridDim::fixed(groups), GridDim::fixed(1), GridDim::fixed(1)];
     let bytes = u64::from(groups * threads) * 16;
-    let seconds = from_one_to_another(gpu, shader::ShaderSource { file, imports, consts }, grid, bytes).await?;
+    let seconds = read_write_seconds(gpu, kernel.set("ROUNDS", rounds), bytes).await?;
     Ok((u64::from(groups) * u64::from(rounds) * flops) as f64 / seconds / 1e9)
 }
 
-/// Seconds of a kernel that reads a buffer of so many bytes and writes another.
-async fn from_one_to_another(gpu: &Gpu, source: shader::ShaderSource, grid: [GridDim; 3], bytes: u64) -> Result<f64> {
+/// Seconds of a kernel that reads a buffer of `bytes` bytes and writes another.
+async fn read_write_seconds(gpu: &Gpu, kernel: Kernel, bytes: u64) -> Result<f64> {
     let ids = [TensorId(0), TensorId(1)];
-    let kernel = Kernel::new(source, vec![Binding::read(ids[0]), Binding::write(ids[1])], grid);
+    let kernel = kernel.read(ids[0]).write(ids[1]);
     let watch = gpu.error_scope();
     let make = |id| (id, vec![BufferRange::whole(gpu.buffer(kernel.source.file, bytes))]);
     let ranges: BTreeMap<TensorId, Vec<BufferRange>> = ids.map(make).into();

@@ -24,7 +24,7 @@ use crate::gpu::{Buffer, Caps, Gpu, Pipeline, Submission};
 use crate::graph::{Graph, Rows, StepInput, TensorId, TensorKind};
 use crate::ops::{self, Binding, Capacity, Kernel, KernelContext, Shard, StepSizes};
 use crate::{Error, Result};
-use activations::ActivationSlots;
+use activations::{ActivationSlots, NodeTensors};
 use fuse::Fuse;
 pub use measure::{Cost, arithmetic_rate, attention, copy_bandwidth, measured_matrix, products};
 pub use memory::PlanMemory;
@@ -63,10 +63,15 @@ impl DispatchList {
         let graph = fuse::fuse(graph, options.fuse, max_binding);
         let mut kernels = Vec::new();
         for (i, node) in graph.nodes.iter().enumerate() {
-            let cx = KernelContext { graph: &graph, node, caps, capacity: &capacity };
-            kernels.extend(node.op.kernels(&cx).into_iter().map(|k| (i, k)));
+            let cx = KernelContext { graph: &graph, caps, capacity: &capacity };
+            kernels.extend(ops::kernels(node, &cx).into_iter().map(|k| (i, k)));
         }
-        let slots = activations::assign(&graph, |id| tensor_bytes(&graph, id, &capacity), &options.keep);
+        let nodes: Vec<NodeTensors> = graph.nodes.iter().map(NodeTensors::from).collect();
+        let bytes = |id| {
+            let activation = graph.tensor(id).kind == TensorKind::Activation;
+            activation.then(|| tensor_bytes(&graph, id, &capacity))
+        };
+        let slots = activations::assign(&nodes, bytes, &options.keep);
         let tile = ops::attention::max_query_tile(&graph, caps);
         let mut dispatch_list =
             DispatchList { graph, capacity, kernels, slots, shared: SharedBuffers::default(), max_binding, tile };
@@ -92,8 +97,8 @@ impl DispatchList {
 
     /// Every tensor that some node uses, once.
     pub fn used(&self) -> Vec<TensorId> {
-        let nodes = self.graph.nodes.iter();
-        let mut ids: Vec<TensorId> = nodes.flat_map(|n| n.inputs.iter().chain(&n.outputs)).copied().collect();
+        let mut ids = Vec::new();
+        self.graph.nodes.iter().for_each(|node| node.visit(&mut |id, _| ids.push(id)));
         ids.sort();
         ids.dedup();
         ids
@@ -402,8 +407,8 @@ impl Plan {
         let timing = |(d, pair): (&&Dispatch, &[u64])| {
             let node = &self.dispatch_list.graph.nodes[d.node];
             Timing {
-                op: node.op.name(),
-                name: self.dispatch_list.graph.tensor(node.outputs[0]).name.clone(),
+                op: node.name(),
+                name: self.dispatch_list.graph.tensor(node.outputs()[0]).name.clone(),
                 shader: d.kernel.source.file,
                 time: Duration::from_nanos((pair[1].saturating_sub(pair[0]) as f64 * period) as u64),
                 bytes: self.dispatch_list.traffic(&d.kernel, sizes),

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::activations::NodeTensors;
 use super::{DispatchList, tensor_bytes};
 use crate::graph::{TensorId, TensorKind};
 
@@ -50,9 +51,9 @@ pub(super) fn assign(dispatch_list: &DispatchList) -> SharedBuffers {
     let is_cache =
         |id: &TensorId| matches!(graph.tensor(*id).kind, TensorKind::KvCache { .. } | TensorKind::State { .. });
     for node in &graph.nodes {
-        let tensors = || node.inputs.iter().chain(&node.outputs).copied();
-        parts.add(dispatch_list, tensors().filter(is_weight));
-        parts.add(dispatch_list, tensors().filter(is_cache));
+        let node = NodeTensors::from(node);
+        parts.add(dispatch_list, node.all().filter(is_weight));
+        parts.add(dispatch_list, node.all().filter(is_cache));
     }
     let (own, read): (Vec<_>, Vec<_>) = dispatch_list
         .used()

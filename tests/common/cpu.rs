@@ -1,9 +1,8 @@
 //! What a graph means: its nodes one after another, by each op's `reference`.
 
 use super::{Data, Step};
-use firelight::graph::{Graph, Node, TensorId, TensorKind};
-use firelight::ops::experts::ExpertEpilogue;
-use firelight::ops::{Capacity, Op, PAGE};
+use firelight::graph::{ExpertEpilogue, Graph, Op, TensorId, TensorKind};
+use firelight::ops::{Capacity, PAGE};
 use firelight::ops::{
     add, attention, delta_net, embed, gather, glu, head_concat, head_slice, kv_write, layer_norm, linear, linear_glu,
     logit_scale, rms_norm, rope, short_conv,
@@ -58,80 +57,86 @@ impl<'a> Cpu<'a> {
         &self.values[&id]
     }
 
-    fn node(&mut self, node: &Node, step: &Step) {
+    fn node(&mut self, node: &Op, step: &Step) {
         let (rows, per_sequence) = (&step.rows, self.capacity.pages_per_sequence);
-        let input = |i: usize| self.values[&node.inputs[i]].as_slice();
-        let cols = |i: usize| self.graph.cols(node.inputs[i]) as usize;
-        let optional = |there: bool, i: usize| there.then(|| input(i));
+        let value = |id: TensorId| self.values[&id].as_slice();
+        let optional = |id: Option<TensorId>| id.map(value);
+        let cols = |id: TensorId| self.graph.cols(id) as usize;
         let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<u32>>();
-        let y = match &node.op {
-            Op::Embed(op) => embed::reference(rows, &self.sampled, input(2), cols(2), op.scale),
-            Op::RmsNorm(op) => rms_norm::reference(input(0), input(1), op.eps),
-            Op::LayerNorm(op) => layer_norm::reference(input(0), input(1), input(2), op.eps),
-            Op::Linear(op) => {
-                let (bias, residual) = (optional(op.bias, 2), optional(op.residual, 2 + usize::from(op.bias)));
-                linear::reference(input(0), input(1), cols(0), bias, residual)
+        let y = match node {
+            Op::Embed(op, io) => embed::reference(rows, &self.sampled, value(io.weight), cols(io.weight), op.scale),
+            Op::RmsNorm(op, io) => rms_norm::reference(value(io.x), value(io.weight), op.eps),
+            Op::LayerNorm(op, io) => layer_norm::reference(value(io.x), value(io.weight), value(io.bias), op.eps),
+            Op::Linear(_, io) => {
+                let (bias, residual) = (optional(io.bias), optional(io.residual));
+                linear::reference(value(io.x), value(io.weight), cols(io.x), bias, residual)
             }
-            Op::LinearGlu(op) => linear_glu::reference(input(0), input(1), input(2), cols(0), op.activation),
-            Op::Rope(op) => rope::reference(rows, input(1), input(2), op),
-            Op::KvWrite(op) => {
-                for (i, cache) in node.outputs.iter().enumerate() {
-                    let heads = self.values[&node.inputs[2 + i]].chunks(op.head_dim as usize);
+            Op::LinearGlu(op, io) => {
+                linear_glu::reference(value(io.x), value(io.gate), value(io.up), cols(io.x), op.activation)
+            }
+            Op::Rope(op, io) => rope::reference(rows, value(io.angles), value(io.x), op),
+            Op::KvWrite(op, io) => {
+                let values = io.values.iter().map(|values| (values.v, values.cache));
+                for (x, cache) in [(io.k, io.keys)].into_iter().chain(values) {
+                    let heads = self.values[&x].chunks(op.head_dim as usize);
                     let x: Vec<f32> = heads.flat_map(|x| kv_write::stored(x, self.capacity.kv)).collect();
-                    let cache = self.values.get_mut(cache).expect("a cache");
+                    let cache = self.values.get_mut(&cache).expect("a cache");
                     kv_write::reference(rows, &self.pages, per_sequence, &x, op, cache);
                 }
                 return;
             }
-            Op::Attention(op) => {
-                let sinks = if op.sinks { input(6) } else { &[] };
-                attention::reference(rows, &self.pages, per_sequence, input(3), (input(4), input(5)), sinks, op)
+            Op::Attention(op, io) => {
+                let kv = (value(io.kv.keys), value(io.kv.values));
+                let sinks = optional(io.sinks).unwrap_or_default();
+                attention::reference(rows, &self.pages, per_sequence, value(io.q), kv, sinks, op)
             }
-            Op::HeadSlice(op) => head_slice::reference(input(0), op),
-            Op::HeadConcat(op) => {
+            Op::HeadSlice(op, io) => head_slice::reference(value(io.x), op),
+            Op::HeadConcat(op, io) => {
                 let heads = op.heads as usize;
-                head_concat::reference(input(0), input(1), (cols(0) / heads, cols(1) / heads))
+                head_concat::reference(value(io.a), value(io.b), (cols(io.a) / heads, cols(io.b) / heads))
             }
-            Op::HeadLinear(op) => op.reference(input(0), input(1), cols(1)),
-            Op::ShortConv(op) => {
-                let mut state = self.values[&node.outputs[1]].clone();
-                let y = short_conv::reference(&step.runs, input(1), input(2), op, &mut state);
-                self.values.insert(node.outputs[1], state);
+            Op::HeadLinear(op, io) => op.reference(value(io.x), value(io.weight), cols(io.weight)),
+            Op::ShortConv(op, io) => {
+                let mut state = self.values[&io.state].clone();
+                let y = short_conv::reference(&step.runs, value(io.x), value(io.weight), op, &mut state);
+                self.values.insert(io.state, state);
                 y
             }
-            Op::DeltaNet(op) => {
-                let mut state = self.values[&node.outputs[1]].clone();
-                let rest = [input(2), input(3), input(4)];
-                let y = delta_net::reference(&step.runs, input(1), rest, op, &mut state);
-                self.values.insert(node.outputs[1], state);
+            Op::DeltaNet(op, io) => {
+                let mut state = self.values[&io.state].clone();
+                let rest = [io.alpha, io.b, io.rates].map(value);
+                let y = delta_net::reference(&step.runs, value(io.x), rest, op, &mut state);
+                self.values.insert(io.state, state);
                 y
             }
-            Op::Glu(op) => glu::reference(input(0), input(1), op.activation),
-            Op::Add(op) => add::reference(input(0), input(1), op.scale),
-            Op::LogitScale(op) => logit_scale::reference(input(0), op),
-            Op::Gather(_) => gather::reference(&step.logit_rows, input(1), cols(1)),
-            Op::Router(op) => {
-                let expert_scales = 1 + usize::from(op.biased);
-                let bias = optional(op.biased, 1).unwrap_or_default();
-                let expert_scales = optional(node.inputs.len() > expert_scales, expert_scales).unwrap_or_default();
-                let (ids, weights) = op.reference(input(0), bias, expert_scales);
-                self.values.insert(node.outputs[1], weights);
+            Op::Glu(op, io) => glu::reference(value(io.gate), value(io.up), op.activation),
+            Op::Add(op, io) => add::reference(value(io.a), value(io.b), op.scale),
+            Op::LogitScale(op, io) => logit_scale::reference(value(io.x), op),
+            Op::Gather(_, io) => gather::reference(&step.logit_rows, value(io.x), cols(io.x)),
+            Op::Router(op, io) => {
+                let bias = optional(io.selection_bias).unwrap_or_default();
+                let scales = optional(io.expert_scales).unwrap_or_default();
+                let (ids, weights) = op.reference(value(io.logits), bias, scales);
+                self.values.insert(io.weights, weights);
                 ids.into_iter().map(f32::from_bits).collect()
             }
             // The reference of the experts' matrices needs no order.
-            Op::ExpertSort(_) => return,
-            Op::ExpertLinear(op) => {
-                let added = if op.epilogue == ExpertEpilogue::Plain { &[] } else { input(5) };
-                op.reference(input(0), input(1), &bits(input(2)), cols(0), added)
+            Op::ExpertSort(..) => return,
+            Op::ExpertLinear(op, io) => {
+                let epilogue = io.epilogue.map(|epilogue| match epilogue {
+                    ExpertEpilogue::Bias(bias) => ExpertEpilogue::Bias(value(bias)),
+                    ExpertEpilogue::RoutingWeight(weights) => ExpertEpilogue::RoutingWeight(value(weights)),
+                });
+                op.reference(value(io.x), value(io.weight), &bits(value(io.ids)), cols(io.x), epilogue)
             }
-            Op::ExpertSum(op) => {
-                let n = cols(0);
+            Op::ExpertSum(op, io) => {
+                let n = cols(io.x);
                 let zeros = vec![0.0; rows.len() * n];
-                op.reference(input(0), input(1), optional(op.residual, 2).unwrap_or(&zeros), n)
+                op.reference(value(io.x), value(io.weights), optional(io.residual).unwrap_or(&zeros), n)
             }
-            Op::Sample(_) => return,
-            Op::Qkv(_) | Op::RopeKv(_) | Op::NormAdd(_) => unreachable!("only fusing makes them"),
+            Op::Sample(..) => return,
+            Op::Qkv(..) | Op::RopeKv(..) | Op::NormAdd(..) => unreachable!("only fusion makes them"),
         };
-        self.values.insert(node.outputs[0], y);
+        self.values.insert(node.outputs()[0], y);
     }
 }

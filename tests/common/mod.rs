@@ -8,9 +8,9 @@ pub mod cpu;
 
 use firelight::dtype::DType;
 use firelight::gpu::{Gpu, GpuOptions, Tuning};
-use firelight::graph::{Graph, Segment, TensorId, TensorKind};
+use firelight::graph::{Graph, Op, Segment, TensorId, TensorKind};
+use firelight::ops::StepSizes;
 use firelight::ops::attention::KV_SPLIT;
-use firelight::ops::{Op, StepSizes};
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
@@ -127,7 +127,7 @@ impl Data {
             let (id, cols) = (TensorId(i), tensor.cols);
             match tensor.kind {
                 TensorKind::Weight { dtype, .. } => {
-                    let embeds = graph.nodes.iter().any(|n| matches!(n.op, Op::Embed(_)) && n.inputs.contains(&id));
+                    let embeds = graph.nodes.iter().any(|op| matches!(op, Op::Embed(..)) && op.reads(id));
                     let scale = if embeds { 1.0 } else { (cols as f32).sqrt().recip() };
                     let bytes = row_bytes(dtype, cols) * graph.fixed_rows(id) as usize;
                     let mut data = vec![0; bytes];

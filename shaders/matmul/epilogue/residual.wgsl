@@ -1,5 +1,5 @@
 // What is added to a sum before it is written: the residual stream.
-@group(0) @binding(4) var<storage, read> residual: array<f32>;
+@group(0) @binding(EPILOGUE_AT) var<storage, read> residual: array<f32>;
 
 fn epilogue(v: f32, row: u32, col: u32) -> f32 {
     return v + residual[row * OUT + col];

@@ -1,5 +1,5 @@
 // Each expert has a multiplier of its own.
-@group(0) @binding(4) var<storage, read> expert_scales: array<f32>;
+@group(0) @binding(SCALES_AT) var<storage, read> expert_scales: array<f32>;
 
 fn expert_scale(expert: u32) -> f32 {
     return expert_scales[expert];

@@ -43,7 +43,6 @@ impl Recorder<'_> {
             mask: scores.mask,
             softcap: scores.softcap,
             temperature: scores.temperature,
-            sinks: sinks.is_some(),
             ..Attention::full(heads, kv_heads, head_dim)
         };
         let h = self.graph.attention(q, caches, sinks, op);

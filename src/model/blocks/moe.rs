@@ -1,10 +1,10 @@
 //! Mixtures of experts.
 
 use super::Recorder;
+use crate::graph::ExpertWeights;
 use crate::graph::TensorId;
 use crate::model::expert_slots::OffloadedLayer;
 use crate::model::spec::{MoeSpec, SharedExpertSpec};
-use crate::ops::experts::ExpertWeights;
 use crate::ops::glu::Activation;
 
 impl Recorder<'_> {

@@ -2,9 +2,9 @@
 
 use super::ffn::DenseSpec;
 use super::tensors::{LinearSpec, TensorTable, VectorSpec, WeightSpec};
+use crate::graph::{Router, RouterGroups, RoutingWeights, Scoring};
 use crate::model::arch::Arch;
 use crate::model::keys::{Keys, in_range};
-use crate::ops::experts::{Router, RouterGroups, RoutingWeights, Scoring};
 use crate::ops::glu::Activation;
 use crate::{Error, Result};
 
@@ -103,7 +103,6 @@ impl MoeConfig {
             scoring,
             norm: self.norm_topk_prob,
             scale: self.routed_scaling_factor,
-            biased,
             groups: self.groups.map(|(count, used)| RouterGroups { count, used, top2_sum }),
         }
     }

@@ -1,11 +1,42 @@
 //! The graph: what a step of a model computes, as plain data. Shapes are checked while it is built.
 //!
-//! A model is recorded once, about ten ops a layer; `plan` turns the record into dispatches. Tensors are matrices of
-//! 4-byte words, `rows x cols`, row-major; how many rows a step has is only known when it runs ([`Rows`]).
-//! No wgpu here, and no arithmetic: what an op means is in `ops`.
+//! A model is recorded once, about ten ops per layer; `plan` turns the record into dispatches. Tensors are matrices of
+//! 4-byte words, `rows x cols`, row-major; how many rows a step has is known only when it runs ([`Rows`]).
+//! Each op is a struct of parameters and a struct of named operands ([`op`]). What it computes is in `ops`: no kernels
+//! here, and no wgpu.
+
+pub mod attention;
+pub mod elementwise;
+pub mod heads;
+pub mod linear;
+pub mod moe;
+pub mod norm;
+pub mod op;
+pub mod recurrent;
+pub mod rope;
+pub mod rows;
 
 use crate::dtype::DType;
-use crate::ops::Op;
+pub use attention::{
+    Attention, AttentionOperands, AttentionTemperature, KeysAndValues, KvWrite, KvWriteOperands, MAX_HEAD_DIM,
+    MaskKind, ValueWrite,
+};
+pub use elementwise::{Activation, Add, AddOperands, Glu, GluOperands, LogitScale, LogitScaleOperands};
+pub use heads::{HeadConcat, HeadConcatOperands, HeadLinear, HeadLinearOperands, HeadSlice, HeadSliceOperands};
+pub use linear::{Linear, LinearGlu, LinearGluOperands, LinearOperands, Qkv, QkvOperands};
+pub use moe::{
+    EXPERT_TILE, ExpertEpilogue, ExpertLinear, ExpertLinearOperands, ExpertSort, ExpertSortOperands, ExpertSum,
+    ExpertSumOperands, ExpertWeights, Router, RouterGroups, RouterOperands, RoutingWeights, Scoring,
+};
+pub use norm::{
+    FusedNorm, LayerNorm, LayerNormOperands, NextFusedNorm, NextNorm, NormAdd, NormAddOperands, RmsNorm,
+    RmsNormOperands,
+};
+pub(crate) use op::op_table;
+pub use op::{Access, Op};
+pub use recurrent::{DeltaNet, DeltaNetOperands, ShortConv, ShortConvOperands};
+pub use rope::{HeadNorm, Rope, RopeKv, RopeKvOperands, RopeOperands, RopeStyle, rope_angles};
+pub use rows::{CANDIDATES, Embed, EmbedOperands, Gather, GatherOperands, Sample, SampleOperands};
 
 /// A tensor of a [`Graph`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -14,11 +45,11 @@ pub struct TensorId(pub usize);
 /// How many rows a tensor has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rows {
-    /// Always as many.
+    /// A constant number.
     Fixed(u32),
     /// One for each row of the step.
     Step,
-    /// This many for each row of the step (the experts that it was routed to).
+    /// This many for each row of the step: one slot for each expert that it is routed to.
     Routed(u32),
     /// Tiles of slots that share an expert: `ceil(step rows * used / tile) + experts`, which is enough for any routing.
     ExpertTiles {
@@ -29,11 +60,11 @@ pub enum Rows {
         /// Experts.
         experts: u32,
     },
-    /// One for each row of the step that wants logits.
+    /// One for each row of the step that has logits.
     Logits,
     /// One for each row of a decode.
     Decode,
-    /// Scratch of a decode: for each of its rows this many, for each span of positions.
+    /// Scratch of a split-K decode: this many for each row and each split of the positions.
     KvSplits(u32),
 }
 
@@ -42,13 +73,13 @@ pub enum Rows {
 pub enum StepInput {
     /// Row table: {token or [`LAST_SAMPLED`], position, sequence, 0} for each row of the step.
     Rows,
-    /// For each row that wants logits: its number in the step.
+    /// The number in the step of each row that has logits.
     LogitRows,
     /// Page tables: page number of each page of positions, `pages_per_sequence` for each sequence.
     Pages,
-    /// The same of the layers that see only what is near; see [`TensorKind::KvCache`].
+    /// The page tables of sliding-window layers; see [`TensorKind::KvCache`].
     SlidingPages,
-    /// Attention tiles of a prefill: {first row, rows, 0, 0}; the rows of a tile belong to one sequence.
+    /// Query tiles: {first row, rows, 0, 0}; the rows of a tile belong to one sequence.
     QueryTiles,
     /// [`Segment`]s: one for each sequence that the step has rows of.
     Segments,
@@ -56,12 +87,13 @@ pub enum StepInput {
     Sampled,
     /// Sampling parameters, one [`crate::ops::sample::Params`] for each sequence.
     Sampling,
-    /// What each sequence has seen of each token: bit 31 in the prompt, low bits times generated; for penalties.
+    /// Occurrences of each token in each sequence, for penalties: bit 31 if it is in the prompt; the other bits count how
+    /// often it was generated.
     Counts,
 }
 
-/// Rows of a step that follow each other in one sequence, and where the [state](TensorKind::State) lies that they begin with,
-/// and where the one goes that they leave behind: the same slot, or another one, so that the first stays as it was.
+/// Consecutive rows of a step that belong to one sequence, the slot of the [state](TensorKind::State) that they begin with,
+/// and the slot that their last state is written to: the same one, or another, so that the first is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub struct Segment {
@@ -75,7 +107,7 @@ pub struct Segment {
     pub writes: u32,
 }
 
-/// A run that begins a sequence, where no state is yet.
+/// The state of a segment that begins its sequence.
 pub const NO_STATE: u32 = u32::MAX;
 
 impl Segment {
@@ -90,7 +122,7 @@ impl Segment {
     }
 }
 
-/// In the row table: take the token that was last sampled for the row's sequence.
+/// In the row table: use the token that was last sampled for the row's sequence.
 pub const LAST_SAMPLED: u32 = u32::MAX;
 
 /// Rows of a tensor of a file: of a matrix, of each matrix of a stack, or values of a vector.
@@ -123,7 +155,7 @@ pub enum TensorKind {
         /// Where it is; `None` for the slots of an expert cache, which are filled while the model runs.
         tensor: Option<TensorRef>,
     },
-    /// For each expert of a layer, where in such a stack its matrices lie; kept by the engine.
+    /// The slot of each expert of a layer in such a cache; written by the engine.
     ExpertSlotTable,
     /// A vector from the file, held as f32 (norm weights, biases).
     Vector {
@@ -146,7 +178,7 @@ pub enum TensorKind {
         /// positions take ([`crate::ops::SlidingPages`]).
         sliding: bool,
     },
-    /// What a layer keeps of a sequence from step to step, however long the sequence: f32 values for each of the
+    /// The recurrent state of a layer, whose size does not depend on the length of a sequence: f32 values for each of the
     /// engine's slots ([`crate::ops::Capacity::state_slots`]).
     State {
         /// Values of a slot.
@@ -171,24 +203,13 @@ pub struct Tensor {
     pub kind: TensorKind,
 }
 
-/// One op applied to tensors.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Node {
-    /// What is computed.
-    pub op: Op,
-    /// What it reads, in the op's own order.
-    pub inputs: Vec<TensorId>,
-    /// What it writes.
-    pub outputs: Vec<TensorId>,
-}
-
 /// Tensors and nodes, in order of execution.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Graph {
     /// All tensors; a [`TensorId`] is an index.
     pub tensors: Vec<Tensor>,
     /// All nodes.
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<Op>,
 }
 
 impl Graph {
@@ -232,6 +253,16 @@ impl Graph {
         TensorId(self.tensors.len() - 1)
     }
 
+    /// Adds a tensor that a node computes.
+    pub fn activation(&mut self, name: impl Into<String>, rows: Rows, cols: u32) -> TensorId {
+        self.add(name, rows, cols, TensorKind::Activation)
+    }
+
+    /// The name of what a weight computes.
+    pub(super) fn stem(&self, weight: TensorId) -> String {
+        self.tensor(weight).name.trim_end_matches(".weight").to_string()
+    }
+
     /// A matrix `rows x cols` from the file.
     pub fn weight(&mut self, name: &str, rows: u32, cols: u32, dtype: DType) -> TensorId {
         self.expert_stack(name, 1, rows, cols, dtype)
@@ -248,7 +279,7 @@ impl Graph {
         self.add(&tensor.name, rows, cols, TensorKind::Weight { dtype, experts, tensor: Some(tensor.clone()) })
     }
 
-    /// Room for `experts` matrices `rows x cols`, whichever they are.
+    /// A cache of `experts` offloaded matrices `rows x cols`.
     pub fn expert_cache(&mut self, name: &str, experts: u32, rows: u32, cols: u32, dtype: DType) -> TensorId {
         self.add(name, Rows::Fixed(experts * rows), cols, TensorKind::Weight { dtype, experts, tensor: None })
     }
@@ -264,14 +295,14 @@ impl Graph {
         self.add(&tensor.name, Rows::Fixed(1), cols, TensorKind::Vector { tensor: tensor.clone(), plus })
     }
 
-    /// Vectors in one.
+    /// Vectors one after another, as one tensor.
     pub fn concat_vectors(&mut self, vectors: &[TensorId]) -> TensorId {
         let cols = vectors.iter().map(|id| self.cols(*id)).sum();
         let name = self.tensor(vectors[0]).name.clone();
         self.add(name, Rows::Fixed(1), cols, TensorKind::Concatenated(vectors.into()))
     }
 
-    /// The vectors that a tensor consists of, and where each begins: itself, or those that were joined.
+    /// The vectors that a tensor consists of, and where each begins: itself, or those that were concatenated.
     pub fn vectors(&self, id: TensorId) -> Vec<(TensorId, u32)> {
         match &self.tensor(id).kind {
             TensorKind::Vector { .. } => vec![(id, 0)],
@@ -287,7 +318,7 @@ impl Graph {
         }
     }
 
-    /// The engine's buffer; the same tensor each time it is asked for.
+    /// A buffer of the engine; always the same tensor.
     pub fn input(&mut self, input: StepInput) -> TensorId {
         if let Some(i) = self.tensors.iter().position(|t| t.kind == TensorKind::StepInput(input)) {
             return TensorId(i);
@@ -312,13 +343,6 @@ impl Graph {
         self.input(if sliding { StepInput::SlidingPages } else { StepInput::Pages })
     }
 
-    /// Adds a node with one activation as its output.
-    pub fn node(&mut self, op: Op, inputs: Vec<TensorId>, name: &str, rows: Rows, cols: u32) -> TensorId {
-        let out = self.add(name, rows, cols, TensorKind::Activation);
-        self.nodes.push(Node { op, inputs, outputs: vec![out] });
-        out
-    }
-
     /// Whether some layer keeps a state of each sequence.
     pub fn recurrent(&self) -> bool {
         self.tensors.iter().any(|t| matches!(t.kind, TensorKind::State { .. }))
@@ -326,12 +350,12 @@ impl Graph {
 
     /// How many nodes read a tensor.
     pub fn readers(&self, id: TensorId) -> usize {
-        self.nodes.iter().flat_map(|n| &n.inputs).filter(|i| **i == id).count()
+        self.nodes.iter().filter(|node| node.reads(id)).count()
     }
 }
 
 /// Panics, as a bug in graph code, unless two numbers agree.
 #[track_caller]
-pub(crate) fn same(what: &str, a: u32, b: u32) {
+pub(super) fn assert_same(what: &str, a: u32, b: u32) {
     assert!(a == b, "{what}: {a} and {b} differ");
 }

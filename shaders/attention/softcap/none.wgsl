@@ -1,4 +1,0 @@
-// Scores as they are.
-fn softcap(score: f32) -> f32 {
-    return score;
-}

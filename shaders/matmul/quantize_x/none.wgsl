@@ -1,3 +1,0 @@
-// x is multiplied as it is.
-fn quantize_x(row: u32, lid: u32) {
-}

@@ -1,2 +1,0 @@
-// A row may go to any expert.
-fn limit(lid: u32) {}

@@ -1,2 +1,0 @@
-// Nothing follows.
-fn next_norm(base: u32, squares: f32, lid: u32) {}

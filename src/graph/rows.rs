@@ -1,0 +1,132 @@
+//! Ops at the ends of a graph: tokens to rows, the rows that have logits, logits to tokens.
+
+use super::op::{Op, operands};
+use super::{Graph, Rows, StepInput, TensorId, TensorKind, assert_same};
+
+/// `y[row] = weight[token] * scale`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Embed {
+    /// Multiplier of the vectors.
+    pub scale: f32,
+}
+
+operands! {
+    /// What [`Embed`] reads and writes.
+    EmbedOperands {
+        read {
+            /// Row table.
+            rows: TensorId,
+            /// The last token of each sequence.
+            sampled: TensorId,
+            /// (vocabulary, d)
+            weight: TensorId,
+        }
+        write {
+            /// (rows, d)
+            y: TensorId,
+        }
+    }
+}
+
+/// The rows of the step that have logits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gather;
+
+operands! {
+    /// What [`Gather`] reads and writes.
+    GatherOperands {
+        read {
+            /// Numbers of the rows.
+            logit_rows: TensorId,
+            /// (rows, d)
+            x: TensorId,
+        }
+        write {
+            /// (logit rows, d)
+            y: TensorId,
+        }
+    }
+}
+
+/// Logits to one token per sequence. Parameters of each sequence are in [`StepInput::Sampling`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample;
+
+operands! {
+    /// What [`Sample`] reads and writes.
+    SampleOperands {
+        read {
+            /// Numbers of the rows that have logits.
+            logit_rows: TensorId,
+            /// Row table.
+            rows: TensorId,
+            /// Sampling parameters.
+            sampling: TensorId,
+            /// (logit rows, vocabulary)
+            logits: TensorId,
+        }
+        write {
+            /// The token of each sequence.
+            sampled: TensorId,
+            /// Occurrences of each token in each sequence: (sequences, vocabulary).
+            counts: TensorId,
+            /// Scratch: the best token of each group of the vocabulary.
+            groups: TensorId,
+            /// Scratch: the tokens that filters may keep.
+            candidates: TensorId,
+        }
+    }
+}
+
+/// Most tokens that are left once any filter is on.
+pub const CANDIDATES: u32 = 1024;
+/// Tokens that one thread of the sampler's scan looks at, as in `shaders/lib/sampling.wgsl`.
+pub(crate) const SCAN_GROUP: u32 = 32;
+/// Threads of its workgroups.
+pub(crate) const SCAN_LANES: u32 = 64;
+
+/// Groups of tokens of a vocabulary, rounded up to whole workgroups of the scan.
+pub(crate) fn scan_groups(vocab: u32) -> u32 {
+    vocab.div_ceil(SCAN_GROUP * SCAN_LANES) * SCAN_LANES
+}
+
+impl Graph {
+    /// The vectors of the step's tokens: (vocabulary, d) -> (rows, d).
+    pub fn embed(&mut self, weight: TensorId, scale: f32) -> TensorId {
+        let (rows, sampled) = (self.input(StepInput::Rows), self.input(StepInput::Sampled));
+        let y = self.activation("embed", Rows::Step, self.cols(weight));
+        self.nodes.push(Op::Embed(Embed { scale }, EmbedOperands { rows, sampled, weight, y }));
+        y
+    }
+
+    /// (rows, d) -> (logit rows, d).
+    #[track_caller]
+    pub fn gather(&mut self, x: TensorId) -> TensorId {
+        let (logit_rows, cols) = (self.input(StepInput::LogitRows), self.cols(x));
+        assert!(cols % 4 == 0, "rows of {cols}");
+        let y = self.activation("gather", Rows::Logits, cols);
+        self.nodes.push(Op::Gather(Gather, GatherOperands { logit_rows, x, y }));
+        y
+    }
+
+    /// logits (logit rows, vocabulary) -> one token for each sequence, at its number, in [`StepInput::Sampled`]. Also
+    /// counts it in [`StepInput::Counts`]. Runs in steps whose sizes say `sampled`; `filtered` must be 1 if some row has a
+    /// filter.
+    #[track_caller]
+    pub fn sample(&mut self, logits: TensorId) -> TensorId {
+        assert!(self.tensor(logits).rows == Rows::Logits, "{} are no logits", self.tensor(logits).name);
+        let vocab = self.cols(logits);
+        let counts = TensorKind::StepInput(StepInput::Counts);
+        let known = self.tensors.iter().position(|t| t.kind == counts).map(TensorId);
+        let counts = known.unwrap_or_else(|| self.add("counts", Rows::Fixed(1), vocab, counts));
+        assert_same("columns of counts and logits", self.cols(counts), vocab);
+        let groups = self.activation("groups", Rows::Logits, 4 * scan_groups(vocab));
+        let candidates = self.activation("candidates", Rows::Logits, 2 * (CANDIDATES + 1));
+        let sampled = self.input(StepInput::Sampled);
+        let [logit_rows, rows, sampling] =
+            [StepInput::LogitRows, StepInput::Rows, StepInput::Sampling].map(|input| self.input(input));
+        let operands = SampleOperands { logit_rows, rows, sampling, logits, sampled, counts, groups, candidates };
+        self.nodes.push(Op::Sample(Sample, operands));
+        sampled
+    }
+}
