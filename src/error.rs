@@ -1,32 +1,40 @@
-//! The one error type. A message says what is wrong and, where there is one, the next step to take.
+//! The error type. A message says what is wrong and, if there is one, the next step to take.
 
 use std::fmt;
 
-/// What every fallible function of this crate returns.
+/// The result of this crate's fallible functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything that can go wrong outside our own bugs (those panic).
+/// The error that caused another one.
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// Anything that can fail, other than Firelight's own bugs, which panic. Messages include those of their causes.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A file or another byte source could not be read or written.
     #[error("{what}: {source}")]
     Io {
-        /// What was being done, with the path or address.
+        /// What was attempted, with the path or address.
         what: String,
-        /// The system's reason.
+        /// The cause.
         source: std::io::Error,
     },
-    /// The bytes are not what their format demands (truncated, out of range, wrong magic).
-    #[error("{0}")]
-    Format(String),
-    /// A well-formed file asks for something Firelight does not have.
+    /// The bytes violate their format (truncated, out of range, wrong magic).
+    #[error("{message}")]
+    Format {
+        /// What is wrong, with the file's name.
+        message: String,
+        /// The parser's error, if there is one.
+        source: Option<Cause>,
+    },
+    /// A well-formed file needs a feature that Firelight does not have.
     #[error("{0}")]
     Unsupported(String),
     /// A size exceeds what Firelight, a file's format or a disk allows.
     #[error("{0}")]
     Limit(String),
-    /// A model, with the context and the sequences that were asked for, exceeds a limit of the device.
+    /// A model, with the requested context and sequences, exceeds a limit of the device.
     #[error("{message}")]
     DoesNotFit {
         /// What does not fit, and the smallest change that would help.
@@ -50,28 +58,56 @@ pub enum Error {
     /// The device ran out of memory while buffers were allocated.
     #[error("{0}")]
     Memory(String),
-    /// No usable adapter, or the device refused or was lost.
+    /// There is no usable adapter, or the device failed or was lost.
     #[error("{0}")]
     Gpu(String),
-    /// The tokenizer or the chat template refused.
-    #[error("{0}")]
-    Text(String),
-    /// A server could not be reached, or did not give what was asked of it.
-    #[error("{0}")]
-    Network(String),
-    /// The caller's arguments make no sense together.
+    /// The tokenizer or the chat template rejects the input.
+    #[error("{message}")]
+    Text {
+        /// What is wrong.
+        message: String,
+        /// The error of the template engine or the tokenizer, if there is one.
+        source: Option<Cause>,
+    },
+    /// A server cannot be reached, or its reply is not what was requested.
+    #[error("{message}")]
+    Network {
+        /// What is wrong, with the address.
+        message: String,
+        /// The connection's error, if there is one.
+        source: Option<Cause>,
+    },
+    /// The caller's arguments contradict each other.
     #[error("{0}")]
     Usage(String),
 }
 
 impl Error {
-    /// An [`Error::Io`] that says what was being done.
+    /// An [`Error::Io`]: what was attempted, and the cause.
     pub fn io(what: impl fmt::Display, source: std::io::Error) -> Self {
         Error::Io { what: what.to_string(), source }
     }
 
-    /// An [`Error::Format`].
+    /// An [`Error::Format`] without a cause.
     pub fn format(message: impl fmt::Display) -> Self {
-        Error::Format(message.to_string())
+        Error::Format { message: message.to_string(), source: None }
+    }
+
+    /// An [`Error::Text`] without a cause.
+    pub fn text(message: impl fmt::Display) -> Self {
+        Error::Text { message: message.to_string(), source: None }
+    }
+
+    /// An [`Error::Network`] without a cause.
+    pub fn network(message: impl fmt::Display) -> Self {
+        Error::Network { message: message.to_string(), source: None }
+    }
+
+    /// Sets the cause of an [`Error::Format`], [`Error::Text`] or [`Error::Network`].
+    pub fn caused_by(mut self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        if let Error::Format { source, .. } | Error::Text { source, .. } | Error::Network { source, .. } = &mut self {
+            *source = Some(cause.into());
+        }
+        self
     }
 }

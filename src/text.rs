@@ -31,7 +31,7 @@ pub fn partial_suffix(text: &str, mark: &str) -> usize {
 /// # Errors
 /// [`Error::Format`] if the bytes are neither.
 pub fn decode(bytes: Vec<u8>, what: &str) -> Result<String> {
-    let wrong = |why: String| Error::Format(format!("{what} is not UTF-8 text: {why}"));
+    let wrong = |why: String| Error::format(format!("{what} is not UTF-8 text: {why}"));
     let text = match bytes.as_slice() {
         // UTF-16 would say the same of a text that begins with NUL.
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => {

@@ -1005,8 +1005,9 @@ fn half_types_and_damaged_json() {
     for name in ["tokenizer.json", "tokenizer_config.json", "generation_config.json", "model.safetensors.index.json"] {
         for text in ["", "{", "[7]", "7", "{\"a\": \u{1}}"] {
             let result = folder(&config("LlamaForCausalLM", json!({})), safetensors(&dense(), 0), &[(name, text)]);
-            let message = result.expect_err(name).to_string();
-            assert!(message.contains(name), "{name} {text:?}: {message}");
+            let error = result.expect_err(name);
+            assert!(error.to_string().contains(name), "{name} {text:?}: {error}");
+            assert!(std::error::Error::source(&error).is_some(), "{name} {text:?}: no cause");
         }
     }
 }

@@ -35,7 +35,7 @@ fn check(template: &ChatTemplate, case: &Value) -> Result<(), String> {
         (Some(_), ..) => Err(format!("want {rendered:?}\n got {got:?}")),
         (None, Some(Value::String(error)), _) => match error.strip_prefix("TemplateError: ") {
             Some(want) => match got {
-                Err(Error::Text(message)) if message.ends_with(want) => Ok(()),
+                Err(Error::Text { message, .. }) if message.ends_with(want) => Ok(()),
                 _ => Err(format!("want the refusal {want:?}\n got {got:?}")),
             },
             // Python failed over a type: rendering something is as good.

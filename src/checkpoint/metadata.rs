@@ -155,7 +155,7 @@ impl Metadata {
 
     fn typed<'a, T>(&'a self, key: &str, want: &str, read: impl Fn(&'a GgufValue) -> Option<T>) -> Result<Option<T>> {
         let Some(value) = self.get(key) else { return Ok(None) };
-        let unfit = || Error::Format(format!("the metadata key {key} is {}; it must be {want}", value.describe()));
+        let unfit = || Error::format(format!("the metadata key {key} is {}; it must be {want}", value.describe()));
         read(value).map(Some).ok_or_else(unfit)
     }
 }

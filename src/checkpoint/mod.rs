@@ -84,7 +84,7 @@ impl Checkpoint {
     pub fn tensor(&self, name: &str) -> Result<&TensorInfo> {
         self.tensors.get(name).ok_or_else(|| {
             let file = self.sources.first().map_or("the model", Source::name);
-            Error::Format(format!("{file} has no tensor {name}; is it a complete model of its architecture?"))
+            Error::format(format!("{file} has no tensor {name}; is it a complete model of its architecture?"))
         })
     }
 }

@@ -82,13 +82,13 @@ impl Source {
         if range.start > range.end || range.end > self.len {
             let Range { start, end } = range;
             let (name, len) = (&self.name, self.len);
-            return Err(Error::Format(format!("bytes {start}..{end} are not within {name}, which has {len}")));
+            return Err(Error::format(format!("bytes {start}..{end} are not within {name}, which has {len}")));
         }
         let want = range.end - range.start;
         let bytes = (self.read)(range).await?;
         if bytes.len() as u64 != want {
             let (name, got) = (&self.name, bytes.len());
-            return Err(Error::Format(format!("{name}: asked for {want} bytes, got {got}; has the file changed?")));
+            return Err(Error::format(format!("{name}: asked for {want} bytes, got {got}; has the file changed?")));
         }
         Ok(bytes)
     }

@@ -118,7 +118,7 @@ pub(super) fn check_overlaps<'a>(file: &str, spans: impl Iterator<Item = (&'a st
     for pair in spans.windows(2) {
         let [(a, first), (b, second)] = pair else { continue };
         if first.offset + first.bytes > second.offset {
-            return Err(Error::Format(format!("{file}: the tensors {a} and {b} overlap; the file is damaged")));
+            return Err(Error::format(format!("{file}: the tensors {a} and {b} overlap; the file is damaged")));
         }
     }
     Ok(())

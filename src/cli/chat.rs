@@ -88,7 +88,7 @@ impl Chat<'_> {
         self.messages.push(message("user", line));
         match self.answer().await {
             Ok(text) => self.messages.push(message("assistant", without_thoughts(&text))),
-            Err(Failure::Error(error @ (firelight::Error::ContextFull { .. } | firelight::Error::Text(_)))) => {
+            Err(Failure::Error(error @ (firelight::Error::ContextFull { .. } | firelight::Error::Text { .. }))) => {
                 self.messages.pop();
                 term::note(&format!("{error}. The message was taken back; /reset begins anew"));
             }

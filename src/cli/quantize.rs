@@ -219,7 +219,7 @@ fn round(from: &TensorInfo, dtype: DType, rows: &[u8]) -> LibResult<(Vec<u8>, f6
     });
     let (wrong, squares) = sums.into_iter().fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
     if !squares.is_finite() {
-        return Err(Error::Format(format!("tensor {} contains infinities or NaNs", from.name)));
+        return Err(Error::format(format!("tensor {} contains infinities or NaNs", from.name)));
     }
     Ok((out, wrong, squares))
 }

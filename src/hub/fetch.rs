@@ -71,8 +71,11 @@ impl Client {
         if let Some(token) = &self.token {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
-        let refusal = |message: String, again| Refusal { error: Error::Network(message), again };
-        let response = request.call().map_err(|e| refusal(format!("{} cannot be reached: {e}", host(url)), true))?;
+        let refusal = |message: String, again| Refusal { error: Error::network(message), again };
+        let response = request.call().map_err(|e| Refusal {
+            error: Error::network(format!("{} cannot be reached: {e}", host(url))).caused_by(e),
+            again: true,
+        })?;
         let status = response.status().as_u16();
         let message = match status {
             200..300 => return Ok(response),
@@ -97,7 +100,7 @@ impl Client {
     pub fn text(&self, url: &str, limit: u64) -> Result<String> {
         let response = patiently(|| self.get(url, None))?;
         let read = response.into_body().with_config().limit(limit).read_to_string();
-        read.map_err(|e| Error::Network(format!("{url}: the answer broke off: {e}")))
+        read.map_err(|e| interrupted(url, e))
     }
 
     /// A range of a file, in memory.
@@ -109,13 +112,13 @@ impl Client {
             let response = self.get(url, Some(&range))?;
             if response.status().as_u16() != 206 {
                 let message = format!("{} cannot give parts of a file, so its header cannot be read", host(url));
-                return Err(Refusal { error: Error::Network(message), again: false });
+                return Err(Refusal { error: Error::network(message), again: false });
             }
             let mut bytes = Vec::new();
             let read = response.into_body().into_reader().take(range.end - range.start).read_to_end(&mut bytes);
             match read {
                 Ok(n) if n as u64 == range.end - range.start => Ok(bytes),
-                _ => Err(Refusal { error: Error::Network(format!("{url}: the answer broke off")), again: true }),
+                _ => Err(Refusal { error: Error::network(format!("{url}: the answer broke off")), again: true }),
             }
         })
     }
@@ -178,8 +181,7 @@ impl Client {
         let mut reader = response.into_body().into_reader();
         let (mut buffer, mut done) = (vec![0; 1 << 18], 0);
         loop {
-            let n =
-                reader.read(&mut buffer).map_err(|e| Error::Network(format!("{url}: the answer broke off: {e}")))?;
+            let n = reader.read(&mut buffer).map_err(|e| interrupted(url, e))?;
             if n == 0 {
                 break;
             }
@@ -244,7 +246,7 @@ impl Client {
             let fatal = |error| Refusal { error, again: false };
             let response = self.get(url, Some(&range))?;
             if response.status().as_u16() != 206 {
-                return Err(fatal(Error::Network(format!("{} stopped giving parts of the file", host(url)))));
+                return Err(fatal(Error::network(format!("{} stopped giving parts of the file", host(url)))));
             }
             let mut out = OpenOptions::new().write(true).open(part).map_err(|e| fatal(disk(part, e)))?;
             out.seek(SeekFrom::Start(range.start)).map_err(|e| fatal(disk(part, e)))?;
@@ -255,7 +257,7 @@ impl Client {
                     Ok(n) if n > 0 => n,
                     _ => {
                         return Err(Refusal {
-                            error: Error::Network(format!("{url}: the answer broke off")),
+                            error: Error::network(format!("{url}: the answer broke off")),
                             again: true,
                         });
                     }
@@ -263,7 +265,7 @@ impl Client {
                 out.write_all(&buffer[..n]).map_err(|e| fatal(disk(part, e)))?;
                 done += n as u64;
                 if !tell(done) {
-                    return Err(fatal(Error::Network("given up".into())));
+                    return Err(fatal(Error::network("given up")));
                 }
             }
             Ok(())
@@ -284,12 +286,16 @@ fn patiently<T>(mut attempt: impl FnMut() -> Result<T, Refusal>) -> Result<T> {
     attempt().map_err(|refusal| refusal.error)
 }
 
+fn interrupted(url: &str, cause: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::network(format!("{url}: the answer broke off: {cause}")).caused_by(cause)
+}
+
 fn host(url: &str) -> &str {
     url.split('/').nth(2).unwrap_or(url)
 }
 
 fn changed(url: &str, promised: u64, got: u64) -> Error {
-    Error::Network(format!(
+    Error::network(format!(
         "{url} has {got} bytes, {promised} were promised: it was just changed, or cut short; try again"
     ))
 }
@@ -369,7 +375,7 @@ fn verify(part: &Path, file: &Sibling, progress: &mut dyn FnMut(Step) -> Result<
     let _ = fs::remove_file(part);
     let _ = fs::remove_file(journal_path(part));
     let name = &file.name;
-    Err(Error::Format(format!(
+    Err(Error::format(format!(
         "{name} came damaged: its SHA-256 is {got}, not {}. It was removed; try again",
         lfs.sha256
     )))

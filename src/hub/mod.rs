@@ -82,7 +82,7 @@ impl Hub {
     pub fn kept(&self, name: &Name) -> Result<Option<Kept>> {
         let mut found = cache::find(&self.cache, name);
         match (found.len(), &name.wanted) {
-            (0, _) if self.offline => Err(Error::Network(self.not_kept(name))),
+            (0, _) if self.offline => Err(Error::network(self.not_kept(name))),
             (2.., Some(wanted)) if !name.is_folder() => {
                 let names: Vec<&str> = found.iter().map(|kept| kept.name.as_str()).collect();
                 Err(Error::Usage(format!(
@@ -113,10 +113,10 @@ impl Hub {
         let url = format!("{}/api/models/{repo}/revision/main?blobs=true", self.endpoint);
         let text = self.client.text(&url, LISTING_BYTES)?;
         let mut listing: Listing = serde_json::from_str(&text)
-            .map_err(|e| Error::Network(format!("{url} does not answer as a model hub does: {e}")))?;
+            .map_err(|e| Error::network(format!("{url} does not answer as a model hub does: {e}")).caused_by(e))?;
         let plain = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric());
         if !plain(&listing.sha) {
-            return Err(Error::Network(format!("{url} names no commit")));
+            return Err(Error::network(format!("{url} names no commit")));
         }
         // Names become paths: what would lead out of the cache's folder is not there for us.
         let part = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(['\\', ':', '\0']);
@@ -126,7 +126,7 @@ impl Hub {
 
     fn online(&self, what: &str) -> Result<()> {
         match self.offline {
-            true => Err(Error::Network(format!("{what} is not kept here, and nothing is fetched while offline"))),
+            true => Err(Error::network(format!("{what} is not kept here, and nothing is fetched while offline"))),
             false => Ok(()),
         }
     }
@@ -160,7 +160,7 @@ impl Hub {
         let total = files.iter().map(Sibling::bytes).sum();
         let (mut before, mut first) = (0, None);
         for file in files {
-            let hash = file.hash().ok_or_else(|| Error::Network(format!("{} has no hash", file.name)))?;
+            let hash = file.hash().ok_or_else(|| Error::network(format!("{} has no hash", file.name)))?;
             let blob = place.blob(&hash);
             if !blob.exists() {
                 self.online(&file.name)?;

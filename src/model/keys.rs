@@ -43,7 +43,7 @@ impl Keys<'_> {
     pub fn finite(&self, name: &str) -> Result<Option<f32>> {
         let value = self.f32(name)?;
         match value {
-            Some(value) if !value.is_finite() => Err(Error::Format(format!("{} is {value}", self.path(name)))),
+            Some(value) if !value.is_finite() => Err(Error::format(format!("{} is {value}", self.path(name)))),
             _ => Ok(value),
         }
     }
@@ -78,7 +78,7 @@ impl Keys<'_> {
     /// A required size between 1 and `max`.
     pub fn size(&self, name: &str, max: u32) -> Result<u32> {
         let path = self.path(name);
-        let value = self.u32(name)?.ok_or_else(|| Error::Format(format!("the file lacks the key {path}")))?;
+        let value = self.u32(name)?.ok_or_else(|| Error::format(format!("the file lacks the key {path}")))?;
         in_range(&path, value, max)
     }
 
@@ -95,7 +95,7 @@ impl Keys<'_> {
             sizes = vec![in_range(&path, sizes[0], max)?; layers as usize];
         }
         if sizes.len() < layers as usize {
-            return Err(Error::Format(format!("{path} has {} entries for {layers} layers", sizes.len())));
+            return Err(Error::format(format!("{path} has {} entries for {layers} layers", sizes.len())));
         }
         for size in sizes.iter().filter(|size| **size > 0) {
             in_range(&path, *size, max)?;
@@ -117,7 +117,7 @@ fn common<T: Copy + Default + PartialEq + std::fmt::Display>(key: &str, values: 
 /// Checks a value of a key.
 pub(super) fn in_range(key: &str, value: u32, max: u32) -> Result<u32> {
     if value == 0 || value > max {
-        return Err(Error::Format(format!("{key} is {value}, which is not between 1 and {max}")));
+        return Err(Error::format(format!("{key} is {value}, which is not between 1 and {max}")));
     }
     Ok(value)
 }

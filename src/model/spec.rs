@@ -131,7 +131,7 @@ impl ModelSpec {
     pub async fn read(checkpoint: &Checkpoint) -> Result<Self> {
         purpose::check(checkpoint)?;
         let name = checkpoint.metadata.get_str("general.architecture")?;
-        let name = name.ok_or_else(|| Error::Format("the file does not say its general.architecture".into()))?;
+        let name = name.ok_or_else(|| Error::format("the file does not say its general.architecture"))?;
         let names = || checkpoint.tensors.keys().map(String::as_str);
         let with_blocks = |error: Error| match unread::unknown_blocks(names()) {
             Some(blocks) => Error::Unsupported(format!("{error}; {blocks}")),

@@ -101,7 +101,7 @@ impl From<Error> for Failure {
             Error::ContextFull { .. } => {
                 Self::new(StatusCode::BAD_REQUEST, "context_length_exceeded", error.to_string())
             }
-            Error::Usage(message) | Error::Text(message) => Self::bad(message),
+            Error::Usage(message) | Error::Text { message, .. } => Self::bad(message),
             other => Self::internal(other.to_string()),
         }
     }

@@ -81,7 +81,7 @@ impl ChatTemplate {
         // Converters copy templates unchanged, including a byte order mark.
         let source = without_mark(source);
         if source.len() > MAX_SOURCE {
-            return Err(Error::Text(format!("the chat template is {} bytes long, more than 1 MiB", source.len())));
+            return Err(Error::text(format!("the chat template is {} bytes long, more than 1 MiB", source.len())));
         }
         let mut env = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(syntax_error)?;
@@ -179,15 +179,15 @@ fn json_bytes(value: &serde_json::Value) -> u64 {
 }
 
 fn syntax_error(error: minijinja::Error) -> Error {
-    Error::Text(format!("the chat template does not compile: {error}; choose another with --template"))
+    Error::text(format!("the chat template does not compile: {error}; choose another with --template")).caused_by(error)
 }
 
 fn render_error(error: minijinja::Error) -> Error {
     if let Some(message) = python_compat::raised_message(&error) {
-        return Error::Text(format!("the chat template refuses: {message}"));
+        return Error::text(format!("the chat template refuses: {message}"));
     }
     match error.kind() {
-        ErrorKind::OutOfFuel => Error::Text(OUT_OF_FUEL.to_owned()),
-        _ => Error::Text(format!("the chat template failed: {error}")),
+        ErrorKind::OutOfFuel => Error::text(OUT_OF_FUEL.to_owned()),
+        _ => Error::text(format!("the chat template failed: {error}")).caused_by(error),
     }
 }

@@ -207,8 +207,7 @@ fn mark_end(message: &mut Value) -> String {
 /// Returns the text before the last [`END_MARK`] and removes all others.
 fn before_end_mark(text: &str) -> Result<String> {
     let mark = END_MARK.trim_end();
-    let at =
-        text.rfind(mark).ok_or_else(|| Error::Text("the chat template does not render the last message".into()))?;
+    let at = text.rfind(mark).ok_or_else(|| Error::text("the chat template does not render the last message"))?;
     let kept = text[at..].starts_with(END_MARK);
     let before = text[..at].replace(END_MARK, "").replace(mark, "");
     Ok(if kept { before } else { before.trim_end().to_owned() })

@@ -56,7 +56,7 @@ pub(super) fn rewrite(source: &str) -> Result<String> {
 
 fn broken(source: &str, at: usize, what: &str) -> Error {
     let line = source[..at].lines().count().max(1);
-    Error::Text(format!("the chat template does not compile: the tag in line {line} {what}"))
+    Error::text(format!("the chat template does not compile: the tag in line {line} {what}"))
 }
 
 /// Where the next tag or comment opens.

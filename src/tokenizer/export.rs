@@ -31,8 +31,8 @@ const BYTE: i32 = 6;
 /// # Errors
 /// If the file is damaged, or is not a byte-pair vocabulary.
 pub fn to_gguf(json: &[u8], rows: usize) -> Result<Vec<(String, GgufValue)>> {
-    let failed = |what: &str| Error::Format(format!("tokenizer.json: {what}"));
-    let file: Json = serde_json::from_slice(json).map_err(|e| failed(&e.to_string()))?;
+    let failed = |what: &str| Error::format(format!("tokenizer.json: {what}"));
+    let file: Json = serde_json::from_slice(json).map_err(|e| failed(&e.to_string()).caused_by(e))?;
     let model = &file["model"];
     if model["type"].as_str().is_some_and(|kind| kind != "BPE") || !model["vocab"].is_object() {
         return Err(Error::Unsupported("tokenizer.json: only byte-pair vocabularies can be converted to GGUF".into()));
@@ -76,7 +76,7 @@ fn vocabulary(file: &Json, rows: usize) -> Result<(Vec<String>, Vec<i32>)> {
     for (text, id, kind) in vocab.chain(added) {
         let slot = usize::try_from(id).ok().filter(|id| *id < rows);
         let slot = slot.ok_or_else(|| {
-            Error::Format(format!("tokenizer.json: token {id} has no row in the embedding, which has {rows}"))
+            Error::format(format!("tokenizer.json: token {id} has no row in the embedding, which has {rows}"))
         })?;
         // The unknown token is listed as a special token too, but GGUF has a separate type for it.
         types[slot] = if types[slot] == UNKNOWN { UNKNOWN } else { kind };
@@ -129,7 +129,7 @@ fn adds_space(file: &Json) -> bool {
 
 /// The GGUF name of the file's pre-tokenizer.
 fn pre_tokenizer_name(json: &[u8], whole_words: bool) -> Result<&'static str> {
-    let text_error = |e: tokenizers::Error| Error::Text(format!("tokenizer.json: {e}"));
+    let text_error = |e: tokenizers::Error| Error::text(format!("tokenizer.json: {e}"));
     let tokenizer = Tokenizer::from_bytes(json).map_err(text_error)?;
     let mut text = PreTokenizedString::from(PROBE);
     if let Some(cutter) = tokenizer.get_pre_tokenizer() {

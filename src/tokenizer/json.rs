@@ -22,8 +22,8 @@ pub(super) struct JsonTokenizer {
 impl JsonTokenizer {
     /// Parses a file: the encoder and its vocabulary.
     pub fn new(bytes: &[u8]) -> Result<(Self, Vocab)> {
-        let mut parsing =
-            Tokenizer::from_bytes(bytes).map_err(|e| Error::format(format_args!("tokenizer.json: {e}")))?;
+        let mut parsing = Tokenizer::from_bytes(bytes)
+            .map_err(|e| Error::format(format_args!("tokenizer.json: {e}")).caused_by(e))?;
         parsing.with_truncation(None).map_err(text_error)?;
         parsing.with_padding(None);
         let (spelling, drop_space) = spelling(parsing.get_decoder())?;
@@ -51,7 +51,7 @@ impl JsonTokenizer {
 }
 
 fn text_error(error: tokenizers::Error) -> Error {
-    Error::Text(format!("tokenizer.json: {error}"))
+    Error::text(format!("tokenizer.json: {error}")).caused_by(error)
 }
 
 /// How tokens spell text, and whether one leading space is dropped, judged by the decoder the file asks for.

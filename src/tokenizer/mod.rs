@@ -264,7 +264,7 @@ fn read_special_ids(vocab: &mut Vocab, metadata: &Metadata) -> Result<()> {
 fn adds_token(name: &str, id: Option<u32>, asked: Option<bool>, default: bool) -> Result<bool> {
     if asked == Some(true) && id.is_none() {
         let message = format!("tokenizer.ggml.add_{name}_token is true, but tokenizer.ggml.{name}_token_id is missing");
-        return Err(Error::Format(message));
+        return Err(Error::format(message));
     }
     Ok(asked.unwrap_or(default) && id.is_some())
 }
@@ -280,7 +280,7 @@ fn read_spm(vocab: &mut Vocab, metadata: &Metadata) -> Result<Encoder> {
     let scores = metadata.get_f32s("tokenizer.ggml.scores")?.unwrap_or_default();
     if scores.len() != vocab.len() {
         let message = format!("tokenizer.ggml.scores has {} entries for {} tokens", scores.len(), vocab.len());
-        return Err(Error::Format(message));
+        return Err(Error::format(message));
     }
     let space_prefix = metadata.get_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
     vocab.drop_space = space_prefix;

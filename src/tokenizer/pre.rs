@@ -158,7 +158,7 @@ impl WordSplitter {
 
 impl Split {
     fn new(text: &str) -> Result<Self> {
-        let regex = Regex::new(text).map_err(|e| Error::Text(format!("pre-tokenizer: {e}")))?;
+        let regex = Regex::new(text).map_err(|e| Error::text(format!("pre-tokenizer: {e}")).caused_by(e))?;
         Ok(Split { regex, spaces: text.ends_with(r"|\s+"), breaks: text.contains(r"\s*[\r\n]") })
     }
 

@@ -76,7 +76,7 @@ impl Vocab {
         }
         if kinds.len() != tokens.len() {
             let message = format!("the tokenizer has {} tokens but {} token types", tokens.len(), kinds.len());
-            return Err(Error::Format(message));
+            return Err(Error::format(message));
         }
         let mut ids = HashMap::with_capacity(tokens.len());
         for (id, text) in tokens.iter().enumerate().filter(|(_, t)| !t.is_empty()) {
@@ -108,7 +108,7 @@ impl Vocab {
     /// The unknown token, if there is one.
     pub fn unknown_byte(&self, byte: u8) -> Result<u32> {
         let message = || format!("the vocabulary has no token for byte 0x{byte:02X} and no unknown token");
-        self.unknown.ok_or_else(|| Error::Text(message()))
+        self.unknown.ok_or_else(|| Error::text(message()))
     }
 
     /// Sets `ends` to the given ids and to the tokens that end a turn in known vocabularies. The latter become control

@@ -37,8 +37,8 @@ impl Failure {
             (Error::ContextFull { .. }, _) => "context-full",
             (Error::DoesNotFit { .. }, _) => "does-not-fit",
             (Error::Gpu(_), _) => "no-adapter",
-            (Error::Format(_) | Error::Unsupported(_), _) | (_, Moment::Read) => "bad-file",
-            (Error::Usage(_) | Error::Text(_), _) => "bad-argument",
+            (Error::Format { .. } | Error::Unsupported(_), _) | (_, Moment::Read) => "bad-file",
+            (Error::Usage(_) | Error::Text { .. }, _) => "bad-argument",
             _ => "internal",
         };
         Failure { code, message: error.to_string().replace("--", "") }

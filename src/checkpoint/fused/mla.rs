@@ -34,7 +34,7 @@ impl MlaHeads {
                     return Ok(n.into());
                 }
             }
-            Err(Error::Format(format!("the file lacks the key {arch}.{}", names[0])))
+            Err(Error::format(format!("the file lacks the key {arch}.{}", names[0])))
         };
         let key = read(["attention.key_length_mla", "attention.key_length"])?;
         Ok(MlaHeads {

@@ -33,5 +33,5 @@ pub(super) fn split(metadata: &Metadata, tensors: &mut IndexMap<String, TensorIn
 }
 
 fn shape_error(tensor: &TensorInfo, heads: &dyn fmt::Debug) -> Error {
-    Error::Format(format!("tensor {} has the shape {:?}, the model's keys say {heads:?}", tensor.name, tensor.dims))
+    Error::format(format!("tensor {} has the shape {:?}, the model's keys say {heads:?}", tensor.name, tensor.dims))
 }

@@ -140,7 +140,7 @@ fn locate(source: &Source, header: u64, alignment: u64, tensors: &mut IndexMap<S
     {
         let (file, name, end, len) = (source.name(), &last.name, end(last), source.len());
         let message = format!("{file} is truncated: tensor {name} ends at byte {end} of {len}; download it again");
-        return Err(Error::Format(message));
+        return Err(Error::format(message));
     }
     check_overlaps(source.name(), tensors.values().map(|tensor| (tensor.name.as_str(), &tensor.parts[0])))
 }
@@ -155,7 +155,7 @@ struct HeaderCursor<'a> {
 
 impl<'a> HeaderCursor<'a> {
     fn bad(&self, why: impl std::fmt::Display) -> ParseStop {
-        ParseStop::Failed(Error::Format(format!("{}: {}: {why}", self.source.name(), self.what)))
+        ParseStop::Failed(Error::format(format!("{}: {}: {why}", self.source.name(), self.what)))
     }
 
     fn left(&self) -> u64 {
@@ -166,7 +166,7 @@ impl<'a> HeaderCursor<'a> {
         if count > self.left() {
             let (name, what, len) = (self.source.name(), &self.what, self.source.len());
             let message = format!("{name} is truncated: {what} does not end within its {len} bytes; download it again");
-            return Err(ParseStop::Failed(Error::Format(message)));
+            return Err(ParseStop::Failed(Error::format(message)));
         }
         let end = self.at as u64 + count;
         if end > self.bytes.len() as u64 {

@@ -22,13 +22,13 @@ pub(in crate::checkpoint) fn join(
     for tensor in headers.flat_map(|header| header.tensors.into_values()) {
         if let Some(twice) = tensors.insert(tensor.name.clone(), tensor) {
             let (first, name) = (sources[twice.parts[0].source].name(), twice.name);
-            return Err(Error::Format(format!("tensor {name} is in {first} and again in a later file")));
+            return Err(Error::format(format!("tensor {name} is in {first} and again in a later file")));
         }
     }
     let expected = metadata.get_u64("split.tensors.count")?.filter(|_| sources.len() > 1);
     if let Some(expected) = expected.filter(|&expected| expected != tensors.len() as u64) {
         let (first, got) = (sources[0].name(), tensors.len());
-        return Err(Error::Format(format!("{first} promises {expected} tensors, its files hold {got}")));
+        return Err(Error::format(format!("{first} promises {expected} tensors, its files hold {got}")));
     }
     Ok((metadata, tensors))
 }

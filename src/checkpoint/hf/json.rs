@@ -18,7 +18,7 @@ impl JsonObject {
         let Some(value) = self.get(key) else { return Ok(None) };
         let unfit = || {
             let shown: String = value.to_string().chars().take(40).collect();
-            Error::Format(format!("{}: {key} is {shown}; it must be {want}", self.file))
+            Error::format(format!("{}: {key} is {shown}; it must be {want}", self.file))
         };
         read(value).map(Some).ok_or_else(unfit)
     }
@@ -40,7 +40,7 @@ impl JsonObject {
     }
 
     pub fn missing(&self, key: &str) -> Error {
-        Error::Format(format!("{} has no {key}", self.file))
+        Error::format(format!("{} has no {key}", self.file))
     }
 
     pub fn required_u32(&self, key: &str) -> Result<u32> {
@@ -53,7 +53,7 @@ impl JsonObject {
         if number > 0.0 {
             return Ok(number);
         }
-        Err(Error::Format(format!("{}: {key} is {number}; it must be positive", self.file)))
+        Err(Error::format(format!("{}: {key} is {number}; it must be positive", self.file)))
     }
 
     /// A required array of `count` numbers.
@@ -72,7 +72,7 @@ impl JsonObject {
         match types.filter(|types| types.len() != blocks as usize) {
             Some(types) => {
                 let (file, entries) = (&self.file, types.len());
-                Err(Error::Format(format!("{file}: layer_types has {entries} entries for {blocks} layers")))
+                Err(Error::format(format!("{file}: layer_types has {entries} entries for {blocks} layers")))
             }
             None => Ok(types),
         }

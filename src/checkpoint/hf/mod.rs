@@ -113,7 +113,7 @@ impl HfFolder {
         let file = source.name().to_owned();
         match serde_json::from_str(&text) {
             Ok(json) => Ok(Some(JsonObject { file, json })),
-            Err(error) => Err(Error::Format(format!("{file}: {error}"))),
+            Err(error) => Err(Error::format(format!("{file}: {error}")).caused_by(error)),
         }
     }
 
@@ -127,7 +127,7 @@ impl HfFolder {
             return safetensors::read(source, index).await;
         };
         let map = index.json.get("weight_map").and_then(Json::as_object);
-        let map = map.ok_or_else(|| Error::Format(format!("{} has no weight_map", index.file)))?;
+        let map = map.ok_or_else(|| Error::format(format!("{} has no weight_map", index.file)))?;
         let mut shards = IndexMap::new();
         let mut tensors = IndexMap::new();
         for (name, shard) in map {
@@ -140,7 +140,7 @@ impl HfFolder {
             }
             let tensor = shards.get(shard).and_then(|tensors| tensors.get(name));
             let tensor =
-                tensor.ok_or_else(|| Error::Format(format!("{}: tensor {name} is not in {shard}", index.file)))?;
+                tensor.ok_or_else(|| Error::format(format!("{}: tensor {name} is not in {shard}", index.file)))?;
             tensors.insert(name.clone(), tensor.clone());
         }
         Ok(tensors)

@@ -51,7 +51,7 @@ pub(super) fn translate(
         {
             continue;
         }
-        let bad = |why: &str| Error::Format(format!("{file}: tensor {name}: {why}"));
+        let bad = |why: &str| Error::format(format!("{file}: tensor {name}: {why}"));
         let (matched, targets) = find_row(family, &name).ok_or_else(|| {
             let class = family.class;
             Error::Unsupported(format!("{file}: tensor {name} is unknown for {class}; use a GGUF of the model"))
@@ -90,7 +90,7 @@ pub(super) fn translate(
         }
     }
     if shape.tied_embeddings == Some(false) && !pending.contains_key("output.weight") {
-        return Err(Error::Format(format!("{file}: tie_word_embeddings is false, but there is no lm_head.weight")));
+        return Err(Error::format(format!("{file}: tie_word_embeddings is false, but there is no lm_head.weight")));
     }
     pending.into_iter().map(|(name, tensor)| Ok((name.clone(), tensor.finish(name, file)?))).collect()
 }
@@ -103,7 +103,7 @@ impl PendingTensor {
             if !complete {
                 let got = self.spans.len();
                 let what = if self.layout == TensorLayout::Contiguous { "experts" } else { "parts, blocks and scales" };
-                return Err(Error::Format(format!("{file}: {name} should have {pieces} {what}, {got} were found")));
+                return Err(Error::format(format!("{file}: {name} should have {pieces} {what}, {got} were found")));
             }
             if self.layout == TensorLayout::Contiguous {
                 self.dims.push(pieces.into());

@@ -37,7 +37,7 @@ pub(super) fn rope(config: &JsonObject, family: &HfFamily, metadata: &mut Metada
     let head = mla_rope_dim.unwrap_or(head);
     let partial = rope.f64("partial_rotary_factor")?.or(config.f64("partial_rotary_factor")?).unwrap_or(1.0);
     if !(0.0..=1.0).contains(&partial) {
-        return Err(Error::Format(format!("{}: partial_rotary_factor is {partial}; it must be 0 to 1", config.file)));
+        return Err(Error::format(format!("{}: partial_rotary_factor is {partial}; it must be 0 to 1", config.file)));
     }
     let dims = (f64::from(head) * partial) as u32;
     let base = rope.f64("rope_theta")?.or(config.f64("rope_theta")?).unwrap_or(10_000.0);
@@ -124,7 +124,7 @@ fn llama3_factors(rope: &JsonObject, base: f64, dims: u32) -> Result<Vec<f32>> {
         (rope.positive("factor")?, rope.positive("low_freq_factor")?, rope.positive("high_freq_factor")?);
     let context = rope.positive("original_max_position_embeddings")?;
     if low > high {
-        return Err(Error::Format(format!("{}: low_freq_factor must not exceed high_freq_factor", rope.file)));
+        return Err(Error::format(format!("{}: low_freq_factor must not exceed high_freq_factor", rope.file)));
     }
     let factors = (0..dims / 2).map(|pair| {
         let wavelength = std::f64::consts::TAU * base.powf(f64::from(2 * pair) / f64::from(dims));

@@ -26,22 +26,22 @@ pub(super) struct SafeTensor {
 pub(super) async fn read(source: &Source, index: usize) -> Result<IndexMap<String, SafeTensor>> {
     let file = source.name();
     if source.len() < 8 {
-        return Err(Error::Format(format!("{file} is truncated: it has {} bytes; download it again", source.len())));
+        return Err(Error::format(format!("{file} is truncated: it has {} bytes; download it again", source.len())));
     }
     let mut len = [0; 8];
     len.copy_from_slice(&source.read(0..8).await?);
     let len = u64::from_le_bytes(len);
     if len > HEADER_LIMIT {
-        return Err(Error::Format(format!("{file} is not a safetensors file (its header would have {len} bytes)")));
+        return Err(Error::format(format!("{file} is not a safetensors file (its header would have {len} bytes)")));
     }
     let start = 8 + len;
     if start > source.len() {
         let message = format!("{file} is truncated: its header ends at byte {start} of {}", source.len());
-        return Err(Error::Format(format!("{message}; download it again")));
+        return Err(Error::format(format!("{message}; download it again")));
     }
     let header = source.read(8..start).await?;
-    let SafeHeader(entries) =
-        serde_json::from_slice(&header).map_err(|error| Error::Format(format!("{file}: its header: {error}")))?;
+    let SafeHeader(entries) = serde_json::from_slice(&header)
+        .map_err(|error| Error::format(format!("{file}: its header: {error}")).caused_by(error))?;
 
     let mut tensors = IndexMap::new();
     for (name, entry) in entries {
@@ -55,7 +55,7 @@ pub(super) async fn read(source: &Source, index: usize) -> Result<IndexMap<Strin
 fn prefixed(error: Error, file: &str, name: &str) -> Error {
     match error {
         Error::Unsupported(why) => Error::Unsupported(format!("{file}: tensor {name}: {why}")),
-        other => Error::Format(format!("{file}: tensor {name}: {other}")),
+        other => Error::format(format!("{file}: tensor {name}: {other}")),
     }
 }
 
@@ -84,14 +84,14 @@ impl SafeEntry {
         // A U8 tensor has a quarter of the bytes of an F32 tensor of its shape.
         let bytes =
             dtype.map_or_else(|| data_bytes(DType::F32, &dims).map(|n| n / 4), |dtype| data_bytes(dtype, &dims));
-        let bytes = bytes.map_err(Error::Format)?;
+        let bytes = bytes.map_err(Error::format)?;
         if to.checked_sub(from) != Some(bytes) {
-            return Err(Error::Format(format!("bytes {from}..{to} do not hold its {bytes} bytes")));
+            return Err(Error::format(format!("bytes {from}..{to} do not hold its {bytes} bytes")));
         }
         let end = start.saturating_add(to);
         if end > source.len() {
             let len = source.len();
-            return Err(Error::Format(format!(
+            return Err(Error::format(format!(
                 "it ends at byte {end} of {len}: the file is truncated; download it again"
             )));
         }

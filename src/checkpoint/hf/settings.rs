@@ -83,8 +83,7 @@ const FIXED: &[(&str, f64)] = &[("no_rope_layer_interval", 4.0), ("swiglu_alpha"
 
 /// Adds the family's defaults for settings that the file omits.
 pub(super) fn add_defaults(config: &mut JsonObject, family: &HfFamily) -> Result<()> {
-    let defaults: Map<String, Json> =
-        serde_json::from_str(family.defaults).map_err(|e| Error::Format(e.to_string()))?;
+    let defaults: Map<String, Json> = serde_json::from_str(family.defaults).map_err(|e| Error::format(e))?;
     for (setting, value) in defaults {
         if config.get(&setting).is_none() {
             config.json.insert(setting, value);
@@ -159,7 +158,7 @@ pub(super) fn settings(config: &JsonObject, family: &HfFamily) -> Result<Metadat
     }
     for (setting, most) in LIMITS {
         if let Some(count) = config.u32(setting)?.filter(|count| !(1..=*most).contains(count)) {
-            return Err(Error::Format(format!("{}: {setting} is {count}; it must be 1 to {most}", config.file)));
+            return Err(Error::format(format!("{}: {setting} is {count}; it must be 1 to {most}", config.file)));
         }
     }
     if config.get("num_key_value_heads").is_none() {

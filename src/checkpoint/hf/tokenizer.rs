@@ -71,7 +71,7 @@ fn added_tokens(tokenizer_json: Option<&[u8]>) -> Result<Vec<HfAddedToken>> {
     }
     let Some(bytes) = tokenizer_json else { return Ok(Vec::new()) };
     let tokenizer = serde_json::from_slice(bytes).map(|TokenizerJson { added_tokens }| added_tokens);
-    tokenizer.map_err(|error| Error::Format(format!("{TOKENIZER}: {error}")))
+    tokenizer.map_err(|error| Error::format(format!("{TOKENIZER}: {error}")).caused_by(error))
 }
 
 /// A special token is a string, or an object with a `content` string.

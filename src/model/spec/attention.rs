@@ -169,7 +169,7 @@ impl AttentionConfig {
         }
         let alike = |other: &u32| self.scores(*other).mask == self.scores(n).mask;
         let other = (0..self.first_sharing).rev().find(alike);
-        let error = || Error::Format(format!("layer {n} has no earlier layer to share keys and values with"));
+        let error = || Error::format(format!("layer {n} has no earlier layer to share keys and values with"));
         other.map(Some).ok_or_else(error)
     }
 
@@ -180,7 +180,7 @@ impl AttentionConfig {
             (self.kv_heads[other as usize], self.head_dim(other))
         });
         if kv_heads == 0 {
-            return Err(Error::Format(format!("layer {n} should have no attention, but it has its tensors")));
+            return Err(Error::format(format!("layer {n} should have no attention, but it has its tensors")));
         }
         let heads = self.heads;
         let (q_rows, kv_rows) = (heads * head_dim, kv_heads * head_dim);
@@ -262,7 +262,7 @@ impl Locality {
             Some(flags) if flags.len() >= layers as usize => flags,
             Some(flags) => {
                 let (path, have) = (keys.path(pattern), flags.len());
-                return Err(Error::Format(format!("{path} has {have} entries for {layers} layers")));
+                return Err(Error::format(format!("{path} has {have} entries for {layers} layers")));
             }
             None => {
                 let every = keys.u32(pattern)?.unwrap_or(arch.local.global_interval);
@@ -347,13 +347,13 @@ fn temperature(keys: &Keys, arch: &Arch) -> Result<Option<AttentionTemperature>>
         }
         (None, Some(attn_scale)) => {
             let floor_scale = after.map_or_else(|| keys.u32(original), |n| Ok(Some(n)))?;
-            let lacking = || Error::Format(format!("the file lacks the key {}", keys.path(original)));
+            let lacking = || Error::format(format!("the file lacks the key {}", keys.path(original)));
             AttentionTemperature { floor_scale: floor_scale.ok_or_else(lacking)?, attn_scale, offset: 0 }
         }
         (None, None) => return Ok(None),
     };
     if temperature.floor_scale == 0 {
-        return Err(Error::Format("an attention temperature over 0 positions".into()));
+        return Err(Error::format("an attention temperature over 0 positions"));
     }
     Ok(Some(temperature))
 }

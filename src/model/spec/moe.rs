@@ -113,7 +113,7 @@ impl MoeSpec {
     pub(super) fn read(tensors: &TensorTable, arch: &Arch, config: Option<MoeConfig>, hidden: u32) -> Result<Self> {
         let Some(config) = config else {
             let name = tensors.name("ffn_gate_inp");
-            return Err(Error::Format(format!("{name} is there, but no key says how many experts there are")));
+            return Err(Error::format(format!("{name} is there, but no key says how many experts there are")));
         };
         let experts = config.experts;
         let selection_bias = tensors.vector_if("exp_probs_b.bias", experts)?;

@@ -35,7 +35,7 @@ impl RopeConfig {
     ) -> Result<Self> {
         let base = f64::from(base);
         if rotated == 0 || !rotated.is_multiple_of(2) || rotated > MAX_HEAD_DIM || !(base.is_finite() && base > 1.0) {
-            return Err(Error::Format(format!("rotary embedding of {rotated} values with base {base}")));
+            return Err(Error::format(format!("rotary embedding of {rotated} values with base {base}")));
         }
         let style = match keys.str("rope.pairing")? {
             Some("halves") => RopeStyle::Neox,
@@ -62,7 +62,7 @@ impl RopeConfig {
         let factor = keys.f32("rope.scaling.factor")?.or(keys.f32("rope.scale_linear")?);
         let factor = factor.filter(|factor| *factor != 0.0).unwrap_or(1.0);
         if !(factor.is_finite() && factor > 0.0) {
-            return Err(Error::Format(format!("{} is {factor}", keys.path("rope.scaling.factor"))));
+            return Err(Error::format(format!("{} is {factor}", keys.path("rope.scaling.factor"))));
         }
         // Files with factors in tensors have no type, but a multiplier (Phi 3).
         let scale = attention
@@ -118,7 +118,7 @@ async fn factors(keys: &Keys<'_>, checkpoint: &Checkpoint, pairs: u32) -> Result
             None => keys.metadata.get_f32s(&keys.path(key))?.unwrap_or_default(),
         };
         if out.iter().any(|f| !(f.is_finite() && *f > 0.0)) {
-            return Err(Error::Format("a factor of the rotary frequencies is not positive".into()));
+            return Err(Error::format("a factor of the rotary frequencies is not positive"));
         }
     }
     Ok(out)
@@ -127,7 +127,7 @@ async fn factors(keys: &Keys<'_>, checkpoint: &Checkpoint, pairs: u32) -> Result
 async fn read_factors(checkpoint: &Checkpoint, tensor: &TensorInfo, pairs: u32) -> Result<Vec<f32>> {
     let factors = read_vector(checkpoint, tensor).await?;
     if factors.len() != pairs as usize {
-        return Err(Error::Format(format!("tensor {} has {} values, not {pairs}", tensor.name, factors.len())));
+        return Err(Error::format(format!("tensor {} has {} values, not {pairs}", tensor.name, factors.len())));
     }
     Ok(factors)
 }

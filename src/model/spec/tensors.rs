@@ -205,7 +205,7 @@ impl<'a> TensorTable<'a> {
         };
         if trimmed(&tensor.dims) != trimmed(shape) {
             let (name, have, want) = (&tensor.name, &tensor.dims, trimmed(shape));
-            return Err(Error::Format(format!("tensor {name} has the shape {have:?}, the model's keys say {want:?}")));
+            return Err(Error::format(format!("tensor {name} has the shape {have:?}, the model's keys say {want:?}")));
         }
         self.note(name);
         Ok(tensor.dtype)
