@@ -54,7 +54,7 @@ impl Inbox {
     }
 }
 
-struct Server {
+struct Backend {
     inbox: Rc<RefCell<Inbox>>,
     emit: Rc<dyn Fn(EngineEvent)>,
     /// The device, and the name by which it was asked for.
@@ -65,13 +65,13 @@ struct Server {
 /// Serves commands until their sender is gone. `emit` hands events to the window.
 pub async fn run(receiver: UnboundedReceiver<Command>, emit: Rc<dyn Fn(EngineEvent)>) {
     let inbox = Inbox { receiver, waiting: VecDeque::new(), stop: false, closed: false };
-    let mut server = Server { inbox: Rc::new(RefCell::new(inbox)), emit, gpu: None, open: None };
+    let mut server = Backend { inbox: Rc::new(RefCell::new(inbox)), emit, gpu: None, open: None };
     while let Some(command) = server.next().await {
         server.serve(command).await;
     }
 }
 
-impl Server {
+impl Backend {
     /// The next command; `None` when the window is gone.
     #[allow(clippy::await_holding_refcell_ref)]
     async fn next(&self) -> Option<Command> {

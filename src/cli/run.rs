@@ -182,7 +182,7 @@ impl Settings {
 }
 
 /// An answer that was printed.
-pub struct Answer {
+pub struct PrintedAnswer {
     pub text: String,
     pub reason: FinishReason,
     pub timings: Timings,
@@ -190,7 +190,7 @@ pub struct Answer {
 }
 
 /// Prints an answer as it comes. Ctrl-C ends it, and it counts as [`FinishReason::Cancelled`].
-pub async fn answer(engine: &mut Engine, job: AnswerJob) -> Result<Answer> {
+pub async fn answer(engine: &mut Engine, job: AnswerJob) -> Result<PrintedAnswer> {
     let answering = Answering::begin();
     let (mut page, mut logprobs) = (Page::new(), Vec::new());
     let id = engine.submit(job)?;
@@ -204,7 +204,7 @@ pub async fn answer(engine: &mut Engine, job: AnswerJob) -> Result<Answer> {
                 }
                 AnswerEvent::Finished(end) => {
                     let text = std::mem::take(&mut page.text);
-                    return Ok(Answer { text, reason: end.reason, timings: end.timings, logprobs });
+                    return Ok(PrintedAnswer { text, reason: end.reason, timings: end.timings, logprobs });
                 }
                 _ => {}
             }
@@ -259,7 +259,7 @@ impl Drop for Page {
     }
 }
 
-impl Answer {
+impl PrintedAnswer {
     /// Says on stderr how long the answer took, and why it ended if that is not plain.
     pub fn report(&self, context: usize, seed: u64) {
         self.logprobs.iter().for_each(|line| {

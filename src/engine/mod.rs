@@ -105,11 +105,11 @@ struct Job {
 }
 
 enum JobKind {
-    Answer(Box<Answer>),
+    Answer(Box<RunningAnswer>),
     Embedding(Vec<u32>),
 }
 
-struct Answer {
+struct RunningAnswer {
     /// What was asked, with the tokens that have been generated.
     request: Request,
     reader: AnswerReader,
@@ -218,7 +218,7 @@ impl Engine {
         };
         let parser = parser.with_seed(request.sampling.seed);
         let reader = AnswerReader::new(parser);
-        let mut answer = Box::new(Answer {
+        let mut answer = Box::new(RunningAnswer {
             request,
             reader,
             grammar: job.grammar,
@@ -248,7 +248,7 @@ impl Engine {
     }
 
     /// Submits an answer to the session, from its beginning or after a lost device.
-    fn start(&mut self, answer: &mut Answer) -> Result<RequestId> {
+    fn start(&mut self, answer: &mut RunningAnswer) -> Result<RequestId> {
         let constraint = answer.constraint();
         self.session_mut()?.submit_constrained(answer.request.clone(), constraint)
     }
@@ -341,7 +341,7 @@ impl Engine {
     }
 }
 
-impl Answer {
+impl RunningAnswer {
     #[cfg(feature = "grammar")]
     fn constraint(&mut self) -> Option<Constraint> {
         let (constraint, failed) = self.grammar.as_ref().map(|grammar| grammar.constraint()).unzip();

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::Server;
-use super::answer::{Answer, Choice, EVENTS, ToolCall, Usage, Writer, stream};
-use super::failure::{Dialect, Failure, json_response};
+use super::answers::{Answers, CollectedAnswer, EVENTS, StreamWriter, ToolCall, Usage, stream};
 use super::fields::Fields;
+use super::http_error::{Dialect, HttpError, json_response};
 use super::openai::MISSING;
 use super::request::{AnswerRequest, random_id, sampling};
 use super::response_format::response_format;
@@ -39,7 +39,7 @@ struct Message {
 }
 
 impl MessagesRequest {
-    fn read(mut fields: Fields) -> Result<Self, Failure> {
+    fn read(mut fields: Fields) -> Result<Self, HttpError> {
         let messages = fields.list("messages")?.ok_or_else(|| fields.wrong("messages", MISSING))?;
         let messages = messages.into_iter().enumerate().map(|(i, message)| match message["role"].as_str() {
             Some(role) => Ok(Message { role: role.into(), content: message["content"].clone() }),
@@ -64,14 +64,14 @@ impl MessagesRequest {
         Ok(request)
     }
 
-    fn chat(&self) -> Result<Conversation, Failure> {
+    fn chat(&self) -> Result<Conversation, HttpError> {
         let mut messages = Vec::new();
-        let system = content_text(&self.system).map_err(|e| Failure::bad(format!("system: {e}")))?;
+        let system = content_text(&self.system).map_err(|e| HttpError::bad(format!("system: {e}")))?;
         if !system.is_empty() {
             messages.push(json!({ "role": "system", "content": system }));
         }
         for (i, message) in self.messages.iter().enumerate() {
-            messages.extend(translate(message).map_err(|e| Failure::bad(format!("messages[{i}]: {e}")))?);
+            messages.extend(translate(message).map_err(|e| HttpError::bad(format!("messages[{i}]: {e}")))?);
         }
         let tool = |tool: &Value| {
             json!({ "type": "function", "function": {
@@ -86,36 +86,36 @@ impl MessagesRequest {
             (Some("none"), _) => chat.tools.clear(),
             (Some("any"), _) => chat.tool_choice = ToolChoice::Required,
             (Some("tool"), Some(name)) => chat.tool_choice = ToolChoice::Named(name.into()),
-            _ => return Err(Failure::bad("tool_choice is none of auto, none, any, and a tool with its name")),
+            _ => return Err(HttpError::bad("tool_choice is none of auto, none, any, and a tool with its name")),
         }
         check_tools(&chat)?;
         Ok(chat)
     }
 
     /// Refuses tools that only Anthropic's own servers run or know.
-    fn check_kinds(&self) -> Result<(), Failure> {
+    fn check_kinds(&self) -> Result<(), HttpError> {
         for (i, tool) in self.tools.iter().flatten().enumerate() {
             if let Some(kind) = tool["type"].as_str().filter(|kind| *kind != "custom") {
                 let message = format!("{kind:?} is not known here; describe the tool by name and input_schema");
-                return Err(Failure::field(format!("tools[{i}].type"), message));
+                return Err(HttpError::field(format!("tools[{i}].type"), message));
             }
         }
         Ok(())
     }
 
     /// Whether an answer may hold but one call.
-    fn one_call(&self) -> Result<bool, Failure> {
+    fn one_call(&self) -> Result<bool, HttpError> {
         match self.tool_choice.as_ref().and_then(|choice| choice.get("disable_parallel_tool_use")) {
             None | Some(Value::Null) => Ok(false),
             Some(Value::Bool(one)) => Ok(*one),
-            Some(_) => Err(Failure::field("tool_choice.disable_parallel_tool_use", "true or false is expected")),
+            Some(_) => Err(HttpError::field("tool_choice.disable_parallel_tool_use", "true or false is expected")),
         }
     }
 
-    fn ask(self) -> Result<AnswerRequest, Failure> {
+    fn ask(self) -> Result<AnswerRequest, HttpError> {
         let chat = self.chat()?;
         if !self.limited {
-            return Err(Failure::field("max_tokens", MISSING));
+            return Err(HttpError::field("max_tokens", MISSING));
         }
         Ok(AnswerRequest {
             model: self.model,
@@ -167,13 +167,13 @@ fn translate(message: &Message) -> Result<Vec<Value>, String> {
 }
 
 /// `POST /v1/messages`
-pub async fn messages(State(server): State<Server>, request: Request) -> Result<Response, Failure> {
+pub async fn messages(State(server): State<Server>, request: Request) -> Result<Response, HttpError> {
     let asked = MessagesRequest::read(Fields::of(request).await?)?;
     let wants_stream = asked.stream;
     let one_call = asked.one_call()?;
     let ask = asked.ask()?;
     let model = server.registry.entries()[server.registry.find(&ask.model)?].name.clone();
-    let answer = Answer::begin(server.engine.answer(ask)?, 1);
+    let answer = Answers::begin(server.engine.answer(ask)?, 1);
     let answer = async move { Ok(answer.await?.one_call(one_call)) };
     let id = format!("msg_{}", random_id(12));
     if wants_stream {
@@ -181,7 +181,7 @@ pub async fn messages(State(server): State<Server>, request: Request) -> Result<
     }
     let mut answer = answer.await?;
     let choice = answer.whole().await?.pop().unwrap_or_default();
-    let Choice { reasoning, content, calls, end, .. } = choice;
+    let CollectedAnswer { reasoning, content, calls, end, .. } = choice;
     let mut blocks = Vec::new();
     if !reasoning.is_empty() {
         let signature = signature(Sha256::new_with_prefix(&reasoning));
@@ -201,7 +201,7 @@ pub async fn messages(State(server): State<Server>, request: Request) -> Result<
 }
 
 /// `POST /v1/messages/count_tokens`
-pub async fn count_tokens(State(server): State<Server>, request: Request) -> Result<Response, Failure> {
+pub async fn count_tokens(State(server): State<Server>, request: Request) -> Result<Response, HttpError> {
     let asked = MessagesRequest::read(Fields::of(request).await?)?;
     let prompt = Prompt::Conversation(asked.chat()?);
     let count = server.engine.count(asked.model, prompt).await?;
@@ -305,14 +305,14 @@ impl Events {
     }
 }
 
-impl Writer for Events {
+impl StreamWriter for Events {
     const TYPE: &'static str = EVENTS;
 
     fn waiting(&self) -> String {
         event(json!({ "type": "ping" }))
     }
 
-    fn begin(&mut self, _: &Answer) -> String {
+    fn begin(&mut self, _: &Answers) -> String {
         String::new()
     }
 
@@ -345,7 +345,7 @@ impl Writer for Events {
         }
     }
 
-    fn end(&mut self, answer: &Answer) -> String {
+    fn end(&mut self, answer: &Answers) -> String {
         let (reason, stop) = self.end.as_ref().map(|end| (stop_reason(end), end.stop())).unzip();
         event(json!({
             "type": "message_delta",
@@ -354,13 +354,13 @@ impl Writer for Events {
         })) + &event(json!({ "type": "message_stop" }))
     }
 
-    fn fail(&mut self, failure: &Failure) -> String {
+    fn fail(&mut self, failure: &HttpError) -> String {
         event(failure.body(Dialect::Anthropic))
     }
 }
 
 #[cfg(test)]
-pub fn read_chat(body: Value) -> Result<Conversation, Failure> {
+pub fn read_chat(body: Value) -> Result<Conversation, HttpError> {
     MessagesRequest::read(Fields::new(body)?)?.chat()
 }
 

@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Limited};
 use serde_json::Value;
 
 use super::Server;
-use super::failure::{Dialect, Failure};
+use super::http_error::{Dialect, HttpError};
 
 /// What is asked of a client.
 #[derive(Clone, Debug, Default)]
@@ -45,7 +45,7 @@ pub async fn check(State(server): State<Server>, request: Request, next: Next) -
         }
         Ok(()) => next.run(request).await,
     };
-    if let Some(failure) = response.extensions_mut().remove::<Failure>() {
+    if let Some(failure) = response.extensions_mut().remove::<HttpError>() {
         response = failure.response(dialect);
     }
     server.metrics.responded(route, response.status().as_u16());
@@ -89,9 +89,9 @@ fn allow_asked(headers: &mut HeaderMap, asked: &HeaderMap) {
 }
 
 impl Auth {
-    fn admit(&self, request: &Request, preflight: bool) -> Result<(), Failure> {
+    fn admit(&self, request: &Request, preflight: bool) -> Result<(), HttpError> {
         let headers = request.headers();
-        let forbidden = |code, message| Failure::new(StatusCode::FORBIDDEN, code, message);
+        let forbidden = |code, message| HttpError::new(StatusCode::FORBIDDEN, code, message);
         let host = headers.get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
         if !self.host_is_ours(host) {
             let message = format!("the server is not called {host:?}; start it with --allow-host if it is");
@@ -109,7 +109,7 @@ impl Auth {
         match &self.key {
             Some(key) if !open && !carries(headers, key) => {
                 let message = "the API key is missing or wrong (Authorization: Bearer KEY, or X-API-Key: KEY)";
-                Err(Failure::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message))
+                Err(HttpError::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message))
             }
             _ => Ok(()),
         }
@@ -150,31 +150,31 @@ fn same(a: &[u8], b: &[u8]) -> bool {
 }
 
 /// A request's body, as long as it is neither too long nor too slow.
-pub async fn bytes(request: Request) -> Result<Bytes, Failure> {
+pub async fn bytes(request: Request) -> Result<Bytes, HttpError> {
     let body = Limited::new(request.into_body(), LARGEST_BODY).collect();
     match tokio::time::timeout(BODY_TIME, body).await {
-        Err(_) => Err(Failure::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not come in time")),
+        Err(_) => Err(HttpError::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not come in time")),
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
             let message = format!("the body is larger than {} MiB", LARGEST_BODY >> 20);
-            Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message))
+            Err(HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message))
         }
-        Ok(Err(error)) => Err(Failure::bad(format!("the body cannot be read: {error}"))),
+        Ok(Err(error)) => Err(HttpError::bad(format!("the body cannot be read: {error}"))),
     }
 }
 
 /// A request's body as JSON. A byte order mark, which some editors and shells write first, is passed over.
-pub async fn json(request: Request) -> Result<Value, Failure> {
+pub async fn json(request: Request) -> Result<Value, HttpError> {
     if let Some(coding) = request.headers().get(header::CONTENT_ENCODING).filter(|coding| *coding != "identity") {
         let message = format!("the body is encoded as {coding:?}; send it as it is");
-        return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", message));
+        return Err(HttpError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", message));
     }
     let bytes = bytes(request).await?;
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
-        return Err(Failure::bad("the body is UTF-16; JSON is sent as UTF-8"));
+        return Err(HttpError::bad("the body is UTF-16; JSON is sent as UTF-8"));
     }
     let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
-    serde_json::from_slice(text).map_err(|e| Failure::bad(format!("the body is no valid JSON: {e}")))
+    serde_json::from_slice(text).map_err(|e| HttpError::bad(format!("the body is no valid JSON: {e}")))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use firelight::conversation::Prompt;
 use firelight::engine::{AnswerId, Engine};
 use tokio::sync::oneshot;
 
-use super::failure::Failure;
+use super::http_error::HttpError;
 use super::protocol::Ticket;
 
 /// The texts that a client wants embedded.
@@ -31,7 +31,7 @@ pub struct Embedded {
 }
 
 /// Where the vectors go.
-pub type Reply = oneshot::Sender<Result<Embedded, Failure>>;
+pub type Reply = oneshot::Sender<Result<Embedded, HttpError>>;
 
 /// The texts of one request.
 pub struct Batch {
@@ -56,10 +56,10 @@ impl Batch {
     ///
     /// # Errors
     /// If it refuses one.
-    pub fn feed(&mut self, engine: &mut Engine, most: usize) -> Result<(), Failure> {
+    pub fn feed(&mut self, engine: &mut Engine, most: usize) -> Result<(), HttpError> {
         while self.running.len() < most {
             let Some((number, tokens)) = self.waiting.pop_front() else { return Ok(()) };
-            let refused = |e| Failure::field(format!("input[{number}]"), Failure::from(e).message);
+            let refused = |e| HttpError::field(format!("input[{number}]"), HttpError::from(e).message);
             self.running.insert(engine.embed(tokens).map_err(refused)?, number);
         }
         Ok(())
@@ -94,7 +94,7 @@ impl Batch {
     }
 
     /// Gives up.
-    pub fn fail(self, failure: Failure) {
+    pub fn fail(self, failure: HttpError) {
         let _ = self.reply.send(Err(failure));
     }
 

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use firelight::template::ChatTemplate;
 use serde_json::{Map, Value, json};
 
-use super::failure::Failure;
+use super::http_error::HttpError;
 use super::{anthropic, ollama, openai, responses};
 use firelight::conversation::{Conversation, ResponseFormat, render};
 
 /// A name, how a conversation of OpenAI's is said, and how that is read.
-type Dialect = (&'static str, fn(&Value) -> Value, fn(Value) -> Result<Conversation, Failure>);
+type Dialect = (&'static str, fn(&Value) -> Value, fn(Value) -> Result<Conversation, HttpError>);
 
 const DIALECTS: [Dialect; 4] = [
     ("openai", |history| history.clone(), openai::read_chat),

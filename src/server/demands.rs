@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::failure::Failure;
+use super::http_error::HttpError;
 
 /// A field, a number with which it asks for nothing (besides what [`asks_nothing`] lets pass), and what to do instead.
 type Demand = (&'static str, Option<f64>, &'static str);
@@ -82,11 +82,11 @@ const SAMPLING: &[Demand] = &[
 ];
 
 /// Refuses a field that nobody has read, if it asks for something.
-pub fn check(prefix: &str, name: &str, value: &Value) -> Result<(), Failure> {
+pub fn check(prefix: &str, name: &str, value: &Value) -> Result<(), HttpError> {
     let body = if prefix.is_empty() { BODY } else { &[] };
     match body.iter().chain(SAMPLING).find(|(known, ..)| *known == name) {
         Some((_, neutral, instead)) if !asks_nothing(value, *neutral) => {
-            Err(Failure::field(format!("{prefix}{name}"), format!("it is not supported; {instead}")))
+            Err(HttpError::field(format!("{prefix}{name}"), format!("it is not supported; {instead}")))
         }
         _ => Ok(()),
     }

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::Server;
 use super::batch::Texts;
-use super::failure::{Failure, json_response};
 use super::fields::Fields;
+use super::http_error::{HttpError, json_response};
 use super::ollama;
 use super::openai::{MISSING, prompts};
 use firelight::conversation::Prompt;
@@ -34,7 +34,7 @@ struct Vectors {
     model: String,
 }
 
-async fn vectors(server: &Server, asked: Asked) -> Result<Vectors, Failure> {
+async fn vectors(server: &Server, asked: Asked) -> Result<Vectors, HttpError> {
     let entry = &server.registry.entries()[server.registry.find(&asked.model)?];
     let (width, wanted) = (entry.width, asked.dimensions.unwrap_or(entry.width));
     if wanted != width && !(entry.matryoshka && (1..width).contains(&wanted)) {
@@ -42,7 +42,7 @@ async fn vectors(server: &Server, asked: Asked) -> Result<Vectors, Failure> {
             true => format!("{} makes vectors of 1 to {width} numbers, not of {wanted}", entry.name),
             false => format!("{} makes vectors of {width} numbers, not of {wanted}", entry.name),
         };
-        return Err(Failure::field("dimensions", message));
+        return Err(HttpError::field("dimensions", message));
     }
     let texts = Texts { prompts: asked.prompts, truncate: asked.truncate, keep_alive: asked.keep_alive };
     let embedded = server.engine.embed(asked.model, texts).await?;
@@ -61,7 +61,7 @@ fn shorten(mut vector: Vec<f32>, len: usize) -> Vec<f32> {
 }
 
 /// `POST /v1/embeddings`
-pub async fn openai(State(server): State<Server>, request: Request) -> Result<Response, Failure> {
+pub async fn openai(State(server): State<Server>, request: Request) -> Result<Response, HttpError> {
     let mut fields = Fields::of(request).await?;
     let base64 = match fields.text("encoding_format")?.as_deref() {
         None | Some("float") => false,
@@ -93,7 +93,7 @@ pub async fn openai(State(server): State<Server>, request: Request) -> Result<Re
 }
 
 /// Reads a request of Ollama's, whose texts are in the field `name`.
-async fn read_ollama(request: Request, name: &str) -> Result<Asked, Failure> {
+async fn read_ollama(request: Request, name: &str) -> Result<Asked, HttpError> {
     let mut fields = Fields::of(request).await?;
     let texts = fields.texts(name)?.ok_or_else(|| fields.wrong(name, MISSING))?;
     let asked = Asked {
@@ -109,7 +109,7 @@ async fn read_ollama(request: Request, name: &str) -> Result<Asked, Failure> {
 }
 
 /// `POST /api/embed`
-pub async fn ollama_embed(State(server): State<Server>, request: Request) -> Result<Response, Failure> {
+pub async fn ollama_embed(State(server): State<Server>, request: Request) -> Result<Response, HttpError> {
     let begun = Instant::now();
     let mut asked = read_ollama(request, "input").await?;
     // As there, one empty text is no text.
@@ -127,7 +127,7 @@ pub async fn ollama_embed(State(server): State<Server>, request: Request) -> Res
 }
 
 /// `POST /api/embeddings`, the older one of a single vector.
-pub async fn ollama_embeddings(State(server): State<Server>, request: Request) -> Result<Response, Failure> {
+pub async fn ollama_embeddings(State(server): State<Server>, request: Request) -> Result<Response, HttpError> {
     let mut asked = read_ollama(request, "prompt").await?;
     asked.prompts.retain(|prompt| !matches!(prompt, Prompt::Text(text) if text.is_empty()));
     let mut vectors = vectors(&server, asked).await?.vectors;

@@ -20,7 +20,7 @@ use pollster::block_on;
 use tokio::sync::oneshot;
 
 use super::batch::{Embedded, Reply, Texts};
-use super::failure::Failure;
+use super::http_error::HttpError;
 use super::metrics::{Metrics, add};
 use super::protocol::{AnswerReceiver, AnswerSender, Ticket, channel, stopped};
 use super::registry::Registry;
@@ -46,9 +46,9 @@ enum Work {
     Answer(AnswerRequest, AnswerSender),
     Embed(String, Texts, Reply),
     /// How many tokens a prompt has.
-    Count(String, Prompt, oneshot::Sender<Result<usize, Failure>>),
+    Count(String, Prompt, oneshot::Sender<Result<usize, HttpError>>),
     /// Load a model, or unload it if it is to be kept for no time.
-    Keep(String, Option<Duration>, oneshot::Sender<Result<(), Failure>>),
+    Keep(String, Option<Duration>, oneshot::Sender<Result<(), HttpError>>),
 }
 
 impl Work {
@@ -68,7 +68,7 @@ impl Work {
         }
     }
 
-    fn fail(self, failure: Failure) {
+    fn fail(self, failure: HttpError) {
         // A client that has disconnected need not be told.
         match self {
             Work::Answer(_, reply) => reply.refuse(failure),
@@ -106,7 +106,7 @@ impl EngineHandle {
         registry: Registry,
         setup: Setup,
         metrics: Arc<Metrics>,
-    ) -> (Self, oneshot::Receiver<Result<(), Failure>>, oneshot::Receiver<()>) {
+    ) -> (Self, oneshot::Receiver<Result<(), HttpError>>, oneshot::Receiver<()>) {
         let (work, works) = std::sync::mpsc::channel();
         let resident = Arc::new(Mutex::new(None));
         let room = setup.session.sequences as usize + setup.queue;
@@ -128,18 +128,18 @@ impl EngineHandle {
         (engine, ready, gone)
     }
 
-    fn send(&self, work: Work) -> Result<(), Failure> {
+    fn send(&self, work: Work) -> Result<(), HttpError> {
         let (ticket, pending) = Ticket::take(&self.metrics);
         if pending >= self.room {
             let message = format!("{pending} requests are being answered or wait already; try again later");
-            let failure = Failure::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message);
-            return Err(Failure { retry_after: Some(1), ..failure });
+            let failure = HttpError::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message);
+            return Err(HttpError { retry_after: Some(1), ..failure });
         }
         self.work.send((work, ticket)).map_err(|_| stopped())
     }
 
     /// Asks for answers.
-    pub fn answer(&self, request: AnswerRequest) -> Result<AnswerReceiver, Failure> {
+    pub fn answer(&self, request: AnswerRequest) -> Result<AnswerReceiver, HttpError> {
         request.check()?;
         let (reply, receiver) = channel();
         self.send(Work::Answer(request, reply))?;
@@ -147,21 +147,21 @@ impl EngineHandle {
     }
 
     /// Asks for a vector for each text.
-    pub async fn embed(&self, model: String, texts: Texts) -> Result<Embedded, Failure> {
+    pub async fn embed(&self, model: String, texts: Texts) -> Result<Embedded, HttpError> {
         let (reply, receiver) = oneshot::channel();
         self.send(Work::Embed(model, texts, reply))?;
         receiver.await.map_err(|_| stopped())?
     }
 
     /// Counts the tokens of a prompt.
-    pub async fn count(&self, model: String, prompt: Prompt) -> Result<usize, Failure> {
+    pub async fn count(&self, model: String, prompt: Prompt) -> Result<usize, HttpError> {
         let (reply, receiver) = oneshot::channel();
         self.send(Work::Count(model, prompt, reply))?;
         receiver.await.map_err(|_| stopped())?
     }
 
     /// Loads a model and keeps it for a time, or unloads it if that is no time at all.
-    pub async fn keep(&self, model: String, time: Option<Duration>) -> Result<(), Failure> {
+    pub async fn keep(&self, model: String, time: Option<Duration>) -> Result<(), HttpError> {
         let (reply, receiver) = oneshot::channel();
         self.send(Work::Keep(model, time, reply))?;
         receiver.await.map_err(|_| stopped())?
@@ -204,7 +204,7 @@ impl Thread {
             let done = busy && !loaded.busy();
             if let Err(error) = stepped {
                 tracing::error!("{error}");
-                loaded.fail_all(&Failure::internal(error.to_string()));
+                loaded.fail_all(&HttpError::internal(error.to_string()));
                 // What happened to the device is not known: the next request opens it again.
                 self.unload();
                 self.gpu = None;
@@ -304,14 +304,14 @@ impl Thread {
     }
 
     /// Loads a model, unless it is there.
-    fn load(&mut self, index: usize) -> Result<&mut Worker, Failure> {
+    fn load(&mut self, index: usize) -> Result<&mut Worker, HttpError> {
         if self.loaded.as_ref().is_none_or(|l| l.index != index) {
             self.unload();
             let entry = &self.registry.entries()[index];
             let name = entry.name.clone();
             let unavailable = |e: firelight::Error| {
                 let message = format!("the model {name:?} cannot be loaded: {e}");
-                Failure::new(StatusCode::SERVICE_UNAVAILABLE, "model_not_loaded", message)
+                HttpError::new(StatusCode::SERVICE_UNAVAILABLE, "model_not_loaded", message)
             };
             let gpu = match &self.gpu {
                 Some(gpu) => gpu,
@@ -341,6 +341,6 @@ impl Thread {
             self.loaded = Some(Worker::new(index, engine, self.setup.keep_alive));
             self.tell_resident();
         }
-        self.loaded.as_mut().ok_or_else(|| Failure::internal("the model is not there"))
+        self.loaded.as_mut().ok_or_else(|| HttpError::internal("the model is not there"))
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::auth;
 use super::demands;
-use super::failure::Failure;
+use super::http_error::HttpError;
 
 /// Fields of an object that are not read yet.
 pub struct Fields {
@@ -22,7 +22,7 @@ impl Fields {
     ///
     /// # Errors
     /// If it is no JSON object.
-    pub async fn of(request: Request) -> Result<Self, Failure> {
+    pub async fn of(request: Request) -> Result<Self, HttpError> {
         Self::new(auth::json(request).await?)
     }
 
@@ -30,15 +30,15 @@ impl Fields {
     ///
     /// # Errors
     /// If it is no object.
-    pub fn new(body: Value) -> Result<Self, Failure> {
+    pub fn new(body: Value) -> Result<Self, HttpError> {
         match body {
             Value::Object(left) => Ok(Fields { prefix: "", left }),
-            other => Err(Failure::bad(format!("the body must be a JSON object, not {}", kind(&other)))),
+            other => Err(HttpError::bad(format!("the body must be a JSON object, not {}", kind(&other)))),
         }
     }
 
     /// The object in a field; empty if there is none.
-    pub fn inner(&mut self, name: &str, prefix: &'static str) -> Result<Self, Failure> {
+    pub fn inner(&mut self, name: &str, prefix: &'static str) -> Result<Self, HttpError> {
         Ok(Fields { prefix, left: self.object(name)?.unwrap_or_default() })
     }
 
@@ -52,32 +52,32 @@ impl Fields {
         self.left.get(name).filter(|value| !value.is_null())
     }
 
-    pub fn text(&mut self, name: &str) -> Result<Option<String>, Failure> {
+    pub fn text(&mut self, name: &str) -> Result<Option<String>, HttpError> {
         self.read(name, "a string", |value| match value {
             Value::String(text) => Ok(text),
             other => Err(other),
         })
     }
 
-    pub fn flag(&mut self, name: &str) -> Result<Option<bool>, Failure> {
+    pub fn flag(&mut self, name: &str) -> Result<Option<bool>, HttpError> {
         self.read(name, "true or false", |value| value.as_bool().ok_or(value))
     }
 
-    pub fn number(&mut self, name: &str) -> Result<Option<f32>, Failure> {
+    pub fn number(&mut self, name: &str) -> Result<Option<f32>, HttpError> {
         self.read(name, "a number", |value| value.as_f64().map(|n| n as f32).ok_or(value))
     }
 
-    pub fn integer(&mut self, name: &str) -> Result<Option<i128>, Failure> {
+    pub fn integer(&mut self, name: &str) -> Result<Option<i128>, HttpError> {
         self.read(name, "a whole number", |value| integer(&value).ok_or(value))
     }
 
     /// How many of something at most; a negative number sets no limit.
-    pub fn limit(&mut self, name: &str) -> Result<Option<usize>, Failure> {
+    pub fn limit(&mut self, name: &str) -> Result<Option<usize>, HttpError> {
         Ok(self.integer(name)?.and_then(|n| usize::try_from(n).ok()))
     }
 
     /// How many of something.
-    pub fn count(&mut self, name: &str) -> Result<Option<usize>, Failure> {
+    pub fn count(&mut self, name: &str) -> Result<Option<usize>, HttpError> {
         self.read(name, "a whole number from 0 on", |value| {
             integer(&value).and_then(|n| usize::try_from(n).ok()).ok_or(value)
         })
@@ -90,14 +90,14 @@ impl Fields {
         }
     }
 
-    pub fn list(&mut self, name: &str) -> Result<Option<Vec<Value>>, Failure> {
+    pub fn list(&mut self, name: &str) -> Result<Option<Vec<Value>>, HttpError> {
         self.read(name, "a list", |value| match value {
             Value::Array(list) => Ok(list),
             other => Err(other),
         })
     }
 
-    pub fn object(&mut self, name: &str) -> Result<Option<Map<String, Value>>, Failure> {
+    pub fn object(&mut self, name: &str) -> Result<Option<Map<String, Value>>, HttpError> {
         self.read(name, "an object", |value| match value {
             Value::Object(object) => Ok(object),
             other => Err(other),
@@ -105,7 +105,7 @@ impl Fields {
     }
 
     /// A string or a list of strings.
-    pub fn texts(&mut self, name: &str) -> Result<Option<Vec<String>>, Failure> {
+    pub fn texts(&mut self, name: &str) -> Result<Option<Vec<String>>, HttpError> {
         self.read(name, "a string or a list of strings", |value| match &value {
             Value::String(text) => Ok(vec![text.clone()]),
             Value::Array(list) => {
@@ -117,13 +117,13 @@ impl Fields {
     }
 
     /// Refuses what is left, if it asks for something that is not done here.
-    pub fn done(self) -> Result<(), Failure> {
+    pub fn done(self) -> Result<(), HttpError> {
         self.left.iter().try_for_each(|(name, value)| demands::check(self.prefix, name, value))
     }
 
     /// A failure that names the field.
-    pub fn wrong(&self, name: &str, what: impl std::fmt::Display) -> Failure {
-        Failure::field(format!("{}{name}", self.prefix), what)
+    pub fn wrong(&self, name: &str, what: impl std::fmt::Display) -> HttpError {
+        HttpError::field(format!("{}{name}", self.prefix), what)
     }
 
     fn read<T>(
@@ -131,7 +131,7 @@ impl Fields {
         name: &str,
         wanted: &str,
         read: impl FnOnce(Value) -> Result<T, Value>,
-    ) -> Result<Option<T>, Failure> {
+    ) -> Result<Option<T>, HttpError> {
         let Some(value) = self.value(name) else { return Ok(None) };
         let given = |value: &Value| match value {
             Value::Array(_) | Value::Object(_) => kind(value).to_string(),

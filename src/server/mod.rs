@@ -1,11 +1,11 @@
 //! `serve`: models behind HTTP, in the words that existing tools speak.
 //!
 //! A request of any dialect (`openai`, `responses`, `ollama`, `anthropic`) becomes an [`request::AnswerRequest`]; the engine's thread
-//! (`engine`) answers it with events; `answer` takes them apart and the dialect writes them down, whole or as they come.
+//! (`engine`) answers it with events; `answers` takes them apart and the dialect writes them down, whole or as they come.
 //! HTTP runs on one thread of its own. `guard` says who may ask, `metrics` counts. Nothing of what is asked or answered is
 //! ever logged, and no name in a request becomes a path.
 
-mod answer;
+mod answers;
 mod anthropic;
 mod auth;
 mod batch;
@@ -14,8 +14,8 @@ mod conversations;
 mod demands;
 mod embeddings;
 mod engine;
-mod failure;
 mod fields;
+mod http_error;
 mod metrics;
 mod ollama;
 mod openai;
@@ -47,7 +47,7 @@ use tokio::sync::Semaphore;
 
 pub use auth::Auth;
 pub use engine::Setup;
-use failure::{Failure, json_response};
+use http_error::{HttpError, json_response};
 pub use registry::Registry;
 use write_timeout::WriteTimeout;
 
@@ -229,11 +229,11 @@ async fn metrics(State(server): State<Server>) -> String {
     server.metrics.text()
 }
 
-async fn nothing(uri: Uri) -> Failure {
-    Failure::new(StatusCode::NOT_FOUND, "not_found", format!("there is nothing at {}", uri.path()))
+async fn nothing(uri: Uri) -> HttpError {
+    HttpError::new(StatusCode::NOT_FOUND, "not_found", format!("there is nothing at {}", uri.path()))
 }
 
-async fn wrong_method(uri: Uri) -> Failure {
+async fn wrong_method(uri: Uri) -> HttpError {
     let message = format!("{} wants another method", uri.path());
-    Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+    HttpError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
 }

@@ -11,10 +11,10 @@ use firelight::text::date_time;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use super::answer::Logprobs;
-use super::answer::{Answer, Choice, ToolCall, Usage, Writer, stream};
-use super::failure::{Dialect, Failure, json_response};
+use super::answers::Logprobs;
+use super::answers::{Answers, CollectedAnswer, StreamWriter, ToolCall, Usage, stream};
 use super::fields::Fields;
+use super::http_error::{Dialect, HttpError, json_response};
 use super::openai::{choose_tools, likeliest, likely};
 use super::registry::Entry;
 use super::request::{AnswerRequest, sampling};
@@ -24,7 +24,7 @@ use super::{Server, now};
 /// The version of the API that this resembles; clients look at it to know what they may ask.
 const VERSION: &str = "0.12.0";
 
-struct Common {
+struct OllamaParams {
     model: String,
     sampling: Sampling,
     stop: Vec<String>,
@@ -38,7 +38,7 @@ struct Common {
 }
 
 struct ChatRequest {
-    common: Common,
+    common: OllamaParams,
     messages: Vec<Value>,
     tools: Vec<Value>,
     /// Not in Ollama's API; libraries that speak several send it all the same.
@@ -46,8 +46,8 @@ struct ChatRequest {
 }
 
 impl ChatRequest {
-    fn read(mut fields: Fields) -> Result<Self, Failure> {
-        let common = Common::read(&mut fields)?;
+    fn read(mut fields: Fields) -> Result<Self, HttpError> {
+        let common = OllamaParams::read(&mut fields)?;
         let messages = fields.list("messages")?.unwrap_or_default();
         let (tools, tool_choice) = (fields.list("tools")?.unwrap_or_default(), fields.value("tool_choice"));
         let request = ChatRequest { common, messages, tools, tool_choice };
@@ -55,9 +55,9 @@ impl ChatRequest {
         Ok(request)
     }
 
-    fn chat(&self) -> Result<Conversation, Failure> {
+    fn chat(&self) -> Result<Conversation, HttpError> {
         if let Some(at) = self.messages.iter().position(|m| m["images"].as_array().is_some_and(|i| !i.is_empty())) {
-            return Err(Failure::field(format!("messages[{at}].images"), "images cannot be read; only text can"));
+            return Err(HttpError::field(format!("messages[{at}].images"), "images cannot be read; only text can"));
         }
         let (messages, tools) = (read_messages(self.messages.clone())?, self.tools.clone());
         let mut chat = Conversation { messages, tools, reasoning: self.common.think, ..Default::default() };
@@ -66,13 +66,13 @@ impl ChatRequest {
     }
 }
 
-impl Common {
-    fn read(fields: &mut Fields) -> Result<Self, Failure> {
+impl OllamaParams {
+    fn read(fields: &mut Fields) -> Result<Self, HttpError> {
         // What else there may be (`num_ctx`, `num_gpu` ...) is the server's to choose, and is passed over.
         let mut options = fields.inner("options", "options.")?;
         let logprobs = likeliest("top_logprobs", fields.count("top_logprobs")?.unwrap_or(0))?;
         let logprobs = fields.flag("logprobs")?.unwrap_or(false).then_some(logprobs);
-        let common = Common {
+        let common = OllamaParams {
             model: fields.text("model")?.unwrap_or_default(),
             sampling: Sampling { logprobs, ..sampling(&mut options)? },
             stop: options.texts("stop")?.unwrap_or_default(),
@@ -93,7 +93,7 @@ impl Common {
         Ok(common)
     }
 
-    fn ask(self, prompt: Prompt) -> Result<AnswerRequest, Failure> {
+    fn ask(self, prompt: Prompt) -> Result<AnswerRequest, HttpError> {
         Ok(AnswerRequest {
             model: self.model,
             prompts: vec![prompt],
@@ -111,7 +111,7 @@ impl Common {
 const EFFORTS: [&str; 6] = ["none", "minimal", "low", "medium", "high", "max"];
 
 /// Reads how long a model stays loaded.
-pub fn keep_alive(fields: &mut Fields) -> Result<Option<Duration>, Failure> {
+pub fn keep_alive(fields: &mut Fields) -> Result<Option<Duration>, HttpError> {
     let Some(value) = fields.value("keep_alive") else { return Ok(None) };
     let wrong = || fields.wrong("keep_alive", "a number of seconds or a duration such as \"5m\" is expected");
     duration(&value).map(Some).ok_or_else(wrong)
@@ -134,7 +134,7 @@ fn duration(value: &Value) -> Option<Duration> {
 }
 
 /// `POST /api/chat`
-pub async fn chat(State(server): State<Server>, request: Request) -> Result<Response, Failure> {
+pub async fn chat(State(server): State<Server>, request: Request) -> Result<Response, HttpError> {
     let asked = ChatRequest::read(Fields::of(request).await?)?;
     if asked.messages.is_empty() {
         return load(&server, asked.common, json!({ "message": { "role": "assistant", "content": "" } })).await;
@@ -144,9 +144,9 @@ pub async fn chat(State(server): State<Server>, request: Request) -> Result<Resp
 }
 
 /// `POST /api/generate`
-pub async fn generate(State(server): State<Server>, request: Request) -> Result<Response, Failure> {
+pub async fn generate(State(server): State<Server>, request: Request) -> Result<Response, HttpError> {
     let mut fields = Fields::of(request).await?;
-    let common = Common::read(&mut fields)?;
+    let common = OllamaParams::read(&mut fields)?;
     let prompt = fields.text("prompt")?.unwrap_or_default();
     let (system, raw) = (fields.text("system")?, fields.flag("raw")?.unwrap_or(false));
     fields.done()?;
@@ -165,7 +165,7 @@ pub async fn generate(State(server): State<Server>, request: Request) -> Result<
 }
 
 /// A request without a prompt loads the model, or unloads it.
-async fn load(server: &Server, common: Common, said: Value) -> Result<Response, Failure> {
+async fn load(server: &Server, common: OllamaParams, said: Value) -> Result<Response, HttpError> {
     let mut writer = Lines::new(server, &common.model, true)?;
     let keep_alive = common.keep_alive;
     server.engine.keep(common.model, keep_alive).await?;
@@ -175,21 +175,21 @@ async fn load(server: &Server, common: Common, said: Value) -> Result<Response, 
     Ok(json_response(&line))
 }
 
-async fn answer(server: &Server, common: Common, prompt: Prompt, chat: bool) -> Result<Response, Failure> {
+async fn answer(server: &Server, common: OllamaParams, prompt: Prompt, chat: bool) -> Result<Response, HttpError> {
     let (wants_stream, one_call) = (common.stream, common.one_call);
     let ask = common.ask(prompt)?;
     let mut writer = Lines::new(server, &ask.model, chat)?;
-    let answer = Answer::begin(server.engine.answer(ask)?, 1);
+    let answer = Answers::begin(server.engine.answer(ask)?, 1);
     let answer = async move { Ok(answer.await?.one_call(one_call)) };
     if wants_stream {
         return stream(answer, writer).await;
     }
     let mut answer = answer.await?;
     writer.load_seconds = answer.load_seconds();
-    let Choice { reasoning, content, calls, end, logprobs } = answer.whole().await?.pop().unwrap_or_default();
+    let CollectedAnswer { reasoning, content, calls, end, logprobs } = answer.whole().await?.pop().unwrap_or_default();
     let said = writer.said(&content, &reasoning, &calls);
     writer.logprobs = logprobs;
-    let end = end.ok_or_else(|| Failure::internal("the answer has no end"))?;
+    let end = end.ok_or_else(|| HttpError::internal("the answer has no end"))?;
     Ok(answer.json(&writer.last(said, &end)))
 }
 
@@ -206,7 +206,7 @@ struct Lines {
 }
 
 impl Lines {
-    fn new(server: &Server, model: &str, chat: bool) -> Result<Self, Failure> {
+    fn new(server: &Server, model: &str, chat: bool) -> Result<Self, HttpError> {
         let entry = &server.registry.entries()[server.registry.find(model)?];
         Ok(Lines {
             model: entry.name.clone(),
@@ -274,7 +274,7 @@ impl Lines {
     }
 }
 
-impl Writer for Lines {
+impl StreamWriter for Lines {
     const TYPE: &'static str = "application/x-ndjson";
 
     // Every line is read as JSON: one that adds nothing to the answer.
@@ -282,7 +282,7 @@ impl Writer for Lines {
         format!("{}\n", self.plain_line(self.said("", "", &[])))
     }
 
-    fn begin(&mut self, answer: &Answer) -> String {
+    fn begin(&mut self, answer: &Answers) -> String {
         self.load_seconds = answer.load_seconds();
         String::new()
     }
@@ -317,13 +317,13 @@ impl Writer for Lines {
         format!("{}\n", self.line(said))
     }
 
-    fn end(&mut self, _: &Answer) -> String {
+    fn end(&mut self, _: &Answers) -> String {
         let Some(end) = self.end.take() else { return String::new() };
         let said = self.said("", "", &[]);
         format!("{}\n", self.last(said, &end))
     }
 
-    fn fail(&mut self, failure: &Failure) -> String {
+    fn fail(&mut self, failure: &HttpError) -> String {
         format!("{}\n", failure.body(Dialect::Ollama))
     }
 }
@@ -396,7 +396,7 @@ pub async fn ps(State(server): State<Server>) -> Response {
 }
 
 /// `POST /api/show`
-pub async fn show(State(server): State<Server>, request: Request) -> Result<Response, Failure> {
+pub async fn show(State(server): State<Server>, request: Request) -> Result<Response, HttpError> {
     let mut fields = Fields::of(request).await?;
     let (model, name) = (fields.text("model")?, fields.text("name")?);
     let entry = &server.registry.entries()[server.registry.find(&model.or(name).unwrap_or_default())?];
@@ -444,7 +444,7 @@ fn parameters() -> String {
 }
 
 #[cfg(test)]
-pub fn read_chat(body: Value) -> Result<Conversation, Failure> {
+pub fn read_chat(body: Value) -> Result<Conversation, HttpError> {
     ChatRequest::read(Fields::new(body)?)?.chat()
 }
 

@@ -10,10 +10,10 @@ use firelight::conversation::{
 use firelight::sampler::Sampling;
 use serde_json::{Map, Value, json};
 
-use super::answer::Logprobs;
-use super::answer::{Answer, COMMENT, Choice, EVENTS, ToolCall, Usage, Writer, stream};
-use super::failure::{Dialect, Failure, json_response};
+use super::answers::Logprobs;
+use super::answers::{Answers, COMMENT, CollectedAnswer, EVENTS, StreamWriter, ToolCall, Usage, stream};
 use super::fields::{Fields, integer};
+use super::http_error::{Dialect, HttpError, json_response};
 use super::ollama::seconds_rfc3339;
 use super::registry::Entry;
 use super::request::{AnswerRequest, random_id, sampling};
@@ -21,7 +21,7 @@ use super::response_format::response_format;
 use super::{Server, now};
 
 /// What both kinds of completion ask.
-struct Common {
+struct CommonParams {
     model: String,
     sampling: Sampling,
     stop: Vec<String>,
@@ -34,7 +34,7 @@ struct Common {
 
 struct ChatRequest {
     messages: Vec<Value>,
-    common: Common,
+    common: CommonParams,
     tools: Option<Vec<Value>>,
     tool_choice: Option<Value>,
     /// Whether an answer may hold several calls.
@@ -50,7 +50,7 @@ struct ChatRequest {
 
 struct TextRequest {
     prompts: Vec<Prompt>,
-    common: Common,
+    common: CommonParams,
     format: ResponseFormat,
     logprobs: Option<u32>,
 }
@@ -58,12 +58,12 @@ struct TextRequest {
 /// Log-probabilities of the likeliest tokens, at most.
 const MOST_LOGPROBS: u32 = 20;
 
-impl Common {
-    fn read(fields: &mut Fields) -> Result<Self, Failure> {
+impl CommonParams {
+    fn read(fields: &mut Fields) -> Result<Self, HttpError> {
         // The older name, the newer one, and llama.cpp's.
         let (older, newer, other) =
             (fields.limit("max_tokens")?, fields.limit("max_completion_tokens")?, fields.limit("n_predict")?);
-        Ok(Common {
+        Ok(CommonParams {
             model: fields.text("model")?.unwrap_or_default(),
             sampling: sampling(fields)?,
             stop: fields.texts("stop")?.unwrap_or_default(),
@@ -89,10 +89,10 @@ impl Common {
 }
 
 impl ChatRequest {
-    fn read(mut fields: Fields) -> Result<Self, Failure> {
+    fn read(mut fields: Fields) -> Result<Self, HttpError> {
         let request = ChatRequest {
             messages: fields.list("messages")?.ok_or_else(|| fields.wrong("messages", MISSING))?,
-            common: Common::read(&mut fields)?,
+            common: CommonParams::read(&mut fields)?,
             tools: fields.list("tools")?,
             tool_choice: fields.value("tool_choice"),
             parallel: fields.flag("parallel_tool_calls")?.unwrap_or(true),
@@ -110,7 +110,7 @@ impl ChatRequest {
         Ok(request)
     }
 
-    fn chat(&self) -> Result<Conversation, Failure> {
+    fn chat(&self) -> Result<Conversation, HttpError> {
         let mut chat = Conversation {
             messages: read_messages(self.messages.clone())?,
             tools: self.tools.clone().unwrap_or_default(),
@@ -125,10 +125,10 @@ impl ChatRequest {
 }
 
 impl TextRequest {
-    fn read(mut fields: Fields) -> Result<Self, Failure> {
+    fn read(mut fields: Fields) -> Result<Self, HttpError> {
         let prompt = fields.value("prompt").ok_or_else(|| fields.wrong("prompt", MISSING))?;
         let prompts = prompts(&prompt).map_err(|e| fields.wrong("prompt", e))?;
-        let common = Common::read(&mut fields)?;
+        let common = CommonParams::read(&mut fields)?;
         if fields.count("best_of")?.is_some_and(|best| best != common.n) {
             return Err(fields.wrong("best_of", "it is not supported; send n"));
         }
@@ -144,7 +144,7 @@ impl TextRequest {
 /// Said of a field without which nothing can be done.
 pub const MISSING: &str = "it is missing";
 
-fn chat_logprobs_asked(fields: &mut Fields) -> Result<Option<u32>, Failure> {
+fn chat_logprobs_asked(fields: &mut Fields) -> Result<Option<u32>, HttpError> {
     let (wanted, top) = (fields.flag("logprobs")?, fields.count("top_logprobs")?.unwrap_or(0));
     let top = likeliest("top_logprobs", top)?;
     match wanted {
@@ -155,23 +155,23 @@ fn chat_logprobs_asked(fields: &mut Fields) -> Result<Option<u32>, Failure> {
 }
 
 /// Checks for how many tokens log-probabilities are wanted.
-pub fn likeliest(name: &str, n: usize) -> Result<u32, Failure> {
+pub fn likeliest(name: &str, n: usize) -> Result<u32, HttpError> {
     match u32::try_from(n) {
         Ok(n) if n <= MOST_LOGPROBS => Ok(n),
-        _ => Err(Failure::field(name, format!("at most {MOST_LOGPROBS} tokens are told, not {n}"))),
+        _ => Err(HttpError::field(name, format!("at most {MOST_LOGPROBS} tokens are told, not {n}"))),
     }
 }
 
 /// `POST /v1/chat/completions`
-pub async fn chat(State(server): State<Server>, request: Request) -> Result<Response, Failure> {
+pub async fn chat(State(server): State<Server>, request: Request) -> Result<Response, HttpError> {
     let asked = ChatRequest::read(Fields::of(request).await?)?;
     let chat = asked.chat()?;
     let (wants_stream, usage_too, parallel) = (asked.common.stream, asked.common.usage_too, asked.parallel);
     let mut ask = asked.common.ask(vec![Prompt::Conversation(chat)], asked.logprobs);
     ask.format = asked.format;
-    let head = Head::new(&server, &ask, "chatcmpl-")?;
+    let head = CompletionHead::new(&server, &ask, "chatcmpl-")?;
     let choices = ask.choices;
-    let answer = Answer::begin(server.engine.answer(ask)?, choices);
+    let answer = Answers::begin(server.engine.answer(ask)?, choices);
     let answer = async move { Ok(answer.await?.one_call(!parallel)) };
     if wants_stream {
         return stream(
@@ -193,18 +193,18 @@ pub async fn chat(State(server): State<Server>, request: Request) -> Result<Resp
 }
 
 /// Reads `tool_choice`.
-pub fn choose_tools(chat: &mut Conversation, choice: Option<&Value>) -> Result<(), Failure> {
+pub fn choose_tools(chat: &mut Conversation, choice: Option<&Value>) -> Result<(), HttpError> {
     match choice {
         None | Some(Value::Null) => {}
         Some(Value::String(word)) => match word.as_str() {
             "auto" => {}
             "none" => chat.tools.clear(),
             "required" => chat.tool_choice = ToolChoice::Required,
-            other => return Err(Failure::bad(format!("tool_choice {other:?} is none of none, auto, required"))),
+            other => return Err(HttpError::bad(format!("tool_choice {other:?} is none of none, auto, required"))),
         },
         Some(value) => match value.pointer("/function/name").and_then(Value::as_str) {
             Some(name) => chat.tool_choice = ToolChoice::Named(name.into()),
-            None => return Err(Failure::bad("tool_choice names no function")),
+            None => return Err(HttpError::bad("tool_choice names no function")),
         },
     }
     Ok(check_tools(chat)?)
@@ -215,30 +215,30 @@ fn choose_continuing(
     chat: &mut Conversation,
     continues: Option<bool>,
     generation: Option<bool>,
-) -> Result<(), Failure> {
+) -> Result<(), HttpError> {
     let name = if continues == Some(true) { "continue_final_message" } else { "add_generation_prompt" };
     if continues == Some(true) && generation == Some(true) {
-        return Err(Failure::field(name, "add_generation_prompt excludes it"));
+        return Err(HttpError::field(name, "add_generation_prompt excludes it"));
     }
     let wanted = continues == Some(true) || generation == Some(false);
     chat.new_turn = continues == Some(false) || generation == Some(true);
     match wanted && !chat.continues() {
-        true => Err(Failure::field(name, "the last message is no text of the assistant, and cannot be continued")),
+        true => Err(HttpError::field(name, "the last message is no text of the assistant, and cannot be continued")),
         false => Ok(()),
     }
 }
 
 /// `POST /v1/completions`
-pub async fn completions(State(server): State<Server>, request: Request) -> Result<Response, Failure> {
+pub async fn completions(State(server): State<Server>, request: Request) -> Result<Response, HttpError> {
     let asked = TextRequest::read(Fields::of(request).await?)?;
     let (wants_stream, usage_too) = (asked.common.stream, asked.common.usage_too);
     let mut ask = asked.common.ask(asked.prompts, asked.logprobs);
     // OpenAI's own default, which clients rely on to get a short answer.
     ask.max_tokens = ask.max_tokens.or(Some(16));
     ask.format = asked.format;
-    let head = Head::new(&server, &ask, "cmpl-")?;
+    let head = CompletionHead::new(&server, &ask, "cmpl-")?;
     let choices = ask.choices;
-    let answer = Answer::begin(server.engine.answer(ask)?, choices);
+    let answer = Answers::begin(server.engine.answer(ask)?, choices);
     if wants_stream {
         return stream(answer, TextWriter { head, usage_too, logprobs: Default::default() }).await;
     }
@@ -264,16 +264,16 @@ pub fn prompts(value: &Value) -> Result<Vec<Prompt>, &'static str> {
 }
 
 /// What every message of a response says.
-struct Head {
+struct CompletionHead {
     id: String,
     created: u64,
     model: String,
 }
 
-impl Head {
-    fn new(server: &Server, ask: &AnswerRequest, prefix: &str) -> Result<Self, Failure> {
+impl CompletionHead {
+    fn new(server: &Server, ask: &AnswerRequest, prefix: &str) -> Result<Self, HttpError> {
         let entry = &server.registry.entries()[server.registry.find(&ask.model)?];
-        Ok(Head { id: format!("{prefix}{}", random_id(12)), created: now(), model: entry.name.clone() })
+        Ok(CompletionHead { id: format!("{prefix}{}", random_id(12)), created: now(), model: entry.name.clone() })
     }
 
     fn message(&self, object: &str, choices: Vec<Value>, usage: Option<Value>) -> Value {
@@ -305,7 +305,7 @@ fn finish_reason(end: &AnswerEnd) -> &'static str {
     }
 }
 
-fn chat_choice((index, choice): (usize, Choice)) -> Value {
+fn chat_choice((index, choice): (usize, CollectedAnswer)) -> Value {
     let said_nothing = !choice.calls.is_empty() && choice.content.trim().is_empty();
     let mut message = json!({
         "role": "assistant",
@@ -347,7 +347,7 @@ pub fn likely((token, top): &Logprobs) -> Value {
     row
 }
 
-fn text_choice((index, choice): (usize, Choice)) -> Value {
+fn text_choice((index, choice): (usize, CollectedAnswer)) -> Value {
     let logprobs = match choice.logprobs.is_empty() {
         true => Value::Null,
         false => text_logprobs(&choice.logprobs, &mut 0),
@@ -385,7 +385,7 @@ fn event(value: &Value) -> String {
 const DONE: &str = "data: [DONE]\n\n";
 
 struct ChatWriter {
-    head: Head,
+    head: CompletionHead,
     usage_too: bool,
     /// Whether an answer's role has been told, how many calls it has made, and which log-probabilities wait for text.
     begun: Vec<bool>,
@@ -405,14 +405,14 @@ impl ChatWriter {
     }
 }
 
-impl Writer for ChatWriter {
+impl StreamWriter for ChatWriter {
     const TYPE: &'static str = EVENTS;
 
     fn waiting(&self) -> String {
         COMMENT.into()
     }
 
-    fn begin(&mut self, _: &Answer) -> String {
+    fn begin(&mut self, _: &Answers) -> String {
         (0..self.begun.len()).map(|i| self.chunk(i, json!({ "content": "" }), None)).collect()
     }
 
@@ -440,19 +440,19 @@ impl Writer for ChatWriter {
         }
     }
 
-    fn end(&mut self, answer: &Answer) -> String {
+    fn end(&mut self, answer: &Answers) -> String {
         let usage =
             self.usage_too.then(|| self.head.message("chat.completion.chunk", vec![], Some(usage(answer.usage))));
         usage.map(|usage| event(&usage)).unwrap_or_default() + DONE
     }
 
-    fn fail(&mut self, failure: &Failure) -> String {
+    fn fail(&mut self, failure: &HttpError) -> String {
         event(&failure.body(Dialect::OpenAi))
     }
 }
 
 struct TextWriter {
-    head: Head,
+    head: CompletionHead,
     usage_too: bool,
     /// By answer: where the next token's text begins, and the tokens that wait for text.
     logprobs: BTreeMap<usize, (usize, Vec<Logprobs>)>,
@@ -468,14 +468,14 @@ impl TextWriter {
     }
 }
 
-impl Writer for TextWriter {
+impl StreamWriter for TextWriter {
     const TYPE: &'static str = EVENTS;
 
     fn waiting(&self) -> String {
         COMMENT.into()
     }
 
-    fn begin(&mut self, _: &Answer) -> String {
+    fn begin(&mut self, _: &Answers) -> String {
         String::new()
     }
 
@@ -494,12 +494,12 @@ impl Writer for TextWriter {
         }
     }
 
-    fn end(&mut self, answer: &Answer) -> String {
+    fn end(&mut self, answer: &Answers) -> String {
         let usage = self.usage_too.then(|| self.head.message("text_completion", vec![], Some(usage(answer.usage))));
         usage.map(|usage| event(&usage)).unwrap_or_default() + DONE
     }
 
-    fn fail(&mut self, failure: &Failure) -> String {
+    fn fail(&mut self, failure: &HttpError) -> String {
         event(&failure.body(Dialect::OpenAi))
     }
 }
@@ -511,7 +511,7 @@ pub async fn models(State(server): State<Server>) -> Response {
 }
 
 /// `GET /v1/models/NAME`
-pub async fn model(State(server): State<Server>, Path(name): Path<String>) -> Result<Response, Failure> {
+pub async fn model(State(server): State<Server>, Path(name): Path<String>) -> Result<Response, HttpError> {
     Ok(json_response(&describe(&server.registry.entries()[server.registry.find(&name)?])))
 }
 
@@ -524,7 +524,7 @@ fn describe(entry: &Entry) -> Value {
 }
 
 #[cfg(test)]
-pub fn read_chat(body: Value) -> Result<Conversation, Failure> {
+pub fn read_chat(body: Value) -> Result<Conversation, HttpError> {
     ChatRequest::read(Fields::new(body)?)?.chat()
 }
 

@@ -7,11 +7,11 @@ use firelight::conversation::AnswerEvent;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 
-use super::failure::Failure;
+use super::http_error::HttpError;
 use super::metrics::Metrics;
 
 /// An event, with the number of its answer. After a failure there are no more.
-pub type AnswerMessage = Result<(usize, AnswerEvent), Failure>;
+pub type AnswerMessage = Result<(usize, AnswerEvent), HttpError>;
 
 /// What is known of a request's answers when all its prompts are accepted.
 #[derive(Clone, Debug)]
@@ -29,13 +29,13 @@ pub struct AnswerHead {
 /// The engine's end of a request. When HTTP drops the other, the request is cancelled.
 #[derive(Debug)]
 pub struct AnswerSender {
-    head: oneshot::Sender<Result<AnswerHead, Failure>>,
+    head: oneshot::Sender<Result<AnswerHead, HttpError>>,
     events: UnboundedSender<AnswerMessage>,
 }
 
 /// HTTP's end of a request.
 pub struct AnswerReceiver {
-    pub head: oneshot::Receiver<Result<AnswerHead, Failure>>,
+    pub head: oneshot::Receiver<Result<AnswerHead, HttpError>>,
     pub events: UnboundedReceiver<AnswerMessage>,
 }
 
@@ -60,7 +60,7 @@ impl AnswerSender {
     }
 
     /// Refuses the request.
-    pub fn refuse(self, failure: Failure) {
+    pub fn refuse(self, failure: HttpError) {
         let _ = self.head.send(Err(failure));
     }
 }
@@ -83,6 +83,6 @@ impl Drop for Ticket {
 }
 
 /// The failure of every request once the engine's thread is gone.
-pub fn stopped() -> Failure {
-    Failure::internal("the engine has stopped; restart the server")
+pub fn stopped() -> HttpError {
+    HttpError::internal("the engine has stopped; restart the server")
 }

@@ -14,7 +14,7 @@ use pollster::block_on;
 use serde_json::Map;
 use sha2::{Digest, Sha256};
 
-use super::failure::Failure;
+use super::http_error::HttpError;
 
 /// A model that can be asked for.
 #[derive(Clone, Debug)]
@@ -73,7 +73,7 @@ impl Registry {
     }
 
     /// The place of a model; of the first if `name` is empty. Ollama's tag `:latest` may follow a name.
-    pub fn find(&self, name: &str) -> std::result::Result<usize, Failure> {
+    pub fn find(&self, name: &str) -> std::result::Result<usize, HttpError> {
         let bare = name.strip_suffix(":latest").unwrap_or(name);
         if bare.is_empty() {
             return Ok(0);
@@ -81,7 +81,7 @@ impl Registry {
         self.0.iter().position(|e| e.name == bare).ok_or_else(|| {
             let names: Vec<&str> = self.0.iter().map(|e| e.name.as_str()).collect();
             let message = format!("there is no model {name:?} here; there is {}", names.join(", "));
-            Failure::new(axum::http::StatusCode::NOT_FOUND, "model_not_found", message)
+            HttpError::new(axum::http::StatusCode::NOT_FOUND, "model_not_found", message)
         })
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use firelight::conversation::{Prompt, ResponseFormat};
 use firelight::sampler::Sampling;
 
-use super::failure::Failure;
 use super::fields::Fields;
+use super::http_error::HttpError;
 
 /// A request for answers.
 #[derive(Clone, Debug)]
@@ -29,11 +29,11 @@ const MOST_ANSWERS: usize = 64;
 
 impl AnswerRequest {
     /// Refuses requests that exceed the limits of one request, or whose sampling makes no sense.
-    pub fn check(&self) -> Result<(), Failure> {
+    pub fn check(&self) -> Result<(), HttpError> {
         let answers = self.prompts.len().saturating_mul(self.choices);
         if !(1..=MOST_ANSWERS).contains(&answers) {
             let message = format!("{answers} answers are asked for at once; from 1 to {MOST_ANSWERS} are possible");
-            return Err(Failure::bad(message));
+            return Err(HttpError::bad(message));
         }
         Ok(self.sampling.check()?)
     }
@@ -41,7 +41,7 @@ impl AnswerRequest {
 
 /// Reads how tokens are chosen, in the names that all dialects share. What a request does not name is as the library has
 /// it; the seed differs each time.
-pub fn sampling(fields: &mut Fields) -> Result<Sampling, Failure> {
+pub fn sampling(fields: &mut Fields) -> Result<Sampling, HttpError> {
     // A negative seed means "any".
     let seed = fields.integer("seed")?.and_then(|seed| u64::try_from(seed).ok()).unwrap_or_else(|| fastrand::u64(..));
     let mut sampling = Sampling { seed, ..Default::default() };

@@ -4,8 +4,8 @@
 use firelight::conversation::ResponseFormat;
 use serde_json::{Value, json};
 
-use super::failure::Failure;
 use super::fields::Fields;
+use super::http_error::HttpError;
 
 const FIELDS: [&str; 18] = [
     "response_format",
@@ -32,7 +32,7 @@ const FIELDS: [&str; 18] = [
 ///
 /// # Errors
 /// If a field makes no sense or asks for what cannot be held, or if two ask for different forms. The message names it.
-pub fn response_format(fields: &mut Fields) -> Result<ResponseFormat, Failure> {
+pub fn response_format(fields: &mut Fields) -> Result<ResponseFormat, HttpError> {
     let mut given: Vec<(&str, ResponseFormat)> = Vec::new();
     for name in FIELDS {
         if let Some(value) = fields.value(name) {
@@ -59,7 +59,7 @@ fn same(a: &ResponseFormat, b: &ResponseFormat) -> bool {
 }
 
 /// Reads a field, and notes the form that it asks for.
-fn read(name: &'static str, value: &Value, given: &mut Vec<(&'static str, ResponseFormat)>) -> Result<(), Failure> {
+fn read(name: &'static str, value: &Value, given: &mut Vec<(&'static str, ResponseFormat)>) -> Result<(), HttpError> {
     let form = match name {
         "response_format" | "output_format" => described(name, value)?,
         "text" | "output_config" => match value.get("format").filter(|format| !format.is_null()) {
@@ -106,7 +106,7 @@ fn read(name: &'static str, value: &Value, given: &mut Vec<(&'static str, Respon
 }
 
 /// A form that says of what type it is.
-fn described(name: &str, value: &Value) -> Result<ResponseFormat, Failure> {
+fn described(name: &str, value: &Value) -> Result<ResponseFormat, HttpError> {
     let inner = |keys: &[&str]| keys.iter().find_map(|key| Some((format!("{name}.{key}"), value.get(key)?)));
     let missing = |key: &str| wrong(&format!("{name}.{key}"), "it is missing");
     match value["type"].as_str() {
@@ -144,7 +144,7 @@ fn object() -> ResponseFormat {
     ResponseFormat::JsonSchema(String::new(), json!({ "type": "object" }))
 }
 
-fn schema(name: &str, value: &Value) -> Result<ResponseFormat, Failure> {
+fn schema(name: &str, value: &Value) -> Result<ResponseFormat, HttpError> {
     let read = match value {
         Value::String(text) => serde_json::from_str(text).unwrap_or_default(),
         other => other.clone(),
@@ -155,14 +155,14 @@ fn schema(name: &str, value: &Value) -> Result<ResponseFormat, Failure> {
     }
 }
 
-fn regex(name: &str, value: &Value) -> Result<ResponseFormat, Failure> {
+fn regex(name: &str, value: &Value) -> Result<ResponseFormat, HttpError> {
     match value.as_str() {
         Some(expression) if !expression.is_empty() => Ok(ResponseFormat::Regex(name.into(), expression.into())),
         _ => Err(wrong(name, "it is no regular expression")),
     }
 }
 
-fn choice(name: &str, value: &Value) -> Result<ResponseFormat, Failure> {
+fn choice(name: &str, value: &Value) -> Result<ResponseFormat, HttpError> {
     let texts: Option<Vec<String>> =
         value.as_array().and_then(|list| list.iter().map(|text| Some(text.as_str()?.to_string())).collect());
     match texts.filter(|texts| !texts.is_empty()) {
@@ -171,7 +171,7 @@ fn choice(name: &str, value: &Value) -> Result<ResponseFormat, Failure> {
     }
 }
 
-fn grammar(name: &str, value: &Value) -> Result<ResponseFormat, Failure> {
+fn grammar(name: &str, value: &Value) -> Result<ResponseFormat, HttpError> {
     match value.as_str() {
         Some(grammar) if grammar.contains("::=") => {
             Err(wrong(name, "GBNF and EBNF are not supported; write the grammar as Lark does, or send a JSON schema"))
@@ -181,12 +181,12 @@ fn grammar(name: &str, value: &Value) -> Result<ResponseFormat, Failure> {
     }
 }
 
-fn unsupported(name: &str) -> Failure {
+fn unsupported(name: &str) -> HttpError {
     wrong(name, "it is not supported; send a JSON schema, a regular expression, a choice or a grammar")
 }
 
-fn wrong(name: &str, why: &str) -> Failure {
-    Failure::field(name, why)
+fn wrong(name: &str, why: &str) -> HttpError {
+    HttpError::field(name, why)
 }
 
 #[cfg(test)]

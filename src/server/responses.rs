@@ -8,9 +8,9 @@ use firelight::conversation::{
 use firelight::sampler::Sampling;
 use serde_json::{Map, Value, json};
 
-use super::answer::{Answer, COMMENT, EVENTS, ToolCall, Usage, Writer, stream};
-use super::failure::{Dialect, Failure};
+use super::answers::{Answers, COMMENT, EVENTS, StreamWriter, ToolCall, Usage, stream};
 use super::fields::Fields;
+use super::http_error::{Dialect, HttpError};
 use super::openai::MISSING;
 use super::request::{AnswerRequest, random_id, sampling};
 use super::response_format::response_format;
@@ -36,7 +36,7 @@ struct CreateRequest {
 }
 
 impl CreateRequest {
-    fn read(mut fields: Fields) -> Result<Self, Failure> {
+    fn read(mut fields: Fields) -> Result<Self, HttpError> {
         // What the limit is called in chats.
         let (chats, older) = (fields.limit("max_completion_tokens")?, fields.limit("max_tokens")?);
         let request = CreateRequest {
@@ -69,22 +69,22 @@ impl CreateRequest {
         Ok(request)
     }
 
-    fn chat(&self) -> Result<Conversation, Failure> {
+    fn chat(&self) -> Result<Conversation, HttpError> {
         let instructions = self.instructions.iter().map(|text| json!({ "role": "system", "content": text }));
         let mut said: Vec<Value> = instructions.collect();
         match &self.input {
             Value::String(text) => said.push(json!({ "role": "user", "content": text })),
             Value::Array(items) => {
                 for (i, item) in items.iter().enumerate() {
-                    read_item(item, &mut said).map_err(|e| Failure::bad(format!("input[{i}]: {e}")))?;
+                    read_item(item, &mut said).map_err(|e| HttpError::bad(format!("input[{i}]: {e}")))?;
                 }
             }
-            _ => return Err(Failure::bad("input is neither a text nor a list of items")),
+            _ => return Err(HttpError::bad("input is neither a text nor a list of items")),
         }
         let mut tools = Vec::new();
         for (i, tool) in self.tools.iter().flatten().enumerate() {
             if tool["type"] != "function" {
-                return Err(Failure::bad(format!("tools[{i}]: only functions can be called here")));
+                return Err(HttpError::bad(format!("tools[{i}]: only functions can be called here")));
             }
             tools.push(json!({ "type": "function", "function": {
                 "name": tool["name"], "description": tool["description"], "parameters": tool["parameters"] } }));
@@ -99,14 +99,16 @@ impl CreateRequest {
             Some(Value::String(word)) if word == "required" => chat.tool_choice = ToolChoice::Required,
             Some(choice) => match choice["name"].as_str() {
                 Some(name) => chat.tool_choice = ToolChoice::Named(name.into()),
-                None => return Err(Failure::bad("tool_choice is none of auto, none, required, and a function's name")),
+                None => {
+                    return Err(HttpError::bad("tool_choice is none of auto, none, required, and a function's name"));
+                }
             },
         }
         check_tools(&chat)?;
         Ok(chat)
     }
 
-    fn ask(self) -> Result<AnswerRequest, Failure> {
+    fn ask(self) -> Result<AnswerRequest, HttpError> {
         let chat = self.chat()?;
         Ok(AnswerRequest {
             model: self.model,
@@ -147,7 +149,7 @@ fn read_item(item: &Value, said: &mut Vec<Value>) -> Result<(), String> {
 }
 
 /// `POST /v1/responses`
-pub async fn create(State(server): State<Server>, request: Request) -> Result<Response, Failure> {
+pub async fn create(State(server): State<Server>, request: Request) -> Result<Response, HttpError> {
     let asked = CreateRequest::read(Fields::of(request).await?)?;
     let wants_stream = asked.stream;
     let shown = Shown {
@@ -165,7 +167,7 @@ pub async fn create(State(server): State<Server>, request: Request) -> Result<Re
         }),
     };
     let one_call = !asked.parallel;
-    let answer = Answer::begin(server.engine.answer(asked.ask()?)?, 1);
+    let answer = Answers::begin(server.engine.answer(asked.ask()?)?, 1);
     let answer = async move { Ok(answer.await?.one_call(one_call)) };
     let mut events = Events { shown, items: Vec::new(), open: None, written: String::new(), sequence: 0, end: None };
     if wants_stream {
@@ -344,14 +346,14 @@ impl Events {
     }
 }
 
-impl Writer for Events {
+impl StreamWriter for Events {
     const TYPE: &'static str = EVENTS;
 
     fn waiting(&self) -> String {
         COMMENT.into()
     }
 
-    fn begin(&mut self, answer: &Answer) -> String {
+    fn begin(&mut self, answer: &Answers) -> String {
         let response = self.response(answer.usage);
         self.event(json!({ "type": "response.created", "response": response }))
             + &self.event(json!({ "type": "response.in_progress", "response": response }))
@@ -373,14 +375,14 @@ impl Writer for Events {
         }
     }
 
-    fn end(&mut self, answer: &Answer) -> String {
+    fn end(&mut self, answer: &Answers) -> String {
         let cut = self.end.as_ref().is_some_and(AnswerEnd::truncated);
         let kind = if cut { "response.incomplete" } else { "response.completed" };
         let response = self.response(answer.usage);
         self.event(json!({ "type": kind, "response": response }))
     }
 
-    fn fail(&mut self, failure: &Failure) -> String {
+    fn fail(&mut self, failure: &HttpError) -> String {
         let error = failure.body(Dialect::OpenAi);
         self.event(json!({ "type": "error", "code": failure.code, "message": failure.message, "param": failure.param,
             "error": error["error"] }))
@@ -388,6 +390,6 @@ impl Writer for Events {
 }
 
 #[cfg(test)]
-pub fn read_chat(body: Value) -> Result<Conversation, Failure> {
+pub fn read_chat(body: Value) -> Result<Conversation, HttpError> {
     CreateRequest::read(Fields::new(body)?)?.chat()
 }

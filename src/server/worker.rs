@@ -15,7 +15,7 @@ use pollster::block_on;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::batch::{Batch, Reply, Texts};
-use super::failure::Failure;
+use super::http_error::HttpError;
 use super::metrics::{Metrics, add};
 use super::protocol::{AnswerHead, AnswerMessage, AnswerSender, Ticket};
 use super::request::AnswerRequest;
@@ -88,7 +88,7 @@ impl Worker {
         &mut self,
         request: &AnswerRequest,
         load_seconds: f64,
-    ) -> Result<(AnswerHead, Vec<(Start, Vec<Start>)>), Failure> {
+    ) -> Result<(AnswerHead, Vec<(Start, Vec<Start>)>), HttpError> {
         let prompts: Vec<Prepared> =
             request.prompts.iter().map(|prompt| self.prepare(prompt, &request.format)).collect::<Result<_, _>>()?;
         for prompt in &prompts {
@@ -96,7 +96,7 @@ impl Worker {
         }
         // All prompts of a request have the same rules.
         let rules = prompts.first().and_then(|prompt| prompt.rules.as_ref());
-        let invalid = |error| Failure { param: request.format.field(), ..Failure::from(error) };
+        let invalid = |error| HttpError { param: request.format.field(), ..HttpError::from(error) };
         let grammar = rules.map(|rules| self.engine.compile(rules)).transpose().map_err(invalid)?;
         let head = AnswerHead {
             prompt_tokens: prompts.iter().map(|prompt| prompt.tokens.len()).collect(),
@@ -121,7 +121,7 @@ impl Worker {
 
     /// Prepares a prompt. One that cannot fit even at the longest token length is refused before it is tokenized, which
     /// would delay other requests.
-    pub fn prepare(&self, prompt: &Prompt, format: &ResponseFormat) -> Result<Prepared, Failure> {
+    pub fn prepare(&self, prompt: &Prompt, format: &ResponseFormat) -> Result<Prepared, HttpError> {
         let context = self.context();
         let fits = |text: &str| match text.len() / self.longest {
             least if least < context => Ok(()),
@@ -140,7 +140,7 @@ impl Worker {
         self.engine.session().map_or(0, |session| session.context())
     }
 
-    fn check_length(&self, len: usize) -> Result<(), Failure> {
+    fn check_length(&self, len: usize) -> Result<(), HttpError> {
         let context = self.context();
         if len < context { Ok(()) } else { Err(too_long("", len, context)) }
     }
@@ -151,7 +151,7 @@ impl Worker {
         siblings: Vec<Start>,
         events: &UnboundedSender<AnswerMessage>,
         ticket: &Arc<Ticket>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), HttpError> {
         let logprobs = start.job.sampling.logprobs.is_some();
         let id = self.engine.submit(start.job)?;
         let (choice, events, ticket) = (start.choice, events.clone(), ticket.clone());
@@ -175,7 +175,7 @@ impl Worker {
     }
 
     /// Ends every request with a failure.
-    pub fn fail_all(&mut self, failure: &Failure) {
+    pub fn fail_all(&mut self, failure: &HttpError) {
         for (_, job) in self.jobs.drain() {
             let _ = job.events.send(Err(failure.clone()));
         }
@@ -215,7 +215,7 @@ impl Worker {
         }
         if !is_token || job.logprobs {
             // A client that has disconnected is found by `cancel_abandoned`.
-            let _ = events.send(event.map(|event| (choice, event)).map_err(Failure::from));
+            let _ = events.send(event.map(|event| (choice, event)).map_err(HttpError::from));
         }
         if over {
             self.jobs.remove(&id);
@@ -232,7 +232,7 @@ impl Worker {
         let read = |(i, prompt): (usize, &Prompt)| {
             let tokens = self.text(prompt, texts.truncate);
             tokens.map_err(|failure| match failure.status {
-                StatusCode::BAD_REQUEST => Failure::field(format!("input[{i}]"), failure.message),
+                StatusCode::BAD_REQUEST => HttpError::field(format!("input[{i}]"), failure.message),
                 _ => failure,
             })
         };
@@ -244,7 +244,7 @@ impl Worker {
     }
 
     /// The tokens of a text to be embedded.
-    fn text(&self, prompt: &Prompt, truncate: bool) -> Result<Vec<u32>, Failure> {
+    fn text(&self, prompt: &Prompt, truncate: bool) -> Result<Vec<u32>, HttpError> {
         let context = self.context();
         let mut tokens = match prompt {
             // What is cut is not tokenized, either.
@@ -258,7 +258,7 @@ impl Worker {
             tokens.truncate(context);
         }
         match tokens.len() {
-            0 => Err(Failure::bad("it is empty")),
+            0 => Err(HttpError::bad("it is empty")),
             len if len > context => Err(too_long("", len, context)),
             _ => Ok(tokens),
         }
@@ -292,10 +292,10 @@ fn count(end: &AnswerEnd, metrics: &Metrics) {
     add(&metrics.decode_microseconds, (timings.decode_seconds * 1e6) as u64);
 }
 
-fn too_long(how: &str, len: usize, context: usize) -> Failure {
+fn too_long(how: &str, len: usize, context: usize) -> HttpError {
     let message = format!(
         "the prompt has {how}{len} tokens; the context of this server holds {context} with the answer. Shorten the \
          prompt, or start the server with a larger --context"
     );
-    Failure::new(StatusCode::BAD_REQUEST, "context_length_exceeded", message)
+    HttpError::new(StatusCode::BAD_REQUEST, "context_length_exceeded", message)
 }

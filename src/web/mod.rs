@@ -4,8 +4,8 @@
 //! while [`WebEngine::next`] waits, so `next` takes the engine out of its cell for as long as it works, and orders are kept
 //! in a list that is read between two steps.
 
-mod failure;
 mod info;
+mod js_error;
 mod request;
 mod source;
 
@@ -23,7 +23,7 @@ use crate::engine::{AnswerId, AnswerJob, Engine, EngineControl, EngineOptions, R
 use crate::gpu::{self, Gpu};
 use crate::model::load::Progress;
 use crate::{Error, Model};
-use failure::{Failure, Moment};
+use js_error::{JsError, Moment};
 use request::{GenerateRequest, OpenOptions};
 use source::SourceError;
 
@@ -79,8 +79,8 @@ impl WebEngine {
         options: &str,
         tell: Function,
         source_error: SourceError,
-    ) -> Result<WebEngine, Failure> {
-        let at = |moment: Moment| move |error: Error| Failure::new(moment, &error);
+    ) -> Result<WebEngine, JsError> {
+        let at = |moment: Moment| move |error: Error| JsError::new(moment, &error);
         let options = OpenOptions::parse(options).map_err(at(Moment::Open))?;
         let sources = sources.iter().map(|s| source::source(s, &source_error)).collect::<crate::Result<Vec<_>>>();
         let sources = sources.map_err(at(Moment::Open))?;
@@ -96,7 +96,7 @@ impl WebEngine {
         let engine = Engine::load(gpu.clone(), model.clone(), EngineOptions { gpu: device, session }, report).await;
         let engine = engine.map_err(|error| {
             gpu.destroy();
-            Failure::new(Moment::Open, &error)
+            JsError::new(Moment::Open, &error)
         })?;
         reloaded.set(false);
         let info = info::info(&engine, bytes).map_err(at(Moment::Open))?;
@@ -125,7 +125,7 @@ impl WebEngine {
     /// JSON `{code, message}` if the request makes no sense or the template refuses it.
     pub fn submit(&self, request: &str) -> Result<f64, JsValue> {
         let job = GenerateRequest::parse(request).and_then(|request| request.job(&self.model));
-        let job = job.map_err(|error| Failure::new(Moment::Submit, &error))?;
+        let job = job.map_err(|error| JsError::new(Moment::Submit, &error))?;
         let id = self.last_id.get() + 1;
         self.last_id.set(id);
         self.orders.borrow_mut().push(Order::Submit(id, Box::new(job)));
@@ -143,7 +143,7 @@ impl WebEngine {
     /// JSON `{code, message}`, or the value that a source threw. All answers have failed then.
     pub async fn next(&self) -> Result<Option<String>, JsValue> {
         let Some(mut engine) = self.engine.take() else {
-            return Err(Failure::internal("next() was called while it was waiting, or after a failure").into());
+            return Err(JsError::internal("next() was called while it was waiting, or after a failure").into());
         };
         let mut events = Vec::new();
         loop {
@@ -173,7 +173,7 @@ impl WebEngine {
     /// JSON `{code, message}` if the template refuses it.
     pub fn tokenize(&self, request: &str) -> Result<Vec<u32>, JsValue> {
         let tokens = GenerateRequest::parse(request).and_then(|request| request.tokens(&self.model));
-        Ok(tokens.map_err(|error| Failure::new(Moment::Submit, &error))?)
+        Ok(tokens.map_err(|error| JsError::new(Moment::Submit, &error))?)
     }
 
     /// The text of ids, without control tokens.
@@ -184,7 +184,7 @@ impl WebEngine {
         let size = self.model.tokenizer.vocab_size();
         if let Some(id) = ids.iter().find(|id| **id as usize >= size) {
             let error = Error::Usage(format!("token {id} is not below the vocabulary's size, {size}"));
-            return Err(Failure::new(Moment::Submit, &error).into());
+            return Err(JsError::new(Moment::Submit, &error).into());
         }
         Ok(self.model.tokenizer.decode(&ids))
     }
@@ -205,7 +205,7 @@ impl WebEngine {
             match order {
                 Order::Submit(id, job) => match submit(engine, *job) {
                     Ok(at) => drop(answers.insert(at, id)),
-                    Err(error) => events.push(request::failed(id, &Failure::new(Moment::Submit, &error))),
+                    Err(error) => events.push(request::failed(id, &JsError::new(Moment::Submit, &error))),
                 },
                 Order::Cancel(id) => {
                     if let Some((at, _)) = answers.iter().find(|(_, number)| **number == id) {
@@ -225,14 +225,14 @@ impl WebEngine {
             }
             events.extend(match event {
                 Ok(event) => request::event(id, event),
-                Err(error) => Some(request::failed(id, &Failure::new(Moment::Submit, &error))),
+                Err(error) => Some(request::failed(id, &JsError::new(Moment::Submit, &error))),
             });
         }
     }
 
     /// The failure of a step: after a lost device, another one than after anything else.
-    fn failure(&self, error: &Error) -> Failure {
-        Failure::new(if self.control.is_lost() { Moment::Lost } else { Moment::Run }, error)
+    fn failure(&self, error: &Error) -> JsError {
+        JsError::new(if self.control.is_lost() { Moment::Lost } else { Moment::Run }, error)
     }
 }
 

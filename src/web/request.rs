@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::failure::Failure;
+use super::js_error::JsError;
 use crate::conversation::{AnswerEnd, AnswerEvent, AnswerToken, Conversation, Prompt, ResponseFormat, ToolChoice};
 use crate::conversation::{check_tools, read_messages};
 use crate::engine::AnswerJob;
@@ -261,7 +261,7 @@ pub fn event(id: u64, event: AnswerEvent) -> Option<Value> {
 }
 
 /// The failure of an answer as JavaScript gets it.
-pub fn failed(id: u64, failure: &Failure) -> Value {
+pub fn failed(id: u64, failure: &JsError) -> Value {
     json!({"id": id, "error": failure})
 }
 

@@ -8,7 +8,7 @@ use js_sys::{Function, Promise, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
-use super::failure::Failure;
+use super::js_error::JsError;
 use crate::checkpoint::{ReadFuture, Source};
 use crate::{Error, Result};
 
@@ -18,7 +18,7 @@ pub struct SourceError(Rc<RefCell<Option<JsValue>>>);
 
 impl SourceError {
     /// The value that a source threw, or else `failure`.
-    pub fn or(&self, failure: Failure) -> JsValue {
+    pub fn or(&self, failure: JsError) -> JsValue {
         self.0.take().unwrap_or_else(|| failure.into())
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 /// A schema within a schema.
 #[derive(Clone)]
-pub struct Target<'a> {
+pub struct Subschema<'a> {
     pub schema: &'a Value,
     /// The URI to which names within it are relative.
     pub base: String,
@@ -21,7 +21,7 @@ pub struct Places<'a> {
     /// Whether the schema is of a draft in which `$ref` stands alone.
     pub before_2019: bool,
     /// By URI, and by URI, `#` and anchor.
-    named: HashMap<String, Target<'a>>,
+    named: HashMap<String, Subschema<'a>>,
 }
 
 /// A pointer to a member of what `at` points to.
@@ -53,11 +53,11 @@ impl<'a> Places<'a> {
         let draft = schema.get("$schema").and_then(Value::as_str).unwrap_or_default();
         let before_2019 = ["draft-04", "draft-06", "draft-07"].iter().any(|old| draft.contains(old));
         let mut places = Places { root: String::new(), before_2019, named: HashMap::new() };
-        let root = Target { schema, base: String::new(), at: "#".into() };
+        let root = Subschema { schema, base: String::new(), at: "#".into() };
         if let Value::Object(members) = schema {
             places.root = places.base_within(members, "");
         }
-        places.named.insert(String::new(), Target { base: places.root.clone(), ..root.clone() });
+        places.named.insert(String::new(), Subschema { base: places.root.clone(), ..root.clone() });
         places.visit(root);
         places
     }
@@ -70,10 +70,10 @@ impl<'a> Places<'a> {
     }
 
     /// Records every schema that has a name.
-    fn visit(&mut self, target: Target<'a>) {
+    fn visit(&mut self, target: Subschema<'a>) {
         let Value::Object(members) = target.schema else { return };
         let base = self.base_within(members, &target.base);
-        let here = Target { base: base.clone(), ..target.clone() };
+        let here = Subschema { base: base.clone(), ..target.clone() };
         if base != target.base {
             self.named.entry(base.clone()).or_insert_with(|| here.clone());
         }
@@ -84,7 +84,7 @@ impl<'a> Places<'a> {
         }
         for (key, value) in members {
             let at = step(&target.at, key);
-            let child = |schema, at| Target { schema, base: base.clone(), at };
+            let child = |schema, at| Subschema { schema, base: base.clone(), at };
             match value {
                 Value::Object(_) if ONE.contains(&key.as_str()) => self.visit(child(value, at)),
                 Value::Array(items) if LIST.contains(&key.as_str()) => {
@@ -102,7 +102,7 @@ impl<'a> Places<'a> {
     ///
     /// # Errors
     /// If the target is not in this document.
-    pub fn find(&self, keyword: &str, reference: &str, base: &str) -> Result<Option<Target<'a>>, String> {
+    pub fn find(&self, keyword: &str, reference: &str, base: &str) -> Result<Option<Subschema<'a>>, String> {
         let (uri, fragment) = reference.split_once('#').unwrap_or((reference, ""));
         let fragment = percent_decoded(fragment);
         let uri = resolve(base, uri);
@@ -127,7 +127,7 @@ impl<'a> Places<'a> {
         found.cloned().map(Some).ok_or_else(missing)
     }
 
-    fn point(&self, from: Target<'a>, pointer: &str) -> Option<Target<'a>> {
+    fn point(&self, from: Subschema<'a>, pointer: &str) -> Option<Subschema<'a>> {
         let mut target = from;
         for part in pointer[1..].split('/') {
             let key = part.replace("~1", "/").replace("~0", "~");
@@ -139,7 +139,7 @@ impl<'a> Places<'a> {
                 }
                 _ => return None,
             };
-            target = Target { schema, at: step(&target.at, &key), ..target };
+            target = Subschema { schema, at: step(&target.at, &key), ..target };
         }
         Some(target)
     }

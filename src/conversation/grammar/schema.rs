@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use serde_json::{Map, Value, json};
 
-use super::pointer::{Places, Target, step};
+use super::pointer::{Places, Subschema, step};
 
 /// A schema without the keywords that cannot be enforced.
 #[derive(Clone, Debug, Default)]
@@ -99,7 +99,7 @@ const IN_PLACE: [&str; 8] =
 /// # Errors
 /// If it is no schema; the message begins with a pointer to the fault.
 pub fn plain(schema: &Value, prefix: &str) -> Result<PlainSchema, String> {
-    let mut writer = Writer {
+    let mut writer = SchemaWriter {
         places: Places::of(schema),
         prefix,
         names: HashMap::new(),
@@ -107,14 +107,14 @@ pub fn plain(schema: &Value, prefix: &str) -> Result<PlainSchema, String> {
         one_of: Vec::new(),
         plain: PlainSchema::default(),
     };
-    let root = Target { schema, base: writer.places.root.clone(), at: "#".into() };
+    let root = Subschema { schema, base: writer.places.root.clone(), at: "#".into() };
     writer.plain.schema = writer.write(root)?;
     while let Some((name, target)) = writer.waiting.pop_front() {
         writer.plain.origins.insert(name.clone(), target.at.clone());
         let definition = writer.write(target)?;
         writer.plain.definitions.insert(name, definition);
     }
-    let Writer { mut plain, one_of, .. } = writer;
+    let SchemaWriter { mut plain, one_of, .. } = writer;
     let apart = |options: &[Value]| {
         let pairs = options.iter().enumerate().flat_map(|(i, a)| options[..i].iter().map(move |b| (a, b)));
         pairs.into_iter().all(|(a, b)| plain.apart(a, b, 0))
@@ -127,21 +127,21 @@ pub fn plain(schema: &Value, prefix: &str) -> Result<PlainSchema, String> {
     Ok(plain)
 }
 
-struct Writer<'a> {
+struct SchemaWriter<'a> {
     places: Places<'a>,
     prefix: &'a str,
     /// The definitions' names, by the schemas that they define.
     names: HashMap<*const Value, String>,
     /// Definitions that are named but not written yet.
-    waiting: VecDeque<(String, Target<'a>)>,
+    waiting: VecDeque<(String, Subschema<'a>)>,
     /// The places of `oneOf`, with their options.
     one_of: Vec<(String, Vec<Value>)>,
     plain: PlainSchema,
 }
 
-impl<'a> Writer<'a> {
-    fn write(&mut self, target: Target<'a>) -> Result<Value, String> {
-        let Target { schema, base, at } = target;
+impl<'a> SchemaWriter<'a> {
+    fn write(&mut self, target: Subschema<'a>) -> Result<Value, String> {
+        let Subschema { schema, base, at } = target;
         let members = match schema {
             Value::Bool(_) => return Ok(schema.clone()),
             Value::Object(members) => members,
@@ -154,7 +154,7 @@ impl<'a> Writer<'a> {
         let mut out = Map::new();
         for (key, value) in members {
             let place = step(&at, key);
-            let child = |schema| Target { schema, base: base.clone(), at: place.clone() };
+            let child = |schema| Subschema { schema, base: base.clone(), at: place.clone() };
             if value.is_null() && key != "const" || alone && key != "$ref" {
                 continue;
             }
@@ -176,7 +176,7 @@ impl<'a> Writer<'a> {
                     };
                     let mut written = Map::new();
                     for (name, schema) in named {
-                        let target = Target { schema, base: base.clone(), at: step(&place, name) };
+                        let target = Subschema { schema, base: base.clone(), at: step(&place, name) };
                         written.insert(name.clone(), self.write(target)?);
                     }
                     out.insert(key.clone(), written.into());
@@ -193,7 +193,7 @@ impl<'a> Writer<'a> {
                     let options = self.list(value, &base, &place)?;
                     out.insert("prefixItems".into(), options.into());
                     if has("additionalItems") {
-                        let target = Target { schema: &members["additionalItems"], ..child(value) };
+                        let target = Subschema { schema: &members["additionalItems"], ..child(value) };
                         let rest = self.write(target)?;
                         out.insert("items".into(), rest);
                     }
@@ -213,7 +213,7 @@ impl<'a> Writer<'a> {
                 "not" if demands_nothing("contains", value) => return Ok(false.into()),
                 "propertyNames" if !has("properties") && !has("patternProperties") => {
                     let rest = members.get("additionalProperties").unwrap_or(&Value::Bool(true));
-                    let rest = Target { schema: rest, base: base.clone(), at: step(&at, "additionalProperties") };
+                    let rest = Subschema { schema: rest, base: base.clone(), at: step(&at, "additionalProperties") };
                     if !self.names_of(value, rest, &mut out)? && !demands_nothing(key, value) {
                         self.plain.unenforced.push(place);
                     }
@@ -240,12 +240,12 @@ impl<'a> Writer<'a> {
 
     fn list(&mut self, value: &'a Value, base: &str, at: &str) -> Result<Vec<Value>, String> {
         let options = value.as_array().ok_or_else(|| format!("{at} is no list"))?;
-        let target = |(i, schema)| Target { schema, base: base.into(), at: step(at, &format!("{i}")) };
+        let target = |(i, schema)| Subschema { schema, base: base.into(), at: step(at, &format!("{i}")) };
         options.iter().enumerate().map(|option| self.write(target(option))).collect()
     }
 
     /// Writes a reference.
-    fn refer(&mut self, target: Target<'a>, out: &mut Map<String, Value>) {
+    fn refer(&mut self, target: Subschema<'a>, out: &mut Map<String, Value>) {
         let number = self.names.len();
         let name = self.names.entry(std::ptr::from_ref(target.schema)).or_insert_with(|| {
             let name = format!("{}{number}", self.prefix);
@@ -260,7 +260,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes `propertyNames` as properties, if that can be done.
-    fn names_of(&mut self, names: &Value, rest: Target<'a>, out: &mut Map<String, Value>) -> Result<bool, String> {
+    fn names_of(&mut self, names: &Value, rest: Subschema<'a>, out: &mut Map<String, Value>) -> Result<bool, String> {
         let (key, list) = match (names.get("enum").and_then(Value::as_array), names.get("pattern")) {
             (Some(list), None) => ("properties", list.clone()),
             (None, Some(pattern))

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 /// Why a request is not answered.
 #[derive(Clone, Debug)]
-pub struct Failure {
+pub struct HttpError {
     pub status: StatusCode,
     /// A word for programs, such as `context_length_exceeded`.
     pub code: &'static str,
@@ -38,9 +38,9 @@ impl Dialect {
     }
 }
 
-impl Failure {
+impl HttpError {
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Failure { status, code, message: message.into(), param: None, retry_after: None }
+        HttpError { status, code, message: message.into(), param: None, retry_after: None }
     }
 
     /// The request makes no sense.
@@ -51,7 +51,7 @@ impl Failure {
     /// A field of the request is wrong.
     pub fn field(name: impl Into<String>, what: impl std::fmt::Display) -> Self {
         let name = name.into();
-        Failure { param: Some(name.clone()), ..Self::bad(format!("{name}: {what}")) }
+        HttpError { param: Some(name.clone()), ..Self::bad(format!("{name}: {what}")) }
     }
 
     /// The server's own trouble.
@@ -95,7 +95,7 @@ impl Failure {
 }
 
 /// The failure of a request that the library refuses.
-impl From<Error> for Failure {
+impl From<Error> for HttpError {
     fn from(error: Error) -> Self {
         match error {
             Error::ContextFull { .. } => {
@@ -108,7 +108,7 @@ impl From<Error> for Failure {
 }
 
 /// Carries the failure to the outermost layer, which knows the dialect.
-impl IntoResponse for Failure {
+impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = self.status;

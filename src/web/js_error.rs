@@ -8,7 +8,7 @@ use crate::Error;
 
 /// An error on its way to JavaScript.
 #[derive(Clone, Debug, Serialize)]
-pub struct Failure {
+pub struct JsError {
     code: &'static str,
     message: String,
 }
@@ -28,7 +28,7 @@ pub enum Moment {
     Lost,
 }
 
-impl Failure {
+impl JsError {
     /// An error that came at this moment.
     pub fn new(moment: Moment, error: &Error) -> Self {
         let code = match (error, moment) {
@@ -41,17 +41,17 @@ impl Failure {
             (Error::Usage(_) | Error::Text { .. }, _) => "bad-argument",
             _ => "internal",
         };
-        Failure { code, message: error.to_string().replace("--", "") }
+        JsError { code, message: error.to_string().replace("--", "") }
     }
 
     /// A fault of ours.
     pub fn internal(message: &str) -> Self {
-        Failure { code: "internal", message: message.into() }
+        JsError { code: "internal", message: message.into() }
     }
 }
 
-impl From<Failure> for JsValue {
-    fn from(failure: Failure) -> JsValue {
+impl From<JsError> for JsValue {
+    fn from(failure: JsError) -> JsValue {
         serde_json::to_string(&failure).unwrap_or_default().into()
     }
 }

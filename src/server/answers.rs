@@ -12,7 +12,7 @@ use futures_util::Stream;
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::failure::{Failure, json_response};
+use super::http_error::{HttpError, json_response};
 use super::protocol::{AnswerHead, AnswerMessage, AnswerReceiver, stopped};
 
 /// A tool call.
@@ -51,7 +51,7 @@ pub struct Usage {
 }
 
 /// The answers to a request while they come.
-pub struct Answer {
+pub struct Answers {
     events: UnboundedReceiver<AnswerMessage>,
     /// Answers to each prompt.
     answers: usize,
@@ -66,7 +66,7 @@ pub struct Answer {
 
 /// One answer, whole.
 #[derive(Clone, Debug, Default)]
-pub struct Choice {
+pub struct CollectedAnswer {
     pub reasoning: String,
     pub content: String,
     pub calls: Vec<ToolCall>,
@@ -74,13 +74,13 @@ pub struct Choice {
     pub end: Option<AnswerEnd>,
 }
 
-impl Answer {
+impl Answers {
     /// Waits until the engine has begun, so that a refusal can still have a status of its own. `answers` to each prompt.
-    pub async fn begin(coming: AnswerReceiver, answers: usize) -> Result<Self, Failure> {
+    pub async fn begin(coming: AnswerReceiver, answers: usize) -> Result<Self, HttpError> {
         let head = coming.head.await.map_err(|_| stopped())??;
         let open = head.prompt_tokens.len() * answers;
         let usage = Usage { prompt: head.prompt_tokens.iter().sum(), ..Default::default() };
-        Ok(Answer { events: coming.events, answers, one_call: false, calls: vec![0; open], open, usage, head })
+        Ok(Answers { events: coming.events, answers, one_call: false, calls: vec![0; open], open, usage, head })
     }
 
     /// The same; of several calls in an answer, only the first is given out.
@@ -95,7 +95,7 @@ impl Answer {
     }
 
     /// The next event and the number of its answer; `None` when all are complete.
-    pub async fn next(&mut self) -> Result<Option<(usize, AnswerEvent)>, Failure> {
+    pub async fn next(&mut self) -> Result<Option<(usize, AnswerEvent)>, HttpError> {
         while self.open > 0 {
             let (choice, event) = self.events.recv().await.ok_or_else(stopped)??;
             match &event {
@@ -136,8 +136,8 @@ impl Answer {
     }
 
     /// All answers, when they are complete.
-    pub async fn whole(&mut self) -> Result<Vec<Choice>, Failure> {
-        let mut choices = vec![Choice::default(); self.open];
+    pub async fn whole(&mut self) -> Result<Vec<CollectedAnswer>, HttpError> {
+        let mut choices = vec![CollectedAnswer::default(); self.open];
         while let Some((at, event)) = self.next().await? {
             let choice = &mut choices[at];
             match event {
@@ -175,20 +175,20 @@ fn listed(items: &[String]) -> String {
 }
 
 /// How a dialect writes a stream.
-pub trait Writer: Send + 'static {
+pub trait StreamWriter: Send + 'static {
     /// The media type.
     const TYPE: &'static str;
     /// What comes before everything.
-    fn begin(&mut self, answer: &Answer) -> String;
+    fn begin(&mut self, answer: &Answers) -> String;
     /// An event of an answer; nothing if it is not worth a message. `usage` counts the tokens so far.
     fn part(&mut self, usage: Usage, choice: usize, event: AnswerEvent) -> String;
     /// What comes after everything.
-    fn end(&mut self, answer: &Answer) -> String;
+    fn end(&mut self, answer: &Answers) -> String;
     /// What may be written while there is nothing to say, so that nobody between here and the client thinks that the
     /// connection is dead.
     fn waiting(&self) -> String;
     /// That it went wrong on the way.
-    fn fail(&mut self, failure: &Failure) -> String;
+    fn fail(&mut self, failure: &HttpError) -> String;
 }
 
 /// A stream is not silent for longer, as while others are answered or a long prompt is read.
@@ -199,15 +199,15 @@ pub const COMMENT: &str = ": waiting\n\n";
 pub const EVENTS: &str = "text/event-stream; charset=utf-8";
 
 /// Answers that may not have begun.
-type Coming = Pin<Box<dyn Future<Output = Result<Answer, Failure>> + Send>>;
+type Coming = Pin<Box<dyn Future<Output = Result<Answers, HttpError>> + Send>>;
 
 /// A response that is written while the answers come. A refusal that comes at once has a status of its own; when it
 /// comes late, headers are out, and the stream says it. When the response is dropped, because the client went away, so is
 /// the answer, and the engine sees it.
-pub async fn stream<W: Writer>(
-    coming: impl Future<Output = Result<Answer, Failure>> + Send + 'static,
+pub async fn stream<W: StreamWriter>(
+    coming: impl Future<Output = Result<Answers, HttpError>> + Send + 'static,
     writer: W,
-) -> Result<Response, Failure> {
+) -> Result<Response, HttpError> {
     let mut coming: Coming = Box::pin(coming);
     let mut head = Response::new(());
     if let Ok(begun) = tokio::time::timeout(SILENCE, &mut coming).await {
@@ -221,14 +221,14 @@ pub async fn stream<W: Writer>(
     Ok(response)
 }
 
-fn written<W: Writer>(
+fn written<W: StreamWriter>(
     coming: Coming,
     writer: W,
     silence: Duration,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
     enum State {
         Coming(Coming),
-        Parts(Box<Answer>),
+        Parts(Box<Answers>),
         Over,
     }
     let step = move |(mut writer, state): (W, State)| async move {
@@ -260,14 +260,14 @@ mod tests {
 
     struct Plain;
 
-    impl Writer for Plain {
+    impl StreamWriter for Plain {
         const TYPE: &'static str = EVENTS;
 
         fn waiting(&self) -> String {
             COMMENT.into()
         }
 
-        fn begin(&mut self, _: &Answer) -> String {
+        fn begin(&mut self, _: &Answers) -> String {
             "begin".into()
         }
 
@@ -275,11 +275,11 @@ mod tests {
             format!("{event:?}")
         }
 
-        fn end(&mut self, _: &Answer) -> String {
+        fn end(&mut self, _: &Answers) -> String {
             "end".into()
         }
 
-        fn fail(&mut self, failure: &Failure) -> String {
+        fn fail(&mut self, failure: &HttpError) -> String {
             failure.message.clone()
         }
     }
@@ -293,7 +293,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         let texts: Vec<Bytes> = runtime.block_on(async {
             let (sender, receiver) = channel();
-            let coming = Box::pin(Answer::begin(receiver, 1));
+            let coming = Box::pin(Answers::begin(receiver, 1));
             let mut stream = Box::pin(written(coming, Plain, Duration::from_millis(5)));
             let mut texts: Vec<Bytes> = stream.next().await.map(|text| text.expect("no error")).into_iter().collect();
             let events = sender.start(head());
@@ -311,7 +311,7 @@ mod tests {
     }
 
     /// The answer that comes as these events.
-    fn read(one_call: bool, events: Vec<AnswerEvent>) -> (Choice, Usage) {
+    fn read(one_call: bool, events: Vec<AnswerEvent>) -> (CollectedAnswer, Usage) {
         let (sender, receiver) = channel();
         let sender = sender.start(head());
         let (reason, timings) = (FinishReason::End, Timings::default());
@@ -320,7 +320,7 @@ mod tests {
             sender.send(Ok((0, event))).expect("it listens");
         }
         pollster::block_on(async {
-            let mut answer = Answer::begin(receiver, 1).await.expect("it begins").one_call(one_call);
+            let mut answer = Answers::begin(receiver, 1).await.expect("it begins").one_call(one_call);
             (answer.whole().await.expect("it ends").remove(0), answer.usage)
         })
     }
