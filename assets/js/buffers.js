@@ -1,34 +1,34 @@
-// Streams are read into a few buffers that are used again and again. What streams make themselves is left to the
-// collector, and it lets hundreds of MB come together before it looks. A Blob's stream leaves nothing behind in any
-// browser; a response's does in Chromium, even where it is read into buffers of ours.
+// Reads streams into a few reused buffers. Buffers that streams allocate are left to the garbage collector, which may run
+// only after hundreds of MB. A Blob's stream allocates none in any browser; a response's does in Chromium, even when it
+// is read into given buffers.
 
-/** Bytes of a buffer: those of the cache's chunks. */
+/** Bytes of a buffer: the size of the cache's chunks. */
 export const CHUNK = 8 << 20;
 
-/** More buffers than this are not kept for later. */
+/** The most buffers that are kept for reuse. */
 const SPARE = 3;
 const spare = [];
 
 /** A buffer for a chunk. */
 export const take = () => spare.pop() ?? new ArrayBuffer(CHUNK);
 
-/** Gives back the buffer of bytes that nobody looks at any more. */
+/** Returns the buffer of bytes that are not used any more. */
 export function give(bytes) {
   if (bytes.buffer.byteLength === CHUNK && spare.length < SPARE) spare.push(bytes.buffer);
 }
 
-/** The same, once whoever gets the bytes now has copied them, which the engine does at once. */
+/** The same, after the caller has copied the bytes, which the engine does at once. */
 export function giveSoon(bytes) {
   setTimeout(give, 0, bytes);
   return bytes;
 }
 
-/** Reads a stream. If it sends nothing for `patience` milliseconds, that is an error. */
+/** Reads a stream. No data for `patience` milliseconds is an error. */
 export class Reader {
   #reader;
   #own;
   #patience;
-  /** Where a stream hands out pieces of its own: what is left of the last one. */
+  /** The rest of the last piece, if the stream allocates its own. */
   #rest = new Uint8Array(0);
 
   constructor(stream, patience = Infinity) {
@@ -43,8 +43,8 @@ export class Reader {
   }
 
   /**
-   * The next `size` bytes, at most a chunk; fewer at the stream's end. `heard` is told of each piece's length. What lies
-   * before byte `at` of a buffer that is given comes with them: it is read on, and is another object then.
+   * The next `size` bytes, at most a chunk; fewer at the stream's end. Calls `heard` with each piece's length. The bytes
+   * before `at` of a given buffer are kept: it is filled further, and becomes another object.
    */
   async fill(size, heard = () => {}, buffer = take(), at = 0) {
     let bytes = new Uint8Array(buffer);
@@ -58,7 +58,7 @@ export class Reader {
       }
       const view = this.#own ? [new Uint8Array(bytes.buffer, filled, size - filled)] : [];
       const { done, value } = await this.#timely(this.#reader.read(...view));
-      // A buffer that was lent comes back as another object.
+      // A transferred buffer comes back as another object.
       if (this.#own && value) bytes = new Uint8Array(value.buffer);
       if (done) break;
       heard(value.length);
@@ -75,7 +75,7 @@ export class Reader {
     return piece.length;
   }
 
-  /** Whether nothing more comes. */
+  /** Whether the stream has ended. */
   async ended() {
     if (this.#rest.length > 0) return false;
     const { done } = await this.#timely(this.#own ? this.#reader.read(new Uint8Array(1)) : this.#reader.read());

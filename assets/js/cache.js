@@ -1,19 +1,19 @@
-// The cache: models in the origin's private file system, one file a chunk, so that a download goes on where it stopped
-// and a damaged chunk costs only itself. A chunk counts once its SHA-256 is in the manifest, which is written after it.
+// The cache: models in the origin's private file system, one file per chunk, so that downloads resume and a damaged chunk
+// is downloaded again alone. A chunk is valid once its SHA-256 is in the manifest, which is written after it.
 
 import { CHUNK, Reader, give } from "./buffers.js";
 
 const FOLDER = "firelight";
 const MANIFEST = "manifest.json";
 const DEVICES = "devices.json";
-/** Of the room that the browser says is left, this much is not counted on. */
+/** Bytes of the remaining quota that the cache leaves free. */
 const SPARE = 32 << 20;
 
 const hex = (bytes) => Array.from(new Uint8Array(bytes), (byte) => byte.toString(16).padStart(2, "0")).join("");
 const sha256 = async (bytes) => hex(await crypto.subtle.digest("SHA-256", bytes));
 const chunkName = (index) => String(index).padStart(6, "0");
 
-/** Whether this browser has what the cache needs. */
+/** Whether this browser supports the cache. */
 export const available = () => typeof navigator.storage?.getDirectory === "function" && Boolean(globalThis.crypto?.subtle);
 
 async function folder(create) {
@@ -26,7 +26,7 @@ async function writeFile(directory, name, contents) {
   const stream = await file.createWritable();
   try {
     await stream.write(contents);
-    await stream.close(); // only now the file has its new contents
+    await stream.close(); // the file gets its new contents only now
   } catch (error) {
     await stream.abort().catch(() => {});
     throw error;
@@ -39,11 +39,11 @@ async function readManifest(directory) {
     const manifest = JSON.parse(await file.text());
     return manifest.version === 1 && manifest.chunk === CHUNK ? manifest : null;
   } catch {
-    return null; // none, or not written to its end
+    return null; // there is none, or it is incomplete
   }
 }
 
-/** Two tabs may load the same model: they change its manifest one after the other. */
+/** Serializes changes of a manifest: two tabs may load the same model. */
 const alone = (key, work) => (navigator.locks ? navigator.locks.request(`${FOLDER}-${key}`, work) : work());
 
 /** One model's chunks. */
@@ -58,7 +58,7 @@ export class Entry {
     this.#manifest = manifest;
   }
 
-  /** The entry of a URL; empty if there is none yet. Null where the browser has no room for files at all. */
+  /** The entry of a URL; empty if it is new. Null if the browser has no file system. */
   static async open(url) {
     if (!available()) return null;
     try {
@@ -73,12 +73,12 @@ export class Entry {
     }
   }
 
-  /** Whether anything is there. */
+  /** Whether there is any chunk. */
   get known() {
     return this.#manifest !== null;
   }
 
-  /** The file's length; Infinity while a server sends it without saying. */
+  /** The file's length; Infinity while a server sends it without telling the length. */
   get length() {
     return this.#manifest.length ?? Infinity;
   }
@@ -87,7 +87,7 @@ export class Entry {
     return Boolean(this.#manifest?.hashes[index]);
   }
 
-  /** Bytes that are there. */
+  /** Bytes of the cached chunks. */
   get bytes() {
     if (!this.known) return 0;
     const sizes = Object.keys(this.#manifest.hashes).map((i) => Math.min(CHUNK, this.length - i * CHUNK));
@@ -105,19 +105,19 @@ export class Entry {
     return index;
   }
 
-  /** Whether a file of this length and mark (ETag, or date) is what lies here; what is not known does not differ. */
+  /** Whether this is the entry of a file of this length and version (ETag, or date); what is unknown is ignored. */
   matches({ length, mark }) {
     const same = (a, b) => a == null || b == null || a === b;
     return this.known && same(this.#manifest.length, length) && same(this.#manifest.mark, mark);
   }
 
-  /** Begins anew for a file. */
+  /** Empties the entry, for another version of the file. */
   async begin(url, { length, mark }) {
     this.#manifest = { version: 1, url, length, mark: mark ?? null, chunk: CHUNK, hashes: {}, used: Date.now() };
     await alone(this.#key, () => this.#save());
   }
 
-  /** A chunk's bytes, or null if they are damaged or gone. */
+  /** A chunk's bytes, or null if it is damaged or missing. */
   async read(index) {
     try {
       const file = await (await this.#directory.getFileHandle(chunkName(index))).getFile();
@@ -125,13 +125,13 @@ export class Entry {
       if ((await sha256(bytes)) === this.#manifest.hashes[index]) return bytes;
       give(bytes);
     } catch {
-      // As good as damaged.
+      // Treated as damaged.
     }
     delete this.#manifest.hashes[index];
     return null;
   }
 
-  /** Keeps a chunk. */
+  /** Writes a chunk. */
   async write(index, bytes) {
     const hash = await sha256(bytes);
     await writeFile(this.#directory, chunkName(index), bytes);
@@ -144,19 +144,19 @@ export class Entry {
     });
   }
 
-  /** Notes the length of a file that came without. */
+  /** Sets the length of a file that came without one. */
   async finish(length) {
     this.#manifest.length = length;
     await alone(this.#key, () => this.#save());
   }
 
-  /** Remembers when it was last of use. */
+  /** Records the time of the last use. */
   async touch() {
     this.#manifest.used = Date.now();
     await alone(this.#key, () => this.#save()).catch(() => {});
   }
 
-  /** Deletes it all. */
+  /** Deletes the entry. */
   async drop() {
     this.#manifest = null;
     for await (const name of this.#directory.keys()) await this.#directory.removeEntry(name);
@@ -167,7 +167,7 @@ export class Entry {
   }
 }
 
-/** What this version of the browser was found to do with its GPUs, by key; null where nothing can be kept. */
+/** The tuning results of this browser version's GPUs, by key; null if nothing can be stored. */
 export async function devices() {
   if (!available()) return null;
   try {
@@ -175,11 +175,11 @@ export async function devices() {
     const { agent, devices } = JSON.parse(await file.text());
     return agent === navigator.userAgent ? devices : {};
   } catch {
-    return {}; // none, or not written to its end
+    return {}; // there are none, or the file is incomplete
   }
 }
 
-/** Keeps it. That it cannot be kept is no failure: it is found again. */
+/** Stores tuning results. A failure is ignored: the GPU is tuned again then. */
 export async function keepDevices(devices) {
   try {
     await writeFile(await folder(true), DEVICES, JSON.stringify({ agent: navigator.userAgent, devices }));
@@ -188,7 +188,7 @@ export async function keepDevices(devices) {
   }
 }
 
-/** Whether the browser has room for so many bytes more. */
+/** Whether the quota has room for this many bytes. */
 export async function room(bytes) {
   const { quota, usage } = await navigator.storage.estimate();
   return quota === undefined || quota - (usage ?? 0) >= bytes + SPARE;
@@ -209,9 +209,9 @@ async function entries() {
   return found;
 }
 
-/** What the page may do with the cache. */
+/** The page's interface to the cache. */
 export const cache = {
-  /** The models that are there, whole or in part, the last used first. */
+  /** The models, complete or partial, the last used first. */
   async list() {
     const models = [];
     for (const { key, directory, manifest } of await entries()) {
@@ -223,14 +223,14 @@ export const cache = {
     return models.sort((a, b) => b.used - a.used);
   },
 
-  /** Bytes that they take, and bytes that the browser grants this origin. */
+  /** The bytes that models take, and the origin's quota. */
   async size() {
     const models = await this.list();
     const { quota = 0 } = (await navigator.storage?.estimate?.()) ?? {};
     return { used: models.reduce((sum, model) => sum + model.loaded, 0), quota };
   },
 
-  /** Deletes what was loaded from a URL. */
+  /** Deletes the model of a URL. */
   async delete(url) {
     const href = new URL(url, globalThis.location?.href).href;
     for (const { top, key, manifest } of await entries()) {

@@ -1,7 +1,7 @@
-// Errors: a code for programs, a message that says what is wrong, a hint that says what to do next. They cross workers
-// as plain objects.
+// Errors: a code for programs, a message that says what is wrong, and a hint that says what to do. They are sent between
+// workers and pages as plain objects.
 
-/** What to do next, code by code. */
+/** The hints, by code. */
 const HINTS = {
   "no-webgpu": "Use a browser with WebGPU (Chrome or Edge 113, Firefox 141, Safari 26 or newer) on a page served by https or localhost.",
   "no-adapter": "Turn on hardware acceleration in the browser's settings and update the GPU's driver; chrome://gpu or about:support say why there is none.",
@@ -20,7 +20,7 @@ const HINTS = {
   "internal": "This is a fault of Firelight's: please report it with this message. Loading again may help.",
 };
 
-/** Everything that Firelight throws but aborts, which throw the signal's own reason. */
+/** Every error of Firelight, except for aborts, which throw the signal's reason. */
 export class FirelightError extends Error {
   constructor(code, message, hint = HINTS[code] ?? "", options = undefined) {
     super(message, options);
@@ -30,20 +30,20 @@ export class FirelightError extends Error {
   }
 }
 
-/** An error as a message can carry it. */
+/** An error as a plain object. */
 export function toWire(error) {
   if (error instanceof FirelightError) return { code: error.code, message: error.message, hint: error.hint };
   if (error?.name === "AbortError") return { aborted: true, message: error.message };
   return { code: "internal", message: String(error?.message ?? error) };
 }
 
-/** The error that `toWire` was given, as good as. */
+/** The error that `toWire` converted. */
 export function fromWire({ aborted, code, message, hint }) {
   if (aborted) return new DOMException(message, "AbortError");
   return new FirelightError(code, message, hint);
 }
 
-/** What the engine threw: JSON of its own, or what a source threw into it. */
+/** The error that the engine threw: its own as JSON, or a source's. */
 export function fromEngine(thrown) {
   if (typeof thrown === "string") {
     const { code, message } = JSON.parse(thrown);

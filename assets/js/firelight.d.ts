@@ -1,18 +1,18 @@
-// The public interface of Firelight for the web. What is not named here is not public.
+// The public interface of Firelight for the web. Names that are not declared here are not public.
 
 /** Where a model comes from. An array holds the parts of a split model, in order. The URL of one part of a split model
  *  (`...-00001-of-00003.gguf`) finds its siblings itself. */
 export type Source = string | URL | File | Blob | ArrayBuffer | (string | URL | File | Blob)[];
 
-/** How far loading is. */
+/** The progress of loading. */
 export interface Progress {
-  /** What is being done: bytes come from the network, from the cache, go to the GPU, or shaders are compiled. */
+  /** The current stage: bytes are downloaded, read from the cache, or loaded onto the GPU, or kernels are compiled. */
   stage: "download" | "cache" | "load" | "compile";
-  /** Bytes of the file that are done. */
+  /** Bytes that are loaded. */
   loaded: number;
   /** Bytes of the file. */
   total: number;
-  /** Bytes a second, lately. */
+  /** Bytes per second, over the last seconds. */
   rate: number;
 }
 
@@ -20,33 +20,33 @@ export interface Progress {
 export interface LoadOptions {
   /** Called a few times a second while the model is loaded. */
   onProgress?: (progress: Progress) => void;
-  /** Called with what the user should know and nobody asked for: a smaller context, a full disk, a lost device. */
+  /** Called with messages for the user: a smaller context, a full disk, a lost device. */
   onNotice?: (text: string) => void;
-  /** Ends loading. The promise rejects with the signal's reason; what was cached stays. */
+  /** Aborts loading. The promise rejects with the signal's reason; cached chunks stay. */
   signal?: AbortSignal;
   /** Where the engine runs: in a worker of this page (default), in one shared by all tabs of this origin, or in the
    *  page itself. */
   where?: "worker" | "shared" | "main";
-  /** Most tokens of a conversation. By default as many as the model was made for and the GPU has room for. */
+  /** The most tokens of a conversation. By default as many as the model was trained for and the GPU has room for. */
   context?: number;
-  /** How keys and values are kept. Default: "f16". */
+  /** The type of the KV cache. Default: "f16". */
   kv?: "f16" | "q8_0" | "f32";
-  /** The kernels to use. By default the best that the adapter runs. */
+  /** The kernels to use. By default the best that the adapter supports. */
   tier?: "baseline" | "subgroups" | "f16" | "int8" | "cooperative";
   /** Tune first: measure the GPU to find its fastest kernels, and exclude those that it computes wrongly. It takes a second
    *  or two, once: the result is cached. By default real GPUs are tuned, unless `cache` is off. */
   tune?: boolean;
-  /** Conversations that are answered at the same time. Default: 1; more wait their turn. */
+  /** The most answers at the same time; further ones wait. Default: 1. */
   sequences?: number;
-  /** Tokens that are queued before the first is read. By default chosen for the browser. */
+  /** Steps that are queued before the first is read. By default chosen for the browser. */
   runAhead?: number;
-  /** Keep what comes from a URL in the origin's private file system, for the next time. Default: true. */
+  /** Cache files of URLs in the origin's private file system. Default: true. */
   cache?: boolean;
   /** Headers for the model's host. */
   headers?: Record<string, string>;
 }
 
-/** What runs where. */
+/** A loaded model and its device. */
 export interface ModelInfo {
   /** The model's name, as its file says it. */
   readonly name: string;
@@ -58,21 +58,21 @@ export interface ModelInfo {
   readonly parameters: number;
   /** The file's size. */
   readonly bytes: number;
-  /** Most tokens of a conversation. */
+  /** The most tokens of a conversation. */
   readonly context: number;
-  /** Tokens that it knows. */
+  /** The size of its vocabulary. */
   readonly vocab: number;
   /** Its licence, if the file says it. */
   readonly license?: string;
-  /** The GPU, in words. */
+  /** The GPU's name. */
   readonly adapter: string;
   /** The kernels that run. */
   readonly tier: string;
-  /** Whether they were chosen by measuring this GPU, now or before. */
+  /** Whether they were chosen by tuning, now or before. */
   readonly measured: boolean;
-  /** Where the engine runs; "worker" also where a shared one was asked for and the browser has no GPU there. */
+  /** Where the engine runs; "worker" also if a shared worker was requested and has no GPU in this browser. */
   readonly where: "worker" | "shared" | "main";
-  /** Memory taken on the GPU. */
+  /** Bytes allocated on the GPU. */
   readonly gpuBytes: number;
 }
 
@@ -175,21 +175,21 @@ export interface TokenEvent {
   text?: string;
   /** The natural logarithm of its probability, if log-probabilities were asked for. */
   logprob?: number;
-  /** The likeliest tokens in its place, best first. */
+  /** The most likely tokens in its place, best first. */
   top?: { id: number; text: string; logprob: number }[];
 }
 
 /** How to answer. Without any of it: temperature 0.8, top-k 40, top-p 0.95, min-p 0.05, a random seed. */
 export interface GenerateOptions {
-  /** Ends the answer. Iterating then rejects with the signal's reason. */
+  /** Aborts the answer. Iterating then rejects with the signal's reason. */
   signal?: AbortSignal;
-  /** 0: always the likeliest token. */
+  /** 0: always the most likely token. */
   temperature?: number;
-  /** Only the likeliest so many tokens. 0: all. */
+  /** Sample only among this many most likely tokens. 0: all. */
   topK?: number;
-  /** Only the likeliest tokens that together have this probability. 1: all. */
+  /** Sample only among the most likely tokens whose probabilities sum to this. 1: all. */
   topP?: number;
-  /** Only tokens at least this probable relative to the likeliest. 0: all. */
+  /** Sample only among tokens at least this probable, relative to the most likely. 0: all. */
   minP?: number;
   /** Makes tokens that have occurred less likely. 1: off. */
   repetitionPenalty?: number;
@@ -199,13 +199,13 @@ export interface GenerateOptions {
   presencePenalty?: number;
   /** Same seed, same answer (on the same adapter and tier). */
   seed?: number;
-  /** Most tokens of the answer. By default as many as the context holds. */
+  /** The most tokens of the answer. By default as many as the context holds. */
   maxTokens?: number;
   /** Texts that end the answer; they are not part of it. */
   stop?: string | string[];
   /** Added to the logits of tokens. */
   logitBias?: Record<number, number>;
-  /** Give each token's log-probability to `onToken`, and those of the likeliest so many. */
+  /** Pass each token's log-probability to `onToken`, and those of this many most likely tokens. */
   logprobs?: number;
   /** Go on after the model says that it has finished. */
   ignoreEnd?: boolean;
@@ -232,7 +232,7 @@ export interface ChatOptions extends GenerateOptions {
 /** Counts and times of an answer. */
 export interface Stats {
   promptTokens: number;
-  /** Tokens of the prompt that were known from before. */
+  /** Tokens of the prompt that were in the cache. */
   reusedTokens: number;
   generatedTokens: number;
   /** Of which this many are the reasoning. */
@@ -271,7 +271,7 @@ export interface Support {
   webgpu: boolean;
   /** Why not. */
   reason?: string;
-  /** The GPU, in words. */
+  /** The GPU's name. */
   adapter?: string;
   /** The kernels that would run. */
   tier?: string;
@@ -287,7 +287,7 @@ export class Firelight {
   /** What this browser can do. Never rejects. */
   static support(): Promise<Support>;
   readonly info: ModelInfo;
-  /** All that `onNotice` was told. */
+  /** All messages of `onNotice`. */
   readonly notices: readonly string[];
   /** Answers a conversation, through the model's own template. */
   chat(messages: Message[], options?: ChatOptions): Answer;
@@ -301,7 +301,7 @@ export class Firelight {
   detokenize(tokens: number[]): Promise<string>;
   /** The model behind OpenAI's interface. */
   readonly client: OpenAI;
-  /** Gives back the GPU's memory and the worker. Answers on their way reject. */
+  /** Frees the GPU's memory and ends the worker. Unfinished answers reject. */
   destroy(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }
@@ -311,23 +311,23 @@ export interface CachedModel {
   url: string;
   /** Bytes of the file. */
   total: number;
-  /** Of which this many are here; less than `total` after a download that was interrupted. */
+  /** Bytes that are cached; fewer than `total` after an interrupted download. */
   loaded: number;
   complete: boolean;
   /** When it was last used, in milliseconds since 1970. */
   used: number;
 }
 
-/** Models kept in the origin's private file system. */
+/** The models in the origin's private file system. */
 export const cache: {
   list(): Promise<CachedModel[]>;
-  /** Bytes used by models, and what the browser lets this origin use in all. */
+  /** Bytes used by models, and the origin's quota. */
   size(): Promise<{ used: number; quota: number }>;
   delete(url: string): Promise<void>;
   clear(): Promise<void>;
 };
 
-/** What an error is about. */
+/** The kind of an error. */
 export type ErrorCode =
   | "no-webgpu"
   | "no-adapter"
@@ -345,7 +345,7 @@ export type ErrorCode =
   | "destroyed"
   | "internal";
 
-/** Every error but an abort (which rejects with the signal's reason, as fetch does). */
+/** Every error except for aborts, which reject with the signal's reason, as fetch does. */
 export class FirelightError extends Error {
   constructor(code: ErrorCode, message: string, hint?: string, options?: ErrorOptions);
   readonly code: ErrorCode;
@@ -360,7 +360,7 @@ export interface RequestOptions {
   signal?: AbortSignal;
 }
 
-/** What chat and completion requests have in common. Names and meanings are OpenAI's; `top_k`, `min_p`,
+/** The parameters of both kinds of requests. Names and meanings are OpenAI's; `top_k`, `min_p`,
  *  `repetition_penalty` and `ignore_eos` are the usual additions. */
 export interface SamplingParams {
   model?: string;
@@ -539,10 +539,10 @@ export class OpenAI {
 
 // The browser's Prompt API, over a model of your choice.
 
-/** Whether a session can be had at once, after a download, or not at all. */
+/** Whether a session is available at once, after a download, or not at all. */
 export type Availability = "unavailable" | "downloadable" | "downloading" | "available";
 
-/** How freely answers are drawn. */
+/** How much answers vary. */
 export type SamplingMode = "most-predictable" | "predictable" | "balanced" | "creative" | "most-creative";
 
 /** A message of the Prompt API. */
@@ -560,7 +560,7 @@ export interface LanguageModelExpected {
   languages?: string[];
 }
 
-/** What `availability` looks at. */
+/** The options of `availability`. */
 export interface LanguageModelCoreOptions {
   /** A loaded model, or a source to load it from. Default: the demo model. Sessions of one source share the model. */
   model?: Firelight | Source | null;

@@ -1,6 +1,6 @@
-// The shape of the browsers' Prompt API (`LanguageModel`) over a model of your choice. A session is a list of messages;
-// the engine recognizes what it has read before, so a prompt costs only what is new. Errors are DOMExceptions with the
-// names that the specification gives them (webmachinelearning.github.io/prompt-api).
+// The browsers' Prompt API (`LanguageModel`) over a model of your choice. A session is a list of messages; the engine
+// caches prefixes, so a prompt costs only its new tokens. Errors are DOMExceptions with the names of the specification
+// (webmachinelearning.github.io/prompt-api).
 
 import { cache } from "./cache.js";
 import { FirelightError } from "./errors.js";
@@ -14,9 +14,9 @@ const MODES = {
   creative: { temperature: 1, topK: 100 },
   "most-creative": { temperature: 1.3, topK: 0 },
 };
-/** Of the context, this share is kept free for an answer when old exchanges are forgotten. */
+/** The share of the context that is kept free for an answer when old exchanges are dropped. */
 const ANSWER_SHARE = 0.25;
-/** Models that `create` loaded, by source: their promise and how many sessions use them. */
+/** The models that `create` loaded, by source, with their promise and the number of their sessions. */
 const shared = new Map();
 const SECRET = Symbol();
 
@@ -28,7 +28,7 @@ export class LanguageModel extends EventTarget {
   #sampling;
   #usage = 0;
   #ended = new AbortController();
-  /** Prompts of a session are answered one after the other: each needs the answer before it. */
+  /** The end of the last prompt: a session answers its prompts in order, as each needs the answer before. */
   #last = Promise.resolve();
   oncontextoverflow = null;
   onquotaoverflow = null;
@@ -112,7 +112,7 @@ export class LanguageModel extends EventTarget {
         controller.error(error);
       }
     };
-    // The answer goes on whether it is read or not, as the next prompt waits for its end.
+    // The answer is generated even if it is not read: the next prompt waits for its end.
     return new ReadableStream({ start: (controller) => void pour(controller), cancel: (reason) => left.abort(reason) });
   }
 
@@ -220,7 +220,7 @@ export class LanguageModel extends EventTarget {
       if (needed <= this.contextWindow) break;
       const shorter = withoutOldest(kept);
       if (shorter === null) {
-        // Nothing is left to forget: what was reserved for the answer may be used, the context itself may not.
+        // Nothing is left to drop: the prompt may use the reserve, but not exceed the context.
         if (needed - reserve < this.contextWindow) break;
         throw tooMuch(needed - reserve, this.contextWindow);
       }
@@ -245,14 +245,14 @@ export class LanguageModel extends EventTarget {
 
   async #count(messages) {
     if (messages.length === 0) return 0;
-    // Some templates put the system's words into the user's first message: without one they would count for nothing.
+    // Some templates put the system message into the first user message: without one it would not be counted.
     const alone = messages.every((message) => message.role === "system");
     const counted = alone ? [...messages, { role: "user", content: "" }] : messages;
     return (await this.#model.tokenize(counted, { addGenerationPrompt: false })).length;
   }
 }
 
-/** Without the oldest message that is not the system's and what answered it; null if there is none. */
+/** The messages without the oldest exchange; null if there is none. The system message stays. */
 function withoutOldest(messages) {
   const start = messages.findIndex((message) => message.role !== "system");
   if (start < 0) return null;
@@ -261,7 +261,7 @@ function withoutOldest(messages) {
   return [...messages.slice(0, start), ...messages.slice(end)];
 }
 
-/** Messages as templates want them. The system speaks only at the very beginning. */
+/** Messages as the engine reads them. A system message must be the first. */
 function messagesOf(input, begun = false) {
   if (typeof input === "string") return [{ role: "user", content: input }];
   if (!Array.isArray(input)) throw new TypeError("a prompt is a text or a list of messages");
@@ -317,13 +317,13 @@ function samplingOf({ topK, temperature, samplingMode }) {
   };
 }
 
-/** One key for one source: addresses in full, files as they are. */
+/** The key of a source: absolute URLs, or the file itself. */
 function sourceOf(model) {
   if (model == null) return new URL("demo.gguf", import.meta.url).href;
   return typeof model === "string" || model instanceof URL ? new URL(model, location.href).href : model;
 }
 
-/** A loaded model, and what gives it back; `release.again()` is for one more session of the same model. */
+/** A loaded model and the function that releases it; `release.again()` is for another session of the model. */
 async function acquire({ model, load, signal, monitor }) {
   const target = new EventTarget();
   monitor?.(target);
@@ -364,7 +364,7 @@ async function acquire({ model, load, signal, monitor }) {
   }
 }
 
-/** Counts one more session of a model. The last one to let go destroys it, or ends its loading. */
+/** Adds a session to a model. The last one that is released destroys the model, or aborts its loading. */
 function hold(source, entry) {
   entry.sessions += 1;
   let held = true;
@@ -393,7 +393,7 @@ function abortable(promise, signal) {
   });
 }
 
-/** Our errors as the specification names them; everything else as it is. */
+/** A Firelight error as the specification names it; any other error unchanged. */
 function translated(error, window) {
   if (!(error instanceof FirelightError)) return error;
   if (error.code === "context-full") return tooMuch(undefined, window, error);

@@ -1,20 +1,20 @@
-// Where a model's bytes come from: ranges of a URL, through the cache or not, or a Blob. Whatever it is, the engine gets
-// {name, length, read(start, end)}, and no more than a few chunks of it are ever in memory.
+// A model's bytes: ranges of a URL, cached or not, or a Blob. The engine gets {name, length, read(start, end)} of each
+// file, and never more than a few chunks are in memory.
 
 import { CHUNK, Reader, give, giveSoon, take } from "./buffers.js";
 import { Entry, room } from "./cache.js";
 import { FirelightError } from "./errors.js";
 
-/** How often a request is tried, and the pause before the second time, doubled each time. */
+/** The attempts of a request, and the pause before the second, which doubles each time. */
 const TRIES = 4;
 const PAUSE = 400;
-/** A server that sends nothing for so many milliseconds is gone. */
+/** Milliseconds without data after which a request fails. */
 const STALL = 30_000;
-/** A request is for what comes in about so many milliseconds: progress is seen, and silence noticed. */
+/** The milliseconds that a request should take, so that progress is visible and silence noticed. */
 const STEP = 1000;
-/** But for no fewer bytes than these. */
+/** The fewest bytes of a request. */
 const LEAST = 1 << 18;
-/** A server need not answer within so many milliseconds where the whole file is in the cache. */
+/** Milliseconds after which a file that is completely cached is used without the server's answer. */
 const PATIENCE = 4000;
 const MIB = 1 << 20;
 
@@ -34,7 +34,7 @@ export async function openFiles(files, options, tell) {
   return opened;
 }
 
-/** The URLs of all files of a split model, told by the first one's name. */
+/** The URLs of all files of a split model, by the name of one. */
 function siblings(url) {
   const match = /-\d{5}-of-(\d{5})\.gguf(?=$|[?#])/.exec(url);
   if (!match) return [url];
@@ -64,23 +64,23 @@ function local(blob, tell) {
   };
 }
 
-/** A file behind a URL. */
+/** The file of a URL. */
 class Remote {
   #url;
   #options;
   #tell;
-  /** The cache's entry, or null: then nothing is kept. */
+  /** The cache's entry; null if nothing is cached. */
   #entry;
   #length;
   #mark;
-  /** Chunks on their way or just used: index to promise. */
+  /** Promises of chunks that are loading or were just used, by index. */
   #chunks = new Map();
   #storing = Promise.resolve();
-  /** Bytes to ask for at once. */
+  /** Bytes of a request. */
   #piece = 1 << 20;
-  /** All files of the model: only the one that is being read has chunks in memory. */
+  /** All files of the model: only the one that is read has chunks in memory. */
   #all;
-  /** How far a body that comes as a whole is: `upTo(index)` waits for a chunk. */
+  /** The progress of a body that comes as a whole: `upTo(index)` waits for a chunk. */
   #stream = null;
 
   static async open(url, options, tell, all) {
@@ -103,11 +103,11 @@ class Remote {
     return this.#length;
   }
 
-  /** The first request says how long the file is, whether it is the cached one, and whether the server has ranges. */
+  /** The first request tells the file's length, whether it is the cached one, and whether the server supports ranges. */
   async #begin() {
     const cached = this.#entry?.complete;
     const first = cached ? 0 : (this.#entry?.firstMissing ?? 0);
-    // Of a later part only the facts are wanted now.
+    // Only the headers of a later part are needed now.
     const peek = cached || this.#all.length > 0;
     const range = peek ? [0, 1] : [first * CHUNK, (first + 1) * CHUNK];
     let answer;
@@ -148,12 +148,12 @@ class Remote {
     }
   }
 
-  /** Resolves once the chunks that were read are in the cache, or cannot be kept. */
+  /** Resolves once the chunks that were read are cached, or cannot be. */
   settled() {
     return this.#storing;
   }
 
-  /** Deletes what was kept. */
+  /** Deletes the cached chunks. */
   async forget() {
     const entry = this.#entry;
     this.#entry = null;
@@ -166,7 +166,7 @@ class Remote {
     this.#entry.touch();
   }
 
-  /** Asks for room before the first byte is kept; without room nothing is. */
+  /** Checks the quota before the first chunk is cached; without room nothing is cached. */
   async #makeRoom(facts) {
     if (!this.#entry) return;
     const missing = (facts.length ?? 0) - this.#entry.bytes;
@@ -179,7 +179,7 @@ class Remote {
     }
   }
 
-  /** A request for bytes `start` to `end`, tried several times; but only once and not for long if it `canDoWithout`. */
+  /** A request for the bytes from `start` to `end`, with retries; only one short attempt if the model `canDoWithout`. */
   async #request([start, end], canDoWithout = false, patience = canDoWithout ? PATIENCE : Infinity) {
     for (let attempt = 1; ; attempt += 1) {
       const late = patience < Infinity ? [AbortSignal.timeout(patience)] : [];
@@ -201,7 +201,7 @@ class Remote {
       if (response.status === 206) return { response, whole: false };
       if (response.status === 200) return { response, whole: true };
       await response.body?.cancel();
-      // Busy or broken servers may be well again in a moment.
+      // Busy or broken servers may recover soon.
       if (again && (response.status === 429 || response.status >= 500)) {
         await again();
         continue;
@@ -216,7 +216,7 @@ class Remote {
     }
   }
 
-  /** What a fetch that failed without an answer means. */
+  /** The error of a fetch that failed without an answer. */
   async #unreachable(error) {
     const foreign = new URL(this.#url).origin !== globalThis.location?.origin;
     if (foreign) {
@@ -230,7 +230,7 @@ class Remote {
     return new FirelightError("network", `${this.#url} cannot be reached: ${error.message}.`, undefined, { cause: error });
   }
 
-  /** The file's length, or null if the server does not say. */
+  /** The file's length; null if the server does not tell it. */
   async #total(response, whole) {
     const ranged = /\/(\d+)$/.exec(response.headers.get("content-range") ?? "");
     if (ranged) return Number(ranged[1]);
@@ -242,12 +242,12 @@ class Remote {
       if (length) return Number(length);
       throw new FirelightError("cors", `${new URL(this.#url).host} does not say how long ${this.name} is.`);
     }
-    // What is compressed on its way has another length here.
+    // A compressed response has another length.
     const length = response.headers.has("content-encoding") ? null : response.headers.get("content-length");
     return length ? Number(length) : null;
   }
 
-  /** Takes a body that comes as a whole into the cache, in the background where its length is known. */
+  /** Caches a body that comes as a whole, in the background if its length is known. */
   async #takeWhole(response) {
     if (!this.#entry) {
       await response.body?.cancel();
@@ -302,7 +302,7 @@ class Remote {
     }
   }
 
-  /** Keeps a part of a body that comes as a whole: there is no other way to it. */
+  /** Caches a part of a body that comes as a whole; it cannot be requested again. */
   async #store(index, bytes) {
     try {
       await this.#entry.write(index, bytes);
@@ -341,7 +341,7 @@ class Remote {
     return giveSoon(bytes);
   }
 
-  /** A chunk; the next one is sent for meanwhile, and those before are forgotten. */
+  /** A chunk. Requests the next one meanwhile, and drops those before. */
   async #chunk(index) {
     const chunk = this.#sendFor(index);
     for (const file of this.#all) if (file instanceof Remote) file.#forgetBut(file === this ? index : -1);
@@ -356,7 +356,7 @@ class Remote {
     }
   }
 
-  /** A chunk is not wanted any more; but who asked for it may still get it, and it may not be kept yet. */
+  /** Drops a chunk once those who asked for it have it, and it is cached. */
   #forget(index) {
     const chunk = this.#chunks.get(index);
     this.#chunks.delete(index);
@@ -389,7 +389,7 @@ class Remote {
     return this.#keep(index, this.#fetch(index));
   }
 
-  /** A chunk, in as many requests as it takes. */
+  /** A chunk, by one or more requests. */
   async #fetch(index) {
     const [start, size] = [index * CHUNK, this.#size(index)];
     let buffer = take();
@@ -455,7 +455,7 @@ class Remote {
     return bytes;
   }
 
-  /** Keeps a chunk that comes, one after the other; a browser that refuses is no reason to stop. */
+  /** Caches chunks in order; goes on without the cache if the browser refuses. */
   async #keep(index, coming) {
     const bytes = await coming;
     const entry = this.#entry;
@@ -471,5 +471,5 @@ class Remote {
   }
 }
 
-/** What tells one version of a file from another. */
+/** What identifies a version of a file. */
 const mark = (response) => response.headers.get("etag") ?? response.headers.get("last-modified");

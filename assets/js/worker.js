@@ -1,8 +1,8 @@
-// The engine behind postMessage: a worker of one page, or one that all tabs of an origin share.
+// The engine in a worker: of one page, or shared by all tabs of an origin.
 
 import { Connection } from "./host.js";
 
-/** Connects one page. It names a lock that it holds as long as it lives: ports do not say when their page has gone. */
+/** Connects a page. The page holds a lock as long as it lives, as ports do not report that their page was closed. */
 function serve(port) {
   const connection = new Connection((message) => port.postMessage(message));
   port.onmessage = ({ data }) => {

@@ -64,7 +64,7 @@ pub struct Answers {
     head: AnswerHead,
 }
 
-/// One answer, whole.
+/// One complete answer.
 #[derive(Clone, Debug, Default)]
 pub struct CollectedAnswer {
     pub reasoning: String,
@@ -125,7 +125,7 @@ impl Answers {
         self.tell(json_response(value))
     }
 
-    /// Adds to a response what its answers are not held to, and what was changed in the conversation.
+    /// Adds the headers about schemas and templates to a response.
     fn tell<T>(&self, mut response: Response<T>) -> Response<T> {
         let changes = self.head.changes.iter().map(|change| change.to_string()).collect();
         for (header, told) in [(NOT_HELD, &self.head.unenforced), (CHANGES, &changes)] {
@@ -135,7 +135,7 @@ impl Answers {
         response
     }
 
-    /// All answers, when they are complete.
+    /// Collects all answers.
     pub async fn whole(&mut self) -> Result<Vec<CollectedAnswer>, HttpError> {
         let mut choices = vec![CollectedAnswer::default(); self.open];
         while let Some((at, event)) = self.next().await? {
@@ -156,14 +156,14 @@ impl Answers {
     }
 }
 
-/// The header that lists the keywords of schemas to which answers are not held.
+/// The header that lists the keywords of schemas that are not enforced.
 const NOT_HELD: HeaderName = HeaderName::from_static("x-firelight-not-held");
-/// The header that names what was changed in a conversation because the chat template refused it as it was.
+/// The header that lists the changes to a conversation that its chat template required.
 const CHANGES: HeaderName = HeaderName::from_static("x-firelight-template-changes");
-/// Of these at most so many are named.
+/// The most items in such a header.
 const MOST_NAMED: usize = 32;
 
-/// A list in a header: what is no visible letter there is percent-encoded.
+/// A list in a header: all but visible ASCII is percent-encoded.
 fn listed(items: &[String]) -> String {
     let visible = |byte: u8| byte.is_ascii_graphic() && byte != b',' && byte != b'%';
     let encode = |byte: u8| if visible(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
@@ -174,36 +174,34 @@ fn listed(items: &[String]) -> String {
     named.join(", ")
 }
 
-/// How a dialect writes a stream.
+/// Writes a stream in a dialect.
 pub trait StreamWriter: Send + 'static {
     /// The media type.
     const TYPE: &'static str;
-    /// What comes before everything.
+    /// The text before everything else.
     fn begin(&mut self, answer: &Answers) -> String;
-    /// An event of an answer; nothing if it is not worth a message. `usage` counts the tokens so far.
+    /// The text of an event; may be empty. `usage` counts the tokens so far.
     fn part(&mut self, usage: Usage, choice: usize, event: AnswerEvent) -> String;
-    /// What comes after everything.
+    /// The text after everything else.
     fn end(&mut self, answer: &Answers) -> String;
-    /// What may be written while there is nothing to say, so that nobody between here and the client thinks that the
-    /// connection is dead.
+    /// A text that keeps the connection alive while there are no events.
     fn waiting(&self) -> String;
-    /// That it went wrong on the way.
+    /// The text of an error.
     fn fail(&mut self, failure: &HttpError) -> String;
 }
 
-/// A stream is not silent for longer, as while others are answered or a long prompt is read.
+/// The longest time without a text, such as while a long prompt is read.
 const SILENCE: Duration = Duration::from_secs(15);
-/// A comment in server-sent events, which clients pass over.
+/// A comment in server-sent events, which clients ignore.
 pub const COMMENT: &str = ": waiting\n\n";
 /// Server-sent events.
 pub const EVENTS: &str = "text/event-stream; charset=utf-8";
 
-/// Answers that may not have begun.
+/// Answers that may not have started.
 type Coming = Pin<Box<dyn Future<Output = Result<Answers, HttpError>> + Send>>;
 
-/// A response that is written while the answers come. A refusal that comes at once has a status of its own; when it
-/// comes late, headers are out, and the stream says it. When the response is dropped, because the client went away, so is
-/// the answer, and the engine sees it.
+/// Streams the answers. A refusal within 15 seconds has its own status; a later one is written into the stream. When the
+/// client disconnects, the response and the answers are dropped, and the engine cancels them.
 pub async fn stream<W: StreamWriter>(
     coming: impl Future<Output = Result<Answers, HttpError>> + Send + 'static,
     writer: W,

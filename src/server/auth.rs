@@ -1,5 +1,5 @@
-//! Who may ask, and how much: Host and Origin against pages that reach for local servers (DNS rebinding), the key,
-//! cross-origin answers, and the limits of a body.
+//! Decides which requests are admitted: checks Host and Origin against web pages that access local servers (DNS
+//! rebinding), and the API key; answers CORS preflights; limits bodies.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
@@ -15,23 +15,23 @@ use serde_json::Value;
 use super::Server;
 use super::http_error::{Dialect, HttpError};
 
-/// What is asked of a client.
+/// What a request needs to be admitted.
 #[derive(Clone, Debug, Default)]
 pub struct Auth {
     /// The key that every request must carry.
     pub key: Option<String>,
-    /// Names, besides `localhost` and addresses, by which the server may be called.
+    /// Host names of the server in addition to `localhost` and IP addresses.
     pub hosts: Vec<String>,
-    /// Origins of pages that may ask; `*` for all.
+    /// Origins whose pages may send requests; `*` for all.
     pub origins: Vec<String>,
 }
 
 /// The largest body: a prompt of millions of tokens.
 const LARGEST_BODY: usize = 16 << 20;
-/// A body that takes longer is given up.
+/// The time limit for a body.
 const BODY_TIME: Duration = Duration::from_secs(60);
 
-/// Lets a request through or not, counts the response, and gives failures the shape of their dialect.
+/// Admits or refuses a request, counts the response, and writes errors in the request's dialect.
 pub async fn check(State(server): State<Server>, request: Request, next: Next) -> Response {
     let dialect = Dialect::of(request.uri().path());
     let route = super::route(request.uri().path());
@@ -61,17 +61,17 @@ pub async fn check(State(server): State<Server>, request: Request, next: Next) -
     response
 }
 
-/// The headers by which a browser lets a page read a response, and all headers of it.
+/// Adds the headers that let a page of `origin` read the response and its headers.
 fn allow(headers: &mut HeaderMap, origin: HeaderValue) {
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));
 }
 
-/// Seconds for which a browser need not ask again.
+/// Seconds for which a browser caches the answer to a preflight.
 const PREFLIGHT_SECONDS: &str = "7200";
 
-/// Answers a preflight. A page that may ask may ask in its own way: what headers its client's library sends is not ours
-/// to know, and whether the server has such a method the request itself will show.
+/// Answers a preflight by allowing the method and the headers that it asks for: client libraries send many, and the request
+/// itself shows whether the server has the method.
 fn allow_asked(headers: &mut HeaderMap, asked: &HeaderMap) {
     const PRIVATE: HeaderName = HeaderName::from_static("access-control-request-private-network");
     let rows = [
@@ -94,17 +94,18 @@ impl Auth {
         let forbidden = |code, message| HttpError::new(StatusCode::FORBIDDEN, code, message);
         let host = headers.get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
         if !self.host_is_ours(host) {
-            let message = format!("the server is not called {host:?}; start it with --allow-host if it is");
+            let message = format!("the host {host:?} is not allowed; start the server with --allow-host to allow it");
             return Err(forbidden("host_not_allowed", message));
         }
         if let Some(origin) = headers.get(header::ORIGIN)
             && !self.origin_is_named(origin)
             && origin.to_str().ok().and_then(|o| o.split_once("://")).is_none_or(|(_, o)| o != host)
         {
-            let message = format!("pages of {origin:?} may not ask; start the server with --allow-origin if they may");
+            let message =
+                format!("the origin {origin:?} is not allowed; start the server with --allow-origin to allow it");
             return Err(forbidden("origin_not_allowed", message));
         }
-        // A preflight carries no key; it asks for nothing. Whether the server lives is no secret.
+        // A preflight has no key and requests nothing. Whether the server is up is no secret.
         let open = preflight || request.uri().path() == "/health";
         match &self.key {
             Some(key) if !open && !carries(headers, key) => {
@@ -115,7 +116,8 @@ impl Auth {
         }
     }
 
-    /// Whether a Host header names this server. A page of elsewhere can make its own name lead here, but not an address.
+    /// Whether a Host header names this server. A foreign page can make its own name resolve to this address, but cannot
+    /// use the address itself.
     fn host_is_ours(&self, host: &str) -> bool {
         let name = without_port(host).to_ascii_lowercase();
         let address = name.parse::<IpAddr>().is_ok()
@@ -144,16 +146,16 @@ fn carries(headers: &HeaderMap, key: &str) -> bool {
     given.is_some_and(|given| same(given, key.as_bytes()))
 }
 
-/// Compares in a time that does not tell how much is right.
+/// Compares in constant time.
 fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }
 
-/// A request's body, as long as it is neither too long nor too slow.
+/// A request's body, unless it is too long or too slow.
 pub async fn bytes(request: Request) -> Result<Bytes, HttpError> {
     let body = Limited::new(request.into_body(), LARGEST_BODY).collect();
     match tokio::time::timeout(BODY_TIME, body).await {
-        Err(_) => Err(HttpError::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not come in time")),
+        Err(_) => Err(HttpError::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not arrive in time")),
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
             let message = format!("the body is larger than {} MiB", LARGEST_BODY >> 20);
@@ -163,18 +165,18 @@ pub async fn bytes(request: Request) -> Result<Bytes, HttpError> {
     }
 }
 
-/// A request's body as JSON. A byte order mark, which some editors and shells write first, is passed over.
+/// A request's body as JSON. A byte order mark, which some editors and shells write first, is skipped.
 pub async fn json(request: Request) -> Result<Value, HttpError> {
     if let Some(coding) = request.headers().get(header::CONTENT_ENCODING).filter(|coding| *coding != "identity") {
-        let message = format!("the body is encoded as {coding:?}; send it as it is");
+        let message = format!("the body is encoded as {coding:?}; send it unencoded");
         return Err(HttpError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", message));
     }
     let bytes = bytes(request).await?;
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
-        return Err(HttpError::bad("the body is UTF-16; JSON is sent as UTF-8"));
+        return Err(HttpError::bad("the body is UTF-16; send JSON as UTF-8"));
     }
     let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
-    serde_json::from_slice(text).map_err(|e| HttpError::bad(format!("the body is no valid JSON: {e}")))
+    serde_json::from_slice(text).map_err(|e| HttpError::bad(format!("the body is not valid JSON: {e}")))
 }
 
 #[cfg(test)]

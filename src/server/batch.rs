@@ -15,28 +15,28 @@ use super::protocol::Ticket;
 #[derive(Debug)]
 pub struct Texts {
     pub prompts: Vec<Prompt>,
-    /// Whether texts that exceed the context are cut.
+    /// Whether texts that exceed the context are truncated.
     pub truncate: bool,
-    /// How long the model stays loaded after this, if not as long as the server was told.
+    /// How long the model stays loaded afterwards; by default the server's setting.
     pub keep_alive: Option<Duration>,
 }
 
-/// A vector for each text: its last hidden states, their mean, made as long as 1.
+/// A vector for each text: the mean of its last hidden states, normalized.
 #[derive(Debug)]
 pub struct Embedded {
     pub vectors: Vec<Vec<f32>>,
-    /// Tokens that were read.
+    /// Tokens of all texts.
     pub tokens: usize,
     pub load_seconds: f64,
 }
 
-/// Where the vectors go.
+/// Receives the vectors.
 pub type Reply = oneshot::Sender<Result<Embedded, HttpError>>;
 
 /// The texts of one request.
 pub struct Batch {
     reply: Reply,
-    /// Texts that the session does not have yet, with their numbers, and the numbers of those that it has.
+    /// The texts that are not submitted, with their indices, and the indices of those that are.
     waiting: VecDeque<(usize, Vec<u32>)>,
     running: HashMap<AnswerId, usize>,
     embedded: Embedded,
@@ -44,7 +44,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Begins to embed texts, which have these tokens.
+    /// The texts with these tokens.
     pub fn new(texts: Vec<Vec<u32>>, reply: Reply, ticket: Ticket, load_seconds: f64) -> Self {
         let tokens = texts.iter().map(Vec::len).sum();
         let embedded = Embedded { vectors: vec![Vec::new(); texts.len()], tokens, load_seconds };
@@ -52,10 +52,10 @@ impl Batch {
         Batch { reply, waiting, running: HashMap::new(), embedded, _ticket: ticket }
     }
 
-    /// Hands in texts until the session has `most`.
+    /// Submits texts until the engine has `most`.
     ///
     /// # Errors
-    /// If it refuses one.
+    /// If the engine refuses one.
     pub fn feed(&mut self, engine: &mut Engine, most: usize) -> Result<(), HttpError> {
         while self.running.len() < most {
             let Some((number, tokens)) = self.waiting.pop_front() else { return Ok(()) };
@@ -65,19 +65,19 @@ impl Batch {
         Ok(())
     }
 
-    /// Takes the vector of a text, if the text is one of these.
+    /// Stores the vector of a text, if it is one of these.
     pub fn take(&mut self, id: AnswerId, vector: &[f32]) {
         if let Some(number) = self.running.remove(&id) {
             self.embedded.vectors[number] = vector.to_vec();
         }
     }
 
-    /// Whether all texts are done, or nobody waits for them.
+    /// Whether all texts are embedded, or the client has disconnected.
     pub fn over(&self) -> bool {
         self.abandoned() || (self.waiting.is_empty() && self.running.is_empty())
     }
 
-    /// Whether nobody waits for the vectors any more.
+    /// Whether the client has disconnected.
     pub fn abandoned(&self) -> bool {
         self.reply.is_closed()
     }
@@ -87,18 +87,18 @@ impl Batch {
         self.embedded.tokens
     }
 
-    /// Hands out the vectors.
+    /// Sends the vectors.
     pub fn finish(self) {
-        // Who does not listen any more need not be told.
+        // The client may have disconnected.
         let _ = self.reply.send(Ok(self.embedded));
     }
 
-    /// Gives up.
+    /// Sends an error.
     pub fn fail(self, failure: HttpError) {
         let _ = self.reply.send(Err(failure));
     }
 
-    /// Takes what is being read back from the session.
+    /// Cancels the texts that are submitted.
     pub fn cancel(&mut self, engine: &mut Engine) {
         self.waiting.clear();
         self.running.drain().for_each(|(id, _)| engine.cancel(id));

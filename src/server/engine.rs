@@ -36,18 +36,18 @@ pub struct Setup {
     pub queue: usize,
     /// How long an idle model stays loaded; `None` for ever.
     pub keep_alive: Option<Duration>,
-    /// Told of the device that was opened.
+    /// Called with the device that was opened.
     pub on_device: fn(&AdapterInfo),
-    /// Told what the user should know.
+    /// Called with messages for the user.
     pub on_warning: fn(&str),
 }
 
 enum Work {
     Answer(AnswerRequest, AnswerSender),
     Embed(String, Texts, Reply),
-    /// How many tokens a prompt has.
+    /// Count a prompt's tokens.
     Count(String, Prompt, oneshot::Sender<Result<usize, HttpError>>),
-    /// Load a model, or unload it if it is to be kept for no time.
+    /// Load a model and keep it for this long; unload it if that is zero.
     Keep(String, Option<Duration>, oneshot::Sender<Result<(), HttpError>>),
 }
 
@@ -82,11 +82,11 @@ impl Work {
 /// The model that is loaded.
 #[derive(Clone, Debug)]
 pub struct Resident {
-    /// Its place in the registry.
+    /// Its index in the registry.
     pub index: usize,
     pub gpu_bytes: u64,
     pub context: usize,
-    /// When it will be unloaded if nobody asks for it; `None` for never.
+    /// When it is unloaded without further requests; `None` for never.
     pub until: Option<SystemTime>,
 }
 
@@ -100,8 +100,8 @@ pub struct EngineHandle {
 }
 
 impl EngineHandle {
-    /// Starts the thread. The first model is loaded at once; the first receiver is told when it is, or why not. The
-    /// second one's sender is dropped when the thread ends, which it does only if it fails.
+    /// Starts the thread, which loads the first model at once. The first receiver gets the result. The sender of the second
+    /// is dropped when the thread ends, which only a bug can cause.
     pub fn start(
         registry: Registry,
         setup: Setup,
@@ -112,7 +112,7 @@ impl EngineHandle {
         let room = setup.session.sequences as usize + setup.queue;
         let engine = EngineHandle { work, metrics: metrics.clone(), resident: resident.clone(), room };
         let (tell, ready) = oneshot::channel();
-        // A channel of our own that has just been made takes it.
+        // The channel is open and empty.
         let _ = engine.send(Work::Keep(String::new(), None, tell));
         let (alive, gone) = oneshot::channel();
         let run = move || {
@@ -122,7 +122,7 @@ impl EngineHandle {
         };
         let thread = std::thread::Builder::new().name("engine".into()).stack_size(STACK);
         if let Err(error) = thread.spawn(run) {
-            // What waits for it is told that it has stopped.
+            // Those who wait get the error of a stopped engine.
             tracing::error!("the engine's thread cannot be started: {error}");
         }
         (engine, ready, gone)
@@ -138,7 +138,7 @@ impl EngineHandle {
         self.work.send((work, ticket)).map_err(|_| stopped())
     }
 
-    /// Asks for answers.
+    /// Requests answers.
     pub fn answer(&self, request: AnswerRequest) -> Result<AnswerReceiver, HttpError> {
         request.check()?;
         let (reply, receiver) = channel();
@@ -146,7 +146,7 @@ impl EngineHandle {
         Ok(receiver)
     }
 
-    /// Asks for a vector for each text.
+    /// Embeds texts.
     pub async fn embed(&self, model: String, texts: Texts) -> Result<Embedded, HttpError> {
         let (reply, receiver) = oneshot::channel();
         self.send(Work::Embed(model, texts, reply))?;
@@ -160,25 +160,25 @@ impl EngineHandle {
         receiver.await.map_err(|_| stopped())?
     }
 
-    /// Loads a model and keeps it for a time, or unloads it if that is no time at all.
+    /// Loads a model and keeps it for `time`, or unloads it if that is zero.
     pub async fn keep(&self, model: String, time: Option<Duration>) -> Result<(), HttpError> {
         let (reply, receiver) = oneshot::channel();
         self.send(Work::Keep(model, time, reply))?;
         receiver.await.map_err(|_| stopped())?
     }
 
-    /// What is loaded.
+    /// The model that is loaded.
     pub fn resident(&self) -> Option<Resident> {
         self.resident.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 }
 
-/// The rows of a step of texts to be embedded are as many as those whose logits take this many bytes: the buffer exists.
+/// A step of texts to be embedded has as many rows as have logits in this many bytes: they share the buffer.
 const EMBEDDED_BYTES: u32 = 16 << 20;
 /// The fewest rows of such a step.
 const LEAST_EMBEDDED: u32 = 16;
 
-/// Templates and schemas of requests may be deep.
+/// The stack's size: the templates and schemas of requests may be deep.
 const STACK: usize = 16 << 20;
 
 struct Thread {
@@ -205,17 +205,17 @@ impl Thread {
             if let Err(error) = stepped {
                 tracing::error!("{error}");
                 loaded.fail_all(&HttpError::internal(error.to_string()));
-                // What happened to the device is not known: the next request opens it again.
+                // The device may be broken: the next request opens it again.
                 self.unload();
                 self.gpu = None;
             } else if done {
-                // From now on it is idle.
+                // The idle time starts now.
                 self.tell_resident();
             }
         }
     }
 
-    /// Takes in what has come; waits for something if there is nothing to do. False when the server is gone.
+    /// Takes the requests that have arrived; waits for one if there is nothing to do. Returns false when the server has ended.
     fn receive(&mut self) -> bool {
         if !self.queue.is_empty() || self.loaded.as_ref().is_some_and(Worker::busy) {
             self.queue.extend(self.works.try_iter());
@@ -238,7 +238,7 @@ impl Thread {
         self.loaded = None;
         self.tell_resident();
         if let Some(gpu) = &self.gpu {
-            // Buffers are given back when the device is asked again; that it is lost will be seen later.
+            // Buffers are freed at the next poll; a lost device is noticed later.
             let _ = block_on(gpu.flush());
         }
     }
@@ -257,7 +257,7 @@ impl Thread {
         *self.resident.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = resident;
     }
 
-    /// Begins the first of the queue, if it can be begun now.
+    /// Starts the first request of the queue, if it can start now.
     fn begin_next(&mut self) -> bool {
         let Some((work, _)) = self.queue.front() else { return false };
         let index = self.registry.find(work.model());
@@ -303,14 +303,14 @@ impl Thread {
         true
     }
 
-    /// Loads a model, unless it is there.
+    /// Loads a model, unless it is loaded.
     fn load(&mut self, index: usize) -> Result<&mut Worker, HttpError> {
         if self.loaded.as_ref().is_none_or(|l| l.index != index) {
             self.unload();
             let entry = &self.registry.entries()[index];
             let name = entry.name.clone();
             let unavailable = |e: firelight::Error| {
-                let message = format!("the model {name:?} cannot be loaded: {e}");
+                let message = format!("cannot load the model {name:?}: {e}");
                 HttpError::new(StatusCode::SERVICE_UNAVAILABLE, "model_not_loaded", message)
             };
             let gpu = match &self.gpu {

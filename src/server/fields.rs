@@ -1,18 +1,18 @@
-//! The fields of a request's body. They are read one by one, so that an error can name the field and say what it takes;
-//! what nobody reads is looked up in [`super::demands`].
+//! The fields of a request's body. They are read one by one, so that an error names the field and what it expects; fields
+//! that are never read are looked up in [`super::unsupported`].
 //!
-//! `null` means that a field is not there. Whole numbers may be written as `8` or `8.0`, as other servers take them.
+//! `null` means that a field is absent. Integers may be written as `8` or `8.0`, as other servers accept.
 
 use axum::extract::Request;
 use serde_json::{Map, Value};
 
 use super::auth;
-use super::demands;
 use super::http_error::HttpError;
+use super::unsupported;
 
-/// Fields of an object that are not read yet.
+/// The fields of an object that have not been read.
 pub struct Fields {
-    /// What stands before a name in messages: `options.` in `options.seed`.
+    /// The prefix of names in messages: `options.` in `options.seed`.
     prefix: &'static str,
     left: Map<String, Value>,
 }
@@ -47,7 +47,7 @@ impl Fields {
         self.left.shift_remove(name).filter(|value| !value.is_null())
     }
 
-    /// Looks at a value and leaves it there.
+    /// A value, which stays unread.
     pub fn peek(&self, name: &str) -> Option<&Value> {
         self.left.get(name).filter(|value| !value.is_null())
     }
@@ -71,19 +71,19 @@ impl Fields {
         self.read(name, "a whole number", |value| integer(&value).ok_or(value))
     }
 
-    /// How many of something at most; a negative number sets no limit.
+    /// A limit; a negative number sets none.
     pub fn limit(&mut self, name: &str) -> Result<Option<usize>, HttpError> {
         Ok(self.integer(name)?.and_then(|n| usize::try_from(n).ok()))
     }
 
-    /// How many of something.
+    /// A count.
     pub fn count(&mut self, name: &str) -> Result<Option<usize>, HttpError> {
         self.read(name, "a whole number from 0 on", |value| {
             integer(&value).and_then(|n| usize::try_from(n).ok()).ok_or(value)
         })
     }
 
-    /// Takes a `false` for nothing in a field that is no flag.
+    /// Treats `false` as absent, in a field that is no flag.
     pub fn drop_false(&mut self, name: &str) {
         if self.left.get(name) == Some(&Value::Bool(false)) {
             self.left.shift_remove(name);
@@ -116,12 +116,12 @@ impl Fields {
         })
     }
 
-    /// Refuses what is left, if it asks for something that is not done here.
+    /// Refuses the fields that have not been read, if they ask for something unsupported.
     pub fn done(self) -> Result<(), HttpError> {
-        self.left.iter().try_for_each(|(name, value)| demands::check(self.prefix, name, value))
+        self.left.iter().try_for_each(|(name, value)| unsupported::check(self.prefix, name, value))
     }
 
-    /// A failure that names the field.
+    /// An error that names the field.
     pub fn wrong(&self, name: &str, what: impl std::fmt::Display) -> HttpError {
         HttpError::field(format!("{}{name}", self.prefix), what)
     }
@@ -142,7 +142,7 @@ impl Fields {
     }
 }
 
-/// A whole number, written as `8` or `8.0`.
+/// An integer, written as `8` or `8.0`.
 pub fn integer(value: &Value) -> Option<i128> {
     let whole = |n: f64| (n.fract() == 0.0).then_some(n as i128);
     let exact = value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from));

@@ -1,4 +1,4 @@
-//! How a request fails: a status, a message that says what to do, and its shape in each dialect.
+//! The error of a request: a status, a message with the next step, and its JSON in each dialect.
 
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -6,20 +6,20 @@ use axum::response::{IntoResponse, Response};
 use firelight::Error;
 use serde_json::{Value, json};
 
-/// Why a request is not answered.
+/// The error of a request.
 #[derive(Clone, Debug)]
 pub struct HttpError {
     pub status: StatusCode,
-    /// A word for programs, such as `context_length_exceeded`.
+    /// A code for programs, such as `context_length_exceeded`.
     pub code: &'static str,
     pub message: String,
-    /// The field of the body that is wrong.
+    /// The field of the body that is at fault.
     pub param: Option<String>,
-    /// Seconds after which another try makes sense.
+    /// Seconds after which the client may retry.
     pub retry_after: Option<u32>,
 }
 
-/// Whose words a client expects.
+/// The API that a client expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
     OpenAi,
@@ -28,7 +28,7 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// The dialect that is spoken at a path.
+    /// The dialect of a path.
     pub fn of(path: &str) -> Self {
         match path {
             p if p.starts_with("/api/") => Dialect::Ollama,
@@ -43,23 +43,23 @@ impl HttpError {
         HttpError { status, code, message: message.into(), param: None, retry_after: None }
     }
 
-    /// The request makes no sense.
+    /// The request is invalid.
     pub fn bad(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request", message)
     }
 
-    /// A field of the request is wrong.
+    /// A field of the request is invalid.
     pub fn field(name: impl Into<String>, what: impl std::fmt::Display) -> Self {
         let name = name.into();
         HttpError { param: Some(name.clone()), ..Self::bad(format!("{name}: {what}")) }
     }
 
-    /// The server's own trouble.
+    /// The server is at fault.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", message)
     }
 
-    /// The JSON that says it.
+    /// The error as JSON.
     pub fn body(&self, dialect: Dialect) -> Value {
         let (message, code) = (&self.message, self.code);
         match dialect {
@@ -94,7 +94,7 @@ impl HttpError {
     }
 }
 
-/// The failure of a request that the library refuses.
+/// The error of a request that the library refuses.
 impl From<Error> for HttpError {
     fn from(error: Error) -> Self {
         match error {
@@ -107,7 +107,7 @@ impl From<Error> for HttpError {
     }
 }
 
-/// Carries the failure to the outermost layer, which knows the dialect.
+/// Carries the error to the outermost layer, which knows the dialect.
 impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::empty());

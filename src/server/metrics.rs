@@ -1,11 +1,11 @@
-//! What the server counts, in Prometheus' text format. Numbers only: nothing of what is asked or answered.
+//! The server's counters, in Prometheus' text format. Numbers only: nothing of prompts and answers.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counters since the start, and gauges of the present.
+/// Counters and gauges.
 #[derive(Default)]
 pub struct Metrics {
     /// Responses by route and status.
@@ -17,9 +17,9 @@ pub struct Metrics {
     pub decode_microseconds: AtomicU64,
     pub cancelled: AtomicU64,
     pub loads: AtomicU64,
-    /// Answers that are being generated or wait in the session.
+    /// Answers that are being generated or wait for the session.
     pub running: AtomicU64,
-    /// Requests that are not answered yet.
+    /// Requests that are not complete.
     pub pending: AtomicU64,
     /// Bytes of the loaded model on the GPU.
     pub gpu_bytes: AtomicU64,

@@ -1,9 +1,9 @@
-//! `serve`: models behind HTTP, in the words that existing tools speak.
+//! `serve`: models behind the HTTP APIs that existing clients use.
 //!
-//! A request of any dialect (`openai`, `responses`, `ollama`, `anthropic`) becomes an [`request::AnswerRequest`]; the engine's thread
-//! (`engine`) answers it with events; `answers` takes them apart and the dialect writes them down, whole or as they come.
-//! HTTP runs on one thread of its own. `guard` says who may ask, `metrics` counts. Nothing of what is asked or answered is
-//! ever logged, and no name in a request becomes a path.
+//! A request of any dialect (`openai`, `responses`, `ollama`, `anthropic`) becomes a [`request::AnswerRequest`]. The
+//! engine's thread (`engine`, `worker`) answers it with events (`protocol`), and the dialect writes them as JSON, whole or
+//! as a stream (`answers`). HTTP runs on another thread. `auth` decides which requests are admitted; `metrics` counts.
+//! Prompts and answers are never logged, and no name in a request becomes a path.
 
 mod answers;
 mod anthropic;
@@ -11,7 +11,7 @@ mod auth;
 mod batch;
 #[cfg(test)]
 mod conversations;
-mod demands;
+
 mod embeddings;
 mod engine;
 mod fields;
@@ -24,6 +24,7 @@ mod registry;
 mod request;
 mod response_format;
 mod responses;
+mod unsupported;
 mod worker;
 mod write_timeout;
 
@@ -51,16 +52,16 @@ use http_error::{HttpError, json_response};
 pub use registry::Registry;
 use write_timeout::WriteTimeout;
 
-/// Connections at once; others wait to be accepted.
+/// The most connections at once; others wait to be accepted.
 const CONNECTIONS: usize = 512;
-/// A request's headers must come within this, and so must the next request on an idle connection.
+/// The time limit for a request's headers, and for the next request on an idle connection.
 const HEADER_TIME: Duration = Duration::from_secs(30);
-/// A client that reads nothing for so long is given up.
+/// A connection is closed if its client reads nothing for this long.
 const WRITE_TIME: Duration = Duration::from_secs(60);
-/// Bytes of headers, at most.
+/// The most bytes of headers.
 const HEADER_BYTES: usize = 64 << 10;
 
-/// What every handler has.
+/// The state of every handler.
 #[derive(Clone)]
 struct Server(Arc<Parts>);
 
@@ -79,10 +80,10 @@ impl std::ops::Deref for Server {
     }
 }
 
-/// Serves until the process ends. `listening` is told where, once the first model is loaded.
+/// Serves until the process ends. Calls `listening` with the address once the first model is loaded.
 ///
 /// # Errors
-/// If the address cannot be had, the first model cannot be loaded, or the engine stops.
+/// If the address cannot be bound, the first model cannot be loaded, or the engine stops.
 pub fn serve(
     address: SocketAddr,
     auth: Auth,
@@ -93,7 +94,7 @@ pub fn serve(
     let failed = |e| Error::io(format!("cannot serve at {address}"), e);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     runtime.block_on(async {
-        // Before the model is loaded, which may take long, it is known whether the address can be had.
+        // Bind before loading the model, which may take long.
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         let metrics = Arc::new(metrics::Metrics::default());
@@ -104,7 +105,7 @@ pub fn serve(
             Err(_) => return Err(Error::Gpu(protocol::stopped().message)),
         }
         let server = Server(Arc::new(Parts { registry, engine, metrics, auth }));
-        // Connections are accepted until the engine ends, which it does only by a fault of ours.
+        // The engine ends only by a bug.
         let accepting = std::pin::pin!(accept(listener, forgiving(router(server))));
         futures_util::future::select(accepting, gone).await;
         Err(Error::Gpu(protocol::stopped().message))
@@ -127,7 +128,7 @@ async fn accept(listener: TcpListener, router: Router) {
         let Ok(place) = room.clone().acquire_owned().await else { return };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
-            // No more file descriptors, or a client that is gone already: what there is must be given time to end.
+            // Out of file descriptors, or the client has disconnected: wait for other connections to end.
             Err(error) => {
                 tracing::warn!("a connection could not be accepted: {error}");
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -143,14 +144,14 @@ async fn accept(listener: TcpListener, router: Router) {
                 .header_read_timeout(HEADER_TIME)
                 .max_buf_size(HEADER_BYTES)
                 .serve_connection(TokioIo::new(WriteTimeout::new(stream, WRITE_TIME)), service);
-            // How a client breaks a connection is its own affair.
+            // A client may break its connection in any way.
             let _ = connection.await;
             drop(place);
         });
     }
 }
 
-/// Every path, and who answers there.
+/// Every path and its handler.
 fn router(server: Server) -> Router {
     Router::new()
         .route("/", get(|| async { "Firelight is running" }))
@@ -178,7 +179,7 @@ fn router(server: Server) -> Router {
         .with_state(server)
 }
 
-/// The same for clients that join a base address and a path with a slash too many, or end it with one.
+/// The same for paths with double or trailing slashes, which clients make of a base address and a path.
 fn forgiving(router: Router) -> Router {
     Router::new().fallback_service(router).layer(axum::middleware::map_request(plain_path))
 }
@@ -193,7 +194,7 @@ async fn plain_path(mut request: Request) -> Request {
     request
 }
 
-/// The paths that are counted by themselves.
+/// The paths that have counters.
 const ROUTES: [&str; 18] = [
     "/health",
     "/metrics",
@@ -215,7 +216,7 @@ const ROUTES: [&str; 18] = [
     "/",
 ];
 
-/// A path as it is counted: what clients invent must not become names.
+/// The counter of a path; paths that clients invent share one.
 fn route(path: &str) -> &'static str {
     ROUTES.iter().find(|route| **route == path).copied().unwrap_or("other")
 }
@@ -230,10 +231,10 @@ async fn metrics(State(server): State<Server>) -> String {
 }
 
 async fn nothing(uri: Uri) -> HttpError {
-    HttpError::new(StatusCode::NOT_FOUND, "not_found", format!("there is nothing at {}", uri.path()))
+    HttpError::new(StatusCode::NOT_FOUND, "not_found", format!("no such endpoint: {}", uri.path()))
 }
 
 async fn wrong_method(uri: Uri) -> HttpError {
-    let message = format!("{} wants another method", uri.path());
+    let message = format!("method not allowed for {}", uri.path());
     HttpError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
 }

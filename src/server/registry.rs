@@ -1,5 +1,4 @@
-//! The models that are served: their names, and what their headers say. Read once, at the start; no name in a request
-//! ever becomes a path.
+//! The models that are served: their names and headers. Read once, at the start; no name in a request becomes a path.
 
 use std::path::Path;
 use std::time::SystemTime;
@@ -16,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::http_error::HttpError;
 
-/// A model that can be asked for.
+/// A model that is served.
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub name: String,
@@ -34,17 +33,17 @@ pub struct Entry {
     pub quantization: String,
     /// Positions that the model was trained for.
     pub context: u32,
-    /// Numbers of a vector that stands for a text.
+    /// The dimension of an embedding.
     pub width: usize,
-    /// Whether the first numbers of such a vector are a vector of their own.
+    /// Whether embeddings can be truncated to their first numbers (Matryoshka).
     pub matryoshka: bool,
-    /// What the header says, but for lists and the chat template.
+    /// The metadata, without lists and the chat template.
     pub info: Map<String, serde_json::Value>,
     pub template: String,
     pub licence: String,
 }
 
-/// All of them; the first is the one that is meant when none is named.
+/// All models; the first is the default.
 #[derive(Clone, Debug)]
 pub struct Registry(Vec<Entry>);
 
@@ -67,12 +66,12 @@ impl Registry {
         }
     }
 
-    /// The models, the first one first.
+    /// The models; the first is the default.
     pub fn entries(&self) -> &[Entry] {
         &self.0
     }
 
-    /// The place of a model; of the first if `name` is empty. Ollama's tag `:latest` may follow a name.
+    /// The index of a model; of the first if `name` is empty. Ollama's tag `:latest` may follow a name.
     pub fn find(&self, name: &str) -> std::result::Result<usize, HttpError> {
         let bare = name.strip_suffix(":latest").unwrap_or(name);
         if bare.is_empty() {
@@ -80,7 +79,7 @@ impl Registry {
         }
         self.0.iter().position(|e| e.name == bare).ok_or_else(|| {
             let names: Vec<&str> = self.0.iter().map(|e| e.name.as_str()).collect();
-            let message = format!("there is no model {name:?} here; there is {}", names.join(", "));
+            let message = format!("no such model: {name:?}; the models are {}", names.join(", "));
             HttpError::new(axum::http::StatusCode::NOT_FOUND, "model_not_found", message)
         })
     }
@@ -102,7 +101,7 @@ fn entry(place: &ModelRef) -> Result<Entry> {
             None => by_type.push((tensor.bytes(), name)),
         }
     }
-    // The built-in model is as old as the program.
+    // The built-in model has the age of the program.
     let program = || std::env::current_exe().ok();
     let (name, file) = match place {
         ModelRef::BuiltIn => (demo::NAME.to_string(), program()),
@@ -131,7 +130,7 @@ fn entry(place: &ModelRef) -> Result<Entry> {
     })
 }
 
-/// The SHA-256 of what tells one model from another without reading its weights: the header, and when it was written.
+/// The SHA-256 of the header and the time of writing, which differ between models: hashing the weights takes too long.
 fn digest(checkpoint: &Checkpoint, modified: u64) -> String {
     let mut hash = Sha256::new();
     hash.update(modified.to_le_bytes());

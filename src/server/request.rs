@@ -20,11 +20,11 @@ pub struct AnswerRequest {
     pub stop: Vec<String>,
     pub max_tokens: Option<usize>,
     pub format: ResponseFormat,
-    /// How long the model stays loaded after this, if not as long as the server was told.
+    /// How long the model stays loaded afterwards; by default the server's setting.
     pub keep_alive: Option<Duration>,
 }
 
-/// Answers to one request, at most.
+/// The most answers to one request.
 const MOST_ANSWERS: usize = 64;
 
 impl AnswerRequest {
@@ -32,15 +32,14 @@ impl AnswerRequest {
     pub fn check(&self) -> Result<(), HttpError> {
         let answers = self.prompts.len().saturating_mul(self.choices);
         if !(1..=MOST_ANSWERS).contains(&answers) {
-            let message = format!("{answers} answers are asked for at once; from 1 to {MOST_ANSWERS} are possible");
+            let message = format!("{answers} answers are requested at once; from 1 to {MOST_ANSWERS} are possible");
             return Err(HttpError::bad(message));
         }
         Ok(self.sampling.check()?)
     }
 }
 
-/// Reads how tokens are chosen, in the names that all dialects share. What a request does not name is as the library has
-/// it; the seed differs each time.
+/// Reads the sampling parameters, whose names all dialects share. Defaults are the library's; the seed is random.
 pub fn sampling(fields: &mut Fields) -> Result<Sampling, HttpError> {
     // A negative seed means "any".
     let seed = fields.integer("seed")?.and_then(|seed| u64::try_from(seed).ok()).unwrap_or_else(|| fastrand::u64(..));

@@ -1,5 +1,5 @@
-//! The fields in which clients say what form an answer must have: OpenAI's, Anthropic's and Ollama's, and those of vLLM,
-//! llama.cpp, SGLang, TGI and Together. Every dialect reads all of them: none is passed over.
+//! The fields that constrain an answer's format: those of OpenAI, Anthropic, Ollama, vLLM, llama.cpp, SGLang, TGI and
+//! Together. Every dialect reads all of them: none is ignored.
 
 use firelight::conversation::ResponseFormat;
 use serde_json::{Value, json};
@@ -28,10 +28,10 @@ const FIELDS: [&str; 18] = [
     "grammar_triggers",
 ];
 
-/// Reads the form from a body.
+/// Reads the response format from a body.
 ///
 /// # Errors
-/// If a field makes no sense or asks for what cannot be held, or if two ask for different forms. The message names it.
+/// If a field is invalid or unsupported, or two fields ask for different formats. The message names the field.
 pub fn response_format(fields: &mut Fields) -> Result<ResponseFormat, HttpError> {
     let mut given: Vec<(&str, ResponseFormat)> = Vec::new();
     for name in FIELDS {
@@ -42,13 +42,13 @@ pub fn response_format(fields: &mut Fields) -> Result<ResponseFormat, HttpError>
     match given.as_slice() {
         [] => Ok(ResponseFormat::Text),
         [(first, form), rest @ ..] => match rest.iter().find(|(_, other)| !same(form, other)) {
-            Some((second, _)) => Err(wrong(first, &format!("{second} asks for another form"))),
+            Some((second, _)) => Err(wrong(first, &format!("{second} asks for another format"))),
             None => Ok(form.clone()),
         },
     }
 }
 
-/// Whether two forms are one, whatever fields brought them.
+/// Whether two formats are equal, whatever their fields.
 fn same(a: &ResponseFormat, b: &ResponseFormat) -> bool {
     match (a, b) {
         (ResponseFormat::JsonSchema(_, a), ResponseFormat::JsonSchema(_, b)) => a == b,
@@ -58,7 +58,7 @@ fn same(a: &ResponseFormat, b: &ResponseFormat) -> bool {
     }
 }
 
-/// Reads a field, and notes the form that it asks for.
+/// Reads a field, and adds the format that it asks for.
 fn read(name: &'static str, value: &Value, given: &mut Vec<(&'static str, ResponseFormat)>) -> Result<(), HttpError> {
     let form = match name {
         "response_format" | "output_format" => described(name, value)?,
@@ -105,7 +105,7 @@ fn read(name: &'static str, value: &Value, given: &mut Vec<(&'static str, Respon
     Ok(())
 }
 
-/// A form that says of what type it is.
+/// A format with a `type`.
 fn described(name: &str, value: &Value) -> Result<ResponseFormat, HttpError> {
     let inner = |keys: &[&str]| keys.iter().find_map(|key| Some((format!("{name}.{key}"), value.get(key)?)));
     let missing = |key: &str| wrong(&format!("{name}.{key}"), "it is missing");

@@ -1,5 +1,4 @@
-//! A connection that is given up when its client does not read what is written to it: otherwise a few that never read
-//! would hold all connections there may be.
+//! A connection that fails when its client does not read: otherwise a few such clients would occupy all connections.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -10,11 +9,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// See the module.
+/// A connection with a time limit for writes.
 pub struct WriteTimeout<S> {
     stream: S,
     timeout: Duration,
-    /// Since a write has been waiting.
+    /// Runs while a write waits.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
@@ -99,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_read_is_given_up() {
+    fn a_client_that_does_not_read_is_disconnected() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let mut stream = WriteTimeout::new(Full(2), Duration::from_millis(20));
         let mut write = || runtime.block_on(std::future::poll_fn(|cx| Pin::new(&mut stream).poll_write(cx, b"abc")));

@@ -1,12 +1,11 @@
-//! Fields that ask for something that is not done here. A request that carries one is refused: an answer that ignores it
-//! would look right and be wrong. Fields that are in no table (`user`, `cache_prompt`, `num_gpu` ...) ask for nothing
-//! that could be seen in an answer; they are passed over.
+//! Fields that ask for something unsupported. A request with one is refused: an answer that ignored it would look right and
+//! be wrong. Fields in no table (`user`, `cache_prompt`, `num_gpu` ...) change nothing in an answer and are ignored.
 
 use serde_json::Value;
 
 use super::http_error::HttpError;
 
-/// A field, a number with which it asks for nothing (besides what [`asks_nothing`] lets pass), and what to do instead.
+/// A field, a number with which it asks for nothing (in addition to the values of [`asks_nothing`]), and what to do instead.
 type Demand = (&'static str, Option<f64>, &'static str);
 
 /// Fields of the body, in any dialect: a client that knows one server's field sends it to another path as well.
@@ -60,7 +59,7 @@ const BODY: &[Demand] = &[
     ("multimodal_data", None, "only text is read"),
 ];
 
-/// Ways of sampling that are not known here, in the body or in `options`.
+/// Unsupported sampling parameters, in the body or in `options`.
 const SAMPLING: &[Demand] = &[
     ("mirostat", None, "send temperature, top_k, top_p, min_p"),
     ("mirostat_mode", None, "send temperature, top_k, top_p, min_p"),
@@ -81,7 +80,7 @@ const SAMPLING: &[Demand] = &[
     ("negative_prompt", None, "one prompt is read"),
 ];
 
-/// Refuses a field that nobody has read, if it asks for something.
+/// Refuses a field that has not been read, if it asks for something unsupported.
 pub fn check(prefix: &str, name: &str, value: &Value) -> Result<(), HttpError> {
     let body = if prefix.is_empty() { BODY } else { &[] };
     match body.iter().chain(SAMPLING).find(|(known, ..)| *known == name) {
@@ -92,7 +91,7 @@ pub fn check(prefix: &str, name: &str, value: &Value) -> Result<(), HttpError> {
     }
 }
 
-/// Whether a value says no more than if it were not there.
+/// Whether a value means the same as an absent field.
 fn asks_nothing(value: &Value, neutral: Option<f64>) -> bool {
     match value {
         Value::Null | Value::Bool(false) => neutral != Some(1.0) || value.is_null(),
