@@ -158,49 +158,34 @@ impl Planner<'_> {
 
     /// The largest context up to `wish` that fits; whole pages, unless it is `wish`.
     fn largest(&self, kv: KvType, wish: u32) -> Result<Option<MemoryPlan>> {
-        let fits = |context| match self.list(kv, context) {
-            Ok(plan) => Ok(Some(plan)),
-            Err(Error::DoesNotFit { .. }) => Ok(None),
-            Err(error) => Err(error),
-        };
-        if let Some(plan) = fits(wish)? {
-            return Ok(Some(plan));
+        match self.list_if_fits(kv, wish)? {
+            Some(plan) => Ok(Some(plan)),
+            None => last_that_fits(None, wish.div_ceil(PAGE), |pages| self.list_if_fits(kv, pages * PAGE)),
         }
-        let (mut best, mut pages, mut beyond) = (None, 0, wish.div_ceil(PAGE));
-        while pages + 1 < beyond {
-            let middle = pages.midpoint(beyond);
-            match fits(middle * PAGE)? {
-                Some(plan) => (best, pages) = (Some(plan), middle),
-                None => beyond = middle,
-            }
-        }
-        Ok(best)
     }
 
     /// The plan with as many resident experts as fit beside the rest and this context.
     fn offload_experts(&self, kv_types: &[KvType], context: u32) -> Result<Option<MemoryPlan>> {
         const STEPS: u32 = 256;
         let fits = |kv, steps: u32| {
-            let planner = Planner { resident_experts: Some(f64::from(steps) / f64::from(STEPS)), ..*self };
-            match planner.list(kv, context) {
-                Ok(plan) => Ok(Some(plan)),
-                Err(Error::DoesNotFit { .. }) => Ok(None),
-                Err(error) => Err(error),
-            }
+            let resident_experts = Some(f64::from(steps) / f64::from(STEPS));
+            Planner { resident_experts, ..*self }.list_if_fits(kv, context)
         };
         for kv in kv_types {
-            let Some(mut best) = fits(*kv, 0)? else { continue };
-            let (mut steps, mut beyond) = (0, STEPS);
-            while steps + 1 < beyond {
-                let middle = steps.midpoint(beyond);
-                match fits(*kv, middle)? {
-                    Some(plan) => (best, steps) = (plan, middle),
-                    None => beyond = middle,
-                }
+            if let Some(least) = fits(*kv, 0)? {
+                return last_that_fits(Some(least), STEPS, |steps| fits(*kv, steps));
             }
-            return Ok(Some(best));
         }
         Ok(None)
+    }
+
+    /// The plan for this context, if it fits.
+    fn list_if_fits(&self, kv: KvType, context: u32) -> Result<Option<MemoryPlan>> {
+        match self.list(kv, context) {
+            Ok(plan) => Ok(Some(plan)),
+            Err(Error::DoesNotFit { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The plan for this context.
@@ -307,6 +292,23 @@ impl Planner<'_> {
             plan.notices.push(format!("the model was trained for {trained} positions, the context has {context}"));
         }
     }
+}
+
+/// Bisects for the plan of the largest number below `beyond` that fits; `best` is the plan of 0.
+fn last_that_fits(
+    mut best: Option<MemoryPlan>,
+    mut beyond: u32,
+    list: impl Fn(u32) -> Result<Option<MemoryPlan>>,
+) -> Result<Option<MemoryPlan>> {
+    let mut fits = 0;
+    while fits + 1 < beyond {
+        let middle = fits.midpoint(beyond);
+        match list(middle)? {
+            Some(plan) => (best, fits) = (Some(plan), middle),
+            None => beyond = middle,
+        }
+    }
+    Ok(best)
 }
 
 /// How many experts stay resident, and what reading the others costs.

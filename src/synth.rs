@@ -72,7 +72,7 @@ fn model_shape(s: &Shape) -> ModelShape {
 }
 
 /// One tensor to write.
-struct Tensor {
+struct SynthTensor {
     /// GGUF name.
     name: String,
     /// GGUF order: the row length comes first.
@@ -80,7 +80,7 @@ struct Tensor {
     values: Values,
 }
 
-impl Tensor {
+impl SynthTensor {
     fn count(&self) -> u64 {
         self.dims.iter().product()
     }
@@ -95,7 +95,7 @@ impl Tensor {
 }
 
 /// Every tensor of a model, in file order.
-fn tensors(s: &Shape) -> Vec<Tensor> {
+fn tensors(s: &Shape) -> Vec<SynthTensor> {
     let mut list = List(Vec::new());
     // Gains, here and below: queries against keys vary by about 2.25, logits by about 2.5, and a block adds more to
     // the residual than a tied embedding brings, which would otherwise predict its own token.
@@ -273,12 +273,12 @@ fn experts_with_dense(list: &mut List, s: &Shape, e: Experts, name: impl Fn(&str
 }
 
 /// Tensors under construction.
-struct List(Vec<Tensor>);
+struct List(Vec<SynthTensor>);
 
 impl List {
-    fn push(&mut self, name: String, dims: Vec<u64>, values: Values) -> &mut Tensor {
+    fn push(&mut self, name: String, dims: Vec<u64>, values: Values) -> &mut SynthTensor {
         let at = self.0.len();
-        self.0.push(Tensor { name, dims, values });
+        self.0.push(SynthTensor { name, dims, values });
         &mut self.0[at]
     }
 
@@ -291,7 +291,7 @@ impl List {
     }
 
     /// A matrix that maps inputs with standard deviation 1 to outputs with standard deviation `gain`.
-    fn matrix(&mut self, name: String, cols: usize, rows: usize, gain: f32) -> &mut Tensor {
+    fn matrix(&mut self, name: String, cols: usize, rows: usize, gain: f32) -> &mut SynthTensor {
         let values = Values::Normal { mean: 0.0, std: gain / (cols as f32).sqrt() };
         self.push(name + ".weight", vec![cols as u64, rows as u64], values)
     }

@@ -1,4 +1,5 @@
-//! What does not fit is refused from the header alone, with the change that would help; what had to give way is said.
+//! The memory planner: models that do not fit are refused from their headers, with the change that would help, and
+//! reduced settings are reported.
 
 mod engine;
 
@@ -20,7 +21,7 @@ fn context_of(n: u32) -> SessionOptions {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_with_a_way_on() {
+fn refusals_say_what_would_help() {
     let model = engine::model(engine::file("tiny-llama3", "F32"));
     let plenty = 128 << 20;
     let cases = [
@@ -42,9 +43,9 @@ fn what_does_not_fit_is_refused_with_a_way_on() {
     assert!(error.contains("take f16"), "{error}");
 }
 
-/// What is chosen of a budget: the largest context in f16; below a usable one q8_0, if it makes it larger; then less.
+/// A budget yields the largest context in f16; q8_0, if only that leaves a usable context; then a smaller context.
 #[test]
-fn the_context_and_the_caches_type_follow_the_budget() {
+fn context_and_cache_type_follow_the_budget() {
     let mut model = engine::model(engine::file("tiny-llama3", "F32"));
     model.spec.context_length = 16384;
     let bytes = |context, kv| {
@@ -80,9 +81,9 @@ fn the_context_and_the_caches_type_follow_the_budget() {
     assert!(error.contains("take --context"), "{error}");
 }
 
-/// The prediction against the buffers that are made, and against what the device's allocator says.
+/// The predicted bytes against the created buffers, and against the device's allocator.
 #[test]
-fn what_is_foretold_is_what_is_allocated() {
+fn predicted_bytes_are_allocated() {
     let gpu = engine::gpu();
     let mut told = 0;
     for (shape, types, context, kv, sequences) in [
@@ -96,26 +97,26 @@ fn what_is_foretold_is_what_is_allocated() {
     ] {
         let model = engine::model(engine::file(shape, types));
         let options = SessionOptions { sequences, kv: Some(kv), ..context_of(context) };
-        let foretold = plan_memory(&model, gpu.caps(), &options).expect("it fits").dispatch_list.bytes().total();
+        let predicted = plan_memory(&model, gpu.caps(), &options).expect("it fits").dispatch_list.bytes().total();
         let before = gpu.allocated();
         let session = engine::session(gpu, &model, &options);
         block_on(gpu.flush()).expect("the device is there");
-        let near = |bytes: u64| bytes.abs_diff(foretold) * 20 <= foretold;
+        let near = |bytes: u64| bytes.abs_diff(predicted) * 20 <= predicted;
         let made = session.plan().allocated();
-        assert!(near(made), "{shape} {types} {context} {kv:?}: {foretold} bytes foretold, {made} made");
+        assert!(near(made), "{shape} {types} {context} {kv:?}: {predicted} bytes predicted, {made} made");
         if let (Some(before), Some(after)) = (before, gpu.allocated()) {
             let grown = after - before;
-            assert!(near(grown), "{shape} {types} {context} {kv:?}: {foretold} bytes foretold, {grown} allocated");
+            assert!(near(grown), "{shape} {types} {context} {kv:?}: {predicted} bytes predicted, {grown} allocated");
             told += 1;
-            println!("{shape} {types} {context} {kv:?}: {foretold} foretold, {made} made, {grown} allocated");
+            println!("{shape} {types} {context} {kv:?}: {predicted} predicted, {made} made, {grown} allocated");
         }
     }
     println!("the allocator told {told} times");
 }
 
-/// Of a position a layer keeps the latent part and the rotated part of its key, once: values are the former.
+/// With MLA, a layer caches one latent and one rotated part per position, and no values.
 #[test]
-fn latent_keys_are_all_that_is_kept() {
+fn mla_caches_latent_keys_only() {
     let model = engine::model(engine::file("tiny-deepseek2", "F32"));
     let cache = model.spec.kv_caches().next().expect("latent keys");
     let values = u64::from(cache.heads * cache.head_dim);
@@ -128,10 +129,10 @@ fn latent_keys_are_all_that_is_kept() {
     }
 }
 
-/// Layers that see their window keep what `ops::SlidingPages` says, however long the context is: the window, a step and 64
-/// positions, and the window again where a prompt ends, each in whole pages and one more.
+/// Sliding-window layers cache the window, a step and 64 positions, and the window again at the end of a prompt, each in
+/// whole pages and one more ([`SlidingPages`](firelight::ops::SlidingPages)), however long the context is.
 #[test]
-fn windows_take_what_they_see() {
+fn sliding_windows_cache_what_they_see() {
     let model = engine::model(engine::file("tiny-gemma3", "F16"));
     let caches: Vec<_> = model.spec.kv_caches().collect();
     let window = caches.iter().find_map(|cache| cache.mask.span()).expect("a window");
@@ -151,7 +152,7 @@ fn windows_take_what_they_see() {
 }
 
 #[test]
-fn a_context_that_gave_way_is_said() {
+fn reduced_contexts_are_reported() {
     let model = engine::model(engine::file("tiny-llama3", "F32"));
     let trained = model.spec.context_length;
     let plan = plan_memory(&model, &caps(128 << 20, None), &context_of(trained + 32)).expect("it fits");
@@ -160,7 +161,7 @@ fn a_context_that_gave_way_is_said() {
     assert_eq!((plan.context, plan.notices.len()), (trained.min(4096), 0));
 }
 
-/// A mixture of experts of more layers, which are those of a file in turn.
+/// A mixture of experts with more layers, which repeat those of a file.
 fn repeated(file: Vec<u8>, layers: u32) -> Vec<u8> {
     let checkpoint = block_on(Checkpoint::from_sources(vec![Source::bytes("test", file)])).unwrap();
     let mut metadata = checkpoint.metadata.clone();
@@ -186,9 +187,9 @@ fn repeated(file: Vec<u8>, layers: u32) -> Vec<u8> {
     out
 }
 
-/// Layers whose stacks are alike share room, whichever layers lie between them: what is said is what there is.
+/// Layers with equal stacks share slots, even if other layers are between them; the warning counts them once.
 #[test]
-fn room_for_experts_is_counted_once() {
+fn expert_slots_are_counted_once() {
     // Layers have down projections of two types in turn.
     let model = engine::model(repeated(engine::file("tiny-qwen3moe", "Q4_K_M"), 6));
     let options = SessionOptions { kv: Some(KvType::F16), ..context_of(64) };

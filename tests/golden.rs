@@ -1,12 +1,12 @@
-//! The engine against independent ones: logits of transformers in float32 for every tiny shape and weight type, and the
-//! greedy text of a trained model. See `golden/README.md` for where the numbers come from and what they tolerate.
+//! Logits and greedy tokens against independent engines: transformers in float32 for every tiny shape and weight type,
+//! and the text of a trained model. `golden/README.md` says where the numbers come from, and explains the tolerances.
 
 mod engine;
 
 use engine::{Answer, Difference, difference, gpu, gpus};
 use firelight::checkpoint::{Checkpoint, GgufValue, Metadata, Source};
 use firelight::gpu::{Gpu, GpuOptions, Tier, Tuning};
-use firelight::model::spec::{Head, ModelSpec};
+use firelight::model::spec::{ModelSpec, OutputHead};
 use firelight::model::{Model, arch};
 use firelight::ops::KvType;
 use firelight::plan::fuse::Fuse;
@@ -33,7 +33,7 @@ struct Case {
     vocab: usize,
     short: String,
     long: Option<String>,
-    /// Its own prompt, if it has one.
+    /// Its prompt, if not the common one.
     prompt: Option<Vec<u32>>,
     greedy: Greedy,
 }
@@ -75,7 +75,7 @@ impl Case {
         Some(bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect())
     }
 
-    /// The case's model as a GGUF file or a Hugging Face folder.
+    /// The case's model, from a GGUF file or a Hugging Face folder.
     fn model(&self, hf: bool) -> Model {
         let dir = tempfile::tempdir().unwrap();
         let path = if hf { dir.path().to_path_buf() } else { dir.path().join("model.gguf") };
@@ -88,7 +88,7 @@ impl Case {
     }
 }
 
-/// What a comparison allows.
+/// The tolerance of a comparison.
 #[derive(Clone, Copy)]
 struct Tolerance {
     cosine: f64,
@@ -101,8 +101,8 @@ const EXACT: Tolerance = Tolerance { cosine: 0.99999, max: 5e-4, rms: 1e-4 };
 const STORED_F16: Tolerance = Tolerance { cosine: 0.99999, max: 5e-3, rms: 1e-3 };
 /// Keys and values are rounded to f16.
 const KV_F16: Tolerance = Tolerance { cosine: 0.99999, max: 3e-2, rms: 4e-3 };
-/// Keys and values are rounded to q8_0: the worst position of these random models, of up to seven layers, is off by two
-/// thousandths of its cosine.
+/// Keys and values are rounded to q8_0. The worst position of these random models (up to seven layers) has a cosine of
+/// 0.998.
 const KV_Q8_0: Tolerance = Tolerance { cosine: 0.997, max: 0.7, rms: 0.12 };
 
 impl Tolerance {
@@ -117,12 +117,12 @@ impl Tolerance {
     }
 }
 
-/// A session that runs the whole prompt in three chunks.
+/// Options to prefill the whole prompt in three chunks.
 fn options(kv: KvType) -> SessionOptions {
     SessionOptions { context: Some(320), chunk: 128, logits: 128, kv: Some(kv), ..Default::default() }
 }
 
-/// Holds a model to its goldens: logits of the prompt in chunks and token by token, and greedy tokens.
+/// Compares a model with its goldens: logits of the prompt in chunks and token by token, and greedy tokens.
 fn check(gpu: &Gpu, case: &Case, model: &Model, options: &SessionOptions) {
     let mut session = engine::session(gpu, model, options);
     let what = |how| format!("{} {}, {:?}, tier {}, {how}", case.shape, case.types, options.kv, gpu.caps().tier);
@@ -176,7 +176,7 @@ fn every_shape_with_keys_and_values_in_q8_0() {
     assert!(taken >= 4, "only {taken} shapes have heads of whole blocks");
 }
 
-/// In the highest exact tier: `ops` has each type in all of them.
+/// In the highest exact tier; `ops` tests each type in all tiers.
 #[test]
 fn every_type() {
     for case in goldens().cases.iter().filter(|c| !in_f32(c)) {
@@ -184,8 +184,8 @@ fn every_type() {
     }
 }
 
-/// What a tier that rounds makes of each shape in quantized types: the cosine of nine of ten positions is above `least`.
-/// Not of all, since where a router's tie is near, another expert may speak.
+/// Logits of a reduced-precision tier for each quantized shape: the cosine of nine in ten positions is above `least`. Not
+/// of all, since a near tie of a router may select another expert.
 fn changes_little(tier: Tier, least: f64) {
     if let Some(why) = gpu().caps().lacks(tier) {
         assert!(std::env::var_os("FIRELIGHT_COOPERATIVE").is_none(), "{why}");
@@ -218,17 +218,17 @@ fn changes_little(tier: Tier, least: f64) {
 }
 
 #[test]
-fn eight_bits_change_little() {
+fn int8_changes_little() {
     changes_little(Tier::Int8, 0.99);
 }
 
 #[test]
-fn halves_change_little() {
+fn f16_changes_little() {
     changes_little(Tier::F16, 0.9999);
 }
 
 #[test]
-fn small_matrices_change_little() {
+fn cooperative_matrices_change_little() {
     changes_little(Tier::Cooperative, 0.9999);
 }
 
@@ -251,7 +251,7 @@ fn without_fusion() {
     }
 }
 
-/// The place of a f32 value of the metadata in a GGUF file.
+/// The offset of an f32 metadata value in a GGUF file.
 fn place_of(file: &[u8], key: &str) -> usize {
     // With its length before it: other keys may begin alike.
     let key = [&(key.len() as u64).to_le_bytes(), key.as_bytes()].concat();
@@ -259,14 +259,14 @@ fn place_of(file: &[u8], key: &str) -> usize {
     at + key.len() + 4
 }
 
-/// The place of a tensor's first weight.
+/// The offset of a tensor's first weight.
 fn place_of_tensor(file: &[u8], name: &str) -> usize {
     let source = Source::bytes("test", file.to_vec());
     let checkpoint = block_on(Checkpoint::from_sources(vec![source])).unwrap();
     checkpoint.tensor(name).unwrap().parts[0].offset as usize
 }
 
-/// The comparisons above would see a small fault: a model a little off fails even the widest of them.
+/// The tolerances are tight: a slightly wrong model exceeds even the widest of them.
 #[test]
 fn small_faults_are_seen() {
     let file = engine::file("tiny-llama3", "F32");
@@ -292,7 +292,7 @@ fn small_faults_are_seen() {
     }
 }
 
-/// Which blocks have experts, how large ones, and how far convolutions reach is seen by their tensors.
+/// Keys without effect, since tensors tell the same.
 const SEEN_BY_TENSORS: [&str; 4] = [
     "interleave_moe_layer_step",
     "leading_dense_block_count",
@@ -300,7 +300,7 @@ const SEEN_BY_TENSORS: [&str; 4] = [
     "shortconv.l_cache",
 ];
 
-/// Every key that a family's files have beyond the common ones changes what the model says.
+/// Every key that is specific to a family changes the logits.
 #[test]
 fn every_setting_of_a_family_counts() {
     let mut changed = 0;
@@ -344,7 +344,7 @@ struct ConvertedFiles {
     cases: Vec<ConvertedFile>,
 }
 
-/// What llama.cpp's converter wrote, and what transformers makes of the same model.
+/// A file by llama.cpp's converter, and transformers' logits of the same model.
 #[derive(Deserialize)]
 struct ConvertedFile {
     name: String,
@@ -380,7 +380,7 @@ impl ConvertedFile {
     }
 }
 
-/// Files as llama.cpp's own converter writes them, of every architecture that runs.
+/// Files by llama.cpp's converter, of every supported architecture.
 #[test]
 fn converter_files() {
     let json = std::fs::read(folder().join("converted/converted.json")).unwrap();
@@ -393,7 +393,7 @@ fn converter_files() {
     assert!(wrong.is_empty(), "{} of {} are wrong:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
 }
 
-/// A converted file's sizes, when its metadata was changed.
+/// A converted file's spec, with changed metadata.
 fn sizes(name: &str, change: impl Fn(&mut Metadata)) -> firelight::Result<ModelSpec> {
     let path = folder().join(format!("converted/{name}.gguf"));
     let mut checkpoint = block_on(Checkpoint::open(&path)).unwrap();
@@ -401,7 +401,7 @@ fn sizes(name: &str, change: impl Fn(&mut Metadata)) -> firelight::Result<ModelS
     block_on(ModelSpec::read(&checkpoint))
 }
 
-/// Keys that say what would hold without them, or say it in another form.
+/// Keys that restate a default, or have another form.
 #[test]
 fn keys_may_be_absent_or_of_another_form() {
     type Change<'a> = (&'a str, &'a str, Option<GgufValue>);
@@ -449,7 +449,7 @@ fn keys_may_be_absent_or_of_another_form() {
             set(metadata, "gemma2.final_logit_softcapping", logits.clone());
         });
         let spec = scales.unwrap();
-        let Head::Logits { scale, .. } = &spec.head else { panic!("no logits") };
+        let OutputHead::Logits { scale, .. } = &spec.head else { panic!("no logits") };
         (spec.attentions().next().unwrap().scores.softcap, scale.softcap)
     };
     assert_eq!(caps(None, None), (Some(50.0), Some(30.0)), "those of every Gemma 2");
@@ -474,7 +474,7 @@ fn keys_may_be_absent_or_of_another_form() {
     }
 }
 
-/// Sets a key, or takes it out.
+/// Sets or removes a key.
 fn set(metadata: &mut Metadata, key: &str, value: Option<GgufValue>) {
     match value {
         Some(value) => metadata.insert(key, value),
@@ -495,7 +495,7 @@ struct Story {
     greedy_text: String,
 }
 
-/// A trained model, alone and in company: its tokens and its text.
+/// A trained model, alone and batched: its tokens and its text.
 #[test]
 fn stories() {
     let Some(path) = engine::shared("data/models/stories260K.gguf") else { return };

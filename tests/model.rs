@@ -1,10 +1,10 @@
-//! One model, many ways to run it: how far ahead steps are queued, how a prompt is cut, who else is being answered and
-//! what the cache holds from before must not change what a request gets. And how requests end.
+//! Answers must not depend on how a model runs: pipeline depth, prefill chunks, concurrent requests and the prefix cache.
+//! And how requests end.
 //!
-//! Models are tiny and random, one of each kind. Logits may differ by rounding where another kernel computes them, so
-//! they are held to a thousandth of their size, and greedy tokens to the point where the best leads by less than 0.002
-//! (such leads are one in 300). The cache holds f32 then: in f16 a key that another kernel computes a last bit larger
-//! may be rounded up instead of down, which is seen as three thousandths.
+//! Models are tiny and random, one of each kind. Logits that different kernels compute may differ by rounding: the
+//! tolerance is a thousandth of their size, and greedy tokens are compared until the best leads by less than 0.002 (one
+//! in 300 does). The cache is f32 in these tests: with f16, keys that differ in the last bit may be rounded apart, which
+//! changes logits by three thousandths.
 
 mod engine;
 
@@ -21,12 +21,12 @@ use firelight::session::{Event, FinishReason, Request, Session, SessionOptions};
 use firelight::synth;
 use pollster::block_on;
 
-/// Whether the environment wants no more than makes a difference to an adapter: compiling takes long on some.
+/// Whether to test only a few shapes, since some adapters compile slowly.
 fn few() -> bool {
     std::env::var_os("FIRELIGHT_TESTS").is_some_and(|tests| tests == "few")
 }
 
-/// As many of the tiny shapes as have every kernel between them.
+/// The smallest set of tiny shapes that uses every kernel.
 const FEW: [&str; 9] = [
     "tiny-qwen3moe",
     "tiny-odd",
@@ -39,13 +39,13 @@ const FEW: [&str; 9] = [
     "tiny-deepseek3",
 ];
 
-/// The shapes to test on this adapter: one of each family and of each kind of part, with sizes that nothing divides.
+/// The shapes to test: one of each family and of each kind of block, and one with odd sizes.
 fn shapes() -> Vec<&'static str> {
     let tiny = synth::SHAPES.iter().map(|s| s.name).filter(|name| name.starts_with("tiny"));
     tiny.filter(|name| !few() || FEW.contains(name)).collect()
 }
 
-/// The largest vocabulary of these shapes: asking for so many log-probabilities gives all.
+/// The largest vocabulary of these shapes: this many log-probabilities are all of them.
 const ALL: u32 = 272;
 
 fn tiny(shape: &str) -> Model {
@@ -56,12 +56,12 @@ fn open(model: &Model, options: &SessionOptions) -> Session {
     session(gpu(), model, options)
 }
 
-/// Options for equalities that rounding may touch.
+/// Options for comparisons that are sensitive to rounding.
 fn exact(context: u32) -> SessionOptions {
     SessionOptions { context: Some(context), kv: Some(KvType::F32), ..Default::default() }
 }
 
-/// The answer of a session of one sequence with nothing in its cache.
+/// The answer of a session with one sequence and an empty cache.
 fn fresh(session: &mut Session, request: &Request) -> Answer {
     logits(session, &[0], true);
     let answer = answer(session, told(request.clone()));
@@ -69,7 +69,7 @@ fn fresh(session: &mut Session, request: &Request) -> Answer {
     answer
 }
 
-/// The request with its tokens chosen on the CPU, and every token's log-probability told.
+/// The request, sampled on the CPU with the log-probabilities of all tokens.
 fn told(mut request: Request) -> Request {
     request.sampling.logprobs = Some(ALL);
     request
@@ -90,8 +90,8 @@ fn margins(answer: &Answer) -> Vec<f32> {
     answer.logprobs.iter().map(|logprobs| logprobs.top[0].1 - logprobs.top[1].1).collect()
 }
 
-/// Holds `got` to a `told` answer to the same request: tokens, and log-probabilities where `got` has them, as far as
-/// the tokens were not left to rounding. Returns how many those are.
+/// Compares `got` with a `told` answer to the same request: tokens, and log-probabilities if `got` has them, up to the
+/// first token that rounding decides. Returns the number of compared tokens.
 #[track_caller]
 fn same_answer(what: &str, got: &Answer, want: &Answer) -> usize {
     let margins = margins(want);
@@ -114,7 +114,7 @@ fn close(what: &str, got: &[f32], want: &[f32], vocab: usize) {
 }
 
 #[test]
-fn run_ahead_changes_not_a_bit() {
+fn pipeline_depth_changes_no_bit() {
     for shape in shapes() {
         let model = tiny(shape);
         let mut first = None;
@@ -135,7 +135,7 @@ fn run_ahead_changes_not_a_bit() {
 }
 
 #[test]
-fn a_prompt_may_be_cut_anywhere() {
+fn prefill_chunks_change_nothing() {
     let prompt = prompt(2, 75);
     for shape in shapes() {
         let model = tiny(shape);
@@ -149,7 +149,7 @@ fn a_prompt_may_be_cut_anywhere() {
     }
 }
 
-/// What nobody reads is never passed over in silence, and an unknown architecture's error says what it is made of.
+/// Tensors that no part reads are an error, and an unknown architecture's error names unsupported blocks.
 #[test]
 fn parts_that_are_not_understood_are_named() {
     let changed = |from: &str, to: &str| {
@@ -185,7 +185,7 @@ fn parts_that_are_not_understood_are_named() {
     assert!(!arch.contains("not understood"), "{arch}");
 }
 
-/// The file as converters wrote it at first: keys' and values' matrices in one, and lengths of heads as others have them.
+/// The file in an early converter's form: a fused kv_b, and head sizes under the keys of ordinary attention.
 fn older(file: Vec<u8>) -> Vec<u8> {
     let checkpoint = block_on(Checkpoint::from_sources(vec![Source::bytes("test", file)])).unwrap();
     let mut metadata = checkpoint.metadata.clone();
@@ -232,7 +232,7 @@ fn older(file: Vec<u8>) -> Vec<u8> {
 }
 
 #[test]
-fn older_files_of_latent_attention_say_the_same() {
+fn early_mla_files_give_the_same_logits() {
     let file = engine::file("tiny-deepseek3", "F32");
     let prompt = prompt(57, 20);
     let of = |file| logits(&mut open(&model(file), &SessionOptions { logits: 32, ..exact(64) }), &prompt, false);
@@ -240,7 +240,7 @@ fn older_files_of_latent_attention_say_the_same() {
 }
 
 #[test]
-fn a_long_prompt_crosses_spans_and_pages() {
+fn long_prompts_cross_kv_splits_and_pages() {
     let prompt = prompt(3, 700);
     for shape in ["tiny-llama3", "tiny-qwen3"] {
         let model = tiny(shape);
@@ -267,7 +267,7 @@ fn a_long_prompt_crosses_spans_and_pages() {
 }
 
 #[test]
-fn company_changes_nothing() {
+fn batch_invariance() {
     for shape in shapes() {
         let model = tiny(shape);
         let requests: Vec<Request> = (0..8).map(|i| greedy(&prompt(10 + i, 3 + 8 * i as usize), 20)).collect();
@@ -290,9 +290,9 @@ fn company_changes_nothing() {
     }
 }
 
-/// A step only replays what was made when the model was opened.
+/// Steps only replay: they create no GPU resources.
 #[test]
-fn steps_make_nothing() {
+fn steps_create_no_resources() {
     // Nobody else makes anything on a device of one's own.
     let gpu = block_on(Gpu::open(&GpuOptions { tuning: Tuning::Off, ..Default::default() })).expect("an adapter");
     for shape in FEW {
@@ -356,9 +356,9 @@ fn a_prefix_is_reused() {
     }
 }
 
-/// A state cannot be cut back: an answer is taken back to where the state was kept, most of the way through its prompt.
+/// A recurrent state cannot be truncated: a request resumes from the checkpoint near the end of the earlier prompt.
 #[test]
-fn a_state_goes_back_to_where_it_was_kept() {
+fn states_resume_from_their_checkpoint() {
     let model = tiny("tiny-qwen35");
     let mut alone = open(&model, &exact(300));
     for run_ahead in [1, 8] {
@@ -385,10 +385,10 @@ fn a_state_goes_back_to_where_it_was_kept() {
     }
 }
 
-/// Layers with windows or chunks give back the pages that nothing sees any more: answers are what they are where all
-/// pages are kept, and what is still there is reused, by the same sequence and by another.
+/// Sliding-window and chunked layers free the pages outside their window. Answers equal those with all pages kept, and
+/// resident prefixes are reused, by the same sequence and by others.
 #[test]
-fn windows_keep_only_the_pages_that_they_see() {
+fn sliding_windows_free_pages() {
     for shape in ["tiny-window", "tiny-gemma3", "tiny-llama4", "tiny-gpt-oss"] {
         let model = tiny(shape);
         let few = SessionOptions { chunk: 32, sequences: 2, ..exact(640) };
@@ -423,10 +423,10 @@ fn windows_keep_only_the_pages_that_they_see() {
     }
 }
 
-/// With room for one layer's experts, for some more, or for all but a few, the others read from the file as they are
-/// wanted, answers are bit by bit what they are with all in memory.
+/// With slots for one layer's experts, for some more, or for all but a few, answers are bit for bit those with all
+/// experts resident.
 #[test]
-fn experts_may_come_from_the_file_as_they_are_wanted() {
+fn offloaded_experts_change_no_bit() {
     for shape in ["tiny-qwen3moe", "tiny-llama4", "tiny-gpt-oss", "tiny-qwen35moe"] {
         let model = tiny(shape);
         let all = SessionOptions { logits: 16, ..exact(200) };
@@ -457,7 +457,7 @@ fn experts_may_come_from_the_file_as_they_are_wanted() {
 }
 
 #[test]
-fn a_running_sequence_shares_its_pages() {
+fn running_sequences_share_their_prefix() {
     for shape in ["tiny-llama3", "tiny-mixtral"] {
         let model = tiny(shape);
         let mut session = open(&model, &SessionOptions { sequences: 3, ..exact(200) });
@@ -540,7 +540,7 @@ fn a_cancelled_answer_leaves_no_trace() {
     assert_eq!(ids, want.ids);
 }
 
-/// What a session says of a request, without times, and whatever the cache holds from before.
+/// A session's events of a request, without times and cached token counts.
 fn said(events: impl IntoIterator<Item = Event>) -> Vec<Event> {
     let untimed = |event| match event {
         Event::Finished { reason, .. } => Event::Finished { reason, timings: Default::default() },
@@ -550,10 +550,10 @@ fn said(events: impl IntoIterator<Item = Event>) -> Vec<Event> {
     events.into_iter().map(untimed).collect()
 }
 
-/// An answer takes its own events only: what comes of another request meanwhile is there afterwards, all of it and in
-/// order, however the answer ends and however long it takes.
+/// A generation consumes only its own events: those of other requests stay queued, complete and in order, however the
+/// generation ends.
 #[test]
-fn an_answer_leaves_other_requests_their_events() {
+fn generations_keep_the_events_of_other_requests() {
     let model = tiny("tiny-llama3");
     let [long, short] = [greedy(&prompt(61, 30), 40), greedy(&prompt(62, 20), 6)];
     for sequences in [1, 2] {
@@ -649,7 +649,7 @@ fn an_end_token_ends_an_answer() {
 }
 
 #[test]
-fn an_answer_goes_on_in_another_session() {
+fn answers_resume_in_another_session() {
     let model = tiny("tiny-llama3");
     let open = || open(&model, &exact(64));
     let penalties = Sampling { repetition_penalty: 1.3, frequency_penalty: 0.2, ..Sampling::greedy() };
@@ -725,7 +725,7 @@ fn impossible_requests_are_refused_and_harm_nothing() {
 }
 
 #[test]
-fn a_long_prompt_and_answers_take_turns() {
+fn prefill_and_decode_steps_alternate() {
     let model = tiny("tiny-llama3");
     let mut session = open(&model, &SessionOptions { sequences: 3, chunk: 16, ..exact(400) });
     let mut alone = open(&model, &exact(400));
@@ -757,7 +757,7 @@ fn a_long_prompt_and_answers_take_turns() {
 }
 
 #[test]
-fn a_constraint_has_a_say_in_every_token() {
+fn constraints_apply_to_every_token() {
     let model = tiny("tiny-llama3");
     let mut session = open(&model, &exact(100));
     // Only the tokens 40 to 49, each but the first larger than the one before; after the fifth, none.
@@ -794,7 +794,7 @@ fn a_constraint_has_a_say_in_every_token() {
 }
 
 #[test]
-fn control_tokens_are_written_out_where_that_is_asked_for() {
+fn control_tokens_are_printed_on_request() {
     let model = tiny("tiny-llama3");
     let mut session = open(&model, &exact(64));
     let bos = model.tokenizer.bos().unwrap();
@@ -806,7 +806,7 @@ fn control_tokens_are_written_out_where_that_is_asked_for() {
 }
 
 #[test]
-fn what_is_embedded_is_what_the_logits_come_from() {
+fn embeddings_pool_the_hidden_states_of_logits() {
     let bytes = engine::file("tiny-odd", "F32");
     let model = model(bytes.clone());
     let head = &model.checkpoint.tensors["output.weight"];
@@ -832,7 +832,7 @@ fn what_is_embedded_is_what_the_logits_come_from() {
 }
 
 #[test]
-fn a_text_is_told_by_its_last_token_where_the_model_was_trained_so() {
+fn last_token_pooling_follows_the_model() {
     let bytes = engine::file("tiny-odd", "F32");
     let mut model = model(bytes.clone());
     let head = &model.checkpoint.tensors["output.weight"];
@@ -851,7 +851,7 @@ fn a_text_is_told_by_its_last_token_where_the_model_was_trained_so() {
 }
 
 #[test]
-fn texts_are_embedded_beside_answers_and_cancelled() {
+fn embeddings_run_beside_answers_and_are_cancelled() {
     // Plain attention; windows with pages of their own; states.
     for shape in ["tiny-llama3", "tiny-gemma3", "tiny-qwen3next"] {
         let model = tiny(shape);

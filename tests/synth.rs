@@ -1,4 +1,4 @@
-//! Synthetic models: true sizes, the stated types, sane weights, and the very files the golden logits were made from.
+//! Synthetic models: true sizes, the stated types, sane weights, and the files that the golden logits belong to.
 
 use firelight::checkpoint::{Checkpoint, Source};
 use firelight::dtype::DType;
@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// A file of the given shape and types, or as much of it as fits into `limit` bytes.
+/// A file of this shape and these types, cut after `limit` bytes.
 fn file(shape: &str, types: &str, limit: usize) -> Vec<u8> {
     struct Limited(Vec<u8>, usize);
     impl Write for Limited {
@@ -32,7 +32,7 @@ fn whole(shape: &str, types: &str) -> Checkpoint {
     block_on(Checkpoint::from_sources(vec![Source::bytes(shape, file(shape, types, usize::MAX))])).unwrap()
 }
 
-/// The tensor table of a model too large to write in a test.
+/// The tensor table of a model that is too large for a test.
 fn head(shape: &str, types: &str) -> Checkpoint {
     let mut bytes = file(shape, types, 8 << 20);
     bytes.resize(64 << 20, 0);

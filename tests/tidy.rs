@@ -53,8 +53,11 @@ impl File {
         self.path.split('/').next().unwrap_or_default().trim_end_matches(".rs")
     }
 
-    /// Without comments, and without what stands behind the first `#[cfg(test)]` before a `mod`.
+    /// Without comments, and without the test module, which comes last or is a file `tests.rs`.
     fn code(&self) -> String {
+        if self.path.ends_with("/tests.rs") {
+            return String::new();
+        }
         let tests = self.text.find("#[cfg(test)]\nmod ").unwrap_or(self.text.len());
         self.text[..tests]
             .lines()
@@ -160,6 +163,7 @@ fn faults_are_found() {
     assert_eq!(faults("ops/add.rs", "use wgpu::Buffer;"), 1);
     assert_eq!(faults("ops/add.rs", "// wgpu\n#[cfg(test)]\nmod tests { use pollster; }"), 0);
     assert_eq!(faults("session/mod.rs", "pollster::block_on(x)"), 2);
+    assert_eq!(faults("session/tests.rs", "pollster::block_on(x)"), 0);
     assert_eq!(faults("cli/mod.rs", "use crate::session; pollster::block_on(x)"), 0);
     assert_eq!(faults("graph.rs", "fn f() { crate::plan::f() }"), 1);
     assert_eq!(faults("graph.rs", "use crate::{\n    ops::{self, Op},\n    plan, session::{fit, x},\n};"), 2);

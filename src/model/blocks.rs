@@ -1,5 +1,5 @@
-//! The blocks of a model, recorded as graph nodes: one file for each kind, which reads like the paper. They take specs as
-//! they are; whatever depends on the file was decided when the spec was read.
+//! The blocks of a model, recorded as graph nodes: one file for each kind, which reads like the paper. They take specs
+//! as they are; whatever depends on the file was decided when the spec was read.
 
 mod attention;
 mod delta_net;

@@ -1,9 +1,9 @@
-//! Records a model's spec as the graph of a step. The graph is the load manifest: its weights and vectors say where they
-//! are in the file.
+//! Records a model's spec as the graph of a step. The graph is the load manifest: its weights and vectors say where
+//! they are in the file.
 
 use super::blocks::Recorder;
 use super::expert_slots::OffloadedLayer;
-use super::spec::{Head, ModelSpec};
+use super::spec::{ModelSpec, OutputHead};
 use crate::graph::{Graph, TensorId};
 use crate::ops::logit_scale::LogitScale;
 
@@ -41,7 +41,7 @@ pub fn record(spec: &ModelSpec, recording: Recording) -> Decoder {
     }
     let x = r.graph.gather(x);
     let hidden = r.norm(x, &spec.output_norm);
-    let Head::Logits { weight, scale } = &spec.head;
+    let OutputHead::Logits { weight, scale } = &spec.head;
     let weight = weight.as_ref().map_or(embedding, |weight| r.weight(weight));
     let mut logits = r.graph.linear(hidden, weight, None);
     if *scale != (LogitScale { scale: 1.0, softcap: None }) {

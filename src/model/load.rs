@@ -1,6 +1,6 @@
 //! Fills a plan's weights from checkpoints: byte ranges -> repack -> GPU, a few MiB at a time (transposed matrices as a
-//! whole), so that host memory stays at a few chunks, whatever the model's size. While one chunk is read, earlier ones are
-//! repacked on other threads and taken by the device.
+//! whole), so that host memory stays at a few chunks, whatever the model's size. While one chunk is read, earlier ones
+//! are repacked on other threads and taken by the device.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -23,54 +23,54 @@ pub struct Progress {
 
 /// Bytes read at once.
 pub const CHUNK: u64 = 4 << 20;
-/// Chunks that are repacked at once, at most.
+/// Chunks that are repacked concurrently, at most.
 const MOST_CHUNKS: usize = 8;
 
 /// A tensor of the graph, and the tensor of a file that fills it.
-struct Item<'a> {
+struct LoadItem<'a> {
     id: TensorId,
     source: u32,
     info: &'a TensorInfo,
     checkpoint: &'a Checkpoint,
     rows: Range<u32>,
-    content: Content,
+    kind: LoadKind,
 }
 
-enum Content {
+enum LoadKind {
     /// The same rows of each of these matrices.
     Matrices(u32),
     /// Values, with something added, which begin somewhere in the graph's vector.
     Values { start: u32, plus: f32 },
 }
 
-impl<'a> Item<'a> {
-    fn new(id: TensorId, tensor: &TensorRef, content: Content, sources: &[&'a Checkpoint]) -> Result<Self> {
+impl<'a> LoadItem<'a> {
+    fn new(id: TensorId, tensor: &TensorRef, kind: LoadKind, sources: &[&'a Checkpoint]) -> Result<Self> {
         let TensorRef { source, name, rows } = tensor.clone();
         let checkpoint = sources.get(source as usize).copied();
         let checkpoint = checkpoint.ok_or_else(|| Error::Usage(format!("the file of tensor {name} is not open")))?;
-        Ok(Item { id, source, info: checkpoint.tensor(&name)?, checkpoint, rows, content })
+        Ok(LoadItem { id, source, info: checkpoint.tensor(&name)?, checkpoint, rows, kind })
     }
 
     /// Bytes to read.
     fn bytes(&self) -> u64 {
-        match self.content {
-            Content::Matrices(count) => u64::from(count) * self.rows.len() as u64 * self.info.row_bytes(),
-            Content::Values { .. } => self.info.bytes(),
+        match self.kind {
+            LoadKind::Matrices(count) => u64::from(count) * self.rows.len() as u64 * self.info.row_bytes(),
+            LoadKind::Values { .. } => self.info.bytes(),
         }
     }
 }
 
 /// All weights and vectors that a plan uses, in the files' order.
-fn items<'a>(memory: &PlanMemory, sources: &[&'a Checkpoint]) -> Result<Vec<Item<'a>>> {
+fn items<'a>(memory: &PlanMemory, sources: &[&'a Checkpoint]) -> Result<Vec<LoadItem<'a>>> {
     let graph = &memory.dispatch_list().graph;
     let mut items = Vec::new();
     for id in memory.dispatch_list().used() {
         if let TensorKind::Weight { tensor: Some(tensor), experts, .. } = &graph.tensor(id).kind {
-            items.push(Item::new(id, tensor, Content::Matrices(*experts), sources)?);
+            items.push(LoadItem::new(id, tensor, LoadKind::Matrices(*experts), sources)?);
         }
         for (part, start) in graph.vectors(id) {
             if let TensorKind::Vector { tensor, plus } = &graph.tensor(part).kind {
-                items.push(Item::new(id, tensor, Content::Values { start, plus: *plus }, sources)?);
+                items.push(LoadItem::new(id, tensor, LoadKind::Values { start, plus: *plus }, sources)?);
             }
         }
     }
@@ -78,23 +78,23 @@ fn items<'a>(memory: &PlanMemory, sources: &[&'a Checkpoint]) -> Result<Vec<Item
     Ok(items)
 }
 
-/// Loads every weight and vector that the plan's graph uses. `sources` are the opened files: the model itself first (see
-/// [`TensorRef::source`]).
+/// Loads every weight and vector that the plan's graph uses. `sources` are the opened files: the model itself first
+/// (see [`TensorRef::source`]).
 ///
 /// # Errors
 /// If reading fails or the device is lost.
 pub async fn load(memory: &PlanMemory, sources: &[&Checkpoint], mut progress: impl FnMut(Progress)) -> Result<()> {
     let items = items(memory, sources)?;
-    let total = items.iter().map(Item::bytes).sum();
+    let total = items.iter().map(LoadItem::bytes).sum();
     let mut done = 0;
     progress(Progress { done, total });
     let at_once = gpu::processors().min(MOST_CHUNKS);
     let (mut repacking, mut taken, mut unwaited) = (VecDeque::new(), None, 0);
     for item in items {
         let (id, info, checkpoint) = (item.id, item.info, item.checkpoint);
-        let experts = match item.content {
-            Content::Matrices(count) => u64::from(count),
-            Content::Values { start, plus } => {
+        let experts = match item.kind {
+            LoadKind::Matrices(count) => u64::from(count),
+            LoadKind::Values { start, plus } => {
                 let values = read_vector(checkpoint, info).await?;
                 let values: Vec<f32> = values[to_usize(&item.rows)].iter().map(|value| value + plus).collect();
                 memory.write(id, u64::from(start) * 4, bytemuck::cast_slice(&values));

@@ -1,4 +1,5 @@
-//! Models: what a checkpoint says, recorded as a graph. Nothing here runs; `session` does.
+//! Models: `spec` reads what a checkpoint is, `decoder` and `blocks` record it as a graph, `load` fills the graph's
+//! weights. Nothing here runs; `session` does.
 
 pub mod arch;
 mod blocks;
@@ -21,8 +22,7 @@ use crate::tokenizer::{Special, Tokenizer};
 use serde_json::Value;
 use spec::ModelSpec;
 
-/// An opened model: its header, tokenizer and template. The weights stay where they are until a
-/// [`Session`](crate::session::Session) loads them.
+/// An opened model: its header, tokenizer and template. A [`Session`](crate::session::Session) loads the weights.
 pub struct Model {
     /// Metadata and tensors.
     pub checkpoint: Rc<Checkpoint>,
@@ -32,7 +32,7 @@ pub struct Model {
     pub tokenizer: Arc<Tokenizer>,
     /// Messages to a prompt.
     pub template: ChatTemplate,
-    /// What the user should know: parts that are left out, an unknown pre-tokenizer, a template that was guessed.
+    /// Warnings: ignored parts, an unknown pre-tokenizer, a guessed template.
     pub notices: Vec<String>,
 }
 
@@ -45,7 +45,7 @@ impl Model {
         Self::from_checkpoint(Checkpoint::open(path).await?).await
     }
 
-    /// The same from byte sources (the shards of a GGUF in order).
+    /// As [`Model::open`], from byte sources (the shards of a GGUF file in order).
     ///
     /// # Errors
     /// As [`Model::open`].
@@ -53,7 +53,7 @@ impl Model {
         Self::from_checkpoint(Checkpoint::from_sources(sources).await?).await
     }
 
-    /// The same from a checkpoint that is open already.
+    /// As [`Model::open`], from an open checkpoint.
     ///
     /// # Errors
     /// If it is of a kind that is not supported, or lacks a tokenizer or tensors.
@@ -65,8 +65,8 @@ impl Model {
         Ok(Model { checkpoint: Rc::new(checkpoint), spec, tokenizer: Arc::new(tokenizer), template, notices })
     }
 
-    /// The tokens of a conversation as the model wants to read it. BOS and EOS are the tokenizer's, unless `input` has
-    /// others.
+    /// The tokens of a conversation in the model's chat format. BOS and EOS are the tokenizer's, unless `input` sets
+    /// them.
     ///
     /// # Errors
     /// [`Error::Text`](crate::Error::Text) if the template refuses the messages.
@@ -74,8 +74,8 @@ impl Model {
         self.tokenizer.encode(&self.render_chat(input)?, Special::PARSE)
     }
 
-    /// The text of which [`Model::encode_chat`] makes tokens. What users and tools say is guarded
-    /// ([`Tokenizer::guard`]): no turn ends because somebody typed the token that ends one.
+    /// The text that [`Model::encode_chat`] tokenizes. Special tokens in messages of users and tools are escaped
+    /// ([`Tokenizer::escape_special`]), so that nobody ends a turn by typing its end token.
     ///
     /// # Errors
     /// As [`Model::encode_chat`].
@@ -83,7 +83,7 @@ impl Model {
         Ok(self.render_conversation(input)?.text)
     }
 
-    /// As [`Model::render_chat`], with what had to be changed in the conversation for the template to take it.
+    /// As [`Model::render_chat`], with the changes to the conversation that the template needed.
     ///
     /// # Errors
     /// As [`Model::encode_chat`].
@@ -109,7 +109,7 @@ impl Model {
     }
 }
 
-/// Guards the texts of a message's content, which is one or has parts.
+/// Escapes special tokens in a message's content, which is a text or a list of parts.
 fn escape_special(content: &mut Value, tokenizer: &Tokenizer) {
     match content {
         Value::String(text) => *text = tokenizer.escape_special(text),

@@ -1,10 +1,10 @@
-//! What a file is for that holds no model to run: a projector, an adapter, an importance matrix, a vocabulary, an
-//! encoder. `general.type` says it, or else the architecture.
+//! Recognizes files that hold no language model (a projector, an adapter, an importance matrix, a vocabulary, an
+//! encoder) by `general.type` or by architecture, and explains what they are for.
 
 use crate::checkpoint::{Checkpoint, Metadata};
 use crate::{Error, Result};
 
-/// Architectures that turn a text into one vector, or rank texts.
+/// Architectures that compute embeddings, or rank texts.
 const ENCODERS: &[&str] = &[
     "bert",
     "eurobert",
@@ -19,28 +19,28 @@ const ENCODERS: &[&str] = &[
     "t5encoder",
 ];
 
-/// Architectures that guess several tokens for a larger model to check.
+/// Architectures of draft models for speculative decoding.
 const DRAFTS: &[&str] = &["dflash", "eagle3", "gemma4-assistant"];
 
 const PROJECTOR: &str = "this file is a projector (mmproj): it turns images or sound into input for a language model, \
-    but holds no language model; open the language model's own GGUF file";
-const ADAPTER: &str = "this file is an adapter (LoRA): it changes the weights of another model, and Firelight does not \
-    apply adapters yet; open a model into which the adapter was merged, or the base model without it";
-const CONTROL_VECTOR: &str = "this file is a control vector: it steers another model, and Firelight does not apply \
-    such vectors; open the model itself";
-const IMATRIX: &str = "this file is an importance matrix (imatrix): tools that quantize models read it, and it holds no \
-    weights; open the model that it was measured on";
-const VOCABULARY: &str = "this file holds a vocabulary and no weights: `tokenize` and `template` can use it; to run a \
-    model, open a file that has its weights";
-const ENCODER: &str = "this file is an encoder: it makes embeddings of texts or ranks them, and cannot write; Firelight \
-    runs language models that write";
-const DRAFT: &str = "this file is a draft model: it guesses tokens for a larger model to check, which Firelight does not \
-    do yet; open the larger model";
+    but holds no language model; open the language model's GGUF file";
+const ADAPTER: &str = "this file is an adapter (LoRA) for another model, and Firelight does not apply adapters yet; open a \
+    model into which the adapter was merged, or the base model without it";
+const CONTROL_VECTOR: &str = "this file is a control vector for another model, and Firelight does not apply them; open the \
+    model itself";
+const IMATRIX: &str = "this file is an importance matrix (imatrix) for quantization tools, without weights; open the model \
+    that it was measured on";
+const VOCABULARY: &str = "this file holds a vocabulary without weights: `tokenize` and `template` can use it; to run a \
+    model, open a file with weights";
+const ENCODER: &str = "this file is an encoder: it computes embeddings or ranks texts, but does not generate text; Firelight \
+    runs generative language models";
+const DRAFT: &str = "this file is a draft model for speculative decoding, which Firelight does not support yet; open the \
+    larger model";
 
-/// Refuses a file that holds no model to run.
+/// Refuses a file that holds no language model.
 ///
 /// # Errors
-/// [`Error::Unsupported`], which says what the file is for and which file to open instead.
+/// [`Error::Unsupported`], with the file's purpose and the file to open instead.
 pub fn check(checkpoint: &Checkpoint) -> Result<()> {
     match other_purpose(checkpoint)? {
         Some(purpose) => Err(Error::Unsupported(purpose.into())),
@@ -80,7 +80,7 @@ fn other_purpose(checkpoint: &Checkpoint) -> Result<Option<&'static str>> {
     Ok(of_type.or(of_architecture).or_else(of_content))
 }
 
-/// Whether a position sees those after it.
+/// Whether attention is bidirectional.
 fn reads_both_ways(metadata: &Metadata, architecture: &str) -> bool {
     metadata.get_bool(&format!("{architecture}.attention.causal")).ok().flatten() == Some(false)
 }

@@ -1,8 +1,9 @@
-//! What a model is: for each layer its token mixers, its feed-forward network and its norms, with the tensors of each part.
+//! What a model is: for each layer its token mixers, its feed-forward network and its norms, with the tensors of each
+//! part.
 //!
-//! [`ModelSpec::read`] is the only place that looks at the architecture's row, the file's keys and its tensors together.
-//! It checks every tensor's shape, and refuses files with tensors that no part reads. `blocks` records specs as they are,
-//! without asking the file again.
+//! [`ModelSpec::read`] is the only place that looks at the architecture's row, the file's keys and its tensors
+//! together. It checks every tensor's shape, and refuses files with tensors that no part reads. `blocks` records specs
+//! as they are, without asking the file again.
 
 mod attention;
 mod delta_net;
@@ -15,8 +16,6 @@ mod norm;
 mod rope;
 mod short_conv;
 mod tensors;
-#[cfg(test)]
-mod tests;
 
 pub use attention::{AttentionSpec, KvSource, ScoreSpec};
 pub use delta_net::{DeltaNetConfig, DeltaNetSpec, DeltaRates};
@@ -66,7 +65,7 @@ pub struct ModelSpec {
     /// The last norm; its output are the hidden states.
     pub output_norm: NormSpec,
     /// What is computed from hidden states.
-    pub head: Head,
+    pub head: OutputHead,
 }
 
 /// A layer: token mixers and a feed-forward network, each a branch of the residual stream.
@@ -101,7 +100,7 @@ pub enum Mixer {
 /// What a model computes from hidden states.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub enum Head {
+pub enum OutputHead {
     /// Logits of tokens.
     Logits {
         /// The output matrix, if it is not the embedding table.
@@ -126,8 +125,8 @@ impl ModelSpec {
     /// Reads a checkpoint's keys and tensor table. Async, because factors of rotary frequencies can be in a tensor.
     ///
     /// # Errors
-    /// If the file holds no language model ([`purpose`]), its architecture is unknown, a key or a tensor is missing, sizes
-    /// contradict each other, or a tensor belongs to no part.
+    /// If the file holds no language model ([`purpose`]), its architecture is unknown, a key or a tensor is missing,
+    /// sizes contradict each other, or a tensor belongs to no part.
     pub async fn read(checkpoint: &Checkpoint) -> Result<Self> {
         purpose::check(checkpoint)?;
         let name = checkpoint.metadata.get_str("general.architecture")?;
@@ -185,7 +184,7 @@ impl ModelSpec {
                 }
                 None => reader.norms.norm(&tensors, "output_norm", hidden_size)?,
             },
-            head: Head::read(&keys, arch, &tensors, (vocab_size, hidden_size))?,
+            head: OutputHead::read(&keys, arch, &tensors, (vocab_size, hidden_size))?,
             ropes: reader.attention.ropes,
         })
     }
@@ -306,11 +305,11 @@ impl<'a> LayerReader<'a> {
     }
 }
 
-impl Head {
+impl OutputHead {
     fn read(keys: &Keys, arch: &Arch, tensors: &TensorTable, (vocab, hidden): (u32, u32)) -> Result<Self> {
         let scale = keys.nonzero("logit_scale")?.unwrap_or(1.0);
         let own = tensors.has("output.weight");
-        Ok(Head::Logits {
+        Ok(OutputHead::Logits {
             weight: if own { Some(tensors.weight("output.weight", vocab, hidden)?) } else { None },
             scale: LogitScale {
                 scale: if arch.divide_logits { 1.0 / scale } else { scale },
@@ -319,3 +318,6 @@ impl Head {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

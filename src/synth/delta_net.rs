@@ -2,7 +2,7 @@
 
 use super::random::Values;
 use super::shape::{Key, Shape};
-use super::{List, Tensor};
+use super::{List, SynthTensor};
 use crate::quant_recipe::split_name;
 use serde_json::Value as Json;
 
@@ -89,7 +89,7 @@ pub(super) fn hf_name(s: &Shape, part: &str) -> Option<&'static str> {
 
 /// A tensor's bytes in a checkpoint; `number` is the size of a number. There, value heads that share a key head are
 /// adjacent (GGUF files of Qwen 3.5 interleave them), and a is stored as log(-a).
-pub(super) fn as_checkpoint(d: DeltaNetShape, tensor: &Tensor, bytes: Vec<u8>, number: usize) -> Vec<u8> {
+pub(super) fn as_checkpoint(d: DeltaNetShape, tensor: &SynthTensor, bytes: Vec<u8>, number: usize) -> Vec<u8> {
     let row = tensor.dims[0] as usize * number;
     let keys = 2 * d.key_heads * d.head_dim * row;
     // Bytes before the heads, and bytes of a head; repeated.

@@ -1,7 +1,7 @@
 //! Experts in the layout of some Hugging Face families: gate and up fused into one tensor, and matrices transposed or
 //! as MXFP4 blocks with separate scales.
 
-use super::{Shape, Tensor, model_shape};
+use super::{Shape, SynthTensor, model_shape};
 use crate::dtype::DType;
 use crate::quant_recipe::{QuantRecipe, split_name};
 use std::io;
@@ -16,17 +16,17 @@ pub(super) struct Piece {
 }
 
 /// Removes experts with such a layout from `tensors`, and returns them converted.
-pub(super) fn take(s: &Shape, recipe: QuantRecipe, tensors: &mut Vec<Tensor>) -> io::Result<Vec<Piece>> {
+pub(super) fn take(s: &Shape, recipe: QuantRecipe, tensors: &mut Vec<SynthTensor>) -> io::Result<Vec<Piece>> {
     let mlp = match s.arch {
         "gpt-oss" => "mlp",
         "llama4" => "feed_forward",
         _ => return Ok(Vec::new()),
     };
-    let experts: Vec<Tensor> = tensors.extract_if(.., |t| split_name(&t.name).1.ends_with("_exps")).collect();
+    let experts: Vec<SynthTensor> = tensors.extract_if(.., |t| split_name(&t.name).1.ends_with("_exps")).collect();
     let mut pieces = Vec::new();
     for t in &experts {
         let (layer, part) = split_name(&t.name);
-        let bytes = |t: &Tensor| -> io::Result<(DType, Vec<u8>)> {
+        let bytes = |t: &SynthTensor| -> io::Result<(DType, Vec<u8>)> {
             let dtype = recipe.of(model_shape(s), &t.name, &t.dims);
             let (stream, mut bytes) = (t.stream(s, dtype), Vec::new());
             stream.write(0..stream.len(), &mut bytes)?;

@@ -1,5 +1,5 @@
-//! Multi-head latent attention (MLA, arXiv 2405.04434, section 2.1), with the matrices for keys and values absorbed into
-//! queries and outputs.
+//! Multi-head latent attention (MLA, arXiv 2405.04434, section 2.1), with the matrices for keys and values absorbed
+//! into queries and outputs.
 
 use super::Recorder;
 use crate::graph::TensorId;

@@ -91,8 +91,8 @@ impl NormRule {
         NormSpec { kind: NormKind::Rms, size, weight: None, bias: None, eps: self.eps }
     }
 
-    /// Norms of queries or keys, if the file has their weight: of each head, or of all heads at once if the weight is as
-    /// long (OLMo 2).
+    /// Norms of queries or keys, if the file has their weight: of each head, or of all heads at once if the weight is
+    /// as long (OLMo 2).
     pub fn heads_if(&self, tensors: &TensorTable, stem: &str, heads: u32, head_dim: u32) -> Result<Option<NormSpec>> {
         let name = format!("{stem}.weight");
         if !tensors.has(&name) {
@@ -120,8 +120,8 @@ impl NormRule {
         if arch.parallel {
             return Ok(NormPlacement::Parallel(self.norm(tensors, "attn_norm", hidden)?));
         }
-        // Norms after the branches come in pairs; a single one is the one before the feed-forward network, under another
-        // name (gpt-oss). Only with norms after the branches may those before them be missing (OLMo 2).
+        // Norms after the branches come in pairs; a single one is the one before the feed-forward network, under
+        // another name (gpt-oss). Only with norms after the branches may those before them be missing (OLMo 2).
         let (mixer, ffn) = if tensors.has("post_ffw_norm.weight") {
             let mixer = BranchNorms { before: optional("attn_norm")?, after: of(has_mixer, "post_attention_norm")? };
             (mixer, BranchNorms { before: optional("ffn_norm")?, after: of(has_ffn, "post_ffw_norm")? })

@@ -202,7 +202,7 @@ fn layers_are_listed_shortly() {
 fn logit_scales_multiply_or_divide() {
     let scale = |name: &str, key: &str| {
         let checkpoint = changed(name, |metadata, _| drop(metadata.insert(key, 4.0f32)));
-        let Head::Logits { scale, .. } = read(&checkpoint).unwrap().head;
+        let OutputHead::Logits { scale, .. } = read(&checkpoint).unwrap().head;
         scale.scale
     };
     assert_eq!(scale("tiny-granite", "granite.logit_scale"), 0.25);
@@ -330,7 +330,8 @@ fn branches_may_be_missing() {
 
 const RECORDING: Recording = Recording { context: 64, sliding: false, resident_experts: None };
 
-/// Cohere's block is data: LayerNorm without biases, one norm for both branches, NoPE in global layers, logits multiplied.
+/// Cohere's block is data: LayerNorm without biases, one norm for both branches, NoPE in global layers, logits
+/// multiplied.
 #[test]
 fn parallel_blocks_share_a_norm() {
     const COHERE: Arch = Arch {
@@ -355,7 +356,7 @@ fn parallel_blocks_share_a_norm() {
     let local = "attention, 8 heads of 32, 4 KV heads, window of 16; SwiGLU of 512; one LayerNorm for both branches";
     let global = "attention, 8 heads of 32, 4 KV heads, NoPE; SwiGLU of 512; one LayerNorm for both branches";
     assert_eq!(lines(&spec), [format!("0-2, 4: {local}"), format!("3: {global}")]);
-    let Head::Logits { scale, .. } = &spec.head;
+    let OutputHead::Logits { scale, .. } = &spec.head;
     assert_eq!(scale.scale, 0.0625);
     // Of each layer one norm is recorded; both branches read it.
     let graph = record(&spec, RECORDING).graph;

@@ -6,7 +6,7 @@
 use super::{ahead, nested};
 use crate::dtype::DType;
 use crate::quant_recipe::{QuantRecipe, split_name};
-use crate::synth::{Norms, Shape, Tensor, delta_net, expert_stacks, mla, model_shape, tensors};
+use crate::synth::{Norms, Shape, SynthTensor, delta_net, expert_stacks, mla, model_shape, tensors};
 use serde_json::{Map, Value, json};
 use std::io::{self, Write};
 
@@ -26,25 +26,25 @@ struct Contents<'a> {
     shape: &'a Shape,
     recipe: QuantRecipe,
     /// Each with the GGUF tensor that shares its checkpoint tensor, if there is one.
-    tensors: Vec<(Tensor, Option<Tensor>)>,
+    tensors: Vec<(SynthTensor, Option<SynthTensor>)>,
     /// Experts with a layout of their own.
     pieces: Vec<expert_stacks::Piece>,
 }
 
 impl<'a> Contents<'a> {
     fn of(shape: &'a Shape, recipe: QuantRecipe) -> io::Result<Self> {
-        let mut all: Vec<Tensor> = tensors(shape).into_iter().filter(|t| !t.name.starts_with("rope_f")).collect();
+        let mut all: Vec<SynthTensor> = tensors(shape).into_iter().filter(|t| !t.name.starts_with("rope_f")).collect();
         // Multi-token-prediction layers have other names in a checkpoint, and are not read.
         all.retain(|t| (split_name(&t.name).0 as usize) < shape.layers - ahead(shape));
         let mut pieces = expert_stacks::take(shape, recipe, &mut all)?;
         pieces.iter_mut().for_each(|piece| piece.name = prefixed(shape, &piece.name));
-        let is_second = |t: &mut Tensor| match split_name(&t.name).1 {
+        let is_second = |t: &mut SynthTensor| match split_name(&t.name).1 {
             "attn_v_b" => true,
             "attn_gate" => shape.delta_net.is_some_and(|d| d.grouped),
             _ => false,
         };
-        let mut seconds: Vec<Tensor> = all.extract_if(.., is_second).collect();
-        let paired = |first: Tensor| {
+        let mut seconds: Vec<SynthTensor> = all.extract_if(.., is_second).collect();
+        let paired = |first: SynthTensor| {
             let (layer, part) = split_name(&first.name);
             let joined = matches!(part, "attn_k_b" | "attn_qkv");
             let second = seconds.iter().position(|t| joined && split_name(&t.name).0 == layer);
@@ -56,7 +56,7 @@ impl<'a> Contents<'a> {
     }
 
     /// The type that a tensor's values are rounded to, and the type it is stored in.
-    fn types(&self, t: &Tensor) -> (DType, DType) {
+    fn types(&self, t: &SynthTensor) -> (DType, DType) {
         match self.recipe.of(model_shape(self.shape), &t.name, &t.dims) {
             DType::MXFP4 => (DType::MXFP4, DType::BF16),
             other => (other, other),
@@ -91,7 +91,7 @@ impl<'a> Contents<'a> {
         Value::Object(header)
     }
 
-    fn write(&self, t: &Tensor, second: Option<&Tensor>, out: &mut dyn Write) -> io::Result<()> {
+    fn write(&self, t: &SynthTensor, second: Option<&SynthTensor>, out: &mut dyn Write) -> io::Result<()> {
         let (shape, (dtype, written)) = (self.shape, self.types(t));
         let (stream, number) = (t.stream(shape, dtype), dtype.block_bytes());
         if PERMUTED.contains(&shape.arch) && matches!(split_name(&t.name).1, "attn_q" | "attn_k") {
@@ -99,7 +99,7 @@ impl<'a> Contents<'a> {
             let starts = (0..t.dims[1]).map(|r| gguf_row(r, shape.head_dim as u64) * row);
             return starts.into_iter().try_for_each(|at| stream.write(at..at + row, out));
         }
-        let all = |t: &Tensor| -> io::Result<Vec<u8>> {
+        let all = |t: &SynthTensor| -> io::Result<Vec<u8>> {
             let (stream, mut bytes) = (t.stream(shape, dtype), Vec::new());
             stream.write(0..stream.len(), &mut bytes)?;
             Ok(bytes)
@@ -126,7 +126,7 @@ impl<'a> Contents<'a> {
 }
 
 /// Whether it is a norm whose weights are stored minus one.
-fn less_one(shape: &Shape, t: &Tensor) -> bool {
+fn less_one(shape: &Shape, t: &SynthTensor) -> bool {
     let families = ["gemma2", "gemma3", "qwen35", "qwen35moe", "qwen3next"];
     families.contains(&shape.arch) && t.name.contains("norm") && split_name(&t.name).1 != "ssm_norm"
 }
@@ -142,7 +142,7 @@ fn gguf_row(r: u64, head_dim: u64) -> u64 {
 }
 
 /// The checkpoint's names for a GGUF tensor: one, or one per expert.
-fn hf_names(shape: &Shape, t: &Tensor) -> Vec<String> {
+fn hf_names(shape: &Shape, t: &SynthTensor) -> Vec<String> {
     own_names(shape, t).iter().map(|name| prefixed(shape, name)).collect()
 }
 
@@ -156,7 +156,7 @@ fn prefixed(shape: &Shape, name: &str) -> String {
 }
 
 /// The names in a text-only checkpoint.
-fn own_names(shape: &Shape, t: &Tensor) -> Vec<String> {
+fn own_names(shape: &Shape, t: &SynthTensor) -> Vec<String> {
     let (layer, part) = split_name(&t.name);
     let kind = t.name.rsplit('.').next().unwrap_or("weight");
     let block = |part: &str| vec![format!("model.layers.{layer}.{part}.{kind}")];
