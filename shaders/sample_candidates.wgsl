@@ -107,7 +107,7 @@ fn seek(w: Window, lid: u32, before: vec2<u32>, limit: u32, need: f32) -> vec4<u
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
     let at = rows[logit_rows[wg.x]];
-    let p = sampling[at.z];
+    let p = sampling[at.w];
     if ((p.flags & FILTER) == 0u) {
         return;
     }
@@ -147,7 +147,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
                 let first = group_start(g);
                 let end = min(first + GROUP_SIZE * LANES_SCAN, VOCAB);
                 for (var token = first; token < end; token += LANES_SCAN) {
-                    let s = score(p, logits[row0 + token], seen(p, at.z, token));
+                    let s = score(p, logits[row0 + token], seen(p, at.w, token));
                     count(w, distance_bits(best, s), token);
                 }
             }
@@ -174,7 +174,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
             let first = group_start(g);
             let end = min(first + GROUP_SIZE * LANES_SCAN, VOCAB);
             for (var token = first; token < end; token += LANES_SCAN) {
-                let distance = distance_bits(best, score(p, logits[row0 + token], seen(p, at.z, token)));
+                let distance = distance_bits(best, score(p, logits[row0 + token], seen(p, at.w, token)));
                 if (distance < edge.x || (distance == edge.x && token <= edge.y)) {
                     let place = atomicAdd(&listed, 1u);
                     if (place < CANDIDATES) {

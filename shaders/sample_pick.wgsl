@@ -7,8 +7,8 @@
 @group(0) @binding(3) var<storage, read> sampling: array<Params>;
 @group(0) @binding(4) var<storage, read> groups: array<vec4<u32>>;
 @group(0) @binding(5) var<storage, read> candidates: array<vec2<u32>>;
-@group(0) @binding(6) var<storage, read_write> sampled: array<u32>; // one for each sequence
-@group(0) @binding(7) var<storage, read_write> counts: array<u32>; // (sequence, VOCAB)
+@group(0) @binding(6) var<storage, read_write> sampled: array<u32>; // one for each output slot
+@group(0) @binding(7) var<storage, read_write> counts: array<u32>; // (output slot, VOCAB)
 
 var<workgroup> ranked: array<vec2<u32>, CANDIDATES>;
 var<workgroup> parts: array<f32, WG>;
@@ -87,7 +87,7 @@ fn of_candidates(p: Params, row: u32, position: u32, lid: u32) -> Best {
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
     let at = rows[logit_rows[wg.x]];
-    let p = sampling[at.z];
+    let p = sampling[at.w];
     if (lid == 0u) {
         atomicStore(&winner, NONE);
     }
@@ -105,7 +105,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     workgroupBarrier();
     if (lid == 0u) {
         let token = atomicLoad(&winner);
-        sampled[at.z] = token;
-        counts[at.z * VOCAB + token] += 1u;
+        sampled[at.w] = token;
+        counts[at.w * VOCAB + token] += 1u;
     }
 }

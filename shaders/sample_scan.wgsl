@@ -6,7 +6,7 @@
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
     let at = rows[logit_rows[wg.y]];
-    let p = sampling[at.z];
+    let p = sampling[at.w];
     let group = wg.x * LANES_SCAN + lid;
     let first = group_start(group);
     var top = BELOW_ALL;
@@ -21,7 +21,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         {
             let token = first + (j + k) * LANES_SCAN;
             if (token < VOCAB) {
-                var key = score(p, bits[k], seen(p, at.z, token));
+                var key = score(p, bits[k], seen(p, at.w, token));
                 if ((p.flags & FILTER) != 0u) {
                     let weight = exp(max(-abs(key - top), -80.0));
                     sum = select(sum + weight, sum * weight + 1.0, key > top);

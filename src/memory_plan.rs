@@ -25,6 +25,14 @@ pub struct SessionOptions {
     pub chunk: u32,
     /// Rows that can have logits in one step; at least one per sequence.
     pub logits: u32,
+    /// Output slots, each with its own sampling parameters and penalty counts; at least one per sequence. More let one
+    /// sequence sample several rows of a step.
+    pub outputs: u32,
+    /// Vectors that rows can take as their input instead of a token's embedding.
+    pub input_embeddings: u32,
+    /// Whether the plan has the output head and the sampler. Without them it ends with the hidden states and takes less
+    /// memory; the session then only embeds texts.
+    pub output_head: bool,
     /// Bytes of device memory to use at most; by default all that is free.
     pub memory: Option<u64>,
     /// Type of the KV cache; by default f16, or q8_0 where only that leaves a usable context.
@@ -45,6 +53,9 @@ impl Default for SessionOptions {
             sequences: 1,
             chunk: 512,
             logits: 1,
+            outputs: 1,
+            input_embeddings: 0,
+            output_head: true,
             memory: None,
             kv: None,
             run_ahead: 4,
@@ -58,8 +69,8 @@ impl Default for SessionOptions {
 pub struct MemoryPlan {
     /// The dispatches and allocations.
     pub dispatch_list: DispatchList,
-    /// Its logits.
-    pub logits: TensorId,
+    /// Its logits, if it has an output head.
+    pub logits: Option<TensorId>,
     /// Its last hidden states.
     pub hidden: TensorId,
     /// Positions per sequence.
@@ -197,6 +208,7 @@ impl Planner<'_> {
         let spec = &model.spec;
         let limit = caps.bindable();
         let sequences = options.sequences.max(1);
+        let outputs = options.outputs.max(sequences);
         let pages_per_sequence = context.div_ceil(PAGE);
         let pages = u64::from(pages_per_sequence) * u64::from(sequences);
         let rows = options.chunk.clamp(1, pages_per_sequence * PAGE).max(sequences);
@@ -212,18 +224,23 @@ impl Planner<'_> {
             );
             return Err(Error::DoesNotFit { message, needed: layer, available: limit });
         }
-        let recorded = decoder::record(spec, Recording { context, sliding: sliding.is_some(), resident_experts });
+        let output_head = options.output_head;
+        let recording = Recording { context, sliding: sliding.is_some(), resident_experts, output_head };
+        let recorded = decoder::record(spec, recording);
         check_weights(&recorded.graph, limit)?;
         let capacity = Capacity {
             rows,
-            logits: options.logits.max(sequences),
+            logits: options.logits.max(outputs),
             sequences,
+            outputs,
+            embeddings: options.input_embeddings,
             pages: pages as u32,
             pages_per_sequence,
             sliding,
             kv,
         };
-        let plan = PlanOptions { fuse: options.fuse, keep: vec![recorded.logits, recorded.hidden] };
+        let plan =
+            PlanOptions { fuse: options.fuse, keep: recorded.logits.into_iter().chain([recorded.hidden]).collect() };
         let dispatch_list = DispatchList::new(recorded.graph, caps, capacity, &plan);
         if let Some(shader) = dispatch_list.oversized(caps) {
             let message = format!("{shader} runs more workgroups for {rows} rows than this adapter allows");

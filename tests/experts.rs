@@ -20,6 +20,8 @@ const CAPACITY: Capacity = Capacity {
     rows: MAX_ROWS,
     logits: 1,
     sequences: 2,
+    outputs: 2,
+    embeddings: 0,
     pages: 2,
     pages_per_sequence: 1,
     sliding: None,

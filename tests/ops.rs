@@ -4,10 +4,12 @@
 mod common;
 
 use common::cpu::Cpu;
-use common::{Data, Step, compare, gpu, random, types};
+use common::{Data, EMBEDDINGS, Step, compare, gpu, random, types};
 use firelight::dtype::DType;
 use firelight::gpu::{Caps, Tier, TuneConfig};
-use firelight::graph::{Graph, LAST_SAMPLED, NO_STATE, Op, Rows, Segment, StepInput, TensorId, TensorKind};
+use firelight::graph::{
+    EMBEDDING_INPUT, Graph, NO_STATE, Op, Rows, SAMPLED_INPUT, Segment, StepInput, TensorId, TensorKind,
+};
 use firelight::ops::attention::{Attention, AttentionTemperature, MaskKind};
 use firelight::ops::catalog::catalog;
 use firelight::ops::delta_net::DeltaNet;
@@ -75,6 +77,8 @@ impl Case {
             rows: most(|s| s.rows.len()),
             logits: most(|s| s.logit_rows.len()).max(1),
             sequences: self.sequences,
+            outputs: SEQUENCES,
+            embeddings: EMBEDDINGS,
             pages: SEQUENCES * PAGES,
             pages_per_sequence: PAGES,
             sliding: Some(SlidingPages { window: 0, pages: SEQUENCES * PAGES }),
@@ -182,6 +186,9 @@ fn fill(plan: &Plan, case: &Case, data: &Data) {
         }
         match case.graph.tensors.get(id.0).map(|t| &t.kind) {
             Some(TensorKind::Weight { .. }) => plan.write_rows(id, 0, &data.weights[&id]),
+            Some(TensorKind::StepInput(StepInput::Embeddings)) => {
+                plan.write(id, 0, bytemuck::cast_slice(&data.vectors[&id]));
+            }
             Some(TensorKind::State { values }) => {
                 let bytes = 4 * case.capacity().state_slots() * values;
                 plan.write(id, 0, &vec![0xff; bytes as usize]);
@@ -197,7 +204,7 @@ fn fill(plan: &Plan, case: &Case, data: &Data) {
     plan.write_input(StepInput::Pages, 0, bytemuck::cast_slice(&pages));
     pages.reverse();
     plan.write_input(StepInput::SlidingPages, 0, bytemuck::cast_slice(&pages));
-    plan.write_input(StepInput::Sampled, 0, bytemuck::cast_slice(&SAMPLED[..case.sequences as usize]));
+    plan.write_input(StepInput::Sampled, 0, bytemuck::cast_slice(&SAMPLED));
 }
 
 /// Holds the GPU to the CPU in every setup.
@@ -224,7 +231,7 @@ fn any_rows(counts: &[u32], vocabulary: u32) -> Vec<Step> {
     let step = |n: &u32| {
         let mut rows: Vec<_> = rows.drain(..*n as usize).collect();
         if *n > 4 {
-            rows[3][0] = LAST_SAMPLED;
+            (rows[2][0], rows[3][0]) = (EMBEDDING_INPUT | 1, SAMPLED_INPUT | 2);
         }
         let logit_rows = (n / 2..*n).rev().chain((*n > 1).then_some(0)).collect();
         Step { rows, logit_rows, runs: vec![] }

@@ -363,8 +363,17 @@ fn every_dispatch_is_within_the_limits() {
             let (pages_per_sequence, near) = (1 << 15, None);
             let pages = pages_per_sequence * sequences;
             let logits = sequences.max(64);
-            let capacity =
-                Capacity { rows, logits, sequences, pages, pages_per_sequence, sliding: near, kv: KvType::F16 };
+            let capacity = Capacity {
+                rows,
+                logits,
+                sequences,
+                outputs: sequences,
+                embeddings: 0,
+                pages,
+                pages_per_sequence,
+                sliding: near,
+                kv: KvType::F16,
+            };
             let options = firelight::plan::PlanOptions { fuse: Fuse::ALL, keep: vec![] };
             let dispatch_list = DispatchList::new(graph.clone(), caps, capacity, &options);
             assert_eq!(dispatch_list.oversized(caps), None, "{caps:?}");

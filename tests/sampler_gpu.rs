@@ -1,7 +1,7 @@
 //! The sampling kernels against the CPU's sampler: the same token for all kinds of logits, settings and companies.
 
 use firelight::gpu::{Caps, Gpu, GpuOptions, Tier, Tuning};
-use firelight::graph::{Graph, Rows, StepInput, TensorId, TensorKind, TensorRef};
+use firelight::graph::{Graph, NO_OUTPUT, Rows, StepInput, TensorId, TensorKind, TensorRef};
 use firelight::ops::sample::{CANDIDATES, Params, reference};
 use firelight::ops::{Capacity, KvType, StepSizes};
 use firelight::plan::{DispatchList, Plan, PlanOptions, fuse::Fuse};
@@ -97,17 +97,20 @@ fn is_close(params: &Params, row: &[f32], seen: &[u32], position: u32, token: u3
     })
 }
 
+/// Output rows of one sequence in a step, at most.
+const ROWS_OF_SEQUENCE: u32 = 3;
+
 /// A sampler on its own, with its inputs on the CPU.
 struct Bench {
     plan: Plan,
     logits: TensorId,
     vocab: usize,
-    sequences: usize,
+    slots: usize,
     counts: Vec<u32>,
 }
 
 impl Bench {
-    fn new(gpu: &Gpu, caps: &Caps, vocab: u32, sequences: u32, random: &mut Random) -> Self {
+    fn new(gpu: &Gpu, caps: &Caps, vocab: u32, slots: u32, random: &mut Random) -> Self {
         let mut graph = Graph::default();
         let logits = graph.add(
             "logits",
@@ -117,9 +120,11 @@ impl Bench {
         );
         graph.sample(logits);
         let capacity = Capacity {
-            rows: 2 * sequences,
-            logits: sequences,
-            sequences,
+            rows: 2 * slots,
+            logits: slots,
+            sequences: slots.div_ceil(ROWS_OF_SEQUENCE),
+            outputs: slots,
+            embeddings: 0,
             pages: 1,
             pages_per_sequence: 1,
             sliding: None,
@@ -133,18 +138,22 @@ impl Bench {
             2 => IN_PROMPT + random.below(4),
             _ => 0,
         };
-        let counts: Vec<u32> = (0..sequences * vocab).map(|_| count(random)).collect();
+        let counts: Vec<u32> = (0..slots * vocab).map(|_| count(random)).collect();
         plan.write_input(StepInput::Counts, 0, bytemuck::cast_slice(&counts));
-        Bench { plan, logits, vocab: vocab as usize, sequences: sequences as usize, counts }
+        Bench { plan, logits, vocab: vocab as usize, slots: slots as usize, counts }
     }
 
-    /// One step with a token for each of `n` sequences; rows, logit rows and sequences are in different orders.
+    /// One step with a token for each of `n` output slots, of which several belong to one sequence; rows, logit rows and
+    /// slots are in different orders.
     /// Gives the number of tokens that differ, all of them for rounding alone.
     fn step(&mut self, n: usize, random: &mut Random) -> u32 {
-        let settings: Vec<Sampling> = (0..self.sequences).map(|_| settings(random)).collect();
+        let settings: Vec<Sampling> = (0..self.slots).map(|_| settings(random)).collect();
         let params: Vec<Params> = settings.iter().map(Params::from).collect();
-        let rows: Vec<[u32; 4]> =
-            (0..2 * n).map(|r| [0, random.below(100_000), ((r / 2 + 1) % self.sequences) as u32, 0]).collect();
+        let row = |r: usize| {
+            let slot = ((r / 2 + 1) % self.slots) as u32;
+            [0, random.below(100_000), slot / ROWS_OF_SEQUENCE, if r % 2 == 1 { slot } else { NO_OUTPUT }]
+        };
+        let rows: Vec<[u32; 4]> = (0..2 * n).map(row).collect();
         let logit_rows: Vec<u32> = (0..n).rev().map(|i| 2 * i as u32 + 1).collect();
         let values: Vec<Vec<f32>> = (0..n)
             .map(|_| {
@@ -157,7 +166,7 @@ impl Bench {
         self.plan.write_input(StepInput::LogitRows, 0, bytemuck::cast_slice(&logit_rows));
         self.plan.write(self.logits, 0, bytemuck::cast_slice(&values.concat()));
         let of_row = |i: usize| rows[logit_rows[i] as usize];
-        let filtered = (0..n).any(|i| settings[of_row(i)[2] as usize].has_filter());
+        let filtered = (0..n).any(|i| settings[of_row(i)[3] as usize].has_filter());
         let sizes = StepSizes {
             rows: 2 * n as u32,
             logits: n as u32,
@@ -166,13 +175,13 @@ impl Bench {
             ..Default::default()
         };
         pollster::block_on(self.plan.run(&sizes)).unwrap();
-        let sampled = self.read(StepInput::Sampled, self.sequences);
+        let sampled = self.read(StepInput::Sampled, self.slots);
 
         let mut differing = 0;
         for (i, row) in values.iter().enumerate() {
-            let [_, position, sequence, _] = of_row(i);
-            let (params, got) = (&params[sequence as usize], sampled[sequence as usize]);
-            let seen = &mut self.counts[sequence as usize * self.vocab..][..self.vocab];
+            let [_, position, _, slot] = of_row(i);
+            let (params, got) = (&params[slot as usize], sampled[slot as usize]);
+            let seen = &mut self.counts[slot as usize * self.vocab..][..self.vocab];
             let want = reference(params, row, seen, &[], position);
             if got != want {
                 assert!((got as usize) < self.vocab, "token {got}");
@@ -209,7 +218,7 @@ fn gpus() -> Vec<Gpu> {
     found
 }
 
-/// (vocabulary, sequences, steps)
+/// (vocabulary, output slots, steps)
 const CASES: [(u32, u32, u32); 5] = [(512, 64, 12), (1, 2, 4), (3001, 24, 20), (32000, 3, 6), (151_936, 2, 4)];
 
 #[test]
@@ -219,11 +228,11 @@ fn the_gpu_draws_the_cpus_tokens() {
         for software in [true, false] {
             let caps = Caps { software, ..gpu.caps().clone() };
             let (mut differing, mut drawn) = (0, 0);
-            for (vocab, sequences, steps) in CASES {
+            for (vocab, slots, steps) in CASES {
                 let mut random = Random(u64::from(vocab) + u64::from(software));
-                let mut bench = Bench::new(&gpu, &caps, vocab, sequences, &mut random);
+                let mut bench = Bench::new(&gpu, &caps, vocab, slots, &mut random);
                 for step in 0..steps {
-                    let n = if step == 0 { 1 } else { sequences };
+                    let n = if step == 0 { 1 } else { slots };
                     differing += bench.step(n as usize, &mut random);
                     drawn += n;
                 }

@@ -37,20 +37,21 @@ pub struct Executor {
     staging: Vec<Buffer>,
     /// When the last step was read.
     last_read: Option<Clock>,
-    logits: TensorId,
+    /// The logits and the sampled tokens; a plan without output head has neither.
+    head: Option<(TensorId, TensorId)>,
     hidden: TensorId,
-    sampled: TensorId,
     /// The graph's nodes up to the one that makes the hidden states.
     nodes_to_hidden: usize,
     context: usize,
     vocab: usize,
-    /// Whether each sequence's sampling has a filter.
+    /// Whether the sampling of each output slot has a filter.
     filtered: Vec<bool>,
     notices: Vec<String>,
 }
 
 /// What a step returns of its output rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StepOutput {
     /// Tokens that the GPU samples.
     Tokens,
@@ -64,6 +65,7 @@ pub enum StepOutput {
 
 /// The outputs of a step, row after row in the order of its output rows; what was not asked for is empty.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct StepResult {
     /// A token for each output row.
     pub tokens: Vec<u32>,
@@ -77,12 +79,21 @@ pub struct StepResult {
 pub struct InFlightStep {
     output: StepOutput,
     sizes: StepSizes,
-    /// The sequence of each output row.
-    sequences: Vec<u32>,
+    /// The output slots of the output rows.
+    slots: Vec<u32>,
     staging: Buffer,
-    /// `None` if experts are offloaded: the step runs when it is read.
-    pending: Option<PendingRead>,
+    progress: StepProgress,
     submitted: Clock,
+}
+
+/// How far a step in flight is.
+enum StepProgress {
+    /// It runs when it is read, because experts are offloaded.
+    Deferred,
+    /// Its sampled tokens are copied to the staging buffer.
+    Reading(PendingRead),
+    /// It has none to copy: the plan has no output head.
+    Submitted(Submission),
 }
 
 impl InFlightStep {
@@ -125,15 +136,14 @@ impl Executor {
                 step_seconds: None,
             },
             run_ahead,
-            staging: (0..=run_ahead).map(|_| gpu.staging(u64::from(capacity.sequences) * 4)).collect(),
+            staging: (0..=run_ahead).map(|_| gpu.staging(u64::from(capacity.outputs) * 4)).collect(),
             last_read: None,
-            logits,
+            head: logits.zip(plan.input(StepInput::Sampled)),
             hidden,
-            sampled: plan.input(StepInput::Sampled).expect("every decoder samples"),
             nodes_to_hidden: 1 + node_of_hidden.expect("the hidden states are kept"),
             context: context as usize,
             vocab: model.spec.vocab_size as usize,
-            filtered: vec![false; capacity.sequences as usize],
+            filtered: vec![false; capacity.outputs as usize],
             notices,
             plan,
         })
@@ -175,39 +185,80 @@ impl Executor {
         self.throttle.depth(if self.experts.is_some() { 1 } else { self.run_ahead })
     }
 
-    /// Sets how a sequence's tokens are sampled, and the counts of tokens that its penalties begin with.
-    pub fn set_sampling(&mut self, sequence: usize, sampling: &Sampling, counts: &[u32]) {
+    /// Whether steps can return logits and tokens.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the plan has no output head ([`SessionOptions::output_head`]).
+    pub fn check_head(&self) -> Result<()> {
+        let missing = || Error::Usage("the model was opened without its output head: it only embeds texts".into());
+        self.head.map(drop).ok_or_else(missing)
+    }
+
+    /// Sets how tokens are sampled in an output slot, and the counts of tokens that its penalties begin with: for each token
+    /// [`IN_PROMPT`](crate::sampler::IN_PROMPT) if the prompt has it, plus how often it was generated. The GPU counts what
+    /// it samples in the slot.
+    ///
+    /// # Panics
+    /// If there is no such slot.
+    pub fn set_sampling(&mut self, slot: usize, sampling: &Sampling, counts: &[u32]) {
+        self.filtered[slot] = sampling.has_filter();
         if !counts.is_empty() {
-            let offset = (sequence * self.vocab * 4) as u64;
+            let offset = (slot * self.vocab * 4) as u64;
             self.plan.write_input(StepInput::Counts, offset, bytemuck::cast_slice(counts));
         }
-        let offset = (sequence * size_of::<Params>()) as u64;
+        let offset = (slot * size_of::<Params>()) as u64;
         self.plan.write_input(StepInput::Sampling, offset, bytemuck::bytes_of(&Params::from(sampling)));
-        self.filtered[sequence] = sampling.has_filter();
+    }
+
+    /// Sets the vector of an embedding slot: what the first layer reads of a row, with the model's scale of embeddings.
+    ///
+    /// # Panics
+    /// If there is no such slot, or the vector has not the model's hidden size.
+    pub fn set_embedding(&mut self, slot: u32, vector: &[f32]) {
+        let list = self.plan.dispatch_list();
+        let size = list.graph.cols(self.hidden);
+        assert!(slot < list.capacity.embeddings, "embedding slot {slot} of {}", list.capacity.embeddings);
+        assert!(vector.len() == size as usize, "an embedding of {} values, not {size}", vector.len());
+        let offset = u64::from(slot) * u64::from(size) * 4;
+        self.plan.write_input(StepInput::Embeddings, offset, bytemuck::cast_slice(vector));
     }
 
     /// Submits a step. Each sequence's rows continue at the position up to which it is cached.
     ///
     /// # Errors
-    /// [`Error::Limit`] if the cache has no free page.
+    /// [`Error::Limit`] if the cache has no free page; [`Error::Usage`] if the plan has no head for the output.
     pub fn submit(&mut self, rows: &[Row], output: StepOutput) -> Result<InFlightStep> {
+        if output != StepOutput::Hidden {
+            self.check_head()?;
+        }
         let mut sizes = self.write_tables(rows)?;
-        let sequences: Vec<u32> = rows.iter().filter(|row| row.output).map(|row| row.sequence).collect();
-        let sampled = matches!(output, StepOutput::Tokens | StepOutput::TokensAndLogits) && !sequences.is_empty();
-        let filtered = sequences.iter().any(|sequence| self.filtered[*sequence as usize]);
-        (sizes.sampled, sizes.filtered) = (sampled.into(), (sampled && filtered).into());
+        let slots: Vec<u32> = rows.iter().filter_map(|row| row.output).collect();
+        if matches!(output, StepOutput::Tokens | StepOutput::TokensAndLogits) && !slots.is_empty() {
+            let filtered = slots.iter().any(|slot| self.filtered[*slot as usize]);
+            (sizes.sampled, sizes.filtered) = (1, filtered.into());
+        }
         let (plan, words) = (&self.plan, self.filtered.len() as u64);
         let staging = self.staging.pop().unwrap_or_else(|| plan.gpu().staging(words * 4));
-        let pending = self.experts.is_none().then(|| {
-            let submission = self.submit_nodes(&sizes, output, &staging);
-            self.plan.gpu().map_staging(&staging, submission)
-        });
-        Ok(InFlightStep { output, sizes, sequences, staging, pending, submitted: Clock::now() })
+        let progress = match self.experts {
+            Some(_) => StepProgress::Deferred,
+            None => {
+                let submits = if sizes.rows > self.decode_rows() { self.throttle.submits(sizes.rows) } else { 1 };
+                let (end, copy) = (self.end(output), self.copy_to(&staging));
+                self.submitted(self.plan.submit_nodes(0..end, &sizes, submits, copy), &staging)
+            }
+        };
+        Ok(InFlightStep { output, sizes, slots, staging, progress, submitted: Clock::now() })
     }
 
-    fn submit_nodes(&self, sizes: &StepSizes, output: StepOutput, staging: &Buffer) -> Submission {
-        let submits = if sizes.rows > self.decode_rows() { self.throttle.submits(sizes.rows) } else { 1 };
-        self.plan.submit_nodes(0..self.end(output), sizes, submits, Some((self.sampled, staging)))
+    fn copy_to<'a>(&self, staging: &'a Buffer) -> Option<(TensorId, &'a Buffer)> {
+        self.head.map(|(_, sampled)| (sampled, staging))
+    }
+
+    fn submitted(&self, submission: Submission, staging: &Buffer) -> StepProgress {
+        match self.head {
+            Some(_) => StepProgress::Reading(self.plan.gpu().map_staging(staging, submission)),
+            None => StepProgress::Submitted(submission),
+        }
     }
 
     /// The node at which a step ends.
@@ -220,18 +271,20 @@ impl Executor {
     /// # Errors
     /// If the device is lost.
     pub async fn read(&mut self, step: InFlightStep) -> Result<StepResult> {
-        let InFlightStep { output, sizes, sequences, staging, pending, submitted } = step;
-        let end = self.end(output);
-        let pending = match (pending, &mut self.experts) {
-            (Some(pending), _) => pending,
-            (None, Some(experts)) => {
-                let copy = Some((self.sampled, &staging));
-                let submission = experts.run(&self.plan, &sizes, end, copy).await?;
-                self.plan.gpu().map_staging(&staging, submission)
+        let InFlightStep { output, sizes, slots, staging, mut progress, submitted } = step;
+        let (end, copy) = (self.end(output), self.copy_to(&staging));
+        if let (StepProgress::Deferred, Some(experts)) = (&progress, &mut self.experts) {
+            let submission = experts.run(&self.plan, &sizes, end, copy).await?;
+            progress = self.submitted(submission, &staging);
+        }
+        let bytes = match progress {
+            StepProgress::Reading(pending) => pending.bytes(self.plan.gpu()).await?,
+            StepProgress::Submitted(submission) => {
+                self.plan.gpu().wait(submission).await?;
+                Vec::new()
             }
-            (None, None) => unreachable!("only steps with offloaded experts are submitted late"),
+            StepProgress::Deferred => unreachable!("only offloaded experts defer a step"),
         };
-        let bytes = pending.bytes(self.plan.gpu()).await?;
         self.staging.push(staging);
         let since_last = self.last_read.replace(Clock::now()).map_or(f64::MAX, |last| last.seconds());
         let prefill = (sizes.rows > self.decode_rows()).then_some(sizes.rows);
@@ -239,14 +292,14 @@ impl Executor {
         let mut result = StepResult::default();
         if sizes.sampled > 0 {
             let sampled: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes);
-            result.tokens = sequences.iter().map(|sequence| sampled[*sequence as usize]).collect();
+            result.tokens = slots.iter().map(|slot| sampled[*slot as usize]).collect();
         }
-        match output {
-            StepOutput::Tokens => {}
-            StepOutput::Logits | StepOutput::TokensAndLogits => {
-                result.logits = self.read_rows(self.logits, sizes.logits).await?;
+        match (output, self.head) {
+            (StepOutput::Logits | StepOutput::TokensAndLogits, Some((logits, _))) => {
+                result.logits = self.read_rows(logits, sizes.logits).await?;
             }
-            StepOutput::Hidden => result.hidden = self.read_rows(self.hidden, sizes.logits).await?,
+            (StepOutput::Hidden, _) => result.hidden = self.read_rows(self.hidden, sizes.logits).await?,
+            _ => {}
         }
         Ok(result)
     }
@@ -274,14 +327,11 @@ impl Executor {
             return Err(Error::Usage(format!("cannot profile {rows} rows at position {position}")));
         }
         self.cache.clear(0);
-        let row = |i: usize| Row {
-            input: RowInput::Token(0),
-            position: (position + i) as u32,
-            sequence: 0,
-            output: i + 1 == rows,
-        };
-        let mut sizes = self.write_tables(&(0..rows).map(row).collect::<Vec<_>>())?;
-        sizes.sampled = 1;
+        let mut table: Vec<Row> =
+            (position..position + rows).map(|at| Row::new(RowInput::Token(0), at as u32, 0)).collect();
+        table[rows - 1].output = Some(0);
+        let mut sizes = self.write_tables(&table)?;
+        sizes.sampled = self.head.is_some().into();
         self.plan.profile(&sizes).await
     }
 

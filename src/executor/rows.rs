@@ -2,7 +2,7 @@
 
 use super::Executor;
 use crate::Result;
-use crate::graph::{LAST_SAMPLED, NO_STATE, Segment, StepInput};
+use crate::graph::{EMBEDDING_INPUT, NO_OUTPUT, NO_STATE, SAMPLED_INPUT, Segment, StepInput};
 use crate::kv_cache::StateStep;
 use crate::ops::{StepSizes, attention};
 
@@ -11,35 +11,58 @@ use crate::ops::{StepSizes, attention};
 pub struct Row {
     /// What the first layer reads.
     pub input: RowInput,
-    /// The position, where the cache keeps the row's keys and values.
-    pub position: u32,
+    /// The position, three times: models that rotate by time, height and width tell them apart. The first is also where
+    /// the cache keeps the row's keys and values, and the only one that the GPU's row table has so far.
+    pub position: [u32; 3],
     /// The sequence, below [`Capacity::sequences`](crate::ops::Capacity::sequences).
     pub sequence: u32,
-    /// Whether logits, a hidden state or a token of the row is wanted.
-    pub output: bool,
+    /// The output slot, if logits, a hidden state or a token of the row is wanted. Tokens are sampled with the parameters and
+    /// counts of the slot, which is then below [`Capacity::outputs`](crate::ops::Capacity::outputs), and no other row of
+    /// the step may have it; other outputs do not depend on its number.
+    pub output: Option<u32>,
 }
 
 /// What the first layer reads of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RowInput {
     /// The embedding of a token.
     Token(u32),
-    /// The embedding of the token that was last sampled for the row's sequence. It may be sampled by a step that is
-    /// still queued.
-    Sampled,
+    /// The embedding of the token that was last sampled in an output slot, perhaps by a step that is still queued.
+    Sampled(u32),
+    /// The vector in an embedding slot; see [`Executor::set_embedding`].
+    Embedding(u32),
+}
+
+impl Row {
+    /// A row without output.
+    pub fn new(input: RowInput, position: u32, sequence: u32) -> Self {
+        Row { input, position: [position; 3], sequence, output: None }
+    }
+
+    /// The same row with an output slot.
+    pub fn with_output(self, slot: u32) -> Self {
+        Row { output: Some(slot), ..self }
+    }
+
+    /// Its entry in the GPU's row table.
+    fn entry(&self) -> [u32; 4] {
+        let input = match self.input {
+            RowInput::Token(token) => token,
+            RowInput::Sampled(slot) => SAMPLED_INPUT | slot,
+            RowInput::Embedding(slot) => EMBEDDING_INPUT | slot,
+        };
+        [input, self.position[0], self.sequence, self.output.unwrap_or(NO_OUTPUT)]
+    }
 }
 
 impl Executor {
     /// Makes room in the cache and writes the tables of a step: page tables, rows, output rows, query tiles, segments.
     pub(super) fn write_tables(&mut self, rows: &[Row]) -> Result<StepSizes> {
         let segments = self.write_segments(rows)?;
-        let token = |row: &Row| match row.input {
-            RowInput::Token(token) => token,
-            RowInput::Sampled => LAST_SAMPLED,
-        };
-        let table: Vec<[u32; 4]> = rows.iter().map(|row| [token(row), row.position, row.sequence, 0]).collect();
+        let table: Vec<[u32; 4]> = rows.iter().map(Row::entry).collect();
         self.plan.write_input(StepInput::Rows, 0, bytemuck::cast_slice(&table));
-        let outputs: Vec<u32> = (0..).zip(rows).filter(|(_, row)| row.output).map(|(i, _)| i).collect();
+        let outputs: Vec<u32> = (0..).zip(rows).filter(|(_, row)| row.output.is_some()).map(|(i, _)| i).collect();
         if !outputs.is_empty() {
             self.plan.write_input(StepInput::LogitRows, 0, bytemuck::cast_slice(&outputs));
         }
@@ -47,7 +70,7 @@ impl Executor {
         if rows.len() > self.decode_rows() as usize {
             self.plan.write_input(StepInput::QueryTiles, 0, bytemuck::cast_slice(&tiles));
         }
-        let longest = rows.iter().map(|row| row.position + 1).max().unwrap_or(0);
+        let longest = rows.iter().map(|row| row.position[0] + 1).max().unwrap_or(0);
         Ok(StepSizes {
             rows: rows.len() as u32,
             logits: outputs.len() as u32,
@@ -62,7 +85,7 @@ impl Executor {
     fn write_segments(&mut self, rows: &[Row]) -> Result<u32> {
         let (mut segments, mut first) = (Vec::new(), 0);
         for part in rows.chunk_by(|a, b| a.sequence == b.sequence) {
-            let (sequence, start) = (part[0].sequence, part[0].position as usize);
+            let (sequence, start) = (part[0].sequence, part[0].position[0] as usize);
             let states = self.cache.advance(sequence as usize, start..start + part.len())?;
             self.write_page_tables(sequence as usize);
             let count = part.len() as u32;
@@ -89,7 +112,7 @@ impl Executor {
 
 /// Rows of one sequence at consecutive positions, cut to at most `tile` rows: {first row, rows, 0, 0}.
 fn query_tiles(rows: &[Row], tile: u32) -> Vec<[u32; 4]> {
-    let follows = |a: &Row, b: &Row| a.sequence == b.sequence && a.position + 1 == b.position;
+    let follows = |a: &Row, b: &Row| a.sequence == b.sequence && a.position[0] + 1 == b.position[0];
     let mut tiles: Vec<[u32; 4]> = Vec::new();
     for (i, row) in rows.iter().enumerate() {
         match tiles.last_mut() {

@@ -71,7 +71,9 @@ pub enum Rows {
 /// Buffers that the engine fills before, or keeps between, steps. All hold u32 words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StepInput {
-    /// Row table: {token or [`LAST_SAMPLED`], position, sequence, 0} for each row of the step.
+    /// Row table: {input, position, sequence, output slot} for each row of the step. The input is a token,
+    /// [`SAMPLED_INPUT`] with an output slot, or [`EMBEDDING_INPUT`] with an embedding slot; a row without output has
+    /// [`NO_OUTPUT`] as its slot.
     Rows,
     /// The number in the step of each row that has logits.
     LogitRows,
@@ -83,12 +85,14 @@ pub enum StepInput {
     QueryTiles,
     /// [`Segment`]s: one for each sequence that the step has rows of.
     Segments,
-    /// The last token sampled for each sequence.
+    /// Vectors that rows take instead of a token's, one for each embedding slot.
+    Embeddings,
+    /// The last token sampled in each output slot.
     Sampled,
-    /// Sampling parameters, one [`crate::ops::sample::Params`] for each sequence.
+    /// Sampling parameters, one [`crate::ops::sample::Params`] for each output slot.
     Sampling,
-    /// Occurrences of each token in each sequence, for penalties: bit 31 if it is in the prompt; the other bits count how
-    /// often it was generated.
+    /// Occurrences of each token before what each output slot samples, for penalties: bit 31 if it is in the prompt; the
+    /// other bits count how often it was generated.
     Counts,
 }
 
@@ -122,8 +126,12 @@ impl Segment {
     }
 }
 
-/// In the row table: use the token that was last sampled for the row's sequence.
-pub const LAST_SAMPLED: u32 = u32::MAX;
+/// In the row table: the input is the token that was last sampled in the output slot of this number.
+pub const SAMPLED_INPUT: u32 = 1 << 31;
+/// In the row table: the input is the vector in the embedding slot of this number.
+pub const EMBEDDING_INPUT: u32 = 1 << 30;
+/// In the row table: the row has no output.
+pub const NO_OUTPUT: u32 = u32::MAX;
 
 /// Rows of a tensor of a file: of a matrix, of each matrix of a stack, or values of a vector.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -320,19 +328,19 @@ impl Graph {
 
     /// A buffer of the engine; always the same tensor.
     pub fn input(&mut self, input: StepInput) -> TensorId {
+        let four = matches!(input, StepInput::Rows | StepInput::QueryTiles | StepInput::Segments);
+        self.input_of_width(input, if four { 4 } else { 1 })
+    }
+
+    /// A buffer of the engine whose rows have `cols` words in this graph.
+    fn input_of_width(&mut self, input: StepInput, cols: u32) -> TensorId {
         if let Some(i) = self.tensors.iter().position(|t| t.kind == TensorKind::StepInput(input)) {
             return TensorId(i);
         }
-        let (rows, cols) = match input {
-            StepInput::Rows => (Rows::Step, 4),
-            StepInput::LogitRows => (Rows::Logits, 1),
-            StepInput::QueryTiles => (Rows::Step, 4),
-            StepInput::Segments => (Rows::Fixed(1), 4),
-            StepInput::Pages
-            | StepInput::SlidingPages
-            | StepInput::Sampled
-            | StepInput::Sampling
-            | StepInput::Counts => (Rows::Fixed(1), 1),
+        let rows = match input {
+            StepInput::Rows | StepInput::QueryTiles => Rows::Step,
+            StepInput::LogitRows => Rows::Logits,
+            _ => Rows::Fixed(1),
         };
         self.add(format!("{input:?}").to_lowercase(), rows, cols, TensorKind::StepInput(input))
     }

@@ -1,13 +1,15 @@
 //! Ops at the ends of a graph: tokens to rows, the rows that have logits, logits to tokens.
 
 use super::op::{Op, operands};
-use super::{Graph, Rows, StepInput, TensorId, TensorKind, assert_same};
+use super::{Graph, Rows, StepInput, TensorId, assert_same};
 
-/// `y[row] = weight[token] * scale`.
+/// `y[row] = weight[token] * scale`, or for a row that is given as an embedding, that vector as it is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Embed {
-    /// Multiplier of the vectors.
+    /// Multiplier of a token's vector.
     pub scale: f32,
+    /// Whether rows take given embeddings; otherwise, the vector of token 0 stands in.
+    pub takes_embeddings: bool,
 }
 
 operands! {
@@ -16,8 +18,10 @@ operands! {
         read {
             /// Row table.
             rows: TensorId,
-            /// The last token of each sequence.
+            /// The last token of each output slot.
             sampled: TensorId,
+            /// (slots, d)
+            embeddings: TensorId,
             /// (vocabulary, d)
             weight: TensorId,
         }
@@ -48,7 +52,7 @@ operands! {
     }
 }
 
-/// Logits to one token per sequence. Parameters of each sequence are in [`StepInput::Sampling`].
+/// Logits to a token per output row, with the parameters of the row's output slot in [`StepInput::Sampling`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample;
 
@@ -66,9 +70,9 @@ operands! {
             logits: TensorId,
         }
         write {
-            /// The token of each sequence.
+            /// The token of each output slot.
             sampled: TensorId,
-            /// Occurrences of each token in each sequence: (sequences, vocabulary).
+            /// Occurrences of each token in what each output slot samples: (slots, vocabulary).
             counts: TensorId,
             /// Scratch: the best token of each group of the vocabulary.
             groups: TensorId,
@@ -91,11 +95,25 @@ pub(crate) fn scan_groups(vocab: u32) -> u32 {
 }
 
 impl Graph {
-    /// The vectors of the step's tokens: (vocabulary, d) -> (rows, d).
+    /// What the first layer reads of the step's rows, the vectors of tokens or given embeddings:
+    /// (vocabulary, d) -> (rows, d).
     pub fn embed(&mut self, weight: TensorId, scale: f32) -> TensorId {
+        self.push_embed(weight, Embed { scale, takes_embeddings: true })
+    }
+
+    /// Vectors of the step's tokens from a further table: (vocabulary, d) -> (rows, d). A row that is given as an embedding
+    /// has that of token 0.
+    pub fn embed_tokens(&mut self, weight: TensorId, scale: f32) -> TensorId {
+        self.push_embed(weight, Embed { scale, takes_embeddings: false })
+    }
+
+    fn push_embed(&mut self, weight: TensorId, op: Embed) -> TensorId {
         let (rows, sampled) = (self.input(StepInput::Rows), self.input(StepInput::Sampled));
-        let y = self.activation("embed", Rows::Step, self.cols(weight));
-        self.nodes.push(Op::Embed(Embed { scale }, EmbedOperands { rows, sampled, weight, y }));
+        let cols = self.cols(weight);
+        let embeddings = self.input_of_width(StepInput::Embeddings, cols);
+        assert!(!op.takes_embeddings || self.cols(embeddings) == cols, "the first table has the embeddings' width");
+        let y = self.activation("embed", Rows::Step, cols);
+        self.nodes.push(Op::Embed(op, EmbedOperands { rows, sampled, embeddings, weight, y }));
         y
     }
 
@@ -109,16 +127,14 @@ impl Graph {
         y
     }
 
-    /// logits (logit rows, vocabulary) -> one token for each sequence, at its number, in [`StepInput::Sampled`]. Also
+    /// logits (logit rows, vocabulary) -> a token for each row, at the row's output slot in [`StepInput::Sampled`]. Also
     /// counts it in [`StepInput::Counts`]. Runs in steps whose sizes say `sampled`; `filtered` must be 1 if some row has a
     /// filter.
     #[track_caller]
     pub fn sample(&mut self, logits: TensorId) -> TensorId {
         assert!(self.tensor(logits).rows == Rows::Logits, "{} are no logits", self.tensor(logits).name);
         let vocab = self.cols(logits);
-        let counts = TensorKind::StepInput(StepInput::Counts);
-        let known = self.tensors.iter().position(|t| t.kind == counts).map(TensorId);
-        let counts = known.unwrap_or_else(|| self.add("counts", Rows::Fixed(1), vocab, counts));
+        let counts = self.input_of_width(StepInput::Counts, vocab);
         assert_same("columns of counts and logits", self.cols(counts), vocab);
         let groups = self.activation("groups", Rows::Logits, 4 * scan_groups(vocab));
         let candidates = self.activation("candidates", Rows::Logits, 2 * (CANDIDATES + 1));

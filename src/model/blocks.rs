@@ -38,7 +38,7 @@ pub(super) struct Recorder<'a> {
 
 impl<'a> Recorder<'a> {
     pub fn new(spec: &'a ModelSpec, recording: Recording) -> Self {
-        let Recording { context, sliding, resident_experts } = recording;
+        let Recording { context, sliding, resident_experts, .. } = recording;
         let mut graph = Graph::default();
         let angles =
             |rope: &'a RopeConfig| (rope, graph.rope_angles(rope.frequencies_for(context), context, rope.scale));

@@ -12,8 +12,8 @@ use crate::ops::logit_scale::LogitScale;
 pub struct Decoder {
     /// The graph of a step.
     pub graph: Graph,
-    /// Its logits: (logit rows, vocabulary).
-    pub logits: TensorId,
+    /// Its logits, if it has an output head: (logit rows, vocabulary).
+    pub logits: Option<TensorId>,
     /// The hidden states that logits are computed from: (logit rows, hidden).
     pub hidden: TensorId,
     /// Layers with offloaded experts.
@@ -30,6 +30,8 @@ pub struct Recording {
     /// With expert offload, the share of experts beyond one layer's that stays resident
     /// ([`ExpertSlots`](super::expert_slots::ExpertSlots)); `None`: all experts are resident.
     pub resident_experts: Option<f64>,
+    /// Whether the output head and the sampler are recorded.
+    pub output_head: bool,
 }
 
 /// Records a model.
@@ -43,11 +45,14 @@ pub fn record(spec: &ModelSpec, recording: Recording) -> Decoder {
     let hidden = r.norm(x, &spec.output_norm);
     let OutputHead::Logits { weight, scale } = &spec.head;
     let weight = weight.as_ref().map_or(embedding, |weight| r.weight(weight));
-    let mut logits = r.graph.linear(hidden, weight, None);
-    if *scale != (LogitScale { scale: 1.0, softcap: None }) {
-        logits = r.graph.logit_scale(logits, scale.clone());
-    }
-    r.graph.sample(logits);
+    let logits = recording.output_head.then(|| {
+        let mut logits = r.graph.linear(hidden, weight, None);
+        if *scale != (LogitScale { scale: 1.0, softcap: None }) {
+            logits = r.graph.logit_scale(logits, scale.clone());
+        }
+        r.graph.sample(logits);
+        logits
+    });
     let (graph, offloaded) = r.finish();
     Decoder { graph, logits, hidden, offloaded }
 }

@@ -25,8 +25,17 @@ pub fn catalog() -> Vec<(String, ShaderSource)> {
     for (caps, every_type) in adapters() {
         for kv in KvType::ALL {
             let (pages, pages_per_sequence, near) = (256, 128, None);
-            let capacity =
-                Capacity { rows: 512, logits: 64, sequences: 4, pages, pages_per_sequence, sliding: near, kv };
+            let capacity = Capacity {
+                rows: 512,
+                logits: 64,
+                sequences: 4,
+                outputs: 4,
+                embeddings: 0,
+                pages,
+                pages_per_sequence,
+                sliding: near,
+                kv,
+            };
             let wanted = |(dtype, _): &&(Option<DType>, Graph)| {
                 every_type || dtype.is_none_or(|dtype| [DType::F16, DType::Q4K, DType::Q8_0].contains(&dtype))
             };
@@ -137,7 +146,7 @@ fn latent((heads, rank, rotated): (u32, u32, u32)) -> Graph {
     let mut g = Graph::default();
     let mut input = |cols| {
         let table = g.weight("table.weight", 64, cols, DType::F32);
-        g.embed(table, 2.0)
+        g.embed_tokens(table, 2.0)
     };
     let head_dim = rank + rotated;
     let (q, turned, k) = (input(heads * rank), input(heads * rotated), input(head_dim));
@@ -289,7 +298,7 @@ fn block(heads: u32, kv_heads: u32, head_dim: u32) -> Graph {
     let mut g = Graph::default();
     let input = |g: &mut Graph, cols| {
         let table = g.weight("table.weight", 64, cols, DType::F32);
-        g.embed(table, 2.0)
+        g.embed_tokens(table, 2.0)
     };
     let (q, k) = (input(&mut g, heads * head_dim), input(&mut g, kv_heads * head_dim));
     let (whole, head) = (g.vector("norm.weight", heads * head_dim), g.vector("q_norm.weight", head_dim));

@@ -2,7 +2,7 @@
 
 use super::shard::{Shard, weight_consts};
 use super::{GridDim, Kernel, KernelContext, StepSize};
-use crate::graph::{Embed, EmbedOperands, LAST_SAMPLED};
+use crate::graph::{EMBEDDING_INPUT, Embed, EmbedOperands, SAMPLED_INPUT};
 
 pub(super) fn kernels(op: &Embed, io: &EmbedOperands, cx: &KernelContext) -> Vec<Kernel> {
     let (dtype, cols) = (cx.dtype(io.weight), cx.cols(io.weight));
@@ -11,17 +11,34 @@ pub(super) fn kernels(op: &Embed, io: &EmbedOperands, cx: &KernelContext) -> Vec
         let kernel = Kernel::new("embed", grid).import("weight", dtype.shader());
         let kernel = kernel.set_all(weight_consts(dtype, shard.rows, cols)).set("SCALE", op.scale);
         let kernel = kernel.set("COLS4", cols / 4).set("ROW0", shard.row0).set("ROWS", shard.rows);
-        kernel.read(io.rows).read(io.sampled).shard(io.weight, i).write(io.y)
+        let kernel = kernel.set("TAKES_EMBEDDINGS", op.takes_embeddings);
+        kernel.read(io.rows).read(io.sampled).read(io.embeddings).shard(io.weight, i).write(io.y)
     };
     cx.shards(io.weight).iter().enumerate().map(kernel).collect()
 }
 
-/// What the op means. `rows` is the row table, `sampled` the last token of each sequence, `weight` (vocabulary, `cols`).
-pub fn reference(rows: &[[u32; 4]], sampled: &[u32], weight: &[f32], cols: usize, scale: f32) -> Vec<f32> {
+/// What the op means. `rows` is the row table, `sampled` the last token of each output slot, `embeddings` (slots, `cols`),
+/// `weight` (vocabulary, `cols`).
+pub fn reference(
+    op: &Embed,
+    rows: &[[u32; 4]],
+    sampled: &[u32],
+    embeddings: &[f32],
+    (weight, cols): (&[f32], usize),
+) -> Vec<f32> {
     let mut y = Vec::new();
-    for &[token, _, sequence, _] in rows {
-        let token = if token == LAST_SAMPLED { sampled[sequence as usize] } else { token };
-        y.extend(weight[token as usize * cols..][..cols].iter().map(|w| w * scale));
+    for &[input, ..] in rows {
+        let slot = (input & !(SAMPLED_INPUT | EMBEDDING_INPUT)) as usize;
+        let token = match input {
+            _ if input & SAMPLED_INPUT != 0 => sampled[slot],
+            _ if input & EMBEDDING_INPUT != 0 && op.takes_embeddings => {
+                y.extend(&embeddings[slot * cols..][..cols]);
+                continue;
+            }
+            _ if input & EMBEDDING_INPUT != 0 => 0,
+            token => token,
+        };
+        y.extend(weight[token as usize * cols..][..cols].iter().map(|w| w * op.scale));
     }
     y
 }
@@ -31,9 +48,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_is_its_tokens_vector_times_the_scale() {
+    fn a_row_is_its_tokens_vector_times_the_scale_or_the_given_one() {
         let weight = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
-        let rows = [[2, 0, 0, 0], [0, 1, 0, 0], [LAST_SAMPLED, 7, 1, 0]];
-        assert_eq!(reference(&rows, &[0, 1], &weight, 2, 0.5), [2.5, 3.0, 0.5, 1.0, 1.5, 2.0]);
+        let rows = [2, 0, SAMPLED_INPUT | 1, EMBEDDING_INPUT | 1].map(|input| [input, 0, 0, 0]);
+        let embed = |takes_embeddings| {
+            let op = Embed { scale: 0.5, takes_embeddings };
+            reference(&op, &rows, &[0, 1], &[7.0, 8.0, 9.0, 10.0], (&weight, 2))
+        };
+        assert_eq!(embed(true), [2.5, 3.0, 0.5, 1.0, 1.5, 2.0, 9.0, 10.0]);
+        assert_eq!(embed(false)[6..], [0.5, 1.0]);
     }
 }

@@ -71,6 +71,10 @@ pub struct Capacity {
     pub logits: u32,
     /// Sequences.
     pub sequences: u32,
+    /// Output slots, each with sampling parameters, counts and the token that was last sampled.
+    pub outputs: u32,
+    /// Embedding slots: vectors that rows can take as their input.
+    pub embeddings: u32,
     /// Pages of the KV cache, over all sequences.
     pub pages: u32,
     /// Pages that one sequence may have.

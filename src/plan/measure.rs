@@ -159,8 +159,17 @@ impl SingleOp {
         let weight = graph.weight("matrix.weight", n, k, dtype);
         let y = graph.linear(x, weight, None);
         let (pages, pages_per_sequence) = (1, 1);
-        let capacity =
-            Capacity { rows, logits: 1, sequences, pages, pages_per_sequence, sliding: None, kv: KvType::F16 };
+        let capacity = Capacity {
+            rows,
+            logits: 1,
+            sequences,
+            outputs: 1,
+            embeddings: 0,
+            pages,
+            pages_per_sequence,
+            sliding: None,
+            kv: KvType::F16,
+        };
         Self::compile(gpu, caps, graph, capacity, (table, vec![weight], y)).await
     }
 
@@ -175,7 +184,17 @@ impl SingleOp {
         };
         let (keys, values) = (cache("keys"), cache("values"));
         let y = graph.attention(q, (keys, values), None, op.clone());
-        let capacity = Capacity { rows, logits: 1, sequences: 1, pages, pages_per_sequence: pages, sliding: None, kv };
+        let capacity = Capacity {
+            rows,
+            logits: 1,
+            sequences: 1,
+            outputs: 1,
+            embeddings: 0,
+            pages,
+            pages_per_sequence: pages,
+            sliding: None,
+            kv,
+        };
         Self::compile(gpu, caps, graph, capacity, (table, vec![keys, values], y)).await
     }
 

@@ -218,9 +218,10 @@ pub fn tensor_bytes(graph: &Graph, id: TensorId, capacity: &Capacity) -> u64 {
         TensorKind::StepInput(StepInput::Pages | StepInput::SlidingPages) => {
             words(capacity.sequences, capacity.pages_per_sequence)
         }
-        TensorKind::StepInput(StepInput::Sampled) => words(capacity.sequences, 1),
-        TensorKind::StepInput(StepInput::Sampling) => words(capacity.sequences, 16),
-        TensorKind::StepInput(StepInput::Counts) => words(capacity.sequences, t.cols),
+        TensorKind::StepInput(StepInput::Embeddings) => words(capacity.embeddings.max(1), t.cols),
+        TensorKind::StepInput(StepInput::Sampled) => words(capacity.outputs, 1),
+        TensorKind::StepInput(StepInput::Sampling) => words(capacity.outputs, 16),
+        TensorKind::StepInput(StepInput::Counts) => words(capacity.outputs, t.cols),
         _ => {
             let max = capacity.largest_step();
             let decode = StepSizes { rows: capacity.decode_rows(), ..max };

@@ -31,13 +31,8 @@ impl Session {
         }
         self.check_idle()?;
         self.executor.cache.clear(0);
-        let row = |(position, token): (usize, &u32)| Row {
-            input: RowInput::Token(*token),
-            position: position as u32,
-            sequence: 0,
-            output: true,
-        };
-        let rows: Vec<Row> = tokens.iter().enumerate().map(row).collect();
+        let row = |(position, token): (u32, &u32)| Row::new(RowInput::Token(*token), position, 0).with_output(0);
+        let rows: Vec<Row> = (0..).zip(tokens).map(row).collect();
         let mut position = 0;
         for rows in rows.chunks(chunk) {
             let result = self.executor.run(rows, StepOutput::Logits).await?;

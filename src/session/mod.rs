@@ -104,6 +104,7 @@ impl Session {
     /// As [`Session::submit`].
     pub fn submit_constrained(&mut self, request: Request, constraint: Option<Constraint>) -> Result<RequestId> {
         request.sampling.check()?;
+        self.executor.check_head()?;
         self.check_tokens(&request.tokens)?;
         let (tokens, context) = (request.tokens.len(), self.context());
         if request.answered >= tokens {

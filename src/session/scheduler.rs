@@ -1,5 +1,6 @@
 //! The scheduler: which request gets a sequence, and which rows go into the next step (continuous batching). Prefills take
-//! turns with each other and with decodes; a decode step has a row for every answer that can take one.
+//! turns with each other and with decodes; a decode step has a row for every answer that can take one. A sequence samples
+//! in the output slot of its number.
 
 use std::collections::VecDeque;
 
@@ -171,8 +172,13 @@ impl Scheduler {
                 continue;
             }
             // The last token is known, or a step in flight samples it.
-            let input = if answer.in_flight == 0 { RowInput::Token(tokens[position - 1]) } else { RowInput::Sampled };
-            step.rows.push(Row { input, position: position as u32 - 1, sequence: sequence as u32, output: true });
+            let input = if answer.in_flight == 0 {
+                RowInput::Token(tokens[position - 1])
+            } else {
+                RowInput::Sampled(sequence as u32)
+            };
+            let slot = sequence as u32;
+            step.rows.push(Row::new(input, position as u32 - 1, slot).with_output(slot));
             step.tickets.push((sequence, answer.id));
             answer.in_flight += 1;
             (on_gpu, on_cpu) = (on_gpu || !answer.on_cpu, on_cpu || answer.on_cpu);
@@ -193,11 +199,8 @@ impl Scheduler {
             let positions = cache.prefill_range(sequence, self.output_rows - step.rows.len());
             step.tickets.extend(positions.clone().map(|_| (sequence, embedding.id)));
             let tokens = &cache.tokens(sequence)[positions.clone()];
-            step.rows.extend(positions.zip(tokens).map(|(position, token)| Row {
-                input: RowInput::Token(*token),
-                position: position as u32,
-                sequence: sequence as u32,
-                output: true,
+            step.rows.extend(positions.zip(tokens).map(|(position, token)| {
+                Row::new(RowInput::Token(*token), position as u32, sequence as u32).with_output(0)
             }));
         }
         step
@@ -210,14 +213,14 @@ fn prefill(answer: &mut Answer, sequence: usize, cache: &KvCache, chunk: usize) 
     let (tokens, end) = (cache.tokens(sequence), positions.end);
     let last = end == tokens.len();
     answer.in_flight += usize::from(last);
-    let row = |position: usize| Row {
-        input: RowInput::Token(tokens[position]),
-        position: position as u32,
-        sequence: sequence as u32,
-        output: last && position + 1 == end,
-    };
+    let slot = sequence as u32;
+    let row = |position: usize| Row::new(RowInput::Token(tokens[position]), position as u32, slot);
+    let mut rows: Vec<Row> = positions.map(row).collect();
+    if let Some(row) = rows.last_mut().filter(|_| last) {
+        row.output = Some(slot);
+    }
     StepPlan {
-        rows: positions.map(row).collect(),
+        rows,
         output: if last && answer.on_cpu { StepOutput::Logits } else { StepOutput::Tokens },
         tickets: if last { vec![(sequence, answer.id)] } else { Vec::new() },
     }

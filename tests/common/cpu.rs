@@ -15,7 +15,7 @@ pub struct Cpu<'a> {
     capacity: Capacity,
     /// Page tables.
     pages: Vec<u32>,
-    /// The last token of each sequence.
+    /// The last token of each output slot.
     sampled: Vec<u32>,
     values: BTreeMap<TensorId, Vec<f32>>,
 }
@@ -64,7 +64,10 @@ impl<'a> Cpu<'a> {
         let cols = |id: TensorId| self.graph.cols(id) as usize;
         let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<u32>>();
         let y = match node {
-            Op::Embed(op, io) => embed::reference(rows, &self.sampled, value(io.weight), cols(io.weight), op.scale),
+            Op::Embed(op, io) => {
+                let table = (value(io.weight), cols(io.weight));
+                embed::reference(op, rows, &self.sampled, value(io.embeddings), table)
+            }
             Op::RmsNorm(op, io) => rms_norm::reference(value(io.x), value(io.weight), op.eps),
             Op::LayerNorm(op, io) => layer_norm::reference(value(io.x), value(io.weight), value(io.bias), op.eps),
             Op::Linear(_, io) => {

@@ -8,7 +8,7 @@ pub mod cpu;
 
 use firelight::dtype::DType;
 use firelight::gpu::{Gpu, GpuOptions, Tuning};
-use firelight::graph::{Graph, Op, Segment, TensorId, TensorKind};
+use firelight::graph::{Graph, Op, Segment, StepInput, TensorId, TensorKind};
 use firelight::ops::StepSizes;
 use firelight::ops::attention::KV_SPLIT;
 use std::collections::BTreeMap;
@@ -70,10 +70,13 @@ pub fn compare(got: &[f32], want: &[f32], tolerance: f64) -> Result<f64, String>
     Ok(worst)
 }
 
+/// Embedding slots.
+pub const EMBEDDINGS: u32 = 2;
+
 /// One step: which rows, and which of them want logits.
 #[derive(Clone, Debug, Default)]
 pub struct Step {
-    /// {token, position, sequence, 0}.
+    /// {input, position, sequence, output slot}.
     pub rows: Vec<[u32; 4]>,
     /// Numbers of rows.
     pub logit_rows: Vec<u32>,
@@ -136,6 +139,9 @@ impl Data {
                 }
                 TensorKind::Vector { .. } => {
                     vectors.insert(id, floats(&mut rng, cols as usize));
+                }
+                TensorKind::StepInput(StepInput::Embeddings) => {
+                    vectors.insert(id, floats(&mut random(seed + 1), (EMBEDDINGS * cols) as usize));
                 }
                 _ => {}
             }

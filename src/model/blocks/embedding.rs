@@ -17,7 +17,7 @@ impl Recorder<'_> {
     /// x (rows, hidden) -> (rows, layers * size)
     fn per_layer_embeddings(&mut self, x: TensorId, spec: &PerLayerSpec) -> TensorId {
         let table = self.weight(&spec.table);
-        let own = self.graph.embed(table, (spec.size as f32).sqrt());
+        let own = self.graph.embed_tokens(table, (spec.size as f32).sqrt());
         let projected = self.linear(x, &spec.projection);
         let projected = self.norm(projected, &spec.norm);
         self.graph.sum(projected, own)

@@ -328,7 +328,7 @@ fn branches_may_be_missing() {
     assert_eq!((count(|op| matches!(op, Op::Attention(..))), count(|op| matches!(op, Op::Glu(..)))), (1, 1));
 }
 
-const RECORDING: Recording = Recording { context: 64, sliding: false, resident_experts: None };
+const RECORDING: Recording = Recording { context: 64, sliding: false, resident_experts: None, output_head: true };
 
 /// Cohere's block is data: LayerNorm without biases, one norm for both branches, NoPE in global layers, logits
 /// multiplied.
