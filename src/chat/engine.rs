@@ -13,7 +13,7 @@ use futures_channel::mpsc::{TryRecvError, UnboundedReceiver};
 
 use super::facts;
 use super::platform;
-use super::protocol::{Ask, Command, EngineEvent, Loaded, Memory, OpTime, Opening, Place, Token};
+use super::protocol::{Ask, Command, EngineEvent, Loaded, Memory, OpTime, Opening, Place};
 use crate::checkpoint::{ReadFuture, Source};
 use crate::conversation::{AnswerEvent, Conversation, Prompt, ResponseFormat};
 use crate::engine::{AnswerJob, Engine, EngineOptions, Report, Status};
@@ -193,7 +193,8 @@ impl Backend {
         };
         let model = engine.model().clone();
         let mut prompt = conversation(&ask).prepare(&model, &ResponseFormat::Text, |_| Ok::<_, Error>(()))?.unparsed();
-        let thinking = ask.begun.is_empty() && !std::mem::take(&mut prompt.prefill).is_empty();
+        let prefill = std::mem::take(&mut prompt.prefill);
+        let thinking = ask.begun.is_empty() && !prefill.is_empty();
         prompt.tokens.extend(model.tokenizer.encode(&ask.begun, Special::NONE)?);
         let mut sampling = ask.sampling;
         sampling.logprobs = ask.probabilities.then_some(TOP);
@@ -203,20 +204,11 @@ impl Backend {
         let mut stopped = false;
         loop {
             while let Some((_, event)) = engine.try_next() {
-                match event? {
-                    AnswerEvent::Content(text) => (self.emit)(EngineEvent::Text(ask.id, text)),
-                    AnswerEvent::Token { token, top } => {
-                        let named = |id: u32| model.tokenizer.decode_with_special(&[id]);
-                        let probability = top.is_some().then(|| token.logprob.exp());
-                        let top = top.unwrap_or_default().iter().map(|t| (named(t.id), t.logprob.exp())).collect();
-                        let token = Token { text: named(token.id), top, probability, seconds: since.seconds() };
-                        (self.emit)(EngineEvent::Token(ask.id, token));
-                    }
-                    AnswerEvent::Finished(end) => {
-                        (self.emit)(EngineEvent::Finished(ask.id, end.reason, end.timings));
-                        return Ok(());
-                    }
-                    _ => {}
+                let event = event?;
+                let finished = matches!(event, AnswerEvent::Finished(_));
+                (self.emit)(EngineEvent::Answer(ask.id, event, since.seconds()));
+                if finished {
+                    return Ok(());
                 }
             }
             if self.inbox.borrow_mut().look() && !stopped {

@@ -5,8 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::conversation::AnswerEvent;
 use crate::sampler::Sampling;
-use crate::session::{FinishReason, Timings};
 
 /// Where a model is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -188,19 +188,6 @@ pub struct Loaded {
     pub notices: Vec<String>,
 }
 
-/// A token of an answer.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Token {
-    /// Its text, as far as it is text.
-    pub text: String,
-    /// Its probability, and the likeliest tokens with theirs, best first. Empty if they were not asked for.
-    pub top: Vec<(String, f32)>,
-    /// Its own probability.
-    pub probability: Option<f32>,
-    /// Seconds since the answer was asked for.
-    pub seconds: f64,
-}
-
 /// One op of a measured step, all its dispatches together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OpTime {
@@ -238,12 +225,8 @@ pub enum EngineEvent {
         /// Whether the template has opened the model's reasoning.
         thinking: bool,
     },
-    /// More of an answer.
-    Text(u64, String),
-    /// One more token of an answer.
-    Token(u64, Token),
-    /// An answer is complete.
-    Finished(u64, FinishReason, Timings),
+    /// More of an answer, and the seconds since it was requested.
+    Answer(u64, AnswerEvent, f64),
     /// An answer could not be given or completed.
     AnswerFailed(u64, String),
     /// A step was timed.

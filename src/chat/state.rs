@@ -1,8 +1,9 @@
 //! The window's state, and the actions that views return. Views read the state; only `app` changes it.
 
 use super::platform::Fetched;
-use super::protocol::{Device, Facts, Loaded, OpTime, Place, Token};
+use super::protocol::{Device, Facts, Loaded, OpTime, Place};
 use super::store::{ConversationSettings, Preferences, SavedConversation};
+use crate::conversation::AnswerToken;
 
 /// The state of the engine.
 #[derive(Clone, Debug)]
@@ -72,11 +73,37 @@ pub enum Panel {
     XRay,
 }
 
+/// A sampled token, and what else was likely.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SampledToken {
+    /// Its text, as far as it is text.
+    pub text: String,
+    /// The most likely tokens with their probabilities, best first; empty if they were not requested.
+    pub top: Vec<(String, f32)>,
+    /// Its own probability, if it was requested.
+    pub probability: Option<f32>,
+    /// Seconds since the answer was requested.
+    pub seconds: f64,
+}
+
+impl SampledToken {
+    /// From an answer's event.
+    pub fn new(token: &AnswerToken, top: Option<&[AnswerToken]>, seconds: f64) -> Self {
+        let text = |token: &AnswerToken| String::from_utf8_lossy(&token.bytes).into_owned();
+        SampledToken {
+            text: text(token),
+            top: top.unwrap_or_default().iter().map(|t| (text(t), t.logprob.exp())).collect(),
+            probability: top.is_some().then(|| token.logprob.exp()),
+            seconds,
+        }
+    }
+}
+
 /// The contents of the X-ray panel.
 #[derive(Clone, Debug, Default)]
 pub struct XRay {
     /// The last tokens with their probabilities, oldest first.
-    pub tokens: Vec<Token>,
+    pub tokens: Vec<SampledToken>,
     /// Tokens per second by context position.
     pub rates: Vec<[f64; 2]>,
     /// The last step's time by op, or why it is not available.

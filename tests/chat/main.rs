@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use egui_kittest::kittest::Queryable;
 use egui_kittest::{Harness, SnapshotResults};
 use firelight::chat::*;
+use firelight::conversation::{AnswerEnd, AnswerEvent, AnswerToken};
 use firelight::session::{FinishReason, Timings};
 
 /// The engine's side of the window, in a test's hands.
@@ -56,11 +57,10 @@ impl Script {
 
     fn words(&self, id: u64, text: &str) {
         for (i, word) in text.split_inclusive(' ').enumerate() {
-            self.tell(EngineEvent::Token(
-                id,
-                Token { text: word.into(), seconds: 0.3 + 0.04 * i as f64, ..Token::default() },
-            ));
-            self.tell(EngineEvent::Text(id, word.into()));
+            let seconds = 0.3 + 0.04 * i as f64;
+            let token = AnswerEvent::Token { token: token(word, 0.0), top: None };
+            self.tell(EngineEvent::Answer(id, token, seconds));
+            self.tell(EngineEvent::Answer(id, AnswerEvent::Content(word.into()), seconds));
         }
     }
 
@@ -68,8 +68,14 @@ impl Script {
         let mut timings = Timings::default();
         (timings.prompt_tokens, timings.generated_tokens) = (24, tokens);
         (timings.prompt_seconds, timings.decode_seconds) = (0.31, tokens as f64 * 0.04);
-        self.tell(EngineEvent::Finished(id, reason, timings));
+        let end = AnswerEnd { reason, tool_calls: false, reasoning_tokens: 0, timings };
+        self.tell(EngineEvent::Answer(id, AnswerEvent::Finished(end), 0.0));
     }
+}
+
+/// A token of this probability.
+fn token(text: &str, probability: f32) -> AnswerToken {
+    AnswerToken { id: 0, bytes: text.into(), logprob: probability.ln() }
 }
 
 struct Window {

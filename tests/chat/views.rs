@@ -259,11 +259,11 @@ fn the_xray_shows_what_else_could_have_come() {
     assert!(ask.probabilities);
     for (i, word) in "Because air scatters short waves of light more than long ones".split(' ').enumerate() {
         let top = [(word, 0.62), ("The", 0.14), ("Sunlight", 0.09), ("It", 0.05), ("Air", 0.03), ("Our", 0.02)];
-        let top: Vec<_> = top.iter().map(|(text, p)| (format!(" {text}"), *p)).collect();
+        let top = Some(top.iter().map(|(text, p)| token(&format!(" {text}"), *p)).collect());
         let seconds = 0.2 + 0.03 * i as f64 + 0.001 * (i * i) as f64;
-        let token = Token { text: format!(" {word}"), top, probability: Some(0.62), seconds };
-        window.script.tell(EngineEvent::Token(ask.id, token));
-        window.script.tell(EngineEvent::Text(ask.id, format!("{word} ")));
+        let token = AnswerEvent::Token { token: token(&format!(" {word}"), 0.62), top };
+        window.script.tell(EngineEvent::Answer(ask.id, token, seconds));
+        window.script.tell(EngineEvent::Answer(ask.id, AnswerEvent::Content(format!("{word} ")), seconds));
     }
     window.script.finish(ask.id, FinishReason::End, 11);
     window.steps(2);

@@ -3,9 +3,10 @@
 use egui::Context;
 
 use super::App;
-use crate::chat::protocol::{Command, EngineEvent, Place, Token};
-use crate::chat::state::{EngineState, Panel, XRay};
+use crate::chat::protocol::{Command, EngineEvent, Place};
+use crate::chat::state::{EngineState, Panel, SampledToken, XRay};
 use crate::chat::store;
+use crate::conversation::AnswerEvent;
 use crate::session::{FinishReason, Timings};
 
 /// The number of recent models that are saved.
@@ -58,9 +59,7 @@ impl App {
                     self.append(id, "<think>\n");
                 }
             }
-            EngineEvent::Text(id, text) => self.append(id, &text),
-            EngineEvent::Token(id, token) => self.token(id, token),
-            EngineEvent::Finished(id, reason, timings) => self.finished(id, reason, timings),
+            EngineEvent::Answer(id, event, seconds) => self.answer_event(id, event, seconds),
             EngineEvent::AnswerFailed(id, why) => self.answer_failed(id, why),
             EngineEvent::Measured(ops) => (self.state.xray.ops, self.state.xray.measuring) = (Some(Ok(ops)), false),
             EngineEvent::MeasureFailed(why) => {
@@ -124,7 +123,17 @@ impl App {
         }
     }
 
-    pub(super) fn token(&mut self, id: u64, token: Token) {
+    fn answer_event(&mut self, id: u64, event: AnswerEvent, seconds: f64) {
+        match event {
+            AnswerEvent::Content(text) => self.append(id, &text),
+            AnswerEvent::Token { token, top } => self.token(id, SampledToken::new(&token, top.as_deref(), seconds)),
+            AnswerEvent::Finished(end) => self.finished(id, end.reason, end.timings),
+            // The window shows the text as the model writes it: the engine does not parse it.
+            _ => {}
+        }
+    }
+
+    pub(super) fn token(&mut self, id: u64, token: SampledToken) {
         let now = self.state.now;
         let Some(answering) = self.state.answering.as_mut().filter(|a| a.id == id) else { return };
         answering.first.get_or_insert(now);
