@@ -103,7 +103,7 @@ fn what_cannot_be_answered_is_refused_in_the_dialects_own_words() {
     let rows: Vec<(&str, Value, u16, &str)> = vec![
         (chat, json!({}), 400, "messages"),
         (chat, json!([1]), 400, "JSON"),
-        (chat, json!({ "messages": [] , "model": "gpt-5" }), 404, "there is stories260K"),
+        (chat, json!({ "messages": [] , "model": "gpt-5" }), 404, "available: stories260K"),
         (chat, json!({ "messages": [{ "role": "user", "content": [{ "type": "image_url" }] }] }), 400, "image_url"),
         (chat, json!({ "messages": hi, "temperature": 1e9 }), 400, "temperature is 1000000000"),
         (chat, json!({ "messages": hi, "temperature": "hot" }), 400, "temperature: a number"),

@@ -79,7 +79,7 @@ impl Registry {
         }
         self.0.iter().position(|e| e.name == bare).ok_or_else(|| {
             let names: Vec<&str> = self.0.iter().map(|e| e.name.as_str()).collect();
-            let message = format!("no such model: {name:?}; the models are {}", names.join(", "));
+            let message = format!("no such model: {name:?}; available: {}", names.join(", "));
             HttpError::new(axum::http::StatusCode::NOT_FOUND, "model_not_found", message)
         })
     }
