@@ -297,6 +297,8 @@ impl Thread {
                     Some(Duration::ZERO) => self.unload(),
                     _ => self.tell_resident(),
                 }
+                // Its place in the queue is free before the client hears of it.
+                drop(ticket);
                 let _ = reply.send(Ok(()));
             }
         }
