@@ -14,12 +14,12 @@
 //#import $temperature
 //#import $sink
 @group(0) @binding(1) var<storage, read> rows: array<vec4<u32>>;
-@group(0) @binding(2) var<storage, read> pages: array<u32>;
-@group(0) @binding(3) var<storage, read> tiles: array<vec4<u32>>;
-@group(0) @binding(4) var<storage, read> q: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read> k_cache: array<k_Cell>;
-@group(0) @binding(6) var<storage, read> v_cache: array<v_Cell>;
-@group(0) @binding(7) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<storage, read> tiles: array<vec4<u32>>;
+@group(0) @binding(3) var<storage, read> q: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> k_cache: array<k_Cell>;
+@group(0) @binding(5) var<storage, read> v_cache: array<v_Cell>;
+@group(0) @binding(6) var<storage, read_write> y: array<f32>;
+//#import $keys
 //#import $kv as k_
 //#import $kv as v_
 //#import $cooperative
@@ -31,6 +31,7 @@ const MOST = vec4<f32>(65504.0);
 const STRIDE = HEAD_DIM + 8u;
 const P_STRIDE = PAGE + 8u;
 
+var<workgroup> tile_s: vec4<u32>;
 var<workgroup> work: vec4<u32>; // first row, rows, sequence, position of the first row
 var<workgroup> kv_s: array<f16, PAGE * STRIDE>; // (PAGE positions, HEAD_DIM): keys, then values
 var<workgroup> p_s: array<f16, TILE * P_STRIDE>; // (TILE rows, PAGE): weights; before, 32 values of each query
@@ -52,10 +53,12 @@ fn main(
         let tile = tiles[wg.x / PARTS];
         let skipped = min(wg.x % PARTS * TILE, tile.y);
         let row = rows[tile.x];
+        tile_s = tile;
         work = vec4<u32>(tile.x + skipped, min(tile.y - skipped, TILE), row.z, row.y + skipped);
     }
     // naga wants proof that all threads are there when they multiply.
     let all = workgroupUniformLoad(&work);
+    let whole_tile = workgroupUniformLoad(&tile_s);
     if (all.y == 0u) {
         return;
     }
@@ -63,7 +66,8 @@ fn main(
     let count = all.y;
     let position = all.w;
     let head = wg.y;
-    let n = position + count;
+    let end = end_of(position + count - 1u, whole_tile);
+    let n = last_visible(position + count - 1u, end) + 1u;
     let own = subgroup % 4u * 16u;
     let slice = subgroup % 4u * SLICE;
     for (var at = lid; at < TILE; at += WG) {
@@ -98,7 +102,7 @@ fn main(
     var mean: array<Sum, COOP_R * COOP_D>;
     var turn = 0u;
     for (var start = first_visible(position) / PAGE * PAGE; start < n; start += PAGE) {
-        let page = pages[all.z * PAGES_PER_SEQUENCE + start / PAGE];
+        let page = page_at(all.z, start, whole_tile);
         let filled = min(PAGE, n - start);
         for (var at = lid; at < PAGE * HEAD_DIM4; at += WG) {
             let i = at % HEAD_DIM4;
@@ -125,13 +129,13 @@ fn main(
         workgroupBarrier();
         for (var at = lid; at < 2u * TILE; at += WG) {
             let r = at % TILE;
-            let seer = min(position + r, n - 1u);
+            let seer = min(position + r, position + count - 1u);
             var most = -1e30;
             for (var i = 0u; i < PAGE / 2u; i += 1u) {
                 let p = at / TILE * (PAGE / 2u) + i;
                 let cell = r / 16u * SLICE + p * 16u + r % 16u;
                 // Behind the last position a page may hold anything: it is never seen.
-                let seen = start + p <= seer && start + p >= first_visible(seer);
+                let seen = start + p <= last_visible(seer, end) && start + p >= first_visible(seer);
                 let score = select(-1e30, softcap(s_s[cell]), seen);
                 s_s[cell] = score;
                 most = max(most, score);

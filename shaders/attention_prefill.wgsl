@@ -6,12 +6,12 @@
 //#import $temperature
 //#import $sink
 @group(0) @binding(1) var<storage, read> rows: array<vec4<u32>>;
-@group(0) @binding(2) var<storage, read> pages: array<u32>;
-@group(0) @binding(3) var<storage, read> tiles: array<vec4<u32>>;
-@group(0) @binding(4) var<storage, read> q: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read> k_cache: array<k_Cell>;
-@group(0) @binding(6) var<storage, read> v_cache: array<v_Cell>;
-@group(0) @binding(7) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> tiles: array<vec4<u32>>;
+@group(0) @binding(3) var<storage, read> q: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> k_cache: array<k_Cell>;
+@group(0) @binding(5) var<storage, read> v_cache: array<v_Cell>;
+@group(0) @binding(6) var<storage, read_write> y: array<vec4<f32>>;
+//#import $keys
 //#import $kv as k_
 //#import $kv as v_
 
@@ -57,9 +57,10 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     let lane = lid % D_LANES;
     let row0 = lid / D_LANES * ROWS_EACH;
     var acc: array<vec4<f32>, ACCS>; // (D_TRIPS, ROWS_EACH)
-    let n = position + count;
+    let end = end_of(position + count - 1u, tile);
+    let n = last_visible(position + count - 1u, end) + 1u;
     for (var start = first_visible(position) / PAGE * PAGE; start < n; start += PAGE) {
-        let page = pages[sequence * PAGES_PER_SEQUENCE + start / PAGE];
+        let page = page_at(sequence, start, tile);
         let keys = k_place(page, head / GROUP, p);
         var score = array<f32, SCORES>();
         for (var d = 0u; d < HEAD_DIM4; d += 1u) {
@@ -71,7 +72,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         //#unroll r SCORES
         {
             let own = position + first_row + r;
-            let seen = start + p <= own && start + p >= first_visible(own);
+            let seen = start + p <= last_visible(own, end) && start + p >= first_visible(own);
             p_s[(first_row + r) * STRIDE + p] = select(-1e30, softcap(score[r]), seen);
         }
         //#end

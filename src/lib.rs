@@ -9,6 +9,7 @@
 
 #![warn(missing_docs)]
 
+pub mod caps;
 #[cfg(feature = "chat")]
 pub mod chat;
 pub mod checkpoint;

@@ -845,6 +845,51 @@ fn attention_by_small_matrices_rounds_to_halves() {
     }
 }
 
+/// Attention without a cache: steps of whole sequences, of one row and of many, in any order.
+#[test]
+fn attention_over_the_rows_of_a_step() {
+    let steps = positions(&[
+        &[(2, 0..1)],
+        &[(0, 0..40), (3, 0..1), (1, 0..17)],
+        &[(1, 0..130), (0, 0..65)],
+        &[(0, 0..3), (1, 0..5)],
+        &[(3, 0..33), (2, 0..32), (1, 0..31), (0, 0..2)],
+    ]);
+    let op = |heads, kv_heads, head_dim| Attention::full(heads, kv_heads, head_dim);
+    for (name, op) in [
+        ("bidirectional", Attention { mask: MaskKind::Bidirectional, ..op(4, 2, 64) }),
+        ("bidirectional and softcap", Attention { mask: MaskKind::Bidirectional, softcap: Some(0.7), ..op(3, 3, 20) }),
+        ("symmetric window", Attention { mask: MaskKind::SymmetricWindow(24), ..op(2, 1, 32) }),
+        ("long heads", Attention { mask: MaskKind::SymmetricWindow(3), ..op(2, 1, 320) }),
+        ("sliding window and sinks", Attention { mask: MaskKind::SlidingWindow(9), ..op(4, 4, 64) }),
+        ("causal", op(6, 3, 96)),
+    ] {
+        let (graph, ways) = (encodes(op, name.contains("sinks")), Ways::Layouts);
+        let ways = if name.contains("and") { Ways::All } else { ways };
+        check(Case { ways, ..Case::new(format!("attention over rows, {name}"), graph, steps.clone(), 2e-5) });
+    }
+    if small_matrices() {
+        let mask = MaskKind::SymmetricWindow(40);
+        for op in [Attention { mask, ..op(4, 2, 64) }, Attention { mask: MaskKind::Bidirectional, ..op(2, 1, 32) }] {
+            let case = Case::new("attention over rows", encodes(op, true), steps.clone(), 4e-3);
+            let (data, caps) = (Data::random(&case.graph, 1), Caps { tier: Tier::Cooperative, ..gpu().caps().clone() });
+            let off = run(&case, &data, &expected(&case, &data), &caps, Fuse::ALL).unwrap_or_else(|e| panic!("{e}"));
+            assert!(off > 5e-5, "nothing was rounded");
+        }
+    }
+}
+
+/// Attention over rows of keys and values.
+fn encodes(op: Attention, sinks: bool) -> Graph {
+    let mut g = Graph::default();
+    let Attention { heads, kv_heads, head_dim, .. } = op;
+    let q = rows(&mut g, heads * head_dim);
+    let (k, v) = (rows(&mut g, kv_heads * head_dim), rows(&mut g, kv_heads * head_dim));
+    let sinks = sinks.then(|| g.vector("sinks.weight", heads));
+    g.attention_over_rows(q, (k, v), sinks, Attention { scale: 2.0 / (head_dim as f32).sqrt(), ..op });
+    g
+}
+
 /// Keys of a latent part, which is their values too, and of a rotated one; `heads` of queries share them.
 fn attends_latent(heads: u32, rank: u32, rotated: u32) -> Graph {
     let (mut g, head_dim) = (Graph::default(), rank + rotated);

@@ -4,9 +4,11 @@
 use std::path::Path;
 
 /// Every module of the crate, ground floor first. A module uses its own layer and those below it.
-const LAYERS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 10] = [
     &["error", "text", "checkpoint", "dtype", "output"],
-    &["graph", "ops", "gpu", "shader"],
+    &["caps", "graph", "shader"],
+    &["ops"],
+    &["gpu"],
     &["plan"],
     &[
         "model",

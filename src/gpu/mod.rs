@@ -4,13 +4,11 @@
 //! target architecture: `native` and `web` hold what differs. It knows nothing of graphs or models.
 
 mod adapter;
-mod caps;
 mod device;
 mod error_scope;
 #[cfg(not(target_arch = "wasm32"))]
 mod native;
 mod pipelines;
-mod tune_config;
 #[cfg(target_arch = "wasm32")]
 mod web;
 
@@ -19,14 +17,13 @@ use native as platform;
 #[cfg(target_arch = "wasm32")]
 use web as platform;
 
+pub use crate::caps::{Caps, Tier, TuneConfig, TuneOutcome, TuneResult};
 pub use adapter::AdapterInfo;
-pub use caps::{Caps, Tier};
 pub(crate) use device::PendingRead;
 pub use device::{Gpu, GpuOptions, Tuning};
 pub(crate) use pipelines::{Lookup, Pipeline, Vacancy};
 pub use platform::Clock;
 pub(crate) use platform::{pause, processors};
-pub use tune_config::{TuneConfig, TuneOutcome, TuneResult};
 #[cfg(all(target_arch = "wasm32", feature = "web"))]
 pub(crate) use web::{cached_entries, restore_cache};
 

@@ -1,4 +1,4 @@
-//! Attention with grouped query heads (GQA), and the cache that it reads.
+//! Attention with grouped query heads (GQA), over a cache or over the rows of a step, and what writes the cache.
 
 use super::op::{Access, Op, Operand, operands};
 use super::{Graph, Rows, StepInput, TensorId, assert_same};
@@ -44,8 +44,8 @@ operands! {
         write {
             /// (rows, heads * value_dim)
             y: TensorId,
-            /// Scratch of split-K decodes: the partial result of each split of the positions.
-            partials: TensorId,
+            /// Scratch of split-K decodes over a cache: the partial result of each split of the positions.
+            partials: Option<TensorId>,
         }
     }
 }
@@ -87,6 +87,10 @@ pub enum MaskKind {
     SlidingWindow(u32),
     /// Those up to its own in its chunk of n positions.
     Chunked(u32),
+    /// All of its sequence, as in encoders.
+    Bidirectional,
+    /// Those at most n positions away, on either side.
+    SymmetricWindow(u32),
 }
 
 impl MaskKind {
@@ -96,14 +100,31 @@ impl MaskKind {
             MaskKind::Causal => 0,
             MaskKind::SlidingWindow(n) => (position + 1).saturating_sub(n),
             MaskKind::Chunked(n) => position - position % n,
+            MaskKind::Bidirectional => 0,
+            MaskKind::SymmetricWindow(n) => position.saturating_sub(n),
         }
+    }
+
+    /// The last position that is seen from `position`, in a sequence whose last position is `end`.
+    pub fn last(self, position: u32, end: u32) -> u32 {
+        match self {
+            MaskKind::Bidirectional => end,
+            MaskKind::SymmetricWindow(n) => position.saturating_add(n).min(end),
+            _ => position,
+        }
+    }
+
+    /// Whether no query sees a position after its own.
+    pub fn is_causal(self) -> bool {
+        !matches!(self, MaskKind::Bidirectional | MaskKind::SymmetricWindow(_))
     }
 
     /// How many positions are seen at most, if there is a bound.
     pub fn span(self) -> Option<u32> {
         match self {
-            MaskKind::Causal => None,
+            MaskKind::Causal | MaskKind::Bidirectional => None,
             MaskKind::SlidingWindow(n) | MaskKind::Chunked(n) => Some(n),
+            MaskKind::SymmetricWindow(n) => Some(n.saturating_mul(2).saturating_add(1)),
         }
     }
 }
@@ -169,8 +190,8 @@ operands! {
 }
 
 impl Graph {
-    /// q (rows, heads * head_dim) -> (rows, heads * value_dim), over a cache of keys and one of values. Both are the same
-    /// one if values are a part of their keys.
+    /// q (rows, heads * head_dim) -> (rows, heads * value_dim), over a cache of keys and one of values, by a causal mask. Both
+    /// are the same one if values are a part of their keys.
     #[track_caller]
     pub fn attention(
         &mut self,
@@ -179,15 +200,39 @@ impl Graph {
         sinks: Option<TensorId>,
         op: Attention,
     ) -> TensorId {
-        let cols = op.heads * op.value_dim;
+        assert!(op.mask.is_causal(), "{op:?} over a cache");
+        assert!(op.value_dim == op.head_dim || (op.value_dim < op.head_dim && keys == values), "{op:?}");
+        let pages = Some(self.pages(keys));
+        self.attend(q, KeysAndValues { pages, keys, values }, sinks, op)
+    }
+
+    /// q (rows, heads * head_dim), k and v (rows, kv_heads * head_dim) -> (rows, heads * head_dim), without a cache, by any
+    /// mask: for encoders. A step must have all rows of its sequences, from position 0 on, and its query tiles must say where
+    /// their sequences are ([`StepInput::QueryTiles`]).
+    #[track_caller]
+    pub fn attention_over_rows(
+        &mut self,
+        q: TensorId,
+        (k, v): (TensorId, TensorId),
+        sinks: Option<TensorId>,
+        op: Attention,
+    ) -> TensorId {
+        assert_same("columns of k", self.cols(k), op.kv_heads * op.head_dim);
+        assert_same("columns of v", self.cols(v), op.kv_heads * op.value_dim);
+        assert!(op.value_dim == op.head_dim, "{op:?}");
+        self.attend(q, KeysAndValues { pages: None, keys: k, values: v }, sinks, op)
+    }
+
+    #[track_caller]
+    fn attend(&mut self, q: TensorId, kv: KeysAndValues, sinks: Option<TensorId>, op: Attention) -> TensorId {
         assert_same("columns of q", self.cols(q), op.heads * op.head_dim);
         assert!(!matches!(op.mask, MaskKind::SlidingWindow(0) | MaskKind::Chunked(0)), "{op:?}");
         assert!(op.heads.is_multiple_of(op.kv_heads) && op.head_dim <= MAX_HEAD_DIM, "{op:?}");
         assert!(op.head_dim.is_multiple_of(4) && op.value_dim.is_multiple_of(4), "{op:?}");
-        assert!(op.value_dim == op.head_dim || (op.value_dim < op.head_dim && keys == values), "{op:?}");
-        let y = self.activation("attention", Rows::Step, cols);
-        let partials = self.activation("attention_partials", Rows::KvSplits(op.heads), op.value_dim + 4);
-        let kv = KeysAndValues { pages: Some(self.pages(keys)), keys, values };
+        let y = self.activation("attention", Rows::Step, op.heads * op.value_dim);
+        let (heads, cols) = (op.heads, op.value_dim + 4);
+        let split = kv.pages.is_some();
+        let partials = split.then(|| self.activation("attention_partials", Rows::KvSplits(heads), cols));
         let (rows, tiles) = (self.input(StepInput::Rows), self.input(StepInput::QueryTiles));
         self.nodes.push(Op::Attention(op, AttentionOperands { rows, tiles, q, kv, sinks, y, partials }));
         y

@@ -81,7 +81,8 @@ pub enum StepInput {
     Pages,
     /// The page tables of sliding-window layers; see [`TensorKind::KvCache`].
     SlidingPages,
-    /// Query tiles: {first row, rows, 0, 0}; the rows of a tile belong to one sequence.
+    /// Query tiles: {first row, rows, first row of its sequence, rows of its sequence}; the rows of a tile belong to one
+    /// sequence. The last two are only read by attention without a cache.
     QueryTiles,
     /// [`Segment`]s: one for each sequence that the step has rows of.
     Segments,

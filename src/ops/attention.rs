@@ -1,14 +1,15 @@
-//! Attention with grouped query heads (GQA) over the paged cache.
+//! Attention with grouped query heads (GQA), mostly over the paged cache.
 //!
 //! Few rows (decode): each (row, kv head, split of [`KV_SPLIT`] positions) is a workgroup, and several splits are combined by
 //! a second kernel (split-K, as in FlashDecoding). Many rows (prefill): query tiles walk the cache with a running softmax.
+//! Without a cache (encoders) query tiles walk the step's own keys and values, however few rows there are.
 
 use super::kv_write::offset;
 use super::matmul::cooperative_shader;
 use super::{GridDim, Kernel, KernelContext, PAGE, StepSize};
-use crate::gpu::{Caps, Tier};
+use crate::caps::{Caps, Tier};
 pub use crate::graph::{Attention, AttentionTemperature, MAX_HEAD_DIM, MaskKind};
-use crate::graph::{AttentionOperands, Graph, Op};
+use crate::graph::{AttentionOperands, Graph, Op, TensorId};
 
 /// Positions of a split of a decode.
 pub const KV_SPLIT: u32 = 128;
@@ -32,6 +33,8 @@ impl MaskKind {
             MaskKind::Causal => ("attention/mask/causal", 0),
             MaskKind::SlidingWindow(n) => ("attention/mask/sliding_window", n),
             MaskKind::Chunked(n) => ("attention/mask/chunked", n),
+            MaskKind::Bidirectional => ("attention/mask/bidirectional", 0),
+            MaskKind::SymmetricWindow(n) => ("attention/mask/symmetric_window", n),
         }
     }
 }
@@ -45,9 +48,11 @@ impl AttentionTemperature {
 
 pub(super) fn kernels(op: &Attention, io: &AttentionOperands, cx: &KernelContext) -> Vec<Kernel> {
     let attention = Choice { op, io, cx };
-    let mut out = vec![attention.decode(true), attention.decode(false), attention.combine()];
-    if cx.capacity.rows > cx.capacity.decode_rows() {
-        out.push(attention.prefill());
+    let Some(partials) = io.partials else { return vec![attention.prefill()] };
+    let decode_rows = cx.capacity.decode_rows();
+    let mut out = vec![attention.decode(io.y, true), attention.decode(partials, false), attention.combine(partials)];
+    if cx.capacity.rows > decode_rows {
+        out.push(attention.prefill().when(StepSize::Rows, decode_rows + 1, u32::MAX));
     }
     out
 }
@@ -107,7 +112,8 @@ impl Choice<'_> {
 
     /// Gives a kernel the cache and the parts that make its scores.
     fn scores(&self, mut kernel: Kernel) -> Kernel {
-        kernel = kernel.import("kv", self.cx.capacity.kv.shader());
+        let cached = self.io.kv.pages.is_some();
+        kernel = kernel.import("kv", if cached { self.cx.capacity.kv.shader() } else { "kv/rows" });
         if let Some(softcap) = self.op.softcap {
             kernel = kernel.import("softcap", "attention/softcap/tanh").set("SOFTCAP", softcap);
         }
@@ -125,7 +131,7 @@ impl Choice<'_> {
     }
 
     /// The kernel of decodes with one split, or with several, which [`Choice::combine`] follows.
-    fn decode(&self, direct: bool) -> Kernel {
+    fn decode(&self, y: TensorId, direct: bool) -> Kernel {
         let Choice { op, io, cx } = *self;
         let wg = if cx.caps.software { cx.lanes(16) } else { cx.lanes(KV_SPLIT).min(KV_SPLIT) };
         let heads = op.heads_per_workgroup();
@@ -143,7 +149,7 @@ impl Choice<'_> {
             .read(io.rows)
             .reads(io.kv.pages)
             .reads([io.q, io.kv.keys, io.kv.values])
-            .write(if direct { io.y } else { io.partials })
+            .write(y)
             .when(StepSize::Rows, 1, cx.capacity.decode_rows());
         match direct {
             true => self.sinks(kernel).when(StepSize::KvSplits, 1, 1),
@@ -152,10 +158,10 @@ impl Choice<'_> {
         }
     }
 
-    fn combine(&self) -> Kernel {
+    fn combine(&self, partials: TensorId) -> Kernel {
         let Choice { op, io, cx } = *self;
         let grid = [GridDim::ceil(op.value_dim / 4, 64), GridDim::fixed(op.heads), GridDim::each(StepSize::Rows)];
-        let kernel = self.kernel("attention_combine", grid).read(io.rows).read(io.partials).write(io.y);
+        let kernel = self.kernel("attention_combine", grid).read(io.rows).read(partials).write(io.y);
         let kernel = self.sinks(kernel).when(StepSize::Rows, 1, cx.capacity.decode_rows());
         kernel.when(StepSize::KvSplits, 2, u32::MAX)
     }
@@ -167,9 +173,13 @@ impl Choice<'_> {
         let tiles = GridDim { times: parts, ..GridDim::each(StepSize::QueryTiles) };
         let grid = [tiles, GridDim::fixed(op.heads), GridDim::fixed(1)];
         let kernel = if op.cooperative(cx.caps) { self.cooperative(grid) } else { self.running_softmax(grid, tile) };
-        let kernel = self.scores(kernel).set("TILE", tile).set("PARTS", parts).reads([io.rows]).reads(io.kv.pages);
-        let kernel = kernel.reads([io.tiles, io.q, io.kv.keys, io.kv.values]).write(io.y);
-        self.sinks(kernel).when(StepSize::Rows, cx.capacity.decode_rows() + 1, u32::MAX)
+        let kernel = self.scores(kernel).set("TILE", tile).set("PARTS", parts);
+        let kernel = kernel.reads([io.rows, io.tiles, io.q, io.kv.keys, io.kv.values]).write(io.y);
+        let kernel = match io.kv.pages {
+            Some(pages) => kernel.import("keys", "attention/keys/cache").set_next_binding("PAGES_AT").read(pages),
+            None => kernel.import("keys", "attention/keys/rows"),
+        };
+        self.sinks(kernel)
     }
 
     fn cooperative(&self, grid: [GridDim; 3]) -> Kernel {
@@ -205,44 +215,80 @@ pub fn max_splits(pages_per_sequence: u32) -> u32 {
     (pages_per_sequence * PAGE).div_ceil(KV_SPLIT)
 }
 
-/// What the op means: for each row and head the softmax-weighted mean of the values at the positions of the row's
-/// sequence that it sees. `rows` is the row table; the caches are laid out as [`super::kv_write`] says; `sinks` has a
+/// What the op means over a cache: for each row and head the softmax-weighted mean of the values at the positions of the
+/// row's sequence that it sees. `rows` is the row table; the caches are laid out as [`super::kv_write`] says; `sinks` has a
 /// value for each head, or none at all.
 pub fn reference(
     rows: &[[u32; 4]],
     pages: &[u32],
     pages_per_sequence: u32,
     q: &[f32],
-    (keys, values): (&[f32], &[f32]),
+    kv: (&[f32], &[f32]),
     sinks: &[f32],
     op: &Attention,
 ) -> Vec<f32> {
-    let (head_dim, value_dim) = (op.head_dim as usize, op.value_dim as usize);
-    let mut y = Vec::new();
-    let mut queries = q.chunks_exact(head_dim);
-    for &[_, last, sequence, _] in rows {
-        for (head, q) in (0..op.heads).zip(&mut queries) {
-            let shape = (op.kv_heads, head / (op.heads / op.kv_heads), op.head_dim);
-            let cached = |position| offset(pages, pages_per_sequence, sequence, position, shape);
-            let scale = f64::from(op.scale) * op.temperature.map_or(1.0, |t| t.of(last));
-            let score = |position| {
-                let key = &keys[cached(position)..][..head_dim];
-                let score = scale * q.iter().zip(key).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum::<f64>();
-                op.softcap.map(f64::from).map_or(score, |cap| cap * (score / cap).tanh())
-            };
-            let seen = op.mask.first(last)..=last;
-            let scores: Vec<f64> = seen.clone().map(score).collect();
-            let sink = sinks.get(head as usize).map(|sink| f64::from(*sink));
-            let top = scores.iter().copied().chain(sink).fold(f64::MIN, f64::max);
-            let (mut sum, mut mean) = (sink.map_or(0.0, |sink| (sink - top).exp()), vec![0.0; value_dim]);
-            for (position, score) in seen.zip(scores) {
-                let weight = (score - top).exp();
-                sum += weight;
-                let value = &values[cached(position)..][..value_dim];
-                mean.iter_mut().zip(value).for_each(|(mean, v)| *mean += weight * f64::from(*v));
-            }
-            y.extend(mean.iter().map(|v| (v / sum) as f32));
+    let queries = q.chunks_exact((op.heads * op.head_dim) as usize);
+    let row = |(&[_, position, sequence, _], q): (&[u32; 4], &[f32])| {
+        let at =
+            |head, position| offset(pages, pages_per_sequence, sequence, position, (op.kv_heads, head, op.head_dim));
+        row_reference((position, position), q, kv, sinks, op, at)
+    };
+    rows.iter().zip(queries).flat_map(row).collect()
+}
+
+/// What the op means over the rows of a step, which has all rows of each sequence, one sequence after another.
+pub fn reference_over_rows(
+    rows: &[[u32; 4]],
+    q: &[f32],
+    kv: (&[f32], &[f32]),
+    sinks: &[f32],
+    op: &Attention,
+) -> Vec<f32> {
+    let mut queries = q.chunks_exact((op.heads * op.head_dim) as usize);
+    let (mut y, mut first) = (Vec::new(), 0);
+    for sequence in rows.chunk_by(|a, b| a[2] == b[2]) {
+        let end = sequence.len() as u32 - 1;
+        let at = |head, position| (((first + position) * op.kv_heads + head) * op.head_dim) as usize;
+        for (&[_, position, ..], q) in sequence.iter().zip(&mut queries) {
+            y.extend(row_reference((position, end), q, kv, sinks, op, at));
         }
+        first += end + 1;
+    }
+    y
+}
+
+/// One row: its position and the last one that its sequence has, its queries, and where the keys and values of a head at a
+/// position begin.
+fn row_reference(
+    (position, end): (u32, u32),
+    q: &[f32],
+    (keys, values): (&[f32], &[f32]),
+    sinks: &[f32],
+    op: &Attention,
+    at: impl Fn(u32, u32) -> usize,
+) -> Vec<f32> {
+    let (head_dim, value_dim) = (op.head_dim as usize, op.value_dim as usize);
+    let scale = f64::from(op.scale) * op.temperature.map_or(1.0, |t| t.of(position));
+    let mut y = Vec::new();
+    for (head, q) in (0..op.heads).zip(q.chunks_exact(head_dim)) {
+        let at = |position| at(head / (op.heads / op.kv_heads), position);
+        let score = |position| {
+            let key = &keys[at(position)..][..head_dim];
+            let score = scale * q.iter().zip(key).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum::<f64>();
+            op.softcap.map(f64::from).map_or(score, |cap| cap * (score / cap).tanh())
+        };
+        let seen = op.mask.first(position)..=op.mask.last(position, end);
+        let scores: Vec<f64> = seen.clone().map(score).collect();
+        let sink = sinks.get(head as usize).map(|sink| f64::from(*sink));
+        let top = scores.iter().copied().chain(sink).fold(f64::MIN, f64::max);
+        let (mut sum, mut mean) = (sink.map_or(0.0, |sink| (sink - top).exp()), vec![0.0; value_dim]);
+        for (position, score) in seen.zip(scores) {
+            let weight = (score - top).exp();
+            sum += weight;
+            let value = &values[at(position)..][..value_dim];
+            mean.iter_mut().zip(value).for_each(|(mean, v)| *mean += weight * f64::from(*v));
+        }
+        y.extend(mean.iter().map(|v| (v / sum) as f32));
     }
     y
 }
@@ -275,6 +321,22 @@ mod tests {
         assert_eq!(first(MaskKind::Causal), [0; 5]);
         assert_eq!(first(MaskKind::SlidingWindow(4)), [0, 0, 1, 4, 5]);
         assert_eq!(first(MaskKind::Chunked(4)), [0, 0, 4, 4, 8]);
+    }
+
+    #[test]
+    fn without_a_cache_a_query_sees_its_sequence_on_both_sides() {
+        // Two sequences of three and of two rows; keys are zeros, so that the mean is plain. Values are 1, 2, 3, 10, 20.
+        let rows = [[0, 0, 0, 0], [0, 1, 0, 0], [0, 2, 0, 0], [0, 0, 1, 0], [0, 1, 1, 0]];
+        let values: Vec<f32> = [1.0, 2.0, 3.0, 10.0, 20.0].into_iter().flat_map(|v| [v; 4]).collect();
+        let y = |mask| {
+            let op = Attention { mask, ..Attention::full(1, 1, 4) };
+            let y = reference_over_rows(&rows, &[1.0; 20], (&[0.0; 20], &values), &[], &op);
+            [0, 4, 8, 12, 16].map(|i: usize| y[i])
+        };
+        assert_eq!(y(MaskKind::Bidirectional), [2.0, 2.0, 2.0, 15.0, 15.0]);
+        assert_eq!(y(MaskKind::SymmetricWindow(1)), [1.5, 2.0, 2.5, 15.0, 15.0]);
+        assert_eq!(y(MaskKind::SymmetricWindow(0)), [1.0, 2.0, 3.0, 10.0, 20.0]);
+        assert_eq!(y(MaskKind::Causal), [1.0, 1.5, 2.0, 10.0, 15.0]);
     }
 
     #[test]

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::{Capacity, KernelContext, KvType};
+use crate::caps::{Caps, Tier, TuneConfig};
 use crate::dtype::DType;
-use crate::gpu::{Caps, Tier, TuneConfig};
 use crate::graph::{
     Activation, Attention, AttentionTemperature, DeltaNet, ExpertWeights, FusedNorm, Graph, HeadConcat, HeadNorm,
     HeadSlice, KvWrite, LinearGlu, LinearGluOperands, LogitScale, MaskKind, NextFusedNorm, NextNorm, NormAdd,
@@ -118,9 +118,25 @@ fn untyped() -> Vec<Graph> {
     {
         out.push(block(heads, kv_heads, head_dim));
     }
+    out.extend([(4, 4, 32), (6, 2, 64), (4, 1, 80), (2, 2, 320)].map(encoder));
     out.extend([32, 64, 128].map(recurrent));
     out.extend([(4, 64, 16), (16, 512, 64), (7, 128, 32)].map(latent));
     out
+}
+
+/// Attention without a cache, by every mask that encoders have.
+fn encoder((heads, kv_heads, head_dim): (u32, u32, u32)) -> Graph {
+    let mut g = Graph::default();
+    let mut input = |cols| {
+        let table = g.weight("table.weight", 64, cols, DType::F32);
+        g.embed(table, 2.0)
+    };
+    let (q, k, v) = (input(heads * head_dim), input(kv_heads * head_dim), input(kv_heads * head_dim));
+    for mask in [MaskKind::Bidirectional, MaskKind::SymmetricWindow(64), MaskKind::Causal] {
+        let op = Attention { mask, ..Attention::full(heads, kv_heads, head_dim) };
+        g.attention_over_rows(q, (k, v), None, op);
+    }
+    g
 }
 
 /// What keeps a state of each sequence, for heads of `head_dim` values.

@@ -4,8 +4,8 @@ use super::grid::StepSize;
 use super::kernel::Kernel;
 use super::kv::Capacity;
 use super::shard::{Shard, weight_shards};
+use crate::caps::{Caps, Tier};
 use crate::dtype::DType;
-use crate::gpu::{Caps, Tier};
 use crate::graph::{Graph, Rows, TensorId, TensorKind};
 
 /// See the module.

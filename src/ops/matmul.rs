@@ -5,8 +5,8 @@ use super::epilogue::Epilogue;
 use super::grid::{GridDim, StepSize};
 use super::kernel::Kernel;
 use super::shard::{MatrixRows, Shard};
+use crate::caps::{Caps, Tier, TuneConfig};
 use crate::dtype::DType;
-use crate::gpu::{Caps, Tier, TuneConfig};
 use crate::graph::{EXPERT_TILE, TensorId};
 
 /// Tokens of a tile.

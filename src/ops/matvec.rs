@@ -3,8 +3,8 @@
 use super::context::KernelContext;
 use super::grid::StepSize;
 use super::kernel::Kernel;
+use crate::caps::Tier;
 use crate::dtype::DType;
-use crate::gpu::Tier;
 
 /// How a workgroup of a matvec is laid out, and whether it multiplies integers; see `shaders/matvec.wgsl`.
 #[derive(Clone, Copy)]

@@ -91,7 +91,10 @@ impl<'a> Cpu<'a> {
             Op::Attention(op, io) => {
                 let kv = (value(io.kv.keys), value(io.kv.values));
                 let sinks = optional(io.sinks).unwrap_or_default();
-                attention::reference(rows, &self.pages, per_sequence, value(io.q), kv, sinks, op)
+                match io.kv.pages {
+                    Some(_) => attention::reference(rows, &self.pages, per_sequence, value(io.q), kv, sinks, op),
+                    None => attention::reference_over_rows(rows, value(io.q), kv, sinks, op),
+                }
             }
             Op::HeadSlice(op, io) => head_slice::reference(value(io.x), op),
             Op::HeadConcat(op, io) => {

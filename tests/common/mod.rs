@@ -85,16 +85,19 @@ pub struct Step {
 }
 
 impl Step {
-    /// The attention tiles: runs of rows with neighbouring positions of one sequence, `most` rows each at most.
+    /// The query tiles: rows with neighbouring positions of one sequence, `most` rows each at most, and the rows of their
+    /// sequence in the step.
     pub fn tiles(&self, most: u32) -> Vec<[u32; 4]> {
-        let mut tiles: Vec<[u32; 4]> = Vec::new();
-        for (i, row) in self.rows.iter().enumerate() {
-            match tiles.last_mut() {
-                Some(t) if t[1] < most && self.rows[i - 1][2] == row[2] && self.rows[i - 1][1] + 1 == row[1] => {
-                    t[1] += 1
+        let (mut tiles, mut first) = (Vec::new(), 0);
+        for sequence in self.rows.chunk_by(|a, b| a[2] == b[2]) {
+            let (mut row, count) = (first, sequence.len() as u32);
+            for neighbours in sequence.chunk_by(|a, b| a[1] + 1 == b[1]) {
+                for tile in neighbours.chunks(most as usize) {
+                    tiles.push([row, tile.len() as u32, first, count]);
+                    row += tile.len() as u32;
                 }
-                _ => tiles.push([i as u32, 1, 0, 0]),
             }
+            first += count;
         }
         tiles
     }

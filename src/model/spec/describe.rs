@@ -84,6 +84,8 @@ impl AttentionSpec {
             MaskKind::Causal => {}
             MaskKind::SlidingWindow(n) => add(true, &format!("window of {n}")),
             MaskKind::Chunked(n) => add(true, &format!("chunks of {n}")),
+            MaskKind::Bidirectional => add(true, "bidirectional"),
+            MaskKind::SymmetricWindow(n) => add(true, &format!("symmetric window of {n}")),
         }
         add(scores.rope.is_none(), "NoPE");
         add(scores.temperature.is_some(), "temperature tuning");

@@ -1,0 +1,12 @@
+// Keys or values as rows of the step, of f32: (row, head, HEAD_DIM). A page is its first row. A cell is four neighbouring
+// values.
+alias Cell = vec4<u32>;
+
+// Where the values of `head` at slot `slot` of `page` begin.
+fn place(page: u32, head: u32, slot: u32) -> u32 {
+    return ((page + slot) * KV_HEADS + head) * HEAD_DIM4;
+}
+
+fn load4(at: u32, d: u32) -> vec4<f32> {
+    return bitcast<vec4<f32>>(cache[at + d]);
+}
