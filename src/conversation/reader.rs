@@ -64,7 +64,7 @@ impl AnswerReader {
             let tokens = std::mem::take(&mut self.held_tokens);
             self.reasoning_tokens += if matches!(first, AnswerEvent::Reasoning(_)) { tokens } else { 0 };
         }
-        self.tool_calls |= events.iter().any(|event| *event == AnswerEvent::ToolCallEnd { complete: true });
+        self.tool_calls |= events.contains(&AnswerEvent::ToolCallEnd { complete: true });
         events
     }
 }
