@@ -48,7 +48,7 @@ pub struct ChatMessage {
 /// How a model is opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opening {
-    /// An adapter's number in [`Event::Devices`]; by default the best.
+    /// An adapter's number in [`EngineEvent::Devices`]; by default the best.
     pub device: Option<String>,
     /// Positions; by default what fits, at most 4096.
     pub context: Option<u32>,
