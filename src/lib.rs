@@ -33,6 +33,7 @@ pub mod output;
 pub mod plan;
 pub mod quant_recipe;
 pub mod sampler;
+pub mod send;
 pub mod session;
 pub mod shader;
 pub mod synth;

@@ -4,10 +4,10 @@ use firelight::checkpoint::{Checkpoint, GgufArray, GgufValue, GgufWriter, Metada
 use firelight::dtype::DType;
 use firelight::{Error, Result};
 use pollster::block_on;
-use std::cell::Cell;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 fn shared(path: &str) -> Option<PathBuf> {
     let root = std::env::var_os("FIRELIGHT_SHARED").map(PathBuf::from);
@@ -377,11 +377,11 @@ fn getters_take_any_width_and_refuse_the_unfit() {
 }
 
 /// A source over a virtual file of `len` bytes, zero after `head`, that counts the bytes it hands out.
-fn counting(head: Vec<u8>, len: u64) -> (Source, Rc<Cell<u64>>) {
-    let count = Rc::new(Cell::new(0));
+fn counting(head: Vec<u8>, len: u64) -> (Source, Arc<AtomicU64>) {
+    let count = Arc::new(AtomicU64::new(0));
     let counter = count.clone();
     let read = move |range: Range<u64>| -> ReadFuture {
-        counter.set(counter.get() + range.end - range.start);
+        counter.fetch_add(range.end - range.start, Ordering::Relaxed);
         let bytes = range.map(|at| head.get(at as usize).copied().unwrap_or(0)).collect();
         Box::pin(std::future::ready(Ok(bytes)))
     };
@@ -397,7 +397,7 @@ fn opening_reads_only_the_head() {
     let (source, read) = counting(head_of(&small(), "aaaa"), 40 << 30);
     let model = block_on(Checkpoint::from_sources(vec![source])).unwrap();
     assert_eq!(model.tensors.len(), 3);
-    assert_eq!(read.get(), 256 << 10);
+    assert_eq!(read.load(Ordering::Relaxed), 256 << 10);
 
     let mut metadata = small_metadata();
     let tokens: Vec<String> = (0..100_000).map(|token| format!("token {token}")).collect();
@@ -406,14 +406,18 @@ fn opening_reads_only_the_head() {
     let (size, (source, read)) = (head.len() as u64, counting(head, 40 << 30));
     let model = block_on(Checkpoint::from_sources(vec![source])).unwrap();
     assert_eq!(model.metadata.get_strings("tokenizer.ggml.tokens").unwrap(), Some(tokens.as_slice()));
-    assert!(read.get() < 2 * size + (256 << 10), "read {} for a head of {size}", read.get());
+    assert!(
+        read.load(Ordering::Relaxed) < 2 * size + (256 << 10),
+        "read {} for a head of {size}",
+        read.load(Ordering::Relaxed)
+    );
 
     let mut bytes = small();
     put_after(&mut bytes, "llama", -13, &(1u64 << 30).to_le_bytes());
     let (source, read) = counting(bytes, 40 << 30);
     let message = block_on(Checkpoint::from_sources(vec![source])).unwrap_err().to_string();
     assert!(message.contains("cannot be right"), "{message}");
-    assert_eq!(read.get(), 256 << 10, "a text of 1 GiB is not fetched to be refused");
+    assert_eq!(read.load(Ordering::Relaxed), 256 << 10, "a text of 1 GiB is not fetched to be refused");
 }
 
 #[test]

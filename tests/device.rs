@@ -3,6 +3,7 @@
 mod engine;
 
 use engine::{answer, file, greedy, model, prompt, session};
+use firelight::checkpoint::Source;
 use firelight::gpu::{AdapterInfo, Gpu, GpuOptions, Tier, Tuning, wgpu};
 use firelight::session::{Session, SessionOptions};
 use firelight::{Error, Result};
@@ -141,4 +142,36 @@ fn the_loss_of_a_device_of_the_callers_is_passed_on() {
 fn tuning_can_be_left_out() {
     assert_eq!(GpuOptions::default().tuning, Tuning::Auto);
     assert_eq!(own_gpu().adapter().tuning, None);
+}
+
+/// What a server would hold in its state, and run in a task of a runtime with threads.
+#[test]
+fn models_and_sessions_move_between_threads() {
+    fn shared<T: Send + Sync + 'static>() {}
+    fn sent<T: Send>(value: T) -> T {
+        value
+    }
+    shared::<Gpu>();
+    shared::<firelight::Model>();
+    shared::<firelight::checkpoint::Checkpoint>();
+    shared::<firelight::tokenizer::Tokenizer>();
+    shared::<firelight::Error>();
+    fn moves<T: Send + 'static>() {}
+    moves::<Session>();
+    moves::<firelight::session::Constraint>();
+
+    let task = async {
+        let gpu = Gpu::open(&UNTUNED).await?;
+        let model = firelight::Model::from_sources(vec![Source::bytes("m", file("tiny-qwen3", "F16"))]).await?;
+        let options = SessionOptions { context: Some(64), ..Default::default() };
+        let mut session = Session::builder(&gpu, &model).options(&options).load().await?;
+        let mut answer = session.generate(greedy(&prompt(1, 20), 8))?;
+        let mut events = 0;
+        while answer.next().await?.is_some() {
+            events += 1;
+        }
+        Ok::<usize, Error>(events)
+    };
+    let task = sent(task);
+    assert!(std::thread::spawn(|| block_on(task)).join().expect("no panic").expect("an answer") > 8);
 }

@@ -7,7 +7,6 @@ use firelight::model::Model;
 use firelight::session::{Session, SessionOptions};
 use firelight::synth;
 use pollster::block_on;
-use std::cell::RefCell;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -87,10 +86,10 @@ fn a_wasteful_loader_is_seen() {
     let path = dir.path().join("model.gguf");
     let len = write("smollm2-135m", &path);
     let bytes = std::fs::read(&path).unwrap();
-    let kept = RefCell::new(Vec::new());
+    let kept = Mutex::new(Vec::new());
     let read = move |range: std::ops::Range<u64>| -> firelight::checkpoint::ReadFuture {
         let part = bytes[range.start as usize..range.end as usize].to_vec();
-        kept.borrow_mut().push(part.clone());
+        kept.lock().expect("one reader").push(part.clone());
         Box::pin(std::future::ready(Ok(part)))
     };
     let model = block_on(Model::from_sources(vec![Source::new("kept", len, read)])).unwrap();

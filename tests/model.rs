@@ -839,7 +839,7 @@ fn last_token_pooling_follows_the_model() {
     let (at, width, vocab) = (head.parts[0].offset as usize, 180, 263);
     let weights: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes[at..at + width * vocab * 4]);
     let architecture = model.checkpoint.metadata.get_str("general.architecture").unwrap().unwrap().to_string();
-    let checkpoint = std::rc::Rc::get_mut(&mut model.checkpoint).expect("nobody else has it");
+    let checkpoint = std::sync::Arc::get_mut(&mut model.checkpoint).expect("nobody else has it");
     checkpoint.metadata.insert(format!("{architecture}.pooling_type"), firelight::checkpoint::GgufValue::U32(3));
     let mut session = open(&model, &SessionOptions { logits: 8, ..exact(64) });
     let text = prompt(57, 20);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 /// Every module of the crate, ground floor first. A module uses its own layer and those below it.
 const LAYERS: [&[&str]; 10] = [
-    &["error", "text", "checkpoint", "dtype", "output"],
+    &["error", "send", "text", "checkpoint", "dtype", "output"],
     &["caps", "graph", "shader"],
     &["ops"],
     &["gpu"],
@@ -33,7 +33,7 @@ const FRONT_ENDS: &[&str] = &["main", "cli", "server", "chat", "web"];
 /// Words that only these modules may write.
 const RESERVED: [(&str, &[&str]); 6] = [
     ("wgpu", &["gpu", "plan"]),
-    ("target_arch", &["gpu", "lib", "main", "cli", "server", "chat", "web"]),
+    ("target_arch", &["gpu", "lib", "send", "main", "cli", "server", "chat", "web"]),
     ("wasm_bindgen", &["gpu", "chat", "web"]),
     ("js_sys", &["gpu", "chat", "web"]),
     ("pollster", FRONT_ENDS),

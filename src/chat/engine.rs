@@ -4,10 +4,10 @@
 //! the window would queue frames behind compute, and take the window along when it is lost. The loop looks for commands
 //! after each step, and before each read while loading; it ends when the window is closed.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
-use std::rc::Rc;
-use std::sync::Arc;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_channel::mpsc::{TryRecvError, UnboundedReceiver};
 
@@ -19,6 +19,7 @@ use crate::conversation::{AnswerEvent, Conversation, Prompt, ResponseFormat};
 use crate::engine::{AnswerJob, Engine, EngineOptions, Report, Status};
 use crate::gpu::{Clock, Gpu, GpuOptions};
 use crate::ops::StepSizes;
+use crate::send::BoxFn;
 use crate::session::SessionOptions;
 use crate::tokenizer::Special;
 use crate::{Error, Model, Result};
@@ -54,18 +55,23 @@ impl Inbox {
     }
 }
 
+/// An inbox that a panic has left is as good as any.
+fn lock(inbox: &Mutex<Inbox>) -> MutexGuard<'_, Inbox> {
+    inbox.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 struct Backend {
-    inbox: Rc<RefCell<Inbox>>,
-    emit: Rc<dyn Fn(EngineEvent)>,
+    inbox: Arc<Mutex<Inbox>>,
+    emit: Arc<BoxFn<EngineEvent, ()>>,
     /// The device, and the name by which it was asked for.
     gpu: Option<(Option<String>, Gpu)>,
     open: Option<Engine>,
 }
 
 /// Serves commands until their sender is gone. `emit` hands events to the window.
-pub async fn run(receiver: UnboundedReceiver<Command>, emit: Rc<dyn Fn(EngineEvent)>) {
+pub async fn run(receiver: UnboundedReceiver<Command>, emit: Arc<BoxFn<EngineEvent, ()>>) {
     let inbox = Inbox { receiver, waiting: VecDeque::new(), stop: false, closed: false };
-    let mut server = Backend { inbox: Rc::new(RefCell::new(inbox)), emit, gpu: None, open: None };
+    let mut server = Backend { inbox: Arc::new(Mutex::new(inbox)), emit, gpu: None, open: None };
     while let Some(command) = server.next().await {
         server.serve(command).await;
     }
@@ -73,16 +79,17 @@ pub async fn run(receiver: UnboundedReceiver<Command>, emit: Rc<dyn Fn(EngineEve
 
 impl Backend {
     /// The next command; `None` when the window is gone.
-    #[allow(clippy::await_holding_refcell_ref)]
     async fn next(&self) -> Option<Command> {
-        // Nobody else looks at the inbox while nothing is being done.
-        let mut inbox = self.inbox.borrow_mut();
-        inbox.stop = false;
-        match inbox.waiting.pop_front() {
-            _ if inbox.closed => None,
-            Some(command) => Some(command),
-            None => inbox.receiver.recv().await.ok(),
+        {
+            let mut inbox = lock(&self.inbox);
+            inbox.stop = false;
+            match inbox.waiting.pop_front() {
+                _ if inbox.closed => return None,
+                Some(command) => return Some(command),
+                None => {}
+            }
         }
+        poll_fn(|cx| pin!(lock(&self.inbox).receiver.recv()).poll(cx)).await.ok()
     }
 
     async fn serve(&mut self, command: Command) {
@@ -99,7 +106,7 @@ impl Backend {
             Command::Load(place, opening) => match self.load(&place, opening).await {
                 Ok(loaded) => (self.emit)(EngineEvent::Loaded(Box::new(loaded))),
                 Err(error) => {
-                    let stopped = self.inbox.borrow_mut().look();
+                    let stopped = lock(&self.inbox).look();
                     let why = if stopped { "Loading was stopped.".to_string() } else { error.to_string() };
                     self.forget_lost();
                     (self.emit)(EngineEvent::LoadFailed(place, why));
@@ -211,7 +218,7 @@ impl Backend {
                     return Ok(());
                 }
             }
-            if self.inbox.borrow_mut().look() && !stopped {
+            if lock(&self.inbox).look() && !stopped {
                 stopped = true;
                 engine.cancel(at);
             }
@@ -270,10 +277,10 @@ fn describe(place: &Place, engine: &Engine) -> Result<Loaded> {
 }
 
 /// A source whose reads fail once the user has had enough: the only way out of loading.
-fn stoppable(source: Source, inbox: Rc<RefCell<Inbox>>) -> Source {
-    let (name, len, source) = (source.name().to_string(), source.len(), Rc::new(source));
+fn stoppable(source: Source, inbox: Arc<Mutex<Inbox>>) -> Source {
+    let (name, len, source) = (source.name().to_string(), source.len(), Arc::new(source));
     Source::new(name, len, move |range| -> ReadFuture {
-        let (source, stop) = (source.clone(), inbox.borrow_mut().look());
+        let (source, stop) = (source.clone(), lock(&inbox).look());
         Box::pin(async move {
             match stop {
                 true => Err(Error::Usage("stopped".into())),

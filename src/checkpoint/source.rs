@@ -3,28 +3,30 @@
 //! A source is a name, a length, and a function that reads a byte range. All model files are read through it, so no
 //! other module depends on the file system, and no model is ever held in memory as a whole.
 
+use crate::send::{BoxFn, BoxFuture, MaybeSend, MaybeSync};
 use crate::{Error, Result};
 use std::fs::File;
-use std::future::Future;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
-use std::pin::Pin;
 
 /// The future that a source's reader returns.
-pub type ReadFuture = Pin<Box<dyn Future<Output = Result<Vec<u8>>>>>;
+pub type ReadFuture = BoxFuture<'static, Result<Vec<u8>>>;
 
 /// Named bytes that can be read by range.
 pub struct Source {
     name: String,
     len: u64,
-    read: Box<dyn Fn(Range<u64>) -> ReadFuture>,
+    read: BoxFn<Range<u64>, ReadFuture>,
 }
 
 impl Source {
     /// A source of `len` bytes whose ranges are read by `read`. Errors quote `name`; its last component (after `/` or
     /// `\`) is the file name, which [`Checkpoint::from_sources`](super::Checkpoint::from_sources) goes by.
-    pub fn new(name: impl Into<String>, len: u64, read: impl Fn(Range<u64>) -> ReadFuture + 'static) -> Self {
+    pub fn new<F>(name: impl Into<String>, len: u64, read: F) -> Self
+    where
+        F: Fn(Range<u64>) -> ReadFuture + MaybeSend + MaybeSync + 'static,
+    {
         Self { name: name.into(), len, read: Box::new(read) }
     }
 

@@ -20,6 +20,7 @@ use crate::gpu::{Clock, Gpu, GpuOptions};
 use crate::model::Model;
 use crate::model::load::Progress;
 use crate::sampler::Sampling;
+use crate::send::BoxFnMut;
 use crate::session::{Constraint, Event, Request, RequestId, Session, SessionOptions};
 use crate::{Error, Result};
 
@@ -54,7 +55,7 @@ pub enum Status {
 }
 
 /// Receives the reports of an engine.
-pub type Report = Box<dyn FnMut(Status)>;
+pub type Report = BoxFnMut<'static, Status, ()>;
 
 /// An answer to be generated.
 #[derive(Clone)]
@@ -364,7 +365,7 @@ impl RunningAnswer {
             }
             #[cfg(feature = "grammar")]
             Event::Finished { .. } => {
-                if let Some(why) = self.failed.take().and_then(|failed| failed.take()) {
+                if let Some(why) = self.failed.take().and_then(|failed| failed.get().cloned()) {
                     return vec![Err(Error::Unsupported(format!("the answer could not be constrained: {why}")))];
                 }
             }

@@ -3,7 +3,7 @@
 //! continues.
 
 use std::collections::BTreeSet;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::Result;
 use crate::checkpoint::Checkpoint;
@@ -32,7 +32,7 @@ pub struct ExpertReads {
 
 /// The resident experts of all layers. See the module.
 pub struct ExpertCache {
-    checkpoint: Rc<Checkpoint>,
+    checkpoint: Arc<Checkpoint>,
     layers: Vec<ExpertLayer>,
     stacks: Vec<SharedStacks>,
     staging: Buffer,
@@ -76,7 +76,7 @@ impl SharedStacks {
 
 impl ExpertCache {
     /// No expert is resident. `None` if the plan offloads none.
-    pub fn new(plan: &Plan, checkpoint: &Rc<Checkpoint>, offloaded: Vec<OffloadedLayer>) -> Option<Self> {
+    pub fn new(plan: &Plan, checkpoint: &Arc<Checkpoint>, offloaded: Vec<OffloadedLayer>) -> Option<Self> {
         let (graph, capacity) = (&plan.dispatch_list().graph, plan.dispatch_list().capacity);
         let mut stacks: Vec<SharedStacks> = Vec::new();
         let mut layers = Vec::new();

@@ -12,7 +12,6 @@ pub mod spec;
 mod unread;
 
 use std::path::Path;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::Result;
@@ -25,7 +24,7 @@ use spec::ModelSpec;
 /// An opened model: its header, tokenizer and template. A [`Session`](crate::session::Session) loads the weights.
 pub struct Model {
     /// Metadata and tensors.
-    pub checkpoint: Rc<Checkpoint>,
+    pub checkpoint: Arc<Checkpoint>,
     /// What each layer is.
     pub spec: ModelSpec,
     /// Text to ids and back.
@@ -62,7 +61,7 @@ impl Model {
         let tokenizer = Tokenizer::from_checkpoint(&checkpoint)?;
         let (template, notice) = ChatTemplate::for_checkpoint(&checkpoint.metadata, &tokenizer)?;
         let notices = checkpoint.notices.iter().chain(tokenizer.notices()).cloned().chain(notice).collect();
-        Ok(Model { checkpoint: Rc::new(checkpoint), spec, tokenizer: Arc::new(tokenizer), template, notices })
+        Ok(Model { checkpoint: Arc::new(checkpoint), spec, tokenizer: Arc::new(tokenizer), template, notices })
     }
 
     /// The tokens of a conversation in the model's chat format. BOS and EOS are the tokenizer's, unless `input` sets

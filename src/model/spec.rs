@@ -29,8 +29,8 @@ pub use short_conv::ShortConvSpec;
 pub(super) use tensors::read_vector;
 pub use tensors::{LinearSpec, VectorSpec, WeightSpec};
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 
 use super::arch::Arch;
 use super::keys::{Keys, in_range};
@@ -137,14 +137,14 @@ impl ModelSpec {
             None => error,
         };
         let arch = Arch::find(name).map_err(with_blocks)?;
-        let read = RefCell::new(BTreeSet::new());
+        let read = Mutex::new(BTreeSet::new());
         let spec = Self::read_as(checkpoint, arch, &read).await.map_err(with_blocks)?;
-        unread::refuse(names(), &read.into_inner(), spec.layers.len() as u32)?;
+        unread::refuse(names(), &read.into_inner().unwrap_or_else(PoisonError::into_inner), spec.layers.len() as u32)?;
         Ok(spec)
     }
 
     /// Reads a checkpoint of this architecture; notes the tensors that are read.
-    async fn read_as(checkpoint: &Checkpoint, arch: &Arch, read: &RefCell<BTreeSet<String>>) -> Result<Self> {
+    async fn read_as(checkpoint: &Checkpoint, arch: &Arch, read: &Mutex<BTreeSet<String>>) -> Result<Self> {
         let keys = Keys { metadata: &checkpoint.metadata, arch: arch.name };
         let tensors = TensorTable::new(checkpoint, read);
         rope::FACTOR_TENSORS.iter().for_each(|name| tensors.note(name));

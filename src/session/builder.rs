@@ -5,6 +5,7 @@ use crate::Result;
 use crate::gpu::Gpu;
 use crate::model::Model;
 use crate::model::load::Progress;
+use crate::send::{BoxFnMut, MaybeSend};
 
 /// Opens a [`Session`]; from [`Session::builder`].
 #[must_use = "a session is opened by `load`"]
@@ -12,7 +13,7 @@ pub struct SessionBuilder<'a> {
     pub(super) gpu: &'a Gpu,
     pub(super) model: &'a Model,
     pub(super) options: SessionOptions,
-    pub(super) on_progress: Box<dyn FnMut(Progress) + 'a>,
+    pub(super) on_progress: BoxFnMut<'a, Progress, ()>,
 }
 
 impl<'a> SessionBuilder<'a> {
@@ -35,7 +36,7 @@ impl<'a> SessionBuilder<'a> {
     }
 
     /// Calls `report` as bytes of the weights are read.
-    pub fn on_progress(mut self, report: impl FnMut(Progress) + 'a) -> Self {
+    pub fn on_progress(mut self, report: impl FnMut(Progress) + MaybeSend + 'a) -> Self {
         self.on_progress = Box::new(report);
         self
     }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::sampler::{Sampling, TokenLogprobs};
+use crate::send::BoxFnMutRef;
 
 /// What to generate.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -28,7 +29,7 @@ pub struct Request {
 /// Says which tokens may come next, given all of the answer so far: bit `t % 32` of word `t / 32` stands for token `t`,
 /// missing words are 0. If none may, the answer ends. What a caller wants of an answer's form (a JSON schema, a
 /// grammar) is thus no matter of the session.
-pub type Constraint = Box<dyn FnMut(&[u32]) -> Vec<u32>>;
+pub type Constraint = BoxFnMutRef<[u32], Vec<u32>>;
 
 /// A request's number.
 pub type RequestId = u64;

@@ -1,13 +1,13 @@
 //! The desktop: the engine on a thread, conversations in the user's data folder, files by path.
 
 use std::any::Any;
-use std::cell::Cell;
 use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -20,6 +20,7 @@ use crate::chat::engine;
 use crate::chat::protocol::{Command, EngineEvent, Place};
 use crate::checkpoint::{self, Source};
 use crate::output::{Content, Output};
+use crate::send::BoxFn;
 use crate::text::decode;
 use crate::{Error, Result, hub};
 
@@ -56,15 +57,16 @@ pub fn start_engine(ctx: &egui::Context) -> Link {
     let (sender, events) = mpsc::channel();
     let ctx = ctx.clone();
     let spawned = thread::Builder::new().name("firelight engine".into()).spawn(move || {
-        let wake = Cell::new(WAKE);
-        let emit: Rc<dyn Fn(EngineEvent)> = Rc::new(move |event| {
+        let software = AtomicBool::new(false);
+        let emit: BoxFn<EngineEvent, ()> = Box::new(move |event| {
             if let EngineEvent::Loaded(loaded) = &event {
-                wake.set(if loaded.device.software { SOFTWARE_WAKE } else { WAKE });
+                software.store(loaded.device.software, Ordering::Relaxed);
             }
             // The window may be gone: then nobody listens.
             let _ = sender.send(event);
-            ctx.request_repaint_after(wake.get());
+            ctx.request_repaint_after(if software.load(Ordering::Relaxed) { SOFTWARE_WAKE } else { WAKE });
         });
+        let emit = Arc::new(emit);
         let run = AssertUnwindSafe(|| pollster::block_on(engine::run(receiver, emit.clone())));
         if let Err(panic) = panic::catch_unwind(run) {
             emit(EngineEvent::Crashed(message(&*panic)));

@@ -3,8 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use js_sys::{Object, Reflect, Uint8Array};
@@ -16,6 +15,7 @@ use super::{Chosen, Link};
 use crate::chat::engine;
 use crate::chat::protocol::{Command, EngineEvent, Place};
 use crate::checkpoint::{ReadFuture, Source};
+use crate::send::BoxFn;
 use crate::{Error, Result};
 
 /// The page's canvas, and the worker's script beside the page.
@@ -88,12 +88,12 @@ fn worker() {
     });
     scope.set_onmessage(Some(hear.as_ref().unchecked_ref()));
     hear.forget();
-    let emit: Rc<dyn Fn(EngineEvent)> = Rc::new(move |event: Event| {
+    let emit: BoxFn<EngineEvent, ()> = Box::new(move |event: EngineEvent| {
         if let Ok(text) = serde_json::to_string(&event) {
             let _ = scope.post_message(&text.into());
         }
     });
-    spawn_local(engine::run(receiver, emit));
+    spawn_local(engine::run(receiver, Arc::new(emit)));
 }
 
 fn field(data: &JsValue, name: &str) -> Option<JsValue> {

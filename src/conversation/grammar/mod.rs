@@ -10,10 +10,8 @@ mod repair;
 mod rules;
 mod schema;
 
-use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use llguidance::api::{GrammarWithLexer, TopLevelGrammar};
 use llguidance::toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
@@ -61,7 +59,7 @@ pub struct GrammarCompiler {
 }
 
 /// Why a constraint failed in the middle of an answer, if it did.
-pub type ConstraintError = Rc<RefCell<Option<String>>>;
+pub type ConstraintError = Arc<OnceLock<String>>;
 
 /// A compiled grammar; every answer gets a constraint of its own.
 pub struct CompiledGrammar {
@@ -172,7 +170,7 @@ impl CompiledGrammar {
                 if matcher.is_stopped() { Ok(Vec::new()) } else { Ok(matcher.compute_mask()?.as_slice().to_vec()) }
             });
             step.unwrap_or_else(|error| {
-                *note.borrow_mut() = Some(brief(&error));
+                let _ = note.set(brief(&error));
                 Vec::new()
             })
         };

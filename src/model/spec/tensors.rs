@@ -1,9 +1,9 @@
 //! The tensors of a checkpoint while a spec is resolved: looked up by name, checked against the shapes that keys imply,
 //! and noted as read, so that whatever is left over can be named.
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use crate::checkpoint::{Checkpoint, TensorInfo};
 use crate::dtype::DType;
@@ -82,12 +82,12 @@ pub struct LinearSpec {
 pub(super) struct TensorTable<'a> {
     checkpoint: &'a Checkpoint,
     prefix: String,
-    read: &'a RefCell<BTreeSet<String>>,
+    read: &'a Mutex<BTreeSet<String>>,
 }
 
 impl<'a> TensorTable<'a> {
     /// All tensors. `read` collects the names of those that are read.
-    pub fn new(checkpoint: &'a Checkpoint, read: &'a RefCell<BTreeSet<String>>) -> Self {
+    pub fn new(checkpoint: &'a Checkpoint, read: &'a Mutex<BTreeSet<String>>) -> Self {
         TensorTable { checkpoint, prefix: String::new(), read }
     }
 
@@ -113,7 +113,7 @@ impl<'a> TensorTable<'a> {
 
     /// Notes that a tensor is read, or superfluous.
     pub fn note(&self, name: &str) {
-        self.read.borrow_mut().insert(self.name(name));
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(self.name(name));
     }
 
     /// A matrix.

@@ -351,7 +351,7 @@ fn parallel_blocks_share_a_norm() {
         metadata.insert("llama.logit_scale", 0.0625f32);
         tensors.retain(|(name, _)| !name.ends_with("ffn_norm.weight"));
     });
-    let read_tensors = RefCell::new(BTreeSet::new());
+    let read_tensors = Mutex::new(BTreeSet::new());
     let spec = block_on(ModelSpec::read_as(&checkpoint, &COHERE, &read_tensors)).unwrap();
     let local = "attention, 8 heads of 32, 4 KV heads, window of 16; SwiGLU of 512; one LayerNorm for both branches";
     let global = "attention, 8 heads of 32, 4 KV heads, NoPE; SwiGLU of 512; one LayerNorm for both branches";
