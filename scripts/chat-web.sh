@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the chat window as a page, into dist/chat: any static server will do, by https or from localhost.
 #
-#   scripts/chat-web.sh [PROFILE]     (default: web, which is small and takes long)
+#   scripts/chat-web.sh [PROFILE]     (default: web, which is small; web-test is built in a fraction of the time)
 #
 # The page has no JavaScript of its own but what loads the program; `chat-worker.js` runs the same program as the engine.
 set -euo pipefail

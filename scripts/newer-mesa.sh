@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# A newer Mesa than Debian 12 has, in a folder of its own. Its lavapipe is 1.2 to 3 times as fast
-# (benches/RESULTS.md), and it has cooperative matrices (VK_KHR_cooperative_matrix), so that tier is tested without a
-# GPU. On a machine without a GPU, `firelight` starts itself with it (src/cli/drivers.rs). Nothing of the system is
-# changed. Prints what to evaluate:
+# Unpacks a newer Mesa than Debian 12 has into its own folder; the system stays as it is. Its lavapipe is 1.2 to 3 times
+# as fast (benches/RESULTS.md), and has cooperative matrices (VK_KHR_cooperative_matrix), so that this tier is tested
+# without a GPU. On a machine without a GPU, `firelight` starts itself with it (src/cli/drivers.rs). Prints commands to
+# evaluate:
 #
 #   eval "$(scripts/newer-mesa.sh)"
 #   $NEWER_MESA target/debug/firelight devices
@@ -19,7 +19,7 @@ fetch() {
   command -v apt-get >/dev/null || die "this needs apt-get"
   printf '\n== no GPU: fetching the fastest software Vulkan (Mesa of Debian %s, 61 MB)\n' "$SUITE" >&2
   local tmp="$CACHE.new"; rm -rf "$tmp"; mkdir -p "$tmp"/{lists/partial,archives/partial,unpacked}
-  # From where this machine has its own packages.
+  # The archive that this machine gets its own packages from.
   local from; from=$(grep -hoE '(https?|file)://[^ ]+/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | head -1) || true
   [ -n "$from" ] || die "no Debian archive in /etc/apt"
   for suite in "$SUITE" "$SUITE-backports"; do echo "deb [signed-by=$KEYS] ${from% } $suite main"; done > "$tmp/sources.list"
@@ -44,7 +44,7 @@ EOF
   sed -i "s#\"library_path\": *\"#&$libraries/#" "$driver"
   cat > "$tmp/run" <<EOF
 #!/bin/sh
-# A program with the libraries of this folder.
+# Runs a program with the libraries of this folder.
 export VK_DRIVER_FILES="$CACHE/unpacked/usr/share/vulkan/icd.d/lvp_icd.json"
 exec "$CACHE/unpacked/usr/lib64/ld-linux-x86-64.so.2" --library-path "$libraries" "\$@"
 EOF

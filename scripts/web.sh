@@ -1,21 +1,17 @@
 #!/usr/bin/env bash
 # Builds the npm package in dist/web: the engine as wasm, the JavaScript around it, and the page.
-# `FIRELIGHT_WEB=quick` leaves optimisation out, for work on the JavaScript.
+#
+#   scripts/web.sh [PROFILE]     (default: web, which is small; web-test is built in a fraction of the time)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 OUT=dist/web
 TARGET=${CARGO_TARGET_DIR:-target}/wasm
-PROFILE=web
-QUICK=()
-if [ "${FIRELIGHT_WEB:-}" = quick ]; then
-  PROFILE=release
-  QUICK=(--config profile.release.package.firelight.opt-level=1 --config profile.release.incremental=true)
-fi
+PROFILE=${1:-web}
 say() { printf '== %s\n' "$*" >&2; }
 
 eval "$(scripts/setup-wasm.sh)"
 say "compiling the engine ($PROFILE)"
-CARGO_TARGET_DIR=$TARGET cargo $WASM_TOOLCHAIN rustc --quiet "${QUICK[@]}" --lib --crate-type cdylib --profile $PROFILE \
+CARGO_TARGET_DIR=$TARGET cargo $WASM_TOOLCHAIN rustc --quiet --lib --crate-type cdylib --profile "$PROFILE" \
   --target wasm32-unknown-unknown --no-default-features --features web
 mkdir -p $OUT
 rm -rf "${OUT:?}"/*
