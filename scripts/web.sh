@@ -23,7 +23,5 @@ sed -i 's/engine_bg\.wasm/firelight.wasm/' $OUT/engine.js
 say "copying the package"
 cp assets/js/* LICENSE-MIT LICENSE-APACHE assets/demo/demo.gguf $OUT/
 cp -r assets/web/* $OUT/
-version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
-sed -i "s/\"version\": \".*\"/\"version\": \"$version\"/" $OUT/package.json
 
 say "done: $OUT, $(gzip -9c $OUT/firelight.wasm | wc -c) bytes of wasm when compressed"

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// Which set of kernels runs. Each tier needs what its adapter must offer and falls back to the one below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum Tier {
     /// WebGPU's guaranteed features and limits: no subgroups, no f16 arithmetic, 8 storage buffers, 16 KiB of
     /// workgroup memory, 256 invocations.

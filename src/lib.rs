@@ -1,17 +1,53 @@
-//! Firelight runs open-weight language models on any GPU: WGSL kernels on wgpu, natively and in the browser.
+//! Runs open-weight language models on any GPU: WGSL kernels on wgpu, natively and in the browser.
 //!
-//! [`Gpu::open`] takes the best adapter, [`Model::open`] reads a file's header, [`Session::builder`] compiles the model for
-//! the device and loads its weights, and [`Session::generate`] answers a [`Request`] with [`Event`]s. Everything that
-//! waits is async and needs no runtime: `pollster::block_on` will do, and in a browser the page's own loop does.
+//! ```no_run
+//! use firelight::{Event, Gpu, GpuOptions, Model, Request, Result, Session};
+//! use firelight::template::TemplateInput;
 //!
-//! Nothing is silent: what does not fit, what was cut short and what had to be guessed is an [`Error`] or a notice
-//! ([`Model::notices`](model::Model::notices), [`Session::notices`]). Layers and invariants are in `ARCHITECTURE.md`.
+//! async fn answer(question: &str) -> Result<String> {
+//!     let gpu = Gpu::open(&GpuOptions::default()).await?;
+//!     let model = Model::open("qwen3-0.6b-q4_0.gguf".as_ref()).await?;
+//!     let mut session = Session::builder(&gpu, &model).context(4096).load().await?;
+//!
+//!     let messages = vec![serde_json::json!({ "role": "user", "content": question })];
+//!     let input = TemplateInput { messages, add_generation_prompt: true, ..Default::default() };
+//!     let request = Request { tokens: model.encode_chat(input)?, max_tokens: Some(200), ..Default::default() };
+//!     let (mut events, mut text) = (session.generate(request)?, String::new());
+//!     while let Some(event) = events.next().await? {
+//!         if let Event::Text(piece) = event {
+//!             text += &piece;
+//!         }
+//!     }
+//!     Ok(text)
+//! }
+//! # fn main() {}
+//! ```
+//!
+//! * [`Gpu`] is a device; [`Model`] a file's header, tokenizer and chat template; [`Session`] the model on the device.
+//!   Opening a session plans memory, compiles kernels and loads the weights.
+//! * A session answers many [`Request`]s at once (continuous batching) and reuses common prefixes:
+//!   [`Session::submit`](session::Session::submit) and [`Session::next`](session::Session::next). It also embeds text.
+//! * [`engine`] and [`conversation`] add what applications need: messages to prompts, answers to reasoning, content and
+//!   tool calls, JSON schemas, recovery from a lost device.
+//! * [`checkpoint`] opens GGUF files and Hugging Face folders from files, memory, or any other byte source.
+//!
+//! Everything that waits is async and needs no runtime: `pollster::block_on` works, and so does the event loop of a page.
+//! Whatever does not fit, is cut off or has to be guessed is an [`Error`] or a warning
+//! ([`Model::notices`](model::Model::notices), [`Session::notices`](session::Session::notices)).
+//!
+//! # Features
+//!
+//! | feature | |
+//! |---|---|
+//! | `huggingface` (default) | Hugging Face folders; GGUF files need no feature |
+//! | `grammar` | answers that follow a JSON schema, a regular expression or a grammar |
+//! | `hub` | downloads models by name (native only) |
+//! | `demo` | a small built-in model, 5.4 MiB |
+//! | `cli` | the program, with its OpenAI-compatible server: `cargo install firelight --features cli` |
+//! | `chat` | the chat window |
 
 #![warn(missing_docs)]
 
-pub mod caps;
-#[cfg(feature = "chat")]
-pub mod chat;
 pub mod checkpoint;
 pub mod conversation;
 #[cfg(feature = "demo")]
@@ -19,37 +55,58 @@ pub mod demo;
 pub mod dtype;
 pub mod engine;
 mod error;
-pub mod executor;
 pub mod gpu;
-pub mod graph;
 #[cfg(all(feature = "hub", not(target_arch = "wasm32")))]
 pub mod hub;
-pub mod kv_cache;
 pub mod memory_plan;
 pub mod model;
-pub mod ops;
-#[cfg(all(any(feature = "cli", feature = "chat"), not(target_arch = "wasm32")))]
-pub mod output;
-pub mod plan;
-pub mod quant_recipe;
 pub mod sampler;
 pub mod send;
 pub mod session;
-pub mod shader;
-pub mod synth;
 pub mod template;
-pub mod text;
 pub mod tokenizer;
+
+// Internals: public for the program, the tests and the benchmarks. They may change in any release.
+#[doc(hidden)]
+pub mod caps;
+#[cfg(feature = "chat")]
+#[doc(hidden)]
+pub mod chat;
+#[doc(hidden)]
+pub mod executor;
+#[doc(hidden)]
+pub mod graph;
+#[doc(hidden)]
+pub mod kv_cache;
+#[doc(hidden)]
+pub mod ops;
+#[cfg(all(any(feature = "cli", feature = "chat"), not(target_arch = "wasm32")))]
+#[doc(hidden)]
+pub mod output;
+#[doc(hidden)]
+pub mod plan;
+#[doc(hidden)]
+pub mod quant_recipe;
+#[doc(hidden)]
+pub mod shader;
+#[doc(hidden)]
+pub mod synth;
+#[doc(hidden)]
+pub mod text;
 #[cfg(all(feature = "web", target_arch = "wasm32"))]
+#[doc(hidden)]
 pub mod web;
 
+pub use checkpoint::{Checkpoint, Source};
 pub use error::{Error, Result};
-pub use gpu::{Gpu, GpuOptions};
+pub use gpu::{Gpu, GpuOptions, Tier};
 pub use model::Model;
+pub use ops::KvType;
 pub use sampler::Sampling;
 pub use session::{Event, Request, Session, SessionOptions};
+pub use tokenizer::Tokenizer;
 
-/// The README's Rust is compiled with the documentation's tests.
+/// Compiles the README's Rust as doctests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

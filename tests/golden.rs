@@ -131,6 +131,7 @@ fn check(gpu: &Gpu, case: &Case, model: &Model, options: &SessionOptions) {
         KvType::F32 => (EXACT, STORED_F16),
         KvType::F16 => (KV_F16, KV_F16),
         KvType::Q8_0 => (KV_Q8_0, KV_Q8_0),
+        new => panic!("give {new:?} a tolerance"),
     };
     let want = case.short();
     exact.check(&what("one chunk"), &engine::logits(&mut session, &prompt[..*short], false), &want, case.vocab);

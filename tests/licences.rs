@@ -35,7 +35,7 @@ fn permissive(expression: &str) -> bool {
 #[test]
 fn dependencies_are_permissive() {
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--locked", "--features", "chat"])
+        .args(["metadata", "--format-version", "1", "--locked", "--features", "chat,cli"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("cargo metadata runs");

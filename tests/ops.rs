@@ -772,6 +772,7 @@ fn attention_over_pages_and_sequences() {
             KvType::F16 => 1e-3,
             // A quant that is rounded the other way is off by 1/127 of the block's largest value, which is 1.
             KvType::Q8_0 => 1.5e-2,
+            new => panic!("give {new:?} a tolerance"),
         };
         let case =
             Case::new(name, attends(Attention::full(heads, kv_heads, head_dim)), conversation(context), tolerance);
@@ -916,6 +917,7 @@ fn attention_over_latent_keys() {
             KvType::F32 => 2e-5,
             KvType::F16 => 1e-3,
             KvType::Q8_0 => 1.5e-2,
+            new => panic!("give {new:?} a tolerance"),
         };
         let name = format!("latent attention {heads} {rank} {rotated} {kv:?}");
         let case = Case::new(name, attends_latent(heads, rank, rotated), conversation(context), tolerance);

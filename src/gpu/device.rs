@@ -27,6 +27,7 @@ pub struct GpuOptions {
 /// in the user's cache folder (in browsers: where the page keeps them) for the adapter, its driver and this version of
 /// Firelight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Tuning {
     /// Apply the cached result. A GPU (not a CPU driver) without one is tuned now, which takes a second or two.
     #[default]

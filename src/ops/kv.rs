@@ -10,6 +10,7 @@ pub const MAX_ROLLBACK: u32 = 64;
 
 /// How the KV cache is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum KvType {
     /// Two f16 in a word.
     F16,
