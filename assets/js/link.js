@@ -21,9 +21,10 @@ function inWorker(receive, failed) {
 }
 
 function newWorker() {
-  const url = new URL("./worker.js", import.meta.url);
+  // Only the second of these forms is for bundlers: from the first, Vite would make a data URL.
+  const here = import.meta.url;
+  const url = new URL("./worker.js", here);
   if (url.origin === globalThis.location.origin) {
-    // Bundlers recognize a worker by this exact form.
     return new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "firelight" });
   }
   // A worker's script must have the page's origin; its imports need not.

@@ -34,7 +34,7 @@ const BROWSERS = {
 export const NAMES = Object.keys(BROWSERS);
 
 /** Starts a browser with a fresh profile. A browser that is missing is an error: tests are never left out in silence. */
-export async function launch(name, { args = [], prefs = {} } = {}) {
+export async function launch(name, { args = [], prefs = {}, options: more = {} } = {}) {
   const { paths, options } = BROWSERS[name];
   const executablePath = paths.find((path) => path && existsSync(path));
   if (!executablePath) throw new Error(`${name} is not installed (looked for ${paths.filter(Boolean).join(", ")})`);
@@ -44,6 +44,7 @@ export async function launch(name, { args = [], prefs = {} } = {}) {
     protocolTimeout: 300_000,
     env: { ...process.env, NODEVICE_SELECT: "1" },
     ...options,
+    ...more,
     args: [...(options.args ?? []), ...args],
     ...(name === "firefox" ? { extraPrefsFirefox: { ...FIREFOX_PREFS, ...prefs } } : {}),
   });

@@ -17,7 +17,7 @@ const DRIVERS = {
 async function native({ name, paths }, prompt) {
   const [program, ...before] = process.env.FIRELIGHT_BIN
     ? [process.env.FIRELIGHT_BIN]
-    : ["cargo", "run", "--quiet", "--"];
+    : ["cargo", "run", "--quiet", "--features", "cli", "--"];
   const args = [...before, "run", join(paths.dist, "demo.gguf"), "--greedy", "-n", String(LENGTH), prompt];
   const env = { ...process.env, ...DRIVERS[name] };
   const running = promisify(execFile)(program, args, { cwd: paths.root, env });

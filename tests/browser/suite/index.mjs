@@ -8,6 +8,7 @@ import chat from "./chat.mjs";
 import checkpoints from "./checkpoints.mjs";
 import demo from "./demo.mjs";
 import device from "./device.mjs";
+import install from "./install.mjs";
 import page from "./page.mjs";
 import package_ from "./package.mjs";
 import shared from "./shared.mjs";
@@ -15,6 +16,7 @@ import sources from "./sources.mjs";
 
 export const TESTS = [
   ...package_,
+  ...install,
   ...answers,
   ...demo,
   ...checkpoints,
