@@ -59,7 +59,7 @@ const CHAT = {
         return null;
     }
   },
-  last: { delta: {} },
+  last: () => ({ delta: {} }),
   whole: ({ tool_calls, ...message }, body) => {
     if (!tool_calls) return { message: { ...message, refusal: null } };
     const calls = body.parallel_tool_calls === false ? tool_calls.slice(0, 1) : tool_calls;
@@ -84,7 +84,7 @@ const TEXT = {
   start: (model, body, options) => model.complete(body.prompt, { ...options, logprobs: body.logprobs ?? undefined }),
   first: (index, body) => (body.echo ? [choice(index, { text: body.prompt })] : []),
   delta: (event) => (event.type === "content" ? { text: event.text } : null),
-  last: { text: "" },
+  last: () => ({ text: "" }),
   whole: ({ content }, body) => ({ text: body.echo ? body.prompt + content : content }),
   logprobs: () => {
     let offset = 0;
@@ -153,7 +153,7 @@ async function* chunks(kind, body, head, runs, controller) {
     }
     const stats = await answer.stats;
     all.push(stats);
-    yield choice(index, kind.last, finish(stats), take());
+    yield choice(index, kind.last(), finish(stats), take());
   };
   try {
     for await (const each of merge(runs.map(one))) yield chunk([each]);

@@ -174,7 +174,8 @@ export default [
           said,
           after,
           text: await answer.text(),
-          calls: await answer.toolCalls(),
+          // Objects that are shared do not leave Firefox.
+          calls: structuredClone(await answer.toolCalls()),
           stats: await answer.stats,
           whole: await create(body),
           chunks,
