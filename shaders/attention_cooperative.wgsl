@@ -1,10 +1,10 @@
-// Attention of many rows by units for small matrices: a workgroup takes up to 64 rows of one sequence (one of PARTS of a
+// Attention of many rows by cooperative matrices (tensor cores): a workgroup takes up to 64 rows of one sequence (one of PARTS of a
 // tile of the step) and one head, 16 rows for each of four subgroups, and walks the cache a page at a time. Queries, keys,
-// values and what values are weighed by are rounded to halves; scores, sums and means have 32 bits.
+// values and softmax weights are rounded to f16; scores, sums and means are f32.
 //
-// The softmax is running, as in attention_prefill.wgsl. But a mean lies in registers that only multiply, so it is not
-// scaled with every page: weights count from a score `top` that moves only when one is found that is greater by more
-// than 8. So weights are below e^8, far from the largest half.
+// The softmax is running, as in attention_prefill.wgsl. But means are cooperative matrices, which are costly to scale, so
+// they are not scaled with every page: weights are relative to a score `top` that moves only when a score exceeds it by
+// more than 8. So weights are below e^8, far from the largest f16.
 //#enable subgroups
 //#enable f16
 //#enable wgpu_cooperative_matrix
@@ -27,7 +27,7 @@
 const HEAD_DIM = 4u * HEAD_DIM4;
 const SLICE = 16u * PAGE; // scores of a subgroup
 const MOST = vec4<f32>(65504.0);
-// Between two rows lie 8 halves that nobody reads: so rows begin in different banks of the memory.
+// Padded by 8 values, so that rows begin in different banks.
 const STRIDE = HEAD_DIM + 8u;
 const P_STRIDE = PAGE + 8u;
 
@@ -36,7 +36,7 @@ var<workgroup> work: vec4<u32>; // first row, rows, sequence, position of the fi
 var<workgroup> kv_s: array<f16, PAGE * STRIDE>; // (PAGE positions, HEAD_DIM): keys, then values
 var<workgroup> p_s: array<f16, TILE * P_STRIDE>; // (TILE rows, PAGE): weights; before, 32 values of each query
 var<workgroup> s_s: array<f32, TILE * PAGE>; // (4 subgroups, PAGE positions, 16 rows): scores; 32 values of each mean
-var<workgroup> most_s: array<f32, 2u * TILE>; // (halves of the page, TILE rows)
+var<workgroup> most_s: array<f32, 2u * TILE>; // (each half of the page, TILE rows)
 var<workgroup> sum_s: array<f32, 2u * TILE>;
 var<workgroup> top_s: array<f32, 2u * TILE>; // (this page and the next, TILE rows)
 var<workgroup> scale_s: array<f32, TILE>;
@@ -56,7 +56,7 @@ fn main(
         tile_s = tile;
         work = vec4<u32>(tile.x + skipped, min(tile.y - skipped, TILE), row.z, row.y + skipped);
     }
-    // naga wants proof that all threads are there when they multiply.
+    // naga requires uniform control flow where matrices are multiplied.
     let all = workgroupUniformLoad(&work);
     let whole_tile = workgroupUniformLoad(&tile_s);
     if (all.y == 0u) {
@@ -134,7 +134,7 @@ fn main(
             for (var i = 0u; i < PAGE / 2u; i += 1u) {
                 let p = at / TILE * (PAGE / 2u) + i;
                 let cell = r / 16u * SLICE + p * 16u + r % 16u;
-                // Behind the last position a page may hold anything: it is never seen.
+                // After the last position a page may hold anything: it is never seen.
                 let seen = start + p <= last_visible(seer, end) && start + p >= first_visible(seer);
                 let score = select(-1e30, softcap(s_s[cell]), seen);
                 s_s[cell] = score;

@@ -17,7 +17,7 @@
 
 const SHARES = WG / TILE; // threads that share a row's softmax
 const SHARE = PAGE / SHARES; // positions of each
-// One more than a page: so rows begin in different banks of the memory.
+// Padded by one, so that rows begin in different banks.
 const STRIDE = PAGE + 1u;
 
 var<workgroup> q_s: array<vec4<f32>, TILE * HEAD_DIM4>;
@@ -99,7 +99,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         }
         workgroupBarrier();
         if (row0 < TILE) {
-            // Behind the last position a page may hold anything: it is never read.
+            // After the last position a page may hold anything: it is never read.
             let filled = min(PAGE, n - start);
             for (var trip = 0u; trip < D_TRIPS; trip += 1u) {
                 let d = trip * D_LANES + lane;

@@ -1,10 +1,10 @@
-// y[token, n] = sum over k of weight[n, k] * x[token, k], for many tokens, by the units for small matrices that some GPUs
-// have. Weights and x are rounded to halves; sums are of 32 bits.
+// y[token, n] = sum over k of weight[n, k] * x[token, k], for many tokens, by cooperative matrices (tensor
+// cores). Weights and x are rounded to f16; sums are f32.
 //
 // A workgroup makes a tile of SIDE weight rows and 64 tokens. Each step along k takes a group of 32: the threads decode
 // the weights of the tile's rows and fetch the values of its tokens into workgroup memory, from where each of four
-// subgroups multiplies half of the rows by half of the tokens. Adapters whose subgroups may be smaller than foretold have
-// more than four of them: then several do the same.
+// subgroups multiplies half of the rows by half of the tokens. Adapters whose subgroups may be smaller than their
+// maximum have more than four of them: then several do the same.
 //#enable subgroups
 //#enable f16
 //#enable wgpu_cooperative_matrix
@@ -19,9 +19,9 @@
 //#import $cooperative
 
 const TOKENS = 64u;
-// Between two rows of a tile lie 8 halves that nobody reads: so rows begin in different banks of the memory.
+// Padded by 8 values, so that rows begin in different banks.
 const STRIDE = 40u;
-// Values of x are halves only up to 65504, and small models' are far below: what is in the tile is a sixteenth.
+// f16 ends at 65504, and activations are mostly far below 1: the tile holds a sixteenth of x.
 const SHRINK = 0.0625;
 const MOST = vec4<f32>(65504.0);
 
@@ -39,7 +39,7 @@ fn main(
     if (lid == 0u) {
         tokens = route_count(wg.y);
     }
-    // naga wants proof that all threads are there when they multiply.
+    // naga requires uniform control flow where matrices are multiplied.
     let count = workgroupUniformLoad(&tokens);
     if (count == 0u) {
         return;
@@ -89,7 +89,7 @@ fn main(
         }
         workgroupBarrier();
     }
-    // The products go out through workgroup memory, a small matrix of each subgroup at a time.
+    // The products go out through workgroup memory, one cooperative matrix of each subgroup at a time.
     //#unroll t COOP_T
     //#unroll n COOP_N
     {

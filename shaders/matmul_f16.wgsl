@@ -1,6 +1,6 @@
 // y[token, n] = sum over k of weight[n, k] * x[token, k], for many tokens, in arithmetic of 16 bits, two at a time where the
-// GPU does that. Weights are rounded to halves, and so is x, each 32 values divided by a step of their own, so that
-// their largest is 64; products are summed in halves by sixteens, and these sums in 32 bits.
+// GPU does that. Weights and x are rounded to f16; each 32 values of x are divided by a common step, so that their largest is
+// 64. Sixteen products are summed in f16, and these sums in f32.
 //
 // A workgroup of 128 threads makes a tile of SIDE weight rows and 64 tokens. Each step along k takes a group of 32: the
 // threads decode the weights of the tile's rows and fetch the values of its tokens into workgroup memory; then each

@@ -1,5 +1,5 @@
-// y[token, n] = sum over k of weight[n, k] * x[token, k], for many tokens, in whole numbers. x is rounded to 8 bits, each
-// 32 values with a step of their own; weights are the whole numbers that their type is made of: `quants_i8x4` gives four of
+// y[token, n] = sum over k of weight[n, k] * x[token, k], for many tokens, in int8. x is quantized to 8 bits, each 32
+// values with a common step; weights are the quants of their type: `quants_i8x4` gives four of
 // them, and `steps` says what one of them counts in either half of a group, and what is added to each weight of either
 // half. SUB_BLOCKS tells whether the halves differ, HAS_OFFSET whether anything is added.
 //

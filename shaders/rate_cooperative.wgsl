@@ -1,5 +1,5 @@
-// Multiplies and adds small matrices: what `bench --ops` calls the rate of arithmetic in the cooperative tier. Each of four
-// subgroups has four sums under way, so that none waits for the one before.
+// Multiplies and adds cooperative matrices: the arithmetic rate of `bench --ops` in the cooperative tier. Each of four
+// subgroups has four independent sums.
 //#enable subgroups
 //#enable f16
 //#enable wgpu_cooperative_matrix

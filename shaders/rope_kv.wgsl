@@ -1,4 +1,4 @@
-// What lies between the projections and attention, for one head of one row a workgroup: queries and keys are normed
+// Everything between the projections and attention, for one head of one row per workgroup: queries and keys are normed
 // (head_norm) and rotated (see rope), values perhaps normed too, queries go to y, keys and values into the page of
 // their position.
 //#import lib/step

@@ -1,5 +1,5 @@
-// The USED experts of a row that are chosen, best first, and their weights; one workgroup a row. What they are chosen by
-// (selection_key), and among which (groups), are parts.
+// The USED experts of a row, best first, and their routing weights; one workgroup per row. The roles `selection` and
+// `groups` say what experts are ranked by and which are excluded.
 //
 // What is compared are integers of the same order as floats, in which no two experts are equal (ties go to the lower
 // number) and even a NaN has its place: the ranks are a permutation whatever the logits are, so every slot is written.
@@ -13,9 +13,9 @@
 
 var<workgroup> keys: array<u32, EXPERTS>;
 var<workgroup> chosen: array<f32, USED>;
-var<workgroup> gains: array<f32, USED>;
+var<workgroup> scales_s: array<f32, USED>;
 
-// Integers in the order of floats: negative ones are turned around, positive ones lie above them.
+// Integers in the order of floats: negative ones are reversed, positive ones are above them.
 fn ordered(bits: u32) -> u32 {
     return bits ^ select(0x80000000u, 0xffffffffu, (bits >> 31u) == 1u);
 }
@@ -58,7 +58,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         if (rank < USED) {
             ids[wg.x * USED + rank] = e;
             chosen[rank] = scored(logits[base + e], largest) / total;
-            gains[rank] = expert_scale(e);
+            scales_s[rank] = expert_scale(e);
         }
     }
     workgroupBarrier();
@@ -70,6 +70,6 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         }
     }
     for (var i = lid; i < USED; i += WG) {
-        weights[wg.x * USED + i] = chosen[i] / sum * SCALE * gains[i];
+        weights[wg.x * USED + i] = chosen[i] / sum * SCALE * scales_s[i];
     }
 }

@@ -130,7 +130,7 @@ impl Caps {
             }
             Tier::F16 if !self.f16 => Some("the adapter or its interface does not offer arithmetic of 16 bits"),
             Tier::Cooperative if self.cooperative == 0 => {
-                Some("the adapter or its interface does not offer to multiply matrices of 8 or 16 halves")
+                Some("the adapter or its interface does not offer cooperative matrices of 8 or 16 f16 values a side")
             }
             _ => None,
         }

@@ -1,4 +1,4 @@
-// The KV cache as halves, two in a word; larger values are clamped to the largest half.
+// The KV cache in f16, two values in a word; larger values are clamped to the largest f16.
 // Layout: (page, head, position % PAGE, HEAD_DIM). A cell is four neighbouring values.
 alias Cell = vec2<u32>;
 

@@ -11,7 +11,7 @@ fn place(page: u32, head: u32, slot: u32) -> vec2<u32> {
     return vec2<u32>(base + slot * HEAD_DIM4, base + PAGE * HEAD_DIM4 + slot);
 }
 
-// Where the scales of the blocks around values 4 * d lie.
+// Where the scales of the blocks around values 4 * d are.
 fn scales_at(at: vec2<u32>, d: u32) -> u32 {
     return at.y + d / 16u * PAGE;
 }

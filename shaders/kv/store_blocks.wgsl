@@ -1,4 +1,4 @@
-// Four values of a head, which lie in turned_s, into their block of the cache (kv/q8_0): its scale is its largest value
+// Four values of a head, from turned_s, into their block of the cache (kv/q8_0): its scale is its largest value
 // over 127, as a half, and quants are rounded under the scale as it is read back.
 fn block_scale(first: u32) -> f32 {
     var top = vec4<f32>(0.0);

@@ -1,5 +1,4 @@
-// What the types of three bits and below share: quants of 2 bits, entries of a grid, signs. A grid lies behind the
-// planes.
+// Shared by the types of three bits and below: quants of 2 bits, entries of a grid, signs. A grid follows the planes.
 //#import lib/weight
 
 // Quants 4i .. 4i + 4 of a group: quant 16w + 4j + k lies at bit 8k + 2j of word w.

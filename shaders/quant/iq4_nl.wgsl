@@ -10,7 +10,7 @@ fn load_block(g: u32) -> Block {
     return Block(weight[g], f16_at(PLANE1, g));
 }
 
-// The sixteen int8 values lie in four words: bits 2 and 3 of a quant choose the word, bits 0 and 1 the byte.
+// The sixteen int8 values are in four words: bits 2 and 3 of a quant choose the word, bits 0 and 1 the byte.
 fn iq4_nl_values(q: vec4<u32>) -> vec4<f32> {
     let odd = (q & vec4<u32>(4u)) != vec4<u32>(0u);
     let negative = select(vec4<u32>(0xBFAD9881u), vec4<u32>(0xF6EADDCFu), odd);

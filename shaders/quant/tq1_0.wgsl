@@ -9,7 +9,7 @@ struct Block {
     d: f32,
 }
 
-// Digit t of each byte, two of which lie in a number at bits 0 and 16; power is 3^t.
+// Digit t of each byte, two of which are in a number at bits 0 and 16; power is 3^t.
 fn digits(bytes: vec4<u32>, power: u32) -> vec4<u32> {
     let rest = (bytes * power) & vec4<u32>(0x00FF00FFu);
     return ((rest * 3u) >> vec4<u32>(8u)) & vec4<u32>(0x00030003u);

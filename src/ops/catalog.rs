@@ -129,7 +129,7 @@ fn encoder((heads, kv_heads, head_dim): (u32, u32, u32)) -> Graph {
     let mut g = Graph::default();
     let mut input = |cols| {
         let table = g.weight("table.weight", 64, cols, DType::F32);
-        g.embed(table, 2.0)
+        g.embed_tokens(table, 2.0)
     };
     let (q, k, v) = (input(heads * head_dim), input(kv_heads * head_dim), input(kv_heads * head_dim));
     for mask in [MaskKind::Bidirectional, MaskKind::SymmetricWindow(64), MaskKind::Causal] {
@@ -292,7 +292,7 @@ fn gated(gate: DType, up: DType, cols: u32) -> Graph {
     g
 }
 
-/// What lies between projections and attention, as one node: both pairings, with head norms and without.
+/// Everything between projections and attention, as one node: both RoPE styles, with head norms and without.
 fn rope_kv(g: &mut Graph, q: TensorId, norm: TensorId, caches: (TensorId, TensorId), shape: (u32, u32, u32)) {
     let (heads, kv_heads, head_dim) = shape;
     let side_by_side = g.add("qkv", Rows::Step, (heads + 2 * kv_heads) * head_dim, TensorKind::Activation);

@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_head_lies_in_the_page_of_its_position() {
-        // Two sequences of up to two pages; the second one's positions 32.. lie in page 1.
+        // Two sequences of up to two pages; the second one's positions from 32 on are in page 1.
         let (pages, op) = ([3, 0, 2, 1], KvWrite { heads: 2, head_dim: 4 });
         let mut cache = vec![0.0; 4 * 2 * 32 * 4];
         let x: Vec<f32> = (1..=16).map(|i| i as f32).collect();

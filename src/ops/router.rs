@@ -72,7 +72,7 @@ impl Router {
 }
 
 impl RouterGroups {
-    /// Puts the experts of the groups that are not used behind all others.
+    /// Ranks the experts of unused groups last.
     fn limit(&self, choice: &mut [f32]) {
         let each = choice.len() / self.count as usize;
         let good = |group: &[f32]| {

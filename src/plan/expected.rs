@@ -1,4 +1,4 @@
-//! What a kernel is tried with, and what must come of it, computed on the CPU; see `tune`.
+//! Test data for tuning, and the right results, computed on the CPU; see `tune`.
 
 use std::collections::BTreeMap;
 
@@ -13,17 +13,17 @@ use crate::ops::{KvType, PAGE, linear};
 /// Of a matrix: the type that most files are made of.
 const TYPE: DType = DType::Q4K;
 
-/// What is tried.
+/// The op under test.
 #[derive(Clone, Debug)]
 enum Work {
     /// Rows times a matrix of (n, k), of which only the first rows, as many as the table has, are not zero: all that is
     /// multiplied is timed, but little need be computed on the CPU.
     Product((u32, u32)),
-    /// Attention over so many pages.
+    /// Attention, and the pages of its cache.
     Attention(Attention, u32),
 }
 
-/// A trial's data, and rows of what is right.
+/// A trial's data, and some rows of the right result.
 pub(super) struct Expected {
     work: Work,
     /// Position of the first row.
@@ -45,7 +45,7 @@ fn random() -> impl FnMut() -> u32 {
     }
 }
 
-/// So many random values, as they lie in a file and as they are.
+/// `count` random values, as a file stores them and dequantized.
 fn values(rng: &mut impl FnMut() -> u32, dtype: DType, count: u32) -> (Vec<u8>, Vec<f32>) {
     let count = count as usize;
     let (mut bytes, mut values) = (vec![0; count / dtype.block_len() * dtype.block_bytes()], vec![0.0; count]);
@@ -65,7 +65,7 @@ impl Expected {
         Expected { work: Work::Product(matrix), first: 0, table, others: vec![bytes], y }
     }
 
-    /// Of attention of so many rows, the first at `first`.
+    /// Of attention of `rows` rows, the first at position `first`.
     pub fn attention(op: Attention, rows: u32, first: u32) -> Self {
         let (pages, mut rng) = ((first + rows).div_ceil(PAGE), random());
         let (table, x) = values(&mut rng, DType::F32, TABLE * op.heads * op.head_dim);
@@ -87,7 +87,7 @@ impl Expected {
         matches!(self.work, Work::Attention(..))
     }
 
-    /// A plan of it, for up to so many rows.
+    /// A plan of it, for up to `rows` rows.
     pub async fn compile(&self, gpu: &Gpu, caps: &Caps, rows: u32) -> Result<SingleOp> {
         match &self.work {
             Work::Product(matrix) => SingleOp::product(gpu, caps, TYPE, *matrix, (rows, 1)).await,
@@ -95,7 +95,7 @@ impl Expected {
         }
     }
 
-    /// The largest difference from what is right, of its root mean square.
+    /// The largest difference from the right result, relative to its root mean square.
     pub async fn error(&self, alone: &SingleOp, rows: u32) -> Result<f64> {
         let plan = &alone.plan;
         plan.write_rows(alone.table, 0, &self.table);
@@ -127,7 +127,7 @@ impl Expected {
         Ok(worst)
     }
 
-    /// Seconds for so many rows.
+    /// Seconds for `rows` rows.
     pub async fn seconds(&self, alone: &SingleOp, rows: u32) -> Result<f64> {
         Ok(alone.cost(rows, self.first).await?.seconds)
     }

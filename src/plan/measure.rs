@@ -1,5 +1,5 @@
-//! What a step is measured against: the device's bandwidth and arithmetic as shaders meet them, what a product costs, and
-//! what the CPU takes to record.
+//! Measurements: the bandwidth and arithmetic rate that shaders reach, the cost of a product or of attention, and the time
+//! that the CPU takes to record a step.
 
 use std::collections::BTreeMap;
 
@@ -138,14 +138,14 @@ pub(super) struct SingleOp {
     pub plan: Plan,
     /// (TABLE, k) of F32.
     pub table: TensorId,
-    /// What the node reads besides: the weight (n, k), or the caches.
+    /// Its other inputs: the weight (n, k), or the caches.
     pub others: Vec<TensorId>,
     /// (rows, n)
     pub y: TensorId,
 }
 
 impl SingleOp {
-    /// Rows times a matrix of (`n`, `k`), up to so many rows of up to so many sequences.
+    /// Rows times a matrix of (`n`, `k`), up to `rows` rows of up to `sequences` sequences.
     pub async fn product(
         gpu: &Gpu,
         caps: &Caps,
@@ -173,7 +173,7 @@ impl SingleOp {
         Self::compile(gpu, caps, graph, capacity, (table, vec![weight], y)).await
     }
 
-    /// Attention of up to so many rows over a cache of so many pages.
+    /// Attention of up to `rows` rows over a cache of `pages` pages.
     pub async fn attention(gpu: &Gpu, caps: &Caps, op: &Attention, kv: KvType, rows: u32, pages: u32) -> Result<Self> {
         let mut graph = Graph::default();
         let table = graph.weight("rows.weight", TABLE, op.heads * op.head_dim, DType::F32);
@@ -209,7 +209,7 @@ impl SingleOp {
         Ok(SingleOp { plan: Plan::compile(gpu, dispatch_list).await?, table, others, y })
     }
 
-    /// Writes a step of so many rows of a sequence, the first at `position`.
+    /// Writes a step of `rows` rows of a sequence, the first at `position`.
     pub fn ready(&self, rows: u32, position: u32) -> StepSizes {
         let (plan, dispatch_list) = (&self.plan, self.plan.dispatch_list());
         let table: Vec<[u32; 4]> = (0..rows).map(|row| [row % TABLE, position + row, 0, 0]).collect();
@@ -237,7 +237,7 @@ impl SingleOp {
 }
 
 impl Plan {
-    /// Seconds that the CPU takes to record a step of these sizes: the least of so many times. Nothing is submitted.
+    /// Seconds that the CPU takes to record a step of these sizes: the minimum of `times` measurements. Nothing is submitted.
     pub fn recording_seconds(&self, sizes: &StepSizes, times: u32) -> f64 {
         let list: Vec<&Dispatch> = self.running(sizes).collect();
         let once = |_| {

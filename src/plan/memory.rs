@@ -26,7 +26,7 @@ pub struct PlanMemory {
     pub(super) ranges: BTreeMap<TensorId, Vec<BufferRange>>,
 }
 
-/// Where a tensor lies, or a shard of a weight: some bytes of a buffer.
+/// The bytes of a buffer that hold a tensor, or a shard of a weight.
 #[derive(Clone)]
 pub(super) struct BufferRange {
     buffer: Buffer,
@@ -119,7 +119,7 @@ impl PlanMemory {
         self.ranges.contains_key(&id).then_some(id)
     }
 
-    /// Fills rows of a weight with rows as they lie in a file, repacked. `row` is even unless these are its last.
+    /// Fills rows of a weight with rows in the layout of a file, repacked. `row` is even unless these are its last.
     pub fn write_rows(&self, id: TensorId, row: u32, data: &[u8]) {
         for part in self.rows(id, row, data.len()) {
             part.fill(&self.gpu, data);
@@ -141,7 +141,7 @@ impl PlanMemory {
         })
     }
 
-    /// Where so many bytes of rows go, from `row` on: a weight may be in shards.
+    /// The ranges that `bytes` bytes of rows go to, from `row` on: a weight may be in shards.
     fn rows(&self, id: TensorId, row: u32, bytes: usize) -> Vec<SomeRows> {
         let t = self.dispatch_list.graph.tensor(id);
         let TensorKind::Weight { dtype, .. } = t.kind else { panic!("{} is no weight", t.name) };
@@ -220,7 +220,7 @@ fn ranges(dispatch_list: &DispatchList, buffers: &[Buffer]) -> BTreeMap<TensorId
     of_parts.chain(of_slots).collect()
 }
 
-/// Writes the tables that types of weights have behind their planes.
+/// Writes the tables that follow the planes of some weight types.
 fn write_tables(memory: &PlanMemory) {
     let PlanMemory { gpu, dispatch_list, ranges, .. } = memory;
     for (id, dtype) in dispatch_list.weights().into_iter().filter(|(_, dtype)| !dtype.table().is_empty()) {

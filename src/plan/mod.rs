@@ -297,7 +297,7 @@ impl Plan {
         let kernels = &memory.dispatch_list().kernels;
         let building = pipelines::build(gpu, &kernels.iter().map(|(_, kernel)| kernel).collect::<Vec<_>>());
         let filled = fill(&memory).await;
-        // No thread is left behind in a driver, whatever went wrong.
+        // Wait in any case, so that no thread is still inside a driver after an error.
         let built = building.await;
         filled?;
         let bind = |((node, kernel), pipeline): (&(usize, Kernel), Pipeline)| {

@@ -1,4 +1,4 @@
-//! Which tensors lie side by side in one buffer: weights, caches and whatever else is no activation.
+//! Which tensors share a buffer by suballocation: weights, caches and everything else that is no activation.
 //!
 //! wgpu tracks buffers, not what of them is bound: each that a dispatch binds costs the CPU time, again in each step,
 //! and a second part of one costs next to none. So what is bound together lies together where no dispatch waits for
@@ -11,19 +11,19 @@ use super::activations::NodeTensors;
 use super::{DispatchList, tensor_bytes};
 use crate::graph::{TensorId, TensorKind};
 
-/// The most bytes that tensors share; a larger one has a buffer of its own. PlanMemory comes in blocks, which large pieces
+/// The most bytes that tensors share; a larger one has a buffer of its own. Memory comes in blocks, which large pieces
 /// fill badly, and who has tensors of this size waits for the GPU, not for the CPU.
 const SHARED: u64 = 16 << 20;
 
 /// Where a part of a buffer may begin, on any adapter (WebGPU's `minStorageBufferOffsetAlignment`).
 const ALIGNMENT: u64 = 256;
 
-/// Buffers, and what lies in them.
+/// Buffers, and the tensors in them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SharedBuffers {
     /// Bytes of each buffer.
     pub bytes: Vec<u64>,
-    /// Where each tensor lies; the shards of a weight in their order.
+    /// The range of each tensor; those of a weight's shards in order.
     pub of: BTreeMap<TensorId, Vec<Suballocation>>,
 }
 

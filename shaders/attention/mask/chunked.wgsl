@@ -1,4 +1,4 @@
-// A query sees the positions of its own chunk of WINDOW.
+// A query sees the positions up to its own in its chunk of WINDOW.
 fn first_visible(position: u32) -> u32 {
     return position - position % WINDOW;
 }

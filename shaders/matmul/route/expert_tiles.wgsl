@@ -9,7 +9,7 @@ fn route_weight_row(tile: u32) -> u32 {
     return (expert_slot(tiles[tile].x) - EXPERT0) * ROWS;
 }
 
-// No work if the expert's matrix lies in another shard; below EXPERT0 the difference wraps around.
+// No work if the expert's matrix is in another shard; below EXPERT0 the difference wraps around.
 fn route_count(tile: u32) -> u32 {
     return select(0u, tiles[tile].z, expert_slot(tiles[tile].x) - EXPERT0 < EXPERTS);
 }

@@ -8,7 +8,7 @@ fn route_weight_row(tile: u32) -> u32 {
     return (expert_slot(ids[tile]) - EXPERT0) * ROWS;
 }
 
-// No work if the expert's matrix lies in another shard; below EXPERT0 the difference wraps around.
+// No work if the expert's matrix is in another shard; below EXPERT0 the difference wraps around.
 fn route_count(tile: u32) -> u32 {
     return select(0u, 1u, expert_slot(ids[tile]) - EXPERT0 < EXPERTS);
 }

@@ -8,7 +8,7 @@ fn route_first(tile: u32) -> u32 {
     return tile / SHARD_HEADS * TILE;
 }
 
-// Rows of the tile; none behind the last row.
+// Rows of the tile; none after the last row.
 fn route_count(tile: u32) -> u32 {
     return min(TILE, sizes.rows - min(route_first(tile), sizes.rows));
 }

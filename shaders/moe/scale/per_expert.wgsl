@@ -1,4 +1,4 @@
-// Each expert has a multiplier of its own.
+// Each expert has a multiplier.
 @group(0) @binding(SCALES_AT) var<storage, read> expert_scales: array<f32>;
 
 fn expert_scale(expert: u32) -> f32 {

@@ -1,4 +1,4 @@
-// Each head of queries and keys has an RMS norm of its own.
+// Each head of queries and keys is normed (RMS).
 @group(0) @binding(8) var<storage, read> head_norms: array<vec4<f32>>; // (q, k; HEAD_DIM)
 
 fn head_scale(squares: f32, lid: u32) -> f32 {
