@@ -247,7 +247,7 @@ const VOCABULARY: u32 = 70;
 /// Rows to work on: the values of a table of `cols` columns.
 fn rows(g: &mut Graph, cols: u32) -> TensorId {
     let table = g.weight("rows.weight", VOCABULARY, cols, DType::F32);
-    g.embed(table, 1.0)
+    g.embed_tokens(table, 1.0)
 }
 
 /// The bytes of a binding that holds 64 rows of a weight and no more.
