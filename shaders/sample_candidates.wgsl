@@ -1,11 +1,11 @@
-// For a row with filters: lists at most CANDIDATES tokens that surely include all that the filters keep. One workgroup
-// a row. Tokens are counted in bins of their distance from the best, and bins taken, nearest first, until they have
-// enough tokens (LIMIT) or weigh enough (top-p). First the groups' best tokens are counted alone, which shows how far
-// out it can pay to look, and so which groups need a look at all. A bin too full is split again: at last by token id.
+// For a row with filters: lists at most CANDIDATES tokens that include all that the filters keep. One workgroup per
+// row. Tokens are counted in bins of their distance from the best one; bins are taken, nearest first, until they have
+// enough tokens (top-k) or weight (top-p). Counting only the best token of each group first bounds the distance, and so
+// the groups that have to be read. A bin with too many tokens is split again, in the end by token id.
 //#import $reduce
 //#import lib/score
 @group(0) @binding(6) var<storage, read> groups: array<vec4<u32>>;
-@group(0) @binding(7) var<storage, read_write> candidates: array<vec2<u32>>; // {count, total weight}, {distance, token}..
+@group(0) @binding(7) var<storage, read_write> candidates: array<vec2<u32>>; // {count, weight}, {distance, token}..
 
 const BINS = 1024u;
 const BINS_EACH = BINS / WG;
@@ -25,7 +25,7 @@ struct Window {
     tie: u32,
 }
 
-// How much a bin spans, as a power of two.
+// The width of a bin, as a power of two.
 fn bin_shift(w: Window) -> u32 {
     let bits = 32u - countLeadingZeros(w.hi - w.lo);
     return max(bits, 10u) - 10u;

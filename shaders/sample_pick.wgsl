@@ -1,5 +1,5 @@
-// The token of each row: the winner of the groups' winners; with filters, of the candidates that the filters keep.
-// One workgroup a row. What it reads may come in any order, what it computes does not depend on it.
+// The token of each row: the winner among the groups' winners; with filters, among the candidates that the filters
+// keep. One workgroup per row. The result does not depend on the order of the candidates.
 //#import $reduce
 //#import lib/sampling
 @group(0) @binding(1) var<storage, read> logit_rows: array<u32>;

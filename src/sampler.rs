@@ -1,8 +1,7 @@
-//! How the next token is chosen: the settings, their checks, and the CPU's sampler.
+//! Sampling: the caller's settings, their checks, and the CPU's sampler.
 //!
-//! What the settings mean token by token is in [`crate::ops::sample`], once for the CPU and the GPU. Here are the
-//! caller's words for it, and what only the CPU does: logit bias and log-probabilities. It keeps no state: a seed, a
-//! position and the counts decide.
+//! [`crate::ops::sample`] defines what the settings do, for the CPU and the GPU alike. Only the CPU adds logit bias and
+//! returns log-probabilities. The sampler has no state: the seed, the position and the token counts decide.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,22 +9,22 @@ pub use crate::ops::sample::IN_PROMPT;
 use crate::ops::sample::{self, CANDIDATES, FARTHEST, Params};
 use crate::{Error, Result};
 
-/// Below this temperature the best token is taken.
+/// Below this temperature sampling is greedy.
 const COLDEST: f32 = 1e-4;
-/// "Off" for a bound that is compared with weights or distances.
+/// Disables a bound on weights or distances.
 const UNBOUNDED: f32 = 1e30;
 
-/// How the next token is chosen. The chain: penalties, logit bias, temperature, top-k, top-p, min-p, draw.
+/// Sampling settings, in the order in which they apply: penalties, logit bias, temperature, top-k, top-p, min-p, draw.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Sampling {
-    /// Logits are divided by it. 0 (or below 0.0001): the best token, and no filters.
+    /// Divides the logits. 0 (or below 0.0001): greedy, without filters.
     pub temperature: f32,
-    /// Keep the best so many tokens. 0: off. Whenever any filter is on, at most 1024 are kept.
+    /// Keeps this many of the most probable tokens. 0: off. With any filter on, at most 1024 are kept.
     pub top_k: u32,
-    /// Keep the best tokens that together have this probability, measured after top-k. 1: off.
+    /// Keeps the most probable tokens that together have this probability, measured after top-k. 1: off.
     pub top_p: f32,
-    /// Keep tokens at least this probable relative to the best one. 0: off.
+    /// Keeps tokens at least this probable relative to the most probable one. 0: off.
     pub min_p: f32,
     /// Divides the logits above 0, and multiplies those below, of tokens in the prompt or the answer. 1: off.
     pub repetition_penalty: f32,
@@ -33,11 +32,11 @@ pub struct Sampling {
     pub frequency_penalty: f32,
     /// Subtracted from a token's logit if it was generated. 0: off.
     pub presence_penalty: f32,
-    /// Same seed, same text (on the same adapter and tier).
+    /// The same seed gives the same text on the same adapter and tier.
     pub seed: u64,
     /// Added to logits, by token.
     pub logit_bias: Vec<(u32, f32)>,
-    /// Also give the log-probabilities of the token and of the best so many.
+    /// Returns the log-probabilities of each token, and of this many of the most probable ones.
     pub logprobs: Option<u32>,
 }
 
@@ -90,22 +89,22 @@ impl Sampling {
         }
     }
 
-    /// Whether the best token is taken instead of drawing one.
+    /// Whether the most probable token is chosen instead of drawing one.
     pub fn is_greedy(&self) -> bool {
         self.temperature < COLDEST
     }
 
-    /// Whether top-k, top-p or min-p has a say.
+    /// Whether top-k, top-p or min-p is on.
     pub fn has_filter(&self) -> bool {
         !self.is_greedy() && (self.top_k > 0 || self.top_p < 1.0 || self.min_p > 0.0)
     }
 
-    /// Whether the counts of tokens have a say.
+    /// Whether a penalty is on, which needs counts of tokens.
     pub fn has_penalties(&self) -> bool {
         self.repetition_penalty != 1.0 || self.frequency_penalty != 0.0 || self.presence_penalty != 0.0
     }
 
-    /// Whether it asks for what only the CPU does: logit bias or log-probabilities.
+    /// Whether only the CPU can sample so: with logit bias or log-probabilities.
     pub fn needs_cpu(&self) -> bool {
         !self.logit_bias.is_empty() || self.logprobs.is_some()
     }
@@ -115,7 +114,7 @@ impl From<&Sampling> for Params {
     fn from(s: &Sampling) -> Self {
         let has_top_p = s.top_p < 1.0;
         let reach = if s.min_p > 0.0 { 1.0 - s.min_p.ln() } else { UNBOUNDED };
-        // Top-p after a top-k measures against all that top-k left, so all of that has to be found.
+        // Top-p measures against all tokens that top-k keeps, so all of those have to be found.
         let needs_all = s.top_k > 0 && has_top_p;
         let flag = |on: bool, flag: u32| if on { flag } else { 0 };
         Params {
@@ -124,7 +123,7 @@ impl From<&Sampling> for Params {
             top_p: if has_top_p { s.top_p } else { 2.0 },
             reach,
             search_reach: if needs_all { FARTHEST } else { reach.clamp(1.0, FARTHEST) },
-            // A little more than top-p, for what rounding may do to the sums.
+            // Slightly more than top-p, to allow for rounding of the sums.
             search_mass: if has_top_p && !needs_all { (s.top_p * 1.0001).max(1e-20) } else { UNBOUNDED },
             repetition: s.repetition_penalty,
             inverse_repetition: 1.0 / s.repetition_penalty,
@@ -160,9 +159,8 @@ pub struct TokenLogprobs {
     pub top: Vec<(u32, f32)>,
 }
 
-/// Chooses a token. `seen` has the counts of the sequence as the GPU keeps them: for each token
-/// [`IN_PROMPT`] if it occurs in the prompt, plus how often it was generated; missing ones are 0.
-/// `position` is that of the row that gave the logits.
+/// Samples a token. `seen` has the counts as the GPU keeps them: for each token [`IN_PROMPT`] if it occurs in the
+/// prompt, plus how often it was generated; missing ones are 0. `position` is that of the row whose logits these are.
 ///
 /// # Panics
 /// If there are no logits.
@@ -172,8 +170,8 @@ pub fn sample(sampling: &Sampling, logits: &[f32], seen: &[u32], position: u32) 
     describe(sampling, logits, token)
 }
 
-/// As [`sample()`], among the tokens whose bit is set in `allowed` (bit `t % 32` of word `t / 32`; missing words are 0).
-/// `None` if there is none. The log-probabilities are still the model's own.
+/// As [`sample()`], among the tokens whose bit is set in `allowed` (bit `t % 32` of word `t / 32`; missing words are
+/// 0); `None` if there is none. The log-probabilities are those without the constraint.
 ///
 /// # Panics
 /// If there are no logits.
@@ -189,11 +187,11 @@ pub fn sample_constrained(
     let masked: Vec<f32> =
         logits.iter().enumerate().map(|(t, logit)| if may(t) { *logit } else { f32::NEG_INFINITY }).collect();
     let token = sample::reference(&Params::from(sampling), &masked, seen, &sampling.logit_bias, position);
-    // Where nothing is allowed, all are equally bad, and one that is not allowed wins.
+    // If no token is allowed, all scores are equal, and a token that is not allowed wins.
     may(token as usize).then(|| describe(sampling, logits, token))
 }
 
-/// What is to be told of a chosen token.
+/// A token with its log-probabilities.
 fn describe(sampling: &Sampling, logits: &[f32], token: u32) -> SampledToken {
     let normalizer = log_sum_exp(logits);
     let logprob = |logit: f32| (f64::from(sample::clean(logit)) - normalizer) as f32;
@@ -208,7 +206,7 @@ fn log_sum_exp(logits: &[f32]) -> f64 {
     max + clean().map(|l| (l - max).exp()).sum::<f64>().ln()
 }
 
-/// The tokens of the `n` largest logits, best first, equals by id.
+/// The tokens of the `n` largest logits, largest first, ties by id.
 fn best(logits: &[f32], n: usize) -> Vec<u32> {
     let order = |a: &u32, b: &u32| {
         let value = |token: u32| sample::clean(logits[token as usize]);

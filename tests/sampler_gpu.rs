@@ -1,4 +1,5 @@
-//! The sampling kernels against the CPU's sampler: the same token for all kinds of logits, settings and companies.
+//! The sampling kernels against the CPU's sampler: the same token for all kinds of logits and settings, with several
+//! rows of a sequence in a step.
 
 use firelight::gpu::{Caps, Gpu, GpuOptions, Tier, Tuning};
 use firelight::graph::{Graph, NO_OUTPUT, Rows, StepInput, TensorId, TensorKind, TensorRef};
@@ -143,9 +144,8 @@ impl Bench {
         Bench { plan, logits, vocab: vocab as usize, slots: slots as usize, counts }
     }
 
-    /// One step with a token for each of `n` output slots, of which several belong to one sequence; rows, logit rows and
-    /// slots are in different orders.
-    /// Gives the number of tokens that differ, all of them for rounding alone.
+    /// One step with a token for each of `n` output slots, of which several belong to one sequence; rows, logit rows
+    /// and slots are in different orders. Gives the number of tokens that differ, all of them for rounding alone.
     fn step(&mut self, n: usize, random: &mut Random) -> u32 {
         let settings: Vec<Sampling> = (0..self.slots).map(|_| settings(random)).collect();
         let params: Vec<Params> = settings.iter().map(Params::from).collect();

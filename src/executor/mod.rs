@@ -1,8 +1,9 @@
-//! The executor: rows in; sampled tokens, logits or hidden states out. It owns the plan with its memory, the KV cache and
-//! the resident experts, and knows nothing of requests and text.
+//! The executor: rows in; sampled tokens, logits or hidden states out. It owns the plan with its memory, the KV cache
+//! and the resident experts, and knows nothing of requests and text.
 //!
-//! A step is a list of [`Row`]s: a chunk of a prompt, one token of each of eight sequences, or both kinds mixed. Sampled
-//! tokens stay on the GPU, where the next step reads them, so that several steps can be queued before the first is read.
+//! A step is a list of [`Row`]s: a chunk of a prompt, one token of each of eight sequences, or both kinds mixed.
+//! Sampled tokens stay on the GPU, where the next step reads them, so that several steps can be queued before the first
+//! is read.
 
 mod expert_cache;
 mod rows;
@@ -194,9 +195,9 @@ impl Executor {
         self.head.map(drop).ok_or_else(missing)
     }
 
-    /// Sets how tokens are sampled in an output slot, and the counts of tokens that its penalties begin with: for each token
-    /// [`IN_PROMPT`](crate::sampler::IN_PROMPT) if the prompt has it, plus how often it was generated. The GPU counts what
-    /// it samples in the slot.
+    /// Sets how tokens are sampled in an output slot, and the counts of tokens that its penalties begin with: for each
+    /// token [`IN_PROMPT`](crate::sampler::IN_PROMPT) if the prompt has it, plus how often it was generated. The GPU
+    /// counts what it samples in the slot.
     ///
     /// # Panics
     /// If there is no such slot.

@@ -16,9 +16,9 @@ pub struct Row {
     pub position: [u32; 3],
     /// The sequence, below [`Capacity::sequences`](crate::ops::Capacity::sequences).
     pub sequence: u32,
-    /// The output slot, if logits, a hidden state or a token of the row is wanted. Tokens are sampled with the parameters and
-    /// counts of the slot, which is then below [`Capacity::outputs`](crate::ops::Capacity::outputs), and no other row of
-    /// the step may have it; other outputs do not depend on its number.
+    /// The output slot, if logits, a hidden state or a token of the row is wanted. Tokens are sampled with the
+    /// parameters and counts of the slot, which is then below [`Capacity::outputs`](crate::ops::Capacity::outputs), and
+    /// no other row of the step may have it; other outputs do not depend on its number.
     pub output: Option<u32>,
 }
 

@@ -1,5 +1,5 @@
-//! Submit throttling: a step is cut into submits that are short enough for the driver's watchdog and for a page's frames,
-//! and only as many steps are queued as keep the device busy, since a cancelled request still waits for them.
+//! Submit throttling: a step is cut into submits that are short enough for the driver's watchdog and for a page's
+//! frames, and only as many steps are queued as keep the device busy, since a cancelled request still waits for them.
 
 /// Measured times, and what follows from them.
 pub struct SubmitThrottle {
@@ -33,8 +33,8 @@ impl SubmitThrottle {
         (seconds / self.submit_seconds).ceil().clamp(1.0, 64.0) as u32
     }
 
-    /// Notes that a step took `step_seconds` since the one before it, and `seconds` since its submit, which `prefill_rows`
-    /// rows took if it was a prefill.
+    /// Notes that a step took `step_seconds` since the one before it, and `seconds` since its submit, which
+    /// `prefill_rows` rows took if it was a prefill.
     pub fn measured(&mut self, step_seconds: f64, prefill_rows: Option<u32>, seconds: f64) {
         self.step_seconds = Some(step_seconds);
         if let Some(rows) = prefill_rows {

@@ -101,8 +101,8 @@ impl Graph {
         self.push_embed(weight, Embed { scale, takes_embeddings: true })
     }
 
-    /// Vectors of the step's tokens from a further table: (vocabulary, d) -> (rows, d). A row that is given as an embedding
-    /// has that of token 0.
+    /// Vectors of the step's tokens from a further table: (vocabulary, d) -> (rows, d). A row that is given as an
+    /// embedding has that of token 0.
     pub fn embed_tokens(&mut self, weight: TensorId, scale: f32) -> TensorId {
         self.push_embed(weight, Embed { scale, takes_embeddings: false })
     }
@@ -127,9 +127,9 @@ impl Graph {
         y
     }
 
-    /// logits (logit rows, vocabulary) -> a token for each row, at the row's output slot in [`StepInput::Sampled`]. Also
-    /// counts it in [`StepInput::Counts`]. Runs in steps whose sizes say `sampled`; `filtered` must be 1 if some row has a
-    /// filter.
+    /// logits (logit rows, vocabulary) -> a token for each row, at the row's output slot in [`StepInput::Sampled`].
+    /// Also counts it in [`StepInput::Counts`]. Runs in steps whose sizes say `sampled`; `filtered` must be 1 if some
+    /// row has a filter.
     #[track_caller]
     pub fn sample(&mut self, logits: TensorId) -> TensorId {
         assert!(self.tensor(logits).rows == Rows::Logits, "{} are no logits", self.tensor(logits).name);

@@ -1,5 +1,5 @@
-//! What the KV cache gives up: the rest of a sequence when a request replaces it or an answer is rolled back. Pages outside
-//! a sliding window are evicted as a sequence advances (`sliding`).
+//! What the KV cache gives up: the rest of a sequence when a request replaces it or an answer is rolled back. Pages
+//! outside a sliding window are evicted as a sequence advances (`sliding`).
 
 use super::pages::PagePools;
 use super::{CachedSequence, KvCache};

@@ -31,8 +31,8 @@ pub struct KvCache {
 /// What is cached of one sequence.
 #[derive(Default)]
 struct CachedSequence {
-    /// The sequence's tokens, which prefixes are compared with. The last may not be cached yet; those of steps in flight
-    /// are not known yet.
+    /// The sequence's tokens, which prefixes are compared with. The last may not be cached yet; those of steps in
+    /// flight are not known yet.
     tokens: Vec<u32>,
     /// Positions that are cached, or will be once the steps in flight have run.
     len: usize,

@@ -6,9 +6,9 @@ use super::{CachedSequence, KvCache};
 use crate::ops::PAGE;
 
 impl KvCache {
-    /// Gives a prompt to the idle sequence that has most of it cached; whole pages that another sequence has more of are
-    /// shared. What else the sequence had is evicted. Returns the sequence and how many tokens are reused, or `None` if
-    /// no sequence is idle.
+    /// Gives a prompt to the idle sequence that has most of it cached; whole pages that another sequence has more of
+    /// are shared. What else the sequence had is evicted. Returns the sequence and how many tokens are reused, or
+    /// `None` if no sequence is idle.
     pub fn start(&mut self, idle: &[usize], tokens: Vec<u32>) -> Option<(usize, usize)> {
         // At least one token has to run, for logits to continue from.
         let prefix = &tokens[..tokens.len().saturating_sub(1)];

@@ -1,8 +1,9 @@
-//! The sliding-window cache: pages of a sequence in layers with sliding windows or chunks. A page that no later query sees
-//! is evicted, so that such layers take as many pages as their window, however long the sequence.
+//! The sliding-window cache: pages of a sequence in layers with sliding windows or chunks. A page that no later query
+//! sees is evicted, so that such layers take as many pages as their window, however long the sequence.
 //!
-//! Rolling back is limited: a prefix can be resumed only if the pages inside its window are still there. Rolling back by
-//! [`MAX_ROLLBACK`] positions is always possible, and the window at a prompt's checkpoint is kept for the next request.
+//! Rolling back is limited: a prefix can be resumed only if the pages inside its window are still there. Rolling back
+//! by [`MAX_ROLLBACK`] positions is always possible, and the window at a prompt's checkpoint is kept for the next
+//! request.
 
 use super::pages::PagePool;
 use crate::ops::{MAX_ROLLBACK, PAGE};
@@ -64,8 +65,8 @@ impl SlidingTable {
         SlidingTable { window: self.window, pages, kept: count * POSITIONS }
     }
 
-    /// Evicts the pages outside the window of a step over `positions`, and takes those that the step writes. Returns whether
-    /// pages were taken, or `None` if too few are free.
+    /// Evicts the pages outside the window of a step over `positions`, and takes those that the step writes. Returns
+    /// whether pages were taken, or `None` if too few are free.
     pub fn reserve(&mut self, positions: Range<usize>, pool: &mut PagePool) -> Option<bool> {
         self.evict_outside_window(positions.start, pool);
         let end = positions.end.div_ceil(POSITIONS);

@@ -3,8 +3,8 @@
 
 use crate::ops::PAGE;
 
-/// What a sequence's two state slots hold. A state cannot be truncated to fewer tokens as keys and values can, so the one
-/// at the checkpoint of the prompt is kept, and steps continue from it into the other slot.
+/// What a sequence's two state slots hold. A state cannot be truncated to fewer tokens as keys and values can, so the
+/// one at the checkpoint of the prompt is kept, and steps continue from it into the other slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StateSlots {
     /// The slot that steps write, 0 or 1.

@@ -2,31 +2,32 @@
 //!
 //! * **Score** of a token: its logit after penalties and bias, divided by the temperature. A NaN counts as -inf.
 //! * **Draw** without filters: the token with the largest `score + gumbel(seed, position, token)`. That is a draw from
-//!   the softmax (the Gumbel-max trick) in one pass without sums over the vocabulary, and seed and position alone decide
-//!   it. Greedy: the largest score. Ties go to the lowest id.
-//! * **Filters** rank tokens by *distance*, `1 + best score - score` in f32, then by id. At most [`CANDIDATES`] are kept
-//!   by any filter. Top-p keeps a token if those ranked above it weigh less than `p` of all that top-k left, min-p if its
-//!   probability is at least `p` times the best one's. The draw is then among the kept.
+//!   the softmax (the Gumbel-max trick) in one pass without sums over the vocabulary, and seed and position alone
+//!   decide it. Greedy: the largest score. Ties go to the lowest id.
+//! * **Filters** rank tokens by *distance*, `1 + best score - score` in f32, then by id. At most [`CANDIDATES`] are
+//!   kept by any filter. Top-p keeps a token if those ranked above it weigh less than `p` of all that top-k left, min-p
+//!   if its probability is at least `p` times the best one's. The draw is then among the kept.
 //!
 //! The distance starts at 1 because the bits of such floats make fine and evenly spaced bins. Noise spans less than
-//! [`FARTHEST`] - 1, so that a token farther off cannot win and need not be looked at.
+//! [`FARTHEST`] - 1, so that a token farther away cannot win and is skipped.
 //!
-//! The CPU's [`reference()`] and the kernels agree but for the rounding of `exp` and `log`.
+//! The CPU's [`reference()`] and the kernels agree up to the rounding of `exp` and `log`. Parameters and counts belong
+//! to output slots, so that several rows of one sequence can be sampled in a step.
 
 use super::{GridDim, Kernel, KernelContext, StepSize};
 pub use crate::graph::CANDIDATES;
 use crate::graph::rows::{SCAN_GROUP, SCAN_LANES, scan_groups};
 use crate::graph::{Sample, SampleOperands};
 
-/// Distance from which on no token can win a draw.
+/// A token at this distance or farther cannot win a draw.
 pub const FARTHEST: f32 = 27.0;
-/// In the counts of a sequence: the token occurs in its prompt. The other bits count how often it was generated.
+/// In the counts of an output slot: the token occurs in the prompt. The other bits count how often it was generated.
 pub const IN_PROMPT: u32 = 1 << 31;
 
-/// Scores are held within this, so that their differences stay finite.
+/// Scores are clamped to this, so that their differences stay finite.
 const LARGEST: f32 = 1e30;
 
-/// How a sequence is sampled, ready for the kernels: `Params` of `shaders/lib/sampling.wgsl`, word for word.
+/// How an output slot is sampled, as the kernels read it: `Params` of `shaders/lib/sampling.wgsl`, word for word.
 #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub struct Params {
@@ -38,9 +39,9 @@ pub struct Params {
     pub top_p: f32,
     /// The farthest distance that min-p keeps.
     pub reach: f32,
-    /// The farthest distance at which candidates are looked for.
+    /// The farthest distance at which candidates are searched.
     pub search_reach: f32,
-    /// The share of the whole weight at which the search for candidates may end.
+    /// The share of the total weight at which the search for candidates may end.
     pub search_mass: f32,
     /// Repetition penalty, for logits below 0.
     pub repetition: f32,
@@ -54,12 +55,12 @@ pub struct Params {
     pub seed: [u32; 2],
     /// [`Params::DRAW`] and so on.
     pub flags: u32,
-    /// Rounds the size up.
+    /// Pads the size to a multiple of 16 bytes.
     pub pad: [u32; 3],
 }
 
 impl Params {
-    /// Flag: the token is drawn, not the best one taken.
+    /// Flag: the token is drawn; otherwise, the best one is chosen.
     pub const DRAW: u32 = 1;
     /// Flag: some filter is on.
     pub const FILTER: u32 = 2;
@@ -84,12 +85,12 @@ impl Params {
     }
 }
 
-/// A logit as everything here sees it: NaN as -inf, and infinities as large finite numbers.
+/// A logit with NaN as -inf, and infinities as large finite numbers.
 pub fn clean(logit: f32) -> f32 {
     if logit.is_nan() { -LARGEST } else { logit.clamp(-LARGEST, LARGEST) }
 }
 
-/// A standard Gumbel variable that (seed, position, token) decide; between -2.9 and 22.2.
+/// A standard Gumbel variable, determined by (seed, position, token); between -2.9 and 22.2.
 pub fn gumbel(seed: [u32; 2], position: u32, token: u32) -> f32 {
     let h = hash([seed[0], seed[1], position, token]);
     // 24 significant bits in (0, 1), so that the conversion is exact.
@@ -118,7 +119,7 @@ fn hash(key: [u32; 4]) -> u32 {
     mix(v.map(|k| k ^ (k >> 16)))[3]
 }
 
-/// The token for one row of logits. `seen` are the sequence's counts (missing ones are 0), `bias` is added to logits
+/// The token for one row of logits. `seen` are the slot's counts (missing ones are 0), `bias` is added to logits
 /// (the kernels have none), `position` is the row's.
 ///
 /// # Panics
@@ -146,7 +147,7 @@ pub fn reference(params: &Params, logits: &[f32], seen: &[u32], bias: &[(u32, f3
     }
 }
 
-/// The token of the largest key, among equals the lowest.
+/// The token of the largest key; of equals, the one with the lowest id.
 fn largest(keys: impl Iterator<Item = (f32, u32)>) -> u32 {
     let best = keys.reduce(|a, b| if b.0 > a.0 || (b.0 == a.0 && b.1 < a.1) { b } else { a });
     best.expect("at least one token is left").1
@@ -184,7 +185,7 @@ fn keep(params: &Params, scores: &[f32]) -> Vec<(f32, u32)> {
 
 pub(super) fn kernels(_: &Sample, io: &SampleOperands, cx: &KernelContext) -> Vec<Kernel> {
     let vocab = cx.cols(io.logits);
-    // llvmpipe leaves every loop once a thread has gone round 65,535 times in all: with 64 threads no thread nears it.
+    // llvmpipe ends every loop after 65,535 iterations of a thread in all; with 64 threads none comes near that.
     let wg = cx.lanes(256).max(64);
     let consts = |kernel: Kernel| {
         let consts = [("VOCAB", vocab), ("GROUPS", scan_groups(vocab)), ("CANDIDATES", CANDIDATES)];

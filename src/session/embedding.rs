@@ -1,7 +1,7 @@
 //! Text embeddings: requests that pool the final hidden states of their rows instead of sampling tokens.
 //!
-//! The rows of several texts share a step, which ends before the logits. A text reuses nothing from the prefix cache, which
-//! holds no hidden states, and leaves nothing there.
+//! The rows of several texts share a step, which ends before the logits. A text reuses nothing from the prefix cache,
+//! which holds no hidden states, and leaves nothing there.
 
 use super::scheduler::Task;
 use super::{Event, RequestId, Session};
@@ -62,9 +62,9 @@ impl TextEmbedding {
 }
 
 impl Session {
-    /// Queues a text to embed. [`Event::Embedding`] returns its vector of the model's hidden size: the mean of the final
-    /// hidden states (those that logits are computed from), or the last token's where the model was trained so, divided
-    /// by its length. Texts take turns with answers, and several share a step.
+    /// Queues a text to embed. [`Event::Embedding`] returns its vector of the model's hidden size: the mean of the
+    /// final hidden states (those that logits are computed from), or the last token's where the model was trained so,
+    /// divided by its length. Texts take turns with answers, and several share a step.
     ///
     /// # Errors
     /// [`Error::ContextFull`] if the tokens exceed the context; [`Error::Usage`] if there are none, or unknown ones.
@@ -80,8 +80,8 @@ impl Session {
         Ok(id)
     }
 
-    /// The vector of one text; see [`Session::submit_embedding`]. Other requests run meanwhile, and their events wait for
-    /// [`Session::next`].
+    /// The vector of one text; see [`Session::submit_embedding`]. Other requests run meanwhile, and their events wait
+    /// for [`Session::next`].
     ///
     /// # Errors
     /// As [`Session::submit_embedding`], and if the device is lost.

@@ -1,4 +1,4 @@
-//! What goes into a session and what comes out: plain data, which may cross a channel or a worker's messages.
+//! Requests and events: plain data that can be sent through a channel or in a worker's messages.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,24 +11,23 @@ use crate::send::BoxFnMutRef;
 pub struct Request {
     /// The prompt.
     pub tokens: Vec<u32>,
-    /// So many of the last tokens are the answer's already (its beginning was given out before a device was lost): it
-    /// goes on behind them as if nothing had happened.
+    /// How many trailing tokens of `tokens` were already generated. Used to resume an answer after its device was lost.
     pub answered: usize,
-    /// How tokens are chosen.
+    /// How tokens are sampled.
     pub sampling: Sampling,
     /// Texts that end the answer; they are not part of it.
     pub stop: Vec<String>,
     /// Most tokens to generate; by default as many as the context holds.
     pub max_tokens: Option<usize>,
-    /// Go on after the model says that it has finished.
+    /// Whether to continue after an end token.
     pub ignore_end: bool,
-    /// Control tokens (`<|python_tag|>`) are written out in the answer's text; what ends it is not.
+    /// Whether control tokens (`<|python_tag|>`) are part of the text. End tokens never are.
     pub special: bool,
 }
 
-/// Says which tokens may come next, given all of the answer so far: bit `t % 32` of word `t / 32` stands for token `t`,
-/// missing words are 0. If none may, the answer ends. What a caller wants of an answer's form (a JSON schema, a
-/// grammar) is thus no matter of the session.
+/// Returns the tokens that may follow the answer so far, as a bit mask: token `t` is bit `t % 32` of word `t / 32`;
+/// missing words are 0. If no token may follow, the answer ends. JSON schemas and grammars are constraints; the session
+/// does not know them.
 pub type Constraint = BoxFnMutRef<[u32], Vec<u32>>;
 
 /// A request's number.
@@ -46,7 +45,7 @@ pub enum FinishReason {
     MaxTokens,
     /// The context is full.
     ContextFull,
-    /// It was cancelled.
+    /// The request was cancelled.
     Cancelled,
 }
 
@@ -56,28 +55,28 @@ pub enum FinishReason {
 pub struct Timings {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
-    /// Of which this many were in the cache from before.
+    /// How many of them were in the prefix cache.
     pub reused_tokens: usize,
-    /// Tokens generated, the one that ended the answer included.
+    /// Generated tokens, including the one that ended the answer.
     pub generated_tokens: usize,
-    /// Until the first token.
+    /// From the request to the first token.
     pub prompt_seconds: f64,
     /// From the first token to the last.
     pub decode_seconds: f64,
 }
 
-/// What happens to a request.
+/// What happens to a request, in order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Event {
-    /// It has its turn: its prompt is being read.
+    /// Its prefill begins.
     Begun {
-        /// Tokens of the prompt that were in the cache from before.
+        /// Tokens of the prompt that are in the prefix cache.
         reused_tokens: usize,
     },
     /// More of the answer.
     Text(String),
-    /// The token behind the text (which may come later, or be empty).
+    /// The next token. Its text follows in the same or a later [`Event::Text`], or it has none.
     Token {
         /// Its id.
         id: u32,
@@ -91,6 +90,6 @@ pub enum Event {
         /// Counts and times.
         timings: Timings,
     },
-    /// All there is of a text to be embedded.
+    /// The vector of an embedded text; its only event.
     Embedding(Vec<f32>),
 }

@@ -57,8 +57,8 @@ impl Answer {
         answer
     }
 
-    /// How the answer is sampled, given the sequence's tokens, and the counts that penalties begin with; none if there are
-    /// no penalties.
+    /// How the answer is sampled, given the sequence's tokens, and the counts that penalties begin with; none if there
+    /// are no penalties.
     pub fn begin(&mut self, tokens: &[u32], vocab: usize) -> (&Sampling, &[u32]) {
         if self.request.sampling.has_penalties() {
             let (prompt, answer) = tokens.split_at(self.prompt);
@@ -69,8 +69,8 @@ impl Answer {
         (&self.request.sampling, &self.counts)
     }
 
-    /// Whether another token can be sampled while the sequence has `known` tokens: the limit is not reached, and the CPU
-    /// waits for the one in flight.
+    /// Whether another token can be sampled while the sequence has `known` tokens: the limit is not reached, and the
+    /// CPU waits for the one in flight.
     pub fn can_take_another(&self, known: usize) -> bool {
         let generated = known - self.prompt + self.in_flight;
         self.request.max_tokens.is_none_or(|max| generated < max) && !(self.on_cpu && self.in_flight > 0)

@@ -47,8 +47,8 @@ impl Session {
     /// Times each dispatch of a step of `rows` rows whose first position is `position`.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] without timestamps; [`Error::Usage`] if requests are being answered or the step exceeds the
-    /// context.
+    /// [`Error::Unsupported`] without timestamps; [`Error::Usage`] if requests are being answered or the step exceeds
+    /// the context.
     pub async fn profile(&mut self, rows: usize, position: usize) -> Result<Vec<Timing>> {
         self.check_idle()?;
         self.executor.profile(rows, position).await

@@ -1,9 +1,9 @@
 //! The engine: requests in, events out, over one model on one device and many sequences.
 //!
-//! A request waits until the [scheduler] gives it a sequence. Its prompt is prefilled in chunks, then it decodes a token a
-//! step together with the other answers. The [executor](crate::executor) runs steps, of which up to `run_ahead` are queued
-//! before the first is read; what they computed after the end of an answer is rolled back in the
-//! [KV cache](crate::kv_cache). [generation] turns an answer's tokens into events. [`Session::next`] drives everything;
+//! A request waits until the scheduler gives it a sequence. Its prompt is prefilled in chunks, then it decodes a
+//! token a step together with the other answers. The [executor](crate::executor) runs steps, of which up to `run_ahead`
+//! are queued before the first is read; what they computed after the end of an answer is rolled back in the [KV
+//! cache](crate::kv_cache). `generation` turns an answer's tokens into events. [`Session::next`] drives everything;
 //! there are no threads, and nothing blocks.
 
 mod builder;
@@ -92,8 +92,8 @@ impl Session {
     /// Queues a request; [`Session::next`] returns its events.
     ///
     /// # Errors
-    /// [`Error::ContextFull`] if the prompt leaves no room for an answer (a prompt is never truncated); [`Error::Usage`]
-    /// if it is empty, holds unknown ids, or the sampling makes no sense.
+    /// [`Error::ContextFull`] if the prompt leaves no room for an answer (a prompt is never truncated);
+    /// [`Error::Usage`] if it is empty, holds unknown ids, or the sampling makes no sense.
     pub fn submit(&mut self, request: Request) -> Result<RequestId> {
         self.submit_constrained(request, None)
     }
@@ -176,8 +176,8 @@ impl Session {
         self.events.pop_front()
     }
 
-    /// Submits the steps that may be queued and waits for one, so that a caller can do other things between the chunks of
-    /// a long prompt. Returns whether work is left; [`Session::try_next`] returns the events.
+    /// Submits the steps that may be queued and waits for one, so that a caller can do other things between the chunks
+    /// of a long prompt. Returns whether work is left; [`Session::try_next`] returns the events.
     ///
     /// # Errors
     /// As [`Session::next`].

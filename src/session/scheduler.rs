@@ -1,6 +1,6 @@
-//! The scheduler: which request gets a sequence, and which rows go into the next step (continuous batching). Prefills take
-//! turns with each other and with decodes; a decode step has a row for every answer that can take one. A sequence samples
-//! in the output slot of its number.
+//! The scheduler: which request gets a sequence, and which rows go into the next step (continuous batching). Prefills
+//! take turns with each other and with decodes; a decode step has a row for every answer that can take one. A sequence
+//! samples in the output slot of its number.
 
 use std::collections::VecDeque;
 
@@ -53,8 +53,8 @@ impl Task {
         }
     }
 
-    /// Whether the next step of its sequence is a prefill: more than the last token of a prompt, or any of a text, is not
-    /// cached yet.
+    /// Whether the next step of its sequence is a prefill: more than the last token of a prompt, or any of a text, is
+    /// not cached yet.
     fn prefills(&self, known: usize, cached: usize) -> bool {
         match self {
             Task::Answer(answer) => answer.in_flight == 0 && known > cached + 1,
