@@ -5,7 +5,7 @@ mod engine;
 
 use engine::{Answer, Difference, difference, gpu, gpus};
 use firelight::checkpoint::{Checkpoint, GgufValue, Metadata, Source};
-use firelight::gpu::{Gpu, GpuOptions, Tier, Tuning};
+use firelight::gpu::{Gpu, Tier};
 use firelight::model::spec::{ModelSpec, OutputHead};
 use firelight::model::{Model, arch};
 use firelight::ops::KvType;
@@ -143,33 +143,40 @@ fn check(gpu: &Gpu, case: &Case, model: &Model, options: &SessionOptions) {
     assert_eq!(engine::answer(&mut session, request).ids, case.greedy.ids, "{}", what("greedy"));
 }
 
+/// Whether a property that depends on kernels alone is tested with this case.
+fn is_tested(case: &&Case) -> bool {
+    engine::is_tested(&case.shape)
+}
+
 fn in_f32(case: &&Case) -> bool {
     case.types == "F32"
 }
 
+/// Every shape in the highest exact tier, and the shapes that have all kernels in the lower ones.
 #[test]
 fn every_shape() {
     for case in goldens().cases.iter().filter(in_f32) {
         let model = case.model(false);
-        gpus().iter().for_each(|gpu| check(gpu, case, &model, &options(KvType::F32)));
+        let lower = if engine::is_tested(&case.shape) { 0 } else { gpus().len() - 1 };
+        gpus()[lower..].iter().for_each(|gpu| check(gpu, case, &model, &options(KvType::F32)));
     }
 }
 
 #[test]
-fn every_shape_with_keys_and_values_in_f16() {
-    for case in goldens().cases.iter().filter(in_f32) {
+fn shapes_with_keys_and_values_in_f16() {
+    for case in goldens().cases.iter().filter(in_f32).filter(is_tested) {
         check(gpu(), case, &case.model(false), &options(KvType::F16));
     }
 }
 
 #[test]
-fn every_shape_with_keys_and_values_in_q8_0() {
+fn shapes_with_keys_and_values_in_q8_0() {
     let mut taken = 0;
     for case in goldens().cases.iter().filter(in_f32) {
         let model = case.model(false);
         // A router's near tie may fall the other way, and then another expert speaks.
         let takes = model.spec.kv_caches().all(|cache| KvType::Q8_0.takes(cache.head_dim));
-        if takes && model.spec.moes().next().is_none() {
+        if takes && model.spec.moes().next().is_none() && (engine::all() || taken < 4) {
             check(gpu(), case, &model, &options(KvType::Q8_0));
             taken += 1;
         }
@@ -192,13 +199,12 @@ fn changes_little(tier: Tier, least: f64) {
         assert!(std::env::var_os("FIRELIGHT_COOPERATIVE").is_none(), "{why}");
         return eprintln!("left out: {why}");
     }
-    let rounding = block_on(Gpu::open(&GpuOptions { tier: Some(tier), tuning: Tuning::Off, ..Default::default() }))
-        .expect("the same adapter");
+    let rounding = gpu().clone().in_tier(tier);
     let quantized = |case: &&Case| !["F32", "F16", "BF16"].contains(&&case.types[..]);
-    let mut shapes: Vec<&Case> = goldens().cases.iter().filter(quantized).collect();
+    let mut shapes: Vec<&Case> = goldens().cases.iter().filter(quantized).filter(is_tested).collect();
     shapes.sort_by_key(|case| &case.shape);
     shapes.dedup_by_key(|case| &case.shape);
-    assert!(shapes.len() > 15, "{} shapes", shapes.len());
+    assert!(shapes.len() > if engine::all() { 15 } else { 6 }, "{} shapes", shapes.len());
     for case in shapes {
         let (want, prompt) = (case.short(), &case.prompt()[..goldens().short]);
         let mut session = engine::session(&rounding, &case.model(false), &options(KvType::F32));

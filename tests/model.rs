@@ -8,10 +8,10 @@
 
 mod engine;
 
-use engine::{Answer, answer, answers, difference, finish, gpu, greedy, logits, model, prompt, session};
+use engine::{Answer, FEW, answer, answers, difference, finish, gpu, greedy, logits, model, prompt, session};
 use firelight::Error;
 use firelight::checkpoint::{Checkpoint, GgufWriter, Source};
-use firelight::gpu::{Gpu, GpuOptions, Tuning};
+use firelight::gpu::{Caps, Gpu, GpuOptions, Tier, Tuning};
 use firelight::memory_plan::plan_memory;
 use firelight::model::Model;
 use firelight::model::spec::ModelSpec;
@@ -20,29 +20,16 @@ use firelight::sampler::{Sampling, TokenLogprobs};
 use firelight::session::{Event, FinishReason, Request, Session, SessionOptions};
 use firelight::synth;
 use pollster::block_on;
+use std::collections::BTreeSet;
 
-/// Whether to test only a few shapes, since some adapters compile slowly.
-fn few() -> bool {
-    std::env::var_os("FIRELIGHT_TESTS").is_some_and(|tests| tests == "few")
+/// The tiny shapes: one of each family and of each kind of block, and one with odd sizes.
+fn tiny_shapes() -> impl Iterator<Item = &'static str> {
+    synth::SHAPES.iter().map(|s| s.name).filter(|name| name.starts_with("tiny"))
 }
 
-/// The smallest set of tiny shapes that uses every kernel.
-const FEW: [&str; 9] = [
-    "tiny-qwen3moe",
-    "tiny-odd",
-    "tiny-llama4",
-    "tiny-gpt-oss",
-    "tiny-qwen3next",
-    "tiny-lfm2",
-    "tiny-gemma4",
-    "tiny-starcoder2",
-    "tiny-deepseek3",
-];
-
-/// The shapes to test: one of each family and of each kind of block, and one with odd sizes.
+/// Those to test how sessions run: what may go wrong then depends on kernels, of which a few shapes have all.
 fn shapes() -> Vec<&'static str> {
-    let tiny = synth::SHAPES.iter().map(|s| s.name).filter(|name| name.starts_with("tiny"));
-    tiny.filter(|name| !few() || FEW.contains(name)).collect()
+    tiny_shapes().filter(|shape| engine::is_tested(shape)).collect()
 }
 
 /// The largest vocabulary of these shapes: this many log-probabilities are all of them.
@@ -111,6 +98,22 @@ fn same_answer(what: &str, got: &Answer, want: &Answer) -> usize {
 fn close(what: &str, got: &[f32], want: &[f32], vocab: usize) {
     let d = difference(got, want, vocab);
     assert!(d.max <= 1e-3 * d.of, "{what}: {d:?}");
+}
+
+/// The shader files that a shape's kernels are made of, on an adapter with subgroups.
+fn shader_files(shape: &str) -> BTreeSet<&'static str> {
+    let caps = Caps { tier: Tier::Subgroups, subgroup: (32, 32), ..Caps::baseline() };
+    let plan = plan_memory(&tiny(shape), &caps, &exact(96)).expect("it fits");
+    let sources = plan.dispatch_list.kernels.iter().map(|(_, kernel)| &kernel.source);
+    sources.flat_map(|source| source.imports.iter().map(|(_, file)| *file).chain([source.file])).collect()
+}
+
+#[test]
+fn a_few_shapes_use_every_kernel() {
+    let few: BTreeSet<_> = FEW.into_iter().flat_map(shader_files).collect();
+    let all: BTreeSet<_> = tiny_shapes().flat_map(shader_files).collect();
+    let missing: Vec<_> = all.difference(&few).collect();
+    assert!(missing.is_empty(), "no shape of FEW uses {missing:?}");
 }
 
 #[test]

@@ -15,15 +15,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// The best adapter, each tier that it has opened once for all tests of a file; lowest first.
+/// The best adapter in each exact tier that it has, opened once for all tests of a file; lowest first.
 pub fn gpus() -> &'static [Gpu] {
     static GPUS: OnceLock<Vec<Gpu>> = OnceLock::new();
     GPUS.get_or_init(|| {
-        let open = |tier| block_on(Gpu::open(&GpuOptions { tier, tuning: Tuning::Off, ..Default::default() }));
-        let best = open(None).unwrap_or_else(|e| panic!("these tests need a GPU or a software adapter: {e}"));
-        let highest = best.caps().tier;
-        let lower = Tier::ALL.into_iter().filter(|t| *t < highest).map(|t| open(Some(t)).expect("a lower tier"));
-        lower.collect::<Vec<_>>().into_iter().chain([best]).collect()
+        let best = block_on(Gpu::open(&GpuOptions { tuning: Tuning::Off, ..Default::default() }));
+        let best = best.unwrap_or_else(|e| panic!("these tests need a GPU or a software adapter: {e}"));
+        // On one device, so that tiers share the pipelines that they have in common.
+        let lower = Tier::ALL.into_iter().filter(|tier| *tier < best.caps().tier);
+        lower.map(|tier| best.clone().in_tier(tier)).chain([best.clone()]).collect()
     })
 }
 
@@ -42,6 +42,31 @@ pub fn shared(name: &str) -> Option<PathBuf> {
         return None;
     }
     Some(path)
+}
+
+/// The smallest set of tiny shapes that uses every kernel.
+pub const FEW: [&str; 11] = [
+    "tiny-qwen3moe",
+    "tiny-odd",
+    "tiny-llama4",
+    "tiny-gpt-oss",
+    "tiny-qwen3next",
+    "tiny-lfm2",
+    "tiny-gemma4",
+    "tiny-gemma4moe",
+    "tiny-starcoder2",
+    "tiny-deepseek2",
+    "tiny-deepseek3",
+];
+
+/// Whether every property is tested on every shape (FIRELIGHT_TESTS=all), not only on [`FEW`].
+pub fn all() -> bool {
+    std::env::var_os("FIRELIGHT_TESTS").is_some_and(|tests| tests == "all")
+}
+
+/// Whether to test a property on this shape that depends on kernels alone.
+pub fn is_tested(shape: &str) -> bool {
+    all() || FEW.contains(&shape)
 }
 
 /// The bytes of a synthetic GGUF file.
