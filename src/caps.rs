@@ -72,7 +72,7 @@ pub struct Caps {
     pub cooperative: u32,
     /// A CPU implementation (lavapipe, SwiftShader, WARP): few threads that each do much suit it best.
     pub software: bool,
-    /// How products are laid out, if that was measured; see [`Caps::layout`].
+    /// Kernel parameters, if the adapter was tuned; see [`Caps::tune_config`].
     pub tuned: Option<TuneConfig>,
     /// Bytes of workgroup memory, as far as kernels care.
     pub workgroup_bytes: u32,

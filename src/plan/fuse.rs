@@ -89,7 +89,9 @@ fn residual_at(graph: &Graph, i: usize) -> Option<(usize, Op)> {
 fn glu(graph: &mut Graph, max_binding: u64) {
     let mut i = 0;
     while i < graph.nodes.len() {
-        if let Some((linears, op, x, weights, y)) = glu_at(graph, i, max_binding) {
+        let found = glu_at(graph, i, max_binding);
+        if let (Some((linears, x, weights)), Op::Glu(op, io)) = (found, &graph.nodes[i]) {
+            let (op, y) = (LinearGlu { activation: op.activation }, io.y);
             let operands = LinearGluOperands::new(graph, x, weights, y);
             graph.nodes[i] = Op::LinearGlu(op, operands);
             remove(graph, &linears);
@@ -100,20 +102,15 @@ fn glu(graph: &mut Graph, max_binding: u64) {
     }
 }
 
-/// If node `i` is the glu of two plain linears of one x: their numbers, and what the fused op is made of.
-fn glu_at(
-    graph: &Graph,
-    i: usize,
-    max_binding: u64,
-) -> Option<([usize; 2], LinearGlu, TensorId, [TensorId; 2], TensorId)> {
-    let Op::Glu(op, glu) = &graph.nodes[i] else { return None };
+/// If node `i` is the glu of two plain linears of one x: their numbers, x, and their weights.
+fn glu_at(graph: &Graph, i: usize, max_binding: u64) -> Option<([usize; 2], TensorId, [TensorId; 2])> {
+    let Op::Glu(_, glu) = &graph.nodes[i] else { return None };
     let plain = |id| {
         let (n, linear) = only_linear(graph, id, max_binding)?;
         linear.bias.is_none().then_some((n, linear))
     };
     let ((gate_at, gate), (up_at, up)) = (plain(glu.gate)?, plain(glu.up)?);
-    let op = LinearGlu { activation: op.activation };
-    (gate.x == up.x).then_some(([gate_at, up_at], op, gate.x, [gate.weight, up.weight], glu.y))
+    (gate.x == up.x).then_some(([gate_at, up_at], gate.x, [gate.weight, up.weight]))
 }
 
 /// The linear whose product `id` is, if only one node reads that: one without a residual and with a weight in one piece.
