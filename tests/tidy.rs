@@ -1,9 +1,10 @@
-//! The rules of ARCHITECTURE.md that the compiler does not hold: who may name what, and how long a file may be. They are
-//! checked on the text of `src`, comments and test modules left out.
+//! The rules of ARCHITECTURE.md that the compiler does not enforce: layers, reserved words, the length of files and lines,
+//! unique names of public types, and paths in documents. They are checked on the text of `src`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Every module of the crate, ground floor first. A module uses its own layer and those below it.
+/// Every module of the crate, lowest layer first. A module uses its own layer and those below it.
 const LAYERS: [&[&str]; 10] = [
     &["error", "send", "text", "checkpoint", "dtype", "output"],
     &["caps", "graph", "shader"],
@@ -40,8 +41,10 @@ const RESERVED: [(&str, &[&str]); 6] = [
     ("block_on", FRONT_ENDS),
 ];
 
-/// Lines of a file, at most.
+/// The maximum number of lines in a file.
 const LINES: usize = 600;
+/// The maximum number of characters in a comment line: rustfmt does not wrap comments.
+const COLUMNS: usize = 120;
 
 struct File {
     /// Below `src`.
@@ -55,7 +58,7 @@ impl File {
         self.path.split('/').next().unwrap_or_default().trim_end_matches(".rs")
     }
 
-    /// Without comments, and without the test module, which comes last or is a file `tests.rs`.
+    /// The text without comments and without the test module at its end.
     fn code(&self) -> String {
         if self.path.ends_with("/tests.rs") {
             return String::new();
@@ -68,7 +71,7 @@ impl File {
             .join("\n")
     }
 
-    /// What it does against the rules.
+    /// Violations of the rules.
     fn faults(&self) -> Vec<String> {
         let (code, mut out) = (self.code(), Vec::new());
         for (word, allowed) in RESERVED {
@@ -91,6 +94,27 @@ impl File {
         if lines > LINES {
             out.push(format!("{} has {lines} lines, {LINES} are allowed: divide it", self.path));
         }
+        let wide = |line: &str| line.trim_start().starts_with("//") && line.chars().count() > COLUMNS;
+        for (number, line) in (1..).zip(self.text.lines()).filter(|(_, line)| wide(line)) {
+            out.push(format!(
+                "{}:{number} is {} characters wide, {COLUMNS} are allowed",
+                self.path,
+                line.chars().count()
+            ));
+        }
+        out
+    }
+
+    /// The public types that it defines.
+    fn public_types(&self) -> Vec<String> {
+        let (code, mut out) = (self.code(), Vec::new());
+        for line in code.lines() {
+            let Some(item) = line.trim_start().strip_prefix("pub ") else { continue };
+            let mut words = item.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+            if ["struct", "enum", "trait", "type", "union"].contains(&words.next().unwrap_or_default()) {
+                out.extend(words.next().map(str::to_string));
+            }
+        }
         out
     }
 }
@@ -103,7 +127,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !(c.is_alphanumeric() || c == '_'))
 }
 
-/// The modules behind each `crate::`, alone or in braces. Other names (`Error`, `Result`) come from the ground floor.
+/// The modules after each `crate::`, alone or in braces. Other names (`Error`, `Result`) belong to the lowest layer.
 fn used(code: &str) -> Vec<String> {
     let mut out = Vec::new();
     for path in code.split("crate::").skip(1) {
@@ -149,13 +173,64 @@ fn files(dir: &Path, below: &str, out: &mut Vec<File>) {
     }
 }
 
-#[test]
-fn modules_keep_to_their_layer_and_names() {
+/// Two files define a type of the same name. `native.rs` and `web.rs` of a folder are alternatives.
+fn duplicate_types(all: &[File]) -> Vec<String> {
+    let mut types: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for file in all {
+        for name in file.public_types() {
+            types.entry(name).or_default().push(&file.path);
+        }
+    }
+    let alternative = |path: &str| path.replace("native.rs", "web.rs");
+    types.retain(|_, paths| {
+        paths.dedup_by_key(|path| alternative(path));
+        paths.len() > 1
+    });
+    types.iter().map(|(name, paths)| format!("{name} is defined in {}", paths.join(" and "))).collect()
+}
+
+/// The paths in a document's code spans: what starts with a top-level folder, or below `src` with a module and a `/`.
+fn paths(document: &str) -> Vec<String> {
+    let spans = document.split('`').skip(1).step_by(2);
+    let path = |span: &&str| {
+        let plain = span.chars().all(|c| c.is_alphanumeric() || "_-./".contains(c));
+        let top = span.split('/').next().unwrap_or_default();
+        let known = ["src", "shaders", "tests", "examples", "benches", "scripts", "assets", "fuzz"].contains(&top);
+        plain && span.contains('/') && (known || layer(top).is_some())
+    };
+    spans.filter(path).map(str::to_string).collect()
+}
+
+fn all_files() -> Vec<File> {
     let mut all = Vec::new();
     files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), "", &mut all);
     assert!(all.len() > 30 && all.iter().any(|f| f.path == "plan/mod.rs"), "src is elsewhere");
-    let faults: Vec<_> = all.iter().flat_map(File::faults).collect();
+    all
+}
+
+#[test]
+fn modules_keep_to_their_layer_and_names() {
+    let faults: Vec<_> = all_files().iter().flat_map(File::faults).collect();
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn public_type_names_are_unique() {
+    let duplicates = duplicate_types(&all_files());
+    assert!(duplicates.is_empty(), "{}", duplicates.join("\n"));
+}
+
+#[test]
+fn paths_in_documents_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for name in ["ARCHITECTURE.md", "shaders/README.md"] {
+        let document = std::fs::read_to_string(root.join(name)).expect("text");
+        let paths = paths(&document);
+        assert!(paths.len() >= 10, "{name} has only {} paths", paths.len());
+        for path in paths {
+            assert!(root.join(&path).exists() || root.join("src").join(&path).exists(), "{name}: there is no {path}");
+        }
+    }
 }
 
 #[test]
@@ -168,8 +243,16 @@ fn faults_are_found() {
     assert_eq!(faults("session/tests.rs", "pollster::block_on(x)"), 0);
     assert_eq!(faults("cli/mod.rs", "use crate::session; pollster::block_on(x)"), 0);
     assert_eq!(faults("graph.rs", "fn f() { crate::plan::f() }"), 1);
-    assert_eq!(faults("graph.rs", "use crate::{\n    ops::{self, Op},\n    plan, session::{fit, x},\n};"), 2);
+    assert_eq!(faults("graph.rs", "use crate::{\n    ops::{self, Op},\n    plan, session::{fit, x},\n};"), 3);
     assert_eq!(faults("graph.rs", "use crate::nonsense;"), 1);
     assert_eq!(faults("nonsense.rs", ""), 1);
     assert_eq!(faults("memory_plan.rs", &"\n".repeat(601)), 1);
+    assert_eq!(faults("graph.rs", &format!("// {}\n// {}", "x".repeat(117), "x".repeat(118))), 1);
+    let file = |path: &str, text: &str| File { path: path.into(), text: text.into() };
+    let (one, two) =
+        (file("a.rs", "pub struct X(u32);\npub enum Y {}"), file("b.rs", "    pub type X = u32;\nstruct Y;"));
+    assert_eq!(duplicate_types(&[one, two]), ["X is defined in a.rs and b.rs"]);
+    let (one, two) = (file("gpu/native.rs", "pub struct X;"), file("gpu/web.rs", "pub struct X;"));
+    assert!(duplicate_types(&[one, two]).is_empty());
+    assert_eq!(paths("`src/x.rs` `ops/add.rs` `ops/<op>.rs` `a b` c/d `/v1/x` `plan`"), ["src/x.rs", "ops/add.rs"]);
 }
