@@ -49,6 +49,14 @@ pub fn write(shape: &str, types: &str, out: &mut dyn Write) -> Result<()> {
     })
 }
 
+/// The keys and the tensors' names and dimensions of a shape, without weights.
+#[cfg(test)]
+pub(crate) fn header(shape: &str) -> Result<(Metadata, Vec<(String, Vec<u64>)>)> {
+    let shape = find(shape)?;
+    let tensors = tensors(shape).into_iter().map(|t| (t.name, t.dims)).collect();
+    Ok((metadata(shape, QuantRecipe::Pure(DType::F32)), tensors))
+}
+
 /// The shape called `name`, or an error that lists them.
 pub fn find(name: &str) -> Result<&'static Shape> {
     SHAPES.iter().find(|s| s.name == name).ok_or_else(|| {

@@ -5,6 +5,8 @@
 //! together. It checks every tensor's shape, and refuses files with tensors that no part reads. `blocks` records specs
 //! as they are, without asking the file again.
 
+#![allow(clippy::large_enum_variant, reason = "a model has a few specs per layer; boxes would hide what they are")]
+
 mod attention;
 mod delta_net;
 mod describe;
@@ -88,13 +90,13 @@ pub struct LayerSpec {
 #[non_exhaustive]
 pub enum Mixer {
     /// Attention with a KV cache.
-    Attention(Box<AttentionSpec>),
+    Attention(AttentionSpec),
     /// Multi-head latent attention.
-    Mla(Box<MlaSpec>),
+    Mla(MlaSpec),
     /// A gated delta net.
-    DeltaNet(Box<DeltaNetSpec>),
+    DeltaNet(DeltaNetSpec),
     /// A gated short convolution.
-    ShortConv(Box<ShortConvSpec>),
+    ShortConv(ShortConvSpec),
 }
 
 /// What a model computes from hidden states.
@@ -139,6 +141,7 @@ impl ModelSpec {
         let arch = Arch::find(name).map_err(with_blocks)?;
         let read = Mutex::new(BTreeSet::new());
         let spec = Self::read_as(checkpoint, arch, &read).await.map_err(with_blocks)?;
+        spec.check_shared_caches()?;
         unread::refuse(names(), &read.into_inner().unwrap_or_else(PoisonError::into_inner), spec.layers.len() as u32)?;
         Ok(spec)
     }
@@ -189,6 +192,18 @@ impl ModelSpec {
         })
     }
 
+    /// Checks that layers share the caches of layers that have one.
+    fn check_shared_caches(&self) -> Result<()> {
+        for (n, attention) in self.attentions().enumerate() {
+            let KvSource::Layer(other) = attention.kv else { continue };
+            if !self.layers[other as usize].mixers.iter().any(|mixer| mixer.kv_cache().is_some()) {
+                let what = format!("attention layer {n} shares keys and values of layer {other}, which has none");
+                return Err(Error::format(what));
+            }
+        }
+        Ok(())
+    }
+
     /// The layers' own KV caches.
     pub fn kv_caches(&self) -> impl Iterator<Item = KvCacheSpec> {
         self.layers.iter().flat_map(|layer| &layer.mixers).filter_map(Mixer::kv_cache)
@@ -206,7 +221,7 @@ impl ModelSpec {
     /// The attention layers' mixers, MLA left out.
     pub fn attentions(&self) -> impl Iterator<Item = &AttentionSpec> {
         self.layers.iter().flat_map(|layer| &layer.mixers).filter_map(|mixer| match mixer {
-            Mixer::Attention(attention) => Some(&**attention),
+            Mixer::Attention(attention) => Some(attention),
             _ => None,
         })
     }
@@ -291,15 +306,15 @@ impl<'a> LayerReader<'a> {
         let hidden = self.hidden_size;
         // Keys of hybrids often give every layer heads, so attention comes last.
         let mixer = if let Some(delta_net) = self.delta_net.filter(|_| delta_net::is_delta_net(tensors)) {
-            Mixer::DeltaNet(Box::new(delta_net.layer(tensors, &self.norms, hidden)?))
+            Mixer::DeltaNet(delta_net.layer(tensors, &self.norms, hidden)?)
         } else if let Some(conv) = ShortConvSpec::read(tensors, hidden)? {
-            Mixer::ShortConv(Box::new(conv))
+            Mixer::ShortConv(conv)
         } else if !self.attention.attends(n) {
             return Ok(Vec::new());
         } else if let Some(mla) = self.mla {
-            Mixer::Mla(Box::new(mla.layer(tensors, &self.attention, n, hidden)?))
+            Mixer::Mla(mla.layer(tensors, &self.attention, n, hidden)?)
         } else {
-            Mixer::Attention(Box::new(self.attention.layer(tensors, &self.norms, n, hidden)?))
+            Mixer::Attention(self.attention.layer(tensors, &self.norms, n, hidden)?)
         };
         Ok(vec![mixer])
     }

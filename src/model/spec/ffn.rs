@@ -15,7 +15,7 @@ pub enum Ffn {
     /// A mixture of experts, possibly with a shared expert.
     Moe(MoeSpec),
     /// Both in parallel, each with norms of its own (Gemma 4).
-    MoeAndDense(Box<MoeAndDenseSpec>),
+    MoeAndDense(MoeAndDenseSpec),
 }
 
 /// A dense network: `down(activation(gate(x)) * up(x))`, or `down(activation(up(x)))` without a gate.
@@ -95,13 +95,13 @@ impl Ffn {
         if !tensors.has("pre_ffw_norm_2.weight") {
             return Ok(Ffn::Moe(moe));
         }
-        Ok(Ffn::MoeAndDense(Box::new(MoeAndDenseSpec {
+        Ok(Ffn::MoeAndDense(MoeAndDenseSpec {
             dense: dense()?,
             dense_after: norm("post_ffw_norm_1")?,
             moe,
             router_norm: norms.rms(tensors, "ffn_gate_inp.scale", hidden)?,
             moe_before: norm("pre_ffw_norm_2")?,
             moe_after: norm("post_ffw_norm_2")?,
-        })))
+        }))
     }
 }

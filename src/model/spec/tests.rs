@@ -20,16 +20,12 @@ fn file(metadata: &Metadata, tensors: &[(String, Vec<u64>)]) -> Checkpoint {
 }
 
 fn shape(name: &str) -> Checkpoint {
-    let mut bytes = Vec::new();
-    synth::write(name, "F16", &mut bytes).unwrap();
-    block_on(Checkpoint::from_sources(vec![Source::bytes(name, bytes)])).unwrap()
+    changed(name, |_, _| {})
 }
 
 /// The keys and tensors of a shape, changed.
 fn changed(name: &str, change: impl FnOnce(&mut Metadata, &mut Vec<(String, Vec<u64>)>)) -> Checkpoint {
-    let checkpoint = shape(name);
-    let mut metadata = checkpoint.metadata.clone();
-    let mut tensors: Vec<_> = checkpoint.tensors.values().map(|t| (t.name.clone(), t.dims.clone())).collect();
+    let (mut metadata, mut tensors) = synth::header(name).unwrap();
     change(&mut metadata, &mut tensors);
     file(&metadata, &tensors)
 }
@@ -310,6 +306,15 @@ fn maverick_has_no_norm_after_rope() {
     };
     let cases = [(None, None), (Some(128), None), (None, Some(false)), (Some(128), Some(true))];
     assert_eq!(cases.map(|(experts, key)| normed(experts, key)), [true, false, false, true]);
+}
+
+/// Only a layer with a KV cache can share it.
+#[test]
+fn shared_caches_exist() {
+    let checkpoint =
+        changed("tiny-qwen35", |metadata, _| drop(metadata.insert("qwen35.attention.shared_kv_layers", 3u32)));
+    let error = refusal(&checkpoint);
+    assert!(error.contains("of layer 1, which has none"), "{error}");
 }
 
 /// Layers without a mixer or a feed-forward network, where keys say so.
