@@ -151,7 +151,8 @@ impl Planner<'_> {
         match self.options.kv {
             Some(kv) => match self.unsupported_head(kv) {
                 Some(head_dim) => Err(Error::Usage(format!(
-                    "keys and values of {head_dim} values a head cannot be stored in {}, whose blocks have 32: take f16",
+                    "keys and values of {head_dim} values a head cannot be stored in {}, whose blocks have 32: take \
+                     f16",
                     kv.name()
                 ))),
                 None => Ok(vec![kv]),
@@ -219,7 +220,8 @@ impl Planner<'_> {
         if layer > limit || pages > 1 << 24 {
             let (needs, allows) = (layer >> 20, limit >> 20);
             let message = format!(
-                "a context of {context} for {sequences} sequences needs {needs} MiB in one binding, this adapter allows \
+                "a context of {context} for {sequences} sequences needs {needs} MiB in one binding, this adapter \
+                 allows \
                  {allows}"
             );
             return Err(Error::DoesNotFit { message, needed: layer, available: limit });
@@ -344,7 +346,8 @@ fn experts_notice(graph: &Graph, offloaded: &[OffloadedLayer]) -> String {
     let token = offloaded.iter().map(bytes).sum::<u64>() as f64 * f64::from(all - room.min(all)) / f64::from(all);
     let mib = token / f64::from(1 << 20);
     format!(
-        "{room} of {all} experts fit; the others are read from the file on demand: {mib:.0} MiB per token if all are used \
+        "{room} of {all} experts fit; the others are read from the file on demand: {mib:.0} MiB per token if all are \
+         used \
          equally, {:.1} tokens per second at 2 GB/s",
         2e9 / token.max(1.0)
     )

@@ -110,7 +110,7 @@ impl QuantRecipe {
     }
 
     /// The recipe of this name, ignoring case; `Q3_K`, `Q4_K` and `Q5_K` mean their `_M` recipes. Types without a
-    /// recipe (F16, IQ4_NL ...) are used for every matrix. Types that cannot be [quantized to](DType::rounds) are
+    /// recipe (F16, IQ4_NL ...) are used for every matrix. Types that cannot be [quantized to](DType::can_quantize) are
     /// refused.
     ///
     /// # Errors

@@ -129,8 +129,8 @@ fn mla_caches_latent_keys_only() {
     }
 }
 
-/// Sliding-window layers cache the window, a step and 64 positions, and the window again at the end of a prompt, each in
-/// whole pages and one more ([`SlidingPages`](firelight::ops::SlidingPages)), however long the context is.
+/// Sliding-window layers cache the window, a step and 64 positions, and the window again at the end of a prompt, each
+/// in whole pages and one more ([`SlidingPages`](firelight::ops::SlidingPages)), however long the context is.
 #[test]
 fn sliding_windows_cache_what_they_see() {
     let model = engine::model(engine::file("tiny-gemma3", "F16"));

@@ -192,8 +192,8 @@ fn every_type() {
     }
 }
 
-/// Logits of a reduced-precision tier for each quantized shape: the cosine of nine in ten positions is above `least`. Not
-/// of all, since a near tie of a router may select another expert.
+/// Logits of a reduced-precision tier for each quantized shape: the cosine of nine in ten positions is above `least`.
+/// Not of all, since a near tie of a router may select another expert.
 fn changes_little(tier: Tier, least: f64) {
     if let Some(why) = gpu().caps().lacks(tier) {
         assert!(std::env::var_os("FIRELIGHT_COOPERATIVE").is_none(), "{why}");

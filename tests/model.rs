@@ -1,10 +1,10 @@
-//! Answers must not depend on how a model runs: pipeline depth, prefill chunks, concurrent requests and the prefix cache.
-//! And how requests end.
+//! Answers must not depend on how a model runs: pipeline depth, prefill chunks, concurrent requests and the prefix
+//! cache. And how requests end.
 //!
 //! Models are tiny and random, one of each kind. Logits that different kernels compute may differ by rounding: the
 //! tolerance is a thousandth of their size, and greedy tokens are compared until the best leads by less than 0.002 (one
-//! in 300 does). The cache is f32 in these tests: with f16, keys that differ in the last bit may be rounded apart, which
-//! changes logits by three thousandths.
+//! in 300 does). The cache is f32 in these tests: with f16, keys that differ in the last bit may be rounded apart,
+//! which changes logits by three thousandths.
 
 mod engine;
 

@@ -24,18 +24,18 @@ const DRAFTS: &[&str] = &["dflash", "eagle3", "gemma4-assistant"];
 
 const PROJECTOR: &str = "this file is a projector (mmproj): it turns images or sound into input for a language model, \
     but holds no language model; open the language model's GGUF file";
-const ADAPTER: &str = "this file is an adapter (LoRA) for another model, and Firelight does not apply adapters yet; open a \
-    model into which the adapter was merged, or the base model without it";
-const CONTROL_VECTOR: &str = "this file is a control vector for another model, and Firelight does not apply them; open the \
-    model itself";
-const IMATRIX: &str = "this file is an importance matrix (imatrix) for quantization tools, without weights; open the model \
-    that it was measured on";
+const ADAPTER: &str = "this file is an adapter (LoRA) for another model, and Firelight does not apply adapters yet; \
+    open a model into which the adapter was merged, or the base model without it";
+const CONTROL_VECTOR: &str = "this file is a control vector for another model, and Firelight does not apply them; open \
+    the model itself";
+const IMATRIX: &str = "this file is an importance matrix (imatrix) for quantization tools, without weights; open the \
+    model that it was measured on";
 const VOCABULARY: &str = "this file holds a vocabulary without weights: `tokenize` and `template` can use it; to run a \
     model, open a file with weights";
-const ENCODER: &str = "this file is an encoder: it computes embeddings or ranks texts, but does not generate text; Firelight \
-    runs generative language models";
-const DRAFT: &str = "this file is a draft model for speculative decoding, which Firelight does not support yet; open the \
-    larger model";
+const ENCODER: &str = "this file is an encoder: it computes embeddings or ranks texts, but does not generate text; \
+    Firelight runs generative language models";
+const DRAFT: &str = "this file is a draft model for speculative decoding, which Firelight does not support yet; open \
+    the larger model";
 
 /// Refuses a file that holds no language model.
 ///

@@ -73,7 +73,8 @@ impl Mixer {
 impl AttentionSpec {
     fn describe(&self) -> String {
         let AttentionSpec { heads, kv_heads, head_dim, scores, .. } = self;
-        let mut text = format!("attention, {heads} heads of {head_dim}, {kv_heads} KV heads");
+        let plural = if *kv_heads == 1 { "" } else { "s" };
+        let mut text = format!("attention, {heads} heads of {head_dim}, {kv_heads} KV head{plural}");
         let mut add = |condition: bool, what: &str| {
             if condition {
                 text += ", ";

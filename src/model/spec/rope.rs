@@ -75,7 +75,8 @@ impl RopeConfig {
                 }
                 Some(other) => {
                     return Err(Error::Unsupported(format!(
-                        "the rotary scaling {other:?} is not supported; supported are linear, yarn, longrope and factors in a tensor"
+                        "the rotary scaling {other:?} is not supported; supported are linear, yarn, longrope and \
+                         factors in a tensor"
                     )));
                 }
             };

@@ -62,11 +62,11 @@ const SHAPES: &[(&str, &[&str])] = &[
     ("tiny-llama", &["0-1: attention, 8 heads of 32, 4 KV heads; SwiGLU of 512; RMSNorm before"]),
     ("tiny-llama3", &["0-1: attention, 8 heads of 32, 2 KV heads; SwiGLU of 512; RMSNorm before"]),
     ("tiny-mistral", &["0-1: attention, 8 heads of 64, 2 KV heads; SwiGLU of 512; RMSNorm before"]),
-    ("tiny-qwen2", &["0-1: attention, 4 heads of 64, 1 KV heads, biases; SwiGLU of 768; RMSNorm before"]),
+    ("tiny-qwen2", &["0-1: attention, 4 heads of 64, 1 KV head, biases; SwiGLU of 768; RMSNorm before"]),
     ("tiny-qwen3", &["0-1: attention, 4 heads of 128, 2 KV heads, QK norm; SwiGLU of 512; RMSNorm before"]),
     (
         "tiny-qwen3moe",
-        &["0-1: attention, 4 heads of 128, 1 KV heads, QK norm; MoE, 4 of 8 experts of 256; RMSNorm before"],
+        &["0-1: attention, 4 heads of 128, 1 KV head, QK norm; MoE, 4 of 8 experts of 256; RMSNorm before"],
     ),
     ("tiny-mixtral", &["0-1: attention, 8 heads of 32, 4 KV heads; MoE, 2 of 8 experts of 512; RMSNorm before"]),
     ("tiny-window", &["0-1: attention, 8 heads of 32, 4 KV heads, window of 24; SwiGLU of 512; RMSNorm before"]),
@@ -80,8 +80,9 @@ const SHAPES: &[(&str, &[&str])] = &[
     (
         "tiny-gemma3",
         &[
-            "0-4, 6: attention, 4 heads of 64, 1 KV heads, window of 20, QK norm; GeGLU of 512; RMSNorm before and after",
-            "5: attention, 4 heads of 64, 1 KV heads, QK norm; GeGLU of 512; RMSNorm before and after",
+            "0-4, 6: attention, 4 heads of 64, 1 KV head, window of 20, QK norm; GeGLU of 512; RMSNorm before and \
+             after",
+            "5: attention, 4 heads of 64, 1 KV head, QK norm; GeGLU of 512; RMSNorm before and after",
         ],
     ),
     ("tiny-phi3", &["0-1: attention, 4 heads of 64, 2 KV heads, window of 150; SwiGLU of 512; RMSNorm before"]),
@@ -102,14 +103,17 @@ const SHAPES: &[(&str, &[&str])] = &[
         "tiny-llama4",
         &[
             "0, 2, 4: attention, 4 heads of 64, 2 KV heads, chunks of 48, QK norm; SwiGLU of 512; RMSNorm before",
-            "1: attention, 4 heads of 64, 2 KV heads, chunks of 48, QK norm; MoE, 1 of 8 experts of 256 + shared expert of 256; RMSNorm before",
-            "3: attention, 4 heads of 64, 2 KV heads, NoPE, temperature tuning, QK norm; MoE, 1 of 8 experts of 256 + shared expert of 256; RMSNorm before",
+            "1: attention, 4 heads of 64, 2 KV heads, chunks of 48, QK norm; MoE, 1 of 8 experts of 256 + shared \
+             expert of 256; RMSNorm before",
+            "3: attention, 4 heads of 64, 2 KV heads, NoPE, temperature tuning, QK norm; MoE, 1 of 8 experts of 256 \
+             + shared expert of 256; RMSNorm before",
         ],
     ),
     (
         "tiny-gpt-oss",
         &[
-            "0, 2: attention, 8 heads of 64, 2 KV heads, window of 20, biases, sinks; MoE, 4 of 8 experts of 256; RMSNorm before",
+            "0, 2: attention, 8 heads of 64, 2 KV heads, window of 20, biases, sinks; MoE, 4 of 8 experts of 256; \
+             RMSNorm before",
             "1: attention, 8 heads of 64, 2 KV heads, biases, sinks; MoE, 4 of 8 experts of 256; RMSNorm before",
         ],
     ),
@@ -123,15 +127,19 @@ const SHAPES: &[(&str, &[&str])] = &[
     (
         "tiny-qwen35moe",
         &[
-            "0, 2: gated delta net, 4 heads of 64, 4 key heads; MoE, 3 of 8 experts of 256 + shared expert of 256; RMSNorm before",
-            "1: attention, 4 heads of 64, 2 KV heads, QK norm, gated; MoE, 3 of 8 experts of 256 + shared expert of 256; RMSNorm before",
+            "0, 2: gated delta net, 4 heads of 64, 4 key heads; MoE, 3 of 8 experts of 256 + shared expert of 256; \
+             RMSNorm before",
+            "1: attention, 4 heads of 64, 2 KV heads, QK norm, gated; MoE, 3 of 8 experts of 256 + shared expert of \
+             256; RMSNorm before",
         ],
     ),
     (
         "tiny-qwen3next",
         &[
-            "0-1: gated delta net, 6 heads of 32, 2 key heads; MoE, 3 of 8 experts of 256 + shared expert of 256; RMSNorm before",
-            "2: attention, 4 heads of 64, 2 KV heads, QK norm, gated; MoE, 3 of 8 experts of 256 + shared expert of 256; RMSNorm before",
+            "0-1: gated delta net, 6 heads of 32, 2 key heads; MoE, 3 of 8 experts of 256 + shared expert of 256; \
+             RMSNorm before",
+            "2: attention, 4 heads of 64, 2 KV heads, QK norm, gated; MoE, 3 of 8 experts of 256 + shared expert of \
+             256; RMSNorm before",
         ],
     ),
     (
@@ -144,17 +152,23 @@ const SHAPES: &[(&str, &[&str])] = &[
     (
         "tiny-gemma4",
         &[
-            "0, 2: attention, 4 heads of 64, 2 KV heads, window of 20, QK norm; GeGLU of 512; RMSNorm before and after; per-layer embedding",
-            "1, 3: attention, 4 heads of 320, 2 KV heads, QK norm; GeGLU of 512; RMSNorm before and after; per-layer embedding",
-            "4, 6: attention, 4 heads of 64, 2 KV heads, window of 20, QK norm, KV cache of layer 2; GeGLU of 1024; RMSNorm before and after; per-layer embedding",
-            "5, 7: attention, 4 heads of 320, 2 KV heads, QK norm, KV cache of layer 3; GeGLU of 1024; RMSNorm before and after; per-layer embedding",
+            "0, 2: attention, 4 heads of 64, 2 KV heads, window of 20, QK norm; GeGLU of 512; RMSNorm before and \
+             after; per-layer embedding",
+            "1, 3: attention, 4 heads of 320, 2 KV heads, QK norm; GeGLU of 512; RMSNorm before and after; per-layer \
+             embedding",
+            "4, 6: attention, 4 heads of 64, 2 KV heads, window of 20, QK norm, KV cache of layer 2; GeGLU of 1024; \
+             RMSNorm before and after; per-layer embedding",
+            "5, 7: attention, 4 heads of 320, 2 KV heads, QK norm, KV cache of layer 3; GeGLU of 1024; RMSNorm \
+             before and after; per-layer embedding",
         ],
     ),
     (
         "tiny-gemma4moe",
         &[
-            "0-1: attention, 4 heads of 64, 2 KV heads, window of 20, QK norm; MoE, 2 of 8 experts of 256 + GeGLU of 512; RMSNorm before and after",
-            "2: attention, 4 heads of 128, 1 KV heads, QK norm, keys as values; MoE, 2 of 8 experts of 256 + GeGLU of 512; RMSNorm before and after",
+            "0-1: attention, 4 heads of 64, 2 KV heads, window of 20, QK norm; MoE, 2 of 8 experts of 256 + GeGLU of \
+             512; RMSNorm before and after",
+            "2: attention, 4 heads of 128, 1 KV head, QK norm, keys as values; MoE, 2 of 8 experts of 256 + GeGLU \
+             of 512; RMSNorm before and after",
         ],
     ),
     (
@@ -173,7 +187,8 @@ const SHAPES: &[(&str, &[&str])] = &[
         "tiny-deepseek3",
         &[
             "0: MLA, 4 heads of 64, latent 128 + 16; SwiGLU of 512; RMSNorm before",
-            "1: MLA, 4 heads of 64, latent 128 + 16; MoE, 3 of 16 experts of 128 + shared expert of 128; RMSNorm before",
+            "1: MLA, 4 heads of 64, latent 128 + 16; MoE, 3 of 16 experts of 128 + shared expert of 128; RMSNorm \
+             before",
         ],
     ),
     (
