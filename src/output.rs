@@ -1,4 +1,4 @@
-//! Files that are written for the user: never over what is being read, never half there.
+//! Output files: written atomically, and never over a file that is being read.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, BufWriter, Read, Write};
@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use crate::checkpoint::split_name;
 use crate::{Error, Result};
 
-/// The file that is being written, until it gets its name.
+/// The partial file, until it is renamed.
 static UNFINISHED: Mutex<Option<PathBuf>> = Mutex::new(None);
 
 /// The kind of data that a file will hold.
@@ -20,22 +20,22 @@ pub enum Content {
     Other,
 }
 
-/// A file that grows beside the place where it shall lie, and moves there when it is whole. Dropped before
-/// [`finish`](Self::finish), it goes away and leaves what was there.
+/// A file that is written next to its path and renamed by [`finish`](Self::finish). If it is dropped before, it is
+/// removed and an existing file stays unchanged.
 pub struct Output {
     path: PathBuf,
-    /// `None` if `path` is a device or a pipe, which is written to directly.
+    /// The partial file; `None` for a device or a pipe, which is written directly.
     beside: Option<PathBuf>,
     replaces: bool,
     file: BufWriter<File>,
 }
 
 impl Output {
-    /// Begins a file at `path`. `model` is the model that is read meanwhile: a file, a part of a split one, or a folder.
+    /// Starts a file at `path`. `model` is the model that is being read: a file, a part of a split one, or a folder.
     ///
     /// # Errors
-    /// [`Error::Usage`] if `path` is one of the model's files (by whatever name or link), a folder, write-protected, or a
-    /// model and `content` is none; [`Error::Io`] if nothing can be written there.
+    /// [`Error::Usage`] if `path` is one of the model's files (by any name or link), a folder, write-protected, or a
+    /// model that other content would replace; [`Error::Io`] if it cannot be written.
     pub fn create(path: &Path, content: Content, model: Option<&Path>) -> Result<Self> {
         let shown = path.display();
         let failed = |error| Error::io(format!("cannot write {shown}"), error);
@@ -44,7 +44,7 @@ impl Output {
             let part = part.display();
             return Err(refused(&format!("it is read ({part}), and would be destroyed; name another file to write")));
         }
-        // A link stays one: what it leads to is replaced.
+        // The target of a link is replaced, not the link.
         let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
         let there = fs::metadata(path).ok();
         let is = |test: fn(&Metadata) -> bool| there.as_ref().is_some_and(test);
@@ -61,7 +61,7 @@ impl Output {
         let (file, beside) = match there.is_some() && !is_file {
             true => (OpenOptions::new().write(true).open(path).map_err(failed)?, None),
             false => {
-                let (file, beside) = begin(path).map_err(failed)?;
+                let (file, beside) = create_partial(path).map_err(failed)?;
                 (file, Some(beside))
             }
         };
@@ -73,15 +73,15 @@ impl Output {
         Ok(output)
     }
 
-    /// Whether a file is there that this one will replace.
+    /// Whether the output replaces an existing file.
     pub fn replaces(&self) -> bool {
         self.replaces
     }
 
-    /// Gives the file its name.
+    /// Completes the file and renames it to its path.
     ///
     /// # Errors
-    /// If what is left cannot be written; then the file goes away.
+    /// If writing fails; the partial file is removed.
     pub fn finish(mut self) -> Result<()> {
         let failed = |path: &Path, error| Error::io(format!("cannot write {}", path.display()), error);
         self.file.flush().map_err(|e| failed(&self.path, e))?;
@@ -109,13 +109,13 @@ impl Drop for Output {
     fn drop(&mut self) {
         if let Some(beside) = self.beside.take() {
             forget();
-            // That it cannot be removed is not the error to tell.
+            // The error that led here is the one to report.
             let _ = fs::remove_file(beside);
         }
     }
 }
 
-/// Removes a file that is half written: for whoever ends the program.
+/// Removes the partial file when the program is interrupted.
 pub fn discard_unfinished() {
     if let Some(path) = forget() {
         let _ = fs::remove_file(path);
@@ -126,8 +126,8 @@ fn forget() -> Option<PathBuf> {
     UNFINISHED.lock().ok()?.take()
 }
 
-/// Makes a file beside `path`. Never one that is there: it may be somebody's, or the one that is read.
-fn begin(path: &Path) -> io::Result<(File, PathBuf)> {
+/// Creates a new file next to `path`, never an existing one.
+fn create_partial(path: &Path) -> io::Result<(File, PathBuf)> {
     for number in 0.. {
         let beside = match number {
             0 => path.with_added_extension("partial"),
@@ -145,7 +145,7 @@ fn begin(path: &Path) -> io::Result<(File, PathBuf)> {
     unreachable!("some number is free")
 }
 
-/// The files of a model: all in its folder, or all parts of a split one.
+/// The files of a model: all files in its folder, or all parts of a split one.
 fn parts(model: &Path) -> Vec<PathBuf> {
     if model.is_dir() {
         return fs::read_dir(model).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
@@ -160,13 +160,13 @@ fn parts(model: &Path) -> Vec<PathBuf> {
     }
 }
 
-/// Whether two names mean one file that is there: by links of either kind, or in other letters where case does not count.
+/// Whether two paths refer to the same existing file, through links or on a case-insensitive file system.
 fn is_same(a: &Path, b: &Path) -> bool {
-    // To compare files they are opened, and a pipe would wait for its other end.
+    // Comparing opens the files, and opening a pipe would block.
     a.is_file() && b.is_file() && same_file::is_same_file(a, b).unwrap_or(false)
 }
 
-/// Whether a file holds a model's weights.
+/// Whether a file contains model weights.
 fn is_model(path: &Path) -> bool {
     let mut magic = [0; 4];
     let gguf = File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && &magic == b"GGUF";

@@ -2,11 +2,10 @@
 
 use crate::{Error, Result};
 
-/// The byte order mark. At the start of a text it tells the encoding and is not part of the text; anywhere else it is a
-/// character like any other.
+/// The byte order mark. It identifies the encoding at the start of a text; elsewhere it is an ordinary character.
 const MARK: char = '\u{feff}';
 
-/// The text without a byte order mark at its start.
+/// Removes a byte order mark at the start.
 pub fn without_mark(text: &str) -> &str {
     text.strip_prefix(MARK).unwrap_or(text)
 }
@@ -25,8 +24,8 @@ pub fn partial_suffix(text: &str, mark: &str) -> usize {
     lengths.rev().find(|n| text.ends_with(&mark[..*n])).unwrap_or(0)
 }
 
-/// Reads the bytes of a text file: UTF-8, or UTF-16 that begins with a byte order mark, as PowerShell and Windows editors
-/// write it. The mark is left out. `what` names the file in an error.
+/// Reads the bytes of a text file: UTF-8, or UTF-16 that begins with a byte order mark, as PowerShell and Windows
+/// editors write it. The mark is left out. `what` names the file in an error.
 ///
 /// # Errors
 /// [`Error::Format`] if the bytes are neither.

@@ -4,7 +4,7 @@
 //! names, so no other module needs to know the format. Opening reads only headers; weights are read by range when they
 //! are needed. Nothing here knows what a tensor is used for, and no value in a file is trusted.
 //!
-//! [`gguf`] and [`hf`] parse the two formats, [`fused`] splits tensors that older files store in one, and `read.rs`
+//! `gguf` and `hf` parse the two formats, `fused` splits tensors that older files store in one, and `read.rs`
 //! reads a tensor's bytes.
 
 mod fused;

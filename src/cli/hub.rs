@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use firelight::demo;
 use firelight::engine::ModelRef;
 use firelight::gpu::{Gpu, GpuOptions, Tuning};
-use firelight::hub::{self, Hub, Name, Sibling, Step};
+use firelight::hub::{self, DownloadProgress, Hub, Name, RepoFile};
 use firelight::model::load::Progress;
 
 use super::Result;
@@ -100,7 +100,7 @@ async fn fetch(hub: &Hub, name: &Name) -> Result<PathBuf> {
             (choice.offer.files, format!("{} ({})", choice.offer.name, choice.why))
         }
     };
-    let bytes: u64 = files.iter().map(Sibling::bytes).sum();
+    let bytes: u64 = files.iter().map(RepoFile::bytes).sum();
     term::note(&format!("fetching {} from {}: {what}", term::bytes(bytes), name.repo));
     if let Some(licence) = listing.card.as_ref().and_then(|card| card.license.as_ref()).and_then(|l| l.as_str()) {
         term::note(&format!("licence: {licence}"));
@@ -112,7 +112,7 @@ async fn fetch(hub: &Hub, name: &Name) -> Result<PathBuf> {
 }
 
 /// The files of a Hugging Face model: config, tokenizer, chat template, weights.
-fn folder(repo: &str, files: &[Sibling]) -> Result<Vec<Sibling>> {
+fn folder(repo: &str, files: &[RepoFile]) -> Result<Vec<RepoFile>> {
     const SMALL: [&str; 6] = [
         "config.json",
         "generation_config.json",
@@ -122,7 +122,7 @@ fn folder(repo: &str, files: &[Sibling]) -> Result<Vec<Sibling>> {
         "model.safetensors.index.json",
     ];
     let is_weight =
-        |f: &Sibling| f.name.ends_with(".safetensors") && !f.name.contains('/') && f.name.starts_with("model");
+        |f: &RepoFile| f.name.ends_with(".safetensors") && !f.name.contains('/') && f.name.starts_with("model");
     let has = |name: &str| files.iter().any(|f| f.name == name);
     if !has("config.json") || !has("tokenizer.json") || !files.iter().any(is_weight) {
         return Err(Failure::usage(format!(
@@ -134,9 +134,9 @@ fn folder(repo: &str, files: &[Sibling]) -> Result<Vec<Sibling>> {
 }
 
 /// A progress bar for the download, then one for its verification.
-fn bar() -> impl FnMut(Step) -> firelight::Result<()> {
+fn bar() -> impl FnMut(DownloadProgress) -> firelight::Result<()> {
     let (mut fetching, mut checking) = (term::bytes_bar("fetching"), term::bytes_bar("checking"));
-    move |Step { done, total, checking: check }| {
+    move |DownloadProgress { done, total, checking: check }| {
         let bar: &mut dyn FnMut(Progress) = if check { &mut checking } else { &mut fetching };
         bar(Progress { done, total });
         Ok(())
@@ -147,8 +147,7 @@ pub fn list(args: ListArgs) -> Result {
     let cache = hub::cache::folder()?;
     let kept = hub::cache::list(&cache);
     if args.json {
-        let one =
-            |k: &hub::Kept| serde_json::json!({ "repo": k.repo, "file": k.name, "path": k.path, "bytes": k.bytes });
+        let one = |k: &hub::CachedModel| serde_json::json!({ "repo": k.repo, "file": k.name, "path": k.path, "bytes": k.bytes });
         let all: Vec<_> = kept.iter().map(one).collect();
         return Ok(writeln!(io::stdout(), "{:#}", serde_json::Value::Array(all))?);
     }
@@ -156,7 +155,7 @@ pub fn list(args: ListArgs) -> Result {
         term::note(&format!("no models in {}; `firelight pull ORG/REPO` downloads one", cache.display()));
         return Ok(());
     }
-    let row = |k: &hub::Kept| vec![k.to_string(), term::bytes(k.bytes)];
+    let row = |k: &hub::CachedModel| vec![k.to_string(), term::bytes(k.bytes)];
     let rows: Vec<_> = kept.iter().map(row).collect();
     Ok(write!(io::stdout(), "{}", term::table(&["<model", "size"], &rows))?)
 }

@@ -1,20 +1,20 @@
-//! The folder where models from a hub are kept: the one that Hugging Face's own tools use, so that nothing is stored
-//! twice. Its layout: <https://huggingface.co/docs/hub/local-cache>.
+//! The cache folder of models. It is shared with Hugging Face's tools, so that no model is stored twice. Its layout:
+//! <https://huggingface.co/docs/hub/local-cache>.
 //!
-//! `models--ORG--REPO/blobs/HASH` are the files, `snapshots/COMMIT/NAME` their names (links), `refs/main` the commit.
+//! `models--ORG--REPO/blobs/HASH` are the files, `snapshots/COMMIT/NAME` links to them, `refs/main` names the commit.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::files::{Sibling, meant, offers, split};
+use super::files::{RepoFile, meant, offers, split};
 use super::name::Name;
 use crate::{Error, Result};
 
-/// The cache's folder: `HF_HUB_CACHE`, else `HF_HOME/hub`, else `~/.cache/huggingface/hub`.
+/// The cache folder: `HF_HUB_CACHE`, else `HF_HOME/hub`, else `~/.cache/huggingface/hub`.
 ///
 /// # Errors
-/// If none of the variables is set, not even the home folder's.
+/// If none of the variables is set, and there is no home folder.
 pub fn folder() -> Result<PathBuf> {
     let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let home = || var("HOME").or_else(|| var("USERPROFILE"));
@@ -25,27 +25,27 @@ pub fn folder() -> Result<PathBuf> {
     found.ok_or_else(|| Error::Usage("there is no home folder to keep models in: set HF_HOME".into()))
 }
 
-/// One repository's folder.
+/// A repository's folder.
 #[derive(Clone, Debug)]
 pub struct Repo {
     path: PathBuf,
 }
 
-/// A file of a repository that is there.
+/// A cached model.
 #[derive(Clone, Debug)]
-pub struct Kept {
+pub struct CachedModel {
     /// `org/repo`.
     pub repo: String,
     /// Path within the repository.
     pub name: String,
-    /// Where it is.
+    /// Path of the file.
     pub path: PathBuf,
     /// Bytes.
     pub bytes: u64,
 }
 
-impl std::fmt::Display for Kept {
-    /// The name by which it is found again.
+impl std::fmt::Display for CachedModel {
+    /// The name that finds it again.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.name.is_empty() {
             true => f.write_str(&self.repo),
@@ -60,24 +60,24 @@ impl Repo {
         Repo { path: cache.join(format!("models--{}", repo.replace('/', "--"))) }
     }
 
-    /// Where the file of this hash is, or shall be.
+    /// Path of the file with this hash, which need not exist.
     pub fn blob(&self, hash: &str) -> PathBuf {
         self.path.join("blobs").join(hash)
     }
 
-    /// The commit that was fetched last.
+    /// The commit that was downloaded last.
     pub fn commit(&self) -> Option<String> {
         let commit = fs::read_to_string(self.path.join("refs/main")).ok()?.trim().to_string();
         (!commit.is_empty() && commit.chars().all(|c| c.is_ascii_alphanumeric())).then_some(commit)
     }
 
-    /// The folder of a commit's names.
+    /// The folder of a commit's links.
     pub fn snapshot(&self, commit: &str) -> PathBuf {
         self.path.join("snapshots").join(commit)
     }
 
-    /// Gives a blob its name in a commit, and makes the commit the last one. Where links are not allowed the file
-    /// itself takes the name.
+    /// Links a blob under its name in a commit, and records the commit as the last one. Moves the file where links are
+    /// not allowed.
     ///
     /// # Errors
     /// If the folder cannot be written.
@@ -88,11 +88,11 @@ impl Repo {
                 fs::create_dir_all(parent)?;
             }
             if !path.exists() {
-                // A link to nothing may be left of a blob that was removed.
+                // A dangling link may remain from a blob that was removed.
                 let _ = fs::remove_file(&path);
                 let up = "../".repeat(2 + name.matches('/').count());
                 match link(&format!("{up}blobs/{hash}"), &path) {
-                    // Another process was quicker.
+                    // Another process created it first.
                     Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                     Err(_) => fs::rename(self.blob(hash), &path)?,
                     Ok(()) => {}
@@ -116,9 +116,8 @@ fn link(target: &str, path: &Path) -> io::Result<()> {
     std::os::windows::fs::symlink_file(target.replace('/', "\\"), path)
 }
 
-/// Every model file that is there: GGUF files (the first of a split one), and folders with a `config.json` and
-/// weights.
-pub fn list(cache: &Path) -> Vec<Kept> {
+/// All cached models: GGUF files (the first file of a split model), and folders with a `config.json` and weights.
+pub fn list(cache: &Path) -> Vec<CachedModel> {
     let mut all = Vec::new();
     for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
         let folder = entry.file_name().to_string_lossy().into_owned();
@@ -129,17 +128,17 @@ pub fn list(cache: &Path) -> Vec<Kept> {
         walk(&place.snapshot(&commit), "", &mut files);
         files.sort();
         let bytes = |name: &str| fs::metadata(place.snapshot(&commit).join(name)).map_or(0, |m| m.len());
-        let siblings: Vec<Sibling> = files
+        let siblings: Vec<RepoFile> = files
             .iter()
-            .map(|name| Sibling { name: name.clone(), size: Some(bytes(name)), blob: None, lfs: None })
+            .map(|name| RepoFile { name: name.clone(), size: Some(bytes(name)), blob: None, lfs: None })
             .collect();
         for offer in offers(&siblings) {
             let path = place.snapshot(&commit).join(&offer.name);
-            all.push(Kept { repo: repo.clone(), bytes: offer.bytes(), name: offer.name, path });
+            all.push(CachedModel { repo: repo.clone(), bytes: offer.bytes(), name: offer.name, path });
         }
         if files.iter().any(|f| f == "config.json") && files.iter().any(|f| f.ends_with(".safetensors")) {
-            let bytes = siblings.iter().map(Sibling::bytes).sum();
-            all.push(Kept { repo: repo.clone(), name: String::new(), path: place.snapshot(&commit), bytes });
+            let bytes = siblings.iter().map(RepoFile::bytes).sum();
+            all.push(CachedModel { repo: repo.clone(), name: String::new(), path: place.snapshot(&commit), bytes });
         }
     }
     all.sort_by(|a, b| (&a.repo, &a.name).cmp(&(&b.repo, &b.name)));
@@ -159,15 +158,14 @@ fn walk(folder: &Path, prefix: &str, out: &mut Vec<String>) {
     }
 }
 
-/// The kept models that a name means, the largest first: the file or folder that it names, or those of the quantization
-/// it names, or all.
-pub fn find(cache: &Path, name: &Name) -> Vec<Kept> {
+/// The cached models that match a name, largest first: a file or folder, those of a quantization, or all.
+pub fn find(cache: &Path, name: &Name) -> Vec<CachedModel> {
     let mine = list(cache).into_iter().filter(|kept| kept.repo.eq_ignore_ascii_case(&name.repo));
-    let mut found: Vec<Kept> = match &name.wanted {
+    let mut found: Vec<CachedModel> = match &name.wanted {
         Some(wanted) => {
-            let (folders, files): (Vec<Kept>, Vec<Kept>) = mine.partition(|kept| kept.name.is_empty());
+            let (folders, files): (Vec<CachedModel>, Vec<CachedModel>) = mine.partition(|kept| kept.name.is_empty());
             match meant(files, |kept| &kept.name, wanted) {
-                // A file of a Hugging Face folder means the folder.
+                // A file of a Hugging Face folder refers to the folder.
                 none if none.is_empty() => {
                     folders.into_iter().filter(|kept| kept.path.join(wanted).is_file()).collect()
                 }
@@ -180,18 +178,18 @@ pub fn find(cache: &Path, name: &Name) -> Vec<Kept> {
     found
 }
 
-/// Removes a kept model's names in the last commit, and their blobs. Returns the bytes that became free.
+/// Removes a cached model's links in the last commit, and their blobs. Returns the number of bytes freed.
 ///
 /// # Errors
-/// If something cannot be removed.
-pub fn remove(cache: &Path, kept: &Kept) -> Result<u64> {
+/// If a file cannot be removed.
+pub fn remove(cache: &Path, kept: &CachedModel) -> Result<u64> {
     let repo = Repo::new(cache, &kept.repo);
     let Some(commit) = repo.commit() else { return Ok(0) };
     let mut names = Vec::new();
     walk(&repo.snapshot(&commit), "", &mut names);
     let mine = |name: &&String| kept.name.is_empty() || same_model(name, &kept.name);
     let target = |name: &String| fs::canonicalize(repo.snapshot(&commit).join(name)).ok();
-    // A link may lead to a file of the user's, or two names to one blob.
+    // A link may point to a file outside the cache, or two links to one blob.
     let inside = fs::canonicalize(&repo.path).unwrap_or_default();
     let others: Vec<PathBuf> = names.iter().filter(|name| !mine(name)).filter_map(target).collect();
     let mut free = 0;
@@ -224,7 +222,7 @@ fn same_model(a: &str, b: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// Removes only what the cache owns: neither a file that a link leads to, nor a blob that another name shares.
+    /// Only files of the cache are removed: no file outside it, and no blob with another link.
     #[test]
     fn only_what_is_the_models_own_is_removed() {
         let folder = tempfile::tempdir().expect("a folder");

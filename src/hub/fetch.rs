@@ -1,7 +1,8 @@
-//! Fetching over HTTP: a text, a range, and whole files in parallel ranges.
+//! HTTP downloads: a text, a range, and whole files in parallel ranges.
 //!
-//! A file grows beside its final place. What came is noted after each chunk, so that a try that was killed goes on where
-//! it was; only a file whose hash is right gets its final name.
+//! A file is written next to its final path, and a journal records each complete chunk, so that an interrupted download
+//! resumes. Only a file with the right hash is renamed to its final path. (The `hf-hub` crate does not resume or
+//! check.)
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -16,37 +17,37 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::files::Sibling;
+use super::files::RepoFile;
 use crate::{Error, Result};
 
-/// Bytes asked for at once.
+/// Bytes per range request.
 const CHUNK: u64 = 8 << 20;
-/// Ranges asked for at the same time.
+/// Concurrent range requests.
 const CONNECTIONS: usize = 4;
-/// How often a range is tried, and how long is waited before the second time; each further wait is twice as long.
+/// Attempts per range, and the delay before the second one; each further delay doubles.
 const TRIES: u32 = 5;
 const FIRST_WAIT: Duration = Duration::from_millis(400);
 
-/// How far a download is, in bytes.
+/// The progress of a download in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step {
-    /// Bytes that are here.
+pub struct DownloadProgress {
+    /// Bytes that are downloaded.
     pub done: u64,
-    /// Bytes that there are.
+    /// Bytes in total.
     pub total: u64,
-    /// Whether they are being checked, no longer fetched.
+    /// The download is complete and is being checked.
     pub checking: bool,
 }
 
-/// Who asks.
+/// An HTTP client with an optional token.
 #[derive(Clone)]
 pub struct Client {
     agent: ureq::Agent,
     token: Option<String>,
 }
 
-/// Why a range did not come, and whether it is worth another try.
-struct Refusal {
+/// Why a request failed, and whether to retry it.
+struct FetchFailure {
     error: Error,
     again: bool,
 }
@@ -63,7 +64,7 @@ impl Client {
         Client { agent: config.into(), token }
     }
 
-    fn get(&self, url: &str, range: Option<&Range<u64>>) -> Result<ureq::http::Response<ureq::Body>, Refusal> {
+    fn get(&self, url: &str, range: Option<&Range<u64>>) -> Result<ureq::http::Response<ureq::Body>, FetchFailure> {
         let mut request = self.agent.get(url);
         if let Some(range) = range {
             request = request.header("Range", format!("bytes={}-{}", range.start, range.end - 1));
@@ -71,8 +72,8 @@ impl Client {
         if let Some(token) = &self.token {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
-        let refusal = |message: String, again| Refusal { error: Error::network(message), again };
-        let response = request.call().map_err(|e| Refusal {
+        let refusal = |message: String, again| FetchFailure { error: Error::network(message), again };
+        let response = request.call().map_err(|e| FetchFailure {
             error: Error::network(format!("{} cannot be reached: {e}", host(url))).caused_by(e),
             again: true,
         })?;
@@ -96,14 +97,14 @@ impl Client {
         Err(refusal(message, status == 429 || status >= 500))
     }
 
-    /// A small text.
+    /// Downloads a text of at most `limit` bytes.
     pub fn text(&self, url: &str, limit: u64) -> Result<String> {
         let response = patiently(|| self.get(url, None))?;
         let read = response.into_body().with_config().limit(limit).read_to_string();
         read.map_err(|e| interrupted(url, e))
     }
 
-    /// A range of a file, in memory.
+    /// Downloads a range of a file.
     pub fn range(&self, url: &str, range: Range<u64>) -> Result<Vec<u8>> {
         if range.is_empty() {
             return Ok(Vec::new());
@@ -112,24 +113,24 @@ impl Client {
             let response = self.get(url, Some(&range))?;
             if response.status().as_u16() != 206 {
                 let message = format!("{} cannot give parts of a file, so its header cannot be read", host(url));
-                return Err(Refusal { error: Error::network(message), again: false });
+                return Err(FetchFailure { error: Error::network(message), again: false });
             }
             let mut bytes = Vec::new();
             let read = response.into_body().into_reader().take(range.end - range.start).read_to_end(&mut bytes);
             match read {
                 Ok(n) if n as u64 == range.end - range.start => Ok(bytes),
-                _ => Err(Refusal { error: Error::network(format!("{url}: the answer broke off")), again: true }),
+                _ => Err(FetchFailure { error: Error::network(format!("{url}: the answer broke off")), again: true }),
             }
         })
     }
 
-    /// Fetches a file to `blob`. Another process that fetches the same one is waited for.
+    /// Downloads a file to `blob`. Waits if another process downloads the same file.
     pub fn download(
         &self,
         url: &str,
-        file: &Sibling,
+        file: &RepoFile,
         blob: &Path,
-        progress: &mut dyn FnMut(Step) -> Result<()>,
+        progress: &mut dyn FnMut(DownloadProgress) -> Result<()>,
     ) -> Result<()> {
         let failed = |path: &Path| {
             let path = path.display().to_string();
@@ -141,7 +142,7 @@ impl Client {
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&part).map_err(failed(&part))?;
         lock.lock().map_err(failed(&part))?;
         if blob.exists() {
-            // The other process was done while this one waited.
+            // The other process has finished the file.
             let _ = fs::remove_file(&part);
             return Ok(());
         }
@@ -158,13 +159,13 @@ impl Client {
         Ok(())
     }
 
-    /// Asks for the first range. A server that knows no ranges sends everything: then that is taken as it comes.
+    /// Requests the first range. A server without range support sends the whole file, which is then streamed.
     fn first_chunk_or_whole(
         &self,
         url: &str,
         part: &Path,
         bytes: u64,
-        progress: &mut dyn FnMut(Step) -> Result<()>,
+        progress: &mut dyn FnMut(DownloadProgress) -> Result<()>,
     ) -> Result<bool> {
         let probe = 0..bytes.clamp(1, 2);
         let response = patiently(|| self.get(url, (bytes > 0).then_some(&probe)))?;
@@ -187,7 +188,7 @@ impl Client {
             }
             out.write_all(&buffer[..n]).map_err(|e| disk(part, e))?;
             done += n as u64;
-            progress(Step { done, total: bytes, checking: false })?;
+            progress(DownloadProgress { done, total: bytes, checking: false })?;
         }
         match done == bytes {
             true => Ok(true),
@@ -195,8 +196,14 @@ impl Client {
         }
     }
 
-    /// Fetches the chunks that are missing, several at a time.
-    fn chunks(&self, url: &str, part: &Path, bytes: u64, progress: &mut dyn FnMut(Step) -> Result<()>) -> Result<()> {
+    /// Downloads the missing chunks, several at a time.
+    fn chunks(
+        &self,
+        url: &str,
+        part: &Path,
+        bytes: u64,
+        progress: &mut dyn FnMut(DownloadProgress) -> Result<()>,
+    ) -> Result<()> {
         let mut journal = Journal::read(part, bytes);
         let chunks = |i: u64| i * CHUNK..((i + 1) * CHUNK).min(bytes);
         let missing: Vec<u64> = (0..bytes.div_ceil(CHUNK)).filter(|i| !journal.chunks.contains(i)).collect();
@@ -212,7 +219,7 @@ impl Client {
                     while let Some(i) = next() {
                         let done = self.chunk(url, part, chunks(i), &|n| tell.send((i, Ok(n))).is_ok());
                         if let Err(error) = done {
-                            // Whoever listens ends everything; the others notice that nobody listens.
+                            // The callback ended the download; the other threads notice the closed channel.
                             let _ = tell.send((i, Err(error)));
                             return;
                         }
@@ -233,17 +240,21 @@ impl Client {
                     }
                     n => drop(growing.insert(i, n)),
                 }
-                progress(Step { done: landed + growing.values().sum::<u64>(), total: bytes, checking: false })?;
+                progress(DownloadProgress {
+                    done: landed + growing.values().sum::<u64>(),
+                    total: bytes,
+                    checking: false,
+                })?;
             }
             Ok(())
         })
     }
 
-    /// Fetches one range into its place. `tell` is told how much of it is there; it says whether anybody listens.
+    /// Downloads one range to its offset. `tell` receives its progress and returns whether to go on.
     fn chunk(&self, url: &str, part: &Path, range: Range<u64>, tell: &dyn Fn(u64) -> bool) -> Result<()> {
         let size = range.end - range.start;
         patiently(|| {
-            let fatal = |error| Refusal { error, again: false };
+            let fatal = |error| FetchFailure { error, again: false };
             let response = self.get(url, Some(&range))?;
             if response.status().as_u16() != 206 {
                 return Err(fatal(Error::network(format!("{} stopped giving parts of the file", host(url)))));
@@ -256,7 +267,7 @@ impl Client {
                 let n = match reader.read(&mut buffer) {
                     Ok(n) if n > 0 => n,
                     _ => {
-                        return Err(Refusal {
+                        return Err(FetchFailure {
                             error: Error::network(format!("{url}: the answer broke off")),
                             again: true,
                         });
@@ -273,12 +284,12 @@ impl Client {
     }
 }
 
-/// Tries until it works, it is hopeless, or it was tried often enough.
-fn patiently<T>(mut attempt: impl FnMut() -> Result<T, Refusal>) -> Result<T> {
+/// Retries until success, a fatal error, or the last attempt.
+fn patiently<T>(mut attempt: impl FnMut() -> Result<T, FetchFailure>) -> Result<T> {
     let mut wait = FIRST_WAIT;
     for _ in 1..TRIES {
         match attempt() {
-            Err(Refusal { again: true, .. }) => thread::sleep(wait),
+            Err(FetchFailure { again: true, .. }) => thread::sleep(wait),
             done => return done.map_err(|refusal| refusal.error),
         }
         wait *= 2;
@@ -304,7 +315,7 @@ fn disk(path: &Path, error: io::Error) -> Error {
     Error::io(format!("cannot write {} (what came so far is kept)", path.display()), error)
 }
 
-/// An error if the disk surely has less room than `bytes`.
+/// Fails if the disk is known to have less than `bytes` free.
 fn check_space(folder: &Path, bytes: u64) -> Result<()> {
     match fs4::available_space(folder) {
         Ok(free) if free < bytes => Err(Error::Limit(format!(
@@ -314,12 +325,12 @@ fn check_space(folder: &Path, bytes: u64) -> Result<()> {
             folder.display(),
             free as f64 / 1e9
         ))),
-        // Where the room is not known, writing will tell.
+        // If the free space is unknown, writing may fail later.
         _ => Ok(()),
     }
 }
 
-/// Which chunks of a file are there.
+/// The complete chunks of a file.
 #[derive(Serialize, Deserialize)]
 struct Journal {
     bytes: u64,
@@ -332,7 +343,7 @@ fn journal_path(part: &Path) -> PathBuf {
 }
 
 impl Journal {
-    /// The journal of a file of this size; an empty one if there is none that fits.
+    /// Reads the journal of a file of this size; empty if there is none or it does not match.
     fn read(part: &Path, bytes: u64) -> Self {
         let text = fs::read(journal_path(part)).unwrap_or_default();
         let grown = fs::metadata(part).is_ok_and(|m| m.len() == bytes);
@@ -354,8 +365,8 @@ impl Journal {
     }
 }
 
-/// Checks size and hash. A file that is wrong is removed: nobody can know which part of it is.
-fn verify(part: &Path, file: &Sibling, progress: &mut dyn FnMut(Step) -> Result<()>) -> Result<()> {
+/// Checks size and hash. Removes a damaged file, because the damaged part is unknown.
+fn verify(part: &Path, file: &RepoFile, progress: &mut dyn FnMut(DownloadProgress) -> Result<()>) -> Result<()> {
     let Some(lfs) = &file.lfs else { return Ok(()) };
     let mut reader = File::open(part).map_err(|e| disk(part, e))?;
     let (mut hash, mut buffer, mut done) = (Sha256::new(), vec![0; 1 << 20], 0);
@@ -366,7 +377,7 @@ fn verify(part: &Path, file: &Sibling, progress: &mut dyn FnMut(Step) -> Result<
         }
         hash.update(&buffer[..n]);
         done += n as u64;
-        progress(Step { done, total: file.bytes(), checking: true })?;
+        progress(DownloadProgress { done, total: file.bytes(), checking: true })?;
     }
     let got: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     if got.eq_ignore_ascii_case(&lfs.sha256) {

@@ -1,47 +1,47 @@
-//! What a repository offers: its files, and the models they make.
+//! A repository's files, and the models among them.
 
 use serde::Deserialize;
 
 use crate::checkpoint::split_name;
 
-/// What the hub says of a repository at a revision.
+/// The files of a repository at a revision.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Listing {
+pub struct RepoFiles {
     /// The commit.
     pub sha: String,
     /// Its files.
-    pub siblings: Vec<Sibling>,
-    /// The model card's head, as far as it is wanted.
+    pub siblings: Vec<RepoFile>,
+    /// The model card's metadata.
     #[serde(default, rename = "cardData")]
-    pub card: Option<Card>,
+    pub card: Option<ModelCard>,
 }
 
-/// The model card's head.
+/// The model card's metadata.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Card {
-    /// The licence, as its authors named it.
+pub struct ModelCard {
+    /// The licence.
     #[serde(default)]
     pub license: Option<serde_json::Value>,
 }
 
 /// A file of a repository.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Sibling {
+pub struct RepoFile {
     /// Its path within the repository.
     #[serde(rename = "rfilename")]
     pub name: String,
     /// Bytes.
     #[serde(default)]
     pub size: Option<u64>,
-    /// The hash under which git knows it.
+    /// Git's hash of the file.
     #[serde(default, rename = "blobId")]
     pub blob: Option<String>,
-    /// Where large files have their hash.
+    /// Size and hash of a large file.
     #[serde(default)]
     pub lfs: Option<Lfs>,
 }
 
-/// A large file's facts.
+/// Size and hash of a large file.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Lfs {
     /// SHA-256 in hexadecimal.
@@ -50,35 +50,35 @@ pub struct Lfs {
     pub size: u64,
 }
 
-impl Sibling {
-    /// Bytes, 0 if the hub does not say.
+impl RepoFile {
+    /// Size in bytes, 0 if unknown.
     pub fn bytes(&self) -> u64 {
         self.lfs.as_ref().map(|lfs| lfs.size).or(self.size).unwrap_or(0)
     }
 }
 
-/// A model that a repository offers: one file, or the parts of one.
+/// A model in a repository: a file, or the parts of a split one.
 #[derive(Clone, Debug)]
 pub struct Offer {
     /// The first file's path.
     pub name: String,
-    /// The quantization its name tells, in capitals; empty if it tells none.
+    /// The quantization in its name, in capitals; empty if there is none.
     pub quant: String,
     /// All files, in order.
-    pub files: Vec<Sibling>,
+    pub files: Vec<RepoFile>,
 }
 
 impl Offer {
     /// Bytes of all files.
     pub fn bytes(&self) -> u64 {
-        self.files.iter().map(Sibling::bytes).sum()
+        self.files.iter().map(RepoFile::bytes).sum()
     }
 }
 
-/// The GGUF models among the files, largest first. Projectors for images and importance matrices are none.
-pub fn offers(files: &[Sibling]) -> Vec<Offer> {
+/// The GGUF models among the files, largest first, without projectors and importance matrices.
+pub fn offers(files: &[RepoFile]) -> Vec<Offer> {
     let mut offers: Vec<Offer> = Vec::new();
-    let mut gguf: Vec<&Sibling> = files.iter().filter(|f| is_model(&f.name)).collect();
+    let mut gguf: Vec<&RepoFile> = files.iter().filter(|f| is_model(&f.name)).collect();
     gguf.sort_by(|a, b| a.name.cmp(&b.name));
     for file in gguf {
         let (stem, number) = split(&file.name);
@@ -96,7 +96,7 @@ fn is_model(name: &str) -> bool {
     lower.ends_with(".gguf") && !lower.contains("mmproj") && !lower.contains("imatrix")
 }
 
-/// The name without its ending and part number, and the part's number (1 if there is none).
+/// The name without extension and part number, and the part number (1 if there is none).
 pub(super) fn split(name: &str) -> (&str, u32) {
     match split_name(name) {
         Some((prefix, number, _)) => (prefix, number),
@@ -104,10 +104,10 @@ pub(super) fn split(name: &str) -> (&str, u32) {
     }
 }
 
-/// Those models whose name is what is wanted: in a folder that is wanted (with a slash at its end), or else those that
-/// fit best: by the whole path, then by the file's name, then by its end (`UD-Q4_K_XL`), then by the quantization.
+/// The models that match `wanted`: all in a folder (with a slash at its end), or the best matches by path, then by file
+/// name, then by the end of the name (`UD-Q4_K_XL`), then by quantization.
 pub(super) fn meant<T>(models: Vec<T>, name: impl Fn(&T) -> &str, wanted: &str) -> Vec<T> {
-    // A part of a split model means all of it; its first part is its name.
+    // Any part of a split model refers to the whole.
     let wanted = match split_name(wanted) {
         Some((prefix, _, count)) => &format!("{prefix}-{:05}-of-{count:05}.gguf", 1),
         None => wanted,
@@ -117,7 +117,7 @@ pub(super) fn meant<T>(models: Vec<T>, name: impl Fn(&T) -> &str, wanted: &str) 
     models.into_iter().filter(|model| best.is_some() && rank(model) == best).collect()
 }
 
-/// How well a file fits what is wanted: 0 is best.
+/// How well a file matches `wanted`: 0 is best.
 fn fit(file: &str, wanted: &str) -> Option<usize> {
     let exact = file == wanted;
     let (lower, wanted) = (file.to_lowercase(), wanted.to_lowercase());
@@ -152,8 +152,8 @@ fn quant(stem: &str) -> String {
 mod tests {
     use super::*;
 
-    fn file(name: &str, size: u64) -> Sibling {
-        Sibling { name: name.into(), size: Some(size), blob: None, lfs: None }
+    fn file(name: &str, size: u64) -> RepoFile {
+        RepoFile { name: name.into(), size: Some(size), blob: None, lfs: None }
     }
 
     #[test]

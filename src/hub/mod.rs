@@ -1,7 +1,7 @@
-//! Models from a hub (Hugging Face, or what `HF_ENDPOINT` names): what there is, which file fits, fetching it, and where
-//! it is kept. The only module that opens connections, and only when it is told to.
+//! Downloads models from a hub (Hugging Face, or the server in `HF_ENDPOINT`): lists a repository's files, picks one
+//! that fits, downloads it, and finds it in the cache. No other module opens connections.
 //!
-//! Blocking, for native front ends: a download is threads and a file, not a future.
+//! The calls block, for native front ends.
 
 pub mod cache;
 mod fetch;
@@ -9,11 +9,11 @@ mod files;
 mod name;
 mod pick;
 
-pub use cache::Kept;
-pub use fetch::Step;
-pub use files::{Listing, Offer, Sibling, offers};
+pub use cache::CachedModel;
+pub use fetch::DownloadProgress;
+pub use files::{Offer, RepoFile, RepoFiles, offers};
 pub use name::Name;
-pub use pick::{Choice, pick};
+pub use pick::{PickedModel, pick};
 
 use std::path::{Path, PathBuf};
 
@@ -23,22 +23,22 @@ use crate::checkpoint::Source;
 use crate::{Error, Result};
 use fetch::Client;
 
-/// Characters that a path writes as `%XX`.
+/// Characters that are percent-encoded in paths.
 const IN_PATHS: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
-/// How long a listing may be.
+/// Maximum size of a repository's listing.
 const LISTING_BYTES: u64 = 64 << 20;
 
-/// What an environment variable says, if it says anything.
+/// An environment variable that is set and not empty.
 fn var(name: &str) -> Option<String> {
     std::env::var(name).ok().map(|v| v.trim().to_string()).filter(|v| !v.is_empty())
 }
 
-/// The address of the hub that the environment names.
+/// The hub's address, from the environment.
 fn endpoint() -> String {
     var("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into())
 }
 
-/// A hub, and the folder where its models are kept.
+/// A hub and the cache folder of its models.
 pub struct Hub {
     client: Client,
     endpoint: String,
@@ -47,11 +47,11 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// The hub that the environment names, as Hugging Face's own tools read it: `HF_ENDPOINT`, `HF_TOKEN` (or the file
-    /// that their login wrote), `HF_HUB_CACHE`, `HF_HOME`, `HF_HUB_OFFLINE`.
+    /// Configures the hub from the environment variables of Hugging Face's tools: `HF_ENDPOINT`, `HF_TOKEN` (or the
+    /// file that their login writes), `HF_HUB_CACHE`, `HF_HOME`, `HF_HUB_OFFLINE`.
     ///
     /// # Errors
-    /// If there is no folder to keep models in.
+    /// If no cache folder can be determined.
     pub fn from_env(offline: bool) -> Result<Self> {
         let cache = cache::folder()?;
         let login = cache.parent().map(|home| home.join("token"));
@@ -63,23 +63,23 @@ impl Hub {
         Ok(Hub { client: Client::new(token), offline, ..Hub::at(&endpoint(), cache) })
     }
 
-    /// The hub at an address, without a token, its models kept in a folder.
+    /// The hub at an address, without a token, with its models cached in a folder.
     pub fn at(endpoint: &str, cache: PathBuf) -> Self {
         let endpoint = endpoint.trim_end_matches('/').to_string();
         Hub { client: Client::new(None), endpoint, cache, offline: false }
     }
 
-    /// Where models are kept.
+    /// The cache folder.
     pub fn cache(&self) -> &Path {
         &self.cache
     }
 
-    /// The kept model that a name means; the largest if it says only the repository.
+    /// Finds a cached model by name; the largest one if the name is only a repository.
     ///
     /// # Errors
-    /// [`Error::Usage`] if it means several; [`Error::Network`] if it means none, and nothing may be fetched: with what
-    /// is kept of the repository.
-    pub fn kept(&self, name: &Name) -> Result<Option<Kept>> {
+    /// [`Error::Usage`] if the name is ambiguous; [`Error::Network`] if the model is not cached and the hub is offline,
+    /// which lists the cached files of the repository.
+    pub fn kept(&self, name: &Name) -> Result<Option<CachedModel>> {
         let mut found = cache::find(&self.cache, name);
         match (found.len(), &name.wanted) {
             (0, _) if self.offline => Err(Error::network(self.not_kept(name))),
@@ -96,7 +96,7 @@ impl Hub {
 
     fn not_kept(&self, name: &Name) -> String {
         let others = cache::find(&self.cache, &Name { wanted: None, ..name.clone() });
-        let others: Vec<String> = others.iter().map(Kept::to_string).collect();
+        let others: Vec<String> = others.iter().map(CachedModel::to_string).collect();
         let rest = match others.is_empty() {
             true => "`firelight list` shows what is here".to_string(),
             false => format!("here are {}", others.join(", ")),
@@ -104,21 +104,21 @@ impl Hub {
         format!("{name} is not kept here, and nothing is fetched while offline; {rest}")
     }
 
-    /// What a repository offers now.
+    /// Lists a repository's files.
     ///
     /// # Errors
-    /// [`Error::Network`] if it cannot be asked, if there is none, or if it wants a token.
-    pub fn listing(&self, repo: &str) -> Result<Listing> {
+    /// [`Error::Network`] if the hub cannot be reached, the repository does not exist, or it needs a token.
+    pub fn listing(&self, repo: &str) -> Result<RepoFiles> {
         self.online(repo)?;
         let url = format!("{}/api/models/{repo}/revision/main?blobs=true", self.endpoint);
         let text = self.client.text(&url, LISTING_BYTES)?;
-        let mut listing: Listing = serde_json::from_str(&text)
+        let mut listing: RepoFiles = serde_json::from_str(&text)
             .map_err(|e| Error::network(format!("{url} does not answer as a model hub does: {e}")).caused_by(e))?;
         let plain = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric());
         if !plain(&listing.sha) {
             return Err(Error::network(format!("{url} names no commit")));
         }
-        // Names become paths: what would lead out of the cache's folder is not there for us.
+        // Names become paths, so names that would leave the cache folder are ignored.
         let part = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(['\\', ':', '\0']);
         listing.siblings.retain(|f| f.name.split('/').all(part) && f.hash().is_some_and(|hash| plain(&hash)));
         Ok(listing)
@@ -135,29 +135,29 @@ impl Hub {
         format!("{}/{repo}/resolve/{commit}/{}", self.endpoint, utf8_percent_encode(file, &IN_PATHS))
     }
 
-    /// A file of a repository, read by range where it lies: for headers.
-    pub fn source(&self, repo: &str, listing: &Listing, file: &Sibling) -> Source {
+    /// A file on the hub, read by range requests: for headers.
+    pub fn source(&self, repo: &str, listing: &RepoFiles, file: &RepoFile) -> Source {
         let (client, url) = (self.client.clone(), self.url(repo, &listing.sha, &file.name));
         Source::new(file.name.clone(), file.bytes(), move |range| {
             Box::pin(std::future::ready(client.range(&url, range)))
         })
     }
 
-    /// Fetches files of a repository that are not kept yet, and gives them their names. Returns the first one's path.
-    /// `progress` is told of bytes over all files; an error of its own ends the fetch.
+    /// Downloads files of a repository that are not cached yet. Returns the path of the first one. `progress` receives
+    /// byte counts over all files; an error that it returns ends the download.
     ///
     /// # Errors
-    /// [`Error::Network`], [`Error::Io`] if the disk is full, [`Error::Format`] if a file is not what was promised. What
-    /// came so far is kept, and the next try goes on from there.
+    /// [`Error::Network`]; [`Error::Io`] if the disk is full; [`Error::Format`] if a file fails its hash. The next call
+    /// resumes the download.
     pub fn fetch(
         &self,
         repo: &str,
-        listing: &Listing,
-        files: &[Sibling],
-        progress: &mut dyn FnMut(Step) -> Result<()>,
+        listing: &RepoFiles,
+        files: &[RepoFile],
+        progress: &mut dyn FnMut(DownloadProgress) -> Result<()>,
     ) -> Result<PathBuf> {
         let place = cache::Repo::new(&self.cache, repo);
-        let total = files.iter().map(Sibling::bytes).sum();
+        let total = files.iter().map(RepoFile::bytes).sum();
         let (mut before, mut first) = (0, None);
         for file in files {
             let hash = file.hash().ok_or_else(|| Error::network(format!("{} has no hash", file.name)))?;
@@ -165,7 +165,8 @@ impl Hub {
             if !blob.exists() {
                 self.online(&file.name)?;
                 let url = self.url(repo, &listing.sha, &file.name);
-                let mut report = |step: Step| progress(Step { done: before + step.done, total, ..step });
+                let mut report =
+                    |step: DownloadProgress| progress(DownloadProgress { done: before + step.done, total, ..step });
                 self.client.download(&url, file, &blob, &mut report)?;
             }
             let path = place.name(&listing.sha, &file.name, &hash)?;
@@ -176,8 +177,8 @@ impl Hub {
     }
 }
 
-impl Sibling {
-    /// Under which hash the file is kept: SHA-256 for large files, git's for others.
+impl RepoFile {
+    /// The hash that identifies the file in the cache: SHA-256 for large files, git's for others.
     fn hash(&self) -> Option<String> {
         self.lfs.as_ref().map(|lfs| lfs.sha256.clone()).or_else(|| self.blob.clone())
     }

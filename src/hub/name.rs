@@ -1,11 +1,11 @@
-//! Names of models on a hub: `org/repo`, `org/repo:Q4_K_M`, `org/repo:file.gguf`, and the addresses of pages and files.
+//! Names of models on a hub: `org/repo`, `org/repo:Q4_K_M`, `org/repo:file.gguf`, and URLs of pages and files.
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use ureq::http::Uri;
 
 use crate::{Error, Result};
 
-/// A repository, and what is wanted of it.
+/// A repository, and optionally a file, folder or quantization in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name {
     /// `org/repo`.
@@ -14,11 +14,11 @@ pub struct Name {
     pub wanted: Option<String>,
 }
 
-/// Where Hugging Face's pages are.
+/// Hosts of Hugging Face's pages.
 const HOSTS: [&str; 2] = ["huggingface.co", "hf.co"];
-/// Other ways to write the first of them.
+/// Schemes that stand for the first host.
 const SCHEMES: [&str; 4] = ["hf://", "huggingface://", "hf:", "huggingface:"];
-/// First words of paths on which there are no models.
+/// First path segments of pages that are not models.
 const ELSEWHERE: [&str; 12] = [
     "api",
     "blog",
@@ -33,16 +33,16 @@ const ELSEWHERE: [&str; 12] = [
     "papers",
     "spaces",
 ];
-/// The only branch that is fetched.
+/// The only supported branch.
 const BRANCH: &str = "main";
-/// What may stand in a pasted address, but not in a URI.
+/// Characters that are valid in a pasted address, but not in a URI.
 const UNSAFE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'\\').add(b'^').add(b'`');
 
 impl Name {
-    /// Reads a name, or an address on Hugging Face or on the hub that `HF_ENDPOINT` names.
+    /// Parses a name, or a URL on Hugging Face or on the hub in `HF_ENDPOINT`.
     ///
     /// # Errors
-    /// [`Error::Usage`] if it is neither; the message says why, and shows what names look like.
+    /// [`Error::Usage`] if it is neither; the message says why, and shows examples.
     pub fn parse(text: &str) -> Result<Self> {
         Self::at(text, &super::endpoint())
     }
@@ -60,7 +60,7 @@ impl Name {
         })
     }
 
-    /// Whether a text is the address of something, be it a model or not: no path is written like that.
+    /// Whether a text is a URL, of a model or not, rather than a path.
     pub fn is_address(text: &str) -> bool {
         let text = trimmed(text).to_ascii_lowercase();
         let host = text.split(['/', ':', '?']).next().unwrap_or_default();
@@ -68,18 +68,18 @@ impl Name {
         text.contains("://") || HOSTS.contains(&host) || SCHEMES.iter().any(|scheme| text.starts_with(scheme))
     }
 
-    /// Whether a folder of the repository is wanted.
+    /// Whether the name refers to a folder of the repository.
     pub(super) fn is_folder(&self) -> bool {
         self.wanted.as_ref().is_some_and(|wanted| wanted.ends_with('/'))
     }
 }
 
-/// The text without what people copy along with an address.
+/// Removes what is often copied along with a URL.
 fn trimmed(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || "\"'`<>“”‘’«»\u{feff}\u{200b}".contains(c))
 }
 
-/// `org/repo` or `org/repo:wanted`, in which nothing stands for another character.
+/// Parses `org/repo` or `org/repo:wanted`, without percent-decoding.
 fn plain(text: &str) -> Option<Name> {
     let (repo, wanted) = match text.split_once(':') {
         Some((repo, wanted)) => (repo, Some(wanted.to_string())),
@@ -91,7 +91,7 @@ fn plain(text: &str) -> Option<Name> {
     (!is_host).then(|| Name { repo: repo.to_string(), wanted })
 }
 
-/// Whether a text can be a user's or a repository's name.
+/// Whether a text is a valid user or repository name.
 fn is_part(part: &str) -> bool {
     let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     !part.is_empty() && part.len() <= 96 && part.chars().all(known) && !part.starts_with('.')
@@ -112,13 +112,13 @@ fn checked(name: Name) -> Result<Name, String> {
             && !wanted.split('/').any(|p| p == "..")
     };
     match name.wanted.as_ref().is_none_or(is_path) {
-        // Ollama's word for what is taken when nobody says more.
+        // Ollama's name of the default.
         true => Ok(Name { wanted: name.wanted.filter(|wanted| !wanted.eq_ignore_ascii_case("latest")), ..name }),
         false => Err("names no file".into()),
     }
 }
 
-/// Reads the address of a repository's page, of a page in it, or of a file.
+/// Parses the URL of a repository, of a page in it, or of a file.
 fn address(text: &str, endpoint: &str) -> Result<Name, String> {
     let text = with_scheme(text)?;
     let uri: Uri = utf8_percent_encode(&text, UNSAFE).to_string().parse().map_err(|_| "is not an address")?;
@@ -147,7 +147,7 @@ fn address(text: &str, endpoint: &str) -> Result<Name, String> {
     Ok(Name { repo: format!("{org}/{repo}"), wanted })
 }
 
-/// The address with its scheme and host: those are often left out, or written in another way.
+/// Completes a URL whose scheme or host is missing or abbreviated.
 fn with_scheme(text: &str) -> Result<String, String> {
     let lower = text.to_ascii_lowercase();
     if lower.starts_with("https://") || lower.starts_with("http://") {
@@ -159,11 +159,11 @@ fn with_scheme(text: &str) -> Result<String, String> {
     if let Some((scheme, _)) = text.split_once("://") {
         return Err(format!("is an address of the kind {scheme}, and models are fetched by https"));
     }
-    // As `git clone` takes it.
+    // The form for `git clone`.
     if let Some(path) = text.strip_prefix("git@") {
         return Ok(format!("https://{}", path.replacen(':', "/", 1)));
     }
-    // Hosts have a dot or a port. A repository's path has neither before its first slash.
+    // A host has a dot or a port; the first segment of a repository's path has neither.
     let first = text.split('/').next().unwrap_or_default();
     match text.contains('/') && first.contains(['.', ':']) {
         true => Ok(format!("https://{text}")),
@@ -171,7 +171,7 @@ fn with_scheme(text: &str) -> Result<String, String> {
     }
 }
 
-/// The path of an address on the hub.
+/// The path of a URL on the hub.
 fn path_on_hub<'a>(uri: &'a Uri, endpoint: &str) -> Result<&'a str, String> {
     let host = |uri: &Uri| uri.host().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
     let own = host(uri);
@@ -189,7 +189,7 @@ fn path_on_hub<'a>(uri: &'a Uri, endpoint: &str) -> Result<&'a str, String> {
     }
 }
 
-/// What an address behind `org/repo` names: a file, a folder (with a slash at its end), or nothing in particular.
+/// The file or folder (with a slash at its end) in a URL after `org/repo`, if there is one.
 fn in_repository(path: &[&str]) -> Result<Option<String>, String> {
     match path {
         [] | ["discussions" | "activity" | "community", ..] => Ok(None),
@@ -214,13 +214,13 @@ fn check_revision(revision: &str) -> Result<(), String> {
     }
 }
 
-/// The file whose details a repository's page shows.
+/// The file in the query of a repository's page.
 fn shown(query: &str) -> Result<Option<String>, String> {
     let value = query.split('&').find_map(|pair| pair.strip_prefix("show_file_info="));
     value.filter(|value| !value.is_empty()).map(|value| decoded(&value.replace('+', " "))).transpose()
 }
 
-/// The text with what `%XX` stands for.
+/// Percent-decodes a text.
 fn decoded(text: &str) -> Result<String, String> {
     let text = percent_decode_str(text).decode_utf8();
     text.map(|text| text.into_owned()).map_err(|_| "holds %XX that are not UTF-8".to_string())

@@ -1,32 +1,32 @@
-//! Which of a repository's models to take when nobody said: the largest that fits, judged by headers alone.
+//! Picks a repository's default model: the largest that fits in memory, judged by its header.
 
-use super::files::{Listing, Offer, meant};
+use super::files::{Offer, RepoFiles, meant};
 use super::{Hub, offers};
 use crate::gpu::Caps;
 use crate::memory_plan::{self, SessionOptions};
 use crate::model::Model;
 use crate::{Error, Result};
 
-/// What was chosen, and why.
-pub struct Choice {
+/// The picked model, and why.
+pub struct PickedModel {
     /// The model.
     pub offer: Offer,
-    /// For the user.
+    /// The reason, for the user.
     pub why: String,
 }
 
-/// Chooses among a repository's GGUF models. `wanted` is what [`Name`](super::Name) says.
+/// Picks one of a repository's GGUF models. `wanted` is that of [`Name`](super::Name).
 ///
 /// # Errors
-/// [`Error::Usage`] if nothing matches, or several files do, with what there is; [`Error::DoesNotFit`] if nothing fits, with what the smallest one
-/// lacks.
+/// [`Error::Usage`] if no model or several match, with a list; [`Error::DoesNotFit`] if none fits, for the smallest
+/// one.
 pub async fn pick(
     hub: &Hub,
     repo: &str,
-    listing: &Listing,
+    listing: &RepoFiles,
     wanted: Option<&str>,
     caps: Option<&Caps>,
-) -> Result<Choice> {
+) -> Result<PickedModel> {
     let mut all = offers(&listing.siblings);
     if all.is_empty() {
         let message = format!("{repo} holds no GGUF file; search the hub for the model's name with GGUF behind it");
@@ -36,8 +36,8 @@ pub async fn pick(
         let mut found = meant(all.clone(), |offer| &offer.name, wanted);
         match found.len() {
             0 => return Err(Error::Usage(format!("{repo} has no model {wanted:?}; there are {}", names(&all)))),
-            1 => return Ok(Choice { offer: found.remove(0), why: "as asked".into() }),
-            // Of a folder's models the one that suits is taken.
+            1 => return Ok(PickedModel { offer: found.remove(0), why: "as asked".into() }),
+            // Pick among the models of a folder.
             _ if wanted.ends_with('/') => all = found,
             _ => {
                 let files: Vec<&str> = found.iter().map(|offer| offer.name.as_str()).collect();
@@ -51,7 +51,7 @@ pub async fn pick(
     let smallest = all.iter().map(Offer::bytes).min().unwrap_or(0);
     let mut last = None;
     for offer in all {
-        // What is larger than the memory needs no look into its header.
+        // A file larger than memory cannot fit, whatever its header says.
         if offer.bytes() > memory {
             continue;
         }
@@ -70,10 +70,10 @@ pub async fn pick(
                     gib(memory),
                     plan.context
                 );
-                return Ok(Choice { offer, why });
+                return Ok(PickedModel { offer, why });
             }
             Ok(_) => {}
-            // A smaller one may be of a type that runs.
+            // A smaller one may have a supported weight type.
             Err(error @ (Error::DoesNotFit { .. } | Error::Unsupported(_))) => last = Some(error),
             Err(error) => return Err(error),
         }
@@ -85,12 +85,12 @@ pub async fn pick(
     }))
 }
 
-/// Without a known memory: what most people take.
-fn middle(all: Vec<Offer>) -> Choice {
+/// The default if the memory size is unknown.
+fn middle(all: Vec<Offer>) -> PickedModel {
     const USUAL: [&str; 6] = ["Q4_K_M", "Q4_K_S", "Q4_0", "IQ4_XS", "Q5_K_M", "Q8_0"];
     let usual = USUAL.iter().find_map(|quant| all.iter().find(|offer| offer.quant == *quant));
     let offer = usual.or(all.last()).expect("a repository that offers something").clone();
-    Choice { offer, why: "the usual choice; this GPU does not tell how much memory it has".into() }
+    PickedModel { offer, why: "the usual choice; this GPU does not tell how much memory it has".into() }
 }
 
 fn names(all: &[Offer]) -> String {

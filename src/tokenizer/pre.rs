@@ -2,7 +2,7 @@
 //! name in `tokenizer.ggml.pre`.
 //!
 //! The expressions are the published ones, except that the usual ending `\s+(?!\S)|\s+` ("white space, without its last
-//! character if a word follows") is written `\s+`, and [`Split::words`] leaves out the last character. Look-ahead would
+//! character if a word follows") is written `\s+`, and [`SplitRegex::words`] leaves out the last character. Look-ahead would
 //! need a backtracking engine, which long runs of spaces can stall.
 
 use regex::Regex;
@@ -127,9 +127,9 @@ const TABLE: &[PreTokenizerRow] = &[
 ];
 
 /// The compiled splits of a row.
-pub(super) struct WordSplitter(Vec<Split>);
+pub(super) struct WordSplitter(Vec<SplitRegex>);
 
-struct Split {
+struct SplitRegex {
     regex: Regex,
     /// The expression ends in `|\s+` (see the module's text).
     spaces: bool,
@@ -140,7 +140,7 @@ struct Split {
 impl WordSplitter {
     /// Compiles the row.
     pub fn new(pre: &PreTokenizerRow) -> Result<Self> {
-        pre.splits.iter().map(|text| Split::new(text)).collect::<Result<_>>().map(WordSplitter)
+        pre.splits.iter().map(|text| SplitRegex::new(text)).collect::<Result<_>>().map(WordSplitter)
     }
 
     /// The words of `text`; nothing is lost between them.
@@ -156,10 +156,10 @@ impl WordSplitter {
     }
 }
 
-impl Split {
+impl SplitRegex {
     fn new(text: &str) -> Result<Self> {
         let regex = Regex::new(text).map_err(|e| Error::text(format!("pre-tokenizer: {e}")).caused_by(e))?;
-        Ok(Split { regex, spaces: text.ends_with(r"|\s+"), breaks: text.contains(r"\s*[\r\n]") })
+        Ok(SplitRegex { regex, spaces: text.ends_with(r"|\s+"), breaks: text.contains(r"\s*[\r\n]") })
     }
 
     /// Appends the matches in `text` and what lies between them.

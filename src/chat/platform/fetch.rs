@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Chosen, Fetched};
 use crate::chat::protocol::Place;
 use crate::gpu::Caps;
-use crate::hub::{self, Hub, Name, Step};
+use crate::hub::{self, DownloadProgress, Hub, Name};
 use crate::{Error, Gpu, Result};
 
 /// Whether this platform fetches.
@@ -55,7 +55,7 @@ fn get(hub: &Hub, name: &Name, caps: Option<Caps>, wanted: &Weak<()>, say: &dyn 
     let pick = hub::pick(hub, &name.repo, &listing, name.wanted.as_deref(), caps.as_ref());
     let offer = pollster::block_on(pick)?.offer;
     let label = offer.name.rsplit('/').next().unwrap_or(&offer.name).to_string();
-    let path = hub.fetch(&name.repo, &listing, &offer.files, &mut |Step { done, total, checking }| {
+    let path = hub.fetch(&name.repo, &listing, &offer.files, &mut |DownloadProgress { done, total, checking }| {
         say(Chosen::Fetching(Fetched { name: label.clone(), done, total, checking }));
         match wanted.strong_count() {
             0 => Err(Error::Usage("the fetch was ended".into())),

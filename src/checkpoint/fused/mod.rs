@@ -14,8 +14,8 @@ use std::fmt;
 /// # Errors
 /// If a fused tensor's shape contradicts the metadata.
 pub(super) fn split(metadata: &Metadata, tensors: &mut IndexMap<String, TensorInfo>) -> Result<()> {
-    type Split = fn(&Metadata, &TensorInfo) -> Result<Option<[TensorInfo; 2]>>;
-    let kinds: [(&str, Split); 2] = [(".attn_kv_b.weight", mla::split), (".ssm_in.weight", delta_net::split)];
+    type SplitTensor = fn(&Metadata, &TensorInfo) -> Result<Option<[TensorInfo; 2]>>;
+    let kinds: [(&str, SplitTensor); 2] = [(".attn_kv_b.weight", mla::split), (".ssm_in.weight", delta_net::split)];
     for (suffix, split) in kinds {
         // Mamba layers have an `ssm_in` of another meaning; only they have an `ssm_d`.
         let layer = |name: &str| name.strip_suffix("ssm_in.weight").map(|layer| format!("{layer}ssm_d"));

@@ -83,7 +83,7 @@ const FIXED: &[(&str, f64)] = &[("no_rope_layer_interval", 4.0), ("swiglu_alpha"
 
 /// Adds the family's defaults for settings that the file omits.
 pub(super) fn add_defaults(config: &mut JsonObject, family: &HfFamily) -> Result<()> {
-    let defaults: Map<String, Json> = serde_json::from_str(family.defaults).map_err(|e| Error::format(e))?;
+    let defaults: Map<String, Json> = serde_json::from_str(family.defaults).map_err(Error::format)?;
     for (setting, value) in defaults {
         if config.get(&setting).is_none() {
             config.json.insert(setting, value);
