@@ -1,5 +1,5 @@
-//! What an adapter can do, which set of kernels runs, and the kernel parameters that tuning chooses: plain data, which `gpu`
-//! fills and `ops` and `plan` read.
+//! What an adapter can do, which set of kernels runs, and the kernel parameters that tuning chooses: plain data, which
+//! `gpu` fills and `ops` and `plan` read.
 
 use std::fmt;
 
@@ -14,11 +14,11 @@ pub enum Tier {
     Baseline,
     /// Reductions through subgroup operations.
     Subgroups,
-    /// Not exact: prefill uses 16-bit arithmetic, with weights and activations rounded to f16. Everything else is as in the
-    /// highest exact tier. `plan::tune` selects it where it was measured to be right and faster.
+    /// Not exact: prefill uses 16-bit arithmetic, with weights and activations rounded to f16. Everything else is as in
+    /// the highest exact tier. `plan::tune` selects it where it was measured to be right and faster.
     F16,
-    /// Not exact, so it runs only on request: activations that quantized weights are multiplied by are rounded to 8 bits, and
-    /// dot products of four are one instruction (DP4A). Everything else is as in the highest exact tier.
+    /// Not exact, so it runs only on request: activations that quantized weights are multiplied by are rounded to 8
+    /// bits, and dot products of four are one instruction (DP4A). Everything else is as in the highest exact tier.
     Int8,
     /// As [`Tier::F16`], with cooperative matrices (tensor cores), which sum in 32 bits.
     Cooperative,
@@ -68,7 +68,8 @@ pub struct Caps {
     pub subgroup: (u32, u32),
     /// Whether kernels may use f16 arithmetic.
     pub f16: bool,
-    /// Side of the cooperative matrices of f16 that a subgroup multiplies, summed in 32 bits: 8 or 16; 0 where it cannot.
+    /// Side of the cooperative matrices of f16 that a subgroup multiplies, summed in 32 bits: 8 or 16; 0 where it
+    /// cannot.
     pub cooperative: u32,
     /// A CPU implementation (lavapipe, SwiftShader, WARP): few threads that each do much suit it best.
     pub software: bool,
@@ -185,12 +186,12 @@ pub enum TuneOutcome {
     Faster,
 }
 
-/// How threads share the work of a product: kernel parameters that cannot be derived from what an adapter reports, so they are
-/// measured. See `shaders/matvec.wgsl` and `shaders/matmul.wgsl`.
+/// How threads share the work of a product: kernel parameters that cannot be derived from what an adapter reports, so
+/// they are measured. See `shaders/matvec.wgsl` and `shaders/matmul.wgsl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TuneConfig {
-    /// Threads that share a row of weights in a matvec: one, or as many as this if the row is long enough and subgroups are
-    /// not larger.
+    /// Threads that share a row of weights in a matvec: one, or as many as this if the row is long enough and subgroups
+    /// are not larger.
     pub lanes: u32,
     /// Threads of a matvec's workgroup; at least `lanes`.
     pub threads: u32,

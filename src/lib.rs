@@ -31,8 +31,8 @@
 //!   tool calls, JSON schemas, recovery from a lost device.
 //! * [`checkpoint`] opens GGUF files and Hugging Face folders from files, memory, or any other byte source.
 //!
-//! Everything that waits is async and needs no runtime: `pollster::block_on` works, and so does the event loop of a page.
-//! Whatever does not fit, is cut off or has to be guessed is an [`Error`] or a warning
+//! Everything that waits is async and needs no runtime: `pollster::block_on` works, and so does the event loop of a
+//! page. Whatever does not fit, is cut off or has to be guessed is an [`Error`] or a warning
 //! ([`Model::notices`](model::Model::notices), [`Session::notices`](session::Session::notices)).
 //!
 //! # Features

@@ -1,14 +1,14 @@
 //! Joins WGSL text: a header of constants, a kernel file, and the files it imports. Text in, text out; no GPU here.
 //!
-//! WGSL does not care about the order of declarations, so *importing a file that defines the agreed names* is the
-//! whole mechanism of specialisation: every quant type defines `load_block` and `decode4`, both reduction files define
-//! `reduce_sum`. `shaders/README.md` lists the roles and the names that their files define. Directives are comments, so that
-//! the files stay WGSL to a reader:
+//! WGSL does not care about the order of declarations, so *importing a file that defines the agreed names* is the whole
+//! mechanism of specialisation: every quant type defines `load_block` and `decode4`, both reduction files define
+//! `reduce_sum`. `shaders/README.md` lists the roles and the names that their files define. Directives are comments, so
+//! that the files stay WGSL to a reader:
 //!
-//! * `//#import lib/step` includes a file; `//#import $weight` includes the files that the kernel's [`ShaderSource`] names for
-//!   that role, or its section of `lib/defaults`; `//#import $weight as w2_` also prefixes each of its top-level names (and its
-//!   binding and planes), so that a kernel can read two quantized matrices, or keys and values. Several files in one line
-//!   share their names.
+//! * `//#import lib/step` includes a file; `//#import $weight` includes the files that the kernel's [`ShaderSource`]
+//!   names for that role, or its section of `lib/defaults`; `//#import $weight as w2_` also prefixes each of its
+//!   top-level names (and its binding and planes), so that a kernel can read two quantized matrices, or keys and
+//!   values. Several files in one line share their names.
 //! * `//#enable f16` declares a feature that the file needs.
 //! * `//#unroll i N` ... `//#end` repeats a body with `i` replaced by `0u`, `1u`, ... N is a number or a constant.
 //!   naga turns every `for` into a guarded `while (true)`, so inner loops are written this way.

@@ -49,9 +49,13 @@ pub fn write(shape: &str, types: &str, out: &mut dyn Write) -> Result<()> {
     })
 }
 
+/// A tensor's name and dimensions.
+#[cfg(test)]
+pub(crate) type NamedDims = (String, Vec<u64>);
+
 /// The keys and the tensors' names and dimensions of a shape, without weights.
 #[cfg(test)]
-pub(crate) fn header(shape: &str) -> Result<(Metadata, Vec<(String, Vec<u64>)>)> {
+pub(crate) fn header(shape: &str) -> Result<(Metadata, Vec<NamedDims>)> {
     let shape = find(shape)?;
     let tensors = tensors(shape).into_iter().map(|t| (t.name, t.dims)).collect();
     Ok((metadata(shape, QuantRecipe::Pure(DType::F32)), tensors))

@@ -1,5 +1,5 @@
-//! Word order of right-to-left text. egui shapes each word correctly but always places words from left to right, so this
-//! module breaks lines and reorders their words visually.
+//! Word order of right-to-left text. egui shapes each word correctly but always places words from left to right, so
+//! this module breaks lines and reorders their words visually.
 //!
 //! It orders whole words, not characters: a subset of Unicode's bidirectional algorithm (UAX #9).
 

@@ -1,8 +1,8 @@
 //! The window's end of the engine: takes commands, drives a [`crate::engine::Engine`], sends events.
 //!
-//! One async loop for both platforms: natively it blocks its own thread, in a tab it runs in a worker. A device shared with
-//! the window would queue frames behind compute, and take the window along when it is lost. The loop looks for commands
-//! after each step, and before each read while loading; it ends when the window is closed.
+//! One async loop for both platforms: natively it blocks its own thread, in a tab it runs in a worker. A device shared
+//! with the window would queue frames behind compute, and take the window along when it is lost. The loop looks for
+//! commands after each step, and before each read while loading; it ends when the window is closed.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, poll_fn};

@@ -1,5 +1,5 @@
-//! The window's icons: code points of the font `assets/chat/phosphor.ttf`, which `scripts/chat-fonts.py` subsets to exactly
-//! these. Icons are text, so they inherit the colour and size of their surroundings.
+//! The window's icons: code points of the font `assets/chat/phosphor.ttf`, which `scripts/chat-fonts.py` subsets to
+//! exactly these. Icons are text, so they inherit the colour and size of their surroundings.
 
 pub const NEW: &str = "\u{e34c}";
 pub const SEND: &str = "\u{e08e}";

@@ -1,9 +1,9 @@
 //! The chat window: an egui app for the desktop and, compiled to wasm, for a browser tab. Feature `chat`.
 //!
-//! [`App`] owns the state. `view` draws it: functions of the state that return actions. The engine runs on a thread or in a
-//! worker (`engine`) and exchanges `protocol`'s plain enums with the app, so a slow or lost GPU never blocks the window.
-//! `store` saves conversations; `platform` holds every difference between desktop and tab. The window uses only the
-//! crate's public API, and opens connections only to the hub, when the user downloads a model.
+//! [`App`] owns the state. `view` draws it: functions of the state that return actions. The engine runs on a thread or
+//! in a worker (`engine`) and exchanges `protocol`'s plain enums with the app, so a slow or lost GPU never blocks the
+//! window. `store` saves conversations; `platform` holds every difference between desktop and tab. The window uses only
+//! the crate's public API, and opens connections only to the hub, when the user downloads a model.
 
 mod app;
 mod bidi;

@@ -75,7 +75,7 @@ pub enum Panel {
 
 /// A sampled token, and what else was likely.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct SampledToken {
+pub struct TokenAlternatives {
     /// Its text, as far as it is text.
     pub text: String,
     /// The most likely tokens with their probabilities, best first; empty if they were not requested.
@@ -86,11 +86,11 @@ pub struct SampledToken {
     pub seconds: f64,
 }
 
-impl SampledToken {
+impl TokenAlternatives {
     /// From an answer's event.
     pub fn new(token: &AnswerToken, top: Option<&[AnswerToken]>, seconds: f64) -> Self {
         let text = |token: &AnswerToken| String::from_utf8_lossy(&token.bytes).into_owned();
-        SampledToken {
+        TokenAlternatives {
             text: text(token),
             top: top.unwrap_or_default().iter().map(|t| (text(t), t.logprob.exp())).collect(),
             probability: top.is_some().then(|| token.logprob.exp()),
@@ -103,7 +103,7 @@ impl SampledToken {
 #[derive(Clone, Debug, Default)]
 pub struct XRay {
     /// The last tokens with their probabilities, oldest first.
-    pub tokens: Vec<SampledToken>,
+    pub tokens: Vec<TokenAlternatives>,
     /// Tokens per second by context position.
     pub rates: Vec<[f64; 2]>,
     /// The last step's time by op, or why it is not available.
@@ -216,8 +216,8 @@ pub struct WindowState {
     pub focus: bool,
     /// Whether the transcript scrolls to its end in the next frame.
     pub to_end: bool,
-    /// Whether the window is cleared to the background colour before drawing. The views then do not fill the background,
-    /// which would take most of a frame on a software rasterizer.
+    /// Whether the window is cleared to the background colour before drawing. The views then do not fill the
+    /// background, which would take most of a frame on a software rasterizer.
     pub cleared: bool,
 }
 

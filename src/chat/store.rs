@@ -1,7 +1,7 @@
 //! Saved conversations: each is a tree of messages in one JSON file.
 //!
-//! Editing a message or answering again adds a sibling and never overwrites; the conversation shows one path through the
-//! tree. `platform` moves bytes to the disk or the browser; nothing here draws or computes.
+//! Editing a message or answering again adds a sibling and never overwrites; the conversation shows one path through
+//! the tree. `platform` moves bytes to the disk or the browser; nothing here draws or computes.
 
 use serde::{Deserialize, Serialize};
 

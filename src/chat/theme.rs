@@ -1,5 +1,5 @@
-//! The window's design in one place: type scale, colours, spacing, light and dark themes. Views contain no numbers of their
-//! own.
+//! The window's design in one place: type scale, colours, spacing, light and dark themes. Views contain no numbers of
+//! their own.
 
 use std::sync::Arc;
 
@@ -188,8 +188,8 @@ fn visuals(theme: Theme, c: &Colours) -> Visuals {
 const ARABIC: &[u8] = include_bytes!("../../assets/chat/arabic.ttf");
 const HEBREW: &[u8] = include_bytes!("../../assets/chat/hebrew.ttf");
 
-/// Inter for text (Noto for Arabic and Hebrew), egui's fonts for code and emoji, Phosphor for icons. System fonts supply
-/// the rest.
+/// Inter for text (Noto for Arabic and Hebrew), egui's fonts for code and emoji, Phosphor for icons. System fonts
+/// supply the rest.
 fn fonts() -> FontDefinitions {
     let mut fonts = FontDefinitions::default();
     let inter = |weight: f32| {

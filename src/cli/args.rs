@@ -24,8 +24,8 @@ pub struct DeviceArgs {
     /// Part of a GPU's name, or its index in `firelight devices`; the default is the best GPU
     #[arg(long, value_name = "NAME|INDEX")]
     pub device: Option<String>,
-    /// Kernel tier: a lower one than the GPU supports, or one that trades precision for speed (int8: 8-bit activations; f16,
-    /// cooperative: 16-bit prefill)
+    /// Kernel tier: a lower one than the GPU supports, or one that trades precision for speed (int8: 8-bit activations;
+    /// f16, cooperative: 16-bit prefill)
     #[arg(long, value_parser = tier())]
     pub tier: Option<Tier>,
 }

@@ -229,8 +229,8 @@ struct Weights {
     seconds: f64,
 }
 
-/// Reads them a few MiB at a time, as loading does. The read warms the system's page cache, so loading and the plain read
-/// are compared on equal terms.
+/// Reads them a few MiB at a time, as loading does. The read warms the system's page cache, so loading and the plain
+/// read are compared on equal terms.
 async fn weights(checkpoint: &Checkpoint) -> Result<Weights> {
     let (mut bytes, mut seconds) = (0, 0.0);
     for _ in 0..2 {

@@ -1,4 +1,5 @@
-//! `bench --ops`: the cost of matmul for each weight type and of attention, relative to a copy shader and to peak arithmetic.
+//! `bench --ops`: the cost of matmul for each weight type and of attention, relative to a copy shader and to peak
+//! arithmetic.
 
 use std::io::{self, Write};
 

@@ -10,8 +10,8 @@ use super::{Result, term};
 
 #[derive(clap::Args)]
 pub struct DevicesArgs {
-    /// Autotune the matmul and attention kernels of a GPU (default: the best one), print their errors and times, and save the
-    /// fastest correct ones; happens automatically when a real GPU is first used
+    /// Autotune the matmul and attention kernels of a GPU (default: the best one), print their errors and times, and
+    /// save the fastest correct ones; happens automatically when a real GPU is first used
     #[arg(long, value_name = "NAME|INDEX", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     tune: Option<String>,
 }

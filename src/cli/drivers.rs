@@ -1,5 +1,5 @@
-//! Prepares the process for graphics drivers before any is loaded: selects the software Vulkan driver on a machine without
-//! a GPU, and sets the runtime directory that libraries expect. Linux only; other systems need nothing.
+//! Prepares the process for graphics drivers before any is loaded: selects the software Vulkan driver on a machine
+//! without a GPU, and sets the runtime directory that libraries expect. Linux only; other systems need nothing.
 
 use std::env;
 use std::os::unix::fs::MetadataExt;

@@ -42,7 +42,8 @@ pub struct RmArgs {
     all: bool,
 }
 
-/// Resolves a model's name: `demo`, a path, or a name on the hub. Downloads the model unless it is cached or `offline` is set.
+/// Resolves a model's name: `demo`, a path, or a name on the hub. Downloads the model unless it is cached or `offline`
+/// is set.
 pub async fn find(name: &Path, offline: bool) -> Result<ModelRef> {
     if name == Path::new(demo::NAME) {
         return Ok(ModelRef::BuiltIn);

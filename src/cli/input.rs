@@ -13,8 +13,8 @@ use firelight::text::{decode, without_mark};
 use super::Result;
 use super::term::{self, Failure};
 
-/// How long a pipe may stay silent before the argument alone is used. Programs that start this one often leave its stdin
-/// open and never write to it.
+/// How long a pipe may stay silent before the argument alone is used. Programs that start this one often leave its
+/// stdin open and never write to it.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Limit of bytes read from stdin.
 const LIMIT: usize = 64 << 20;

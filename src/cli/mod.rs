@@ -1,5 +1,5 @@
-//! The command-line program: one file per command. `args` holds the options that several commands share, `term` everything
-//! that concerns the terminal.
+//! The command-line program: one file per command. `args` holds the options that several commands share, `term`
+//! everything that concerns the terminal.
 //!
 //! Answers go to stdout, everything else to stderr. Exit codes: 0 success, 1 failure, 2 usage error, 130 interrupted.
 //! Commands read arguments, call the library, and print; they compute nothing.

@@ -138,8 +138,8 @@ fn metadata(checkpoint: &Checkpoint, recipe: QuantRecipe) -> LibResult<Metadata>
     Ok(metadata)
 }
 
-/// Rows per head of tensors whose rows need reordering. GGUF's llama files interleave the rows of q and k that RoPE pairs;
-/// Hugging Face keeps them half a head apart.
+/// Rows per head of tensors whose rows need reordering. GGUF's llama files interleave the rows of q and k that RoPE
+/// pairs; Hugging Face keeps them half a head apart.
 fn paired_rows(checkpoint: &Checkpoint, spec: &ModelSpec, tensor: &str) -> Option<usize> {
     let rotated = [".attn_q.", ".attn_k."].iter().any(|part| tensor.contains(part));
     let moves = checkpoint.tokenizer_json.is_some()
@@ -200,7 +200,8 @@ fn target(recipe: QuantRecipe, shape: ModelShape, t: &TensorInfo) -> DType {
     }
 }
 
-/// Quantizes whole rows to `dtype` on all cores. Returns the bytes and the sums of squared errors and of squared weights.
+/// Quantizes whole rows to `dtype` on all cores. Returns the bytes and the sums of squared errors and of squared
+/// weights.
 fn round(from: &TensorInfo, dtype: DType, rows: &[u8]) -> LibResult<(Vec<u8>, f64, f64)> {
     if from.dtype == dtype {
         return Ok((rows.to_vec(), 0.0, 0.0));

@@ -74,7 +74,8 @@ pub async fn logits(args: LogitsArgs) -> Result {
 /// Limit of the logits that one step computes, in bytes.
 const LOGITS_BYTES: u32 = 64 << 20;
 
-/// Session options for the logits of `len` tokens: a context that holds them, and as many rows per step as is reasonable.
+/// Session options for the logits of `len` tokens: a context that holds them, and as many rows per step as is
+/// reasonable.
 fn scoring_options(model: &Model, engine: &EngineArgs, len: usize) -> SessionOptions {
     let options = engine.options();
     let logits = (LOGITS_BYTES / (4 * model.spec.vocab_size)).clamp(1, options.chunk);
@@ -82,8 +83,8 @@ fn scoring_options(model: &Model, engine: &EngineArgs, len: usize) -> SessionOpt
     SessionOptions { logits, context, ..options }
 }
 
-/// The header of a NumPy file of `rows x cols` float32, format 1.0: magic, version, length, and a Python dict, padded so
-/// that the data starts at a multiple of 64 bytes.
+/// The header of a NumPy file of `rows x cols` float32, format 1.0: magic, version, length, and a Python dict, padded
+/// so that the data starts at a multiple of 64 bytes.
 fn npy_header(rows: usize, cols: usize) -> Vec<u8> {
     let dict = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {cols}), }}");
     let length = (10 + dict.len() + 1).next_multiple_of(64) - 10;

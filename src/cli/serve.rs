@@ -33,8 +33,8 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ServeArgs {
-    /// GGUF files (any part of a split model), Hugging Face folders, names on the hub, or `demo`, the built-in model and
-    /// default
+    /// GGUF files (any part of a split model), Hugging Face folders, names on the hub, or `demo`, the built-in model
+    /// and default
     #[arg(value_name = "MODEL", default_value = demo::NAME, hide_default_value = true)]
     models: Vec<PathBuf>,
     #[command(flatten)]

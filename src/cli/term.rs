@@ -97,8 +97,8 @@ pub fn install_panic_message() {
     }));
 }
 
-/// Sends logs to stderr: errors by default, information with `verbose` 1, every detail with 2. wgpu logs a missing driver
-/// as an error, which only users of `--verbose` want to know.
+/// Sends logs to stderr: errors by default, information with `verbose` 1, every detail with 2. wgpu logs a missing
+/// driver as an error, which only users of `--verbose` want to know.
 pub fn install_log(verbose: u8) {
     let level = [LevelFilter::ERROR, LevelFilter::INFO, LevelFilter::DEBUG][usize::from(verbose.min(2))];
     let drivers = if verbose == 0 { LevelFilter::OFF } else { level };
@@ -117,8 +117,8 @@ pub fn colours(stream: &impl IsTerminal) -> bool {
 pub const DIM: &str = "\x1b[2m";
 pub const PLAIN: &str = "\x1b[0m";
 
-/// The current meaning of Ctrl-C. It is one atomic, because the handler runs on another thread and an answer may end at any
-/// time.
+/// The current meaning of Ctrl-C. It is one atomic, because the handler runs on another thread and an answer may end at
+/// any time.
 static STATE: AtomicU8 = AtomicU8::new(IDLE);
 const IDLE: u8 = 0;
 const ANSWERING: u8 = 1;

@@ -53,7 +53,8 @@ fn open_tokenizer(checkpoint: &Checkpoint) -> Result<Tokenizer> {
 pub struct TemplateArgs {
     #[command(flatten)]
     model: ModelArg,
-    /// JSON file with messages and optionally tools, add_generation_prompt, bos_token, eos_token, date, ...; - for stdin
+    /// JSON file with messages and optionally tools, add_generation_prompt, bos_token, eos_token, date, ...; - for
+    /// stdin
     #[arg(long, value_name = "CASE.json")]
     input: PathBuf,
     /// Use this Jinja template file instead of the model's template

@@ -2,8 +2,8 @@
 //!
 //! [`Prompt::prepare`] renders messages and tools by the model's chat template and says how the answer is to be read
 //! ([`OutputParser`]) and to what it is constrained ([`OutputRules`], compiled to a mask over the vocabulary by
-//! `grammar`, feature `grammar`). An answer comes out as [`AnswerEvent`]s. Nothing here generates: `session` does. Nothing
-//! knows of HTTP or of JavaScript either.
+//! `grammar`, feature `grammar`). An answer comes out as [`AnswerEvent`]s. Nothing here generates: `session` does.
+//! Nothing knows of HTTP or of JavaScript either.
 
 mod event;
 #[cfg(feature = "grammar")]
@@ -61,7 +61,8 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    /// Whether the answer continues the last message: if that is a text of the assistant, unless a new turn is asked for.
+    /// Whether the answer continues the last message: if that is a text of the assistant, unless a new turn is asked
+    /// for.
     pub fn continues(&self) -> bool {
         let called = |message: &Value| message["tool_calls"].as_array().is_some_and(|calls| !calls.is_empty());
         let said = |message: &Value| message["role"] == "assistant" && !called(message);

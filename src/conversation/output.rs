@@ -1,9 +1,9 @@
 //! Parses the text of an answer while it comes: reasoning, content and tool calls.
 //!
-//! Each family of models marks its calls in its own way; [`ToolFormat`] is the table of them. Text that may begin a mark is
-//! held back until it is known whether it does, so the events do not depend on how the text is cut into pieces. A text that
-//! looks like a call but is none stays content: nothing is lost. The arguments of a call are emitted while they come
-//! (`tool_call`), so that an answer truncated within them is the same streamed and whole. Pure.
+//! Each family of models marks its calls in its own way; [`ToolFormat`] is the table of them. Text that may begin a
+//! mark is held back until it is known whether it does, so the events do not depend on how the text is cut into pieces.
+//! A text that looks like a call but is none stays content: nothing is lost. The arguments of a call are emitted while
+//! they come (`tool_call`), so that an answer truncated within them is the same streamed and whole. Pure.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -61,7 +61,8 @@ impl OutputParser {
         OutputParser { format, mode, held, opened, trim: reasoning, stream, constrained, tools, ids, calls }
     }
 
-    /// The same, for an answer that is constrained to calls of these tools or, if `format`, to these or a response format.
+    /// The same, for an answer that is constrained to calls of these tools or, if `format`, to these or a response
+    /// format.
     pub fn constrained(self, format: bool, tools: Vec<String>) -> Self {
         OutputParser { constrained: format, tools, ..self }
     }
@@ -222,8 +223,8 @@ impl OutputParser {
         self.format == ToolFormat::Llama3 && self.opened.is_empty()
     }
 
-    /// Emits the rest of the calls in `whole`, whose last bytes are the mark that closed them. Returns whether they were
-    /// calls: if not, and if nothing of them was emitted, the text is content.
+    /// Emits the rest of the calls in `whole`, whose last bytes are the mark that closed them. Returns whether they
+    /// were calls: if not, and if nothing of them was emitted, the text is content.
     fn settle(&mut self, whole: String, mark: usize, events: &mut Vec<AnswerEvent>) -> bool {
         let streamed = std::mem::take(&mut self.stream);
         if streamed.within {
@@ -338,8 +339,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    /// Parses a text in pieces of `piece` characters, and joins the events: a complete call is a `ToolCall` that has its
-    /// arguments in place of its id.
+    /// Parses a text in pieces of `piece` characters, and joins the events: a complete call is a `ToolCall` that has
+    /// its arguments in place of its id.
     fn read(mut parser: OutputParser, text: &str, piece: usize) -> Vec<AnswerEvent> {
         let letters: Vec<char> = text.chars().collect();
         let mut parts: Vec<AnswerEvent> =

@@ -15,7 +15,8 @@ pub struct Prepared {
     pub tokens: Vec<u32>,
     /// Parses the answer.
     pub parser: OutputParser,
-    /// The beginning of the answer that the template has put at the prompt's end: `<think>` and white space, or nothing.
+    /// The beginning of the answer that the template has put at the prompt's end: `<think>` and white space, or
+    /// nothing.
     pub prefill: String,
     /// The changes to the conversation that the template required; see [`Rendering`].
     pub changes: Vec<&'static str>,

@@ -9,11 +9,13 @@ use super::{Conversation, ResponseFormat, ToolChoice, ToolFormat, tool_names};
 pub struct OutputRules {
     /// The response format.
     pub format: ResponseFormat,
-    /// Tools that may be called instead. If `tool_format` is [`ToolFormat::Forced`], one must be, and `format` is ignored.
+    /// Tools that may be called instead. If `tool_format` is [`ToolFormat::Forced`], one must be, and `format` is
+    /// ignored.
     pub tools: Vec<Value>,
     /// How calls are written.
     pub tool_format: ToolFormat,
-    /// Whether a call is written as name and arguments, in families whose older models put it into JSON or a code fence.
+    /// Whether a call is written as name and arguments, in families whose older models put it into JSON or a code
+    /// fence.
     pub bare: bool,
     /// The reasoning before the answer.
     pub reasoning: ReasoningRule,
@@ -34,8 +36,8 @@ pub enum ReasoningRule {
 }
 
 impl OutputRules {
-    /// The rules for an answer, if there are any. `known` is the tool format of the model's chat template, whose text is
-    /// `template`.
+    /// The rules for an answer, if there are any. `known` is the tool format of the model's chat template, whose text
+    /// is `template`.
     pub(super) fn of(
         chat: &Conversation,
         format: &ResponseFormat,

@@ -1,7 +1,8 @@
 //! Parses tool calls while the model writes them: emits the name as soon as it is complete, then the arguments as they
 //! come.
 //!
-//! A call that begins with something else than its name is not streamed: `ToolFormat::calls` parses it at its end. Pure.
+//! A call that begins with something else than its name is not streamed: `ToolFormat::calls` parses it at its end.
+//! Pure.
 
 use serde_json::{Map, Value};
 

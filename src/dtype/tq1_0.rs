@@ -1,12 +1,12 @@
 //! `TQ1_0`: 256 weights `d * (q - 1)`, q of 0, 1, 2; a byte holds five of them (or four).
 //!
 //! A byte is a fraction b / 256 in base three: its digits come out one by one as the integer part of b * 3 / 256. File
-//! block, 54 bytes: 32 bytes, digit t of byte j is weight 32t + j; 16 bytes, digit t of byte j is weight 160 + 16t + j; 4
-//! bytes of four digits, digit t of byte j is weight 240 + 4t + j; f16 d.
+//! block, 54 bytes: 32 bytes, digit t of byte j is weight 32t + j; 16 bytes, digit t of byte j is weight 160 + 16t + j;
+//! 4 bytes of four digits, digit t of byte j is weight 240 + 4t + j; f16 d.
 //!
-//! GPU planes, of the same size, with the digits rearranged so that each group has its own: 4 bytes per group, digit t of
-//! byte k is weight 4t + k; 2 bytes per group, digit t of byte k is weight 20 + 4t + 2k, for t of 3 and 4 weight
-//! 9 + 4t + 2k; a byte for two groups, two digits each (weights 29 and 31); d.
+//! GPU planes, of the same size, with the digits rearranged so that each group has its own: 4 bytes per group, digit t
+//! of byte k is weight 4t + k; 2 bytes per group, digit t of byte k is weight 20 + 4t + 2k, for t of 3 and 4 weight 9 +
+//! 4t + 2k; a byte for two groups, two digits each (weights 29 and 31); d.
 
 use super::bits::read_f16;
 

@@ -1,9 +1,9 @@
 //! The engine: a device, a model on it, and the answers that it gives. Every front end uses this one.
 //!
 //! [`Engine`] adds to a [`Session`] what front ends would each do for themselves: it parses answers into
-//! [`AnswerEvent`]s, compiles their grammars, and survives a lost device: it opens the device again, loads the weights, and
-//! resumes each answer after the tokens that it has emitted. It is driven by [`Engine::step`]; natively a thread does that,
-//! in a browser the page or a worker. [`EngineControl`] acts on it from elsewhere meanwhile.
+//! [`AnswerEvent`]s, compiles their grammars, and survives a lost device: it opens the device again, loads the weights,
+//! and resumes each answer after the tokens that it has emitted. It is driven by [`Engine::step`]; natively a thread
+//! does that, in a browser the page or a worker. [`EngineControl`] acts on it from elsewhere meanwhile.
 
 mod control;
 mod device;
@@ -277,8 +277,8 @@ impl Engine {
         self.embeddings.pop_front()
     }
 
-    /// Waits for one step of the session. Returns whether there is anything left to do. A lost device is replaced, and the
-    /// answers resumed.
+    /// Waits for one step of the session. Returns whether there is anything left to do. A lost device is replaced, and
+    /// the answers resumed.
     ///
     /// # Errors
     /// If the device is lost and cannot be replaced, or a step fails otherwise. The engine is then of no more use.

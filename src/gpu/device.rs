@@ -131,7 +131,7 @@ impl Gpu {
     }
 
     /// The same device, treated as a CPU driver; for adapters that hide what they are.
-    pub(crate) fn as_software(mut self) -> Self {
+    pub(crate) fn into_software(mut self) -> Self {
         (self.adapter.kind, self.adapter.caps.software) = ("software", true);
         self
     }

@@ -37,8 +37,8 @@ operands! {
             q: TensorId,
             /// Keys and values.
             kv: KeysAndValues,
-            /// One more score for each query head, a weight of the model, that draws attention and has no value (gpt-oss):
-            /// (heads).
+            /// One more score for each query head, a weight of the model, that draws attention and has no value
+            /// (gpt-oss): (heads).
             sinks: Option<TensorId>,
         }
         write {
@@ -141,12 +141,12 @@ pub struct AttentionTemperature {
     pub offset: u32,
 }
 
-/// The most values that a head may have: the queries of a tile, or those of four heads, fit in workgroup memory beside the
-/// scores.
+/// The most values that a head may have: the queries of a tile, or those of four heads, fit in workgroup memory beside
+/// the scores.
 pub const MAX_HEAD_DIM: u32 = 576;
 
-/// Writes the step's keys and values into the pages of the cache: (page, head, position % PAGE, head_dim). The layout of a
-/// page's bytes is in `shaders/kv/<type>.wgsl`. Values that are a part of their keys are not written twice.
+/// Writes the step's keys and values into the pages of the cache: (page, head, position % PAGE, head_dim). The layout
+/// of a page's bytes is in `shaders/kv/<type>.wgsl`. Values that are a part of their keys are not written twice.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KvWrite {
     /// Heads of keys and values.
@@ -190,8 +190,8 @@ operands! {
 }
 
 impl Graph {
-    /// q (rows, heads * head_dim) -> (rows, heads * value_dim), over a cache of keys and one of values, by a causal mask. Both
-    /// are the same one if values are a part of their keys.
+    /// q (rows, heads * head_dim) -> (rows, heads * value_dim), over a cache of keys and one of values, by a causal
+    /// mask. Both are the same one if values are a part of their keys.
     #[track_caller]
     pub fn attention(
         &mut self,
@@ -206,9 +206,9 @@ impl Graph {
         self.attend(q, KeysAndValues { pages, keys, values }, sinks, op)
     }
 
-    /// q (rows, heads * head_dim), k and v (rows, kv_heads * head_dim) -> (rows, heads * head_dim), without a cache, by any
-    /// mask: for encoders. A step must have all rows of its sequences, from position 0 on, and its query tiles must say where
-    /// their sequences are ([`StepInput::QueryTiles`]).
+    /// q (rows, heads * head_dim), k and v (rows, kv_heads * head_dim) -> (rows, heads * head_dim), without a cache, by
+    /// any mask: for encoders. A step must have all rows of its sequences, from position 0 on, and its query tiles must
+    /// say where their sequences are ([`StepInput::QueryTiles`]).
     #[track_caller]
     pub fn attention_over_rows(
         &mut self,

@@ -64,7 +64,8 @@ operands! {
     }
 }
 
-/// `y = softcap * tanh(scale * x / softcap)`, or `y = scale * x` without a softcap (Gemma 2's softcap, Granite's divisor).
+/// `y = softcap * tanh(scale * x / softcap)`, or `y = scale * x` without a softcap (Gemma 2's softcap, Granite's
+/// divisor).
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogitScale {
     /// Multiplier.
@@ -105,7 +106,8 @@ impl Graph {
         y
     }
 
-    /// gate (rows, n) and up (rows, n) -> (rows, n); either may be (rows, 1) for all values of a row, or one for all rows.
+    /// gate (rows, n) and up (rows, n) -> (rows, n); either may be (rows, 1) for all values of a row, or one for all
+    /// rows.
     #[track_caller]
     pub fn glu(&mut self, gate: TensorId, up: TensorId, activation: Activation) -> TensorId {
         let larger = if self.cols(up) < self.cols(gate) { gate } else { up };

@@ -81,8 +81,8 @@ pub enum StepInput {
     Pages,
     /// The page tables of sliding-window layers; see [`TensorKind::KvCache`].
     SlidingPages,
-    /// Query tiles: {first row, rows, first row of its sequence, rows of its sequence}; the rows of a tile belong to one
-    /// sequence. The last two are only read by attention without a cache.
+    /// Query tiles: {first row, rows, first row of its sequence, rows of its sequence}; the rows of a tile belong to
+    /// one sequence. The last two are only read by attention without a cache.
     QueryTiles,
     /// [`Segment`]s: one for each sequence that the step has rows of.
     Segments,
@@ -92,13 +92,13 @@ pub enum StepInput {
     Sampled,
     /// Sampling parameters, one [`crate::ops::sample::Params`] for each output slot.
     Sampling,
-    /// Occurrences of each token before what each output slot samples, for penalties: bit 31 if it is in the prompt; the
-    /// other bits count how often it was generated.
+    /// Occurrences of each token before what each output slot samples, for penalties: bit 31 if it is in the prompt;
+    /// the other bits count how often it was generated.
     Counts,
 }
 
-/// Consecutive rows of a step that belong to one sequence, the slot of the [state](TensorKind::State) that they begin with,
-/// and the slot that their last state is written to: the same one, or another, so that the first is kept.
+/// Consecutive rows of a step that belong to one sequence, the slot of the [state](TensorKind::State) that they begin
+/// with, and the slot that their last state is written to: the same one, or another, so that the first is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub struct Segment {
@@ -187,8 +187,8 @@ pub enum TensorKind {
         /// positions take ([`crate::ops::SlidingPages`]).
         sliding: bool,
     },
-    /// The recurrent state of a layer, whose size does not depend on the length of a sequence: f32 values for each of the
-    /// engine's slots ([`crate::ops::Capacity::state_slots`]).
+    /// The recurrent state of a layer, whose size does not depend on the length of a sequence: f32 values for each of
+    /// the engine's slots ([`crate::ops::Capacity::state_slots`]).
     State {
         /// Values of a slot.
         values: u32,

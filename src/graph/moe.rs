@@ -1,14 +1,15 @@
 //! Mixture of experts (MoE): routing, sorting, the experts' matrices, and their weighted sum. Routing stays on the GPU.
 //!
-//! A row is sent to `used` of `experts` experts; slot `s` of row `r` is number `r * used + s`, best expert first. Few rows:
-//! a matvec for each slot. Many rows: slots sorted by expert, a matmul for each tile of one expert's slots. A stack of
-//! matrices that exceeds a binding is split between experts, and each shard skips the slots of others.
+//! A row is sent to `used` of `experts` experts; slot `s` of row `r` is number `r * used + s`, best expert first. Few
+//! rows: a matvec for each slot. Many rows: slots sorted by expert, a matmul for each tile of one expert's slots. A
+//! stack of matrices that exceeds a binding is split between experts, and each shard skips the slots of others.
 
 use super::elementwise::Activation;
 use super::op::{Access, Op, Operand, operands};
 use super::{Graph, Rows, TensorId, assert_same};
 
-/// The experts of each row: those with the largest logits, or by a selection bias and groups, and their routing weights.
+/// The experts of each row: those with the largest logits, or by a selection bias and groups, and their routing
+/// weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Router {
     /// Experts to choose from, 512 at most.
@@ -217,8 +218,8 @@ pub enum RoutingWeights {
 }
 
 impl Graph {
-    /// A feed-forward network of experts: x (rows, d) and the router's logits (rows, experts) -> (rows, d), and the expert
-    /// of each slot. Routing weights on inputs need one expert a row, and no biases.
+    /// A feed-forward network of experts: x (rows, d) and the router's logits (rows, experts) -> (rows, d), and the
+    /// expert of each slot. Routing weights on inputs need one expert a row, and no biases.
     #[track_caller]
     pub fn expert_ffn(
         &mut self,
@@ -249,8 +250,8 @@ impl Graph {
         (self.expert_sum(down, weights), ids)
     }
 
-    /// logits (rows, experts), a selection bias (experts) and multipliers of the weights (experts) if any -> expert of each
-    /// slot (u32), weight of each.
+    /// logits (rows, experts), a selection bias (experts) and multipliers of the weights (experts) if any -> expert of
+    /// each slot (u32), weight of each.
     #[track_caller]
     pub fn router(
         &mut self,
@@ -280,7 +281,8 @@ impl Graph {
         (slots, tiles)
     }
 
-    /// x (rows or slots, k), a stack of (n, k) and where in it the experts are, expert of each slot, sorted slots and tiles
+    /// x (rows or slots, k), a stack of (n, k) and where in it the experts are, expert of each slot, sorted slots and
+    /// tiles
     /// -> (slots, n).
     #[track_caller]
     pub fn expert_linear(

@@ -3,8 +3,8 @@
 use super::op::{Access, Op, Operand, operands};
 use super::{Graph, Rows, TensorId};
 
-/// Root-mean-square norm (arXiv 1910.07467) over segments of a row: `y = x / sqrt(mean(x^2) + eps) * weight`. A segment is
-/// the whole row, or one head when the weight is as long as a head (Qwen3's q and k norms).
+/// Root-mean-square norm (arXiv 1910.07467) over segments of a row: `y = x / sqrt(mean(x^2) + eps) * weight`. A segment
+/// is the whole row, or one head when the weight is as long as a head (Qwen3's q and k norms).
 #[derive(Clone, Debug, PartialEq)]
 pub struct RmsNorm {
     /// Added to the mean of squares.
@@ -52,8 +52,8 @@ operands! {
     }
 }
 
-/// A post-norm, the residual sum that follows, and the norm of that sum if it comes next (Gemma 2 and 3 have both, OLMo 2
-/// the first): `y = residual + norm(x)`, `z = norm(y)`. Made by fusion only.
+/// A post-norm, the residual sum that follows, and the norm of that sum if it comes next (Gemma 2 and 3 have both, OLMo
+/// 2 the first): `y = residual + norm(x)`, `z = norm(y)`. Made by fusion only.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NormAdd {
     /// Added to the mean of squares of x.
@@ -100,8 +100,8 @@ impl Operand for NextNorm {
 
 /// An RMS norm of whole rows that the ops around it compute when rows are few, so that it costs no dispatch: the linear
 /// before it ([`LinearOperands::next_norm`](super::LinearOperands)) also writes its rows times the norm's weight, and
-/// partial sums of their squares; the op that reads the normed rows multiplies its products by the remaining factor, one
-/// per row. Many rows are normed by a kernel of their own. This is what the reading op has.
+/// partial sums of their squares; the op that reads the normed rows multiplies its products by the remaining factor,
+/// one per row. Many rows are normed by a kernel of their own. This is what the reading op has.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FusedNorm {
     /// Added to the mean of squares.

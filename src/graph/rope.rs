@@ -44,8 +44,8 @@ operands! {
     }
 }
 
-/// Everything between the projections and attention, in one kernel: norms of the heads, rotation, keys and values into the
-/// cache. Reads the output of [`Qkv`](super::Qkv). Made by fusion only.
+/// Everything between the projections and attention, in one kernel: norms of the heads, rotation, keys and values into
+/// the cache. Reads the output of [`Qkv`](super::Qkv). Made by fusion only.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RopeKv {
     /// Query heads.

@@ -1,8 +1,9 @@
 //! Attention with grouped query heads (GQA), mostly over the paged cache.
 //!
-//! Few rows (decode): each (row, kv head, split of [`KV_SPLIT`] positions) is a workgroup, and several splits are combined by
-//! a second kernel (split-K, as in FlashDecoding). Many rows (prefill): query tiles walk the cache with a running softmax.
-//! Without a cache (encoders) query tiles walk the step's own keys and values, however few rows there are.
+//! Few rows (decode): each (row, kv head, split of [`KV_SPLIT`] positions) is a workgroup, and several splits are
+//! combined by a second kernel (split-K, as in FlashDecoding). Many rows (prefill): query tiles walk the cache with a
+//! running softmax. Without a cache (encoders) query tiles walk the step's own keys and values, however few rows there
+//! are.
 
 use super::kv_write::offset;
 use super::matmul::cooperative_shader;
@@ -215,9 +216,9 @@ pub fn max_splits(pages_per_sequence: u32) -> u32 {
     (pages_per_sequence * PAGE).div_ceil(KV_SPLIT)
 }
 
-/// What the op means over a cache: for each row and head the softmax-weighted mean of the values at the positions of the
-/// row's sequence that it sees. `rows` is the row table; the caches are laid out as [`super::kv_write`] says; `sinks` has a
-/// value for each head, or none at all.
+/// What the op means over a cache: for each row and head the softmax-weighted mean of the values at the positions of
+/// the row's sequence that it sees. `rows` is the row table; the caches are laid out as [`super::kv_write`] says;
+/// `sinks` has a value for each head, or none at all.
 pub fn reference(
     rows: &[[u32; 4]],
     pages: &[u32],
@@ -257,8 +258,8 @@ pub fn reference_over_rows(
     y
 }
 
-/// One row: its position and the last one that its sequence has, its queries, and where the keys and values of a head at a
-/// position begin.
+/// One row: its position and the last one that its sequence has, its queries, and where the keys and values of a head
+/// at a position begin.
 fn row_reference(
     (position, end): (u32, u32),
     q: &[f32],
@@ -325,7 +326,8 @@ mod tests {
 
     #[test]
     fn without_a_cache_a_query_sees_its_sequence_on_both_sides() {
-        // Two sequences of three and of two rows; keys are zeros, so that the mean is plain. Values are 1, 2, 3, 10, 20.
+        // Two sequences of three and of two rows; keys are zeros, so that the mean is plain. Values are 1, 2, 3, 10,
+        // 20.
         let rows = [[0, 0, 0, 0], [0, 1, 0, 0], [0, 2, 0, 0], [0, 0, 1, 0], [0, 1, 1, 0]];
         let values: Vec<f32> = [1.0, 2.0, 3.0, 10.0, 20.0].into_iter().flat_map(|v| [v; 4]).collect();
         let y = |mask| {

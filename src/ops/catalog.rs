@@ -1,8 +1,8 @@
 //! Every kernel variant that the ops choose for typical shapes, all weight types, all KV types, and adapters of each
 //! kind, by name: what `firelight shaders` writes out and what the shader tests hold to WebGPU's limits.
 //!
-//! A list made from plain data: graphs and [`Caps`] go in, [`ShaderSource`]s come out; no GPU. A kernel whose node does not
-//! occur in `graphs` is not tested, so a new op or activation is added there.
+//! A list made from plain data: graphs and [`Caps`] go in, [`ShaderSource`]s come out; no GPU. A kernel whose node does
+//! not occur in `graphs` is not tested, so a new op or activation is added there.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -64,9 +64,9 @@ fn stem(tier: Tier, source: &ShaderSource) -> String {
     format!("{tier}/{}{}", source.file, imports.collect::<String>())
 }
 
-/// Adapters of each kind, the baseline first: real and software ones, subgroups of one size and of several, and kernels laid
-/// out as wide as they may be. Whether all weight types are worth listing once more: how a type is decoded depends only on
-/// the tier.
+/// Adapters of each kind, the baseline first: real and software ones, subgroups of one size and of several, and kernels
+/// laid out as wide as they may be. Whether all weight types are worth listing once more: how a type is decoded depends
+/// only on the tier.
 fn adapters() -> Vec<(Caps, bool)> {
     let wide = TuneConfig {
         lanes: 64,

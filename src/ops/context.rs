@@ -52,9 +52,9 @@ impl KernelContext<'_> {
         weight_shards(self.graph, id, self.caps.bindable())
     }
 
-    /// Up to this many rows a product is a matvec. On a software adapter that is one: there the matmul, which keeps weights
-    /// in registers, takes little longer for eight. The f16 prefill tiers round activations, so their matmuls must not be
-    /// used for decode rows.
+    /// Up to this many rows a product is a matvec. On a software adapter that is one: there the matmul, which keeps
+    /// weights in registers, takes little longer for eight. The f16 prefill tiers round activations, so their matmuls
+    /// must not be used for decode rows.
     pub fn matvec_rows(&self) -> u32 {
         let one = self.caps.software && !Tier::F16_TIERS.contains(&self.caps.tier);
         if one { 1 } else { self.capacity.decode_rows() }

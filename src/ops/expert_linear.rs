@@ -40,8 +40,8 @@ fn matmul(op: &ExpertLinear, io: &ExpertLinearOperands, cx: &KernelContext, shar
     kernel.when(StepSize::Rows, cx.capacity.decode_rows() + 1, u32::MAX)
 }
 
-/// Binds a shard of the weight, x, y, what the route reads, and what is done to sums. The kernels of `linear` see a single
-/// matrix of (n, k); the route finds where it begins in the shard.
+/// Binds a shard of the weight, x, y, what the route reads, and what is done to sums. The kernels of `linear` see a
+/// single matrix of (n, k); the route finds where it begins in the shard.
 fn bind(
     op: &ExpertLinear,
     io: &ExpertLinearOperands,
@@ -67,8 +67,8 @@ fn bind(
 }
 
 impl ExpertLinear {
-    /// y of x, of a stack of dequantized (n, k) matrices of all experts in order, of the expert of each slot, and of what is
-    /// done to sums.
+    /// y of x, of a stack of dequantized (n, k) matrices of all experts in order, of the expert of each slot, and of
+    /// what is done to sums.
     pub fn reference(
         &self,
         x: &[f32],

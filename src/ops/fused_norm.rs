@@ -1,5 +1,5 @@
-//! The two sides of a [`FusedNorm`]: the linear that writes scaled rows and partial sums of squares, and the op that reads
-//! them.
+//! The two sides of a [`FusedNorm`]: the linear that writes scaled rows and partial sums of squares, and the op that
+//! reads them.
 
 use super::context::KernelContext;
 use super::grid::StepSize;
@@ -8,7 +8,8 @@ use super::matvec::MatvecShape;
 use super::rms_norm;
 use crate::graph::{FusedNorm, NextFusedNorm, RmsNorm, RmsNormOperands, TensorId};
 
-/// Partial sums of squares that a row of `cols` values has, written by matvecs over `source_cols` columns for `tile` rows.
+/// Partial sums of squares that a row of `cols` values has, written by matvecs over `source_cols` columns for `tile`
+/// rows.
 pub(super) fn parts(cx: &KernelContext, source_cols: u32, cols: u32, tile: u32) -> u32 {
     cols.div_ceil(MatvecShape::choose(cx, source_cols, tile, &[]).rows())
 }

@@ -1,8 +1,9 @@
 //! How many workgroups a kernel runs, and how it runs more of them in a dimension than an adapter allows.
 //!
-//! A grid follows the sizes of a step. Where it may exceed [`Caps::max_workgroups`](crate::caps::Caps) in some dimension,
-//! the kernel is folded: its workgroups are numbered, x first, and dispatched in the shape of a [`GridFold`]; the kernel
-//! finds its place in the grid from that number (`shaders/lib/fold.wgsl`). Other kernels are dispatched as they are.
+//! A grid follows the sizes of a step. Where it may exceed [`Caps::max_workgroups`](crate::caps::Caps) in some
+//! dimension, the kernel is folded: its workgroups are numbered, x first, and dispatched in the shape of a
+//! [`GridFold`]; the kernel finds its place in the grid from that number (`shaders/lib/fold.wgsl`). Other kernels are
+//! dispatched as they are.
 
 use super::{Capacity, Kernel, attention};
 use crate::shader::{Const, FOLD};

@@ -4,8 +4,8 @@
 pub const PAGE: u32 = 32;
 /// Most rows that a step of several sequences may have to be a decode; see [`Capacity::decode_rows`].
 pub const DECODE_ROWS: u32 = 8;
-/// Positions that a sequence can be rolled back at any time: as many as steps may be queued ahead of a token that turns out
-/// to be the last.
+/// Positions that a sequence can be rolled back at any time: as many as steps may be queued ahead of a token that turns
+/// out to be the last.
 pub const MAX_ROLLBACK: u32 = 64;
 
 /// How the KV cache is stored.
@@ -96,8 +96,8 @@ pub struct SlidingPages {
 }
 
 impl SlidingPages {
-    /// Pages of a sequence whose steps have up to `rows` rows: those that a step and [`MAX_ROLLBACK`] positions before it
-    /// see, and those kept at the end of a prompt.
+    /// Pages of a sequence whose steps have up to `rows` rows: those that a step and [`MAX_ROLLBACK`] positions before
+    /// it see, and those kept at the end of a prompt.
     pub fn pages_per_sequence(window: u32, rows: u32) -> u32 {
         let touched = |positions: u32| positions.div_ceil(PAGE) + 1;
         touched(window.saturating_add(MAX_ROLLBACK + rows)) + touched(window)

@@ -1,5 +1,6 @@
 //! Rows times a matrix of any weight type. Few rows run as a matvec, which reads each weight once for up to
-//! [`KernelContext::matvec_rows`] rows; many as a tiled matmul. Several matrices of one x are in `linear_glu` and `qkv`.
+//! [`KernelContext::matvec_rows`] rows; many as a tiled matmul. Several matrices of one x are in `linear_glu` and
+//! `qkv`.
 
 use super::context::KernelContext;
 use super::epilogue::Epilogue;

@@ -27,8 +27,8 @@ pub(super) struct MatmulShape {
 }
 
 impl MatmulShape {
-    /// For a matrix of this type. Software adapters pay for loads more than for arithmetic: there each thread does much out
-    /// of registers, and the lanes of subgroups, where they are known, share what they load.
+    /// For a matrix of this type. Software adapters pay for loads more than for arithmetic: there each thread does much
+    /// out of registers, and the lanes of subgroups, where they are known, share what they load.
     pub fn choose(cx: &KernelContext, dtype: DType) -> Self {
         let (min, max) = cx.caps.subgroup;
         let TuneConfig { tile_threads, f16_tile_rows, .. } = cx.caps.tune_config();

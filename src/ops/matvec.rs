@@ -20,8 +20,9 @@ pub(super) struct MatvecShape {
 const QUANTIZED_GROUP_BYTES: u32 = 48;
 
 impl MatvecShape {
-    /// For rows of `cols` weights of these types, and up to `tile` tokens. In the int8 tier each workgroup quantizes the x of
-    /// one token for itself: on a GPU the more rows share that, the better. The number of rows does not depend on the types.
+    /// For rows of `cols` weights of these types, and up to `tile` tokens. In the int8 tier each workgroup quantizes
+    /// the x of one token for itself: on a GPU the more rows share that, the better. The number of rows does not depend
+    /// on the types.
     pub fn choose(cx: &KernelContext, cols: u32, tile: u32, types: &[DType]) -> Self {
         let config = cx.caps.tune_config();
         let quantizes = cx.caps.tier == Tier::Int8 && tile == 1;

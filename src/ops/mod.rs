@@ -1,8 +1,8 @@
 //! The ops: what each computes, on the CPU (`reference`) and on the GPU (`kernels`).
 //!
-//! The parameters and operands of an op are in [`graph`](crate::graph); here are a Rust file and a WGSL file of its name.
-//! Choosing a kernel yields plain data ([`Kernel`]), so that `plan` can list, dedupe, print and test it without a GPU.
-//! No wgpu here.
+//! The parameters and operands of an op are in [`graph`](crate::graph); here are a Rust file and a WGSL file of its
+//! name. Choosing a kernel yields plain data ([`Kernel`]), so that `plan` can list, dedupe, print and test it without a
+//! GPU. No wgpu here.
 
 pub mod add;
 pub mod attention;

@@ -1,7 +1,7 @@
 //! Which activations share a buffer: two may when no node needs both.
 //!
-//! Slots are whole buffers. wgpu tracks hazards by buffer, so two tensors in one arena could neither be read and written in
-//! one dispatch nor run concurrently.
+//! Slots are whole buffers. wgpu tracks hazards by buffer, so two tensors in one arena could neither be read and
+//! written in one dispatch nor run concurrently.
 
 use std::collections::BTreeMap;
 
@@ -38,8 +38,8 @@ impl NodeTensors {
     }
 }
 
-/// Assigns slots in order of execution. `bytes` gives the size of an activation, and nothing for other tensors; tensors in
-/// `keep` share with none.
+/// Assigns slots in order of execution. `bytes` gives the size of an activation, and nothing for other tensors; tensors
+/// in `keep` share with none.
 pub fn assign(nodes: &[NodeTensors], bytes: impl Fn(TensorId) -> Option<u64>, keep: &[TensorId]) -> ActivationSlots {
     let last_use: BTreeMap<TensorId, usize> =
         nodes.iter().enumerate().flat_map(|(i, node)| node.all().map(move |id| (id, i))).collect();

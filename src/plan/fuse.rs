@@ -89,11 +89,8 @@ fn residual_at(graph: &Graph, i: usize) -> Option<(usize, Op)> {
 fn glu(graph: &mut Graph, max_binding: u64) {
     let mut i = 0;
     while i < graph.nodes.len() {
-        let found = glu_at(graph, i, max_binding);
-        if let (Some((linears, x, weights)), Op::Glu(op, io)) = (found, &graph.nodes[i]) {
-            let (op, y) = (LinearGlu { activation: op.activation }, io.y);
-            let operands = LinearGluOperands::new(graph, x, weights, y);
-            graph.nodes[i] = Op::LinearGlu(op, operands);
+        if let Some((linears, fused)) = glu_at(graph, i, max_binding) {
+            graph.nodes[i] = fused;
             remove(graph, &linears);
             i -= 1;
         } else {
@@ -102,18 +99,22 @@ fn glu(graph: &mut Graph, max_binding: u64) {
     }
 }
 
-/// If node `i` is the glu of two plain linears of one x: their numbers, x, and their weights.
-fn glu_at(graph: &Graph, i: usize, max_binding: u64) -> Option<([usize; 2], TensorId, [TensorId; 2])> {
-    let Op::Glu(_, glu) = &graph.nodes[i] else { return None };
+/// If node `i` is the glu of two plain linears of one x: their indices, and the fused op.
+fn glu_at(graph: &mut Graph, i: usize, max_binding: u64) -> Option<([usize; 2], Op)> {
+    let Op::Glu(op, glu) = graph.nodes[i].clone() else { return None };
     let plain = |id| {
         let (n, linear) = only_linear(graph, id, max_binding)?;
-        linear.bias.is_none().then_some((n, linear))
+        linear.bias.is_none().then_some((n, linear.x, linear.weight))
     };
-    let ((gate_at, gate), (up_at, up)) = (plain(glu.gate)?, plain(glu.up)?);
-    (gate.x == up.x).then_some(([gate_at, up_at], gate.x, [gate.weight, up.weight]))
+    let ((gate, x, gate_weight), (up, up_x, up_weight)) = (plain(glu.gate)?, plain(glu.up)?);
+    (x == up_x).then(|| {
+        let operands = LinearGluOperands::new(graph, x, [gate_weight, up_weight], glu.y);
+        ([gate, up], Op::LinearGlu(LinearGlu { activation: op.activation }, operands))
+    })
 }
 
-/// The linear whose product `id` is, if only one node reads that: one without a residual and with a weight in one piece.
+/// The linear whose product `id` is, if only one node reads that: one without a residual and with a weight in one
+/// piece.
 fn only_linear(graph: &Graph, id: TensorId, max_binding: u64) -> Option<(usize, &LinearOperands)> {
     let n = only_link(graph, id)?;
     let Op::Linear(_, io) = &graph.nodes[n] else { return None };
@@ -277,8 +278,8 @@ fn norm_of(op: &mut Op) -> Option<(&mut TensorId, &mut Option<FusedNorm>)> {
     }
 }
 
-/// If node `i` norms whole rows between a linear with a residual and a node that can take the norm on, which alone reads
-/// them: the numbers of these two, and the norm.
+/// If node `i` norms whole rows between a linear with a residual and a node that can take the norm on, which alone
+/// reads them: the numbers of these two, and the norm.
 fn norm_at(graph: &Graph, i: usize) -> Option<(usize, usize, RmsNorm, RmsNormOperands)> {
     let Op::RmsNorm(op, io) = &graph.nodes[i] else { return None };
     let only = is_of_rows(graph, io) && graph.readers(io.y) == 1;
@@ -305,7 +306,8 @@ fn post_norm(graph: &mut Graph) {
     }
 }
 
-/// If node `i` adds something to rows that another node norms whole: that one's number, and what both in one are made of.
+/// If node `i` adds something to rows that another node norms whole: that one's number, and what both in one are made
+/// of.
 fn norm_add_at(graph: &Graph, i: usize) -> Option<(usize, f32, NormAddOperands)> {
     let Op::Add(Add { scale: 1.0 }, sum) = &graph.nodes[i] else { return None };
     [(sum.a, sum.b), (sum.b, sum.a)].into_iter().find_map(|(normed, residual)| {

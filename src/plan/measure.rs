@@ -1,5 +1,5 @@
-//! Measurements: the bandwidth and arithmetic rate that shaders reach, the cost of a product or of attention, and the time
-//! that the CPU takes to record a step.
+//! Measurements: the bandwidth and arithmetic rate that shaders reach, the cost of a product or of attention, and the
+//! time that the CPU takes to record a step.
 
 use std::collections::BTreeMap;
 
@@ -23,8 +23,8 @@ pub async fn copy_bandwidth(gpu: &Gpu, bytes: u64) -> Result<f64> {
     Ok(2.0 * bytes as f64 / seconds / 1e9)
 }
 
-/// GFLOP/s that a shader reaches which only multiplies and adds, a fused pair counted as two: in f32, in [`Tier::F16`] in
-/// f16, in [`Tier::Cooperative`] in cooperative matrices.
+/// GFLOP/s that a shader reaches which only multiplies and adds, a fused pair counted as two: in f32, in [`Tier::F16`]
+/// in f16, in [`Tier::Cooperative`] in cooperative matrices.
 pub async fn arithmetic_rate(gpu: &Gpu) -> Result<f64> {
     let caps = gpu.caps();
     let (groups, rounds) = if caps.software { (64, 128) } else { (1 << 14, 1024) };
@@ -94,8 +94,8 @@ pub struct Cost {
     pub bytes: u64,
 }
 
-/// Rows and columns of a matrix to measure with: more than caches hold; on a software adapter no more than it can do in a
-/// moment.
+/// Rows and columns of a matrix to measure with: more than caches hold; on a software adapter no more than it can do in
+/// a moment.
 pub fn measured_matrix(caps: &Caps) -> (u32, u32) {
     if caps.software { (1024, 1024) } else { (16384, 8192) }
 }
@@ -114,7 +114,8 @@ pub async fn products(gpu: &Gpu, dtype: DType, (n, k): (u32, u32), rows: &[u32])
     Ok(out)
 }
 
-/// The cost of attention over a cache of this type, for each of these numbers of rows of a sequence, the first at `first`.
+/// The cost of attention over a cache of this type, for each of these numbers of rows of a sequence, the first at
+/// `first`.
 ///
 /// # Errors
 /// If the device has not enough memory, or is lost.
@@ -237,7 +238,8 @@ impl SingleOp {
 }
 
 impl Plan {
-    /// Seconds that the CPU takes to record a step of these sizes: the minimum of `times` measurements. Nothing is submitted.
+    /// Seconds that the CPU takes to record a step of these sizes: the minimum of `times` measurements. Nothing is
+    /// submitted.
     pub fn recording_seconds(&self, sizes: &StepSizes, times: u32) -> f64 {
         let list: Vec<&Dispatch> = self.running(sizes).collect();
         let once = |_| {

@@ -126,8 +126,8 @@ impl PlanMemory {
         }
     }
 
-    /// As [`PlanMemory::write_rows`], on another thread where there are some; it has begun, and is waited for. That thread hands
-    /// the rows to the device, too: where a processor pretends to be one, it is then that they are copied.
+    /// As [`PlanMemory::write_rows`], on another thread where there are some; it has begun, and is waited for. That
+    /// thread hands the rows to the device, too: where a processor pretends to be one, it is then that they are copied.
     pub(crate) fn write_rows_async(
         &self,
         id: TensorId,

@@ -79,8 +79,8 @@ impl DispatchList {
         dispatch_list
     }
 
-    /// The shader of a kernel that would run more workgroups than `caps` allow in some step, however they are dispatched; none
-    /// in a plan that can run.
+    /// The shader of a kernel that would run more workgroups than `caps` allow in some step, however they are
+    /// dispatched; none in a plan that can run.
     pub fn oversized(&self, caps: &Caps) -> Option<&'static str> {
         let exceeds = |kernel: &Kernel| kernel.exceeds(&self.capacity, caps.max_workgroups);
         self.kernels.iter().find(|(_, kernel)| exceeds(kernel)).map(|(_, kernel)| kernel.source.file)
@@ -276,7 +276,8 @@ impl Plan {
     /// [`Error::Memory`] if the device has not enough memory.
     ///
     /// # Panics
-    /// If the dispatch list was made for an adapter that allows more workgroups, or is [oversized](DispatchList::oversized).
+    /// If the dispatch list was made for an adapter that allows more workgroups, or is
+    /// [oversized](DispatchList::oversized).
     pub async fn compile(gpu: &Gpu, dispatch_list: DispatchList) -> Result<Self> {
         Self::compile_while(gpu, dispatch_list, async |_| Ok(())).await
     }

@@ -34,7 +34,7 @@ impl Gpu {
         let mut gpu = Gpu::open_device(options).await?;
         let in_browser = gpu.adapter().backend == "BrowserWebGpu";
         if in_browser && !gpu.caps().software && copy_bandwidth(&gpu, PROBE_BYTES).await? < SLOWEST_GPU {
-            gpu = gpu.as_software();
+            gpu = gpu.into_software();
         }
         tuned(gpu, options).await
     }

@@ -124,7 +124,8 @@ fn pipeline(gpu: &Gpu, file: &'static str, text: &str, writes: &[bool]) -> Pipel
     let sampler = file.starts_with("sample");
     let checks = wgpu::ShaderRuntimeChecks { force_loop_bounding: sampler, ..wgpu::ShaderRuntimeChecks::checked() };
     let descriptor = wgpu::ShaderModuleDescriptor { label, source };
-    // SAFETY: all other checks are made. `tests/shaders.rs` finds loops, except the sampler's, that do not count to an end.
+    // SAFETY: all other checks are made. `tests/shaders.rs` finds loops, except the sampler's, that do not count to an
+    // end.
     let module = unsafe { gpu.counted_device().create_shader_module_trusted(descriptor, checks) };
     let pipeline_layout = gpu.counted_device().create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
         label,

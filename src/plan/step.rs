@@ -24,8 +24,8 @@ impl DispatchList {
         self.tile
     }
 
-    /// Bytes that the keys and values of `positions` positions take in the KV cache, over all layers; of layers that see
-    /// only what is near, those that the last position sees.
+    /// Bytes that the keys and values of `positions` positions take in the KV cache, over all layers; of layers that
+    /// see only what is near, those that the last position sees.
     pub fn kv_traffic(&self, positions: u32) -> u64 {
         let span = self.capacity.sliding.map_or(positions, |near| positions.min(near.window));
         let layer = |id: TensorId| match self.graph.tensor(id).kind {
@@ -37,8 +37,8 @@ impl DispatchList {
         self.used().into_iter().map(layer).sum()
     }
 
-    /// Bytes that a step as of [`DispatchList::step`] must at least read and write: each kernel's tensors, and the KV cache
-    /// of the positions up to its last row, each counted once.
+    /// Bytes that a step as of [`DispatchList::step`] must at least read and write: each kernel's tensors, and the KV
+    /// cache of the positions up to its last row, each counted once.
     pub fn step_traffic(&self, rows: u32, position: u32) -> u64 {
         let sizes = self.step(rows, position);
         let kernels = self.kernels.iter().filter(|(_, kernel)| runs(kernel, &sizes));

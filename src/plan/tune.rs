@@ -1,9 +1,9 @@
 //! The tuner: finds the kernel parameters of matrix products and attention that are correct and fastest on a device.
 //!
-//! Drivers differ in which parameters suit them, and now and then one computes wrong results. So each candidate is first
-//! compared with a product computed on the CPU, and timed only if it is correct. The result is cached for the adapter, its
-//! driver and this version of Firelight, so that it is measured once. Software adapters are all alike, and are measured only
-//! on request.
+//! Drivers differ in which parameters suit them, and now and then one computes wrong results. So each candidate is
+//! first compared with a product computed on the CPU, and timed only if it is correct. The result is cached for the
+//! adapter, its driver and this version of Firelight, so that it is measured once. Software adapters are all alike, and
+//! are measured only on request.
 
 use super::expected::Expected;
 use super::measure::measured_matrix;
@@ -33,7 +33,8 @@ pub struct TuneSizes {
 }
 
 impl TuneSizes {
-    /// What a device is measured with: enough to keep it busy; on a software adapter no more than it can do in a moment.
+    /// What a device is measured with: enough to keep it busy; on a software adapter no more than it can do in a
+    /// moment.
     pub fn usual(caps: &Caps) -> Self {
         let matrix = measured_matrix(caps);
         match caps.software {
@@ -69,8 +70,9 @@ pub struct Trial {
     pub seconds: Option<f64>,
 }
 
-/// Applies the cached tuning result of a device, or, if there is none and `measure` is set, tunes the device now, which takes
-/// a second or two. If no tier is asked for, an f16 prefill tier is chosen where tuning found it correct and faster.
+/// Applies the cached tuning result of a device, or, if there is none and `measure` is set, tunes the device now, which
+/// takes a second or two. If no tier is asked for, an f16 prefill tier is chosen where tuning found it correct and
+/// faster.
 ///
 /// # Errors
 /// As [`tune`]; [`Error::Usage`] if a tier is asked for that tuning found to be wrong.
@@ -109,8 +111,8 @@ pub async fn tune(gpu: Gpu) -> Result<(Gpu, Vec<Trial>)> {
     Ok((gpu.apply_tuning(tune_result), trials))
 }
 
-/// Tries the exact tiers of a device that can do what `caps` say, from the highest down to one that is right, and then those
-/// that read prompts in halves.
+/// Tries the exact tiers of a device that can do what `caps` say, from the highest down to one that is right, and then
+/// those that read prompts in halves.
 ///
 /// # Errors
 /// If the device has not enough memory, or is lost.
@@ -150,8 +152,8 @@ pub async fn trials(gpu: &Gpu, caps: &Caps, sizes: &TuneSizes) -> Result<Vec<Tri
     Ok(trials)
 }
 
-/// What follows from trials: the highest exact tier that is right, and the fastest layout of its matmuls, which is that of
-/// the fastest matvec too; whether halves and small matrices are right and faster; and whether attention by them is.
+/// What follows from trials: the highest exact tier that is right, and the fastest layout of its matmuls, which is that
+/// of the fastest matvec too; whether halves and small matrices are right and faster; and whether attention by them is.
 pub fn tune_result(trials: &[Trial]) -> Option<TuneResult> {
     let of = |tier| fastest(trials, |trial| trial.tier == tier && trial.rows > 1 && !trial.attends);
     let exact = of(Tier::Subgroups).or_else(|| of(Tier::Baseline))?;

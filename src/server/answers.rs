@@ -75,7 +75,8 @@ pub struct CollectedAnswer {
 }
 
 impl Answers {
-    /// Waits until the engine has begun, so that a refusal can still have a status of its own. `answers` to each prompt.
+    /// Waits until the engine has begun, so that a refusal can still have a status of its own. `answers` to each
+    /// prompt.
     pub async fn begin(coming: AnswerReceiver, answers: usize) -> Result<Self, HttpError> {
         let head = coming.head.await.map_err(|_| stopped())??;
         let open = head.prompt_tokens.len() * answers;
@@ -200,8 +201,8 @@ pub const EVENTS: &str = "text/event-stream; charset=utf-8";
 /// Answers that may not have started.
 type Coming = Pin<Box<dyn Future<Output = Result<Answers, HttpError>> + Send>>;
 
-/// Streams the answers. A refusal within 15 seconds has its own status; a later one is written into the stream. When the
-/// client disconnects, the response and the answers are dropped, and the engine cancels them.
+/// Streams the answers. A refusal within 15 seconds has its own status; a later one is written into the stream. When
+/// the client disconnects, the response and the answers are dropped, and the engine cancels them.
 pub async fn stream<W: StreamWriter>(
     coming: impl Future<Output = Result<Answers, HttpError>> + Send + 'static,
     writer: W,

@@ -70,8 +70,8 @@ fn allow(headers: &mut HeaderMap, origin: HeaderValue) {
 /// Seconds for which a browser caches the answer to a preflight.
 const PREFLIGHT_SECONDS: &str = "7200";
 
-/// Answers a preflight by allowing the method and the headers that it asks for: client libraries send many, and the request
-/// itself shows whether the server has the method.
+/// Answers a preflight by allowing the method and the headers that it asks for: client libraries send many, and the
+/// request itself shows whether the server has the method.
 fn allow_asked(headers: &mut HeaderMap, asked: &HeaderMap) {
     const PRIVATE: HeaderName = HeaderName::from_static("access-control-request-private-network");
     let rows = [
@@ -116,8 +116,8 @@ impl Auth {
         }
     }
 
-    /// Whether a Host header names this server. A foreign page can make its own name resolve to this address, but cannot
-    /// use the address itself.
+    /// Whether a Host header names this server. A foreign page can make its own name resolve to this address, but
+    /// cannot use the address itself.
     fn host_is_ours(&self, host: &str) -> bool {
         let name = without_port(host).to_ascii_lowercase();
         let address = name.parse::<IpAddr>().is_ok()

@@ -1,5 +1,5 @@
-//! The texts that one request embeds. Only a few of them are with the engine at a time: the next is submitted when one is
-//! done, so that answers, and the texts of other requests, never wait for all of them.
+//! The texts that one request embeds. Only a few of them are with the engine at a time: the next is submitted when one
+//! is done, so that answers, and the texts of other requests, never wait for all of them.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;

@@ -181,8 +181,8 @@ fn to_responses(history: &Value) -> Value {
     json!({ "input": items, "tools": tools, "tool_choice": history["tool_choice"] })
 }
 
-/// The history in Anthropic's blocks. As its clients do, the user carries later system messages, and one message holds a
-/// result and the text after it.
+/// The history in Anthropic's blocks. As its clients do, the user carries later system messages, and one message holds
+/// a result and the text after it.
 fn to_anthropic(history: &Value) -> Value {
     let messages = list(&history["messages"]);
     let is_system = |message: &&Value| ["system", "developer"].iter().any(|role| message["role"] == *role);

@@ -1,8 +1,8 @@
-//! The thread that owns the engine. Requests come in through a channel, and the events of each go back through its own; a
-//! request whose receiver was dropped is cancelled before the next step.
+//! The thread that owns the engine. Requests come in through a channel, and the events of each go back through its own;
+//! a request whose receiver was dropped is cancelled before the next step.
 //!
-//! Requests start in the order in which they came. One model is loaded at a time: when the next request is for another, the
-//! running ones are finished first, and none starts meanwhile.
+//! Requests start in the order in which they came. One model is loaded at a time: when the next request is for another,
+//! the running ones are finished first, and none starts meanwhile.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -100,8 +100,8 @@ pub struct EngineHandle {
 }
 
 impl EngineHandle {
-    /// Starts the thread, which loads the first model at once. The first receiver gets the result. The sender of the second
-    /// is dropped when the thread ends, which only a bug can cause.
+    /// Starts the thread, which loads the first model at once. The first receiver gets the result. The sender of the
+    /// second is dropped when the thread ends, which only a bug can cause.
     pub fn start(
         registry: Registry,
         setup: Setup,
@@ -215,7 +215,8 @@ impl Thread {
         }
     }
 
-    /// Takes the requests that have arrived; waits for one if there is nothing to do. Returns false when the server has ended.
+    /// Takes the requests that have arrived; waits for one if there is nothing to do. Returns false when the server has
+    /// ended.
     fn receive(&mut self) -> bool {
         if !self.queue.is_empty() || self.loaded.as_ref().is_some_and(Worker::busy) {
             self.queue.extend(self.works.try_iter());

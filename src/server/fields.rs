@@ -1,5 +1,5 @@
-//! The fields of a request's body. They are read one by one, so that an error names the field and what it expects; fields
-//! that are never read are looked up in [`super::unsupported`].
+//! The fields of a request's body. They are read one by one, so that an error names the field and what it expects;
+//! fields that are never read are looked up in [`super::unsupported`].
 //!
 //! `null` means that a field is absent. Integers may be written as `8` or `8.0`, as other servers accept.
 

@@ -1,9 +1,9 @@
 //! `serve`: models behind the HTTP APIs that existing clients use.
 //!
 //! A request of any dialect (`openai`, `responses`, `ollama`, `anthropic`) becomes a [`request::AnswerRequest`]. The
-//! engine's thread (`engine`, `worker`) answers it with events (`protocol`), and the dialect writes them as JSON, whole or
-//! as a stream (`answers`). HTTP runs on another thread. `auth` decides which requests are admitted; `metrics` counts.
-//! Prompts and answers are never logged, and no name in a request becomes a path.
+//! engine's thread (`engine`, `worker`) answers it with events (`protocol`), and the dialect writes them as JSON, whole
+//! or as a stream (`answers`). HTTP runs on another thread. `auth` decides which requests are admitted; `metrics`
+//! counts. Prompts and answers are never logged, and no name in a request becomes a path.
 
 mod answers;
 mod anthropic;

@@ -1,11 +1,13 @@
-//! Fields that ask for something unsupported. A request with one is refused: an answer that ignored it would look right and
-//! be wrong. Fields in no table (`user`, `cache_prompt`, `num_gpu` ...) change nothing in an answer and are ignored.
+//! Fields that ask for something unsupported. A request with one is refused: an answer that ignored it would look right
+//! and be wrong. Fields in no table (`user`, `cache_prompt`, `num_gpu` ...) change nothing in an answer and are
+//! ignored.
 
 use serde_json::Value;
 
 use super::http_error::HttpError;
 
-/// A field, a number with which it asks for nothing (in addition to the values of [`asks_nothing`]), and what to do instead.
+/// A field, a number with which it asks for nothing (in addition to the values of [`asks_nothing`]), and what to do
+/// instead.
 type Demand = (&'static str, Option<f64>, &'static str);
 
 /// Fields of the body, in any dialect: a client that knows one server's field sends it to another path as well.

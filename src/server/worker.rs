@@ -33,6 +33,9 @@ struct Job {
     ticket: Arc<Ticket>,
 }
 
+/// The first answer to a prompt, and its siblings, which share the prompt.
+type Group = (Start, Vec<Start>);
+
 /// An answer to be started.
 struct Start {
     choice: usize,
@@ -84,11 +87,7 @@ impl Worker {
     }
 
     /// Prepares the answers of a request: the first to each prompt, and the others to it.
-    fn accept(
-        &mut self,
-        request: &AnswerRequest,
-        load_seconds: f64,
-    ) -> Result<(AnswerHead, Vec<(Start, Vec<Start>)>), HttpError> {
+    fn accept(&mut self, request: &AnswerRequest, load_seconds: f64) -> Result<(AnswerHead, Vec<Group>), HttpError> {
         let prompts: Vec<Prepared> =
             request.prompts.iter().map(|prompt| self.prepare(prompt, &request.format)).collect::<Result<_, _>>()?;
         for prompt in &prompts {

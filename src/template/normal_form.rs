@@ -2,8 +2,8 @@
 //!
 //! Published templates accept one shape of conversation, and clients send others. A conversation is first rendered
 //! unchanged. If the template raises an error, the [`FORMS`] are applied one after another until the conversation
-//! renders without losing words (`lost_words`). Then the forms that were not needed are removed again. The caller learns
-//! which ones remain.
+//! renders without losing words (`lost_words`). Then the forms that were not needed are removed again. The caller
+//! learns which ones remain.
 
 use serde_json::{Value, json};
 

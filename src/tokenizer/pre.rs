@@ -2,8 +2,8 @@
 //! name in `tokenizer.ggml.pre`.
 //!
 //! The expressions are the published ones, except that the usual ending `\s+(?!\S)|\s+` ("white space, without its last
-//! character if a word follows") is written `\s+`, and [`SplitRegex::words`] leaves out the last character. Look-ahead would
-//! need a backtracking engine, which long runs of spaces can stall.
+//! character if a word follows") is written `\s+`, and [`SplitRegex::words`] leaves out the last character. Look-ahead
+//! would need a backtracking engine, which long runs of spaces can stall.
 
 use regex::Regex;
 

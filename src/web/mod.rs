@@ -1,8 +1,8 @@
 //! The browser's front end: the engine as a JavaScript class. JSON goes in and out; bytes come from JavaScript.
 //!
 //! Network, cache and messages are in `assets/js`. JavaScript may call [`WebEngine::submit`] and [`WebEngine::cancel`]
-//! while [`WebEngine::next`] waits, so `next` takes the engine out of its cell for as long as it works, and orders are kept
-//! in a list that is read between two steps.
+//! while [`WebEngine::next`] waits, so `next` takes the engine out of its cell for as long as it works, and orders are
+//! kept in a list that is read between two steps.
 
 mod info;
 mod js_error;
@@ -63,8 +63,8 @@ enum Order {
 impl WebEngine {
     /// Opens a model and loads it. `sources` are objects `{name, length, read(start, end) => Promise<Uint8Array>}`;
     /// `options` is JSON, see [`OpenOptions`]. `report` is called with JSON, here and after a lost device: `{progress:
-    /// {done, total}}` in bytes of the weights, `{compiling: true}`, `{notice: text}`, and `{devices: {key: text}}`, the
-    /// tuning results to be passed in `options` the next time.
+    /// {done, total}}` in bytes of the weights, `{compiling: true}`, `{notice: text}`, and `{devices: {key: text}}`,
+    /// the tuning results to be passed in `options` the next time.
     ///
     /// # Errors
     /// JSON `{code, message}`, or the value that a source threw.

@@ -4,7 +4,7 @@ use egui::Context;
 
 use super::App;
 use crate::chat::protocol::{Command, EngineEvent, Place};
-use crate::chat::state::{EngineState, Panel, SampledToken, XRay};
+use crate::chat::state::{EngineState, Panel, TokenAlternatives, XRay};
 use crate::chat::store;
 use crate::conversation::AnswerEvent;
 use crate::session::{FinishReason, Timings};
@@ -126,14 +126,16 @@ impl App {
     fn answer_event(&mut self, id: u64, event: AnswerEvent, seconds: f64) {
         match event {
             AnswerEvent::Content(text) => self.append(id, &text),
-            AnswerEvent::Token { token, top } => self.token(id, SampledToken::new(&token, top.as_deref(), seconds)),
+            AnswerEvent::Token { token, top } => {
+                self.token(id, TokenAlternatives::new(&token, top.as_deref(), seconds))
+            }
             AnswerEvent::Finished(end) => self.finished(id, end.reason, end.timings),
             // The window shows the text as the model writes it: the engine does not parse it.
             _ => {}
         }
     }
 
-    pub(super) fn token(&mut self, id: u64, token: SampledToken) {
+    pub(super) fn token(&mut self, id: u64, token: TokenAlternatives) {
         let now = self.state.now;
         let Some(answering) = self.state.answering.as_mut().filter(|a| a.id == id) else { return };
         answering.first.get_or_insert(now);

@@ -28,7 +28,7 @@ pub struct App {
     markdown: CommonMarkCache,
     heights: view::Heights,
     chosen: (mpsc::Sender<Chosen>, mpsc::Receiver<Chosen>),
-    fetch: Option<platform::Fetch>,
+    fetch: Option<platform::FetchHandle>,
     answers: u64,
     seconds: Vec<f64>,
 }

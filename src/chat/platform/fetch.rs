@@ -14,13 +14,13 @@ use crate::{Error, Gpu, Result};
 pub const FETCHES: bool = true;
 
 /// A fetch on its way. Dropping it ends it; what came so far is kept, and the next try goes on from there.
-pub struct Fetch {
+pub struct FetchHandle {
     _alive: Arc<()>,
 }
 
-/// Fetches what `name` means (`ORG/REPO`, with `:QUANT` or `:FILE` or without) for the adapter `device`. What becomes of
-/// it comes through `tell`.
-pub fn fetch(ctx: &egui::Context, name: &str, device: Option<&str>, tell: mpsc::Sender<Chosen>) -> Fetch {
+/// Fetches what `name` means (`ORG/REPO`, with `:QUANT` or `:FILE` or without) for the adapter `device`. What becomes
+/// of it comes through `tell`.
+pub fn fetch(ctx: &egui::Context, name: &str, device: Option<&str>, tell: mpsc::Sender<Chosen>) -> FetchHandle {
     let alive = Arc::new(());
     let (ctx, name, device) = (ctx.clone(), name.to_string(), device.map(str::to_string));
     let wanted = Arc::downgrade(&alive);
@@ -36,7 +36,7 @@ pub fn fetch(ctx: &egui::Context, name: &str, device: Option<&str>, tell: mpsc::
             say(Chosen::Fetched(done.map_err(|e| e.to_string())));
         }
     });
-    Fetch { _alive: alive }
+    FetchHandle { _alive: alive }
 }
 
 /// What the adapter can do, if there is one.

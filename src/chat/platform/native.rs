@@ -36,8 +36,8 @@ struct EngineThread {
     thread: Option<thread::JoinHandle<()>>,
 }
 
-/// How long a closing window waits for its engine at most. A step takes milliseconds; but a driver that is taken away at
-/// the program's end under a thread that uses it crashes.
+/// How long a closing window waits for its engine at most. A step takes milliseconds; but a driver that is taken away
+/// at the program's end under a thread that uses it crashes.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Drop for EngineThread {

@@ -196,11 +196,11 @@ fn of_file(name: &str, file: web_sys::File) -> Source {
 pub const FETCHES: bool = false;
 
 /// A fetch on its way.
-pub struct Fetch;
+pub struct FetchHandle;
 
 /// Fetches nothing.
-pub fn fetch(_ctx: &egui::Context, _name: &str, _device: Option<&str>, _tell: mpsc::Sender<Chosen>) -> Fetch {
-    Fetch
+pub fn fetch(_ctx: &egui::Context, _name: &str, _device: Option<&str>, _tell: mpsc::Sender<Chosen>) -> FetchHandle {
+    FetchHandle
 }
 
 /// A page knows of no files but those it is given.

@@ -1,5 +1,5 @@
-//! The list of messages. Only visible messages are laid out; the heights of others are remembered, or estimated until a few
-//! per frame are measured.
+//! The list of messages. Only visible messages are laid out; the heights of others are remembered, or estimated until a
+//! few per frame are measured.
 
 use std::collections::HashMap;
 

@@ -5,7 +5,7 @@ use egui_plot::{AxisHints, HoverPosition, Line, Plot, PlotPoints};
 
 use super::{Actions, format, widgets};
 use crate::chat::protocol::{Loaded, OpTime};
-use crate::chat::state::{Action, SampledToken, WindowState};
+use crate::chat::state::{Action, TokenAlternatives, WindowState};
 use crate::chat::theme;
 
 /// Positions per KV cache page.
@@ -27,7 +27,7 @@ pub fn show(ui: &mut Ui, state: &WindowState, out: &mut Actions) {
 }
 
 /// The most likely tokens, with the chosen one in the accent colour.
-fn probabilities(ui: &mut Ui, tokens: &[SampledToken], token: &SampledToken) {
+fn probabilities(ui: &mut Ui, tokens: &[TokenAlternatives], token: &TokenAlternatives) {
     let before: String = tokens.iter().rev().skip(1).take(8).rev().map(|t| t.text.as_str()).collect();
     let shown = before.split_whitespace().collect::<Vec<_>>().join(" ");
     widgets::quiet(ui, format!("After “…{shown}”"));

@@ -1,9 +1,9 @@
 //! Constrained decoding: schemas, regular expressions and grammars as masks over the vocabulary of the tokens that may
 //! come next. llguidance computes the masks; this module adapts tokenizers to it, and it to a session's [`Constraint`].
 //!
-//! `rules` writes an answer's [`OutputRules`](super::OutputRules) as one grammar. Before a JSON schema becomes part of it,
-//! `schema` removes annotations and the keywords that no grammar can enforce, and resolves every reference (`pointer`), so
-//! that a schema can be moved; `repair` finds the place of what llguidance still refuses.
+//! `rules` writes an answer's [`OutputRules`](super::OutputRules) as one grammar. Before a JSON schema becomes part of
+//! it, `schema` removes annotations and the keywords that no grammar can enforce, and resolves every reference
+//! (`pointer`), so that a schema can be moved; `repair` finds the place of what llguidance still refuses.
 
 mod pointer;
 mod repair;

@@ -1,5 +1,5 @@
-//! Repairs a schema that llguidance refuses: finds the place by trying ever smaller parts of it. A keyword at fault that is
-//! valid but cannot be enforced, such as a pattern with a lookahead, is left out. Pure.
+//! Repairs a schema that llguidance refuses: finds the place by trying ever smaller parts of it. A keyword at fault
+//! that is valid but cannot be enforced, such as a pattern with a lookahead, is left out. Pure.
 
 use std::cell::Cell;
 use std::collections::HashSet;

@@ -76,8 +76,8 @@ impl ReasoningRule {
 }
 
 impl RuleWriter<'_> {
-    /// Simplifies the tools' parameters. An invalid schema is an error if it is that of the only tool; among others, the
-    /// arguments may be any object.
+    /// Simplifies the tools' parameters. An invalid schema is an error if it is that of the only tool; among others,
+    /// the arguments may be any object.
     fn tools(&mut self, tools: &[Value]) -> Result<Vec<Tool>, String> {
         let mut all = Vec::new();
         for (i, tool) in tools.iter().filter_map(|tool| tool.get("function")).enumerate() {

@@ -1,6 +1,6 @@
-//! Simplifies JSON schemas: only keywords that llguidance can enforce remain, and every reference names one of a flat list
-//! of definitions, so that a schema can be moved into a larger one. Only positions where the standard expects a schema are
-//! visited: a property called `$ref` or `not` is a property. Pure.
+//! Simplifies JSON schemas: only keywords that llguidance can enforce remain, and every reference names one of a flat
+//! list of definitions, so that a schema can be moved into a larger one. Only positions where the standard expects a
+//! schema are visited: a property called `$ref` or `not` is a property. Pure.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
