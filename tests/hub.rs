@@ -254,7 +254,7 @@ fn a_model_is_fetched_named_listed_found_and_removed() {
     let path = path_of(&pulled);
     assert!(path.ends_with(format!("hub/models--tests--Tiny-GGUF/snapshots/{COMMIT}/Tiny-Q4_0.gguf")), "{path:?}");
     assert_eq!(fs::read(&path).expect("the file"), model);
-    assert!(err(&pulled).contains("licence is apache-2.0"), "{}", err(&pulled));
+    assert!(err(&pulled).contains("licence: apache-2.0"), "{}", err(&pulled));
     assert_eq!(blobs(&home), [hex(&model)], "nothing but the file");
     assert!(!home.path().join("evil.gguf").exists());
     // What is kept is used, by name, without asking anybody.
