@@ -205,14 +205,14 @@ fn files_for_something_else_say_what_they_are_for() {
     let kind = |name| [("general.architecture", "llama"), ("general.type", name)];
     let projector = [("general.architecture", "clip"), ("general.type", "mmproj")];
     let files = [
-        (write("mmproj.gguf", &projector, &["v.patch_embd.weight"]), "a projector", "open the language model's own"),
+        (write("mmproj.gguf", &projector, &["v.patch_embd.weight"]), "a projector", "open the language model's GGUF file"),
         (write("lora.gguf", &kind("adapter"), &["blk.0.attn_q.weight.lora_a"]), "an adapter", "was merged"),
         (
             write("imatrix.gguf", &[("general.type", "imatrix")], &["a.in_sum2"]),
             "an importance matrix",
             "open the model",
         ),
-        (write("vocab.gguf", &kind("model"), &[]), "a vocabulary", "that has its weights"),
+        (write("vocab.gguf", &kind("model"), &[]), "a vocabulary", "a file with weights"),
     ];
     for (path, what, step) in &files {
         for args in [&["run", path, "hi"][..], &["plan", path], &["bench", path], &["serve", path, "--port", "0"]] {
@@ -654,9 +654,9 @@ fn info_describes_models_and_vocabularies() {
     let vocabulary = text_of(&data.join("tokenizers/ggml-vocab-gpt-2.gguf"));
     let info = good(&["info", &vocabulary]);
     assert!(info.contains("a vocabulary only") && info.contains("50257 tokens") && !info.contains("needs"), "{info}");
-    bad(&["run", &vocabulary, "hi"], 1, &["vocabulary and no weights"]);
+    bad(&["run", &vocabulary, "hi"], 1, &["vocabulary without weights"]);
     let vocabulary = text_of(&data.join("tokenizers/ggml-vocab-llama-spm.gguf"));
-    bad(&["run", &vocabulary, "hi"], 1, &["vocabulary and no weights"]);
+    bad(&["run", &vocabulary, "hi"], 1, &["vocabulary without weights"]);
 }
 
 #[test]
@@ -711,8 +711,8 @@ fn devices_are_measured_once() {
     let table = with(&["devices", "--tune=0"]);
     let of_one_row = |line: &&str| line.split_whitespace().nth(3) == Some("1");
     assert!(table.lines().filter(of_one_row).count() > 1, "{table}");
-    assert!(table.contains(", as measured\n") && table.contains("  kept\n"), "{table}");
-    assert!(with(&["devices"]).contains(", as measured\n"), "{:?}", kept());
+    assert!(table.contains("(tuned)\n") && table.contains("  kept\n"), "{table}");
+    assert!(with(&["devices"]).contains("(tuned)\n"), "{:?}", kept());
     fs::write(cache.path().join("firelight/devices.json"), "{ broken").expect("a file");
     assert!(with(&["devices"]).contains("(default)\n"));
     bad(&["devices", "--tune=nothing"], 1, &["nothing"]);
@@ -737,10 +737,10 @@ fn what_measuring_found_is_followed() {
         fs::write(&path, format!("{before}{key}{outcome}{behind}")).expect("a file");
     };
     found("Faster");
-    assert!(first(&["devices"]).contains("tier f16 reads prompts where no tier is asked for"));
+    assert!(first(&["devices"]).contains("tier f16 used for prefill unless a tier is requested"));
     assert!(first(&["plan", "demo", "--rows", "40"]).contains(", f16 tier\n"));
     found("Wrong");
-    assert!(first(&["devices"]).contains("tier f16 not: its kernels computed wrong results"));
+    assert!(first(&["devices"]).contains("tier f16 disabled: its kernels computed wrong results"));
     assert!(!first(&["plan", "demo", "--rows", "40"]).contains(", f16 tier\n"));
     let refused = with_cache(&cache, &["plan", "demo", "--tier", "f16"], 1);
     assert!(refused.err.contains("computed wrong results on"), "{refused:?}");
