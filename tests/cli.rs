@@ -205,7 +205,11 @@ fn files_for_something_else_say_what_they_are_for() {
     let kind = |name| [("general.architecture", "llama"), ("general.type", name)];
     let projector = [("general.architecture", "clip"), ("general.type", "mmproj")];
     let files = [
-        (write("mmproj.gguf", &projector, &["v.patch_embd.weight"]), "a projector", "open the language model's GGUF file"),
+        (
+            write("mmproj.gguf", &projector, &["v.patch_embd.weight"]),
+            "a projector",
+            "open the language model's GGUF file",
+        ),
         (write("lora.gguf", &kind("adapter"), &["blk.0.attn_q.weight.lora_a"]), "an adapter", "was merged"),
         (
             write("imatrix.gguf", &[("general.type", "imatrix")], &["a.in_sum2"]),
