@@ -1,11 +1,11 @@
-//! What an adapter can do, which set of kernels runs, and the kernel parameters that tuning chooses: plain data, which
-//! `gpu` fills and `ops` and `plan` read.
+//! An adapter's capabilities, the kernel tiers, and the kernel parameters that tuning selects. Plain data: `gpu` fills
+//! it, `ops` and `plan` read it.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Which set of kernels runs. Each tier needs what its adapter must offer and falls back to the one below.
+/// A set of kernels. Each tier needs features of the adapter, and falls back to the tier below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Tier {
@@ -59,7 +59,7 @@ impl fmt::Display for Tier {
     }
 }
 
-/// What an adapter can do, as far as kernels and plans care.
+/// The capabilities of an adapter that matter to kernels and plans.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Caps {
     /// The tier whose kernels run.
@@ -85,7 +85,7 @@ pub struct Caps {
     pub max_workgroups: u32,
     /// Whether passes can be timed.
     pub timestamps: bool,
-    /// Bytes that are free, where that can be known: software adapters live in the host's memory.
+    /// Free bytes, if known: software adapters use host memory.
     pub memory: Option<u64>,
 }
 
@@ -108,7 +108,7 @@ impl Caps {
         }
     }
 
-    /// The most bytes that a kernel can be given at once: no binding is larger than its buffer.
+    /// The largest range that a kernel can bind, in bytes: no binding exceeds its buffer.
     pub fn bindable(&self) -> u64 {
         self.max_binding.min(self.max_buffer)
     }
@@ -123,7 +123,7 @@ impl Caps {
         if self.subgroup == (0, 0) { Tier::Baseline } else { Tier::Subgroups }
     }
 
-    /// Why a tier cannot run here, if so.
+    /// Why a tier cannot run here; `None` if it can.
     pub fn lacks(&self, tier: Tier) -> Option<&'static str> {
         match tier {
             Tier::Subgroups if self.subgroup == (0, 0) => {
@@ -143,10 +143,10 @@ impl Caps {
     }
 }
 
-/// What tuning an adapter found; see `plan::tune`.
+/// The result of tuning an adapter; see `plan::tune`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TuneResult {
-    /// The highest exact tier that is right.
+    /// The highest exact tier with correct results.
     pub tier: Tier,
     /// The fastest kernel parameters.
     pub config: TuneConfig,
@@ -173,21 +173,21 @@ impl TuneResult {
     }
 }
 
-/// Whether an f16 prefill tier is of use.
+/// The outcome of tuning an f16 prefill tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TuneOutcome {
     /// The adapter does not offer it.
     None,
-    /// Products were wrong.
+    /// Results were wrong.
     Wrong,
-    /// Products were right, and slower than those of a tier before it.
+    /// Correct, but slower than an earlier tier.
     Slower,
-    /// Products were right, and faster than those of every tier before it.
+    /// Correct, and faster than every earlier tier.
     Faster,
 }
 
-/// How threads share the work of a product: kernel parameters that cannot be derived from what an adapter reports, so
-/// they are measured. See `shaders/matvec.wgsl` and `shaders/matmul.wgsl`.
+/// Kernel parameters that tuning measures, because they cannot be derived from what an adapter reports. See
+/// `shaders/matvec.wgsl` and `shaders/matmul.wgsl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TuneConfig {
     /// Threads that share a row of weights in a matvec: one, or as many as this if the row is long enough and subgroups
@@ -206,7 +206,7 @@ pub struct TuneConfig {
 }
 
 impl TuneConfig {
-    /// Before tuning. Real GPUs: a warp of threads per row, a few rows each. Software: a thread per row.
+    /// The defaults. GPUs: a warp per row, a few rows each. Software adapters: a thread per row.
     pub fn untuned(software: bool) -> Self {
         let (lanes, threads) = if software { (1, 32) } else { (32, 128) };
         TuneConfig { lanes, threads, rows_per_lane: 2, tile_threads: 8, f16_tile_rows: 64, cooperative_attention: true }

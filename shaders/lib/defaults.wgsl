@@ -1,4 +1,5 @@
-// What a role is where a kernel chooses no file for it: mostly nothing. README.md has the contract of each role.
+// The default of each role, for kernels that import no file for it. Most defaults do nothing. README.md documents the
+// contract of each role.
 
 //#role epilogue
 // Sums are written as they are.

@@ -26,7 +26,7 @@ use crate::{Error, Model, Result};
 
 /// Rows of a prefill step on software adapters: a step cannot be interrupted, and there it takes seconds.
 const SOFTWARE_CHUNK: u32 = 32;
-/// How many likely tokens are told.
+/// The number of alternatives reported for each token.
 const TOP: u32 = 10;
 
 /// Commands that have come, and what they mean for what is being done.

@@ -1,4 +1,4 @@
-//! What a checkpoint knows of a tensor: name, shape, weight type, and the byte spans that hold its data.
+//! A tensor's entry in a checkpoint: its name, shape, weight type, and the byte spans of its data.
 
 use crate::dtype::DType;
 use crate::{Error, Result};

@@ -162,8 +162,7 @@ impl SamplingArgs {
 
 /// A random seed, short enough to type.
 fn any_seed() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(0) % 1_000_000_000
+    fastrand::u64(..1_000_000_000)
 }
 
 /// Whether the network may be used.

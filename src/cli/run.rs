@@ -45,7 +45,7 @@ pub struct RunArgs {
     /// No chat template: the model only continues the text, and stdout gets nothing but the continuation
     #[arg(long)]
     raw: bool,
-    /// What the model is told before the conversation
+    /// The system prompt
     #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
     system: Option<String>,
     /// Ask for thoughts before the answer, or for none, where the model's template knows of that
@@ -147,7 +147,7 @@ pub fn message(role: &str, text: &str) -> Value {
     json!({ "role": role, "content": text })
 }
 
-/// The tokens of a prompt. What the model writes is printed as it is: it is not parsed.
+/// Tokenizes a prompt. `run` prints the model's output verbatim and does not parse it.
 fn prepare(prompt: &Prompt, model: &Model) -> Result<Prepared> {
     let fits = |_: &str| Ok::<_, firelight::Error>(());
     Ok(prompt.prepare(model, &ResponseFormat::Text, fits)?.unparsed())

@@ -1,4 +1,4 @@
-//! What happens to an answer, as front ends are told. Plain data, which may cross a channel or a worker's messages.
+//! The events of an answer, for every front end. They are plain data, so they can cross channels and worker messages.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use crate::session::{FinishReason, Timings};
 pub enum AnswerEvent {
     /// The prompt is being read.
     Started {
-        /// Tokens of the prompt that were in the cache from before.
+        /// Prompt tokens that came from the prefix cache.
         reused_tokens: usize,
     },
     /// More of the reasoning before the answer.
@@ -19,23 +19,23 @@ pub enum AnswerEvent {
     Content(String),
     /// The model calls a tool; its arguments follow.
     ToolCall {
-        /// Nine letters and digits, as Mistral's templates demand.
+        /// Nine letters and digits: Mistral's templates require this form.
         id: String,
         /// The tool.
         name: String,
     },
     /// More of the arguments of the last call, a piece of a JSON object.
     Arguments(String),
-    /// The arguments of the last call have ended.
+    /// The last call's arguments are complete, or the answer ended within them.
     ToolCallEnd {
-        /// Whether they are a whole JSON object: false if the answer ended within them.
+        /// Whether they are a complete JSON object.
         complete: bool,
     },
-    /// A token of the answer. The text that it completes follows, or comes later.
+    /// A token of the answer. Its text follows, at once or with a later token.
     Token {
-        /// The token; its log-probability is 0 if none was asked for.
+        /// The token; its log-probability is 0 unless log-probabilities were requested.
         token: AnswerToken,
-        /// The likeliest tokens in its place, best first, if log-probabilities were asked for.
+        /// The most likely alternatives, best first, if log-probabilities were requested.
         top: Option<Vec<AnswerToken>>,
     },
     /// The answer is complete.
@@ -47,7 +47,7 @@ pub enum AnswerEvent {
 pub struct AnswerToken {
     /// The token.
     pub id: u32,
-    /// Its text, which may be a part of a character only.
+    /// Its text, which may be part of a character.
     pub bytes: Vec<u8>,
     /// The natural logarithm of its probability.
     pub logprob: f32,
@@ -56,7 +56,7 @@ pub struct AnswerToken {
 /// How an answer ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AnswerEnd {
-    /// Why.
+    /// Why it ended.
     pub reason: FinishReason,
     /// Whether it has a complete tool call.
     pub tool_calls: bool,
@@ -67,7 +67,7 @@ pub struct AnswerEnd {
 }
 
 impl AnswerEnd {
-    /// Whether it ended because there was no more room.
+    /// Whether a token limit or the context cut it off.
     pub fn truncated(&self) -> bool {
         matches!(self.reason, FinishReason::MaxTokens | FinishReason::ContextFull)
     }

@@ -28,7 +28,7 @@ pub use rules::{OutputRules, ReasoningRule};
 pub use tool_call::complete_members;
 pub use tool_format::ToolFormat;
 
-/// What a model is to answer.
+/// The input of an answer: a conversation or a text.
 #[derive(Clone, Debug)]
 pub enum Prompt {
     /// A text to be continued. Its special tokens are read, and the tokenizer's own added.

@@ -1,9 +1,8 @@
-//! Parses the text of an answer while it comes: reasoning, content and tool calls.
+//! A streaming parser for the text of an answer: reasoning, content and tool calls.
 //!
-//! Each family of models marks its calls in its own way; [`ToolFormat`] is the table of them. Text that may begin a
-//! mark is held back until it is known whether it does, so the events do not depend on how the text is cut into pieces.
-//! A text that looks like a call but is none stays content: nothing is lost. The arguments of a call are emitted while
-//! they come (`tool_call`), so that an answer truncated within them is the same streamed and whole. Pure.
+//! Each model family has its own markers for tool calls; [`ToolFormat`] lists them. The parser holds text back while it
+//! could be the start of a marker, so its events do not depend on how the text is split. Text that only looks like a
+//! call stays content. A call's arguments stream (`tool_call`), so a truncated answer is the same streamed and whole.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -19,7 +18,7 @@ const THINK_END: &str = "</think>";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
-    /// Nothing but white space has come.
+    /// Only white space so far.
     Start,
     Reasoning,
     Content,
@@ -33,11 +32,11 @@ pub struct OutputParser {
     mode: Mode,
     /// Text that has not been emitted.
     held: String,
-    /// The mark that opened the call that is being read.
+    /// The marker that opened the current call.
     opened: &'static str,
     /// Whether white space before the next text is dropped.
     trim: bool,
-    /// The calls that are being emitted.
+    /// The calls in progress.
     stream: ToolCallStream,
     /// Whether the answer is constrained to calls or a response format: one that does not begin with a call has none.
     constrained: bool,
@@ -49,7 +48,7 @@ pub struct OutputParser {
 }
 
 impl OutputParser {
-    /// For an answer that begins within its reasoning if `reasoning`.
+    /// A parser. With `reasoning`, the answer starts within a reasoning block.
     pub fn new(format: ToolFormat, reasoning: bool) -> Self {
         let mode = match format {
             ToolFormat::Text => Mode::Content,
@@ -97,7 +96,7 @@ impl OutputParser {
         !matches!(self.format, ToolFormat::Text | ToolFormat::Chat | ToolFormat::Harmony)
     }
 
-    /// The events that more text completes.
+    /// Parses more text and returns the events that it completes.
     pub fn push(&mut self, text: &str) -> Vec<AnswerEvent> {
         self.held.push_str(text);
         let mut events = Vec::new();
@@ -106,7 +105,7 @@ impl OutputParser {
         events
     }
 
-    /// What was held back, at the end.
+    /// Ends the answer and returns the events of the text that was held back.
     pub fn finish(mut self) -> Vec<AnswerEvent> {
         let mut events = Vec::new();
         let rest = std::mem::take(&mut self.held);

@@ -1,4 +1,4 @@
-//! From a session's events to those of an answer.
+//! Turns a session's events into the events of an answer.
 
 use super::{AnswerEnd, AnswerEvent, AnswerToken, OutputParser};
 use crate::session::Event;
@@ -7,7 +7,7 @@ use crate::tokenizer::Tokenizer;
 /// Reads the events of one request.
 #[derive(Clone, Debug)]
 pub struct AnswerReader {
-    /// Taken at the end.
+    /// `None` after the end.
     parser: Option<OutputParser>,
     /// Tokens whose text has not been emitted.
     held_tokens: usize,
@@ -16,13 +16,13 @@ pub struct AnswerReader {
 }
 
 impl AnswerReader {
-    /// For an answer that `parser` parses.
+    /// A reader whose answer `parser` parses.
     pub fn new(parser: OutputParser) -> Self {
         AnswerReader { parser: Some(parser), held_tokens: 0, reasoning_tokens: 0, tool_calls: false }
     }
 
-    /// The events of the beginning of the answer that the template has put at the prompt's end. An answer that begins
-    /// within its reasoning is parsed without that beginning.
+    /// The events of the text that the template put at the end of the prompt. If that text opens a reasoning block,
+    /// there are none: the parser already starts within the reasoning.
     pub fn prefill(&mut self, text: &str) -> Vec<AnswerEvent> {
         match &self.parser {
             Some(parser) if parser.is_reasoning() => Vec::new(),
@@ -30,7 +30,7 @@ impl AnswerReader {
         }
     }
 
-    /// The events that follow from an event of the session.
+    /// The answer's events that result from an event of the session.
     pub fn read(&mut self, event: Event, tokenizer: &Tokenizer) -> Vec<AnswerEvent> {
         let named = |(id, logprob)| AnswerToken { id, bytes: tokenizer.bytes(id, true), logprob };
         match event {
@@ -66,5 +66,33 @@ impl AnswerReader {
         }
         self.tool_calls |= events.contains(&AnswerEvent::ToolCallEnd { complete: true });
         events
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conversation::ToolFormat;
+
+    /// The reasoning tokens of an answer whose tokens complete these pieces of text.
+    fn reasoning_tokens(in_reasoning: bool, pieces: &[(&str, usize)]) -> usize {
+        let mut reader = AnswerReader::new(OutputParser::new(ToolFormat::Chat, in_reasoning));
+        for (text, tokens) in pieces {
+            reader.held_tokens += tokens;
+            reader.text(text);
+        }
+        let rest = reader.parser.take().map(OutputParser::finish).unwrap_or_default();
+        reader.count(rest);
+        reader.reasoning_tokens
+    }
+
+    #[test]
+    fn reasoning_tokens_are_counted() {
+        let answer = [("Hm, that", 30), (" is", 1), ("</think>", 1), ("Good", 2), (" day.", 1)];
+        let counted = reasoning_tokens(true, &answer);
+        assert!([31, 32].contains(&counted), "{counted}");
+        let counted = reasoning_tokens(false, &[&[("<think>", 1)], &answer[..]].concat());
+        assert!([31, 32, 33].contains(&counted), "{counted}");
+        assert_eq!(reasoning_tokens(false, &[("Good", 2)]), 0);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_channel::oneshot;
 
-/// How many pipelines are kept for plans to come. A model has about 60, most of which others of its family share.
+/// The number of pipelines to keep for later plans. A model has about 60, most of which its family shares.
 const CAPACITY: usize = 1024;
 
 /// A compute pipeline, and how its buffers are bound.
@@ -21,30 +21,30 @@ pub(crate) struct Pipeline {
 pub(crate) struct Pipelines {
     entries: Arc<Mutex<HashMap<String, Entry>>>,
     compiled: Arc<AtomicU64>,
-    /// Counts uses, to evict what has not been used for the longest time.
+    /// Counts uses, to evict the least recently used pipeline.
     clock: Arc<AtomicU64>,
 }
 
 enum Entry {
-    /// Who waits for it while it is compiled.
+    /// Callers that wait while it is compiled.
     Compiling(Vec<oneshot::Sender<Pipeline>>),
     /// The pipeline, and when it was last used.
     Ready(Pipeline, u64),
 }
 
-/// How to come by a pipeline.
+/// The result of a lookup.
 pub(crate) enum Lookup {
     Ready(Pipeline),
     /// Another plan compiles it. The receiver is cancelled if that fails.
     Compiling(oneshot::Receiver<Pipeline>),
-    /// It is up to the caller to compile it.
+    /// The caller has to compile it.
     Missing(Vacancy),
 }
 
-/// The duty to compile one pipeline. Dropping it cancels the receivers of those who wait.
+/// The obligation to compile a pipeline. Dropping it cancels the receivers of waiting callers.
 pub(crate) struct Vacancy {
     pipelines: Pipelines,
-    /// None once it is filled.
+    /// `None` once filled.
     key: Option<String>,
 }
 
@@ -106,7 +106,7 @@ impl Drop for Vacancy {
     }
 }
 
-/// Removes the pipeline that has not been used for the longest time. Plans that use it keep it.
+/// Removes the least recently used pipeline. Plans that use it keep it.
 fn evict(entries: &mut HashMap<String, Entry>) {
     let used = |(key, entry): (&String, &Entry)| match entry {
         Entry::Ready(_, used) => Some((*used, key.clone())),

@@ -1,4 +1,4 @@
-//! Test data for tuning, and the right results, computed on the CPU; see `tune`.
+//! Test data for tuning, with reference results from the CPU; see `tune`.
 
 use std::collections::BTreeMap;
 
@@ -10,20 +10,20 @@ use crate::graph::TensorKind;
 use crate::ops::attention::{self, Attention};
 use crate::ops::{KvType, PAGE, linear};
 
-/// Of a matrix: the type that most files are made of.
+/// The matrix's weight type, the most common one in files.
 const TYPE: DType = DType::Q4K;
 
 /// The op under test.
 #[derive(Clone, Debug)]
 enum Work {
-    /// Rows times a matrix of (n, k), of which only the first rows, as many as the table has, are not zero: all that is
-    /// multiplied is timed, but little need be computed on the CPU.
+    /// Rows times a matrix of (n, k). Only its first TABLE rows are not zero: the GPU multiplies all of it, but the CPU
+    /// computes little.
     Product((u32, u32)),
-    /// Attention, and the pages of its cache.
+    /// Attention and the number of its cache pages.
     Attention(Attention, u32),
 }
 
-/// A trial's data, and some rows of the right result.
+/// The data of a trial, with some rows of the reference result.
 pub(super) struct Expected {
     work: Work,
     /// Position of the first row.
@@ -32,11 +32,11 @@ pub(super) struct Expected {
     table: Vec<u8>,
     /// The matrix, or keys and values.
     others: Vec<Vec<u8>>,
-    /// Some rows of y, as far as they are not zero.
+    /// Some rows of y, without the zeros.
     y: BTreeMap<u32, Vec<f32>>,
 }
 
-/// A linear congruential generator of Knuth's (MMIX), of which the upper half is good enough here.
+/// Knuth's linear congruential generator (MMIX); its upper half is random enough here.
 fn random() -> impl FnMut() -> u32 {
     let mut state = 0u64;
     move || {
@@ -55,7 +55,7 @@ fn values(rng: &mut impl FnMut() -> u32, dtype: DType, count: u32) -> (Vec<u8>, 
 }
 
 impl Expected {
-    /// Of rows times a matrix.
+    /// The data of a matrix product.
     pub fn product(matrix: (u32, u32)) -> Self {
         let (k, mut rng) = (matrix.1, random());
         let (bytes, weights) = values(&mut rng, TYPE, TABLE * k);
@@ -65,7 +65,7 @@ impl Expected {
         Expected { work: Work::Product(matrix), first: 0, table, others: vec![bytes], y }
     }
 
-    /// Of attention of `rows` rows, the first at position `first`.
+    /// The data of attention with `rows` rows, the first at position `first`.
     pub fn attention(op: Attention, rows: u32, first: u32) -> Self {
         let (pages, mut rng) = ((first + rows).div_ceil(PAGE), random());
         let (table, x) = values(&mut rng, DType::F32, TABLE * op.heads * op.head_dim);
@@ -87,7 +87,7 @@ impl Expected {
         matches!(self.work, Work::Attention(..))
     }
 
-    /// A plan of it, for up to `rows` rows.
+    /// Compiles it for up to `rows` rows.
     pub async fn compile(&self, gpu: &Gpu, caps: &Caps, rows: u32) -> Result<SingleOp> {
         match &self.work {
             Work::Product(matrix) => SingleOp::product(gpu, caps, TYPE, *matrix, (rows, 1)).await,
@@ -95,7 +95,7 @@ impl Expected {
         }
     }
 
-    /// The largest difference from the right result, relative to its root mean square.
+    /// The largest error, relative to the root mean square of the reference.
     pub async fn error(&self, alone: &SingleOp, rows: u32) -> Result<f64> {
         let plan = &alone.plan;
         plan.write_rows(alone.table, 0, &self.table);
@@ -120,7 +120,7 @@ impl Expected {
             let want = want.iter().copied().chain(std::iter::repeat(0.0));
             for (got, want) in got.iter().zip(want) {
                 let off = f64::from((got - want).abs()) / rms;
-                // Not a number is as far off as can be.
+                // NaN counts as an infinite error.
                 worst = if off.is_nan() { f64::INFINITY } else { worst.max(off) };
             }
         }

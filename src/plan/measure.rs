@@ -13,7 +13,7 @@ use crate::graph::{Graph, Rows, StepInput, TensorId, TensorKind};
 use crate::ops::attention::Attention;
 use crate::ops::{self, Capacity, GridDim, Kernel, KvType, StepSizes};
 
-/// GB/s that a copy shader reaches, reading and writing `bytes` bytes each; what `bench` calls the bandwidth.
+/// The GB/s of a copy shader that reads and writes `bytes` bytes each: the memory bandwidth that `bench` reports.
 pub async fn copy_bandwidth(gpu: &Gpu, bytes: u64) -> Result<f64> {
     let count = (bytes.min(gpu.caps().bindable()) / 16) as u32;
     let side = count.div_ceil(256).min(32768);
@@ -23,8 +23,8 @@ pub async fn copy_bandwidth(gpu: &Gpu, bytes: u64) -> Result<f64> {
     Ok(2.0 * bytes as f64 / seconds / 1e9)
 }
 
-/// GFLOP/s that a shader reaches which only multiplies and adds, a fused pair counted as two: in f32, in [`Tier::F16`]
-/// in f16, in [`Tier::Cooperative`] in cooperative matrices.
+/// The peak GFLOP/s of a shader of fused multiply-adds, each counted as two: in f32, in f16 for [`Tier::F16`], with
+/// cooperative matrices for [`Tier::Cooperative`].
 pub async fn arithmetic_rate(gpu: &Gpu) -> Result<f64> {
     let caps = gpu.caps();
     let (groups, rounds) = if caps.software { (64, 128) } else { (1 << 14, 1024) };
@@ -60,8 +60,8 @@ async fn read_write_seconds(gpu: &Gpu, kernel: Kernel, bytes: u64) -> Result<f64
     seconds(gpu, &dispatches.iter().collect::<Vec<_>>(), &StepSizes::default()).await
 }
 
-/// Seconds that dispatches take one after another: the least of some rounds, behind one that warms up. What is short is
-/// done often in a round, so that starting it counts for little; what is long is not, so that nobody waits for it.
+/// Seconds per dispatch: the minimum of several rounds after a warm-up. A round repeats a short dispatch often, so that
+/// launch overhead hardly counts, and a long one less often, so that the measurement stays short.
 async fn seconds(gpu: &Gpu, dispatches: &[&Dispatch], sizes: &StepSizes) -> Result<f64> {
     const ROUND: f64 = 0.01;
     const ENOUGH: f64 = 0.1;
@@ -85,7 +85,7 @@ async fn round(gpu: &Gpu, list: &[&Dispatch], sizes: &StepSizes) -> Result<f64> 
     Ok(start.seconds())
 }
 
-/// What it costs to multiply the rows of a step by a matrix, or to attend.
+/// The cost of a matrix product or of attention.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cost {
     /// Seconds.
@@ -94,13 +94,13 @@ pub struct Cost {
     pub bytes: u64,
 }
 
-/// Rows and columns of a matrix to measure with: more than caches hold; on a software adapter no more than it can do in
-/// a moment.
+/// Rows and columns of the benchmark matrix: more than GPU caches hold, or what a software adapter computes in a
+/// moment.
 pub fn measured_matrix(caps: &Caps) -> (u32, u32) {
     if caps.software { (1024, 1024) } else { (16384, 8192) }
 }
 
-/// The cost of a product with a matrix of (`n`, `k`) of this type, for each of these numbers of rows.
+/// The cost of a product with an (`n`, `k`) matrix of this weight type, for each row count.
 ///
 /// # Errors
 /// If the device has not enough memory, or is lost.
@@ -114,7 +114,7 @@ pub async fn products(gpu: &Gpu, dtype: DType, (n, k): (u32, u32), rows: &[u32])
     Ok(out)
 }
 
-/// The cost of attention over a cache of this type, for each of these numbers of rows of a sequence, the first at
+/// The cost of attention over a KV cache of this type, for each row count of one sequence that starts at position
 /// `first`.
 ///
 /// # Errors
@@ -131,10 +131,10 @@ pub async fn attention(gpu: &Gpu, op: &Attention, kv: KvType, rows: &[u32], firs
     Ok(out)
 }
 
-/// Rows of a table, of which those of [`SingleOp`] are made.
+/// Rows of the embedding table from which [`SingleOp`] takes its input.
 pub(super) const TABLE: u32 = 64;
 
-/// A plan whose last node alone is of interest: a product, or attention. Its rows are those of a table.
+/// A plan that measures its last node, a matrix product or attention. Its input rows come from an embedding table.
 pub(super) struct SingleOp {
     pub plan: Plan,
     /// (TABLE, k) of F32.
@@ -226,7 +226,7 @@ impl SingleOp {
         dispatch_list.step(rows, position)
     }
 
-    /// What the node costs for such a step.
+    /// The cost of the node in such a step.
     pub async fn cost(&self, rows: u32, position: u32) -> Result<Cost> {
         let (plan, sizes) = (&self.plan, self.ready(rows, position));
         plan.gpu.write(&plan.step, 0, bytemuck::bytes_of(&sizes));

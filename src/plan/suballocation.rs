@@ -1,9 +1,8 @@
-//! Which tensors share a buffer by suballocation: weights, caches and everything else that is no activation.
+//! Suballocation: which weights, caches and other tensors share a buffer. Activations are in [`super::activations`].
 //!
-//! wgpu tracks buffers, not what of them is bound: each that a dispatch binds costs the CPU time, again in each step,
-//! and a second part of one costs next to none. So what is bound together lies together where no dispatch waits for
-//! another because of it: the weights of a node, its caches, and all that kernels only read. (Activations do not;
-//! see [`super::activations`].)
+//! wgpu tracks whole buffers. Each buffer that a dispatch binds costs CPU time in every step, but a second range of the
+//! same buffer costs almost nothing. So tensors that are bound together share a buffer, unless that would make one
+//! dispatch wait for another: the weights of a node, its caches, and everything that kernels only read.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,11 +10,11 @@ use super::activations::NodeTensors;
 use super::{DispatchList, tensor_bytes};
 use crate::graph::{TensorId, TensorKind};
 
-/// The most bytes that tensors share; a larger one has a buffer of its own. Memory comes in blocks, which large pieces
-/// fill badly, and who has tensors of this size waits for the GPU, not for the CPU.
+/// The maximum size of a shared buffer in bytes; larger tensors get separate buffers. Large pieces fill memory blocks
+/// badly, and a model with tensors of this size is limited by the GPU, not by recording.
 const SHARED: u64 = 16 << 20;
 
-/// Where a part of a buffer may begin, on any adapter (WebGPU's `minStorageBufferOffsetAlignment`).
+/// Alignment of a range, valid on any adapter (WebGPU's `minStorageBufferOffsetAlignment`).
 const ALIGNMENT: u64 = 256;
 
 /// Buffers, and the tensors in them.
@@ -27,14 +26,14 @@ pub struct SharedBuffers {
     pub of: BTreeMap<TensorId, Vec<Suballocation>>,
 }
 
-/// Some bytes of one of the buffers.
+/// A range of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Suballocation {
-    /// Which one.
+    /// Index of the buffer.
     pub buffer: usize,
     /// The first byte.
     pub offset: u64,
-    /// How many.
+    /// Length in bytes.
     pub bytes: u64,
 }
 
@@ -66,7 +65,7 @@ pub(super) fn assign(dispatch_list: &DispatchList) -> SharedBuffers {
 }
 
 impl SharedBuffers {
-    /// Adds tensors that share as few buffers as they can; those that are there already stay where they are.
+    /// Places tensors in as few buffers as possible; tensors that are already placed stay.
     fn add(&mut self, dispatch_list: &DispatchList, ids: impl Iterator<Item = TensorId>) {
         let most = SHARED.min(dispatch_list.max_binding);
         let mut open = None;

@@ -1,9 +1,8 @@
 //! The tuner: finds the kernel parameters of matrix products and attention that are correct and fastest on a device.
 //!
-//! Drivers differ in which parameters suit them, and now and then one computes wrong results. So each candidate is
-//! first compared with a product computed on the CPU, and timed only if it is correct. The result is cached for the
-//! adapter, its driver and this version of Firelight, so that it is measured once. Software adapters are all alike, and
-//! are measured only on request.
+//! Drivers differ in which parameters suit them, and some compute wrong results. So the tuner first compares each
+//! candidate with a CPU reference, and times it only if it is correct. It caches the result by adapter, driver and
+//! version of Firelight. Software adapters behave alike, so they are tuned only on request.
 
 use super::expected::Expected;
 use super::measure::measured_matrix;
@@ -11,30 +10,29 @@ use crate::gpu::{Caps, Gpu, Tier, TuneConfig, TuneOutcome, TuneResult};
 use crate::ops::attention::Attention;
 use crate::{Error, Result};
 
-/// What a right result may differ by, of the root mean square: sums are in another order, and a tier that is not exact
-/// rounds each product by 2^-10 of it at most; [`Tier::F16`] sums of sixteen as well, and attention its scores.
+/// The error tolerance, relative to the root mean square. Sums are ordered differently on the GPU; f16 tiers round each
+/// product by at most 2^-10 of it, [`Tier::F16`] also rounds sums of sixteen, and f16 attention rounds its scores.
 fn tolerance(tier: Tier) -> f64 {
     if tier.exact() { 1e-4 } else { 1e-2 }
 }
 
-/// What ways are tried with.
+/// The problem sizes of the trials.
 #[derive(Clone, Debug)]
 pub struct TuneSizes {
-    /// Rows and columns of a matrix that one row is multiplied by: more than caches hold.
+    /// Rows and columns of the GEMV's matrix, which exceeds the GPU's caches.
     pub matrix: (u32, u32),
-    /// The same for the rows of a prompt, which take as long per value as there are rows.
+    /// Rows and columns of the GEMM's matrix, which is smaller because each weight meets many rows.
     pub prompts_matrix: (u32, u32),
-    /// Heads, as published models have them.
+    /// Attention, with head counts of published models.
     pub attention: Attention,
-    /// Rows of a prompt.
+    /// Rows of the prefill.
     pub rows: u32,
-    /// Positions before it.
+    /// Positions before the prefill.
     pub first: u32,
 }
 
 impl TuneSizes {
-    /// What a device is measured with: enough to keep it busy; on a software adapter no more than it can do in a
-    /// moment.
+    /// Sizes that keep a GPU busy, or that a software adapter computes in a moment.
     pub fn usual(caps: &Caps) -> Self {
         let matrix = measured_matrix(caps);
         match caps.software {
@@ -53,29 +51,28 @@ impl TuneSizes {
     }
 }
 
-/// What came of one way to multiply or to attend.
+/// The result of one candidate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Trial {
     /// The tier whose kernels ran.
     pub tier: Tier,
-    /// How they were laid out.
+    /// Their parameters.
     pub layout: TuneConfig,
-    /// Whether they made attention, not a product.
+    /// Whether this is attention and not a matrix product.
     pub attends: bool,
-    /// Rows that were multiplied.
+    /// Rows in the step.
     pub rows: u32,
-    /// The largest difference from what is right, of its root mean square.
+    /// The largest error, relative to the root mean square of the reference.
     pub error: f64,
-    /// Seconds; none if it was wrong.
+    /// Seconds; `None` if the result was wrong.
     pub seconds: Option<f64>,
 }
 
-/// Applies the cached tuning result of a device, or, if there is none and `measure` is set, tunes the device now, which
-/// takes a second or two. If no tier is asked for, an f16 prefill tier is chosen where tuning found it correct and
-/// faster.
+/// Applies a device's cached tuning result. Without one, tunes the device if `measure` is set, which takes a second or
+/// two. Unless a tier is requested, this selects an f16 prefill tier that tuning found correct and faster.
 ///
 /// # Errors
-/// As [`tune`]; [`Error::Usage`] if a tier is asked for that tuning found to be wrong.
+/// As [`tune`]; [`Error::Usage`] if the requested tier computed wrong results during tuning.
 pub(super) async fn tuned(gpu: Gpu, tier: Option<Tier>, measure: bool) -> Result<Gpu> {
     let gpu = match gpu.adapter().load_tuning() {
         Some(tune_result) => gpu.apply_tuning(tune_result),
@@ -97,8 +94,8 @@ pub(super) async fn tuned(gpu: Gpu, tier: Option<Tier>, measure: bool) -> Result
 /// Tunes a device and caches the result. Returns the device with the result applied, and all trials.
 ///
 /// # Errors
-/// [`Error::Gpu`] if nothing computes what it should, or if the device is lost; [`Error::Memory`] if it has not enough
-/// memory for a matrix of 75 MB.
+/// [`Error::Gpu`] if every kernel computes wrong results or the device is lost; [`Error::Memory`] if it has no 75 MB
+/// for a matrix.
 pub async fn tune(gpu: Gpu) -> Result<(Gpu, Vec<Trial>)> {
     let trials = trials(&gpu, gpu.caps(), &TuneSizes::usual(gpu.caps())).await?;
     let Some(tune_result) = tune_result(&trials) else {
@@ -111,8 +108,7 @@ pub async fn tune(gpu: Gpu) -> Result<(Gpu, Vec<Trial>)> {
     Ok((gpu.apply_tuning(tune_result), trials))
 }
 
-/// Tries the exact tiers of a device that can do what `caps` say, from the highest down to one that is right, and then
-/// those that read prompts in halves.
+/// Tries a device's exact tiers from the highest down to a correct one, then its f16 prefill tiers.
 ///
 /// # Errors
 /// If the device has not enough memory, or is lost.
@@ -134,7 +130,7 @@ pub async fn trials(gpu: &Gpu, caps: &Caps, sizes: &TuneSizes) -> Result<Vec<Tri
         }
     }
     let Some(exact) = tune_result(&trials) else { return Ok(trials) };
-    // Small matrices are multiplied by subgroups.
+    // Cooperative matrices need subgroups.
     let of_use = |tier: Tier| tier != Tier::Cooperative || exact.tier == Tier::Subgroups;
     for tier in Tier::F16_TIERS.into_iter().filter(|tier| caps.lacks(*tier).is_none() && of_use(*tier)) {
         for layout in exact.config.f16_candidates() {
@@ -152,8 +148,8 @@ pub async fn trials(gpu: &Gpu, caps: &Caps, sizes: &TuneSizes) -> Result<Vec<Tri
     Ok(trials)
 }
 
-/// What follows from trials: the highest exact tier that is right, and the fastest layout of its matmuls, which is that
-/// of the fastest matvec too; whether halves and small matrices are right and faster; and whether attention by them is.
+/// The tuning result of the trials: the highest correct exact tier with its fastest GEMV and GEMM parameters, the
+/// outcome of each f16 prefill tier, and whether cooperative attention is faster.
 pub fn tune_result(trials: &[Trial]) -> Option<TuneResult> {
     let of = |tier| fastest(trials, |trial| trial.tier == tier && trial.rows > 1 && !trial.attends);
     let exact = of(Tier::Subgroups).or_else(|| of(Tier::Baseline))?;
@@ -180,7 +176,7 @@ pub fn tune_result(trials: &[Trial]) -> Option<TuneResult> {
     })
 }
 
-/// Of some of the trials, those that were right.
+/// The correct ones among some trials.
 fn fastest(trials: &[Trial], of: impl Fn(&Trial) -> bool) -> Option<&Trial> {
     let right = trials.iter().filter(|trial| of(trial)).filter_map(|trial| Some((trial.seconds?, trial)));
     right.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, trial)| trial)
@@ -190,7 +186,7 @@ async fn trial(gpu: &Gpu, caps: &Caps, expected: &Expected, rows: u32) -> Result
     let (tier, layout, attends) = (caps.tier, caps.tune_config(), expected.attends());
     let wrong = Trial { tier, layout, attends, rows, error: f64::INFINITY, seconds: None };
     let alone = match expected.compile(gpu, caps, rows).await {
-        // A driver that cannot compile a kernel lacks it; one that is gone lacks everything.
+        // A kernel that does not compile counts as wrong; a lost device is an error.
         Err(Error::Gpu(why)) if gpu.check().is_ok() => {
             tracing::debug!("{tier}: {why}");
             return Ok(wrong);

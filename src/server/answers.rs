@@ -1,4 +1,4 @@
-//! The answers to a request as they come: collected whole, or written out as a stream. All dialects use this.
+//! The answers to a request: collected whole, or streamed. All APIs use this.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -36,7 +36,7 @@ impl ToolCall {
     }
 }
 
-/// A token and the likeliest in its place.
+/// A token and its most likely alternatives.
 pub type Logprobs = (AnswerToken, Vec<AnswerToken>);
 
 /// Counts of tokens. A prompt counts once, however many answers it has.
@@ -75,7 +75,7 @@ pub struct CollectedAnswer {
 }
 
 impl Answers {
-    /// Waits until the engine has begun, so that a refusal can still have a status of its own. `answers` to each
+    /// Waits until the engine accepts the request, so that a refusal can set the status. There are `answers` to each
     /// prompt.
     pub async fn begin(coming: AnswerReceiver, answers: usize) -> Result<Self, HttpError> {
         let head = coming.head.await.map_err(|_| stopped())??;
@@ -84,7 +84,7 @@ impl Answers {
         Ok(Answers { events: coming.events, answers, one_call: false, calls: vec![0; open], open, usage, head })
     }
 
-    /// The same; of several calls in an answer, only the first is given out.
+    /// The same, but emits only the first tool call of each answer.
     pub fn one_call(mut self, one: bool) -> Self {
         self.one_call = one;
         self

@@ -1,4 +1,4 @@
-//! Vectors of texts, in OpenAI's words and in Ollama's.
+//! Embeddings of texts, for OpenAI's and Ollama's APIs.
 
 use std::time::{Duration, Instant};
 
@@ -15,18 +15,18 @@ use super::ollama;
 use super::openai::{MISSING, prompts};
 use firelight::conversation::Prompt;
 
-/// What is asked in either dialect.
+/// A request of either API.
 struct Asked {
     model: String,
     prompts: Vec<Prompt>,
-    /// Numbers of a vector, if not all.
+    /// The requested dimensions, if not all.
     dimensions: Option<usize>,
     keep_alive: Option<Duration>,
     /// Whether texts that are too long are cut.
     truncate: bool,
 }
 
-/// Vectors and what is told of them.
+/// The vectors of a response, with their counts.
 struct Vectors {
     vectors: Vec<Vec<f32>>,
     tokens: usize,
@@ -50,7 +50,7 @@ async fn vectors(server: &Server, asked: Asked) -> Result<Vectors, HttpError> {
     Ok(Vectors { vectors, tokens: embedded.tokens, load_seconds: embedded.load_seconds, model: entry.name.clone() })
 }
 
-/// The first `len` numbers of a vector, made as long as 1 again.
+/// Truncates a vector to `len` dimensions and normalizes it.
 fn shorten(mut vector: Vec<f32>, len: usize) -> Vec<f32> {
     if len < vector.len() {
         vector.truncate(len);
@@ -112,7 +112,7 @@ async fn read_ollama(request: Request, name: &str) -> Result<Asked, HttpError> {
 pub async fn ollama_embed(State(server): State<Server>, request: Request) -> Result<Response, HttpError> {
     let begun = Instant::now();
     let mut asked = read_ollama(request, "input").await?;
-    // As there, one empty text is no text.
+    // As in Ollama, one empty text counts as no input.
     if matches!(&asked.prompts[..], [Prompt::Text(text)] if text.is_empty()) {
         asked.prompts.clear();
     }

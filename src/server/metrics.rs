@@ -53,7 +53,7 @@ impl Metrics {
         let plain = |count: &AtomicU64| count.load(Ordering::Relaxed) as f64;
         let rows = [
             ("prompt_tokens_total", "counter", "Tokens of prompts.", plain(&self.prompt_tokens)),
-            ("reused_tokens_total", "counter", "Of which so many were in the cache.", plain(&self.reused_tokens)),
+            ("reused_tokens_total", "counter", "Prompt tokens from the prefix cache.", plain(&self.reused_tokens)),
             ("generated_tokens_total", "counter", "Tokens generated.", plain(&self.generated_tokens)),
             ("prompt_seconds_total", "counter", "Time to first tokens.", seconds(&self.prompt_microseconds)),
             ("decode_seconds_total", "counter", "Time from first tokens to last.", seconds(&self.decode_microseconds)),

@@ -386,7 +386,7 @@ pub async fn ps(State(server): State<Server>) -> Response {
         let mut model = describe(entry);
         let until = resident.until.unwrap_or(SystemTime::UNIX_EPOCH + Duration::from_secs(now()) + FOR_EVER);
         model["expires_at"] = rfc3339(until).into();
-        // All of it lies on the device; experts that come and go are in the file besides.
+        // The model is on the device; offloaded experts are also in the file.
         model["size"] = resident.gpu_bytes.max(entry.bytes).into();
         model["size_vram"] = resident.gpu_bytes.into();
         model["context_length"] = resident.context.into();

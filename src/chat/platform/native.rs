@@ -51,7 +51,7 @@ impl Drop for EngineThread {
     }
 }
 
-/// Starts an engine on a thread of its own.
+/// Starts an engine on a new thread.
 pub fn start_engine(ctx: &egui::Context) -> Link {
     let (commands, receiver) = futures_channel::mpsc::unbounded::<Command>();
     let (sender, events) = mpsc::channel();
@@ -225,7 +225,7 @@ fn do_job(job: Job) -> Result<(), String> {
     }
 }
 
-/// Writes beside, makes sure that it lies on the disk, and renames: a crash leaves the old file or the new one.
+/// Writes a temporary file, syncs it to disk, and renames it: a crash leaves the old file or the new one.
 fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;

@@ -55,7 +55,7 @@ pub enum KvSource {
     Layer(u32),
 }
 
-/// What a layer's attention scores depend on, besides queries and keys.
+/// The parameters of a layer's attention scores.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ScoreSpec {
     /// Index into the model's rotary embeddings; `None` without RoPE (NoPE).

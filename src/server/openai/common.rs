@@ -62,7 +62,10 @@ pub const MISSING: &str = "it is missing";
 pub fn likeliest(name: &str, n: usize) -> Result<u32, HttpError> {
     match u32::try_from(n) {
         Ok(n) if n <= MOST_LOGPROBS => Ok(n),
-        _ => Err(HttpError::field(name, format!("at most {MOST_LOGPROBS} tokens are told, not {n}"))),
+        _ => Err(HttpError::field(
+            name,
+            format!("at most {MOST_LOGPROBS} log-probabilities per token are supported, not {n}"),
+        )),
     }
 }
 
