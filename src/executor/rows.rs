@@ -110,15 +110,30 @@ impl Executor {
     }
 }
 
-/// Rows of one sequence at consecutive positions, cut to at most `tile` rows: {first row, rows, 0, 0}.
+/// Rows of one sequence at consecutive positions, cut to at most `tile` rows; see [`StepInput::QueryTiles`].
 fn query_tiles(rows: &[Row], tile: u32) -> Vec<[u32; 4]> {
-    let follows = |a: &Row, b: &Row| a.sequence == b.sequence && a.position[0] + 1 == b.position[0];
-    let mut tiles: Vec<[u32; 4]> = Vec::new();
-    for (i, row) in rows.iter().enumerate() {
-        match tiles.last_mut() {
-            Some([_, count, ..]) if *count < tile && follows(&rows[i - 1], row) => *count += 1,
-            _ => tiles.push([i as u32, 1, 0, 0]),
+    let follows = |a: &Row, b: &Row| a.position[0] + 1 == b.position[0];
+    let (mut tiles, mut start) = (Vec::new(), 0);
+    for sequence in rows.chunk_by(|a, b| a.sequence == b.sequence) {
+        let mut first = start;
+        for run in sequence.chunk_by(follows).flat_map(|run| run.chunks(tile as usize)) {
+            tiles.push([first, run.len() as u32, start, sequence.len() as u32]);
+            first += run.len() as u32;
         }
+        start = first;
     }
     tiles
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn query_tiles_are_runs_of_a_sequence() {
+        let row = |(sequence, position)| Row::new(RowInput::Token(0), position, sequence);
+        let rows = [(0, 4), (0, 5), (0, 6), (2, 0), (2, 1), (2, 7), (1, 3)].map(row);
+        let tiles = [[0, 2, 0, 3], [2, 1, 0, 3], [3, 2, 3, 3], [5, 1, 3, 3], [6, 1, 6, 1]];
+        assert_eq!(query_tiles(&rows, 2), tiles);
+    }
 }
