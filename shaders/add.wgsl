@@ -1,4 +1,4 @@
-// y = a + SCALE * b, value by value.
+// y = a + SCALE * b, elementwise.
 //#import lib/step
 @group(0) @binding(1) var<storage, read> a: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> b: array<vec4<f32>>;

@@ -1,4 +1,4 @@
-// Joins the spans of attention_decode: each comes with its own softmax maximum and sum.
+// Combines the KV splits of attention_decode: each has its softmax maximum and sum.
 //#import lib/step
 //#import $mask
 //#import $sink

@@ -1,10 +1,10 @@
-// Attention of many rows by cooperative matrices (tensor cores): a workgroup takes up to 64 rows of one sequence (one of PARTS of a
-// tile of the step) and one head, 16 rows for each of four subgroups, and walks the cache a page at a time. Queries, keys,
-// values and softmax weights are rounded to f16; scores, sums and means are f32.
+// Attention of many rows by cooperative matrices (tensor cores): a workgroup takes up to 64 rows of one sequence (one
+// of PARTS of a query tile) and one head, 16 rows for each of four subgroups, and walks the cache one page at a time.
+// Queries, keys, values and softmax weights are rounded to f16; scores, sums and means are f32.
 //
-// The softmax is running, as in attention_prefill.wgsl. But means are cooperative matrices, which are costly to scale, so
-// they are not scaled with every page: weights are relative to a score `top` that moves only when a score exceeds it by
-// more than 8. So weights are below e^8, far from the largest f16.
+// The softmax is online, as in attention_prefill.wgsl. But means are cooperative matrices, which are costly to scale,
+// so they are not scaled for every page: weights are relative to a score `top` that moves only when a score exceeds it
+// by more than 8. So weights are below e^8, far from the largest f16.
 //#enable subgroups
 //#enable f16
 //#enable wgpu_cooperative_matrix
@@ -71,7 +71,7 @@ fn main(
     let own = subgroup % 4u * 16u;
     let slice = subgroup % 4u * SLICE;
     for (var at = lid; at < TILE; at += WG) {
-        // The sink is the first score; without one, what comes next takes its weight to zero.
+        // The sink is the first score; without a sink, the next score takes its weight to zero.
         top_s[at] = sink(head);
         sum_s[at] = 1.0;
         sum_s[TILE + at] = 0.0;
@@ -134,7 +134,7 @@ fn main(
             for (var i = 0u; i < PAGE / 2u; i += 1u) {
                 let p = at / TILE * (PAGE / 2u) + i;
                 let cell = r / 16u * SLICE + p * 16u + r % 16u;
-                // After the last position a page may hold anything: it is never seen.
+                // After the last position, a page's contents are undefined and must be masked.
                 let seen = start + p <= last_visible(seer, end) && start + p >= first_visible(seer);
                 let score = select(-1e30, softcap(s_s[cell]), seen);
                 s_s[cell] = score;

@@ -1,6 +1,6 @@
-// Attention of few rows over the paged cache. A workgroup takes one row, HEADS_PER_WG query heads of one kv head, and a split
-// of KV_SPLIT positions, so that keys and values are read once for all its heads. With one split it writes the result
-// (DIRECT), otherwise its share and the softmax's maximum and sum, which attention_combine joins.
+// Attention of few rows over the paged cache. A workgroup takes one row, HEADS_PER_WG query heads of one kv head, and a
+// split of KV_SPLIT positions, so that keys and values are read once for all its heads. With one split it writes the
+// result (DIRECT); otherwise it writes a partial result with the softmax's maximum and sum, for attention_combine.
 //#import lib/step
 //#import $reduce
 //#import $mask

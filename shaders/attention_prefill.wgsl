@@ -1,5 +1,5 @@
-// Attention of many rows: a workgroup takes up to TILE rows of one sequence (one of PARTS of a tile of the step) and one
-// head, and walks the cache a page at a time with a running softmax (online softmax, arXiv 2205.14135).
+// Attention of many rows: a workgroup takes up to TILE rows of one sequence (one of PARTS of a query tile) and one
+// head, and walks the cache one page at a time with an online softmax (arXiv 2205.14135).
 //#import lib/step
 //#import $mask
 //#import $softcap
@@ -15,8 +15,8 @@
 //#import $kv as k_
 //#import $kv as v_
 
-const SHARES = WG / TILE; // threads that share a row's softmax
-const SHARE = PAGE / SHARES; // positions of each
+const SHARES = WG / TILE; // threads per row's softmax
+const SHARE = PAGE / SHARES; // positions per thread
 // Padded by one, so that rows begin in different banks.
 const STRIDE = PAGE + 1u;
 
@@ -47,8 +47,8 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     // Scores: a thread takes one position of the page and SCORES rows.
     let p = lid % PAGE;
     let first_row = lid / PAGE * SCORES;
-    // Softmax: a thread takes a share of a row. The sink is the first score; without one, what comes next takes its weight
-    // to zero.
+    // Softmax: a thread takes a part of a row. The sink is the first score; without a sink, the next score takes its
+    // weight to zero.
     let own_row = lid % TILE;
     let share = own_row * STRIDE + lid / TILE * SHARE;
     var top = sink(head);
@@ -99,7 +99,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         }
         workgroupBarrier();
         if (row0 < TILE) {
-            // After the last position a page may hold anything: it is never read.
+            // After the last position, a page's contents are undefined and must not be read.
             let filled = min(PAGE, n - start);
             for (var trip = 0u; trip < D_TRIPS; trip += 1u) {
                 let d = trip * D_LANES + lane;

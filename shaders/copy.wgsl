@@ -1,4 +1,4 @@
-// Copies 16 bytes a thread: what `bench` measures bandwidth with.
+// Copies 16 bytes per thread; `bench` measures bandwidth with it.
 @group(0) @binding(1) var<storage, read> x: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read_write> y: array<vec4<u32>>;
 

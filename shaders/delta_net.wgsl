@@ -1,9 +1,9 @@
-// The gated delta rule. For each row of a sequence, with the state S (D keys x D values) of a head:
+// The gated delta rule (Gated DeltaNet). For each row of a sequence, with the state S (D keys x D values) of a head:
 //   S = decay * S;  S = S + k (beta * (v - S^T k))^T;  y = S^T q
-// where q and k are vectors of length 1, q also divided by the root of D, decay = exp(a * softplus(alpha + dt)) and
-// beta = sigmoid(b). A thread keeps a column of S in registers through all rows of a run; columns need not meet.
-// The state is (slot, head, key, value). Value heads take the key heads in turn, or stand side by side; b and alpha may
-// stand TOGETHER in one tensor, of each key head first the one, then the other.
+// where q and k are normalized to length 1, q is also divided by the root of D, decay = exp(a * softplus(alpha + dt))
+// and beta = sigmoid(b). A thread keeps a column of S in registers through all rows of a segment; columns are
+// independent. The state is (slot, head, key, value). Value head h uses key head h % KEY_HEADS, or h / PER_KEY if
+// GROUPED; b and alpha may share one tensor (TOGETHER is 2): for each key head its values of b, then of alpha.
 //#import lib/step
 //#import lib/segment
 //#import $reduce
@@ -16,7 +16,7 @@
 @group(0) @binding(7) var<storage, read_write> state: array<f32>;
 
 const D = 4u * D4;
-// Vectors of four in a row of x.
+// Length of a row of x, in vec4s.
 const WIDTH = (2u * KEY_HEADS + HEADS) * D4;
 const PER_KEY = HEADS / KEY_HEADS;
 const PARTS = (D + WG - 1u) / WG;
@@ -29,7 +29,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     let segment = segments[wg.y];
     let head = wg.x / PARTS;
     let column = wg.x % PARTS * WG + lid;
-    // Threads past the last column do the last one's work and keep it to themselves.
+    // Threads past the last column repeat its work and do not write.
     let j = min(column, D - 1u);
     let q_at = select(head % KEY_HEADS, head / PER_KEY, GROUPED) * D4;
     let k_at = KEY_HEADS * D4 + q_at;

@@ -1,5 +1,5 @@
-// y[row] = weight[token of row] * SCALE, or the embedding that the row is given. One thread decodes a group of 32
-// weights. Tokens of other shards are left out. The bits of a row's input are those of src/graph/mod.rs.
+// y[row] = weight[token of row] * SCALE, or the embedding that the caller supplies for the row. One thread decodes a
+// group of 32 weights. Tokens of other shards are skipped. src/graph/mod.rs defines the bits of a row's input.
 //#import lib/step
 @group(0) @binding(1) var<storage, read> rows: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> sampled: array<u32>;

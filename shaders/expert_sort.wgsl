@@ -1,7 +1,7 @@
-// Slots in order of their experts (within an expert in order), and tiles of at most TILE slots of one expert.
+// Sorts slots by expert (stable), and makes tiles of at most TILE slots of one expert.
 //
-// One workgroup; a thread takes an expert and walks all slots twice, first to count and then to place. The walks are
-// loads of the same address by all threads, and there are a few thousand slots at most: no atomics, one outcome.
+// One workgroup; a thread takes an expert and walks all slots twice, first to count and then to place. All threads load
+// the same address, and there are a few thousand slots at most. Without atomics the result is deterministic.
 //#import lib/step
 @group(0) @binding(1) var<storage, read> ids: array<vec4<u32>>; // the expert of each slot
 @group(0) @binding(2) var<storage, read_write> slots: array<u32>;
@@ -37,7 +37,7 @@ fn main(@builtin(local_invocation_index) lid: u32) {
             tiles[tile] = vec4<u32>(e, first + done, min(TILE, count - done), 0u);
             tile += 1u;
         }
-        // The last expert's thread empties the tiles that are dispatched but not needed.
+        // The last expert's thread clears the tiles that are dispatched but not needed.
         if (e == EXPERTS - 1u) {
             for (; tile < (n + TILE - 1u) / TILE + EXPERTS; tile += 1u) {
                 tiles[tile] = vec4<u32>(0u);

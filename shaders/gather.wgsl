@@ -1,4 +1,4 @@
-// y[i] = x[logit row i]: the rows that want logits.
+// y[i] = x[logit row i]: gathers the rows that need logits.
 //#import lib/step
 @group(0) @binding(1) var<storage, read> logit_rows: array<u32>;
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;

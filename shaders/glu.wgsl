@@ -1,5 +1,5 @@
-// y = gated(gate, up), value by value; of either there may be one for a row (GATES, UPS), or for all rows (GATE_STRIDE,
-// UP_STRIDE are 0).
+// y = gated(gate, up), elementwise. Either may be one value per row (GATES or UPS is 1), or the same for all rows
+// (GATE_STRIDE or UP_STRIDE is 0).
 //#import lib/step
 @group(0) @binding(1) var<storage, read> gate: array<f32>;
 @group(0) @binding(2) var<storage, read> up: array<f32>;

@@ -1,4 +1,4 @@
-// Heads of A values and heads of B values side by side: y (row, HEADS, A + B).
+// Concatenates heads of A values and heads of B values: y (row, HEADS, A + B).
 //#import lib/step
 @group(0) @binding(1) var<storage, read> a: array<f32>; // (row, HEADS, A)
 @group(0) @binding(2) var<storage, read> b: array<f32>; // (row, HEADS, B)

@@ -1,4 +1,4 @@
-// Of each head of x (row, HEADS, HEAD_DIM) the LEN values from START on: y (row, HEADS, LEN).
+// Takes LEN values from START on of each head of x (row, HEADS, HEAD_DIM): y (row, HEADS, LEN).
 //#import lib/step
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;

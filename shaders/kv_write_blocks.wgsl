@@ -1,6 +1,6 @@
 // Writes the keys and values of each row into the page of its position, in blocks of 32 values with a scale (kv/q8_0).
-// One thread takes four values of each; the eight of a block agree on its largest value. A head's threads are as many
-// as fill its words of scales (HEAD_THREADS), so that both scales of a word are known in one workgroup.
+// One thread takes four values of each; the eight threads of a block share its largest magnitude. A head has
+// HEAD_THREADS threads, padded to whole words of scales, so that both scales of a word are known in one workgroup.
 //#import lib/step
 @group(0) @binding(1) var<storage, read> rows: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> pages: array<u32>;
@@ -9,7 +9,7 @@
 //#import $kv as k_
 //#import $values
 
-var<workgroup> most_s: array<vec2<f32>, 64>; // of a thread's keys and of its values
+var<workgroup> most_s: array<vec2<f32>, 64>; // largest magnitudes of each thread's keys and values
 
 fn most(v: vec4<f32>) -> f32 {
     let a = abs(v);
@@ -25,7 +25,7 @@ fn scales(first: u32) -> vec2<f32> {
     return min(top / 127.0, vec2<f32>(65504.0));
 }
 
-// The quants of four values under the scale as it will be read back.
+// Quantizes four values with the scale that will be read back.
 fn quants(v: vec4<f32>, scale: f32) -> u32 {
     let d = unpack2x16float(pack2x16float(vec2<f32>(scale, 0.0))).x;
     let inverse = select(1.0 / d, 0.0, d == 0.0);

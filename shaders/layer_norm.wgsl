@@ -1,4 +1,4 @@
-// y = (x - mean(x)) / sqrt(variance(x) + EPS) * weight + bias; one workgroup a row.
+// y = (x - mean(x)) / sqrt(variance(x) + EPS) * weight + bias; one workgroup per row.
 //#import $reduce
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;

@@ -1,4 +1,4 @@
-// y = cap(scale * x), value by value.
+// y = softcap(SCALE * x), elementwise.
 //#import lib/step
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;

@@ -1,8 +1,9 @@
 // y[token, n] = sum over k of weight[n, k] * x[token, k], for many tokens.
 //
-// A workgroup of TILE_THREADS x TILE_THREADS threads computes a tile of 64 weight rows by 64 tokens. Each step along k takes a group of
-// 32: the threads decode the weights of the tile's rows and fetch the values of its tokens into workgroup memory
-// (16 KiB, all that the baseline has); then each thread multiplies PER_THREAD rows by PER_THREAD tokens out of it.
+// A workgroup of TILE_THREADS x TILE_THREADS threads computes a tile of 64 weight rows by 64 tokens. Each step along k
+// takes a group of 32: the threads decode the weights of the tile's rows and fetch the values of its tokens into
+// workgroup memory (16 KiB, the baseline's limit); then each thread multiplies PER_THREAD rows by PER_THREAD tokens
+// from it.
 //#import lib/step
 //#import lib/x_at
 @group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
@@ -54,8 +55,8 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         }
         workgroupBarrier();
     }
-    // The products go out through workgroup memory: neighbouring threads write neighbouring values. Four of a thread's rows
-    // lie together there, since the parts of a vector may only be written at once.
+    // Sums are transposed through workgroup memory, so that adjacent threads write adjacent values. A vec4 holds four
+    // rows of one thread, because threads may not write components of the same vector.
     //#unroll t PER_THREAD
     //#unroll q FOURS
     {

@@ -1,10 +1,10 @@
 // y[token, n] = sum over k of weight[n, k] * x[token, k], for many tokens, by cooperative matrices (tensor
 // cores). Weights and x are rounded to f16; sums are f32.
 //
-// A workgroup makes a tile of SIDE weight rows and 64 tokens. Each step along k takes a group of 32: the threads decode
-// the weights of the tile's rows and fetch the values of its tokens into workgroup memory, from where each of four
-// subgroups multiplies half of the rows by half of the tokens. Adapters whose subgroups may be smaller than their
-// maximum have more than four of them: then several do the same.
+// A workgroup computes a tile of SIDE weight rows by 64 tokens. Each step along k takes a group of 32: the threads
+// decode the weights of the tile's rows and fetch the values of its tokens into workgroup memory, from where each of
+// four subgroups multiplies half of the rows by half of the tokens. If subgroups are smaller than the adapter's
+// maximum, there are more than four of them, and several do the same work.
 //#enable subgroups
 //#enable f16
 //#enable wgpu_cooperative_matrix
@@ -21,13 +21,13 @@
 const TOKENS = 64u;
 // Padded by 8 values, so that rows begin in different banks.
 const STRIDE = 40u;
-// f16 ends at 65504, and activations are mostly far below 1: the tile holds a sixteenth of x.
+// The tile holds x / 16: the largest f16 is 65504, and most activations are far below 1.
 const SHRINK = 0.0625;
 const MOST = vec4<f32>(65504.0);
 
 var<workgroup> w_tile: array<f16, SIDE * STRIDE>; // (SIDE rows, 32 k)
 var<workgroup> x_tile: array<f16, 2560>; // (64 tokens, 32 k)
-var<workgroup> tokens: u32; // of the tile
+var<workgroup> tokens: u32; // number of tokens in the tile
 var<workgroup> leaving: array<f32, 4u * COOP * COOP>; // (4 subgroups, COOP tokens, COOP rows)
 
 @compute @workgroup_size(WG)
@@ -89,7 +89,7 @@ fn main(
         }
         workgroupBarrier();
     }
-    // The products go out through workgroup memory, one cooperative matrix of each subgroup at a time.
+    // Sums are written through workgroup memory, one cooperative matrix of each subgroup at a time.
     //#unroll t COOP_T
     //#unroll n COOP_N
     {

@@ -1,10 +1,10 @@
-// y[token, n] = sum over k of weight[n, k] * x[token, k], for many tokens, in arithmetic of 16 bits, two at a time where the
-// GPU does that. Weights and x are rounded to f16; each 32 values of x are divided by a common step, so that their largest is
-// 64. Sixteen products are summed in f16, and these sums in f32.
+// y[token, n] = sum over k of weight[n, k] * x[token, k], for many tokens, in packed f16 arithmetic. Weights and x are
+// rounded to f16; each group of 32 values of x is scaled so that its largest magnitude is 64. Sixteen products are
+// summed in f16, and these sums in f32.
 //
-// A workgroup of 128 threads makes a tile of SIDE weight rows and 64 tokens. Each step along k takes a group of 32: the
-// threads decode the weights of the tile's rows and fetch the values of its tokens into workgroup memory; then each
-// thread multiplies PER_THREAD rows by 8 tokens out of it.
+// A workgroup of 128 threads computes a tile of SIDE weight rows by 64 tokens. Each step along k takes a group of 32:
+// the threads decode the weights of the tile's rows and fetch the values of its tokens into workgroup memory; then each
+// thread multiplies PER_THREAD rows by 8 tokens from it.
 //#enable f16
 //#import lib/step
 //#import lib/x_at
@@ -31,7 +31,7 @@ fn fetch(at: u32, row: u32, g: u32) {
     most = max(most, abs(v[i]));
     //#end
     let largest = max(max(most.x, most.y), max(most.z, most.w));
-    // The quotient is finite.
+    // Keeps the quotient finite.
     let times = select(0.0, 64.0 / largest, largest > 1e-30);
     //#unroll i 8
     x_tile[i * TOKENS + at] = vec4<f16>(v[i] * times);
@@ -88,8 +88,8 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         //#end
         workgroupBarrier();
     }
-    // The products go out through workgroup memory, 8 tokens and 64 rows at a time: neighbouring threads write neighbouring
-    // values.
+    // Sums are transposed through workgroup memory, 8 tokens and 64 rows at a time, so that adjacent threads write
+    // adjacent values.
     //#unroll t 8
     //#unroll p PARTS
     {

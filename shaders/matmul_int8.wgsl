@@ -1,10 +1,10 @@
-// y[token, n] = sum over k of weight[n, k] * x[token, k], for many tokens, in int8. x is quantized to 8 bits, each 32
-// values with a common step; weights are the quants of their type: `quants_i8x4` gives four of
-// them, and `steps` says what one of them counts in either half of a group, and what is added to each weight of either
-// half. SUB_BLOCKS tells whether the halves differ, HAS_OFFSET whether anything is added.
+// y[token, n] = sum over k of weight[n, k] * x[token, k], for many tokens, in int8. x is quantized to int8 in groups of
+// 32 with a common scale. Weights stay in their type's quants: `quants_i8x4` gives four of them, `block_scales` the
+// scale and the offset of each 16-weight sub-block. SUB_BLOCKS is 1 if both sub-blocks are alike; HAS_OFFSET: there are
+// offsets.
 //
-// Threads and tiles are those of matmul.wgsl; a tile takes a quarter of the memory, and a product of four values is one
-// instruction where the GPU has it.
+// Threads and tiles are those of matmul.wgsl; a tile takes a quarter of the memory, and a dot product of four values is
+// one instruction (DP4A) where the GPU has it.
 //#import lib/step
 //#import lib/x_at
 //#import lib/quantize_x
@@ -93,7 +93,8 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         }
         workgroupBarrier();
     }
-    // The products go out through workgroup memory, 2 TILE_THREADS tokens at a time: neighbouring threads write neighbouring values.
+    // Sums are transposed through workgroup memory, 2 TILE_THREADS tokens at a time, so that adjacent threads write
+    // adjacent values.
     //#unroll p 4
     {
         //#unroll r PER_THREAD

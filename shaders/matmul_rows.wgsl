@@ -1,10 +1,10 @@
-// y[token, n] = sum over k of weight[n, k] * x[token, k], for many tokens, on software adapters: there loads cost far
-// more than arithmetic, and barriers more still.
+// y[token, n] = sum over k of weight[n, k] * x[token, k], for many tokens, on software adapters, where loads cost far
+// more than arithmetic, and barriers more than loads.
 //
-// A thread keeps ROWS_PER_LANE weight rows in registers and multiplies them by FETCHES x SUBGROUP tokens at a time. SUBGROUP lanes
-// work on the same tokens: each fetches its share of their values and gives it to the others. Nothing is shared
-// otherwise.
-// Rows and tokens past the end repeat the last one, and are written again with the same value.
+// A thread keeps ROWS_PER_LANE weight rows in registers and multiplies them by FETCHES x SUBGROUP tokens at a time.
+// SUBGROUP lanes work on the same tokens: each fetches a part of their values and broadcasts it to the others.
+// Workgroup memory is not used. Rows and tokens past the end repeat the last one, and are written again with the same
+// value.
 //#import lib/step
 //#import lib/x_at
 @group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;

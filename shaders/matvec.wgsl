@@ -1,7 +1,8 @@
-// y[token, n] = sum over k of weight[n, k] * x[token, k], for few tokens: every weight is read once.
+// GEMV: y[token, n] = sum over k of weight[n, k] * x[token, k], for few tokens; every weight is read once.
 //
-// LANES threads share a set of ROWS_PER_LANE weight rows and walk along them a group of 32 weights at a time; a workgroup holds
-// WG / LANES sets. With LANES = 1 a thread has its rows for itself and nothing is reduced: best for software adapters.
+// LANES threads share a set of ROWS_PER_LANE weight rows and walk along them one group of 32 weights at a time; a
+// workgroup has WG / LANES sets. With LANES = 1 each thread has its own rows and needs no reduction: best for software
+// adapters.
 //#import lib/step
 //#import lib/x_at
 //#import $reduce

@@ -1,4 +1,4 @@
-// Queries, keys and values of few tokens, side by side in y: three matvecs (see matvec) of one x in one dispatch.
+// Queries, keys and values of few tokens, concatenated in y: three matvecs (see matvec) of one x in one dispatch.
 //#import lib/step
 //#import lib/x_at
 //#import $reduce

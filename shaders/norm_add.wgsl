@@ -1,4 +1,4 @@
-// y = residual + x / sqrt(mean(x^2) + EPS) * weight; one workgroup a row. What follows may norm y in turn.
+// y = residual + x / sqrt(mean(x^2) + EPS) * weight; one workgroup per row. With next_norm, also the next norm of y.
 //#import $reduce
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;

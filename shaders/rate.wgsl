@@ -1,5 +1,5 @@
-// Multiplies and adds in registers: what `bench --ops` calls the rate of arithmetic. Eight sums are under way in a thread,
-// so that none waits for the one before.
+// Multiplies and adds in registers: the arithmetic rate of `bench --ops`. A thread has eight independent sums, which
+// hides the latency of each.
 //#import $element
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;

@@ -1,4 +1,4 @@
-// y = x / sqrt(mean(x^2) + EPS) * weight over segments of WIDTH values; one workgroup a segment.
+// y = x / sqrt(mean(x^2) + EPS) * weight over segments of WIDTH values; one workgroup per segment.
 //#import $reduce
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;

@@ -1,6 +1,6 @@
 // Rotates pairs of each head by position * frequency. The angle's cosine and sine come from two tables, for
 // position % 256 and position / 256, joined by the addition theorem: exact in f32 on every adapter.
-// NEOX: pairs are (i, i + ROT/2); otherwise neighbours. Values from ROT on pass through.
+// NEOX: pairs are (i, i + ROT/2); otherwise interleaved, (2i, 2i + 1). Values from ROT on pass through.
 //#import lib/step
 @group(0) @binding(1) var<storage, read> rows: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> angles: array<vec2<f32>>; // (256 + coarse, ROT / 2) of (cos, sin)

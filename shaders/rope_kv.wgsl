@@ -1,6 +1,6 @@
-// Everything between the projections and attention, for one head of one row per workgroup: queries and keys are normed
-// (head_norm) and rotated (see rope), values perhaps normed too, queries go to y, keys and values into the page of
-// their position.
+// Everything between the projections and attention, for one head of one row per workgroup: norms (head_norm) and
+// rotates queries and keys (see rope), norms values if NORM_VALUES, writes queries to y, and keys and values into the
+// page of their position.
 //#import lib/step
 //#import $reduce
 @group(0) @binding(1) var<storage, read> rows: array<vec4<u32>>;

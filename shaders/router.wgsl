@@ -1,8 +1,8 @@
-// The USED experts of a row, best first, and their routing weights; one workgroup per row. The roles `selection` and
-// `groups` say what experts are ranked by and which are excluded.
+// The USED experts of a row, best first, and their routing weights; one workgroup per row. The role `selection` ranks
+// experts, and `groups` excludes some.
 //
-// What is compared are integers of the same order as floats, in which no two experts are equal (ties go to the lower
-// number) and even a NaN has its place: the ranks are a permutation whatever the logits are, so every slot is written.
+// Keys are integers that sort like the floats, NaNs included; ties go to the expert with the lower number. So the ranks
+// are a permutation for any logits, and every slot is written.
 //#import $reduce
 //#import $selection
 //#import $groups
@@ -20,7 +20,7 @@ fn ordered(bits: u32) -> u32 {
     return bits ^ select(0x80000000u, 0xffffffffu, (bits >> 31u) == 1u);
 }
 
-// What an expert's weight is a share of: a part of a softmax, or a sigmoid.
+// An expert's score: a softmax numerator, or a sigmoid.
 fn scored(bits: u32, largest: f32) -> f32 {
     let logit = bitcast<f32>(bits);
     return select(exp(logit - largest), 1.0 / (1.0 + exp(-logit)), SIGMOID);

@@ -1,7 +1,7 @@
-// For a row with filters: lists at most CANDIDATES tokens that include all that the filters keep. One workgroup per
+// For a row with filters: lists at most CANDIDATES tokens, including all that the filters keep. One workgroup per
 // row. Tokens are counted in bins of their distance from the best one; bins are taken, nearest first, until they have
 // enough tokens (top-k) or weight (top-p). Counting only the best token of each group first bounds the distance, and so
-// the groups that have to be read. A bin with too many tokens is split again, in the end by token id.
+// the groups to read. A bin with too many tokens is split again, in the end by token id.
 //#import $reduce
 //#import lib/score
 @group(0) @binding(6) var<storage, read> groups: array<vec4<u32>>;
@@ -18,7 +18,7 @@ var<workgroup> part_weight: array<f32, WG>;
 var<workgroup> found: vec4<u32>;
 var<workgroup> listed: atomic<u32>;
 
-// Distances lo..=hi; or, of the tokens at distance `tie` (if not 0), the ids lo..=hi.
+// Distances lo..=hi; or, if `tie` is not 0, the tokens at distance `tie` with ids lo..=hi.
 struct Window {
     lo: u32,
     hi: u32,
@@ -56,7 +56,7 @@ fn count(w: Window, distance: u32, token: u32) {
     }
 }
 
-// At least what the tokens of a bin weigh.
+// A lower bound of the weight of a bin's tokens.
 fn bin_weight(w: Window, bin: u32, n: u32) -> f32 {
     if (n == 0u) {
         return 0.0;
@@ -64,8 +64,8 @@ fn bin_weight(w: Window, bin: u32, n: u32) -> f32 {
     return f32(n) * weight_at(bitcast<f32>(select(bin_end(w, bin), w.tie, w.tie != 0u)));
 }
 
-// The first bin with which there are enough tokens, else the last: {bin, tokens before it, their weight, tokens with
-// it}. `before` is the number and weight of tokens nearer than the window.
+// The first bin at which the running count or weight is enough, else the last: {bin, tokens before it, their weight,
+// tokens including it}. `before` is the number and weight of tokens nearer than the window.
 fn seek(w: Window, lid: u32, before: vec2<u32>, limit: u32, need: f32) -> vec4<u32> {
     workgroupBarrier();
     let first = lid * BINS_EACH;
@@ -79,7 +79,7 @@ fn seek(w: Window, lid: u32, before: vec2<u32>, limit: u32, need: f32) -> vec4<u
     part_count[lid] = n;
     part_weight[lid] = weight;
     workgroupBarrier();
-    // Every thread adds in the same order, so exactly one sees the mark being passed within its bins.
+    // Every thread adds in the same order, so exactly one finds the limit within its bins.
     var count_before = before.x;
     var weight_before = bitcast<f32>(before.y);
     for (var t = 0u; t < lid; t += 1u) {

@@ -1,4 +1,4 @@
-// The token of each row: the winner among the groups' winners; with filters, among the candidates that the filters
+// Picks the token of each row: the best of the groups' winners or, with filters, of the candidates that the filters
 // keep. One workgroup per row. The result does not depend on the order of the candidates.
 //#import $reduce
 //#import lib/sampling
@@ -49,7 +49,7 @@ fn of_candidates(p: Params, row: u32, position: u32, lid: u32) -> Best {
     }
     workgroupBarrier();
 
-    // Each thread takes `each` ranks, and sums what those of the threads before it weigh.
+    // Each thread takes `each` ranks, and sums the weights of the ranks of the threads before it.
     let kept = min(n, p.limit);
     let each = (kept + WG - 1u) / WG;
     let first = min(lid * each, kept);

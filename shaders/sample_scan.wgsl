@@ -1,5 +1,5 @@
-// Each thread reads a group of tokens and writes the winner among them: by score, or by score plus noise if the row is
-// drawn without filters. For a row with filters it also sums the weights of its tokens relative to their best.
+// Each thread reads a group of tokens and writes the best of them: by score, or by score plus noise if the row is
+// sampled without filters. For a row with filters it also sums the weights of its tokens relative to their best.
 //#import lib/score
 @group(0) @binding(6) var<storage, read_write> groups: array<vec4<u32>>; // {largest score or key, its token, weight, 0}
 

@@ -1,6 +1,6 @@
-// A convolution along the rows of each sequence, channel by channel, then SiLU if so wanted: what comes out of a row
-// depends on it and on the KERNEL_SIZE - 1 rows before. One thread takes a channel through all rows of a segment. The rows before
-// the segment are in the state: (slot, KERNEL_SIZE - 1, channel).
+// A causal depthwise convolution along the rows of each sequence, then SiLU if SILU: a row's output depends on it and
+// on the KERNEL_SIZE - 1 rows before. One thread takes a channel through all rows of a segment. The rows before the
+// segment are in the state: (slot, KERNEL_SIZE - 1, channel).
 //#import lib/step
 //#import lib/segment
 @group(0) @binding(1) var<storage, read> segments: array<Segment>;

@@ -1,3 +1,3 @@
-// Numbers of 16 bits.
+// 16-bit floats.
 //#enable f16
 alias Four = vec4<f16>;

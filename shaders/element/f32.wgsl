@@ -1,2 +1,2 @@
-// Numbers of 32 bits.
+// 32-bit floats.
 alias Four = vec4<f32>;

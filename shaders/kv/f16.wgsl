@@ -1,5 +1,5 @@
 // The KV cache in f16, two values in a word; larger values are clamped to the largest f16.
-// Layout: (page, head, position % PAGE, HEAD_DIM). A cell is four neighbouring values.
+// Layout: (page, head, position % PAGE, HEAD_DIM). A cell is four consecutive values.
 alias Cell = vec2<u32>;
 
 // Where the values of `head` at slot `slot` of `page` begin.

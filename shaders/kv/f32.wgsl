@@ -1,4 +1,4 @@
-// The KV cache as it is; for tests. Layout: (page, head, position % PAGE, HEAD_DIM). A cell is four neighbouring values.
+// The KV cache in f32; for tests. Layout: (page, head, position % PAGE, HEAD_DIM). A cell is four consecutive values.
 alias Cell = vec4<u32>;
 
 // Where the values of `head` at slot `slot` of `page` begin.

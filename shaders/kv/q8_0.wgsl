@@ -1,5 +1,6 @@
-// The KV cache in blocks of 32 values: int8 quants and an f16 scale. A cell is four quants, or the scales of two blocks.
-// Layout: (page, head), and in it the quants (position % PAGE, HEAD_DIM), then the scales (SCALES, position % PAGE).
+// The KV cache in blocks of 32 values: int8 quants and an f16 scale. A cell is four quants, or the scales of two
+// blocks. Layout: (page, head), each with its quants (position % PAGE, HEAD_DIM), then its scales (SCALES, position %
+// PAGE).
 alias Cell = u32;
 
 // Words of scales that a head has at one position.

@@ -1,4 +1,4 @@
-// Keys or values as rows of the step, of f32: (row, head, HEAD_DIM). A page is its first row. A cell is four neighbouring
+// Keys or values as f32 rows of the step: (row, head, HEAD_DIM). A page is its first row. A cell is four consecutive
 // values.
 alias Cell = vec4<u32>;
 

@@ -1,4 +1,4 @@
-// Values have a cache of their own.
+// Values have a separate cache.
 @group(0) @binding(5) var<storage, read> v: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> v_cache: array<v_Cell>;
 //#import $kv as v_

@@ -1,5 +1,5 @@
-// Four values of a head, from turned_s, into their block of the cache (kv/q8_0): its scale is its largest value
-// over 127, as a half, and quants are rounded under the scale as it is read back.
+// Stores four values of a head, from turned_s, in their block of the cache (kv/q8_0). The scale is the block's largest
+// magnitude over 127, as f16; quants are rounded with the scale that will be read back.
 fn block_scale(first: u32) -> f32 {
     var top = vec4<f32>(0.0);
     for (var d = first; d < min(first + 8u, HEAD_DIM4); d += 1u) {

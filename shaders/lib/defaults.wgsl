@@ -2,7 +2,7 @@
 // contract of each role.
 
 //#role epilogue
-// Sums are written as they are.
+// Sums are written unchanged.
 fn epilogue(v: f32, row: u32, col: u32) -> f32 {
     return v;
 }
@@ -16,7 +16,7 @@ fn square_of(v: f32, row: u32, col: u32) -> f32 {
 fn write_sum_squares(sum: f32, row: u32, part: u32, lid: u32, valid: bool) {}
 
 //#role norm_scale
-// No norm of x comes first.
+// x needs no norm factor.
 fn norm_scale(row: u32, lane: u32, lid: u32) -> f32 {
     return 1.0;
 }
@@ -26,7 +26,7 @@ fn norm_scale(row: u32, lane: u32, lid: u32) -> f32 {
 fn quantize_x(row: u32, lid: u32) {}
 
 //#role broadcast
-// Each thread loads for itself alone: SUBGROUP is 1.
+// Each thread loads only its own values: SUBGROUP is 1.
 fn broadcast(loaded: vec4<f32>) -> array<vec4<f32>, SUBGROUP> {
     return array(loaded);
 }
@@ -38,7 +38,7 @@ fn expert_slot(expert: u32) -> u32 {
 }
 
 //#role softcap
-// Scores are not bounded.
+// No softcap.
 fn softcap(score: f32) -> f32 {
     return score;
 }
@@ -50,13 +50,13 @@ fn temperature(position: u32) -> f32 {
 }
 
 //#role sink
-// No sink: a score that has no weight beside any other.
+// No sink: the weight of this score underflows to zero.
 fn sink(head: u32) -> f32 {
     return -1e30;
 }
 
 //#role values
-// Values are a part of their keys, and are stored with them.
+// Values are part of the keys and stored with them (MLA).
 fn value(i: u32) -> vec4<f32> {
     return vec4<f32>(0.0);
 }
@@ -84,5 +84,5 @@ fn expert_scale(expert: u32) -> f32 {
 }
 
 //#role groups
-// A row may go to any expert.
+// A row may use any expert.
 fn limit(lid: u32) {}

@@ -1,4 +1,4 @@
-// The product of a block of weights, as int8 quants, with group g of the values that matmul/quantize_x/int8 has quantized.
+// The dot product of a block of weights, as int8 quants, and group g of x as quantized by matmul/quantize_x/int8.
 fn dot_i8(b: Block, g: u32) -> f32 {
     var sums = array<i32, 2>();
     //#unroll i 8

@@ -1,6 +1,6 @@
-    // The beginning of a folded kernel's main: where the workgroup is in the kernel's grid; see ops/grid.rs. Workgroups are
-    // numbered, x first, and the dispatch may have a few more of them. No function does this, since naga takes what functions
-    // make of their arguments for different in each invocation.
+    // The beginning of a folded kernel's main: computes the workgroup's place in the kernel's grid (ops/grid.rs).
+    // Workgroups are numbered, x first; the dispatch may have a few too many. This is not a function because naga
+    // treats the results of functions as non-uniform.
     let fold_number = (folded.z * FOLD_HEIGHT + folded.y) * FOLD_WIDTH + folded.x;
     let fold_sizes = array<u32, 6>(1u, sizes.rows, sizes.logits, sizes.splits, sizes.tiles, sizes.segments);
     let fold_x = (fold_sizes[X_SIZE] * X_TIMES + X_PER - 1u) / X_PER + X_PLUS;

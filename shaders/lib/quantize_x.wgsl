@@ -1,7 +1,7 @@
-// Values of x, rounded to 8 bits.
+// Quantizes x to int8 in groups of 32.
 struct QuantizedGroup {
     words: array<u32, 8>,
-    step: vec3<f32>, // the step, and it times the sum of either half
+    step: vec3<f32>, // the scale; the scale times the sum of each 16-value sub-block
 }
 
 // Group g of a row.

@@ -1,5 +1,5 @@
 // Reductions over LANES consecutive threads of a workgroup of WG, through workgroup memory.
-// Every thread of the workgroup must call; every thread gets the result of its own LANES.
+// Every thread of the workgroup must call them; every thread gets the result of its own LANES.
 var<workgroup> reduce_buf: array<vec4<f32>, WG>;
 
 fn reduce_sum4(v: vec4<f32>, lid: u32) -> vec4<f32> {

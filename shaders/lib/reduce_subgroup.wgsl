@@ -1,5 +1,6 @@
-// Reductions over LANES consecutive threads of a workgroup of WG, through subgroups; the same names as lib/reduce.
-// LANES is one, or a multiple of the subgroup's size, whatever that turns out to be. ONE_SUBGROUP: it is known to be LANES.
+// Reductions over LANES consecutive threads of a workgroup of WG, by subgroup operations; the same functions as
+// lib/reduce. LANES is one, or a multiple of every possible subgroup size. ONE_SUBGROUP: the subgroup size is known to
+// be LANES.
 //#enable subgroups
 var<workgroup> reduce_buf: array<vec4<f32>, WG>;
 

@@ -1,5 +1,5 @@
-// What the sampling kernels share: parameters and the meaning of score, distance and noise. src/ops/sample.rs defines
-// them; the integers here are the same there, the floats the same to rounding.
+// Common code of the sampling kernels: parameters, scores, distances, noise. src/ops/sample.rs defines them and
+// computes the same integers, and the same floats to rounding.
 struct Params {
     scale: f32,
     limit: u32,
@@ -22,10 +22,10 @@ const FILTER = 2u;
 const PENALTIES = 4u;
 const WHOLE = 8u;
 
-const LARGEST = 1e30; // of a score
+const LARGEST = 1e30; // bound of a score's magnitude
 const BELOW_ALL = -2e30;
 const NONE = 0xffffffffu;
-const NEAREST = 0x3f800000u; // the distance 1.0, that of the best token
+const NEAREST = 0x3f800000u; // 1.0, the distance of the best token
 const LANES_SCAN = 64u; // a chunk of the vocabulary is LANES_SCAN groups: group i has every LANES_SCAN-th token from i on
 const GROUP_SIZE = 32u;
 
@@ -48,12 +48,12 @@ fn score(p: Params, bits: u32, seen: u32) -> f32 {
     return clamp(s * p.scale, -LARGEST, LARGEST);
 }
 
-// 1 + best - score, as bits: of positive floats these have their order.
+// 1 + best - score, as bits: the bits of positive floats sort like the floats.
 fn distance_bits(best: f32, score: f32) -> u32 {
     return bitcast<u32>(1.0 + max(best - score, 0.0));
 }
 
-// What a token at this distance weighs beside the best one.
+// A token's softmax weight relative to the best token's.
 fn weight_at(distance: f32) -> f32 {
     return exp(max(1.0 - distance, -80.0));
 }

@@ -1,4 +1,4 @@
-// The inputs of the kernels that look at logits, and a token's score.
+// The inputs of the kernels that read logits, and the count of a token so far.
 //#import lib/sampling
 @group(0) @binding(1) var<storage, read> logit_rows: array<u32>;
 @group(0) @binding(2) var<storage, read> rows: array<vec4<u32>>; // input, position, sequence, output slot

@@ -1,8 +1,8 @@
-// Consecutive rows of a step that belong to one sequence; graph::Segment, word for word.
+// Consecutive rows of a step that belong to one sequence; the layout of graph::Segment.
 struct Segment {
     first: u32,
     count: u32,
-    // The slot of the state that the segment begins with, or NO_STATE, and the slot that its last state goes to.
+    // The slot with the segment's initial state, or NO_STATE, and the slot that receives its last state.
     reads: u32,
     writes: u32,
 }

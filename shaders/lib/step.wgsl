@@ -1,4 +1,4 @@
-// The sizes of the running step; ops::StepSizes, word for word.
+// The sizes of the running step; the layout of ops::StepSizes.
 struct Step {
     rows: u32,
     logits: u32,

@@ -1,4 +1,4 @@
-// BF16, the upper half of an f32. Plane 0: 32 numbers a group, in order.
+// BF16, the upper 16 bits of an f32. Plane 0: 32 numbers a group, in order.
 //#import lib/weight
 
 struct Block {

@@ -1,5 +1,5 @@
-// IQ2_S: d * (0.5 + scale) / 4 * size * sign, a scale for 16 weights. Plane 0: two words a group, low 8 bits of four
-// entries; signs. Plane 1: two bytes a group, high 2 bits of the entries; two scales. Plane 2: f16 d for 8 groups.
+// IQ2_S: d * (0.5 + scale) / 4 * magnitude * sign, a scale for 16 weights. Plane 0: two words a group, low 8 bits of
+// four entries; signs. Plane 1: two bytes a group, high 2 bits of the entries; two scales. Plane 2: f16 d for 8 groups.
 // Table: the grid.
 //#import lib/iq_grid
 

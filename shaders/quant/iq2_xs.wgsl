@@ -1,5 +1,5 @@
-// IQ2_XS: d * (0.5 + scale) / 4 * size * sign, a scale for 16 weights. Plane 0: 16 bits for 8 weights, an entry of 9
-// bits and 7 signs. Plane 1: two scales a byte. Plane 2: f16 d for 8 groups. Table: the grid.
+// IQ2_XS: d * (0.5 + scale) / 4 * magnitude * sign, a scale for 16 weights. Plane 0: 16 bits for 8 weights, a 9-bit
+// entry and 7 signs. Plane 1: two scales a byte. Plane 2: f16 d for 8 groups. Table: the grid.
 //#import lib/iq_grid
 
 struct Block {

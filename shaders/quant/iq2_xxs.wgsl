@@ -1,5 +1,5 @@
-// IQ2_XXS: d * (0.5 + scale) / 4 * size * sign. Plane 0: two words a group, four entries; four times 7 bits of signs
-// and a scale of 4 bits. Plane 1: f16 d for 8 groups. Table: the grid.
+// IQ2_XXS: d * (0.5 + scale) / 4 * magnitude * sign. Plane 0: two words a group, four entries; four times 7 bits of
+// signs and a scale of 4 bits. Plane 1: f16 d for 8 groups. Table: the grid.
 //#import lib/iq_grid
 
 struct Block {

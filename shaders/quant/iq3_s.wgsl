@@ -1,5 +1,6 @@
-// IQ3_S: d * (1 + 2 * scale) * size * sign. Plane 0: low 8 bits of eight entries a group. Plane 1: a word of signs.
-// Plane 2, a vec4 for 8 groups: the entries' ninth bits, a byte a group; scales of 4 bits; f16 d. Table: the grid.
+// IQ3_S: d * (1 + 2 * scale) * magnitude * sign. Plane 0: low 8 bits of eight entries a group. Plane 1: a word of
+// signs. Plane 2, a vec4 for 8 groups: the entries' ninth bits, a byte a group; scales of 4 bits; f16 d. Table: the
+// grid.
 //#import lib/iq_grid
 
 struct Block {

@@ -1,5 +1,5 @@
-// IQ3_XXS: d * (0.5 + scale) / 2 * size * sign. Plane 0: eight entries a group, a byte each. Plane 1: a word a group,
-// four times 7 bits of signs and a scale of 4 bits. Plane 2: f16 d for 8 groups. Table: the grid.
+// IQ3_XXS: d * (0.5 + scale) / 2 * magnitude * sign. Plane 0: eight entries a group, a byte each. Plane 1: a word a
+// group, four times 7 bits of signs and a scale of 4 bits. Plane 2: f16 d for 8 groups. Table: the grid.
 //#import lib/iq_grid
 
 struct Block {

@@ -11,7 +11,7 @@ fn load_block(g: u32) -> Block {
     return Block(weight[g], bitcast<f32>(select((e - 1u) << 23u, 0x00200000u << (e & 1u), e < 2u)));
 }
 
-// The values are 0, 1, 2, 3, 4, 6, 8, 12, of which a word holds one in each half byte; the fourth bit is the sign.
+// The magnitudes are 0, 1, 2, 3, 4, 6, 8, 12, packed in a word, four bits each; the fourth bit of a quant is its sign.
 fn mxfp4_values(q: vec4<u32>) -> vec4<f32> {
     let magnitude = vec4<f32>((vec4<u32>(0xC8643210u) >> (4u * (q & vec4<u32>(7u)))) & vec4<u32>(0xFu));
     return select(magnitude, -magnitude, q >= vec4<u32>(8u));

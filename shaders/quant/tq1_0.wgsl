@@ -1,7 +1,7 @@
-// TQ1_0: d * (q - 1), q the digits of fractions in base three: the whole part of byte * 3 / 256 is a digit, the rest
-// goes on. Plane 0: a word a group, digit t of byte k is weight 4t + k. Plane 1: two bytes a group, digit t of byte k
-// is weight 20 + 4t + 2k, and 9 + 4t + 2k from t = 3 on. Plane 2: half of a byte a group, weights 29 and 31. Plane 3:
-// f16 d for 8 groups. The digits become quants of 2 bits.
+// TQ1_0: d * (q - 1), where q are the base-3 digits of fractions: the integer part of byte * 3 / 256 is a digit, and
+// the fraction gives the next digits. Plane 0: a word a group, digit t of byte k is weight 4t + k. Plane 1: two bytes a
+// group, digit t of byte k is weight 20 + 4t + 2k, and 9 + 4t + 2k from t = 3 on. Plane 2: four bits a group, weights
+// 29 and 31. Plane 3: f16 d for 8 groups. The digits become 2-bit quants.
 //#import lib/iq_grid
 
 struct Block {
@@ -9,7 +9,7 @@ struct Block {
     d: f32,
 }
 
-// Digit t of each byte, two of which are in a number at bits 0 and 16; power is 3^t.
+// Digit t of each byte; a word has two bytes, at bits 0 and 16. power is 3^t.
 fn digits(bytes: vec4<u32>, power: u32) -> vec4<u32> {
     let rest = (bytes * power) & vec4<u32>(0x00FF00FFu);
     return ((rest * 3u) >> vec4<u32>(8u)) & vec4<u32>(0x00030003u);
@@ -18,7 +18,7 @@ fn digits(bytes: vec4<u32>, power: u32) -> vec4<u32> {
 fn load_block(g: u32) -> Block {
     let four = word_at(0u, g);
     let two = bits16(PLANE1, g);
-    // The last two digits as the first ones of two bytes.
+    // Moves the last two digits to the first digits of two bytes.
     let half = word_at(PLANE2, g >> 3u) >> (8u * ((g >> 1u) & 3u));
     let last = (half & 0xFFu) * select(1u, 9u, (g & 1u) == 1u);
     let bytes = vec4<u32>(
@@ -37,7 +37,7 @@ fn load_block(g: u32) -> Block {
     return Block(vec2<u32>(stack(low), stack(high)), f16_at(PLANE3, g >> 3u));
 }
 
-// Each two bits further up than the one before.
+// Packs four words of 2-bit quants, each shifted two bits further than the one before.
 fn stack(q: vec4<u32>) -> u32 {
     return q.x | (q.y << 2u) | (q.z << 4u) | (q.w << 6u);
 }

@@ -6,7 +6,7 @@ fn page_at(sequence: u32, start: u32, tile: vec4<u32>) -> u32 {
     return pages[sequence * PAGES_PER_SEQUENCE + start / PAGE];
 }
 
-// The last position that has keys, of a tile whose last row is at `own`.
+// The last position with keys for a tile whose last row is at `own`.
 fn end_of(own: u32, tile: vec4<u32>) -> u32 {
     return own;
 }

@@ -1,4 +1,4 @@
-// A query sees the last WINDOW positions, its own among them.
+// A query sees the last WINDOW positions, including its own.
 fn first_visible(position: u32) -> u32 {
     return position + 1u - min(position + 1u, WINDOW);
 }

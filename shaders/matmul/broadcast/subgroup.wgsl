@@ -1,4 +1,4 @@
-// What each of SUBGROUP lanes has fetched, for all of them.
+// Gives every lane the values that each of the SUBGROUP lanes has fetched.
 //#enable subgroups
 fn broadcast(fetched: vec4<f32>) -> array<vec4<f32>, SUBGROUP> {
     var all: array<vec4<f32>, SUBGROUP>;

@@ -1,4 +1,4 @@
-// Matrices that a subgroup multiplies in one instruction: 16 by 16.
+// Cooperative matrices of 16 by 16.
 const COOP = 16u;
 alias Left = coop_mat16x16<f16, A>;
 alias Right = coop_mat16x16<f16, B>;

@@ -1,4 +1,4 @@
-// Matrices that a subgroup multiplies in one instruction: 8 by 8.
+// Cooperative matrices of 8 by 8.
 const COOP = 8u;
 alias Left = coop_mat8x8<f16, A>;
 alias Right = coop_mat8x8<f16, B>;

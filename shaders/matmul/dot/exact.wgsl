@@ -1,4 +1,4 @@
-// Products of ROWS_PER_LANE weight rows with TILE rows of x, as far as one thread goes: it takes every LANES-th group of 32.
+// One thread's partial dot products of ROWS_PER_LANE weight rows and TILE rows of x, over every LANES-th group of 32.
 fn dot_rows(base: array<u32, ROWS_PER_LANE>, xrow: array<u32, TILE>, lane: u32) -> array<vec4<f32>, TILE> {
     var acc = array<vec4<f32>, TILE>();
     for (var g = lane; g < GROUPS; g += LANES) {

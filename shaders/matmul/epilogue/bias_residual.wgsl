@@ -1,4 +1,4 @@
-// What is added to a sum before it is written: a bias for each column and the residual stream.
+// Adds a bias for each column and the residual stream to the sums.
 @group(0) @binding(EPILOGUE_AT) var<storage, read> bias: array<f32>;
 @group(0) @binding(EPILOGUE_AT + 1) var<storage, read> residual: array<f32>;
 

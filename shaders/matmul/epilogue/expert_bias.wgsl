@@ -1,4 +1,4 @@
-// What is added to a sum before it is written: the bias that the slot's expert has for the column.
+// Adds the bias of the slot's expert for each column to the sums.
 @group(0) @binding(EPILOGUE_AT) var<storage, read> bias: array<f32>; // (expert, OUT)
 @group(0) @binding(EPILOGUE_AT + 1) var<storage, read> expert_of: array<u32>;
 

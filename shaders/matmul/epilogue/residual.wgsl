@@ -1,4 +1,4 @@
-// What is added to a sum before it is written: the residual stream.
+// Adds the residual stream to the sums.
 @group(0) @binding(EPILOGUE_AT) var<storage, read> residual: array<f32>;
 
 fn epilogue(v: f32, row: u32, col: u32) -> f32 {

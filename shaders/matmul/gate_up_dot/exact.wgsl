@@ -1,4 +1,5 @@
-// Products of ROWS_PER_LANE rows of the gate's weight, then of those of the other, with TILE rows of x, as far as one thread goes.
+// One thread's partial dot products of ROWS_PER_LANE rows of the gate's weight, then of the same rows of up's, and TILE
+// rows of x.
 fn gate_up_dot(base: array<u32, ROWS_PER_LANE>, xrow: array<u32, TILE>, lane: u32) -> array<vec4<f32>, TILE + TILE> {
     var acc = array<vec4<f32>, TILE + TILE>();
     for (var g = lane; g < GROUPS; g += LANES) {

@@ -1,4 +1,5 @@
-// x comes times the norm's weight already: what is left of an RMS norm is a factor for the row, from sums of squares.
+// The consumer side of the fused RMSNorm: x is already multiplied by the norm's weight; the remaining factor of the row
+// comes from the partial sums of squares.
 @group(0) @binding(SQUARES_AT) var<storage, read> squares: array<f32>; // (row, PARTS)
 
 fn norm_scale(row: u32, lane: u32, lid: u32) -> f32 {

@@ -1,4 +1,4 @@
-// A row of x in workgroup memory, rounded to 8 bits in groups of 32.
+// Quantizes a row of x to int8 in groups of 32, into workgroup memory.
 //#import lib/quantize_x
 var<workgroup> x_words: array<u32, 8u * GROUPS>;
 var<workgroup> x_steps: array<vec3<f32>, GROUPS>; // see QuantizedGroup

@@ -1,4 +1,4 @@
-// Which rows of x and y, and which rows of the weight, a tile of TILE tokens works on: a plain matrix, rows in order.
+// Maps a tile of TILE tokens to rows of x, y and the weight: one dense matrix, rows in order.
 fn route_weight_row(tile: u32) -> u32 {
     return 0u;
 }

@@ -1,5 +1,5 @@
-// Which rows of x and y, and which rows of the weight, a tile works on: a stack of experts, slots sorted by expert.
-// Slot s of a row is number row * USED + s. The bound shard holds EXPERTS matrices from EXPERT0 on.
+// Maps a tile to rows of x, y and the weight: a stack of experts, slots sorted by expert.
+// Slot s of a row has the number row * USED + s. The bound shard holds EXPERTS matrices from EXPERT0 on.
 //#import $expert_slot
 @group(0) @binding(4) var<storage, read> tiles: array<vec4<u32>>; // {expert, first index into slots, count, 0}
 @group(0) @binding(5) var<storage, read> slots: array<u32>;

@@ -1,5 +1,5 @@
-// Which rows of x and y, and which rows of the weight, a tile works on: a stack with a matrix for each head, and tiles
-// of TILE rows of one head. x and y are (row, HEADS, values); the bound shard holds SHARD_HEADS heads from HEAD0 on.
+// Maps a tile to rows of x, y and the weight: a stack with a matrix for each head, and tiles of TILE rows of one head.
+// x and y are (row, HEADS, values); the bound shard holds SHARD_HEADS heads from HEAD0 on.
 fn route_weight_row(tile: u32) -> u32 {
     return tile % SHARD_HEADS * ROWS;
 }

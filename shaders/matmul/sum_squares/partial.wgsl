@@ -1,4 +1,5 @@
-// For the norm that follows: y times its weight, and the sum of squares of what a workgroup has of a row.
+// The producer side of the fused RMSNorm: writes y times the next norm's weight, and the sum of squares of a
+// workgroup's part of a row.
 @group(0) @binding(SUM_SQUARES_AT) var<storage, read> next_norm: array<f32>;
 @group(0) @binding(SUM_SQUARES_AT + 1) var<storage, read_write> scaled: array<f32>;
 @group(0) @binding(SUM_SQUARES_AT + 2) var<storage, read_write> squares: array<f32>; // (row, PARTS)

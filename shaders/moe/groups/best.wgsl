@@ -1,5 +1,5 @@
-// A row goes to experts of the GROUPS_USED best of GROUPS groups. A group is as good as its best expert, or as the sum
-// of its best two (TOP2_SUM). The keys of other groups become the least.
+// Limits a row to the experts of the GROUPS_USED best of GROUPS groups. A group ranks by its best expert, or by the sum
+// of its best two (TOP2_SUM). Experts of other groups get the lowest key.
 var<workgroup> group_keys: array<u32, GROUPS>;
 
 const GROUP = EXPERTS / GROUPS;

@@ -1,4 +1,4 @@
-// Experts are chosen by their scores and a bias that their weights do not have.
+// Experts are chosen by score plus bias; routing weights do not include the bias.
 @group(0) @binding(BIAS_AT) var<storage, read> bias: array<f32>;
 
 fn selection_key(logit: u32, score: f32, e: u32) -> u32 {

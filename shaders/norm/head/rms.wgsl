@@ -1,4 +1,4 @@
-// Each head of queries and keys is normed (RMS).
+// QK norm: RMSNorm of each head of queries and keys.
 @group(0) @binding(8) var<storage, read> head_norms: array<vec4<f32>>; // (q, k; HEAD_DIM)
 
 fn head_scale(squares: f32, lid: u32) -> f32 {

@@ -1,4 +1,4 @@
-// z = y / sqrt(mean(y^2) + NEXT_EPS) * next_weight. A thread reads of y what it wrote.
+// z = y / sqrt(mean(y^2) + NEXT_EPS) * next_weight. A thread reads only the values of y that it wrote.
 @group(0) @binding(5) var<storage, read> next_weight: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> z: array<vec4<f32>>;
 
