@@ -50,7 +50,7 @@ const DRIVERS = {
 /** The priority of all contestants: Chromium may raise that of its GPU process, which matters on a busy machine. */
 const NICE = -15;
 
-/** Sets this priority every second for every thread of `pid` and its descendants. Returns a function that stops it. */
+/** Sets this priority every second for every thread of `pid` and its descendants. Returns a function that stops this. */
 function level(pid) {
   const once = () => {
     for (const { pid: process } of processesOf(pid)) {
@@ -185,7 +185,7 @@ async function measureWllama(url, prompt, generate, gpu) {
 }
 
 /** Seconds until a model is loaded and until its first text, from the network and then from the cache, each in a new
- *  page; and by how much memory rose above an empty page's while it loaded. */
+ *  page; and the peak memory during loading, relative to an empty page. */
 async function start(name, path) {
   const { browser, page, close } = await open(name);
   const site = server.site({ "model.gguf": path });

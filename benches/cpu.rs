@@ -2,7 +2,7 @@
 //! them. They read only files of this repository.
 //!
 //! Work per token must take far less time than a decode step (a millisecond on a fast GPU); work per byte of a file
-//! must be faster than disks are.
+//! must be faster than reading the file from disk.
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Measures everything that RESULTS.md reports of a physical GPU: prefill and decode of synthetic models with published
-# shapes, in every tier, at long context depths, in batches of eight, and single ops. Prints tables for RESULTS.md.
+# Measures a physical GPU for RESULTS.md: prefill and decode of synthetic models with published shapes, in every tier,
+# at long context depths, in batches of eight, and single ops. Prints tables for RESULTS.md.
 #
 #   cargo build --release --features cli
 #   benches/gpu.sh                                   # needs 8 GB of disk for the largest model

@@ -1,6 +1,6 @@
 //! Many sequences at once (continuous batching): `cargo run --example batch MODEL.gguf "One" "Two" "Three"`
 //!
-//! Each text is continued. All answers share every decode step, so that together they take little longer than one.
+//! Continues each text. All sequences share every decode step, so that together they take little longer than one.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use firelight::{Event, Gpu, GpuOptions, Model, Request, Result, Sampling, Sessio
 async fn batch(path: &str, texts: &[String]) -> Result<()> {
     let gpu = Gpu::open(&GpuOptions::default()).await?;
     let model = Model::open(path.as_ref()).await?;
-    // More requests than sequences wait until one is free.
+    // Requests beyond this many sequences wait until one is free.
     let mut session = Session::builder(&gpu, &model).sequences(4).load().await?;
 
     let mut answers = BTreeMap::new();

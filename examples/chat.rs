@@ -1,5 +1,5 @@
-//! The chat window: `cargo run --release --features chat --example chat [MODEL.gguf]`. Compiled to wasm it is a page
-//! (`./x chat-web`): the same program is the window in the page and the engine in its worker.
+//! The chat window: `cargo run --release --features chat --example chat [MODEL.gguf]`. Compiled to wasm
+//! (`./x chat-web`), the same program runs as the window in a page and as the engine in its worker.
 
 #[cfg(not(target_arch = "wasm32"))]
 fn main() -> Result<(), String> {

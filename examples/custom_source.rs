@@ -1,5 +1,5 @@
-//! A model that is not a file: bytes in memory, behind a reader that counts its reads. An HTTP client with range requests
-//! or an encrypted archive works the same way. `cargo run --example custom_source MODEL.gguf`
+//! A model that is not a file: bytes in memory, behind a reader that counts the bytes it reads. An HTTP client with
+//! range requests or an encrypted archive works the same way. `cargo run --example custom_source MODEL.gguf`
 
 use std::ops::Range;
 use std::sync::Arc;

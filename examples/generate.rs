@@ -1,4 +1,4 @@
-//! One answer, as it comes: `cargo run --example generate MODEL.gguf "Why is the sky blue?"`
+//! One streamed answer: `cargo run --example generate MODEL.gguf "Why is the sky blue?"`
 
 use std::io::Write;
 

@@ -1,4 +1,5 @@
-//! An answer that follows a JSON schema: `cargo run --features grammar --example json_schema MODEL.gguf "Describe Paris."`
+//! An answer that follows a JSON schema:
+//! `cargo run --features grammar --example json_schema MODEL.gguf "Describe Paris."`
 
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ async fn describe(path: &str, question: &str) -> Result<Value, Box<dyn std::erro
     let messages = vec![json!({ "role": "user", "content": question })];
     let prompt = Prompt::Conversation(Conversation { messages, ..Conversation::default() });
     let prompt = prompt.prepare(&model, &format, |_| Ok::<_, firelight::Error>(()))?;
-    // The grammar masks every token that would violate the schema, whatever the model prefers.
+    // The grammar masks every token that would violate the schema.
     let grammar = prompt.rules.as_ref().map(|rules| engine.compile(rules)).transpose()?;
     let sampling = Sampling { temperature: 0.0, ..Sampling::default() };
     engine.submit(AnswerJob { prompt, sampling, stop: vec![], max_tokens: Some(300), ignore_end: false, grammar })?;

@@ -1,4 +1,4 @@
-//! A model on a wgpu device that the application has opened itself, as egui and Bevy do:
+//! A model on a wgpu device that the application has opened, as with egui and Bevy:
 //! `cargo run --example own_device MODEL.gguf "Why is the sky blue?"`
 
 use std::io::Write;
@@ -12,7 +12,8 @@ use firelight::{Event, Gpu, GpuOptions, Model, Request, Session};
 async fn device() -> Result<(wgpu::Adapter, wgpu::Device, wgpu::Queue), Box<dyn std::error::Error>> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle().with_env());
     let adapter = instance.request_adapter(&wgpu::RequestAdapterOptions::default()).await?;
-    // Kernels run with the default limits and without features; with these they run faster, and models may be larger.
+    // Kernels run with the default limits and without features; these features and limits allow faster kernels and
+    // larger models.
     let useful = wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16 | wgpu::Features::PIPELINE_CACHE;
     let descriptor = wgpu::DeviceDescriptor {
         required_features: adapter.features() & useful,

@@ -1,4 +1,4 @@
-//! A model that calls a tool, and answers with its result:
+//! A tool call, and the answer with its result:
 //! `cargo run --features grammar --example tools MODEL.gguf "What is the weather in Rome?"`
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// A text, or a call of a tool: its id, its name, and its arguments.
+/// An answer: text, or a tool call (its id, name, and arguments).
 #[derive(Default)]
 struct Answer {
     content: String,

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Builds the chat window as a page, into dist/chat: any static server will do, by https or from localhost.
+# Builds the chat window as a page in dist/chat. Any static server can serve it, over https or from localhost.
 #
-#   scripts/chat-web.sh [PROFILE]     (default: web, which is small; web-test is built in a fraction of the time)
+#   scripts/chat-web.sh [PROFILE]     (default: web, optimized for size; web-test builds in a fraction of the time)
 #
-# The page has no JavaScript of its own but what loads the program; `chat-worker.js` runs the same program as the engine.
+# The page's only JavaScript loads the program; `chat-worker.js` runs the same program as the engine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 eval "$(scripts/setup-wasm.sh)"

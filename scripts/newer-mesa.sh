@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Unpacks a newer Mesa than Debian 12 has into its own folder; the system stays as it is. Its lavapipe is 1.2 to 3 times
-# as fast (benches/RESULTS.md), and has cooperative matrices (VK_KHR_cooperative_matrix), so that this tier is tested
-# without a GPU. On a machine without a GPU, `firelight` starts itself with it (src/cli/drivers.rs). Prints commands to
-# evaluate:
+# Unpacks a newer Mesa than Debian 12 has into a cache folder and leaves the system unchanged. Its lavapipe is 1.2 to 3
+# times as fast (benches/RESULTS.md) and has cooperative matrices (VK_KHR_cooperative_matrix), so that this tier is
+# tested without a GPU. On a machine without a GPU, `firelight` restarts itself with it (src/cli/drivers.rs). Prints
+# shell commands for `eval`:
 #
 #   eval "$(scripts/newer-mesa.sh)"
 #   $NEWER_MESA target/debug/firelight devices
@@ -19,7 +19,7 @@ fetch() {
   command -v apt-get >/dev/null || die "this needs apt-get"
   printf '\n== no GPU: fetching the fastest software Vulkan (Mesa of Debian %s, 61 MB)\n' "$SUITE" >&2
   local tmp="$CACHE.new"; rm -rf "$tmp"; mkdir -p "$tmp"/{lists/partial,archives/partial,unpacked}
-  # The archive that this machine gets its own packages from.
+  # The Debian archive that this machine is configured for.
   local from; from=$(grep -hoE '(https?|file)://[^ ]+/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | head -1) || true
   [ -n "$from" ] || die "no Debian archive in /etc/apt"
   for suite in "$SUITE" "$SUITE-backports"; do echo "deb [signed-by=$KEYS] ${from% } $suite main"; done > "$tmp/sources.list"
@@ -52,6 +52,6 @@ EOF
   rm -rf "$CACHE"; mv "$tmp" "$CACHE"
 }
 
-[ "$(uname -sm)" = "Linux x86_64" ] || die "this is for Linux on x86_64"
+[ "$(uname -sm)" = "Linux x86_64" ] || die "only Linux on x86_64 is supported"
 [ -x "$RUN" ] || fetch
 printf 'export NEWER_MESA=%q\n' "$RUN"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the npm package in dist/web: the engine as wasm, the JavaScript around it, and the page.
 #
-#   scripts/web.sh [PROFILE]     (default: web, which is small; web-test is built in a fraction of the time)
+#   scripts/web.sh [PROFILE]     (default: web, optimized for size; web-test builds in a fraction of the time)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 OUT=dist/web

@@ -1,5 +1,5 @@
-// The engine's worker: the page's own program, which sees that there is no page and serves commands instead.
-// What comes while it is being fetched waits.
+// The engine's worker: the page's program, which serves commands when there is no page. Messages that arrive while it
+// is being fetched are queued.
 const early = [];
 self.onmessage = (event) => early.push(event);
 const { default: init } = await import("./chat.js");

@@ -1,8 +1,8 @@
-// An answer while it comes: the engine's events, as text, reasoning and tool calls.
+// A streamed answer: the engine's events, as text, reasoning and tool calls.
 
 import { FirelightError, fromWire } from "./errors.js";
 
-/** An answer on its way; see firelight.d.ts. */
+/** An unfinished answer; see firelight.d.ts. */
 export class Answer {
   #events = [];
   #message = { role: "assistant", content: "" };
@@ -28,7 +28,7 @@ export class Answer {
         });
       });
     });
-    // A caller that does not await them is not told of their failure.
+    // Not awaiting them must not cause "unhandled rejection" errors.
     this.stats.catch(() => {});
     this.#whole.catch(() => {});
   }
@@ -77,7 +77,7 @@ export class Answer {
     }
   }
 
-  /** Adds an event to the message, and to those that are iterated. */
+  /** Adds an event to the message and to the event streams. */
   #add(piece) {
     const message = this.#message;
     switch (piece.type) {
@@ -145,7 +145,7 @@ export class Answer {
   }
 }
 
-/** A request as the engine reads it. JSON has neither NaN nor undefined, so they are found here. */
+/** The engine's form of a request. JSON has neither NaN nor undefined, so this checks for them. */
 function requestOf({ stop, seed, ...rest }) {
   const request = {
     ...rest,

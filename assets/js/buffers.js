@@ -1,11 +1,11 @@
-// Reads streams into a few reused buffers. Buffers that streams allocate are left to the garbage collector, which may run
-// only after hundreds of MB. A Blob's stream allocates none in any browser; a response's does in Chromium, even when it
-// is read into given buffers.
+// Reads streams into a few reused buffers. Buffers that streams allocate are left to the garbage collector, which may
+// run only after hundreds of MB. A Blob's stream allocates none in any browser; a response's does in Chromium, even
+// when it is read into given buffers.
 
 /** Bytes of a buffer: the size of the cache's chunks. */
 export const CHUNK = 8 << 20;
 
-/** The most buffers that are kept for reuse. */
+/** The maximum number of buffers kept for reuse. */
 const SPARE = 3;
 const spare = [];
 
@@ -43,8 +43,8 @@ export class Reader {
   }
 
   /**
-   * The next `size` bytes, at most a chunk; fewer at the stream's end. Calls `heard` with each piece's length. The bytes
-   * before `at` of a given buffer are kept: it is filled further, and becomes another object.
+   * The next `size` bytes, at most a chunk; fewer at the stream's end. Calls `heard` with each piece's length. If a
+   * buffer is passed, it is filled from `at` on; it is transferred, and comes back as another object.
    */
   async fill(size, heard = () => {}, buffer = take(), at = 0) {
     let bytes = new Uint8Array(buffer);
@@ -91,7 +91,7 @@ export class Reader {
     let timer;
     const late = new Promise((_, reject) => {
       const seconds = this.#patience / 1000;
-      timer = setTimeout(() => reject(new Error(`nothing came for ${seconds} s`)), this.#patience);
+      timer = setTimeout(() => reject(new Error(`no data for ${seconds} s`)), this.#patience);
     });
     try {
       return await Promise.race([reading, late]);

@@ -1,5 +1,5 @@
-// The cache: models in the origin's private file system, one file per chunk, so that downloads resume and a damaged chunk
-// is downloaded again alone. A chunk is valid once its SHA-256 is in the manifest, which is written after it.
+// The cache: models in the origin's private file system, one file per chunk, so that downloads resume and a damaged
+// chunk is downloaded again alone. A chunk is valid once its SHA-256 is in the manifest, which is written after it.
 
 import { CHUNK, Reader, give } from "./buffers.js";
 
@@ -78,7 +78,7 @@ export class Entry {
     return this.#manifest !== null;
   }
 
-  /** The file's length; Infinity while a server sends it without telling the length. */
+  /** The file's length; Infinity while a server sends it without Content-Length. */
   get length() {
     return this.#manifest.length ?? Infinity;
   }
@@ -105,7 +105,7 @@ export class Entry {
     return index;
   }
 
-  /** Whether this is the entry of a file of this length and version (ETag, or date); what is unknown is ignored. */
+  /** Whether this is the entry of a file of this length and version (ETag, or date); unknown values are ignored. */
   matches({ length, mark }) {
     const same = (a, b) => a == null || b == null || a === b;
     return this.known && same(this.#manifest.length, length) && same(this.#manifest.mark, mark);
@@ -144,7 +144,7 @@ export class Entry {
     });
   }
 
-  /** Sets the length of a file that came without one. */
+  /** Sets the length of a file that was sent without one. */
   async finish(length) {
     this.#manifest.length = length;
     await alone(this.#key, () => this.#save());
@@ -211,7 +211,7 @@ async function entries() {
 
 /** The page's interface to the cache. */
 export const cache = {
-  /** The models, complete or partial, the last used first. */
+  /** The models, complete or partial, the most recently used first. */
   async list() {
     const models = [];
     for (const { key, directory, manifest } of await entries()) {

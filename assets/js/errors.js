@@ -5,19 +5,19 @@
 const HINTS = {
   "no-webgpu": "Use a browser with WebGPU (Chrome or Edge 113, Firefox 141, Safari 26 or newer) on a page served by https or localhost.",
   "no-adapter": "Turn on hardware acceleration in the browser's settings and update the GPU's driver; chrome://gpu or about:support say why there is none.",
-  "device-lost": "Load the model again; if it happens again, take a smaller model or a smaller context.",
-  "out-of-memory": "Close other tabs and programs that use the GPU, or take a smaller model or a smaller context.",
-  "does-not-fit": "Take a smaller model, a smaller quantization, or a smaller context.",
+  "device-lost": "Load the model again; if it happens again, use a smaller model or a smaller context.",
+  "out-of-memory": "Close other tabs and programs that use the GPU, or use a smaller model or a smaller context.",
+  "does-not-fit": "Use a smaller model, a smaller quantization, or a smaller context.",
   "context-full": "Shorten the conversation, or load the model with a larger `context`.",
-  "network": "Check the connection and load again: what has arrived is kept, and loading goes on from there.",
+  "network": "Check the connection and load again: the download resumes from the cached part.",
   "cors": "The model's host must send `Access-Control-Allow-Origin` (and expose `Content-Range`, `ETag`); serve the file from your own origin, or from a host that does.",
   "http": "Check the address; if the file needs a login, pass `headers: {Authorization: ...}`.",
-  "no-range": "Leave the cache on (it takes the whole file in one stream), or serve the file from a server that answers byte ranges.",
-  "bad-file": "Take a GGUF file of a supported architecture, and download it again if it may be damaged.",
+  "no-range": "Leave the cache on (it downloads the whole file in one stream), or use a server with range requests.",
+  "bad-file": "Use a GGUF file of a supported architecture, and download it again if it may be damaged.",
   "bad-argument": "Correct the option that the message names.",
   "quota": "Free space (`cache.list()`, `cache.delete(url)`), or load with `cache: false`.",
   "destroyed": "Load the model again.",
-  "internal": "This is a fault of Firelight's: please report it with this message. Loading again may help.",
+  "internal": "This is a bug in Firelight: please report it with this message. Loading again may help.",
 };
 
 /** Every error of Firelight, except for aborts, which throw the signal's reason. */

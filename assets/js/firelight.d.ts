@@ -1,7 +1,7 @@
 // The public interface of Firelight for the web. Names that are not declared here are not public.
 
-/** Where a model comes from. An array holds the parts of a split model, in order. The URL of one part of a split model
- *  (`...-00001-of-00003.gguf`) finds its siblings itself. */
+/** Where a model comes from. An array contains the parts of a split model, in order. For the URL of one part of a split
+ *  model (`...-00001-of-00003.gguf`), the other parts are found automatically. */
 export type Source = string | URL | File | Blob | ArrayBuffer | (string | URL | File | Blob)[];
 
 /** The progress of loading. */
@@ -27,18 +27,19 @@ export interface LoadOptions {
   /** Where the engine runs: in a worker of this page (default), in one shared by all tabs of this origin, or in the
    *  page itself. */
   where?: "worker" | "shared" | "main";
-  /** The most tokens of a conversation. By default as many as the model was trained for and the GPU has room for. */
+  /** The maximum number of tokens of a conversation. Default: the model's trained context, or less if the GPU's memory
+   *  requires it. */
   context?: number;
   /** The type of the KV cache. Default: "f16". */
   kv?: "f16" | "q8_0" | "f32";
   /** The kernels to use. By default the best that the adapter supports. */
   tier?: "baseline" | "subgroups" | "f16" | "int8" | "cooperative";
-  /** Tune first: measure the GPU to find its fastest kernels, and exclude those that it computes wrongly. It takes a second
-   *  or two, once: the result is cached. By default real GPUs are tuned, unless `cache` is off. */
+  /** Tune first: measure the GPU to find its fastest kernels, and exclude those with wrong results. It takes a second or
+   *  two, once: the result is cached. By default real GPUs are tuned, unless `cache` is off. */
   tune?: boolean;
-  /** The most answers at the same time; further ones wait. Default: 1. */
+  /** The maximum number of concurrent answers; further ones wait. Default: 1. */
   sequences?: number;
-  /** Steps that are queued before the first is read. By default chosen for the browser. */
+  /** Steps that are queued before the first is read back. The default depends on the browser. */
   runAhead?: number;
   /** Cache files of URLs in the origin's private file system. Default: true. */
   cache?: boolean;
@@ -48,25 +49,25 @@ export interface LoadOptions {
 
 /** A loaded model and its device. */
 export interface ModelInfo {
-  /** The model's name, as its file says it. */
+  /** The model's name in its file. */
   readonly name: string;
   /** Its architecture: "llama", "qwen3", ... */
   readonly architecture: string;
-  /** The type of most of its weights: "Q4_0", "F16", ... */
+  /** The most frequent type of its weights: "Q4_0", "F16", ... */
   readonly type: string;
-  /** Its parameters. */
+  /** The number of its parameters. */
   readonly parameters: number;
   /** The file's size. */
   readonly bytes: number;
-  /** The most tokens of a conversation. */
+  /** The maximum number of tokens of a conversation. */
   readonly context: number;
   /** The size of its vocabulary. */
   readonly vocab: number;
-  /** Its licence, if the file says it. */
+  /** Its licence, if the file states it. */
   readonly license?: string;
   /** The GPU's name. */
   readonly adapter: string;
-  /** The kernels that run. */
+  /** The tier of kernels that run. */
   readonly tier: string;
   /** Whether they were chosen by tuning, now or before. */
   readonly measured: boolean;
@@ -85,7 +86,7 @@ export interface TextPart {
 /** A part of a message's content, discriminated by `type`. */
 export type ContentPart = TextPart;
 
-/** What a message says: a text, or parts of it. */
+/** The content of a message: a text, or parts. */
 export type MessageContent = string | ContentPart[];
 
 /** Instructions for the model. */
@@ -95,14 +96,14 @@ export interface SystemMessage {
   name?: string;
 }
 
-/** What the user says. */
+/** A message of the user. */
 export interface UserMessage {
   role: "user";
   content: MessageContent;
   name?: string;
 }
 
-/** What the model said. {@link Answer.message} gives one. */
+/** A message of the model. {@link Answer.message} returns one. */
 export interface AssistantMessage {
   role: "assistant";
   content?: MessageContent | null;
@@ -112,7 +113,7 @@ export interface AssistantMessage {
   name?: string;
 }
 
-/** What a tool returned. */
+/** The result of a tool call. */
 export interface ToolMessage {
   role: "tool";
   content: MessageContent;
@@ -147,7 +148,7 @@ export interface ToolCall {
   };
 }
 
-/** Whether the model calls a tool: if it likes, not at all, any of them, or this one. */
+/** Whether the model calls a tool: optionally, never, at least one of them, or this one. */
 export type ToolChoice = "auto" | "none" | "required" | { name: string };
 
 /** The format that an answer must have: any JSON object, JSON of a schema, a text that a regular expression matches as a
@@ -171,15 +172,15 @@ export type AnswerEvent =
 /** A token of the answer. */
 export interface TokenEvent {
   id: number;
-  /** Its text, if log-probabilities were asked for. May be part of a character only. */
+  /** Its text, if log-probabilities were requested. It may be only a part of a character. */
   text?: string;
-  /** The natural logarithm of its probability, if log-probabilities were asked for. */
+  /** The natural logarithm of its probability, if log-probabilities were requested. */
   logprob?: number;
   /** The most likely tokens in its place, best first. */
   top?: { id: number; text: string; logprob: number }[];
 }
 
-/** How to answer. Without any of it: temperature 0.8, top-k 40, top-p 0.95, min-p 0.05, a random seed. */
+/** How to answer. Defaults: temperature 0.8, top-k 40, top-p 0.95, min-p 0.05, a random seed. */
 export interface GenerateOptions {
   /** Aborts the answer. Iterating then rejects with the signal's reason. */
   signal?: AbortSignal;
@@ -199,7 +200,7 @@ export interface GenerateOptions {
   presencePenalty?: number;
   /** Same seed, same answer (on the same adapter and tier). */
   seed?: number;
-  /** The most tokens of the answer. By default as many as the context holds. */
+  /** The maximum number of tokens of the answer. By default only the context limits it. */
   maxTokens?: number;
   /** Texts that end the answer; they are not part of it. */
   stop?: string | string[];
@@ -207,7 +208,7 @@ export interface GenerateOptions {
   logitBias?: Record<number, number>;
   /** Pass each token's log-probability to `onToken`, and those of this many most likely tokens. */
   logprobs?: number;
-  /** Go on after the model says that it has finished. */
+  /** Continue after the model's end-of-answer token. */
   ignoreEnd?: boolean;
   /** The format that the answer must have. Constrained tokens are chosen on the CPU, which costs some speed. */
   responseFormat?: ResponseFormat;
@@ -241,15 +242,15 @@ export interface Stats {
   promptSeconds: number;
   /** From the first token to the last. */
   decodeSeconds: number;
-  /** Why it ended: the model said so, it called tools, a stop text came, `maxTokens` was reached, the context is full, or
-   *  it was cancelled. */
+  /** Why it ended: the model ended it or called tools, it reached a stop text or `maxTokens`, the context is full, or it
+   *  was cancelled. */
   finish: "stop" | "tool-calls" | "stop-string" | "length" | "context" | "cancelled";
   /** The stop text. */
   stop: string | null;
 }
 
-/** An answer on its way: iterate over its pieces of text, or wait for all of it. Leaving the loop cancels it. Reasoning and
- *  tool calls are not part of the text. */
+/** An unfinished answer: iterate over its pieces of text, or wait for all of it. Leaving the loop cancels it. Reasoning
+ *  and tool calls are not part of the text. */
 export interface Answer extends AsyncIterable<string> {
   /** The pieces of text, reasoning and tool calls. Iterate over either these or the text. */
   events(): AsyncIterable<AnswerEvent>;
@@ -261,7 +262,7 @@ export interface Answer extends AsyncIterable<string> {
   toolCalls(): Promise<ToolCall[]>;
   /** The answer as a message, to be added to the conversation. */
   message(): Promise<AssistantMessage & { content: string }>;
-  /** Known at the end. */
+  /** Resolves when the answer ends. */
   readonly stats: Promise<Stats>;
 }
 
@@ -275,14 +276,14 @@ export interface Support {
   adapter?: string;
   /** The kernels that would run. */
   tier?: string;
-  /** Whether models can be kept between visits. */
+  /** Whether models can be cached between visits. */
   opfs: boolean;
 }
 
 /** A model on a GPU. */
 export class Firelight {
   private constructor();
-  /** Loads a model. Without a source: the demo model, `demo.gguf` beside this package. */
+  /** Loads a model. Without a source: the demo model, `demo.gguf` in this package. */
   static load(source?: Source | null, options?: LoadOptions): Promise<Firelight>;
   /** What this browser can do. Never rejects. */
   static support(): Promise<Support>;
@@ -355,7 +356,7 @@ export class FirelightError extends Error {
 
 // OpenAI's interface, over one model.
 
-/** Options beside a request's body. */
+/** Options of a request other than its body. */
 export interface RequestOptions {
   signal?: AbortSignal;
 }
@@ -381,7 +382,7 @@ export interface SamplingParams {
   user?: string;
 }
 
-/** A message as OpenAI has it. */
+/** A message in OpenAI's format. */
 export type ChatCompletionMessageParam = Message;
 
 /** The body of a chat request. */
@@ -584,18 +585,18 @@ export interface LanguageModelCreateOptions extends LanguageModelCoreOptions {
 /** Options of a prompt. */
 export interface LanguageModelPromptOptions {
   signal?: AbortSignal;
-  /** What the answer must be: JSON of a schema, or a text that a regular expression matches as a whole. */
+  /** The format of the answer: JSON of a schema, or a text that a regular expression matches as a whole. */
   responseConstraint?: object | RegExp;
   /** The constraint is never put into the prompt. */
   omitResponseConstraintInput?: boolean;
-  /** An addition of ours: most tokens of the answer. */
+  /** Not in the specification: the maximum number of tokens of the answer. */
   maxTokens?: number;
-  /** An addition of ours: same seed, same answer. */
+  /** Not in the specification: same seed, same answer. */
   seed?: number;
 }
 
 /** A session with the shape of the browsers' built-in `LanguageModel`: it remembers the conversation. When the context
- *  is full, the oldest exchange is forgotten and "contextoverflow" is fired. Errors are DOMExceptions, as there. */
+ *  is full, the oldest exchange is dropped and "contextoverflow" is fired. Errors are DOMExceptions, as there. */
 export class LanguageModel extends EventTarget {
   private constructor();
   static availability(options?: LanguageModelCoreOptions): Promise<Availability>;
@@ -623,8 +624,8 @@ export class LanguageModel extends EventTarget {
   readonly topK: number;
   readonly temperature: number;
   readonly samplingMode: SamplingMode | null;
-  /** Another session that knows what this one does. */
+  /** Another session with the same conversation. */
   clone(options?: { signal?: AbortSignal }): Promise<LanguageModel>;
-  /** Ends the session. The last session of a model that `create` loaded also gives the model back. */
+  /** Ends the session. If it is the last session of a model that `create` loaded, the model is destroyed. */
   destroy(): void;
 }

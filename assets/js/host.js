@@ -6,14 +6,14 @@ import { devices, keepDevices } from "./cache.js";
 import { FirelightError, fromEngine, toWire } from "./errors.js";
 import { openFiles } from "./source.js";
 
-/** Milliseconds between two reports of progress, and those over which the rate is measured. */
+/** Milliseconds between two reports of progress, and the interval over which the rate is measured. */
 const TELL = 100;
 const LATELY = 3000;
 
 let ready = null;
 const victims = new Set();
 
-/** Loads the wasm, once. A panic ends everything that runs on it. */
+/** Loads the wasm, once. A panic ends all engines that run on it. */
 function engineReady() {
   ready ??= init({ module_or_path: new URL("./firelight.wasm", import.meta.url) }).then(() => {
     onPanic((message) => {
@@ -21,7 +21,7 @@ function engineReady() {
       for (const fail of [...victims]) fail(error);
       ready = Promise.reject(error);
       ready.catch(() => {});
-      // The next page gets a new one.
+      // The next page loads a new instance.
       if (globalThis.SharedWorkerGlobalScope) setTimeout(() => globalThis.close(), TELL);
     });
   });
@@ -74,7 +74,7 @@ class Meter {
   }
 }
 
-/** A loaded model and the answers on their way. */
+/** A loaded model and its unfinished answers. */
 class Running {
   /** Called with events that are not about one request. */
   listeners = new Set();
@@ -123,7 +123,7 @@ class Running {
       throw error;
     }
     await keeping;
-    // A page that is reloaded now finds the whole model.
+    // From here on, a reloaded page finds the whole model in the cache.
     await Promise.all(sources.map((source) => source.settled?.()));
     if (this.#stop.signal.aborted) {
       this.#engine.destroy();
@@ -198,7 +198,7 @@ class Running {
     for (const tell of answers) tell({ event: "error", error: wire });
   }
 
-  /** Frees everything: the device at once, the engine's memory when no call is inside it. */
+  /** Frees everything: the device at once, the engine's memory as soon as no call is running in it. */
   #end() {
     const engine = this.#engine;
     if (!engine) return;
@@ -233,7 +233,7 @@ function call(work) {
   }
 }
 
-/** The models here by key, shared by all pages that ask for the same one. */
+/** The loaded models by key; pages that load the same model share it. */
 const models = new Map();
 
 /** A connection to one page. `send` sends it messages; `receive` takes its messages. */
@@ -242,7 +242,7 @@ export class Connection {
   #model = null;
   #key = null;
   #listener = null;
-  /** The engine's numbers of the answers, by the page's. */
+  /** Maps the page's request ids to the engine's. */
   #answers = new Map();
 
   constructor(send) {
@@ -308,7 +308,7 @@ export class Connection {
     return undefined;
   }
 
-  /** The page has closed the connection, or is gone. The last one destroys the model. */
+  /** Called when the page has closed the connection or is gone. The last page's model is destroyed. */
   close() {
     const model = this.#model;
     if (!model) return;

@@ -1,4 +1,4 @@
-// Connections to the engine: where it runs, and how commands are sent to it and answered.
+// Connections to the engine: chooses where it runs, sends commands and receives their results.
 
 import { FirelightError, fromWire } from "./errors.js";
 
@@ -21,7 +21,7 @@ function inWorker(receive, failed) {
 }
 
 function newWorker() {
-  // Only the second of these forms is for bundlers: from the first, Vite would make a data URL.
+  // Bundlers must see only the second form: Vite would turn the first into a data URL.
   const here = import.meta.url;
   const url = new URL("./worker.js", here);
   if (url.origin === globalThis.location.origin) {
@@ -69,7 +69,7 @@ export function places(where, notice) {
   return all.slice(typeof Worker === "function" ? first : 2);
 }
 
-/** The commands over one connection that are not answered yet. */
+/** The pending commands of one connection. */
 class Link {
   #connection = null;
   #listeners = new Map();

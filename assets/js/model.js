@@ -1,4 +1,4 @@
-// A loaded model: starts the engine, sends it commands. Types and the meaning of every option are in firelight.d.ts.
+// A loaded model: starts the engine and sends it commands. firelight.d.ts documents all types and options.
 
 import { Answer } from "./answer.js";
 import { available } from "./cache.js";
@@ -8,7 +8,7 @@ import { OpenAI } from "./openai.js";
 
 const here = () => globalThis.document?.baseURI ?? globalThis.location?.href;
 
-/** A source as the host reads it: absolute URLs and Blobs, in order. */
+/** The host's form of a source: absolute URLs and Blobs, in order. */
 function filesOf(source) {
   if (source == null) return [new URL("demo.gguf", import.meta.url).href];
   const file = (part) => {
@@ -17,10 +17,10 @@ function filesOf(source) {
     if (typeof part === "string" || part instanceof URL) {
       if (URL.canParse(part, here())) return new URL(part, here()).href;
     }
-    throw new FirelightError("bad-argument", `A source cannot be ${String(part)}: a URL, File, Blob or ArrayBuffer is wanted.`);
+    throw new FirelightError("bad-argument", `A source must be a URL, File, Blob or ArrayBuffer, not ${String(part)}.`);
   };
   const files = Array.isArray(source) ? source.map(file) : [file(source)];
-  if (files.length === 0) throw new FirelightError("bad-argument", "A source without parts is no model.");
+  if (files.length === 0) throw new FirelightError("bad-argument", "The source is an empty list.");
   return files;
 }
 
@@ -51,7 +51,7 @@ export class Firelight {
       onNotice?.(text);
     };
     if (where === "shared") engine.sequences ??= 2;
-    // Pages share a model of the same addresses in a shared worker; a Blob belongs to one page.
+    // In a shared worker, pages share models with the same URLs; a Blob belongs to one page.
     const named = files.every((file) => typeof file === "string");
     const key = named ? JSON.stringify([files, engine, cache, headers]) : crypto.randomUUID();
     const command = { command: "load", key, files, options: { cache, headers, engine } };
@@ -77,7 +77,7 @@ export class Firelight {
     try {
       if (!navigator.gpu) return { webgpu: false, reason: noWebGpu(), opfs };
       const adapter = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
-      if (!adapter) return { webgpu: false, reason: "The browser has WebGPU, but no GPU that it would use.", opfs };
+      if (!adapter) return { webgpu: false, reason: "The browser has WebGPU, but no usable GPU.", opfs };
       const { description, vendor, architecture } = adapter.info ?? {};
       const name = description || `${vendor ?? ""} ${architecture ?? ""}`.trim() || "the browser's GPU";
       const tier = adapter.features.has("subgroups") ? "subgroups" : "baseline";
@@ -124,7 +124,7 @@ export class Firelight {
 
   async #close() {
     const error = new FirelightError("destroyed", "The model was destroyed.");
-    // A worker that hangs is ended after a second.
+    // A worker that does not respond is terminated after a second.
     const patience = new Promise((resolve) => setTimeout(resolve, 1000));
     const asked = (async () => this.#link.ask({ command: "destroy" }))();
     await Promise.race([asked.catch(() => {}), patience]);
@@ -142,7 +142,7 @@ function noWebGpu() {
     : "This browser has no WebGPU, or it is turned off.";
 }
 
-/** For templates that tell the model the date. */
+/** The date, for chat templates that include it. */
 function today() {
   const now = new Date();
   const local = new Date(now.getTime() - now.getTimezoneOffset() * 60_000);

@@ -1,5 +1,5 @@
 // OpenAI's interface over one model: requests become `chat` and `complete`, answers become objects and chunks of the
-// shapes that OpenAI documents. No parameter is ignored silently: what Firelight cannot do is a "bad-argument" error.
+// shapes that OpenAI documents. Unsupported parameters are "bad-argument" errors; none is ignored silently.
 
 import { FirelightError } from "./errors.js";
 
@@ -109,7 +109,7 @@ async function create(model, kind, body, { signal } = {}) {
   return await whole(kind, body, head, runs, controller);
 }
 
-/** Starts one choice. Its `take` hands out the log-probabilities that came since the last call. */
+/** Starts one choice. Its `take` returns the log-probabilities since the last call. */
 function run(model, kind, body, options, index) {
   const tokens = [];
   const wanted = body.logprobs != null && body.logprobs !== false;
@@ -131,7 +131,7 @@ async function whole(kind, body, head, runs, controller) {
     const choices = done.map((each) => each.choice);
     return { ...head, object: kind.object, choices, usage: usage(done.map((each) => each.stats)) };
   } catch (error) {
-    controller.abort(error); // One failed: the others are of no use.
+    controller.abort(error); // One failed: cancel the others.
     throw error;
   }
 }
@@ -163,7 +163,7 @@ async function* chunks(kind, body, head, runs, controller) {
   }
 }
 
-/** The items of several iterators as they come. */
+/** Merges several iterators, in order of arrival. */
 async function* merge(iterators) {
   const next = async (iterator) => ({ iterator, result: await iterator.next() });
   const pending = new Map(iterators.map((iterator) => [iterator, next(iterator)]));
@@ -230,9 +230,9 @@ function usage(all) {
 function check(kind, body) {
   if (body === null || typeof body !== "object") refuse("the request is not an object", "pass { messages: [...] }");
   kind.check(body);
-  if (body.functions || body.function_call) refuse("functions are the interface of 2023", "use tools");
+  if (body.functions || body.function_call) refuse("functions are deprecated", "use tools");
   if (body.n != null && !(Number.isInteger(body.n) && body.n >= 1 && body.n <= 128)) {
-    refuse(`n is ${body.n}`, "take a whole number from 1 to 128");
+    refuse(`n is ${body.n}`, "use an integer from 1 to 128");
   }
 }
 
@@ -263,7 +263,7 @@ function responseFormat(format) {
   if (format == null) return undefined;
   if (format.type === "text" || format.type === "json_object") return { type: format.type };
   if (format.type !== "json_schema")
-    refuse(`response_format is ${format.type}`, "take text, json_object or json_schema");
+    refuse(`response_format is ${format.type}`, "use text, json_object or json_schema");
   const schema = format.json_schema?.schema;
   if (schema == null) refuse("response_format has no json_schema.schema", "pass a JSON schema");
   return { type: "json_schema", schema };

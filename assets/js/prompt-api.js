@@ -14,9 +14,9 @@ const MODES = {
   creative: { temperature: 1, topK: 100 },
   "most-creative": { temperature: 1.3, topK: 0 },
 };
-/** The share of the context that is kept free for an answer when old exchanges are dropped. */
+/** The fraction of the context that is kept free for an answer when old exchanges are dropped. */
 const ANSWER_SHARE = 0.25;
-/** The models that `create` loaded, by source, with their promise and the number of their sessions. */
+/** The models that `create` loaded, by source: their promises and numbers of sessions. */
 const shared = new Map();
 const SECRET = Symbol();
 
@@ -50,7 +50,7 @@ export class LanguageModel extends EventTarget {
 
   static async create(options = {}) {
     options.signal?.throwIfAborted();
-    if (!understands(options)) fail("NotSupportedError", "only text goes in and comes out, and there are no tools");
+    if (!understands(options)) fail("NotSupportedError", "only text input and output are supported, without tools");
     const sampling = samplingOf(options);
     const messages = messagesOf(options.initialPrompts ?? []);
     const { model, release } = await acquire(options);
@@ -261,16 +261,16 @@ function withoutOldest(messages) {
   return [...messages.slice(0, start), ...messages.slice(end)];
 }
 
-/** Messages as the engine reads them. A system message must be the first. */
+/** The engine's form of messages. A system message must be the first. */
 function messagesOf(input, begun = false) {
   if (typeof input === "string") return [{ role: "user", content: input }];
   if (!Array.isArray(input)) throw new TypeError("a prompt is a text or a list of messages");
   return input.map(({ role, content, prefix }, i) => {
     if (!["system", "user", "assistant"].includes(role))
       throw new TypeError(`there is no role ${JSON.stringify(role)}`);
-    if (role === "system" && i > 0) throw new TypeError("a system message is the first or none");
-    if (role === "system" && begun) fail("NotSupportedError", "a system message comes with initialPrompts");
-    if (prefix) fail("NotSupportedError", "prefix: an answer cannot be begun for the model");
+    if (role === "system" && i > 0) throw new TypeError("a system message must be the first message");
+    if (role === "system" && begun) fail("NotSupportedError", "a system message must be in initialPrompts");
+    if (prefix) fail("NotSupportedError", "prefix: continuing an answer is not supported");
     return { role, content: textOf(content) };
   });
 }
@@ -279,7 +279,7 @@ function textOf(content) {
   if (typeof content === "string") return content;
   if (!Array.isArray(content)) throw new TypeError("a message's content is a text or a list of parts");
   const other = content.find((part) => part.type !== "text");
-  if (other) fail("NotSupportedError", `only text goes in, not ${other.type}`);
+  if (other) fail("NotSupportedError", `only text input is supported, not ${other.type}`);
   return content.map((part) => part.value).join("");
 }
 
@@ -393,7 +393,7 @@ function abortable(promise, signal) {
   });
 }
 
-/** A Firelight error as the specification names it; any other error unchanged. */
+/** Converts a Firelight error to the specification's DOMException; leaves other errors unchanged. */
 function translated(error, window) {
   if (!(error instanceof FirelightError)) return error;
   if (error.code === "context-full") return tooMuch(undefined, window, error);

@@ -10,11 +10,11 @@ const TRIES = 4;
 const PAUSE = 400;
 /** Milliseconds without data after which a request fails. */
 const STALL = 30_000;
-/** The milliseconds that a request should take, so that progress is visible and silence noticed. */
+/** Target duration of a request in milliseconds: short enough to show progress and to detect stalls. */
 const STEP = 1000;
-/** The fewest bytes of a request. */
+/** The minimum size of a request in bytes. */
 const LEAST = 1 << 18;
-/** Milliseconds after which a file that is completely cached is used without the server's answer. */
+/** Milliseconds to wait for the server before a completely cached file is used without its answer. */
 const PATIENCE = 4000;
 const MIB = 1 << 20;
 
@@ -78,9 +78,9 @@ class Remote {
   #storing = Promise.resolve();
   /** Bytes of a request. */
   #piece = 1 << 20;
-  /** All files of the model: only the one that is read has chunks in memory. */
+  /** All files of the model; only the file being read has chunks in memory. */
   #all;
-  /** The progress of a body that comes as a whole: `upTo(index)` waits for a chunk. */
+  /** The progress of a body sent in one response: `upTo(index)` waits for a chunk. */
   #stream = null;
 
   static async open(url, options, tell, all) {
@@ -90,7 +90,7 @@ class Remote {
     file.#tell = tell;
     file.#all = all;
     file.#entry = options.cache ? await Entry.open(url) : null;
-    if (options.cache && !file.#entry) tell.notice("This browser has no place for files here: nothing is kept.");
+    if (options.cache && !file.#entry) tell.notice("This browser has no private file system here: nothing is cached.");
     await file.#begin();
     return file;
   }
@@ -103,7 +103,7 @@ class Remote {
     return this.#length;
   }
 
-  /** The first request tells the file's length, whether it is the cached one, and whether the server supports ranges. */
+  /** The first request: finds the file's length, whether it is the cached version, and whether ranges are supported. */
   async #begin() {
     const cached = this.#entry?.complete;
     const first = cached ? 0 : (this.#entry?.firstMissing ?? 0);
@@ -172,7 +172,7 @@ class Remote {
     const missing = (facts.length ?? 0) - this.#entry.bytes;
     if (!(await room(missing).catch(() => true))) {
       const mib = Math.ceil(missing / MIB);
-      this.#tell.notice(`The browser grants no room for ${mib} MiB: the model is loaded, but not kept.`);
+      this.#tell.notice(`The browser's quota has no room for ${mib} MiB: the model is loaded, but not cached.`);
       this.#entry = null;
     } else if (!this.#entry.known && facts.length !== null) {
       await this.#entry.begin(this.#url, facts);
@@ -216,7 +216,7 @@ class Remote {
     }
   }
 
-  /** The error of a fetch that failed without an answer. */
+  /** The error of a fetch that failed without a response. */
   async #unreachable(error) {
     const foreign = new URL(this.#url).origin !== globalThis.location?.origin;
     if (foreign) {
@@ -230,28 +230,28 @@ class Remote {
     return new FirelightError("network", `${this.#url} cannot be reached: ${error.message}.`, undefined, { cause: error });
   }
 
-  /** The file's length; null if the server does not tell it. */
+  /** The file's length; null if the server does not send it. */
   async #total(response, whole) {
     const ranged = /\/(\d+)$/.exec(response.headers.get("content-range") ?? "");
     if (ranged) return Number(ranged[1]);
     if (!whole) {
-      // Across origins Content-Range is often hidden; Content-Length never is.
+      // CORS often hides Content-Range, but never Content-Length.
       const { signal, headers } = this.#options;
       const head = await fetch(this.#url, { method: "HEAD", headers, signal, cache: "no-store" }).catch(() => null);
       const length = head?.ok ? head.headers.get("content-length") : null;
       if (length) return Number(length);
-      throw new FirelightError("cors", `${new URL(this.#url).host} does not say how long ${this.name} is.`);
+      throw new FirelightError("cors", `${new URL(this.#url).host} does not send the length of ${this.name}.`);
     }
     // A compressed response has another length.
     const length = response.headers.has("content-encoding") ? null : response.headers.get("content-length");
     return length ? Number(length) : null;
   }
 
-  /** Caches a body that comes as a whole, in the background if its length is known. */
+  /** Caches a body sent in one response, in the background if its length is known. */
   async #takeWhole(response) {
     if (!this.#entry) {
       await response.body?.cancel();
-      throw new FirelightError("no-range", `The server of ${this.name} sends files only as a whole, and nothing may be kept.`);
+      throw new FirelightError("no-range", `The server of ${this.name} has no range requests, and the cache is off.`);
     }
     let done = 0;
     let wake = [];
@@ -302,7 +302,7 @@ class Remote {
     }
   }
 
-  /** Caches a part of a body that comes as a whole; it cannot be requested again. */
+  /** Caches a part of a body sent in one response; it cannot be requested again. */
   async #store(index, bytes) {
     try {
       await this.#entry.write(index, bytes);
@@ -341,7 +341,7 @@ class Remote {
     return giveSoon(bytes);
   }
 
-  /** A chunk. Requests the next one meanwhile, and drops those before. */
+  /** A chunk. Also requests the next one, and drops those before. */
   async #chunk(index) {
     const chunk = this.#sendFor(index);
     for (const file of this.#all) if (file instanceof Remote) file.#forgetBut(file === this ? index : -1);
@@ -356,7 +356,7 @@ class Remote {
     }
   }
 
-  /** Drops a chunk once those who asked for it have it, and it is cached. */
+  /** Drops a chunk once its readers have it and it is cached. */
   #forget(index) {
     const chunk = this.#chunks.get(index);
     this.#chunks.delete(index);
@@ -384,12 +384,12 @@ class Remote {
         if (!this.#stream) this.#tell.bytes("cache", bytes.length);
         return bytes;
       }
-      this.#tell.notice(`Part ${index + 1} of ${this.name} was damaged in the cache: it is fetched again.`);
+      this.#tell.notice(`Part ${index + 1} of ${this.name} was damaged in the cache: it is downloaded again.`);
     }
     return this.#keep(index, this.#fetch(index));
   }
 
-  /** A chunk, by one or more requests. */
+  /** Downloads a chunk by one or more requests. */
   async #fetch(index) {
     const [start, size] = [index * CHUNK, this.#size(index)];
     let buffer = take();
@@ -419,7 +419,7 @@ class Remote {
     return new Uint8Array(buffer, 0, size);
   }
 
-  /** An answer of exactly `size` bytes. */
+  /** A response of exactly `size` bytes. */
   async #blob(response, size) {
     const blob = await response.blob().catch((error) => {
       throw new FirelightError("network", `${this.#url} broke off: ${error.message}.`, undefined, { cause: error });
@@ -437,12 +437,12 @@ class Remote {
   #wrongSize(sent, asked) {
     const what =
       sent > asked
-        ? `The server of ${this.name} sent more than it was asked for.`
+        ? `The server of ${this.name} sent more bytes than requested.`
         : `${this.name} ended within a part: ${sent} of ${asked} bytes.`;
     return new FirelightError("network", what);
   }
 
-  /** The bytes of the first answer, exactly `size` of them. */
+  /** The bytes of the first response, exactly `size` of them. */
   async #body(response, size) {
     const begun = performance.now();
     const reader = new Reader(response.body, STALL);
@@ -464,12 +464,12 @@ class Remote {
     this.#storing = before.then(() => entry.write(index, bytes)).catch((error) => {
       if (!this.#entry) return;
       this.#entry = null;
-      this.#tell.notice(`The browser keeps no more of ${this.name} (${error.message}): loading goes on without.`);
+      this.#tell.notice(`The browser caches no more of ${this.name} (${error.message}): loading continues without it.`);
     });
     await before;
     return bytes;
   }
 }
 
-/** What identifies a version of a file. */
+/** The identifier of a file's version. */
 const mark = (response) => response.headers.get("etag") ?? response.headers.get("last-modified");

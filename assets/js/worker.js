@@ -2,7 +2,7 @@
 
 import { Connection } from "./host.js";
 
-/** Connects a page. The page holds a lock as long as it lives, as ports do not report that their page was closed. */
+/** Connects a page. The page holds a lock while it exists, because ports do not report that their page was closed. */
 function serve(port) {
   const connection = new Connection((message) => port.postMessage(message));
   port.onmessage = ({ data }) => {

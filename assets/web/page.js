@@ -1,4 +1,4 @@
-// The page: pick a model, talk to it. It uses the package as any other page would; nothing here knows how models run.
+// The page: pick a model, talk to it. It uses only the package's public API.
 // `?model=ADDRESS` loads that model at once, `?where=shared` uses one engine for all tabs.
 
 import { Firelight, FirelightError, cache } from "./index.js";
@@ -6,12 +6,12 @@ import { Firelight, FirelightError, cache } from "./index.js";
 const $ = (id) => document.getElementById(id);
 const parameters = new URLSearchParams(location.search);
 
-/** The loaded model, the conversation, and what ends the loading or the answer that is under way. */
+/** The loaded model, the conversation, and the AbortController of the current loading or answer. */
 let model = null;
 let messages = [];
 let running = null;
 
-// Showing things
+// Views
 
 function show(id) {
   for (const main of document.querySelectorAll("main")) main.hidden = main.id !== id;
@@ -26,7 +26,7 @@ function element(tag, className, text = "") {
   return made;
 }
 
-/** Adds to the conversation, and scrolls along unless the reader has scrolled away. */
+/** Adds to the conversation, and scrolls to the end unless the user has scrolled up. */
 function add(className, text) {
   const made = element("div", className, text);
   keepDown(() => $("log").append(made));
@@ -51,7 +51,7 @@ function duration(seconds) {
   return `${(seconds / 3600).toFixed(1)} h`;
 }
 
-/** What to do next, where a user of this page can do other things than a programmer. */
+/** Hints for users of this page, where they differ from the package's hints for programmers. */
 const HINTS = {
   http: "Check the address. A file that needs a login can be downloaded and chosen here.",
   cors: "Download the file and choose it here, or take it from a host that allows other pages to read it.",
@@ -65,7 +65,7 @@ function words(error) {
   return `${error.message}\n${HINTS[error.code] ?? error.hint}`.trim();
 }
 
-// Start: what can be loaded
+// Start: choosing a model
 
 async function start(problem) {
   $("problem").hidden = problem === undefined;
@@ -76,12 +76,12 @@ async function start(problem) {
   await sizeDemo();
 }
 
-/** How large the demo is; without one it is not offered. */
+/** The demo's size in bytes; a page without the demo does not offer it. */
 async function sizeDemo() {
   const answer = await fetch("demo.gguf", { method: "HEAD" }).catch(() => null);
   const size = Number(answer?.headers.get("content-length"));
   $("demo").disabled = !answer?.ok;
-  if (!answer?.ok) $("demo-size").textContent = "is not beside this page";
+  if (!answer?.ok) $("demo-size").textContent = "is not part of this page";
   else if (size > 0) $("demo-size").textContent = `${bytes(size)}, comes with this page`;
 }
 
@@ -212,7 +212,7 @@ async function send(text) {
     if (!stop.signal.aborted) add("notice wrong", words(error));
   } finally {
     speed.end();
-    // What was said before a stop is part of the conversation; what was not answered is taken back.
+    // A stopped answer stays in the conversation; a question without any answer is removed from it.
     if (said !== "") {
       conversation.push({ role: "assistant", content: said });
     } else {
@@ -224,7 +224,7 @@ async function send(text) {
   }
 }
 
-/** The place of an answer's reasoning, before the answer. */
+/** The element for an answer's reasoning, before the answer. */
 function thought(shown) {
   if (shown.firstElementChild) return shown.firstElementChild;
   const details = document.createElement("details");
@@ -233,7 +233,7 @@ function thought(shown) {
   return details;
 }
 
-/** Shows the speed while an answer comes: tokens of the last two seconds. */
+/** Shows the speed during an answer: tokens of the last two seconds. */
 function meter() {
   const times = [];
   const update = () => {
@@ -263,7 +263,7 @@ function showStats(stats, shown) {
   showStatus(`${used} of ${model.info.context} tokens used`);
 }
 
-// What the user does
+// User input
 
 $("demo").onclick = () => load(null);
 $("file").onchange = () => loadFiles($("file").files);

@@ -1,4 +1,5 @@
-// Browsers that run WebGPU on a machine without a GPU: Debian's chromium on SwiftShader, Debian's firefox-esr on lavapipe.
+// Browsers that run WebGPU on a machine without a GPU: Debian's chromium on SwiftShader, Debian's firefox-esr on
+// lavapipe.
 
 import { existsSync } from "node:fs";
 import puppeteer from "puppeteer-core";
@@ -33,7 +34,7 @@ const BROWSERS = {
 
 export const NAMES = Object.keys(BROWSERS);
 
-/** Starts a browser with a fresh profile. A browser that is missing is an error: tests are never left out in silence. */
+/** Starts a browser with a fresh profile. A missing browser is an error: tests are never skipped silently. */
 export async function launch(name, { args = [], prefs = {}, options: more = {} } = {}) {
   const { paths, options } = BROWSERS[name];
   const executablePath = paths.find((path) => path && existsSync(path));

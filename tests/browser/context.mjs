@@ -1,4 +1,4 @@
-// What a test gets: pages of one browser, sites of one server, and the models. Errors that nobody caught fail the test.
+// A test's environment: pages of one browser, sites of one server, and the models. Uncaught errors fail the test.
 
 import { join } from "node:path";
 
@@ -7,13 +7,13 @@ export class Context {
   #pages = [];
   #uncaught = [];
 
-  /** `pool` holds what later tests of the same browser may use again. */
+  /** `pool` has the page that tests of the same browser share. */
   constructor({ name, browser, server, paths, pool }) {
     Object.assign(this, { name, browser, server, paths, pool });
     this.storiesFile = join(paths.models, "stories260K.gguf");
   }
 
-  /** A page that has the package as `t`. */
+  /** A new page with the package as `t`. */
   async page({ path = "/tests/page.html", before, origin = this.server.origin } = {}) {
     const page = await this.browser.newPage();
     this.#pages.push(page);
@@ -23,7 +23,7 @@ export class Context {
     return page;
   }
 
-  /** A page with the stories loaded, the same for all tests that ask: loading takes seconds. Tests leave it as it was. */
+  /** A page with the stories model loaded, shared by tests because loading takes seconds. They must not change it. */
   async stories() {
     if (!this.pool.page || this.pool.page.isClosed()) {
       const page = await this.page();
@@ -41,7 +41,7 @@ export class Context {
     return { page, site, ...loaded };
   }
 
-  /** A page of another browser, whose errors fail the test too. */
+  /** Watches a page of another browser: its errors fail the test, too. */
   watched(page) {
     this.#watch(page);
     return page;
@@ -53,20 +53,20 @@ export class Context {
     page.on("pageerror", (error) => this.#uncaught.push(error));
   }
 
-  /** Opens a page of the server's in `page`. */
+  /** Navigates `page` to a path of the server. */
   async open(page, path = "/tests/page.html", origin = this.server.origin) {
     await page.goto(origin + path);
     if (path.startsWith("/tests/page.html")) await page.waitForFunction("window.ready");
   }
 
-  /** A site that has the stories as `model.gguf`. */
+  /** A site with the stories model as `model.gguf`. */
   site(faults = {}, files = { "model.gguf": this.storiesFile }) {
     return this.server.site(files, faults);
   }
 
-  /** Fails if a page had an error that nobody caught. */
+  /** Fails if a page had an uncaught error. */
   check() {
-    if (this.#uncaught.length > 0) throw new Error("nobody caught", { cause: this.#uncaught[0] });
+    if (this.#uncaught.length > 0) throw new Error("uncaught error", { cause: this.#uncaught[0] });
   }
 
   async close() {

@@ -1,9 +1,9 @@
-// Other files with the same model in them: split into parts, or spread over many bytes.
+// Other files with the same model: split into parts, with a chat template, or padded to many bytes.
 
 const SIZES = [1, 1, 2, 2, 4, 4, 4, 1, null, null, 8, 8, 8];
 const [STRING, ARRAY] = [8, 9];
 
-/** The parts of a GGUF file (version 3): its keys as they are, its tensors, and where their data begins. */
+/** Parses a GGUF file (version 3): the raw bytes of its keys, and its tensors with their data. */
 export function parse(file) {
   let at = 0;
   const u32 = () => file.readUInt32LE((at += 4) - 4);
@@ -85,7 +85,7 @@ export function split(file, count, name = "model") {
   return files;
 }
 
-/** A file of these keys and tensors, one tensor behind another. */
+/** A file with these keys and tensors, one tensor after another. */
 function joined(keyCount, keys, tensors) {
   let offset = 0;
   const placed = tensors.map((tensor) => ({
@@ -97,7 +97,7 @@ function joined(keyCount, keys, tensors) {
   return Buffer.concat([head, ...body]);
 }
 
-/** The model with a chat template of its own. */
+/** The model with this chat template. */
 export function templated(file, template) {
   const { keyCount, keys, tensors } = parse(file);
   const string = (text) => {
@@ -109,8 +109,8 @@ export function templated(file, template) {
   return joined(keyCount + 1, Buffer.concat([keys, ...own]), tensors);
 }
 
-/** The model in a file of about `length` bytes: its tensors lie apart, with filling between them. The file
- *  is made while it is read, so it may be larger than memory. */
+/** The model in a file of about `length` bytes, with padding between its tensors. The file is generated while it is
+ *  read, so it may be larger than memory. */
 export function spread(file, length) {
   const parsed = parse(file);
   const step = align(Math.floor(length / parsed.tensors.length));

@@ -1,5 +1,5 @@
-// Loses GPU devices as a crashed driver would. The server puts it into the page and, before everything else, into the
-// package's worker: the package itself has no such thing.
+// Loses GPU devices as a crashed driver would. The server adds it to the page and to the beginning of the package's
+// worker; the package does not contain it.
 
 const channel = new BroadcastChannel("firelight-tests");
 const devices = new Set();

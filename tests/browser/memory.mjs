@@ -1,13 +1,13 @@
-// How much memory the processes take that run a browser's pages and workers. GPU buffers of a software adapter lie in
-// another process.
+// The memory of the processes that run a browser's pages and workers. GPU buffers of a software adapter are in another
+// process.
 
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 
-/** Begins to watch; the function returned tells by how many bytes the memory has risen at most. */
+/** Starts watching. Returns a function that gives the peak rise of memory since then, in bytes. */
 export function watchMemory(browser) {
   const pids = pagesOf(browser.process().pid);
   if (pids.length === 0) throw new Error("no process of this browser runs pages");
-  // 5 sets the peak back to what is used now.
+  // 5 resets the peak to the current use.
   for (const pid of pids) writeFileSync(`/proc/${pid}/clear_refs`, "5");
   const before = new Map(pids.map((pid) => [pid, field(pid, "VmRSS")]));
   return () => pids.reduce((sum, pid) => sum + field(pid, "VmHWM") - before.get(pid), 0);
@@ -18,7 +18,7 @@ function field(pid, name) {
   return Number(line[1]) * 1024;
 }
 
-/** The processes below `pid` that run pages. */
+/** The descendants of `pid` that run pages. */
 function pagesOf(pid) {
   const runsPages = ({ command }) => /--type=renderer|-contentproc.*[\0 ]tab\0*$/s.test(command);
   return processesOf(pid)
@@ -26,7 +26,7 @@ function pagesOf(pid) {
     .map((each) => each.pid);
 }
 
-/** `{ pid, command }` of a process and of all below it. */
+/** `{ pid, command }` of a process and of its descendants. */
 export function processesOf(pid) {
   const all = readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))

@@ -1,4 +1,4 @@
-// What tests call inside a browser: the package, and a few ways to use it whose results can leave the page.
+// Runs in the page: the package, and helpers whose results can be serialized out of the page.
 
 import { loseDevices } from "/tests/lose.js";
 import * as package_ from "/dist/index.js";
@@ -17,7 +17,7 @@ const plain = (error) => ({
 window.t = {
   ...package_,
 
-  /** Loads a model and keeps it as the last one. Gives its info, its notices, and the stages of progress. */
+  /** Loads a model and makes it the last one. Returns its info, its notices, and the stages of progress. */
   async load(source, options = {}) {
     const progress = [];
     const notices = [];
@@ -35,7 +35,7 @@ window.t = {
     return models.at(-1);
   },
 
-  /** The greedy continuation of a text: tokens, text, the pieces as they came, stats. */
+  /** The greedy continuation of a text: tokens, text, the streamed pieces, stats. */
   async greedy(prompt, maxTokens, options = {}) {
     const tokens = [];
     const pieces = [];
@@ -54,7 +54,7 @@ window.t = {
 
   loseDevices,
 
-  /** What `work` throws, as plain data; "nothing" if it does not. */
+  /** The error that `work` throws, as plain data; "nothing" if it throws none. */
   async error(work) {
     try {
       await work();
@@ -64,7 +64,7 @@ window.t = {
     return "nothing";
   },
 
-  /** Ends every model of this page. */
+  /** Destroys every model of this page. */
   async end() {
     await Promise.all(models.splice(0).map((model) => model.destroy()));
   },

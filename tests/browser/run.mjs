@@ -43,10 +43,10 @@ for (const [file, command] of [
   process.exit(1);
 }
 if (!existsSync(join(paths.models, "stories260K.gguf"))) {
-  console.error(`left out: the test data is not in ${shared} (FIRELIGHT_SHARED says where it is)`);
+  console.error(`skipped: the test data is not in ${shared} (set FIRELIGHT_SHARED to its folder)`);
   process.exit(process.env.CI ? 1 : 0);
 }
-// Browsers are closed by then.
+// puppeteer closes its browsers on SIGTERM.
 process.on("SIGTERM", () => process.exit(143));
 await mkdir(paths.shots, { recursive: true });
 
@@ -63,7 +63,7 @@ for (const name of values.browser) {
   console.log(`\n${name}: ${await browser.version()}`);
   let pool = {};
   for (const test of tests) {
-    // A test that breaks the browser, or the page that tests share, fails alone.
+    // After a failure, later tests get a new browser or a new shared page.
     if (!browser.connected) browser = await launch(name);
     if (!(await run(name, browser, test, pool))) pool = await drain(pool);
   }
@@ -88,9 +88,9 @@ async function run(name, browser, test, pool) {
   try {
     const result = await within(test.seconds ?? 120, test.run(context));
     context.check();
-    if (result?.leftOut) {
+    if (result?.skipped) {
       count -= 1;
-      console.log(`  left out: ${test.name}: ${result.leftOut}`);
+      console.log(`  skipped: ${test.name}: ${result.skipped}`);
       return true;
     }
     console.log(`  ok      ${test.name} (${seconds()})`);

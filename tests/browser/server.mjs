@@ -1,5 +1,5 @@
-// A static file server on the loopback interface that misbehaves as a test asks it to. Each test makes sites of its
-// own: `/site/N/NAME` serves that site's files with that site's faults, and the site remembers what was asked of it.
+// A static file server on the loopback interface with injected faults. Each test makes separate sites: `/site/N/NAME`
+// serves that site's files with that site's faults, and the site records its requests.
 
 import { once } from "node:events";
 import { createReadStream } from "node:fs";
@@ -17,8 +17,8 @@ const TYPES = {
 };
 const PIECE = 64 * 1024;
 
-/** Starts the server on two ports, which are two origins. `roots` maps the first part of a path to a folder; what is in
- *  them is sent with `headers`. */
+/** Starts the server on two ports, which are two origins. `roots` maps the first part of a path to a folder; its files
+ *  are sent with `headers`. */
 export async function startServer(roots, headers = {}) {
   const sites = [];
   const answer = (request, response) =>
@@ -44,27 +44,27 @@ export async function startServer(roots, headers = {}) {
 
 /** Files with faults, which may be changed at any time. */
 class Site {
-  /** Every connection is cut before an answer. */
+  /** Close every connection without a response. */
   off = false;
-  /** Range requests are answered with 206. */
+  /** Answer range requests with 206. */
   ranges = true;
-  /** The length is told; without it, the body comes in chunks. */
+  /** Send Content-Length; without it, the body is chunked. */
   length = true;
-  /** Pages of other origins may read. */
+  /** Allow pages of other origins (CORS). */
   cors = false;
-  /** Answer with this status and nothing. */
+  /** Answer with this status and no file. */
   status = null;
   /** Send the client to this origin ("origin" or "other") first. */
   redirect = null;
-  /** Cut the connection once so many bytes of bodies were sent; null: never. */
+  /** Close the connection after this many bytes of bodies; null: never. */
   dieAfter = null;
   /** Milliseconds before each 64 KiB. */
   pace = 0;
-  /** Position of a byte that is sent wrong. */
+  /** The position of a byte to corrupt. */
   damage = null;
   etag = '"1"';
   requests = [];
-  /** Bytes of bodies since `served` was last set, by answers begun since: a browser closes an old connection when it likes. */
+  /** Bytes of bodies since `served` was set, only of responses begun since: browsers close old connections late. */
   count = { bytes: 0 };
 
   constructor(number, files, faults, origins) {
@@ -98,7 +98,7 @@ async function respond(request, response, { roots, headers: more, sites }) {
   const path = folder && join(folder, normalize(rest.join("/") || "index.html"));
   const found = path && path.startsWith(folder) && (await stat(path).catch(() => null));
   if (!found?.isFile()) return void response.writeHead(404).end();
-  // No caching by HTTP: what is tested is our own. The package may be imported by pages of other origins.
+  // No HTTP caching: the tests are about the package's cache. Pages of other origins may import the package.
   const headers = {
     "content-type": TYPES[extname(path)] ?? "application/octet-stream",
     "cache-control": "no-store",
@@ -106,7 +106,7 @@ async function respond(request, response, { roots, headers: more, sites }) {
     "accept-ranges": "bytes",
     ...more,
   };
-  // The package's worker can be made to lose its device; see lose.js.
+  // Lets tests lose the device of the package's worker; see lose.js.
   if (first === "dist" && rest.join("/") === "worker.js") {
     const text = Buffer.concat([Buffer.from('import "/tests/lose.js";\n'), await readFile(path)]);
     return void (await send(request, response, headers, await open(text)));
@@ -140,7 +140,7 @@ async function respondSite(request, response, site, name, url) {
   await send(request, response, headers, file, site);
 }
 
-/** `{ length, read(start, end) -> stream }` of a path, a buffer, or what is one already. */
+/** `{ length, read(start, end) -> stream }` of a path, a buffer, or such an object. */
 async function open(file) {
   if (typeof file === "string") {
     return {
@@ -181,7 +181,7 @@ async function send(request, response, headers, file, site) {
   response.end();
 }
 
-/** Until more can be written, or the client has gone. */
+/** Resolves when more can be written or the client is gone. */
 function drained(response) {
   const stop = new AbortController();
   const options = { signal: stop.signal };

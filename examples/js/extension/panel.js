@@ -1,4 +1,4 @@
-// Extension pages forbid inline scripts, and with them import maps.
+// Extension pages forbid inline scripts, and so import maps.
 import { Firelight } from "./node_modules/firelight/index.js";
 
 const [question, ask, selection, answer] = ["question", "ask", "selection", "answer"].map((id) =>

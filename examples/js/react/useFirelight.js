@@ -1,7 +1,7 @@
 import { useCallback, useEffect, useRef, useState } from "react";
 import { Firelight } from "firelight";
 
-/** Loads a model once for a component, and answers questions. `options` are those of `Firelight.load`. */
+/** Loads a model once for a component, and answers questions. `options` are passed to `Firelight.load`. */
 export function useFirelight(source, options) {
   const loading = useRef(null);
   const [state, setState] = useState({ status: "loading", progress: 0, answer: "", error: null });

@@ -2,7 +2,7 @@ export default {
   base: "./",
   esbuild: { jsx: "automatic" },
   build: { target: "esnext" },
-  // The package finds its worker and its wasm beside its modules, which pre-bundling would move.
+  // The package finds its worker and its wasm next to its modules; pre-bundling would move them.
   optimizeDeps: { exclude: ["firelight"] },
   worker: { format: "es" },
 };

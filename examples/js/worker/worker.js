@@ -5,7 +5,7 @@ let loading;
 
 onmessage = async ({ data: { source, question } }) => {
   try {
-    // This is a worker already: the engine runs in it, and not in another one.
+    // This is already a worker, so the engine runs here and not in another one.
     loading ??= Firelight.load(source, { where: "main" });
     const model = await loading;
     const messages = [{ role: "user", content: question }];

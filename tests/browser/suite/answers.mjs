@@ -1,4 +1,4 @@
-// Loading, and what comes out: tokens, streams, ends, errors.
+// Loading and answers: tokens, streaming, finish reasons, errors.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -9,7 +9,7 @@ const PROMPT = "Once upon a time";
 
 export default [
   {
-    name: "greedy tokens are native's; info and progress say what happens",
+    name: "greedy tokens equal native Firelight's; info and progress are correct",
     async run(context) {
       const { page, info, progress, site, notices } = await context.stories();
       const { adapter, gpuBytes, parameters, license, ...rest } = info;
@@ -30,14 +30,14 @@ export default [
       assert.deepEqual([downloads.at(-1).loaded, downloads.at(-1).total], [1054432, 1054432]);
       assert.ok(
         progress.every((p) => p.loaded <= p.total && p.rate >= 0),
-        "progress makes sense",
+        "progress never exceeds its total",
       );
       assert.ok(site.served < 1.2 * 1054432, `${site.served} bytes were sent for a file of 1054432`);
       await tellsStories(context, page, { length: 200, count: goldens(context).length });
     },
   },
   {
-    name: "greedy tokens are native's, in the page itself, one step at a time",
+    name: "greedy tokens equal native Firelight's, in the page itself, without run-ahead",
     async run(context) {
       const { page, info } = await stories(context, { where: "main", runAhead: 1, context: 256, kv: "f32" });
       assert.deepEqual([info.where, info.context], ["main", 256]);
@@ -45,7 +45,7 @@ export default [
     },
   },
   {
-    name: "greedy tokens are native's, baseline tier, far ahead",
+    name: "greedy tokens equal native Firelight's, baseline tier, a run-ahead of 32",
     async run(context) {
       const { page, info } = await stories(context, { tier: "baseline", runAhead: 32 });
       assert.equal(info.tier, "baseline");
@@ -65,12 +65,12 @@ export default [
       assert.ok(times.length > 10, `${times.length} pieces`);
       const [first, all] = [times[1] - times[0], times.at(-1) - times[0]];
       assert.ok(first < all / 2, `the first piece came after ${first} of ${all} ms`);
-      // Firefox tells of the GPU's work every 100 ms: whoever waits for each token gets 10 a second.
+      // Firefox reports completed GPU work every 100 ms: waiting for each token would limit decode to 10 tokens/s.
       assert.ok(150 / (all / 1000) > 20, `150 tokens took ${all} ms`);
     },
   },
   {
-    name: "an abort ends the answer, and the next one is right",
+    name: "an abort ends the answer, and the next one is correct",
     async run(context) {
       const { page } = await context.stories();
       const result = await page.evaluate(async (prompt) => {
@@ -175,7 +175,7 @@ export default [
     name: "reasoning that the template opens is separate from the text",
     async run(context) {
       const page = await context.page();
-      // Jinja drops the newline that a template ends with, so this one is printed.
+      // Jinja drops a template's final newline, so an expression prints it.
       const template = "{% for m in messages %}{{ m.content }}\n{% endfor %}{{ '<think>\\n' }}";
       const site = context.site({}, { "model.gguf": templated(readFileSync(context.storiesFile), template) });
       const { reasoning, heard, text, stats } = await page.evaluate(async (url) => {
@@ -207,7 +207,7 @@ export default [
     },
   },
   {
-    name: "what a conversation begins with is not read again",
+    name: "the prefix cache reuses a common prefix",
     async run(context) {
       const { page } = await context.stories();
       const reused = await page.evaluate(async () => {
@@ -218,7 +218,7 @@ export default [
     },
   },
   {
-    name: "errors have a code and say what to do",
+    name: "errors have a code and a hint",
     async run(context) {
       const { page } = await context.stories();
       const errors = await page.evaluate(async () => {
@@ -243,7 +243,7 @@ export default [
     },
   },
   {
-    name: "destroy ends an answer on its way",
+    name: "destroy ends an unfinished answer",
     async run(context) {
       const { page } = await stories(context);
       const errors = await page.evaluate(async () => {
@@ -279,11 +279,11 @@ export default [
       assert.ok(error.seconds < 4, `it took ${error.seconds} s`);
       const served = site.served;
       await new Promise((resolve) => setTimeout(resolve, 1200));
-      assert.ok(site.served <= served + 2 * 65536, "nothing is downloaded any more");
+      assert.ok(site.served <= served + 2 * 65536, "the download stopped");
     },
   },
   {
-    name: "a page keeps animating while a worker reads a prompt",
+    name: "a page keeps animating during a worker's prefill",
     async run(context) {
       const { page } = await context.stories();
       const gaps = await page.evaluate(async () => {

@@ -42,7 +42,7 @@ export default [
         whole.whole.usage.total_tokens,
         whole.whole.usage.prompt_tokens + whole.whole.usage.completion_tokens,
       );
-      assert.ok(whole.whole.usage.prompt_tokens_details.cached_tokens > 0, "the prompt was read before");
+      assert.ok(whole.whole.usage.prompt_tokens_details.cached_tokens > 0, "the prompt is in the prefix cache");
       assert.ok(whole.echo.choices[0].text.startsWith("Once upon a time,"));
       assert.equal(whole.echo.choices[0].finish_reason, "length");
       const { tokens, token_logprobs, top_logprobs, text_offset } = whole.logprobs.choices[0].logprobs;
@@ -54,7 +54,7 @@ export default [
         [0, 1],
       );
       assert.notEqual(whole.two.choices[0].text, whole.two.choices[1].text);
-      assert.equal(whole.two.choices[1].text, whole.again.choices[0].text, "choice i is drawn with seed + i");
+      assert.equal(whole.two.choices[1].text, whole.again.choices[0].text, "choice i is sampled with seed + i");
       assert.equal(whole.two.usage.completion_tokens, 40);
       assert.deepEqual(
         whole.models.data.map((each) => each.id),
@@ -151,7 +151,7 @@ export default [
     },
   },
   {
-    name: "tools are called, in our interface and in OpenAI's",
+    name: "tool calls, by the package's API and OpenAI's",
     async run(context) {
       const { page } = await context.stories();
       const result = await page.evaluate(async () => {
@@ -174,7 +174,7 @@ export default [
           said,
           after,
           text: await answer.text(),
-          // Objects that are shared do not leave Firefox.
+          // Firefox's protocol does not serialize shared objects.
           calls: structuredClone(await answer.toolCalls()),
           stats: await answer.stats,
           whole: await create(body),
@@ -206,7 +206,7 @@ export default [
     },
   },
   {
-    name: "answers have the format that is asked for",
+    name: "answers have the requested format",
     async run(context) {
       const { page } = await context.stories();
       const result = await page.evaluate(async () => {
@@ -284,7 +284,7 @@ export default [
           { role: "assistant", content: "Yes." },
         ]);
         usage.push(copy.contextUsage);
-        // Two prompts at once are answered one after the other.
+        // Concurrent prompts of a session are answered one after the other.
         const both = await Promise.all([copy.prompt("One", { maxTokens: 3 }), copy.prompt("Two", { maxTokens: 3 })]);
         const stop = new AbortController();
         const aborted = t.error(() => session.prompt("Go on", { signal: stop.signal }));
@@ -329,7 +329,7 @@ export default [
       assert.ok(result.measured > 0);
       assert.equal(result.both.length, 2);
       assert.equal(result.error.name, "AbortError");
-      assert.equal(result.usageAfterAbort, result.usage[2], "what was aborted is not remembered");
+      assert.equal(result.usageAfterAbort, result.usage[2], "an aborted exchange is not part of the conversation");
       assert.deepEqual([result.window, result.quota], [512, 512]);
       assert.equal(result.destroyed.name, "InvalidStateError");
       assert.equal(result.alive, "nothing");
@@ -340,7 +340,7 @@ export default [
     },
   },
   {
-    name: "Prompt API: old exchanges are forgotten when the context is full",
+    name: "Prompt API: old exchanges are dropped when the context is full",
     async run(context) {
       const { page } = await stories(context, { context: 128 });
       const result = await page.evaluate(async () => {
@@ -370,7 +370,7 @@ export default [
     },
   },
   {
-    name: "Prompt API: loads a model, shares it, and gives it back",
+    name: "Prompt API: sessions load, share and release a model",
     async run(context) {
       const page = await context.page();
       const site = context.site();

@@ -1,11 +1,11 @@
-// What is kept between visits, and what happens when that fails.
+// The model cache between visits, and its failures.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { spread } from "../gguf.mjs";
 import { stories, tellsStories } from "./stories.mjs";
 
-/** Large enough for several chunks of the cache; every chunk holds weights. */
+/** Large enough for several chunks of the cache; every chunk contains weights. */
 const large = (context) => spread(readFileSync(context.storiesFile), 40_000_000);
 
 const load = (page, site, options = {}) =>
@@ -60,7 +60,7 @@ export default [
       const site = context.site({ pace: 10 }, { "model.gguf": file });
       const first = await context.page();
       first.evaluate((url) => void t.load(url), site.url("model.gguf")).catch(() => {});
-      // What was served is kept a while later, which on a busy machine is longer than the second half takes to come.
+      // Chunks are cached some time after they were served; on a busy machine the second half may arrive before that.
       const half = async () => ((await kept(first, site))?.loaded ?? 0) >= 0.3 * file.length;
       while (!(await half())) await new Promise((resolve) => setTimeout(resolve, 50));
       await first.close();
@@ -72,7 +72,7 @@ export default [
     },
   },
   {
-    name: "a damaged chunk is found and fetched again",
+    name: "a damaged chunk is detected and downloaded again",
     seconds: 180,
     async run(context) {
       const file = large(context);
@@ -92,7 +92,7 @@ export default [
         notices.some((text) => /damaged/.test(text)),
         `a notice: ${notices}`,
       );
-      // And now they are whole again.
+      // The cache has been repaired.
       await context.open(page);
       site.off = true;
       await load(page, site);
@@ -147,7 +147,7 @@ export default [
     },
   },
   {
-    name: "the browser refuses the space: nothing is kept, and a notice",
+    name: "the browser enforces a small quota: nothing is cached, and a notice",
     browsers: ["chromium"],
     async run(context) {
       const page = await context.page();
@@ -161,7 +161,7 @@ export default [
     },
   },
   {
-    name: "too little space is told: nothing is kept, and a notice",
+    name: "the reported quota is too small: nothing is cached, and a notice",
     async run(context) {
       const page = await context.page({
         before: () => {
@@ -172,7 +172,7 @@ export default [
     },
   },
   {
-    name: "the space ends while writing: the model runs all the same, and a notice",
+    name: "the quota is exceeded while writing: the model still runs, and a notice",
     seconds: 180,
     async run(context) {
       const page = await context.page({

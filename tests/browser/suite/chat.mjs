@@ -1,11 +1,11 @@
-// The chat window in a tab: it is asked, answers, is reloaded in the middle of the next answer, and still knows all; a
-// model is dropped on it. It draws itself, so what it says is read where it keeps it: in the browser's storage.
+// The chat window in a tab: it answers, is reloaded during the next answer, and restores the conversation; a model is
+// dropped on it. It draws on a canvas, so the tests read its conversations from the browser's storage.
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { launch } from "../browsers.mjs";
 
-// What headless Chromium needs to show a canvas that WebGPU draws without a GPU.
+// Headless Chromium needs these flags to show a WebGPU canvas without a GPU.
 const CANVAS = [
   "--use-angle=swiftshader",
   "--use-vulkan=swiftshader",
@@ -17,7 +17,7 @@ const PATIENCE = 120_000;
 
 export default [
   {
-    name: "the chat window in a tab answers, and knows all after a reload",
+    name: "the chat window in a tab answers, and restores the conversation after a reload",
     browsers: ["chromium"],
     seconds: 300,
     async run(context) {
@@ -41,17 +41,17 @@ async function talk(context, page) {
   const empty = await question(page);
 
   await say(page, "What can you do?");
-  const first = await until("an answer", async () => (await kept(page)).find((c) => finished(c, 2)));
+  const first = await until("answer", async () => (await kept(page)).find((c) => finished(c, 2)));
   assert.equal(first.nodes[0].text, "What can you do?");
   assert.ok(first.nodes[1].text.trim().length > 5, JSON.stringify(first.nodes[1]));
   assert.ok(first.nodes[1].stats.timings.generated_tokens > 3, JSON.stringify(first.nodes[1]));
   await page.screenshot({ path: shot(context, "chat-answer") });
   const asked = await question(page);
-  assert.notEqual(asked, empty, "the window shows no question");
+  assert.notEqual(asked, empty, "the window must show the question");
 
-  // A reload in the middle of an answer loses no more than its last second.
+  // A reload during an answer loses at most its last second.
   await say(page, "Tell me a story about a fox");
-  await until("a beginning", async () => (await kept(page)).some((c) => c.nodes.length === 4));
+  await until("beginning of an answer", async () => (await kept(page)).some((c) => c.nodes.length === 4));
   await page.reload();
   await page.evaluate(() => localStorage.removeItem("firelight/settings"));
   await opened(page, "BuiltIn");
@@ -59,33 +59,33 @@ async function talk(context, page) {
   assert.deepEqual(before.nodes.slice(0, 2), first.nodes);
   assert.equal(before.nodes[2].text, "Tell me a story about a fox");
 
-  // The window shows it, and goes on with it.
-  await until("the same picture", async () => (await question(page)) === asked);
+  // The window shows the restored conversation, and continues it.
+  await until("identical picture", async () => (await question(page)) === asked);
   await say(page, "Thank you");
-  const whole = await until("one more answer", async () => (await kept(page)).find((c) => finished(c, 6)));
+  const whole = await until("third answer", async () => (await kept(page)).find((c) => finished(c, 6)));
   assert.equal(whole.id, first.id);
   assert.equal(whole.nodes[4].parent, 3);
 
-  // A file of the user's answers until the page is left: a page may not keep it.
+  // A dropped file is the model until the page is left: a page cannot keep access to it.
   await drop(page, context.site().url("model.gguf"), "stories.gguf");
   await opened(page, "stories.gguf");
   await say(page, "Once");
-  const told = await until("a story", async () => (await kept(page)).find((c) => finished(c, 8)));
+  const told = await until("story", async () => (await kept(page)).find((c) => finished(c, 8)));
   assert.match(told.nodes[7].stats.model, /stories260K/);
   await page.reload();
   await opened(page, "BuiltIn");
 }
 
-/** The picture of where the first question stands. */
+/** A screenshot of the area of the first question. */
 function question(page) {
   return page.screenshot({ encoding: "base64", clip: { x: 700, y: 60, width: 300, height: 50 } });
 }
 
 const shot = (context, name) => join(context.paths.shots, `${name}.png`);
 
-/** A model is open: only then is it remembered, before all others. */
+/** Waits until a model is open: the window then puts it first in the list of recent models. */
 function opened(page, model) {
-  return until(model, () =>
+  return until(`open model ${model}`, () =>
     page.evaluate((model) => {
       const [last] = JSON.parse(localStorage.getItem("firelight/settings") ?? "{}").recent ?? [];
       return (last?.File ?? last) === model;
@@ -93,7 +93,7 @@ function opened(page, model) {
   );
 }
 
-/** Writes into the composer, at the window's lower end, and sends. */
+/** Types into the message field at the bottom of the window, and sends. */
 async function say(page, text) {
   await page.mouse.click(SIZE.width * 0.6, SIZE.height - 62);
   await page.keyboard.type(text, { delay: 15 });
@@ -123,7 +123,7 @@ function kept(page) {
   );
 }
 
-/** Whether so many messages stand in it, the last of them whole. */
+/** Whether the conversation has this many messages, the last of them complete. */
 function finished(conversation, messages) {
   return conversation.nodes.length === messages && conversation.nodes[messages - 1].stats?.finish != null;
 }
@@ -133,7 +133,7 @@ async function until(what, look) {
   for (;;) {
     const found = await look();
     if (found) return found;
-    if (performance.now() > end) throw new Error(`${what} did not come within ${PATIENCE / 1000} s`);
+    if (performance.now() > end) throw new Error(`no ${what} within ${PATIENCE / 1000} s`);
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
 }

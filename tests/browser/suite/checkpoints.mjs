@@ -1,23 +1,23 @@
-// Published checkpoints: their greedy tokens are llama.cpp's (../../checkpoints/oracle.py made them).
+// Published checkpoints: their greedy tokens must equal llama.cpp's, which ../../checkpoints/oracle.py recorded.
 
 import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
-/** Files, and how many tokens of a text are compared: SwiftShader takes about a second for one of Gemma's. */
+/** Files, and the number of tokens to compare: SwiftShader takes about a second for one of Gemma's. */
 const FILES = [
   { name: "SmolLM2-135M-Instruct.Q4_1.gguf", length: 24, chat: true },
   { name: "gemma-3-270m-q4_k_m.gguf", length: 12, chat: false },
 ];
 
 export default FILES.map(({ name, length, chat }) => ({
-  name: `${name} says what it says in llama.cpp`,
+  name: `${name} generates the same tokens as llama.cpp`,
   seconds: 600,
   async run(context) {
     const file = join(context.paths.checkpoints, name);
     if (!existsSync(file)) {
       assert.ok(!process.env.CI, `${file} is missing: run scripts/checkpoints.sh`);
-      return { leftOut: `${file} is missing: scripts/checkpoints.sh fetches it` };
+      return { skipped: `${file} is missing: scripts/checkpoints.sh fetches it` };
     }
     const oracle = JSON.parse(readFileSync(join(context.paths.root, "tests/checkpoints/oracle.json")));
     const { prompts } = oracle.files[name];

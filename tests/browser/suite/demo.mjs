@@ -1,4 +1,4 @@
-// The demo model, `demo.gguf` beside the package.
+// The demo model, `demo.gguf` in the package's folder.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -8,7 +8,7 @@ import { promisify } from "node:util";
 
 const PROMPTS = ["Hello", "Tell me a short story about a river."];
 const LENGTH = 64;
-/** Native Firelight on the driver that the browser uses; with a backend named, the program does not look for a faster one. */
+/** Runs native Firelight on the browser's driver; with WGPU_BACKEND set, the program does not look for a faster one. */
 const DRIVERS = {
   chromium: { VK_DRIVER_FILES: "/usr/lib/chromium/vk_swiftshader_icd.json" },
   firefox: { WGPU_BACKEND: "vulkan" },
@@ -21,14 +21,14 @@ async function native({ name, paths }, prompt) {
   const args = [...before, "run", join(paths.dist, "demo.gguf"), "--greedy", "-n", String(LENGTH), prompt];
   const env = { ...process.env, ...DRIVERS[name] };
   const running = promisify(execFile)(program, args, { cwd: paths.root, env });
-  // Nothing comes on stdin, which would be waited for.
+  // The program would wait for input on stdin.
   running.child.stdin.end();
   return (await running).stdout;
 }
 
 export default [
   {
-    name: "the demo model says what it says natively",
+    name: "the demo model's answers equal native Firelight's",
     seconds: 600,
     async run(context) {
       const { dist, root } = context.paths;
@@ -48,7 +48,7 @@ export default [
           t.model.chat([{ role: "user", content }], { temperature: 0, maxTokens }).text();
         const answer = await page.evaluate(chat, prompt, LENGTH);
         assert.ok(answer.length > 20, answer);
-        // A newline ends what is written to a terminal or a pipe.
+        // The program ends its output with a newline.
         assert.equal(`${answer.trimEnd()}\n`, await native(context, prompt));
       }
     },

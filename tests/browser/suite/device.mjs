@@ -1,4 +1,4 @@
-// The GPU goes away; models are destroyed.
+// Lost devices, destroyed models, tuning, and browsers without WebGPU.
 
 import assert from "node:assert/strict";
 import { goldens, stories, tellsStories } from "./stories.mjs";
@@ -20,13 +20,13 @@ const loseMidAnswer = (page, prompt) =>
 
 export default [
   ...["worker", "main", "shared"].map((where) => ({
-    name: `a device lost in the middle of an answer, ${where}`,
+    name: `a device lost during an answer, ${where}`,
     async run(context) {
       const { page, site } = await stories(context, { where });
       const { prompt, greedy_ids } = goldens(context).at(-1);
       site.off = true; // The weights come from the cache.
       const { tokens, stats, notices } = await loseMidAnswer(page, prompt);
-      assert.deepEqual(tokens, greedy_ids.slice(0, 150), "the answer goes on as if nothing had happened");
+      assert.deepEqual(tokens, greedy_ids.slice(0, 150), "the answer continues with the same tokens");
       assert.equal(stats.generatedTokens, 150);
       assert.ok(
         notices.some((text) => /lost/.test(text)),
@@ -61,7 +61,7 @@ export default [
     },
   },
   {
-    name: "destroy gives everything back",
+    name: "destroy frees all GPU buffers",
     seconds: 180,
     async run(context) {
       const page = await context.page({ before: watchBuffers });
@@ -91,14 +91,14 @@ export default [
     },
   },
   {
-    name: "a GPU is measured once",
+    name: "a GPU is tuned once",
     seconds: 180,
     async run(context) {
       const { page, info } = await stories(context, { tune: true });
-      assert.ok(info.measured, "it was measured");
+      assert.ok(info.measured, "it was tuned");
       await tellsStories(context, page);
       const url = context.site().url("model.gguf");
-      // What was found is there without measuring, but not for those who keep nothing.
+      // Cached tuning results apply even with `tune: false`, but not without the cache.
       const again = (options) =>
         page.evaluate((url, options) => t.load(url, options).then(({ info }) => info.measured), url, options);
       assert.equal(await again({ tune: false }), true);
@@ -143,7 +143,7 @@ export default [
     },
   },
   {
-    name: "support says what is there",
+    name: "support() describes the browser",
     async run(context) {
       const page = await context.page();
       const support = await page.evaluate(() => t.Firelight.support());
@@ -160,7 +160,7 @@ export default [
   },
 ];
 
-/** Runs before the page: counts the bytes of GPU buffers that are neither destroyed nor their device is. */
+/** Runs before the page: counts the bytes of GPU buffers, except if they or their device have been destroyed. */
 function watchBuffers() {
   const devices = new Map();
   const { requestDevice } = GPUAdapter.prototype;

@@ -1,5 +1,5 @@
-// The table of tests. A row is `{ name, browsers?, seconds?, run(context) }`; `run` gives
-// `{ leftOut: why }` where its data is missing, and fails then in CI.
+// The table of tests. A row is `{ name, browsers?, seconds?, run(context) }`. Where its data is missing, `run` returns
+// `{ skipped: reason }`, or fails in CI.
 
 import answers from "./answers.mjs";
 import apis from "./apis.mjs";

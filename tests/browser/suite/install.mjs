@@ -1,4 +1,4 @@
-// The package as projects install it: packed, installed by npm, and used by the examples of examples/js.
+// The package in projects: packed, installed by npm, and used by the examples of examples/js.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -24,14 +24,14 @@ async function installed({ paths: { root, dist } }, example, use) {
   }
 }
 
-/** The files of a folder, as a site of the server has them. */
+/** The files of a folder, in the form that a site takes. */
 async function files(folder) {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });
   const paths = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
   return Object.fromEntries(paths.map((path) => [relative(folder, path), path]));
 }
 
-/** What an example's page writes into the elements with these ids. */
+/** The text that an example's page writes into the elements with these ids. */
 async function shown(context, folder, ids = ["answer"]) {
   const site = context.site({}, await files(folder));
   const page = await context.page({ path: `${site.path}index.html` });
@@ -83,7 +83,7 @@ export default [
     seconds: 400,
     async run(context) {
       const reachable = await run("npm", ["ping"]).catch(() => null);
-      if (!reachable) return { leftOut: "npm's registry, from which React and Vite come, cannot be reached" };
+      if (!reachable) return { skipped: "npm's registry, which has React and Vite, cannot be reached" };
       const [text] = await installed(context, "react", async (folder) => {
         await run("npx", ["vite", "build"], { cwd: folder });
         return shown(context, join(folder, "dist"));

@@ -1,4 +1,4 @@
-// The package itself: its files, its size, its types, and the example of its README.
+// The package: its files, its size, its types, and the example of its README.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -25,7 +25,7 @@ export default [
       const [{ files, name }] = JSON.parse(stdout);
       assert.equal(name, "firelight");
       const names = files.map((file) => file.path);
-      for (const wanted of [
+      for (const required of [
         "index.js",
         "firelight.wasm",
         "firelight.d.ts",
@@ -34,21 +34,21 @@ export default [
         "README.md",
         "package.json",
       ]) {
-        assert.ok(names.includes(wanted), `${wanted} is missing: ${names}`);
+        assert.ok(names.includes(required), `${required} is missing: ${names}`);
       }
       assert.ok(
         names.some((file) => /^LICENSE/i.test(file)),
         "a licence",
       );
-      assert.ok(names.includes("demo.gguf"), "the demo model lies beside the wasm");
-      // A build for tests is not made small.
+      assert.ok(names.includes("demo.gguf"), "the demo model is in the package");
+      // Test builds are not optimized for size.
       if (process.env.FIRELIGHT_WEB_PROFILE === "web-test") return;
       const wasm = gzipSync(await readFile(join(dist, "firelight.wasm"))).length;
       assert.ok(wasm <= 3e6, `the wasm has ${wasm} bytes, gzipped`);
     },
   },
   {
-    name: "no file of the package asks another host for anything",
+    name: "no file of the package sends requests to other hosts",
     browsers: ["chromium"],
     async run({ paths: { dist } }) {
       for (const name of (await readdir(dist)).filter((name) => /\.(js|html|css)$/.test(name))) {
@@ -68,7 +68,7 @@ export default [
       const names = [...types.matchAll(/^export (?:interface|type|class|const) (\w+)/gm)].map((match) => match[1]);
       assert.ok(names.length > 40);
       for (const name of names) assert.match(program, new RegExp(`\\b${name}\\b`), `the example does not use ${name}`);
-      // Installed as a package, so that package.json's "types" is what is used.
+      // Resolved as a package, so that tsc uses the "types" of package.json.
       const folder = await mkdtemp(join(tmpdir(), "firelight-types-"));
       try {
         await writeFile(join(folder, "example.ts"), program);
@@ -84,7 +84,7 @@ export default [
     },
   },
   {
-    name: "every name of the types is there",
+    name: "the package exports every name of its types",
     async run(context) {
       const types = await readFile(join(context.paths.dist, "firelight.d.ts"), "utf8");
       const names = [...types.matchAll(/^export (?:class|const) (\w+)/gm)].map((match) => match[1]);
@@ -108,7 +108,7 @@ export default [
       assert.ok(text.length > 20, `it says: ${text}`);
       assert.ok(
         context.log.some((line) => /download 1$/.test(line)),
-        `it told the progress: ${context.log}`,
+        `it reported the progress: ${context.log}`,
       );
     },
   },

@@ -1,4 +1,4 @@
-// The page, as a user sees it. Its pictures are in target/browser, to be looked at.
+// The page's user interface. Screenshots for inspection are in target/browser.
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -22,7 +22,7 @@ async function picture(context, page, name) {
   await page.screenshot({ path: join(context.paths.shots, `${context.name}-${name}.png`) });
 }
 
-/** Whatever is on the page fits its width. */
+/** Asserts that the page does not scroll sideways. */
 async function fits(page) {
   const { wide, window } = await page.evaluate(() => ({
     wide: document.documentElement.scrollWidth,
@@ -67,7 +67,7 @@ export default [
       await visible(page, "#send");
       const said = await page.$$eval(".assistant", (all) => all[1].textContent);
       await new Promise((resolve) => setTimeout(resolve, 300));
-      assert.equal(await page.$$eval(".assistant", (all) => all[1].textContent), said, "nothing comes after a stop");
+      assert.equal(await page.$$eval(".assistant", (all) => all[1].textContent), said, "no text after a stop");
       assert.equal(await page.$(".wrong"), null);
       await page.click("#fresh");
       assert.equal(await textOf(page, "#log"), "");
@@ -90,7 +90,7 @@ export default [
     name: "page: a file, the conversation scrolls, narrow and dark",
     async run(context) {
       const { page } = await open(context, { size: SIZES.narrow });
-      // Firefox's protocol cannot pretend a colour scheme: its pictures are light.
+      // Firefox's protocol cannot emulate a colour scheme: its screenshots are light.
       if (context.name === "chromium")
         await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "dark" }]);
       await visible(page, "#start");
@@ -110,7 +110,7 @@ export default [
     },
   },
   {
-    name: "page: errors and a cancelled loading lead back to the start",
+    name: "page: an error or a cancelled loading returns to the start",
     async run(context) {
       const { page } = await open(context, {
         query: `?model=${encodeURIComponent(context.site({ status: 404 }).url("model.gguf"))}`,
@@ -127,12 +127,12 @@ export default [
     },
   },
   {
-    name: "page: without WebGPU it says who has it",
+    name: "page: without WebGPU it lists browsers that have it",
     async run(context) {
       const { page } = await open(context, {
         before: () => Object.defineProperty(Navigator.prototype, "gpu", { get: () => undefined }),
       });
-      // The page has looked before it was given its size.
+      // The page checks for WebGPU before it gets its size.
       await visible(page, "#missing");
       const text = await textOf(page, "#missing");
       for (const word of ["Chrome", "Edge", "Safari", "Firefox", "dom.webgpu.enabled"])

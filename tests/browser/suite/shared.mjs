@@ -16,14 +16,14 @@ export default [
       const served = site.served;
       const started = Date.now();
       assert.equal((await load(second, url)).info.where, "shared");
-      assert.equal(site.served, served, "the second tab loads nothing");
-      assert.ok(Date.now() - started < 3000, "and is there at once");
+      assert.equal(site.served, served, "the second tab downloads nothing");
+      assert.ok(Date.now() - started < 3000, "the second tab has the model at once");
       const { prompt, greedy_ids } = goldens(context).at(-1);
       const both = await Promise.all(
         [first, second].map((page) => page.evaluate((prompt) => t.greedy(prompt, 60), prompt)),
       );
       for (const { tokens } of both) assert.deepEqual(tokens, greedy_ids.slice(0, 60));
-      // A tab that goes takes its answers with it, not the model.
+      // Closing a tab cancels its answers and keeps the model.
       await first.evaluate(
         () =>
           void t.model
@@ -33,7 +33,7 @@ export default [
       );
       await first.close();
       await tellsStories(context, second);
-      // One that lets go of the model neither.
+      // So does destroying the model in a tab.
       const third = await context.page();
       await load(third, url);
       await second.evaluate(() => t.end());

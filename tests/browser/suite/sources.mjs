@@ -1,4 +1,4 @@
-// Where models come from, and what is said when they do not.
+// Sources of models, and the errors if they fail.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -6,7 +6,7 @@ import { spread, split } from "../gguf.mjs";
 import { watchMemory } from "../memory.mjs";
 import { stories, tellsStories } from "./stories.mjs";
 
-/** Loads `url` and gives the error, which must have `code`, a message that names the address, and a hint. */
+/** Loads a file and asserts that this fails with `code`, a message that names the file, and a hint. */
 async function refuses(context, code, faults, { name = "model.gguf", origin, options, files, hint } = {}) {
   const page = await context.page();
   const site = context.site(faults, files);
@@ -67,7 +67,7 @@ export default [
       { files: { "model.gguf": Buffer.from("<!doctype html><title>Log in</title>".padEnd(4000)) } },
     ),
   ),
-  row("a wrong file is not kept: once the server has the right one, it loads", async (context) => {
+  row("an invalid file is not cached: once the server has a valid one, it loads", async (context) => {
     const page = await context.page();
     const site = context.site({ damage: 0 });
     const error = await page.evaluate((url) => t.error(() => t.load(url)), site.url("model.gguf"));
@@ -125,7 +125,7 @@ export default [
   row("a part of a split model is missing", (context) => {
     const { ["model-00002-of-00002.gguf"]: _, ...files } = split(readFileSync(context.storiesFile), 2);
     return refuses(context, "http", {}, { files, name: "model-00001-of-00002.gguf" }).catch((error) => {
-      // The missing part may be the one that is named.
+      // The message may name the missing part.
       if (!/names the file.*00002-of-00002/.test(error.message)) throw error;
     });
   }),
@@ -139,7 +139,7 @@ export default [
     assert.equal(info.bytes, large.length);
     await tellsStories(context, page);
     assert.ok(site.served < 0.2 * large.length, `${site.served} bytes were read`);
-    // The engine, its buffers, and what the collector has not got round to.
+    // The engine, its buffers, and garbage that is not yet collected.
     assert.ok(rise < { firefox: 120e6, chromium: 250e6 }[context.name], `memory rose by ${rise} bytes`);
   }),
   row("the package from another origin", async (context) => {

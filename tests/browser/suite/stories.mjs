@@ -1,4 +1,4 @@
-// What the stories model says: its greedy tokens, from llama.cpp and transformers, and native Firelight's.
+// The greedy tokens of the stories model: llama.cpp, transformers and native Firelight agree on them.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -8,7 +8,7 @@ import { join } from "node:path";
 export const goldens = (context) =>
   JSON.parse(readFileSync(join(context.paths.models, "stories260K.greedy.json"))).prompts;
 
-/** Asserts that the last model of `page` continues the first `count` goldens' prompts as it should. */
+/** Asserts that the last model of `page` continues the prompts of the last `count` goldens correctly. */
 export async function tellsStories(context, page, { length = 48, count = 1 } = {}) {
   for (const { prompt, greedy_ids } of goldens(context).slice(-count)) {
     const { tokens } = await page.evaluate((prompt, n) => t.greedy(prompt, n), prompt, length);
@@ -16,7 +16,7 @@ export async function tellsStories(context, page, { length = 48, count = 1 } = {
   }
 }
 
-/** A page with the stories loaded in it. */
+/** A new page with the stories model loaded. */
 export async function stories(context, options = {}, faults = {}) {
   const page = await context.page();
   const site = context.site(faults);
