@@ -51,7 +51,7 @@ fn render_a_template(bencher: Bencher) {
     let template = ChatTemplate::builtin("chatml").expect("known");
     let role = |i: usize| if i.is_multiple_of(2) { "user" } else { "assistant" };
     let message = |i| serde_json::json!({"role": role(i), "content": &TEXT[..1000]});
-    let input = TemplateInput { messages: (0..32).map(message).collect(), ..Default::default() };
+    let input = TemplateInput::new((0..32).map(message).collect()).add_generation_prompt(false);
     bencher.bench_local(|| template.render(black_box(&input)).expect("it renders"));
 }
 
@@ -61,8 +61,7 @@ const VOCABULARY: u32 = 151_936;
 #[divan::bench(args = ["greedy", "filtered"])]
 fn sample(bencher: Bencher, how: &str) {
     let logits: Vec<f32> = (0..VOCABULARY).map(|i| (i.wrapping_mul(2_654_435_761) >> 16) as f32 / 8192.0).collect();
-    let sampling =
-        if how == "greedy" { Sampling::greedy() } else { Sampling { top_k: 40, top_p: 0.9, ..Default::default() } };
+    let sampling = if how == "greedy" { Sampling::greedy() } else { Sampling::default().top_k(40).top_p(0.9) };
     bencher.bench_local(|| sampler::sample(&sampling, black_box(&logits), &[], 7));
 }
 
@@ -109,7 +108,7 @@ fn open_a_file(bencher: Bencher) {
 }
 
 fn dispatch_list(model: &Model) -> DispatchList {
-    let options = memory_plan::SessionOptions { memory: Some(8 << 30), ..Default::default() };
+    let options = memory_plan::SessionOptions::default().memory(8 << 30);
     memory_plan::plan_memory(model, &Caps::baseline(), &options).expect("it fits").dispatch_list
 }
 

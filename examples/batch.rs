@@ -16,8 +16,8 @@ async fn batch(path: &str, texts: &[String]) -> Result<()> {
     let mut answers = BTreeMap::new();
     for text in texts {
         let tokens = model.tokenizer.encode(text, Special::ADD)?;
-        let sampling = Sampling { temperature: 0.0, ..Sampling::default() };
-        let id = session.submit(Request { tokens, sampling, max_tokens: Some(16), ..Request::default() })?;
+        let sampling = Sampling::greedy();
+        let id = session.submit(Request::new(tokens).sampling(sampling).max_tokens(16))?;
         answers.insert(id, text.clone());
     }
     while let Some((id, event)) = session.next().await? {

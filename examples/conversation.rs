@@ -21,8 +21,8 @@ async fn chat(path: &str, questions: &[String]) -> Result<()> {
         conversation.messages.push(json!({ "role": "user", "content": question }));
         let prompt = Prompt::Conversation(conversation.clone());
         let prompt = prompt.prepare(&model, &ResponseFormat::Text, |_| Ok::<_, firelight::Error>(()))?;
-        let sampling = Sampling { temperature: 0.0, ..Sampling::default() };
-        let job = AnswerJob { prompt, sampling, stop: vec![], max_tokens: Some(200), ignore_end: false, grammar: None };
+        let sampling = Sampling::greedy();
+        let job = AnswerJob::new(prompt).sampling(sampling).max_tokens(200);
         engine.submit(job)?;
 
         let mut content = String::new();

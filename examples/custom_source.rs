@@ -28,8 +28,8 @@ async fn run(bytes: Arc<[u8]>) -> Result<()> {
     println!("the weights took {} of {len} bytes", count.load(Ordering::Relaxed));
 
     let tokens = model.tokenizer.encode("Once upon a time", Special::ADD)?;
-    let sampling = Sampling { temperature: 0.0, ..Sampling::default() };
-    let mut answer = session.generate(Request { tokens, sampling, max_tokens: Some(8), ..Request::default() })?;
+    let sampling = Sampling::greedy();
+    let mut answer = session.generate(Request::new(tokens).sampling(sampling).max_tokens(8))?;
     while let Some(event) = answer.next().await? {
         if let Event::Finished { timings, .. } = event {
             println!("generated {} tokens", timings.generated_tokens);

@@ -11,8 +11,8 @@ async fn generate(path: &str, question: &str) -> firelight::Result<()> {
     let mut session = Session::builder(&gpu, &model).load().await?;
 
     let messages = vec![serde_json::json!({ "role": "user", "content": question })];
-    let tokens = model.encode_chat(TemplateInput { messages, add_generation_prompt: true, ..Default::default() })?;
-    let mut answer = session.generate(Request { tokens, ..Default::default() })?;
+    let tokens = model.encode_chat(TemplateInput::new(messages))?;
+    let mut answer = session.generate(Request::new(tokens))?;
     while let Some(event) = answer.next().await? {
         if let Event::Text(text) = event {
             print!("{text}");

@@ -26,12 +26,12 @@ async fn describe(path: &str, question: &str) -> Result<Value, Box<dyn std::erro
     });
     let format = ResponseFormat::JsonSchema(String::new(), schema);
     let messages = vec![json!({ "role": "user", "content": question })];
-    let prompt = Prompt::Conversation(Conversation { messages, ..Conversation::default() });
+    let prompt = Prompt::Conversation(Conversation::new(messages));
     let prompt = prompt.prepare(&model, &format, |_| Ok::<_, firelight::Error>(()))?;
     // The grammar masks every token that would violate the schema.
     let grammar = prompt.rules.as_ref().map(|rules| engine.compile(rules)).transpose()?;
-    let sampling = Sampling { temperature: 0.0, ..Sampling::default() };
-    engine.submit(AnswerJob { prompt, sampling, stop: vec![], max_tokens: Some(300), ignore_end: false, grammar })?;
+    let sampling = Sampling::greedy();
+    engine.submit(AnswerJob::new(prompt).sampling(sampling).max_tokens(300).grammar(grammar))?;
 
     let mut content = String::new();
     let mut busy = true;

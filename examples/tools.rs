@@ -21,8 +21,8 @@ async fn answer(engine: &mut Engine, conversation: &Conversation) -> Result<Answ
     let prompt = Prompt::Conversation(conversation.clone());
     let prompt = prompt.prepare(&engine.model().clone(), &ResponseFormat::Text, |_| Ok::<_, firelight::Error>(()))?;
     let grammar = prompt.rules.as_ref().map(|rules| engine.compile(rules)).transpose()?;
-    let sampling = Sampling { temperature: 0.0, ..Sampling::default() };
-    engine.submit(AnswerJob { prompt, sampling, stop: vec![], max_tokens: Some(200), ignore_end: false, grammar })?;
+    let sampling = Sampling::greedy();
+    engine.submit(AnswerJob::new(prompt).sampling(sampling).max_tokens(200).grammar(grammar))?;
 
     let mut answer = Answer::default();
     let mut busy = true;
@@ -60,13 +60,10 @@ async fn run(path: &str, question: &str) -> Result<()> {
             "additionalProperties": false,
         },
     }});
-    let mut conversation = Conversation {
-        messages: vec![json!({ "role": "user", "content": question })],
-        tools: vec![weather],
+    let mut conversation = Conversation::new(vec![json!({ "role": "user", "content": question })])
+        .tools(vec![weather])
         // `ToolChoice::Auto` lets the model decide.
-        tool_choice: ToolChoice::Required,
-        ..Conversation::default()
-    };
+        .tool_choice(ToolChoice::Required);
     let Some((id, name, arguments)) = answer(&mut engine, &conversation).await?.call else {
         return Err("the model called no tool".into());
     };

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::setters::setters;
+
 /// A set of kernels. Each tier needs features of the adapter, and falls back to the tier below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -61,6 +63,7 @@ impl fmt::Display for Tier {
 
 /// The capabilities of an adapter that matter to kernels and plans.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Caps {
     /// The tier whose kernels run.
     pub tier: Tier,
@@ -88,6 +91,21 @@ pub struct Caps {
     /// Free bytes, if known: software adapters use host memory.
     pub memory: Option<u64>,
 }
+
+setters!(Caps {
+    tier: Tier,
+    subgroup: (u32, u32),
+    f16: bool,
+    cooperative: u32,
+    software: bool,
+    tuned: impl Into<Option<TuneConfig>>,
+    workgroup_bytes: u32,
+    max_binding: u64,
+    max_buffer: u64,
+    max_workgroups: u32,
+    timestamps: bool,
+    memory: impl Into<Option<u64>>,
+});
 
 impl Caps {
     /// The smallest device that WebGPU allows; every kernel of the baseline tier must run on it.
@@ -145,6 +163,7 @@ impl Caps {
 
 /// The result of tuning an adapter; see `plan::tune`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct TuneResult {
     /// The highest exact tier with correct results.
     pub tier: Tier,

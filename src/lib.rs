@@ -10,8 +10,8 @@
 //!     let mut session = Session::builder(&gpu, &model).context(4096).load().await?;
 //!
 //!     let messages = vec![serde_json::json!({ "role": "user", "content": question })];
-//!     let input = TemplateInput { messages, add_generation_prompt: true, ..Default::default() };
-//!     let request = Request { tokens: model.encode_chat(input)?, max_tokens: Some(200), ..Default::default() };
+//!     let input = TemplateInput::new(messages);
+//!     let request = Request::new(model.encode_chat(input)?).max_tokens(200);
 //!     let (mut events, mut text) = (session.generate(request)?, String::new());
 //!     while let Some(event) = events.next().await? {
 //!         if let Event::Text(piece) = event {
@@ -63,6 +63,7 @@ pub mod model;
 pub mod sampler;
 pub mod send;
 pub mod session;
+mod setters;
 pub mod template;
 pub mod tokenizer;
 

@@ -12,10 +12,12 @@ use crate::model::spec::ModelSpec;
 use crate::ops::attention::MaskKind;
 use crate::ops::{self, Capacity, KvType, PAGE, SlidingPages};
 use crate::plan::{DispatchList, PlanOptions, fuse::Fuse};
+use crate::setters::setters;
 use crate::{Error, Result};
 
-/// How to open a session. The defaults suit most uses.
+/// How to open a session. The defaults suit most uses: `SessionOptions::default().context(8192)`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct SessionOptions {
     /// Positions per sequence; by default what the model was trained for, at most 4096, fewer if they do not fit.
     pub context: Option<u32>,
@@ -65,7 +67,23 @@ impl Default for SessionOptions {
     }
 }
 
+setters!(SessionOptions {
+    context: impl Into<Option<u32>>,
+    sequences: u32,
+    chunk: u32,
+    logits: u32,
+    outputs: u32,
+    input_embeddings: u32,
+    output_head: bool,
+    memory: impl Into<Option<u64>>,
+    kv: impl Into<Option<KvType>>,
+    run_ahead: u32,
+    submit_seconds: f64,
+    fuse: Fuse,
+});
+
 /// A model recorded and planned for a device's limits.
+#[non_exhaustive]
 pub struct MemoryPlan {
     /// The dispatches and allocations.
     pub dispatch_list: DispatchList,

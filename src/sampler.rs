@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::ops::sample::IN_PROMPT;
 use crate::ops::sample::{self, CANDIDATES, FARTHEST, Params};
+use crate::setters::setters;
 use crate::{Error, Result};
 
 /// Below this temperature sampling is greedy.
@@ -17,6 +18,7 @@ const UNBOUNDED: f32 = 1e30;
 /// Sampling settings, in the order in which they apply: penalties, logit bias, temperature, top-k, top-p, min-p, draw.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
+#[non_exhaustive]
 pub struct Sampling {
     /// Divides the logits. 0 (or below 0.0001): greedy, without filters.
     pub temperature: f32,
@@ -56,6 +58,19 @@ impl Default for Sampling {
         }
     }
 }
+
+setters!(Sampling {
+    temperature: f32,
+    top_k: u32,
+    top_p: f32,
+    min_p: f32,
+    repetition_penalty: f32,
+    frequency_penalty: f32,
+    presence_penalty: f32,
+    seed: u64,
+    logit_bias: Vec<(u32, f32)>,
+    logprobs: impl Into<Option<u32>>,
+});
 
 impl Sampling {
     /// Always the best token.

@@ -81,19 +81,19 @@ fn the_library_answers_as_llama_cpp_does(name: &str) {
     let Some((known, path)) = checkpoint(name) else { return };
     let steps = oracle().steps;
     let model = block_on(Model::open(Path::new(&path))).expect("a model");
-    let mut session = session(gpu(), &model, &SessionOptions { context: Some(512), ..SessionOptions::default() });
+    let mut session = session(gpu(), &model, &SessionOptions::default().context(512));
     for Prompt { chat, prompt, prompt_ids, greedy_ids, text } in known.prompts {
         let tokens = match chat {
             true => {
                 let messages = vec![json!({ "role": "user", "content": prompt })];
-                let input = TemplateInput { messages, add_generation_prompt: true, ..TemplateInput::default() };
+                let input = TemplateInput::new(messages);
                 model.tokenizer.encode(&model.render_chat(input).expect("a turn"), Special::PARSE)
             }
             false => model.tokenizer.encode(&prompt, Special::ADD),
         };
         let tokens = tokens.expect("tokens");
         assert_eq!(tokens, prompt_ids, "{name}: the tokens of {prompt:?}");
-        let request = Request { tokens, sampling: Sampling::greedy(), max_tokens: Some(steps), ..Request::default() };
+        let request = Request::new(tokens).sampling(Sampling::greedy()).max_tokens(steps);
         let got = answer(&mut session, request);
         assert_eq!(got.ids, greedy_ids, "{name}: {prompt:?} goes on {:?}", got.text);
         let cut = greedy_ids.len() == steps;

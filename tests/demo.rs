@@ -7,7 +7,7 @@
 mod engine;
 
 use firelight::model::Model;
-use firelight::session::{FinishReason, Request, SessionOptions};
+use firelight::session::{FinishReason, SessionOptions};
 use firelight::template::TemplateInput;
 use pollster::block_on;
 use serde::Deserialize;
@@ -56,13 +56,13 @@ fn questions() -> Vec<Question> {
 
 /// Greedy answers, eight at once.
 fn ask(model: &Model, questions: &[Question]) -> Vec<String> {
-    let options = SessionOptions { sequences: 8, chunk: 128, ..Default::default() };
+    let options = SessionOptions::default().sequences(8).chunk(128);
     let mut session = engine::session(engine::gpu(), model, &options);
     let request = |question: &Question| {
         let messages = question.messages.clone();
-        let input = TemplateInput { messages, add_generation_prompt: true, ..Default::default() };
+        let input = TemplateInput::new(messages);
         let tokens = model.encode_chat(input).expect("a prompt");
-        Request { ignore_end: false, ..engine::greedy(&tokens, 160) }
+        engine::greedy(&tokens, 160).ignore_end(false)
     };
     let answers = engine::answers(&mut session, questions.iter().map(request).collect());
     let text = |a: engine::Answer| if a.reason == Some(FinishReason::End) { a.text } else { a.text + "..." };

@@ -9,16 +9,18 @@ use firelight::session::{Session, SessionOptions};
 use firelight::{Error, Result};
 use pollster::block_on;
 
-const UNTUNED: GpuOptions = GpuOptions { device: None, tier: None, tuning: Tuning::Off };
+fn untuned() -> GpuOptions {
+    GpuOptions::default().tuning(Tuning::Off)
+}
 
 /// A device of the test's own: no other test compiles anything on it.
 fn own_gpu() -> Gpu {
-    block_on(Gpu::open(&UNTUNED)).expect("an adapter")
+    block_on(Gpu::open(&untuned())).expect("an adapter")
 }
 
 fn open(gpu: &Gpu) -> Session {
     let model = model(file("tiny-qwen3", "F16"));
-    session(gpu, &model, &SessionOptions { context: Some(64), ..Default::default() })
+    session(gpu, &model, &SessionOptions::default().context(64))
 }
 
 fn reply(session: &mut Session) -> Vec<u32> {
@@ -76,7 +78,7 @@ fn from_device(limits: wgpu::Limits, features: wgpu::Features, options: &GpuOpti
 
 #[test]
 fn a_device_of_the_callers_runs_models() {
-    let (gpu, device) = from_device(Default::default(), wgpu::Features::empty(), &UNTUNED).expect("the usual limits");
+    let (gpu, device) = from_device(Default::default(), wgpu::Features::empty(), &untuned()).expect("the usual limits");
     let caps = gpu.caps();
     assert_eq!((caps.tier, caps.subgroup, caps.timestamps), (Tier::Baseline, (0, 0), false));
     assert_eq!((caps.bindable(), caps.workgroup_bytes), (128 << 20, 16 << 10));
@@ -98,7 +100,7 @@ fn a_device_of_the_callers_offers_what_was_requested() {
         | wgpu::Features::SHADER_F16
         | wgpu::Features::TIMESTAMP_QUERY
         | wgpu::Features::PIPELINE_CACHE;
-    let (gpu, _) = from_device(adapter().limits(), features, &UNTUNED).expect("all limits");
+    let (gpu, _) = from_device(adapter().limits(), features, &untuned()).expect("all limits");
     let (own, caps) = (own_gpu(), gpu.caps());
     let own = own.caps();
     assert_eq!((caps.tier, caps.subgroup, caps.f16), (own.tier, own.subgroup, own.f16));
@@ -107,18 +109,19 @@ fn a_device_of_the_callers_offers_what_was_requested() {
 
 #[test]
 fn a_device_of_the_callers_that_is_too_small_is_refused() {
-    let refused = |limits, options| from_device(limits, wgpu::Features::empty(), options).map(|_| ()).unwrap_err();
-    let error = refused(wgpu::Limits::downlevel_defaults(), &UNTUNED);
+    let refused =
+        |limits, options: GpuOptions| from_device(limits, wgpu::Features::empty(), &options).map(|_| ()).unwrap_err();
+    let error = refused(wgpu::Limits::downlevel_defaults(), untuned());
     assert!(matches!(error, Error::Gpu(_)), "{error}");
     let text = error.to_string();
     assert!(text.contains("4 storage buffers in a shader, 8 are needed") && text.contains("limits"), "{text}");
-    let error = refused(Default::default(), &GpuOptions { tier: Some(Tier::Subgroups), ..UNTUNED });
+    let error = refused(Default::default(), untuned().tier(Tier::Subgroups));
     assert!(matches!(&error, Error::Usage(text) if text.contains("subgroups")), "{error}");
 }
 
 #[test]
 fn the_loss_of_a_device_of_the_callers_is_passed_on() {
-    let (gpu, device) = from_device(Default::default(), wgpu::Features::empty(), &UNTUNED).expect("the usual limits");
+    let (gpu, device) = from_device(Default::default(), wgpu::Features::empty(), &untuned()).expect("the usual limits");
     let mut session = open(&gpu);
     session.submit(greedy(&prompt(1, 20), 8)).expect("a request");
     let told = gpu.clone();
@@ -161,9 +164,9 @@ fn models_and_sessions_move_between_threads() {
     moves::<firelight::session::Constraint>();
 
     let task = async {
-        let gpu = Gpu::open(&UNTUNED).await?;
+        let gpu = Gpu::open(&untuned()).await?;
         let model = firelight::Model::from_sources(vec![Source::bytes("m", file("tiny-qwen3", "F16"))]).await?;
-        let options = SessionOptions { context: Some(64), ..Default::default() };
+        let options = SessionOptions::default().context(64);
         let mut session = Session::builder(&gpu, &model).options(&options).load().await?;
         let mut answer = session.generate(greedy(&prompt(1, 20), 8))?;
         let mut events = 0;

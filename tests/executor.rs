@@ -15,7 +15,7 @@ fn open(model: &Model, options: &SessionOptions) -> Executor {
 }
 
 fn options() -> SessionOptions {
-    SessionOptions { context: Some(96), kv: Some(KvType::F32), ..Default::default() }
+    SessionOptions::default().context(96).kv(KvType::F32)
 }
 
 fn token_rows(tokens: &[u32]) -> Vec<Row> {
@@ -36,8 +36,7 @@ fn embeddings_of_tokens_give_the_tokens_logits() {
     for shape in ["tiny-llama3", "tiny-gemma3"] {
         let model = model(engine::file(shape, "F32"));
         let tokens = prompt(70, 20);
-        let mut executor =
-            open(&model, &SessionOptions { logits: 20, input_embeddings: tokens.len() as u32, ..options() });
+        let mut executor = open(&model, &options().logits(20).input_embeddings(tokens.len() as u32));
         for (slot, token) in (0..).zip(&tokens) {
             executor.set_embedding(slot, &embedding(&model, *token));
         }
@@ -63,13 +62,13 @@ fn output_rows_of_one_sequence_are_sampled_each_by_its_own_parameters() {
         let tokens = prompt(71, 30);
         let (before, drafts) = tokens.split_at(25);
         let samplings: Vec<Sampling> = (0..5)
-            .map(|i| Sampling {
-                temperature: [0.0, 1.0, 1.0, 0.8, 2.0][i],
-                top_k: [40, 0, 5, 40, 0][i],
-                repetition_penalty: [1.0, 1.3, 1.0, 1.2, 1.0][i],
-                frequency_penalty: [0.0, 0.0, 0.5, 0.0, 0.0][i],
-                seed: i as u64,
-                ..Default::default()
+            .map(|i| {
+                Sampling::default()
+                    .temperature([0.0, 1.0, 1.0, 0.8, 2.0][i])
+                    .top_k([40, 0, 5, 40, 0][i])
+                    .repetition_penalty([1.0, 1.3, 1.0, 1.2, 1.0][i])
+                    .frequency_penalty([0.0, 0.0, 0.5, 0.0, 0.0][i])
+                    .seed(i as u64)
             })
             .collect();
         // Each row's penalties count the drafts before it as generated.
@@ -79,7 +78,7 @@ fn output_rows_of_one_sequence_are_sampled_each_by_its_own_parameters() {
             generated.iter().for_each(|token| counts[*token as usize] += 1);
             counts
         };
-        let options = SessionOptions { sequences: 2, outputs: 7, ..options() };
+        let options = options().sequences(2).outputs(7);
         let mut executor = open(&model, &options);
         let prefill = |executor: &mut Executor| {
             executor.cache.clear(0);
@@ -125,8 +124,8 @@ fn output_rows_of_one_sequence_are_sampled_each_by_its_own_parameters() {
 fn a_plan_without_output_head_embeds_texts() {
     for shape in ["tiny-odd", "tiny-qwen3moe"] {
         let model = model(engine::file(shape, "F16"));
-        let whole = SessionOptions { logits: 8, ..options() };
-        let headless = SessionOptions { output_head: false, ..whole.clone() };
+        let whole = options().logits(8);
+        let headless = whole.clone().output_head(false);
         let (mut whole, mut headless) = (session(gpu(), &model, &whole), session(gpu(), &model, &headless));
         let bytes = |session: &firelight::Session| session.plan().dispatch_list().bytes().total();
         assert!(bytes(&headless) < bytes(&whole), "{shape}");

@@ -2,7 +2,7 @@
 //! one rounding never sends a row to another expert.
 
 use firelight::dtype::DType;
-use firelight::gpu::{Caps, Gpu, GpuOptions, Tier, Tuning};
+use firelight::gpu::{Gpu, GpuOptions, Tier, Tuning};
 use firelight::graph::{
     ExpertEpilogue, ExpertLinear, ExpertSort, ExpertSum, ExpertWeights, Router, RouterGroups, RoutingWeights, Scoring,
 };
@@ -30,7 +30,7 @@ const CAPACITY: Capacity = Capacity {
 
 /// Without an adapter the GPU tests are left out, except in CI.
 fn open_gpu() -> Option<Gpu> {
-    match block_on(Gpu::open(&GpuOptions { tuning: Tuning::Off, ..Default::default() })) {
+    match block_on(Gpu::open(&GpuOptions::default().tuning(Tuning::Off))) {
         Ok(gpu) => Some(gpu),
         Err(error) => {
             assert!(std::env::var_os("CI").is_none(), "{error}");
@@ -182,13 +182,13 @@ impl Chain {
         let y = graph.sum(x_id, y);
         let keep = vec![ids, shares, sorted.0, sorted.1, upped, downed, y];
         let one = dtype.gpu_bytes(n, d).max(dtype.gpu_bytes(d, n)) + 16 * u64::from(n + d);
-        let caps = Caps {
-            tier: case.tier,
-            software: case.software,
-            max_binding: one * u64::from(case.shard) + one / 2,
-            max_workgroups: case.max_workgroups,
-            ..gpu.caps().clone()
-        };
+        let caps = gpu
+            .caps()
+            .clone()
+            .tier(case.tier)
+            .software(case.software)
+            .max_binding(one * u64::from(case.shard) + one / 2)
+            .max_workgroups(case.max_workgroups);
         let ids = keep.clone().try_into().unwrap();
         let dispatch_list = DispatchList::new(graph, &caps, CAPACITY, &PlanOptions { fuse: Fuse::ALL, keep });
         let Some(Op::ExpertSum(_, sum)) = dispatch_list.graph.nodes.last() else { panic!("no sum") };
@@ -393,7 +393,7 @@ fn biases_and_groups_choose() {
             let logits_id = constant(&mut graph, "logits", &logits, experts);
             let bias_id = biased.then(|| constant(&mut graph, "bias", &bias, experts));
             let (ids, weights) = graph.router(logits_id, bias_id, None, router);
-            let caps = Caps { tier, ..gpu.caps().clone() };
+            let caps = gpu.caps().clone().tier(tier);
             let dispatch_list =
                 DispatchList::new(graph, &caps, CAPACITY, &PlanOptions { fuse: Fuse::ALL, keep: vec![ids, weights] });
             let plan = block_on(Plan::compile(&gpu, dispatch_list)).unwrap();

@@ -13,11 +13,11 @@ use firelight::ops::{KvType, PAGE};
 use pollster::block_on;
 
 fn caps(max_binding: u64, memory: Option<u64>) -> Caps {
-    Caps { max_binding, memory, ..Caps::baseline() }
+    Caps::baseline().max_binding(max_binding).memory(memory)
 }
 
 fn context_of(n: u32) -> SessionOptions {
-    SessionOptions { context: Some(n), ..Default::default() }
+    SessionOptions::default().context(n)
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn refusals_say_what_would_help() {
         (caps(plenty, None), context_of(1 << 22), "take --context"),
         (caps(1 << 12, None), context_of(32), "exceeds"),
         (caps(plenty, Some(1 << 20)), context_of(512), "1 MiB are free"),
-        (caps(plenty, None), SessionOptions { sequences: 1 << 20, ..context_of(32) }, "use fewer"),
+        (caps(plenty, None), context_of(32).sequences(1 << 20), "use fewer"),
     ];
     for (caps, options, want) in cases {
         let error = plan_memory(&model, &caps, &options).map(|_| ()).expect_err(want).to_string();
@@ -38,7 +38,7 @@ fn refusals_say_what_would_help() {
     assert!(plan_memory(&model, &caps(plenty, Some(1 << 30)), &context_of(512)).is_ok());
     // Its heads have 8 values.
     let odd = engine::model(engine::file("tiny-odd", "F32"));
-    let error = plan_memory(&odd, &caps(plenty, None), &SessionOptions { kv: Some(KvType::Q8_0), ..context_of(32) });
+    let error = plan_memory(&odd, &caps(plenty, None), &context_of(32).kv(KvType::Q8_0));
     let error = error.map(|_| ()).expect_err("no whole blocks").to_string();
     assert!(error.contains("take f16"), "{error}");
 }
@@ -49,7 +49,7 @@ fn context_and_cache_type_follow_the_budget() {
     let mut model = engine::model(engine::file("tiny-llama3", "F32"));
     model.spec.context_length = 16384;
     let bytes = |context, kv| {
-        let options = SessionOptions { kv: Some(kv), ..context_of(context) };
+        let options = context_of(context).kv(kv);
         plan_memory(&model, &caps(1 << 30, None), &options).expect("it fits").dispatch_list.bytes().total()
     };
     let most = |budget| {
@@ -73,10 +73,10 @@ fn context_and_cache_type_follow_the_budget() {
     let of = |options: &SessionOptions, budget| plan_memory(&model, &caps(1 << 30, Some(budget)), options);
     assert_eq!(of(&SessionOptions::default(), 1 << 30).unwrap().context, 4096);
     assert_eq!(of(&context_of(8192), bytes(8192, q8)).unwrap().dispatch_list.capacity.kv, q8);
-    let asked = SessionOptions { kv: Some(f16), ..context_of(8192) };
+    let asked = context_of(8192).kv(f16);
     let error = of(&asked, bytes(8192, f16) - 1).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("take --context 8160, or --kv q8_0"), "{error}");
-    let asked = SessionOptions { sequences: 64, ..context_of(4096) };
+    let asked = context_of(4096).sequences(64);
     let error = of(&asked, bytes(4096, f16) * 2).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("take --context"), "{error}");
 }
@@ -96,7 +96,7 @@ fn predicted_bytes_are_allocated() {
         ("tiny-gemma3", "F16", 4096, KvType::F16, 2),
     ] {
         let model = engine::model(engine::file(shape, types));
-        let options = SessionOptions { sequences, kv: Some(kv), ..context_of(context) };
+        let options = context_of(context).sequences(sequences).kv(kv);
         let predicted = plan_memory(&model, gpu.caps(), &options).expect("it fits").dispatch_list.bytes().total();
         let before = gpu.allocated();
         let session = engine::session(gpu, &model, &options);
@@ -123,7 +123,7 @@ fn mla_caches_latent_keys_only() {
     assert_eq!(values, 64 + 32);
     let layers = model.spec.layers.len() as u64;
     for (kv, bytes) in [(KvType::F16, 2 * values), (KvType::Q8_0, values + 2 * 4), (KvType::F32, 4 * values)] {
-        let options = SessionOptions { sequences: 2, kv: Some(kv), ..context_of(512) };
+        let options = context_of(512).sequences(2).kv(kv);
         let dispatch_list = plan_memory(&model, &caps(1 << 30, None), &options).expect("it fits").dispatch_list;
         assert_eq!(dispatch_list.bytes().kv, layers * 2 * 512 * bytes, "{kv:?}");
     }
@@ -140,7 +140,7 @@ fn sliding_windows_cache_what_they_see() {
     let all = caches.len() as u64 - near;
     let position = 2 * u64::from(caches[0].heads * caches[0].head_dim) * 2;
     for (context, chunk, sequences) in [(4096, 128, 1), (65536, 128, 1), (65536, 512, 4)] {
-        let options = SessionOptions { chunk, sequences, kv: Some(KvType::F16), ..context_of(context) };
+        let options = context_of(context).chunk(chunk).sequences(sequences).kv(KvType::F16);
         let bytes = plan_memory(&model, &caps(1 << 30, None), &options).expect("it fits").dispatch_list.bytes().kv;
         let pages = u64::from((window + chunk + 64).div_ceil(32) + 1 + window.div_ceil(32) + 1);
         let want = u64::from(sequences) * position * (near * pages * 32 + all * u64::from(context));
@@ -192,7 +192,7 @@ fn repeated(file: Vec<u8>, layers: u32) -> Vec<u8> {
 fn expert_slots_are_counted_once() {
     // Layers have down projections of two types in turn.
     let model = engine::model(repeated(engine::file("tiny-qwen3moe", "Q4_K_M"), 6));
-    let options = SessionOptions { kv: Some(KvType::F16), ..context_of(64) };
+    let options = context_of(64).kv(KvType::F16);
     let all = plan_memory(&model, &caps(128 << 20, None), &options).expect("it fits");
     assert!(all.offloaded.is_empty());
     let needed = all.dispatch_list.bytes().total();

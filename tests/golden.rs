@@ -119,7 +119,7 @@ impl Tolerance {
 
 /// Options to prefill the whole prompt in three chunks.
 fn options(kv: KvType) -> SessionOptions {
-    SessionOptions { context: Some(320), chunk: 128, logits: 128, kv: Some(kv), ..Default::default() }
+    SessionOptions::default().context(320).chunk(128).logits(128).kv(kv)
 }
 
 /// Compares a model with its goldens: logits of the prompt in chunks and token by token, and greedy tokens.
@@ -254,7 +254,7 @@ fn hugging_face_folders() {
 fn without_fusion() {
     for (shape, types) in [("tiny-qwen2", "F32"), ("tiny-llama", "Q4_K_M"), ("tiny-qwen3moe", "Q4_K_M")] {
         let case = case(shape, types);
-        check(gpu(), case, &case.model(false), &SessionOptions { fuse: Fuse::NONE, ..options(KvType::F32) });
+        check(gpu(), case, &case.model(false), &options(KvType::F32).fuse(Fuse::NONE));
     }
 }
 
@@ -370,7 +370,7 @@ impl ConvertedFile {
         let want: Vec<f32> = bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
         // Room for the prompt and the answer, no more: LongRoPE goes by the size of the context.
         let context = Some((self.prompt.len() + self.greedy.ids.len()) as u32);
-        let options = SessionOptions { context, ..options(KvType::F32) };
+        let options = options(KvType::F32).context(context);
         let session = block_on(Session::builder(gpu(), &model).options(&options).load());
         let mut session = session.map_err(|error| error.to_string())?;
         for (how, one_by_one) in [("one chunk", false), ("one by one", true)] {
@@ -527,7 +527,7 @@ fn stories() {
         }
     };
     for gpu in gpus() {
-        let mut session = engine::session(gpu, &model, &SessionOptions { sequences: 4, ..Default::default() });
+        let mut session = engine::session(gpu, &model, &SessionOptions::default().sequences(4));
         let requests = || prompts.iter().map(request);
         check("chosen by the CPU", engine::answers(&mut session, requests().map(on_cpu).collect()));
         check("at once", engine::answers(&mut session, requests().collect()));

@@ -14,7 +14,7 @@ type Warnings = Arc<Mutex<Vec<String>>>;
 
 fn engine() -> (Engine, Warnings) {
     let model = Arc::new(block_on(Model::from_sources(vec![demo::source()])).expect("the built-in model"));
-    let session = SessionOptions { context: Some(512), sequences: 3, ..Default::default() };
+    let session = SessionOptions::default().context(512).sequences(3);
     let gpu = block_on(Gpu::open(&GpuOptions::default())).expect("a device");
     let warnings = Warnings::default();
     let heard = warnings.clone();
@@ -23,7 +23,7 @@ fn engine() -> (Engine, Warnings) {
             heard.lock().expect("it").push(warning);
         }
     });
-    let options = EngineOptions { session, ..Default::default() };
+    let options = EngineOptions::default().session(session);
     (block_on(Engine::load(gpu, model, options, report)).expect("an engine"), warnings)
 }
 
@@ -33,7 +33,7 @@ fn submit(engine: &mut Engine) -> Vec<AnswerId> {
     let parameters = json!({ "type": "object", "properties": { "n": { "type": "integer", "maximum": 99999999 } },
         "required": ["n"], "additionalProperties": false });
     let tools = vec![json!({ "type": "function", "function": { "name": "count", "parameters": parameters } })];
-    let called = Conversation { messages, tools, tool_choice: ToolChoice::Required, ..Default::default() };
+    let called = Conversation::new(messages).tools(tools).tool_choice(ToolChoice::Required);
     let list = json!({ "type": "array", "items": { "type": "string", "maxLength": 4 }, "minItems": 5, "maxItems": 6 });
     let schema = ResponseFormat::JsonSchema("format".into(), list);
     let jobs = [
@@ -47,9 +47,18 @@ fn submit(engine: &mut Engine) -> Vec<AnswerId> {
         .map(|(i, (prompt, format, ignore_end))| {
             let prompt = prompt.prepare(&model, &format, |_| Ok::<_, Error>(())).expect("a prompt");
             let grammar = prompt.rules.as_ref().map(|rules| engine.compile(rules).expect("a grammar"));
-            let sampling = Sampling { seed: i as u64, repetition_penalty: 1.1, ..Default::default() };
+            let sampling = Sampling::default().seed(i as u64).repetition_penalty(1.1);
             let (stop, max_tokens) = (vec!["never\u{7f}".to_string()], Some(60));
-            engine.submit(AnswerJob { prompt, sampling, stop, max_tokens, ignore_end, grammar }).expect("it fits")
+            engine
+                .submit(
+                    AnswerJob::new(prompt)
+                        .sampling(sampling)
+                        .stop(stop)
+                        .max_tokens(max_tokens)
+                        .ignore_end(ignore_end)
+                        .grammar(grammar),
+                )
+                .expect("it fits")
         })
         .collect()
 }
@@ -78,6 +87,7 @@ fn answers(engine: &mut Engine, lose_after: Option<usize>) -> Vec<String> {
                     let generated = end.timings.generated_tokens;
                     said.push_str(&format!(" finished: {:?} after {generated} tokens", end.reason));
                 }
+                event => panic!("unexpected: {event:?}"),
             }
         }
         if !block_on(engine.step()).expect("the device is replaced") {

@@ -57,7 +57,7 @@ fn write(shape: &str, path: &Path) -> u64 {
 /// GPU, which are host memory too.
 fn overhead(model: &Model) -> u64 {
     let gpu = engine::gpu();
-    let options = SessionOptions { context: Some(128), chunk: 64, ..Default::default() };
+    let options = SessionOptions::default().context(128).chunk(64);
     let before = resident();
     let (session, most) = peak(|| block_on(Session::builder(gpu, model).options(&options).load()).unwrap());
     let weights = if gpu.caps().software { session.plan().dispatch_list().bytes().weights } else { 0 };

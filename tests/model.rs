@@ -45,7 +45,7 @@ fn open(model: &Model, options: &SessionOptions) -> Session {
 
 /// Options for comparisons that are sensitive to rounding.
 fn exact(context: u32) -> SessionOptions {
-    SessionOptions { context: Some(context), kv: Some(KvType::F32), ..Default::default() }
+    SessionOptions::default().context(context).kv(KvType::F32)
 }
 
 /// The answer of a session with one sequence and an empty cache.
@@ -102,7 +102,7 @@ fn close(what: &str, got: &[f32], want: &[f32], vocab: usize) {
 
 /// The shader files that a shape's kernels are made of, on an adapter with subgroups.
 fn shader_files(shape: &str) -> BTreeSet<&'static str> {
-    let caps = Caps { tier: Tier::Subgroups, subgroup: (32, 32), ..Caps::baseline() };
+    let caps = Caps::baseline().tier(Tier::Subgroups).subgroup((32, 32));
     let plan = plan_memory(&tiny(shape), &caps, &exact(96)).expect("it fits");
     let sources = plan.dispatch_list.kernels.iter().map(|(_, kernel)| &kernel.source);
     sources.flat_map(|source| source.imports.iter().map(|(_, file)| *file).chain([source.file])).collect()
@@ -122,10 +122,10 @@ fn pipeline_depth_changes_no_bit() {
         let model = tiny(shape);
         let mut first = None;
         for run_ahead in [1, 7] {
-            let mut session = open(&model, &SessionOptions { context: Some(96), run_ahead, ..Default::default() });
-            let drawn = Sampling { temperature: 1.0, repetition_penalty: 1.1, seed: 7, ..Default::default() };
+            let mut session = open(&model, &SessionOptions::default().context(96).run_ahead(run_ahead));
+            let drawn = Sampling::default().temperature(1.0).repetition_penalty(1.1).seed(7);
             let prompt = prompt(1, 20);
-            let drawn = answer(&mut session, Request { sampling: drawn, ..greedy(&prompt, 24) });
+            let drawn = answer(&mut session, greedy(&prompt, 24).sampling(drawn));
             let best = answer(&mut session, greedy(&prompt, 24));
             // What the run left in the cache, as the logits behind it show.
             let behind = answer(&mut session, told(greedy(&[prompt, best.ids.clone(), vec![5]].concat(), 1)));
@@ -143,7 +143,7 @@ fn prefill_chunks_change_nothing() {
     for shape in shapes() {
         let model = tiny(shape);
         let vocab = model.spec.vocab_size as usize;
-        let open = |chunk| open(&model, &SessionOptions { chunk, logits: chunk, ..exact(96) });
+        let open = |chunk| open(&model, &exact(96).chunk(chunk).logits(chunk));
         let mut by_eight = open(8);
         let want = logits(&mut by_eight, &prompt, true);
         for (chunk, session) in [(512, &mut open(512)), (16, &mut open(16)), (9, &mut open(9)), (8, &mut by_eight)] {
@@ -238,7 +238,7 @@ fn older(file: Vec<u8>) -> Vec<u8> {
 fn early_mla_files_give_the_same_logits() {
     let file = engine::file("tiny-deepseek3", "F32");
     let prompt = prompt(57, 20);
-    let of = |file| logits(&mut open(&model(file), &SessionOptions { logits: 32, ..exact(64) }), &prompt, false);
+    let of = |file| logits(&mut open(&model(file), &exact(64).logits(32)), &prompt, false);
     assert_eq!(of(older(file.clone())), of(file));
 }
 
@@ -248,7 +248,7 @@ fn long_prompts_cross_kv_splits_and_pages() {
     for shape in ["tiny-llama3", "tiny-qwen3"] {
         let model = tiny(shape);
         let vocab = model.spec.vocab_size as usize;
-        let open = |chunk, kv| open(&model, &SessionOptions { chunk, logits: chunk, kv: Some(kv), ..exact(720) });
+        let open = |chunk, kv| open(&model, &exact(720).chunk(chunk).logits(chunk).kv(kv));
         let mut whole = open(512, KvType::F32);
         let want = logits(&mut whole, &prompt, true);
         for (how, got) in [
@@ -275,7 +275,7 @@ fn batch_invariance() {
         let model = tiny(shape);
         let requests: Vec<Request> = (0..8).map(|i| greedy(&prompt(10 + i, 3 + 8 * i as usize), 20)).collect();
         let mut alone = open(&model, &exact(96));
-        let mut together = open(&model, &SessionOptions { sequences: 8, ..exact(96) });
+        let mut together = open(&model, &exact(96).sequences(8));
         let want: Vec<Answer> = requests.iter().map(|r| fresh(&mut alone, r)).collect();
         let mut sure = 0;
         // All by the CPU, all by the GPU, and every other one.
@@ -297,10 +297,10 @@ fn batch_invariance() {
 #[test]
 fn steps_create_no_resources() {
     // Nobody else makes anything on a device of one's own.
-    let gpu = block_on(Gpu::open(&GpuOptions { tuning: Tuning::Off, ..Default::default() })).expect("an adapter");
+    let gpu = block_on(Gpu::open(&GpuOptions::default().tuning(Tuning::Off))).expect("an adapter");
     for shape in FEW {
         let model = tiny(shape);
-        let mut session = session(&gpu, &model, &SessionOptions { sequences: 2, ..exact(96) });
+        let mut session = session(&gpu, &model, &exact(96).sequences(2));
         let made = gpu.resources_created();
         assert!(made > 100, "{shape}: {made} are fewer than its dispatches");
         answers(&mut session, (0..2).map(|i| greedy(&prompt(60 + i, 40), 24)).collect());
@@ -312,7 +312,7 @@ fn steps_create_no_resources() {
 fn more_requests_than_sequences_wait_for_their_turn() {
     let model = tiny("tiny-qwen2");
     let requests: Vec<Request> = (0..7).map(|i| greedy(&prompt(30 + i, 12), 4 + 3 * i as usize)).collect();
-    let got = answers(&mut open(&model, &SessionOptions { sequences: 3, ..exact(64) }), requests.clone());
+    let got = answers(&mut open(&model, &exact(64).sequences(3)), requests.clone());
     let mut alone = open(&model, &exact(64));
     for (got, request) in got.iter().zip(requests) {
         assert_eq!(got.ids.len(), request.max_tokens.unwrap());
@@ -324,13 +324,13 @@ fn more_requests_than_sequences_wait_for_their_turn() {
 fn greedy_repeats_exactly() {
     for shape in shapes() {
         let model = tiny(shape);
-        let mut session = open(&model, &SessionOptions { context: Some(96), ..Default::default() });
+        let mut session = open(&model, &SessionOptions::default().context(96));
         let request = told(greedy(&prompt(4, 50), 16));
         let first = answer(&mut session, request.clone());
         answer(&mut session, greedy(&prompt(5, 70), 16));
         let second = answer(&mut session, request.clone());
         assert_eq!((second.timings.reused_tokens, &second.logprobs), (0, &first.logprobs), "{shape}");
-        let third = answer(&mut open(&model, &SessionOptions { context: Some(96), ..Default::default() }), request);
+        let third = answer(&mut open(&model, &SessionOptions::default().context(96)), request);
         assert_eq!((third.ids, third.text, third.logprobs), (first.ids, first.text, first.logprobs), "{shape}");
     }
 }
@@ -365,9 +365,9 @@ fn states_resume_from_their_checkpoint() {
     let model = tiny("tiny-qwen35");
     let mut alone = open(&model, &exact(300));
     for run_ahead in [1, 8] {
-        let mut session = open(&model, &SessionOptions { run_ahead, sequences: 2, chunk: 48, ..exact(300) });
+        let mut session = open(&model, &exact(300).run_ahead(run_ahead).sequences(2).chunk(48));
         let mut asked = |what: &str, tokens: &[u32], stop: &[String], reused: usize| {
-            let request = Request { stop: stop.to_vec(), ..greedy(tokens, 12) };
+            let request = greedy(tokens, 12).stop(stop.to_vec());
             let got = answer(&mut session, request.clone());
             assert_eq!(got.timings.reused_tokens, reused, "{what}, {run_ahead} ahead");
             same_answer(&format!("{what}, {run_ahead} ahead"), &got, &fresh(&mut alone, &request));
@@ -394,11 +394,11 @@ fn states_resume_from_their_checkpoint() {
 fn sliding_windows_free_pages() {
     for shape in ["tiny-window", "tiny-gemma3", "tiny-llama4", "tiny-gpt-oss"] {
         let model = tiny(shape);
-        let few = SessionOptions { chunk: 32, sequences: 2, ..exact(640) };
+        let few = exact(640).chunk(32).sequences(2);
         let mut session = open(&model, &few);
         let capacity = session.plan().dispatch_list().capacity;
         assert!(capacity.sliding.is_some_and(|near| near.pages * 2 < capacity.pages), "{shape}: {capacity:?}");
-        let mut alone = open(&model, &SessionOptions { chunk: 640, ..exact(640) });
+        let mut alone = open(&model, &exact(640).chunk(640));
         assert_eq!(alone.plan().dispatch_list().capacity.sliding, None, "{shape}");
         let mut asked = |what: &str, tokens: &[u32], most: usize, reused: usize| {
             let got = answer(&mut session, greedy(tokens, most));
@@ -432,11 +432,11 @@ fn sliding_windows_free_pages() {
 fn offloaded_experts_change_no_bit() {
     for shape in ["tiny-qwen3moe", "tiny-llama4", "tiny-gpt-oss", "tiny-qwen35moe"] {
         let model = tiny(shape);
-        let all = SessionOptions { logits: 16, ..exact(200) };
+        let all = exact(200).logits(16);
         let mut whole = open(&model, &all);
         assert_eq!(whole.expert_reads(), None, "{shape}");
         let needed = whole.plan().dispatch_list().bytes().total();
-        let fits = |memory| plan_memory(&model, gpu().caps(), &SessionOptions { memory: Some(memory), ..all.clone() });
+        let fits = |memory| plan_memory(&model, gpu().caps(), &all.clone().memory(memory));
         let (mut least, mut below) = (needed, 0);
         while below + 1 < least {
             let middle = below.midpoint(least);
@@ -446,7 +446,7 @@ fn offloaded_experts_change_no_bit() {
         let want = (logits(&mut whole, &prompt, false), answer(&mut whole, told(greedy(&prompt, 30))));
         let mut read = Vec::new();
         for memory in [needed - 1, needed.midpoint(least), least] {
-            let mut session = open(&model, &SessionOptions { memory: Some(memory), ..all.clone() });
+            let mut session = open(&model, &all.clone().memory(memory));
             assert!(session.plan().dispatch_list().bytes().total() <= memory, "{shape}");
             assert!(session.notices().iter().any(|notice| notice.contains("experts fit")), "{:?}", session.notices());
             assert_eq!(logits(&mut session, &prompt, false), want.0, "{shape} in {memory} bytes");
@@ -463,7 +463,7 @@ fn offloaded_experts_change_no_bit() {
 fn running_sequences_share_their_prefix() {
     for shape in ["tiny-llama3", "tiny-mixtral"] {
         let model = tiny(shape);
-        let mut session = open(&model, &SessionOptions { sequences: 3, ..exact(200) });
+        let mut session = open(&model, &exact(200).sequences(3));
         let mut alone = open(&model, &exact(200));
         let start = prompt(11, 80);
         let requests = [
@@ -503,7 +503,7 @@ fn running_sequences_share_their_prefix() {
 #[test]
 fn a_cancelled_answer_leaves_no_trace() {
     let model = tiny("tiny-llama3");
-    let mut session = open(&model, &SessionOptions { sequences: 2, ..exact(200) });
+    let mut session = open(&model, &exact(200).sequences(2));
     let want = fresh(&mut open(&model, &exact(200)), &greedy(&prompt(20, 40), 20));
     let other = session.submit(greedy(&prompt(20, 40), 20)).unwrap();
     let id = session.submit(greedy(&prompt(21, 40), 100)).unwrap();
@@ -560,7 +560,7 @@ fn generations_keep_the_events_of_other_requests() {
     let model = tiny("tiny-llama3");
     let [long, short] = [greedy(&prompt(61, 30), 40), greedy(&prompt(62, 20), 6)];
     for sequences in [1, 2] {
-        let mut session = open(&model, &SessionOptions { sequences, ..exact(200) });
+        let mut session = open(&model, &exact(200).sequences(sequences));
         let mut alone = |request: &Request| {
             session.submit(request.clone()).unwrap();
             said(std::iter::from_fn(|| block_on(session.next()).unwrap()).map(|(_, event)| event))
@@ -573,7 +573,7 @@ fn generations_keep_the_events_of_other_requests() {
                 let requests = [&long, &short];
                 let before = session.submit(requests[other].clone()).unwrap();
                 // One that ends at once.
-                let none = session.submit(Request { max_tokens: Some(0), ..short.clone() }).unwrap();
+                let none = session.submit(short.clone().max_tokens(0)).unwrap();
                 let mut answer = session.generate(requests[mine].clone()).unwrap();
                 let mut got = Vec::new();
                 while let Some(event) = block_on(answer.next()).unwrap() {
@@ -614,10 +614,10 @@ fn generations_keep_the_events_of_other_requests() {
 #[test]
 fn stop_strings_end_an_answer() {
     let model = tiny("tiny-qwen2");
-    let mut session = open(&model, &SessionOptions { context: Some(200), ..Default::default() });
+    let mut session = open(&model, &SessionOptions::default().context(200));
     // Warm enough that texts do not repeat.
-    let sampling = Sampling { temperature: 1.0, seed: 3, ..Default::default() };
-    let request = Request { sampling, ..greedy(&prompt(24, 10), 80) };
+    let sampling = Sampling::default().temperature(1.0).seed(3);
+    let request = greedy(&prompt(24, 10), 80).sampling(sampling);
     let whole = answer(&mut session, request.clone());
     assert_eq!(whole.reason, Some(FinishReason::MaxTokens));
     // Every token is at most a few letters, so three in a row cross their bounds.
@@ -626,27 +626,27 @@ fn stop_strings_end_an_answer() {
         let stop: String = letters[at..at + 3].iter().collect();
         let (before, _) = whole.text.split_once(&stop).unwrap();
         let stops = vec!["not in it".to_string(), stop.clone(), String::new()];
-        let got = answer(&mut session, Request { stop: stops, ..request.clone() });
+        let got = answer(&mut session, request.clone().stop(stops));
         assert_eq!((got.text.as_str(), got.reason), (before, Some(FinishReason::StopString(stop.clone()))), "{stop:?}");
         assert!(got.ids.len() > 1 && whole.ids.starts_with(&got.ids) && got.ids.len() < 80, "{stop:?}");
         assert_eq!(got.timings.generated_tokens, got.ids.len());
     }
     // The end of the text begins a stop string that does not come: nothing is lost.
     let almost: String = letters[letters.len() - 2..].iter().chain(&['!', '?', '!']).collect();
-    let got = answer(&mut session, Request { stop: vec![almost], ..request });
+    let got = answer(&mut session, request.stop(vec![almost]));
     assert_eq!((got.text, got.reason), (whole.text, Some(FinishReason::MaxTokens)));
 }
 
 #[test]
 fn an_end_token_ends_an_answer() {
     let model = tiny("tiny-llama3");
-    let mut session = open(&model, &SessionOptions { context: Some(64), ..Default::default() });
+    let mut session = open(&model, &SessionOptions::default().context(64));
     let end = model.tokenizer.eos().unwrap();
     let mut request = greedy(&prompt(25, 10), 20);
     request.sampling.logit_bias = vec![(end, 1e6)];
     let got = answer(&mut session, request.clone());
     assert_eq!((got.ids, got.reason), (vec![end; 20], Some(FinishReason::MaxTokens)), "the end is ignored");
-    let got = answer(&mut session, Request { ignore_end: false, ..request });
+    let got = answer(&mut session, request.ignore_end(false));
     assert_eq!((got.ids, got.text.as_str(), got.reason), (vec![], "", Some(FinishReason::End)));
     assert_eq!(got.timings.generated_tokens, 1);
 }
@@ -655,13 +655,13 @@ fn an_end_token_ends_an_answer() {
 fn answers_resume_in_another_session() {
     let model = tiny("tiny-llama3");
     let open = || open(&model, &exact(64));
-    let penalties = Sampling { repetition_penalty: 1.3, frequency_penalty: 0.2, ..Sampling::greedy() };
-    let request = told(Request { sampling: penalties, ..greedy(&prompt(30, 10), 30) });
+    let penalties = Sampling::greedy().repetition_penalty(1.3).frequency_penalty(0.2);
+    let request = told(greedy(&prompt(30, 10), 30).sampling(penalties));
     let whole = answer(&mut open(), request.clone());
     // Tokens are bytes here, so that some answers break off within a character.
     for answered in [1, 7, 18, 29] {
         let tokens = [&request.tokens[..], &whole.ids[..answered]].concat();
-        let rest = answer(&mut open(), Request { tokens, answered, ..request.clone() });
+        let rest = answer(&mut open(), request.clone().tokens(tokens).answered(answered));
         assert_eq!((rest.ids.len(), &rest.reason), (30 - answered, &whole.reason));
         let want =
             Answer { ids: whole.ids[answered..].into(), logprobs: whole.logprobs[answered..].into(), ..whole.clone() };
@@ -669,7 +669,8 @@ fn answers_resume_in_another_session() {
         assert_eq!((rest.timings.prompt_tokens, rest.timings.generated_tokens), (10, 30));
         assert!(whole.text.ends_with(&rest.text), "{:?} ends with {:?}", whole.text, rest.text);
     }
-    let all = Request { answered: request.tokens.len(), ..request };
+    let answered = request.tokens.len();
+    let all = request.answered(answered);
     assert!(open().submit(all).unwrap_err().to_string().contains("cannot be the answer already"));
 }
 
@@ -677,7 +678,7 @@ fn answers_resume_in_another_session() {
 fn answers_end_at_their_limits() {
     let model = tiny("tiny-odd");
     for run_ahead in [1, 4, 8] {
-        let mut session = open(&model, &SessionOptions { context: Some(50), run_ahead, ..Default::default() });
+        let mut session = open(&model, &SessionOptions::default().context(50).run_ahead(run_ahead));
         for max in [0, 1, 2, 7] {
             for len in [1, 2, 30] {
                 let got = answer(&mut session, greedy(&prompt(26, len), max));
@@ -686,7 +687,7 @@ fn answers_end_at_their_limits() {
         }
         // The last position's token is run, and what follows it is the last of the answer.
         for len in [1, 30, 48, 49] {
-            let request = Request { max_tokens: None, ..greedy(&prompt(27, len), 0) };
+            let request = greedy(&prompt(27, len), 0).max_tokens(None);
             let got = answer(&mut session, request.clone());
             assert_eq!((got.ids.len(), got.reason), (50 + 1 - len, Some(FinishReason::ContextFull)), "{len}");
             let got = answer(&mut session, told(request));
@@ -700,7 +701,7 @@ fn answers_end_at_their_limits() {
 #[test]
 fn impossible_requests_are_refused_and_harm_nothing() {
     let model = tiny("tiny-odd");
-    let mut session = open(&model, &SessionOptions { context: Some(50), ..Default::default() });
+    let mut session = open(&model, &SessionOptions::default().context(50));
     assert_eq!(session.context(), 50);
     let refuse = |session: &mut Session, request: Request, says: &str| {
         let error = session.submit(request).unwrap_err();
@@ -714,8 +715,8 @@ fn impossible_requests_are_refused_and_harm_nothing() {
         assert!(matches!(error, Error::Usage(_)), "{error:?}");
         assert!(block_on(session.prefill_logits(&tokens, |_, _| ())).is_err());
     }
-    let sampling = Sampling { temperature: -1.0, ..Default::default() };
-    refuse(&mut session, Request { sampling, ..greedy(&[1], 5) }, "temperature");
+    let sampling = Sampling::default().temperature(-1.0);
+    refuse(&mut session, greedy(&[1], 5).sampling(sampling), "temperature");
     let error = block_on(session.prefill_logits(&prompt(28, 51), |_, _| ())).unwrap_err();
     assert!(matches!(error, Error::ContextFull { tokens: 51, context: 50 }), "{error:?}");
     assert_eq!(logits(&mut session, &prompt(28, 50), false).len(), 50 * 263);
@@ -730,7 +731,7 @@ fn impossible_requests_are_refused_and_harm_nothing() {
 #[test]
 fn prefill_and_decode_steps_alternate() {
     let model = tiny("tiny-llama3");
-    let mut session = open(&model, &SessionOptions { sequences: 3, chunk: 16, ..exact(400) });
+    let mut session = open(&model, &exact(400).sequences(3).chunk(16));
     let mut alone = open(&model, &exact(400));
     let [short, long, third] = [(50, 10, 40), (51, 320, 4), (52, 20, 4)].map(|(s, n, max)| greedy(&prompt(s, n), max));
     let first = session.submit(short.clone()).unwrap();
@@ -772,10 +773,10 @@ fn constraints_apply_to_every_token() {
         mask
     };
     for temperature in [0.0, 1.0, 5.0] {
-        let sampling = Sampling { temperature, logprobs: Some(ALL), ..Default::default() };
-        let request = Request { sampling, ..greedy(&prompt(53, 12), 20) };
+        let sampling = Sampling::default().temperature(temperature).logprobs(ALL);
+        let request = greedy(&prompt(53, 12), 20).sampling(sampling);
         let mut within = |max_tokens| {
-            let request = Request { max_tokens: Some(max_tokens), ..request.clone() };
+            let request = request.clone().max_tokens(max_tokens);
             let id = session.submit_constrained(request, Some(Box::new(allowed))).unwrap();
             finish(&mut session).remove(&id).unwrap()
         };
@@ -805,7 +806,7 @@ fn control_tokens_are_printed_on_request() {
     request.sampling.logit_bias = vec![(bos, 1e6)];
     assert_eq!(answer(&mut session, request.clone()).text, "");
     let name = model.tokenizer.piece(bos).unwrap().repeat(2);
-    assert_eq!(answer(&mut session, Request { special: true, ..request }).text, name);
+    assert_eq!(answer(&mut session, request.special(true)).text, name);
 }
 
 #[test]
@@ -815,7 +816,7 @@ fn embeddings_pool_the_hidden_states_of_logits() {
     let head = &model.checkpoint.tensors["output.weight"];
     let (at, width, vocab) = (head.parts[0].offset as usize, 180, 263);
     let weights: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes[at..at + width * vocab * 4]);
-    let mut session = open(&model, &SessionOptions { logits: 8, ..exact(64) });
+    let mut session = open(&model, &exact(64).logits(8));
     // Of one token, the hidden state's direction: times the head, that of the logits.
     let one = prompt(55, 1);
     let vector = block_on(session.embed(&one)).unwrap();
@@ -826,7 +827,7 @@ fn embeddings_pool_the_hidden_states_of_logits() {
     // Of many, their mean, however they are cut.
     let text = prompt(56, 30);
     let [a, b] = [1, 8].map(|chunk| {
-        let mut session = open(&model, &SessionOptions { logits: chunk, ..exact(64) });
+        let mut session = open(&model, &exact(64).logits(chunk));
         block_on(session.embed(&text)).unwrap()
     });
     assert!(difference(&a, &b, width).max < 1e-4);
@@ -844,7 +845,7 @@ fn last_token_pooling_follows_the_model() {
     let architecture = model.checkpoint.metadata.get_str("general.architecture").unwrap().unwrap().to_string();
     let checkpoint = std::sync::Arc::get_mut(&mut model.checkpoint).expect("nobody else has it");
     checkpoint.metadata.insert(format!("{architecture}.pooling_type"), firelight::checkpoint::GgufValue::U32(3));
-    let mut session = open(&model, &SessionOptions { logits: 8, ..exact(64) });
+    let mut session = open(&model, &exact(64).logits(8));
     let text = prompt(57, 20);
     let vector = block_on(session.embed(&text)).unwrap();
     let got: Vec<f32> = weights.chunks(width).map(|row| row.iter().zip(&vector).map(|(w, x)| w * x).sum()).collect();
@@ -858,8 +859,8 @@ fn embeddings_run_beside_answers_and_are_cancelled() {
     // Plain attention; windows with pages of their own; states.
     for shape in ["tiny-llama3", "tiny-gemma3", "tiny-qwen3next"] {
         let model = tiny(shape);
-        let options = SessionOptions { logits: 8, ..exact(128) };
-        let mut session = open(&model, &SessionOptions { sequences: 3, ..options.clone() });
+        let options = exact(128).logits(8);
+        let mut session = open(&model, &options.clone().sequences(3));
         let mut alone = open(&model, &options);
         let request = greedy(&prompt(60, 20), 12);
         let texts: Vec<Vec<u32>> = [7, 40, 16, 1, 25].into_iter().map(|len| prompt(61, len)).collect();

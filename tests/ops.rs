@@ -116,7 +116,7 @@ fn expected(case: &Case, data: &Data) -> Vec<Vec<Vec<f32>>> {
 fn setups(case: &Case) -> Vec<(Caps, Fuse)> {
     let adapter = gpu().caps();
     let max_binding = case.max_binding.unwrap_or(adapter.max_binding);
-    let caps = |tier, software| Caps { tier, software, max_binding, ..adapter.clone() };
+    let caps = |tier, software| adapter.clone().tier(tier).software(software).max_binding(max_binding);
     let mut out = vec![(caps(adapter.tier, false), Fuse::ALL)];
     if case.ways != Ways::One {
         out.push((caps(adapter.tier, true), Fuse::ALL));
@@ -134,7 +134,7 @@ fn setups(case: &Case) -> Vec<(Caps, Fuse)> {
                 tile_threads: span,
                 ..TuneConfig::untuned(false)
             });
-            out.push((Caps { tuned: measured, ..caps(adapter.tier, false) }, Fuse::ALL));
+            out.push((caps(adapter.tier, false).tuned(measured), Fuse::ALL));
         }
         if fuse::fuse(case.graph.clone(), Fuse::ALL, max_binding) != case.graph {
             out.push((caps(adapter.tier, false), Fuse::NONE));
@@ -406,7 +406,7 @@ fn int8_rounds_x_and_nothing_else() {
         let (exact, want) = (expected(&case, &data), expected(&case, &with_x(&data, &case.graph, rounded_to_int8)));
         // As on a software adapter, and as on a GPU, whose steps of up to four sequences are exact.
         for software in [true, false] {
-            let caps = Caps { tier: Tier::Int8, software, ..gpu().caps().clone() };
+            let caps = gpu().caps().clone().tier(Tier::Int8).software(software);
             let run = |want: &[Vec<Vec<f32>>]| run(&case, &data, want, &caps, Fuse::ALL);
             println!(
                 "{}, software {software}: {:.1e}",
@@ -470,7 +470,7 @@ fn small_matrices_round_to_halves_and_nothing_else() {
         // Compiling takes a software adapter seconds.
         for side in if dtype == DType::Q4K { vec![64, 128] } else { vec![64] } {
             let measured = Some(TuneConfig { f16_tile_rows: side, ..TuneConfig::untuned(false) });
-            let caps = Caps { tier: Tier::Cooperative, tuned: measured, ..gpu().caps().clone() };
+            let caps = gpu().caps().clone().tier(Tier::Cooperative).tuned(measured);
             let run = |want: &[Vec<Vec<f32>>]| run(&case, &data, want, &caps, Fuse::ALL);
             println!(
                 "{}, {side}: {:.1e}",
@@ -515,7 +515,7 @@ fn halves_round_by_a_thousandth() {
             let want = expected(&case, &data);
             for side in [64, 128] {
                 let measured = Some(TuneConfig { f16_tile_rows: side, ..TuneConfig::untuned(false) });
-                let caps = Caps { tier: Tier::F16, tuned: measured, ..gpu().caps().clone() };
+                let caps = gpu().caps().clone().tier(Tier::F16).tuned(measured);
                 let off = run(&case, &data, &want, &caps, Fuse::ALL).unwrap_or_else(|e| panic!("{name}, {what}: {e}"));
                 println!("{}, {what}, {side}: {off:.1e}", case.name);
                 assert!(off > 5e-5, "{name}, {what}: nothing was rounded");
@@ -529,7 +529,7 @@ fn halves_round_by_a_thousandth() {
 fn tiers_of_halves_take_large_values_and_leave_decodes_alone() {
     let has = [halves(), small_matrices()];
     let tiers = Tier::F16_TIERS.into_iter().zip(has).filter(|(_, has)| *has);
-    tiers.for_each(|(tier, _)| large_values_and_decodes(&Caps { tier, ..gpu().caps().clone() }));
+    tiers.for_each(|(tier, _)| large_values_and_decodes(&gpu().caps().clone().tier(tier)));
 }
 
 fn large_values_and_decodes(caps: &Caps) {
@@ -838,7 +838,7 @@ fn attention_by_small_matrices_rounds_to_halves() {
     ] {
         let case = Case { kv, ..Case::new(name, graph, conversation(300), tolerance) };
         let data = Data::random(&case.graph, 1);
-        let caps = Caps { tier: Tier::Cooperative, ..gpu().caps().clone() };
+        let caps = gpu().caps().clone().tier(Tier::Cooperative);
         let off =
             run(&case, &data, &expected(&case, &data), &caps, Fuse::ALL).unwrap_or_else(|e| panic!("{name}: {e}"));
         println!("attention by small matrices, {name}: {off:.1e}");
@@ -873,7 +873,7 @@ fn attention_over_the_rows_of_a_step() {
         let mask = MaskKind::SymmetricWindow(40);
         for op in [Attention { mask, ..op(4, 2, 64) }, Attention { mask: MaskKind::Bidirectional, ..op(2, 1, 32) }] {
             let case = Case::new("attention over rows", encodes(op, true), steps.clone(), 4e-3);
-            let (data, caps) = (Data::random(&case.graph, 1), Caps { tier: Tier::Cooperative, ..gpu().caps().clone() });
+            let (data, caps) = (Data::random(&case.graph, 1), gpu().caps().clone().tier(Tier::Cooperative));
             let off = run(&case, &data, &expected(&case, &data), &caps, Fuse::ALL).unwrap_or_else(|e| panic!("{e}"));
             assert!(off > 5e-5, "nothing was rounded");
         }
@@ -1096,7 +1096,7 @@ fn one_sequence_alone() {
 /// The same adapter with so few workgroups in a dimension that all kernels can only just be dispatched.
 fn tight(case: &Case, caps: &Caps) -> Caps {
     let options = PlanOptions { fuse: Fuse::ALL, keep: case.outputs() };
-    let most = |max_workgroups| Caps { max_workgroups, ..caps.clone() };
+    let most = |max_workgroups| caps.clone().max_workgroups(max_workgroups);
     let fits =
         |caps: &Caps| DispatchList::new(case.graph.clone(), caps, case.capacity(), &options).oversized(caps).is_none();
     (2..).map(most).find(fits).expect("some number of them is enough")
@@ -1111,7 +1111,7 @@ fn check_folded(case: Case) -> BTreeSet<&'static str> {
     let rounds = Tier::ALL.into_iter().filter(rounds);
     let setups = [(adapter.tier, false), (Tier::Baseline, false), (adapter.tier, true)];
     for (tier, software) in setups.into_iter().chain(rounds.map(|tier| (tier, false))) {
-        let caps = tight(&case, &Caps { tier, software, ..adapter.clone() });
+        let caps = tight(&case, &adapter.clone().tier(tier).software(software));
         // What a workgroup did not do is not a number.
         let case = Case { tolerance: if tier.exact() { case.tolerance } else { 0.1 }, ..case.clone() };
         let setup = format!("{}, tier {tier}, software {software}, at most {}", case.name, caps.max_workgroups);

@@ -127,9 +127,9 @@ fn a_chain_takes_turns_in_two_slots() {
 fn parts_of_a_buffer_do_not_overlap() {
     for shape in ["tiny-llama3", "tiny-qwen3moe", "tiny-gemma3", "tiny-deepseek2", "tiny-qwen35"] {
         let model = model(engine::file(shape, "F16"));
-        let options = SessionOptions { context: Some(64), ..Default::default() };
+        let options = SessionOptions::default().context(64);
         let fitted = |max_binding| {
-            memory_plan::plan_memory(&model, &Caps { max_binding, ..Caps::baseline() }, &options).expect(shape)
+            memory_plan::plan_memory(&model, &Caps::baseline().max_binding(max_binding), &options).expect(shape)
         };
         let wide = Caps::baseline().max_binding;
         // So little that larger weights are split.
@@ -201,8 +201,7 @@ fn fused_equals_unfused() {
         let model = model(engine::file(shape, types));
         let tokens = prompt(1, 40);
         let run = |fuse| {
-            let options =
-                SessionOptions { context: Some(64), logits: 64, kv: Some(KvType::F32), fuse, ..Default::default() };
+            let options = SessionOptions::default().context(64).logits(64).kv(KvType::F32).fuse(fuse);
             let mut session = engine::session(gpu(), &model, &options);
             let nodes = session.plan().dispatch_list().graph.nodes.len();
             (nodes, logits(&mut session, &tokens, false), logits(&mut session, &tokens, true))
@@ -340,9 +339,9 @@ fn adapters() -> Vec<Caps> {
                 }
                 let matvecs = TuneConfig::gemv_candidates(software).into_iter().map(Some).chain([None]);
                 // Matrices are in one piece.
-                let caps = Caps { max_binding: 1 << 40, max_buffer: 1 << 40, ..Caps::baseline() };
-                let caps = Caps { tier, software, subgroup, f16: true, cooperative: 16, ..caps };
-                out.extend(matvecs.map(|measured| Caps { tuned: measured, ..caps.clone() }));
+                let caps = Caps::baseline().max_binding(1 << 40).max_buffer(1 << 40);
+                let caps = caps.tier(tier).software(software).subgroup(subgroup).f16(true).cooperative(16);
+                out.extend(matvecs.map(|measured| caps.clone().tuned(measured)));
             }
         }
     }
@@ -408,8 +407,8 @@ fn every_dispatch_is_within_the_limits() {
 fn too_many_workgroups_are_an_error() {
     let model = model(engine::file("tiny-llama3", "F16"));
     let fitted = |max_workgroups| {
-        let caps = Caps { max_workgroups, ..Caps::baseline() };
-        memory_plan::plan_memory(&model, &caps, &SessionOptions { context: Some(256), ..Default::default() })
+        let caps = Caps::baseline().max_workgroups(max_workgroups);
+        memory_plan::plan_memory(&model, &caps, &SessionOptions::default().context(256))
             .map(|fitted| fitted.dispatch_list)
     };
     assert!(fitted(16).unwrap().kernels.iter().any(|(_, kernel)| kernel.fold.is_some()));

@@ -5,11 +5,11 @@ use firelight::sampler::{IN_PROMPT, Sampling, sample};
 
 /// Draws, no filters, temperature 1.
 fn plain() -> Sampling {
-    Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, ..Default::default() }
+    Sampling::default().temperature(1.0).top_k(0).top_p(1.0).min_p(0.0)
 }
 
 fn greedy() -> Sampling {
-    Sampling { temperature: 0.0, ..plain() }
+    plain().temperature(0.0)
 }
 
 fn logits(probabilities: &[f32]) -> Vec<f32> {
@@ -32,31 +32,31 @@ fn filters_keep_exactly_their_tokens() {
     let first = |n: u32| (0..n).collect::<Vec<u32>>();
     let rows: Vec<(&str, Sampling, &[f32], Vec<u32>)> = vec![
         ("no filter", plain(), &four, first(4)),
-        ("top-k 1", Sampling { top_k: 1, ..plain() }, &four, vec![1]),
-        ("top-k 2", Sampling { top_k: 2, ..plain() }, &four, vec![1, 3]),
-        ("top-k 3", Sampling { top_k: 3, ..plain() }, &four, vec![1, 2, 3]),
-        ("top-k beyond the vocabulary", Sampling { top_k: 9, ..plain() }, &four, first(4)),
-        ("top-k among ties takes the lowest ids", Sampling { top_k: 3, ..plain() }, &ties, first(3)),
-        ("top-p 0 keeps the best", Sampling { top_p: 0.0, ..plain() }, &four, vec![1]),
-        ("top-p 0.39", Sampling { top_p: 0.39, ..plain() }, &four, vec![1]),
-        ("top-p 0.41", Sampling { top_p: 0.41, ..plain() }, &four, vec![1, 3]),
-        ("top-p 0.71", Sampling { top_p: 0.71, ..plain() }, &four, vec![1, 2, 3]),
-        ("top-p 0.91", Sampling { top_p: 0.91, ..plain() }, &four, first(4)),
+        ("top-k 1", plain().top_k(1), &four, vec![1]),
+        ("top-k 2", plain().top_k(2), &four, vec![1, 3]),
+        ("top-k 3", plain().top_k(3), &four, vec![1, 2, 3]),
+        ("top-k beyond the vocabulary", plain().top_k(9), &four, first(4)),
+        ("top-k among ties takes the lowest ids", plain().top_k(3), &ties, first(3)),
+        ("top-p 0 keeps the best", plain().top_p(0.0), &four, vec![1]),
+        ("top-p 0.39", plain().top_p(0.39), &four, vec![1]),
+        ("top-p 0.41", plain().top_p(0.41), &four, vec![1, 3]),
+        ("top-p 0.71", plain().top_p(0.71), &four, vec![1, 2, 3]),
+        ("top-p 0.91", plain().top_p(0.91), &four, first(4)),
         // 0.4 < 0.5 alone, but 0.4 / 0.7 > 0.5.
-        ("top-p 0.5", Sampling { top_p: 0.5, ..plain() }, &four, vec![1, 3]),
-        ("top-p after top-k", Sampling { top_p: 0.5, top_k: 2, ..plain() }, &four, vec![1]),
-        ("min-p 0.49", Sampling { min_p: 0.49, ..plain() }, &four, vec![1, 2, 3]),
-        ("min-p 0.51", Sampling { min_p: 0.51, ..plain() }, &four, vec![1, 3]),
-        ("min-p 1 keeps ties with the best", Sampling { min_p: 1.0, ..plain() }, &ties, first(5)),
+        ("top-p 0.5", plain().top_p(0.5), &four, vec![1, 3]),
+        ("top-p after top-k", plain().top_p(0.5).top_k(2), &four, vec![1]),
+        ("min-p 0.49", plain().min_p(0.49), &four, vec![1, 2, 3]),
+        ("min-p 0.51", plain().min_p(0.51), &four, vec![1, 3]),
+        ("min-p 1 keeps ties with the best", plain().min_p(1.0), &ties, first(5)),
         // Of what min-p leaves alone, 0.4 / 0.7, the best would be 0.57 > 0.5; top-p comes before and keeps two.
-        ("min-p after top-p", Sampling { min_p: 0.51, top_p: 0.5, ..plain() }, &four, vec![1, 3]),
+        ("min-p after top-p", plain().min_p(0.51).top_p(0.5), &four, vec![1, 3]),
         // Top-k leaves 0.4, 0.3 and 0.2 (of 0.9): above the third lies 0.78.
-        ("all three", Sampling { top_k: 3, top_p: 0.77, min_p: 0.1, ..plain() }, &four, vec![1, 3]),
+        ("all three", plain().top_k(3).top_p(0.77).min_p(0.1), &four, vec![1, 3]),
         // Temperature 2 makes the ratio to the best sqrt(0.5) = 0.707, sqrt(0.75) = 0.866 and 0.5.
-        ("filters see the temperature", Sampling { temperature: 2.0, min_p: 0.6, ..plain() }, &four, vec![1, 2, 3]),
-        ("greedy has no filters", Sampling { top_k: 3, ..greedy() }, &four, vec![1]),
-        ("a filter keeps at most 1024", Sampling { top_p: 0.999, ..plain() }, &flat, first(1024)),
-        ("and a large top-k no more", Sampling { top_k: 2000, ..plain() }, &flat, first(1024)),
+        ("filters see the temperature", plain().temperature(2.0).min_p(0.6), &four, vec![1, 2, 3]),
+        ("greedy has no filters", greedy().top_k(3), &four, vec![1]),
+        ("a filter keeps at most 1024", plain().top_p(0.999), &flat, first(1024)),
+        ("and a large top-k no more", plain().top_k(2000), &flat, first(1024)),
     ];
     for (name, s, logits, want) in rows {
         s.check().unwrap();
@@ -92,12 +92,12 @@ fn draws_follow_the_softmax() {
     for temperature in [0.5, 1.0, 1.5] {
         for filtered in [false, true] {
             // A min-p this small keeps all, by the way of the filters.
-            let base = Sampling { temperature, min_p: if filtered { 1e-9 } else { 0.0 }, ..plain() };
+            let base = plain().temperature(temperature).min_p(if filtered { 1e-9 } else { 0.0 });
             for way in ways {
                 let mut counts = [0; 24];
                 for i in 0..20_000 {
                     let (seed, position) = way(i);
-                    counts[sample(&Sampling { seed, ..base.clone() }, &logits, &[], position).token as usize] += 1;
+                    counts[sample(&base.clone().seed(seed), &logits, &[], position).token as usize] += 1;
                 }
                 // 23 degrees of freedom: above 60 once in 30,000.
                 let got = chi_square(&counts, &softmax(temperature, &|_| true));
@@ -126,7 +126,7 @@ fn rare_tokens_are_drawn_as_often_as_they_should() {
 #[test]
 fn seed_and_position_decide() {
     let logits: Vec<f32> = (0..1000).map(|i| (i as f32 * 0.37).sin()).collect();
-    let text = |seed| (0..50).map(|p| sample(&Sampling { seed, ..plain() }, &logits, &[], p).token).collect::<Vec<_>>();
+    let text = |seed| (0..50).map(|p| sample(&plain().seed(seed), &logits, &[], p).token).collect::<Vec<_>>();
     assert_eq!(text(1), text(1));
     assert_ne!(text(1), text(2));
     assert_ne!(text(1), text(1 + (1 << 32)));
@@ -158,31 +158,21 @@ fn penalties_and_bias() {
     let seen = [IN_PROMPT, 2, IN_PROMPT + 1, 0];
     // By hand what each logit becomes; greedy shows which is largest.
     let rows: Vec<(&str, Sampling, [f32; 4], u32)> = vec![
-        (
-            "repetition divides what is above 0",
-            Sampling { repetition_penalty: 2.0, ..greedy() },
-            [4.0, 1.0, 1.0, 2.1],
-            3,
-        ),
-        ("but not below the next", Sampling { repetition_penalty: 2.0, ..greedy() }, [4.4, 1.0, 1.0, 2.1], 0),
-        ("it counts once", Sampling { repetition_penalty: 2.0, ..greedy() }, [0.0, 4.4, 0.0, 2.1], 1),
-        (
-            "it multiplies what is below 0",
-            Sampling { repetition_penalty: 2.0, ..greedy() },
-            [-1.0, -9.0, -9.0, -1.9],
-            3,
-        ),
-        ("below 1 it favours", Sampling { repetition_penalty: 0.5, ..greedy() }, [1.1, 0.0, 0.0, 2.1], 0),
-        ("frequency leaves the prompt alone", Sampling { frequency_penalty: 1.0, ..greedy() }, [2.2, 4.0, 3.0, 2.1], 0),
-        ("frequency counts", Sampling { frequency_penalty: 1.0, ..greedy() }, [0.0, 4.2, 3.0, 2.1], 1),
-        ("frequency counts twice", Sampling { frequency_penalty: 1.0, ..greedy() }, [0.0, 4.0, 3.05, 2.1], 3),
-        ("presence is once", Sampling { presence_penalty: 1.0, ..greedy() }, [0.0, 3.2, 3.1, 2.1], 1),
-        ("presence leaves the prompt alone", Sampling { presence_penalty: 1.0, ..greedy() }, [2.2, 3.1, 3.1, 2.1], 0),
+        ("repetition divides what is above 0", greedy().repetition_penalty(2.0), [4.0, 1.0, 1.0, 2.1], 3),
+        ("but not below the next", greedy().repetition_penalty(2.0), [4.4, 1.0, 1.0, 2.1], 0),
+        ("it counts once", greedy().repetition_penalty(2.0), [0.0, 4.4, 0.0, 2.1], 1),
+        ("it multiplies what is below 0", greedy().repetition_penalty(2.0), [-1.0, -9.0, -9.0, -1.9], 3),
+        ("below 1 it favours", greedy().repetition_penalty(0.5), [1.1, 0.0, 0.0, 2.1], 0),
+        ("frequency leaves the prompt alone", greedy().frequency_penalty(1.0), [2.2, 4.0, 3.0, 2.1], 0),
+        ("frequency counts", greedy().frequency_penalty(1.0), [0.0, 4.2, 3.0, 2.1], 1),
+        ("frequency counts twice", greedy().frequency_penalty(1.0), [0.0, 4.0, 3.05, 2.1], 3),
+        ("presence is once", greedy().presence_penalty(1.0), [0.0, 3.2, 3.1, 2.1], 1),
+        ("presence leaves the prompt alone", greedy().presence_penalty(1.0), [2.2, 3.1, 3.1, 2.1], 0),
         ("off", greedy(), [2.0, 2.2, 2.1, 2.1], 1),
-        ("bias", Sampling { logit_bias: vec![(3, 1.0), (77, 9.0)], ..greedy() }, [2.0, 2.2, 2.1, 1.3], 3),
+        ("bias", greedy().logit_bias(vec![(3, 1.0), (77, 9.0)]), [2.0, 2.2, 2.1, 1.3], 3),
         (
             "bias comes after penalties",
-            Sampling { logit_bias: vec![(0, 1.0)], repetition_penalty: 2.0, ..greedy() },
+            greedy().logit_bias(vec![(0, 1.0)]).repetition_penalty(2.0),
             [4.0, 0.0, 0.0, 2.9],
             0,
         ),
@@ -195,7 +185,7 @@ fn penalties_and_bias() {
 
 #[test]
 fn log_probabilities_are_those_of_the_model() {
-    let s = Sampling { logprobs: Some(3), logit_bias: vec![(2, 100.0)], temperature: 0.3, top_k: 2, ..plain() };
+    let s = plain().logprobs(3).logit_bias(vec![(2, 100.0)]).temperature(0.3).top_k(2);
     let four = logits(&[0.1, 0.4, 0.2, 0.3]);
     let choice = sample(&s, &four, &[], 0);
     assert_eq!(choice.token, 2);
@@ -204,7 +194,7 @@ fn log_probabilities_are_those_of_the_model() {
     for ((_, got), p) in choice.logprobs.top.iter().zip([0.4f32, 0.3, 0.2]) {
         assert!((got - p.ln()).abs() < 1e-6);
     }
-    let all = sample(&Sampling { logprobs: Some(20), ..plain() }, &[1.0, 1.0], &[], 0);
+    let all = sample(&plain().logprobs(20), &[1.0, 1.0], &[], 0);
     assert_eq!(all.logprobs.top.iter().map(|t| t.0).collect::<Vec<_>>(), [0, 1]);
     assert!(sample(&plain(), &four, &[], 0).logprobs.top.is_empty());
 }
@@ -222,10 +212,9 @@ fn hostile_logits_do_not_panic() {
         (&[f32::MIN, NAN, -f32::MIN_POSITIVE], 2),
         (&[-3.0], 0),
     ];
-    let all = Sampling { top_k: 2, top_p: 0.5, min_p: 0.1, repetition_penalty: 1.0, ..plain() };
+    let all = plain().top_k(2).top_p(0.5).min_p(0.1).repetition_penalty(1.0);
     for (logits, want) in rows {
-        for s in [greedy(), plain(), all.clone(), Sampling { temperature: 100.0, repetition_penalty: 100.0, ..plain() }]
-        {
+        for s in [greedy(), plain(), all.clone(), plain().temperature(100.0).repetition_penalty(100.0)] {
             let choice = sample(&s, logits, &[u32::MAX; 3], 0);
             assert!((choice.token as usize) < logits.len() && !choice.logprobs.logprob.is_nan(), "{s:?} {logits:?}");
             if s == greedy() {
@@ -239,16 +228,16 @@ fn hostile_logits_do_not_panic() {
 fn settings_out_of_range_are_named() {
     let nan = f32::NAN;
     let rows = [
-        ("temperature is -1", Sampling { temperature: -1.0, ..plain() }),
-        ("temperature is NaN", Sampling { temperature: nan, ..plain() }),
-        ("temperature is inf", Sampling { temperature: f32::INFINITY, ..plain() }),
-        ("top_p is 1.5", Sampling { top_p: 1.5, ..plain() }),
-        ("top_p is NaN", Sampling { top_p: nan, ..plain() }),
-        ("min_p is -0.1", Sampling { min_p: -0.1, ..plain() }),
-        ("repetition_penalty is 0;", Sampling { repetition_penalty: 0.0, ..plain() }),
-        ("frequency_penalty is NaN", Sampling { frequency_penalty: nan, ..plain() }),
-        ("presence_penalty is -1000;", Sampling { presence_penalty: -1000.0, ..plain() }),
-        ("logit_bias of token 4 is NaN", Sampling { logit_bias: vec![(3, 0.0), (4, nan)], ..plain() }),
+        ("temperature is -1", plain().temperature(-1.0)),
+        ("temperature is NaN", plain().temperature(nan)),
+        ("temperature is inf", plain().temperature(f32::INFINITY)),
+        ("top_p is 1.5", plain().top_p(1.5)),
+        ("top_p is NaN", plain().top_p(nan)),
+        ("min_p is -0.1", plain().min_p(-0.1)),
+        ("repetition_penalty is 0;", plain().repetition_penalty(0.0)),
+        ("frequency_penalty is NaN", plain().frequency_penalty(nan)),
+        ("presence_penalty is -1000;", plain().presence_penalty(-1000.0)),
+        ("logit_bias of token 4 is NaN", plain().logit_bias(vec![(3, 0.0), (4, nan)])),
     ];
     for (want, s) in rows {
         let error = s.check().unwrap_err().to_string();
@@ -262,6 +251,6 @@ fn settings_out_of_range_are_named() {
 #[test]
 fn settings_left_out_of_json_have_their_defaults() {
     let s: Sampling = serde_json::from_str(r#"{"temperature": 0.5, "logit_bias": [[3, -1.5]]}"#).unwrap();
-    assert_eq!(s, Sampling { temperature: 0.5, logit_bias: vec![(3, -1.5)], ..Default::default() });
+    assert_eq!(s, Sampling::default().temperature(0.5).logit_bias(vec![(3, -1.5)]));
     assert_eq!(serde_json::from_str::<Sampling>(&serde_json::to_string(&s).unwrap()).unwrap(), s);
 }

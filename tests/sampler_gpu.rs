@@ -66,14 +66,12 @@ fn logits(random: &mut Random, vocab: usize, shape: u32) -> Vec<f32> {
 }
 
 fn settings(random: &mut Random) -> Sampling {
-    let mut s = Sampling {
-        temperature: random.one_of(&[0.0, 0.3, 0.8, 1.0, 1.0, 3.0]),
-        top_k: random.one_of(&[0, 0, 1, 5, 40, 1000, 1024, 5000]),
-        top_p: random.one_of(&[1.0, 1.0, 0.0, 0.1, 0.5, 0.95, 0.999]),
-        min_p: random.one_of(&[0.0, 0.0, 0.05, 0.5, 1e-4, 1.0]),
-        seed: u64::from(random.below(u32::MAX)) << 7,
-        ..Default::default()
-    };
+    let mut s = Sampling::default()
+        .temperature(random.one_of(&[0.0, 0.3, 0.8, 1.0, 1.0, 3.0]))
+        .top_k(random.one_of(&[0, 0, 1, 5, 40, 1000, 1024, 5000]))
+        .top_p(random.one_of(&[1.0, 1.0, 0.0, 0.1, 0.5, 0.95, 0.999]))
+        .min_p(random.one_of(&[0.0, 0.0, 0.05, 0.5, 1e-4, 1.0]))
+        .seed(u64::from(random.below(u32::MAX)) << 7);
     if random.below(4) == 0 {
         (s.top_k, s.top_p, s.min_p) = (0, 1.0, 0.0);
     }
@@ -207,9 +205,7 @@ impl Bench {
 
 /// The adapter, in each of its tiers; none where there is none, except in CI.
 fn gpus() -> Vec<Gpu> {
-    let open = |tier| {
-        pollster::block_on(Gpu::open(&GpuOptions { tier: Some(tier), tuning: Tuning::Off, ..Default::default() }))
-    };
+    let open = |tier| pollster::block_on(Gpu::open(&GpuOptions::default().tier(tier).tuning(Tuning::Off)));
     let found: Vec<Gpu> = Tier::ALL.into_iter().filter_map(|tier| open(tier).ok()).collect();
     if found.is_empty() {
         assert!(std::env::var_os("CI").is_none(), "no GPU adapter");
@@ -226,7 +222,7 @@ fn the_gpu_draws_the_cpus_tokens() {
     for gpu in gpus() {
         // As the adapter is, and as a real GPU: other workgroups.
         for software in [true, false] {
-            let caps = Caps { software, ..gpu.caps().clone() };
+            let caps = gpu.caps().clone().software(software);
             let (mut differing, mut drawn) = (0, 0);
             for (vocab, slots, steps) in CASES {
                 let mut random = Random(u64::from(vocab) + u64::from(software));
@@ -250,7 +246,7 @@ fn the_gpu_draws_the_cpus_tokens() {
 #[test]
 fn folded_grids_draw_the_cpus_tokens() {
     for gpu in gpus() {
-        let caps = Caps { max_workgroups: 8, ..gpu.caps().clone() };
+        let caps = gpu.caps().clone().max_workgroups(8);
         let mut random = Random(5);
         let mut bench = Bench::new(&gpu, &caps, 40_000, 24, &mut random);
         let folded =
@@ -281,7 +277,7 @@ fn a_step_repeats_exactly() {
 fn the_comparison_sees_a_wrong_setting() {
     let mut random = Random(3);
     let row = logits(&mut random, 2000, 0);
-    let params = Params::from(&Sampling { temperature: 1.0, ..Default::default() });
+    let params = Params::from(&Sampling::default().temperature(1.0));
     let hotter = Params { scale: 0.9, ..params };
     let wider = Params { limit: CANDIDATES, top_p: 1.0, reach: 10.0, search_reach: 27.0, ..params };
     for wrong in [hotter, wider] {

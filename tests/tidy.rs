@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// Every module of the crate, lowest layer first. A module uses its own layer and those below it.
 const LAYERS: [&[&str]; 10] = [
-    &["error", "send", "text", "checkpoint", "dtype", "output"],
+    &["error", "send", "setters", "text", "checkpoint", "dtype", "output"],
     &["caps", "graph", "shader"],
     &["ops"],
     &["gpu"],

@@ -20,7 +20,7 @@ fn tried(caps: &Caps) -> Vec<Trial> {
 #[test]
 fn every_way_that_is_tried_is_right() {
     for software in [false, true] {
-        let caps = Caps { software, ..gpu().caps().clone() };
+        let caps = gpu().caps().clone().software(software);
         let tried = tried(&caps);
         for trial in &tried {
             let (tier, most) = if trial.tier.exact() { (caps.tier, 1e-5) } else { (trial.tier, 6e-3) };
@@ -46,7 +46,7 @@ fn what_is_wrong_is_dropped() {
     let caps = gpu().caps();
     assert!(caps.subgroups(), "this needs an adapter with subgroups");
     let lie = if caps.subgroup.1 == 64 { 128 } else { 64 };
-    let tried = tried(&Caps { subgroup: (lie, lie), software: false, ..caps.clone() });
+    let tried = tried(&caps.clone().subgroup((lie, lie)).software(false));
     for trial in &tried {
         // Halves are multiplied without subgroups.
         let wrong = trial.tier == Tier::Subgroups;

@@ -59,6 +59,7 @@ impl TensorInfo {
 
 /// How the spans of a tensor store its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TensorLayout {
     /// Row after row through all spans, as GGUF does.
     Contiguous,

@@ -48,7 +48,7 @@ impl DeviceArgs {
 
     /// How the device is opened.
     pub fn options(&self) -> GpuOptions {
-        GpuOptions { device: self.device.clone(), tier: self.tier, ..Default::default() }
+        GpuOptions::default().device(self.device.clone()).tier(self.tier)
     }
 
     /// Like `open`, but selects an exact tier unless the arguments name one.
@@ -87,7 +87,7 @@ impl EngineArgs {
     pub fn options(&self) -> SessionOptions {
         let default = SessionOptions::default();
         let run_ahead = self.run_ahead.unwrap_or(default.run_ahead);
-        SessionOptions { context: self.context, memory: self.memory, kv: self.kv, run_ahead, ..default }
+        default.context(self.context).memory(self.memory).kv(self.kv).run_ahead(run_ahead)
     }
 }
 
@@ -145,18 +145,17 @@ impl SamplingArgs {
     /// The sampling parameters; the library's defaults fill in the rest.
     pub fn sampling(&self) -> Sampling {
         let default = Sampling::default();
-        Sampling {
-            temperature: if self.greedy { 0.0 } else { self.temperature.unwrap_or(default.temperature) },
-            top_k: self.top_k.unwrap_or(default.top_k),
-            top_p: self.top_p.unwrap_or(default.top_p),
-            min_p: self.min_p.unwrap_or(default.min_p),
-            repetition_penalty: self.repeat_penalty.unwrap_or(default.repetition_penalty),
-            frequency_penalty: self.frequency_penalty.unwrap_or(default.frequency_penalty),
-            presence_penalty: self.presence_penalty.unwrap_or(default.presence_penalty),
-            seed: self.seed.unwrap_or_else(any_seed),
-            logit_bias: self.logit_bias.clone(),
-            logprobs: self.logprobs,
-        }
+        Sampling::default()
+            .temperature(if self.greedy { 0.0 } else { self.temperature.unwrap_or(default.temperature) })
+            .top_k(self.top_k.unwrap_or(default.top_k))
+            .top_p(self.top_p.unwrap_or(default.top_p))
+            .min_p(self.min_p.unwrap_or(default.min_p))
+            .repetition_penalty(self.repeat_penalty.unwrap_or(default.repetition_penalty))
+            .frequency_penalty(self.frequency_penalty.unwrap_or(default.frequency_penalty))
+            .presence_penalty(self.presence_penalty.unwrap_or(default.presence_penalty))
+            .seed(self.seed.unwrap_or_else(any_seed))
+            .logit_bias(self.logit_bias.clone())
+            .logprobs(self.logprobs)
     }
 }
 
@@ -227,8 +226,9 @@ pub async fn open_engine(gpu: Gpu, model: Arc<Model>, device: &DeviceArgs, sessi
         Status::Compiling => bar = term::bytes_bar("loading"),
         Status::Loading(progress) => bar(progress),
         Status::Warning(warning) => term::note(&warning),
+        _ => {}
     });
-    let options = EngineOptions { gpu: device.options(), session };
+    let options = EngineOptions::default().gpu(device.options()).session(session);
     let engine = Engine::load(gpu, model, options, report).await?;
     engine.session()?.notices().iter().for_each(|n| term::note(n));
     Ok(engine)

@@ -11,7 +11,7 @@ use firelight::dtype::DType;
 use firelight::model::load::CHUNK;
 use firelight::plan::DispatchList;
 use firelight::sampler::Sampling;
-use firelight::session::{Event, Request, Session, SessionOptions, Timings};
+use firelight::session::{Event, Request, Session, Timings};
 use serde_json::json;
 
 use super::args::{self, DeviceArgs, EngineArgs, OfflineArg};
@@ -150,7 +150,8 @@ pub async fn run(args: BenchArgs) -> Result {
     }
     let options = args.engine.options();
     let sequences = tests.iter().map(|test| test.batch).max().unwrap_or(1);
-    let options = SessionOptions { context: options.context.or(Some(positions)), sequences, ..options };
+    let context = options.context.or(Some(positions));
+    let options = options.context(context).sequences(sequences);
     let weights = weights(&model.checkpoint).await?;
     let opening = Instant::now();
     let mut session = args::open_session(&gpu, &model, &options).await?;
@@ -378,7 +379,7 @@ impl Bench<'_> {
 
 fn request(tokens: Vec<u32>, max_tokens: usize) -> Request {
     let (sampling, max_tokens) = (Sampling::greedy(), Some(max_tokens));
-    Request { tokens, sampling, max_tokens, ignore_end: true, ..Default::default() }
+    Request::new(tokens).sampling(sampling).max_tokens(max_tokens).ignore_end(true)
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub async fn run(args: DevicesArgs) -> Result {
 }
 
 async fn measure(device: Option<String>) -> Result {
-    let gpu = Gpu::open(&GpuOptions { device, tuning: Tuning::Off, ..Default::default() }).await?;
+    let gpu = Gpu::open(&GpuOptions::default().device(device).tuning(Tuning::Off)).await?;
     let (gpu, trials) = tune::tune(gpu).await?;
     let (card, layout, mut out) = (gpu.adapter(), gpu.caps().tune_config(), io::stdout().lock());
     let kept = |trial: &Trial| {

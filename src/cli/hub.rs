@@ -95,7 +95,7 @@ async fn fetch(hub: &Hub, name: &Name) -> Result<PathBuf> {
         true => (folder(&name.repo, &listing.siblings)?, "a Hugging Face folder".to_string()),
         false => {
             // A download needs no GPU.
-            let gpu = Gpu::open(&GpuOptions { tuning: Tuning::Off, ..Default::default() }).await.ok();
+            let gpu = Gpu::open(&GpuOptions::default().tuning(Tuning::Off)).await.ok();
             let caps = gpu.as_ref().map(Gpu::caps);
             let choice = hub::pick(hub, &name.repo, &listing, name.wanted.as_deref(), caps).await?;
             (choice.offer.files, format!("{} ({})", choice.offer.name, choice.why))
@@ -137,7 +137,7 @@ fn folder(repo: &str, files: &[RepoFile]) -> Result<Vec<RepoFile>> {
 /// A progress bar for the download, then one for its verification.
 fn bar() -> impl FnMut(DownloadProgress) -> firelight::Result<()> {
     let (mut fetching, mut checking) = (term::bytes_bar("fetching"), term::bytes_bar("checking"));
-    move |DownloadProgress { done, total, checking: check }| {
+    move |DownloadProgress { done, total, checking: check, .. }| {
         let bar: &mut dyn FnMut(Progress) = if check { &mut checking } else { &mut fetching };
         bar(Progress { done, total });
         Ok(())

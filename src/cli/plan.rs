@@ -41,7 +41,8 @@ pub struct PlanArgs {
 pub async fn run(args: PlanArgs) -> Result {
     let model = args.model.open().await?;
     let options = args.engine.options();
-    let options = SessionOptions { chunk: options.chunk.max(args.rows), ..options };
+    let chunk = options.chunk.max(args.rows);
+    let options = options.chunk(chunk);
     let (name, caps) = match args.device.open().await {
         Ok(gpu) => (gpu.adapter().name.clone(), gpu.caps().clone()),
         Err(failure) if args.device.device.is_some() || args.device.tier.is_some() => return Err(failure),

@@ -172,12 +172,12 @@ impl Settings {
     /// The prompt for the assistant's next answer.
     pub fn prompt(&self, model: &Model, messages: Vec<Value>) -> Result<Prepared> {
         let (reasoning, date) = (self.think, Some(super::text::today()));
-        prepare(&Prompt::Conversation(Conversation { messages, reasoning, date, ..Default::default() }), model)
+        prepare(&Prompt::Conversation(Conversation::new(messages).reasoning(reasoning).date(date)), model)
     }
 
     pub fn job(&self, prompt: Prepared) -> AnswerJob {
         let (sampling, stop) = (self.sampling.clone(), self.stop.clone());
-        AnswerJob { prompt, sampling, stop, max_tokens: self.max_tokens, ignore_end: false, grammar: None }
+        AnswerJob::new(prompt).sampling(sampling).stop(stop).max_tokens(self.max_tokens)
     }
 }
 

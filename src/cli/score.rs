@@ -80,7 +80,7 @@ fn scoring_options(model: &Model, engine: &EngineArgs, len: usize) -> SessionOpt
     let options = engine.options();
     let logits = (LOGITS_BYTES / (4 * model.spec.vocab_size)).clamp(1, options.chunk);
     let context = options.context.or(u32::try_from(len).ok());
-    SessionOptions { logits, context, ..options }
+    options.logits(logits).context(context)
 }
 
 /// The header of a NumPy file of `rows x cols` float32, format 1.0: magic, version, length, and a Python dict, padded

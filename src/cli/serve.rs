@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use clap::value_parser;
 use firelight::demo;
-use firelight::session::SessionOptions;
 use pollster::block_on;
 
 use super::Result;
@@ -88,7 +87,7 @@ pub fn run(args: ServeArgs) -> Result {
     let registry = Registry::open(&args.models.iter().map(find).collect::<Result<Vec<_>>>()?)?;
     let setup = Setup {
         gpu: args.device.options(),
-        session: SessionOptions { sequences: args.parallel, ..args.engine.options() },
+        session: args.engine.options().sequences(args.parallel),
         queue: args.queue,
         keep_alive: (args.keep_alive > 0).then(|| Duration::from_secs(60 * args.keep_alive)),
         on_device: term::say_software,

@@ -7,6 +7,7 @@ use crate::session::{FinishReason, Timings};
 /// A piece of an answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub enum AnswerEvent {
     /// The prompt is being read.
     Started {
@@ -55,6 +56,7 @@ pub struct AnswerToken {
 
 /// How an answer ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct AnswerEnd {
     /// Why it ended.
     pub reason: FinishReason,
@@ -67,6 +69,11 @@ pub struct AnswerEnd {
 }
 
 impl AnswerEnd {
+    /// The end of an answer without tool calls and reasoning.
+    pub fn new(reason: FinishReason, timings: Timings) -> Self {
+        AnswerEnd { reason, tool_calls: false, reasoning_tokens: 0, timings }
+    }
+
     /// Whether a token limit or the context cut it off.
     pub fn truncated(&self) -> bool {
         matches!(self.reason, FinishReason::MaxTokens | FinishReason::ContextFull)

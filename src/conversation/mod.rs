@@ -19,6 +19,8 @@ mod tool_format;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::setters::setters;
+
 pub use event::{AnswerEnd, AnswerEvent, AnswerToken};
 pub use messages::{check_tools, content_text, read_messages, tool_names, tool_result};
 pub use output::OutputParser;
@@ -30,6 +32,7 @@ pub use tool_format::ToolFormat;
 
 /// The input of an answer: a conversation or a text.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Prompt {
     /// A text to be continued. Its special tokens are read, and the tokenizer's own added.
     Text(String),
@@ -41,6 +44,7 @@ pub enum Prompt {
 
 /// A conversation, its messages as chat templates read them; see [`read_messages`].
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Conversation {
     /// `{"role", "content", ...}`, oldest first.
     pub messages: Vec<Value>,
@@ -60,7 +64,23 @@ pub struct Conversation {
     pub template_variables: Map<String, Value>,
 }
 
+setters!(Conversation {
+    messages: Vec<Value>,
+    tools: Vec<Value>,
+    tool_choice: ToolChoice,
+    new_turn: bool,
+    without_answer: bool,
+    reasoning: impl Into<Option<bool>>,
+    date: impl Into<Option<String>>,
+    template_variables: Map<String, Value>,
+});
+
 impl Conversation {
+    /// These messages, without tools.
+    pub fn new(messages: Vec<Value>) -> Self {
+        Conversation { messages, ..Conversation::default() }
+    }
+
     /// Whether the answer continues the last message: if that is a text of the assistant, unless a new turn is asked
     /// for.
     pub fn continues(&self) -> bool {
@@ -72,6 +92,7 @@ impl Conversation {
 
 /// Whether the model calls a tool.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum ToolChoice {
     /// If it likes.
     #[default]
@@ -85,6 +106,7 @@ pub enum ToolChoice {
 /// The format of an answer. The first text of a variant is the name of the request's field that asked for it, for error
 /// messages; it may be empty.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum ResponseFormat {
     /// Any text.
     #[default]

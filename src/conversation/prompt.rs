@@ -10,6 +10,7 @@ use crate::{Error, Result};
 
 /// A prompt as tokens, and how its answer is read.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Prepared {
     /// The prompt.
     pub tokens: Vec<u32>,

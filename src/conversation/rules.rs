@@ -6,6 +6,7 @@ use super::{Conversation, ResponseFormat, ToolChoice, ToolFormat, tool_names};
 
 /// What an answer is constrained to.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct OutputRules {
     /// The response format.
     pub format: ResponseFormat,
@@ -23,6 +24,7 @@ pub struct OutputRules {
 
 /// The reasoning that comes before an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ReasoningRule {
     /// None.
     #[default]

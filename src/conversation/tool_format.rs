@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 /// How a model writes a tool call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ToolFormat {
     /// Nothing is parsed: the continuation of a text.
     #[default]

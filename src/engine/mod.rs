@@ -22,6 +22,7 @@ use crate::model::load::Progress;
 use crate::sampler::Sampling;
 use crate::send::BoxFnMut;
 use crate::session::{Constraint, Event, Request, RequestId, Session, SessionOptions};
+use crate::setters::setters;
 use crate::{Error, Result};
 
 pub use control::EngineControl;
@@ -36,6 +37,7 @@ pub type AnswerId = u64;
 
 /// How an engine is set up.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct EngineOptions {
     /// How the device is opened, also after it was lost.
     pub gpu: GpuOptions,
@@ -43,8 +45,11 @@ pub struct EngineOptions {
     pub session: SessionOptions,
 }
 
+setters!(EngineOptions { gpu: GpuOptions, session: SessionOptions });
+
 /// What an engine reports while it loads a model, first or after a lost device.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Status {
     /// The kernels are being compiled.
     Compiling,
@@ -59,6 +64,7 @@ pub type Report = BoxFnMut<'static, Status, ()>;
 
 /// An answer to be generated.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct AnswerJob {
     /// The prompt.
     pub prompt: Prepared,
@@ -73,6 +79,28 @@ pub struct AnswerJob {
     /// What the answer is constrained to; see [`Engine::compile`].
     pub grammar: Option<Grammar>,
 }
+
+impl AnswerJob {
+    /// An answer to this prompt, sampled by default, as long as the context allows.
+    pub fn new(prompt: Prepared) -> Self {
+        AnswerJob {
+            prompt,
+            sampling: Sampling::default(),
+            stop: Vec::new(),
+            max_tokens: None,
+            ignore_end: false,
+            grammar: None,
+        }
+    }
+}
+
+setters!(AnswerJob {
+    sampling: Sampling,
+    stop: Vec<String>,
+    max_tokens: impl Into<Option<usize>>,
+    ignore_end: bool,
+    grammar: impl Into<Option<Grammar>>,
+});
 
 /// A compiled [`OutputRules`].
 #[cfg(feature = "grammar")]

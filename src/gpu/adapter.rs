@@ -14,6 +14,7 @@ const COOPERATIVE: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MAT
 
 /// An adapter's description, as `firelight devices` prints it.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct AdapterInfo {
     /// The adapter's name.
     pub name: String,

@@ -10,10 +10,12 @@ use futures_channel::oneshot;
 use super::adapter::{Adapter, AdapterInfo, choose};
 use super::pipelines::Pipelines;
 use super::{Buffer, Caps, Submission, Tier, TuneResult, platform};
+use crate::setters::setters;
 use crate::{Error, Result};
 
 /// How to open a [`Gpu`]. The default is the best adapter and its highest exact tier.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct GpuOptions {
     /// Part of an adapter's name (any case) or its index in [`Gpu::list`].
     pub device: Option<String>,
@@ -22,6 +24,12 @@ pub struct GpuOptions {
     /// Whether the kernels are tuned for the adapter.
     pub tuning: Tuning,
 }
+
+setters!(GpuOptions {
+    device: impl Into<Option<String>>,
+    tier: impl Into<Option<Tier>>,
+    tuning: Tuning,
+});
 
 /// Whether opening a device tunes it: finds the kernel parameters that are correct and fastest on it, and caches them
 /// in the user's cache folder (in browsers: where the page keeps them) for the adapter, its driver and this version of

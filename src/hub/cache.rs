@@ -33,6 +33,7 @@ pub struct Repo {
 
 /// A cached model.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct CachedModel {
     /// `org/repo`.
     pub repo: String,

@@ -30,6 +30,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(400);
 
 /// The progress of a download in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DownloadProgress {
     /// Bytes that are downloaded.
     pub done: u64,

@@ -6,6 +6,7 @@ use crate::checkpoint::split_name;
 
 /// The files of a repository at a revision.
 #[derive(Clone, Debug, Deserialize)]
+#[non_exhaustive]
 pub struct RepoFiles {
     /// The commit.
     pub sha: String,
@@ -18,6 +19,7 @@ pub struct RepoFiles {
 
 /// The model card's metadata.
 #[derive(Clone, Debug, Deserialize)]
+#[non_exhaustive]
 pub struct ModelCard {
     /// The licence.
     #[serde(default)]
@@ -26,6 +28,7 @@ pub struct ModelCard {
 
 /// A file of a repository.
 #[derive(Clone, Debug, Deserialize)]
+#[non_exhaustive]
 pub struct RepoFile {
     /// Its path within the repository.
     #[serde(rename = "rfilename")]
@@ -43,6 +46,7 @@ pub struct RepoFile {
 
 /// Size and hash of a large file.
 #[derive(Clone, Debug, Deserialize)]
+#[non_exhaustive]
 pub struct Lfs {
     /// SHA-256 in hexadecimal.
     pub sha256: String,
@@ -59,6 +63,7 @@ impl RepoFile {
 
 /// A model in a repository: a file, or the parts of a split one.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Offer {
     /// The first file's path.
     pub name: String,

@@ -7,6 +7,7 @@ use crate::{Error, Result};
 
 /// A repository, and optionally a file, folder or quantization in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Name {
     /// `org/repo`.
     pub repo: String,

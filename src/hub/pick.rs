@@ -8,6 +8,7 @@ use crate::model::Model;
 use crate::{Error, Result};
 
 /// The picked model, and why.
+#[non_exhaustive]
 pub struct PickedModel {
     /// The model.
     pub offer: Offer,

@@ -8,6 +8,7 @@ use crate::{Error, Result};
 
 /// What `general.architecture` implies without a key.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Arch {
     /// `general.architecture`.
     pub name: &'static str,
@@ -55,6 +56,7 @@ pub struct Arch {
 
 /// What a norm computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum NormKind {
     /// `x / rms(x) * weight` (RMSNorm).
     Rms,
@@ -64,6 +66,7 @@ pub enum NormKind {
 
 /// The multiplier of attention scores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ScoreScale {
     /// `1 / sqrt(head size)`.
     HeadDim,
@@ -75,6 +78,7 @@ pub enum ScoreScale {
 
 /// The order of a delta net's value heads, several of which share a key head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ValueHeads {
     /// Head `h` shares key head `h % key heads`.
     Interleaved,
@@ -84,6 +88,7 @@ pub enum ValueHeads {
 
 /// Layers with local attention, if no key says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct LocalAttention {
     /// Every n-th layer attends globally. 0: none.
     pub global_interval: u32,

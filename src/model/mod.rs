@@ -22,6 +22,7 @@ use serde_json::Value;
 use spec::ModelSpec;
 
 /// An opened model: its header, tokenizer and template. A [`Session`](crate::session::Session) loads the weights.
+#[non_exhaustive]
 pub struct Model {
     /// Metadata and tensors.
     pub checkpoint: Arc<Checkpoint>,

@@ -47,6 +47,7 @@ use tensors::TensorTable;
 
 /// A model.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct ModelSpec {
     /// The architecture's row.
     pub arch: Arch,
@@ -72,6 +73,7 @@ pub struct ModelSpec {
 
 /// A layer: token mixers and a feed-forward network, each a branch of the residual stream.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct LayerSpec {
     /// Token mixers: usually one; several run side by side and are summed; none in layers that are feed-forward only.
     pub mixers: Vec<Mixer>,
@@ -114,6 +116,7 @@ pub enum OutputHead {
 
 /// A layer's own KV cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct KvCacheSpec {
     /// Heads.
     pub heads: u32,

@@ -148,9 +148,9 @@ impl Answers {
                 AnswerEvent::Arguments(text) => {
                     choice.calls.last_mut().into_iter().for_each(|call| call.arguments += &text);
                 }
-                AnswerEvent::Started { .. } | AnswerEvent::ToolCallEnd { .. } => {}
                 AnswerEvent::Token { token, top } => choice.logprobs.push((token, top.unwrap_or_default())),
                 AnswerEvent::Finished(end) => choice.end = Some(end),
+                _ => {}
             }
         }
         Ok(choices)
@@ -313,8 +313,8 @@ mod tests {
     fn read(one_call: bool, events: Vec<AnswerEvent>) -> (CollectedAnswer, Usage) {
         let (sender, receiver) = channel();
         let sender = sender.start(head());
-        let (reason, timings) = (FinishReason::End, Timings::default());
-        let end = AnswerEnd { reason, tool_calls: false, reasoning_tokens: 3, timings };
+        let mut end = AnswerEnd::new(FinishReason::End, Timings::default());
+        end.reasoning_tokens = 3;
         for event in events.into_iter().chain([AnswerEvent::Finished(end)]) {
             sender.send(Ok((0, event))).expect("it listens");
         }

@@ -79,7 +79,7 @@ impl MessagesRequest {
         };
         let tools = self.tools.iter().flatten().map(tool).collect();
         let think = self.thinking.as_ref().map(|t| t["type"] != "disabled");
-        let mut chat = Conversation { messages, tools, reasoning: think, ..Default::default() };
+        let mut chat = Conversation::new(messages).tools(tools).reasoning(think);
         let choice = self.tool_choice.as_ref().unwrap_or(&Value::Null);
         match (choice["type"].as_str(), choice["name"].as_str()) {
             (None | Some("auto"), _) => {}
@@ -337,11 +337,11 @@ impl StreamWriter for Events {
             }
             AnswerEvent::Arguments(text) => self.delta(json!({ "type": "input_json_delta", "partial_json": text })),
             AnswerEvent::ToolCallEnd { .. } => self.close(),
-            AnswerEvent::Token { .. } => String::new(),
             AnswerEvent::Finished(end) => {
                 self.end = Some(end);
                 self.close()
             }
+            _ => String::new(),
         }
     }
 

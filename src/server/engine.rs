@@ -328,8 +328,8 @@ impl Thread {
             let model = Arc::new(model.map_err(unavailable)?);
             let logits =
                 (EMBEDDED_BYTES / 4 / model.spec.vocab_size.max(1)).clamp(LEAST_EMBEDDED, self.setup.session.chunk);
-            let session = SessionOptions { logits, ..self.setup.session.clone() };
-            let options = EngineOptions { gpu: self.setup.gpu.clone(), session };
+            let session = self.setup.session.clone().logits(logits);
+            let options = EngineOptions::default().gpu(self.setup.gpu.clone()).session(session);
             let on_warning = self.setup.on_warning;
             let report = Box::new(move |status| {
                 if let Status::Warning(warning) = status {

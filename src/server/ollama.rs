@@ -60,7 +60,7 @@ impl ChatRequest {
             return Err(HttpError::field(format!("messages[{at}].images"), "images cannot be read; only text can"));
         }
         let (messages, tools) = (read_messages(self.messages.clone())?, self.tools.clone());
-        let mut chat = Conversation { messages, tools, reasoning: self.common.think, ..Default::default() };
+        let mut chat = Conversation::new(messages).tools(tools).reasoning(self.common.think);
         choose_tools(&mut chat, self.tool_choice.as_ref())?;
         Ok(chat)
     }
@@ -74,7 +74,7 @@ impl OllamaParams {
         let logprobs = fields.flag("logprobs")?.unwrap_or(false).then_some(logprobs);
         let common = OllamaParams {
             model: fields.text("model")?.unwrap_or_default(),
-            sampling: Sampling { logprobs, ..sampling(&mut options)? },
+            sampling: sampling(&mut options)?.logprobs(logprobs),
             stop: options.texts("stop")?.unwrap_or_default(),
             // 0 sets no limit there, as a negative number does.
             max_tokens: options.limit("num_predict")?.filter(|n| *n > 0),
@@ -159,7 +159,7 @@ pub async fn generate(State(server): State<Server>, request: Request) -> Result<
         let system = system.filter(|text| !text.is_empty()).map(|text| json!({ "role": "system", "content": text }));
         let user = json!({ "role": "user", "content": prompt });
         let messages = system.into_iter().chain([user]).collect();
-        Prompt::Conversation(Conversation { messages, reasoning: common.think, ..Default::default() })
+        Prompt::Conversation(Conversation::new(messages).reasoning(common.think))
     };
     answer(&server, common, prompt, false).await
 }
@@ -308,11 +308,11 @@ impl StreamWriter for Lines {
                 self.logprobs.push((token, top.unwrap_or_default()));
                 return String::new();
             }
-            AnswerEvent::Started { .. } => return String::new(),
             AnswerEvent::Finished(end) => {
                 self.end = Some(end);
                 return String::new();
             }
+            _ => return String::new(),
         };
         format!("{}\n", self.line(said))
     }

@@ -43,7 +43,7 @@ impl AnswerRequest {
 pub fn sampling(fields: &mut Fields) -> Result<Sampling, HttpError> {
     // A negative seed means "any".
     let seed = fields.integer("seed")?.and_then(|seed| u64::try_from(seed).ok()).unwrap_or_else(|| fastrand::u64(..));
-    let mut sampling = Sampling { seed, ..Default::default() };
+    let mut sampling = Sampling::default().seed(seed);
     // A negative number switches it off, as 0 does.
     if let Some(k) = fields.integer("top_k")? {
         sampling.top_k = u32::try_from(k.max(0)).unwrap_or(u32::MAX);

@@ -91,7 +91,7 @@ impl CreateRequest {
         }
         let effort = self.reasoning.as_ref().and_then(|r| r["effort"].as_str());
         let think = effort.map(|effort| effort != "none");
-        let mut chat = Conversation { messages: read_messages(said)?, tools, reasoning: think, ..Default::default() };
+        let mut chat = Conversation::new(read_messages(said)?).tools(tools).reasoning(think);
         match &self.tool_choice {
             None | Some(Value::Null) => {}
             Some(Value::String(word)) if word == "auto" => {}
@@ -366,12 +366,12 @@ impl StreamWriter for Events {
             AnswerEvent::ToolCall { id, name } => self.call(ToolCall::new(id, name)),
             AnswerEvent::Arguments(text) => self.arguments(&text),
             AnswerEvent::ToolCallEnd { complete } => self.close(complete),
-            AnswerEvent::Started { .. } | AnswerEvent::Token { .. } => String::new(),
             AnswerEvent::Finished(end) => {
                 let whole = !end.truncated();
                 self.end = Some(end);
                 self.close(whole)
             }
+            _ => String::new(),
         }
     }
 

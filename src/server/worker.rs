@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
-use firelight::conversation::{AnswerEnd, AnswerEvent, Conversation, Prepared, Prompt, ResponseFormat};
+use firelight::conversation::{AnswerEnd, AnswerEvent, Prepared, Prompt, ResponseFormat};
 use firelight::engine::{AnswerId, AnswerJob, Engine};
 use pollster::block_on;
 use tokio::sync::mpsc::UnboundedSender;
@@ -108,7 +108,10 @@ impl Worker {
             sampling.seed = sampling.seed.wrapping_add(seed);
             let (stop, max_tokens, grammar) = (request.stop.clone(), request.max_tokens, grammar.clone());
             let prompt = prompt.clone();
-            Start { choice, job: AnswerJob { prompt, sampling, stop, max_tokens, ignore_end: false, grammar } }
+            Start {
+                choice,
+                job: AnswerJob::new(prompt).sampling(sampling).stop(stop).max_tokens(max_tokens).grammar(grammar),
+            }
         };
         let choices = request.choices;
         let starts = prompts.iter().enumerate().map(|(i, prompt)| {
@@ -127,9 +130,7 @@ impl Worker {
             least => Err(too_long("at least ", least, context)),
         };
         let dated = match prompt {
-            Prompt::Conversation(chat) => {
-                Prompt::Conversation(Conversation { date: Some(crate::server::today()), ..chat.clone() })
-            }
+            Prompt::Conversation(chat) => Prompt::Conversation(chat.clone().date(crate::server::today())),
             other => other.clone(),
         };
         dated.prepare(self.engine.model(), format, fits)

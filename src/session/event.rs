@@ -4,10 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::sampler::{Sampling, TokenLogprobs};
 use crate::send::BoxFnMutRef;
+use crate::setters::setters;
 
 /// What to generate.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
+#[non_exhaustive]
 pub struct Request {
     /// The prompt.
     pub tokens: Vec<u32>,
@@ -24,6 +26,23 @@ pub struct Request {
     /// Whether control tokens (`<|python_tag|>`) are part of the text. End tokens never are.
     pub special: bool,
 }
+
+impl Request {
+    /// A request to continue these tokens, with the default sampling and as long as the context allows.
+    pub fn new(tokens: Vec<u32>) -> Self {
+        Request { tokens, ..Request::default() }
+    }
+}
+
+setters!(Request {
+    tokens: Vec<u32>,
+    answered: usize,
+    sampling: Sampling,
+    stop: Vec<String>,
+    max_tokens: impl Into<Option<usize>>,
+    ignore_end: bool,
+    special: bool,
+});
 
 /// Returns the tokens that may follow the answer so far, as a bit mask: token `t` is bit `t % 32` of word `t / 32`;
 /// missing words are 0. If no token may follow, the answer ends. JSON schemas and grammars are constraints; the session

@@ -23,6 +23,7 @@ use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value};
 use serde::Deserialize;
 
 use crate::checkpoint::Metadata;
+use crate::setters::setters;
 use crate::text::without_mark;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
@@ -50,6 +51,7 @@ pub struct ChatTemplate {
 /// The variables of a rendering. Unknown JSON keys are passed to the template unchanged (`enable_thinking`).
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
+#[non_exhaustive]
 pub struct TemplateInput {
     /// `{"role": ..., "content": ...}` objects, as in the OpenAI API.
     pub messages: Vec<serde_json::Value>,
@@ -71,6 +73,24 @@ pub struct TemplateInput {
     #[serde(flatten)]
     pub extra: serde_json::Map<String, serde_json::Value>,
 }
+
+impl TemplateInput {
+    /// These messages, and the header of the answer to them.
+    pub fn new(messages: Vec<serde_json::Value>) -> Self {
+        TemplateInput { messages, add_generation_prompt: true, ..TemplateInput::default() }
+    }
+}
+
+setters!(TemplateInput {
+    messages: Vec<serde_json::Value>,
+    tools: impl Into<Option<Vec<serde_json::Value>>>,
+    add_generation_prompt: bool,
+    continue_final_message: bool,
+    bos_token: impl Into<String>,
+    eos_token: impl Into<String>,
+    date: impl Into<Option<String>>,
+    extra: serde_json::Map<String, serde_json::Value>,
+});
 
 impl ChatTemplate {
     /// Compiles a template.

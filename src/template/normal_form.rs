@@ -13,6 +13,7 @@ use crate::{Error, Result};
 
 /// A rendered conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Rendering {
     /// The prompt.
     pub text: String,

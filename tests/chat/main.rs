@@ -68,7 +68,7 @@ impl Script {
         let mut timings = Timings::default();
         (timings.prompt_tokens, timings.generated_tokens) = (24, tokens);
         (timings.prompt_seconds, timings.decode_seconds) = (0.31, tokens as f64 * 0.04);
-        let end = AnswerEnd { reason, tool_calls: false, reasoning_tokens: 0, timings };
+        let end = AnswerEnd::new(reason, timings);
         self.tell(EngineEvent::Answer(id, AnswerEvent::Finished(end), 0.0));
     }
 }

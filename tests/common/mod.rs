@@ -17,7 +17,7 @@ use std::sync::OnceLock;
 /// The best adapter, opened once for all tests of a file.
 pub fn gpu() -> &'static Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();
-    GPU.get_or_init(|| match pollster::block_on(Gpu::open(&GpuOptions { tuning: Tuning::Off, ..Default::default() })) {
+    GPU.get_or_init(|| match pollster::block_on(Gpu::open(&GpuOptions::default().tuning(Tuning::Off))) {
         Ok(gpu) => gpu,
         Err(e) => panic!("these tests need a GPU or a software adapter: {e}"),
     })

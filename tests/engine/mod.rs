@@ -19,7 +19,7 @@ use std::sync::OnceLock;
 pub fn gpus() -> &'static [Gpu] {
     static GPUS: OnceLock<Vec<Gpu>> = OnceLock::new();
     GPUS.get_or_init(|| {
-        let best = block_on(Gpu::open(&GpuOptions { tuning: Tuning::Off, ..Default::default() }));
+        let best = block_on(Gpu::open(&GpuOptions::default().tuning(Tuning::Off)));
         let best = best.unwrap_or_else(|e| panic!("these tests need a GPU or a software adapter: {e}"));
         // On one device, so that tiers share the pipelines that they have in common.
         let lower = Tier::ALL.into_iter().filter(|tier| *tier < best.caps().tier);
@@ -166,7 +166,7 @@ pub fn prompt(seed: u64, n: usize) -> Vec<u32> {
 /// A greedy request that does not stop at the end that a model without training comes upon.
 pub fn greedy(tokens: &[u32], max_tokens: usize) -> Request {
     let sampling = Sampling::greedy();
-    Request { tokens: tokens.to_vec(), sampling, max_tokens: Some(max_tokens), ignore_end: true, ..Default::default() }
+    Request::new(tokens.to_vec()).sampling(sampling).max_tokens(max_tokens).ignore_end(true)
 }
 
 /// How far logits are from what they should be.

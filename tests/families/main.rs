@@ -185,7 +185,7 @@ impl Family {
         let message = |(i, text): (usize, &&str)| json!({ "role": role(i), "content": text });
         let messages = said.iter().enumerate().map(message).collect();
         let date = Some("2026-11-22".to_string());
-        let mut input = TemplateInput { messages, add_generation_prompt: true, date, ..Default::default() };
+        let mut input = TemplateInput::new(messages).date(date);
         if let Some(think) = self.think {
             input.set_reasoning(think);
         }

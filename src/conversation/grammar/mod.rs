@@ -62,6 +62,7 @@ pub struct GrammarCompiler {
 pub type ConstraintError = Arc<OnceLock<String>>;
 
 /// A compiled grammar; every answer gets a constraint of its own.
+#[non_exhaustive]
 pub struct CompiledGrammar {
     matcher: Matcher,
     first: Vec<u32>,

@@ -12,6 +12,7 @@ use crate::{Error, Result};
 
 /// An attention layer.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct AttentionSpec {
     /// Query heads.
     pub heads: u32,
@@ -39,6 +40,7 @@ pub struct AttentionSpec {
 
 /// Where a layer's keys and values come from.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum KvSource {
     /// It computes and caches its own.
     Own {
@@ -57,6 +59,7 @@ pub enum KvSource {
 
 /// The parameters of a layer's attention scores.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct ScoreSpec {
     /// Index into the model's rotary embeddings; `None` without RoPE (NoPE).
     pub rope: Option<usize>,

@@ -9,6 +9,7 @@ use crate::{Error, Result};
 
 /// Sizes of gated delta nets.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct DeltaNetConfig {
     /// Kernel size of the short convolution.
     pub conv_kernel: u32,
@@ -24,6 +25,7 @@ pub struct DeltaNetConfig {
 
 /// A gated delta net.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct DeltaNetSpec {
     /// Kernel size of the short convolution.
     pub conv_kernel: u32,
@@ -47,6 +49,7 @@ pub struct DeltaNetSpec {
 
 /// The projections to alpha (decay) and beta (write strength).
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum DeltaRates {
     /// One matrix for both.
     Fused(LinearSpec),

@@ -8,6 +8,7 @@ use crate::{Error, Result};
 
 /// The beginning of a model.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct EmbeddingSpec {
     /// A row for each token.
     pub table: WeightSpec,
@@ -20,6 +21,7 @@ pub struct EmbeddingSpec {
 /// Per-layer embeddings: besides the residual stream, each layer reads a vector of its own for each token, the sum of
 /// one from a table and one projected from the token's embedding.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct PerLayerSpec {
     /// Size of a layer's vector.
     pub size: u32,
@@ -33,6 +35,7 @@ pub struct PerLayerSpec {
 
 /// How a layer adds its own embedding to the residual stream: `x + norm(proj(activation(gate(x)) * embedding))`.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct LayerEmbeddingSpec {
     /// Where the layer's vector begins among those of all layers.
     pub start: u32,

@@ -9,6 +9,7 @@ use crate::{Error, Result};
 
 /// A layer's feed-forward network.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Ffn {
     /// A dense network.
     Dense(DenseSpec),
@@ -20,6 +21,7 @@ pub enum Ffn {
 
 /// A dense network: `down(activation(gate(x)) * up(x))`, or `down(activation(up(x)))` without a gate.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct DenseSpec {
     /// The gate, if there is one.
     pub gate: Option<LinearSpec>,
@@ -33,6 +35,7 @@ pub struct DenseSpec {
 
 /// A dense network, which reads the layer's norm, and a mixture of experts, which reads a norm of its own.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct MoeAndDenseSpec {
     /// The dense network.
     pub dense: DenseSpec,

@@ -10,6 +10,7 @@ use crate::{Error, Result};
 /// Sizes of multi-head latent attention (MLA, arXiv 2405.04434, section 2.1). The cache keeps one head of
 /// `kv_lora_rank + qk_rope_head_dim` values per position; the first `kv_lora_rank` of them are also the values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MlaConfig {
     /// Size of the latent part.
     pub kv_lora_rank: u32,
@@ -76,6 +77,7 @@ pub(super) fn yarn_of_scores(keys: &Keys) -> Result<f32> {
 /// A layer with multi-head latent attention. The matrices that would compute keys and values from the latent part are
 /// applied to queries and to attention's output instead, so that all heads share one cached head.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct MlaSpec {
     /// Query heads.
     pub heads: u32,
@@ -103,6 +105,7 @@ pub struct MlaSpec {
 
 /// How queries are computed.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum MlaQuery {
     /// By one matrix.
     Full(LinearSpec),

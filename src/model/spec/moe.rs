@@ -10,6 +10,7 @@ use crate::{Error, Result};
 
 /// What keys say of a mixture of experts.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct MoeConfig {
     /// Routed experts of a layer.
     pub experts: u32,
@@ -27,6 +28,7 @@ pub struct MoeConfig {
 
 /// A mixture of experts.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct MoeSpec {
     /// How experts are selected and weighted.
     pub router: Router,
@@ -50,6 +52,7 @@ pub struct MoeSpec {
 
 /// A shared expert.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct SharedExpertSpec {
     /// The network.
     pub dense: DenseSpec,

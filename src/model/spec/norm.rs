@@ -7,6 +7,7 @@ use crate::{Error, Result};
 
 /// A norm of every `size` values of a row.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct NormSpec {
     /// What it computes.
     pub kind: NormKind,
@@ -22,6 +23,7 @@ pub struct NormSpec {
 
 /// Norms around a branch of the residual stream.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct BranchNorms {
     /// Of what the branch reads.
     pub before: Option<NormSpec>,
@@ -31,6 +33,7 @@ pub struct BranchNorms {
 
 /// Where a layer's norms are, and how its branches share the residual stream.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum NormPlacement {
     /// First the mixer's branch is added to the residual stream, then the feed-forward network's.
     Sequential {

@@ -11,6 +11,7 @@ use crate::{Error, Result};
 
 /// A rotary embedding.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct RopeConfig {
     /// Which values of a head form pairs.
     pub style: RopeStyle,

@@ -5,6 +5,7 @@ use crate::{Error, Result};
 
 /// A gated short convolution: `output(c * conv(b * x))`, where b, c and x are projections of the input.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct ShortConvSpec {
     /// Kernel size.
     pub kernel: u32,

@@ -12,6 +12,7 @@ use crate::{Error, Result};
 
 /// A matrix of a file, or a stack of matrices; possibly only some rows of it (of each).
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct WeightSpec {
     /// Where it is; its rows are those of each matrix.
     pub tensor: TensorRef,
@@ -50,6 +51,7 @@ impl WeightSpec {
 
 /// A vector of a file: norm weights, biases, rates.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct VectorSpec {
     /// Where it is; its rows are values.
     pub tensor: TensorRef,
@@ -71,6 +73,7 @@ impl VectorSpec {
 
 /// `y = W x + b`.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct LinearSpec {
     /// W.
     pub weight: WeightSpec,

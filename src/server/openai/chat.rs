@@ -55,13 +55,10 @@ impl ChatRequest {
     }
 
     fn chat(&self) -> Result<Conversation, HttpError> {
-        let mut chat = Conversation {
-            messages: read_messages(self.messages.clone())?,
-            tools: self.tools.clone().unwrap_or_default(),
-            template_variables: self.chat_template_kwargs.clone().unwrap_or_default(),
-            reasoning: self.reasoning_effort.as_ref().map(|effort| effort != "none"),
-            ..Default::default()
-        };
+        let mut chat = Conversation::new(read_messages(self.messages.clone())?)
+            .tools(self.tools.clone().unwrap_or_default())
+            .template_variables(self.chat_template_kwargs.clone().unwrap_or_default())
+            .reasoning(self.reasoning_effort.as_ref().map(|effort| effort != "none"));
         choose_tools(&mut chat, self.tool_choice.as_ref())?;
         choose_continuing(&mut chat, self.continue_final_message, self.add_generation_prompt)?;
         Ok(chat)
@@ -206,12 +203,12 @@ impl StreamWriter for ChatWriter {
                 let call = json!({ "index": index, "function": { "arguments": text } });
                 self.chunk(choice, json!({ "tool_calls": [call] }), None)
             }
-            AnswerEvent::Started { .. } | AnswerEvent::ToolCallEnd { .. } => String::new(),
             AnswerEvent::Token { token, top } => {
                 self.logprobs[choice].push((token, top.unwrap_or_default()));
                 String::new()
             }
             AnswerEvent::Finished(end) => self.chunk(choice, json!({}), Some(finish_reason(&end))),
+            _ => String::new(),
         }
     }
 

@@ -46,7 +46,7 @@ impl CommonParams {
             model: self.model,
             prompts,
             choices: self.n,
-            sampling: Sampling { logprobs, ..self.sampling },
+            sampling: self.sampling.logprobs(logprobs),
             stop: self.stop,
             max_tokens: self.max_tokens,
             format: ResponseFormat::Text,

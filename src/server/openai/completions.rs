@@ -134,15 +134,12 @@ impl StreamWriter for TextWriter {
     fn part(&mut self, _: Usage, choice: usize, part: AnswerEvent) -> String {
         match part {
             AnswerEvent::Content(text) | AnswerEvent::Reasoning(text) => self.chunk(choice, &text, None),
-            AnswerEvent::Started { .. }
-            | AnswerEvent::ToolCall { .. }
-            | AnswerEvent::Arguments(_)
-            | AnswerEvent::ToolCallEnd { .. } => String::new(),
             AnswerEvent::Token { token, top } => {
                 self.logprobs.entry(choice).or_default().1.push((token, top.unwrap_or_default()));
                 String::new()
             }
             AnswerEvent::Finished(end) => self.chunk(choice, "", Some(finish_reason(&end))),
+            _ => String::new(),
         }
     }
 
