@@ -4,12 +4,11 @@
 use std::collections::BTreeSet;
 
 use crate::gpu::Caps;
-use crate::graph::{Graph, Op, Rows, TensorId, TensorKind};
+use crate::graph::{Graph, MaskKind, Op, Rows, TensorId, TensorKind};
 use crate::model::Model;
 use crate::model::decoder::{self, Recording};
 use crate::model::expert_slots::OffloadedLayer;
 use crate::model::spec::ModelSpec;
-use crate::ops::attention::MaskKind;
 use crate::ops::{self, Capacity, KvType, PAGE, SlidingPages};
 use crate::plan::{DispatchList, PlanOptions, fuse::Fuse};
 use crate::setters::setters;

@@ -5,8 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::graph::CANDIDATES;
 pub use crate::ops::sample::IN_PROMPT;
-use crate::ops::sample::{self, CANDIDATES, FARTHEST, Params};
+use crate::ops::sample::{self, FARTHEST, Params};
 use crate::setters::setters;
 use crate::{Error, Result};
 

@@ -4,10 +4,9 @@
 use firelight::dtype::DType;
 use firelight::gpu::{Gpu, GpuOptions, Tier, Tuning};
 use firelight::graph::{
-    ExpertEpilogue, ExpertLinear, ExpertSort, ExpertSum, ExpertWeights, Router, RouterGroups, RoutingWeights, Scoring,
+    Activation, ExpertEpilogue, ExpertLinear, ExpertSort, ExpertSum, ExpertWeights, Graph, Op, Router, RouterGroups,
+    RoutingWeights, Rows, Scoring, TensorId, TensorKind,
 };
-use firelight::graph::{Graph, Op, Rows, TensorId, TensorKind};
-use firelight::ops::glu::Activation;
 use firelight::ops::linear::MATMUL_TILE;
 use firelight::ops::{Capacity, DECODE_ROWS, KvType, StepSizes};
 use firelight::plan::fuse::Fuse;

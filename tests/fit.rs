@@ -7,8 +7,8 @@ use firelight::Error;
 use firelight::SessionOptions;
 use firelight::checkpoint::{Checkpoint, GgufWriter, Source};
 use firelight::gpu::Caps;
+use firelight::graph::MaskKind;
 use firelight::memory_plan::{plan_max_context, plan_memory};
-use firelight::ops::attention::MaskKind;
 use firelight::ops::{KvType, PAGE};
 use pollster::block_on;
 

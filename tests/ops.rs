@@ -8,18 +8,11 @@ use common::{Data, EMBEDDINGS, Step, compare, gpu, random, types};
 use firelight::dtype::DType;
 use firelight::gpu::{Caps, Tier, TuneConfig};
 use firelight::graph::{
-    EMBEDDING_INPUT, Graph, NO_STATE, Op, Rows, SAMPLED_INPUT, Segment, StepInput, TensorId, TensorKind,
+    Activation, Attention, AttentionTemperature, DeltaNet, EMBEDDING_INPUT, Graph, HeadConcat, HeadSlice, KvWrite,
+    LogitScale, MaskKind, NO_STATE, Op, Rope, RopeStyle, Rows, SAMPLED_INPUT, Segment, ShortConv, StepInput, TensorId,
+    TensorKind,
 };
-use firelight::ops::attention::{Attention, AttentionTemperature, MaskKind};
 use firelight::ops::catalog::catalog;
-use firelight::ops::delta_net::DeltaNet;
-use firelight::ops::glu::Activation;
-use firelight::ops::head_concat::HeadConcat;
-use firelight::ops::head_slice::HeadSlice;
-use firelight::ops::kv_write::KvWrite;
-use firelight::ops::logit_scale::LogitScale;
-use firelight::ops::rope::{Rope, RopeStyle};
-use firelight::ops::short_conv::ShortConv;
 use firelight::ops::{Capacity, KvType, SlidingPages};
 use firelight::plan::fuse::{self, Fuse};
 use firelight::plan::{DispatchList, Plan, PlanOptions};

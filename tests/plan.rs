@@ -5,14 +5,11 @@ mod engine;
 use engine::{difference, gpu, logits, model, prompt};
 use firelight::dtype::DType;
 use firelight::gpu::{Caps, Tier, TuneConfig};
-use firelight::graph::{ExpertWeights, Router, RoutingWeights};
-use firelight::graph::{Graph, Op, Rows, TensorId, TensorKind};
+use firelight::graph::{
+    Activation, Attention, ExpertWeights, Graph, KvWrite, LogitScale, Op, Rope, RopeStyle, Router, RoutingWeights,
+    Rows, TensorId, TensorKind,
+};
 use firelight::memory_plan;
-use firelight::ops::attention::Attention;
-use firelight::ops::glu::Activation;
-use firelight::ops::kv_write::KvWrite;
-use firelight::ops::logit_scale::LogitScale;
-use firelight::ops::rope::{Rope, RopeStyle};
 use firelight::ops::{Binding, Capacity, Kernel, KvType, StepSizes};
 use firelight::plan::DispatchList;
 use firelight::plan::activations::{self, ActivationSlots, NodeTensors};

@@ -2,8 +2,8 @@
 //! rows of a sequence in a step.
 
 use firelight::gpu::{Caps, Gpu, GpuOptions, Tier, Tuning};
-use firelight::graph::{Graph, NO_OUTPUT, Rows, StepInput, TensorId, TensorKind, TensorRef};
-use firelight::ops::sample::{CANDIDATES, Params, reference};
+use firelight::graph::{CANDIDATES, Graph, NO_OUTPUT, Rows, StepInput, TensorId, TensorKind, TensorRef};
+use firelight::ops::sample::{Params, reference};
 use firelight::ops::{Capacity, KvType, StepSizes};
 use firelight::plan::{DispatchList, Plan, PlanOptions, fuse::Fuse};
 use firelight::sampler::{IN_PROMPT, Sampling};

@@ -4,7 +4,7 @@ mod common;
 
 use common::gpu;
 use firelight::gpu::{Caps, Tier, TuneConfig, TuneOutcome};
-use firelight::ops::attention::Attention;
+use firelight::graph::Attention;
 use firelight::plan::arithmetic_rate;
 use firelight::plan::tune::{Trial, TuneSizes, trials, tune_result};
 use pollster::block_on;

@@ -4,10 +4,9 @@ use std::io::{self, Write};
 
 use clap::value_parser;
 use firelight::gpu::Caps;
-use firelight::graph::TensorId;
+use firelight::graph::{MaskKind, TensorId};
 use firelight::memory_plan::{self, MemoryPlan};
 use firelight::model::Model;
-use firelight::ops::attention::MaskKind;
 use firelight::ops::{Kernel, PAGE, SlidingPages, StepSizes};
 use firelight::plan::{DispatchList, runs};
 use firelight::session::SessionOptions;

@@ -7,9 +7,9 @@ use std::thread;
 
 use firelight::checkpoint::{Checkpoint, GgufWriter, Metadata, TensorInfo};
 use firelight::dtype::DType;
+use firelight::graph::RopeStyle;
 use firelight::model::load::Progress;
 use firelight::model::spec::ModelSpec;
-use firelight::ops::rope::RopeStyle;
 use firelight::quant_recipe::{ModelShape, QuantRecipe};
 use firelight::tokenizer;
 use firelight::{Error, Result as LibResult};

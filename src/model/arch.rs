@@ -1,9 +1,7 @@
 //! The supported architectures, as data: one row each. Whatever a file states itself (sizes, biases, norms, tied
 //! embeddings, experts, fused matrices) is read from its keys and tensors, not derived from the architecture.
 
-use crate::graph::{RoutingWeights, Scoring};
-use crate::ops::glu::Activation;
-use crate::ops::rope::RopeStyle;
+use crate::graph::{Activation, RopeStyle, RoutingWeights, Scoring};
 use crate::{Error, Result};
 
 /// What `general.architecture` implies without a key.

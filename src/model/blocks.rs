@@ -18,9 +18,7 @@ use super::spec::{
     BranchNorms, Ffn, KvCacheSpec, LayerSpec, LinearSpec, Mixer, ModelSpec, NormPlacement, NormSpec, RopeConfig,
     VectorSpec, WeightSpec,
 };
-use crate::graph::{Graph, Rows, TensorId, TensorKind};
-use crate::ops::attention::MaskKind;
-use crate::ops::glu::Activation;
+use crate::graph::{Activation, Graph, MaskKind, Rows, TensorId, TensorKind};
 
 /// A graph while a model is recorded.
 pub(super) struct Recorder<'a> {

@@ -4,8 +4,7 @@
 use super::blocks::Recorder;
 use super::expert_slots::OffloadedLayer;
 use super::spec::{ModelSpec, OutputHead};
-use crate::graph::{Graph, TensorId};
-use crate::ops::logit_scale::LogitScale;
+use crate::graph::{Graph, LogitScale, TensorId};
 
 /// A recorded model.
 #[derive(Clone, Debug)]

@@ -9,8 +9,7 @@ use super::kv_write::offset;
 use super::matmul::cooperative_shader;
 use super::{GridDim, Kernel, KernelContext, PAGE, StepSize};
 use crate::caps::{Caps, Tier};
-pub use crate::graph::{Attention, AttentionTemperature, MAX_HEAD_DIM, MaskKind};
-use crate::graph::{AttentionOperands, Graph, Op, TensorId};
+use crate::graph::{Attention, AttentionOperands, AttentionTemperature, Graph, MaskKind, Op, TensorId};
 
 /// Positions of a split of a decode.
 pub const KV_SPLIT: u32 = 128;

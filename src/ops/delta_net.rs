@@ -1,8 +1,7 @@
 //! The gated delta rule over a recurrent state.
 
 use super::{GridDim, Kernel, KernelContext, StepSize};
-pub use crate::graph::DeltaNet;
-use crate::graph::{DeltaNetOperands, Segment};
+use crate::graph::{DeltaNet, DeltaNetOperands, Segment};
 
 pub(super) fn kernels(op: &DeltaNet, io: &DeltaNetOperands, cx: &KernelContext) -> Vec<Kernel> {
     // Few threads in a workgroup: heads are few, and columns are independent.

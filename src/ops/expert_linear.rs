@@ -5,8 +5,7 @@ use super::matmul::{MATMUL_TILE, MatmulShape};
 use super::matvec::MatvecShape;
 use super::shard::{MatrixRows, Shard};
 use super::{GridDim, Kernel, KernelContext, StepSize, expert_sort};
-pub use crate::graph::ExpertLinear;
-use crate::graph::{ExpertEpilogue, ExpertLinearOperands, TensorId};
+use crate::graph::{ExpertEpilogue, ExpertLinear, ExpertLinearOperands, TensorId};
 
 pub(super) fn kernels(op: &ExpertLinear, io: &ExpertLinearOperands, cx: &KernelContext) -> Vec<Kernel> {
     let shards = cx.shards(io.weight);

@@ -1,8 +1,7 @@
 //! Slots sorted by expert, cut into tiles.
 
 use super::{GridDim, Kernel, KernelContext, StepSize};
-pub use crate::graph::ExpertSort;
-use crate::graph::ExpertSortOperands;
+use crate::graph::{ExpertSort, ExpertSortOperands};
 
 pub(super) fn kernels(op: &ExpertSort, io: &ExpertSortOperands, cx: &KernelContext) -> Vec<Kernel> {
     if cx.capacity.rows <= cx.capacity.decode_rows() {

@@ -2,8 +2,7 @@
 
 use super::epilogue::Epilogue;
 use super::{GridDim, Kernel, KernelContext, StepSize};
-pub use crate::graph::ExpertSum;
-use crate::graph::ExpertSumOperands;
+use crate::graph::{ExpertSum, ExpertSumOperands};
 
 pub(super) fn kernels(op: &ExpertSum, io: &ExpertSumOperands, cx: &KernelContext) -> Vec<Kernel> {
     let cols = cx.cols(io.x);

@@ -1,8 +1,7 @@
 //! Gated activation.
 
 use super::{GridDim, Kernel, KernelContext, StepSize};
-pub use crate::graph::Activation;
-use crate::graph::{Glu, GluOperands, Rows};
+use crate::graph::{Activation, Glu, GluOperands, Rows};
 
 impl Activation {
     /// Its value.

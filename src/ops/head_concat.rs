@@ -1,8 +1,7 @@
 //! Two tensors concatenated head by head.
 
 use super::{GridDim, Kernel, KernelContext, StepSize};
-pub use crate::graph::HeadConcat;
-use crate::graph::HeadConcatOperands;
+use crate::graph::{HeadConcat, HeadConcatOperands};
 
 pub(super) fn kernels(op: &HeadConcat, io: &HeadConcatOperands, cx: &KernelContext) -> Vec<Kernel> {
     let [a, b] = [io.a, io.b].map(|id| cx.cols(id));

@@ -4,8 +4,7 @@ use super::matmul::{MATMUL_TILE, MatmulShape};
 use super::matvec::{MatvecShape, few_or_many};
 use super::shard::{MatrixRows, Shard};
 use super::{GridDim, Kernel, KernelContext, StepSize};
-pub use crate::graph::HeadLinear;
-use crate::graph::HeadLinearOperands;
+use crate::graph::{HeadLinear, HeadLinearOperands};
 
 /// Tiles of heads.
 const ROUTE: &str = "matmul/route/heads";

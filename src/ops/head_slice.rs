@@ -1,8 +1,7 @@
 //! A slice of each head.
 
 use super::{GridDim, Kernel, KernelContext, StepSize};
-pub use crate::graph::HeadSlice;
-use crate::graph::HeadSliceOperands;
+use crate::graph::{HeadSlice, HeadSliceOperands};
 
 pub(super) fn kernels(op: &HeadSlice, io: &HeadSliceOperands, cx: &KernelContext) -> Vec<Kernel> {
     let heads = cx.cols(io.x) / op.head_dim;

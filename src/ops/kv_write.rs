@@ -1,8 +1,7 @@
 //! The step's keys and values into the pages of the cache.
 
 use super::{GridDim, Kernel, KernelContext, KvType, PAGE, StepSize};
-pub use crate::graph::KvWrite;
-use crate::graph::KvWriteOperands;
+use crate::graph::{KvWrite, KvWriteOperands};
 use half::f16;
 
 pub(super) fn kernels(op: &KvWrite, io: &KvWriteOperands, cx: &KernelContext) -> Vec<Kernel> {

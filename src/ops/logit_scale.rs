@@ -1,8 +1,7 @@
 //! Logits scaled and softcapped.
 
 use super::{GridDim, Kernel, KernelContext, StepSize};
-pub use crate::graph::LogitScale;
-use crate::graph::LogitScaleOperands;
+use crate::graph::{LogitScale, LogitScaleOperands};
 
 pub(super) fn kernels(op: &LogitScale, io: &LogitScaleOperands, cx: &KernelContext) -> Vec<Kernel> {
     let cols = cx.cols(io.x);

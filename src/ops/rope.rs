@@ -1,8 +1,7 @@
 //! Rotary position embedding.
 
 use super::{GridDim, Kernel, KernelContext, StepSize};
-use crate::graph::RopeOperands;
-pub use crate::graph::{Rope, RopeStyle};
+use crate::graph::{Rope, RopeOperands, RopeStyle};
 
 pub(super) fn kernels(op: &Rope, io: &RopeOperands, cx: &KernelContext) -> Vec<Kernel> {
     let cols = cx.cols(io.x);

@@ -1,8 +1,7 @@
 //! The experts of each row, and their routing weights.
 
 use super::{GridDim, Kernel, KernelContext, StepSize};
-use crate::graph::RouterOperands;
-pub use crate::graph::{Router, RouterGroups, Scoring};
+use crate::graph::{Router, RouterGroups, RouterOperands, Scoring};
 
 pub(super) fn kernels(op: &Router, io: &RouterOperands, cx: &KernelContext) -> Vec<Kernel> {
     let wg = cx.lanes(op.experts);

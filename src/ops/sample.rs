@@ -15,9 +15,8 @@
 //! to output slots, so that several rows of one sequence can be sampled in a step.
 
 use super::{GridDim, Kernel, KernelContext, StepSize};
-pub use crate::graph::CANDIDATES;
 use crate::graph::rows::{SCAN_GROUP, SCAN_LANES, scan_groups};
-use crate::graph::{Sample, SampleOperands};
+use crate::graph::{CANDIDATES, Sample, SampleOperands};
 
 /// A token at this distance or farther cannot win a draw.
 pub const FARTHEST: f32 = 27.0;

@@ -1,8 +1,7 @@
 //! A short convolution along the rows of each sequence.
 
 use super::{GridDim, Kernel, KernelContext, StepSize};
-pub use crate::graph::ShortConv;
-use crate::graph::{Segment, ShortConvOperands};
+use crate::graph::{Segment, ShortConv, ShortConvOperands};
 
 pub(super) fn kernels(op: &ShortConv, io: &ShortConvOperands, cx: &KernelContext) -> Vec<Kernel> {
     let channels = cx.cols(io.x);

@@ -6,8 +6,8 @@ use super::measure::{SingleOp, TABLE};
 use crate::Result;
 use crate::dtype::DType;
 use crate::gpu::{Caps, Gpu};
-use crate::graph::TensorKind;
-use crate::ops::attention::{self, Attention};
+use crate::graph::{Attention, TensorKind};
+use crate::ops::attention;
 use crate::ops::{KvType, PAGE, linear};
 
 /// The matrix's weight type, the most common one in files.

@@ -9,8 +9,7 @@ use super::{Dispatch, DispatchList, Fuse, Plan, PlanOptions, encode};
 use crate::Result;
 use crate::dtype::DType;
 use crate::gpu::{Caps, Gpu, Tier};
-use crate::graph::{Graph, Rows, StepInput, TensorId, TensorKind};
-use crate::ops::attention::Attention;
+use crate::graph::{Attention, Graph, Rows, StepInput, TensorId, TensorKind};
 use crate::ops::{self, Capacity, GridDim, Kernel, KvType, StepSizes};
 
 /// The GB/s of a copy shader that reads and writes `bytes` bytes each: the memory bandwidth that `bench` reports.

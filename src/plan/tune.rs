@@ -7,7 +7,7 @@
 use super::expected::Expected;
 use super::measure::measured_matrix;
 use crate::gpu::{Caps, Gpu, Tier, TuneConfig, TuneOutcome, TuneResult};
-use crate::ops::attention::Attention;
+use crate::graph::Attention;
 use crate::{Error, Result};
 
 /// The error tolerance, relative to the root mean square. Sums are ordered differently on the GPU; f16 tiers round each

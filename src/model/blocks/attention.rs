@@ -1,13 +1,8 @@
 //! Attention with a KV cache.
 
 use super::Recorder;
-use crate::graph::TensorId;
+use crate::graph::{Activation, Attention, HeadSlice, KvWrite, Rope, TensorId};
 use crate::model::spec::{AttentionSpec, KvCacheSpec, KvSource, NormSpec};
-use crate::ops::attention::Attention;
-use crate::ops::glu::Activation;
-use crate::ops::head_slice::HeadSlice;
-use crate::ops::kv_write::KvWrite;
-use crate::ops::rope::Rope;
 
 impl Recorder<'_> {
     /// x (rows, hidden) -> (rows, hidden)

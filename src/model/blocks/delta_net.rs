@@ -1,10 +1,8 @@
 //! Gated delta nets (arXiv 2412.06464).
 
 use super::Recorder;
-use crate::graph::TensorId;
+use crate::graph::{Activation, ShortConv, TensorId};
 use crate::model::spec::{DeltaNetSpec, DeltaRates};
-use crate::ops::glu::Activation;
-use crate::ops::short_conv::ShortConv;
 
 impl Recorder<'_> {
     /// x (rows, hidden) -> (rows, hidden)

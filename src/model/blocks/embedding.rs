@@ -1,9 +1,8 @@
 //! Token embeddings, and embeddings of each layer (PLE).
 
 use super::Recorder;
-use crate::graph::TensorId;
+use crate::graph::{HeadSlice, TensorId};
 use crate::model::spec::{EmbeddingSpec, LayerEmbeddingSpec, PerLayerSpec};
-use crate::ops::head_slice::HeadSlice;
 
 impl Recorder<'_> {
     /// The table, and the embeddings of the step's tokens: (rows, hidden).

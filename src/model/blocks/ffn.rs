@@ -1,9 +1,8 @@
 //! Feed-forward networks.
 
 use super::Recorder;
-use crate::graph::TensorId;
+use crate::graph::{Activation, TensorId};
 use crate::model::spec::{DenseSpec, Ffn, MoeAndDenseSpec};
-use crate::ops::glu::Activation;
 
 impl Recorder<'_> {
     /// x (rows, hidden), and its norm, which most networks read -> (rows, hidden)

@@ -2,12 +2,8 @@
 //! into queries and outputs.
 
 use super::Recorder;
-use crate::graph::TensorId;
+use crate::graph::{Attention, HeadConcat, HeadSlice, KvWrite, TensorId};
 use crate::model::spec::{KvCacheSpec, MlaConfig, MlaQuery, MlaSpec};
-use crate::ops::attention::Attention;
-use crate::ops::head_concat::HeadConcat;
-use crate::ops::head_slice::HeadSlice;
-use crate::ops::kv_write::KvWrite;
 
 impl Recorder<'_> {
     /// x (rows, hidden) -> (rows, hidden)

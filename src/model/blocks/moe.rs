@@ -1,11 +1,9 @@
 //! Mixtures of experts.
 
 use super::Recorder;
-use crate::graph::ExpertWeights;
-use crate::graph::TensorId;
+use crate::graph::{Activation, ExpertWeights, TensorId};
 use crate::model::expert_slots::OffloadedLayer;
 use crate::model::spec::{MoeSpec, SharedExpertSpec};
-use crate::ops::glu::Activation;
 
 impl Recorder<'_> {
     /// x (rows, hidden), and the router's input -> (rows, hidden)

@@ -1,10 +1,8 @@
 //! Gated short convolutions (LFM2).
 
 use super::Recorder;
-use crate::graph::TensorId;
+use crate::graph::{Activation, ShortConv, TensorId};
 use crate::model::spec::ShortConvSpec;
-use crate::ops::glu::Activation;
-use crate::ops::short_conv::ShortConv;
 
 impl Recorder<'_> {
     /// x (rows, hidden) -> (rows, hidden)

@@ -5,9 +5,9 @@ use super::norm::{NormRule, NormSpec};
 use super::rope::RopeConfig;
 use super::tensors::{LinearSpec, TensorTable, VectorSpec};
 use crate::checkpoint::Checkpoint;
+use crate::graph::{AttentionTemperature, MAX_HEAD_DIM, MaskKind};
 use crate::model::arch::{Arch, ScoreScale};
 use crate::model::keys::Keys;
-use crate::ops::attention::{AttentionTemperature, MAX_HEAD_DIM, MaskKind};
 use crate::{Error, Result};
 
 /// An attention layer.

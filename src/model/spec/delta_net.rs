@@ -2,9 +2,9 @@
 
 use super::norm::{NormRule, NormSpec};
 use super::tensors::{LinearSpec, TensorTable, VectorSpec};
+use crate::graph::DeltaNet;
 use crate::model::arch::{Arch, ValueHeads};
 use crate::model::keys::Keys;
-use crate::ops::delta_net::DeltaNet;
 use crate::{Error, Result};
 
 /// Sizes of gated delta nets.

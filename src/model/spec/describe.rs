@@ -6,9 +6,8 @@ use super::{
     AttentionSpec, BranchNorms, DeltaNetSpec, DenseSpec, Ffn, KvSource, LayerSpec, Mixer, MlaSpec, ModelSpec, MoeSpec,
     NormPlacement, NormSpec,
 };
+use crate::graph::{Activation, MaskKind};
 use crate::model::arch::NormKind;
-use crate::ops::attention::MaskKind;
-use crate::ops::glu::Activation;
 
 impl ModelSpec {
     /// The kinds of layers, in order of their first: which layers are of this kind, and a line about them.

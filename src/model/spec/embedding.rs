@@ -2,8 +2,8 @@
 
 use super::norm::{NormRule, NormSpec};
 use super::tensors::{LinearSpec, TensorTable, VectorSpec, WeightSpec};
+use crate::graph::Activation;
 use crate::model::arch::Arch;
-use crate::ops::glu::Activation;
 use crate::{Error, Result};
 
 /// The beginning of a model.

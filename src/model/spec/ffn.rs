@@ -3,8 +3,8 @@
 use super::moe::{MoeConfig, MoeSpec};
 use super::norm::{NormRule, NormSpec};
 use super::tensors::{LinearSpec, TensorTable};
+use crate::graph::Activation;
 use crate::model::arch::Arch;
-use crate::ops::glu::Activation;
 use crate::{Error, Result};
 
 /// A layer's feed-forward network.

@@ -2,10 +2,9 @@
 
 use super::ffn::DenseSpec;
 use super::tensors::{LinearSpec, TensorTable, VectorSpec, WeightSpec};
-use crate::graph::{Router, RouterGroups, RoutingWeights, Scoring};
+use crate::graph::{Activation, Router, RouterGroups, RoutingWeights, Scoring};
 use crate::model::arch::Arch;
 use crate::model::keys::{Keys, in_range};
-use crate::ops::glu::Activation;
 use crate::{Error, Result};
 
 /// What keys say of a mixture of experts.

@@ -3,10 +3,9 @@
 use super::mla;
 use super::tensors::read_vector;
 use crate::checkpoint::{Checkpoint, TensorInfo};
+use crate::graph::{MAX_HEAD_DIM, RopeStyle};
 use crate::model::arch::Arch;
 use crate::model::keys::Keys;
-use crate::ops::attention::MAX_HEAD_DIM;
-use crate::ops::rope::RopeStyle;
 use crate::{Error, Result};
 
 /// A rotary embedding.
