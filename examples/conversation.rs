@@ -21,16 +21,11 @@ async fn chat(path: &str, questions: &[String]) -> Result<()> {
         conversation.messages.push(json!({ "role": "user", "content": question }));
         let prompt = Prompt::Conversation(conversation.clone());
         let prompt = prompt.prepare(&model, &ResponseFormat::Text, |_| Ok::<_, firelight::Error>(()))?;
-        let sampling = Sampling::greedy();
-        let job = AnswerJob::new(prompt).sampling(sampling).max_tokens(200);
-        engine.submit(job)?;
-
-        let mut content = String::new();
-        let mut busy = true;
-        while busy {
-            busy = engine.step().await?;
-            while let Some((_, event)) = engine.try_next() {
-                if let AnswerEvent::Content(text) = event? {
+        let job = AnswerJob::new(prompt).sampling(Sampling::greedy()).max_tokens(200);
+        let (mut answer, mut content) = (engine.answer(job)?, String::new());
+        while let Some(events) = answer.next().await? {
+            for event in events {
+                if let AnswerEvent::Content(text) = event {
                     print!("{text}");
                     let _ = std::io::stdout().flush();
                     content += &text;

@@ -30,15 +30,12 @@ async fn describe(path: &str, question: &str) -> Result<Value, Box<dyn std::erro
     let prompt = prompt.prepare(&model, &format, |_| Ok::<_, firelight::Error>(()))?;
     // The grammar masks every token that would violate the schema.
     let grammar = prompt.rules.as_ref().map(|rules| engine.compile(rules)).transpose()?;
-    let sampling = Sampling::greedy();
-    engine.submit(AnswerJob::new(prompt).sampling(sampling).max_tokens(300).grammar(grammar))?;
+    let job = AnswerJob::new(prompt).sampling(Sampling::greedy()).max_tokens(300).grammar(grammar);
 
-    let mut content = String::new();
-    let mut busy = true;
-    while busy {
-        busy = engine.step().await?;
-        while let Some((_, event)) = engine.try_next() {
-            if let AnswerEvent::Content(text) = event? {
+    let (mut answer, mut content) = (engine.answer(job)?, String::new());
+    while let Some(events) = answer.next().await? {
+        for event in events {
+            if let AnswerEvent::Content(text) = event {
                 content += &text;
             }
         }

@@ -21,15 +21,12 @@ async fn answer(engine: &mut Engine, conversation: &Conversation) -> Result<Answ
     let prompt = Prompt::Conversation(conversation.clone());
     let prompt = prompt.prepare(&engine.model().clone(), &ResponseFormat::Text, |_| Ok::<_, firelight::Error>(()))?;
     let grammar = prompt.rules.as_ref().map(|rules| engine.compile(rules)).transpose()?;
-    let sampling = Sampling::greedy();
-    engine.submit(AnswerJob::new(prompt).sampling(sampling).max_tokens(200).grammar(grammar))?;
+    let job = AnswerJob::new(prompt).sampling(Sampling::greedy()).max_tokens(200).grammar(grammar);
 
-    let mut answer = Answer::default();
-    let mut busy = true;
-    while busy {
-        busy = engine.step().await?;
-        while let Some((_, event)) = engine.try_next() {
-            match event? {
+    let (mut steps, mut answer) = (engine.answer(job)?, Answer::default());
+    while let Some(events) = steps.next().await? {
+        for event in events {
+            match event {
                 AnswerEvent::Content(text) => answer.content += &text,
                 AnswerEvent::ToolCall { id, name } => answer.call = Some((id, name, String::new())),
                 AnswerEvent::Arguments(text) => {

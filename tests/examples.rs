@@ -7,8 +7,17 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-const EXAMPLES: [&str; 8] =
-    ["batch", "conversation", "custom_source", "embeddings", "generate", "json_schema", "own_device", "tools"];
+const EXAMPLES: [&str; 9] = [
+    "batch",
+    "conversation",
+    "custom_source",
+    "embeddings",
+    "generate",
+    "json_schema",
+    "own_device",
+    "threads",
+    "tools",
+];
 
 /// The programs, built once with the features of this test.
 fn programs() -> &'static BTreeMap<String, PathBuf> {
@@ -66,6 +75,17 @@ fn batch_finishes_every_text() {
     assert_eq!(out.lines().count(), texts.len(), "{out}");
     for text in texts {
         assert!(out.contains(&format!("\"{text}")), "{out}");
+    }
+}
+
+#[test]
+fn threads_are_all_answered() {
+    let questions = ["What is Firelight?", "What can you do?", "Which files do you read?"];
+    let out = run("threads", &questions);
+    assert_eq!(out.lines().count(), questions.len(), "{out}");
+    for question in questions {
+        let line = out.lines().find(|line| line.starts_with(&format!("{question:?}: "))).expect("an answer");
+        assert!(line.len() > question.len() + 10, "{out}");
     }
 }
 

@@ -2,9 +2,10 @@
 //! happened.
 
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use firelight::conversation::{AnswerEvent, Conversation, Prompt, ResponseFormat, ToolChoice};
-use firelight::engine::{AnswerId, AnswerJob, Engine, EngineOptions, Status};
+use firelight::engine::{AnswerId, AnswerJob, Engine, EngineHandle, EngineOptions, Status};
 use firelight::session::{FinishReason, SessionOptions};
 use firelight::{Error, Gpu, GpuOptions, Model, Sampling, demo};
 use pollster::block_on;
@@ -146,4 +147,76 @@ fn cancelled_answers_say_so() {
     });
     assert_eq!(ends.collect::<Vec<_>>(), [FinishReason::Cancelled, FinishReason::Cancelled, FinishReason::Cancelled]);
     assert!(!engine.is_busy());
+}
+
+/// A text that goes on for 40 tokens.
+fn story(model: &Model) -> AnswerJob {
+    let prompt = Prompt::Text("Once upon a time".into());
+    let prompt = prompt.prepare(model, &ResponseFormat::Text, |_| Ok::<_, Error>(())).expect("a prompt");
+    AnswerJob::new(prompt).max_tokens(40).ignore_end(true)
+}
+
+/// A handle of an engine whose loop runs on a thread.
+fn spawn() -> (EngineHandle, JoinHandle<firelight::Result<()>>, Warnings) {
+    let (engine, warnings) = engine();
+    let (handle, engine_loop) = engine.into_loop().expect("an engine");
+    (handle, std::thread::spawn(move || block_on(engine_loop.run())), warnings)
+}
+
+/// The text of an answer; the device is lost after so many tokens.
+fn told(handle: &EngineHandle, lose_after: Option<usize>) -> Result<String, Error> {
+    let (mut answer, mut text, mut tokens) = (handle.answer(story(handle.model())), String::new(), 0);
+    while let Some(event) = block_on(answer.next()) {
+        match event? {
+            AnswerEvent::Content(more) => text += &more,
+            AnswerEvent::Token { .. } => {
+                tokens += 1;
+                if Some(tokens) == lose_after {
+                    handle.control().lose_device();
+                }
+            }
+            AnswerEvent::Finished(end) => assert_eq!(end.reason, FinishReason::MaxTokens),
+            _ => {}
+        }
+    }
+    Ok(text)
+}
+
+#[test]
+fn answers_of_a_handle_go_on_after_a_lost_device() {
+    let (handle, thread, warnings) = spawn();
+    let undisturbed = told(&handle, None).expect("no failure");
+    let vector = block_on(handle.embed(vec![1, 2, 3])).expect("no failure");
+    assert_eq!(told(&handle, Some(15)).expect("the device is replaced"), undisturbed);
+    assert_eq!(warnings.lock().expect("it").len(), 1);
+    assert_eq!(block_on(handle.embed(vec![1, 2, 3])).expect("no failure"), vector);
+    // The device is lost again at once: whoever waits is told, and so is whoever comes later.
+    let error = told(&handle, Some(15)).unwrap_err();
+    assert!(matches!(error, Error::Gpu(_)), "{error}");
+    assert!(thread.join().expect("no panic").is_err() && handle.has_ended());
+    assert!(block_on(handle.embed(vec![1, 2, 3])).is_err());
+    assert!(block_on(handle.answer(story(handle.model())).next()).is_none());
+}
+
+#[test]
+fn threads_share_an_engine_until_the_last_handle_is_dropped() {
+    let (handle, thread, _) = spawn();
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| assert!(told(&handle, None).expect("no failure").len() > 40));
+            scope.spawn(|| assert!(!block_on(handle.embed(vec![1, 2, 3])).expect("no failure").is_empty()));
+        }
+    });
+    // What is refused, cancelled or dropped ends, too.
+    let mut empty = story(handle.model());
+    empty.prompt.tokens.clear();
+    assert!(matches!(block_on(handle.answer(empty).next()), Some(Err(Error::Usage(_)))));
+    let mut cancelled = handle.answer(story(handle.model()).max_tokens(None));
+    assert!(matches!(block_on(cancelled.next()), Some(Ok(AnswerEvent::Started { .. }))));
+    cancelled.cancel();
+    let last = std::iter::from_fn(|| block_on(cancelled.next())).last().expect("an end").expect("no failure");
+    assert!(matches!(last, AnswerEvent::Finished(end) if end.reason == FinishReason::Cancelled));
+    let dropped = handle.answer(story(handle.model()).max_tokens(None));
+    drop((handle, dropped));
+    thread.join().expect("no panic").expect("no failure");
 }

@@ -15,7 +15,7 @@ use super::facts;
 use super::platform;
 use super::protocol::{Ask, Command, EngineEvent, Loaded, Memory, OpTime, Opening, Place};
 use crate::checkpoint::{ReadFuture, Source};
-use crate::conversation::{AnswerEvent, Conversation, Prompt, ResponseFormat};
+use crate::conversation::{Conversation, Prompt, ResponseFormat};
 use crate::engine::{AnswerJob, Engine, EngineOptions, Report, Status};
 use crate::gpu::{Clock, Gpu, GpuOptions};
 use crate::ops::StepSizes;
@@ -207,23 +207,15 @@ impl Backend {
         sampling.logprobs = ask.probabilities.then_some(TOP);
         let (max_tokens, stop, since) = (ask.max_tokens, Vec::new(), Clock::now());
         (self.emit)(EngineEvent::Started { id: ask.id, prompt: prompt.tokens.len(), thinking });
-        let at = engine.submit(AnswerJob { prompt, sampling, stop, max_tokens, ignore_end: false, grammar: None })?;
-        let mut stopped = false;
-        loop {
-            while let Some((_, event)) = engine.try_next() {
-                let event = event?;
-                let finished = matches!(event, AnswerEvent::Finished(_));
-                (self.emit)(EngineEvent::Answer(ask.id, event, since.seconds()));
-                if finished {
-                    return Ok(());
-                }
+        let mut answer =
+            engine.answer(AnswerJob { prompt, sampling, stop, max_tokens, ignore_end: false, grammar: None })?;
+        while let Some(events) = answer.next().await? {
+            events.into_iter().for_each(|event| (self.emit)(EngineEvent::Answer(ask.id, event, since.seconds())));
+            if lock(&self.inbox).look() {
+                answer.cancel();
             }
-            if lock(&self.inbox).look() && !stopped {
-                stopped = true;
-                engine.cancel(at);
-            }
-            engine.step().await?;
         }
+        Ok(())
     }
 
     async fn measure(&mut self, position: usize) -> Result<Vec<OpTime>> {

@@ -193,10 +193,10 @@ pub struct PrintedAnswer {
 pub async fn answer(engine: &mut Engine, job: AnswerJob) -> Result<PrintedAnswer> {
     let answering = Answering::begin();
     let (mut page, mut logprobs) = (Page::new(), Vec::new());
-    let id = engine.submit(job)?;
-    loop {
-        while let Some((_, event)) = engine.try_next() {
-            match event? {
+    let mut answer = engine.answer(job)?;
+    while let Some(events) = answer.next().await? {
+        for event in events {
+            match event {
                 AnswerEvent::Content(text) => page.print(&text)?,
                 AnswerEvent::Token { token, top: Some(top) } => {
                     let top: Vec<String> = top.iter().map(|t| format!("{} {:.4}", t.id, t.logprob)).collect();
@@ -210,10 +210,10 @@ pub async fn answer(engine: &mut Engine, job: AnswerJob) -> Result<PrintedAnswer
             }
         }
         if answering.interrupted() {
-            engine.cancel(id);
+            answer.cancel();
         }
-        engine.step().await?;
     }
+    Err(firelight::Error::Gpu("the answer has no end".into()).into())
 }
 
 /// An answer on stdout; a terminal shows its thought dimly.

@@ -2,11 +2,20 @@
 //!
 //! [`Engine`] adds to a [`Session`] what front ends would each do for themselves: it parses answers into
 //! [`AnswerEvent`]s, compiles their grammars, and survives a lost device: it opens the device again, loads the weights,
-//! and resumes each answer after the tokens that it has emitted. It is driven by [`Engine::step`]; natively a thread
-//! does that, in a browser the page or a worker. [`EngineControl`] acts on it from elsewhere meanwhile.
+//! and resumes each answer after the tokens that it has emitted. There are three ways to use it:
+//!
+//! * [`Engine::answer`] generates one answer, for a caller that owns the engine.
+//! * [`Engine::into_loop`] is for many callers: each has an [`EngineHandle`], and a thread or a page awaits the
+//!   [`EngineLoop`].
+//! * [`Engine::submit`], [`Engine::step`] and [`Engine::try_next`] are what both are made of.
+//!
+//! [`EngineControl`] acts on an engine from elsewhere while it works.
 
+mod answer;
 mod control;
 mod device;
+mod grammars;
+mod handle;
 #[cfg(feature = "demo")]
 mod model_ref;
 
@@ -14,7 +23,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 #[cfg(feature = "grammar")]
-use crate::conversation::grammar::{CompiledGrammar, ConstraintError, GrammarCompiler};
+use crate::conversation::grammar::ConstraintError;
 use crate::conversation::{AnswerEvent, AnswerReader, OutputRules, Prepared};
 use crate::gpu::{Clock, Gpu, GpuOptions};
 use crate::model::Model;
@@ -25,7 +34,11 @@ use crate::session::{Constraint, Event, Request, RequestId, Session, SessionOpti
 use crate::setters::setters;
 use crate::{Error, Result};
 
+pub use answer::AnswerSteps;
 pub use control::EngineControl;
+pub use grammars::Grammar;
+use grammars::Grammars;
+pub use handle::{AnswerStream, EngineHandle, EngineLoop};
 #[cfg(feature = "demo")]
 pub use model_ref::ModelRef;
 
@@ -102,13 +115,6 @@ setters!(AnswerJob {
     grammar: impl Into<Option<Grammar>>,
 });
 
-/// A compiled [`OutputRules`].
-#[cfg(feature = "grammar")]
-pub type Grammar = Arc<CompiledGrammar>;
-/// Without the feature `grammar` there are none.
-#[cfg(not(feature = "grammar"))]
-pub type Grammar = std::convert::Infallible;
-
 /// See the module.
 pub struct Engine {
     model: Arc<Model>,
@@ -117,8 +123,7 @@ pub struct Engine {
     control: EngineControl,
     /// `None` after a failure.
     session: Option<Session>,
-    #[cfg(feature = "grammar")]
-    grammars: Option<GrammarCompiler>,
+    grammars: Grammars,
     jobs: BTreeMap<AnswerId, Job>,
     last_id: AnswerId,
     events: VecDeque<(AnswerId, Result<AnswerEvent>)>,
@@ -153,7 +158,7 @@ impl Engine {
     /// # Errors
     /// As [`SessionBuilder::load`](crate::session::SessionBuilder::load).
     pub async fn load(gpu: Gpu, model: Arc<Model>, options: EngineOptions, mut report: Report) -> Result<Self> {
-        let control = EngineControl::new(gpu.clone());
+        let (control, grammars) = (EngineControl::new(gpu.clone()), Grammars::new(model.clone()));
         let session = load(&gpu, &model, &options, &mut report).await?;
         Ok(Engine {
             model,
@@ -161,8 +166,7 @@ impl Engine {
             report,
             control,
             session: Some(session),
-            #[cfg(feature = "grammar")]
-            grammars: None,
+            grammars,
             jobs: BTreeMap::new(),
             last_id: 0,
             events: VecDeque::new(),
@@ -212,22 +216,8 @@ impl Engine {
     /// # Errors
     /// [`Error::Usage`] if a schema or an expression is invalid, or no text fits it; [`Error::Unsupported`] without the
     /// feature `grammar`.
-    #[cfg(feature = "grammar")]
-    pub fn compile(&mut self, rules: &OutputRules) -> Result<Grammar> {
-        let grammars = match &mut self.grammars {
-            Some(grammars) => grammars,
-            none => none.insert(GrammarCompiler::new(&self.model.tokenizer).map_err(Error::Unsupported)?),
-        };
-        rules.compile(grammars).map(Arc::new).map_err(Error::Usage)
-    }
-
-    /// Compiles what an answer is constrained to.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`]: this build lacks the feature `grammar`.
-    #[cfg(not(feature = "grammar"))]
-    pub fn compile(&mut self, _: &OutputRules) -> Result<Grammar> {
-        Err(Error::Unsupported("this build cannot constrain answers: it lacks the feature `grammar`".into()))
+    pub fn compile(&self, rules: &OutputRules) -> Result<Grammar> {
+        self.grammars.compile(rules)
     }
 
     /// Queues an answer. Its events come from [`Engine::try_next`].

@@ -1,8 +1,8 @@
 //! The browser's front end: the engine as a JavaScript class. JSON goes in and out; bytes come from JavaScript.
 //!
 //! Network, cache and messages are in `assets/js`. JavaScript may call [`WebEngine::submit`] and [`WebEngine::cancel`]
-//! while [`WebEngine::next`] waits, so `next` takes the engine out of its cell for as long as it works, and orders are
-//! kept in a list that is read between two steps.
+//! while [`WebEngine::next`] waits: they reach the engine through an [`EngineHandle`], and `next` takes its
+//! [`EngineLoop`] out of the cell for as long as it works.
 
 mod info;
 mod js_error;
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
 
 use crate::conversation::AnswerEvent;
-use crate::engine::{AnswerId, AnswerJob, Engine, EngineControl, EngineOptions, Report, Status};
+use crate::engine::{AnswerStream, Engine, EngineHandle, EngineLoop, EngineOptions, Report, Status};
 use crate::gpu::{self, Gpu};
 use crate::model::load::Progress;
 use crate::{Error, Model};
@@ -38,25 +38,17 @@ pub fn on_panic(tell: Function) {
 /// A loaded model. See the module.
 #[wasm_bindgen(js_name = Engine)]
 pub struct WebEngine {
-    model: Arc<Model>,
+    handle: EngineHandle,
     bytes: u64,
     /// Taken while [`WebEngine::next`] works; `None` after a failure.
-    engine: RefCell<Option<Engine>>,
-    control: EngineControl,
-    orders: RefCell<Vec<Order>>,
-    /// The numbers of the answers, by the engine's.
-    answers: RefCell<BTreeMap<AnswerId, u64>>,
+    engine_loop: RefCell<Option<EngineLoop>>,
+    /// Answers that are not complete, by their numbers.
+    answers: RefCell<BTreeMap<u64, AnswerStream>>,
     last_id: Cell<u64>,
     source_error: SourceError,
     info: RefCell<Value>,
     /// Whether the device is another one than `info` describes.
     reloaded: Rc<Cell<bool>>,
-}
-
-/// What to do between two steps.
-enum Order {
-    Submit(u64, Box<AnswerJob>),
-    Cancel(u64),
 }
 
 #[wasm_bindgen(js_class = Engine)]
@@ -93,19 +85,18 @@ impl WebEngine {
         let session = options.session(gpu.caps());
         let reloaded = Rc::new(Cell::new(false));
         let report = report(tell, cached, reloaded.clone());
-        let engine = Engine::load(gpu.clone(), model.clone(), EngineOptions { gpu: device, session }, report).await;
+        let engine = Engine::load(gpu.clone(), model, EngineOptions { gpu: device, session }, report).await;
         let engine = engine.map_err(|error| {
             gpu.destroy();
             JsError::new(Moment::Open, &error)
         })?;
         reloaded.set(false);
         let info = info::info(&engine, bytes).map_err(at(Moment::Open))?;
+        let (handle, engine_loop) = engine.into_loop().map_err(at(Moment::Open))?;
         Ok(WebEngine {
-            model,
+            handle,
             bytes,
-            control: engine.control(),
-            engine: RefCell::new(Some(engine)),
-            orders: RefCell::default(),
+            engine_loop: RefCell::new(Some(engine_loop)),
             answers: RefCell::default(),
             last_id: Cell::new(0),
             source_error,
@@ -122,19 +113,20 @@ impl WebEngine {
     /// Queues a request, JSON as of [`GenerateRequest`]; [`WebEngine::next`] answers it under the number returned.
     ///
     /// # Errors
-    /// JSON `{code, message}` if the request makes no sense or the template refuses it.
+    /// JSON `{code, message}` if the request or its schema makes no sense, or the template refuses it.
     pub fn submit(&self, request: &str) -> Result<f64, JsValue> {
-        let job = GenerateRequest::parse(request).and_then(|request| request.job(&self.model));
-        let job = job.map_err(|error| JsError::new(Moment::Submit, &error))?;
+        let answer = self.answer(request).map_err(|error| JsError::new(Moment::Submit, &error))?;
         let id = self.last_id.get() + 1;
         self.last_id.set(id);
-        self.orders.borrow_mut().push(Order::Submit(id, Box::new(job)));
+        self.answers.borrow_mut().insert(id, answer);
         Ok(id as f64)
     }
 
     /// Ends an answer; its last event says so.
     pub fn cancel(&self, id: f64) {
-        self.orders.borrow_mut().push(Order::Cancel(id as u64));
+        if let Some(answer) = self.answers.borrow().get(&(id as u64)) {
+            answer.cancel();
+        }
     }
 
     /// The next events of all answers, as a JSON array; `undefined` when all are complete. Call it again until then.
@@ -142,26 +134,23 @@ impl WebEngine {
     /// # Errors
     /// JSON `{code, message}`, or the value that a source threw. All answers have failed then.
     pub async fn next(&self) -> Result<Option<String>, JsValue> {
-        let Some(mut engine) = self.engine.take() else {
+        let Some(mut engine_loop) = self.engine_loop.take() else {
             return Err(JsError::internal("next() was called while it was waiting, or after a failure").into());
         };
-        let mut events = Vec::new();
         loop {
-            self.follow_orders(&mut engine, &mut events);
-            let stepped = engine.step().await;
-            if self.control.is_closed() {
+            let turn = engine_loop.turn().await;
+            if self.handle.control().is_closed() {
                 return Ok(None);
             }
-            self.gather(&mut engine, &mut events);
-            let more = stepped.map_err(|error| self.source_error.or(self.failure(&error)))?;
+            let events = self.gather();
+            turn.map_err(|error| self.source_error.or(self.failure(&error)))?;
             if self.reloaded.take()
-                && let Ok(info) = info::info(&engine, self.bytes)
+                && let Ok(info) = info::info(engine_loop.engine(), self.bytes)
             {
                 self.info.replace(info);
             }
-            let done = !more && self.orders.borrow().is_empty();
-            if done || !events.is_empty() {
-                self.engine.replace(Some(engine));
+            if !events.is_empty() || self.answers.borrow().is_empty() {
+                self.engine_loop.replace(Some(engine_loop));
                 return Ok((!events.is_empty()).then(|| Value::Array(events).to_string()));
             }
         }
@@ -172,7 +161,7 @@ impl WebEngine {
     /// # Errors
     /// JSON `{code, message}` if the template refuses it.
     pub fn tokenize(&self, request: &str) -> Result<Vec<u32>, JsValue> {
-        let tokens = GenerateRequest::parse(request).and_then(|request| request.tokens(&self.model));
+        let tokens = GenerateRequest::parse(request).and_then(|request| request.tokens(self.handle.model()));
         Ok(tokens.map_err(|error| JsError::new(Moment::Submit, &error))?)
     }
 
@@ -181,64 +170,50 @@ impl WebEngine {
     /// # Errors
     /// JSON `{code, message}` if there is no such id.
     pub fn detokenize(&self, ids: Vec<u32>) -> Result<String, JsValue> {
-        let size = self.model.tokenizer.vocab_size();
+        let size = self.handle.model().tokenizer.vocab_size();
         if let Some(id) = ids.iter().find(|id| **id as usize >= size) {
             let error = Error::Usage(format!("token {id} is not below the vocabulary's size, {size}"));
             return Err(JsError::new(Moment::Submit, &error).into());
         }
-        Ok(self.model.tokenizer.decode(&ids))
+        Ok(self.handle.model().tokenizer.decode(&ids))
     }
 
     /// Destroys the device, which frees its memory. A waiting [`WebEngine::next`] ends with `undefined`.
     pub fn destroy(&self) {
-        self.control.close();
-        self.engine.take();
-        self.orders.take();
+        self.handle.control().close();
+        self.engine_loop.take();
         self.answers.borrow_mut().clear();
     }
 }
 
 impl WebEngine {
-    fn follow_orders(&self, engine: &mut Engine, events: &mut Vec<Value>) {
-        let mut answers = self.answers.borrow_mut();
-        for order in self.orders.take() {
-            match order {
-                Order::Submit(id, job) => match submit(engine, *job) {
-                    Ok(at) => drop(answers.insert(at, id)),
-                    Err(error) => events.push(request::failed(id, &JsError::new(Moment::Submit, &error))),
-                },
-                Order::Cancel(id) => {
-                    if let Some((at, _)) = answers.iter().find(|(_, number)| **number == id) {
-                        engine.cancel(*at);
-                    }
-                }
-            }
-        }
+    fn answer(&self, request: &str) -> crate::Result<AnswerStream> {
+        let mut job = GenerateRequest::parse(request)?.job(self.handle.model())?;
+        job.grammar = job.prompt.rules.as_ref().map(|rules| self.handle.compile(rules)).transpose()?;
+        Ok(self.handle.answer(job))
     }
 
-    fn gather(&self, engine: &mut Engine, events: &mut Vec<Value>) {
-        let mut answers = self.answers.borrow_mut();
-        while let Some((at, event)) = engine.try_next() {
-            let Some(id) = answers.get(&at).copied() else { continue };
-            if matches!(event, Ok(AnswerEvent::Finished(_)) | Err(_)) {
-                answers.remove(&at);
+    /// The events that have come, of all answers.
+    fn gather(&self) -> Vec<Value> {
+        let mut events = Vec::new();
+        self.answers.borrow_mut().retain(|id, answer| {
+            let mut over = false;
+            while let Some(event) = answer.try_next() {
+                over |= matches!(event, Ok(AnswerEvent::Finished(_)) | Err(_));
+                events.extend(match event {
+                    Ok(event) => request::event(*id, event),
+                    Err(error) => Some(request::failed(*id, &JsError::new(Moment::Submit, &error))),
+                });
             }
-            events.extend(match event {
-                Ok(event) => request::event(id, event),
-                Err(error) => Some(request::failed(id, &JsError::new(Moment::Submit, &error))),
-            });
-        }
+            !over
+        });
+        events
     }
 
     /// The failure of a step: after a lost device, another one than after anything else.
     fn failure(&self, error: &Error) -> JsError {
-        JsError::new(if self.control.is_lost() { Moment::Lost } else { Moment::Run }, error)
+        JsError::new(if self.handle.control().is_lost() { Moment::Lost } else { Moment::Run }, error)
     }
-}
-
-fn submit(engine: &mut Engine, mut job: AnswerJob) -> crate::Result<AnswerId> {
-    job.grammar = job.prompt.rules.as_ref().map(|rules| engine.compile(rules)).transpose()?;
-    engine.submit(job)
 }
 
 /// Tells JavaScript what the engine reports.
