@@ -1,4 +1,4 @@
-//! Opening GGUF files: real ones, split ones, and every way a file can be wrong.
+//! Opening GGUF files: real ones, split ones, and invalid ones of every kind.
 
 use firelight::checkpoint::{Checkpoint, GgufArray, GgufValue, GgufWriter, Metadata, ReadFuture, Source};
 use firelight::dtype::DType;
@@ -16,7 +16,7 @@ fn shared(path: &str) -> Option<PathBuf> {
         return Some(path);
     }
     assert!(std::env::var_os("CI").is_none(), "{} is missing", path.display());
-    println!("left out: {} is missing", path.display());
+    println!("skipped: {} is missing", path.display());
     None
 }
 
@@ -62,7 +62,7 @@ fn small() -> Vec<u8> {
     file(small_metadata(), &TENSORS)
 }
 
-/// Where `text` begins in the file.
+/// The offset of `text` in the file.
 fn find(bytes: &[u8], text: &str) -> usize {
     bytes.windows(text.len()).position(|window| window == text.as_bytes()).unwrap()
 }
@@ -86,7 +86,7 @@ const OFFSET: isize = 24;
 
 type Row = (&'static str, fn(&mut Vec<u8>), &'static str);
 
-/// What is done to a good file, and what the error must say.
+/// Changes to a valid file, and a part of the expected error.
 const HOSTILE: &[Row] = &[
     ("empty", |b| b.clear(), "the file is empty"),
     ("one byte", |b| b.truncate(1), "not a GGUF file"),
@@ -177,7 +177,7 @@ fn hostile_files_are_refused_with_a_reason() {
 }
 
 #[test]
-fn arrays_nested_without_end_are_refused() {
+fn deeply_nested_arrays_are_refused() {
     let mut deep = GgufArray::U8(vec![7]);
     for depth in 1..=5 {
         deep = GgufArray::Array(vec![deep]);
@@ -256,7 +256,7 @@ fn every_truncation_is_an_error() {
 }
 
 #[test]
-fn what_is_written_is_read() {
+fn written_files_are_read_back() {
     let mut metadata = small_metadata();
     metadata.insert("general.alignment", 128u32);
     let scalars: [GgufValue; 11] = [
@@ -307,14 +307,14 @@ fn what_is_written_is_read() {
             assert_eq!(byte, next, "tensor {name}");
         }
     }
-    // Versions 2 and 3 differ in nothing that little-endian files show.
+    // Versions 2 and 3 are the same for little-endian files.
     let mut second = bytes;
     put(&mut second, 4, &2u32.to_le_bytes());
     assert_eq!(open(second).unwrap().metadata, metadata);
 }
 
 #[test]
-fn the_writer_checks_what_it_is_given() {
+fn the_writer_checks_its_input() {
     let mut metadata = Metadata::new();
     metadata.insert("general.alignment", 33u32);
     assert!(GgufWriter::new(metadata).is_err());
@@ -327,7 +327,7 @@ fn the_writer_checks_what_it_is_given() {
 }
 
 #[test]
-fn getters_take_any_width_and_refuse_the_unfit() {
+fn getters_accept_any_width_and_refuse_other_types() {
     let mut metadata = Metadata::new();
     for (key, value) in [
         ("u8", GgufValue::U8(7)),
@@ -376,7 +376,7 @@ fn getters_take_any_width_and_refuse_the_unfit() {
     }
 }
 
-/// A source over a virtual file of `len` bytes, zero after `head`, that counts the bytes it hands out.
+/// A source of a virtual file of `len` bytes, zero after `head`, that counts the bytes it returns.
 fn counting(head: Vec<u8>, len: u64) -> (Source, Arc<AtomicU64>) {
     let count = Arc::new(AtomicU64::new(0));
     let counter = count.clone();
@@ -417,7 +417,7 @@ fn opening_reads_only_the_head() {
     let (source, read) = counting(bytes, 40 << 30);
     let message = block_on(Checkpoint::from_sources(vec![source])).unwrap_err().to_string();
     assert!(message.contains("cannot be right"), "{message}");
-    assert_eq!(read.load(Ordering::Relaxed), 256 << 10, "a text of 1 GiB is not fetched to be refused");
+    assert_eq!(read.load(Ordering::Relaxed), 256 << 10, "a text of 1 GiB must be refused without reading it");
 }
 
 #[test]
@@ -452,7 +452,7 @@ fn bytes_that_are_not_text_are_replaced_in_values_only() {
     assert_eq!(model.metadata.get_strings("k.text").unwrap().unwrap(), ["\u{FFFD}e", "two"]);
 }
 
-/// Part `number` of `count`, which says that all parts hold `tensors` tensors together.
+/// Part `number` of `count`, with `tensors` as the number of tensors in all parts.
 fn part(number: u16, count: u16, tensors: i32, name: &str) -> Vec<u8> {
     let mut metadata = if number == 0 { small_metadata() } else { Metadata::new() };
     metadata.insert("split.no", number);
@@ -504,7 +504,7 @@ fn wrong_sets_of_parts_are_refused() {
 }
 
 #[test]
-fn paths_that_are_no_model_are_refused() {
+fn paths_without_a_model_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let failure = |path: PathBuf| block_on(Checkpoint::open(&path)).unwrap_err().to_string();
     assert!(failure(folder.path().join("absent.gguf")).contains("cannot open"));

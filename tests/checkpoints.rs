@@ -1,5 +1,6 @@
-//! Published checkpoints against llama.cpp, which ran the same weights in F32: greedy tokens of the library, the program
-//! and the server, and perplexity. `checkpoints/oracle.py` made the numbers, `scripts/checkpoints.sh` fetches the files.
+//! Published checkpoints compared with llama.cpp, which ran the same weights in F32: greedy tokens of the library, the
+//! program and the server, and perplexity. `checkpoints/oracle.py` recorded the numbers, `scripts/checkpoints.sh`
+//! downloads the files.
 
 mod engine;
 mod http;
@@ -24,7 +25,7 @@ const GEMMA3: &str = "gemma-3-270m-q4_k_m.gguf";
 
 #[derive(Deserialize)]
 struct Oracle {
-    /// Greedy tokens of a prompt, at most.
+    /// The maximum number of greedy tokens per prompt.
     steps: usize,
     files: BTreeMap<String, Checkpoint>,
 }
@@ -32,13 +33,13 @@ struct Oracle {
 #[derive(Deserialize)]
 struct Checkpoint {
     prompts: Vec<Prompt>,
-    /// By the size of a chunk: perplexities of the first 1, 2, ... chunks of `checkpoints/text.txt`.
+    /// Perplexities of the first 1, 2, ... chunks of `checkpoints/text.txt`, by chunk size.
     perplexity: BTreeMap<usize, Vec<f64>>,
 }
 
 #[derive(Deserialize)]
 struct Prompt {
-    /// Whether the prompt is the user's turn of a conversation; else it is a text to go on with.
+    /// Whether the prompt is the user's turn of a conversation; else it is a text to continue.
     chat: bool,
     prompt: String,
     prompt_ids: Vec<u32>,
@@ -54,7 +55,7 @@ fn oracle() -> Oracle {
     serde_json::from_slice(&std::fs::read(here("tests/checkpoints/oracle.json")).expect("a file")).expect("JSON")
 }
 
-/// What llama.cpp says of a checkpoint, and the path of the file, if it is there. In CI it must be.
+/// llama.cpp's results for a checkpoint, and the path of the file, if it exists. In CI it must exist.
 fn checkpoint(name: &str) -> Option<(Checkpoint, String)> {
     let set = |name| std::env::var_os(name).map(PathBuf::from);
     let cache = || set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
@@ -62,10 +63,10 @@ fn checkpoint(name: &str) -> Option<(Checkpoint, String)> {
     let path = folder.expect("a home folder").join(name);
     if !path.exists() {
         assert!(std::env::var_os("CI").is_none(), "{} is missing: run scripts/checkpoints.sh", path.display());
-        eprintln!("left out: {} is missing: scripts/checkpoints.sh fetches it", path.display());
+        eprintln!("skipped: {} is missing: scripts/checkpoints.sh downloads it", path.display());
         return None;
     }
-    let known = oracle().files.remove(name).expect("the oracle knows the file");
+    let known = oracle().files.remove(name).expect("recorded results");
     Some((known, path.to_str().expect("UTF-8").to_owned()))
 }
 
@@ -112,7 +113,7 @@ fn gemma_3_answers_as_in_llama_cpp() {
     the_library_answers_as_llama_cpp_does(GEMMA3);
 }
 
-/// The program continues the first text, and has the conversation.
+/// The program continues the first text and answers the last conversation.
 fn the_program_answers_as_llama_cpp_does(name: &str) {
     let Some((known, path)) = checkpoint(name) else { return };
     let steps = oracle().steps.to_string();
@@ -120,7 +121,7 @@ fn the_program_answers_as_llama_cpp_does(name: &str) {
     let [text, .., turn] = &known.prompts[..] else { panic!("{name} has no prompts") };
     assert!(!text.chat && turn.chat, "{name} has a text first and a conversation last");
     assert_eq!(firelight(&[&greedy[..], &["--raw", &text.prompt]].concat()), text.text, "{name}");
-    // A line's end follows what is said, unless there is one.
+    // The program ends an answer with a newline.
     let said = format!("{}\n", turn.text.strip_suffix('\n').unwrap_or(&turn.text));
     assert_eq!(firelight(&[&greedy[..], &[&turn.prompt]].concat()), said, "{name}");
 }
@@ -135,9 +136,10 @@ fn gemma_3_answers_on_the_command_line_as_in_llama_cpp() {
     the_program_answers_as_llama_cpp_does(GEMMA3);
 }
 
-/// One server of both checkpoints, asked in each dialect at once for the first tokens of a text and of the conversation.
+/// One server with both checkpoints, and concurrent requests in each API for the first tokens of a text and of a
+/// conversation.
 #[test]
-fn both_answer_through_the_server_as_in_llama_cpp() {
+fn both_answer_in_every_api_as_in_llama_cpp() {
     const STEPS: usize = 24;
     let (Some(smollm2), Some(gemma)) = (checkpoint(SMOLLM2), checkpoint(GEMMA3)) else { return };
     let server = serve(&[&smollm2.1, &gemma.1, "--context", "512"]);
@@ -145,7 +147,7 @@ fn both_answer_through_the_server_as_in_llama_cpp() {
         let [text, .., turn] = &known.prompts[..] else { panic!("{name} has no prompts") };
         let messages = json!([{ "role": "user", "content": turn.prompt }]);
         let options = json!({ "temperature": 0, "num_predict": STEPS });
-        // Where to ask, what, and where the reply has its text and the number of its tokens.
+        // The path, the prompt, the body, and pointers to the reply's text and token count.
         let ways = [
             ("/v1/completions", text, json!({ "prompt": text.prompt }), "/choices/0/text", "/usage/completion_tokens"),
             (
@@ -178,7 +180,7 @@ fn both_answer_through_the_server_as_in_llama_cpp() {
             let cut = row.greedy_ids.len() > STEPS;
             let right = if cut { !got.is_empty() && row.text.starts_with(got) } else { got == row.text };
             assert!(right, "{name}: {path}: {reply}, llama.cpp says {:?}", row.text);
-            // The token that ends an answer counts in some dialects.
+            // Some APIs count the end token.
             let counted = reply.pointer(count).and_then(Value::as_u64).expect("a count") as usize;
             let tokens = row.greedy_ids.len().min(STEPS);
             assert!(counted == tokens || !cut && counted == tokens + 1, "{name}: {path}: {reply}");
@@ -203,16 +205,16 @@ fn perplexity_of_smollm2_is_that_of_llama_cpp() {
     perplexity_is_that_of_llama_cpp(SMOLLM2, 512);
 }
 
-/// What is scored lies behind more tokens than a window sees.
+/// The scored tokens come after more tokens than a sliding window sees.
 #[test]
 fn perplexity_of_gemma_3_is_that_of_llama_cpp() {
     perplexity_is_that_of_llama_cpp(GEMMA3, 1024);
 }
 
-/// The README's first conversation: each command of it that an answer follows is given to a shell, beside the files that
-/// it names, and answers so.
+/// The README's first conversation: a shell runs each command with an answer, in a folder with the named files, and
+/// prints the same answer.
 #[test]
-fn the_readmes_first_conversation_is_true() {
+fn the_readmes_first_conversation_is_reproducible() {
     let (Some((_, smollm2)), Some(stories)) = (checkpoint(SMOLLM2), http::stories()) else { return };
     let readme = std::fs::read_to_string(here("README.md")).expect("a file");
     let (_, section) = readme.split_once("\n## A first conversation\n").expect("the section");

@@ -1,5 +1,5 @@
-//! The real binary: what it prints where, and with which exit code; on a trained model, tiny synthetic ones, and files
-//! that are no models.
+//! The real binary: its output and exit codes, with a trained model, tiny synthetic models, and files that are not
+//! models.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -21,7 +21,7 @@ fn shared() -> Option<PathBuf> {
         return Some(root.join("data"));
     }
     assert!(std::env::var_os("CI").is_none(), "no test data in {}: set FIRELIGHT_SHARED", root.display());
-    eprintln!("left out: no test data in {}", root.display());
+    eprintln!("skipped: no test data in {}", root.display());
     None
 }
 
@@ -33,17 +33,18 @@ fn text_of(path: &Path) -> String {
     path.to_str().expect("paths in tests are UTF-8").to_owned()
 }
 
-/// The program, as cron or a container starts it: without a runtime directory, about which Mesa's libraries would complain.
+/// The program, started as by cron or in a container: without a runtime directory, which would make Mesa's libraries
+/// print warnings.
 fn firelight(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_firelight"));
     command.args(args).env_remove("XDG_RUNTIME_DIR").stdin(Stdio::null());
     command
 }
 
-/// How the note begins that there is no GPU.
+/// The beginning of the note that there is no GPU.
 const SOFTWARE: &str = "note: no GPU found: computing";
 
-/// What the program left behind.
+/// The exit code and output of the program.
 struct Run {
     code: Option<i32>,
     out: String,
@@ -53,11 +54,11 @@ struct Run {
 impl From<Output> for Run {
     fn from(output: Output) -> Self {
         let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
-        // A software adapter says so before anything else; a test of its own looks at that.
+        // The note about a software adapter comes first; a separate test checks it.
         let err = text(output.stderr).split_inclusive('\n').filter(|line| !line.starts_with(SOFTWARE)).collect();
         let run = Run { code: output.status.code(), out: text(output.stdout), err };
         assert!(!run.out.contains('\u{1b}') && !run.err.contains('\u{1b}'), "colours in a pipe: {run:?}");
-        assert!(!run.err.contains("XDG_RUNTIME_DIR"), "a library complains: {run:?}");
+        assert!(!run.err.contains("XDG_RUNTIME_DIR"), "a library printed a warning: {run:?}");
         assert!(!run.err.contains("bug in Firelight") && !run.err.contains("panicked"), "a panic: {run:?}");
         run
     }
@@ -73,14 +74,14 @@ fn run(args: &[&str]) -> Run {
     firelight(args).output().expect("the program starts").into()
 }
 
-/// Runs what must succeed; its stdout.
+/// Runs a command that must succeed. Returns its stdout.
 fn good(args: &[&str]) -> String {
     let run = run(args);
     assert_eq!(run.code, Some(0), "{args:?}: {run:?}");
     run.out
 }
 
-/// Runs what must fail with `code` and a message that contains each of `words`; stdout must stay empty.
+/// Runs a command that must fail with `code`, a message that contains each of `words`, and nothing on stdout.
 fn bad(args: &[&str], code: i32, words: &[&str]) {
     let run = run(args);
     assert_eq!(run.code, Some(code), "{args:?}: {run:?}");
@@ -92,7 +93,7 @@ fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")
 }
 
-/// Writes a file; its path.
+/// Writes a file. Returns its path.
 fn file(dir: &TempDir, name: &str, bytes: &[u8]) -> String {
     let path = dir.path().join(name);
     fs::write(&path, bytes).expect("a file");
@@ -110,9 +111,9 @@ fn a_software_adapter_is_named_once_on_stderr() {
     }
 }
 
-/// Mesa's libraries would write to stderr before anything of ours.
+/// Without a runtime directory, Mesa's libraries would write to stderr.
 #[test]
-fn no_library_complains_of_a_missing_runtime_directory() {
+fn libraries_do_not_warn_about_a_missing_runtime_directory() {
     for directory in [None, Some(""), Some("relative")] {
         let mut command = firelight(&["devices"]);
         if let Some(directory) = directory {
@@ -159,7 +160,7 @@ fn every_command_is_in_the_help() {
 }
 
 #[test]
-fn files_that_are_no_models_are_refused_by_every_command() {
+fn every_command_refuses_files_that_are_not_models() {
     let dir = folder();
     let mut huge = b"GGUF\x03\0\0\0".to_vec();
     huge.extend([0xff; 16]);
@@ -191,7 +192,7 @@ fn files_that_are_no_models_are_refused_by_every_command() {
 }
 
 #[test]
-fn files_for_something_else_say_what_they_are_for() {
+fn errors_name_other_kinds_of_gguf_files() {
     let dir = folder();
     let write = |name: &str, keys: &[(&str, &str)], tensors: &[&str]| {
         let mut metadata = Metadata::new();
@@ -225,12 +226,12 @@ fn files_for_something_else_say_what_they_are_for() {
         let info = good(&["info", path]);
         assert!(info.contains(what) && info.contains(path.as_str()), "{info}");
     }
-    // Among several, the message names the file.
+    // With several files, the message names the file.
     bad(&["serve", "demo", &files[0].0, "--port", "0"], 1, &["mmproj.gguf", "a projector"]);
 }
 
 #[test]
-fn requests_that_make_no_sense_are_refused_with_the_next_step() {
+fn invalid_arguments_are_errors_with_a_next_step() {
     let Some(model) = stories() else { return };
     let dir = folder();
     let long = "once upon a time ".repeat(100);
@@ -262,7 +263,7 @@ fn requests_that_make_no_sense_are_refused_with_the_next_step() {
     }
 }
 
-/// What the trained model says greedily, by an independent engine: prompt, ids of the prompt, text that follows.
+/// Greedy continuations of the trained model by an independent engine: prompt, ids of the prompt, following text.
 fn greedy() -> Option<Vec<(String, Vec<u32>, String)>> {
     let data = shared()?;
     let model = pollster::block_on(Checkpoint::open(&data.join("models/stories260K.gguf"))).expect("the model opens");
@@ -288,7 +289,7 @@ fn a_raw_run_prints_exactly_the_continuation() {
         let stats = format!("prompt {} token", ids.len());
         assert!(run.err.starts_with(&stats) && run.err.contains("answer 200 tokens at "), "{run:?}");
     }
-    // Other ways to say the same; not to the end, for roundings differ.
+    // Equivalent options; only the beginning is compared, because rounding differs.
     let (prompt, _, text) = &cases[1];
     let start: String = text.chars().take(40).collect();
     for args in [&["--greedy", "--kv", "f32"][..], &["--greedy", "--tier", "baseline"], &["--temperature", "0"]] {
@@ -310,7 +311,7 @@ fn sampling_options_reach_the_sampler() {
     assert!(texts[0] != texts[1] && texts[1] != texts[2] && texts[0] != greedy, "{texts:?}");
     // 426 is ".": never, or always.
     assert!(greedy.contains('.') && !say(&["--greedy", "--logit-bias", "426=-1000"]).contains('.'));
-    assert_eq!(say(&["--greedy", "--stop", " named"]), greedy[..greedy.find(" named").expect("it is there")]);
+    assert_eq!(say(&["--greedy", "--stop", " named"]), greedy[..greedy.find(" named").expect("the stop text")]);
     assert_ne!(say(&["--greedy", "--repeat-penalty", "2"]), greedy);
     let run = run(&["run", &model, "--raw", "--greedy", "-n", "2", "--logprobs", "3", "Once upon a time"]);
     let lines: Vec<&str> = run.err.lines().collect();
@@ -334,9 +335,9 @@ fn piped(args: &[&str], bytes: &[u8]) -> Run {
     child.wait_with_output().expect("it ends").into()
 }
 
-/// What is piped comes before what is an argument, for every command that takes both.
+/// Text from stdin precedes the argument, for every command that takes both.
 #[test]
-fn piped_text_beside_an_argument_is_read() {
+fn text_from_stdin_precedes_the_argument() {
     let Some(model) = stories() else { return };
     let dir = folder();
     let raw = ["run", &model, "--raw", "--greedy", "-n", "8"];
@@ -347,12 +348,12 @@ fn piped_text_beside_an_argument_is_read() {
         let run = piped(&[&raw[..], &["a time"]].concat(), text);
         assert_eq!((run.code, &run.out), (Some(0), &both), "{text:?}: {run:?}");
     }
-    // A file is as good as a pipe.
+    // stdin may be a file.
     let text = file(&dir, "text.txt", b"Once upon\n");
     let stdin = fs::File::open(text).expect("the file");
     let run: Run = firelight(&raw).arg("a time").stdin(stdin).output().expect("it starts").into();
     assert_eq!(run.out, both, "{run:?}");
-    // What holds no text changes nothing.
+    // stdin without text has no effect.
     for nothing in [&b""[..], b"\n", b" \r\n", b"\xef\xbb\xbf"] {
         assert_eq!(piped(&[&raw[..], &["a time"]].concat(), nothing).out, with("a time"), "{nothing:?}");
     }
@@ -369,7 +370,7 @@ fn piped_text_beside_an_argument_is_read() {
     assert!(run.code == Some(1) && run.err.contains("stdin is not UTF-8"), "{run:?}");
 }
 
-/// A chat's message is what was said, not the line's end behind it.
+/// A chat message from stdin does not include the final newline.
 #[test]
 fn a_piped_message_is_the_same_as_an_argument() {
     let dir = folder();
@@ -385,10 +386,10 @@ fn a_piped_message_is_the_same_as_an_argument() {
     assert_eq!(tokens(&run), tokens(&piped(&args, b"he\n\nthe")), "{run:?}");
 }
 
-/// Slow text is waited for; a pipe that nobody writes to or closes is not waited for without end; and what comes after
-/// all is not dropped in silence.
+/// The program waits for slow text, but not forever for an open pipe without data; text that arrives too late is an
+/// error.
 #[test]
-fn a_silent_stdin_holds_nothing_up_for_ever() {
+fn waiting_for_stdin_has_a_limit() {
     let Some(model) = stories() else { return };
     let mut child = spawn(&mut firelight(&["tokenize", &model, "b"]));
     let mut stdin = child.stdin.take().expect("a pipe");
@@ -414,9 +415,9 @@ fn a_silent_stdin_holds_nothing_up_for_ever() {
     assert!(run.code == Some(1) && run.err.contains("too late and was ignored"), "{run:?}");
 }
 
-/// A byte order mark is no text wherever a text is read, and UTF-16 is read as what it says.
+/// Everywhere that text is read, a byte order mark is not part of it, and UTF-16 is decoded.
 #[test]
-fn byte_order_marks_are_no_text() {
+fn byte_order_marks_are_not_text() {
     let Some(model) = stories() else { return };
     let dir = folder();
     let utf16 = |text: &str| -> Vec<u8> {
@@ -436,19 +437,19 @@ fn byte_order_marks_are_no_text() {
         let (case, jinja) = (file(&dir, "case.json", &write(case)), file(&dir, "t.jinja", &write(jinja)));
         assert_eq!(good(&["template", &model, "--input", &case, "--template", &jinja]), "hi!");
     }
-    // A model's own template, too.
+    // In the template of a model, too.
     let marked_template = ChatTemplate::new("\u{feff}{{ messages[0].content }}").expect("a template");
     let input = serde_json::from_str(case).expect("a case");
     assert_eq!(marked_template.render(&input).expect("a prompt"), "hi");
     // Every text file of a Hugging Face folder.
     let hf = text_of(dir.path()) + "/hf/";
     good(&["synth", "tiny-qwen3", "F32", &hf]);
-    let said = |hf: &str| {
+    let outputs = |hf: &str| {
         let case = file(&dir, "case.json", case.as_bytes());
         let text = "Once upon a time";
         (good(&["info", hf]), good(&["tokenize", hf, text]), good(&["template", hf, "--input", &case]))
     };
-    let want = said(&hf);
+    let want = outputs(&hf);
     for write in [marked, utf16] {
         for entry in fs::read_dir(&hf).expect("the folder").flatten().map(|entry| entry.path()) {
             if entry.extension().is_some_and(|end| end == "json" || end == "jinja") {
@@ -456,7 +457,7 @@ fn byte_order_marks_are_no_text() {
                 fs::write(&entry, write(&text)).expect("a file");
             }
         }
-        assert_eq!(said(&hf), want);
+        assert_eq!(outputs(&hf), want);
     }
 }
 
@@ -465,17 +466,17 @@ fn spawn(command: &mut Command) -> Child {
 }
 
 #[test]
-fn without_raw_the_chat_template_is_used_and_lines_are_whole() {
+fn without_raw_the_chat_template_is_used_and_output_ends_with_a_newline() {
     let dir = folder();
     let model = synth(&dir, "tiny-qwen3", "Q8_0");
     let run = run(&["run", &model, "the", "--system", "in", "--greedy", "-n", "5", "--profile"]);
-    // S system \n in E \n S user \n " the" E \n S assistant \n, letter by letter but for "in" and "he".
+    // S system \n in E \n S user \n " the" E \n S assistant \n: one token per letter, except for "in" and "he".
     assert!(run.err.contains("prompt 32 tokens"), "{run:?}");
     assert!(run.code == Some(0) && run.out.ends_with('\n'), "{run:?}");
     assert!(run.err.contains("attention") && run.err.contains("% of copy"), "{run:?}");
 }
 
-/// Writes a synthetic model with the program; its path.
+/// Writes a synthetic model with the program. Returns its path.
 fn synth(dir: &TempDir, shape: &str, types: &str) -> String {
     let path = text_of(&dir.path().join(format!("{shape}.{types}.gguf")));
     good(&["synth", shape, types, &path]);
@@ -499,12 +500,12 @@ fn quantize_writes_a_smaller_model_that_runs() {
     bad(&["quantize", &model, &out, "Q9"], 1, &["Q9", "Q4_K_M"]);
     bad(&["quantize", &model, "/nonexistent/out.gguf", "Q8_0", "--requantize"], 1, &["/nonexistent/out.gguf"]);
     let left: Vec<_> = fs::read_dir(dir.path()).expect("the folder").collect();
-    assert_eq!(left.len(), 2, "nothing half-written stays: {left:?}");
+    assert_eq!(left.len(), 2, "partial files remain: {left:?}");
 }
 
-/// Nothing that is read is written to, whatever it is called.
+/// An output must not overwrite an input under any of its names.
 #[test]
-fn no_output_destroys_an_input() {
+fn outputs_do_not_overwrite_inputs() {
     let dir = folder();
     let inside = |name: &str| text_of(&dir.path().join(name));
     let model = synth(&dir, "tiny-llama", "F16");
@@ -526,12 +527,12 @@ fn no_output_destroys_an_input() {
         bad(&["logits", &model, "--tokens", "1", "--out", name], 1, &["it is read"]);
         assert!(fs::read(&model).expect("the model") == bytes, "{name}");
     }
-    // The name under which a file grows may be the input's.
+    // The input may have the name of the partial output file.
     let (input, out) = (inside("out.gguf.partial"), inside("out.gguf"));
     fs::copy(&model, &input).expect("a copy");
     good(&["quantize", &input, &out, "Q8_0"]);
     assert!(fs::read(&input).expect("the input") == bytes);
-    // A folder's files.
+    // The files of a folder.
     let hf = inside("hf") + "/";
     good(&["synth", "tiny-qwen3", "F32", &hf]);
     for name in ["model.safetensors", "config.json", "tokenizer.json"] {
@@ -543,9 +544,9 @@ fn no_output_destroys_an_input() {
     bad(&["synth", "tiny-qwen3", "F32", &hf], 1, &["not empty"]);
 }
 
-/// Another file that is there is replaced by a whole one, and that is said; a model only by a model.
+/// An existing file is replaced only once the new one is complete, with a note; a model only by a model.
 #[test]
-fn what_is_replaced_is_said() {
+fn replacing_a_file_prints_a_note() {
     let dir = folder();
     let model = synth(&dir, "tiny-llama", "F16");
     let inside = |name: &str| text_of(&dir.path().join(name));
@@ -563,21 +564,21 @@ fn what_is_replaced_is_said() {
     assert!(!run(&["logits", &model, "--tokens", "1", "--out", &inside("new.npy")]).err.contains("replaced"));
     let before = fs::read(&gguf).expect("a model");
     bad(&["logits", &model, "--tokens", "1", "--out", &gguf], 1, &["it is a model"]);
-    // What cannot be made leaves what was there.
+    // A failed command leaves the existing file.
     bad(&["synth", "tiny-llama", "Q9", &gguf], 1, &["Q9"]);
     assert!(fs::read(&gguf).expect("a model") == before);
     let mut permissions = fs::metadata(&gguf).expect("a model").permissions();
     permissions.set_readonly(true);
-    fs::set_permissions(&gguf, permissions).expect("it is ours");
+    fs::set_permissions(&gguf, permissions).expect("permission");
     bad(&["quantize", &model, &gguf, "Q8_0"], 1, &["write-protected"]);
     let names: Vec<_> = fs::read_dir(dir.path()).expect("the folder").flatten().map(|e| e.file_name()).collect();
-    assert_eq!(names.len(), 4, "nothing half-written stays: {names:?}");
+    assert_eq!(names.len(), 4, "partial files remain: {names:?}");
 }
 
-/// An interrupt leaves no half of a file; and a pipe is written to, not replaced.
+/// An interrupt removes the partial file; a pipe is written to, not replaced.
 #[cfg(unix)]
 #[test]
-fn interrupted_outputs_go_away_and_pipes_stay() {
+fn interrupted_outputs_are_removed_and_pipes_are_kept() {
     let dir = folder();
     let out = text_of(&dir.path().join("large.gguf"));
     let child = spawn(&mut firelight(&["synth", "smollm2-135m", "F32", &out]));
@@ -602,9 +603,9 @@ fn interrupted_outputs_go_away_and_pipes_stay() {
     assert!(reader.join().expect("a reader").expect("bytes").starts_with(b"\x93NUMPY"));
 }
 
-/// A Hugging Face folder becomes the GGUF file that it would have been.
+/// Converting a Hugging Face folder gives the same tensors and keys as the model's GGUF file.
 #[test]
-fn quantize_makes_a_folder_a_gguf_file() {
+fn quantize_converts_a_folder_to_gguf() {
     let dir = folder();
     for shape in ["tiny-llama3", "tiny-qwen2", "tiny-qwen3moe"] {
         let (hf, out) = (text_of(dir.path()) + "/hf/", text_of(&dir.path().join("out.gguf")));
@@ -622,7 +623,7 @@ fn quantize_makes_a_folder_a_gguf_file() {
         }
         let (text, flag) = ("Once upon a time, 1234 gnomes’ hats!", "--no-special");
         assert_eq!(good(&["tokenize", &out, text, flag]), good(&["tokenize", &hf, text, flag]));
-        fs::remove_dir_all(&hf).expect("the folder goes");
+        fs::remove_dir_all(&hf).expect("the folder is removed");
     }
 }
 
@@ -674,7 +675,7 @@ fn plan_lists_dispatches_for_decode_and_prefill() {
 }
 
 #[test]
-fn devices_and_bench_say_what_they_measured() {
+fn devices_and_bench_report_measurements() {
     assert!(good(&["devices"]).starts_with("0  "));
     let Some(model) = stories() else { return };
     let args = ["bench", &model, "-p", "32", "-n", "8", "-d", "0,40", "-r", "2"];
@@ -697,7 +698,7 @@ fn devices_and_bench_say_what_they_measured() {
     assert!(table.contains("% of copy") && table.contains("\ntg4 ") && !table.contains("pp"), "{table}");
 }
 
-/// With another cache folder. Elsewhere it is not named by a variable that a test may set.
+/// Runs the program with this cache folder. On other systems, no environment variable sets it.
 #[cfg(target_os = "linux")]
 fn with_cache(cache: &TempDir, args: &[&str], code: i32) -> Run {
     let run: Run = firelight(args).env("XDG_CACHE_HOME", cache.path()).output().expect("the program starts").into();
@@ -707,7 +708,7 @@ fn with_cache(cache: &TempDir, args: &[&str], code: i32) -> Run {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn devices_are_measured_once() {
+fn devices_are_tuned_once() {
     let cache = folder();
     let with = |args: &[&str]| with_cache(&cache, args, 0).out;
     let kept = || fs::read_to_string(cache.path().join("firelight/devices.json"));
@@ -722,23 +723,23 @@ fn devices_are_measured_once() {
     bad(&["devices", "--tune=nothing"], 1, &["nothing"]);
 }
 
-/// A tier of halves runs by itself where it was faster, and never where it was wrong.
+/// The f16 tier is used by default if tuning found it faster, and never if its results were wrong.
 #[cfg(target_os = "linux")]
 #[test]
-fn what_measuring_found_is_followed() {
+fn tuning_results_select_the_tier() {
     let cache = folder();
     let first = |args: &[&str]| with_cache(&cache, args, 0).out.split("\n1  ").next().unwrap_or_default().to_string();
     first(&["devices", "--tune=0"]);
     if !first(&["devices"]).contains("tier f16 on request only") {
-        return eprintln!("left out: this adapter has no arithmetic of 16 bits");
+        return eprintln!("skipped: this adapter has no f16 arithmetic");
     }
     let path = cache.path().join("firelight/devices.json");
     let measured = fs::read_to_string(&path).expect("it was kept");
     let found = |outcome: &str| {
         let key = "f16\\\":\\\"";
-        let (before, behind) = measured.split_once(key).expect("what came of halves");
-        let behind = &behind[behind.find('\\').expect("its end")..];
-        fs::write(&path, format!("{before}{key}{outcome}{behind}")).expect("a file");
+        let (before, after) = measured.split_once(key).expect("the outcome of f16");
+        let after = &after[after.find('\\').expect("its end")..];
+        fs::write(&path, format!("{before}{key}{outcome}{after}")).expect("a file");
     };
     found("Faster");
     assert!(first(&["devices"]).contains("tier f16 used for prefill unless a tier is requested"));
@@ -751,7 +752,7 @@ fn what_measuring_found_is_followed() {
 }
 
 #[test]
-fn bench_tells_what_products_and_attention_cost() {
+fn bench_measures_matmuls_and_attention() {
     let table = good(&["bench", "--ops=Q4_0,f16"]);
     let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
     assert!(table.contains("bare arithmetic") && lines.len() == 13, "{table}");
@@ -779,14 +780,14 @@ fn npy(path: &str) -> (Vec<usize>, Vec<f32>) {
 }
 
 #[test]
-fn logits_are_the_same_by_prefill_and_by_steps_and_give_the_greedy_tokens() {
+fn logits_of_prefill_and_decode_agree_and_give_the_perplexity() {
     let (Some(model), Some(cases)) = (stories(), greedy()) else { return };
     let dir = folder();
     let (_, ids, _) = &cases[2];
     let list = ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
     let path = |name: &str| text_of(&dir.path().join(name));
     let logits = |name: &str, more: &[&str]| {
-        // In f32, since a key that lies between two halves may be rounded to either.
+        // With an f32 cache, because rounding a key to f16 may differ.
         good(&[&["logits", &model, "--kv", "f32", "--out", &path(name)], more].concat());
         npy(&path(name))
     };
@@ -797,7 +798,7 @@ fn logits_are_the_same_by_prefill_and_by_steps_and_give_the_greedy_tokens() {
     let rms = (all.iter().map(|x| x * x).sum::<f32>() / all.len() as f32).sqrt();
     let worst = all.iter().zip(&steps).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(worst <= 1e-4 * rms, "{worst} of {rms}");
-    // A text has no BOS: one row less, and other logits.
+    // A text has no BOS: one row less.
     let (shape, _) = logits("text.npy", &["--text", &cases[2].0]);
     assert_eq!(shape, [ids.len() - 1, 512]);
 
@@ -857,7 +858,7 @@ fn templates_render_as_in_transformers() {
         assert_eq!(Some(good(&args).as_str()), case["rendered"].as_str(), "{}", case["case"]);
     }
     assert!(cases.len() >= 10);
-    // The model's own: a built-in, which says so.
+    // The file has no template: a built-in one is used, with a note.
     let input = file(&dir, "own.json", br#"{"messages": [{"role": "user", "content": "Hi"}]}"#);
     let run = run(&["template", &model, "--input", &input]);
     assert!(run.code == Some(0) && run.out.contains("<s>[INST] Hi") && run.err.starts_with("note: "), "{run:?}");
@@ -886,7 +887,7 @@ fn shaders_are_written_in_every_language() {
 }
 
 #[test]
-fn without_an_adapter_it_says_what_to_install() {
+fn without_an_adapter_the_error_says_what_to_install() {
     let Some(model) = stories() else { return };
     let blind = |args: &[&str]| -> Run {
         let mut command = firelight(args);
@@ -914,7 +915,7 @@ fn interrupt(child: &Child) {
 
 #[cfg(unix)]
 #[test]
-fn an_interrupt_ends_with_130_during_an_answer_and_before() {
+fn an_interrupt_exits_with_130_during_an_answer_and_before() {
     let Some(model) = stories() else { return };
     let mut child = spawn(&mut firelight(&["run", &model, "--raw", "--greedy", "--context", "100000", "Once"]));
     let mut first = [0];
@@ -922,7 +923,7 @@ fn an_interrupt_ends_with_130_during_an_answer_and_before() {
     interrupt(&child);
     let run = Run::from(child.wait_with_output().expect("it ends"));
     assert!(run.code == Some(130) && run.err.contains("answer "), "{run:?}");
-    // Waiting for stdin.
+    // The same while it waits for stdin.
     let mut child = spawn(&mut firelight(&["run", &model]));
     let stdin = child.stdin.take();
     std::thread::sleep(std::time::Duration::from_millis(300));
@@ -932,7 +933,7 @@ fn an_interrupt_ends_with_130_during_an_answer_and_before() {
 }
 
 #[test]
-fn a_reader_that_stops_reading_is_no_error() {
+fn a_closed_stdout_is_not_an_error() {
     let Some(model) = stories() else { return };
     for args in
         [&["run", &model, "--raw", "--greedy", "Once"][..], &["info", &model, "--tensors"], &["synth", "--list"]]
@@ -944,10 +945,10 @@ fn a_reader_that_stops_reading_is_no_error() {
     }
 }
 
-/// Colours are for terminals, and not for those who set NO_COLOR.
+/// Colours are used on terminals, unless NO_COLOR is set.
 #[cfg(target_os = "linux")]
 #[test]
-fn colours_are_for_terminals_that_want_them() {
+fn colours_are_for_terminals_without_no_color() {
     let on_terminal = |set: &str| {
         let line = format!("{} --help", env!("CARGO_BIN_EXE_firelight"));
         let mut script = Command::new("script");
@@ -970,7 +971,7 @@ fn a_chat_answers_obeys_commands_and_survives_an_interrupt() {
     let dir = folder();
     let saved = text_of(&dir.path().join("chat.json"));
     let program = env!("CARGO_BIN_EXE_firelight");
-    // `exec`: a shell that waits for the program would take Ctrl-C too, and `sh` then ends with 130 after it.
+    // `exec`, because a shell that waits for the program would receive Ctrl-C, too, and exit with 130.
     let line = format!("exec {program} run {model} --greedy --context 4000 --system Brief.");
     let mut script = Command::new("timeout");
     script.args(["60", "script", "-qec", &line, "/dev/null"]).env("TERM", "dumb");
@@ -978,7 +979,7 @@ fn a_chat_answers_obeys_commands_and_survives_an_interrupt() {
     let mut keys = child.stdin.take().expect("a pipe");
     let mut screen = child.stdout.take().expect("a pipe");
     let (mut seen, mut unread) = (String::new(), String::new());
-    // Types, then reads until the screen shows what is waited for; what comes behind it is left to the next step.
+    // Types, then reads until the screen shows `awaited`; the next step reads the rest.
     let mut step = |typed: &str, awaited: &str| {
         keys.write_all(typed.as_bytes()).expect("it reads");
         let end = loop {

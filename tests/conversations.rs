@@ -1,5 +1,5 @@
-//! Conversations over HTTP: an answer that a client has begun is continued in every dialect, and what a template made
-//! necessary to change in a conversation is told.
+//! Conversations over HTTP: every API continues an answer that the client has begun, and reports the changes that a
+//! template required.
 
 mod http;
 
@@ -8,7 +8,7 @@ use std::fs;
 use http::{Served, serve, stories};
 use serde_json::{Value, json};
 
-/// Where a dialect is served, and where its answers and the pieces of its streams have their text.
+/// The path of each API, and the JSON pointers to the text of its answers and of its stream events.
 const DIALECTS: [(&str, &str, &str); 4] = [
     ("/v1/chat/completions", "/choices/0/message/content", "/choices/0/delta/content"),
     ("/v1/responses", "/output/0/content/0/text", "/delta"),
@@ -36,19 +36,19 @@ fn answer(server: &Served, dialect: (&str, &str, &str), messages: &Value, stream
 }
 
 #[test]
-fn an_answer_that_a_client_has_begun_is_continued() {
+fn a_final_assistant_message_is_continued() {
     let Some(model) = stories() else { return };
     let server = serve(&[model.to_str().expect("UTF-8")]);
     let messages = json!([
         { "role": "user", "content": "Tell me" },
         { "role": "assistant", "content": "Once upon a time, there was a little" },
     ]);
-    // What the built-in template makes of it, up to where the last text ends.
+    // The built-in template's rendering, up to the end of the last message.
     let prompt = "[INST] Tell me [/INST] Once upon a time, there was a little";
     let asked = json!({ "prompt": prompt, "max_tokens": 12, "temperature": 0 });
     let text =
         server.post("/v1/completions", &asked).json()["choices"][0]["text"].as_str().expect("a text").to_string();
-    assert!(text.starts_with(' '), "the answer goes on with a word of its own: {text:?}");
+    assert!(text.starts_with(' '), "the answer continues with a new word: {text:?}");
     for dialect in DIALECTS {
         for stream in [false, true] {
             assert_eq!(answer(&server, dialect, &messages, stream), text, "{}", dialect.0);
@@ -74,7 +74,7 @@ fn an_answer_that_a_client_has_begun_is_continued() {
     assert!(both.status == 400 && both.body.contains("excludes it"), "{both:?}");
 }
 
-/// Takes what Gemma 2's takes: no system messages, and turns that alternate.
+/// The restrictions of Gemma 2's template: no system messages, and alternating roles.
 const STRICT: &str = "{% for m in messages %}\
     {% if m.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}\
     {% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}\
@@ -82,7 +82,7 @@ const STRICT: &str = "{% for m in messages %}\
     {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
 #[test]
-fn what_was_changed_for_a_template_is_told() {
+fn template_changes_are_reported() {
     const HEADER: &str = "x-firelight-template-changes";
     let folder = std::env::temp_dir().join(format!("firelight-conversations-{}", std::process::id()));
     fs::create_dir_all(&folder).expect("a folder");
@@ -105,15 +105,15 @@ fn what_was_changed_for_a_template_is_told() {
                 body["messages"] = json!([rules[1], rules[2]]);
             }
             let reply = server.post(path, &body);
-            let told = reply.head.lines().find_map(|line| line.strip_prefix(HEADER)?.strip_prefix(": "));
+            let changes = reply.head.lines().find_map(|line| line.strip_prefix(HEADER)?.strip_prefix(": "));
             assert_eq!(
-                (reply.status, told),
+                (reply.status, changes),
                 (200, Some("neighbours-joined, system-in-user-turn")),
                 "{path}: {reply:?}"
             );
         }
     }
-    // The command line renders as the server does.
+    // The command line uses the same normal forms.
     let mut run = std::process::Command::new(env!("CARGO_BIN_EXE_firelight"));
     run.arg("run")
         .arg(&folder)
@@ -122,10 +122,10 @@ fn what_was_changed_for_a_template_is_told() {
     let run = run.stdin(std::process::Stdio::null()).output().expect("the program runs");
     let log = String::from_utf8_lossy(&run.stderr);
     assert!(run.status.success() && log.contains("with changes: system-in-user-turn"), "{log}");
-    // What no form helps is refused in the template's own words.
+    // If no normal form helps, the error contains the template's message.
     fs::write(folder.join("chat_template.jinja"), "{{ raise_exception('never') }}").expect("a template");
     let server = serve(&[folder.to_str().expect("UTF-8")]);
     let reply = server.post(DIALECTS[0].0, &body(DIALECTS[0].0, &plain, false));
     assert!(reply.status == 400 && reply.body.contains("the chat template refuses: never"), "{reply:?}");
-    fs::remove_dir_all(&folder).expect("it was made here");
+    fs::remove_dir_all(&folder).expect("it exists");
 }

@@ -1,8 +1,8 @@
-//! The demo model that is checked in: answers, through the engine, to questions that its training never saw; what its
-//! file is; and that what it teaches is what the program has.
+//! The demo model in the repository: its answers to held-out questions, its file, and that the commands and options in
+//! its training data exist.
 //!
-//! `assets/demo/train/evaluate.py` runs the first test with files of its own: FIRELIGHT_DEMO names another model,
-//! FIRELIGHT_DEMO_QUESTIONS other questions, FIRELIGHT_DEMO_ANSWERS where to write the answers.
+//! `assets/demo/train/evaluate.py` runs the first test with other files: FIRELIGHT_DEMO is the model, and
+//! FIRELIGHT_DEMO_QUESTIONS the questions; the answers are written to FIRELIGHT_DEMO_ANSWERS.
 
 mod engine;
 
@@ -23,7 +23,7 @@ struct Question {
 }
 
 impl Question {
-    /// Whether an answer holds every fact; a story must also come to its end.
+    /// Whether an answer contains every fact; a story must also be complete.
     fn judge(&self, answer: &str) -> bool {
         let lower = answer.to_lowercase();
         let ended = self.kind != "story" || answer.trim_end().ends_with("The end.");
@@ -31,15 +31,15 @@ impl Question {
     }
 }
 
-/// Of a kind: how many of 100 answers are to be good. One answer of the set less passes: adapters round otherwise.
+/// The required percentage of good answers by kind. One answer less passes, because adapters round differently.
 const BARS: [(&str, usize); 3] = [("guide", 90), ("add", 95), ("foreign", 80)];
 
-/// A file of the demo's folder.
+/// A file in the demo's folder.
 fn own(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo").join(name)
 }
 
-/// The file that a variable names, or else one of the demo's folder.
+/// The file that an environment variable names, or else one in the demo's folder.
 fn path(variable: &str, name: &str) -> PathBuf {
     std::env::var_os(variable).map_or_else(|| own(name), PathBuf::from)
 }
@@ -77,7 +77,7 @@ fn held_out_questions_are_answered() {
         let lines: Vec<String> = answers.iter().map(|a| serde_json::json!(a).to_string() + "\n").collect();
         std::fs::write(path, lines.concat()).expect("the answers are written");
     }
-    // Good answers and all of them.
+    // Good answers and all answers, by kind.
     let mut counts: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     for (question, answer) in questions.iter().zip(&answers) {
         let good = question.judge(answer);
@@ -85,19 +85,19 @@ fn held_out_questions_are_answered() {
         *count = (count.0 + usize::from(good), count.1 + 1);
         if !good {
             let asked = question.messages.last().map(|m| m["content"].to_string()).unwrap_or_default();
-            println!("{}: {asked}\n    {answer:?}, wanted {:?}", question.kind, question.facts);
+            println!("{}: {asked}\n    {answer:?}, expected {:?}", question.kind, question.facts);
         }
     }
     println!("good answers: {counts:?}");
-    for (kind, wanted) in BARS {
+    for (kind, required) in BARS {
         let (good, all) = counts[kind];
-        assert!((good + 1) * 100 >= all * wanted, "{kind}: {good} of {all} answers are good, {wanted} % are wanted");
+        assert!((good + 1) * 100 >= all * required, "{kind}: {good} of {all} answers are good, not {required} %");
     }
 }
 
-/// The judge of the test above tells good from bad.
+/// The judge of the test above distinguishes good and wrong answers.
 #[test]
-fn wrong_answers_are_seen() {
+fn wrong_answers_are_detected() {
     let judge = |kind: &str, fact: &str, answer: &str| {
         Question { kind: kind.into(), messages: Vec::new(), facts: vec![fact.into()] }.judge(answer)
     };
@@ -123,17 +123,17 @@ fn the_file_is_small_and_complete() {
         let row = tensor.dims[0];
         assert!(tensor.dims.len() == 1 || row % 256 == 0, "{name} has rows of {row}");
     }
-    // A digit is a token of its own: the sums rest on it.
+    // Each digit is a token; the sums depend on it.
     let ids = model.tokenizer.encode("4711", firelight::tokenizer::Special::NONE).unwrap();
     assert_eq!(ids.len(), 4);
 }
 
-/// The window's command, which is there only with its feature.
+/// The chat window's command, which needs a feature.
 const WINDOW: &str = "chat";
 
-/// Every `firelight COMMAND` and every `--option` of an answer exists.
+/// Every `firelight COMMAND` and every `--option` in the training answers exists.
 #[test]
-fn what_it_teaches_is_there() {
+fn commands_and_options_in_its_answers_exist() {
     let help = |arguments: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_firelight")).args(arguments).output().expect("the program runs");
         String::from_utf8(output.stdout).expect("text")
@@ -161,15 +161,15 @@ fn what_it_teaches_is_there() {
             options += 1;
         }
     }
-    assert!(options > 30, "only {options} options are taught");
+    assert!(options > 30, "only {options} options are in the guide");
 }
 
-/// Another name of the command in a line of the list.
+/// The command's alias in a line of the list.
 fn alias(line: &str) -> Option<&str> {
     Some(line.split_once("[alias: ")?.1.trim_end_matches(']'))
 }
 
-/// The word of small letters, capitals or hyphens at the beginning, if there is one.
+/// The leading word of letters, digits and hyphens, if there is one.
 fn word(text: &str) -> Option<&str> {
     let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).unwrap_or(text.len());
     Some(&text[..end]).filter(|word| !word.is_empty())

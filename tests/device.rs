@@ -1,4 +1,4 @@
-//! The device: what the models on it share, and those that the caller opens.
+//! The device: pipelines that its models share, and devices that the caller opens.
 
 mod engine;
 
@@ -13,7 +13,7 @@ fn untuned() -> GpuOptions {
     GpuOptions::default().tuning(Tuning::Off)
 }
 
-/// A device of the test's own: no other test compiles anything on it.
+/// A separate device: no other test compiles pipelines on it.
 fn own_gpu() -> Gpu {
     block_on(Gpu::open(&untuned())).expect("an adapter")
 }
@@ -33,15 +33,15 @@ fn a_second_session_of_a_model_compiles_nothing() {
     let mut first = open(&gpu);
     let (compiled, want) = (gpu.pipelines_compiled(), reply(&mut first));
     assert!(compiled > 10, "{compiled} are fewer than a model's kernels");
-    let mut beside = open(&gpu);
-    assert_eq!((gpu.pipelines_compiled(), reply(&mut beside)), (compiled, want.clone()));
-    drop((first, beside));
+    let mut second = open(&gpu);
+    assert_eq!((gpu.pipelines_compiled(), reply(&mut second)), (compiled, want.clone()));
+    drop((first, second));
     let mut after = open(&gpu);
     assert_eq!((gpu.pipelines_compiled(), reply(&mut after)), (compiled, want));
 }
 
 #[test]
-fn sessions_that_are_opened_at_once_compile_each_kernel_once() {
+fn sessions_opened_concurrently_compile_each_kernel_once() {
     let (alone, shared) = (own_gpu(), own_gpu());
     open(&alone);
     std::thread::scope(|scope| {
@@ -52,7 +52,7 @@ fn sessions_that_are_opened_at_once_compile_each_kernel_once() {
     assert_eq!(shared.pipelines_compiled(), alone.pipelines_compiled());
 }
 
-/// The best adapter, as an application finds it that knows nothing of Firelight.
+/// The best adapter, found without Firelight's API, as in an application.
 fn adapter() -> wgpu::Adapter {
     let AdapterInfo { name, backend, .. } = block_on(Gpu::list()).remove(0);
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle().with_env());
@@ -64,7 +64,7 @@ fn adapter() -> wgpu::Adapter {
     adapters.into_iter().find(is_it).expect("the adapter that Firelight lists")
 }
 
-/// A device of the application's, with these limits and features of its adapter.
+/// A device that the application opens, with these limits and features of its adapter.
 fn from_device(limits: wgpu::Limits, features: wgpu::Features, options: &GpuOptions) -> Result<(Gpu, wgpu::Device)> {
     let adapter = adapter();
     let descriptor = wgpu::DeviceDescriptor {
@@ -77,7 +77,7 @@ fn from_device(limits: wgpu::Limits, features: wgpu::Features, options: &GpuOpti
 }
 
 #[test]
-fn a_device_of_the_callers_runs_models() {
+fn a_device_of_the_caller_runs_models() {
     let (gpu, device) = from_device(Default::default(), wgpu::Features::empty(), &untuned()).expect("the usual limits");
     let caps = gpu.caps();
     assert_eq!((caps.tier, caps.subgroup, caps.timestamps), (Tier::Baseline, (0, 0), false));
@@ -85,7 +85,7 @@ fn a_device_of_the_callers_runs_models() {
     let want = reply(&mut open(&own_gpu().in_tier(Tier::Baseline)));
     let mut session = open(&gpu);
     assert_eq!(reply(&mut session), want);
-    // Its owner goes on using it.
+    // The owner can still use it.
     let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
     let descriptor = wgpu::BufferDescriptor { label: None, size: 256, usage, mapped_at_creation: false };
     let buffer = device.create_buffer(&descriptor);
@@ -95,7 +95,7 @@ fn a_device_of_the_callers_runs_models() {
 }
 
 #[test]
-fn a_device_of_the_callers_offers_what_was_requested() {
+fn a_device_of_the_caller_has_the_requested_features_and_limits() {
     let features = wgpu::Features::SUBGROUP
         | wgpu::Features::SHADER_F16
         | wgpu::Features::TIMESTAMP_QUERY
@@ -108,7 +108,7 @@ fn a_device_of_the_callers_offers_what_was_requested() {
 }
 
 #[test]
-fn a_device_of_the_callers_that_is_too_small_is_refused() {
+fn a_device_of_the_caller_with_too_low_limits_is_refused() {
     let refused =
         |limits, options: GpuOptions| from_device(limits, wgpu::Features::empty(), &options).map(|_| ()).unwrap_err();
     let error = refused(wgpu::Limits::downlevel_defaults(), untuned());
@@ -120,12 +120,12 @@ fn a_device_of_the_callers_that_is_too_small_is_refused() {
 }
 
 #[test]
-fn the_loss_of_a_device_of_the_callers_is_passed_on() {
+fn the_loss_of_a_device_of_the_caller_is_reported() {
     let (gpu, device) = from_device(Default::default(), wgpu::Features::empty(), &untuned()).expect("the usual limits");
     let mut session = open(&gpu);
     session.submit(greedy(&prompt(1, 20), 8)).expect("a request");
-    let told = gpu.clone();
-    device.set_device_lost_callback(move |_, why| told.mark_lost(&format!("by the owner {why}")));
+    let lost = gpu.clone();
+    device.set_device_lost_callback(move |_, why| lost.mark_lost(&format!("by the owner {why}")));
     device.destroy();
     let error = block_on(async {
         loop {
@@ -140,14 +140,14 @@ fn the_loss_of_a_device_of_the_callers_is_passed_on() {
     assert!(gpu.check().unwrap_err().to_string().contains("by the owner"));
 }
 
-/// What opening a device does by default.
+/// By default, opening a device tunes it.
 #[test]
-fn tuning_can_be_left_out() {
+fn tuning_can_be_turned_off() {
     assert_eq!(GpuOptions::default().tuning, Tuning::Auto);
     assert_eq!(own_gpu().adapter().tuning, None);
 }
 
-/// What a server would hold in its state, and run in a task of a runtime with threads.
+/// A server shares models between threads and runs sessions in tasks of a multi-threaded runtime.
 #[test]
 fn models_and_sessions_move_between_threads() {
     fn shared<T: Send + Sync + 'static>() {}

@@ -1,4 +1,4 @@
-//! Every example runs, with the demo model, and prints what it promises.
+//! Every example runs with the demo model and prints the expected output.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -54,7 +54,7 @@ fn generate_answers() {
 }
 
 #[test]
-fn own_device_answers_alike() {
+fn own_device_answers() {
     let question = "What can you do?";
     assert!(run("own_device", &[question]).len() > 10);
 }

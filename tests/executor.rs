@@ -22,7 +22,7 @@ fn token_rows(tokens: &[u32]) -> Vec<Row> {
     (0..).zip(tokens).map(|(position, token)| Row::new(RowInput::Token(*token), position, 0)).collect()
 }
 
-/// The vector that the first layer reads of a token.
+/// The input of the first layer for a token.
 fn embedding(model: &Model, token: u32) -> Vec<f32> {
     let (tensor, size) = (&model.checkpoint.tensors["token_embd.weight"], model.spec.hidden_size as usize);
     let bytes = block_on(model.checkpoint.read(tensor, 0..tensor.bytes())).expect("the table");
@@ -55,7 +55,7 @@ fn embeddings_of_tokens_give_the_tokens_logits() {
 }
 
 #[test]
-fn output_rows_of_one_sequence_are_sampled_each_by_its_own_parameters() {
+fn output_rows_of_one_sequence_have_separate_sampling_parameters() {
     for shape in ["tiny-llama3", "tiny-gemma3"] {
         let model = model(engine::file(shape, "F16"));
         let vocab = model.spec.vocab_size as usize;
@@ -87,7 +87,7 @@ fn output_rows_of_one_sequence_are_sampled_each_by_its_own_parameters() {
         let row = |i: usize, slot: usize| {
             Row::new(RowInput::Token(drafts[i]), (before.len() + i) as u32, 0).with_output(slot as u32)
         };
-        // All at once, each in a slot of its own.
+        // All in one step, each in a separate slot.
         assert!(prefill(&mut executor).tokens.is_empty());
         for (i, sampling) in samplings.iter().enumerate() {
             executor.set_sampling(2 + i, sampling, &counts(&drafts[..=i]));
@@ -110,7 +110,7 @@ fn output_rows_of_one_sequence_are_sampled_each_by_its_own_parameters() {
             equal += usize::from(want == want_alone);
         }
         assert!(equal >= 4, "{shape}: {equal} of 5 tokens are equal");
-        // The other settings would have drawn other tokens.
+        // Other settings would have sampled other tokens.
         let swapped = (0..5).filter(|i| {
             let position = (before.len() + i) as u32;
             let logits = &together.logits[i * vocab..][..vocab];
@@ -121,7 +121,7 @@ fn output_rows_of_one_sequence_are_sampled_each_by_its_own_parameters() {
 }
 
 #[test]
-fn a_plan_without_output_head_embeds_texts() {
+fn a_plan_without_an_output_head_embeds_texts() {
     for shape in ["tiny-odd", "tiny-qwen3moe"] {
         let model = model(engine::file(shape, "F16"));
         let whole = options().logits(8);

@@ -1,5 +1,5 @@
-//! Mixture of experts on the GPU against the CPU references, op by op: each op is judged by what it was given, so that
-//! one rounding never sends a row to another expert.
+//! Mixture of experts on the GPU compared with the CPU references, op by op: the reference of each op reads the inputs
+//! that the GPU computed, so that rounding cannot send a row to another expert.
 
 use firelight::dtype::DType;
 use firelight::gpu::{Gpu, GpuOptions, Tier, Tuning};
@@ -27,13 +27,13 @@ const CAPACITY: Capacity = Capacity {
     kv: KvType::F32,
 };
 
-/// Without an adapter the GPU tests are left out, except in CI.
+/// The adapter. Without one, GPU tests are skipped, except in CI.
 fn open_gpu() -> Option<Gpu> {
     match block_on(Gpu::open(&GpuOptions::default().tuning(Tuning::Off))) {
         Ok(gpu) => Some(gpu),
         Err(error) => {
             assert!(std::env::var_os("CI").is_none(), "{error}");
-            println!("left out: {error}");
+            println!("skipped: {error}");
             None
         }
     }
@@ -51,7 +51,7 @@ fn normal(seed: u64, n: usize) -> Vec<f32> {
     (0..n).map(|_| (0..4).map(|_| rng() as f32 / u32::MAX as f32 - 0.5).sum::<f32>() * 1.7).collect()
 }
 
-/// File bytes of a random weight, and what they mean.
+/// The file's bytes of a random weight, and their values.
 fn weight(dtype: DType, seed: u64, rows: u32, cols: u32) -> (Vec<u8>, Vec<f32>) {
     let mut bytes = vec![0; rows as usize * dtype.row_bytes(cols.into()).unwrap() as usize];
     dtype.random_blocks(&mut random(seed), &mut bytes, 0.1);
@@ -69,7 +69,7 @@ fn read<T: bytemuck::Pod>(plan: &Plan, id: TensorId, n: usize) -> Vec<T> {
     bytemuck::pod_collect_to_vec(&block_on(plan.read(id, 4 * n as u64)).unwrap()[..4 * n])
 }
 
-/// Values agree to rounding: their difference is at most 1e-5 of their root mean square.
+/// An error unless values differ by at most 1e-5 of their root mean square.
 fn close(what: &str, got: &[f32], want: &[f32]) -> Result<(), String> {
     assert_eq!(got.len(), want.len(), "{what}");
     let rms = (want.iter().map(|v| v * v).sum::<f32>() / want.len() as f32).sqrt();
@@ -84,7 +84,7 @@ fn equal<T: PartialEq + std::fmt::Debug>(what: &str, got: &[T], want: &[T]) -> R
     wrong.map_or(Ok(()), |i| Err(format!("{what}: {i} is {:?} instead of {:?}", got[i], want[i])))
 }
 
-/// Every slot lies in one tile, and that tile is of its expert.
+/// Asserts that every slot is in exactly one tile, and that the tile belongs to its expert.
 fn covered_once(ids: &[u32], sorted: &[u32], tiles: &[[u32; 4]]) {
     let mut seen = vec![0; ids.len()];
     for [expert, first, count, _] in tiles {
@@ -102,22 +102,22 @@ struct Case {
     experts: u32,
     used: u32,
     norm: bool,
-    /// Logits are scored one by one, experts have expert_scales, the first sums have a bias, the second are multiplied by the shares.
+    /// With all options: sigmoid scores, expert scales, a bias after `up`, and routing weights applied after `down`.
     dressed: bool,
     dtype: DType,
-    /// Columns and rows of gate and up; of down the other way round.
+    /// Columns and rows of `up`; rows and columns of `down`.
     d: u32,
     n: u32,
-    /// Matrices that a binding holds.
+    /// The number of matrices that fit into a binding.
     shard: u32,
-    /// More slot_table than experts in the stacks, in which these lie anywhere; 0 if they lie in order.
+    /// Additional slots in the stacks, with a slot table that permutes the experts; 0: no table, experts in order.
     spare: u32,
     tier: Tier,
     software: bool,
     max_workgroups: u32,
 }
 
-/// A compiled chain of expert ops, what was put into it, and where everything lies.
+/// A compiled chain of expert ops, its inputs, and its tensors.
 struct Chain {
     case: Case,
     plan: Plan,
@@ -136,7 +136,7 @@ impl Case {
         Router { scoring, norm: self.norm, scale: 2.5, ..Router::plain(self.experts, self.used) }
     }
 
-    /// Where each expert lies in the stacks.
+    /// The slot of each expert in the stacks.
     fn slot_table(&self) -> Vec<u32> {
         let room = self.experts + self.spare;
         (0..self.experts).map(|expert| if self.spare == 0 { expert } else { (expert * 11 + 3) % room }).collect()
@@ -144,7 +144,7 @@ impl Case {
 }
 
 impl Chain {
-    /// `favour` experts get large logits in all rows, so that routing is uneven and some experts have no rows.
+    /// The last `favour` experts get large logits in all rows, so that routing is uneven and some experts have no rows.
     fn new(gpu: &Gpu, case: Case, favour: u32) -> Self {
         let Case { experts, used, dressed, dtype, d, n, spare, .. } = case;
         let mut graph = Graph::default();
@@ -214,7 +214,7 @@ impl Chain {
         }
     }
 
-    /// Runs a step of `rows` rows and compares what each op made of its inputs.
+    /// Runs a step of `rows` rows and compares each op's output with its reference on the same inputs.
     fn check(&self, rows: u32) -> Result<(), String> {
         let Case { experts, used, dressed, d, n, .. } = self.case;
         block_on(self.plan.run(&StepSizes { rows, ..Default::default() })).unwrap();
@@ -254,7 +254,7 @@ impl Chain {
 const ROWS: [u32; 6] = [1, 3, 8, 9, 40, MAX_ROWS];
 
 #[test]
-fn every_op_computes_what_its_reference_means() {
+fn every_op_equals_its_reference() {
     let Some(gpu) = open_gpu() else { return };
     use DType::*;
     #[rustfmt::skip]
@@ -271,20 +271,20 @@ fn every_op_computes_what_its_reference_means() {
         (128,     8,  true,  Q4_0,   64,  32,  50,  0),
         (128,     8,  false, F32,    32,  24, 128, 16),
         (512,    10,  true,  Q4_0,   32,  32, 200,  0),
-        // Types with a table, which every shard has.
+        // Types with a table, which is part of every shard.
         (8,       2,  true,  IQ2XS, 256, 256,   3,  0),
         (8,       2,  true,  IQ3S,  256, 256,   3,  0),
         (8,       2,  true,  IQ1S,  256, 512,   3,  0),
         (8,       2,  true,  TQ1_0, 256, 256,   3,  0),
     ];
     for (i, (experts, used, norm, dtype, d, n, shard, favour)) in cases.into_iter().enumerate() {
-        // Layouts for real GPUs are right on software too, only slow; every other case swaps them between the tiers.
+        // Kernels for real GPUs are correct on software adapters, too, only slow; cases alternate between both kinds.
         for (tier, software) in [(Tier::Baseline, i % 2 == 0), (Tier::Subgroups, i % 2 == 1)] {
             if tier > gpu.caps().tier {
                 continue;
             }
             let dressed = i % 3 == 1;
-            // Sizes that 11 does not divide, so that no two experts share a place.
+            // The number of slots must not be divisible by 11, so that no two experts share a slot.
             let spare = if i % 4 < 2 { 0 } else { 1 + u32::from((experts + 1) % 11 == 0) };
             let case =
                 Case { experts, used, norm, dressed, dtype, d, n, shard, spare, tier, software, max_workgroups: 65535 };
@@ -311,13 +311,13 @@ const SMALL: Case = Case {
     max_workgroups: 65535,
 };
 
-/// Grids of more workgroups in a dimension than an adapter takes.
+/// Grids that exceed an adapter's workgroups per dimension.
 #[test]
 fn folded_grids() {
     let Some(gpu) = open_gpu() else { return };
     let mut folded = BTreeSet::new();
     for (tier, software) in [(Tier::Baseline, true), (Tier::Baseline, false), (gpu.caps().tier, false)] {
-        // The largest grid is of 13 by 32 workgroups, less than 8 to the power of three.
+        // The largest grid has 13 x 32 workgroups, less than 8^3.
         let case = Case { used: 4, experts: 16, shard: 7, n: 100, tier, software, max_workgroups: 8, ..SMALL };
         let chain = Chain::new(&gpu, case, 0);
         for rows in ROWS {
@@ -330,12 +330,12 @@ fn folded_grids() {
 }
 
 #[test]
-fn one_other_weight_is_noticed() {
+fn the_comparison_detects_one_changed_weight() {
     let Some(gpu) = open_gpu() else { return };
     for rows in [1, 40] {
         let mut chain = Chain::new(&gpu, SMALL, 2);
         chain.check(rows).unwrap();
-        // The last expert is favoured, so that every row meets it.
+        // The last expert is favoured, so that every row uses it.
         chain.up[3 * 32 * 32 + 5] += 0.001;
         assert!(chain.check(rows).unwrap_err().starts_with("up"));
     }
@@ -370,9 +370,9 @@ fn ties_infinities_and_nan_still_make_a_permutation() {
     close("weights", &weights, &[0.25, 0.25, 0.25, 0.25, share, share, 0.5 - share, 0.5 - share]).unwrap();
 }
 
-/// Experts are chosen by a bias, or among groups, or both; wholes of a group and NaN among them.
+/// Experts are selected with a bias, by groups, or both, with whole groups selected and with NaN.
 #[test]
-fn biases_and_groups_choose() {
+fn selection_by_bias_and_groups() {
     let Some(gpu) = open_gpu() else { return };
     let sigmoid = |experts, used| Router { scoring: Scoring::Sigmoid, scale: 2.5, ..Router::plain(experts, used) };
     let groups = |count, used, top2_sum| Some(RouterGroups { count, used, top2_sum });
@@ -399,7 +399,7 @@ fn biases_and_groups_choose() {
             block_on(plan.run(&StepSizes { rows: MAX_ROWS, ..Default::default() })).unwrap();
             let want = router.reference(&logits, if biased { &bias } else { &[] }, &[]);
             let (got, shares) = (read::<u32>(&plan, ids, want.0.len()), read::<f32>(&plan, weights, want.1.len()));
-            // Whatever the second row's NaN does, it has experts, each once.
+            // Even with NaN, the second row has distinct, valid experts.
             let (used, second) = (router.used as usize, router.used as usize..2 * router.used as usize);
             let mut distinct = got[second.clone()].to_vec();
             distinct.sort_unstable();
@@ -414,7 +414,7 @@ fn biases_and_groups_choose() {
 }
 
 #[test]
-fn a_feed_forward_network_is_its_ops_in_a_row() {
+fn expert_ffn_equals_its_ops_in_sequence() {
     let Some(gpu) = open_gpu() else { return };
     let (experts, used, d, n) = (8, 2, 64, 96);
     let mut graph = Graph::default();

@@ -21,7 +21,7 @@ fn context_of(n: u32) -> SessionOptions {
 }
 
 #[test]
-fn refusals_say_what_would_help() {
+fn errors_name_a_change_that_would_fit() {
     let model = engine::model(engine::file("tiny-llama3", "F32"));
     let plenty = 128 << 20;
     let cases = [
@@ -56,7 +56,7 @@ fn context_and_cache_type_follow_the_budget() {
         let plan = plan_max_context(&model, &caps(1 << 30, Some(budget)), &SessionOptions::default())?;
         let kv = plan.dispatch_list.capacity.kv;
         assert!(plan.dispatch_list.bytes().total() <= budget);
-        // A page more would not fit.
+        // One more page would not fit.
         assert!(plan.context == 16384 || bytes(plan.context + PAGE, kv) > budget, "{} is not all", plan.context);
         Ok::<_, Error>((plan.context, kv, plan.notices.len()))
     };
@@ -69,7 +69,7 @@ fn context_and_cache_type_follow_the_budget() {
     assert!(context > 7000 && kv == q8 && notices == 1, "{context} {kv:?}");
     assert_eq!(most(bytes(512, q8)).unwrap(), (512, q8, 1));
     assert!(most(bytes(128, q8)).unwrap_err().to_string().contains("smaller quantization"));
-    // Without a wish for more the context is the usual one; what was asked for is given or refused.
+    // Without a requested context it is the default one; a requested context is used or an error.
     let of = |options: &SessionOptions, budget| plan_memory(&model, &caps(1 << 30, Some(budget)), options);
     assert_eq!(of(&SessionOptions::default(), 1 << 30).unwrap().context, 4096);
     assert_eq!(of(&context_of(8192), bytes(8192, q8)).unwrap().dispatch_list.capacity.kv, q8);
@@ -85,7 +85,7 @@ fn context_and_cache_type_follow_the_budget() {
 #[test]
 fn predicted_bytes_are_allocated() {
     let gpu = engine::gpu();
-    let mut told = 0;
+    let mut reports = 0;
     for (shape, types, context, kv, sequences) in [
         ("tiny-llama3", "F16", 4096, KvType::F16, 1),
         ("tiny-llama3", "Q4_K", 2048, KvType::Q8_0, 4),
@@ -100,18 +100,18 @@ fn predicted_bytes_are_allocated() {
         let predicted = plan_memory(&model, gpu.caps(), &options).expect("it fits").dispatch_list.bytes().total();
         let before = gpu.allocated();
         let session = engine::session(gpu, &model, &options);
-        block_on(gpu.flush()).expect("the device is there");
+        block_on(gpu.flush()).expect("no device loss");
         let near = |bytes: u64| bytes.abs_diff(predicted) * 20 <= predicted;
         let made = session.plan().allocated();
         assert!(near(made), "{shape} {types} {context} {kv:?}: {predicted} bytes predicted, {made} made");
         if let (Some(before), Some(after)) = (before, gpu.allocated()) {
             let grown = after - before;
             assert!(near(grown), "{shape} {types} {context} {kv:?}: {predicted} bytes predicted, {grown} allocated");
-            told += 1;
+            reports += 1;
             println!("{shape} {types} {context} {kv:?}: {predicted} predicted, {made} made, {grown} allocated");
         }
     }
-    println!("the allocator told {told} times");
+    println!("the allocator reported {reports} times");
 }
 
 /// With MLA, a layer caches one latent and one rotated part per position, and no values.
@@ -132,7 +132,7 @@ fn mla_caches_latent_keys_only() {
 /// Sliding-window layers cache the window, a step and 64 positions, and the window again at the end of a prompt, each
 /// in whole pages and one more ([`SlidingPages`](firelight::ops::SlidingPages)), however long the context is.
 #[test]
-fn sliding_windows_cache_what_they_see() {
+fn sliding_windows_cache_only_what_they_see() {
     let model = engine::model(engine::file("tiny-gemma3", "F16"));
     let caches: Vec<_> = model.spec.kv_caches().collect();
     let window = caches.iter().find_map(|cache| cache.mask.span()).expect("a window");
@@ -161,7 +161,7 @@ fn reduced_contexts_are_reported() {
     assert_eq!((plan.context, plan.notices.len()), (trained.min(4096), 0));
 }
 
-/// A mixture of experts with more layers, which repeat those of a file.
+/// A mixture of experts with more layers, which repeat the layers of a file.
 fn repeated(file: Vec<u8>, layers: u32) -> Vec<u8> {
     let checkpoint = block_on(Checkpoint::from_sources(vec![Source::bytes("test", file)])).unwrap();
     let mut metadata = checkpoint.metadata.clone();
@@ -190,13 +190,13 @@ fn repeated(file: Vec<u8>, layers: u32) -> Vec<u8> {
 /// Layers with equal stacks share slots, even if other layers are between them; the warning counts them once.
 #[test]
 fn expert_slots_are_counted_once() {
-    // Layers have down projections of two types in turn.
+    // The layers' down projections alternate between two types.
     let model = engine::model(repeated(engine::file("tiny-qwen3moe", "Q4_K_M"), 6));
     let options = context_of(64).kv(KvType::F16);
     let all = plan_memory(&model, &caps(128 << 20, None), &options).expect("it fits");
     assert!(all.offloaded.is_empty());
     let needed = all.dispatch_list.bytes().total();
-    let mut told = 0;
+    let mut planned = 0;
     for memory in [needed - 1, needed - needed / 8, needed - needed / 4] {
         let Ok(plan) = plan_memory(&model, &caps(128 << 20, Some(memory)), &options) else { continue };
         let stacks: Vec<_> = plan.offloaded.iter().map(|layer| layer.stacks).collect();
@@ -206,7 +206,7 @@ fn expert_slots_are_counted_once() {
         assert!((16..48).contains(&room), "{room} of 48");
         let said = plan.notices.iter().find(|notice| notice.contains("experts fit")).expect("a notice");
         assert!(said.starts_with(&format!("{room} of 48 experts fit")), "{room}: {said}");
-        // A token reads four experts of each layer, where they are not there.
+        // A token reads the missing ones of four experts in each layer.
         let expert = |layer: usize| {
             let parts = &plan.offloaded[layer].parts;
             parts.iter().map(|part| u64::from(part.rows()) * part.row_bytes()).sum::<u64>()
@@ -214,7 +214,7 @@ fn expert_slots_are_counted_once() {
         let token = 4 * (0..6).map(expert).sum::<u64>() * u64::from(48 - room) / 48;
         let mib = token as f64 / f64::from(1 << 20);
         assert!(said.contains(&format!("{mib:.0} MiB per token")), "{mib}: {said}");
-        told += 1;
+        planned += 1;
     }
-    assert!(told >= 2, "{told} of three sizes fit");
+    assert!(planned >= 2, "{planned} of three sizes fit");
 }

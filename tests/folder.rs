@@ -1,4 +1,4 @@
-//! Hugging Face folders: each family's settings and names, shards, experts, and what is refused.
+//! Hugging Face folders: each family's settings and tensor names, shards, experts, and errors.
 
 use firelight::Result;
 use firelight::checkpoint::{Checkpoint, GgufArray, GgufValue, Source};
@@ -6,7 +6,7 @@ use firelight::dtype::DType;
 use pollster::block_on;
 use serde_json::{Value as Json, json};
 
-/// A safetensors file of F32 tensors. The bytes of number `n` (over all tensors, in order) are those of `n as f32`.
+/// A safetensors file of F32 tensors. Value number `n` (over all tensors, in order) is `first + n`.
 fn safetensors(tensors: &[(String, Vec<u64>)], first: u32) -> Vec<u8> {
     let mut head = serde_json::Map::new();
     head.insert("__metadata__".into(), json!({"format": "pt"}));
@@ -32,7 +32,7 @@ fn named(tensors: &[(&str, &[u64])]) -> Vec<(String, Vec<u64>)> {
 const D: u64 = 8;
 const FF: u64 = 6;
 
-/// The tensors of a one-layer model without its feed-forward part.
+/// The tensors of a one-layer model without its feed-forward network.
 fn attention() -> Vec<(String, Vec<u64>)> {
     named(&[
         ("model.embed_tokens.weight", &[10, D]),
@@ -56,7 +56,7 @@ fn dense() -> Vec<(String, Vec<u64>)> {
     [attention(), feed_forward].concat()
 }
 
-/// Experts as tensors of their own, last expert first.
+/// Experts as separate tensors, last expert first.
 fn experts(prefix: &str, [gate, up, down]: [&str; 3], count: u64) -> Vec<(String, Vec<u64>)> {
     let router = vec![(format!("{prefix}.gate.weight"), vec![count, D])];
     let each = (0..count).rev().flat_map(|e| {
@@ -94,7 +94,7 @@ fn floats(model: &Checkpoint, name: &str) -> Vec<f32> {
     bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
 }
 
-/// Where a tensor's numbers begin in [`safetensors`].
+/// The number of a tensor's first value in [`safetensors`].
 fn first(tensors: &[(String, Vec<u64>)], name: &str) -> usize {
     let before = tensors.iter().take_while(|(other, _)| other != name);
     before.map(|(_, shape)| shape.iter().product::<u64>() as usize).sum()
@@ -161,7 +161,7 @@ fn dense_families() {
         assert_eq!(float("attention.layer_norm_rms_epsilon"), Some(1e-6));
         assert_eq!(float("rope.freq_base"), Some(10_000.0));
         assert_eq!(metadata.get_str(&format!("{architecture}.rope.pairing")).unwrap(), Some("halves"));
-        assert_eq!(metadata.len(), 2 + 10 + 3, "{class}: no key more: {metadata:?}");
+        assert_eq!(metadata.len(), 2 + 10 + 3, "{class}: no other keys: {metadata:?}");
 
         let down = model.tensor("blk.0.ffn_down.weight").unwrap();
         assert_eq!((down.dims.as_slice(), down.dtype), (&[FF, D][..], DType::F32));
@@ -204,18 +204,18 @@ fn experts_are_stacked_in_order() {
         assert_eq!(across, [all[47].to_le_bytes(), all[48].to_le_bytes()].concat());
 
         let mut missing = tensors.clone();
-        missing.remove(first_place(&tensors, &format!("{prefix}.experts.7.{}.weight", names[1])));
+        missing.remove(index_of(&tensors, &format!("{prefix}.experts.7.{}.weight", names[1])));
         let message = folder(&config, safetensors(&missing, 0), &[]).unwrap_err().to_string();
         assert!(message.contains("blk.0.ffn_up_exps.weight should have 12 experts, 11 were found"), "{message}");
     }
 }
 
-fn first_place(tensors: &[(String, Vec<u64>)], name: &str) -> usize {
+fn index_of(tensors: &[(String, Vec<u64>)], name: &str) -> usize {
     tensors.iter().position(|(other, _)| other == name).unwrap()
 }
 
 #[test]
-fn fused_experts_are_divided() {
+fn fused_experts_are_split() {
     let fused = named(&[
         ("model.layers.0.mlp.gate.weight", &[3, D]),
         ("model.layers.0.mlp.experts.gate_up_proj", &[3, 2 * FF, D]),
@@ -235,7 +235,8 @@ fn fused_experts_are_divided() {
     assert_eq!(floats(&model, "blk.0.ffn_down_exps.weight"), run(down, 3 * 48));
 }
 
-/// Keys' and values' matrices lie in one, of each head the former's rows first; what predicts a second token is left out.
+/// MLA: kv_b is split into the matrices of keys and values, of which each head has the keys' rows first. MTP layers are
+/// skipped.
 #[test]
 fn latent_attention() {
     let tensors = named(&[
@@ -263,7 +264,7 @@ fn latent_attention() {
         (floats(&model, "blk.0.attn_v_b.weight"), &model.tensors["blk.0.attn_v_b.weight"].dims[..]),
         (values.into(), &[3, 1, 2][..])
     );
-    // A part of a turned matrix is what lies there of the whole.
+    // A range of a transposed matrix equals that range of the whole.
     let tensor = &model.tensors["blk.0.attn_k_b.weight"];
     let bytes = block_on(model.read(tensor, 16..32)).unwrap();
     assert_eq!(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect::<Vec<_>>(), keys[4..8]);
@@ -274,7 +275,7 @@ fn latent_attention() {
     assert_eq!(model.metadata.get("deepseek2.rope.pairing"), None);
     let scale = model.metadata.get_f32("deepseek2.attention.scale").unwrap().unwrap();
     assert!((scale - (1.0 + 0.07 * 8f32.ln()).powi(2) / 6f32.sqrt()).abs() < 1e-6, "{scale}");
-    // Heads of other sizes than the settings say are refused.
+    // Head sizes that contradict the settings are an error.
     let mut other = settings;
     other["v_head_dim"] = 2.into();
     let error = folder(&config("DeepseekV3ForCausalLM", other), safetensors(&tensors, 0), &[]).map(|_| ()).unwrap_err();
@@ -361,7 +362,7 @@ fn sliding_windows() {
     }
 }
 
-/// Settings of later families, as their published files have them (Transformers 4).
+/// Settings of later families, as in their published files (Transformers 4).
 #[test]
 fn settings_of_later_families() {
     let gelu = json!({"hidden_act": "gelu_pytorch_tanh", "sliding_window": 512, "query_pre_attn_scalar": 16});
@@ -447,7 +448,8 @@ fn settings_of_later_families() {
     }
 }
 
-/// LFM2 as its first files say it: widths and attending layers in settings of their own, taps with a size of 1 between.
+/// The first files of LFM2 have special settings for widths and attention layers, and convolution weights with an
+/// additional dimension of 1.
 #[test]
 fn short_convolutions() {
     let tensors = named(&[
@@ -479,7 +481,7 @@ fn short_convolutions() {
     ];
     assert_eq!(model.tensors.keys().collect::<Vec<_>>(), names);
     assert_eq!(model.tensors["blk.0.shortconv.conv.weight"].dims, [3, D]);
-    // Newer files list each layer's kind.
+    // Newer files list each layer's type.
     let mut listed = settings.clone();
     (listed["full_attn_idxs"], listed["layer_types"]) = (json!(null), json!(["full_attention", "conv"]));
     let model = folder(&config("Lfm2ForCausalLM", listed), safetensors(&tensors, 0), &[]).unwrap();
@@ -490,7 +492,7 @@ fn short_convolutions() {
     assert!(error.to_string().contains("config.json has no full_attn_idxs"), "{error}");
 }
 
-/// Any part of a tensor is what lies there of the whole.
+/// Asserts that every range of a tensor equals that range of the whole.
 fn check_parts(model: &Checkpoint, name: &str) {
     let tensor = model.tensor(name).unwrap();
     let read = |from, to| block_on(model.read(tensor, from..to)).unwrap();
@@ -502,9 +504,9 @@ fn check_parts(model: &Checkpoint, name: &str) {
     }
 }
 
-/// gpt-oss in floats: matrices lie turned around, and gate and up alternate in them.
+/// gpt-oss in float types: matrices are transposed, and gate and up are interleaved.
 #[test]
-fn turned_experts() {
+fn transposed_experts() {
     let tensors = named(&[
         ("model.embed_tokens.weight", &[10, D]),
         ("lm_head.weight", &[10, D]),
@@ -517,7 +519,7 @@ fn turned_experts() {
     ]);
     let settings = json!({"num_local_experts": 3, "num_experts_per_tok": 2, "sliding_window": 16, "swiglu_limit": 7.0});
     let model = folder(&config("GptOssForCausalLM", settings.clone()), safetensors(&tensors, 0), &[]).unwrap();
-    // Where expert e has column c of row r of a matrix of so many rows and columns.
+    // The value of expert e at row r and column c of a matrix with these rows and columns.
     let at = |name: &str, [rows, cols]: [usize; 2], [e, r, c]: [usize; 3]| {
         (first(&tensors, &format!("model.layers.0.mlp.experts.{name}")) + (e * rows + r) * cols + c) as f32
     };
@@ -551,9 +553,9 @@ fn turned_experts() {
     assert!(error.to_string().contains("swiglu_limit is 5, not 7"), "{error}");
 }
 
-/// A matrix too large to be read at once.
+/// A transposed matrix that is too large to be read at once.
 #[test]
-fn large_turned_experts() {
+fn large_transposed_experts() {
     let cols = (1 << 20) + 4;
     let name = "model.layers.0.mlp.experts.down_proj";
     let settings = json!({"num_local_experts": 1, "num_experts_per_tok": 1, "tie_word_embeddings": null});
@@ -561,14 +563,14 @@ fn large_turned_experts() {
     let model = folder(&config("GptOssForCausalLM", settings), weights, &[]).unwrap();
     let tensor = model.tensor("blk.0.ffn_down_exps.weight").unwrap();
     assert_eq!((&tensor.dims[..], tensor.bytes_at_once()), (&[5, cols, 1][..], 20 * cols));
-    // From within the third row from behind.
+    // A range that begins within the third row from the end.
     let bytes = block_on(model.read(tensor, 20 * cols - 48..20 * cols)).unwrap();
     let got: Vec<f32> = bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
     let want = (3..15).map(|n| ((n % 5) * cols + cols - 3 + n / 5) as f32).collect::<Vec<_>>();
     assert_eq!(got, want);
 }
 
-/// Llama 4: the matrices of experts lie turned around, gate's columns before up's; settings as Scout's.
+/// Llama 4: the matrices of experts are transposed, gate's columns before up's; the settings are Scout's.
 #[test]
 fn llama4() {
     let part = |name: &str| format!("language_model.model.layers.0.feed_forward.{name}");
@@ -619,7 +621,7 @@ fn llama4() {
     ] {
         assert_eq!(model.metadata.get(&format!("llama4.{key}")), value.as_ref(), "{key}");
     }
-    // Its small relatives see everything and rotate everywhere.
+    // Small variants have neither chunked attention nor NoPE layers.
     let small = open(json!({"attention_chunk_size": null, "no_rope_layers": [1, 1, 1, 1]})).unwrap();
     assert_eq!(small.metadata.get("llama4.attention.sliding_window"), Some(&GgufValue::U32(0)));
     for (changes, expected) in [
@@ -631,7 +633,7 @@ fn llama4() {
     }
 }
 
-/// gpt-oss as it is published: MXFP4, whose scales lie apart.
+/// gpt-oss as published: MXFP4 with separate scales.
 #[test]
 fn experts_in_mxfp4() {
     let (blocks, scales) =
@@ -650,7 +652,7 @@ fn experts_in_mxfp4() {
     let open = |tensors: &[(&str, &[u64])]| {
         folder(&config("GptOssForCausalLM", settings.clone()), file(tensors), &[]).map_err(|error| error.to_string())
     };
-    // Two rows of each expert are gate's, two are up's; a row is two blocks.
+    // Each expert has two rows of gate and two of up; a row has two blocks.
     let (weights, exponents) = ((blocks, &[3, 4, 2, 16][..]), (scales, &[3, 4, 2][..]));
     for tensors in [[weights, exponents], [exponents, weights]] {
         let model = open(&tensors).unwrap();
@@ -680,7 +682,7 @@ fn experts_in_mxfp4() {
     }
 }
 
-/// Models that see besides, as they are published: settings of the language model within, names with prefixes.
+/// Multimodal models as published: the text model's settings are nested, and its tensors' names have prefixes.
 #[test]
 fn multimodal_models_load_their_text_model() {
     let own = config("", json!({"hidden_act": null, "hidden_activation": null, "eos_token_id": null}));
@@ -720,7 +722,7 @@ fn multimodal_models_load_their_text_model() {
             ["only the text model of this multimodal model is loaded; 4 tensors of its other parts are ignored"]
         );
     }
-    // Transformers 5 tells other heads layer by layer.
+    // Transformers 5 lists other head sizes by layer.
     let mut text = config(
         "",
         json!({"model_type": "gemma4_text", "hidden_act": null, "num_hidden_layers": 2,
@@ -736,7 +738,7 @@ fn multimodal_models_load_their_text_model() {
     text["per_layer_config"]["1"]["rope_theta"] = json!(1.0);
     let message = folder(&whole(&text), safetensors(&[], 0), &[]).unwrap_err().to_string();
     assert!(message.contains("per_layer_config: these layers are not supported"), "{message}");
-    // Gemma 3's files leave out what is usual.
+    // Gemma 3's files omit default values.
     let short = json!({
         "architectures": ["Gemma3ForConditionalGeneration"],
         "text_config": {"hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34, "sliding_window": 1024,
@@ -791,7 +793,7 @@ fn tied_and_missing_heads() {
 }
 
 #[test]
-fn tokenizer_facts() {
+fn tokenizer_settings() {
     let tokenizer = json!({"version": "1.0", "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}, "added_tokens": [
         {"id": 5, "content": "<s>", "special": true}, {"id": 6, "content": "</s>"}, {"id": 7, "content": "<|end|>"}]});
     let tokenizer = tokenizer.to_string();
@@ -865,7 +867,7 @@ fn shards() {
     assert!(failure().contains("there is no model.safetensors and no model.safetensors.index.json"));
 }
 
-/// Settings that make a good folder a bad one, and what the error must say.
+/// Invalid settings, and a part of the expected error.
 #[test]
 fn bad_settings_are_refused() {
     for (more, expected) in [
@@ -983,12 +985,12 @@ fn hostile_safetensors_are_refused() {
     ] {
         let message = folder(&config("LlamaForCausalLM", json!({})), weights, &[]).unwrap_err().to_string();
         assert!(message.contains(expected), "expected {expected:?}, got {message:?}");
-        assert!(message.contains("model.safetensors"), "names no file: {message}");
+        assert!(message.contains("model.safetensors"), "the message must name the file: {message}");
     }
 }
 
 #[test]
-fn half_types_and_damaged_json() {
+fn sixteen_bit_types_and_damaged_json() {
     for (dtype, expected) in [("BF16", DType::BF16), ("F16", DType::F16)] {
         let tensors = dense();
         let mut at = 0;

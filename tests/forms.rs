@@ -1,5 +1,5 @@
-//! What an answer is held to, through the real server in every dialect: calls beside a form, calls that are cut, the
-//! fields that other servers have for forms, and what of a schema is not held.
+//! Constrained answers of the real server in every API: tool calls together with a response format, truncated tool
+//! calls, the fields of other servers for response formats, and reports of schema keywords that are not enforced.
 
 mod http;
 
@@ -8,16 +8,17 @@ use std::cell::Cell;
 use http::{Reply, Served, serve, stories};
 use serde_json::{Map, Value, json};
 
-/// The dialects that know tools.
+/// The APIs with tools.
 const DIALECTS: [&str; 4] = ["/v1/chat/completions", "/v1/responses", "/v1/messages", "/api/chat"];
 
-/// A server of the trained model, if it is there. Descriptions of tools nearly fill the model's own 512 positions.
+/// A server with the trained model, if it exists. The context is larger than the model's 512 positions, which the
+/// descriptions of tools nearly fill.
 fn server() -> Option<Served> {
     let path = stories()?;
     Some(serve(&[path.to_str().expect("UTF-8"), "--context", "1024", "--parallel", "4"]))
 }
 
-/// What was answered: a text or a call with its arguments, and why it ended.
+/// An answer: a text or a tool call with its arguments, and the finish reason.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Answer {
     text: String,
@@ -31,7 +32,7 @@ impl Answer {
     }
 }
 
-/// A tool in a dialect's words.
+/// A tool in an API's format.
 fn tool(path: &str, name: &str, parameters: &Value) -> Value {
     match path {
         "/v1/messages" => json!({ "name": name, "input_schema": parameters }),
@@ -40,7 +41,7 @@ fn tool(path: &str, name: &str, parameters: &Value) -> Value {
     }
 }
 
-/// A form of a schema in a dialect's words: a field and its value.
+/// An API's field for a response format with a schema, and its value.
 fn form(path: &str, schema: &Value) -> (&'static str, Value) {
     match path {
         "/v1/messages" => ("output_config", json!({ "format": { "type": "json_schema", "schema": schema } })),
@@ -50,7 +51,7 @@ fn form(path: &str, schema: &Value) -> (&'static str, Value) {
     }
 }
 
-/// Asks in a dialect's words; `more` is added to the body.
+/// Sends a request in an API's format; `more` is added to the body.
 fn ask(server: &Served, path: &str, seed: usize, tokens: usize, stream: bool, more: Value) -> Reply {
     let mut body = json!({ "seed": seed, "temperature": 1.5, "max_tokens": tokens, "max_output_tokens": tokens,
         "stream": stream, "options": { "seed": seed, "temperature": 1.5, "num_predict": tokens } });
@@ -116,7 +117,7 @@ fn whole(path: &str, reply: &Reply) -> Answer {
 fn streamed(path: &str, reply: &Reply) -> Answer {
     let mut answer = Answer::default();
     let lines = if path.starts_with("/api") { reply.lines() } else { reply.events() };
-    // Of several calls the first.
+    // Only the first of several calls is recorded.
     let calls = Cell::new(0);
     let open = |answer: &mut Answer, name: &Value| {
         calls.set(calls.get() + 1);
@@ -173,14 +174,14 @@ fn streamed(path: &str, reply: &Reply) -> Answer {
     answer
 }
 
-/// The members of arguments that are whole.
+/// The complete members of arguments that may be truncated.
 fn members(arguments: &str) -> Map<String, Value> {
     let parts = arguments.char_indices().filter(|(_, c)| *c == ',').map(|(at, _)| &arguments[..at]);
     let closed = |part: &str| serde_json::from_str(&format!("{part}}}")).ok();
     serde_json::from_str(arguments).ok().or_else(|| parts.rev().find_map(closed)).unwrap_or_default()
 }
 
-/// Whether two answers are one, in dialects where a whole answer has its arguments as an object.
+/// Whether a whole and a streamed answer are equal. Some APIs parse the arguments of whole answers to an object.
 fn same(path: &str, whole: &Answer, streamed: &Answer) -> bool {
     let arguments = |answer: &Answer| answer.call.as_ref().map(|(name, text)| (name.clone(), members(text)));
     match path {
@@ -197,7 +198,7 @@ fn place() -> Value {
 }
 
 #[test]
-fn an_answer_is_a_call_or_the_form() {
+fn an_answer_is_a_tool_call_or_has_the_response_format() {
     let Some(server) = server() else { return };
     let schema = json!({ "type": "object", "properties": { "yes": { "type": "boolean" } }, "required": ["yes"],
         "additionalProperties": false });
@@ -229,7 +230,7 @@ fn an_answer_is_a_call_or_the_form() {
             }
         }
         assert!(calls > 0 && forms > 0, "{path}: {calls} calls and {forms} forms");
-        // Where no tool may be called, the form is all there is; where one must be, the call.
+        // With tool_choice "none" only the format is possible, with "required" only a call.
         let (none, any) = match path {
             "/api/chat" => continue,
             "/v1/messages" => (json!({ "type": "none" }), json!({ "type": "any" })),
@@ -243,7 +244,7 @@ fn an_answer_is_a_call_or_the_form() {
 }
 
 #[test]
-fn a_call_that_is_cut_is_the_same_as_a_stream_and_as_a_whole() {
+fn a_truncated_call_is_the_same_streamed_and_whole() {
     let Some(server) = server() else { return };
     for path in &DIALECTS[..3] {
         let choice = match *path {
@@ -260,14 +261,14 @@ fn a_call_that_is_cut_is_the_same_as_a_stream_and_as_a_whole() {
             assert_eq!(one.is_cut(), tokens < 40, "{path}, {tokens} tokens: {one:?}");
         }
     }
-    // A stop string within the arguments makes no call of them.
+    // After a stop string within the arguments, the finish reason is "stop".
     let more = json!({ "tools": [tool(DIALECTS[0], "place", &place())], "tool_choice": "required", "stop": ["\"b\""] });
     let one = whole(DIALECTS[0], &ask(&server, DIALECTS[0], 3, 200, false, more));
     assert_eq!(one.ended, "stop", "{one:?}");
 }
 
 #[test]
-fn other_servers_fields_are_obeyed_on_every_path() {
+fn fields_of_other_servers_work_on_every_path() {
     let Some(server) = server() else { return };
     let schema = json!({ "type": "object", "properties": { "n": { "enum": [1, 2] } }, "required": ["n"], "additionalProperties": false });
     let one = |text: &str| serde_json::from_str::<Value>(text).is_ok_and(|v| v["n"] == 1 || v["n"] == 2);
@@ -301,7 +302,7 @@ fn other_servers_fields_are_obeyed_on_every_path() {
             assert!(check(text), "{path} {more}: {text:?}");
         }
     }
-    // Several answers, log-probabilities and stop strings beside a form.
+    // Several choices, log-probabilities and stop strings together with a response format.
     let more = json!({ "n": 3, "logprobs": true, "top_logprobs": 2, "stop": ["o"], "guided_choice": ["yes", "no"] });
     let reply = ask(&server, DIALECTS[0], 1, 60, false, more).json();
     for choice in reply["choices"].as_array().unwrap() {
@@ -338,7 +339,7 @@ fn other_servers_fields_are_obeyed_on_every_path() {
 }
 
 #[test]
-fn what_of_a_schema_is_not_held_is_told() {
+fn unenforced_schema_keywords_are_reported() {
     let Some(server) = server() else { return };
     let schema = json!({ "type": "object", "properties": { "größe, x": { "type": "array", "items": { "enum": [1] }, "uniqueItems": true, "maxItems": 2 } },
         "required": ["größe, x"], "additionalProperties": false });
@@ -353,7 +354,7 @@ fn what_of_a_schema_is_not_held_is_told() {
         let reply = ask(&server, path, 1, 80, false, json!({ name: value }));
         assert!(!reply.head.contains("x-firelight-not-held"), "{path}: {}", reply.head);
     }
-    // One tool's schema that makes no sense does not harm the others; alone it is refused.
+    // A tool with an invalid schema does not affect other tools; as the only tool it is an error.
     let odd = json!({ "type": "object", "properties": { "a": { "type": "strnig" } } });
     for path in &DIALECTS[..3] {
         let choice = if *path == "/v1/messages" { json!({ "type": "any" }) } else { json!("required") };
@@ -367,7 +368,7 @@ fn what_of_a_schema_is_not_held_is_told() {
 }
 
 #[test]
-fn an_answer_that_is_cut_within_a_character_ends_before_it() {
+fn an_answer_truncated_within_a_character_ends_before_it() {
     let Some(server) = server() else { return };
     let mut lengths = Vec::new();
     for tokens in 1..12 {

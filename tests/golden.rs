@@ -1,5 +1,5 @@
-//! Logits and greedy tokens against independent engines: transformers in float32 for every tiny shape and weight type,
-//! and the text of a trained model. `golden/README.md` says where the numbers come from, and explains the tolerances.
+//! Logits and greedy tokens compared with independent engines: transformers in float32 for every tiny shape and weight
+//! type, and the text of a trained model. `golden/README.md` explains the numbers and the tolerances.
 
 mod engine;
 
@@ -33,7 +33,7 @@ struct Case {
     vocab: usize,
     short: String,
     long: Option<String>,
-    /// Its prompt, if not the common one.
+    /// Its prompt, if it differs from the common one.
     prompt: Option<Vec<u32>>,
     greedy: Greedy,
 }
@@ -83,7 +83,7 @@ impl Case {
             true => synth::write_hf(&self.shape, &self.types, &path).unwrap(),
             false => std::fs::write(&path, engine::file(&self.shape, &self.types)).unwrap(),
         }
-        // Sources keep their files open, so the folder may go.
+        // Sources keep their files open, so the folder may be deleted.
         block_on(Model::open(&path)).unwrap()
     }
 }
@@ -97,12 +97,11 @@ struct Tolerance {
 }
 
 const EXACT: Tolerance = Tolerance { cosine: 0.99999, max: 5e-4, rms: 1e-4 };
-/// The goldens of the whole prompt are stored in f16.
+/// For goldens of the whole prompt, which are stored in f16.
 const STORED_F16: Tolerance = Tolerance { cosine: 0.99999, max: 5e-3, rms: 1e-3 };
-/// Keys and values are rounded to f16.
+/// For keys and values in f16.
 const KV_F16: Tolerance = Tolerance { cosine: 0.99999, max: 3e-2, rms: 4e-3 };
-/// Keys and values are rounded to q8_0. The worst position of these random models (up to seven layers) has a cosine of
-/// 0.998.
+/// For keys and values in q8_0. The worst position of these random models (up to seven layers) has a cosine of 0.998.
 const KV_Q8_0: Tolerance = Tolerance { cosine: 0.997, max: 0.7, rms: 0.12 };
 
 impl Tolerance {
@@ -131,7 +130,7 @@ fn check(gpu: &Gpu, case: &Case, model: &Model, options: &SessionOptions) {
         KvType::F32 => (EXACT, STORED_F16),
         KvType::F16 => (KV_F16, KV_F16),
         KvType::Q8_0 => (KV_Q8_0, KV_Q8_0),
-        new => panic!("give {new:?} a tolerance"),
+        new => panic!("{new:?} has no tolerance"),
     };
     let want = case.short();
     exact.check(&what("one chunk"), &engine::logits(&mut session, &prompt[..*short], false), &want, case.vocab);
@@ -143,7 +142,7 @@ fn check(gpu: &Gpu, case: &Case, model: &Model, options: &SessionOptions) {
     assert_eq!(engine::answer(&mut session, request).ids, case.greedy.ids, "{}", what("greedy"));
 }
 
-/// Whether a property that depends on kernels alone is tested with this case.
+/// Whether to test properties that depend only on kernels with this case.
 fn is_tested(case: &&Case) -> bool {
     engine::is_tested(&case.shape)
 }
@@ -152,7 +151,7 @@ fn in_f32(case: &&Case) -> bool {
     case.types == "F32"
 }
 
-/// Every shape in the highest exact tier, and the shapes that have all kernels in the lower ones.
+/// Every shape in the highest exact tier, and a set of shapes that uses all kernels in the lower tiers.
 #[test]
 fn every_shape() {
     for case in goldens().cases.iter().filter(in_f32) {
@@ -174,14 +173,14 @@ fn shapes_with_keys_and_values_in_q8_0() {
     let mut taken = 0;
     for case in goldens().cases.iter().filter(in_f32) {
         let model = case.model(false);
-        // A router's near tie may fall the other way, and then another expert speaks.
+        // Rounding may decide a near tie of a router differently and select another expert.
         let takes = model.spec.kv_caches().all(|cache| KvType::Q8_0.takes(cache.head_dim));
         if takes && model.spec.moes().next().is_none() && (engine::all() || taken < 4) {
             check(gpu(), case, &model, &options(KvType::Q8_0));
             taken += 1;
         }
     }
-    assert!(taken >= 4, "only {taken} shapes have heads of whole blocks");
+    assert!(taken >= 4, "only {taken} shapes have head sizes of whole blocks");
 }
 
 /// In the highest exact tier; `ops` tests each type in all tiers.
@@ -192,12 +191,12 @@ fn every_type() {
     }
 }
 
-/// Logits of a reduced-precision tier for each quantized shape: the cosine of nine in ten positions is above `least`.
-/// Not of all, since a near tie of a router may select another expert.
+/// Logits of a reduced-precision tier for each quantized shape: in nine of ten positions, the cosine is above `least`.
+/// Rounding may decide a near tie of a router differently in the others.
 fn changes_little(tier: Tier, least: f64) {
     if let Some(why) = gpu().caps().lacks(tier) {
         assert!(std::env::var_os("FIRELIGHT_COOPERATIVE").is_none(), "{why}");
-        return eprintln!("left out: {why}");
+        return eprintln!("skipped: {why}");
     }
     let rounding = gpu().clone().in_tier(tier);
     let quantized = |case: &&Case| !["F32", "F16", "BF16"].contains(&&case.types[..]);
@@ -208,7 +207,7 @@ fn changes_little(tier: Tier, least: f64) {
     for case in shapes {
         let (want, prompt) = (case.short(), &case.prompt()[..goldens().short]);
         let mut session = engine::session(&rounding, &case.model(false), &options(KvType::F32));
-        // Decodes are exact where prompts are read in halves.
+        // Only the int8 tier rounds in decode; the f16 and cooperative tiers round only in prefill.
         for one_by_one in if tier == Tier::Int8 { vec![false, true] } else { vec![false] } {
             let got = engine::logits(&mut session, prompt, one_by_one);
             let positions = got.chunks(case.vocab).zip(want.chunks(case.vocab));
@@ -260,9 +259,9 @@ fn without_fusion() {
 
 /// The offset of an f32 metadata value in a GGUF file.
 fn place_of(file: &[u8], key: &str) -> usize {
-    // With its length before it: other keys may begin alike.
+    // The length before the key excludes other keys with the same beginning.
     let key = [&(key.len() as u64).to_le_bytes(), key.as_bytes()].concat();
-    let at = file.windows(key.len()).position(|w| w == key).expect("the key is there");
+    let at = file.windows(key.len()).position(|w| w == key).expect("the key");
     at + key.len() + 4
 }
 
@@ -273,15 +272,15 @@ fn place_of_tensor(file: &[u8], name: &str) -> usize {
     checkpoint.tensor(name).unwrap().parts[0].offset as usize
 }
 
-/// The tolerances are tight: a slightly wrong model exceeds even the widest of them.
+/// The tolerances are tight: slightly wrong models exceed them.
 #[test]
-fn small_faults_are_seen() {
+fn small_faults_are_detected() {
     let file = engine::file("tiny-llama3", "F32");
     let case = case("tiny-llama3", "F32");
     let weight = place_of_tensor(&file, "blk.1.ffn_down.weight");
     let epsilon = place_of(&file, "llama.attention.layer_norm_rms_epsilon");
     let theta = place_of(&file, "llama.rope.freq_base");
-    // What is added to which value.
+    // The changed value's offset and the added number.
     let faults = [
         ("nothing", weight, 0.0, EXACT),
         ("one weight", weight, 0.01, EXACT),
@@ -299,8 +298,8 @@ fn small_faults_are_seen() {
     }
 }
 
-/// Keys without effect, since tensors tell the same.
-const SEEN_BY_TENSORS: [&str; 4] = [
+/// Keys without effect, because tensors imply their values.
+const IMPLIED_BY_TENSORS: [&str; 4] = [
     "interleave_moe_layer_step",
     "leading_dense_block_count",
     "expert_shared_feed_forward_length",
@@ -309,7 +308,7 @@ const SEEN_BY_TENSORS: [&str; 4] = [
 
 /// Every key that is specific to a family changes the logits.
 #[test]
-fn every_setting_of_a_family_counts() {
+fn every_key_of_a_family_has_an_effect() {
     let mut changed = 0;
     for shape in synth::SHAPES.iter().filter(|s| s.name.starts_with("tiny") && !s.keys.is_empty()) {
         let (file, case) = (engine::file(shape.name, "F32"), case(shape.name, "F32"));
@@ -318,12 +317,12 @@ fn every_setting_of_a_family_counts() {
             let mut file = file.clone();
             let at = place_of(&file, &format!("{}.{key}", shape.arch));
             let other = match value {
-                _ if SEEN_BY_TENSORS.contains(key) => continue,
+                _ if IMPLIED_BY_TENSORS.contains(key) => continue,
                 Key::U32(n) if *key == "rope.dimension_count" => (n - 4).to_le_bytes(),
-                // LongRoPE only asks whether the context is longer.
+                // LongRoPE only compares the context with it.
                 Key::U32(n) if key.ends_with("original_context_length") => (n * 100).to_le_bytes(),
                 Key::U32(n) => (n - 1).to_le_bytes(),
-                // YaRN's bounds are whole pairs.
+                // YaRN rounds its bounds to whole pairs.
                 Key::F32(x) if key.contains("yarn_beta") => (x / 8.0).to_le_bytes(),
                 Key::F32(x) => (x * 1.1).to_le_bytes(),
                 Key::Str(_) => continue,
@@ -331,7 +330,7 @@ fn every_setting_of_a_family_counts() {
             file[at..at + 4].copy_from_slice(&other);
             let model = match block_on(Model::from_sources(vec![Source::bytes("changed", file)])) {
                 Ok(model) => model,
-                // LongRoPE's factors are as many as pairs rotate.
+                // LongRoPE has one factor per rotated pair.
                 Err(error) => {
                     assert_eq!(*key, "rope.dimension_count", "{}: {error}", shape.name);
                     continue;
@@ -339,7 +338,7 @@ fn every_setting_of_a_family_counts() {
             };
             let got = engine::logits(&mut engine::session(gpu(), &model, &options(KvType::F32)), case.prompt(), false);
             let d = difference(&got, &want, case.vocab);
-            assert!(!STORED_F16.holds(&d), "{} does not care for {key}: {d:?}", shape.name);
+            assert!(!STORED_F16.holds(&d), "{}: {key} has no effect: {d:?}", shape.name);
             changed += 1;
         }
     }
@@ -351,7 +350,7 @@ struct ConvertedFiles {
     cases: Vec<ConvertedFile>,
 }
 
-/// A file by llama.cpp's converter, and transformers' logits of the same model.
+/// A file of llama.cpp's converter, and transformers' logits of the same model.
 #[derive(Deserialize)]
 struct ConvertedFile {
     name: String,
@@ -368,7 +367,7 @@ impl ConvertedFile {
         let model = block_on(Model::open(&folder.join(&self.file))).map_err(|error| error.to_string())?;
         let bytes = std::fs::read(folder.join(format!("{}.f32", self.name))).unwrap();
         let want: Vec<f32> = bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-        // Room for the prompt and the answer, no more: LongRoPE goes by the size of the context.
+        // Exactly the prompt and the answer, because LongRoPE depends on the context size.
         let context = Some((self.prompt.len() + self.greedy.ids.len()) as u32);
         let options = options(KvType::F32).context(context);
         let session = block_on(Session::builder(gpu(), &model).options(&options).load());
@@ -387,7 +386,7 @@ impl ConvertedFile {
     }
 }
 
-/// Files by llama.cpp's converter, of every supported architecture.
+/// Files of llama.cpp's converter for every supported architecture.
 #[test]
 fn converter_files() {
     let json = std::fs::read(folder().join("converted/converted.json")).unwrap();
@@ -408,9 +407,9 @@ fn sizes(name: &str, change: impl Fn(&mut Metadata)) -> firelight::Result<ModelS
     block_on(ModelSpec::read(&checkpoint))
 }
 
-/// Keys that restate a default, or have another form.
+/// Keys with a default may be absent, and values may have another type or one value per layer.
 #[test]
-fn keys_may_be_absent_or_of_another_form() {
+fn keys_may_be_absent_or_have_another_type() {
     type Change<'a> = (&'a str, &'a str, Option<GgufValue>);
     let same: &[Change] = &[
         ("llama2", "llama.rope.freq_base", None),
@@ -434,7 +433,7 @@ fn keys_may_be_absent_or_of_another_form() {
         ("gemma3", "gemma3.rope.freq_base_swa", None),
         ("gemma3", "gemma3.attention.sliding_window_pattern", Some(6u32.into())),
         ("gemma3", "gemma3.attention.sliding_window_pattern", Some(vec![1u32, 1, 1, 1, 1, 0, 1].into())),
-        // A layer that predicts several tokens at once may be counted.
+        // The pattern may include MTP layers.
         ("olmo3", "olmo2.attention.sliding_window_pattern", Some(vec![true, true, true, false, false].into())),
         ("olmo3", "olmo2.attention.sliding_window_pattern", None),
         ("olmo3", "olmo2.rope.scaling.yarn_attn_factor", None),
@@ -459,7 +458,7 @@ fn keys_may_be_absent_or_of_another_form() {
         let OutputHead::Logits { scale, .. } = &spec.head else { panic!("no logits") };
         (spec.attentions().next().unwrap().scores.softcap, scale.softcap)
     };
-    assert_eq!(caps(None, None), (Some(50.0), Some(30.0)), "those of every Gemma 2");
+    assert_eq!(caps(None, None), (Some(50.0), Some(30.0)), "the defaults of Gemma 2");
     let zero = || Some(GgufValue::F32(0.0));
     assert_eq!(caps(zero(), zero()), (None, None));
     let unrotated = sizes("granite4", |metadata| set(metadata, "granite.rope.scaling.finetuned", Some(false.into())));

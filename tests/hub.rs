@@ -1,5 +1,5 @@
-//! Fetching models: the program against a stand-in for the hub on loopback that redirects, breaks off, forgets ranges,
-//! damages bytes and refuses; and what is left on the disk each time.
+//! Downloading models: the program with a mock hub on loopback that redirects, breaks connections, ignores ranges,
+//! corrupts bytes and rejects requests; and the files on disk afterwards.
 
 use std::collections::HashMap;
 use std::fs;
@@ -18,20 +18,20 @@ use tempfile::TempDir;
 const REPO: &str = "tests/Tiny-GGUF";
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// What the stand-in does wrong.
+/// The faults of the mock hub.
 #[derive(Clone, Default)]
 struct Faults {
-    /// Every answer breaks off once so many bytes of files were sent.
+    /// Breaks every connection after this many bytes of files in total.
     breaks_after: Option<u64>,
-    /// Ranges are not known.
+    /// Ignores ranges.
     no_ranges: bool,
-    /// The first so many requests for files get this status.
+    /// The number of requests for files to reject, and the status.
     refuses: (u32, u16),
-    /// Without this token everything is forbidden.
+    /// Requests need this token.
     token: Option<&'static str>,
-    /// Byte 1000 of files is another.
+    /// Corrupts byte 1000 of files.
     damages: bool,
-    /// Bytes a second.
+    /// Bytes per second.
     slow: Option<u64>,
 }
 
@@ -59,7 +59,7 @@ impl Hub {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let state = state.clone();
-                // A client that goes away is no concern of the server's.
+                // Errors are ignored: the client may disconnect.
                 thread::spawn(move || drop(serve(stream, &state, port)));
             }
         });
@@ -76,7 +76,7 @@ impl Hub {
         self.state.lock().expect("the state").log.clone()
     }
 
-    /// Runs the program with this hub and a cache of its own.
+    /// Runs the program with this hub and the cache in `home`.
     fn run(&self, home: &TempDir, args: &[&str]) -> Output {
         self.command(home, args).output().expect("the program starts")
     }
@@ -127,7 +127,7 @@ fn serve(stream: TcpStream, state: &Mutex<State>, port: u16) -> std::io::Result<
                 answer(&mut out, 302, &format!("Location: http://127.0.0.1:{port}/cdn/{name}\r\n"), b"")?;
             }
             (path, Some(body)) if path.contains("/cdn/") => {
-                assert_eq!(authorization, "", "a token never goes to where a redirect leads");
+                assert_eq!(authorization, "", "a redirect must not forward the token");
                 file(&mut out, body, range.filter(|_| !faults.no_ranges), &faults, state)?;
             }
             (path, None) if path.starts_with(&format!("/api/models/{REPO}/revision/main")) => {
@@ -233,7 +233,7 @@ fn path_of(output: &Output) -> PathBuf {
     PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
 }
 
-/// Names of what lies in the blobs' folder.
+/// The file names in the folder of blobs.
 fn blobs(home: &TempDir) -> Vec<String> {
     let folder = home.path().join("hub/models--tests--Tiny-GGUF/blobs");
     let names = fs::read_dir(folder).into_iter().flatten().flatten();
@@ -243,7 +243,7 @@ fn blobs(home: &TempDir) -> Vec<String> {
 }
 
 #[test]
-fn a_model_is_fetched_named_listed_found_and_removed() {
+fn a_model_is_downloaded_run_listed_and_removed() {
     let mut model = Vec::new();
     firelight::synth::write("tiny-llama", "Q4_0", &mut model).expect("a model");
     let hub =
@@ -255,9 +255,9 @@ fn a_model_is_fetched_named_listed_found_and_removed() {
     assert!(path.ends_with(format!("hub/models--tests--Tiny-GGUF/snapshots/{COMMIT}/Tiny-Q4_0.gguf")), "{path:?}");
     assert_eq!(fs::read(&path).expect("the file"), model);
     assert!(err(&pulled).contains("licence: apache-2.0"), "{}", err(&pulled));
-    assert_eq!(blobs(&home), [hex(&model)], "nothing but the file");
+    assert_eq!(blobs(&home), [hex(&model)], "only the requested file");
     assert!(!home.path().join("evil.gguf").exists());
-    // What is kept is used, by name, without asking anybody.
+    // A cached model is used by name, without requests.
     hub.set(Faults::default());
     let run = hub.run(&home, &["run", &name, "--raw", "--greedy", "-n", "3", "--offline", "Once"]);
     assert!(run.status.success(), "{}", err(&run));
@@ -274,7 +274,7 @@ fn a_model_is_fetched_named_listed_found_and_removed() {
 }
 
 #[test]
-fn run_fetches_what_is_missing_and_says_so() {
+fn run_downloads_a_missing_model_and_reports_it() {
     let mut model = Vec::new();
     firelight::synth::write("tiny-llama", "Q8_0", &mut model).expect("a model");
     let hub = Hub::start(vec![("Tiny-Q8_0.gguf", model)]);
@@ -286,16 +286,17 @@ fn run_fetches_what_is_missing_and_says_so() {
     assert!(run.status.success() && err(&run).contains("fetching"), "{}", err(&run));
 }
 
-/// The largest that fits is chosen by its header, before the rest is fetched.
+/// Without a quantization, the largest file that fits is chosen by its header, before the rest is downloaded.
 #[test]
-fn without_a_quantization_the_largest_that_fits_is_taken() {
+fn without_a_quantization_the_largest_that_fits_is_chosen() {
     let model = |types: &str| {
         let mut model = Vec::new();
         firelight::synth::write("tiny-llama", types, &mut model).expect("a model");
         model
     };
     let (small, large) = (model("Q4_0"), model("F16"));
-    // The largest has a tensor of a type that does not run (Q4_2): behind its name stand 2, two sizes, and the type.
+    // The largest file gets a tensor of an unsupported type (Q4_2). The name is followed by the rank 2, two sizes, and
+    // the type.
     let mut strange = model("F32");
     let name = b"blk.0.ffn_down.weight";
     let at = strange.windows(name.len()).position(|w| w == name).expect("the tensor") + name.len() + 4 + 16;
@@ -304,15 +305,15 @@ fn without_a_quantization_the_largest_that_fits_is_taken() {
     let home = home();
     let pulled = hub.run(&home, &["pull", REPO]);
     let why = err(&pulled);
-    // Software adapters tell their memory, and here it is enough for the larger one.
+    // Software adapters report enough memory for the larger one.
     assert!(path_of(&pulled).ends_with("Tiny-F16.gguf") && why.contains("the largest that fits"), "{why}");
     let wrong = hub.run(&home, &["pull", &format!("{REPO}:Q5_K_M")]);
     assert!(wrong.status.code() == Some(1) && err(&wrong).contains("there are Q4_2, F16, Q4_0"), "{}", err(&wrong));
 }
 
-/// The file that a name or an address names is fetched, and no other.
+/// A file named by a model name or URL is downloaded, and no other.
 #[test]
-fn the_file_that_is_named_is_fetched() {
+fn the_named_file_is_downloaded() {
     let files = [
         ("Tiny-Q4_0.gguf", 10),
         ("old/Tiny-Q4_0.gguf", 40),
@@ -343,7 +344,7 @@ fn the_file_that_is_named_is_fetched() {
             path.ends_with(format!("{COMMIT}/{file}")) && fs::read(&path).expect("it") == *bytes,
             "{name}: {path:?}"
         );
-        assert_eq!(blobs(&home), [hex(bytes)], "{name}: no other");
+        assert_eq!(blobs(&home), [hex(bytes)], "{name}: only this file");
     }
     hub.set(Faults::default());
     for (name, words) in [
@@ -359,7 +360,7 @@ fn the_file_that_is_named_is_fetched() {
         assert!(words.iter().any(|word| said.contains(word)), "{name}: {said}");
         assert_eq!(blobs(&home), [""; 0], "{name}");
     }
-    let asked = hub.log().len();
+    let requests = hub.log().len();
     for name in [
         format!("https://huggingface.co/{REPO}/tree/v2"),
         format!("https://huggingface.co/datasets/{REPO}"),
@@ -369,12 +370,12 @@ fn the_file_that_is_named_is_fetched() {
         let pulled = hub.run(&home(), &["pull", &name]);
         assert!(pulled.status.code() == Some(1) && err(&pulled).contains("ORG/REPO"), "{}", err(&pulled));
     }
-    assert_eq!(hub.log().len(), asked, "what is no name is not asked for");
+    assert_eq!(hub.log().len(), requests, "invalid names must not cause requests");
 }
 
-/// `:latest` is Ollama's word for no wish, and offline one is told what is here.
+/// `:latest` (Ollama's default tag) selects no quantization, and offline errors list the cached models.
 #[test]
-fn latest_is_no_wish_and_offline_what_is_kept_is_said() {
+fn latest_selects_no_quantization_and_offline_errors_list_cached_models() {
     let mut model = Vec::new();
     firelight::synth::write("tiny-llama", "Q4_0", &mut model).expect("a model");
     let hub = Hub::start(vec![("Tiny-Q4_0.gguf", model)]);
@@ -398,11 +399,11 @@ fn latest_is_no_wish_and_offline_what_is_kept_is_said() {
 }
 
 #[test]
-fn a_download_that_breaks_off_goes_on_where_it_was() {
+fn an_interrupted_download_resumes() {
     let body = large();
     let hub = Hub::start(vec![("Big-Q8_0.gguf", body.clone())]);
     let (home, name) = (home(), format!("{REPO}:Q8_0"));
-    // Killed while it runs.
+    // Kills the program during the download.
     hub.set(Faults { slow: Some(6 << 20), ..Faults::default() });
     let mut child = hub.command(&home, &["pull", &name]).stderr(Stdio::null()).spawn().expect("the program starts");
     let journal = |home: &TempDir| {
@@ -413,23 +414,23 @@ fn a_download_that_breaks_off_goes_on_where_it_was() {
     };
     let begin = Instant::now();
     while journal(&home) == 0 {
-        assert!(begin.elapsed() < Duration::from_secs(60), "no chunk came");
+        assert!(begin.elapsed() < Duration::from_secs(60), "no chunk arrived");
         thread::sleep(Duration::from_millis(20));
     }
-    child.kill().expect("it dies");
-    child.wait().expect("it is dead");
+    child.kill().expect("a running process");
+    child.wait().expect("an ended process");
     let had = journal(&home);
-    assert!(had < 5, "{had} chunks: too quick to test anything");
+    assert!(had < 5, "all {had} chunks were downloaded before the kill");
     hub.set(Faults::default());
     assert_eq!(fs::read(path_of(&hub.run(&home, &["pull", &name]))).expect("the file"), body);
-    // One request asks whether ranges are known.
-    let asked = hub.log().iter().filter(|line| line.starts_with("GET /cdn/")).count();
-    assert_eq!(asked, 1 + 5 - had, "{:?}", hub.log());
+    // One request tests for range support.
+    let requests = hub.log().iter().filter(|line| line.starts_with("GET /cdn/")).count();
+    assert_eq!(requests, 1 + 5 - had, "{:?}", hub.log());
     assert_eq!(blobs(&home), [hex(&body)]);
 }
 
 #[test]
-fn faults_on_the_way_are_survived_or_said() {
+fn network_faults_are_recovered_or_reported() {
     let body = large();
     let hub = Hub::start(vec![("Big-Q8_0.gguf", body.clone())]);
     let name = format!("{REPO}:Q8_0");
@@ -447,13 +448,13 @@ fn faults_on_the_way_are_survived_or_said() {
         let pulled = hub.run(&home, &["pull", &name]);
         assert_eq!(pulled.status.code(), Some(1), "{}", err(&pulled));
         assert!(words.iter().all(|word| err(&pulled).contains(word)), "{words:?}: {}", err(&pulled));
-        assert!(!blobs(&home).contains(&hex(&body)), "nothing wrong gets the final name");
+        assert!(!blobs(&home).contains(&hex(&body)), "a damaged file must not get the final name");
         home
     };
     let home = bad(Faults { damages: true, ..Faults::default() }, &["damaged", "try again"]);
     assert_eq!(blobs(&home), [""; 0]);
     bad(Faults { token: Some("secret"), ..Faults::default() }, &["401", "HF_TOKEN"]);
-    // The server dies at 40 %; the next try has what came before.
+    // The server dies at 40 %; the next attempt resumes.
     let home = bad(Faults { breaks_after: Some(body.len() as u64 * 2 / 5), ..Faults::default() }, &["broke off"]);
     hub.set(Faults { token: Some("secret"), ..Faults::default() });
     let again = hub.command(&home, &["pull", &name]).env("HF_TOKEN", "secret").output().expect("the program starts");
@@ -466,9 +467,9 @@ fn faults_on_the_way_are_survived_or_said() {
     assert!(err(&gone).contains("cannot be reached"), "{}", err(&gone));
 }
 
-/// Two at once fetch a file once.
+/// Two concurrent processes download a file only once.
 #[test]
-fn two_processes_fetch_a_file_once() {
+fn two_processes_download_a_file_once() {
     let body = large();
     let hub = Hub::start(vec![("Big-Q8_0.gguf", body.clone())]);
     let (home, name) = (home(), format!("{REPO}:Q8_0"));
@@ -489,10 +490,10 @@ fn two_processes_fetch_a_file_once() {
     assert_eq!(blobs(&home), [hex(&body)]);
 }
 
-/// A disk of 4 MiB, made for the test.
+/// A file system of 4 MiB, mounted for the test.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk_is_said_with_numbers() {
+fn a_full_disk_is_reported_with_sizes() {
     let hub = Hub::start(vec![("Big-Q8_0.gguf", large())]);
     let home = home();
     let disk = home.path().join("hub");
@@ -500,7 +501,7 @@ fn a_full_disk_is_said_with_numbers() {
     let mount = |args: &[&str]| Command::new("mount").args(args).arg(&disk).stderr(Stdio::null()).status();
     if !mount(&["-t", "tmpfs", "-o", "size=4m", "none"]).is_ok_and(|status| status.success()) {
         assert!(std::env::var_os("CI").is_none(), "a disk cannot be mounted");
-        return println!("left out: only root can mount a small disk");
+        return println!("skipped: only root can mount a small file system");
     }
     let pulled = hub.run(&home, &["pull", &format!("{REPO}:Q8_0")]);
     let unmounted = Command::new("umount").arg(&disk).status().expect("umount runs");

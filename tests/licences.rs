@@ -1,8 +1,8 @@
-//! Every crate that Firelight is built with may be used under a permissive licence.
+//! Every dependency has a permissive licence.
 
 use std::process::Command;
 
-/// Licences that ask for no more than a notice; those of fonts ask besides that a changed font has another name.
+/// Licences that require no more than a notice; the font licences also require that changed fonts are renamed.
 const PERMISSIVE: [&str; 15] = [
     "MIT",
     "MIT-0",
@@ -21,12 +21,12 @@ const PERMISSIVE: [&str; 15] = [
     "Zlib",
 ];
 
-/// Whether an SPDX expression can be met by permissive licences alone: one side of each OR, both of each AND.
+/// Whether permissive licences alone satisfy an SPDX expression: one side of each OR, both sides of each AND.
 fn permissive(expression: &str) -> bool {
     let text = expression.replace('/', " OR ").replace(['(', ')'], " ");
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if expression.contains('(') {
-        // With parentheses: (A OR B) AND C is the only form in use; each part must be met.
+        // With parentheses: (A OR B) AND C is the only form in use; every part must be permissive.
         return expression.split(" AND ").all(|part| permissive(part.trim().trim_matches(['(', ')'])));
     }
     text.split(" OR ").any(|choice| choice.split(" AND ").all(|one| PERMISSIVE.contains(&one.trim())))
@@ -53,7 +53,7 @@ fn dependencies_are_permissive() {
 }
 
 #[test]
-fn expressions_are_read_as_spdx_means_them() {
+fn spdx_expressions_are_evaluated() {
     for good in ["MIT", "MIT/Apache-2.0", "GPL-3.0 OR MIT", "(MIT OR Apache-2.0) AND Unicode-3.0"] {
         assert!(permissive(good), "{good}");
     }

@@ -1,5 +1,4 @@
-//! A device that is lost in the middle of answers: the engine opens it again, and the answers go on as if nothing had
-//! happened.
+//! A device that is lost during answers: the engine opens it again, and the answers continue with the same tokens.
 
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -28,7 +27,7 @@ fn engine() -> (Engine, Warnings) {
     (block_on(Engine::load(gpu, model, options, report)).expect("an engine"), warnings)
 }
 
-/// A text that goes on, a tool call, and JSON of a schema, each with a seed of its own.
+/// A text completion, a tool call, and JSON of a schema, each with a different seed.
 fn submit(engine: &mut Engine) -> Vec<AnswerId> {
     let messages = vec![json!({ "role": "user", "content": "What can you do?" })];
     let parameters = json!({ "type": "object", "properties": { "n": { "type": "integer", "maximum": 99999999 } },
@@ -64,7 +63,7 @@ fn submit(engine: &mut Engine) -> Vec<AnswerId> {
         .collect()
 }
 
-/// What comes of each answer, as text; the device is lost after so many tokens.
+/// The events of each answer, as text; the device is lost after `lose_after` tokens.
 fn answers(engine: &mut Engine, lose_after: Option<usize>) -> Vec<String> {
     let (ids, control, mut tokens) = (submit(engine), engine.control(), 0);
     let mut said = vec![String::new(); ids.len()];
@@ -98,7 +97,7 @@ fn answers(engine: &mut Engine, lose_after: Option<usize>) -> Vec<String> {
 }
 
 #[test]
-fn answers_go_on_after_a_lost_device() {
+fn answers_continue_after_a_lost_device() {
     let (mut engine, warnings) = engine();
     let undisturbed = answers(&mut engine, None);
     assert!(warnings.lock().expect("it").is_empty());
@@ -110,7 +109,7 @@ fn answers_go_on_after_a_lost_device() {
 }
 
 #[test]
-fn a_device_that_is_lost_again_at_once_is_an_error() {
+fn a_second_loss_without_progress_is_an_error() {
     let (mut engine, _) = engine();
     answers(&mut engine, Some(10));
     let ids = submit(&mut engine);
@@ -137,7 +136,7 @@ fn a_closed_engine_ends_without_events() {
 }
 
 #[test]
-fn cancelled_answers_say_so() {
+fn cancelled_answers_finish_as_cancelled() {
     let (mut engine, _) = engine();
     let ids = submit(&mut engine);
     ids.iter().for_each(|id| engine.cancel(*id));

@@ -1,4 +1,4 @@
-//! Loading is lean: whatever a model's size, a few chunks of it at a time lie in host memory.
+//! Loading needs little host memory: for any model size, only a few chunks are in memory at a time.
 
 mod engine;
 
@@ -14,23 +14,23 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// What loading may take besides the buffers of the GPU.
+/// The maximum host memory for loading, without GPU buffers.
 const ALLOWED: u64 = 256 << 20;
 
-/// Tests of one process share its memory: one at a time.
+/// Runs the tests of this process one at a time, because they measure its memory.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// Bytes of this process in memory that are no file's: its own, and what it shares with a software GPU.
+/// Resident bytes of this process that are not file mappings: anonymous memory, and memory shared with a software GPU.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let kib = |key| {
-        let line = status.lines().find_map(|l| l.strip_prefix(key)).expect("Linux says it");
+        let line = status.lines().find_map(|l| l.strip_prefix(key)).expect("a field of Linux");
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
     };
     (kib("RssAnon:") + kib("RssShmem:")) << 10
 }
 
-/// Runs `work`: its result, and the most that was resident meanwhile.
+/// Runs `work`. Returns its result and the peak of resident bytes.
 fn peak<T>(work: impl FnOnce() -> T) -> (T, u64) {
     let (done, most) = (AtomicBool::new(false), AtomicU64::new(resident()));
     std::thread::scope(|scope| {
@@ -53,8 +53,8 @@ fn write(shape: &str, path: &Path) -> u64 {
     path.metadata().unwrap().len()
 }
 
-/// The most that loading a model takes in host memory, without what it has before and without the weights of a software
-/// GPU, which are host memory too.
+/// The peak host memory for loading a model, without the memory in use before and without the weights of a software
+/// GPU, which are in host memory, too.
 fn overhead(model: &Model) -> u64 {
     let gpu = engine::gpu();
     let options = SessionOptions::default().context(128).chunk(64);
@@ -74,13 +74,13 @@ fn a_large_file_is_loaded_in_little_memory() {
     assert!(write("llama-3.2-1b", &path) > 2 << 30);
     let model = block_on(Model::open(&path)).unwrap();
     let bytes = overhead(&model);
-    eprintln!("{} MiB besides the weights", bytes >> 20);
-    assert!(bytes <= ALLOWED, "loading took {} MiB besides the weights", bytes >> 20);
+    eprintln!("{} MiB in addition to the weights", bytes >> 20);
+    assert!(bytes <= ALLOWED, "loading took {} MiB in addition to the weights", bytes >> 20);
 }
 
-/// The same measure sees a reader that keeps what it read.
+/// The measurement detects a source that keeps everything it has read.
 #[test]
-fn a_wasteful_loader_is_seen() {
+fn a_wasteful_loader_is_detected() {
     let _alone = ALONE.lock();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.gguf");
@@ -94,5 +94,5 @@ fn a_wasteful_loader_is_seen() {
     };
     let model = block_on(Model::from_sources(vec![Source::new("kept", len, read)])).unwrap();
     let bytes = overhead(&model);
-    assert!(bytes > 200 << 20, "{} MiB besides the weights, though all were kept", bytes >> 20);
+    assert!(bytes > 200 << 20, "{} MiB in addition to the weights, though the source keeps everything", bytes >> 20);
 }

@@ -1,10 +1,10 @@
 //! Answers must not depend on how a model runs: pipeline depth, prefill chunks, concurrent requests and the prefix
-//! cache. And how requests end.
+//! cache. Also tests how requests end.
 //!
-//! Models are tiny and random, one of each kind. Logits that different kernels compute may differ by rounding: the
-//! tolerance is a thousandth of their size, and greedy tokens are compared until the best leads by less than 0.002 (one
-//! in 300 does). The cache is f32 in these tests: with f16, keys that differ in the last bit may be rounded apart,
-//! which changes logits by three thousandths.
+//! Models are tiny and random, one of each kind. Logits of different kernels may differ by rounding: the tolerance is
+//! 1e-3 of their RMS, and greedy tokens are compared until the best token leads by less than 0.002 (one token in 300).
+//! The cache is f32 in these tests: with f16, keys that differ in the last bit may round to different values, which
+//! changes logits by 3e-3.
 
 mod engine;
 
@@ -27,7 +27,7 @@ fn tiny_shapes() -> impl Iterator<Item = &'static str> {
     synth::SHAPES.iter().map(|s| s.name).filter(|name| name.starts_with("tiny"))
 }
 
-/// Those to test how sessions run: what may go wrong then depends on kernels, of which a few shapes have all.
+/// The shapes for tests of sessions, whose failures depend on kernels: a few shapes use all kernels.
 fn shapes() -> Vec<&'static str> {
     tiny_shapes().filter(|shape| engine::is_tested(shape)).collect()
 }
@@ -51,13 +51,13 @@ fn exact(context: u32) -> SessionOptions {
 /// The answer of a session with one sequence and an empty cache.
 fn fresh(session: &mut Session, request: &Request) -> Answer {
     logits(session, &[0], true);
-    let answer = answer(session, told(request.clone()));
+    let answer = answer(session, on_cpu(request.clone()));
     assert_eq!(answer.timings.reused_tokens, 0);
     answer
 }
 
 /// The request, sampled on the CPU with the log-probabilities of all tokens.
-fn told(mut request: Request) -> Request {
+fn on_cpu(mut request: Request) -> Request {
     request.sampling.logprobs = Some(ALL);
     request
 }
@@ -72,13 +72,13 @@ fn rows(answer: &Answer) -> Vec<Vec<f32>> {
     answer.logprobs.iter().map(by_token).collect()
 }
 
-/// By how much each step's best token leads.
+/// The lead of each step's best token over the second.
 fn margins(answer: &Answer) -> Vec<f32> {
     answer.logprobs.iter().map(|logprobs| logprobs.top[0].1 - logprobs.top[1].1).collect()
 }
 
-/// Compares `got` with a `told` answer to the same request: tokens, and log-probabilities if `got` has them, up to the
-/// first token that rounding decides. Returns the number of compared tokens.
+/// Compares `got` with an `on_cpu` answer to the same request: tokens, and log-probabilities if `got` has them, up to
+/// the first token that rounding decides. Returns the number of compared tokens.
 #[track_caller]
 fn same_answer(what: &str, got: &Answer, want: &Answer) -> usize {
     let margins = margins(want);
@@ -86,7 +86,7 @@ fn same_answer(what: &str, got: &Answer, want: &Answer) -> usize {
     assert_eq!(got.ids[..sure], want.ids[..sure], "{what}");
     assert_eq!(got.ids.len(), want.ids.len(), "{what}");
     if !got.logprobs.is_empty() {
-        // What follows the last sure token has the same past, too.
+        // The token after the last sure one has the same context, too.
         let end = margins.len().min(sure + 1);
         let (got, want) = (rows(got)[..end].concat(), rows(want)[..end].concat());
         close(what, &got, &want, want.len() / end);
@@ -100,7 +100,7 @@ fn close(what: &str, got: &[f32], want: &[f32], vocab: usize) {
     assert!(d.max <= 1e-3 * d.of, "{what}: {d:?}");
 }
 
-/// The shader files that a shape's kernels are made of, on an adapter with subgroups.
+/// The shader files of a shape's kernels, on an adapter with subgroups.
 fn shader_files(shape: &str) -> BTreeSet<&'static str> {
     let caps = Caps::baseline().tier(Tier::Subgroups).subgroup((32, 32));
     let plan = plan_memory(&tiny(shape), &caps, &exact(96)).expect("it fits");
@@ -117,7 +117,7 @@ fn a_few_shapes_use_every_kernel() {
 }
 
 #[test]
-fn pipeline_depth_changes_no_bit() {
+fn pipeline_depth_does_not_change_a_bit() {
     for shape in shapes() {
         let model = tiny(shape);
         let mut first = None;
@@ -127,18 +127,18 @@ fn pipeline_depth_changes_no_bit() {
             let prompt = prompt(1, 20);
             let drawn = answer(&mut session, greedy(&prompt, 24).sampling(drawn));
             let best = answer(&mut session, greedy(&prompt, 24));
-            // What the run left in the cache, as the logits behind it show.
-            let behind = answer(&mut session, told(greedy(&[prompt, best.ids.clone(), vec![5]].concat(), 1)));
-            assert_eq!(behind.timings.reused_tokens, 43, "{shape}");
+            // Logits after the answer show the cache that the run left.
+            let after = answer(&mut session, on_cpu(greedy(&[prompt, best.ids.clone(), vec![5]].concat(), 1)));
+            assert_eq!(after.timings.reused_tokens, 43, "{shape}");
             assert_ne!(drawn.ids, best.ids, "{shape}");
-            let result = (drawn.ids, drawn.text, best.ids, best.text, behind.logprobs);
+            let result = (drawn.ids, drawn.text, best.ids, best.text, after.logprobs);
             assert_eq!(&result, first.get_or_insert(result.clone()), "{shape}, {run_ahead} ahead");
         }
     }
 }
 
 #[test]
-fn prefill_chunks_change_nothing() {
+fn prefill_chunks_do_not_change_logits() {
     let prompt = prompt(2, 75);
     for shape in shapes() {
         let model = tiny(shape);
@@ -152,9 +152,9 @@ fn prefill_chunks_change_nothing() {
     }
 }
 
-/// Tensors that no part reads are an error, and an unknown architecture's error names unsupported blocks.
+/// Tensors that no block reads are an error, and an unknown architecture's error names unsupported blocks.
 #[test]
-fn parts_that_are_not_understood_are_named() {
+fn errors_name_unsupported_blocks() {
     let changed = |from: &str, to: &str| {
         let mut file = engine::file("tiny-qwen3", "F16");
         assert_eq!(from.len(), to.len());
@@ -180,7 +180,7 @@ fn parts_that_are_not_understood_are_named() {
         let error = block_on(ModelSpec::read(&checkpoint)).unwrap_err().to_string();
         assert!(error.contains("not supported yet") && !error.contains("not understood"), "{}: {error}", shape.name);
     }
-    // A norm before a part is no option where none stands behind it.
+    // A layer without a post-norm needs its pre-norm.
     let norm = said("blk.1.ffn_norm.weight", "blk.1.ffn_morn.weight");
     assert!(norm.contains("blk.1.") && norm.contains("norm"), "{norm}");
     let arch = said("qwen3", "ssm_9");
@@ -188,19 +188,19 @@ fn parts_that_are_not_understood_are_named() {
     assert!(!arch.contains("not understood"), "{arch}");
 }
 
-/// The file in an early converter's form: a fused kv_b, and head sizes under the keys of ordinary attention.
+/// The file as early converters wrote it: a fused kv_b, and head sizes under the keys of ordinary attention.
 fn older(file: Vec<u8>) -> Vec<u8> {
     let checkpoint = block_on(Checkpoint::from_sources(vec![Source::bytes("test", file)])).unwrap();
     let mut metadata = checkpoint.metadata.clone();
     for kind in ["key", "value"] {
-        let own = metadata.remove(&format!("deepseek2.attention.{kind}_length_mla")).unwrap();
-        metadata.insert(format!("deepseek2.attention.{kind}_length"), own);
+        let value = metadata.remove(&format!("deepseek2.attention.{kind}_length_mla")).unwrap();
+        metadata.insert(format!("deepseek2.attention.{kind}_length"), value);
     }
     let numbers = |name: &str| -> Vec<f32> {
         let tensor = checkpoint.tensor(name).unwrap();
         bytemuck::pod_collect_to_vec(&block_on(checkpoint.read(tensor, 0..tensor.bytes())).unwrap())
     };
-    // For each head its keys' rows, which are columns in newer files, then its values'.
+    // For each head the rows of its keys (columns in newer files), then the rows of its values.
     let joined = |name: &str| -> Vec<f32> {
         let other = name.replace("k_b", "v_b");
         let dims = |name: &str| <[u64; 3]>::try_from(&checkpoint.tensor(name).unwrap().dims[..]).unwrap();
@@ -259,12 +259,12 @@ fn long_prompts_cross_kv_splits_and_pages() {
         }
         let d = difference(&logits(&mut open(512, KvType::F16), &prompt, false), &want, vocab);
         assert!(d.cosine > 0.99999 && d.max < 5e-2 && d.rms < 5e-3, "{shape}, cache in f16: {d:?}");
-        // The same through requests: a prompt in chunks, then tokens one by one behind it.
+        // The same with requests: a prompt in chunks, then decoded tokens.
         let mut chunks = open(64, KvType::F32);
         for len in [680, 250] {
             let request = greedy(&prompt[..len], 12);
             let sure = same_answer(shape, &answer(&mut whole, request.clone()), &fresh(&mut chunks, &request));
-            assert!(sure > 6, "{shape}: only {sure} sure tokens prove little");
+            assert!(sure > 6, "{shape}: only {sure} tokens were compared");
         }
     }
 }
@@ -278,25 +278,25 @@ fn batch_invariance() {
         let mut together = open(&model, &exact(96).sequences(8));
         let want: Vec<Answer> = requests.iter().map(|r| fresh(&mut alone, r)).collect();
         let mut sure = 0;
-        // All by the CPU, all by the GPU, and every other one.
+        // All sampled on the CPU, all on the GPU, and alternating.
         for (every, offset) in [(1, 0), (9, 8), (2, 0), (2, 1)] {
             let by_cpu = |i: usize| i % every == offset;
-            let asked = requests.iter().enumerate().map(|(i, r)| if by_cpu(i) { told(r.clone()) } else { r.clone() });
+            let asked = requests.iter().enumerate().map(|(i, r)| if by_cpu(i) { on_cpu(r.clone()) } else { r.clone() });
             let got = answers(&mut together, asked.collect());
             for (i, (got, want)) in got.iter().zip(&want).enumerate() {
                 assert_eq!(got.logprobs.len(), if by_cpu(i) { 20 } else { 0 });
                 sure +=
-                    same_answer(&format!("{shape}, request {i}, every {every}th from {offset} by the CPU"), got, want);
+                    same_answer(&format!("{shape}, request {i}, every {every}th from {offset} on the CPU"), got, want);
             }
         }
-        assert!(sure > 4 * 8 * 15, "{shape}: {sure} sure tokens prove little");
+        assert!(sure > 4 * 8 * 15, "{shape}: only {sure} tokens were compared");
     }
 }
 
 /// Steps only replay: they create no GPU resources.
 #[test]
 fn steps_create_no_resources() {
-    // Nobody else makes anything on a device of one's own.
+    // A separate device, on which no other test creates resources.
     let gpu = block_on(Gpu::open(&GpuOptions::default().tuning(Tuning::Off))).expect("an adapter");
     for shape in FEW {
         let model = tiny(shape);
@@ -309,23 +309,23 @@ fn steps_create_no_resources() {
 }
 
 #[test]
-fn more_requests_than_sequences_wait_for_their_turn() {
+fn requests_beyond_the_sequences_wait() {
     let model = tiny("tiny-qwen2");
     let requests: Vec<Request> = (0..7).map(|i| greedy(&prompt(30 + i, 12), 4 + 3 * i as usize)).collect();
     let got = answers(&mut open(&model, &exact(64).sequences(3)), requests.clone());
     let mut alone = open(&model, &exact(64));
     for (got, request) in got.iter().zip(requests) {
         assert_eq!(got.ids.len(), request.max_tokens.unwrap());
-        same_answer("in turn", got, &fresh(&mut alone, &request));
+        same_answer("after waiting", got, &fresh(&mut alone, &request));
     }
 }
 
 #[test]
-fn greedy_repeats_exactly() {
+fn greedy_answers_are_deterministic() {
     for shape in shapes() {
         let model = tiny(shape);
         let mut session = open(&model, &SessionOptions::default().context(96));
-        let request = told(greedy(&prompt(4, 50), 16));
+        let request = on_cpu(greedy(&prompt(4, 50), 16));
         let first = answer(&mut session, request.clone());
         answer(&mut session, greedy(&prompt(5, 70), 16));
         let second = answer(&mut session, request.clone());
@@ -348,8 +348,8 @@ fn a_prefix_is_reused() {
             got
         };
         let start = prompt(6, 70);
-        let first = reuse("nothing yet", &start, 0);
-        // The last token of an answer was never run.
+        let first = reuse("empty cache", &start, 0);
+        // The last token of an answer is not in the cache.
         let turn = [start.clone(), first.ids, prompt(7, 9)].concat();
         reuse("a second turn", &turn, 70 + 11);
         reuse("another second turn", &[&start[..], &prompt(8, 30)].concat(), 70);
@@ -374,11 +374,11 @@ fn states_resume_from_their_checkpoint() {
             got
         };
         let start = prompt(6, 75);
-        let first = asked("nothing yet", &start, &[], 0);
-        // An answer of a known length ends where its state is.
+        let first = asked("empty cache", &start, &[], 0);
+        // The state after an answer of maximum length is kept.
         let turn = [start.clone(), first.ids, prompt(7, 40)].concat();
         let second = asked("a second turn", &turn, &[], 75 + 11);
-        // What a stop string ends has been run on behind it.
+        // After a stop string, the state is beyond the answer's end.
         let end = second.text.chars().nth(4).expect("a text").to_string();
         asked("another second turn", &[&turn[..], &prompt(8, 3)].concat(), &[end], 96);
         asked("a third turn", &[&turn[..], &prompt(8, 3), &prompt(9, 30)].concat(), &[], 96);
@@ -407,7 +407,7 @@ fn sliding_windows_free_pages() {
             got
         };
         let start = prompt(6, 400);
-        let first = asked("nothing yet", &start, 40, 0);
+        let first = asked("empty cache", &start, 40, 0);
         let turn = [start.clone(), first.ids, prompt(7, 60)].concat();
         asked("a second turn", &turn, 10, 439);
         asked("the same again", &turn, 140, 499);
@@ -415,12 +415,12 @@ fn sliding_windows_free_pages() {
         asked("back to what is gone", &[&start[..390], &prompt(8, 5)].concat(), 10, 0);
         asked("from its end", &[&start[..390], &prompt(8, 5), &prompt(9, 50)].concat(), 10, 395);
         let requests = [greedy(&start, 100), greedy(&[&start[..390], &prompt(10, 20)].concat(), 20)];
-        let ids: Vec<_> = requests.iter().map(|request| session.submit(told(request.clone())).unwrap()).collect();
+        let ids: Vec<_> = requests.iter().map(|request| session.submit(on_cpu(request.clone())).unwrap()).collect();
         let got = finish(&mut session);
         for (id, request) in ids.iter().zip(&requests) {
             same_answer(&format!("{shape}, two at once"), &got[id], &fresh(&mut alone, request));
         }
-        let shared = answer(&mut session, told(greedy(&[&start[..400], &prompt(11, 20)].concat(), 20)));
+        let shared = answer(&mut session, on_cpu(greedy(&[&start[..400], &prompt(11, 20)].concat(), 20)));
         assert!(shared.timings.reused_tokens >= 384, "{shape}: {:?}", shared.timings);
         same_answer(shape, &shared, &fresh(&mut alone, &greedy(&[&start[..400], &prompt(11, 20)].concat(), 20)));
     }
@@ -429,7 +429,7 @@ fn sliding_windows_free_pages() {
 /// With slots for one layer's experts, for some more, or for all but a few, answers are bit for bit those with all
 /// experts resident.
 #[test]
-fn offloaded_experts_change_no_bit() {
+fn expert_offload_does_not_change_a_bit() {
     for shape in ["tiny-qwen3moe", "tiny-llama4", "tiny-gpt-oss", "tiny-qwen35moe"] {
         let model = tiny(shape);
         let all = exact(200).logits(16);
@@ -443,16 +443,16 @@ fn offloaded_experts_change_no_bit() {
             if fits(middle).is_ok() { least = middle } else { below = middle }
         }
         let prompt = prompt(20, 90);
-        let want = (logits(&mut whole, &prompt, false), answer(&mut whole, told(greedy(&prompt, 30))));
+        let want = (logits(&mut whole, &prompt, false), answer(&mut whole, on_cpu(greedy(&prompt, 30))));
         let mut read = Vec::new();
         for memory in [needed - 1, needed.midpoint(least), least] {
             let mut session = open(&model, &all.clone().memory(memory));
             assert!(session.plan().dispatch_list().bytes().total() <= memory, "{shape}");
             assert!(session.notices().iter().any(|notice| notice.contains("experts fit")), "{:?}", session.notices());
             assert_eq!(logits(&mut session, &prompt, false), want.0, "{shape} in {memory} bytes");
-            let got = answer(&mut session, told(greedy(&prompt, 30)));
+            let got = answer(&mut session, on_cpu(greedy(&prompt, 30)));
             assert_eq!((got.ids, got.logprobs), (want.1.ids.clone(), want.1.logprobs.clone()), "{shape}");
-            read.push(session.expert_reads().expect("some are read").read);
+            read.push(session.expert_reads().expect("offloaded experts").read);
         }
         println!("{shape}: {needed} bytes or at least {least}, {read:?} experts read");
         assert!(read.is_sorted() && read[0] < read[2], "{shape}: {read:?}");
@@ -491,9 +491,9 @@ fn running_sequences_share_their_prefix() {
             assert_eq!(got[id].timings.reused_tokens, reused, "{what}");
             same_answer(&what, &got[id], &fresh(&mut alone, request));
         }
-        // What they left behind serves the next, and none wrote into what another reads.
+        // Later requests reuse their pages, and no request has written into shared pages.
         for request in &requests {
-            let again = answer(&mut session, told(request.clone()));
+            let again = answer(&mut session, on_cpu(request.clone()));
             assert!(again.timings.reused_tokens >= 64, "{shape}: {:?}", again.timings);
             same_answer(shape, &again, &fresh(&mut alone, request));
         }
@@ -501,7 +501,7 @@ fn running_sequences_share_their_prefix() {
 }
 
 #[test]
-fn a_cancelled_answer_leaves_no_trace() {
+fn cancelled_requests_do_not_affect_others() {
     let model = tiny("tiny-llama3");
     let mut session = open(&model, &exact(200).sequences(2));
     let want = fresh(&mut open(&model, &exact(200)), &greedy(&prompt(20, 40), 20));
@@ -527,7 +527,7 @@ fn a_cancelled_answer_leaves_no_trace() {
     let rest = rest.get_mut(&other).unwrap();
     rest.ids.splice(0..0, before.ids);
     same_answer("the other one", rest, &want);
-    // An answer that is dropped is cancelled too, and says nothing more.
+    // A dropped generation is cancelled, too, and has no further events.
     let mut dropped = session.generate(greedy(&prompt(23, 40), 100)).unwrap();
     for _ in 0..3 {
         block_on(dropped.next()).unwrap().unwrap();
@@ -543,14 +543,14 @@ fn a_cancelled_answer_leaves_no_trace() {
     assert_eq!(ids, want.ids);
 }
 
-/// A session's events of a request, without times and cached token counts.
-fn said(events: impl IntoIterator<Item = Event>) -> Vec<Event> {
-    let untimed = |event| match event {
+/// A request's events without times and cached token counts.
+fn untimed(events: impl IntoIterator<Item = Event>) -> Vec<Event> {
+    let without_times = |event| match event {
         Event::Finished { reason, .. } => Event::Finished { reason, timings: Default::default() },
         Event::Begun { .. } => Event::Begun { reused_tokens: 0 },
         other => other,
     };
-    events.into_iter().map(untimed).collect()
+    events.into_iter().map(without_times).collect()
 }
 
 /// A generation consumes only its own events: those of other requests stay queued, complete and in order, however the
@@ -563,7 +563,7 @@ fn generations_keep_the_events_of_other_requests() {
         let mut session = open(&model, &exact(200).sequences(sequences));
         let mut alone = |request: &Request| {
             session.submit(request.clone()).unwrap();
-            said(std::iter::from_fn(|| block_on(session.next()).unwrap()).map(|(_, event)| event))
+            untimed(std::iter::from_fn(|| block_on(session.next()).unwrap()).map(|(_, event)| event))
         };
         let want = [alone(&long), alone(&short)];
         assert!(want.iter().all(|events| events.len() > 6 && matches!(events.last(), Some(Event::Finished { .. }))));
@@ -572,7 +572,7 @@ fn generations_keep_the_events_of_other_requests() {
                 let what = format!("{sequences} sequences, answer {mine} is {end}");
                 let requests = [&long, &short];
                 let before = session.submit(requests[other].clone()).unwrap();
-                // One that ends at once.
+                // A request that ends at once.
                 let none = session.submit(short.clone().max_tokens(0)).unwrap();
                 let mut answer = session.generate(requests[mine].clone()).unwrap();
                 let mut got = Vec::new();
@@ -589,7 +589,7 @@ fn generations_keep_the_events_of_other_requests() {
                 while let Some((id, event)) = block_on(session.next()).unwrap() {
                     rest.entry(id).or_default().push(event);
                 }
-                let got = said(got);
+                let got = untimed(got);
                 match end {
                     "finished" => assert_eq!(got, want[mine], "{what}"),
                     "cancelled" => {
@@ -604,8 +604,8 @@ fn generations_keep_the_events_of_other_requests() {
                     Event::Finished { reason: FinishReason::MaxTokens, timings: Default::default() },
                 ];
                 assert_eq!(rest.keys().copied().collect::<Vec<_>>(), [before, none], "{what}");
-                assert_eq!(said(rest.remove(&none).unwrap()), nothing, "{what}");
-                assert_eq!(said(rest.remove(&before).unwrap()), want[other], "{what}");
+                assert_eq!(untimed(rest.remove(&none).unwrap()), nothing, "{what}");
+                assert_eq!(untimed(rest.remove(&before).unwrap()), want[other], "{what}");
             }
         }
     }
@@ -620,7 +620,7 @@ fn stop_strings_end_an_answer() {
     let request = greedy(&prompt(24, 10), 80).sampling(sampling);
     let whole = answer(&mut session, request.clone());
     assert_eq!(whole.reason, Some(FinishReason::MaxTokens));
-    // Every token is at most a few letters, so three in a row cross their bounds.
+    // Tokens have at most a few letters, so three letters may span several tokens.
     let letters: Vec<char> = whole.text.chars().collect();
     for at in [0, 11, 30, 50] {
         let stop: String = letters[at..at + 3].iter().collect();
@@ -631,7 +631,7 @@ fn stop_strings_end_an_answer() {
         assert!(got.ids.len() > 1 && whole.ids.starts_with(&got.ids) && got.ids.len() < 80, "{stop:?}");
         assert_eq!(got.timings.generated_tokens, got.ids.len());
     }
-    // The end of the text begins a stop string that does not come: nothing is lost.
+    // The text ends with the beginning of a stop string: no text is lost.
     let almost: String = letters[letters.len() - 2..].iter().chain(&['!', '?', '!']).collect();
     let got = answer(&mut session, request.stop(vec![almost]));
     assert_eq!((got.text, got.reason), (whole.text, Some(FinishReason::MaxTokens)));
@@ -656,9 +656,9 @@ fn answers_resume_in_another_session() {
     let model = tiny("tiny-llama3");
     let open = || open(&model, &exact(64));
     let penalties = Sampling::greedy().repetition_penalty(1.3).frequency_penalty(0.2);
-    let request = told(greedy(&prompt(30, 10), 30).sampling(penalties));
+    let request = on_cpu(greedy(&prompt(30, 10), 30).sampling(penalties));
     let whole = answer(&mut open(), request.clone());
-    // Tokens are bytes here, so that some answers break off within a character.
+    // Tokens are bytes here, so some answers are interrupted within a character.
     for answered in [1, 7, 18, 29] {
         let tokens = [&request.tokens[..], &whole.ids[..answered]].concat();
         let rest = answer(&mut open(), request.clone().tokens(tokens).answered(answered));
@@ -685,12 +685,12 @@ fn answers_end_at_their_limits() {
                 assert_eq!((got.ids.len(), got.reason), (max, Some(FinishReason::MaxTokens)));
             }
         }
-        // The last position's token is run, and what follows it is the last of the answer.
+        // The token at the last position is run, and the token sampled from it is the answer's last.
         for len in [1, 30, 48, 49] {
             let request = greedy(&prompt(27, len), 0).max_tokens(None);
             let got = answer(&mut session, request.clone());
             assert_eq!((got.ids.len(), got.reason), (50 + 1 - len, Some(FinishReason::ContextFull)), "{len}");
-            let got = answer(&mut session, told(request));
+            let got = answer(&mut session, on_cpu(request));
             assert_eq!((got.ids.len(), got.reason), (50 + 1 - len, Some(FinishReason::ContextFull)), "{len}");
         }
         let got = answer(&mut session, greedy(&prompt(26, 20), 5));
@@ -699,7 +699,7 @@ fn answers_end_at_their_limits() {
 }
 
 #[test]
-fn impossible_requests_are_refused_and_harm_nothing() {
+fn invalid_requests_are_refused_without_side_effects() {
     let model = tiny("tiny-odd");
     let mut session = open(&model, &SessionOptions::default().context(50));
     assert_eq!(session.context(), 50);
@@ -738,7 +738,7 @@ fn prefill_and_decode_steps_alternate() {
     for _ in 0..4 {
         block_on(session.next()).unwrap().unwrap();
     }
-    // 320 positions are 20 chunks; meanwhile the first gets about one token a chunk, and the third need not wait.
+    // 320 positions are 20 chunks; meanwhile the first gets about one token per chunk, and the third does not wait.
     let (second, last) = (session.submit(long.clone()).unwrap(), session.submit(third.clone()).unwrap());
     let mut order = Vec::new();
     let mut got: std::collections::BTreeMap<_, Answer> = Default::default();
@@ -750,9 +750,9 @@ fn prefill_and_decode_steps_alternate() {
     }
     let begins = |id| order.iter().position(|o| *o == id).unwrap();
     let before = order[..begins(second)].iter().filter(|id| **id == first).count();
-    assert!(before >= 15, "{before} tokens of the first while the second's prompt was read: {order:?}");
+    assert!(before >= 15, "{before} tokens of the first during the second's prefill: {order:?}");
     assert!(begins(last) < begins(second), "{order:?}");
-    // Turns change nothing of what is said.
+    // Alternating does not change the answers.
     for (id, request) in [(second, long), (last, third)] {
         let want = fresh(&mut alone, &request);
         let sure = margins(&want).iter().position(|m| *m <= 2e-3).unwrap_or(want.ids.len());
@@ -764,7 +764,7 @@ fn prefill_and_decode_steps_alternate() {
 fn constraints_apply_to_every_token() {
     let model = tiny("tiny-llama3");
     let mut session = open(&model, &exact(100));
-    // Only the tokens 40 to 49, each but the first larger than the one before; after the fifth, none.
+    // Allows the tokens 40 to 49 in increasing order; after the fifth, none.
     let allowed = |answer: &[u32]| {
         let least = answer.last().map_or(40, |last| last + 1);
         let mut mask = vec![0u32; 2];
@@ -782,7 +782,7 @@ fn constraints_apply_to_every_token() {
         };
         let got = within(20);
         assert_eq!((got.ids.len(), got.reason), (5, Some(FinishReason::End)), "{:?}", got.ids);
-        // What is complete with the last token there is room for is not cut.
+        // An answer that is complete with its last allowed token is not truncated.
         assert_eq!(within(5).reason, Some(FinishReason::End));
         assert_eq!(within(4).reason, Some(FinishReason::MaxTokens));
         assert!(
@@ -790,8 +790,8 @@ fn constraints_apply_to_every_token() {
             "{:?}",
             got.ids
         );
-        // The log-probabilities are those of the model alone.
-        let free = answer(&mut session, told(greedy(&prompt(53, 12), 1)));
+        // Log-probabilities are those of the unconstrained model.
+        let free = answer(&mut session, on_cpu(greedy(&prompt(53, 12), 1)));
         let of = |logprobs: &[(u32, f32)], token| logprobs.iter().find(|(t, _)| *t == token).unwrap().1;
         assert!((got.logprobs[0].logprob - of(&free.logprobs[0].top, got.ids[0])).abs() < 1e-3);
     }
@@ -817,14 +817,15 @@ fn embeddings_pool_the_hidden_states_of_logits() {
     let (at, width, vocab) = (head.parts[0].offset as usize, 180, 263);
     let weights: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes[at..at + width * vocab * 4]);
     let mut session = open(&model, &exact(64).logits(8));
-    // Of one token, the hidden state's direction: times the head, that of the logits.
+    // For one token, the embedding has the hidden state's direction: times the head, it has the direction of the
+    // logits.
     let one = prompt(55, 1);
     let vector = block_on(session.embed(&one)).unwrap();
     assert_eq!(vector.len(), width);
     let got: Vec<f32> = weights.chunks(width).map(|row| row.iter().zip(&vector).map(|(w, x)| w * x).sum()).collect();
     let d = difference(&got, &logits(&mut session, &one, true), vocab);
     assert!(d.cosine > 0.999_999, "{d:?}");
-    // Of many, their mean, however they are cut.
+    // For several tokens it is their mean, for every chunk size.
     let text = prompt(56, 30);
     let [a, b] = [1, 8].map(|chunk| {
         let mut session = open(&model, &exact(64).logits(chunk));
@@ -843,7 +844,7 @@ fn last_token_pooling_follows_the_model() {
     let (at, width, vocab) = (head.parts[0].offset as usize, 180, 263);
     let weights: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes[at..at + width * vocab * 4]);
     let architecture = model.checkpoint.metadata.get_str("general.architecture").unwrap().unwrap().to_string();
-    let checkpoint = std::sync::Arc::get_mut(&mut model.checkpoint).expect("nobody else has it");
+    let checkpoint = std::sync::Arc::get_mut(&mut model.checkpoint).expect("the only reference");
     checkpoint.metadata.insert(format!("{architecture}.pooling_type"), firelight::checkpoint::GgufValue::U32(3));
     let mut session = open(&model, &exact(64).logits(8));
     let text = prompt(57, 20);
@@ -855,8 +856,8 @@ fn last_token_pooling_follows_the_model() {
 }
 
 #[test]
-fn embeddings_run_beside_answers_and_are_cancelled() {
-    // Plain attention; windows with pages of their own; states.
+fn embeddings_run_concurrently_with_answers_and_are_cancelled() {
+    // Full attention; sliding windows; recurrent states.
     for shape in ["tiny-llama3", "tiny-gemma3", "tiny-qwen3next"] {
         let model = tiny(shape);
         let options = exact(128).logits(8);

@@ -1,4 +1,4 @@
-//! Without a network what is here runs and is served, and nobody tries to reach anything.
+//! Without a network, local models run and are served, and no connection is attempted.
 #![cfg(target_os = "linux")]
 
 mod http;
@@ -11,7 +11,7 @@ use namespace::Counters;
 use serde_json::json;
 
 #[test]
-fn without_a_network_what_is_here_runs_and_is_served() {
+fn without_a_network_local_models_run_and_are_served() {
     namespace::run("inside");
 }
 
@@ -33,5 +33,9 @@ fn inside() {
         assert_eq!(reply.status, 200, "{reply:?}");
     }
     let opened = begun.opened + REQUESTS;
-    assert_eq!(Counters::read(), Counters { opened, ..begun }, "serving opened more connections than it was asked by");
+    assert_eq!(
+        Counters::read(),
+        Counters { opened, ..begun },
+        "serving opened connections other than those of the requests"
+    );
 }

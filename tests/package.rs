@@ -1,9 +1,9 @@
-//! The package that crates.io would get: its files and size, what a dependent builds by default, and that it builds.
+//! The package for crates.io: its files and size, what a dependent builds by default, and that it builds.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// crates.io takes packages of at most 10 MiB.
+/// The size limit of crates.io: 10 MiB.
 const LIMIT: u64 = 10 << 20;
 
 fn cargo(folder: &Path, arguments: &[&str]) -> String {
@@ -42,7 +42,7 @@ fn package(target: &Path) -> PathBuf {
     target.join(format!("firelight-{version}"))
 }
 
-/// The whole of it takes minutes: in `FIRELIGHT_TESTS=all` the packaged crate is built as a dependency.
+/// With `FIRELIGHT_TESTS=all`, the packaged crate is also built as a dependency, which takes minutes.
 #[test]
 fn the_package_is_complete() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -68,13 +68,13 @@ fn the_package_is_complete() {
         "fn main() {\n    let options = firelight::GpuOptions::default();\n    let _ = firelight::Gpu::open(&options);\n}\n",
     )
     .expect("a program");
-    // The versions that are tested, which are downloaded already.
+    // The tested versions, which are already downloaded.
     std::fs::copy(root().join("Cargo.lock"), app.join("Cargo.lock")).expect("a lock file");
     cargo(&app, &["check", "--offline", "--quiet"]);
 }
 
 #[test]
-fn both_packages_have_one_version() {
+fn the_crate_and_the_npm_package_have_one_version() {
     let text = std::fs::read_to_string(root().join("assets/js/package.json")).expect("a file");
     let package: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(package["version"], env!("CARGO_PKG_VERSION"));

@@ -1,4 +1,4 @@
-//! Plans: which activations share memory, fused against unfused, and the same plan each time.
+//! Plans: activations that share memory, fused compared with unfused, and determinism.
 
 mod engine;
 
@@ -19,10 +19,11 @@ use firelight::session::SessionOptions;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
-/// A node to be: which earlier tensors it reads, and the sizes of those it writes. A size of 0 writes an earlier one again.
+/// A draft of a node: the earlier tensors that it reads, and the sizes of those that it writes. A size of 0 overwrites
+/// an earlier tensor.
 type Draft = (Vec<prop::sample::Index>, Vec<u32>);
 
-/// Nodes with these tensors, which are activations of the graph. Slots do not depend on what a node computes.
+/// Nodes with these tensors, which are activations of the graph. Slots do not depend on a node's operation.
 fn nodes_of(drafts: &[Draft]) -> (Graph, Vec<NodeTensors>) {
     let mut graph = Graph::default();
     let (mut made, mut nodes) = (Vec::new(), Vec::new());
@@ -54,8 +55,8 @@ fn assign(graph: &Graph, nodes: &[NodeTensors], keep: &[TensorId]) -> Activation
     activations::assign(nodes, size, keep)
 }
 
-/// Whether each activation has a slot that is large enough and its own for as long as it lives: from the first node that
-/// names it to the last, or for ever if it is kept.
+/// Checks that each activation has a large enough slot that no other activation uses during its lifetime: from the
+/// first node that names it to the last, or to the end if it is kept.
 fn check(graph: &Graph, nodes: &[NodeTensors], slots: &ActivationSlots, keep: &[TensorId]) -> Result<(), String> {
     let mut taken: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); nodes.len()];
     for id in (0..graph.tensors.len()).map(TensorId).filter(|id| graph.tensor(*id).kind == TensorKind::Activation) {
@@ -69,7 +70,7 @@ fn check(graph: &Graph, nodes: &[NodeTensors], slots: &ActivationSlots, keep: &[
         let last = if keep.contains(&id) { nodes.len() - 1 } else { *last };
         for (at, taken) in taken.iter_mut().enumerate().take(last + 1).skip(*first) {
             if !taken.insert(slot) {
-                return Err(format!("slot {slot} of {id:?} is another's at node {at}"));
+                return Err(format!("slot {slot} of {id:?} is in use by another tensor at node {at}"));
             }
         }
     }
@@ -91,15 +92,15 @@ proptest! {
         let keep: Vec<TensorId> = kept.iter().map(|i| *i.get(&activations)).collect();
         let slots = assign(&graph, &nodes, &keep);
         prop_assert_eq!(check(&graph, &nodes, &slots, &keep), Ok(()));
-        // And slots are shared at all: never more than the tensors that live at once, plus those kept.
+        // Every slot is used.
         let all: BTreeSet<usize> = slots.of.values().copied().collect();
         prop_assert_eq!(all.len(), slots.bytes.len());
     }
 }
 
-/// A chain needs two slots however long it is, and the check sees it when a slot is given away too early.
+/// A chain of any length needs two slots, and the check detects a slot that is reused too early.
 #[test]
-fn a_chain_takes_turns_in_two_slots() {
+fn a_chain_alternates_between_two_slots() {
     let mut graph = Graph::default();
     let mut x = graph.vector("start", 8);
     for _ in 0..20 {
@@ -111,15 +112,18 @@ fn a_chain_takes_turns_in_two_slots() {
     let check = |slots: &ActivationSlots, keep: &[TensorId]| check(&graph, &nodes, slots, keep);
     assert_eq!(check(&slots, &[]), Ok(()));
     let one = ActivationSlots { bytes: vec![32], of: slots.of.keys().map(|id| (*id, 0)).collect() };
-    assert!(check(&one, &[]).unwrap_err().contains("another's"));
+    assert!(check(&one, &[]).unwrap_err().contains("in use by another"));
     let small = ActivationSlots { bytes: vec![32, 28], ..slots.clone() };
     assert!(check(&small, &[]).unwrap_err().contains("needs 32"));
     let first = TensorId(1);
-    assert!(check(&slots, &[first]).unwrap_err().contains("another's"), "a kept one shares with none");
+    assert!(
+        check(&slots, &[first]).unwrap_err().contains("in use by another"),
+        "a kept tensor must not share its slot"
+    );
 }
 
-/// Every tensor that is no activation has room of its own, and nothing that kernels write shares a buffer but caches, so
-/// that no dispatch waits for another because of its neighbours.
+/// Tensors that are not activations do not overlap. Of the tensors that kernels write, only caches share a buffer, so
+/// that no dispatch waits for another because of unrelated tensors in the same buffer.
 #[test]
 fn parts_of_a_buffer_do_not_overlap() {
     for shape in ["tiny-llama3", "tiny-qwen3moe", "tiny-gemma3", "tiny-deepseek2", "tiny-qwen35"] {
@@ -129,7 +133,7 @@ fn parts_of_a_buffer_do_not_overlap() {
             memory_plan::plan_memory(&model, &Caps::baseline().max_binding(max_binding), &options).expect(shape)
         };
         let wide = Caps::baseline().max_binding;
-        // So little that larger weights are split.
+        // Small enough to split larger weights.
         let narrow = fitted(wide).dispatch_list.largest_binding().0;
         for (max_binding, split) in [(wide, false), (narrow, true)] {
             let fitted = fitted(max_binding);
@@ -159,9 +163,9 @@ fn parts_of_a_buffer_do_not_overlap() {
     }
 }
 
-/// Bindings of a layer's kernels, and the buffers they are of, which is what wgpu tracks; the step's sizes not counted.
+/// The number of bindings of a layer's kernels (without the step's sizes) and of their buffers, which wgpu tracks.
 #[test]
-fn what_is_bound_together_lies_together() {
+fn tensors_of_a_kernel_share_buffers() {
     let dispatch_list = memory_plan::plan_memory(
         &model(engine::file("tiny-qwen3", "Q4_0")),
         &Caps::baseline(),
@@ -178,7 +182,7 @@ fn what_is_bound_together_lies_together() {
         (kernel.bindings.len(), kernel.bindings.iter().map(buffer).collect::<BTreeSet<_>>().len())
     };
     assert_eq!(of("matvec_qkv"), (6, 4), "q, k and v's weights");
-    assert_eq!(of("rope_kv"), (8, 4), "keys and values, and what is only read");
+    assert_eq!(of("rope_kv"), (8, 4), "keys and values, and read-only tensors");
     assert_eq!(of("attention_decode"), (6, 4), "keys and values, rows and pages");
     assert_eq!(of("matvec_glu"), (5, 4), "gate and up's weights");
 }
@@ -235,26 +239,26 @@ fn a_layer_decodes_in_six_dispatches() {
                 runs(kernel, &sizes) && !once && !head
             };
             let count = dispatch_list.kernels.iter().filter(of_layers).count();
-            // The first norm follows no linear.
+            // The first norm does not follow a linear.
             assert_eq!(count, 6 * layers as usize + 1, "{shape}");
         }
     }
 }
 
-/// With norms before and behind attention and the feed-forward network two more; see `ops::norm_add`.
+/// Post-norms after attention and after the feed-forward network add one dispatch each; see `ops::norm_add`.
 #[test]
-fn a_sandwiched_layer_decodes_in_eight_dispatches() {
+fn a_layer_with_post_norms_decodes_in_eight_dispatches() {
     let model = model(engine::file("tiny-gemma3", "Q4_0"));
     let dispatch_list =
         memory_plan::plan_memory(&model, gpu().caps(), &SessionOptions::default()).unwrap().dispatch_list;
     let sizes = StepSizes { rows: 1, logits: 1, splits: 1, tiles: 1, sampled: 1, ..Default::default() };
     let count = dispatch_list.kernels.iter().filter(|(_, kernel)| runs(kernel, &sizes)).count();
-    // An embedding and the first norm; the rows that want logits, their norm, their logits, and two kernels that sample.
+    // The embedding and the first norm; the gathered rows, their norm, their logits, and two sampling kernels.
     assert_eq!(count, 8 * model.spec.layers.len() + 2 + 5);
 }
 
 #[test]
-fn a_plan_is_the_same_each_time() {
+fn plans_are_deterministic() {
     for shape in ["tiny-llama3", "tiny-qwen3moe"] {
         let model = || model(engine::file(shape, "Q4_K_M"));
         for caps in [&Caps::baseline(), gpu().caps()] {
@@ -277,7 +281,7 @@ fn a_plan_is_the_same_each_time() {
     }
 }
 
-/// What a decoder of a large vocabulary has that grows with it, with heads, with experts and with the rows of a step.
+/// A decoder with every kernel whose grid grows with the vocabulary, the heads, the experts or the rows of a step.
 fn wide(vocabulary: u32) -> Graph {
     let mut g = Graph::default();
     let (width, heads, kv_heads, head_dim) = (5376, 128, 8, 128);
@@ -323,7 +327,7 @@ fn wide(vocabulary: u32) -> Graph {
     g
 }
 
-/// Adapters of each tier and size of subgroups, with each layout that measuring may choose.
+/// Adapters of each tier and subgroup size, with each configuration that tuning may choose.
 fn adapters() -> Vec<Caps> {
     let mut out = Vec::new();
     for tier in Tier::ALL {
@@ -335,7 +339,7 @@ fn adapters() -> Vec<Caps> {
                     continue;
                 }
                 let matvecs = TuneConfig::gemv_candidates(software).into_iter().map(Some).chain([None]);
-                // Matrices are in one piece.
+                // Matrices are not split.
                 let caps = Caps::baseline().max_binding(1 << 40).max_buffer(1 << 40);
                 let caps = caps.tier(tier).software(software).subgroup(subgroup).f16(true).cooperative(16);
                 out.extend(matvecs.map(|measured| caps.clone().tuned(measured)));
@@ -345,8 +349,8 @@ fn adapters() -> Vec<Caps> {
     out
 }
 
-/// Whatever an adapter and its layout, a vocabulary, the sequences and a chunk: no dispatch has more workgroups in a
-/// dimension than WebGPU allows, and all that the kernel's grid has are in it.
+/// For every adapter, tuning result, vocabulary, number of sequences and chunk size: no dispatch has more workgroups
+/// per dimension than WebGPU allows, and it covers the kernel's whole grid.
 #[test]
 fn every_dispatch_is_within_the_limits() {
     let (mut folded, mut plans) = (BTreeSet::new(), 0);
@@ -385,21 +389,21 @@ fn every_dispatch_is_within_the_limits() {
                     let shader = kernel.source.file;
                     assert!(dispatch.iter().all(|n| *n <= caps.max_workgroups), "{shader}: {dispatch:?} of {caps:?}");
                     let all = |grid: [u32; 3]| grid.map(u64::from).iter().product::<u64>();
-                    let wanted = all(kernel.grid.map(|extent| extent.of(&sizes)));
-                    assert!(all(dispatch) >= wanted, "{shader}: {dispatch:?} is less than {wanted}");
+                    let needed = all(kernel.grid.map(|extent| extent.of(&sizes)));
+                    assert!(all(dispatch) >= needed, "{shader}: {dispatch:?} is less than {needed}");
                 }
                 folded.extend(kernel.fold.map(|_| kernel.source.file));
             }
         }
     }
     println!("{plans} plans, folded: {folded:?}");
-    // The head, the gated pair of a million rows, and whatever follows the rows of a chunk.
+    // The head, a GLU of a million rows, and kernels whose grid grows with the rows of a chunk.
     for shader in ["matvec", "matvec_glu", "embed", "glu", "expert_sum", "rms_norm", "attention_prefill"] {
         assert!(folded.contains(shader), "{shader} is not folded: {folded:?}");
     }
 }
 
-/// A plan that an adapter cannot run, however it is dispatched, is an error, not a panic in the driver.
+/// A plan that exceeds an adapter's limits even when folded is an error, not a panic in the driver.
 #[test]
 fn too_many_workgroups_are_an_error() {
     let model = model(engine::file("tiny-llama3", "F16"));

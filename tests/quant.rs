@@ -1,5 +1,5 @@
-//! Weight types: the CPU's meaning against blocks read by the `gguf` Python package, the GPU's decoding of the packed
-//! planes against the CPU's meaning.
+//! Weight types: dequantization on the CPU compared with the `gguf` Python package, and decoding of the packed planes
+//! on the GPU compared with the CPU.
 
 use firelight::dtype::{DType, GROUP};
 use std::path::PathBuf;
@@ -29,7 +29,7 @@ fn dequantize(dtype: DType, bytes: &[u8]) -> Vec<f32> {
     out
 }
 
-/// The first weight whose bits differ.
+/// An error names the first weight whose bits differ.
 fn same_bits(dtype: DType, got: &[f32], want: &[f32]) -> Result<(), String> {
     assert_eq!(got.len(), want.len(), "{dtype}");
     match got.iter().zip(want).position(|(got, want)| got.to_bits() != want.to_bits()) {
@@ -38,8 +38,8 @@ fn same_bits(dtype: DType, got: &[f32], want: &[f32]) -> Result<(), String> {
     }
 }
 
-/// The first group that decodes to other numbers. Types with a min may be off by the rounding that a fused
-/// multiply-add leaves out; numbers too small for a normal f32 may have become zero.
+/// An error names the first group that decodes to other numbers. Types with a min may differ by the rounding that a
+/// fused multiply-add omits; subnormal results may be flushed to zero.
 fn same_groups(dtype: DType, got: &[f32], want: &[f32]) -> Result<(), String> {
     assert_eq!(got.len(), want.len(), "{dtype}");
     let fused = matches!(dtype, DType::Q4_1 | DType::Q5_1 | DType::Q2K | DType::Q4K | DType::Q5K);
@@ -47,7 +47,8 @@ fn same_groups(dtype: DType, got: &[f32], want: &[f32]) -> Result<(), String> {
         let largest = want.iter().fold(0f32, |max, x| max.max(x.abs()));
         let tolerance = if fused { largest * 2e-7 } else { 0.0 };
         for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
-            // Adapters may take a subnormal f32 for zero: the weight itself, or MXFP4's scale, twelve times smaller.
+            // Adapters may flush a subnormal f32 to zero: the weight itself, or MXFP4's scale, which is twelve times
+            // smaller.
             let flushed = got == 0.0 && want.abs() < 12.0 * f32::MIN_POSITIVE;
             if !(got == want || flushed || (got - want).abs() <= tolerance) {
                 return Err(format!("{dtype}: weight {i} of group {g} is {got:e}, not {want:e}"));
@@ -67,12 +68,12 @@ fn goldens(dtype: DType) -> (Vec<u8>, Vec<f32>) {
 }
 
 #[test]
-fn dequantize_is_the_gguf_packages_bit_for_bit() {
+fn dequantize_equals_the_gguf_package_bit_for_bit() {
     for dtype in DType::ALL {
         let (blocks, want) = goldens(dtype);
         same_bits(dtype, &dequantize(dtype, &blocks), &want).unwrap();
-        // No bit of a block goes unread, and the comparison sees it. In a block whose scale is zero it may not, nor in a
-        // byte of ternary digits, of which two may mean the same, but not everywhere.
+        // Every bit of a block changes a weight in some block, and the comparison detects it. Not in every block: its
+        // scale may be zero, and two bytes may encode the same ternary digits.
         for bit in 0..8 * dtype.block_bytes() {
             let seen = (0..blocks.len() / dtype.block_bytes()).any(|block| {
                 let mut blocks = blocks.clone();
@@ -85,7 +86,7 @@ fn dequantize_is_the_gguf_packages_bit_for_bit() {
 }
 
 #[test]
-fn the_table_is_ggufs() {
+fn the_table_equals_ggufs() {
     let rows = [
         ("F32", 0, 1, 4),
         ("F16", 1, 1, 2),
@@ -123,7 +124,7 @@ fn the_table_is_ggufs() {
         assert_eq!(dtype.row_bytes(512), Some((512 / len * bytes) as u64));
         assert_eq!(dtype.row_bytes(511), (len == 1).then_some(511 * bytes as u64));
         assert_eq!(dtype.row_bytes(u64::MAX - 255).is_some(), bytes < len, "{name}");
-        // The GPU layout is no larger than the file's, but for two bytes of padding in blocks of 110, and tables.
+        // The GPU layout is not larger than the file's, except for two bytes of padding in blocks of 110, and tables.
         let packed: usize = dtype.planes().iter().map(|p| p.size(8 * 16).unwrap() as usize).sum();
         assert_eq!(packed, 16 * 256 / len * bytes + if bytes == 110 { 32 } else { 0 }, "{name}");
         let table = dtype.table().len();
@@ -153,8 +154,8 @@ fn f16_fields(dtype: DType) -> &'static [usize] {
     }
 }
 
-/// `rows` rows of random bits in which no f16 (or upper half of a larger float) is infinite or NaN; one scale in four
-/// is subnormal. Exponents of `MXFP4` stay small enough for their weights to be finite.
+/// `rows` rows of random bits without infinite or NaN f16 fields (or upper 16 bits of a larger float); one scale in
+/// four is subnormal. Exponents of `MXFP4` stay small enough for finite weights.
 fn random_rows(dtype: DType, rows: usize, cols: usize) -> Vec<u8> {
     let mut rng = random(7 + u64::from(dtype.gguf_id()));
     let mut bytes: Vec<u8> = (0..rows * dtype.row_bytes(cols as u64).unwrap() as usize).map(|_| rng() as u8).collect();
@@ -173,11 +174,11 @@ fn random_rows(dtype: DType, rows: usize, cols: usize) -> Vec<u8> {
     bytes
 }
 
-/// The planes of `rows` in one buffer, and where each starts in vec4 units.
+/// The planes of `rows` in one buffer, and the start of each in vec4 units.
 fn packed(dtype: DType, rows: &[u8], cols: usize) -> (Vec<u8>, Vec<usize>) {
     let groups = rows.len() / dtype.row_bytes(cols as u64).unwrap() as usize * cols.div_ceil(GROUP);
     let mut planes = vec![Vec::new(); dtype.planes().len()];
-    // Two calls: planes are appended to.
+    // Two calls, to test that planes are appended to.
     let half = rows.len() / dtype.row_bytes(cols as u64).unwrap() as usize / 2;
     let (first, second) = rows.split_at(half * dtype.row_bytes(cols as u64).unwrap() as usize);
     dtype.pack_rows(first, cols, &mut planes);
@@ -222,7 +223,7 @@ fn kernel(dtype: DType, starts: &[usize]) -> String {
 #[test]
 fn shaders_validate_without_any_extension() {
     use naga::valid::{Capabilities, ValidationFlags, Validator};
-    // What naga asks for unpack2x16float, which is part of WGSL.
+    // naga requires this for unpack2x16float, which is part of WGSL.
     let capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     for dtype in DType::ALL {
         let starts: Vec<usize> = (0..dtype.planes().len() + usize::from(!dtype.table().is_empty())).collect();
@@ -248,7 +249,7 @@ impl Gpu {
         Some(Self { device, queue })
     }
 
-    /// What the kernel writes to its second binding when its first holds `weight`.
+    /// Runs a kernel with `weight` in its first binding, and returns its second.
     fn run(&self, source: &str, weight: &[u8], groups: usize) -> Vec<f32> {
         use wgpu::BufferUsages as Usage;
         let device = &self.device;
@@ -294,12 +295,12 @@ impl Gpu {
     }
 }
 
-/// Without an adapter the GPU tests are left out, except in CI.
+/// The adapter. Without one, GPU tests are skipped, except in CI.
 fn open_gpu() -> Option<Gpu> {
     let gpu = pollster::block_on(Gpu::open());
     if gpu.is_none() {
         assert!(std::env::var_os("CI").is_none(), "no GPU adapter");
-        println!("left out: no GPU adapter");
+        println!("skipped: no GPU adapter");
     }
     gpu
 }
@@ -310,7 +311,7 @@ fn padded(dtype: DType, rows: &[u8], cols: usize) -> Vec<f32> {
     weights.chunks(cols).flat_map(|row| [row, &vec![0.0; cols.next_multiple_of(GROUP) - cols]].concat()).collect()
 }
 
-/// Whether the GPU reads the packed rows as the CPU reads the rows.
+/// Compares the GPU's decoding of packed rows with the CPU's.
 fn decodes(gpu: &Gpu, dtype: DType, rows: &[u8], cols: usize) -> Result<(), String> {
     let (weight, starts) = packed(dtype, rows, cols);
     let want = padded(dtype, rows, cols);
@@ -318,7 +319,7 @@ fn decodes(gpu: &Gpu, dtype: DType, rows: &[u8], cols: usize) -> Result<(), Stri
 }
 
 #[test]
-fn the_gpu_decodes_what_the_cpu_means() {
+fn the_gpu_decodes_like_the_cpu() {
     let Some(gpu) = open_gpu() else { return };
     for dtype in DType::ALL {
         let shapes: &[(usize, usize)] =
@@ -330,7 +331,7 @@ fn the_gpu_decodes_what_the_cpu_means() {
 }
 
 #[test]
-fn one_other_bit_on_the_gpu_is_noticed() {
+fn the_comparison_detects_one_flipped_bit() {
     let Some(gpu) = open_gpu() else { return };
     for dtype in DType::ALL {
         let rows = random_rows(dtype, 2, 256);
@@ -354,7 +355,7 @@ fn the_gpu_reads_every_f16_exactly() {
 }
 
 #[test]
-fn random_blocks_have_the_wanted_mean_and_size() {
+fn random_blocks_have_the_requested_deviation() {
     for dtype in DType::ALL {
         for scale in [0.002f32, 0.03, 1000.0] {
             let mut bytes = vec![0; (1 << 18) / dtype.block_len() * dtype.block_bytes()];

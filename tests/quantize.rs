@@ -1,5 +1,5 @@
-//! Rounding weights: every type's error against that of ggml's own quantizer on the same weights
-//! (`tests/quantize/make.py` wrote those down), and blocks that are hard to round.
+//! Quantization: each type's error compared with the error of ggml's quantizer on the same weights
+//! (`tests/quantize/make.py` recorded it), and blocks that are hard to quantize.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use firelight::dtype::DType;
 /// Our error may be this much larger than the reference's.
 const SLACK: f64 = 1.01;
 
-/// Bell-shaped rows of 1,024 weights, every second one with heavy tails; the same as in `make.py`.
+/// Rows of 1,024 nearly normal weights, every second one with heavy tails; the same as in `make.py`.
 fn drawn() -> Vec<f32> {
     let mut state = 1u64;
     let mut number = || {
@@ -80,12 +80,12 @@ fn errors_on_trained_weights_are_no_larger_than_the_references() {
     let path = shared.join("data/models/stories260K.gguf");
     if !path.exists() {
         assert!(std::env::var_os("CI").is_none(), "{} is missing", path.display());
-        return println!("left out: {} is missing", path.display());
+        return println!("skipped: {} is missing", path.display());
     }
     check("trained", &trained(&path));
 }
 
-/// Zeros stay zeros, numbers that a type can hold stay as they are, and extremes do no harm to what is finite.
+/// Zeros stay zeros, constant blocks and a single spike stay accurate, and tiny values stay finite.
 #[test]
 fn hard_blocks() {
     for dtype in DType::ALL.into_iter().filter(|dtype| dtype.can_quantize()) {

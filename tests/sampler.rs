@@ -1,9 +1,9 @@
-//! The CPU's sampler: each filter and penalty on handmade logits, the draw's frequencies, seeds, hostile numbers.
+//! The CPU sampler: each filter and penalty on handmade logits, sampling frequencies, seeds, invalid numbers.
 
 use firelight::ops::sample::gumbel;
 use firelight::sampler::{IN_PROMPT, Sampling, sample};
 
-/// Draws, no filters, temperature 1.
+/// Sampling at temperature 1, without filters.
 fn plain() -> Sampling {
     Sampling::default().temperature(1.0).top_k(0).top_p(1.0).min_p(0.0)
 }
@@ -16,7 +16,7 @@ fn logits(probabilities: &[f32]) -> Vec<f32> {
     probabilities.iter().map(|p| p.ln() + 3.0).collect()
 }
 
-/// Every token that occurs in many draws.
+/// The distinct tokens of many samples.
 fn drawn(s: &Sampling, logits: &[f32], draws: u32) -> Vec<u32> {
     let mut tokens: Vec<u32> = (0..draws).map(|position| sample(s, logits, &[], position).token).collect();
     tokens.sort();
@@ -48,9 +48,10 @@ fn filters_keep_exactly_their_tokens() {
         ("min-p 0.49", plain().min_p(0.49), &four, vec![1, 2, 3]),
         ("min-p 0.51", plain().min_p(0.51), &four, vec![1, 3]),
         ("min-p 1 keeps ties with the best", plain().min_p(1.0), &ties, first(5)),
-        // Of what min-p leaves alone, 0.4 / 0.7, the best would be 0.57 > 0.5; top-p comes before and keeps two.
+        // Among the tokens that min-p keeps, the best has 0.4 / 0.7 = 0.57 > 0.5; but top-p is applied first and keeps
+        // two.
         ("min-p after top-p", plain().min_p(0.51).top_p(0.5), &four, vec![1, 3]),
-        // Top-k leaves 0.4, 0.3 and 0.2 (of 0.9): above the third lies 0.78.
+        // Top-k keeps 0.4, 0.3 and 0.2 (of 0.9): the first two have 0.78.
         ("all three", plain().top_k(3).top_p(0.77).min_p(0.1), &four, vec![1, 3]),
         // Temperature 2 makes the ratio to the best sqrt(0.5) = 0.707, sqrt(0.75) = 0.866 and 0.5.
         ("filters see the temperature", plain().temperature(2.0).min_p(0.6), &four, vec![1, 2, 3]),
@@ -60,7 +61,7 @@ fn filters_keep_exactly_their_tokens() {
     ];
     for (name, s, logits, want) in rows {
         s.check().unwrap();
-        // 3 draws a token leave one in 20 out.
+        // With 3 samples per token, one token in 20 does not occur.
         let draws = 1000.max(3 * want.len() as u32);
         let got = drawn(&s, logits, draws);
         if want.len() < 10 {
@@ -80,7 +81,7 @@ fn chi_square(counts: &[u32], probabilities: &[f64]) -> f64 {
 }
 
 #[test]
-fn draws_follow_the_softmax() {
+fn samples_follow_the_softmax() {
     let logits: Vec<f32> = (0..24).map(|i| (i as f32 * 1.7).sin() * 2.0).collect();
     let softmax = |temperature: f32, keep: &dyn Fn(usize) -> bool| {
         let weight = |i: usize| if keep(i) { f64::from(logits[i] / temperature).exp() } else { 0.0 };
@@ -91,7 +92,7 @@ fn draws_follow_the_softmax() {
     let ways: [fn(u32) -> (u64, u32); 3] = [|i| (7, i), |i| (i.into(), 3), |i| (u64::from(i) << 32, 0)];
     for temperature in [0.5, 1.0, 1.5] {
         for filtered in [false, true] {
-            // A min-p this small keeps all, by the way of the filters.
+            // A min-p this small keeps all tokens, but takes the code path of the filters.
             let base = plain().temperature(temperature).min_p(if filtered { 1e-9 } else { 0.0 });
             for way in ways {
                 let mut counts = [0; 24];
@@ -103,14 +104,14 @@ fn draws_follow_the_softmax() {
                 let got = chi_square(&counts, &softmax(temperature, &|_| true));
                 assert!(got < 60.0, "temperature {temperature}: chi-square {got}, {counts:?}");
                 let wrong = chi_square(&counts, &softmax(temperature * 1.1, &|_| true));
-                assert!(wrong > 60.0, "the test would not see another temperature: {wrong}");
+                assert!(wrong > 60.0, "the test would not detect another temperature: {wrong}");
             }
         }
     }
 }
 
 #[test]
-fn rare_tokens_are_drawn_as_often_as_they_should() {
+fn rare_tokens_have_the_right_frequency() {
     // 4096 tokens share 1 % against one with 99 %.
     let n = 4096;
     let mut logits = vec![(0.01 / n as f32).ln(); n];
@@ -118,19 +119,19 @@ fn rare_tokens_are_drawn_as_often_as_they_should() {
     let rare = (0..3000).filter(|p| sample(&plain(), &logits, &[], *p).token < n as u32).count();
     // 30 expected, deviation 5.4.
     assert!((8..=57).contains(&rare), "{rare}");
-    // Far out, where the largest of 150,000 values lie: 66.8 of 4 million are above 11, deviation 8.2.
+    // The tail, with the largest of 150,000 values: 66.8 of 4 million are above 11, deviation 8.2.
     let far = (0..4_000_000).filter(|i| gumbel([1, 2], 3, *i) > 11.0).count();
     assert!((30..=105).contains(&far), "{far}");
 }
 
 #[test]
-fn seed_and_position_decide() {
+fn samples_depend_on_seed_and_position() {
     let logits: Vec<f32> = (0..1000).map(|i| (i as f32 * 0.37).sin()).collect();
     let text = |seed| (0..50).map(|p| sample(&plain().seed(seed), &logits, &[], p).token).collect::<Vec<_>>();
     assert_eq!(text(1), text(1));
     assert_ne!(text(1), text(2));
     assert_ne!(text(1), text(1 + (1 << 32)));
-    // Written down, so that a change of the draw does not go unnoticed: it would change everyone's seeds.
+    // Recorded, because a change of the sampler would change the answers of existing seeds.
     assert_eq!(text(42)[..8], [451, 377, 751, 580, 52, 868, 717, 601]);
 }
 
@@ -156,7 +157,7 @@ fn noise_is_a_gumbel_variable() {
 #[test]
 fn penalties_and_bias() {
     let seen = [IN_PROMPT, 2, IN_PROMPT + 1, 0];
-    // By hand what each logit becomes; greedy shows which is largest.
+    // The logits after penalties are computed by hand; greedy sampling shows which is largest.
     let rows: Vec<(&str, Sampling, [f32; 4], u32)> = vec![
         ("repetition divides what is above 0", greedy().repetition_penalty(2.0), [4.0, 1.0, 1.0, 2.1], 3),
         ("but not below the next", greedy().repetition_penalty(2.0), [4.4, 1.0, 1.0, 2.1], 0),
@@ -184,7 +185,7 @@ fn penalties_and_bias() {
 }
 
 #[test]
-fn log_probabilities_are_those_of_the_model() {
+fn log_probabilities_ignore_sampling_settings() {
     let s = plain().logprobs(3).logit_bias(vec![(2, 100.0)]).temperature(0.3).top_k(2);
     let four = logits(&[0.1, 0.4, 0.2, 0.3]);
     let choice = sample(&s, &four, &[], 0);
@@ -225,7 +226,7 @@ fn hostile_logits_do_not_panic() {
 }
 
 #[test]
-fn settings_out_of_range_are_named() {
+fn errors_name_settings_out_of_range() {
     let nan = f32::NAN;
     let rows = [
         ("temperature is -1", plain().temperature(-1.0)),
@@ -249,7 +250,7 @@ fn settings_out_of_range_are_named() {
 }
 
 #[test]
-fn settings_left_out_of_json_have_their_defaults() {
+fn settings_missing_in_json_have_defaults() {
     let s: Sampling = serde_json::from_str(r#"{"temperature": 0.5, "logit_bias": [[3, -1.5]]}"#).unwrap();
     assert_eq!(s, Sampling::default().temperature(0.5).logit_bias(vec![(3, -1.5)]));
     assert_eq!(serde_json::from_str::<Sampling>(&serde_json::to_string(&s).unwrap()).unwrap(), s);

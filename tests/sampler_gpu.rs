@@ -1,5 +1,5 @@
-//! The sampling kernels against the CPU's sampler: the same token for all kinds of logits and settings, with several
-//! rows of a sequence in a step.
+//! The sampling kernels against the CPU sampler: the same token for all kinds of logits and settings, with several rows
+//! of a sequence in a step.
 
 use firelight::gpu::{Caps, Gpu, GpuOptions, Tier, Tuning};
 use firelight::graph::{CANDIDATES, Graph, NO_OUTPUT, Rows, StepInput, TensorId, TensorKind, TensorRef};
@@ -35,10 +35,10 @@ impl Random {
 
 const SHAPES: u32 = 10;
 
-/// A row of logits of some shape.
+/// A row of logits with a distribution of this number.
 fn logits(random: &mut Random, vocab: usize, shape: u32) -> Vec<f32> {
     let mut row: Vec<f32> = match shape {
-        // Like a language model's: wide, with a few on top.
+        // Like a language model's: wide, with a few large ones.
         0 => (0..vocab).map(|_| random.normal() * 3.0).collect(),
         1 => (0..vocab).map(|_| random.normal() * 0.5 - 40.0).collect(),
         // All the same, or nearly.
@@ -48,11 +48,11 @@ fn logits(random: &mut Random, vocab: usize, shape: u32) -> Vec<f32> {
         4 => (0..vocab).map(|_| random.below(6) as f32).collect(),
         // Far apart.
         5 => (0..vocab).map(|_| random.normal() * 60.0).collect(),
-        // The best ones next to each other, in order.
+        // The best ones are adjacent and in order.
         6 => (0..vocab).map(|i| if i % 1000 < 200 { 5.0 + (i % 1000) as f32 * 0.01 } else { -3.0 }).collect(),
-        // More tokens on top than are kept.
+        // More tokens tie for the best than the filters keep.
         7 => (0..vocab).map(|i| if i % 3 > 0 { 2.0 } else { random.normal() }).collect(),
-        // Nothing allowed but a few; or nothing at all.
+        // All tokens masked but a few; or all.
         8 => (0..vocab).map(|_| if random.below(40) == 0 { random.normal() } else { f32::NEG_INFINITY }).collect(),
         _ => vec![f32::NEG_INFINITY; vocab],
     };
@@ -83,7 +83,7 @@ fn settings(random: &mut Random) -> Sampling {
     s
 }
 
-/// Whether rounding explains that the GPU drew `token`: it does if nearly the same settings would have drawn it.
+/// Whether rounding explains that the GPU sampled `token`: nearly the same settings would have sampled it.
 fn is_close(params: &Params, row: &[f32], seen: &[u32], position: u32, token: u32) -> bool {
     let nudges = [0.0, -1e-4, 1e-4];
     nudges.iter().any(|top_p| {
@@ -96,10 +96,10 @@ fn is_close(params: &Params, row: &[f32], seen: &[u32], position: u32, token: u3
     })
 }
 
-/// Output rows of one sequence in a step, at most.
+/// The maximum number of output rows of one sequence in a step.
 const ROWS_OF_SEQUENCE: u32 = 3;
 
-/// A sampler on its own, with its inputs on the CPU.
+/// A plan with only a sampler, and its inputs on the CPU.
 struct Bench {
     plan: Plan,
     logits: TensorId,
@@ -142,8 +142,8 @@ impl Bench {
         Bench { plan, logits, vocab: vocab as usize, slots: slots as usize, counts }
     }
 
-    /// One step with a token for each of `n` output slots, of which several belong to one sequence; rows, logit rows
-    /// and slots are in different orders. Gives the number of tokens that differ, all of them for rounding alone.
+    /// One step with a token for each of `n` output slots, several of one sequence; rows, logit rows and slots are in
+    /// different orders. Returns the number of tokens that differ, all of them explained by rounding.
     fn step(&mut self, n: usize, random: &mut Random) -> u32 {
         let settings: Vec<Sampling> = (0..self.slots).map(|_| settings(random)).collect();
         let params: Vec<Params> = settings.iter().map(Params::from).collect();
@@ -203,13 +203,13 @@ impl Bench {
     }
 }
 
-/// The adapter, in each of its tiers; none where there is none, except in CI.
+/// The adapter in each of its tiers; empty without an adapter, which is a failure in CI.
 fn gpus() -> Vec<Gpu> {
     let open = |tier| pollster::block_on(Gpu::open(&GpuOptions::default().tier(tier).tuning(Tuning::Off)));
     let found: Vec<Gpu> = Tier::ALL.into_iter().filter_map(|tier| open(tier).ok()).collect();
     if found.is_empty() {
         assert!(std::env::var_os("CI").is_none(), "no GPU adapter");
-        println!("left out: no GPU adapter");
+        println!("skipped: no GPU adapter");
     }
     found
 }
@@ -218,9 +218,9 @@ fn gpus() -> Vec<Gpu> {
 const CASES: [(u32, u32, u32); 5] = [(512, 64, 12), (1, 2, 4), (3001, 24, 20), (32000, 3, 6), (151_936, 2, 4)];
 
 #[test]
-fn the_gpu_draws_the_cpus_tokens() {
+fn the_gpu_samples_the_cpus_tokens() {
     for gpu in gpus() {
-        // As the adapter is, and as a real GPU: other workgroups.
+        // With the workgroups for software adapters and those for real GPUs.
         for software in [true, false] {
             let caps = gpu.caps().clone().software(software);
             let (mut differing, mut drawn) = (0, 0);
@@ -234,7 +234,7 @@ fn the_gpu_draws_the_cpus_tokens() {
                 }
                 let counts = bench.read(StepInput::Counts, bench.counts.len());
                 let wrong = counts.iter().zip(&bench.counts).position(|(a, b)| a != b);
-                assert_eq!(wrong, None, "the first count that differs");
+                assert_eq!(wrong, None, "the index of the first count that differs");
             }
             println!("{}, software {software}: {differing} of {drawn} differ", caps.tier);
             assert!(f64::from(differing) < 0.005 * f64::from(drawn), "{differing} of {drawn}");
@@ -242,9 +242,9 @@ fn the_gpu_draws_the_cpus_tokens() {
     }
 }
 
-/// Grids of more workgroups in a dimension than an adapter takes.
+/// Grids that exceed an adapter's workgroups per dimension.
 #[test]
-fn folded_grids_draw_the_cpus_tokens() {
+fn folded_grids_sample_the_cpus_tokens() {
     for gpu in gpus() {
         let caps = gpu.caps().clone().max_workgroups(8);
         let mut random = Random(5);
@@ -258,7 +258,7 @@ fn folded_grids_draw_the_cpus_tokens() {
 }
 
 #[test]
-fn a_step_repeats_exactly() {
+fn steps_are_deterministic() {
     for gpu in gpus() {
         let mut again = Vec::new();
         for _ in 0..2 {
@@ -274,7 +274,7 @@ fn a_step_repeats_exactly() {
 }
 
 #[test]
-fn the_comparison_sees_a_wrong_setting() {
+fn the_comparison_detects_wrong_settings() {
     let mut random = Random(3);
     let row = logits(&mut random, 2000, 0);
     let params = Params::from(&Sampling::default().temperature(1.0));

@@ -1,5 +1,5 @@
-//! The real server on a trained model of 260 thousand weights: every dialect, who may ask and how much, many clients at
-//! once, clients that go away, and answers in a given form. `clients/` has the official Python clients.
+//! The real server with a trained model of 260 thousand weights: every API, authorization and limits, many concurrent
+//! clients, disconnects, and answers that follow schemas. `clients/` runs the official Python clients.
 
 mod http;
 
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use http::{Reply, Served, command, read, serve, stories};
 use serde_json::{Value, json};
 
-/// A server of the trained model, if it is there.
+/// A server with the trained model, if it exists.
 fn server(args: &[&str]) -> Option<Served> {
     let path = stories()?;
     let path = path.to_str().expect("UTF-8");
@@ -24,7 +24,7 @@ fn user(text: &str) -> Value {
     json!([{ "role": "user", "content": text }])
 }
 
-/// Waits until nothing is being answered: the engine sees between steps that somebody has left.
+/// Waits until no request is active: the engine detects disconnects between steps.
 fn wait_idle(server: &Served) {
     let begun = Instant::now();
     while server.metric("answers_running") + server.metric("requests_pending") > 0.0 {
@@ -39,7 +39,7 @@ fn complete(server: &Served, prompt: &str, n: usize) -> Reply {
 }
 
 #[test]
-fn greedy_text_is_that_of_the_command_line() {
+fn greedy_text_equals_the_command_lines() {
     let Some(server) = server(&[]) else { return };
     let reply = complete(&server, "Once upon a time", 40).json();
     let text = ", there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big, red ball.";
@@ -49,7 +49,7 @@ fn greedy_text_is_that_of_the_command_line() {
 }
 
 #[test]
-fn streams_say_what_whole_answers_say() {
+fn streamed_and_whole_answers_are_equal() {
     let Some(server) = server(&[]) else { return };
     let ask = |path: &str, stream: bool| {
         let mut body = json!({ "temperature": 0, "max_tokens": 20, "max_output_tokens": 20, "stream": stream,
@@ -64,7 +64,7 @@ fn streams_say_what_whole_answers_say() {
         assert_eq!(reply.status, 200, "{path}: {reply:?}");
         reply
     };
-    // Where a whole answer has its text, and where a part of a stream has its piece.
+    // JSON pointers to the text of a whole answer and of a stream event.
     let rows = [
         ("/v1/chat/completions", "/choices/0/message/content", "/choices/0/delta/content"),
         ("/v1/completions", "/choices/0/text", "/choices/0/text"),
@@ -85,7 +85,7 @@ fn streams_say_what_whole_answers_say() {
         assert_eq!(streamed.body.ends_with("data: [DONE]\n\n"), path.contains("completions"), "{path}");
         texts.push(text);
     }
-    // The dialects ask the same of the model, but for completions, which have no template.
+    // All APIs render the same prompt, except for completions, which have no template.
     for i in [2, 3, 4, 5] {
         assert_eq!(texts[i], texts[0], "{}", rows[i].0);
     }
@@ -93,13 +93,13 @@ fn streams_say_what_whole_answers_say() {
 }
 
 #[test]
-fn what_cannot_be_answered_is_refused_in_the_dialects_own_words() {
+fn errors_have_each_apis_format() {
     let Some(server) = server(&[]) else { return };
     let chat = "/v1/chat/completions";
     let long = user(&"word ".repeat(3000));
     let hi = user("hi");
     let tool = json!({ "type": "function", "function": { "name": "f" } });
-    // Path, body, status, and words of the message.
+    // Path, body, status, and a part of the message.
     let rows: Vec<(&str, Value, u16, &str)> = vec![
         (chat, json!({}), 400, "messages"),
         (chat, json!([1]), 400, "JSON"),
@@ -160,11 +160,11 @@ fn what_cannot_be_answered_is_refused_in_the_dialects_own_words() {
         };
         assert!(message.as_str().is_some_and(|m| m.contains(words)), "{what} has no {words:?}");
     }
-    assert_eq!(complete(&server, "Once", 3).status, 200, "and nothing is harmed");
+    assert_eq!(complete(&server, "Once", 3).status, 200, "the server still answers");
 }
 
 #[test]
-fn malformed_and_huge_requests_harm_nothing() {
+fn the_server_survives_malformed_and_huge_requests() {
     let Some(server) = server(&[]) else { return };
     let bytes: Vec<Vec<u8>> = vec![
         b"\0\xff\xfe\r\n\r\n".to_vec(),
@@ -181,7 +181,7 @@ fn malformed_and_huge_requests_harm_nothing() {
         let _ = stream.read_to_end(&mut answer);
         assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 4"), "{i}: {}", String::from_utf8_lossy(&answer));
     }
-    // A body that is cut off, one that is too large, and JSON that is deep.
+    // A truncated body, one that is too large, and deeply nested JSON.
     let mut cut = server.send("POST", "/v1/completions", "", "");
     let _ = cut.write_all(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{");
     drop(cut);
@@ -189,7 +189,7 @@ fn malformed_and_huge_requests_harm_nothing() {
     assert_eq!((reply.status, reply.body.contains("16 MiB")), (413, true), "{reply:?}");
     let deep = format!("{{\"prompt\": {}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
     assert_eq!(read(server.send("POST", "/v1/completions", "", &deep)).status, 400);
-    // Templates, tokenizers and grammars get what they would rather not have.
+    // Hostile input for templates, tokenizers and grammars.
     let nested = (0..100).fold(json!({ "type": "integer" }), |inner, _| json!({ "type": "array", "items": inner }));
     let link = |i: usize| (format!("{i}"), json!({ "allOf": [{ "$ref": format!("#/$defs/{}", i + 1) }] }));
     let definitions: serde_json::Map<String, Value> = (0..20_000).map(link).collect();
@@ -211,7 +211,7 @@ fn malformed_and_huge_requests_harm_nothing() {
 }
 
 #[test]
-fn schemas_that_nothing_fits_are_refused() {
+fn unsatisfiable_schemas_are_refused() {
     let Some(server) = server(&[]) else { return };
     for schema in [
         json!({ "$ref": "#" }),
@@ -232,7 +232,7 @@ fn schemas_that_nothing_fits_are_refused() {
 }
 
 #[test]
-fn the_server_opens_no_connection_of_its_own() {
+fn the_server_opens_no_connections() {
     let Some(server) = server(&[]) else { return };
     assert_eq!(complete(&server, "Once", 8).status, 200);
     let process = format!("/proc/{}", server.process());
@@ -254,7 +254,7 @@ fn the_server_opens_no_connection_of_its_own() {
 }
 
 #[test]
-fn only_who_may_ask_is_answered() {
+fn requests_need_a_key_a_known_host_and_an_allowed_origin() {
     let Some(server) =
         server(&["--api-key", "secret", "--allow-origin", "http://ui.example", "--allow-host", "llm.lan"])
     else {
@@ -294,7 +294,7 @@ fn only_who_may_ask_is_answered() {
 }
 
 #[test]
-fn what_would_be_open_to_all_is_not_served_without_a_word() {
+fn public_addresses_need_a_key_or_insecure() {
     let Some(path) = stories() else { return };
     let path = path.to_str().unwrap();
     let run = |args: &[&str]| {
@@ -310,7 +310,7 @@ fn what_would_be_open_to_all_is_not_served_without_a_word() {
     assert_eq!(open.get("/v1/models").status, 200);
 }
 
-/// Answers to prompts, asked by so many clients at once; how many tokens came a second.
+/// Answers to prompts from this number of concurrent clients, and the tokens per second.
 fn load(server: &Served, prompts: &[String], tokens: usize, clients: usize) -> (Vec<String>, f64) {
     let begun = Instant::now();
     let mut texts = vec![String::new(); prompts.len()];
@@ -329,14 +329,14 @@ fn load(server: &Served, prompts: &[String], tokens: usize, clients: usize) -> (
     (texts, (prompts.len() * tokens) as f64 / begun.elapsed().as_secs_f64())
 }
 
-/// KiB of memory that a process holds.
+/// Resident memory of a process, in KiB.
 fn resident(process: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.trim().trim_end_matches(" kB").parse().ok()
 }
 
 #[test]
-fn many_clients_get_what_each_would_get_alone() {
+fn concurrent_clients_get_the_same_answers_as_alone() {
     let Some(server) = server(&["--parallel", "8"]) else { return };
     let names = ["Tim", "Lily", "Tom", "Sue", "Ben", "Mia", "Max", "Anna"];
     let things = ["a dog", "the sun", "a red ball", "a big tree", "her mom"];
@@ -349,7 +349,7 @@ fn many_clients_get_what_each_would_get_alone() {
     for clients in [4, 8, 16, 8] {
         let (texts, rate) = load(&server, &prompts, 24, clients);
         let same = texts.iter().zip(&alone).filter(|(a, b)| a == b).count();
-        // Batches are computed by other kernels; a token that leads by less than rounding may differ, and what follows.
+        // Other kernels compute batches; if rounding decides a token, it and the following text may differ.
         assert!(same >= prompts.len() - 2, "{clients} clients: only {same} of {} are the same", prompts.len());
         rates.push(rate);
     }
@@ -365,7 +365,7 @@ fn many_clients_get_what_each_would_get_alone() {
 }
 
 #[test]
-fn who_leaves_is_forgotten_at_once() {
+fn disconnected_requests_are_cancelled_at_once() {
     let Some(server) = server(&["--parallel", "4", "--queue", "2000"]) else { return };
     assert_eq!(complete(&server, "Warm", 2).status, 200);
     let memory = resident(server.process());
@@ -373,7 +373,7 @@ fn who_leaves_is_forgotten_at_once() {
     let want = complete(&server, "Once upon a time", 12).body;
     for round in 0..50 {
         let mut streams: Vec<_> = (0..20).map(|_| server.send("POST", "/v1/completions", "", &body)).collect();
-        // Some read a little first; the others leave while they wait.
+        // Some clients read a little first; the others disconnect while they wait.
         for stream in streams.iter_mut().step_by(7) {
             let mut some = [0; 64];
             stream.read_exact(&mut some).expect("it begins");
@@ -385,7 +385,7 @@ fn who_leaves_is_forgotten_at_once() {
         }
     }
     wait_idle(&server);
-    // Nobody's 400 tokens were generated to the end.
+    // No request generated all of its 400 tokens.
     assert!(server.metric("generated_tokens_total") < 20_000.0);
     if let (Some(before), Some(after)) = (memory, resident(server.process())) {
         assert!(after < before + (48 << 10), "{before} KiB became {after}");
@@ -393,20 +393,20 @@ fn who_leaves_is_forgotten_at_once() {
 }
 
 #[test]
-fn a_slow_reader_holds_nobody_back() {
+fn a_slow_reader_does_not_block_others() {
     let Some(server) = server(&["--parallel", "2"]) else { return };
     let body = json!({ "prompt": "Once upon a time", "max_tokens": 450, "n": 3, "stream": true, "logprobs": 20 });
     let slow: Vec<_> = (0..2).map(|_| server.send("POST", "/v1/completions", "", &body.to_string())).collect();
     for _ in 0..5 {
         assert_eq!(complete(&server, "Tim", 5).status, 200);
     }
-    // What was generated for them is still there.
+    // The slow clients' events are buffered.
     let texts: Vec<usize> = slow.into_iter().map(|stream| read(stream).events().len()).collect();
     assert!(texts.iter().all(|events| *events > 400), "{texts:?}");
 }
 
 #[test]
-fn a_full_queue_says_when_to_come_again() {
+fn a_full_queue_responds_with_retry_after() {
     let Some(server) = server(&["--parallel", "1", "--queue", "1"]) else { return };
     let body = json!({ "prompt": "Once upon a time", "max_tokens": 450, "n": 4, "stream": true }).to_string();
     let busy: Vec<_> = (0..2).map(|_| server.send("POST", "/v1/completions", "", &body)).collect();
@@ -428,7 +428,7 @@ fn a_full_queue_says_when_to_come_again() {
 }
 
 #[test]
-fn a_conversation_goes_on_from_the_cache() {
+fn conversations_reuse_the_prefix_cache() {
     let Some(server) = server(&[]) else { return };
     let mut messages = vec![json!({ "role": "user", "content": "Tell me of Tim. ".repeat(8) })];
     let ask = |messages: &[Value]| {
@@ -441,7 +441,7 @@ fn a_conversation_goes_on_from_the_cache() {
     let (_, second) = ask(&messages);
     let reused = second["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap();
     assert!(reused >= first["prompt_tokens"].as_u64().unwrap(), "{first} {second}");
-    // Answers to one prompt share its keys and values, by pages of 32.
+    // Choices of one prompt share its KV cache, in pages of 32.
     let many = server.post("/v1/completions", &json!({ "prompt": "Sue ".repeat(60), "n": 3, "max_tokens": 2 }));
     assert_eq!(many.json()["choices"].as_array().unwrap().len(), 3);
     let reused = server.metric("reused_tokens_total");
@@ -469,7 +469,7 @@ fn models_are_swapped_and_unloaded() {
     assert_eq!(loaded(), "tiny");
     let ps = server.get("/api/ps").json();
     assert_eq!((&ps["models"][0]["name"], &ps["models"][0]["context_length"]), (&json!("tiny"), &json!(256)));
-    // Both at once: each waits for the other to be done.
+    // Concurrent requests for both models wait for each other.
     std::thread::scope(|scope| {
         for i in 0..6 {
             let (ask, want) = (&ask, &want);
@@ -487,7 +487,7 @@ fn models_are_swapped_and_unloaded() {
         "load"
     );
     assert_eq!(loaded(), "tiny");
-    // An answer after which the model need not stay.
+    // The model is unloaded after an answer with a short keep_alive.
     let last = json!({ "model": "tiny", "prompt": "a", "stream": false, "keep_alive": "10ms", "options": { "num_predict": 2 } });
     assert_eq!(server.post("/api/generate", &last).status, 200);
     let begun = Instant::now();
@@ -498,7 +498,7 @@ fn models_are_swapped_and_unloaded() {
 }
 
 #[test]
-fn a_model_is_gone_when_its_process_is() {
+fn killing_the_server_truncates_streams() {
     let Some(server) = server(&[]) else { return };
     let body = json!({ "prompt": "Once upon a time", "max_tokens": 400, "stream": true });
     let mut stream = server.send("POST", "/v1/completions", "", &body.to_string());
@@ -507,10 +507,10 @@ fn a_model_is_gone_when_its_process_is() {
     drop(server);
     let mut rest = Vec::new();
     let _ = stream.read_to_end(&mut rest);
-    assert!(!String::from_utf8_lossy(&rest).contains("[DONE]"), "a broken answer looks whole");
+    assert!(!String::from_utf8_lossy(&rest).contains("[DONE]"), "a truncated stream must not look complete");
 }
 
-/// Numbers that are the same on every machine.
+/// A deterministic random number generator.
 struct Dice(u64);
 
 impl Dice {
@@ -520,7 +520,7 @@ impl Dice {
     }
 }
 
-/// A schema of the kinds that people write.
+/// A random schema with common keywords.
 fn schema(dice: &mut Dice, depth: u64) -> Value {
     match dice.below(if depth == 0 { 6 } else { 9 }) {
         0 => json!({ "type": "integer", "minimum": dice.below(10), "maximum": 10 + dice.below(90) }),
@@ -544,7 +544,7 @@ fn schema(dice: &mut Dice, depth: u64) -> Value {
     }
 }
 
-/// Whether a value is of a schema of these kinds.
+/// Whether a value conforms to a schema of [`schema`].
 fn fits(schema: &Value, value: &Value) -> bool {
     if let Some(constant) = schema.get("const") {
         return value == constant;
@@ -578,7 +578,7 @@ fn fits(schema: &Value, value: &Value) -> bool {
 }
 
 #[test]
-fn every_answer_to_a_schema_is_of_it() {
+fn every_complete_answer_conforms_to_its_schema() {
     let server = serve(&["demo", "--parallel", "8"]);
     let mut dice = Dice(7);
     let schemas: Vec<Value> = (0..208)
@@ -609,11 +609,11 @@ fn every_answer_to_a_schema_is_of_it() {
         }
     });
     let finished = finished.into_inner();
-    assert!(finished >= 198, "only {finished} of 208 answers ended by themselves");
+    assert!(finished >= 198, "only {finished} of 208 answers are complete");
 }
 
 #[test]
-fn fits_sees_what_does_not_fit() {
+fn fits_detects_violations() {
     let schema = json!({ "type": "object", "properties": { "a": { "type": "integer", "minimum": 2, "maximum": 5 } },
         "required": ["a"], "additionalProperties": false });
     assert!(fits(&schema, &json!({ "a": 2 })));
@@ -624,16 +624,17 @@ fn fits_sees_what_does_not_fit() {
     }
 }
 
-/// The program that installs and runs the official clients, or `None` (with a note; a failure in CI) where there is none.
+/// A Python with the official clients, or `None` (with a note; a failure in CI) if they cannot be installed.
 fn python() -> Option<String> {
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients");
-    let (python, wanted) =
+    let (python, requirements) =
         (place.join("bin/python"), Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/requirements.txt"));
     let run = |program: &Path, args: &[&str]| {
         Command::new(program).args(args).stdout(Stdio::null()).status().is_ok_and(|status| status.success())
     };
-    let (place, wanted) = (place.to_str()?, wanted.to_str()?);
-    let ready = || run(&python, &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", wanted]);
+    let (place, requirements) = (place.to_str()?, requirements.to_str()?);
+    let ready =
+        || run(&python, &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements]);
     let made = run(&python, &["-c", "import anthropic, ollama, openai"])
         || (run(Path::new("python3"), &["-m", "venv", place]) && ready());
     if made {
@@ -643,13 +644,13 @@ fn python() -> Option<String> {
         std::env::var_os("CI").is_none(),
         "the official clients cannot be installed: Python 3 with venv and PyPI is needed"
     );
-    eprintln!("left out: the official clients cannot be installed");
+    eprintln!("skipped: the official clients cannot be installed");
     None
 }
 
 #[test]
-fn the_official_clients_are_served() {
-    // Descriptions of two tools nearly fill the model's own 512 positions.
+fn the_official_clients_work() {
+    // Descriptions of two tools nearly fill the model's default context of 512 positions.
     let Some(server) = server(&["--context", "1024"]) else { return };
     let Some(python) = python() else { return };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/clients.py");

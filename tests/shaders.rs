@@ -1,5 +1,5 @@
-//! Every kernel variant of the catalog: parses, validates, stays within what WebGPU guarantees, and translates to the
-//! languages of every backend. No GPU is needed.
+//! Every kernel variant of the catalog parses, validates, stays within the limits that WebGPU guarantees, and
+//! translates to the languages of every backend. No GPU is needed.
 
 use firelight::ops::catalog::catalog;
 use firelight::shader::{FILES, ShaderLanguage, assemble};
@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A variant: its name and its text for a dialect.
+/// A variant: its name and its text in a shader language.
 type Variant = (String, String);
 
 /// All variants whose texts differ.
@@ -25,20 +25,20 @@ fn is_baseline(name: &str) -> bool {
     name.starts_with("baseline/")
 }
 
-/// Only some native interfaces have it.
+/// Whether it uses cooperative matrices, which only some native backends have.
 fn is_cooperative(name: &str) -> bool {
     name.contains("_cooperative.")
 }
 
-/// Whether it calculates with halves.
+/// Whether it uses f16 arithmetic.
 fn is_f16(name: &str) -> bool {
     name.contains("/matmul_f16")
 }
 
-/// Whether a text is valid with no more than its tier's features.
+/// Validates a text with only the features of its tier.
 fn validate(name: &str, text: &str) -> Result<(naga::Module, ModuleInfo), String> {
     let module = naga::front::wgsl::parse_str(text).map_err(|e| e.emit_to_string_with_path(text, name))?;
-    // What unpack2x16float needs; every WebGPU device has it.
+    // unpack2x16float needs this; every WebGPU device has it.
     let guaranteed = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     let mut capabilities = if is_baseline(name) { guaranteed } else { guaranteed | Capabilities::SUBGROUP };
     if is_cooperative(name) {
@@ -53,7 +53,7 @@ fn validate(name: &str, text: &str) -> Result<(naga::Module, ModuleInfo), String
     Ok((module, info))
 }
 
-/// What of WebGPU's guaranteed limits a module exceeds.
+/// The guaranteed limits of WebGPU that a module exceeds.
 fn over_limits(name: &str, module: &naga::Module, info: &ModuleInfo) -> Vec<String> {
     let workgroup_bytes = if is_cooperative(name) { 24 << 10 } else { 16 << 10 };
     let mut out = Vec::new();
@@ -100,7 +100,7 @@ fn translate(name: &str, module: &naga::Module, info: &ModuleInfo) -> Result<(),
     let (options, pipeline) = (hlsl::Options { shader_model, ..Default::default() }, Default::default());
     let mut text = String::new();
     hlsl::Writer::new(&mut text, &options, &pipeline).write(module, info, None).map_err(|e| format!("no HLSL: {e}"))?;
-    // OpenGL ES has no halves.
+    // OpenGL ES has no f16.
     if is_f16(name) {
         return Ok(());
     }
@@ -115,7 +115,7 @@ fn translate(name: &str, module: &naga::Module, info: &ModuleInfo) -> Result<(),
     Ok(())
 }
 
-/// Runs `check` on every item, on all processors.
+/// Runs `check` on every item, on all cores.
 fn each<T: Sync, R: Send>(items: &[T], check: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     let share = items.len().div_ceil(threads).max(1);
@@ -151,7 +151,7 @@ fn the_catalog_has_every_kernel_and_every_name_once() {
     assert_eq!(names.len(), catalog.len());
     let used: HashSet<&str> =
         catalog.iter().flat_map(|(_, s)| s.imports.iter().map(|(_, f)| *f).chain([s.file])).collect();
-    // Libraries are imported by name from other files; `bench` alone runs these, and `lib/defaults` is read by section.
+    // Other files import libraries by name. Only `bench` uses the files below, and `lib/defaults` is read by section.
     let imports = |line: &str, name: &str| line.starts_with("//#import ") && line.split(' ').any(|word| word == name);
     let imported = |name: &str| FILES.iter().any(|(_, text)| text.lines().any(|line| imports(line, name)));
     let unused = FILES.iter().map(|(name, _)| *name).filter(|name| !used.contains(name) && !imported(name));
@@ -159,7 +159,7 @@ fn the_catalog_has_every_kernel_and_every_name_once() {
     assert_eq!(unused.collect::<Vec<_>>(), alone);
 }
 
-/// Whether a text's loops all end: each counts up, or halves, and counts nowhere else.
+/// Checks that all loops of a text end: a counter is incremented or halved, and is not written elsewhere.
 fn loops_count(text: &str) -> Result<(), String> {
     let text: String =
         text.lines().map(|line| line.split("//").next().unwrap_or_default().to_string() + "\n").collect();
@@ -169,10 +169,10 @@ fn loops_count(text: &str) -> Result<(), String> {
     for (at, _) in text.match_indices("for (").chain(text.match_indices("while")).chain(text.match_indices("loop {")) {
         let line = text[at..].lines().next().unwrap_or_default();
         let found = head.captures(line).filter(|found| found.get(0).is_some_and(|all| all.start() == 0));
-        let found = found.ok_or_else(|| format!("{line} does not count"))?;
+        let found = found.ok_or_else(|| format!("{line} has no bounded counter"))?;
         let counter = &found[1];
         if found.get(2).or(found.get(3)).is_none_or(|other| other.as_str() != counter) {
-            return Err(format!("{line} counts something else"));
+            return Err(format!("{line} increments another variable"));
         }
         let body = &text[at + found[0].len()..];
         let mut depth = 1;
@@ -186,13 +186,13 @@ fn loops_count(text: &str) -> Result<(), String> {
         });
         let writes = regex::Regex::new(&format!(r"\b{counter} [-+*/%|&^<>]*= ")).unwrap();
         if writes.is_match(&body[..end.unwrap_or(body.len())]) {
-            return Err(format!("{line} counts in its body too"));
+            return Err(format!("{line} writes its counter in the body"));
         }
     }
     Ok(())
 }
 
-/// wgpu is told not to count rounds; see `plan/pipelines.rs`.
+/// Pipelines are created without wgpu's loop bounding, so loops must end; see `plan/pipelines.rs`.
 #[test]
 fn loops_end() {
     for (name, text) in FILES.iter().filter(|(name, _)| !name.starts_with("sample")) {
@@ -207,7 +207,7 @@ fn loops_end() {
 }
 
 #[test]
-fn the_web_text_is_the_native_text_under_its_own_header() {
+fn web_texts_are_native_texts_with_another_header() {
     for (name, source) in catalog() {
         let (native, web) = (assemble(&source, ShaderLanguage::Native), assemble(&source, ShaderLanguage::Web));
         let header = web.strip_suffix(&native).unwrap_or_else(|| panic!("{name}: the texts differ"));
@@ -220,11 +220,11 @@ fn the_web_text_is_the_native_text_under_its_own_header() {
     }
 }
 
-/// Compiles the texts as Chromium would, if its compiler is here.
+/// Compiles the texts with Chromium's compiler, if it is installed.
 #[test]
-fn browsers_take_every_variant() {
+fn tint_compiles_every_variant() {
     if Command::new("tint").arg("--help").output().is_err() {
-        println!("left out: tint is not on PATH");
+        println!("skipped: tint is not on PATH");
         return;
     }
     let dir = tempfile::tempdir().expect("a folder");
@@ -234,7 +234,7 @@ fn browsers_take_every_variant() {
         path
     };
     let wrong = file("wrong", "fn f() -> f32 { return 1u; }");
-    assert!(tint(&wrong).is_err(), "tint takes anything");
+    assert!(tint(&wrong).is_err(), "tint accepts an invalid shader");
     let texts: Vec<_> = variants(ShaderLanguage::Web).into_iter().filter(|(name, _)| !is_cooperative(name)).collect();
     let files: Vec<_> = texts.iter().map(|(name, text)| file(&format!("{name}.x"), text)).collect();
     let failures: Vec<_> = each(&files, |path| tint(path)).into_iter().filter_map(Result::err).collect();
@@ -249,7 +249,7 @@ fn tint(path: &Path) -> Result<(), String> {
 }
 
 #[test]
-fn the_checks_fail_on_what_they_are_for() {
+fn the_checks_detect_violations() {
     let text = |declarations: &str, size: u32, body: &str| {
         format!("{declarations}\n@compute @workgroup_size({size}) fn main() {{ {body} }}")
     };
@@ -273,10 +273,10 @@ fn the_checks_fail_on_what_they_are_for() {
     assert!(validate("baseline/x", f16).is_err());
 }
 
-/// Browsers set a variable that is declared without a value to zero once, not in every round of a loop, whatever the
-/// standard says (Chromium 156 and Firefox 153 do). So none of them may begin a sum within a loop.
+/// Contrary to the standard, Chromium 156 and Firefox 153 zero a variable declared without an initializer only once,
+/// not in every iteration of a loop. So accumulators declared within a loop need an initializer.
 #[test]
-fn sums_within_loops_begin_with_a_value() {
+fn accumulators_within_loops_have_initializers() {
     let unset = |text: &str| -> Vec<String> {
         let declared = text.lines().filter(|line| line.starts_with("        ")).filter_map(|line| {
             let (name, rest) = line.trim_start().strip_prefix("var ")?.split_once(':')?;
@@ -289,7 +289,7 @@ fn sums_within_loops_begin_with_a_value() {
         declared.filter(added).map(str::to_string).collect()
     };
     for (name, text) in FILES {
-        assert_eq!(unset(text), Vec::<String>::new(), "{name}: give them a value");
+        assert_eq!(unset(text), Vec::<String>::new(), "{name}: give them an initializer");
     }
     assert_eq!(unset("        var a: array<f32, 2>;\n        a[1] += 1.0;"), ["a"]);
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Synthetic models: true sizes, the stated types, sane weights, and the files that the golden logits belong to.
+//! Synthetic models: published sizes, the stated types, plausible weights, and the files of the golden logits.
 
 use firelight::checkpoint::{Checkpoint, Source};
 use firelight::dtype::DType;
@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// A file of this shape and these types, cut after `limit` bytes.
+/// The file of a shape and its types, truncated after `limit` bytes.
 fn file(shape: &str, types: &str, limit: usize) -> Vec<u8> {
     struct Limited(Vec<u8>, usize);
     impl Write for Limited {
@@ -100,7 +100,7 @@ fn tensors_have_the_stated_types() {
 }
 
 #[test]
-fn weights_have_the_wanted_spread_in_every_type() {
+fn weights_have_the_intended_deviation_in_every_type() {
     for dtype in DType::ALL {
         let model = whole("tiny-llama3", dtype.name());
         let tensor = model.tensor("blk.0.ffn_gate.weight").unwrap();
@@ -131,7 +131,7 @@ fn rows_of_a_large_vocabulary_differ() {
 }
 
 #[test]
-fn hf_folders_hold_the_same_rows() {
+fn hf_folders_contain_the_same_rows() {
     let dir = tempfile::tempdir().unwrap();
     // A row of the checkpoint's tensor, and the row of the GGUF tensor that must equal it.
     for (shape, hf_name, hf_row, gguf_name, gguf_row) in [
@@ -163,19 +163,19 @@ fn hf_folders_hold_the_same_rows() {
 #[test]
 fn hf_folders_open_as_the_same_models() {
     let dir = tempfile::tempdir().unwrap();
-    // Heads of delta nets lie in another order, under other names; the golden logits see whether they are right.
+    // Delta nets store heads in another order and under other names; the golden logits test them.
     let same = |s: &&synth::Shape| s.name.starts_with("tiny") && !s.hf_class.is_empty() && s.delta_net.is_none();
     for shape in synth::SHAPES.iter().filter(same) {
         let folder = dir.path().join(shape.name);
         synth::write_hf(shape.name, "F32", &folder).unwrap();
         let (theirs, ours) = (block_on(Checkpoint::open(&folder)).unwrap(), whole(shape.name, "F32"));
         for (key, value) in ours.metadata.iter().filter(|(key, _)| key.starts_with(shape.arch)) {
-            // Which widths and optional keys a folder's translation has is its own business.
+            // The translation of a folder may have other integer widths, and may omit optional keys.
             let Some(other) = theirs.metadata.get(key) else { continue };
             assert_eq!(format!("{other:?}"), format!("{value:?}"), "{} {key}", shape.name);
         }
         let weights = || ours.tensors.values().filter(|t| !t.name.starts_with("rope_f"));
-        // Rows lie in another order, or what is stored is one less.
+        // Rows are permuted, or the stored values are smaller by one.
         let moved = |name: &str| {
             let rows = ["attn_q.weight", "attn_k.weight"].iter().any(|end| name.ends_with(end));
             rows || (shape.arch.starts_with("gemma") && name.contains("norm"))

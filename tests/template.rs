@@ -1,4 +1,4 @@
-//! Published chat templates against what Hugging Face's `transformers` renders; hostile templates.
+//! Published chat templates compared with Hugging Face's `transformers`; hostile templates.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -17,11 +17,11 @@ fn shared() -> Option<PathBuf> {
         return Some(root.join("data"));
     }
     assert!(std::env::var_os("CI").is_none(), "no test data in {}: set FIRELIGHT_SHARED", root.display());
-    eprintln!("left out: no test data in {}", root.display());
+    eprintln!("skipped: no test data in {}", root.display());
     None
 }
 
-/// Whether the case comes out as it should; what is wrong otherwise.
+/// Renders a case; an error describes the difference.
 fn check(template: &ChatTemplate, case: &Value) -> Result<(), String> {
     let mut case = case.clone();
     let object = case.as_object_mut().unwrap();
@@ -38,10 +38,10 @@ fn check(template: &ChatTemplate, case: &Value) -> Result<(), String> {
                 Err(Error::Text { message, .. }) if message.ends_with(want) => Ok(()),
                 _ => Err(format!("want the refusal {want:?}\n got {got:?}")),
             },
-            // Python failed over a type: rendering something is as good.
+            // Python raised a type error: rendering something is acceptable.
             None => Ok(()),
         },
-        _ => Err("the case says neither what is rendered nor what is wrong".to_owned()),
+        _ => Err("the case has neither a rendered text nor an error".to_owned()),
     }
 }
 
@@ -119,7 +119,7 @@ fn python_and_jinja() {
 }
 
 #[test]
-fn refusals_and_mistakes() {
+fn errors_have_a_reason() {
     for (source, part) in [
         ("{{ raise_exception('no system role') }}", "refuses: no system role"),
         ("{% macro f() %}{{ raise_exception('deep') }}{% endmacro %}{% if f() %}{% endif %}", "refuses: deep"),
@@ -135,7 +135,7 @@ fn refusals_and_mistakes() {
     assert!(matches!(ChatTemplate::builtin("nonsense"), Err(Error::Usage(message)) if message.contains("chatml")));
 }
 
-/// Each of these would take for ever, all memory, or the stack.
+/// Without limits, each of these would run forever, exhaust memory, or overflow the stack.
 #[test]
 fn hostile_templates_end() {
     let nested_text = |n: usize| format!("{{{{ {}1{} }}}}", "[".repeat(n), "]".repeat(n));
@@ -197,7 +197,7 @@ fn hostile_templates_end() {
     }
 }
 
-/// Chains of views: harmless, if each is as shallow as the first.
+/// Chains of slices and copies are harmless if they do not nest.
 #[test]
 fn long_chains_of_views_end() {
     let start = "{% set x = [1, 2, 3] %}".to_owned();
@@ -208,7 +208,7 @@ fn long_chains_of_views_end() {
 }
 
 #[test]
-fn long_conversations_have_fuel_enough() {
+fn long_conversations_stay_within_the_fuel_limit() {
     let Some(data) = shared() else { return };
     let role = |i: usize| if i.is_multiple_of(2) { "user" } else { "assistant" };
     let turn = |i: usize| json!({"role": role(i), "content": "word ".repeat(40)});
@@ -224,7 +224,7 @@ fn long_conversations_have_fuel_enough() {
 }
 
 #[test]
-fn own_templates() {
+fn builtin_templates() {
     let input = json!({
         "messages": [
             {"role": "system", "content": "S"}, {"role": "user", "content": "U"}, {"role": "assistant", "content": "A"},
@@ -265,7 +265,7 @@ fn own_templates() {
     }
 }
 
-/// Which template a vocabulary without one gets.
+/// The template for a file without one depends on its vocabulary.
 #[test]
 fn chosen_for_the_vocabulary() {
     let Some(data) = shared() else { return };

@@ -1,5 +1,5 @@
-//! The rules of ARCHITECTURE.md that the compiler does not enforce: layers, reserved words, the length of files and lines,
-//! unique names of public types, and paths in documents. They are checked on the text of `src`.
+//! The rules of ARCHITECTURE.md that the compiler does not enforce: layers, reserved words, the length of files and
+//! lines, unique names of public types, and paths in documents. They are checked on the text of `src`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -173,7 +173,7 @@ fn files(dir: &Path, below: &str, out: &mut Vec<File>) {
     }
 }
 
-/// Types that two files define. `native.rs` and `web.rs` of a folder are alternatives; a fetch is native, too.
+/// Types that two files define. `native.rs` and `web.rs` of a folder are alternatives; `fetch.rs` is native, too.
 fn duplicate_types(all: &[File]) -> Vec<String> {
     let mut types: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for file in all {

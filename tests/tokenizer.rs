@@ -1,4 +1,4 @@
-//! Token ids against llama.cpp's own, for every vocabulary file; streaming, speed, and broken metadata.
+//! Token ids compared with llama.cpp's, for every vocabulary file; streaming, speed, and invalid metadata.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ fn shared() -> Option<PathBuf> {
         return Some(root.join("data"));
     }
     assert!(std::env::var_os("CI").is_none(), "no test data in {}: set FIRELIGHT_SHARED", root.display());
-    eprintln!("left out: no test data in {}", root.display());
+    eprintln!("skipped: no test data in {}", root.display());
     None
 }
 
@@ -128,14 +128,14 @@ fn special_tokens() {
     assert_eq!((llama.id("<|eot_id|>"), llama.piece(6151)), (Some(128009), Some("hi")));
     assert_eq!(llama.piece(u32::MAX), None);
 
-    // What somebody typed stays text, whatever stands around it.
+    // Escaped special tokens stay text, whatever surrounds them.
     let typed = llama.escape_special("hi<|eot_<|eot_id|>id|>");
     let ids = llama.encode(&(typed + "<|eot_id|>"), Special::PARSE).unwrap();
     let (last, rest) = ids.split_last().unwrap();
     assert!(*last == 128009 && !rest.contains(&128009));
     assert_eq!(rest, llama.encode("hi<|eot_<|eot_id|>id|>", Special::NONE).unwrap());
 
-    // Phi-3 drops white space after its turn marks, and encodes a space of its own after each.
+    // Phi-3 drops white space after its turn markers, and adds a space after each.
     let phi = vocabulary("phi-3").unwrap();
     let turns = phi.encode("<|user|>\n Hi<|end|>\n<s> Hi", Special::PARSE).unwrap();
     assert_eq!(turns, [32010, 6324, 32007, 1, 29871, 6324]);
@@ -163,14 +163,14 @@ fn sentencepiece_leading_space() {
 fn a_stream_never_emits_half_a_character() {
     for name in ["llama-spm", "gpt-2"] {
         let Some(tokenizer) = vocabulary(name) else { return };
-        // A character no vocabulary has: one byte a token.
+        // A character that no vocabulary has: one token per byte.
         let ids = tokenizer.encode("\u{1FAE8}", Special::NONE).unwrap();
         assert!(ids.len() > 2, "{name}");
         let mut stream = tokenizer.stream();
         let pieces: Vec<String> = ids.iter().map(|&id| stream.push(id)).collect();
         assert_eq!(pieces.last().map(String::as_str), Some("\u{1FAE8}"), "{name}");
         assert!(pieces[..pieces.len() - 1].iter().all(String::is_empty), "{name}");
-        // Cut short, only the end is lost.
+        // If it is truncated, only the end is lost.
         let cut = &ids[..ids.len() - 1];
         assert!(tokenizer.decode(cut).ends_with('\u{FFFD}'), "{name}");
     }
@@ -180,7 +180,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn streams_join_to_what_decode_says(text in "([a-zA-Z0-9 ,.'\n]|\\PC|🦙|👩‍👩‍👧|你好|[\u{4E00}-\u{4E20}]){0,40}", cut in 0usize..60, ids in prop::collection::vec(0u32..33_000, 0..40)) {
+    fn streams_join_to_the_decoded_text(text in "([a-zA-Z0-9 ,.'\n]|\\PC|🦙|👩‍👩‍👧|你好|[\u{4E00}-\u{4E20}]){0,40}", cut in 0usize..60, ids in prop::collection::vec(0u32..33_000, 0..40)) {
         static TOKENIZERS: std::sync::LazyLock<Vec<Tokenizer>> =
             std::sync::LazyLock::new(|| ["llama-spm", "starcoder", "deepseek-llm"].into_iter().filter_map(vocabulary).collect());
         for tokenizer in TOKENIZERS.iter() {
@@ -197,7 +197,7 @@ proptest! {
 }
 
 #[test]
-fn long_texts_take_no_quadratic_time() {
+fn long_texts_do_not_take_quadratic_time() {
     for name in ["llama-spm", "llama-bpe", "qwen2", "deepseek-llm", "falcon", "phi-3"] {
         let Some(tokenizer) = vocabulary(name) else { return };
         let mixed = "Words, 12345 and 🦙s;\n\t你好世界  <|im_start|> don't [PAD] ".repeat(4000);
@@ -231,7 +231,7 @@ fn small(model: &str) -> Metadata {
 }
 
 #[test]
-fn every_end_that_a_file_names_is_one() {
+fn every_end_token_of_a_file_ends_answers() {
     let mut metadata = small("gpt2");
     metadata.insert("tokenizer.ggml.eos_token_ids", vec![2u32, 4, 9000]);
     metadata.insert("tokenizer.ggml.eot_token_id", 7u32);

@@ -1,5 +1,5 @@
-//! What clients send and calculate with, as they are: headers of preflights, numbers in every spelling, fields that ask
-//! for what is not there, digests and sizes, counts of tokens, and embeddings beside answers.
+//! Compatibility with real clients: CORS preflights, number formats, unsupported fields, digests and sizes, token
+//! counts, and embeddings concurrent with answers.
 
 mod http;
 
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use http::{Reply, Served, read, serve, stories};
 use serde_json::{Value, json};
 
-/// A server of the trained model, if it is there.
+/// A server with the trained model, if it exists.
 fn server(args: &[&str]) -> Option<Served> {
     let path = stories()?;
     let path = path.to_str().expect("UTF-8");
@@ -19,7 +19,7 @@ fn user(text: &str) -> Value {
     json!([{ "role": "user", "content": text }])
 }
 
-/// The paths that generate, and the least that they want.
+/// The paths that generate, and their minimal bodies.
 fn dialects() -> Vec<(&'static str, Value)> {
     let hi = user("hi");
     vec![
@@ -32,7 +32,7 @@ fn dialects() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// `body` with more members, those of objects within it too.
+/// `body` with more members; objects are merged recursively.
 fn with(mut body: Value, more: &Value) -> Value {
     for (key, value) in more.as_object().expect("an object") {
         match (value, body.get(key).cloned()) {
@@ -50,7 +50,7 @@ fn message(path: &str, reply: &Reply) -> String {
 }
 
 #[test]
-fn a_preflight_is_answered_with_what_it_asks_for() {
+fn preflights_allow_the_requested_headers_and_methods() {
     let Some(server) = server(&["--allow-origin", "http://ui.example", "--api-key", "k"]) else { return };
     let ask = |origin: &str, method: &str, headers: &str, more: &str| {
         let head = format!(
@@ -58,7 +58,7 @@ fn a_preflight_is_answered_with_what_it_asks_for() {
         );
         read(server.send("OPTIONS", "/v1/chat/completions", &head, ""))
     };
-    // Libraries of today send these; those of tomorrow will send others.
+    // Headers of current client libraries; any other must work, too.
     for headers in [
         "authorization,content-type,x-stainless-lang,x-stainless-os,x-stainless-retry-count,x-stainless-timeout",
         "anthropic-dangerous-direct-browser-access,anthropic-version,content-type,x-api-key",
@@ -84,7 +84,7 @@ fn a_preflight_is_answered_with_what_it_asks_for() {
     let private = ask("http://ui.example", "DELETE", "x-a", "Access-Control-Request-Private-Network: true\r\n");
     assert!(private.head.contains("access-control-allow-private-network: true"), "{}", private.head);
     assert!(private.head.contains("access-control-allow-methods: delete"), "{}", private.head);
-    // A page may read what it is told, failures too.
+    // Pages may read responses, including errors.
     for (key, status) in [("k", 200), ("wrong", 401)] {
         let head = format!("Origin: http://ui.example\r\nAuthorization: Bearer {key}\r\n");
         let reply = read(server.send("GET", "/v1/models", &head, ""));
@@ -98,7 +98,7 @@ fn a_preflight_is_answered_with_what_it_asks_for() {
 }
 
 #[test]
-fn numbers_and_nulls_are_taken_as_other_servers_take_them() {
+fn numbers_and_nulls_are_read_as_by_other_servers() {
     let Some(server) = server(&[]) else { return };
     let everywhere = [
         json!({ "model": null, "stream": null, "temperature": null, "top_p": null, "seed": null, "stop": null, "options": null }),
@@ -112,7 +112,7 @@ fn numbers_and_nulls_are_taken_as_other_servers_take_them() {
     ];
     for (path, body) in dialects() {
         for more in &everywhere {
-            // `null` takes what a dialect's own `options` or `stream` said, and then a stream would come.
+            // `null` overwrites the body's `stream`, and these APIs stream by default.
             let mut body = with(body.clone(), more);
             if path.starts_with("/api") {
                 body["stream"] = false.into();
@@ -122,7 +122,7 @@ fn numbers_and_nulls_are_taken_as_other_servers_take_them() {
         }
     }
     let said = |path: &str, body: &Value| server.post(path, body).json();
-    // Whole numbers in any spelling limit the answer; a negative one does not.
+    // Integers in any notation limit the answer; negative ones do not.
     let chat = |more: Value| said("/v1/chat/completions", &with(json!({ "messages": user("hi"), "seed": 1 }), &more));
     for (more, tokens) in [
         (json!({ "max_tokens": 3.0 }), 3),
@@ -150,7 +150,7 @@ fn numbers_and_nulls_are_taken_as_other_servers_take_them() {
 }
 
 #[test]
-fn errors_name_the_field_and_what_it_takes() {
+fn errors_name_the_field_and_its_valid_values() {
     let Some(server) = server(&[]) else { return };
     let rows = [
         ("temperature", json!("hot"), "a number is expected, not \"hot\""),
@@ -225,7 +225,7 @@ fn errors_name_the_field_and_what_it_takes() {
 }
 
 #[test]
-fn what_is_asked_for_and_not_done_is_refused_by_name() {
+fn unsupported_fields_are_refused_by_name() {
     let Some(server) = server(&[]) else { return };
     let chat = "/v1/chat/completions";
     let rows = [
@@ -264,7 +264,7 @@ fn what_is_asked_for_and_not_done_is_refused_by_name() {
             "{path} {body}: {reply:?}"
         );
     }
-    // The same fields with nothing in them ask for nothing.
+    // The same fields with neutral values are accepted.
     let idle = json!({ "functions": null, "function_call": "none", "modalities": ["text"], "stop_token_ids": [], "min_tokens": 0,
         "ignore_eos": false, "best_of": 1, "echo": false, "suffix": "", "context": [], "template": "", "images": [],
         "previous_response_id": null, "background": false, "include": ["reasoning.encrypted_content"], "mcp_servers": [],
@@ -279,7 +279,7 @@ fn what_is_asked_for_and_not_done_is_refused_by_name() {
 }
 
 #[test]
-fn a_byte_order_mark_is_passed_over_and_other_encodings_are_named() {
+fn a_byte_order_mark_is_skipped_and_other_encodings_are_refused() {
     let Some(server) = server(&[]) else { return };
     for (path, body) in dialects() {
         let marked = format!("\u{feff}{body}");
@@ -292,14 +292,14 @@ fn a_byte_order_mark_is_passed_over_and_other_encodings_are_named() {
 }
 
 #[test]
-fn what_clients_calculate_with_is_real() {
+fn digests_sizes_and_times_are_plausible() {
     let Some(server) = server(&[]) else { return };
-    let again = self::server(&[]).expect("it is there");
+    let again = self::server(&[]).expect("the model");
     let model = |server: &Served| server.get("/api/tags").json()["models"][0].clone();
     let tags = model(&server);
     let digest = tags["digest"].as_str().expect("a digest");
     assert!(digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase()), "{digest}");
-    assert_eq!(tags, model(&again), "the same file, the same digest");
+    assert_eq!(tags, model(&again), "the same file must have the same digest");
     let demo = serve(&["demo"]);
     assert_ne!(model(&demo)["digest"], tags["digest"]);
     for served in [&server, &demo] {
@@ -321,7 +321,7 @@ fn what_clients_calculate_with_is_real() {
             assert!(number(&info[&format!("{architecture}.{key}")]) > 0, "{info}");
         }
         assert!(number(&info["general.parameter_count"]) > 0);
-        // With this one, `ollama run` would only embed.
+        // With the capability "embedding", `ollama run` would only compute embeddings.
         assert!(!show["capabilities"].as_array().expect("a list").contains(&json!("embedding")), "{show}");
         assert_eq!(show["details"], tags["details"]);
         for key in ["format", "family", "parameter_size", "quantization_level"] {
@@ -334,13 +334,13 @@ fn what_clients_calculate_with_is_real() {
     }
 }
 
-/// So many texts of about ten tokens.
+/// `n` texts of about ten tokens.
 fn texts(n: usize) -> Vec<String> {
     (0..n).map(|i| format!("Tim saw {i} red balls in the park.")).collect()
 }
 
 #[test]
-fn embeddings_are_the_same_alone_and_among_others() {
+fn embeddings_are_the_same_alone_and_batched() {
     let Some(server) = server(&[]) else { return };
     let embed = |input: Value| {
         let reply = server.post("/api/embed", &json!({ "input": input, "model": "stories260K" }));
@@ -348,7 +348,7 @@ fn embeddings_are_the_same_alone_and_among_others() {
         let vectors: Vec<Vec<f32>> = serde_json::from_value(reply.json()["embeddings"].clone()).expect("vectors");
         vectors
     };
-    // Long ones among short ones, so that steps hold ends and beginnings.
+    // Long and short texts, so that some steps contain the end of one and the beginning of the next.
     let mut input = texts(23);
     input[5] = "Once upon a time ".repeat(40);
     input[6] = "a".into();
@@ -362,7 +362,7 @@ fn embeddings_are_the_same_alone_and_among_others() {
         assert!((length - 1.0).abs() < 1e-4, "{length}");
     }
     assert_eq!((embed(json!([])).len(), embed(json!("")).len()), (0, 0));
-    // What is too long is cut where that is the default, and else refused by its number.
+    // Too long texts are truncated where that is the API's default; otherwise the error names their index.
     let long = "Once upon a time ".repeat(400);
     assert_eq!(embed(json!(["a", long])).len(), 2);
     for (path, body) in [
@@ -372,7 +372,7 @@ fn embeddings_are_the_same_alone_and_among_others() {
         let reply = server.post(path, &body);
         assert!(reply.status == 400 && message(path, &reply).starts_with("input[1]: the prompt has"), "{reply:?}");
     }
-    // A conversation's cache outlives them.
+    // Embeddings do not evict a conversation's cache.
     let body = json!({ "prompt": "Once upon a time ".repeat(20), "max_tokens": 1 });
     server.post("/v1/completions", &body);
     embed(json!(texts(40)));
@@ -381,10 +381,10 @@ fn embeddings_are_the_same_alone_and_among_others() {
     assert!(cached.as_u64() > Some(32), "{cached}");
 }
 
-/// Waits until a number of `/metrics` is as wanted; how long it took.
-fn wait(server: &Served, name: &str, wanted: impl Fn(f64) -> bool) -> Duration {
+/// Waits until a value of `/metrics` satisfies `done`. Returns the time it took.
+fn wait(server: &Served, name: &str, done: impl Fn(f64) -> bool) -> Duration {
     let begun = Instant::now();
-    while !wanted(server.metric(name)) {
+    while !done(server.metric(name)) {
         assert!(begun.elapsed() < Duration::from_secs(60), "{}", server.get("/metrics").body);
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -398,14 +398,14 @@ fn embeddings_are_cancelled_and_share_time_with_answers() {
     let begun = Instant::now();
     assert_eq!(read(server.send("POST", "/v1/embeddings", "", &body(200))).status, 200);
     let whole = begun.elapsed();
-    // Who hangs up is forgotten after a step.
+    // A disconnected request is cancelled after one step.
     let stream = server.send("POST", "/v1/embeddings", "", &body(2000));
     wait(&server, "requests_pending", |n| n == 1.0);
     drop(stream);
     let free = wait(&server, "requests_pending", |n| n == 0.0);
-    assert!(free < whole, "{free:?} until 2,000 texts were forgotten, {whole:?} for 200");
+    assert!(free < whole, "{free:?} until 2,000 texts were cancelled, {whole:?} for 200");
     assert_eq!(server.metric("cancelled_total"), 1.0);
-    // An answer, and the text of somebody else, come through while many texts are read.
+    // Answers and other embeddings complete while many texts are processed.
     let stream = server.send("POST", "/v1/embeddings", "", &body(2000));
     wait(&server, "requests_pending", |n| n == 1.0);
     for (path, body) in [
@@ -416,13 +416,13 @@ fn embeddings_are_cancelled_and_share_time_with_answers() {
         let begun = Instant::now();
         assert_eq!(server.post(path, &body).status, 200, "{path}");
         assert!(begun.elapsed() < whole.max(Duration::from_secs(2)), "{path} took {:?}", begun.elapsed());
-        assert!(server.metric("requests_pending") >= 1.0, "the texts are done already");
+        assert!(server.metric("requests_pending") >= 1.0, "the texts are already done");
     }
     drop(stream);
     wait(&server, "requests_pending", |n| n == 0.0);
 }
 
-/// The usage that each end of an Anthropic stream tells.
+/// The usage in the first and in the last event of an Anthropic stream.
 fn streamed_usage(reply: &Reply) -> (Value, Value) {
     let events = reply.events();
     let find = |kind: &str| events.iter().find(|e| e["type"] == kind).unwrap_or_else(|| panic!("no {kind}: {reply:?}"));
@@ -430,11 +430,11 @@ fn streamed_usage(reply: &Reply) -> (Value, Value) {
 }
 
 #[test]
-fn tokens_from_the_cache_are_counted_as_each_dialect_counts_them() {
+fn cached_tokens_are_counted_as_each_api_defines() {
     let Some(server) = server(&["--context", "1024"]) else { return };
     let count = |value: &Value, name: &str| value[name].as_u64().unwrap_or_else(|| panic!("{name}: {value}"));
     let messages = |text: &str| json!([{ "role": "user", "content": text.repeat(12) }]);
-    // Whole and streamed, in either order: the first reads everything, the second all but what must be run again.
+    // Whole and streamed, in either order: the first request runs the whole prompt, the second only its uncached end.
     for (text, order) in [("Tim has a ball. ", [false, true]), ("Lily sees a cat. ", [true, false])] {
         let ask = json!({ "messages": messages(text) });
         let total = count(&server.post("/v1/messages/count_tokens", &ask).json(), "input_tokens");
@@ -456,7 +456,7 @@ fn tokens_from_the_cache_are_counted_as_each_dialect_counts_them() {
                 assert!(input > 0, "{usage}");
             }
         }
-        // Elsewhere the cached tokens are among those of the prompt.
+        // In the other APIs, prompt tokens include cached ones.
         let chat = server.post("/v1/chat/completions", &json!({ "messages": messages(text), "max_tokens": 1 })).json();
         assert_eq!(count(&chat["usage"], "prompt_tokens"), total);
         assert_eq!(count(&chat["usage"]["prompt_tokens_details"], "cached_tokens"), total - 1, "{chat}");
@@ -467,7 +467,7 @@ fn tokens_from_the_cache_are_counted_as_each_dialect_counts_them() {
         let body = json!({ "messages": messages(text), "stream": false, "options": { "num_predict": 1 } });
         assert_eq!(count(&server.post("/api/chat", &body).json(), "prompt_eval_count"), total);
     }
-    // Several answers read their prompt once: what the later ones find is what the first has read.
+    // Several choices run their prompt once; the prompt that the later ones reuse does not count as cached.
     let body = json!({ "prompt": "Sue ran. ".repeat(20), "n": 3, "max_tokens": 2 });
     let usage = |body: &Value| server.post("/v1/completions", body).json()["usage"].clone();
     let (first, second) = (usage(&body), usage(&body));
@@ -480,7 +480,7 @@ fn tokens_from_the_cache_are_counted_as_each_dialect_counts_them() {
 }
 
 #[test]
-fn ollama_tells_log_probabilities() {
+fn ollama_reports_log_probabilities() {
     let Some(server) = server(&[]) else { return };
     for (path, ask) in [("/api/chat", json!({ "messages": user("hi") })), ("/api/generate", json!({ "prompt": "hi" }))]
     {
@@ -505,7 +505,7 @@ fn ollama_tells_log_probabilities() {
 }
 
 #[test]
-fn a_response_repeats_what_was_asked() {
+fn a_response_repeats_the_request_fields() {
     let Some(server) = server(&[]) else { return };
     let asked = json!({ "instructions": "Be short.", "max_output_tokens": 3, "metadata": { "a": "b" }, "temperature": 0.5,
         "top_p": 0.75, "parallel_tool_calls": false, "tool_choice": "auto" });
@@ -519,9 +519,9 @@ fn a_response_repeats_what_was_asked() {
 }
 
 #[test]
-fn what_other_dialects_know_is_honoured_or_refused_in_each() {
+fn fields_of_other_apis_are_supported_or_refused() {
     let Some(server) = server(&["--context", "1024"]) else { return };
-    // One token is made all but certain.
+    // A bias makes one token almost certain.
     let bias = json!({ "logit_bias": { "400": 100 }, "temperature": 0 });
     let path = "/api/generate";
     let body =
@@ -562,19 +562,19 @@ fn what_other_dialects_know_is_honoured_or_refused_in_each() {
 }
 
 #[test]
-fn slashes_too_many_lead_to_the_same_place() {
+fn extra_slashes_in_paths_are_ignored() {
     let Some(server) = server(&[]) else { return };
     for path in ["/v1/models/", "//v1/models", "/v1//models", "/api/tags/", "/health/", "//", "/v1/models/?a=b"] {
         assert_eq!(server.get(path).status, 200, "{path}");
     }
     assert_eq!(server.post("/v1//completions/", &json!({ "prompt": "x", "max_tokens": 1 })).status, 200);
     assert_eq!(server.get("/v1/modelsx").status, 404);
-    // Failures keep their dialect's words.
+    // Errors keep their API's format.
     assert!(server.post("//api//chat", &json!({ "messages": 1 })).json()["error"].is_string());
 }
 
 #[test]
-fn vectors_are_shortened_where_a_model_was_made_for_it() {
+fn matryoshka_models_shorten_embeddings() {
     let folder = tempfile::tempdir().expect("a folder");
     let model = folder.path().join("nested");
     std::fs::create_dir(&model).expect("a folder");
@@ -599,7 +599,7 @@ fn vectors_are_shortened_where_a_model_was_made_for_it() {
         assert!(short.iter().zip(&whole).all(|(a, b)| (a - b / length).abs() < 1e-4), "{path}: {short:?} {whole:?}");
         for wrong in [0, whole.len() + 1] {
             let reply = server.post(path, &with(body.clone(), &json!({ "dimensions": wrong })));
-            // For Ollama, 0 is as good as none.
+            // Ollama's API treats 0 as absent.
             assert_eq!(reply.status, if wrong == 0 && path == "/api/embed" { 200 } else { 400 }, "{path} {wrong}");
         }
     }

@@ -1,9 +1,9 @@
-//! The window over the real engine: answers, the README's pictures, and how long frames take.
+//! The window over the real engine: answers, the README's pictures, and frame times.
 
 use super::*;
 
 #[test]
-fn the_real_engine_answers_and_the_window_never_waits_for_it() {
+fn the_real_engine_answers_and_never_blocks_the_window() {
     let Some(model) = shared("data/models/stories260K.gguf") else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let mut harness = real(folder.path(), file(&model), true);
@@ -26,7 +26,7 @@ fn the_real_engine_answers_and_the_window_never_waits_for_it() {
     assert!(answer.text.len() > 40, "{:?}", answer.text);
     assert!(matches!(stats.finish, Some(FinishReason::End | FinishReason::ContextFull)), "{stats:?}");
     assert!(stats.timings.generated_tokens > 10, "{stats:?}");
-    // One frame in fifty may be held up by whatever else runs on the machine.
+    // Other load on the machine may delay one frame in fifty.
     let slowest = quantile(busy.clone(), 0.98);
     let (idle, busy) = (median(idle), median(busy));
     println!("frames: idle {idle:?}, while answering {busy:?}, the slowest {slowest:?}");
@@ -34,7 +34,7 @@ fn the_real_engine_answers_and_the_window_never_waits_for_it() {
     assert!(busy <= Duration::from_millis(50), "while answering {busy:?}");
     assert!(slowest <= Duration::from_millis(100), "input waits {slowest:?}");
 
-    // Stop ends an answer at once; closing in the middle of one is clean.
+    // Stop ends an answer at once; closing the window during an answer is clean.
     let leaf = conversation.leaf.expect("an answer");
     harness.get_all_by_label("Answer again").last().expect("a button").click();
     draw_until(&mut harness, "a token", |s| s.answering.as_ref().is_some_and(|a| a.tokens > 2));
@@ -47,7 +47,7 @@ fn the_real_engine_answers_and_the_window_never_waits_for_it() {
     drop(harness);
 }
 
-/// What the README's pictures show: the demo model's own answers. `FIRELIGHT_PICTURES=1` writes them.
+/// The README's pictures, with answers of the demo model. `FIRELIGHT_PICTURES=1` writes them.
 #[test]
 fn the_demo_model_answers_for_the_readmes_pictures() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -76,13 +76,13 @@ fn the_demo_model_answers_for_the_readmes_pictures() {
     let token = xray.tokens.last().expect("a token");
     assert_eq!(token.top.len(), 10);
     let most = token.top.iter().map(|(_, p)| *p).fold(0.0, f32::max);
-    assert_eq!(token.probability, Some(most), "greedy takes the likeliest");
+    assert_eq!(token.probability, Some(most), "greedy sampling must pick the most likely token");
     let ops = xray.ops.clone().expect("times").expect("times");
     assert!(ops.iter().any(|op| op.op == "linear" && op.seconds > 0.0), "{ops:?}");
     picture(&mut harness, "chat-xray");
 }
 
-/// Writes what the window shows to `assets/pictures`, if that is asked for.
+/// Writes a screenshot of the window to `assets/pictures`, if requested.
 fn picture(harness: &mut Harness<'_, App>, name: &str) {
     harness.run_steps(4);
     if std::env::var_os("FIRELIGHT_PICTURES").is_some() {
@@ -94,9 +94,9 @@ fn picture(harness: &mut Harness<'_, App>, name: &str) {
 }
 
 #[test]
-fn the_window_is_there_at_once() {
+fn the_window_opens_at_once() {
     let folder = tempfile::tempdir().expect("a folder");
-    // A thousand messages of other days are no reason to wait.
+    // Even with a saved conversation of a thousand messages.
     let mut first = starting(900.0, 700.0, true);
     let state = &mut first.harness.state_mut().state;
     let conversation = state.conversation_mut().expect("one");
@@ -116,7 +116,7 @@ fn the_window_is_there_at_once() {
 }
 
 #[test]
-fn a_file_that_is_no_model_is_said_to_be_none() {
+fn a_file_that_is_not_a_model_is_reported() {
     let folder = tempfile::tempdir().expect("a folder");
     let story = folder.path().join("story.gguf");
     std::fs::write(&story, "Once upon a time").expect("a file");
@@ -139,7 +139,7 @@ fn five_hundred_messages_scroll_smoothly() {
     state.to_end = true;
     window.steps(3);
     window.shows("Answer 249.");
-    assert!(!window.has("Answer 0."), "messages out of view are laid out");
+    assert!(!window.has("Answer 0."), "messages out of view must not be laid out");
     let mut frames = Vec::new();
     for _ in 0..40 {
         window.harness.event(egui::Event::MouseWheel {
@@ -154,8 +154,8 @@ fn five_hundred_messages_scroll_smoothly() {
         window.harness.step();
         frames.push(worked() - before);
     }
-    let middle = median(frames);
-    println!("frames: {middle:?}");
+    let median = median(frames);
+    println!("frames: {median:?}");
     assert!(!window.has("Answer 249."), "it did not scroll");
-    assert!(middle <= Duration::from_millis(50), "a frame takes {middle:?}");
+    assert!(median <= Duration::from_millis(50), "a frame takes {median:?}");
 }

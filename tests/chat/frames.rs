@@ -1,4 +1,4 @@
-//! What a whole frame costs: laid out, drawn as the window draws, on a device of its own, until the picture is there.
+//! The duration of whole frames: layout, and drawing on a separate device until the picture is complete.
 
 use eframe::egui_wgpu::{RenderState, RendererOptions, ScreenDescriptor, wgpu};
 use egui_kittest::wgpu::{create_render_state, default_wgpu_setup};
@@ -6,22 +6,22 @@ use egui_kittest::wgpu::{create_render_state, default_wgpu_setup};
 use super::*;
 
 const SIZE: [u32; 2] = [1180, 780];
-/// Where the processor draws, an answer on its way is drawn so often.
+/// The interval between frames during an answer, if the CPU draws.
 const PACE: Duration = Duration::from_millis(120);
 
-/// A screen that nobody sees.
+/// An offscreen window.
 struct Screen {
     ctx: egui::Context,
     app: App,
     state: RenderState,
     target: wgpu::Texture,
     begun: Instant,
-    /// Area of what the last frame painted, one thing over another, in windows.
+    /// The area that the last frame painted, overdraw included, in units of the window's area.
     painted: f32,
 }
 
 impl Screen {
-    /// A window with the model in the box.
+    /// A window with the built-in model.
     fn new(folder: &Path) -> Self {
         let ctx = egui::Context::default();
         let mut app = App::new(&ctx, Storage::at(folder.to_path_buf()), Some(Place::BuiltIn));
@@ -40,7 +40,7 @@ impl Screen {
         Screen { ctx, app, state, target, begun: Instant::now(), painted: 0.0 }
     }
 
-    /// Handles events, lays the window out, draws it, and waits until it is drawn.
+    /// Handles events, lays out and draws the window, and waits until the GPU has finished.
     fn frame(&mut self, events: Vec<egui::Event>) -> Duration {
         let begun = Instant::now();
         let size = egui::vec2(SIZE[0] as f32, SIZE[1] as f32);
@@ -83,7 +83,7 @@ impl Screen {
         device.poll(wgpu::PollType::wait_indefinitely()).expect("the picture");
     }
 
-    /// Draws until `done`, as often as the window does.
+    /// Draws until `done`, at the window's frame interval.
     fn draw_until(&mut self, what: &str, done: impl Fn(&WindowState) -> bool) -> Vec<Duration> {
         let deadline = Instant::now() + Duration::from_secs(180);
         let mut frames = Vec::new();
@@ -110,7 +110,7 @@ fn frames_take_little_longer_while_answering_and_paint_little() {
     let mut screen = Screen::new(folder.path());
     screen.draw_until("loading", |s| s.engine.loaded().is_some());
     let (mut idle, mut busy) = (Vec::new(), Vec::new());
-    // In turns, so that what else runs on the machine slows down both.
+    // Interleaved, so that other load on the machine slows down both.
     for animal in ["fox", "dog", "cat", "bird"] {
         screen.app.state.draft = format!("Tell me a story about a {animal}");
         screen.app.state.focus = true;
@@ -129,10 +129,10 @@ fn frames_take_little_longer_while_answering_and_paint_little() {
             std::thread::sleep(PACE);
         }
     }
-    assert!(busy.len() > 4, "an answer is there at once: nothing is measured");
+    assert!(busy.len() > 4, "the answers are too short to measure frames");
     let (idle, busy, slowest) = (median(idle), median(busy.clone()), quantile(busy, 0.95));
     println!("frames: idle {idle:?}, while answering {busy:?}, the slowest {slowest:?}; painted {}", screen.painted);
     assert!(busy <= 2 * idle, "idle {idle:?}, while answering {busy:?}");
-    // How many milliseconds that is depends on what else runs here; how much is painted does not, and takes most of them.
-    assert!(screen.painted < 0.6, "{} windows are painted over each other", screen.painted);
+    // Painting takes most of a frame's time; unlike the time, the painted area does not depend on other load.
+    assert!(screen.painted < 0.6, "the frame painted {} times the window's area", screen.painted);
 }

@@ -1,4 +1,4 @@
-//! The chat window with an engine that plays back events (`views`), and with the real one (`engine`; `offline`).
+//! The chat window with a scripted engine (`views`), and with the real one (`engine`, `frames`, `offline`).
 
 mod engine;
 mod frames;
@@ -20,7 +20,7 @@ use firelight::chat::*;
 use firelight::conversation::{AnswerEnd, AnswerEvent, AnswerToken};
 use firelight::session::{FinishReason, Timings};
 
-/// The engine's side of the window, in a test's hands.
+/// A scripted engine: the test reads the window's commands and sends events.
 #[derive(Clone, Default)]
 struct Script(Rc<RefCell<Ends>>);
 
@@ -40,27 +40,28 @@ impl Script {
         Link::new(move |command| ends.borrow_mut().commands.push(command), events)
     }
 
-    fn tell(&self, event: EngineEvent) {
+    fn send(&self, event: EngineEvent) {
         self.0.borrow().events.as_ref().expect("an engine").send(event).expect("a window");
     }
 
-    /// The commands since the last look.
-    fn heard(&self) -> Vec<Command> {
+    /// Takes the commands since the last call.
+    fn commands(&self) -> Vec<Command> {
         std::mem::take(&mut self.0.borrow_mut().commands)
     }
 
-    /// The answer that is asked for.
+    /// The answer that the window has requested.
     fn asked(&self) -> Ask {
-        let asked = self.heard().into_iter().find_map(|c| if let Command::Answer(ask) = c { Some(ask) } else { None });
-        asked.expect("an answer is asked for")
+        let asked =
+            self.commands().into_iter().find_map(|c| if let Command::Answer(ask) = c { Some(ask) } else { None });
+        asked.expect("a request for an answer")
     }
 
     fn words(&self, id: u64, text: &str) {
         for (i, word) in text.split_inclusive(' ').enumerate() {
             let seconds = 0.3 + 0.04 * i as f64;
             let token = AnswerEvent::Token { token: token(word, 0.0), top: None };
-            self.tell(EngineEvent::Answer(id, token, seconds));
-            self.tell(EngineEvent::Answer(id, AnswerEvent::Content(word.into()), seconds));
+            self.send(EngineEvent::Answer(id, token, seconds));
+            self.send(EngineEvent::Answer(id, AnswerEvent::Content(word.into()), seconds));
         }
     }
 
@@ -69,11 +70,11 @@ impl Script {
         (timings.prompt_tokens, timings.generated_tokens) = (24, tokens);
         (timings.prompt_seconds, timings.decode_seconds) = (0.31, tokens as f64 * 0.04);
         let end = AnswerEnd::new(reason, timings);
-        self.tell(EngineEvent::Answer(id, AnswerEvent::Finished(end), 0.0));
+        self.send(EngineEvent::Answer(id, AnswerEvent::Finished(end), 0.0));
     }
 }
 
-/// A token of this probability.
+/// A token with this probability.
 fn token(text: &str, probability: f32) -> AnswerToken {
     AnswerToken { id: 0, bytes: text.into(), logprob: probability.ln() }
 }
@@ -84,16 +85,16 @@ struct Window {
     folder: tempfile::TempDir,
 }
 
-/// A window of this size with an empty store, and a model that is open.
+/// A window of this size with empty storage and a loaded model.
 fn window(width: f32, height: f32, dark: bool) -> Window {
     let mut window = starting(width, height, dark);
-    window.script.tell(EngineEvent::Loaded(Box::new(loaded())));
+    window.script.send(EngineEvent::Loaded(Box::new(loaded())));
     window.steps(2);
-    window.script.heard();
+    window.script.commands();
     window
 }
 
-/// The same before its model is open.
+/// The same before its model is loaded.
 fn starting(width: f32, height: f32, dark: bool) -> Window {
     let folder = tempfile::tempdir().expect("a folder");
     let script = Script::default();
@@ -130,7 +131,7 @@ impl Window {
         assert!(self.has(text), "the window does not show {text:?}");
     }
 
-    /// Writes a message and sends it; returns what the engine was asked.
+    /// Types a message and sends it; returns the request to the engine.
     fn say(&mut self, text: &str) -> Ask {
         self.harness.state_mut().state.draft = text.into();
         self.steps(1);
@@ -198,13 +199,13 @@ const POEM: &str = "Here is a small **poem** about the sea:\n\n> The tide writes
                     | first | 0.4 m |\n| second | 1.2 m |\n\nThe energy grows as \\(E = \\frac{1}{8} \\rho g H^2\\). See \
                     [tides](https://example.org/tides).";
 
-/// Where a file of the shared data lies; `None` if there is none and that is all right.
+/// The path of a file of the shared test data, if it exists. In CI it must exist.
 fn shared(file: &str) -> Option<PathBuf> {
     let root = std::env::var("FIRELIGHT_SHARED").unwrap_or(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared").into());
     let path = Path::new(&root).join(file);
     if !path.exists() {
         assert!(std::env::var_os("CI").is_none(), "{} is missing", path.display());
-        eprintln!("left out: {} is missing", path.display());
+        eprintln!("skipped: {} is missing", path.display());
         return None;
     }
     Some(path)
@@ -223,7 +224,7 @@ fn file(path: &Path) -> Place {
     Place::File(path.display().to_string())
 }
 
-/// Draws until `done`, sleeping in between as a display does. Returns how long each frame took.
+/// Draws until `done`, with pauses as for a display. Returns the duration of each frame.
 fn draw_until(harness: &mut Harness<'_, App>, what: &str, done: impl Fn(&WindowState) -> bool) -> Vec<Duration> {
     let deadline = Instant::now() + Duration::from_secs(180);
     let mut frames = Vec::new();
@@ -237,7 +238,7 @@ fn draw_until(harness: &mut Harness<'_, App>, what: &str, done: impl Fn(&WindowS
     frames
 }
 
-/// Sends a message and draws until it is answered.
+/// Sends a message and draws until the answer is complete. Returns the duration of each frame.
 fn ask(harness: &mut Harness<'_, App>, question: &str) -> Vec<Duration> {
     harness.state_mut().state.draft = question.into();
     harness.step();
@@ -247,7 +248,7 @@ fn ask(harness: &mut Harness<'_, App>, question: &str) -> Vec<Duration> {
     draw_until(harness, "an answer", |s| s.answering.is_none())
 }
 
-/// The frame that `part` of all frames are at most as long as.
+/// The quantile `part` of the durations.
 fn quantile(mut frames: Vec<Duration>, part: f64) -> Duration {
     frames.sort();
     frames[((frames.len() - 1) as f64 * part) as usize]
@@ -257,10 +258,10 @@ fn median(frames: Vec<Duration>) -> Duration {
     quantile(frames, 0.5)
 }
 
-/// Time that this thread has had a processor, which others' load does not change; by the clock where that is not told.
+/// The CPU time of this thread, which is independent of other load; the wall time where the system does not report it.
 fn worked() -> Duration {
     static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
-    let told = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
-    let nanos = told.and_then(|text| text.split_whitespace().next()?.parse().ok());
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
+    let nanos = stat.and_then(|text| text.split_whitespace().next()?.parse().ok());
     nanos.map_or_else(|| START.get_or_init(Instant::now).elapsed(), Duration::from_nanos)
 }

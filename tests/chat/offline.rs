@@ -1,4 +1,4 @@
-//! The window over the real engine where there is no network: nobody tries to reach one.
+//! The window over the real engine without a network: no connection is attempted.
 #![cfg(target_os = "linux")]
 
 use super::*;
@@ -17,7 +17,7 @@ fn inside() {
     let mut harness = real(folder.path(), Place::BuiltIn, true);
     draw_until(&mut harness, "loading", |s| s.engine.loaded().is_some());
     ask(&mut harness, "What can you do?");
-    // The picker looks for models, on this machine only.
+    // The picker lists only models on this machine.
     harness.get_by_label_contains("Model: ").click();
     harness.run_steps(2);
     draw_until(&mut harness, "the list of models", |s| s.models.iter().all(|m| m.facts.is_some()));

@@ -1,23 +1,23 @@
-//! What the window shows and does, with an engine in the test's hands; pictures of it.
+//! The window's views and actions with a scripted engine, and screenshots of it.
 
 use super::*;
 
 #[test]
 fn a_first_start_greets_and_loads() {
     let mut window = starting(1100.0, 740.0, true);
-    let heard = window.script.heard();
-    assert!(heard.contains(&Command::Load(Place::BuiltIn, Opening::default())), "{heard:?}");
-    assert!(heard.contains(&Command::Inspect(Place::BuiltIn)), "{heard:?}");
+    let commands = window.script.commands();
+    assert!(commands.contains(&Command::Load(Place::BuiltIn, Opening::default())), "{commands:?}");
+    assert!(commands.contains(&Command::Inspect(Place::BuiltIn)), "{commands:?}");
     window.steps(2);
     window.shows("What would you like to know?");
-    window.script.tell(EngineEvent::Loading(Place::BuiltIn, 5_000_000, 20_000_000));
+    window.script.send(EngineEvent::Loading(Place::BuiltIn, 5_000_000, 20_000_000));
     window.steps(1);
-    // What is asked now is answered once the model is there.
+    // A question during loading is answered once the model is loaded.
     window.click("Tell me a story about a fox");
     assert_eq!(window.texts(), ["Tell me a story about a fox"]);
     window.shows("Waiting for the model");
-    window.script.heard();
-    window.script.tell(EngineEvent::Loaded(Box::new(loaded())));
+    window.script.commands();
+    window.script.send(EngineEvent::Loaded(Box::new(loaded())));
     window.steps(1);
     let ask = window.script.asked();
     assert_eq!(ask.messages.len(), 1);
@@ -29,7 +29,7 @@ fn a_first_start_greets_and_loads() {
 fn answers_stream_and_are_counted() {
     let mut window = window(1100.0, 740.0, true);
     let ask = window.say("Sing");
-    window.script.tell(EngineEvent::Started { id: ask.id, prompt: 24, thinking: false });
+    window.script.send(EngineEvent::Started { id: ask.id, prompt: 24, thinking: false });
     window.steps(1);
     window.shows("Reading 24 tokens");
     window.script.words(ask.id, "one two three");
@@ -39,7 +39,7 @@ fn answers_stream_and_are_counted() {
     window.steps(2);
     window.shows("100 tokens · 24.8 tok/s · 310 ms to first · 12 % of context");
     assert_eq!(window.texts(), ["Sing", "one two three"]);
-    // The next question brings the conversation along.
+    // The next request contains the conversation.
     let ask = window.say("Again");
     let roles: Vec<_> = ask.messages.iter().map(|m| m.role.as_str()).collect();
     assert_eq!(roles, ["user", "assistant", "user"]);
@@ -59,12 +59,12 @@ fn enter_sends_and_escape_stops() {
     window.steps(1);
     window.harness.key_press(egui::Key::Escape);
     window.steps(1);
-    assert_eq!(window.script.heard(), [Command::Stop]);
+    assert_eq!(window.script.commands(), [Command::Stop]);
     window.shows("Stopping");
     window.script.finish(ask.id, FinishReason::Cancelled, 2);
     window.steps(2);
     window.shows("stopped");
-    // It goes on where it was.
+    // "Continue" extends the stopped answer.
     window.click("Continue");
     let ask = window.script.asked();
     assert_eq!((ask.begun.as_str(), ask.messages.len()), ("and on ", 1));
@@ -108,7 +108,7 @@ fn edits_and_new_answers_are_branches() {
 fn reasoning_is_folded_away_and_never_sent_back() {
     let mut window = window(1100.0, 740.0, true);
     let ask = window.say("Is 7 prime?");
-    window.script.tell(EngineEvent::Started { id: ask.id, prompt: 9, thinking: true });
+    window.script.send(EngineEvent::Started { id: ask.id, prompt: 9, thinking: true });
     window.script.words(ask.id, "Divide by 2 and 3. ");
     window.steps(2);
     window.shows("Thinking…");
@@ -123,7 +123,7 @@ fn reasoning_is_folded_away_and_never_sent_back() {
 }
 
 #[test]
-fn conversations_are_kept_found_renamed_and_deleted() {
+fn conversations_are_saved_searched_renamed_and_deleted() {
     let mut window = window(1100.0, 740.0, true);
     window.turn("Tell me about owls", "They hunt at night.");
     window.click("New conversation");
@@ -146,7 +146,7 @@ fn conversations_are_kept_found_renamed_and_deleted() {
     window.steps(2);
     window.click("Delete");
     assert_eq!(window.harness.state().state.conversations.len(), 1);
-    // Another window finds what is left.
+    // A new window loads the remaining conversation.
     let Window { harness, folder, .. } = window;
     drop(harness);
     let again = self::harness(900.0, 700.0, true, folder.path(), &Script::default());
@@ -155,7 +155,7 @@ fn conversations_are_kept_found_renamed_and_deleted() {
 }
 
 #[test]
-fn a_crash_in_mid_answer_loses_a_second_at_most() {
+fn a_crash_during_an_answer_loses_at_most_a_second() {
     let mut window = window(900.0, 700.0, true);
     let ask = window.say("Count");
     window.script.words(ask.id, "one two three ");
@@ -163,7 +163,7 @@ fn a_crash_in_mid_answer_loses_a_second_at_most() {
     window.script.words(ask.id, "four");
     window.steps(1);
     let Window { harness, folder, .. } = window;
-    // No exit, no last word: what is on the disk by now is all there is.
+    // Forgetting the window simulates a crash: only the files on disk remain.
     std::mem::forget(harness);
     let deadline = Instant::now() + Duration::from_secs(5);
     let text = loop {
@@ -171,7 +171,7 @@ fn a_crash_in_mid_answer_loses_a_second_at_most() {
         let found = again.state().state.conversation().map(|c| c.nodes.last().map(|n| n.text.clone()));
         match found.flatten().filter(|t| !t.is_empty() && t != "Count") {
             Some(text) => break text,
-            None => assert!(Instant::now() < deadline, "nothing was kept"),
+            None => assert!(Instant::now() < deadline, "nothing was saved"),
         }
         std::thread::sleep(Duration::from_millis(20));
     };
@@ -179,7 +179,7 @@ fn a_crash_in_mid_answer_loses_a_second_at_most() {
 }
 
 #[test]
-fn the_picker_says_what_fits() {
+fn the_picker_shows_which_models_fit() {
     let mut window = window(1100.0, 740.0, true);
     window.click("Model: Firelight demo");
     let file = |name: &str| Place::File(format!("/models/{name}.gguf"));
@@ -189,26 +189,26 @@ fn the_picker_says_what_fits() {
         ("llama-70b", Ok(facts("Llama 70B", "Q8_0", Fit::No("needs 70 GB, this adapter has 8".into())))),
         ("broken", Err("broken.gguf is no GGUF file".to_string())),
     ];
-    window.script.tell(EngineEvent::Found(rows.iter().map(|(name, _)| (file(name), 1)).collect()));
-    window.script.tell(EngineEvent::Inspected(Place::BuiltIn, Ok(loaded().facts)));
+    window.script.send(EngineEvent::Found(rows.iter().map(|(name, _)| (file(name), 1)).collect()));
+    window.script.send(EngineEvent::Inspected(Place::BuiltIn, Ok(loaded().facts)));
     window.steps(1);
     for (name, facts) in rows {
-        assert!(window.script.heard().len() < 9);
-        window.script.tell(EngineEvent::Inspected(file(name), facts));
+        assert!(window.script.commands().len() < 9);
+        window.script.send(EngineEvent::Inspected(file(name), facts));
     }
     window.steps(2);
     for text in ["fits", "1024 positions", "does not fit", "unreadable", "broken.gguf is no GGUF file"] {
         window.shows(text);
     }
     window.harness.snapshot("chat_models");
-    window.script.heard();
+    window.script.commands();
     window.click("Open Qwen3 0.6B");
-    let heard = window.script.heard();
-    assert!(heard.contains(&Command::Load(file("qwen3-0.6b-q4_0"), Opening::default())), "{heard:?}");
+    let commands = window.script.commands();
+    assert!(commands.contains(&Command::Load(file("qwen3-0.6b-q4_0"), Opening::default())), "{commands:?}");
 }
 
 #[test]
-fn settings_change_how_answers_are_made() {
+fn settings_change_the_requests() {
     let mut window = window(1100.0, 740.0, true);
     window.click("Settings");
     window.harness.snapshot("chat_settings");
@@ -223,36 +223,36 @@ fn settings_change_how_answers_are_made() {
 }
 
 #[test]
-fn what_goes_wrong_is_said_with_a_way_on() {
+fn failures_are_shown_with_a_remedy() {
     let mut window = window(1100.0, 740.0, true);
     let ask = window.say("A very long question");
     let why = "the prompt has 5000 tokens, the context holds 1024 with room for an answer";
-    window.script.tell(EngineEvent::AnswerFailed(ask.id, why.into()));
+    window.script.send(EngineEvent::AnswerFailed(ask.id, why.into()));
     window.steps(2);
     window.shows("the prompt has 5000 tokens");
     assert_eq!(window.texts(), ["A very long question"]);
     window.click("Try again");
     let ask = window.script.asked();
     window.script.words(ask.id, "half an ");
-    window.script.tell(EngineEvent::AnswerFailed(ask.id, "the device was lost".into()));
-    window.script.tell(EngineEvent::Lost("The GPU was lost.".into()));
+    window.script.send(EngineEvent::AnswerFailed(ask.id, "the device was lost".into()));
+    window.script.send(EngineEvent::Lost("The GPU was lost.".into()));
     window.steps(2);
     window.shows("The GPU was lost.");
     window.harness.snapshot("chat_lost");
     assert_eq!(window.texts(), ["A very long question", "half an "]);
-    window.script.heard();
+    window.script.commands();
     window.click("With a smaller context");
     let smaller = Opening { context: Some(2048), ..Opening::default() };
-    assert!(window.script.heard().contains(&Command::Load(Place::BuiltIn, smaller)));
-    // An engine that panics is started anew.
-    window.script.tell(EngineEvent::Crashed("a bug".into()));
+    assert!(window.script.commands().contains(&Command::Load(Place::BuiltIn, smaller)));
+    // An engine that panicked is restarted.
+    window.script.send(EngineEvent::Crashed("a bug".into()));
     window.steps(2);
     window.shows("The engine stopped: a bug");
     assert_eq!(window.script.0.borrow().starts, 2);
 }
 
 #[test]
-fn the_xray_shows_what_else_could_have_come() {
+fn the_xray_shows_alternative_tokens() {
     let mut window = window(1200.0, 900.0, true);
     window.click("X-ray");
     let ask = window.say("Why is the sky blue?");
@@ -262,15 +262,15 @@ fn the_xray_shows_what_else_could_have_come() {
         let top = Some(top.iter().map(|(text, p)| token(&format!(" {text}"), *p)).collect());
         let seconds = 0.2 + 0.03 * i as f64 + 0.001 * (i * i) as f64;
         let token = AnswerEvent::Token { token: token(&format!(" {word}"), 0.62), top };
-        window.script.tell(EngineEvent::Answer(ask.id, token, seconds));
-        window.script.tell(EngineEvent::Answer(ask.id, AnswerEvent::Content(format!("{word} ")), seconds));
+        window.script.send(EngineEvent::Answer(ask.id, token, seconds));
+        window.script.send(EngineEvent::Answer(ask.id, AnswerEvent::Content(format!("{word} ")), seconds));
     }
     window.script.finish(ask.id, FinishReason::End, 11);
     window.steps(2);
-    assert!(window.script.heard().iter().any(|c| matches!(c, Command::Measure(_))));
+    assert!(window.script.commands().iter().any(|c| matches!(c, Command::Measure(_))));
     let op = |op: &str, count, seconds| OpTime { op: op.into(), count, seconds, bytes: 1 << 20 };
     let ops = vec![op("linear", 43, 0.0102), op("attention", 6, 0.0034), op("rms_norm", 13, 0.0008)];
-    window.script.tell(EngineEvent::Measured(ops));
+    window.script.send(EngineEvent::Measured(ops));
     window.steps(2);
     for text in ["Next token", "␣ones: 62.0 %, chosen", "linear: 70.8 %", "11 of 1024 positions", "Dispatches"] {
         window.shows(text);
@@ -295,7 +295,7 @@ fn it_looks_right_in_light_and_dark_narrow_and_wide() {
     first.steps(3);
     results.add(first.harness.try_snapshot("chat_first"));
     let mut device = window(1180.0, 760.0, false);
-    device.script.tell(EngineEvent::Devices(vec![loaded().device]));
+    device.script.send(EngineEvent::Devices(vec![loaded().device]));
     device.click("Device");
     results.add(device.harness.try_snapshot("chat_device"));
     device.harness.key_press(egui::Key::F1);
@@ -308,7 +308,7 @@ fn it_looks_right_in_light_and_dark_narrow_and_wide() {
 fn models_are_fetched_by_name() {
     let mut window = window(1100.0, 740.0, false);
     window.click("Model: Firelight demo");
-    window.script.tell(EngineEvent::Inspected(Place::BuiltIn, Ok(loaded().facts)));
+    window.script.send(EngineEvent::Inspected(Place::BuiltIn, Ok(loaded().facts)));
     window.harness.state_mut().state.wanted = "no name".into();
     window.steps(1);
     window.click("Fetch");

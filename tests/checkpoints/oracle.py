@@ -213,16 +213,16 @@ def main(folder, checkpoints):
     llama = Llama(Path(folder))
     text = (HERE / "text.txt").read_text()
     files = {}
-    for name, wanted in CHECKPOINTS.items():
+    for name, prompts_of in CHECKPOINTS.items():
         with tempfile.TemporaryDirectory() as scratch:
             target = Path(scratch) / "f32.gguf"
             reader = dequantized(Path(checkpoints) / name, target)
             llama.open(target)
-            asked = [(False, text, text) for text in wanted["texts"]]
-            asked.append((True, wanted["chat"], chat_prompt(reader, wanted["chat"])))
+            asked = [(False, text, text) for text in prompts_of["texts"]]
+            asked.append((True, prompts_of["chat"], chat_prompt(reader, prompts_of["chat"])))
             prompts = []
-            for chat, prompt, told in asked:
-                prompt_ids = llama.tokenize(told, chat)
+            for chat, prompt, rendered in asked:
+                prompt_ids = llama.tokenize(rendered, chat)
                 ids, gap = llama.greedy(prompt_ids)
                 print(f"{name}: {prompt!r}: gap {gap:.4f}, {len(ids)} tokens: {llama.text(ids)!r}")
                 assert gap >= MIN_GAP, "a near-tie: use another prompt"

@@ -1,6 +1,6 @@
 """Runs the official Python clients, unmodified, against a server: clients.py http://127.0.0.1:PORT MODEL [CHECK...]
 
-Every function named `check_...` is a check. Any model will do: checks test the form of its answers, not their content.
+Every function named `check_...` is a check. They work with any model: they test the format of answers, not their content.
 """
 
 import json
@@ -254,8 +254,8 @@ def check_ollama_about():
     (running,), (listed,) = OLLAMA.ps().models, OLLAMA.list().models
     assert running.model == MODEL and running.digest == listed.digest and len(listed.digest[:12]) == 12, running
     assert running.size >= running.size_vram > 0 and running.expires_at > listed.modified_at, running
-    told = OLLAMA.show(MODEL)
-    assert told.modelinfo["general.parameter_count"] > 0 and told.parameters and told.modelfile, told
+    shown = OLLAMA.show(MODEL)
+    assert shown.modelinfo["general.parameter_count"] > 0 and shown.parameters and shown.modelfile, shown
 
 
 def check_ollama_chat():
@@ -291,12 +291,12 @@ def check_ollama_tools():
     assert answer.done
     message = {"role": "assistant", "content": "",
                "tool_calls": [{"function": {"name": "weather", "arguments": {"place": "Rome"}}}]}
-    told = SAY + [message, {"role": "tool", "content": "It rains.", "tool_name": "weather"}]
-    assert OLLAMA.chat(model=MODEL, messages=told, tools=[TOOL], options={"num_predict": 4}).done
+    messages = SAY + [message, {"role": "tool", "content": "It rains.", "tool_name": "weather"}]
+    assert OLLAMA.chat(model=MODEL, messages=messages, tools=[TOOL], options={"num_predict": 4}).done
 
 
 def parsed(ask):
-    """The parsed form of the first complete answer. Tries several seeds, because the model may never end an answer."""
+    """The first complete answer, parsed. Tries several seeds, because the model may not end an answer."""
     for seed in range(8):
         answer = ask(seed)
         if answer is not None:
@@ -335,7 +335,7 @@ def check_openai_parse():
     assert raw.headers["x-firelight-not-held"] == "#/properties/a/uniqueItems", raw.headers
 
 
-def check_openai_tools_beside_a_form():
+def check_openai_tools_with_response_format():
     form = {"type": "json_schema", "json_schema": {"name": "person", "schema": SCHEMA, "strict": True}}
     kinds = set()
     for seed in range(40):
@@ -443,10 +443,10 @@ def check_anthropic_errors():
 
 if __name__ == "__main__":
     checks = [(name, check) for name, check in list(globals().items()) if name.startswith("check_")]
-    wanted = sys.argv[3:]
+    selected = sys.argv[3:]
     failed = 0
     for name, check in checks:
-        if wanted and name not in wanted:
+        if selected and name not in selected:
             continue
         try:
             check()

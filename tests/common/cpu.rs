@@ -1,4 +1,4 @@
-//! What a graph means: its nodes one after another, by each op's `reference`.
+//! Evaluates a graph on the CPU: its nodes in order, by each op's `reference`.
 
 use super::{Data, Step};
 use firelight::graph::{ExpertEpilogue, Graph, Op, TensorId, TensorKind};
@@ -21,7 +21,7 @@ pub struct Cpu<'a> {
 }
 
 impl<'a> Cpu<'a> {
-    /// Caches hold NaN until they are written.
+    /// Caches contain NaN until they are written.
     pub fn new(graph: &'a Graph, data: &Data, capacity: Capacity, pages: &[u32], sampled: &[u32]) -> Self {
         let mut values = data.vectors.clone();
         for (i, tensor) in graph.tensors.iter().enumerate() {
@@ -52,7 +52,7 @@ impl<'a> Cpu<'a> {
         }
     }
 
-    /// What the last step computed; expert numbers as bits.
+    /// A tensor's values after the last step; expert ids are stored as bits.
     pub fn value(&self, id: TensorId) -> &[f32] {
         &self.values[&id]
     }
@@ -104,14 +104,14 @@ impl<'a> Cpu<'a> {
             Op::HeadLinear(op, io) => op.reference(value(io.x), value(io.weight), cols(io.weight)),
             Op::ShortConv(op, io) => {
                 let mut state = self.values[&io.state].clone();
-                let y = short_conv::reference(&step.runs, value(io.x), value(io.weight), op, &mut state);
+                let y = short_conv::reference(&step.segments, value(io.x), value(io.weight), op, &mut state);
                 self.values.insert(io.state, state);
                 y
             }
             Op::DeltaNet(op, io) => {
                 let mut state = self.values[&io.state].clone();
                 let rest = [io.alpha, io.b, io.rates].map(value);
-                let y = delta_net::reference(&step.runs, value(io.x), rest, op, &mut state);
+                let y = delta_net::reference(&step.segments, value(io.x), rest, op, &mut state);
                 self.values.insert(io.state, state);
                 y
             }
@@ -126,7 +126,7 @@ impl<'a> Cpu<'a> {
                 self.values.insert(io.weights, weights);
                 ids.into_iter().map(f32::from_bits).collect()
             }
-            // The reference of the experts' matrices needs no order.
+            // The reference of ExpertLinear does not need sorted slots.
             Op::ExpertSort(..) => return,
             Op::ExpertLinear(op, io) => {
                 let epilogue = io.epilogue.map(|epilogue| match epilogue {
@@ -141,7 +141,7 @@ impl<'a> Cpu<'a> {
                 op.reference(value(io.x), value(io.weights), optional(io.residual).unwrap_or(&zeros), n)
             }
             Op::Sample(..) => return,
-            Op::Qkv(..) | Op::RopeKv(..) | Op::NormAdd(..) => unreachable!("only fusion makes them"),
+            Op::Qkv(..) | Op::RopeKv(..) | Op::NormAdd(..) => unreachable!("only fusion creates these"),
         };
         self.values.insert(node.outputs()[0], y);
     }

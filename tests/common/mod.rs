@@ -1,4 +1,4 @@
-//! What tests of the GPU share: the adapter, random data, comparisons, and (in `cpu`) what a graph means.
+//! Common code of GPU tests: the adapter, random data, comparisons, and (in `cpu`) a graph's evaluation on the CPU.
 //!
 //! A missing adapter fails a test; nothing here skips.
 
@@ -23,8 +23,8 @@ pub fn gpu() -> &'static Gpu {
     })
 }
 
-/// The weight types to multiply: all, or one of each kind of layout where the environment wants no more than makes a
-/// difference to an adapter (FIRELIGHT_TESTS=few): compiling takes long on some.
+/// The weight types to test: all, or with FIRELIGHT_TESTS=few one of each kind of layout, because compiling is slow on
+/// some adapters.
 pub fn types() -> impl Iterator<Item = DType> {
     let few = std::env::var_os("FIRELIGHT_TESTS").is_some_and(|tests| tests == "few");
     let some = [DType::F16, DType::Q4_0, DType::Q4K, DType::Q6K, DType::IQ3S];
@@ -45,17 +45,19 @@ pub fn floats(rng: &mut impl FnMut() -> u32, n: usize) -> Vec<f32> {
     (0..n).map(|_| (rng() as i32) as f32 / 2f32.powi(31)).collect()
 }
 
-/// The largest difference, relative to the root mean square of what is expected.
+/// The largest difference, relative to the root mean square of the expected values.
 ///
 /// # Errors
-/// If it is above `tolerance`, if lengths differ, if a value is not finite, or if all that is expected is zeros.
+/// If it is above `tolerance`, if lengths differ, if a value is not finite, or if all expected values are zero.
 pub fn compare(got: &[f32], want: &[f32], tolerance: f64) -> Result<f64, String> {
     if got.len() != want.len() {
         return Err(format!("{} values, not {}", got.len(), want.len()));
     }
     let rms = (want.iter().map(|w| f64::from(*w).powi(2)).sum::<f64>() / want.len() as f64).sqrt();
     if !(rms > 0.0 && rms.is_finite()) {
-        return Err(format!("a root mean square of {rms} is expected, which proves nothing"));
+        return Err(format!(
+            "the root mean square of the expected values is {rms}: the comparison would be meaningless"
+        ));
     }
     let mut worst = 0.0;
     for (i, (got, want)) in got.iter().zip(want).enumerate() {
@@ -73,26 +75,26 @@ pub fn compare(got: &[f32], want: &[f32], tolerance: f64) -> Result<f64, String>
 /// Embedding slots.
 pub const EMBEDDINGS: u32 = 2;
 
-/// One step: which rows, and which of them want logits.
+/// One step: its rows, and the rows with logits.
 #[derive(Clone, Debug, Default)]
 pub struct Step {
     /// {input, position, sequence, output slot}.
     pub rows: Vec<[u32; 4]>,
-    /// Numbers of rows.
+    /// Indices of the rows with logits.
     pub logit_rows: Vec<u32>,
-    /// Which states the sequences go from and to; for graphs that have such.
-    pub runs: Vec<Segment>,
+    /// The segments, with the slots of the states that they read and write; for graphs with recurrent states.
+    pub segments: Vec<Segment>,
 }
 
 impl Step {
-    /// The query tiles: rows with neighbouring positions of one sequence, `most` rows each at most, and the rows of their
-    /// sequence in the step.
+    /// The query tiles: at most `most` rows with consecutive positions of one sequence, and the rows of their sequence
+    /// in the step.
     pub fn tiles(&self, most: u32) -> Vec<[u32; 4]> {
         let (mut tiles, mut first) = (Vec::new(), 0);
         for sequence in self.rows.chunk_by(|a, b| a[2] == b[2]) {
             let (mut row, count) = (first, sequence.len() as u32);
-            for neighbours in sequence.chunk_by(|a, b| a[1] + 1 == b[1]) {
-                for tile in neighbours.chunks(most as usize) {
+            for consecutive in sequence.chunk_by(|a, b| a[1] + 1 == b[1]) {
+                for tile in consecutive.chunks(most as usize) {
                     tiles.push([row, tile.len() as u32, first, count]);
                     row += tile.len() as u32;
                 }
@@ -102,30 +104,30 @@ impl Step {
         tiles
     }
 
-    /// The sizes that kernels follow, for tiles of `tile` rows.
+    /// The step's sizes, for query tiles of `tile` rows.
     pub fn sizes(&self, tile: u32) -> StepSizes {
         StepSizes {
             rows: self.rows.len() as u32,
             logits: self.logit_rows.len() as u32,
             splits: self.rows.iter().map(|row| row[1] / KV_SPLIT + 1).max().unwrap_or(0),
             tiles: self.tiles(tile).len() as u32,
-            segments: self.runs.len() as u32,
+            segments: self.segments.len() as u32,
             ..Default::default()
         }
     }
 }
 
-/// What a file would hold for a graph.
+/// A graph's weights and vectors, as a file would contain them.
 #[derive(Clone, Debug)]
 pub struct Data {
-    /// Rows of each weight, in its type's blocks.
+    /// The rows of each weight, as blocks of its type.
     pub weights: BTreeMap<TensorId, Vec<u8>>,
-    /// Each vector.
+    /// The values of each vector.
     pub vectors: BTreeMap<TensorId, Vec<f32>>,
 }
 
 impl Data {
-    /// Random weights and vectors of such sizes that values stay around 1.
+    /// Random weights and vectors, scaled so that activations stay around 1.
     pub fn random(graph: &Graph, seed: u64) -> Self {
         let mut rng = random(seed);
         let (mut weights, mut vectors) = (BTreeMap::new(), BTreeMap::new());
@@ -162,7 +164,7 @@ mod tests {
     use super::compare;
 
     #[test]
-    fn compare_tells_small_from_large_differences_and_takes_no_nan() {
+    fn compare_detects_large_differences_and_nan() {
         let want = [3.0, 4.0, -3.0, -4.0]; // root mean square 3.5355
         assert_eq!(compare(&want, &want, 0.0), Ok(0.0));
         assert!(compare(&[3.0, 4.0, -3.0, -4.003], &want, 1e-3).is_ok());

@@ -1,6 +1,6 @@
-//! What tests of whole models share: the adapter in each of its tiers, synthetic models, and one call an answer.
+//! Common code of tests with whole models: the adapter in each tier, synthetic models, and requests.
 //!
-//! A missing adapter fails a test; nothing here skips in silence.
+//! A missing adapter fails a test; nothing here skips silently.
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
@@ -21,7 +21,7 @@ pub fn gpus() -> &'static [Gpu] {
     GPUS.get_or_init(|| {
         let best = block_on(Gpu::open(&GpuOptions::default().tuning(Tuning::Off)));
         let best = best.unwrap_or_else(|e| panic!("these tests need a GPU or a software adapter: {e}"));
-        // On one device, so that tiers share the pipelines that they have in common.
+        // On one device, so that tiers share pipelines.
         let lower = Tier::ALL.into_iter().filter(|tier| *tier < best.caps().tier);
         lower.map(|tier| best.clone().in_tier(tier)).chain([best.clone()]).collect()
     })
@@ -32,13 +32,13 @@ pub fn gpu() -> &'static Gpu {
     &gpus()[gpus().len() - 1]
 }
 
-/// A file of the folder that is not checked in, if it is there. In CI it must be.
+/// A file of the shared test data, if it exists. In CI it must exist.
 pub fn shared(name: &str) -> Option<PathBuf> {
     let root = std::env::var("FIRELIGHT_SHARED").map(PathBuf::from);
     let path = root.unwrap_or_else(|_| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared")).join(name);
     if !path.exists() {
         assert!(std::env::var_os("CI").is_none(), "{} is missing", path.display());
-        eprintln!("left out: {} is missing", path.display());
+        eprintln!("skipped: {} is missing", path.display());
         return None;
     }
     Some(path)
@@ -81,7 +81,7 @@ pub fn model(bytes: Vec<u8>) -> Model {
     block_on(Model::from_sources(vec![Source::bytes("test", bytes)])).expect("a valid model")
 }
 
-/// A model on a device, its weights loaded.
+/// A session with the model's weights loaded.
 pub fn session(gpu: &Gpu, model: &Model, options: &SessionOptions) -> Session {
     block_on(Session::builder(gpu, model).options(options).load()).expect("it fits")
 }
@@ -90,7 +90,7 @@ pub fn session(gpu: &Gpu, model: &Model, options: &SessionOptions) -> Session {
 pub fn logits(session: &mut Session, tokens: &[u32], one_by_one: bool) -> Vec<f32> {
     let mut all = Vec::new();
     let each = |position: usize, row: &[f32]| {
-        assert_eq!(all.len(), position * row.len(), "positions come in order");
+        assert_eq!(all.len(), position * row.len(), "positions must be in order");
         all.extend_from_slice(row);
     };
     let run = match one_by_one {
@@ -101,24 +101,24 @@ pub fn logits(session: &mut Session, tokens: &[u32], one_by_one: bool) -> Vec<f3
     all
 }
 
-/// All that came of a request.
+/// The collected events of a request.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answer {
-    /// Generated tokens, without the one that says that the answer is over.
+    /// Generated tokens, without the end token.
     pub ids: Vec<u32>,
     /// Their text.
     pub text: String,
-    /// Log-probabilities of each token, where they were asked for.
+    /// Log-probabilities of each token, if requested.
     pub logprobs: Vec<TokenLogprobs>,
-    /// How it ended; `None` until then.
+    /// The finish reason; `None` until the end.
     pub reason: Option<FinishReason>,
-    /// Counts and times, of which the tests look at counts.
+    /// Counts and times; the tests check only counts.
     pub timings: Timings,
 }
 
 impl Answer {
     fn take(&mut self, event: Event) {
-        assert_eq!(self.reason, None, "nothing follows the end of an answer, {event:?} did");
+        assert_eq!(self.reason, None, "{event:?} after the end of the answer");
         match event {
             Event::Begun { .. } => {}
             Event::Text(text) => self.text += &text,
@@ -127,7 +127,7 @@ impl Answer {
                 self.logprobs.extend(logprobs);
             }
             Event::Finished { reason, timings } => (self.reason, self.timings) = (Some(reason), timings),
-            other => panic!("{other:?} is no part of an answer"),
+            other => panic!("unexpected event {other:?}"),
         }
     }
 }
@@ -137,23 +137,23 @@ pub fn answer(session: &mut Session, request: Request) -> Answer {
     answers(session, vec![request]).remove(0)
 }
 
-/// The answers to requests that run at once.
+/// The answers to concurrent requests.
 pub fn answers(session: &mut Session, requests: Vec<Request>) -> Vec<Answer> {
     let ids: Vec<RequestId> = requests.into_iter().map(|r| session.submit(r).expect("a valid request")).collect();
     let mut answers = finish(session);
     ids.iter().map(|id| answers.remove(id).expect("each request is answered")).collect()
 }
 
-/// Runs until nothing is left to do: what came of each request since.
+/// Runs until all requests are finished, and returns each request's answer.
 pub fn finish(session: &mut Session) -> BTreeMap<RequestId, Answer> {
     let mut answers: BTreeMap<RequestId, Answer> = BTreeMap::new();
-    while let Some((id, event)) = block_on(session.next()).expect("the device is there") {
+    while let Some((id, event)) = block_on(session.next()).expect("no device loss") {
         answers.entry(id).or_default().take(event);
     }
     answers
 }
 
-/// `n` tokens, the same everywhere for one seed. All are bytes, which every vocabulary here has.
+/// `n` deterministic tokens of a seed. All are bytes, which every vocabulary here has.
 pub fn prompt(seed: u64, n: usize) -> Vec<u32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
@@ -163,22 +163,22 @@ pub fn prompt(seed: u64, n: usize) -> Vec<u32> {
     (0..n).map(|_| next()).collect()
 }
 
-/// A greedy request that does not stop at the end that a model without training comes upon.
+/// A greedy request that ignores end tokens, which an untrained model generates at random.
 pub fn greedy(tokens: &[u32], max_tokens: usize) -> Request {
     let sampling = Sampling::greedy();
     Request::new(tokens.to_vec()).sampling(sampling).max_tokens(max_tokens).ignore_end(true)
 }
 
-/// How far logits are from what they should be.
+/// How far logits are from the expected ones.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Difference {
-    /// The least cosine of any position.
+    /// The smallest cosine similarity of any position.
     pub cosine: f64,
     /// The greatest difference of a logit.
     pub max: f64,
     /// The root mean square of all differences.
     pub rms: f64,
-    /// The root mean square of what is expected.
+    /// The root mean square of the expected values.
     pub of: f64,
 }
 
@@ -190,7 +190,7 @@ pub fn difference(got: &[f32], want: &[f32], vocab: usize) -> Difference {
     for (got, want) in got.chunks(vocab).zip(want.chunks(vocab)) {
         let dot: f64 = got.iter().zip(want).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
         let cosine = dot / (square(got) * square(want)).sqrt();
-        // A NaN is as bad as can be, where `min` and `max` would pass over it.
+        // NaN must count as the worst value; `min` and `max` would ignore it.
         result.cosine = if cosine.is_nan() { -1.0 } else { result.cosine.min(cosine) };
         for (got, want) in got.iter().zip(want) {
             let off = (f64::from(*got) - f64::from(*want)).abs();
@@ -206,7 +206,7 @@ mod tests {
     use super::difference;
 
     #[test]
-    fn difference_sees_each_position_and_nan() {
+    fn difference_covers_each_position_and_nan() {
         let want = [1.0, 0.0, 0.0, 2.0];
         let d = difference(&[1.0, 0.0, 2.0, 0.0], &want, 2);
         assert_eq!((d.cosine, d.max, d.rms), (0.0, 2.0, 2f64.sqrt()));

@@ -1,7 +1,7 @@
-//! Chat templates, thoughts and end tokens of each family of models, from a file to what `firelight run` prints.
+//! Chat templates, reasoning and end tokens of each model family, from a file to the output of `firelight run`.
 //!
-//! A family is a row of the table. Its model is a GGUF file with the family's special tokens, all bytes, and the words of
-//! one answer; its weights are a list of which token follows which, so that it gives that answer to whatever is asked.
+//! A family is a row of the table. Its model is a GGUF file with the family's special tokens, all bytes, and the words
+//! of one answer; its weights encode which token follows which, so that it gives that answer to every question.
 
 mod table;
 
@@ -20,19 +20,19 @@ use serde_json::{Value, json};
 use table::{FAMILIES, Family, Source};
 use tempfile::TempDir;
 
-/// GGUF's numbers for what tokens are.
+/// GGUF's token types.
 const NORMAL: i32 = 1;
 const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
 const BYTE: i32 = 6;
 
-/// What stands for a space in SentencePiece's vocabularies.
+/// The character for a space in SentencePiece vocabularies.
 const SPACE: &str = "\u{2581}";
 
-/// Values a token: at least one for each.
+/// The hidden size, at least the number of tokens.
 const WIDTH: usize = 320;
 
-/// The published templates; a failure in CI where they are missing.
+/// The folder of the published templates, if it exists. In CI it must exist.
 fn published() -> Option<PathBuf> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
     let folder = std::env::var_os("FIRELIGHT_SHARED").map_or_else(beside, PathBuf::from).join("data/templates");
@@ -40,11 +40,11 @@ fn published() -> Option<PathBuf> {
         return Some(folder);
     }
     assert!(std::env::var_os("CI").is_none(), "there is no {}: set FIRELIGHT_SHARED", folder.display());
-    eprintln!("left out: there is no {}", folder.display());
+    eprintln!("skipped: {} is missing", folder.display());
     None
 }
 
-/// GPT-2's letter for a byte.
+/// The character that GPT-2's vocabularies use for a byte.
 fn letter(byte: u8) -> char {
     let printed = |b: &u8| matches!(b, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
     if printed(&byte) {
@@ -60,7 +60,7 @@ impl Family {
         of(self.control, CONTROL).chain(of(self.user_defined, USER_DEFINED))
     }
 
-    /// All tokens as the file writes them, and their kinds.
+    /// All tokens in the file's spelling, and their types.
     fn tokens(&self) -> Vec<(String, i32)> {
         let specials: Vec<_> = self.specials().map(|(token, kind)| (token.to_string(), kind)).collect();
         let letters = self.kind == "gpt2";
@@ -72,7 +72,7 @@ impl Family {
         specials.iter().cloned().chain((0..=255).map(byte)).chain(words.into_iter().map(|w| (w, NORMAL))).collect()
     }
 
-    /// A word as the file writes it.
+    /// A word in the file's spelling.
     fn spelled(&self, word: &str) -> String {
         if self.kind == "gpt2" { word.bytes().map(letter).collect() } else { word.replace(' ', SPACE) }
     }
@@ -119,8 +119,8 @@ impl Family {
         m
     }
 
-    /// Writes a model in which `follows` says of pairs of tokens that the second follows the first: what blocks add is
-    /// zero, and the output's row of the second has a one where the first token's embedding has its only one.
+    /// Writes a model in which the second token of each pair in `follows` follows the first: layers add zero,
+    /// embeddings are one-hot, and the second token's output row is one at the index of the first.
     fn write(&self, folder: &Path, follows: &[(u32, u32)], path: &Path) {
         let vocab = self.tokens().len();
         let (wide, row) = ([WIDTH as u64, vocab as u64], WIDTH as u64);
@@ -156,7 +156,7 @@ impl Family {
         written.expect("a file");
     }
 
-    /// Opens the model that answers; its file is at `path`.
+    /// Writes the model with its answer to `path` and opens it.
     fn open(&self, folder: &Path, path: &Path) -> Model {
         let open = || block_on(Model::open(path)).unwrap_or_else(|e| panic!("{}: {e}", self.name));
         self.write(folder, &[], path);
@@ -179,7 +179,7 @@ impl Family {
         self.answer.iter().map(|word| id(word).unwrap_or_else(|| panic!("{}: {word:?}", self.name))).collect()
     }
 
-    /// Messages of user and assistant, by turns.
+    /// Alternating messages of user and assistant.
     fn input(&self, said: &[&str]) -> TemplateInput {
         let role = |i: usize| if i.is_multiple_of(2) { "user" } else { "assistant" };
         let message = |(i, text): (usize, &&str)| json!({ "role": role(i), "content": text });
@@ -193,7 +193,7 @@ impl Family {
     }
 }
 
-/// Does `check` to each family and its model, and says all that is wrong.
+/// Calls `check` with each family and its model, and reports all failures.
 fn each(check: impl Fn(&Family, &Model, &Path) -> Result<(), String>) {
     let Some(folder) = published() else { return };
     let dir = TempDir::new().expect("a folder");
@@ -224,7 +224,7 @@ fn every_published_template_has_a_family() {
     assert_eq!(FAMILIES.iter().filter_map(name).collect::<BTreeSet<_>>(), files);
 }
 
-/// What the template writes becomes single tokens, what users write never does.
+/// Special tokens in the template's text become single tokens; those in the users' text do not.
 #[test]
 fn prompts_have_the_templates_special_tokens_and_no_others() {
     each(|family, model, _| {
@@ -232,13 +232,13 @@ fn prompts_have_the_templates_special_tokens_and_no_others() {
             return Ok(());
         }
         let encode = |said: &[&str]| model.encode_chat(family.input(said)).expect("a prompt");
-        // The tokens that steer: of user-defined ones those with bars.
-        let steers: Vec<u32> = family
+        // Control tokens, and user-defined ones with bars.
+        let controls: Vec<u32> = family
             .specials()
             .filter(|(token, kind)| *kind == CONTROL || token.starts_with("<|") || token.starts_with("<｜"))
             .map(|(token, _)| model.tokenizer.id(token).expect("a token"))
             .collect();
-        let steering = |ids: &[u32]| ids.iter().copied().filter(|id| steers.contains(id)).collect::<Vec<_>>();
+        let controls = |ids: &[u32]| ids.iter().copied().filter(|id| controls.contains(id)).collect::<Vec<_>>();
         let typed: Vec<&str> = family.specials().map(|(token, _)| token).collect();
         let typed = format!("Hi {}!", typed.concat());
         for said in [&["Hi"][..], &["Hi", "Yes.", "Hi"]] {
@@ -249,15 +249,15 @@ fn prompts_have_the_templates_special_tokens_and_no_others() {
                 let count = ids.iter().filter(|i| **i == id).count();
                 same(token, count, text.matches(token).count())?;
             }
-            same("it begins with", model.tokenizer.piece(ids[0]), Some(family.begins))?;
+            same("first token", model.tokenizer.piece(ids[0]), Some(family.begins))?;
             let bos = model.tokenizer.bos().filter(|bos| ids[0] == *bos && model.tokenizer.eos() != Some(*bos));
             if let Some(bos) = bos.filter(|_| said.len() == 1) {
-                same("how many BOS", ids.iter().filter(|id| **id == bos).count(), 1)?;
+                same("number of BOS tokens", ids.iter().filter(|id| **id == bos).count(), 1)?;
             }
             let mut hostile = said.to_vec();
             *hostile.last_mut().expect("a message") = &typed;
             let hostile = encode(&hostile);
-            same("typed tokens", steering(&hostile), steering(&ids))?;
+            same("typed tokens", controls(&hostile), controls(&ids))?;
             let shown = model.tokenizer.decode_with_special(&hostile);
             if !shown.contains(&typed) {
                 return Err(format!("{typed:?} is not in {shown:?}"));
@@ -268,14 +268,14 @@ fn prompts_have_the_templates_special_tokens_and_no_others() {
 }
 
 #[test]
-fn answers_end_at_each_end_and_nowhere_else_and_do_not_show_it() {
+fn answers_end_only_at_end_tokens_and_hide_them() {
     each(|family, model, _| {
         let ends: Vec<&str> = model.tokenizer.end_ids().iter().filter_map(|id| model.tokenizer.piece(*id)).collect();
-        same("ends", ends.join(" "), family.ends.split_whitespace().collect::<Vec<_>>().join(" "))?;
+        same("end tokens", ends.join(" "), family.ends.split_whitespace().collect::<Vec<_>>().join(" "))?;
         let answer = family.answer(model);
         let (end, said) = answer.split_last().expect("an end");
-        same("its end", model.tokenizer.is_end(*end), true)?;
-        same("an end before", said.iter().any(|id| model.tokenizer.is_end(*id)), false)?;
+        same("the last token is an end", model.tokenizer.is_end(*end), true)?;
+        same("an end before the last token", said.iter().any(|id| model.tokenizer.is_end(*id)), false)?;
         for end in model.tokenizer.end_ids() {
             let shown = model.tokenizer.decode(&[said, &[*end]].concat());
             if !family.shown.ends_with(&shown) {
@@ -287,18 +287,18 @@ fn answers_end_at_each_end_and_nowhere_else_and_do_not_show_it() {
 }
 
 #[test]
-fn templates_tell_or_forget_what_was_thought_before() {
+fn templates_keep_or_drop_earlier_reasoning() {
     each(|family, model, _| {
         if matches!(family.template, Source::None) || !family.shown.contains("Hm.") {
             return Ok(());
         }
         let text = model.render_chat(family.input(&["Hi", family.shown, "And?"])).expect("a prompt");
-        same("it forgets", !text.contains("Hm."), family.forgets)?;
-        same("it tells the answer", text.contains("Yes."), true)
+        same("drops reasoning", !text.contains("Hm."), family.drops_reasoning)?;
+        same("contains the answer", text.contains("Yes."), true)
     });
 }
 
-/// The program, which writes no log and takes no GPU but the first.
+/// The command that runs a family's model.
 fn run(model: &Path, family: &Family) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_firelight"));
     command.arg("run").arg(model).args(["--greedy", "--context", "4096", "--max-tokens", "40"]);
@@ -311,9 +311,9 @@ fn run(model: &Path, family: &Family) -> Command {
 }
 
 #[test]
-fn run_shows_thoughts_and_answers_and_ends() {
+fn run_prints_reasoning_and_answers() {
     each(|family, _, path| {
-        // A token has one that follows it: an answer that repeats one cannot be given.
+        // Each token has one successor, so the model cannot give answers that repeat a token.
         if family.answer.iter().collect::<BTreeSet<_>>().len() < family.answer.len() {
             return Ok(());
         }
@@ -325,10 +325,10 @@ fn run_shows_thoughts_and_answers_and_ends() {
     });
 }
 
-/// A chat on a terminal, which util-linux's `script` provides: thoughts are dim, and not told again.
+/// A chat on a terminal, which util-linux's `script` provides: reasoning is dim, and is not part of later prompts.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_chat_shows_thoughts_dimly_and_does_not_tell_them_again() {
+fn a_chat_dims_reasoning_and_does_not_send_it_again() {
     use std::io::{Read, Write};
     use std::process::Stdio;
 

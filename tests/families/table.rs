@@ -1,18 +1,18 @@
-//! The families, one row each: what their published files say, and one answer.
+//! The model families, one row each: values from their published files, and one answer.
 //!
-//! A family is added by a row: the template, the special tokens by kind (a part of them is enough: those of turns,
-//! thoughts and tools), the keys of its files, which tokens end an answer, and an answer with what is shown of it.
+//! A row adds a family: the template, the special tokens by type (those for turns, reasoning and tools suffice), the
+//! keys of its files, the tokens that end an answer, and an answer with its visible text.
 
-/// Where a family's template is from.
+/// The source of a family's template.
 #[derive(Clone, Copy)]
 pub enum Source {
     /// A file of the published templates.
     Published(&'static str),
-    /// The template of ours that files without one get.
+    /// Firelight's template for files without one.
     Own,
-    /// The published one in short.
+    /// A shortened version of the published one.
     Short(&'static str),
-    /// There is none: such models continue texts.
+    /// No template: such models continue texts.
     None,
 }
 
@@ -23,9 +23,9 @@ pub struct Family {
     pub template: Source,
     /// `tokenizer.ggml.model`
     pub kind: &'static str,
-    /// Control tokens, with white space between.
+    /// Control tokens, separated by white space.
     pub control: &'static str,
-    /// User-defined tokens, likewise.
+    /// User-defined tokens, separated by white space.
     pub user_defined: &'static str,
     /// Keys of special ids (`bos`: `tokenizer.ggml.bos_token_id`) and their tokens.
     pub keys: &'static [(&'static str, &'static str)],
@@ -33,13 +33,13 @@ pub struct Family {
     pub begins: &'static str,
     /// All tokens that end an answer, in the order of their ids: control tokens first, each as listed above.
     pub ends: &'static str,
-    /// What `--think` says.
+    /// The value of `--think`.
     pub think: Option<bool>,
-    /// Whether the template leaves out what was thought in earlier turns.
-    pub forgets: bool,
-    /// The tokens of an answer; what is no special token becomes a word of the vocabulary.
+    /// Whether the template drops the reasoning of earlier turns.
+    pub drops_reasoning: bool,
+    /// The tokens of an answer; those that are not special tokens become words of the vocabulary.
     pub answer: &'static [&'static str],
-    /// What `run` shows of it.
+    /// The text that `run` prints for it.
     pub shown: &'static str,
 }
 
@@ -53,12 +53,12 @@ const ROW: Family = Family {
     begins: "",
     ends: "",
     think: None,
-    forgets: false,
+    drops_reasoning: false,
     answer: &[],
     shown: "Yes.",
 };
 
-/// What is shown of an answer behind a thought.
+/// The printed text of an answer after reasoning.
 const THOUGHT: &str = "<think>\nHm.\n</think>\n\nYes.";
 
 const LLAMA2: Family = Family {
@@ -99,7 +99,7 @@ const QWEN3: Family = Family {
     name: "Qwen 3, thinking",
     template: Source::Published("Qwen-Qwen3-0.6B"),
     user_defined: "<tool_call> </tool_call> <tool_response> </tool_response> <think> </think>",
-    forgets: true,
+    drops_reasoning: true,
     answer: &["<think>", "\nHm.\n", "</think>", "\n\nYes.", "<|im_end|>"],
     shown: THOUGHT,
     ..QWEN2
@@ -114,7 +114,7 @@ const MISTRAL: Family = Family {
     ..LLAMA2
 };
 
-/// As in a folder; in GGUF files what has bars is control.
+/// The token types of a Hugging Face folder; in GGUF files, tokens with bars are control tokens.
 const DEEPSEEK: Family = Family {
     name: "DeepSeek V3.1",
     template: Source::Published("deepseek-ai-DeepSeek-V3.1"),
@@ -123,7 +123,7 @@ const DEEPSEEK: Family = Family {
     keys: &[("bos", "<｜begin▁of▁sentence｜>"), ("eos", "<｜end▁of▁sentence｜>")],
     begins: "<｜begin▁of▁sentence｜>",
     ends: "<｜end▁of▁sentence｜>",
-    forgets: true,
+    drops_reasoning: true,
     answer: &["Yes.", "<｜end▁of▁sentence｜>"],
     ..ROW
 };
@@ -136,7 +136,7 @@ const GLM: Family = Family {
     keys: &[("bos", "[gMASK]"), ("eos", "<|endoftext|>"), ("eot", "<|user|>"), ("eom", "<|observation|>")],
     begins: "[gMASK]",
     ends: "<|endoftext|> <|user|> <|observation|>",
-    forgets: true,
+    drops_reasoning: true,
     answer: &["Hm.", "</think>", "Yes.", "<|user|>"],
     shown: "<think>Hm.</think>Yes.",
     ..ROW
@@ -197,7 +197,7 @@ pub const FAMILIES: &[Family] = &[
     LLAMA2,
     LLAMA3,
     Family {
-        name: "Llama 3.2, a tool's call",
+        name: "Llama 3.2, a tool call",
         template: Source::Published("meta-llama-Llama-3.2-3B-Instruct"),
         answer: &["Yes.", "<|eom_id|>"],
         ..LLAMA3
@@ -274,7 +274,7 @@ pub const FAMILIES: &[Family] = &[
              'Assistant: ' + m.content + eos_token }}{% endfor %}{{ 'Assistant:' }}",
         ),
         user_defined: "",
-        forgets: false,
+        drops_reasoning: false,
         ..DEEPSEEK
     },
     DEEPSEEK,
@@ -300,7 +300,7 @@ pub const FAMILIES: &[Family] = &[
     },
     GLM,
     Family {
-        name: "GLM-4.7-Flash, not thinking, a tool's call",
+        name: "GLM-4.7-Flash, not thinking, a tool call",
         think: Some(false),
         answer: &["Yes.", "<|observation|>"],
         shown: "Yes.",
@@ -312,7 +312,7 @@ pub const FAMILIES: &[Family] = &[
     Family { name: "Gemma 4", think: None, answer: &["Yes.", "<turn|>"], shown: "Yes.", ..GEMMA4 },
     GPT_OSS,
     Family {
-        name: "gpt-oss, as it answers",
+        name: "gpt-oss, with a final channel",
         answer: &[
             "<|channel|>",
             "analysis",
@@ -347,7 +347,7 @@ pub const FAMILIES: &[Family] = &[
         control: "<|begin_of_text|> <|end_of_text|> <|eom_id|> <|eot_id|> <|python_tag|> <|im_start|> <|im_end|>",
         keys: &[("bos", "<|begin_of_text|>"), ("eos", "<|im_end|>")],
         ends: "<|end_of_text|> <|eom_id|> <|eot_id|> <|im_end|>",
-        forgets: false,
+        drops_reasoning: false,
         ..QWEN3
     },
     Family {
@@ -382,7 +382,7 @@ pub const FAMILIES: &[Family] = &[
         keys: &[("bos", "<|startoftext|>"), ("eos", "<|im_end|>")],
         begins: "<|startoftext|>",
         ends: "<|endoftext|> <|im_end|>",
-        forgets: false,
+        drops_reasoning: false,
         ..QWEN3
     },
     Family {
@@ -408,7 +408,7 @@ pub const FAMILIES: &[Family] = &[
         ..ROW
     },
     Family {
-        name: "a file that calls the marks of thoughts control tokens, and the ends of turns ordinary ones",
+        name: "a file with reasoning markers as control tokens and end-of-turn tokens as user-defined ones",
         template: Source::Published("Qwen-Qwen3-0.6B"),
         control: "<|endoftext|> <|im_start|> <think> </think>",
         user_defined: "<|im_end|>",

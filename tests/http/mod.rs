@@ -1,4 +1,4 @@
-//! A server of the real binary, and a client so plain that it can also behave badly.
+//! The real binary as a server, and a minimal HTTP client that can also misbehave.
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// The program as it serves; it is ended with this.
+/// A running server; dropping it ends the process.
 pub struct Served {
     child: Child,
     pub address: SocketAddr,
@@ -18,13 +18,13 @@ pub struct Served {
 
 impl Drop for Served {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may already have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// The program with `serve` and these arguments, at a port of its own.
+/// Starts the program with `serve` and these arguments, on a free port.
 pub fn serve(args: &[&str]) -> Served {
     let mut child = command(args).spawn().expect("the program starts");
     let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
@@ -35,7 +35,7 @@ pub fn serve(args: &[&str]) -> Served {
     Served { child, address }
 }
 
-/// The program, ready to be run.
+/// The command that starts the server.
 pub fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_firelight"));
     command.arg("serve").args(args).args(["--port", "0"]);
@@ -52,11 +52,11 @@ pub fn stories() -> Option<PathBuf> {
         return Some(path);
     }
     assert!(std::env::var_os("CI").is_none(), "{} is missing: set FIRELIGHT_SHARED", path.display());
-    eprintln!("left out: {} is missing", path.display());
+    eprintln!("skipped: {} is missing", path.display());
     None
 }
 
-/// What came back.
+/// A response.
 #[derive(Clone, Debug)]
 pub struct Reply {
     pub status: u16,
@@ -93,14 +93,14 @@ impl Served {
         stream
     }
 
-    /// Sends a request and does not wait.
+    /// Sends a request without waiting for the response.
     pub fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> TcpStream {
         let mut stream = self.connect();
         let (host, length) = (self.address, body.len());
         let host = if headers.to_lowercase().contains("host:") { String::new() } else { format!("Host: {host}\r\n") };
         let head =
             format!("{method} {path} HTTP/1.1\r\n{host}Connection: close\r\n{headers}Content-Length: {length}\r\n\r\n");
-        // The server may refuse before it has read everything.
+        // The server may reject the request before it has read the body.
         let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
         stream
     }
@@ -113,7 +113,7 @@ impl Served {
         read(self.send("POST", path, "Content-Type: application/json\r\n", &body.to_string()))
     }
 
-    /// A number of `/metrics`.
+    /// A value of `/metrics`.
     pub fn metric(&self, name: &str) -> f64 {
         let text = self.get("/metrics").body;
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("firelight_{name} ")));
@@ -121,10 +121,10 @@ impl Served {
     }
 }
 
-/// Reads a reply to its end.
+/// Reads a whole response.
 pub fn read(mut stream: TcpStream) -> Reply {
     let mut bytes = Vec::new();
-    // A connection that is reset after a refusal has said all there is.
+    // After a rejection the connection may be reset; the response is complete by then.
     let _ = stream.read_to_end(&mut bytes);
     let at = bytes.windows(4).position(|w| w == b"\r\n\r\n").unwrap_or_else(|| panic!("no reply: {bytes:?}"));
     let head = String::from_utf8_lossy(&bytes[..at]).to_lowercase();
@@ -134,7 +134,7 @@ pub fn read(mut stream: TcpStream) -> Reply {
     Reply { status, head, body: String::from_utf8(body).expect("UTF-8") }
 }
 
-/// The body of chunks, which must end as they should.
+/// Joins the chunks of a body, which must have a final chunk.
 fn join_chunks(mut rest: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     loop {

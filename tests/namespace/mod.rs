@@ -1,5 +1,5 @@
-//! A network namespace that has nothing but its own loopback, for tests that show that nobody tries to reach anything
-//! else. The kernel's counters of the namespace are the witness.
+//! A network namespace with only a loopback interface, for tests that nothing opens other connections. The kernel's
+//! counters of the namespace show every attempt.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -7,8 +7,8 @@ use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// Runs an ignored test of this program in a namespace of its own. Where none may be made, it is left out with a note;
-/// in CI, as root, that is a failure.
+/// Runs an ignored test of this program in a new namespace. Where namespaces are not permitted, it is skipped with a
+/// note; in CI as root, this is a failure.
 pub fn run(test: &str) {
     let this = std::env::current_exe().expect("a program");
     let mut command = Command::new("unshare");
@@ -18,37 +18,37 @@ pub fn run(test: &str) {
     if !output.status.success() && said.starts_with("unshare:") {
         let root = fs::metadata("/proc/self").expect("a process").uid() == 0;
         assert!(!(root && std::env::var_os("CI").is_some()), "{said}");
-        eprintln!("left out: this system makes no namespaces: {said}");
+        eprintln!("skipped: this system does not permit namespaces: {said}");
         return;
     }
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }
 
-/// The counters at the beginning, in a namespace whose loopback is up, once an attempt was seen to be counted.
+/// Brings the loopback interface up, checks that the kernel counts connection attempts, and returns the counters.
 pub fn begin() -> Counters {
     let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().expect("ip runs");
-    assert!(up.success(), "the loopback does not come up");
-    // What nobody else may do is seen.
+    assert!(up.success(), "the loopback interface does not come up");
+    // A connection attempt must fail and be counted.
     let far = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 9));
     assert!(TcpStream::connect_timeout(&far, Duration::from_secs(1)).is_err(), "there is a network");
     let begun = Counters::read();
-    assert!(begun.unreachable > 0, "the kernel does not count what cannot be reached");
+    assert!(begun.unreachable > 0, "the kernel does not count unreachable destinations");
     begun
 }
 
-/// What the namespace's kernel has counted.
+/// The kernel's counters of the namespace.
 #[derive(Debug, PartialEq)]
 pub struct Counters {
     /// Connections that were opened.
     pub opened: u64,
-    /// Packets and connections for which there was no way.
+    /// Packets and connections without a route.
     pub unreachable: u64,
     /// UDP packets that were sent.
     pub datagrams: u64,
 }
 
 impl Counters {
-    /// What they are now.
+    /// The current counters.
     pub fn read() -> Self {
         let text = fs::read_to_string("/proc/self/net/snmp").expect("the kernel's counters");
         // A line of names, then one of numbers.

@@ -1,8 +1,8 @@
-"""Errors of ggml's own quantizers on the weights of tests/quantize.rs: python make.py LIBGGML STORIES260K > errors.json
+"""Errors of ggml's quantizers on the weights of tests/quantize.rs: python make.py LIBGGML STORIES260K > errors.json
 
-LIBGGML is a shared library of ggml's ggml.c and ggml-quants.c (the sources are in the sdist of llama-cpp-python on PyPI; 0.3.9
-was used). Types that it lacks are left to the `gguf` package, if that can quantize them. An error is
-sqrt(sum((y - x)^2) / sum(x^2)) with y by the `gguf` package's dequantization.
+LIBGGML is a shared library of ggml's ggml.c and ggml-quants.c (from the sdist of llama-cpp-python 0.3.9 on PyPI). The
+`gguf` package quantizes the types that the library lacks, if it can. An error is sqrt(sum((y - x)^2) / sum(x^2)), where
+the `gguf` package dequantizes y.
 """
 
 import ctypes
@@ -16,7 +16,7 @@ TYPES = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K",
 
 
 def drawn():
-    """The same numbers as `drawn` in tests/quantize.rs: bell-shaped rows, every second one with heavy tails."""
+    """The same numbers as `drawn` in tests/quantize.rs: nearly normal rows, every second one with heavy tails."""
     state, rows = 1, []
     for row in range(64):
         values = []
