@@ -193,7 +193,7 @@ impl Planner<'_> {
         }
     }
 
-    /// The plan with as many resident experts as fit beside the rest and this context.
+    /// The plan with as many resident experts as fit with this context.
     fn offload_experts(&self, kv_types: &[KvType], context: u32) -> Result<Option<MemoryPlan>> {
         const STEPS: u32 = 256;
         let fits = |kv, steps: u32| {
@@ -347,7 +347,7 @@ fn last_that_fits(
     Ok(best)
 }
 
-/// How many experts stay resident, and what reading the others costs.
+/// How many experts stay resident, and the cost of reading the others.
 fn experts_notice(graph: &Graph, offloaded: &[OffloadedLayer]) -> String {
     let stacks: BTreeSet<TensorId> = offloaded.iter().map(|layer| layer.stacks[0]).collect();
     let room: u32 = stacks.iter().map(|stack| graph.experts_of(*stack)).sum();

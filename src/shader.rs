@@ -46,7 +46,7 @@ impl From<bool> for Const {
     }
 }
 
-/// What makes a kernel variant: a file, what it imports by role, and its constants. Plain data.
+/// A kernel variant: a file, the files it imports by role, and its constants. Plain data.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct ShaderSource {
     /// The kernel's file under `shaders/`, without `.wgsl`.
@@ -57,10 +57,10 @@ pub struct ShaderSource {
     pub consts: Vec<(&'static str, Const)>,
 }
 
-/// What a kernel imports whose grid is folded; see `ops/grid.rs`.
+/// The import of kernels whose grid is folded; see `ops/grid.rs`.
 pub const FOLD: (&str, &str) = ("fold", "lib/fold");
 
-/// For whom the text is made.
+/// The dialect of the generated text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShaderLanguage {
     /// naga, natively: it rejects `enable subgroups;`.
@@ -251,7 +251,7 @@ fn unroll(text: &str, source: &ShaderSource) -> String {
     out
 }
 
-/// Copies `text`, asking for each identifier whether to put something else.
+/// Copies `text` and replaces each identifier for which `replacement` returns a text.
 fn replace_words(text: &str, replacement: impl Fn(&str) -> Option<String>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

@@ -69,7 +69,7 @@ pub fn find(name: &str) -> Result<&'static Shape> {
     })
 }
 
-/// A type's name means that type for every matrix: that is what tests and benchmarks want.
+/// A type's name means that type for every matrix, as tests and benchmarks need it.
 fn parse(types: &str) -> Result<QuantRecipe> {
     DType::from_name(types).map_or_else(|| QuantRecipe::find(types), |dtype| Ok(QuantRecipe::Pure(dtype)))
 }
@@ -109,8 +109,8 @@ impl SynthTensor {
 /// Every tensor of a model, in file order.
 fn tensors(s: &Shape) -> Vec<SynthTensor> {
     let mut list = List(Vec::new());
-    // Gains, here and below: queries against keys vary by about 2.25, logits by about 2.5, and a block adds more to
-    // the residual than a tied embedding brings, which would otherwise predict its own token.
+    // Gains, here and below: attention scores have a deviation of about 2.25, logits one of about 2.5, and a block adds
+    // more to the residual stream than a tied embedding does: otherwise, each token would predict itself.
     let query = if s.qk_norm == QkNorm::No { 1.5 } else { 1.0 };
     list.matrix("token_embd".into(), s.hidden, s.vocab, if s.tied { 2.5 } else { (s.hidden as f32).sqrt() });
     let output_norm = if s.convs.is_some() { "token_embd_norm" } else { "output_norm" };
@@ -460,7 +460,7 @@ fn vocabulary(size: usize) -> Vec<String> {
     words
 }
 
-/// GPT-2's letter for each byte, in byte order: printable Latin-1 stands for itself, the rest follows from U+0100 on.
+/// GPT-2's letter for each byte, in byte order: printable Latin-1 maps to itself, the rest to U+0100 and up.
 fn byte_letters() -> [char; 256] {
     let mut next = 0x100u32;
     std::array::from_fn(|b| match b as u32 {

@@ -391,7 +391,7 @@ fn latest_selects_no_quantization_and_offline_errors_list_cached_models() {
         let info = hub.run(&home, &["info", &name, "--offline"]);
         let said = err(&info);
         assert!(info.status.code() == Some(1) && said.contains("offline"), "{name}: {said}");
-        assert!(said.contains(&format!("here are {REPO}:Tiny-Q4_0.gguf")), "{name}: {said}");
+        assert!(said.contains(&format!("cached are {REPO}:Tiny-Q4_0.gguf")), "{name}: {said}");
     }
     let other = hub.run(&home, &["info", "some/other", "--offline"]);
     assert!(err(&other).contains("firelight list") && !err(&other).contains("Tiny"), "{}", err(&other));
@@ -461,7 +461,7 @@ fn network_faults_are_recovered_or_reported() {
     assert_eq!(fs::read(path_of(&again)).expect("the file"), body);
     hub.set(Faults::default());
     let missing = hub.run(&home, &["pull", "tests/Other-GGUF"]);
-    assert!(err(&missing).contains("404") && err(&missing).contains("spelt"), "{}", err(&missing));
+    assert!(err(&missing).contains("404") && err(&missing).contains("spelling"), "{}", err(&missing));
     let mut gone = hub.command(&home, &["pull", "tests/Other-GGUF"]);
     let gone = gone.env("HF_ENDPOINT", "http://127.0.0.1:1").output().expect("the program starts");
     assert!(err(&gone).contains("cannot be reached"), "{}", err(&gone));

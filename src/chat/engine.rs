@@ -29,7 +29,7 @@ const SOFTWARE_CHUNK: u32 = 32;
 /// The number of alternatives reported for each token.
 const TOP: u32 = 10;
 
-/// Commands that have come, and what they mean for what is being done.
+/// Received commands, and whether they stop the current work.
 struct Inbox {
     receiver: UnboundedReceiver<Command>,
     waiting: VecDeque<Command>,
@@ -38,7 +38,7 @@ struct Inbox {
 }
 
 impl Inbox {
-    /// Takes in what has come, without waiting. Whether what is being done should end.
+    /// Receives pending commands without waiting. Returns whether the current work should stop.
     fn look(&mut self) -> bool {
         loop {
             match self.receiver.try_recv() {
@@ -55,7 +55,7 @@ impl Inbox {
     }
 }
 
-/// An inbox that a panic has left is as good as any.
+/// Ignores the poison of a panic: the inbox stays consistent.
 fn lock(inbox: &Mutex<Inbox>) -> MutexGuard<'_, Inbox> {
     inbox.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -63,7 +63,7 @@ fn lock(inbox: &Mutex<Inbox>) -> MutexGuard<'_, Inbox> {
 struct Backend {
     inbox: Arc<Mutex<Inbox>>,
     emit: Arc<BoxFn<EngineEvent, ()>>,
-    /// The device, and the name by which it was asked for.
+    /// The device, and the name by which it was requested.
     gpu: Option<(Option<String>, Gpu)>,
     open: Option<Engine>,
 }
@@ -135,7 +135,7 @@ impl Backend {
         }
     }
 
-    /// The device: the one that is open, unless another one is asked for.
+    /// The device: the open one, unless another one is requested.
     async fn gpu(&mut self, device: Option<String>) -> Result<Gpu> {
         if let Some((name, gpu)) = &self.gpu
             && *name == device
@@ -143,7 +143,7 @@ impl Backend {
         {
             return Ok(gpu.clone());
         }
-        // A device that is not used any more gives its memory back first.
+        // Free the memory of the previous device first.
         (self.open, self.gpu) = (None, None);
         let gpu = Gpu::open(&gpu_options(device.clone())).await?;
         self.gpu = Some((device, gpu.clone()));
@@ -268,7 +268,7 @@ fn describe(place: &Place, engine: &Engine) -> Result<Loaded> {
     })
 }
 
-/// A source whose reads fail once the user has had enough: the only way out of loading.
+/// A source whose reads fail once the user cancels: the only way to stop loading.
 fn stoppable(source: Source, inbox: Arc<Mutex<Inbox>>) -> Source {
     let (name, len, source) = (source.name().to_string(), source.len(), Arc::new(source));
     Source::new(name, len, move |range| -> ReadFuture {

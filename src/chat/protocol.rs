@@ -1,5 +1,5 @@
-//! What the window and its engine say to each other: plain serde enums, the same through a channel (a thread, natively)
-//! and through a worker's messages (in a tab). The window knows no more of the engine than this.
+//! The messages between the window and its engine: plain serde enums, sent through a channel (to a thread, natively) or
+//! as a worker's messages (in a tab). They are the window's only access to the engine.
 
 use std::fmt;
 
@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use crate::conversation::AnswerEvent;
 use crate::sampler::Sampling;
 
-/// Where a model is.
+/// The location of a model.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Place {
     /// The small model that comes with Firelight.
     BuiltIn,
-    /// A GGUF file or a Hugging Face folder: natively its path, in a tab the name of a file that the user gave.
+    /// A GGUF file or a Hugging Face folder: natively its path, in a tab the name of a file that the user opened.
     File(String),
 }
 
@@ -26,7 +26,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// A file's name; of a whole repository in the hub's cache (`models--ORG--REPO/snapshots/COMMIT`) its own.
+/// A file's name; the repository's name for a folder in the hub's cache (`models--ORG--REPO/snapshots/COMMIT`).
 fn called(path: &str) -> String {
     let mut parts = path.rsplit(['/', '\\']);
     let (name, above, repo) = (parts.next().unwrap_or(path), parts.next(), parts.next());
@@ -36,16 +36,16 @@ fn called(path: &str) -> String {
     }
 }
 
-/// A message as chat templates want it.
+/// A message in the format of chat templates.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChatMessage {
     /// `system`, `user` or `assistant`.
     pub role: String,
-    /// What it says.
+    /// Its text.
     pub content: String,
 }
 
-/// How a model is opened.
+/// The options for opening a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opening {
     /// An adapter's number in [`EngineEvent::Devices`]; by default the best.
@@ -54,26 +54,26 @@ pub struct Opening {
     pub context: Option<u32>,
 }
 
-/// An answer that is wanted.
+/// A request for an answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ask {
-    /// Comes back in every event about it.
+    /// The id in every event about it.
     pub id: u64,
     /// The conversation, oldest first.
     pub messages: Vec<ChatMessage>,
-    /// What the answer has said already: it is continued.
+    /// The beginning of an answer to be continued.
     pub begun: String,
-    /// How tokens are chosen.
+    /// The sampling parameters.
     pub sampling: Sampling,
-    /// Most tokens to say.
+    /// The maximum number of tokens.
     pub max_tokens: Option<usize>,
-    /// Whether each token's probabilities are wanted, which costs speed.
+    /// Whether to report each token's probabilities, which costs speed.
     pub probabilities: bool,
-    /// Today, for templates that tell the model (`YYYY-MM-DD`).
+    /// The current date (`YYYY-MM-DD`), for templates that include it.
     pub date: Option<String>,
 }
 
-/// What the window asks of its engine.
+/// A command of the window to its engine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Command {
     /// List the adapters.
@@ -82,11 +82,11 @@ pub enum Command {
     Find,
     /// Read a model's header.
     Inspect(Place),
-    /// Open a model, in place of the one that is open.
+    /// Open a model in place of the open one.
     Load(Place, Opening),
     /// Answer.
     Answer(Ask),
-    /// End what is being done: an answer, or loading.
+    /// Stop the current answer or loading.
     Stop,
     /// Time each op of a decode step at this position.
     Measure(usize),
@@ -107,9 +107,9 @@ pub struct Device {
     pub tier: String,
     /// Why not a higher tier; empty for the highest.
     pub why_not_higher: String,
-    /// Why it cannot be used, if so.
+    /// Why it cannot be used; `None` if it can.
     pub unusable: Option<String>,
-    /// A processor that pretends to be a GPU.
+    /// Whether it is a software adapter, which runs on the CPU.
     pub software: bool,
     /// Largest binding in bytes.
     pub max_binding: u64,
@@ -118,9 +118,9 @@ pub struct Device {
 /// Bytes on the GPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
-    /// The file's matrices.
+    /// Weights.
     pub weights: u64,
-    /// Keys and values of the context.
+    /// The KV cache.
     pub kv: u64,
     /// Activations.
     pub activations: u64,
@@ -129,7 +129,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// All of it.
+    /// The total.
     pub fn total(&self) -> u64 {
         self.weights + self.kv + self.activations + self.other
     }
@@ -140,51 +140,51 @@ impl Memory {
 pub enum Fit {
     /// With this many positions and bytes.
     Fits(u32, u64),
-    /// With fewer positions than wanted, and why.
+    /// With fewer positions than requested, and why.
     Less(u32, String),
     /// Not at all, and why.
     No(String),
-    /// There is no device to ask.
+    /// Unknown, because no device is open.
     Unknown,
 }
 
-/// What a model's header says.
+/// Facts from a model's header.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
-    /// The model's own name, or the file's.
+    /// The model's name, or the file's.
     pub name: String,
     /// `general.architecture`.
     pub architecture: String,
-    /// The type that most of its bytes have.
+    /// The weight type with the most bytes.
     pub dtype: String,
-    /// Weights.
+    /// The number of weights.
     pub parameters: u64,
     /// Bytes of all tensors.
     pub bytes: u64,
-    /// Positions that it was trained for, if the architecture is known.
+    /// The trained context length, if the architecture is known.
     pub trained: Option<u32>,
     /// `general.license`.
     pub licence: Option<String>,
-    /// Whether it runs here.
+    /// Whether it fits the device.
     pub fit: Fit,
 }
 
-/// A model that is open.
+/// An open model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Loaded {
-    /// Where from.
+    /// Its location.
     pub place: Place,
-    /// What it is.
+    /// Facts from its header.
     pub facts: Facts,
-    /// On which adapter.
+    /// Its adapter.
     pub device: Device,
     /// Positions.
     pub context: usize,
-    /// Where the bytes are.
+    /// Its memory use.
     pub memory: Memory,
     /// Dispatches of a decode step.
     pub dispatches: usize,
-    /// What the user should know.
+    /// Warnings for the user.
     pub notices: Vec<String>,
 }
 
@@ -193,15 +193,15 @@ pub struct Loaded {
 pub struct OpTime {
     /// The op.
     pub op: String,
-    /// How many dispatches.
+    /// The number of its dispatches.
     pub count: usize,
     /// Their time.
     pub seconds: f64,
-    /// Bytes that they read and wrote, the KV cache not counted.
+    /// Bytes that they read and wrote, without the KV cache.
     pub bytes: u64,
 }
 
-/// What the engine tells the window.
+/// An event of the engine for the window.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum EngineEvent {
     /// The adapters, best first.
@@ -214,7 +214,7 @@ pub enum EngineEvent {
     Loading(Place, u64, u64),
     /// A model is open.
     Loaded(Box<Loaded>),
-    /// A model could not be opened. There is none open now.
+    /// A model could not be opened; none is open now.
     LoadFailed(Place, String),
     /// The prompt is being read.
     Started {
@@ -231,11 +231,11 @@ pub enum EngineEvent {
     AnswerFailed(u64, String),
     /// A step was timed.
     Measured(Vec<OpTime>),
-    /// It could not be.
+    /// A step could not be timed.
     MeasureFailed(String),
     /// The device is gone, and the model with it.
     Lost(String),
-    /// The engine ended by itself; another one must be started.
+    /// The engine ended unexpectedly; another one must be started.
     Crashed(String),
 }
 

@@ -1,5 +1,5 @@
-//! The window's design in one place: type scale, colours, spacing, light and dark themes. Views contain no numbers of
-//! their own.
+//! The window's design in one place: type scale, colours, spacing, light and dark themes. Views contain no such
+//! numbers.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ pub const COLUMN: f32 = 740.0;
 pub const LIST: f32 = 256.0;
 /// Width of the panel at the right.
 pub const PANEL: f32 = 320.0;
-/// Narrower windows show panels over the conversation, not beside it.
+/// Narrower windows show panels over the conversation, not next to it.
 pub const NARROW: f32 = 820.0;
 /// Side of a square button that holds an icon.
 pub const ICON: f32 = 30.0;

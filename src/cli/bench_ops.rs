@@ -68,7 +68,7 @@ async fn attention(gpu: &Gpu, copy: f64, rate: f64) -> Result {
         lines.push(line);
     }
     let (heads, of, values, mut out) = (op.heads, op.kv_heads, op.head_dim, io::stdout().lock());
-    writeln!(out, "attention by {heads} heads over {of} of {values} values, behind {first} positions\n")?;
+    writeln!(out, "attention of {heads} heads over {of} of {values} values, after {first} positions\n")?;
     let many = format!("{many} rows, us");
     let title = ["<cache", "1 row, us", "GB/s", "% of copy", &many, "GFLOP/s", "% of rate"];
     Ok(write!(out, "{}", term::table(&title, &lines))?)

@@ -1,6 +1,6 @@
 //! The interactive chat of `run`: lines in, answers out, and a few commands.
 //!
-//! The whole conversation is sent each turn; the session finds by itself how much of it is in its cache.
+//! Every turn sends the whole conversation; the session reuses the part in its prefix cache.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -44,7 +44,7 @@ struct Chat<'a> {
     last: Option<Timings>,
 }
 
-/// Talks until the user ends it. Returns how many positions are filled.
+/// Runs the chat until the user ends it. Returns the number of filled positions.
 pub async fn run(engine: &mut Engine, place: &ModelRef, settings: Settings, system: Option<String>) -> Result<usize> {
     let mut editor: Editor<Lines, DefaultHistory> = Editor::new().map_err(terminal_failed)?;
     editor.set_helper(Some(Lines));
@@ -55,7 +55,7 @@ pub async fn run(engine: &mut Engine, place: &ModelRef, settings: Settings, syst
         let line = match editor.readline("> ") {
             Ok(line) => line,
             Err(ReadlineError::Eof) => break,
-            // Pressed a moment after an answer has ended, it was not meant for the conversation.
+            // Ctrl-C just after the end of an answer was meant for the answer.
             Err(ReadlineError::Interrupted) if !interrupted => {
                 term::note("Ctrl-C once more, or Ctrl-D, ends the conversation");
                 interrupted = true;
@@ -65,7 +65,7 @@ pub async fn run(engine: &mut Engine, place: &ModelRef, settings: Settings, syst
             Err(error) => return Err(terminal_failed(error)),
         };
         interrupted = false;
-        // Only a history that may not grow refuses.
+        // Fails only for a history of limited size.
         let _ = editor.add_history_entry(line.as_str());
         let line = join(&line);
         match Input::parse(&line) {
@@ -83,7 +83,7 @@ fn terminal_failed(error: ReadlineError) -> Failure {
 }
 
 impl Chat<'_> {
-    /// One turn. What goes wrong with it is said; only a lost device ends the chat.
+    /// One turn. Prints errors; only a lost device ends the chat.
     async fn say(&mut self, line: &str) -> Result {
         self.messages.push(message("user", line));
         match self.answer().await {
@@ -126,7 +126,7 @@ impl Chat<'_> {
             "/system" => self.system = Some(rest.to_string()),
             "/seed" => match rest.parse() {
                 Ok(seed) => self.settings.sampling.seed = seed,
-                Err(_) => term::note("a whole number is wanted: /seed 42"),
+                Err(_) => term::note("a whole number is expected: /seed 42"),
             },
             "/stats" => {
                 if let Some(timings) = &self.last {
@@ -134,7 +134,7 @@ impl Chat<'_> {
                 }
                 writeln!(out, "{} of {} positions are filled", self.filled(), self.engine.session()?.context())?;
             }
-            "/save" if rest.is_empty() => term::note("a file is wanted: /save chat.json"),
+            "/save" if rest.is_empty() => term::note("a file name is expected: /save chat.json"),
             "/save" => self.save(rest),
             _ => term::note(&format!("{name} is no command; /help lists them")),
         }
@@ -158,8 +158,7 @@ impl Chat<'_> {
     }
 }
 
-/// An answer as later turns tell it: models are not shown again what they thought before it, be it that they were
-/// stopped before they had thought it out.
+/// An answer in the prompts of later turns: without its reasoning, even if the reasoning is incomplete.
 fn without_thoughts(text: &str) -> &str {
     match text.split_once("</think>") {
         Some((_, answer)) => answer.trim_start(),
@@ -168,7 +167,7 @@ fn without_thoughts(text: &str) -> &str {
     }
 }
 
-/// What a line is.
+/// The kind of a line.
 #[derive(Debug, PartialEq)]
 enum Input<'a> {
     Nothing,
@@ -197,7 +196,7 @@ fn goes_on(text: &str) -> bool {
     text.matches("\"\"\"").count() % 2 == 1 || text.ends_with('\\')
 }
 
-/// The message that was typed as several lines: without the marks that made it several.
+/// The text of a message of several lines, without the markers of continuation.
 fn join(text: &str) -> Cow<'_, str> {
     let text = text.trim();
     match text.strip_prefix("\"\"\"").and_then(|t| t.strip_suffix("\"\"\"")) {
@@ -207,7 +206,7 @@ fn join(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Tells the line editor when a message is complete, and completes commands.
+/// Validates for the line editor whether a message is complete, and completes commands.
 struct Lines;
 
 impl Validator for Lines {

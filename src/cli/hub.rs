@@ -89,7 +89,7 @@ pub async fn pull(args: PullArgs) -> Result {
 /// Downloads the files that a name refers to, and prints which and why.
 async fn fetch(hub: &Hub, name: &Name) -> Result<PathBuf> {
     let listing = hub.listing(&name.repo)?;
-    // A file of a folder stands for the whole folder, as a part of a split model stands for all parts.
+    // A file of a folder means the whole folder, as a part of a split model means all parts.
     let is_there = |wanted: &String| listing.siblings.iter().any(|file| file.name == *wanted);
     let (files, what) = match hub::offers(&listing.siblings).is_empty() && name.wanted.as_ref().is_none_or(is_there) {
         true => (folder(&name.repo, &listing.siblings)?, "a Hugging Face folder".to_string()),

@@ -40,18 +40,18 @@ pub struct RunArgs {
     /// built-in model, which is the default
     #[arg(default_value = demo::NAME, hide_default_value = true)]
     model: PathBuf,
-    /// What to say to the model
+    /// The message to the model
     prompt: Option<String>,
-    /// No chat template: the model only continues the text, and stdout gets nothing but the continuation
+    /// Continue the text without a chat template; stdout gets only the continuation
     #[arg(long)]
     raw: bool,
     /// The system prompt
     #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
     system: Option<String>,
-    /// Ask for thoughts before the answer, or for none, where the model's template knows of that
+    /// Turn reasoning before the answer on or off, if the model's template supports it
     #[arg(long, value_name = "on|off", conflicts_with = "raw")]
     think: Option<Switch>,
-    /// At the end, print how long each op of a decode step takes
+    /// At the end, print the time of each op in a decode step
     #[arg(long)]
     profile: bool,
     #[command(flatten)]
@@ -79,7 +79,7 @@ pub async fn run(args: RunArgs) -> Result {
     if args.raw && chats {
         wrong_call("run", "--raw continues a text: give it as PROMPT or on stdin");
     }
-    // A prompt that is only on stdin is waited for before anything is loaded; one beside PROMPT comes meanwhile.
+    // Without PROMPT, wait for stdin before loading; with PROMPT, stdin is read while the model loads.
     let piped = match args.prompt.is_none() && !chats {
         true => Some(prompt(&stdin, &args)?),
         false => None,
@@ -110,16 +110,16 @@ async fn show_profile(engine: &mut Engine, position: usize) -> Result {
     Ok(write!(io::stderr(), "\n{table}")?)
 }
 
-/// PROMPT, and what is piped to stdin before it.
+/// The text on stdin, followed by PROMPT.
 fn prompt(stdin: &Stdin, args: &RunArgs) -> Result<String> {
     let text = stdin.before(args.prompt.as_deref())?;
-    let text = text.ok_or_else(|| Failure::usage("stdin is empty, and there is no PROMPT: give one of them"))?;
-    // A message does not end in the line's end that `echo` writes; a text to be continued stays as it is.
+    let text = text.ok_or_else(|| Failure::usage("stdin is empty and there is no PROMPT: provide one of them"))?;
+    // A message loses the final newline that `echo` writes; a text to be continued does not.
     let whole = args.raw || args.prompt.is_some();
     Ok(if whole { text } else { text.trim_end_matches(['\r', '\n']).to_string() })
 }
 
-/// One answer. Returns how many positions are filled.
+/// One answer. Returns the number of filled positions.
 async fn once(engine: &mut Engine, args: &RunArgs, settings: Settings, prompt: String) -> Result<usize> {
     let prompt = match args.raw {
         true => prepare(&Prompt::Text(prompt), engine.model())?,
@@ -131,7 +131,7 @@ async fn once(engine: &mut Engine, args: &RunArgs, settings: Settings, prompt: S
         }
     };
     let answer = answer(engine, settings.job(prompt)).await?;
-    // A pipe gets exactly the continuation; a terminal's next prompt begins on a line of its own.
+    // A pipe gets exactly the continuation; on a terminal, a newline follows for the shell's prompt.
     if !answer.text.ends_with('\n') && (!args.raw || io::stdout().is_terminal()) {
         writeln!(io::stdout())?;
     }
@@ -142,7 +142,7 @@ async fn once(engine: &mut Engine, args: &RunArgs, settings: Settings, prompt: S
     }
 }
 
-/// A message as templates want it.
+/// A message in the format of chat templates.
 pub fn message(role: &str, text: &str) -> Value {
     json!({ "role": role, "content": text })
 }
@@ -153,7 +153,7 @@ fn prepare(prompt: &Prompt, model: &Model) -> Result<Prepared> {
     Ok(prompt.prepare(model, &ResponseFormat::Text, fits)?.unparsed())
 }
 
-/// How to answer.
+/// The parameters of an answer.
 pub struct Settings {
     pub sampling: Sampling,
     stop: Vec<String>,
@@ -189,7 +189,7 @@ pub struct PrintedAnswer {
     logprobs: Vec<String>,
 }
 
-/// Prints an answer as it comes. Ctrl-C ends it, and it counts as [`FinishReason::Cancelled`].
+/// Streams an answer to stdout. Ctrl-C ends it with [`FinishReason::Cancelled`].
 pub async fn answer(engine: &mut Engine, job: AnswerJob) -> Result<PrintedAnswer> {
     let answering = Answering::begin();
     let (mut page, mut logprobs) = (Page::new(), Vec::new());
@@ -216,7 +216,7 @@ pub async fn answer(engine: &mut Engine, job: AnswerJob) -> Result<PrintedAnswer
     Err(firelight::Error::Gpu("the answer has no end".into()).into())
 }
 
-/// An answer on stdout; a terminal shows its thought dimly.
+/// An answer on stdout; a terminal shows its reasoning dimly.
 struct Page {
     text: String,
     colours: bool,
@@ -252,7 +252,7 @@ impl Page {
 }
 
 impl Drop for Page {
-    /// An answer may end within its thought.
+    /// An answer may end within its reasoning.
     fn drop(&mut self) {
         let mut out = io::stdout().lock();
         let _ = self.dim(false, &mut out).and_then(|()| out.flush());
@@ -260,13 +260,13 @@ impl Drop for Page {
 }
 
 impl PrintedAnswer {
-    /// Says on stderr how long the answer took, and why it ended if that is not plain.
+    /// Prints the answer's speed to stderr, and its finish reason if it is not obvious.
     pub fn report(&self, context: usize, seed: u64) {
         self.logprobs.iter().for_each(|line| {
             let _ = writeln!(io::stderr(), "{line}");
         });
         if self.reason == FinishReason::ContextFull {
-            term::note(&format!("the context of {context} positions is full: take a larger --context to go on"));
+            term::note(&format!("the context of {context} positions is full: use a larger --context to continue"));
         }
         let _ = writeln!(io::stderr(), "{}, seed {seed}", speed(&self.timings));
     }

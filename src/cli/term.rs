@@ -98,7 +98,7 @@ pub fn install_panic_message() {
 }
 
 /// Sends logs to stderr: errors by default, information with `verbose` 1, every detail with 2. wgpu logs a missing
-/// driver as an error, which only users of `--verbose` want to know.
+/// driver as an error, which is useful only with `--verbose`.
 pub fn install_log(verbose: u8) {
     let level = [LevelFilter::ERROR, LevelFilter::INFO, LevelFilter::DEBUG][usize::from(verbose.min(2))];
     let drivers = if verbose == 0 { LevelFilter::OFF } else { level };

@@ -25,7 +25,7 @@ pub enum AnswerEvent {
         /// The tool.
         name: String,
     },
-    /// More of the arguments of the last call, a piece of a JSON object.
+    /// More of the arguments of the last call: a piece of a JSON object.
     Arguments(String),
     /// The last call's arguments are complete, or the answer ended within them.
     ToolCallEnd {
@@ -54,7 +54,7 @@ pub struct AnswerToken {
     pub logprob: f32,
 }
 
-/// How an answer ended.
+/// The end of an answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct AnswerEnd {

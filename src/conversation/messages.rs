@@ -1,4 +1,4 @@
-//! OpenAI's messages, as chat templates read them. Contents that are no text are refused.
+//! Converts OpenAI's messages to the format of chat templates. Contents that are not text are refused.
 
 use serde_json::{Map, Value, json};
 
@@ -9,7 +9,7 @@ use crate::{Error, Result};
 /// `developer` becomes `system`, and the older `function_call` a tool call.
 ///
 /// # Errors
-/// [`Error::Usage`] if one is no message, or has parts that are not text.
+/// [`Error::Usage`] if one is not a message, or has parts that are not text.
 pub fn read_messages(messages: Vec<Value>) -> Result<Vec<Value>> {
     messages
         .into_iter()
@@ -47,7 +47,7 @@ fn message(message: Value) -> Result<Value, String> {
     }
     match message.get_mut("tool_calls") {
         Some(Value::Array(calls)) if !calls.is_empty() => calls.iter_mut().for_each(read_arguments),
-        // SDKs write down that there are none.
+        // SDKs send an empty list.
         Some(Value::Null | Value::Array(_)) => drop(message.remove("tool_calls")),
         _ => {}
     }
@@ -57,7 +57,7 @@ fn message(message: Value) -> Result<Value, String> {
 /// The text of a message's content: a string, or a list of text parts.
 ///
 /// # Errors
-/// If it is neither, or a part is no text.
+/// If it is neither, or a part is not text.
 pub fn content_text(content: &Value) -> Result<String, String> {
     match content {
         Value::Null => Ok(String::new()),
@@ -75,7 +75,7 @@ fn part_text(part: &Value) -> Result<String, String> {
     }
 }
 
-/// The text of an assistant's message: its content and its refusal, without its thoughts.
+/// The text of an assistant's message: its content and its refusal, without its reasoning.
 fn said(message: &Map<String, Value>) -> Result<String, String> {
     match message.get("content") {
         None | Some(Value::Null) => content_text(message.get("refusal").unwrap_or(&Value::Null)),
@@ -91,7 +91,7 @@ fn said(message: &Map<String, Value>) -> Result<String, String> {
     }
 }
 
-/// The thoughts among the parts of a content.
+/// The reasoning among the parts of a content.
 fn thought(content: &Value) -> String {
     let parts = content.as_array().into_iter().flatten();
     let parts = parts.filter(|part| part["type"] == "thinking" || part["type"] == "reasoning");
@@ -99,14 +99,14 @@ fn thought(content: &Value) -> String {
     thoughts.filter_map(Result::ok).collect()
 }
 
-/// Parts of what a tool returned that are neither text nor data of its own.
+/// Parts of a tool's result that are neither text nor JSON.
 const MEDIA: [&str; 9] =
     ["image", "image_url", "input_image", "audio", "input_audio", "video", "file", "input_file", "document"];
 
 /// A tool's result as text. Clients send a string, text parts, or JSON.
 ///
 /// # Errors
-/// If it has a part of an image, a sound or a file.
+/// If it has an image, audio or file part.
 pub fn tool_result(content: &Value) -> Result<String, String> {
     let is_media = |part: &Value| part["type"].as_str().is_some_and(|kind| MEDIA.contains(&kind));
     match (content_text(content), content) {
@@ -116,7 +116,7 @@ pub fn tool_result(content: &Value) -> Result<String, String> {
     }
 }
 
-/// Arguments that are JSON in a string become JSON: templates write them out themselves.
+/// Parses arguments that are JSON in a string: templates serialize them.
 fn read_arguments(call: &mut Value) {
     let Some(arguments) = call.pointer_mut("/function/arguments") else { return };
     if let Some(read) = arguments.as_str().and_then(|text| serde_json::from_str::<Map<String, Value>>(text).ok()) {

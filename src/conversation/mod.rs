@@ -3,7 +3,7 @@
 //! [`Prompt::prepare`] renders messages and tools by the model's chat template and says how the answer is to be read
 //! ([`OutputParser`]) and to what it is constrained ([`OutputRules`], compiled to a mask over the vocabulary by
 //! `grammar`, feature `grammar`). An answer comes out as [`AnswerEvent`]s. Nothing here generates: `session` does.
-//! Nothing knows of HTTP or of JavaScript either.
+//! It is independent of HTTP and JavaScript.
 
 mod event;
 #[cfg(feature = "grammar")]
@@ -34,7 +34,7 @@ pub use tool_format::ToolFormat;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Prompt {
-    /// A text to be continued. Its special tokens are read, and the tokenizer's own added.
+    /// A text to be continued. Special tokens in it are parsed, and BOS is added if the tokenizer adds it.
     Text(String),
     /// The same as token ids.
     Tokens(Vec<u32>),
@@ -42,7 +42,7 @@ pub enum Prompt {
     Conversation(Conversation),
 }
 
-/// A conversation, its messages as chat templates read them; see [`read_messages`].
+/// A conversation with messages in the format of chat templates; see [`read_messages`].
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Conversation {
@@ -50,7 +50,7 @@ pub struct Conversation {
     pub messages: Vec<Value>,
     /// `{"type": "function", "function": {"name", "description", "parameters"}}`
     pub tools: Vec<Value>,
-    /// Whether a tool is called.
+    /// Whether the model calls a tool.
     pub tool_choice: ToolChoice,
     /// Whether the answer is a new message even if the last one is the assistant's; see [`Conversation::continues`].
     pub new_turn: bool,
@@ -58,7 +58,7 @@ pub struct Conversation {
     pub without_answer: bool,
     /// Whether the model reasons before it answers, if its template has a switch for that.
     pub reasoning: Option<bool>,
-    /// Today, for templates that tell the model (`YYYY-MM-DD`, or with `THH:MM:SS`).
+    /// The current date, for templates that include it (`YYYY-MM-DD`, or with `THH:MM:SS`).
     pub date: Option<String>,
     /// More variables for the template.
     pub template_variables: Map<String, Value>,
@@ -94,7 +94,7 @@ impl Conversation {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ToolChoice {
-    /// If it likes.
+    /// The model decides.
     #[default]
     Auto,
     /// It must call one.

@@ -81,7 +81,7 @@ impl OutputParser {
         OutputParser { ids: hash(tokens), ..self }
     }
 
-    /// How the answer writes tool calls.
+    /// The answer's tool call format.
     pub fn format(&self) -> ToolFormat {
         self.format
     }
@@ -111,7 +111,7 @@ impl OutputParser {
         let rest = std::mem::take(&mut self.held);
         match self.mode {
             Mode::Call => drop(self.settle(rest, 0, &mut events)),
-            // After a call nothing can come but the beginning of another.
+            // Only the beginning of another call can follow a call.
             Mode::Content if self.constrained && self.format.open().is_some() => {}
             _ => self.emit(rest, &mut events),
         }
@@ -173,7 +173,8 @@ impl OutputParser {
         true
     }
 
-    /// Emits the text before `mark`, and all that cannot begin it. Returns whether the mark came; it is then removed.
+    /// Emits the text before `mark`, except for a possible beginning of it. Returns whether the mark was found; it is
+    /// then removed.
     fn pass(&mut self, mark: Option<&str>, events: &mut Vec<AnswerEvent>) -> bool {
         let Some(mark) = mark else {
             let text = std::mem::take(&mut self.held);
@@ -269,7 +270,7 @@ impl OutputParser {
         }
     }
 
-    /// Emits text of the present mode.
+    /// Emits text of the current mode.
     fn emit(&mut self, text: String, events: &mut Vec<AnswerEvent>) {
         let text = if self.trim { text.trim_start().to_string() } else { text };
         if text.is_empty() {
@@ -499,7 +500,7 @@ mod tests {
                 "{\"name\":\"rain\",\"arguments\":{\"a\":",
                 vec![open("rain"), piece("{\"a\":"), cut()],
             ),
-            // gpt-oss's tokenizer ends what was not ended.
+            // gpt-oss's tokenizer closes unfinished messages.
             (
                 ToolFormat::Harmony,
                 "<tool_call>{\"name\": \"rain\", \"arguments\": {\"a\": \"x}</tool_call>",
@@ -517,7 +518,7 @@ mod tests {
         }
         let one = OutputParser::new(ToolFormat::Forced, false).constrained(false, vec!["rain".into()]);
         assert_eq!(read(one, "", 1), [open("rain"), cut()]);
-        // Beside a form as well: neither the envelope nor half a mark is content.
+        // With a response format, too: neither the envelope nor a partial marker is content.
         let call = "<tool_call>\n{\"name\":\"rain\",\"arguments\":{}}\n</tool_call>";
         for (text, want) in [
             ("<tool_call>\n{\"na".to_string(), vec![]),
@@ -566,7 +567,7 @@ mod tests {
                 assert_eq!(read(parser, text, piece), want, "{format:?}, {piece} at a time: {text}");
             }
         }
-        // It comes as it is written, not at its end.
+        // Arguments are streamed, not emitted at the end.
         let mut parser = OutputParser::new(ToolFormat::Llama3, false).constrained(true, Vec::new());
         assert_eq!(parser.push("{\"name\":\"Ann\",\"age\""), [c("{\"name\":\"Ann\",\"age\"")]);
     }

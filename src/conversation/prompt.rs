@@ -1,4 +1,4 @@
-//! From messages to the prompt: chat templates, tools, response formats, and where the reasoning begins.
+//! From messages to the prompt: chat templates, tools, response formats, and the start of the reasoning.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::template::{CLOSE_REASONING, Rendering, TemplateInput, calls_as_text, 
 use crate::tokenizer::Special;
 use crate::{Error, Result};
 
-/// A prompt as tokens, and how its answer is read.
+/// A prompt as tokens, and the parser of its answer.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Prepared {
@@ -21,12 +21,12 @@ pub struct Prepared {
     pub prefill: String,
     /// The changes to the conversation that the template required; see [`Rendering`].
     pub changes: Vec<&'static str>,
-    /// What the answer is constrained to.
+    /// The constraints on the answer.
     pub rules: Option<OutputRules>,
 }
 
 impl Prompt {
-    /// Makes the prompt's tokens. `fits` may refuse a text before it is tokenized, which takes time.
+    /// Tokenizes the prompt. `fits` may refuse a text before that, because tokenizing takes time.
     ///
     /// # Errors
     /// [`Error::Text`] if the template or the tokenizer refuses; the error of `fits`.
@@ -64,13 +64,13 @@ impl Prompt {
 }
 
 impl Prepared {
-    /// The same, for an answer whose text is emitted as it is, reasoning and tool calls included.
+    /// The same, for an answer whose text is emitted verbatim, including reasoning and tool calls.
     pub fn unparsed(self) -> Self {
         Prepared { parser: OutputParser::new(ToolFormat::Text, false), ..self }
     }
 }
 
-/// A prompt as text, and how its answer is read.
+/// A prompt as text, and the parser of its answer.
 pub struct RenderedPrompt {
     /// The prompt.
     pub text: String,
@@ -95,7 +95,7 @@ impl RenderedPrompt {
     }
 }
 
-/// Renders a conversation by a chat template, of which `source` is the text.
+/// Renders a conversation by a chat template, whose text is `source`.
 ///
 /// # Errors
 /// That of `template`.
@@ -133,7 +133,7 @@ pub fn render(
             _ => ReasoningRule::Tagged,
         };
     }
-    // gpt-oss writes reasoning and calls as messages of their own: for these nothing may be opened yet.
+    // gpt-oss writes reasoning and calls as separate messages, so the prompt must not open one.
     let answers = rules.as_ref().is_some_and(|rules| rules.reasoning == ReasoningRule::None)
         && tool_format != ToolFormat::Harmony;
     if answers && known == Some(ToolFormat::Harmony) && !continues {
@@ -157,7 +157,7 @@ fn template_input(source: &str, known: Option<ToolFormat>, chat: &Conversation, 
     if let Some(think) = think {
         input.set_reasoning(think);
     }
-    // A template without tool calls is told of earlier ones as text.
+    // For a template without tool calls, earlier calls become text.
     if known.is_none() {
         input.messages = input.messages.into_iter().map(calls_as_text).collect();
     }
@@ -190,7 +190,7 @@ fn explain_tools(messages: &mut Vec<Value>, tools: &[Value], format: ToolFormat)
     }
 }
 
-/// A message of nothing but calls has no content: DeepSeek's templates test that, where others expect a text.
+/// Sets the content of messages that have only calls to null: DeepSeek's templates test for it, others expect a text.
 fn empty_content(message: &mut Value) {
     if message["tool_calls"].is_array() && message["content"] == "" {
         message["content"] = Value::Null;
@@ -268,7 +268,7 @@ mod tests {
                 assert!(got.text.contains(words), "{name}: no {words:?} in {}", got.text);
             }
             assert!(!got.reasoning || name.contains("DeepSeek"), "{name}");
-            // Beside a form, the answer is in the same words, and thinks first only if it is asked to.
+            // With a response format, the answer reasons first only on request.
             let form = ResponseFormat::Choice(vec!["wet".into()]);
             for (think, tools) in [(None, true), (Some(true), true), (Some(true), false)] {
                 let tools = if tools { chat.tools.clone() } else { vec![] };
@@ -292,7 +292,7 @@ mod tests {
                     "{name}"
                 );
             }
-            // A call that must be made is made at once, without thoughts.
+            // A required call comes at once, without reasoning.
             let forced = Conversation { tool_choice: ToolChoice::Required, ..chat };
             let got = render(&source, |input| template.render_normal(&input), &forced, &ResponseFormat::Text).unwrap();
             assert!(got.tool_format == ToolFormat::Forced && !got.reasoning && got.rules.is_some(), "{name}");
@@ -316,10 +316,10 @@ mod tests {
         let prompt = |end: &str| format!("<user>a</><assistant>{end}");
         assert_eq!(begun("So", false), (prompt("So"), false, true));
         assert_eq!(begun("So", true), (prompt("So</><assistant><think>\n"), true, false));
-        // Within a thought it goes on thinking, and behind one it does not.
+        // An answer continued within its reasoning continues it; one continued after it does not.
         assert_eq!(begun("<think>Hm", false), (prompt("<think>Hm"), true, true));
         assert_eq!(begun("<think>Hm</think>So", false), (prompt("<think>Hm</think>So"), false, true));
-        // Nothing of the reply is taken for a beginning.
+        // In a continued answer, `<think>` is no marker of reasoning.
         for (thinking, reply, part) in [
             (false, " <think> is a tag", AnswerEvent::Content(" <think> is a tag".into())),
             (true, " more", AnswerEvent::Reasoning(" more".into())),

@@ -1,10 +1,10 @@
-//! What an answer is constrained to: a response format, tool calls in the model's own format, or one of both.
+//! The constraints on an answer: a response format, tool calls in the model's format, or either.
 
 use serde_json::Value;
 
 use super::{Conversation, ResponseFormat, ToolChoice, ToolFormat, tool_names};
 
-/// What an answer is constrained to.
+/// The constraints on an answer.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct OutputRules {
@@ -13,7 +13,7 @@ pub struct OutputRules {
     /// Tools that may be called instead. If `tool_format` is [`ToolFormat::Forced`], one must be, and `format` is
     /// ignored.
     pub tools: Vec<Value>,
-    /// How calls are written.
+    /// The tool call format.
     pub tool_format: ToolFormat,
     /// Whether a call is written as name and arguments, in families whose older models put it into JSON or a code
     /// fence.
@@ -38,8 +38,8 @@ pub enum ReasoningRule {
 }
 
 impl OutputRules {
-    /// The rules for an answer, if there are any. `known` is the tool format of the model's chat template, whose text
-    /// is `template`.
+    /// The rules for an answer, if there are any. `known` is the tool format of the model's chat template, and
+    /// `template` the template's text.
     pub(super) fn of(
         chat: &Conversation,
         format: &ResponseFormat,
@@ -69,7 +69,7 @@ impl OutputRules {
         }
     }
 
-    /// Whether the answer may be of the response format.
+    /// Whether the answer may have the response format.
     pub(super) fn allows_format(&self) -> bool {
         self.tool_format != ToolFormat::Forced
     }

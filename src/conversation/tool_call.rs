@@ -1,7 +1,6 @@
-//! Parses tool calls while the model writes them: emits the name as soon as it is complete, then the arguments as they
-//! come.
+//! Streaming parser of tool calls: emits the name as soon as it is complete, then streams the arguments.
 //!
-//! A call that begins with something else than its name is not streamed: `ToolFormat::calls` parses it at its end.
+//! A call that does not begin with its name is not streamed: `ToolFormat::calls` parses it at its end.
 //! Pure.
 
 use serde_json::{Map, Value};
@@ -9,7 +8,7 @@ use serde_json::{Map, Value};
 use super::AnswerEvent;
 use super::tool_format::{DEEPSEEK_CALL, DEEPSEEK_NAME, ToolFormat};
 
-/// How far the tool calls of a text have been emitted.
+/// The progress of emitting the tool calls of a text.
 #[derive(Clone, Debug, Default)]
 pub struct ToolCallStream {
     /// Bytes of the text that have been parsed.
@@ -22,7 +21,7 @@ pub struct ToolCallStream {
 }
 
 impl ToolCallStream {
-    /// Emits what is new in `text`, which is everything since the mark that opened the calls.
+    /// Emits the new part of `text`, which is everything since the marker that opened the calls.
     pub fn advance(&mut self, format: ToolFormat, text: &str, events: &mut Vec<AnswerEvent>) {
         loop {
             let new = &text[self.at..];
@@ -58,7 +57,7 @@ pub fn complete_members(text: &str) -> Map<String, Value> {
     serde_json::from_str(text).or_else(|_| serde_json::from_str(&format!("{}}}", &text[..whole]))).unwrap_or_default()
 }
 
-/// Finds the end of a JSON object that comes in pieces.
+/// Finds the end of a JSON object that arrives in pieces.
 #[derive(Clone, Debug, Default)]
 struct ObjectScanner {
     depth: usize,
@@ -67,7 +66,7 @@ struct ObjectScanner {
 }
 
 impl ObjectScanner {
-    /// How many bytes of `text` belong to the object, and whether it ends with them.
+    /// The number of bytes of `text` that belong to the object, and whether it ends with them.
     fn take(&mut self, text: &str) -> (usize, bool) {
         for (i, byte) in text.bytes().enumerate() {
             self.take_byte(byte);
@@ -91,7 +90,7 @@ impl ObjectScanner {
     }
 }
 
-/// The next call's name, and where its arguments begin.
+/// The next call's name, and the start of its arguments.
 fn opening(format: ToolFormat, text: &str) -> Option<(String, usize)> {
     let (name, arguments) = match format {
         ToolFormat::DeepSeek => deepseek(text),

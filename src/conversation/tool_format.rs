@@ -1,12 +1,12 @@
-//! How each family of models writes tool calls: the marks around them, and the text between. Pure.
+//! The tool call format of each model family: the markers around calls, and the text between. Pure.
 
 use serde_json::{Map, Value};
 
-/// How a model writes a tool call.
+/// A model's tool call format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ToolFormat {
-    /// Nothing is parsed: the continuation of a text.
+    /// No parsing, for the continuation of a text.
     #[default]
     Text,
     /// An answer without tool calls, which may begin with reasoning.
@@ -49,7 +49,7 @@ impl ToolFormat {
         }
     }
 
-    /// How a call is written, for the instructions of models whose template has no tools.
+    /// An example of a call, for the instructions to models whose template has no tools.
     pub(super) fn example(self) -> &'static str {
         match self {
             ToolFormat::Llama3 => "{\"name\": NAME, \"parameters\": {...}}",

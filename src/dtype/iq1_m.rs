@@ -1,8 +1,8 @@
 //! `IQ1_M`: 256 weights `d * (2 * scale + 1) * (q - 1 + delta)`, q of 0, 1, 2 from the grid of `IQ1_S`, a scale of 3
 //! bits for every 16 weights, a delta of +-1/8 for every 8.
 //!
-//! File block, 56 bytes: a byte for every 8 weights, the entry's low bits; half a byte likewise, its 3 high bits and
-//! the delta's sign; four u16, each with four scales and four bits of the f16 d, lowest first.
+//! File block, 56 bytes: for every 8 weights a byte, the entry's low bits; for every 8 weights half a byte, its 3 high
+//! bits and the delta's sign; four u16, each with four scales and four bits of the f16 d, lowest first.
 //! GPU planes: low bits; high bits; the u16s. Table: the grid.
 
 use super::iq1_s::eight;

@@ -1,8 +1,8 @@
 //! `IQ2_S`: 256 weights `d * (0.5 + scale) / 4 * size * sign`, sizes from a [grid](super::grid) of 1,024 times eight, a
 //! scale of 4 bits for every 16 weights.
 //!
-//! File block, 82 bytes: f16 d; for every 8 weights a byte of the entry's low bits; a byte of signs likewise; 8 bytes
-//! of the entries' high two bits, a byte a group; 8 bytes of scales, the first of two low.
+//! File block, 82 bytes: f16 d; for every 8 weights a byte of the entry's low bits; for every 8 weights a byte of
+//! signs; 8 bytes of the entries' high two bits, a byte a group; 8 bytes of scales, the first of two low.
 //! GPU planes: 8 bytes a group, low bits and signs; 2 bytes a group, high bits and scales; d. Table: the grid.
 
 use super::bits::{read_f16, word};

@@ -13,7 +13,7 @@ pub(super) fn dequantize(block: &[u8; 34], out: &mut [f32; 32]) {
     }
 }
 
-/// The largest weight becomes 127: with so many steps a search gains nothing that could be measured.
+/// The largest weight becomes 127: with 255 levels, a search for a better scale has no measurable benefit.
 pub(super) fn quantize(x: &[f32; 32]) -> [u8; 34] {
     let d = extreme(x).abs() / 127.0;
     let per_weight = if d > 0.0 { 1.0 / d } else { 0.0 };

@@ -375,7 +375,7 @@ impl RunningAnswer {
 
     fn read(&mut self, event: Event, model: &Model) -> Vec<Result<AnswerEvent>> {
         match &event {
-            // It was told before the device was lost.
+            // It was reported before the device was lost.
             Event::Begun { .. } if self.request.answered > 0 => return Vec::new(),
             Event::Token { id, .. } => {
                 self.request.tokens.push(*id);

@@ -9,20 +9,20 @@ use crate::ops::{StepSizes, attention};
 /// A row of a step: one position of one sequence. Rows of a sequence follow each other in the order of their positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// What the first layer reads.
+    /// The input of the first layer.
     pub input: RowInput,
-    /// The position, three times: models that rotate by time, height and width tell them apart. The first is also where
-    /// the cache keeps the row's keys and values, and the only one that the GPU's row table has so far.
+    /// The position in time, height and width (M-RoPE); for text, all three are the same. The first is also where the
+    /// cache keeps the row's keys and values, and the only one that the GPU's row table has so far.
     pub position: [u32; 3],
     /// The sequence, below [`Capacity::sequences`](crate::ops::Capacity::sequences).
     pub sequence: u32,
-    /// The output slot, if logits, a hidden state or a token of the row is wanted. Tokens are sampled with the
+    /// The output slot, if logits, a hidden state or a token of the row is requested. Tokens are sampled with the
     /// parameters and counts of the slot, which is then below [`Capacity::outputs`](crate::ops::Capacity::outputs), and
     /// no other row of the step may have it; other outputs do not depend on its number.
     pub output: Option<u32>,
 }
 
-/// What the first layer reads of a row.
+/// The input of the first layer for a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RowInput {

@@ -232,7 +232,7 @@ pub async fn request_device(
 
 /// Polls the device until the callback of a submission has sent its value; `None` if it never will.
 pub async fn poll_until<T>(gpu: &Gpu, index: Submission, mut receiver: Receiver<T>) -> Option<T> {
-    // Writes from other threads in the meantime may be a submission of their own, with which the callback then runs.
+    // Writes from other threads in the meantime may be a separate submission, with which the callback then runs.
     for submission_index in [Some(index), None] {
         gpu.device.poll(wgpu::PollType::Wait { submission_index, timeout: None }).ok()?;
         if let Some(value) = receiver.try_recv().ok()? {
@@ -269,7 +269,7 @@ mod tests {
         }
     }
 
-    /// Writes between a submission and the wait for it become a submission of their own, with which the callback runs.
+    /// Writes between a submission and the wait for it become a separate submission, with which the callback runs.
     #[test]
     fn waits_end_whatever_is_written_meanwhile() {
         let gpu = pollster::block_on(Gpu::open_device(&Default::default())).expect("a GPU or a software adapter");

@@ -77,7 +77,7 @@ impl Pipelines {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
-        // No invariant spans two entries, so that one left by a panic is as good as any.
+        // No invariant spans two entries, so the map is still valid after a panic.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

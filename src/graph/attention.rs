@@ -1,4 +1,4 @@
-//! Attention with grouped query heads (GQA), over a cache or over the rows of a step, and what writes the cache.
+//! Attention with grouped query heads (GQA), over a cache or over the rows of a step, and the op that writes the cache.
 
 use super::op::{Access, Op, Operand, operands};
 use super::{Graph, Rows, StepInput, TensorId, assert_same};
@@ -12,8 +12,8 @@ pub struct Attention {
     pub kv_heads: u32,
     /// Values of a query's and a key's head.
     pub head_dim: u32,
-    /// Values of a value's head. If they are fewer, values are the first of their keys and have no cache of their own
-    /// (MLA, arXiv 2405.04434).
+    /// Values of a value's head. If they are fewer, values are the first elements of their keys and have no separate
+    /// cache (MLA, arXiv 2405.04434).
     pub value_dim: u32,
     /// Multiplier of the scores.
     pub scale: f32,
@@ -141,8 +141,8 @@ pub struct AttentionTemperature {
     pub offset: u32,
 }
 
-/// The most values that a head may have: the queries of a tile, or those of four heads, fit in workgroup memory beside
-/// the scores.
+/// The most values that a head may have: the queries of a tile, or those of four heads, fit in workgroup memory
+/// together with the scores.
 pub const MAX_HEAD_DIM: u32 = 576;
 
 /// Writes the step's keys and values into the pages of the cache: (page, head, position % PAGE, head_dim). The layout

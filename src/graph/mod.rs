@@ -155,7 +155,7 @@ impl TensorRef {
 /// Where a tensor's data comes from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TensorKind {
-    /// A matrix (or a stack of `experts` matrices) from the file, in its own type.
+    /// A matrix (or a stack of `experts` matrices) from the file, in the file's type.
     Weight {
         /// How it is stored.
         dtype: DType,
@@ -267,7 +267,7 @@ impl Graph {
         self.add(name, rows, cols, TensorKind::Activation)
     }
 
-    /// The name of what a weight computes.
+    /// The name of a weight's output.
     pub(super) fn stem(&self, weight: TensorId) -> String {
         self.tensor(weight).name.trim_end_matches(".weight").to_string()
     }

@@ -101,7 +101,7 @@ impl Operand for NextNorm {
 /// An RMS norm of whole rows that the ops around it compute when rows are few, so that it costs no dispatch: the linear
 /// before it ([`LinearOperands::next_norm`](super::LinearOperands)) also writes its rows times the norm's weight, and
 /// partial sums of their squares; the op that reads the normed rows multiplies its products by the remaining factor,
-/// one per row. Many rows are normed by a kernel of their own. This is what the reading op has.
+/// one per row. Many rows are normed by a separate kernel. This struct belongs to the op that reads the rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FusedNorm {
     /// Added to the mean of squares.

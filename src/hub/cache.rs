@@ -22,7 +22,7 @@ pub fn folder() -> Result<PathBuf> {
         .or_else(|| var("HF_HOME").map(|home| home.join("hub")))
         .or_else(|| var("XDG_CACHE_HOME").map(|cache| cache.join("huggingface/hub")))
         .or_else(|| home().map(|home| home.join(".cache/huggingface/hub")));
-    found.ok_or_else(|| Error::Usage("there is no home folder to keep models in: set HF_HOME".into()))
+    found.ok_or_else(|| Error::Usage("there is no home folder for the model cache: set HF_HOME".into()))
 }
 
 /// A repository's folder.

@@ -89,9 +89,9 @@ impl Client {
                 "{url}: the hub refuses your token (HTTP {status}); accept the model's terms on its page, or make a new \
                  HF_TOKEN"
             ),
-            404 => format!("{url}: there is no such model or file (HTTP 404); is its name spelt right?"),
+            404 => format!("{url}: there is no such model or file (HTTP 404); check the spelling of its name"),
             429 => {
-                format!("{url}: the hub says that it was asked too often (HTTP 429); try again later, or set HF_TOKEN")
+                format!("{url}: the hub reports too many requests (HTTP 429); try again later, or set HF_TOKEN")
             }
             status => format!("{url}: HTTP {status}"),
         };
@@ -113,14 +113,15 @@ impl Client {
         patiently(|| {
             let response = self.get(url, Some(&range))?;
             if response.status().as_u16() != 206 {
-                let message = format!("{} cannot give parts of a file, so its header cannot be read", host(url));
+                let message =
+                    format!("{} does not support range requests, so the file's header cannot be read", host(url));
                 return Err(FetchFailure { error: Error::network(message), again: false });
             }
             let mut bytes = Vec::new();
             let read = response.into_body().into_reader().take(range.end - range.start).read_to_end(&mut bytes);
             match read {
                 Ok(n) if n as u64 == range.end - range.start => Ok(bytes),
-                _ => Err(FetchFailure { error: Error::network(format!("{url}: the answer broke off")), again: true }),
+                _ => Err(FetchFailure { error: Error::network(format!("{url}: the response broke off")), again: true }),
             }
         })
     }
@@ -258,7 +259,7 @@ impl Client {
             let fatal = |error| FetchFailure { error, again: false };
             let response = self.get(url, Some(&range))?;
             if response.status().as_u16() != 206 {
-                return Err(fatal(Error::network(format!("{} stopped giving parts of the file", host(url)))));
+                return Err(fatal(Error::network(format!("{} stopped answering range requests", host(url)))));
             }
             let mut out = OpenOptions::new().write(true).open(part).map_err(|e| fatal(disk(part, e)))?;
             out.seek(SeekFrom::Start(range.start)).map_err(|e| fatal(disk(part, e)))?;
@@ -269,7 +270,7 @@ impl Client {
                     Ok(n) if n > 0 => n,
                     _ => {
                         return Err(FetchFailure {
-                            error: Error::network(format!("{url}: the answer broke off")),
+                            error: Error::network(format!("{url}: the response broke off")),
                             again: true,
                         });
                     }
@@ -299,7 +300,7 @@ fn patiently<T>(mut attempt: impl FnMut() -> Result<T, FetchFailure>) -> Result<
 }
 
 fn interrupted(url: &str, cause: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::network(format!("{url}: the answer broke off: {cause}")).caused_by(cause)
+    Error::network(format!("{url}: the response broke off: {cause}")).caused_by(cause)
 }
 
 fn host(url: &str) -> &str {
@@ -308,12 +309,12 @@ fn host(url: &str) -> &str {
 
 fn changed(url: &str, promised: u64, got: u64) -> Error {
     Error::network(format!(
-        "{url} has {got} bytes, {promised} were promised: it was just changed, or cut short; try again"
+        "{url} has {got} bytes instead of {promised}: it has just changed, or was truncated; try again"
     ))
 }
 
 fn disk(path: &Path, error: io::Error) -> Error {
-    Error::io(format!("cannot write {} (what came so far is kept)", path.display()), error)
+    Error::io(format!("cannot write {} (the downloaded part is kept)", path.display()), error)
 }
 
 /// Fails if the disk is known to have less than `bytes` free.
@@ -388,7 +389,7 @@ fn verify(part: &Path, file: &RepoFile, progress: &mut dyn FnMut(DownloadProgres
     let _ = fs::remove_file(journal_path(part));
     let name = &file.name;
     Err(Error::format(format!(
-        "{name} came damaged: its SHA-256 is {got}, not {}. It was removed; try again",
+        "{name} is damaged: its SHA-256 is {got}, not {}. It was removed; try again",
         lfs.sha256
     )))
 }

@@ -86,7 +86,7 @@ impl Hub {
             (2.., Some(wanted)) if !name.is_folder() => {
                 let names: Vec<&str> = found.iter().map(|kept| kept.name.as_str()).collect();
                 Err(Error::Usage(format!(
-                    "{wanted:?} is the name of {}: give one file's whole path",
+                    "{wanted:?} matches {}: give the whole path of one file",
                     names.join(" and ")
                 )))
             }
@@ -98,10 +98,10 @@ impl Hub {
         let others = cache::find(&self.cache, &Name { wanted: None, ..name.clone() });
         let others: Vec<String> = others.iter().map(CachedModel::to_string).collect();
         let rest = match others.is_empty() {
-            true => "`firelight list` shows what is here".to_string(),
-            false => format!("here are {}", others.join(", ")),
+            true => "`firelight list` shows the cached models".to_string(),
+            false => format!("cached are {}", others.join(", ")),
         };
-        format!("{name} is not kept here, and nothing is fetched while offline; {rest}")
+        format!("{name} is not cached, and nothing is downloaded while offline; {rest}")
     }
 
     /// Lists a repository's files.
@@ -113,10 +113,10 @@ impl Hub {
         let url = format!("{}/api/models/{repo}/revision/main?blobs=true", self.endpoint);
         let text = self.client.text(&url, LISTING_BYTES)?;
         let mut listing: RepoFiles = serde_json::from_str(&text)
-            .map_err(|e| Error::network(format!("{url} does not answer as a model hub does: {e}")).caused_by(e))?;
+            .map_err(|e| Error::network(format!("{url} is not a model hub: {e}")).caused_by(e))?;
         let plain = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric());
         if !plain(&listing.sha) {
-            return Err(Error::network(format!("{url} names no commit")));
+            return Err(Error::network(format!("the response of {url} has no commit")));
         }
         // Names become paths, so names that would leave the cache folder are ignored.
         let part = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(['\\', ':', '\0']);
@@ -126,7 +126,7 @@ impl Hub {
 
     fn online(&self, what: &str) -> Result<()> {
         match self.offline {
-            true => Err(Error::network(format!("{what} is not kept here, and nothing is fetched while offline"))),
+            true => Err(Error::network(format!("{what} is not cached, and nothing is downloaded while offline"))),
             false => Ok(()),
         }
     }

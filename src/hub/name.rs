@@ -17,7 +17,7 @@ pub struct Name {
 
 /// Hosts of Hugging Face's pages.
 const HOSTS: [&str; 2] = ["huggingface.co", "hf.co"];
-/// Schemes that stand for the first host.
+/// Schemes that mean the first host.
 const SCHEMES: [&str; 4] = ["hf://", "huggingface://", "hf:", "huggingface:"];
 /// First path segments of pages that are not models.
 const ELSEWHERE: [&str; 12] = [
@@ -104,7 +104,7 @@ fn checked(name: Name) -> Result<Name, String> {
         return Err(format!("is in {org}, where there are no models"));
     }
     if !is_part(org) || !is_part(repo) {
-        return Err("is not a model's name".into());
+        return Err("is not a model name".into());
     }
     let is_path = |wanted: &String| {
         !wanted.is_empty()
@@ -158,7 +158,7 @@ fn with_scheme(text: &str) -> Result<String, String> {
         return Ok(format!("https://{}/{}", HOSTS[0], &text[scheme.len()..]));
     }
     if let Some((scheme, _)) = text.split_once("://") {
-        return Err(format!("is an address of the kind {scheme}, and models are fetched by https"));
+        return Err(format!("is a {scheme} address, but models are downloaded over https"));
     }
     // The form for `git clone`.
     if let Some(path) = text.strip_prefix("git@") {
@@ -211,7 +211,7 @@ fn in_repository(path: &[&str]) -> Result<Option<String>, String> {
 fn check_revision(revision: &str) -> Result<(), String> {
     match revision {
         BRANCH => Ok(()),
-        other => Err(format!("names the revision {other}, and only {BRANCH} is fetched")),
+        other => Err(format!("names the revision {other}, but only {BRANCH} is supported")),
     }
 }
 
@@ -224,7 +224,7 @@ fn shown(query: &str) -> Result<Option<String>, String> {
 /// Percent-decodes a text.
 fn decoded(text: &str) -> Result<String, String> {
     let text = percent_decode_str(text).decode_utf8();
-    text.map(|text| text.into_owned()).map_err(|_| "holds %XX that are not UTF-8".to_string())
+    text.map(|text| text.into_owned()).map_err(|_| "contains percent-encoded bytes that are not UTF-8".to_string())
 }
 
 impl std::fmt::Display for Name {
@@ -251,7 +251,7 @@ mod tests {
             ("a/b:sub/x.gguf", "a/b", Some("sub/x.gguf")),
             ("  'a/b:Q4_0'\n", "a/b", Some("Q4_0")),
             ("\u{feff}a/b", "a/b", None),
-            // Nothing stands for anything else in a plain name.
+            // Plain names are not percent-decoded.
             ("a/b:50%20.gguf", "a/b", Some("50%20.gguf")),
             ("a/b:x#1?.gguf", "a/b", Some("x#1?.gguf")),
             ("a/b:x..gguf", "a/b", Some("x..gguf")),
@@ -345,7 +345,7 @@ mod tests {
             ("a/b:/etc/passwd", "no file"),
             ("a/b:x\\y", "no file"),
             ("hf.co/a/b/resolve/main/%2e%2e/x.gguf", "no file"),
-            ("a b/c", "not a model's name"),
+            ("a b/c", "not a model name"),
             ("", "names no repository"),
             ("https://huggingface.co", "names no repository"),
             ("https://huggingface.co/a", "names no repository"),

@@ -30,7 +30,7 @@ pub async fn pick(
 ) -> Result<PickedModel> {
     let mut all = offers(&listing.siblings);
     if all.is_empty() {
-        let message = format!("{repo} holds no GGUF file; search the hub for the model's name with GGUF behind it");
+        let message = format!("{repo} has no GGUF file; search the hub for the model's name followed by GGUF");
         return Err(Error::Usage(message));
     }
     if let Some(wanted) = wanted {
@@ -80,7 +80,7 @@ pub async fn pick(
         }
     }
     Err(last.unwrap_or_else(|| Error::DoesNotFit {
-        message: format!("no model of {repo} fits this GPU's memory; take a smaller one"),
+        message: format!("no model of {repo} fits this GPU's memory; use a smaller one"),
         needed: smallest,
         available: memory,
     }))
@@ -91,7 +91,7 @@ fn middle(all: Vec<Offer>) -> PickedModel {
     const USUAL: [&str; 6] = ["Q4_K_M", "Q4_K_S", "Q4_0", "IQ4_XS", "Q5_K_M", "Q8_0"];
     let usual = USUAL.iter().find_map(|quant| all.iter().find(|offer| offer.quant == *quant));
     let offer = usual.or(all.last()).expect("a repository that offers something").clone();
-    PickedModel { offer, why: "the usual choice; this GPU does not tell how much memory it has".into() }
+    PickedModel { offer, why: "the usual choice; this GPU does not report its memory size".into() }
 }
 
 fn names(all: &[Offer]) -> String {

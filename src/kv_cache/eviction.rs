@@ -1,4 +1,4 @@
-//! What the KV cache gives up: the rest of a sequence when a request replaces it or an answer is rolled back. Pages
+//! Eviction from the KV cache: the rest of a sequence when a request replaces it or an answer is rolled back. Pages
 //! outside a sliding window are evicted as a sequence advances (`sliding`).
 
 use super::pages::PagePools;

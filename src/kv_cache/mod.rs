@@ -22,13 +22,13 @@ use sliding::SlidingTable;
 use states::StateSlots;
 pub use states::StateStep;
 
-/// What is cached of every sequence. See the module.
+/// The cache of all sequences. See the module.
 pub struct KvCache {
     sequences: Vec<CachedSequence>,
     pools: PagePools,
 }
 
-/// What is cached of one sequence.
+/// The cache of one sequence.
 #[derive(Default)]
 struct CachedSequence {
     /// The sequence's tokens, which prefixes are compared with. The last may not be cached yet; those of steps in

@@ -129,7 +129,7 @@ mod tests {
         let (mut pool, mut table) = (PagePool::new(32), SlidingTable::new(64));
         run(&mut table, &mut pool, 300, 100, 500);
         assert_eq!((table.resumable(800), table.resumable(736), table.resumable(300)), (800, 736, 300));
-        // What lies between has gaps before it.
+        // Some pages before position 500 are gone.
         assert_eq!(table.resumable(500), 320);
         // The same pages serve a second sequence; the first gives them back, they stay.
         let whole = table.resumable(300) / POSITIONS;

@@ -24,7 +24,7 @@ pub struct Decoder {
 pub struct Recording {
     /// Positions, at most.
     pub context: u32,
-    /// Whether layers with local attention have a sliding-window KV cache with pages of its own.
+    /// Whether layers with local attention have a sliding-window KV cache with separate pages.
     pub sliding: bool,
     /// With expert offload, the share of experts beyond one layer's that stays resident
     /// ([`ExpertSlots`](super::expert_slots::ExpertSlots)); `None`: all experts are resident.

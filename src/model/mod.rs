@@ -1,5 +1,5 @@
 //! Models: `spec` reads what a checkpoint is, `decoder` and `blocks` record it as a graph, `load` fills the graph's
-//! weights. Nothing here runs; `session` does.
+//! weights. Inference is in `session`.
 
 pub mod arch;
 mod blocks;
@@ -26,7 +26,7 @@ use spec::ModelSpec;
 pub struct Model {
     /// Metadata and tensors.
     pub checkpoint: Arc<Checkpoint>,
-    /// What each layer is.
+    /// The model's structure.
     pub spec: ModelSpec,
     /// Text to ids and back.
     pub tokenizer: Arc<Tokenizer>,
@@ -75,7 +75,7 @@ impl Model {
     }
 
     /// The text that [`Model::encode_chat`] tokenizes. Special tokens in messages of users and tools are escaped
-    /// ([`Tokenizer::escape_special`]), so that nobody ends a turn by typing its end token.
+    /// ([`Tokenizer::escape_special`]), so that a typed end token does not end a turn.
     ///
     /// # Errors
     /// As [`Model::encode_chat`].

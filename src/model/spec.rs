@@ -60,13 +60,13 @@ pub struct ModelSpec {
     pub ropes: Vec<RopeConfig>,
     /// Token embeddings.
     pub embedding: EmbeddingSpec,
-    /// Multiplier of what each branch adds to the residual stream.
+    /// Multiplier of each branch's output, before it is added to the residual stream.
     pub residual_scale: f32,
     /// Layers.
     pub layers: Vec<LayerSpec>,
     /// The last norm; its output are the hidden states.
     pub output_norm: NormSpec,
-    /// What is computed from hidden states.
+    /// The output head.
     pub head: OutputHead,
 }
 
@@ -80,13 +80,13 @@ pub struct LayerSpec {
     pub ffn: Option<Ffn>,
     /// Norms, and how the branches share the residual stream.
     pub norms: NormPlacement,
-    /// An embedding of its own (Gemma 4).
+    /// The layer's own embedding of the token (Gemma 4).
     pub embedding: Option<LayerEmbeddingSpec>,
     /// Multiplier of the layer's output (Gemma 4).
     pub output_scale: Option<VectorSpec>,
 }
 
-/// What lets a token see others.
+/// A token mixer.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Mixer {
@@ -100,7 +100,7 @@ pub enum Mixer {
     ShortConv(ShortConvSpec),
 }
 
-/// What a model computes from hidden states.
+/// A model's output, computed from hidden states.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum OutputHead {
@@ -156,7 +156,7 @@ impl ModelSpec {
 
         let hidden_size = keys.size("embedding_length", 1 << 20)?;
         if !hidden_size.is_multiple_of(4) {
-            let what = format!("a hidden size of {hidden_size} is no multiple of 4");
+            let what = format!("a hidden size of {hidden_size} is not a multiple of 4");
             return Err(Error::Unsupported(format!("this model cannot run: {what}")));
         }
         let vocab_size = u32::try_from(checkpoint.tensor("token_embd.weight")?.rows()).unwrap_or(0);
@@ -230,7 +230,7 @@ impl ModelSpec {
 }
 
 impl Mixer {
-    /// Its KV cache, if it has one of its own.
+    /// Its KV cache, if it does not share that of another layer.
     pub fn kv_cache(&self) -> Option<KvCacheSpec> {
         match self {
             Mixer::Attention(a) if matches!(a.kv, KvSource::Own { .. }) => {
@@ -242,7 +242,7 @@ impl Mixer {
     }
 }
 
-/// What all layers have in common.
+/// The keys that all layers share.
 struct LayerReader<'a> {
     arch: &'a Arch,
     hidden_size: u32,

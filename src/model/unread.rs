@@ -1,5 +1,5 @@
-//! Tensors that no part of a model reads: an error that names them and the missing block, never left out in silence. A
-//! model with a part missing still talks, but nonsense.
+//! Tensors that no part of a model reads: an error that names them and the missing block; they are never ignored
+//! silently, since a model that lacks a part still produces text, but nonsense.
 
 use std::collections::BTreeSet;
 
@@ -17,8 +17,8 @@ const BLOCKS: &[(&str, &str)] = &[
     ("attn_norm_2", "parallel blocks with two norms"),
 ];
 
-/// Refuses a checkpoint of `layers` layers with tensors that are not among those read. Layers behind the last predict
-/// several tokens at once, and may be left out.
+/// Refuses a checkpoint of `layers` layers with tensors that are not among those read. Further layers are for
+/// multi-token prediction and may be ignored.
 ///
 /// # Errors
 /// [`Error::Unsupported`], with the tensors and what they belong to.

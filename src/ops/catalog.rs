@@ -139,7 +139,7 @@ fn encoder((heads, kv_heads, head_dim): (u32, u32, u32)) -> Graph {
     g
 }
 
-/// What keeps a state of each sequence, for heads of `head_dim` values.
+/// Ops with a recurrent state of each sequence, for heads of `head_dim` values.
 fn recurrent(head_dim: u32) -> Graph {
     let mut g = Graph::default();
     let op = DeltaNet { key_heads: 2, heads: 4, head_dim, grouped: true, fused: true, log_decay: true };
@@ -177,7 +177,7 @@ fn latent((heads, rank, rotated): (u32, u32, u32)) -> Graph {
     g
 }
 
-/// What reads weights of one type.
+/// Ops that read weights of one type.
 fn weights(dtype: DType) -> Graph {
     let mut g = gated(dtype, dtype, 256);
     let embedding = g.weight("token_embd.weight", 1024, 256, dtype);
@@ -309,7 +309,7 @@ fn rope_kv(g: &mut Graph, q: TensorId, norm: TensorId, caches: (TensorId, Tensor
     }
 }
 
-/// What works on heads, for one shape of them.
+/// Ops on heads, for one shape of heads.
 fn block(heads: u32, kv_heads: u32, head_dim: u32) -> Graph {
     let mut g = Graph::default();
     let input = |g: &mut Graph, cols| {

@@ -1,4 +1,4 @@
-//! What an op knows when it chooses its kernels.
+//! The data from which an op chooses its kernels.
 
 use super::grid::StepSize;
 use super::kernel::Kernel;
@@ -12,7 +12,7 @@ use crate::graph::{Graph, Rows, TensorId, TensorKind};
 pub struct KernelContext<'a> {
     /// The graph.
     pub graph: &'a Graph,
-    /// What the adapter can do.
+    /// The adapter's capabilities.
     pub caps: &'a Caps,
     /// The largest step.
     pub capacity: &'a Capacity,

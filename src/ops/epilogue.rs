@@ -1,4 +1,5 @@
-//! What a product does to its sums before it writes them: a file of `shaders/matmul/epilogue`, and what it binds.
+//! The epilogue of a product, applied to its sums before they are written: a file of `shaders/matmul/epilogue`, and its
+//! bindings.
 
 use super::kernel::Kernel;
 use crate::graph::{ExpertEpilogue, TensorId};

@@ -39,8 +39,8 @@ fn matmul(op: &ExpertLinear, io: &ExpertLinearOperands, cx: &KernelContext, shar
     kernel.when(StepSize::Rows, cx.capacity.decode_rows() + 1, u32::MAX)
 }
 
-/// Binds a shard of the weight, x, y, what the route reads, and what is done to sums. The kernels of `linear` see a
-/// single matrix of (n, k); the route finds where it begins in the shard.
+/// Binds a shard of the weight, x, y, the tables of the route, and the epilogue. The kernels of `linear` see a single
+/// matrix of (n, k); the route computes its offset in the shard.
 fn bind(
     op: &ExpertLinear,
     io: &ExpertLinearOperands,
@@ -67,7 +67,7 @@ fn bind(
 
 impl ExpertLinear {
     /// y of x, of a stack of dequantized (n, k) matrices of all experts in order, of the expert of each slot, and of
-    /// what is done to sums.
+    /// the epilogue.
     pub fn reference(
         &self,
         x: &[f32],

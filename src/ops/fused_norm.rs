@@ -14,7 +14,7 @@ pub(super) fn parts(cx: &KernelContext, source_cols: u32, cols: u32, tile: u32) 
     cols.div_ceil(MatvecShape::choose(cx, source_cols, tile, &[]).rows())
 }
 
-/// Gives a matvec its part of the norm that follows: of `parts` partial sums, those from `part0` on.
+/// Fuses the first stage of the norm that follows into a matvec, which writes partial sums `part0..` of `parts`.
 pub(super) fn write(norm: &NextFusedNorm, kernel: Kernel, parts: u32, part0: u32) -> Kernel {
     let kernel = kernel.import("sum_squares", "matmul/sum_squares/partial").set_next_binding("SUM_SQUARES_AT");
     let kernel = kernel.set("PARTS", parts).set("PART0", part0);
@@ -26,7 +26,7 @@ pub(super) fn matvec_x(norm: Option<&FusedNorm>, x: TensorId) -> TensorId {
     norm.map_or(x, |norm| norm.scaled)
 }
 
-/// Gives a matvec for `tile` rows of `cols` values its part of the norm before it.
+/// Fuses the second stage of the norm before it into a matvec for `tile` rows of `cols` values.
 pub(super) fn read(norm: Option<&FusedNorm>, kernel: Kernel, cx: &KernelContext, cols: u32, tile: u32) -> Kernel {
     let Some(norm) = norm else { return kernel };
     let kernel = kernel.import("norm_scale", "matmul/norm_scale/rms").set_next_binding("SQUARES_AT");

@@ -15,7 +15,7 @@ pub enum StepSize {
     One,
     /// Rows of the step.
     Rows,
-    /// Rows that want logits.
+    /// Rows with logits.
     Logits,
     /// Spans of [`attention::KV_SPLIT`] positions that the longest context of the step has.
     KvSplits,

@@ -60,8 +60,8 @@ pub fn reference(
     }
 }
 
-/// What a cache of this type makes of a head's values. q8_0: a block's scale is its largest value over 127, as a half;
-/// quants are rounded under the scale as it is read back.
+/// A head's values after a round trip through a cache of this type. q8_0: a block's scale is its largest value over
+/// 127, as an f16; quants are computed with the rounded scale.
 pub fn stored(x: &[f32], kv: KvType) -> Vec<f32> {
     let half = |v: f32| f16::from_f32(v.clamp(-65504.0, 65504.0)).to_f32();
     let block = |x: &[f32]| {

@@ -1,4 +1,4 @@
-//! Matrix times many rows (GEMM): which kernel multiplies a tile, and the products of dense matrices.
+//! Matrix times many rows (GEMM): the choice of the kernel for a tile, and the products of dense matrices.
 
 use super::context::KernelContext;
 use super::epilogue::Epilogue;

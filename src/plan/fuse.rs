@@ -1,4 +1,4 @@
-//! Graph to graph: a few ops become one. Each rule can be switched off; a test holds fused equal to unfused.
+//! Operator fusion, from graph to graph. Each rule can be switched off; a test compares fused with unfused results.
 
 use crate::graph::{
     Add, Attention, FusedNorm, Graph, HeadNorm, KvWriteOperands, LinearGlu, LinearGluOperands, LinearOperands,
@@ -10,7 +10,7 @@ use crate::ops::weight_shards;
 /// Which rules run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fuse {
-    /// linear + add -> linear with a residual; likewise the sum of experts.
+    /// linear + add -> linear with a residual; the sum of experts + add, too.
     pub residual: bool,
     /// gate linear + up linear + glu -> one op.
     pub glu: bool,
@@ -25,7 +25,7 @@ pub struct Fuse {
 impl Fuse {
     /// Every rule.
     pub const ALL: Fuse = Fuse { residual: true, glu: true, qkv: true, norm: true, post_norm: true };
-    /// None.
+    /// No rule.
     pub const NONE: Fuse = Fuse { residual: false, glu: false, qkv: false, norm: false, post_norm: false };
 }
 
@@ -67,7 +67,7 @@ fn residual(graph: &mut Graph) {
     }
 }
 
-/// If node `i` adds something to the product of another node: that one's number, and both in one.
+/// If node `i` adds a residual to the product of another node: the index of that node, and the fused op.
 fn residual_at(graph: &Graph, i: usize) -> Option<(usize, Op)> {
     let Op::Add(Add { scale: 1.0 }, sum) = &graph.nodes[i] else { return None };
     [(sum.a, sum.b), (sum.b, sum.a)].into_iter().find_map(|(product, other)| {
@@ -141,9 +141,9 @@ fn qkv(graph: &mut Graph, max_binding: u64) {
     }
 }
 
-/// What leads from one x to attention.
+/// The nodes between one x and attention.
 struct Projections {
-    /// Numbers of the nodes that are replaced, but for the one that writes the cache.
+    /// Indices of the nodes that are replaced, except the one that writes the cache.
     nodes: Vec<usize>,
     linears: [LinearOperands; 3],
     rope: Rope,
@@ -156,7 +156,7 @@ struct Projections {
 }
 
 impl Projections {
-    /// If node `i` writes the cache: what leads to it and to the attention that reads it.
+    /// If node `i` writes the cache: the nodes that compute its operands and those of the attention that reads it.
     fn at(graph: &Graph, i: usize, max_binding: u64) -> Option<Self> {
         let Op::KvWrite(kv, cache) = &graph.nodes[i] else { return None };
         let values = cache.values.as_ref()?;
@@ -203,7 +203,7 @@ impl Projections {
         Some(Projections { nodes, linears, rope, q, head_norm, norm_values, kv_heads: kv.heads, cache })
     }
 
-    /// Replaces all of them and node `i` by two nodes. Returns where the last one is.
+    /// Replaces these nodes and node `i` by two nodes. Returns the index of the last one.
     fn fuse(self, graph: &mut Graph, i: usize) -> usize {
         let Projections { nodes, linears, rope, q, head_norm, norm_values, kv_heads, cache } = self;
         let weights = linears.each_ref().map(|io| io.weight);
@@ -278,8 +278,8 @@ fn norm_of(op: &mut Op) -> Option<(&mut TensorId, &mut Option<FusedNorm>)> {
     }
 }
 
-/// If node `i` norms whole rows between a linear with a residual and a node that can take the norm on, which alone
-/// reads them: the numbers of these two, and the norm.
+/// If node `i` norms whole rows between a linear with a residual and a node that can fuse the norm and is their only
+/// reader: the indices of these two, and the norm.
 fn norm_at(graph: &Graph, i: usize) -> Option<(usize, usize, RmsNorm, RmsNormOperands)> {
     let Op::RmsNorm(op, io) = &graph.nodes[i] else { return None };
     let only = is_of_rows(graph, io) && graph.readers(io.y) == 1;
@@ -306,8 +306,8 @@ fn post_norm(graph: &mut Graph) {
     }
 }
 
-/// If node `i` adds something to rows that another node norms whole: that one's number, and what both in one are made
-/// of.
+/// If node `i` adds a residual to rows that another node norms whole: the index of that node, and the parts of the
+/// fused op.
 fn norm_add_at(graph: &Graph, i: usize) -> Option<(usize, f32, NormAddOperands)> {
     let Op::Add(Add { scale: 1.0 }, sum) = &graph.nodes[i] else { return None };
     [(sum.a, sum.b), (sum.b, sum.a)].into_iter().find_map(|(normed, residual)| {
@@ -317,7 +317,7 @@ fn norm_add_at(graph: &Graph, i: usize) -> Option<(usize, f32, NormAddOperands)>
     })
 }
 
-/// The sum of node `i` takes on the norm of its result, if there is one.
+/// Fuses the norm of its result, if there is one, into the sum of node `i`.
 fn take_next(graph: &mut Graph, i: usize) {
     let Op::NormAdd(_, sum) = &graph.nodes[i] else { return };
     let norm_of_sum = |node: &Op| match node {

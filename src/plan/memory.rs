@@ -1,6 +1,6 @@
-//! A plan's buffers: what the device is asked for, how weights come into them, and how tensors are written and read.
+//! A plan's buffers: their allocation, the upload of weights, and how tensors are written and read.
 //!
-//! It knows nothing of pipelines: it can be filled while they are compiled.
+//! Pipelines are not part of it: weights can be uploaded while pipelines are compiled.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -40,7 +40,7 @@ impl BufferRange {
         BufferRange { offset: 0, bytes: buffer.size(), buffer }
     }
 
-    /// What a kernel sees of it.
+    /// The binding for a kernel.
     pub(super) fn binding(&self) -> wgpu::BindingResource<'_> {
         let BufferRange { buffer, offset, bytes } = self;
         wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: *offset, size: NonZero::new(*bytes) })
@@ -75,7 +75,7 @@ impl PlanMemory {
         Ok(memory)
     }
 
-    /// What it holds.
+    /// The dispatch list that the buffers were allocated for.
     pub fn dispatch_list(&self) -> &DispatchList {
         &self.dispatch_list
     }
@@ -85,7 +85,7 @@ impl PlanMemory {
         &self.gpu
     }
 
-    /// Bytes of all its buffers as the device was asked for them: what [`DispatchList::bytes`] foretells.
+    /// The total size of its buffers as allocated, in bytes; [`DispatchList::bytes`] predicts it.
     pub fn allocated(&self) -> u64 {
         self.buffers.iter().map(Buffer::size).sum::<u64>() + self.step.size()
     }
@@ -126,8 +126,8 @@ impl PlanMemory {
         }
     }
 
-    /// As [`PlanMemory::write_rows`], on another thread where there are some; it has begun, and is waited for. That
-    /// thread hands the rows to the device, too: where a processor pretends to be one, it is then that they are copied.
+    /// As [`PlanMemory::write_rows`], on another thread where threads exist; the work starts at once and is then
+    /// awaited. That thread also passes the rows to the device: a software adapter copies them in that call.
     pub(crate) fn write_rows_async(
         &self,
         id: TensorId,
@@ -169,14 +169,14 @@ impl PlanMemory {
 
 /// A part of some rows, and where it goes.
 struct SomeRows {
-    /// A shard.
+    /// The shard.
     place: BufferRange,
     dtype: DType,
     /// Rows and columns of the shard.
     shape: (u32, u32),
-    /// The first of its rows that are filled.
+    /// The first row of the shard that is filled.
     row: u32,
-    /// With these of the rows' bytes.
+    /// The bytes, of those given, that go there.
     bytes: Range<usize>,
 }
 
@@ -200,7 +200,7 @@ fn buffers(gpu: &Gpu, dispatch_list: &DispatchList) -> Vec<Buffer> {
     let parts = dispatch_list.shared.bytes.iter().map(|bytes| ("tensors", *bytes));
     let slots = dispatch_list.slots.bytes.iter().map(|bytes| ("slot", *bytes));
     let mut wanted: Vec<_> = parts.chain(slots).enumerate().collect();
-    // The largest first: blocks of memory are filled best so.
+    // The largest first: that packs the allocator's blocks best.
     wanted.sort_by_key(|(_, (_, bytes))| Reverse(*bytes));
     let mut made: Vec<_> = wanted.into_iter().map(|(i, (label, bytes))| (i, gpu.buffer(label, bytes))).collect();
     made.sort_by_key(|(i, _)| *i);

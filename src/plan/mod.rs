@@ -35,11 +35,11 @@ use suballocation::SharedBuffers;
 pub struct PlanOptions {
     /// Which fusions run.
     pub fuse: Fuse,
-    /// Activations that are read back: they keep a slot of their own.
+    /// Activations that are read back: each keeps a slot that no other tensor uses.
     pub keep: Vec<TensorId>,
 }
 
-/// A plan before it meets a device: what would be dispatched, and how many bytes it takes. Plain data.
+/// A plan without a device: the dispatches, and how many bytes their tensors take. Plain data.
 #[derive(Clone, Debug)]
 pub struct DispatchList {
     /// The fused graph.
@@ -174,7 +174,7 @@ impl DispatchList {
 pub struct Bytes {
     /// The file's matrices.
     pub weights: u64,
-    /// The KV cache, and what layers keep of sequences otherwise.
+    /// The KV cache and the recurrent state of sequences.
     pub kv: u64,
     /// Activations.
     pub slots: u64,
@@ -183,7 +183,7 @@ pub struct Bytes {
 }
 
 impl Bytes {
-    /// All of them.
+    /// The sum.
     pub fn total(&self) -> u64 {
         self.weights + self.kv + self.slots + self.other
     }

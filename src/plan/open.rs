@@ -26,7 +26,7 @@ impl Gpu {
     ///
     /// # Errors
     /// [`Error::Gpu`] if there is no usable adapter, if none matches, if the device is refused, or if no kernel
-    /// computes what it should on it; [`Error::Usage`] if a tier is asked for that the adapter does not have.
+    /// computes correct results on it; [`Error::Usage`] if a tier is asked for that the adapter does not have.
     ///
     /// [`Error::Gpu`]: crate::Error::Gpu
     /// [`Error::Usage`]: crate::Error::Usage
@@ -40,7 +40,7 @@ impl Gpu {
     }
 
     /// Uses a device that the caller has opened, such as the one that draws a window (egui, Bevy), and tunes it as
-    /// [`Gpu::open`] does. [`GpuOptions::device`] is not looked at.
+    /// [`Gpu::open`] does. [`GpuOptions::device`] is ignored.
     ///
     /// Kernels run with WebGPU's default limits and no features. They run faster, and models may be larger, if the
     /// device was requested with `adapter.limits()` and with those of the features `SUBGROUP`, `SHADER_F16`,
@@ -51,7 +51,7 @@ impl Gpu {
     /// submitted from the thread that polls a session's futures, and shares the queue with the caller's.
     ///
     /// # Errors
-    /// [`Error::Gpu`] if the device lacks a limit that kernels need, or if no kernel computes what it should on it;
+    /// [`Error::Gpu`] if the device lacks a limit that kernels need, or if no kernel computes correct results on it;
     /// [`Error::Usage`] if a tier is asked for that the device does not have.
     ///
     /// [`Error::Gpu`]: crate::Error::Gpu

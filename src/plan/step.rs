@@ -5,8 +5,8 @@ use crate::graph::{TensorId, TensorKind};
 use crate::ops::{StepSizes, attention};
 
 impl DispatchList {
-    /// The sizes of a step of `rows` rows of one sequence, the first at `position`, whose last row wants a token that
-    /// is chosen without filters.
+    /// The sizes of a step of `rows` rows of one sequence, the first at `position`; a token is sampled for the last
+    /// row, without filters.
     pub fn step(&self, rows: u32, position: u32) -> StepSizes {
         StepSizes {
             rows,
@@ -24,8 +24,8 @@ impl DispatchList {
         self.tile
     }
 
-    /// Bytes that the keys and values of `positions` positions take in the KV cache, over all layers; of layers that
-    /// see only what is near, those that the last position sees.
+    /// Bytes that the keys and values of `positions` positions take in the KV cache, over all layers; of layers with a
+    /// sliding window, those that the last position sees.
     pub fn kv_traffic(&self, positions: u32) -> u64 {
         let span = self.capacity.sliding.map_or(positions, |near| positions.min(near.window));
         let layer = |id: TensorId| match self.graph.tensor(id).kind {

@@ -141,7 +141,7 @@ fn to_ollama(history: &Value) -> Value {
         said
     };
     let messages: Value = list(&history["messages"]).iter().map(message).collect();
-    // Ollama has no choice of tools: who wants none called sends none.
+    // Ollama has no choice of tools: a client that wants no call sends no tools.
     let tools = if history["tool_choice"] == "none" { &Value::Null } else { &history["tools"] };
     json!({ "messages": messages, "tools": tools })
 }

@@ -141,7 +141,7 @@ fn read_item(item: &Value, said: &mut Vec<Value>) -> Result<(), String> {
         }
         "function_call_output" => said.push(json!({
             "role": "tool", "tool_call_id": item["call_id"], "content": item["output"] })),
-        // What the model thought before is not told to it again.
+        // Earlier reasoning is not part of the prompt.
         "reasoning" => {}
         other => return Err(format!("items of type {other:?} cannot be read")),
     }

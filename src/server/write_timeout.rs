@@ -74,7 +74,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
 mod tests {
     use super::*;
 
-    /// Takes so many writes, and then no more.
+    /// Accepts this many writes, and then no more.
     struct Full(u32);
 
     impl AsyncWrite for Full {

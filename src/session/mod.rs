@@ -84,7 +84,7 @@ impl Session {
         self.executor.expert_reads()
     }
 
-    /// What was chosen differently than asked for, such as a context that was reduced to fit.
+    /// Deviations from the requested options, such as a context that was reduced to fit.
     pub fn notices(&self) -> &[String] {
         self.executor.notices()
     }
@@ -243,7 +243,7 @@ impl Session {
         }
     }
 
-    /// Ends what a sequence works on. The tokens of an answer stay cached for later requests; steps in flight are void.
+    /// Ends a sequence's task. The tokens of an answer stay cached for later requests; steps in flight are discarded.
     fn finish(&mut self, sequence: usize, reason: FinishReason) {
         match self.scheduler.take(sequence) {
             Some(Task::Answer(answer)) => {

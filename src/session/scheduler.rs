@@ -12,7 +12,7 @@ use crate::kv_cache::KvCache;
 
 /// Requests, running and waiting. See the module.
 pub struct Scheduler {
-    /// What each sequence works on.
+    /// The task of each sequence.
     running: Vec<Option<Task>>,
     waiting: VecDeque<Task>,
     /// Rows of a prefill step.
@@ -97,7 +97,7 @@ impl Scheduler {
         self.running.iter().flatten().chain(&self.waiting).any(|task| task.id() == id)
     }
 
-    /// What a sequence works on.
+    /// The task of a sequence.
     pub fn task(&mut self, sequence: usize) -> Option<&mut Task> {
         self.running[sequence].as_mut()
     }

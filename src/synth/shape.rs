@@ -6,7 +6,7 @@ use super::mla::MlaShape;
 /// All that is needed to write a model's metadata and tensor list. Counts are in elements.
 #[derive(Clone, Debug)]
 pub struct Shape {
-    /// What the command line calls it.
+    /// Its name on the command line.
     pub name: &'static str,
     /// `general.architecture` of the GGUF file.
     pub arch: &'static str,
@@ -79,10 +79,10 @@ pub struct RopeScaling {
     pub original_context: usize,
 }
 
-/// What is normalized of queries and keys.
+/// The norms of queries and keys.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum QkNorm {
-    /// Nothing.
+    /// None.
     No,
     /// Each head.
     Heads,
@@ -131,7 +131,7 @@ pub struct Experts {
     pub gated: bool,
     /// Every n-th block has experts; the others have a dense network.
     pub every: usize,
-    /// Whether a dense network runs in parallel, with norms of its own (Gemma 4). The experts' gate and up are fused.
+    /// Whether a dense network with separate norms runs in parallel (Gemma 4). The experts' gate and up are fused.
     pub with_dense: bool,
     /// The first n blocks have a dense network, too.
     pub leading_dense: usize,
@@ -169,7 +169,7 @@ impl Experts {
     }
 }
 
-/// Global attention layers with heads of their own (Gemma 4). A quarter of each head rotates.
+/// Global attention layers whose heads differ from those of local layers (Gemma 4). A quarter of each head rotates.
 #[derive(Clone, Copy, Debug)]
 pub struct Global {
     /// Every n-th block is one.

@@ -440,7 +440,7 @@ mod tests {
 
     #[test]
     fn a_form_that_keeps_the_words_is_preferred() {
-        // Prints a system message only if the user has the last word, and wants ids.
+        // Prints a system message only if the user's message is the last, and requires ids.
         let source = "{% for m in messages %}{% if m.role == 'tool' and m.tool_call_id|length != 9 %}\
             {{ raise_exception('id') }}{% endif %}{% if m.role != 'system' or messages[-1].role == 'user' %}\
             <{{ m.role }}>{{ m.content }}{{ m.tool_calls }}</>{% endif %}{% endfor %}";

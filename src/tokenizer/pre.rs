@@ -162,7 +162,7 @@ impl SplitRegex {
         Ok(SplitRegex { regex, spaces: text.ends_with(r"|\s+"), breaks: text.contains(r"\s*[\r\n]") })
     }
 
-    /// Appends the matches in `text` and what lies between them.
+    /// Appends the matches in `text` and the text between them.
     fn words<'a>(&self, text: &'a str, out: &mut Vec<&'a str>) {
         let mut at = 0;
         while let Some(found) = self.regex.find_at(text, at) {

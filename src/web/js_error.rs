@@ -44,7 +44,7 @@ impl JsError {
         JsError { code, message: error.to_string().replace("--", "") }
     }
 
-    /// A fault of ours.
+    /// A bug in Firelight.
     pub fn internal(message: &str) -> Self {
         JsError { code: "internal", message: message.into() }
     }

@@ -27,11 +27,11 @@ use js_error::{JsError, Moment};
 use request::{GenerateRequest, OpenOptions};
 use source::SourceError;
 
-/// Calls `tell` with the message of a panic: after one, nothing of this module works.
+/// Calls `report` with the message of a panic: after one, nothing of this module works.
 #[wasm_bindgen(js_name = onPanic)]
-pub fn on_panic(tell: Function) {
+pub fn on_panic(report: Function) {
     std::panic::set_hook(Box::new(move |info| {
-        let _ = tell.call1(&JsValue::NULL, &info.to_string().into());
+        let _ = report.call1(&JsValue::NULL, &info.to_string().into());
     }));
 }
 

@@ -1,4 +1,4 @@
-//! Fetching a model from the hub, on a thread: it may take long, and the window goes on.
+//! Downloads a model from the hub, on a thread, so that the window stays responsive.
 
 use std::sync::{Arc, Weak, mpsc};
 use std::thread;
@@ -10,16 +10,16 @@ use crate::gpu::Caps;
 use crate::hub::{self, DownloadProgress, Hub, Name};
 use crate::{Error, Gpu, Result};
 
-/// Whether this platform fetches.
+/// Whether this platform can download models.
 pub const FETCHES: bool = true;
 
-/// A fetch on its way. Dropping it ends it; what came so far is kept, and the next try goes on from there.
+/// A download in progress. Dropping it cancels it; the downloaded part is kept, and the next attempt resumes.
 pub struct FetchHandle {
     _alive: Arc<()>,
 }
 
-/// Fetches what `name` means (`ORG/REPO`, with `:QUANT` or `:FILE` or without) for the adapter `device`. What becomes
-/// of it comes through `tell`.
+/// Downloads the model `name` (`ORG/REPO`, `ORG/REPO:QUANT` or `ORG/REPO:FILE`) for the adapter `device`. `tell`
+/// receives its progress and result.
 pub fn fetch(ctx: &egui::Context, name: &str, device: Option<&str>, tell: mpsc::Sender<Chosen>) -> FetchHandle {
     let alive = Arc::new(());
     let (ctx, name, device) = (ctx.clone(), name.to_string(), device.map(str::to_string));
@@ -39,7 +39,7 @@ pub fn fetch(ctx: &egui::Context, name: &str, device: Option<&str>, tell: mpsc::
     FetchHandle { _alive: alive }
 }
 
-/// What the adapter can do, if there is one.
+/// The adapter's capabilities, if there is one.
 fn caps(device: Option<&str>) -> Option<Caps> {
     let cards = pollster::block_on(Gpu::list());
     let number = device.and_then(|d| d.parse::<usize>().ok());
@@ -114,7 +114,7 @@ mod tests {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let file = served.clone();
-                // Who goes away in the middle is what is tested.
+                // The test disconnects in the middle.
                 thread::spawn(move || drop(answer(stream, &file)));
             }
         });
@@ -147,7 +147,7 @@ mod tests {
         let steps = steps.borrow();
         assert_eq!((steps[0].name.as_str(), steps[0].total), ("tiny-Q8_0.gguf", 20_000_000));
         assert!(steps.last().expect("a step").checking);
-        // Without a network, what is here is found.
+        // Without a network, the cached model is found.
         let note = |_| {};
         let gone = Hub::at("http://127.0.0.1:1", folder.path().to_path_buf());
         assert!(get(&gone, &name("some/Tiny"), None, &Arc::downgrade(&alive), &note).is_ok());

@@ -1,5 +1,5 @@
-//! What differs between the desktop and a tab, behind the same names: where the engine runs, where conversations are
-//! kept, files, the clock. Nothing above asks which of the two it is.
+//! The differences between the desktop and a tab, behind the same names: the engine's thread or worker, the storage of
+//! conversations, files, the clock. Other modules do not depend on the platform.
 
 #[cfg(not(target_arch = "wasm32"))]
 mod fetch;
@@ -19,14 +19,14 @@ pub use web::*;
 
 use super::protocol::{Command, EngineEvent, Place};
 
-/// The two ends of a running engine that the window holds. Dropping it ends the engine.
+/// The window's connection to a running engine. Dropping it ends the engine.
 pub struct Link {
     send: Box<dyn Fn(Command)>,
     events: mpsc::Receiver<EngineEvent>,
 }
 
 impl Link {
-    /// Of a way to send commands, and the events that come back.
+    /// From a function that sends commands, and a receiver of events.
     pub fn new(send: impl Fn(Command) + 'static, events: mpsc::Receiver<EngineEvent>) -> Self {
         Link { send: Box::new(send), events }
     }
@@ -36,34 +36,34 @@ impl Link {
         (self.send)(command);
     }
 
-    /// The next event that has come, if any.
+    /// The next pending event, if any.
     pub fn poll(&self) -> Option<EngineEvent> {
         self.events.try_recv().ok()
     }
 }
 
-/// What a file dialog or a fetch came to. A tab does not fetch.
+/// The result of a file dialog or a download. A tab does not download.
 #[cfg_attr(target_arch = "wasm32", allow(dead_code))]
 pub enum Chosen {
     /// A model to open.
     Model(Place),
-    /// A file was written, or why not.
+    /// A file was written, or the error.
     Saved(Result<String, String>),
-    /// How far a fetch is.
+    /// The progress of a download.
     Fetching(Fetched),
-    /// A model was fetched, or why not.
+    /// A model was downloaded, or the error.
     Fetched(Result<Place, String>),
 }
 
-/// How far a fetch is.
+/// The progress of a download.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fetched {
     /// The file.
     pub name: String,
-    /// Bytes that are here.
+    /// Downloaded bytes.
     pub done: u64,
-    /// Bytes that there are.
+    /// Total bytes.
     pub total: u64,
-    /// They are being checked, no longer fetched.
+    /// Whether the download is complete and its hash is being checked.
     pub checking: bool,
 }

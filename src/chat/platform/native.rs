@@ -24,20 +24,20 @@ use crate::send::BoxFn;
 use crate::text::decode;
 use crate::{Error, Result, hub};
 
-/// Events come in bursts; the window is woken at most this often, and less often where drawing takes the processor away
-/// from the engine.
+/// Events come in bursts; this is the minimum interval at which they wake the window. It is longer where drawing takes
+/// CPU time from the engine.
 const WAKE: Duration = Duration::from_millis(16);
 const SOFTWARE_WAKE: Duration = Duration::from_millis(120);
 
-/// The thread of an engine. Dropping it ends it.
+/// The thread of an engine. Dropping it ends the thread.
 struct EngineThread {
-    /// Taken, so that the engine sees that nobody is there any more.
+    /// Taken on drop, so that the engine sees that the window is gone.
     commands: Option<futures_channel::mpsc::UnboundedSender<Command>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
-/// How long a closing window waits for its engine at most. A step takes milliseconds; but a driver that is taken away
-/// at the program's end under a thread that uses it crashes.
+/// The maximum time that a closing window waits for its engine. A step takes milliseconds, but drivers crash if the
+/// program ends while a thread uses them.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Drop for EngineThread {
@@ -62,7 +62,7 @@ pub fn start_engine(ctx: &egui::Context) -> Link {
             if let EngineEvent::Loaded(loaded) = &event {
                 software.store(loaded.device.software, Ordering::Relaxed);
             }
-            // The window may be gone: then nobody listens.
+            // The window may be gone.
             let _ = sender.send(event);
             ctx.request_repaint_after(if software.load(Ordering::Relaxed) { SOFTWARE_WAKE } else { WAKE });
         });
@@ -76,7 +76,7 @@ pub fn start_engine(ctx: &egui::Context) -> Link {
     Link::new(
         move |command| {
             if let Some(commands) = &engine.commands {
-                // An engine that ended has said why.
+                // An engine that ended has reported the reason.
                 let _ = commands.unbounded_send(command);
             }
         },
@@ -100,13 +100,13 @@ pub async fn sources(place: &Place) -> Result<Vec<Source>> {
     }
 }
 
-/// The models that were fetched, by Firelight or by Hugging Face's own tools.
+/// The cached models that Firelight or Hugging Face's tools have downloaded.
 pub fn find_models() -> Vec<(Place, u64)> {
     let kept = hub::cache::folder().map(|folder| hub::cache::list(&folder)).unwrap_or_default();
     kept.iter().map(|kept| (Place::File(kept.path.display().to_string()), kept.bytes)).collect()
 }
 
-/// Whether a model of another day may still be there: a path may.
+/// Whether a recent model may still exist: paths persist.
 pub fn remains(_place: &Place) -> bool {
     true
 }
@@ -116,12 +116,12 @@ pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 
-/// A number that differs from call to call, short enough to be typed.
+/// A unique number for each call, short enough to type.
 pub fn any_seed() -> u64 {
     RandomState::new().hash_one(now()) % 1_000_000_000
 }
 
-/// Files of text in one folder. Writing happens on a thread, in order, each file whole or not at all.
+/// Text files in one folder. A thread writes them in order, each atomically.
 pub struct Storage {
     root: PathBuf,
     jobs: Option<mpsc::Sender<Job>>,
@@ -136,7 +136,7 @@ enum Job {
 }
 
 impl Storage {
-    /// The user's own: `~/.local/share/firelight` on Linux, and what is usual elsewhere.
+    /// The user's data folder: `~/.local/share/firelight` on Linux, the usual one elsewhere.
     pub fn open() -> Self {
         let data = choose_native_strategy().map(|folders| folders.data_dir());
         Self::at(data.unwrap_or_else(|_| std::env::temp_dir()).join("firelight").join("chat"))
@@ -166,35 +166,35 @@ impl Storage {
         }
     }
 
-    /// What there is.
+    /// The names of all texts.
     pub fn names(&self) -> Vec<String> {
         let files = fs::read_dir(&self.root).into_iter().flatten().flatten();
         files.filter_map(|f| f.file_name().to_str()?.strip_suffix(".json").map(str::to_string)).collect()
     }
 
-    /// A text, if it is there.
+    /// A text, if it exists.
     pub fn read(&self, name: &str) -> Option<String> {
         decode(fs::read(self.path(name)).ok()?, name).ok()
     }
 
-    /// Keeps a text, soon.
+    /// Saves a text, in the background.
     pub fn write(&self, name: &str, text: String) {
         self.job(Job::Write(self.path(name), text));
     }
 
-    /// Removes a text, soon.
+    /// Removes a text, in the background.
     pub fn remove(&self, name: &str) {
         self.job(Job::Remove(self.path(name)));
     }
 
-    /// Waits until all that was asked for is done.
+    /// Waits for all writes.
     pub fn flush(&self) {
         let (tell, told) = mpsc::channel();
         self.job(Job::Flush(tell));
         let _ = told.recv();
     }
 
-    /// Why something could not be done, once.
+    /// Takes the error of the last failed operation.
     pub fn failure(&self) -> Option<String> {
         self.failures.try_recv().ok()
     }
@@ -237,7 +237,7 @@ fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::rename(&beside, path)
 }
 
-/// Asks for a model file; the answer comes through `tell`.
+/// Shows a file dialog for a model; `tell` receives the result.
 pub fn choose_model(ctx: &egui::Context, tell: mpsc::Sender<Chosen>) {
     let ctx = ctx.clone();
     thread::spawn(move || {
@@ -249,7 +249,7 @@ pub fn choose_model(ctx: &egui::Context, tell: mpsc::Sender<Chosen>) {
     });
 }
 
-/// Asks where to put a text, and puts it there.
+/// Shows a file dialog and saves a text.
 pub fn save_text(ctx: &egui::Context, name: &str, text: String, tell: mpsc::Sender<Chosen>) {
     let (ctx, name) = (ctx.clone(), name.to_string());
     thread::spawn(move || {
@@ -266,12 +266,12 @@ pub fn save_text(ctx: &egui::Context, name: &str, text: String, tell: mpsc::Send
     });
 }
 
-/// The model that a dropped file is.
+/// The location of a dropped file.
 pub fn dropped(file: &egui::DroppedFileHandle) -> Option<Place> {
     Some(Place::File(file.path().display().to_string()))
 }
 
-/// Opens the window, and returns when it is closed.
+/// Opens the window and returns when it is closed.
 ///
 /// # Errors
 /// If there is no display, or no adapter that can draw.
@@ -284,7 +284,7 @@ pub fn open(place: Option<Place>) -> std::result::Result<(), String> {
         .with_inner_size([1180.0, 780.0])
         .with_min_inner_size([360.0, 420.0])
         .with_drag_and_drop(true);
-    // Dithering costs a tenth of a frame where the processor draws, and nothing here has a gradient.
+    // On a software rasterizer, dithering costs a tenth of a frame, and the window has no gradients.
     let options = eframe::NativeOptions { viewport, dithering: false, ..Default::default() };
     let create = move |cc: &eframe::CreationContext<'_>| -> std::result::Result<Box<dyn eframe::App>, _> {
         Ok(Box::new(crate::chat::App::for_window(cc, Storage::open(), place)))

@@ -1,5 +1,5 @@
-//! A tab: the engine in a worker that runs this same program, conversations in the browser's storage, files as the user
-//! gave them.
+//! A tab: the engine in a worker that runs the same program, conversations in the browser's storage, files that the
+//! user opens.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -18,15 +18,15 @@ use crate::checkpoint::{ReadFuture, Source};
 use crate::send::BoxFn;
 use crate::{Error, Result};
 
-/// The page's canvas, and the worker's script beside the page.
+/// The page's canvas, and the worker's script in the page's folder.
 const CANVAS: &str = "firelight";
 const WORKER: &str = "./chat-worker.js";
 
-/// Events come in bursts; the window is woken at most this often.
+/// Events come in bursts; this is the minimum interval at which they wake the window.
 const WAKE: Duration = Duration::from_millis(33);
 
 thread_local! {
-    /// Files that the user gave, by name: on the page, and in the worker to which they were sent.
+    /// Files that the user opened, by name: in the page, and in the worker that received them.
     static FILES: RefCell<HashMap<String, web_sys::File>> = RefCell::default();
 }
 
@@ -50,14 +50,14 @@ fn page(window: &web_sys::Window) {
         let runner = eframe::WebRunner::new();
         let options = eframe::WebOptions { dithering: false, ..Default::default() };
         match runner.start(canvas, options, Box::new(create)).await {
-            // The runner lives as long as the page.
+            // The runner must live as long as the page.
             Ok(()) => std::mem::forget(runner),
             Err(error) => report(&format!("the window cannot be drawn: {}", text_of(&error))),
         }
     });
 }
 
-/// Tells the page's own script, which shows it where the window would be.
+/// Reports an error to the page's script, which shows it in place of the window.
 fn report(why: &str) {
     if let Some(window) = web_sys::window()
         && let Ok(show) = Reflect::get(&window, &"firelightFailed".into())
@@ -130,7 +130,7 @@ pub fn start_engine(ctx: &egui::Context) -> Link {
     Link::new(move |command| engine.send(&command), events)
 }
 
-/// A worker and what listens to it. Dropping it ends the worker.
+/// A worker and its listeners. Dropping it ends the worker.
 struct Engine {
     worker: Worker,
     _hear: Closure<dyn FnMut(MessageEvent)>,
@@ -178,7 +178,7 @@ pub async fn sources(place: &Place) -> Result<Vec<Source>> {
     }
 }
 
-/// A file that is read by range: it is never in memory as a whole.
+/// A file that is read by ranges and never whole in memory.
 fn of_file(name: &str, file: web_sys::File) -> Source {
     let (len, label) = (file.size() as u64, name.to_string());
     Source::new(name, len, move |range| -> ReadFuture {
@@ -192,23 +192,23 @@ fn of_file(name: &str, file: web_sys::File) -> Source {
     })
 }
 
-/// Whether this platform fetches: a page opens what it is given.
+/// Whether this platform can download models: a page only opens files.
 pub const FETCHES: bool = false;
 
-/// A fetch on its way.
+/// A download in progress.
 pub struct FetchHandle;
 
-/// Fetches nothing.
+/// Does nothing: a page does not download models.
 pub fn fetch(_ctx: &egui::Context, _name: &str, _device: Option<&str>, _tell: mpsc::Sender<Chosen>) -> FetchHandle {
     FetchHandle
 }
 
-/// A page knows of no files but those it is given.
+/// None: a page can access only files that the user opens.
 pub fn find_models() -> Vec<(Place, u64)> {
     Vec::new()
 }
 
-/// Whether a model of another day may still be there: a page may not keep the files of its user.
+/// Whether a recent model may still exist: a page loses access to files when it is left.
 pub fn remains(place: &Place) -> bool {
     match place {
         Place::BuiltIn => true,
@@ -221,41 +221,41 @@ pub fn now() -> u64 {
     js_sys::Date::now() as u64
 }
 
-/// A number that differs from call to call, short enough to be typed.
+/// A unique number for each call, short enough to type.
 pub fn any_seed() -> u64 {
     (js_sys::Math::random() * 1e9) as u64
 }
 
-/// Texts in the browser's local storage, which writes each whole or not at all.
+/// Texts in the browser's local storage, which writes atomically.
 pub struct Storage {
     storage: Option<web_sys::Storage>,
     failure: Cell<Option<String>>,
 }
 
-/// Other pages of the same origin have keys of their own.
+/// The prefix of keys, which other pages of the same origin do not use.
 const KEY: &str = "firelight/";
 
 impl Storage {
-    /// The origin's own.
+    /// The storage of the page's origin.
     pub fn open() -> Self {
         let storage = web_sys::window().and_then(|w| w.local_storage().ok().flatten());
         let failure = storage.is_none().then(|| "This browser keeps nothing: conversations end with the page.".into());
         Storage { storage, failure: Cell::new(failure) }
     }
 
-    /// What there is.
+    /// The names of all texts.
     pub fn names(&self) -> Vec<String> {
         let Some(storage) = &self.storage else { return Vec::new() };
         let keys = (0..storage.length().unwrap_or(0)).filter_map(|i| storage.key(i).ok().flatten());
         keys.filter_map(|key| key.strip_prefix(KEY).map(str::to_string)).collect()
     }
 
-    /// A text, if it is there.
+    /// A text, if it exists.
     pub fn read(&self, name: &str) -> Option<String> {
         self.storage.as_ref()?.get_item(&format!("{KEY}{name}")).ok().flatten()
     }
 
-    /// Keeps a text.
+    /// Saves a text.
     pub fn write(&self, name: &str, text: String) {
         let Some(storage) = &self.storage else { return };
         if storage.set_item(&format!("{KEY}{name}"), &text).is_err() {
@@ -271,16 +271,16 @@ impl Storage {
         }
     }
 
-    /// Nothing is on its way: the browser writes at once.
+    /// Returns at once: the browser writes synchronously.
     pub fn flush(&self) {}
 
-    /// Why something could not be kept, once.
+    /// Takes the error of the last failed operation.
     pub fn failure(&self) -> Option<String> {
         self.failure.take()
     }
 }
 
-/// Asks for a model file; the answer comes through `tell`.
+/// Shows a file dialog for a model; `tell` receives the result.
 pub fn choose_model(ctx: &egui::Context, tell: mpsc::Sender<Chosen>) {
     let ctx = ctx.clone();
     spawn_local(async move {
@@ -298,7 +298,7 @@ fn remember(file: web_sys::File) -> Place {
     Place::File(name)
 }
 
-/// Hands a text to the browser as a download.
+/// Offers a text as a download of the browser.
 pub fn save_text(_ctx: &egui::Context, name: &str, text: String, tell: mpsc::Sender<Chosen>) {
     let done = download(name, &text).map(|()| name.to_string()).map_err(|e| text_of(&e));
     let _ = tell.send(Chosen::Saved(done));
@@ -316,7 +316,7 @@ fn download(name: &str, text: &str) -> std::result::Result<(), JsValue> {
     web_sys::Url::revoke_object_url(&url)
 }
 
-/// The model that a dropped file is.
+/// The location of a dropped file.
 pub fn dropped(file: &egui::DroppedFileHandle) -> Option<Place> {
     file.web_file().cloned().map(remember)
 }

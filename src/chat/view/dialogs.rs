@@ -42,7 +42,7 @@ pub fn help(ui: &mut Ui, out: &mut Actions) {
     }
 }
 
-/// A dialog in the middle of the window; Escape and a click beside it close it.
+/// A dialog in the middle of the window; Escape and a click outside close it.
 pub fn modal(ui: &Ui, name: &str) -> Modal {
     let frame = Frame::popup(ui.style()).inner_margin(20).corner_radius(theme::RADIUS);
     Modal::new(Id::unique(name)).frame(frame).backdrop_color(Color32::from_black_alpha(120))

@@ -133,7 +133,7 @@ fn locate(source: &Source, header: u64, alignment: u64, tensors: &mut IndexMap<S
     for span in tensors.values_mut().flat_map(|tensor| &mut tensor.parts) {
         span.offset = span.offset.saturating_add(start);
     }
-    // The tensor with the largest end tells how many bytes are missing.
+    // The tensor with the largest end determines how many bytes are missing.
     let end = |tensor: &TensorInfo| tensor.parts[0].offset.saturating_add(tensor.parts[0].bytes);
     if let Some(last) = tensors.values().max_by_key(|tensor| end(tensor))
         && end(last) > source.len()

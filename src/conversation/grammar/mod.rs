@@ -61,7 +61,7 @@ pub struct GrammarCompiler {
 /// Why a constraint failed in the middle of an answer, if it did.
 pub type ConstraintError = Arc<OnceLock<String>>;
 
-/// A compiled grammar; every answer gets a constraint of its own.
+/// A compiled grammar; every answer gets a separate constraint.
 #[non_exhaustive]
 pub struct CompiledGrammar {
     matcher: Matcher,
@@ -128,7 +128,7 @@ impl GrammarCompiler {
     fn compile(&self, grammar: TopLevelGrammar) -> Result<CompiledGrammar, String> {
         let parser = self.factory.create_parser(grammar);
         let mut matcher = Matcher::new(Ok(parser.map_err(|e| brief(&e))?));
-        // That no text fits is found out only by the first mask.
+        // Only the first mask shows whether any text fits.
         let first = matcher.compute_mask().map_err(|e| brief(&e))?.as_slice().to_vec();
         Ok(CompiledGrammar { matcher, first, unenforced: Vec::new() })
     }
@@ -156,7 +156,7 @@ fn json_grammar(mut document: Value) -> GrammarWithLexer {
 }
 
 impl CompiledGrammar {
-    /// A constraint for one answer, and where it says why it failed.
+    /// A constraint for one answer, and a cell that receives its error.
     pub fn constraint(&self) -> (Constraint, ConstraintError) {
         let mut matcher = self.matcher.deep_clone();
         let mut first = Some(self.first.clone());
@@ -215,7 +215,7 @@ mod tests {
         while !rest.is_empty() {
             let mark = grammars.controls.iter().find(|(name, _)| rest.starts_with(name.as_str()));
             let (id, len) = mark.map_or((u32::from(rest.as_bytes()[0]), 1), |(name, id)| (*id, name.len()));
-            // A character of several bytes is taken in one piece.
+            // All bytes of a character are validated together.
             let len = if mark.is_none() { rest.chars().next().map_or(1, char::len_utf8) } else { len };
             let ids: Vec<u32> = if mark.is_none() { rest[..len].bytes().map(u32::from).collect() } else { vec![id] };
             if matcher.validate_tokens(&ids).unwrap() < ids.len() || matcher.consume_tokens(&ids).is_err() {
@@ -252,7 +252,7 @@ mod tests {
                 &[r#"{"p":1}"#, "[]"],
                 &[],
             ),
-            // Properties and values that are called as keywords are.
+            // Properties and values with the names of keywords.
             (
                 json!({ "type": "object", "properties": { "not": { "const": { "not": {}, "$ref": "#/nowhere" } },
                     "$ref": { "type": "integer" }, "uniqueItems": { "enum": [true] }, "if": true }, "additionalProperties": false }),
@@ -268,7 +268,7 @@ mod tests {
                 &[],
             ),
             (json!({ "type": "null", "if": { "required": ["a"] }, "minContains": 3 }), &["null"], &["1"], &[]),
-            // Demands that demand nothing, and such as another keyword can hold.
+            // Keywords without effect, and keywords that another keyword can express.
             (
                 json!({ "type": "object", "properties": { "a": { "type": "array", "uniqueItems": false, "contains": {} }, "never": { "not": {} } },
                     "propertyNames": { "type": "string" }, "dependentRequired": {}, "unevaluatedProperties": false }),
@@ -396,7 +396,7 @@ mod tests {
                 &["{}"],
                 &["#/properties/a/$ref"],
             ),
-            // A schema that is defined by itself and more.
+            // A schema that refers to itself and adds keywords.
             (
                 json!({ "allOf": [{ "$ref": "#/$defs/node" }], "$defs": { "node": { "type": "object", "properties": {
                     "next": { "allOf": [{ "$ref": "#/$defs/node" }], "required": ["next"] } }, "additionalProperties": false } } }),
@@ -431,7 +431,7 @@ mod tests {
             json!({ "$ref": "#/definitions/a~1b~0c%25%20d", "definitions": { "a/b~c% d": node(json!({ "$ref": "#/definitions/a~1b~0c%25%20d" })) } }),
             json!({ "$ref": "#/components/schemas/N", "components": { "schemas": { "N": node(json!({ "$ref": "#/components/schemas/N" })) } } }),
             json!({ "anyOf": [node(json!({ "$ref": "#/anyOf/0" }))] }),
-            // A schema with a name of its own, within which pointers begin anew.
+            // A schema with an id: pointers within it are relative to it.
             json!({ "$ref": "item", "$defs": { "x": with(beside(json!({ "$ref": "#" }), "$id", "item".into()), "$defs", json!({})) } }),
         ]
         .into_iter()
@@ -443,7 +443,7 @@ mod tests {
             &[r#"{"b":"r"}"#],
             &[],
         ));
-        // Before 2019, what stood beside a reference meant nothing.
+        // Before 2019, siblings of a reference had no effect.
         rows.push((
             json!({ "$schema": "http://json-schema.org/draft-07/schema#", "definitions": { "i": { "type": "integer" } },
                 "type": "object", "properties": { "a": { "$ref": "#/definitions/i", "type": "string" } }, "required": ["a"] }),

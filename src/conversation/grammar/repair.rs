@@ -22,7 +22,7 @@ const BEYOND: [&str; 5] =
 /// llguidance's message for a schema that nothing fits.
 const EMPTY: &str = "nsatisfiable";
 
-/// Where a schema is refused.
+/// The place at which a schema is refused.
 #[derive(Clone)]
 struct Fault {
     /// The definition that it is in, if it is in one.
@@ -105,13 +105,13 @@ fn trail(
             faults.push((empty, Fault { why, ..child }));
         }
     }
-    // What cannot be read is worse than what nothing fits.
+    // A syntax error takes precedence over an unsatisfiable schema.
     faults.sort_by_key(|(empty, _)| *empty);
     let inner = faults.into_iter().next().map(|(_, fault)| self::trail(plain, fault, seen, tries, compiles));
     [vec![fault], inner.unwrap_or_default()].concat()
 }
 
-/// The schemas within a schema, and whether one that nothing fits does no harm.
+/// The schemas within a schema, and whether an unsatisfiable one is harmless.
 fn children(node: &Value) -> Vec<(Vec<String>, bool)> {
     let mut all = Vec::new();
     let required = node.get("required").and_then(Value::as_array);
@@ -143,9 +143,9 @@ fn leave_out(plain: &mut PlainSchema, fault: &Fault, compiles: Try) -> bool {
     };
     let beside = members.keys().map(String::as_str).filter(|key| !["$ref", "allOf", "anyOf", "oneOf"].contains(key));
     let tries: Vec<Vec<&str>> = match fault.why.as_str() {
-        // A schema that is defined by itself and more.
+        // A schema that refers to itself and adds keywords.
         why if why.contains("circular") => vec![beside.collect()],
-        // A value of the wrong kind, or a range that nothing is in: leaving out a bound would hide it.
+        // A value of the wrong type, or an empty range: omitting a bound would hide the error.
         why if why.starts_with("Expected") || why.contains(EMPTY) => vec![],
         _ if patterns.iter().any(|pattern| !makes_sense(pattern)) => vec![],
         _ => vec![

@@ -25,7 +25,7 @@ impl OutputRules {
     /// Compiles the grammar.
     ///
     /// # Errors
-    /// If a schema or an expression makes no sense, or no text fits it. The message begins with the field's name.
+    /// If a schema or an expression is invalid, or no text fits it. The message begins with the field's name.
     pub fn compile(&self, grammars: &GrammarCompiler) -> Result<CompiledGrammar, String> {
         with_deep_stack(|| self.rules(grammars))
     }
@@ -146,7 +146,7 @@ impl RuleWriter<'_> {
             ToolFormat::Llama3 => {
                 let mark = mark("<|python_tag|>");
                 let call = self.json(calls(tools, "parameters", None));
-                // A call is an object here, and so may be the answer: only one grammar of both can tell which it is.
+                // Calls are JSON objects, and the answer may be one, too: only a common grammar can distinguish them.
                 let either = match form {
                     ResponseFormat::JsonSchema(field, schema) => {
                         let plain = self.schema(field, schema)?;
@@ -179,7 +179,7 @@ impl RuleWriter<'_> {
                 let one = self.each(tools, head, &format!("{fence} {ended}"));
                 format!("{begin} ({one}) ({between} ({one}))* {end} | {}", self.format(form)?)
             }
-            // Without these marks in its vocabulary a model writes calls as Hermes does.
+            // A model without these markers in its vocabulary writes calls in Hermes's format.
             ToolFormat::Harmony if self.grammars.has("<|channel|>") => {
                 let [channel, constrain, message] = ["<|channel|>", "<|constrain|>", "<|message|>"].map(mark);
                 let head = |name: &str| {
@@ -281,7 +281,7 @@ mod tests {
         vec![tool("rain", place), tool("now", json!({ "type": "object", "additionalProperties": false }))]
     }
 
-    /// Which of the texts fit.
+    /// Whether each text fits.
     fn fitting<'a>(grammars: &GrammarCompiler, rules: &OutputRules, texts: &[&'a str]) -> Vec<&'a str> {
         let grammar = rules.compile(grammars).unwrap();
         texts.iter().filter(|text| fits(grammars, &grammar, text)).copied().collect()
@@ -361,7 +361,7 @@ mod tests {
                 };
                 let texts: Vec<&str> = calls.iter().map(String::as_str).chain([good.as_str()]).collect();
                 assert_eq!(fitting(&grammars, &rules, &texts), texts, "{format:?} {bare} {form:?}");
-                // Neither other tools, nor other arguments, nor half of it, nor both, nor any other text.
+                // Not other tools or arguments, truncated calls, both, or any other text.
                 let half = |text: &&'_ str| text.char_indices().rev().nth(1).map_or(0, |(at, _)| at);
                 let cut: Vec<&str> = texts.iter().map(|text| &text[..half(text)]).collect();
                 let cut: Vec<&str> = cut.into_iter().filter(|text| *text != "a" && *text != "ab/").collect();
@@ -465,7 +465,7 @@ mod tests {
             r#"{"name":"h","arguments":{}}"#,
         ];
         assert_eq!(fitting(&grammars, &both, &wrong), Vec::<&str>::new());
-        // One that makes no sense is told, and anything goes there; alone it is an error that says where.
+        // An invalid schema is reported and allows any object; as the only tool's it is an error with a pointer.
         let odd = tool("odd", json!({ "properties": { "a": { "type": "strnig" } } }));
         let held = rules(vec![two().remove(1), odd.clone()]);
         let texts = [r#"{"name":"odd","arguments":{"a":1}}"#, r#"{"name":"now","arguments":{}}"#];

@@ -12,21 +12,21 @@ use super::pointer::{Places, Subschema, step};
 #[derive(Clone, Debug, Default)]
 pub struct PlainSchema {
     pub schema: Value,
-    /// What `#/$defs/NAME` in the schema refers to.
+    /// The definitions that `#/$defs/NAME` in the schema refers to.
     pub definitions: Map<String, Value>,
-    /// Where each definition stood in the original.
+    /// The pointer of each definition in the original.
     pub origins: HashMap<String, String>,
     /// Pointers to keywords of the original that are not enforced.
     pub unenforced: Vec<String>,
 }
 
 impl PlainSchema {
-    /// An upper bound of how deep llguidance recurses: into every definition from within another.
+    /// An upper bound of llguidance's recursion depth, if every definition nests within another.
     pub fn levels(&self) -> usize {
         levels(&self.schema) + self.definitions.values().map(levels).sum::<usize>()
     }
 
-    /// The schema as a document of its own.
+    /// The schema as a separate document.
     pub fn document(&self) -> Value {
         with_definitions(self.schema.clone(), self.definitions.clone())
     }
@@ -71,10 +71,10 @@ const VALUES: [&str; 17] = [
     "maxProperties",
     "format",
 ];
-/// The formats that can be enforced. The standard says that unknown formats demand nothing.
+/// The formats that can be enforced. By the standard, unknown formats have no effect.
 const FORMATS: [&str; 10] =
     ["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"];
-/// Keywords that no grammar here can enforce, unless their value demands nothing.
+/// Keywords that the grammar cannot enforce, unless their value has no effect.
 const UNENFORCED: [&str; 13] = [
     "not",
     "if",
@@ -97,7 +97,7 @@ const IN_PLACE: [&str; 8] =
 /// Simplifies a schema. The names of its definitions begin with `prefix`.
 ///
 /// # Errors
-/// If it is no schema; the message begins with a pointer to the fault.
+/// If it is not a schema; the message begins with a pointer to the error.
 pub fn plain(schema: &Value, prefix: &str) -> Result<PlainSchema, String> {
     let mut writer = SchemaWriter {
         places: Places::of(schema),
@@ -149,7 +149,7 @@ impl<'a> SchemaWriter<'a> {
         };
         let base = self.places.base_within(members, &base);
         let has = |key: &str| members.get(key).is_some_and(|value| !value.is_null());
-        // Before 2019, a reference stood alone: its siblings meant nothing.
+        // Before 2019, siblings of a reference had no effect.
         let alone = self.places.before_2019 && has("$ref");
         let mut out = Map::new();
         for (key, value) in members {
@@ -170,7 +170,7 @@ impl<'a> SchemaWriter<'a> {
                 "properties" | "patternProperties" => {
                     let named: Vec<(&String, &Value)> = match value {
                         Value::Object(named) => named.iter().collect(),
-                        // PHP writes an empty object so.
+                        // PHP's form of an empty object.
                         Value::Array(list) if list.is_empty() => vec![],
                         _ => return Err(format!("{place} is no object")),
                     };
@@ -188,7 +188,7 @@ impl<'a> SchemaWriter<'a> {
                     }
                     add(&mut out, key, options.into());
                 }
-                // Tuples as they were written before 2020.
+                // The form of tuples before 2020.
                 "items" if value.is_array() => {
                     let options = self.list(value, &base, &place)?;
                     out.insert("prefixItems".into(), options.into());
@@ -282,13 +282,13 @@ impl<'a> SchemaWriter<'a> {
 fn add(out: &mut Map<String, Value>, key: &str, value: Value) {
     match (out.get_mut(key), value) {
         (Some(Value::Array(first)), Value::Array(second)) if key == "allOf" => first.extend(second),
-        // What `propertyNames` made of it stays.
+        // Keep the result of `propertyNames`.
         (Some(_), _) if key == "additionalProperties" => {}
         (_, value) => drop(out.insert(key.into(), value)),
     }
 }
 
-/// `3.0` as `3`, which means the same.
+/// Writes `3.0` as `3`.
 fn whole_number(value: &Value) -> Value {
     match value.as_f64() {
         Some(n) if value.is_f64() && n.fract() == 0.0 && n.abs() < 9e15 => (n as i64).into(),
@@ -296,7 +296,7 @@ fn whole_number(value: &Value) -> Value {
     }
 }
 
-/// Whether a keyword that cannot be enforced demands nothing.
+/// Whether an unenforceable keyword has no effect.
 fn demands_nothing(key: &str, value: &Value) -> bool {
     match value {
         Value::Bool(given) => *given != ["not", "uniqueItems"].contains(&key),

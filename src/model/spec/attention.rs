@@ -42,7 +42,7 @@ pub struct AttentionSpec {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum KvSource {
-    /// It computes and caches its own.
+    /// Keys and values are computed and cached by this layer.
     Own {
         /// Keys.
         k: LinearSpec,
@@ -73,7 +73,7 @@ pub struct ScoreSpec {
     pub temperature: Option<AttentionTemperature>,
 }
 
-/// What keys say of all attention layers.
+/// The metadata keys of attention, for all layers.
 pub(super) struct AttentionConfig {
     heads: u32,
     /// Of each layer; 0 in layers without attention.
@@ -85,7 +85,7 @@ pub(super) struct AttentionConfig {
     pub ropes: Vec<RopeConfig>,
     norm_after_rope: bool,
     v_norm: bool,
-    /// The first layer that has no keys and values of its own.
+    /// The first layer that uses keys and values of another layer.
     first_sharing: u32,
 }
 
@@ -133,7 +133,7 @@ impl AttentionConfig {
                 return fail(format!("{} query heads do not divide by {kv_heads} kv heads", self.heads));
             }
             if !head_dim.is_multiple_of(4) {
-                return fail(format!("a head size of {head_dim} is no multiple of 4"));
+                return fail(format!("a head size of {head_dim} is not a multiple of 4"));
             }
             if head_dim > MAX_HEAD_DIM {
                 return fail(format!("heads of {head_dim} values"));
@@ -165,7 +165,7 @@ impl AttentionConfig {
         self.head_dims[usize::from(self.scores[n as usize].mask != MaskKind::Causal)]
     }
 
-    /// The last layer with a cache of its own that has the same mask, if layer `n` has none.
+    /// The last layer with a cache and the same mask, if layer `n` shares a cache.
     fn kv_layer(&self, n: u32) -> Result<Option<u32>> {
         if n < self.first_sharing {
             return Ok(None);

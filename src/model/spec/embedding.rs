@@ -18,7 +18,7 @@ pub struct EmbeddingSpec {
     pub per_layer: Option<PerLayerSpec>,
 }
 
-/// Per-layer embeddings: besides the residual stream, each layer reads a vector of its own for each token, the sum of
+/// Per-layer embeddings: in addition to the residual stream, each layer reads its own vector for each token, the sum of
 /// one from a table and one projected from the token's embedding.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]

@@ -15,7 +15,7 @@ pub enum Ffn {
     Dense(DenseSpec),
     /// A mixture of experts, possibly with a shared expert.
     Moe(MoeSpec),
-    /// Both in parallel, each with norms of its own (Gemma 4).
+    /// Both in parallel, with separate norms (Gemma 4).
     MoeAndDense(MoeAndDenseSpec),
 }
 
@@ -33,7 +33,7 @@ pub struct DenseSpec {
     pub activation: Activation,
 }
 
-/// A dense network, which reads the layer's norm, and a mixture of experts, which reads a norm of its own.
+/// A dense network, which reads the layer's norm, and a mixture of experts, which reads another norm.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct MoeAndDenseSpec {

@@ -145,7 +145,9 @@ fn stacks(tensors: &TensorTable, experts: u32, hidden: u32) -> Result<[WeightSpe
         let inner = tensors.rows_of(whole)? / 2;
         if !inner.is_multiple_of(4) {
             let name = tensors.name(whole);
-            return Err(Error::Unsupported(format!("{name} has halves of {inner} rows; a multiple of 4 is needed")));
+            return Err(Error::Unsupported(format!(
+                "{name} fuses matrices of {inner} rows; a multiple of 4 is needed"
+            )));
         }
         tensors.fused_stacks(whole, experts, inner, hidden)?
     } else {

@@ -9,7 +9,7 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct NormSpec {
-    /// What it computes.
+    /// RMSNorm or LayerNorm.
     pub kind: NormKind,
     /// Values that are normed together.
     pub size: u32,
@@ -25,9 +25,9 @@ pub struct NormSpec {
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct BranchNorms {
-    /// Of what the branch reads.
+    /// The norm of the branch's input (pre-norm).
     pub before: Option<NormSpec>,
-    /// Of what it computes.
+    /// The norm of the branch's output (post-norm).
     pub after: Option<NormSpec>,
 }
 
@@ -46,7 +46,7 @@ pub enum NormPlacement {
     Parallel(NormSpec),
 }
 
-/// What a model's norms have in common.
+/// The properties that all of a model's norms share.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NormRule {
     kind: NormKind,

@@ -153,8 +153,8 @@ fn yarn(keys: &Keys, arch: &Arch, frequencies: &mut [f64], base: f64, factor: f6
         *frequency = *frequency / factor * ramp + *frequency * (1.0 - ramp);
     }
     let usual = |multiplier: f64| 0.1 * multiplier * factor.max(1.0).ln() + 1.0;
-    // The key is transformers' `attention_factor`, which stands for the whole formula; files of models whose own
-    // formula differs (DeepSeek, Mistral 3) say by how much.
+    // The key is transformers' `attention_factor`, which replaces the whole formula; files of models whose own formula
+    // differs (DeepSeek, Mistral 3) have a multiplier of the logarithm.
     let whole = keys.nonzero("rope.scaling.yarn_attn_factor")?;
     let by = keys.nonzero("rope.scaling.yarn_log_multiplier")?;
     let uses_mla = mla::uses_mla(keys)?;

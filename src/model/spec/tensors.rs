@@ -154,8 +154,8 @@ impl<'a> TensorTable<'a> {
         Ok(linear)
     }
 
-    /// Several linear maps whose matrices (of these numbers of rows) are fused into `{stem}.weight`, one after another;
-    /// their biases are fused likewise.
+    /// Several linear maps whose matrices (of these numbers of rows) are fused into `{stem}.weight`, one after another,
+    /// and their biases into `{stem}.bias`.
     pub fn fused<const N: usize>(&self, stem: &str, rows: [u32; N], cols: u32) -> Result<[LinearSpec; N]> {
         let all = rows.iter().sum();
         let weight = self.weight(&format!("{stem}.weight"), all, cols)?;
@@ -201,7 +201,7 @@ impl<'a> TensorTable<'a> {
     /// Checks a tensor's shape, row length first, and notes that it is read.
     fn check(&self, name: &str, shape: &[u64]) -> Result<DType> {
         let tensor = self.info(name)?;
-        // Trailing dimensions of 1 say nothing.
+        // Trailing dimensions of 1 are ignored.
         let trimmed = |dims: &[u64]| {
             let len = dims.iter().rposition(|d| *d != 1).map_or(1, |i| i + 1);
             dims[..len.min(dims.len())].to_vec()

@@ -1,4 +1,4 @@
-//! Specs of every tiny shape in words, and of files that set traps, without a graph or a GPU.
+//! Descriptions of every tiny shape's spec, and specs of malformed or unusual files, without a graph or a GPU.
 
 use super::*;
 use crate::checkpoint::{GgufWriter, Metadata, Source};
@@ -38,7 +38,7 @@ fn refusal(checkpoint: &Checkpoint) -> String {
     read(checkpoint).unwrap_err().to_string()
 }
 
-/// What `firelight info` says of the layers.
+/// The lines of `firelight info` about layers.
 fn lines(spec: &ModelSpec) -> Vec<String> {
     spec.layer_kinds().into_iter().map(|(layers, kind)| format!("{layers}: {kind}")).collect()
 }
@@ -255,7 +255,7 @@ fn every_tensor_is_read() {
     for name in ["odd.weight", "blk.1.odd.weight", "blk.1.attn_norm.bias", "blk.0.ffn_gate_inp_shexp.weight"] {
         assert!(with(name, &[256]).contains(&format!("not understood: {name}")), "{name}");
     }
-    // A layer has one mixer; a second one is not left out in silence.
+    // A layer has one mixer; a second one is an error, not ignored.
     let both = changed("tiny-lfm2", |metadata, tensors| {
         tensors.push(("blk.0.attn_q.weight".into(), vec![256, 256]));
         metadata.insert("lfm2.attention.head_count_kv", 2u32);
@@ -267,7 +267,7 @@ fn every_tensor_is_read() {
     }
 }
 
-/// RMSNorm or LayerNorm is the architecture's matter, not that of a bias.
+/// The architecture decides between RMSNorm and LayerNorm, not the presence of a bias.
 #[test]
 fn layer_norms_need_no_bias() {
     let checkpoint = changed("tiny-starcoder2", |_, tensors| tensors.retain(|(name, _)| !name.ends_with("_norm.bias")));

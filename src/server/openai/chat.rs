@@ -159,7 +159,7 @@ fn chat_logprobs(tokens: &[Logprobs]) -> Value {
 struct ChatWriter {
     head: CompletionHead,
     usage_too: bool,
-    /// Whether an answer's role has been told, how many calls it has made, and which log-probabilities wait for text.
+    /// Whether an answer's role has been sent, how many calls it has made, and which log-probabilities wait for text.
     begun: Vec<bool>,
     calls: Vec<usize>,
     logprobs: Vec<Vec<Logprobs>>,

@@ -27,7 +27,7 @@ struct Contents<'a> {
     recipe: QuantRecipe,
     /// Each with the GGUF tensor that shares its checkpoint tensor, if there is one.
     tensors: Vec<(SynthTensor, Option<SynthTensor>)>,
-    /// Experts with a layout of their own.
+    /// Experts with a layout that differs from GGUF's.
     pieces: Vec<expert_stacks::Piece>,
 }
 
