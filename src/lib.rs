@@ -28,7 +28,7 @@
 //! * A session answers many [`Request`]s at once (continuous batching) and reuses common prefixes:
 //!   [`Session::submit`](session::Session::submit) and [`Session::next`](session::Session::next). It also embeds text.
 //! * [`engine`] and [`conversation`] add what applications need: messages to prompts, answers to reasoning, content and
-//!   tool calls, JSON schemas, recovery from a lost device.
+//!   tool calls, JSON schemas, recovery from a lost device, one engine for many threads.
 //! * [`checkpoint`] opens GGUF files and Hugging Face folders from files, memory, or any other byte source.
 //!
 //! Everything that waits is async and needs no runtime: `pollster::block_on` works, and so does the event loop of a

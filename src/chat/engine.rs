@@ -1,8 +1,9 @@
 //! The window's end of the engine: takes commands, drives a [`crate::engine::Engine`], sends events.
 //!
-//! One async loop for both platforms: natively it blocks its own thread, in a tab it runs in a worker. A device shared
-//! with the window would queue frames behind compute, and take the window along when it is lost. The loop looks for
-//! commands after each step, and before each read while loading; it ends when the window is closed.
+//! One async loop for both platforms: natively it blocks its own thread, in a tab it runs in a worker. It does one
+//! thing at a time and owns the engine: a worker has no second thread for an [`crate::engine::EngineLoop`]. A device
+//! shared with the window would queue frames behind compute, and take the window along when it is lost. The loop looks
+//! for commands after each step, and before each read while loading; it ends when the window is closed.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, poll_fn};
@@ -280,4 +281,87 @@ fn stoppable(source: Source, inbox: Arc<Mutex<Inbox>>) -> Source {
             }
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conversation::AnswerEvent;
+    use crate::engine::EngineControl;
+    use crate::sampler::Sampling;
+    use crate::session::FinishReason;
+
+    /// What the window hears; the device is lost with the fourth token of an answer, if there is a control.
+    #[derive(Default)]
+    struct Window {
+        events: Mutex<Vec<EngineEvent>>,
+        control: Mutex<Option<EngineControl>>,
+    }
+
+    impl Window {
+        fn hear(&self, event: EngineEvent) {
+            let mut events = self.events.lock().unwrap();
+            events.push(event);
+            let is_token = |e: &&EngineEvent| matches!(e, EngineEvent::Answer(_, AnswerEvent::Token { .. }, _));
+            if events.iter().filter(is_token).count() == 4 {
+                self.control.lock().unwrap().take().inspect(EngineControl::lose_device);
+            }
+        }
+
+        /// The answer that it was told since the last look.
+        fn answer(&self) -> String {
+            let mut text = String::new();
+            for event in self.events.lock().unwrap().drain(..) {
+                match event {
+                    EngineEvent::Answer(_, AnswerEvent::Content(more), _) => text += &more,
+                    EngineEvent::Answer(_, AnswerEvent::Finished(end), _) => {
+                        assert_eq!(end.reason, FinishReason::MaxTokens);
+                        text += " finished";
+                    }
+                    EngineEvent::AnswerFailed(_, why) | EngineEvent::Lost(why) => panic!("{why}"),
+                    _ => {}
+                }
+            }
+            text
+        }
+    }
+
+    #[test]
+    fn an_answer_goes_on_after_a_lost_device() {
+        let (_commands, receiver) = futures_channel::mpsc::unbounded();
+        let window = Arc::new(Window::default());
+        let emit: BoxFn<EngineEvent, ()> = Box::new({
+            let window = window.clone();
+            move |event| window.hear(event)
+        });
+        let inbox = Inbox { receiver, waiting: VecDeque::new(), stop: false, closed: false };
+        let mut backend = Backend { inbox: Arc::new(Mutex::new(inbox)), emit: Arc::new(emit), gpu: None, open: None };
+        pollster::block_on(async {
+            let opening = Opening { context: Some(256), ..Opening::default() };
+            backend.serve(Command::Load(Place::BuiltIn, opening)).await;
+            let message =
+                super::super::protocol::ChatMessage { role: "user".into(), content: "What can you do?".into() };
+            let ask = Command::Answer(Ask {
+                id: 1,
+                messages: vec![message],
+                begun: String::new(),
+                sampling: Sampling::greedy(),
+                max_tokens: Some(12),
+                probabilities: false,
+                date: None,
+            });
+            backend.serve(ask.clone()).await;
+            let undisturbed = window.answer();
+            assert!(undisturbed.len() > 20 && undisturbed.ends_with(" finished"), "{undisturbed:?}");
+            let lost = backend.gpu.clone().expect("a device").1;
+            *window.control.lock().unwrap() = backend.open.as_ref().map(Engine::control);
+            backend.serve(ask.clone()).await;
+            assert!(lost.check().is_err(), "the device was not lost");
+            assert_eq!(window.answer(), undisturbed);
+            // The window's next model is loaded onto the new device.
+            assert!(backend.gpu.as_ref().is_some_and(|(_, gpu)| gpu.check().is_ok()));
+            backend.serve(ask).await;
+            assert_eq!(window.answer(), undisturbed);
+        });
+    }
 }

@@ -7,8 +7,8 @@ use crate::Result;
 use crate::conversation::AnswerEvent;
 
 impl Engine {
-    /// Generates one answer; dropping the [`AnswerSteps`] cancels it. Other answers run meanwhile, and their events wait
-    /// for [`Engine::try_next`].
+    /// Generates one answer; dropping the [`AnswerSteps`] cancels it. Other answers run meanwhile, and their events
+    /// wait for [`Engine::try_next`].
     ///
     /// # Errors
     /// As [`Engine::submit`].
@@ -26,8 +26,8 @@ pub struct AnswerSteps<'a> {
 }
 
 impl AnswerSteps<'_> {
-    /// The events of the next step; `None` after [`AnswerEvent::Finished`]. A step that reads a part of the prompt has no
-    /// events: the caller can do other things between two steps, such as to cancel.
+    /// The events of the next step; `None` after [`AnswerEvent::Finished`]. A step that reads a part of the prompt has
+    /// no events: the caller can do other things between two steps, such as to cancel.
     ///
     /// # Errors
     /// As [`Engine::step`]; [`Error::Unsupported`](crate::Error::Unsupported) if the constraint fails.

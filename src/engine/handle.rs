@@ -170,8 +170,8 @@ impl EngineLoop {
         Ok(())
     }
 
-    /// Takes the requests that have come, does one step of the engine, and hands out its events. Returns whether there is
-    /// more to do. For callers that do other things in between; [`EngineLoop::run`] is for all others.
+    /// Takes the requests that have come, does one step of the engine, and hands out its events. Returns whether there
+    /// is more to do. For callers that do other things in between; [`EngineLoop::run`] is for all others.
     ///
     /// # Errors
     /// As [`Engine::step`]. Every answer gets the message as an [`Error::Gpu`].
@@ -240,6 +240,8 @@ impl EngineLoop {
     }
 
     fn fail(&mut self, error: &Error) {
+        // Before anybody is told: who then comes again sees that the loop has ended.
+        self.messages.close();
         let error = || Error::Gpu(error.to_string());
         for (_, listener) in self.answers.drain() {
             let _ = listener.events.unbounded_send(Err(error()));

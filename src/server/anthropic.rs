@@ -204,7 +204,7 @@ pub async fn messages(State(server): State<Server>, request: Request) -> Result<
 pub async fn count_tokens(State(server): State<Server>, request: Request) -> Result<Response, HttpError> {
     let asked = MessagesRequest::read(Fields::of(request).await?)?;
     let prompt = Prompt::Conversation(asked.chat()?);
-    let count = server.engine.count(asked.model, prompt).await?;
+    let count = server.engine.count(&asked.model, prompt).await?;
     Ok(json_response(&json!({ "input_tokens": count })))
 }
 

@@ -8,12 +8,30 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Value, json};
 
 use super::Server;
-use super::batch::Texts;
 use super::fields::Fields;
 use super::http_error::{HttpError, json_response};
 use super::ollama;
 use super::openai::{MISSING, prompts};
 use firelight::conversation::Prompt;
+
+/// The texts that a client wants embedded.
+#[derive(Debug)]
+pub struct Texts {
+    pub prompts: Vec<Prompt>,
+    /// Whether texts that exceed the context are truncated.
+    pub truncate: bool,
+    /// How long the model stays loaded afterwards; by default the server's setting.
+    pub keep_alive: Option<Duration>,
+}
+
+/// A vector for each text: the mean of its last hidden states, normalized.
+#[derive(Debug)]
+pub struct Embedded {
+    pub vectors: Vec<Vec<f32>>,
+    /// Tokens of all texts.
+    pub tokens: usize,
+    pub load_seconds: f64,
+}
 
 /// A request of either API.
 struct Asked {
@@ -45,7 +63,7 @@ async fn vectors(server: &Server, asked: Asked) -> Result<Vectors, HttpError> {
         return Err(HttpError::field("dimensions", message));
     }
     let texts = Texts { prompts: asked.prompts, truncate: asked.truncate, keep_alive: asked.keep_alive };
-    let embedded = server.engine.embed(asked.model, texts).await?;
+    let embedded = server.engine.embed(&asked.model, texts).await?;
     let vectors = embedded.vectors.into_iter().map(|vector| shorten(vector, wanted)).collect();
     Ok(Vectors { vectors, tokens: embedded.tokens, load_seconds: embedded.load_seconds, model: entry.name.clone() })
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Counters and gauges.
 #[derive(Default)]
@@ -37,6 +37,12 @@ impl Metrics {
         *requests.entry((route, status)).or_default() += 1;
     }
 
+    /// Counts an answer as running until the guard is dropped.
+    pub fn run(&self) -> RunningAnswer<'_> {
+        add(&self.running, 1);
+        RunningAnswer(&self.running)
+    }
+
     /// All of them.
     pub fn text(&self) -> String {
         let mut out = String::new();
@@ -57,7 +63,12 @@ impl Metrics {
             ("generated_tokens_total", "counter", "Tokens generated.", plain(&self.generated_tokens)),
             ("prompt_seconds_total", "counter", "Time to first tokens.", seconds(&self.prompt_microseconds)),
             ("decode_seconds_total", "counter", "Time from first tokens to last.", seconds(&self.decode_microseconds)),
-            ("cancelled_total", "counter", "Answers that nobody waited for any more.", plain(&self.cancelled)),
+            (
+                "cancelled_total",
+                "counter",
+                "Requests whose clients disconnected before the end.",
+                plain(&self.cancelled),
+            ),
             ("model_loads_total", "counter", "Models loaded.", plain(&self.loads)),
             ("answers_running", "gauge", "Answers begun and not finished.", plain(&self.running)),
             ("requests_pending", "gauge", "Requests not answered yet.", plain(&self.pending)),
@@ -68,5 +79,43 @@ impl Metrics {
             let _ = writeln!(out, "firelight_{name} {value}");
         }
         out
+    }
+}
+
+/// An answer that is being generated or waits for the session.
+pub struct RunningAnswer<'a>(&'a AtomicU64);
+
+impl Drop for RunningAnswer<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A request's place in the queue. Dropping it gives the place back; a request that is not finished by then counts as
+/// cancelled.
+pub struct Ticket {
+    metrics: Arc<Metrics>,
+    finished: bool,
+}
+
+impl Ticket {
+    /// Takes a place. Returns how many were taken before.
+    pub fn take(metrics: &Arc<Metrics>) -> (Self, usize) {
+        let pending = metrics.pending.fetch_add(1, Ordering::Relaxed) as usize;
+        (Ticket { metrics: metrics.clone(), finished: false }, pending)
+    }
+
+    /// The request is answered or refused.
+    pub fn finish(mut self) {
+        self.finished = true;
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.finished {
+            add(&self.metrics.cancelled, 1);
+        }
+        self.metrics.pending.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -1,14 +1,14 @@
 //! `serve`: models behind the HTTP APIs that existing clients use.
 //!
-//! A request of any dialect (`openai`, `responses`, `ollama`, `anthropic`) becomes a [`request::AnswerRequest`]. The
-//! engine's thread (`engine`, `worker`) answers it with events (`protocol`), and the dialect writes them as JSON, whole
-//! or as a stream (`answers`). HTTP runs on another thread. `auth` decides which requests are admitted; `metrics`
-//! counts. Prompts and answers are never logged, and no name in a request becomes a path.
+//! A request of any dialect (`openai`, `responses`, `ollama`, `anthropic`) becomes a [`request::AnswerRequest`]. It
+//! waits for its model (`residency`), is prepared on a thread for that (`prepare`), and is sent to the library's
+//! engine, which runs on another (`engine`). Its events come back (`protocol`), and the dialect writes them as JSON,
+//! whole or as a stream (`answers`). All else runs on one thread. `auth` decides which requests are admitted;
+//! `metrics` counts. Prompts and answers are never logged, and no name in a request becomes a path.
 
 mod answers;
 mod anthropic;
 mod auth;
-mod batch;
 #[cfg(test)]
 mod conversations;
 
@@ -16,16 +16,19 @@ mod embeddings;
 mod engine;
 mod fields;
 mod http_error;
+#[cfg(test)]
+mod lost_device;
 mod metrics;
 mod ollama;
 mod openai;
+mod prepare;
 mod protocol;
 mod registry;
 mod request;
+mod residency;
 mod response_format;
 mod responses;
 mod unsupported;
-mod worker;
 mod write_timeout;
 
 use std::net::SocketAddr;
@@ -47,9 +50,9 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 pub use auth::Auth;
-pub use engine::Setup;
 use http_error::{HttpError, json_response};
 pub use registry::Registry;
+pub use residency::Setup;
 use write_timeout::WriteTimeout;
 
 /// The most connections at once; others wait to be accepted.
@@ -61,15 +64,29 @@ const WRITE_TIME: Duration = Duration::from_secs(60);
 /// The most bytes of headers.
 const HEADER_BYTES: usize = 64 << 10;
 
+/// The threads that prepare requests and load models.
+const PREPARING: usize = 4;
+/// Their stacks: the templates and schemas of requests may be deep.
+const STACK: usize = 16 << 20;
+
 /// The state of every handler.
 #[derive(Clone)]
 struct Server(Arc<Parts>);
 
 struct Parts {
     registry: Registry,
-    engine: engine::EngineHandle,
+    engine: engine::ServerEngine,
     metrics: Arc<metrics::Metrics>,
     auth: Auth,
+}
+
+impl Server {
+    /// Must be called in a runtime.
+    fn new(auth: Auth, registry: Registry, setup: Setup) -> Self {
+        let metrics = Arc::new(metrics::Metrics::default());
+        let engine = engine::ServerEngine::new(registry.clone(), setup, metrics.clone());
+        Server(Arc::new(Parts { registry, engine, metrics, auth }))
+    }
 }
 
 impl std::ops::Deref for Server {
@@ -83,7 +100,7 @@ impl std::ops::Deref for Server {
 /// Serves until the process ends. Calls `listening` with the address once the first model is loaded.
 ///
 /// # Errors
-/// If the address cannot be bound, the first model cannot be loaded, or the engine stops.
+/// If the address cannot be bound, or the first model cannot be loaded.
 pub fn serve(
     address: SocketAddr,
     auth: Auth,
@@ -92,23 +109,21 @@ pub fn serve(
     listening: impl FnOnce(SocketAddr),
 ) -> Result<()> {
     let failed = |e| Error::io(format!("cannot serve at {address}"), e);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(PREPARING)
+        .thread_stack_size(STACK)
+        .build()
+        .map_err(failed)?;
     runtime.block_on(async {
         // Bind before loading the model, which may take long.
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
-        let metrics = Arc::new(metrics::Metrics::default());
-        let (engine, ready, gone) = engine::EngineHandle::start(registry.clone(), setup, metrics.clone());
-        match ready.await {
-            Ok(Ok(())) => listening(bound),
-            Ok(Err(failure)) => return Err(Error::Usage(failure.message)),
-            Err(_) => return Err(Error::Gpu(protocol::stopped().message)),
-        }
-        let server = Server(Arc::new(Parts { registry, engine, metrics, auth }));
-        // The engine ends only by a bug.
-        let accepting = std::pin::pin!(accept(listener, forgiving(router(server))));
-        futures_util::future::select(accepting, gone).await;
-        Err(Error::Gpu(protocol::stopped().message))
+        let server = Server::new(auth, registry, setup);
+        server.engine.keep("", None).await.map_err(|failure| Error::Usage(failure.message))?;
+        listening(bound);
+        accept(listener, forgiving(router(server))).await;
+        Ok(())
     })
 }
 

@@ -168,7 +168,7 @@ pub async fn generate(State(server): State<Server>, request: Request) -> Result<
 async fn load(server: &Server, common: OllamaParams, said: Value) -> Result<Response, HttpError> {
     let mut writer = Lines::new(server, &common.model, true)?;
     let keep_alive = common.keep_alive;
-    server.engine.keep(common.model, keep_alive).await?;
+    server.engine.keep(&common.model, keep_alive).await?;
     let mut line = writer.line(said);
     line["done"] = true.into();
     line["done_reason"] = if keep_alive == Some(Duration::ZERO) { "unload" } else { "load" }.into();

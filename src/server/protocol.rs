@@ -1,14 +1,10 @@
-//! The messages between HTTP and the engine's thread about a request's answers.
-
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+//! The messages about a request's answers, from the task that generates them to the one that writes them.
 
 use firelight::conversation::AnswerEvent;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 
 use super::http_error::HttpError;
-use super::metrics::Metrics;
 
 /// An event, with the number of its answer. After a failure there are no more.
 pub type AnswerMessage = Result<(usize, AnswerEvent), HttpError>;
@@ -26,14 +22,14 @@ pub struct AnswerHead {
     pub load_seconds: f64,
 }
 
-/// The engine's end of a request. When HTTP drops the other, the request is cancelled.
+/// The generating end of a request. When the other is dropped, the request is cancelled.
 #[derive(Debug)]
 pub struct AnswerSender {
     head: oneshot::Sender<Result<AnswerHead, HttpError>>,
     events: UnboundedSender<AnswerMessage>,
 }
 
-/// HTTP's end of a request.
+/// The writing end of a request.
 pub struct AnswerReceiver {
     pub head: oneshot::Receiver<Result<AnswerHead, HttpError>>,
     pub events: UnboundedReceiver<AnswerMessage>,
@@ -47,14 +43,15 @@ pub fn channel() -> (AnswerSender, AnswerReceiver) {
 }
 
 impl AnswerSender {
-    /// Whether the client has disconnected.
-    pub fn is_closed(&self) -> bool {
-        self.events.is_closed()
+    /// Waits until the client disconnects.
+    pub fn disconnected(&self) -> impl Future<Output = ()> + 'static {
+        let events = self.events.clone();
+        async move { events.closed().await }
     }
 
     /// Accepts the request.
     pub fn start(self, head: AnswerHead) -> UnboundedSender<AnswerMessage> {
-        // A client that has disconnected is found by the next look at the events.
+        // A client that has disconnected need not be told; nor below.
         let _ = self.head.send(Ok(head));
         self.events
     }
@@ -65,24 +62,7 @@ impl AnswerSender {
     }
 }
 
-/// A place in the queue; dropping it gives it back.
-pub struct Ticket(Arc<Metrics>);
-
-impl Ticket {
-    /// Takes a place. Returns how many were taken before.
-    pub fn take(metrics: &Arc<Metrics>) -> (Self, usize) {
-        let pending = metrics.pending.fetch_add(1, Ordering::Relaxed) as usize;
-        (Ticket(metrics.clone()), pending)
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.0.pending.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// The failure of every request once the engine's thread is gone.
+/// The failure of a request whose engine is gone; the next one starts another.
 pub fn stopped() -> HttpError {
-    HttpError::internal("the engine has stopped; restart the server")
+    HttpError::internal("the engine has stopped; send the request again")
 }
