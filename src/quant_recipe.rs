@@ -7,7 +7,7 @@
 use crate::dtype::DType;
 use crate::{Error, Result};
 
-/// What a recipe depends on.
+/// The properties of a model that a recipe depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ModelShape {
     /// Layers.

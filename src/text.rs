@@ -17,15 +17,15 @@ pub fn date_time(seconds: u64) -> String {
     time.unwrap_or(jiff::Timestamp::MAX).strftime("%Y-%m-%dT%H:%M:%S").to_string()
 }
 
-/// The length in bytes of the longest suffix of `text` that begins `mark` without being all of it: what has to be held
-/// back while a text arrives piece by piece and `mark` must be recognized.
+/// The length in bytes of the longest suffix of `text` that is a proper prefix of `mark`: it is held back while a text
+/// arrives piece by piece and `mark` must be recognized.
 pub fn partial_suffix(text: &str, mark: &str) -> usize {
     let lengths = mark.char_indices().map(|(at, _)| at).filter(|at| *at > 0);
     lengths.rev().find(|n| text.ends_with(&mark[..*n])).unwrap_or(0)
 }
 
 /// Reads the bytes of a text file: UTF-8, or UTF-16 that begins with a byte order mark, as PowerShell and Windows
-/// editors write it. The mark is left out. `what` names the file in an error.
+/// editors write it. The mark is removed. `what` names the file in an error.
 ///
 /// # Errors
 /// [`Error::Format`] if the bytes are neither.

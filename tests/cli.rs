@@ -15,8 +15,8 @@ use tempfile::TempDir;
 
 /// The shared test data, or `None` (with a note; a failure in CI) where it is missing.
 fn shared() -> Option<PathBuf> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    let root = std::env::var_os("FIRELIGHT_SHARED").map_or_else(beside, PathBuf::from);
+    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let root = std::env::var_os("FIRELIGHT_SHARED").map_or_else(default, PathBuf::from);
     if root.join("data").is_dir() {
         return Some(root.join("data"));
     }

@@ -162,8 +162,8 @@ fn spawn() -> (EngineHandle, JoinHandle<firelight::Result<()>>, Warnings) {
     (handle, std::thread::spawn(move || block_on(engine_loop.run())), warnings)
 }
 
-/// The text of an answer; the device is lost after so many tokens.
-fn told(handle: &EngineHandle, lose_after: Option<usize>) -> Result<String, Error> {
+/// The text of an answer; the device is lost after `lose_after` tokens.
+fn text_of(handle: &EngineHandle, lose_after: Option<usize>) -> Result<String, Error> {
     let (mut answer, mut text, mut tokens) = (handle.answer(story(handle.model())), String::new(), 0);
     while let Some(event) = block_on(answer.next()) {
         match event? {
@@ -184,13 +184,13 @@ fn told(handle: &EngineHandle, lose_after: Option<usize>) -> Result<String, Erro
 #[test]
 fn answers_of_a_handle_go_on_after_a_lost_device() {
     let (handle, thread, warnings) = spawn();
-    let undisturbed = told(&handle, None).expect("no failure");
+    let undisturbed = text_of(&handle, None).expect("no failure");
     let vector = block_on(handle.embed(vec![1, 2, 3])).expect("no failure");
-    assert_eq!(told(&handle, Some(15)).expect("the device is replaced"), undisturbed);
+    assert_eq!(text_of(&handle, Some(15)).expect("the device is replaced"), undisturbed);
     assert_eq!(warnings.lock().expect("it").len(), 1);
     assert_eq!(block_on(handle.embed(vec![1, 2, 3])).expect("no failure"), vector);
-    // The device is lost again at once: whoever waits is told, and so is whoever comes later.
-    let error = told(&handle, Some(15)).unwrap_err();
+    // The device is lost again at once: waiting callers get the error, and later ones, too.
+    let error = text_of(&handle, Some(15)).unwrap_err();
     assert!(matches!(error, Error::Gpu(_)), "{error}");
     assert!(thread.join().expect("no panic").is_err() && handle.has_ended());
     assert!(block_on(handle.embed(vec![1, 2, 3])).is_err());
@@ -202,11 +202,11 @@ fn threads_share_an_engine_until_the_last_handle_is_dropped() {
     let (handle, thread, _) = spawn();
     std::thread::scope(|scope| {
         for _ in 0..3 {
-            scope.spawn(|| assert!(told(&handle, None).expect("no failure").len() > 40));
+            scope.spawn(|| assert!(text_of(&handle, None).expect("no failure").len() > 40));
             scope.spawn(|| assert!(!block_on(handle.embed(vec![1, 2, 3])).expect("no failure").is_empty()));
         }
     });
-    // What is refused, cancelled or dropped ends, too.
+    // Refused, cancelled and dropped requests end, too.
     let mut empty = story(handle.model());
     empty.prompt.tokens.clear();
     assert!(matches!(block_on(handle.answer(empty).next()), Some(Err(Error::Usage(_)))));

@@ -159,16 +159,16 @@ fn penalties_and_bias() {
     let seen = [IN_PROMPT, 2, IN_PROMPT + 1, 0];
     // The logits after penalties are computed by hand; greedy sampling shows which is largest.
     let rows: Vec<(&str, Sampling, [f32; 4], u32)> = vec![
-        ("repetition divides what is above 0", greedy().repetition_penalty(2.0), [4.0, 1.0, 1.0, 2.1], 3),
-        ("but not below the next", greedy().repetition_penalty(2.0), [4.4, 1.0, 1.0, 2.1], 0),
-        ("it counts once", greedy().repetition_penalty(2.0), [0.0, 4.4, 0.0, 2.1], 1),
-        ("it multiplies what is below 0", greedy().repetition_penalty(2.0), [-1.0, -9.0, -9.0, -1.9], 3),
-        ("below 1 it favours", greedy().repetition_penalty(0.5), [1.1, 0.0, 0.0, 2.1], 0),
-        ("frequency leaves the prompt alone", greedy().frequency_penalty(1.0), [2.2, 4.0, 3.0, 2.1], 0),
-        ("frequency counts", greedy().frequency_penalty(1.0), [0.0, 4.2, 3.0, 2.1], 1),
-        ("frequency counts twice", greedy().frequency_penalty(1.0), [0.0, 4.0, 3.05, 2.1], 3),
-        ("presence is once", greedy().presence_penalty(1.0), [0.0, 3.2, 3.1, 2.1], 1),
-        ("presence leaves the prompt alone", greedy().presence_penalty(1.0), [2.2, 3.1, 3.1, 2.1], 0),
+        ("repetition penalty divides positive logits", greedy().repetition_penalty(2.0), [4.0, 1.0, 1.0, 2.1], 3),
+        ("a divided logit can still be the largest", greedy().repetition_penalty(2.0), [4.4, 1.0, 1.0, 2.1], 0),
+        ("a repeated token is penalized once", greedy().repetition_penalty(2.0), [0.0, 4.4, 0.0, 2.1], 1),
+        ("it multiplies negative logits", greedy().repetition_penalty(2.0), [-1.0, -9.0, -9.0, -1.9], 3),
+        ("below 1 it favours repetition", greedy().repetition_penalty(0.5), [1.1, 0.0, 0.0, 2.1], 0),
+        ("frequency penalty ignores the prompt", greedy().frequency_penalty(1.0), [2.2, 4.0, 3.0, 2.1], 0),
+        ("frequency penalty of one occurrence", greedy().frequency_penalty(1.0), [0.0, 4.2, 3.0, 2.1], 1),
+        ("frequency penalty of two occurrences", greedy().frequency_penalty(1.0), [0.0, 4.0, 3.05, 2.1], 3),
+        ("presence penalty applies once", greedy().presence_penalty(1.0), [0.0, 3.2, 3.1, 2.1], 1),
+        ("presence penalty ignores the prompt", greedy().presence_penalty(1.0), [2.2, 3.1, 3.1, 2.1], 0),
         ("off", greedy(), [2.0, 2.2, 2.1, 2.1], 1),
         ("bias", greedy().logit_bias(vec![(3, 1.0), (77, 9.0)]), [2.0, 2.2, 2.1, 1.3], 3),
         (

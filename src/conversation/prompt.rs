@@ -98,7 +98,7 @@ impl RenderedPrompt {
 /// Renders a conversation by a chat template, whose text is `source`.
 ///
 /// # Errors
-/// That of `template`.
+/// If `template` returns one.
 pub fn render(
     source: &str,
     template: impl Fn(TemplateInput) -> Result<Rendering>,

@@ -35,7 +35,7 @@ impl AnswerSteps<'_> {
         if self.finished {
             return Ok(None);
         }
-        // What the answer begins with, and that it was cancelled, needs no step.
+        // An answer's first events, and its cancellation, need no step.
         let ready = self.take()?;
         if !ready.is_empty() {
             return Ok(Some(ready));

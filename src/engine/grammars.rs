@@ -1,4 +1,4 @@
-//! What answers are constrained to, compiled for the vocabulary of one model.
+//! Constraints of answers, compiled for the vocabulary of one model.
 
 use std::sync::Arc;
 

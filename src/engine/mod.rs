@@ -60,7 +60,7 @@ pub struct EngineOptions {
 
 setters!(EngineOptions { gpu: GpuOptions, session: SessionOptions });
 
-/// What an engine reports while it loads a model, first or after a lost device.
+/// The progress of an engine that loads a model, at first or after a lost device.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Status {
@@ -89,7 +89,7 @@ pub struct AnswerJob {
     pub max_tokens: Option<usize>,
     /// Go on after the model says that it has finished.
     pub ignore_end: bool,
-    /// What the answer is constrained to; see [`Engine::compile`].
+    /// The constraint of the answer; see [`Engine::compile`].
     pub grammar: Option<Grammar>,
 }
 
@@ -144,7 +144,7 @@ enum JobKind {
 }
 
 struct RunningAnswer {
-    /// What was asked, with the tokens that have been generated.
+    /// The request, with the tokens that have been generated.
     request: Request,
     reader: AnswerReader,
     grammar: Option<Grammar>,
@@ -211,7 +211,7 @@ impl Engine {
         !self.jobs.is_empty()
     }
 
-    /// Compiles what an answer is constrained to. The first call reads the vocabulary, which takes up to a second.
+    /// Compiles an answer's constraint. The first call reads the vocabulary, which takes up to a second.
     ///
     /// # Errors
     /// [`Error::Usage`] if a schema or an expression is invalid, or no text fits it; [`Error::Unsupported`] without the

@@ -1,5 +1,5 @@
 //! The executor: rows in; sampled tokens, logits or hidden states out. It owns the plan with its memory, the KV cache
-//! and the resident experts, and knows nothing of requests and text.
+//! and the resident experts; requests and text are the session's.
 //!
 //! A step is a list of [`Row`]s: a chunk of a prompt, one token of each of eight sequences, or both kinds mixed.
 //! Sampled tokens stay on the GPU, where the next step reads them, so that several steps can be queued before the first
@@ -28,7 +28,7 @@ use throttle::SubmitThrottle;
 /// A model on a device, ready to run steps. See the module.
 pub struct Executor {
     plan: Plan,
-    /// What is cached of each sequence.
+    /// The KV cache of all sequences.
     pub cache: KvCache,
     experts: Option<ExpertCache>,
     throttle: SubmitThrottle,
@@ -50,7 +50,7 @@ pub struct Executor {
     notices: Vec<String>,
 }
 
-/// What a step returns of its output rows.
+/// The outputs of a step for its output rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StepOutput {
@@ -64,7 +64,7 @@ pub enum StepOutput {
     Hidden,
 }
 
-/// The outputs of a step, row after row in the order of its output rows; what was not asked for is empty.
+/// The outputs of a step, row after row in the order of its output rows; outputs that were not requested are empty.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct StepResult {
@@ -87,7 +87,7 @@ pub struct InFlightStep {
     submitted: Clock,
 }
 
-/// How far a step in flight is.
+/// The progress of a step in flight.
 enum StepProgress {
     /// It runs when it is read, because experts are offloaded.
     Deferred,
@@ -98,7 +98,7 @@ enum StepProgress {
 }
 
 impl InFlightStep {
-    /// What it returns.
+    /// The outputs that it returns.
     pub fn output(&self) -> StepOutput {
         self.output
     }
@@ -171,7 +171,7 @@ impl Executor {
         capacity.logits.min(capacity.rows) as usize
     }
 
-    /// What was chosen differently than asked for, such as a context that was reduced to fit.
+    /// Deviations from the requested options, such as a context that was reduced to fit.
     pub fn notices(&self) -> &[String] {
         &self.notices
     }
@@ -211,7 +211,7 @@ impl Executor {
         self.plan.write_input(StepInput::Sampling, offset, bytemuck::bytes_of(&Params::from(sampling)));
     }
 
-    /// Sets the vector of an embedding slot: what the first layer reads of a row, with the model's scale of embeddings.
+    /// Sets the vector of an embedding slot: the first layer's input for a row, with the model's scale of embeddings.
     ///
     /// # Panics
     /// If there is no such slot, or the vector has not the model's hidden size.

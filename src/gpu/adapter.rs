@@ -24,7 +24,7 @@ pub struct AdapterInfo {
     pub kind: &'static str,
     /// Driver name and version.
     pub driver: String,
-    /// What it can do.
+    /// Its capabilities.
     pub caps: Caps,
     /// Why it has no higher exact tier; empty if it has the highest.
     pub why_not_higher: String,
@@ -56,7 +56,7 @@ impl AdapterInfo {
     /// results.
     pub(crate) fn apply_tuning(&mut self, result: TuneResult) {
         let AdapterInfo { caps, why_not_higher, .. } = self;
-        // A lower tier that was asked for says nothing of subgroups.
+        // If a lower tier was requested, subgroups were not tested.
         if result.tier < Tier::Subgroups && caps.subgroups() {
             (caps.subgroup, caps.cooperative) = ((0, 0), 0);
             if caps.lacks(caps.tier).is_some() {
@@ -245,7 +245,7 @@ mod tests {
             (Tier::Int8, Tier::Baseline, Tier::Int8, true),
             (Tier::F16, Tier::Baseline, Tier::F16, true),
             (Tier::Cooperative, Tier::Baseline, Tier::Baseline, true),
-            // Asked for, so that nothing else was tried.
+            // A requested tier: no other was tried.
             (Tier::Baseline, Tier::Baseline, Tier::Baseline, false),
         ] {
             let mut adapter = adapter("One", None);

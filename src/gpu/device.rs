@@ -161,7 +161,7 @@ impl Gpu {
         &self.adapter
     }
 
-    /// What the adapter can do.
+    /// The adapter's capabilities.
     pub fn caps(&self) -> &Caps {
         &self.adapter.caps
     }

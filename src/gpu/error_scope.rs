@@ -1,4 +1,4 @@
-//! What goes wrong on a device between two points of a thread's work.
+//! The errors of a device between two points of a thread's work.
 
 use std::future::Future;
 
@@ -30,7 +30,7 @@ impl ErrorScope {
     /// [`Error::Memory`] if the device ran out of memory; [`Error::Gpu`] if its driver failed.
     ///
     /// # Panics
-    /// If the device calls something invalid: that is a bug of Firelight's.
+    /// If the device reports a validation error: that is a bug of Firelight's.
     pub fn finish(self) -> impl Future<Output = Result<()>> + wgpu::WasmNotSend {
         let (internal, validation, memory) = (self.internal.pop(), self.validation.pop(), self.memory.pop());
         async move {

@@ -1,7 +1,7 @@
-//! The GPU: adapters and what they can do, the opened device, its buffers, and how it fails.
+//! The GPU: adapters and their capabilities, the opened device, its buffers, and its errors.
 //!
 //! Apart from `plan` the only module that names wgpu, and apart from the front ends the only one that may ask for the
-//! target architecture: `native` and `web` hold what differs. It knows nothing of graphs or models.
+//! target architecture: `native` and `web` hold the differences. It does not depend on graphs or models.
 
 mod adapter;
 mod device;

@@ -14,7 +14,7 @@ use super::{Gpu, Submission};
 pub const NO_ADAPTER: &str = "no GPU adapter found: install a Vulkan driver (on Debian or Ubuntu without a GPU: \
                               mesa-vulkan-drivers), or unset WGPU_BACKEND";
 
-/// Whether anything is cached from one run to the next: it is, in the user's cache folder.
+/// Whether data is cached from one run to the next: it is, in the user's cache folder.
 pub fn has_cache() -> bool {
     true
 }

@@ -1,10 +1,9 @@
 //! The browser platform: the one adapter that the browser offers, the page's cache and clock, and a device that
 //! completes work by itself, if slowly.
 //!
-//! It works around two gaps in wgpu. wgpu's browser backend knows neither the feature `subgroups` nor the adapter's
-//! vendor, so this module requests the adapter itself, hands it to wgpu, and extends wgpu's request for a device. And
-//! Firefox looks for completed work only every 100 ms unless something is submitted, so waiting submits empty command
-//! lists.
+//! It works around two gaps. wgpu's browser backend supports neither the feature `subgroups` nor the adapter's vendor,
+//! so this module requests the adapter itself, passes it to wgpu, and extends wgpu's request for a device. And Firefox
+//! checks for completed work only every 100 ms unless something is submitted, so waiting submits empty command lists.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -40,7 +39,7 @@ pub fn cached_entries() -> Option<BTreeMap<String, String>> {
     CACHE.with_borrow(Clone::clone)
 }
 
-/// Whether anything is cached.
+/// Whether data is cached.
 pub fn has_cache() -> bool {
     CACHE.with_borrow(Option::is_some)
 }

@@ -26,7 +26,7 @@ pub struct Attention {
 }
 
 operands! {
-    /// What [`Attention`] reads and writes.
+    /// The operands of [`Attention`].
     AttentionOperands {
         read {
             /// Row table.
@@ -156,7 +156,7 @@ pub struct KvWrite {
 }
 
 operands! {
-    /// What [`KvWrite`] reads and writes.
+    /// The operands of [`KvWrite`].
     KvWriteOperands {
         read {
             /// Row table.

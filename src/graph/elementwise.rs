@@ -11,7 +11,7 @@ pub struct Add {
 }
 
 operands! {
-    /// What [`Add`] reads and writes, all of one shape.
+    /// The operands of [`Add`], all of one shape.
     AddOperands {
         read {
             /// The first summand.
@@ -49,7 +49,7 @@ pub struct Glu {
 }
 
 operands! {
-    /// What [`Glu`] reads and writes. Either input may have one value per row, or one row for all.
+    /// The operands of [`Glu`]. Either input may have one value per row, or one row for all.
     GluOperands {
         read {
             /// (rows, n)
@@ -75,7 +75,7 @@ pub struct LogitScale {
 }
 
 operands! {
-    /// What [`LogitScale`] reads and writes: (logit rows, n).
+    /// The operands of [`LogitScale`]: (logit rows, n).
     LogitScaleOperands {
         read {
             /// Logits.

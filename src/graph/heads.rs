@@ -15,7 +15,7 @@ pub struct HeadSlice {
 }
 
 operands! {
-    /// What [`HeadSlice`] reads and writes.
+    /// The operands of [`HeadSlice`].
     HeadSliceOperands {
         read {
             /// (rows, heads * head_dim)
@@ -36,7 +36,7 @@ pub struct HeadConcat {
 }
 
 operands! {
-    /// What [`HeadConcat`] reads and writes.
+    /// The operands of [`HeadConcat`].
     HeadConcatOperands {
         read {
             /// (rows, heads * m)
@@ -59,7 +59,7 @@ pub struct HeadLinear {
 }
 
 operands! {
-    /// What [`HeadLinear`] reads and writes.
+    /// The operands of [`HeadLinear`].
     HeadLinearOperands {
         read {
             /// (rows, heads * k)

@@ -10,7 +10,7 @@ use super::{Graph, Rows, TensorId, assert_same};
 pub struct Linear;
 
 operands! {
-    /// What [`Linear`] reads and writes.
+    /// The operands of [`Linear`].
     LinearOperands {
         read {
             /// (rows, k)
@@ -39,7 +39,7 @@ pub struct LinearGlu {
 }
 
 operands! {
-    /// What [`LinearGlu`] reads and writes.
+    /// The operands of [`LinearGlu`].
     LinearGluOperands {
         read {
             /// (rows, k)
@@ -65,7 +65,7 @@ operands! {
 pub struct Qkv;
 
 operands! {
-    /// What [`Qkv`] reads and writes.
+    /// The operands of [`Qkv`].
     QkvOperands {
         read {
             /// (rows, k)

@@ -27,7 +27,7 @@ pub struct Router {
 }
 
 operands! {
-    /// What [`Router`] reads and writes.
+    /// The operands of [`Router`].
     RouterOperands {
         read {
             /// (rows, experts)
@@ -96,7 +96,7 @@ pub struct ExpertSort {
 }
 
 operands! {
-    /// What [`ExpertSort`] reads and writes.
+    /// The operands of [`ExpertSort`].
     ExpertSortOperands {
         read {
             /// Expert of each slot.
@@ -123,7 +123,7 @@ pub struct ExpertLinear {
 }
 
 operands! {
-    /// What [`ExpertLinear`] reads and writes.
+    /// The operands of [`ExpertLinear`].
     ExpertLinearOperands {
         read {
             /// (rows or slots, k)
@@ -136,7 +136,7 @@ operands! {
             slots: TensorId,
             /// Tiles of them.
             tiles: TensorId,
-            /// What is done to a sum.
+            /// The operation on each sum.
             epilogue: Option<ExpertEpilogue>,
             /// Where in the stack each expert's matrix is; otherwise the stack has all of them in order.
             slot_table: Option<TensorId>,
@@ -148,7 +148,7 @@ operands! {
     }
 }
 
-/// What is done to a sum over an expert's weights, with a tensor or its values.
+/// An operation on each sum over an expert's weights, with a tensor or its values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpertEpilogue<T = TensorId> {
     /// The expert's bias is added: (experts, n).
@@ -172,7 +172,7 @@ pub struct ExpertSum {
 }
 
 operands! {
-    /// What [`ExpertSum`] reads and writes.
+    /// The operands of [`ExpertSum`].
     ExpertSumOperands {
         read {
             /// (slots, n)
@@ -208,7 +208,7 @@ pub struct ExpertWeights {
     pub slot_table: Option<TensorId>,
 }
 
-/// What the routing weights multiply.
+/// The factor that routing weights are applied to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RoutingWeights {
     /// The experts' outputs.

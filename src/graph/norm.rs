@@ -12,7 +12,7 @@ pub struct RmsNorm {
 }
 
 operands! {
-    /// What [`RmsNorm`] reads and writes.
+    /// The operands of [`RmsNorm`].
     RmsNormOperands {
         read {
             /// (rows, d)
@@ -35,7 +35,7 @@ pub struct LayerNorm {
 }
 
 operands! {
-    /// What [`LayerNorm`] reads and writes.
+    /// The operands of [`LayerNorm`].
     LayerNormOperands {
         read {
             /// (rows, d)
@@ -61,7 +61,7 @@ pub struct NormAdd {
 }
 
 operands! {
-    /// What [`NormAdd`] reads and writes.
+    /// The operands of [`NormAdd`].
     NormAddOperands {
         read {
             /// (rows, d)
@@ -126,7 +126,7 @@ impl Operand for FusedNorm {
 }
 
 operands! {
-    /// What a linear reads and writes for the [`FusedNorm`] that follows.
+    /// The operands of a linear for the [`FusedNorm`] that follows.
     NextFusedNorm {
         read {
             /// The norm's weight: (d).

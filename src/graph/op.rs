@@ -133,7 +133,7 @@ impl Op {
     }
 }
 
-/// What an op does with an operand.
+/// How an op uses an operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Reads it.

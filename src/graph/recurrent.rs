@@ -15,7 +15,7 @@ pub struct ShortConv {
 }
 
 operands! {
-    /// What [`ShortConv`] reads and writes.
+    /// The operands of [`ShortConv`].
     ShortConvOperands {
         read {
             /// The step's segments.
@@ -54,7 +54,7 @@ pub struct DeltaNet {
 }
 
 operands! {
-    /// What [`DeltaNet`] reads and writes.
+    /// The operands of [`DeltaNet`].
     DeltaNetOperands {
         read {
             /// The step's segments.

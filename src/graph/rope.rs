@@ -27,7 +27,7 @@ pub struct Rope {
 }
 
 operands! {
-    /// What [`Rope`] reads and writes.
+    /// The operands of [`Rope`].
     RopeOperands {
         read {
             /// Row table.
@@ -59,7 +59,7 @@ pub struct RopeKv {
 }
 
 operands! {
-    /// What [`RopeKv`] reads and writes.
+    /// The operands of [`RopeKv`].
     RopeKvOperands {
         read {
             /// Row table.

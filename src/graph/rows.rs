@@ -8,12 +8,12 @@ use super::{Graph, Rows, StepInput, TensorId, assert_same};
 pub struct Embed {
     /// Multiplier of a token's vector.
     pub scale: f32,
-    /// Whether rows take given embeddings; otherwise, the vector of token 0 stands in.
+    /// Whether rows take given embeddings; otherwise, they take the vector of token 0.
     pub takes_embeddings: bool,
 }
 
 operands! {
-    /// What [`Embed`] reads and writes.
+    /// The operands of [`Embed`].
     EmbedOperands {
         read {
             /// Row table.
@@ -37,7 +37,7 @@ operands! {
 pub struct Gather;
 
 operands! {
-    /// What [`Gather`] reads and writes.
+    /// The operands of [`Gather`].
     GatherOperands {
         read {
             /// Numbers of the rows.
@@ -57,7 +57,7 @@ operands! {
 pub struct Sample;
 
 operands! {
-    /// What [`Sample`] reads and writes.
+    /// The operands of [`Sample`].
     SampleOperands {
         read {
             /// Numbers of the rows that have logits.
@@ -95,7 +95,7 @@ pub(crate) fn scan_groups(vocab: u32) -> u32 {
 }
 
 impl Graph {
-    /// What the first layer reads of the step's rows, the vectors of tokens or given embeddings:
+    /// The first layer's input for the step's rows, the vectors of tokens or given embeddings:
     /// (vocabulary, d) -> (rows, d).
     pub fn embed(&mut self, weight: TensorId, scale: f32) -> TensorId {
         self.push_embed(weight, Embed { scale, takes_embeddings: true })

@@ -21,8 +21,8 @@ impl KvCache {
         self.sequences[sequence].checkpoint = 0;
     }
 
-    /// Rolls a sequence back to its known and cached tokens, without the last one. What steps in flight write later is
-    /// overwritten by the steps that follow.
+    /// Rolls a sequence back to its known and cached tokens, without the last one. Positions that steps in flight write
+    /// later are overwritten by the steps that follow.
     pub fn roll_back(&mut self, sequence: usize) {
         let s = &self.sequences[sequence];
         self.truncate(sequence, s.tokens.len().saturating_sub(1).min(s.len));

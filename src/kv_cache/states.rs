@@ -1,10 +1,10 @@
-//! The state slots of recurrent layers ([`crate::graph::TensorKind::State`]): which of a sequence's two slots holds the
-//! state after how many tokens. Nothing is copied.
+//! The state slots of recurrent layers ([`crate::graph::TensorKind::State`]): for each of a sequence's two slots, the
+//! number of tokens that its state has seen. States are never copied.
 
 use crate::ops::PAGE;
 
-/// What a sequence's two state slots hold. A state cannot be truncated to fewer tokens as keys and values can, so the
-/// one at the checkpoint of the prompt is kept, and steps continue from it into the other slot.
+/// A sequence's two state slots. A state cannot be truncated to fewer tokens as keys and values can, so the one at the
+/// checkpoint of the prompt is kept, and steps continue from it into the other slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StateSlots {
     /// The slot that steps write, 0 or 1.
@@ -24,7 +24,7 @@ pub struct StateStep {
     pub writes: usize,
 }
 
-/// Tokens at a prompt's end that the next prompt may not have: what a template adds after the last message.
+/// Tokens at a prompt's end that the next prompt may not have: those that a template adds after the last message.
 const TAIL: usize = 8;
 
 /// The length at which the state and window of a prompt of `len` tokens are kept: whole pages; 0 for a short prompt.

@@ -4,7 +4,7 @@
 use crate::graph::{Activation, RopeStyle, RoutingWeights, Scoring};
 use crate::{Error, Result};
 
-/// What `general.architecture` implies without a key.
+/// The properties that `general.architecture` implies without a key.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Arch {
@@ -52,7 +52,7 @@ pub struct Arch {
     pub delta_net: Option<ValueHeads>,
 }
 
-/// What a norm computes.
+/// The kind of a norm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NormKind {

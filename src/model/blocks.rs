@@ -30,7 +30,7 @@ pub(super) struct Recorder<'a> {
     expert_slots: Option<ExpertSlots>,
     /// Per-layer embeddings of all layers, concatenated: (rows, layers * size).
     layer_embeddings: Option<TensorId>,
-    /// The KV caches of the layers so far.
+    /// The KV caches of the layers recorded so far.
     caches: BTreeMap<u32, (TensorId, TensorId)>,
 }
 

@@ -39,7 +39,7 @@ struct LoadItem<'a> {
 enum LoadKind {
     /// The same rows of each of these matrices.
     Matrices(u32),
-    /// Values, with something added, which begin somewhere in the graph's vector.
+    /// Values, plus a constant, at an offset in the graph's vector.
     Values { start: u32, plus: f32 },
 }
 

@@ -220,7 +220,7 @@ impl ModelSpec {
         })
     }
 
-    /// The attention layers' mixers, MLA left out.
+    /// The attention layers' mixers, without MLA.
     pub fn attentions(&self) -> impl Iterator<Item = &AttentionSpec> {
         self.layers.iter().flat_map(|layer| &layer.mixers).filter_map(|mixer| match mixer {
             Mixer::Attention(attention) => Some(attention),

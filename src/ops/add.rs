@@ -10,7 +10,7 @@ pub(super) fn kernels(op: &Add, io: &AddOperands, cx: &KernelContext) -> Vec<Ker
     vec![kernel.read(io.a).read(io.b).write(io.y)]
 }
 
-/// What the op means, value by value.
+/// The op's reference, value by value.
 pub fn reference(a: &[f32], b: &[f32], scale: f32) -> Vec<f32> {
     a.iter().zip(b).map(|(a, b)| a + scale * b).collect()
 }

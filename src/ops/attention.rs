@@ -65,7 +65,7 @@ impl Attention {
         fits && caps.tier == Tier::Cooperative && caps.tune_config().cooperative_attention
     }
 
-    /// Rows of a query tile: what fits in workgroup memory, or 16 for each of four subgroups.
+    /// Rows of a query tile: as many as fit in workgroup memory, or 16 for each of four subgroups.
     fn tile(&self, caps: &Caps) -> u32 {
         match self.head_dim {
             _ if self.cooperative(caps) => 64,
@@ -215,7 +215,7 @@ pub fn max_splits(pages_per_sequence: u32) -> u32 {
     (pages_per_sequence * PAGE).div_ceil(KV_SPLIT)
 }
 
-/// What the op means over a cache: for each row and head the softmax-weighted mean of the values at the positions of
+/// The op's reference over a cache: for each row and head the softmax-weighted mean of the values at the positions of
 /// the row's sequence that it sees. `rows` is the row table; the caches are laid out as [`super::kv_write`] says;
 /// `sinks` has a value for each head, or none at all.
 pub fn reference(
@@ -236,7 +236,7 @@ pub fn reference(
     rows.iter().zip(queries).flat_map(row).collect()
 }
 
-/// What the op means over the rows of a step, which has all rows of each sequence, one sequence after another.
+/// The op's reference over the rows of a step, which has all rows of each sequence, one sequence after another.
 pub fn reference_over_rows(
     rows: &[[u32; 4]],
     q: &[f32],

@@ -1,5 +1,5 @@
 //! Every kernel variant that the ops choose for typical shapes, all weight types, all KV types, and adapters of each
-//! kind, by name: what `firelight shaders` writes out and what the shader tests hold to WebGPU's limits.
+//! kind, by name: `firelight shaders` writes them out, and the shader tests check them against WebGPU's limits.
 //!
 //! A list made from plain data: graphs and [`Caps`] go in, [`ShaderSource`]s come out; no GPU. A kernel whose node does
 //! not occur in `graphs` is not tested, so a new op or activation is added there.
@@ -211,7 +211,7 @@ fn weights(dtype: DType) -> Graph {
     for norm in [true, false] {
         g.expert_ffn(x, logits, stacks, Router { norm, ..plain }, Activation::Gelu, RoutingWeights::OnOutputs);
     }
-    // Fusing gives the last sum a residual.
+    // As fusion does, add a residual to the last sum.
     if let Some(Op::ExpertSum(_, io)) = g.nodes.last_mut() {
         io.residual = Some(x);
     }
@@ -236,7 +236,7 @@ fn limited_routers(g: &mut Graph, logits: TensorId) {
     g.router(logits, None, None, Router { norm: false, groups: groups(false), ..Router::plain(experts, 6) });
 }
 
-/// A linear with the residual that fusing gives it.
+/// A linear with a residual, as fusion makes it.
 fn residual(g: &mut Graph, x: TensorId, weight: TensorId, bias: Option<TensorId>, y: TensorId) {
     g.linear(x, weight, bias);
     if let Some(Op::Linear(_, io)) = g.nodes.last_mut() {

@@ -24,13 +24,13 @@ pub(super) fn kernels(op: &DeltaNet, io: &DeltaNetOperands, cx: &KernelContext) 
 }
 
 impl DeltaNet {
-    /// Which key head a value head takes.
+    /// The key head of a value head.
     fn key_head(self, head: usize) -> usize {
         let [key_heads, heads] = [self.key_heads, self.heads].map(|n| n as usize);
         if self.grouped { head / (heads / key_heads) } else { head % key_heads }
     }
 
-    /// Where alpha and b of a head are in their tensors.
+    /// The indices of a head's alpha and b in their tensors.
     fn rates_at(self, row: usize, head: usize) -> [usize; 2] {
         let [together, heads, each] =
             [self.rates_per_head(), self.heads, self.heads / self.key_heads].map(|n| n as usize);
@@ -39,7 +39,7 @@ impl DeltaNet {
     }
 }
 
-/// What the op means. `state` is (slot, head, key, value).
+/// The op's reference. `state` is (slot, head, key, value).
 pub fn reference(
     runs: &[Segment],
     x: &[f32],

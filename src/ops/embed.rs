@@ -17,7 +17,7 @@ pub(super) fn kernels(op: &Embed, io: &EmbedOperands, cx: &KernelContext) -> Vec
     cx.shards(io.weight).iter().enumerate().map(kernel).collect()
 }
 
-/// What the op means. `rows` is the row table, `sampled` the last token of each output slot, `embeddings` (slots,
+/// The op's reference. `rows` is the row table, `sampled` the last token of each output slot, `embeddings` (slots,
 /// `cols`), `weight` (vocabulary, `cols`).
 pub fn reference(
     op: &Embed,

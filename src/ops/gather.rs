@@ -9,7 +9,7 @@ pub(super) fn kernels(_: &Gather, io: &GatherOperands, cx: &KernelContext) -> Ve
     vec![Kernel::new("gather", grid).set("COLS4", cols4).read(io.logit_rows).read(io.x).write(io.y)]
 }
 
-/// What the op means: x (rows, `cols`) -> the rows numbered by `logit_rows`.
+/// The op's reference: x (rows, `cols`) -> the rows numbered by `logit_rows`.
 pub fn reference(logit_rows: &[u32], x: &[f32], cols: usize) -> Vec<f32> {
     logit_rows.iter().flat_map(|row| &x[*row as usize * cols..][..cols]).copied().collect()
 }

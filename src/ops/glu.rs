@@ -56,7 +56,7 @@ pub(super) fn kernel(op: &Glu, io: &GluOperands, cx: &KernelContext, rows: GridD
         .write(io.y)
 }
 
-/// What the op means, value by value; where there are fewer of one, each is for as many of the other.
+/// The op's reference, value by value; where there are fewer of one, each is for as many of the other.
 pub fn reference(gate: &[f32], up: &[f32], activation: Activation) -> Vec<f32> {
     let len = gate.len().max(up.len());
     (0..len).map(|i| activation.gated(gate[i * gate.len() / len], up[i * up.len() / len])).collect()

@@ -70,7 +70,7 @@ impl StepSizes {
 /// One dimension of a grid: `ceil(size * times / per) + plus` workgroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GridDim {
-    /// What it follows.
+    /// The size that it depends on.
     pub size: StepSize,
     /// Multiplier.
     pub times: u32,

@@ -10,7 +10,7 @@ pub(super) fn kernels(op: &HeadConcat, io: &HeadConcatOperands, cx: &KernelConte
     vec![kernel.read(io.a).read(io.b).write(io.y)]
 }
 
-/// What the op means, for heads of `m` and of `n` values.
+/// The op's reference, for heads of `m` and of `n` values.
 pub fn reference(a: &[f32], b: &[f32], (m, n): (usize, usize)) -> Vec<f32> {
     a.chunks_exact(m).zip(b.chunks_exact(n)).flat_map(|(a, b)| [a, b].concat()).collect()
 }

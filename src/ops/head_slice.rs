@@ -10,7 +10,7 @@ pub(super) fn kernels(op: &HeadSlice, io: &HeadSliceOperands, cx: &KernelContext
     vec![Kernel::new("head_slice", grid).set_all(consts).read(io.x).write(io.y)]
 }
 
-/// What the op means.
+/// The op's reference.
 pub fn reference(x: &[f32], op: &HeadSlice) -> Vec<f32> {
     let part = op.start as usize..(op.start + op.len) as usize;
     x.chunks_exact(op.head_dim as usize).flat_map(|head| &head[part.clone()]).copied().collect()

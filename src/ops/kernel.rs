@@ -7,9 +7,9 @@ use crate::shader::{Const, ShaderSource};
 /// A tensor that a kernel binds. Binding 0 is the `Step` uniform; these follow from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Binding {
-    /// Which tensor.
+    /// The tensor.
     pub tensor: TensorId,
-    /// Which shard of a weight.
+    /// The shard of a weight.
     pub shard: usize,
     /// Bound `read_write`.
     pub write: bool,
@@ -18,7 +18,7 @@ pub struct Binding {
 /// A kernel runs only in steps in which a size is within bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DispatchPredicate {
-    /// Which size.
+    /// The size.
     pub size: StepSize,
     /// Smallest value.
     pub min: u32,

@@ -41,7 +41,7 @@ pub(super) fn offset(
     (((page * heads + head) * PAGE + position % PAGE) * head_dim) as usize
 }
 
-/// What the op means, for keys or for values: x (rows, heads * head_dim) goes into `cache`. `rows` is the row table.
+/// The op's reference, for keys or for values: x (rows, heads * head_dim) goes into `cache`. `rows` is the row table.
 pub fn reference(
     rows: &[[u32; 4]],
     pages: &[u32],

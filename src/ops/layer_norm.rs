@@ -11,7 +11,7 @@ pub(super) fn kernels(op: &LayerNorm, io: &LayerNormOperands, cx: &KernelContext
     vec![kernel.read(io.x).read(io.weight).read(io.bias).write(io.y)]
 }
 
-/// What the op means, row by row.
+/// The op's reference, row by row.
 pub fn reference(x: &[f32], weight: &[f32], bias: &[f32], eps: f32) -> Vec<f32> {
     let mean = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / weight.len() as f64;
     let norm = |row: &[f32]| {

@@ -38,7 +38,8 @@ fn matvecs(io: &LinearOperands, product: &Product, cx: &KernelContext, tile: u32
     cx.shards(io.weight).iter().enumerate().map(kernel).collect()
 }
 
-/// What [`Linear`] means: x (rows, `k`), weight (n, `k`), bias (n), residual (rows, n) -> (rows, n), summed in f64.
+/// The reference of [`Linear`]: x (rows, `k`), weight (n, `k`), bias (n), residual (rows, n) -> (rows, n), summed in
+/// f64.
 pub fn reference(x: &[f32], weight: &[f32], k: usize, bias: Option<&[f32]>, residual: Option<&[f32]>) -> Vec<f32> {
     let mut y = Vec::new();
     for x in x.chunks_exact(k) {

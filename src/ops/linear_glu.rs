@@ -43,7 +43,7 @@ fn matvec(op: &LinearGlu, io: &LinearGluOperands, cx: &KernelContext, tile: u32)
     shape.when(fused_norm::read(io.norm.as_ref(), kernel, cx, cols, tile), StepSize::Rows)
 }
 
-/// What the op means.
+/// The op's reference.
 pub fn reference(x: &[f32], gate: &[f32], up: &[f32], k: usize, activation: Activation) -> Vec<f32> {
     let product = |weight| super::linear::reference(x, weight, k, None, None);
     glu::reference(&product(gate), &product(up), activation)

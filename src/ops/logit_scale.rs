@@ -13,7 +13,7 @@ pub(super) fn kernels(op: &LogitScale, io: &LogitScaleOperands, cx: &KernelConte
     }]
 }
 
-/// What the op means, value by value.
+/// The op's reference, value by value.
 pub fn reference(x: &[f32], op: &LogitScale) -> Vec<f32> {
     let one = |x: &f32| {
         let x = x * op.scale;

@@ -17,7 +17,7 @@ pub(super) fn kernel(op: &RmsNorm, io: &RmsNormOperands, cx: &KernelContext) -> 
     kernel.read(io.x).read(io.weight).write(io.y)
 }
 
-/// What the op means: each segment of `weight.len()` values of x by itself.
+/// The op's reference: each segment of `weight.len()` values of x by itself.
 pub fn reference(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
     let mut y = Vec::new();
     for segment in x.chunks_exact(weight.len()) {

@@ -13,7 +13,7 @@ pub(super) fn kernels(op: &Rope, io: &RopeOperands, cx: &KernelContext) -> Vec<K
     vec![kernel.read(io.rows).read(io.angles).read(io.x).write(io.y)]
 }
 
-/// What the op means, through the same two tables as the GPU. `rows` is the row table, x (rows, heads * head_dim).
+/// The op's reference, through the same two tables as the GPU. `rows` is the row table, x (rows, heads * head_dim).
 pub fn reference(rows: &[[u32; 4]], angles: &[f32], x: &[f32], rope: &Rope) -> Vec<f32> {
     let (head_dim, pairs) = (rope.head_dim as usize, rope.rotated as usize / 2);
     let turn = |p: u32, i: usize| {

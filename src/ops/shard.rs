@@ -47,7 +47,8 @@ pub fn weight_shards(graph: &Graph, id: TensorId, max_bytes: u64) -> Vec<Shard> 
     shards(dtype, rows, t.cols, shard_unit(rows, experts), max_bytes)
 }
 
-/// Where the planes of a weight after the first begin, and then its table, in units of 16 bytes, under these names.
+/// Header constants of these names: where the planes of a weight after the first, and then its table, begin, in units
+/// of 16 bytes.
 pub(super) fn planes(
     names: [&'static str; 3],
     dtype: DType,

@@ -10,7 +10,7 @@ pub(super) fn kernels(op: &ShortConv, io: &ShortConvOperands, cx: &KernelContext
     vec![kernel.set("SILU", op.silu).read(io.segments).read(io.x).read(io.weight).write(io.y).write(io.state)]
 }
 
-/// What the op means: x (rows, channels) -> y of the same shape. `state` is (slot, taps - 1, channels).
+/// The op's reference: x (rows, channels) -> y of the same shape. `state` is (slot, taps - 1, channels).
 pub fn reference(runs: &[Segment], x: &[f32], weight: &[f32], op: &ShortConv, state: &mut [f32]) -> Vec<f32> {
     let taps = op.kernel_size as usize;
     let channels = weight.len() / taps;

@@ -32,7 +32,7 @@ pub(super) fn build(gpu: &Gpu, kernels: &[&Kernel]) -> impl Future<Output = Resu
     let (mut jobs, mut waiting, mut order) = (Vec::new(), Vec::new(), Vec::new());
     for kernel in kernels {
         let index = known.len();
-        // Most layers are alike, and assembling a text takes a hundred times longer than printing what it is made of.
+        // Most layers are alike, and assembling a shader takes a hundred times longer than printing its `ShaderSource`.
         order.push(*known.entry(format!("{:?}", kernel.source)).or_insert_with_key(|key| {
             match gpu.pipelines().lookup(key) {
                 Lookup::Ready(pipeline) => drop(ready.insert(index, pipeline)),

@@ -21,7 +21,7 @@ fn tolerance(tier: Tier) -> f64 {
 pub struct TuneSizes {
     /// Rows and columns of the GEMV's matrix, which exceeds the GPU's caches.
     pub matrix: (u32, u32),
-    /// Rows and columns of the GEMM's matrix, which is smaller because each weight meets many rows.
+    /// Rows and columns of the GEMM's matrix, which is smaller because each weight is used for many rows.
     pub prompts_matrix: (u32, u32),
     /// Attention, with head counts of published models.
     pub attention: Attention,

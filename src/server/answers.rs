@@ -43,10 +43,10 @@ pub type Logprobs = (AnswerToken, Vec<AnswerToken>);
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
     pub prompt: usize,
-    /// Of the prompt's, those that were in the cache from before.
+    /// Tokens of the prompt that were in the prefix cache.
     pub reused: usize,
     pub generated: usize,
-    /// Of those generated, the ones of the reasoning.
+    /// Generated tokens of the reasoning.
     pub reasoning: usize,
 }
 
@@ -55,7 +55,7 @@ pub struct Answers {
     events: UnboundedReceiver<AnswerMessage>,
     /// Answers to each prompt.
     answers: usize,
-    /// Whether each answer may hold but one call, and the calls of each so far.
+    /// Whether each answer may hold only one call, and the calls of each so far.
     one_call: bool,
     calls: Vec<usize>,
     /// Answers that are not complete.
@@ -191,7 +191,7 @@ pub trait StreamWriter: Send + 'static {
     fn fail(&mut self, failure: &HttpError) -> String;
 }
 
-/// The longest time without a text, such as while a long prompt is read.
+/// The longest time without a text, such as while a long prompt is prefilled.
 const SILENCE: Duration = Duration::from_secs(15);
 /// A comment in server-sent events, which clients ignore.
 pub const COMMENT: &str = ": waiting\n\n";

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::Server;
 use super::http_error::{Dialect, HttpError};
 
-/// What a request needs to be admitted.
+/// The conditions on which a request is admitted.
 #[derive(Clone, Debug, Default)]
 pub struct Auth {
     /// The key that every request must carry.

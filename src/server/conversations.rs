@@ -1,5 +1,5 @@
 //! Ordinary conversations (`tests/data/conversations.json`) in every dialect, through every published template: all
-//! render, and nothing that was said is lost.
+//! render, and no content is lost.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +12,7 @@ use super::http_error::HttpError;
 use super::{anthropic, ollama, openai, responses};
 use firelight::conversation::{Conversation, ResponseFormat, render};
 
-/// A name, how a conversation of OpenAI's is said, and how that is read.
+/// A dialect: its name, the conversion of an OpenAI conversation to it, and the function that reads the result.
 type Dialect = (&'static str, fn(&Value) -> Value, fn(Value) -> Result<Conversation, HttpError>);
 
 const DIALECTS: [Dialect; 4] = [
@@ -25,26 +25,26 @@ const DIALECTS: [Dialect; 4] = [
 /// Conversations that a template refuses in every form: template, history, reason. The test fails if a row renders.
 const FORBIDDEN: &[(&str, &str, &str)] = &[];
 
-/// What templates leave out of conversations that they take: template, the first of the words, and what it is. Such a
-/// conversation may not be changed. A row that nothing needs is a failure.
-const LEFT_OUT: &[(&str, &str, &str)] = &[
-    ("GLM-4.7-Flash", "pondering", "thoughts of earlier turns"),
-    ("Qwen-Qwen3-0.6B", "pondering", "thoughts of earlier turns"),
-    ("Qwen3.5-4B", "pondering", "thoughts of earlier turns"),
-    ("deepseek-ai-DeepSeek-R1-Distill-Llama-8B", "pondering", "thoughts of earlier turns"),
-    ("deepseek-ai-DeepSeek-V3.1", "pondering", "thoughts of earlier turns"),
-    ("HuggingFaceTB-SmolLM3-3B", "metric", "system messages behind the first"),
-    ("openai-gpt-oss-120b", "metric", "system messages behind the first"),
+/// Content that templates omit from conversations that they render: template, the first of the words, and a description
+/// of the content. Such a conversation may not be changed. An unused row is a failure.
+const OMITTED: &[(&str, &str, &str)] = &[
+    ("GLM-4.7-Flash", "pondering", "reasoning of earlier turns"),
+    ("Qwen-Qwen3-0.6B", "pondering", "reasoning of earlier turns"),
+    ("Qwen3.5-4B", "pondering", "reasoning of earlier turns"),
+    ("deepseek-ai-DeepSeek-R1-Distill-Llama-8B", "pondering", "reasoning of earlier turns"),
+    ("deepseek-ai-DeepSeek-V3.1", "pondering", "reasoning of earlier turns"),
+    ("HuggingFaceTB-SmolLM3-3B", "metric", "system messages after the first"),
+    ("openai-gpt-oss-120b", "metric", "system messages after the first"),
     ("deepseek-ai-DeepSeek-R1-Distill-Llama-8B", "kindly", "system messages before the last"),
     ("mistralai-Mistral-Nemo-Instruct-2407", "kindly", "system messages, if the user does not have the last word"),
-    ("NousResearch-Hermes-3-Llama-3.1-8B-tool_use", "bravo", "what is said beside calls"),
-    ("meta-llama-Llama-3.1-8B-Instruct", "bravo", "what is said beside calls"),
-    ("meta-llama-Llama-3.2-3B-Instruct", "bravo", "what is said beside calls"),
-    ("mistralai-Mistral-Nemo-Instruct-2407", "bravo", "what is said beside calls, also if ids are rewritten"),
-    ("openai-gpt-oss-120b", "bravo", "what is said beside calls, once a final answer follows"),
-    ("openai-gpt-oss-120b", "Trento", "calls behind the first of a message"),
-    ("deepseek-ai-DeepSeek-R1-Distill-Llama-8B", "Ravenna", "arguments, if something is said beside the call"),
-    ("deepseek-ai-DeepSeek-R1-Distill-Llama-8B", "weather", "a call, if something is said beside it"),
+    ("NousResearch-Hermes-3-Llama-3.1-8B-tool_use", "bravo", "text next to calls"),
+    ("meta-llama-Llama-3.1-8B-Instruct", "bravo", "text next to calls"),
+    ("meta-llama-Llama-3.2-3B-Instruct", "bravo", "text next to calls"),
+    ("mistralai-Mistral-Nemo-Instruct-2407", "bravo", "text next to calls, also if ids are rewritten"),
+    ("openai-gpt-oss-120b", "bravo", "text next to calls, once a final answer follows"),
+    ("openai-gpt-oss-120b", "Trento", "calls after the first of a message"),
+    ("deepseek-ai-DeepSeek-R1-Distill-Llama-8B", "Ravenna", "arguments, if there is text next to the call"),
+    ("deepseek-ai-DeepSeek-R1-Distill-Llama-8B", "weather", "a call, if there is text next to it"),
 ];
 
 fn data(path: &str) -> Value {
@@ -54,8 +54,8 @@ fn data(path: &str) -> Value {
 
 /// The published templates by name, or none (with a note; a failure in CI) where they are missing.
 fn templates() -> BTreeMap<String, String> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    let root = std::env::var_os("FIRELIGHT_SHARED").map_or_else(beside, PathBuf::from).join("data/templates");
+    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let root = std::env::var_os("FIRELIGHT_SHARED").map_or_else(default, PathBuf::from).join("data/templates");
     let Ok(files) = std::fs::read_dir(&root) else {
         assert!(std::env::var_os("CI").is_none(), "{} is missing: set FIRELIGHT_SHARED", root.display());
         eprintln!("left out: {} is missing", root.display());
@@ -116,7 +116,7 @@ fn object(call: &Value) -> Value {
     }
 }
 
-/// As Ollama's client says it: no ids and no types, arguments are objects, results have the tool's name.
+/// As Ollama's client sends it: no ids and no types, arguments are objects, results have the tool's name.
 fn to_ollama(history: &Value) -> Value {
     let mut names = Vec::new();
     let message = |message: &Value| {
@@ -146,7 +146,7 @@ fn to_ollama(history: &Value) -> Value {
     json!({ "messages": messages, "tools": tools })
 }
 
-/// As items.
+/// As items of the Responses API.
 fn to_responses(history: &Value) -> Value {
     let mut items = Vec::new();
     for message in list(&history["messages"]) {
@@ -260,22 +260,22 @@ fn words(history: &Value) -> Vec<String> {
         }
     }
     let word = |text: String| text.split(|c: char| !c.is_alphanumeric()).map(str::to_owned).collect::<Vec<_>>();
-    let unsaid = |word: &String| word.is_empty() || ["null", "true", "think"].contains(&word.as_str());
-    texts.into_iter().flat_map(word).filter(|word| !unsaid(word)).collect()
+    let ignored = |word: &String| word.is_empty() || ["null", "true", "think"].contains(&word.as_str());
+    texts.into_iter().flat_map(word).filter(|word| !ignored(word)).collect()
 }
 
-/// What became of a conversation.
+/// The result for a conversation.
 struct Outcome {
     changes: Vec<&'static str>,
     text: Result<String, String>,
-    /// What the template makes of it as it came, with arguments written out if it wants them so, if it is not to be
-    /// continued: what was rendered before there were normal forms.
+    /// For a conversation that is not to be continued: the rendering without a normal form, with arguments as text if
+    /// the template expects that.
     native: Option<String>,
     /// The text that is to be continued.
     begun: Option<String>,
 }
 
-fn say(source: &str, template: &ChatTemplate, dialect: &Dialect, history: &Value) -> Outcome {
+fn render_in(source: &str, template: &ChatTemplate, dialect: &Dialect, history: &Value) -> Outcome {
     let mut outcome = Outcome { changes: Vec::new(), text: Ok(String::new()), native: None, begun: None };
     let mut chat = match (dialect.2)((dialect.1)(history)) {
         Ok(chat) => chat,
@@ -316,7 +316,7 @@ fn arguments(message: &mut Value) -> Vec<&mut Value> {
 #[test]
 fn every_template_takes_every_conversation() {
     let (templates, histories) = (templates(), histories());
-    let (mut faults, mut forbidden, mut left_out) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    let (mut faults, mut forbidden, mut omitted) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
     let mut all = [0; 3];
     for (name, source) in &templates {
         let template = ChatTemplate::new(source).unwrap();
@@ -327,10 +327,10 @@ fn every_template_takes_every_conversation() {
                     continue;
                 }
                 let row = history["name"].as_str().unwrap();
-                let Outcome { changes, text, native, begun } = say(source, &template, dialect, history);
+                let Outcome { changes, text, native, begun } = render_in(source, &template, dialect, history);
                 let place = format!("{name}, {}, {row:?} ({})", dialect.0, changes.join(", "));
-                let as_it_came = changes.iter().all(|change| *change == "arguments-as-text");
-                let counted = [true, text.is_ok() && as_it_came, text.is_ok()];
+                let unchanged = changes.iter().all(|change| *change == "arguments-as-text");
+                let counted = [true, text.is_ok() && unchanged, text.is_ok()];
                 counts.iter_mut().zip(counted).for_each(|(count, counted)| *count += usize::from(counted));
                 let text = match text {
                     Ok(text) => text,
@@ -342,40 +342,40 @@ fn every_template_takes_every_conversation() {
                         continue;
                     }
                 };
-                if native.is_some() != (begun.is_none() && as_it_came) {
-                    faults.push(format!("{place}: changed though it renders as it came, or the other way around"));
+                if native.is_some() != (begun.is_none() && unchanged) {
+                    faults.push(format!("{place}: changed although it renders unchanged, or the other way around"));
                 }
                 if changes.contains(&"calls-as-text") {
-                    faults.push(format!("{place}: calls lose their marks"));
+                    faults.push(format!("{place}: calls became text"));
                 }
                 if begun.is_some_and(|begun| !text.ends_with(&begun)) {
                     faults.push(format!("{place}: does not end where it is to be continued: {text:?}"));
                 }
                 let lost: Vec<String> = words(history).into_iter().filter(|word| !text.contains(word)).collect();
                 if let Some(first) = lost.first() {
-                    match LEFT_OUT.iter().position(|(t, word, _)| t == name && word == first) {
-                        Some(known) => drop(left_out.insert(known)),
+                    match OMITTED.iter().position(|(t, word, _)| t == name && word == first) {
+                        Some(known) => drop(omitted.insert(known)),
                         None => faults.push(format!("{place}: without {}", lost.join(" "))),
                     }
                 }
             }
         }
-        println!("{name:45} {:4}: {:4} as they came, {:4} in all", counts[0], counts[1], counts[2]);
+        println!("{name:45} {:4}: {:4} unchanged, {:4} in all", counts[0], counts[1], counts[2]);
         all.iter_mut().zip(counts).for_each(|(all, count)| *all += count);
     }
-    println!("{:45} {:4}: {:4} as they came, {:4} in all", "together", all[0], all[1], all[2]);
+    println!("{:45} {:4}: {:4} unchanged, {:4} in all", "together", all[0], all[1], all[2]);
     if templates.is_empty() {
         return;
     }
     let unneeded = |i: &usize| !forbidden.contains(i);
     faults.extend((0..FORBIDDEN.len()).filter(unneeded).map(|i| format!("{:?} renders", FORBIDDEN[i])));
-    let unneeded = |i: &usize| !left_out.contains(i);
-    faults.extend((0..LEFT_OUT.len()).filter(unneeded).map(|i| format!("{:?} is not needed", LEFT_OUT[i])));
+    let unneeded = |i: &usize| !omitted.contains(i);
+    faults.extend((0..OMITTED.len()).filter(unneeded).map(|i| format!("{:?} is not needed", OMITTED[i])));
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
 
 #[test]
-fn pictures_are_refused_by_name() {
+fn errors_about_images_name_the_part() {
     let url = json!({ "url": "data:image/png;base64,AA==" });
     let said = |part: Value| json!({ "messages": [{ "role": "user", "content": [part] }] });
     let answered = |role: &str, part: Value| json!({ "messages": [{ "role": role, "content": [part] }] });
@@ -394,7 +394,7 @@ fn pictures_are_refused_by_name() {
         (3, said(returned), "image"),
     ];
     for (dialect, body, word) in rows {
-        let failure = (DIALECTS[dialect].2)(body.clone()).expect_err("it is no text");
+        let failure = (DIALECTS[dialect].2)(body.clone()).expect_err("not text");
         assert!(failure.message.contains(word), "{body}: {}", failure.message);
     }
 }

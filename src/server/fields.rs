@@ -21,7 +21,7 @@ impl Fields {
     /// Reads a request's body.
     ///
     /// # Errors
-    /// If it is no JSON object.
+    /// If it is not a JSON object.
     pub async fn of(request: Request) -> Result<Self, HttpError> {
         Self::new(auth::json(request).await?)
     }
@@ -29,7 +29,7 @@ impl Fields {
     /// The fields of a body.
     ///
     /// # Errors
-    /// If it is no object.
+    /// If it is not an object.
     pub fn new(body: Value) -> Result<Self, HttpError> {
         match body {
             Value::Object(left) => Ok(Fields { prefix: "", left }),
@@ -83,7 +83,7 @@ impl Fields {
         })
     }
 
-    /// Treats `false` as absent, in a field that is no flag.
+    /// Treats `false` as absent, in a field that is not a flag.
     pub fn drop_false(&mut self, name: &str) {
         if self.left.get(name) == Some(&Value::Bool(false)) {
             self.left.shift_remove(name);

@@ -13,7 +13,7 @@ pub struct HttpError {
     /// A code for programs, such as `context_length_exceeded`.
     pub code: &'static str,
     pub message: String,
-    /// The field of the body that is at fault.
+    /// The invalid field of the body.
     pub param: Option<String>,
     /// Seconds after which the client may retry.
     pub retry_after: Option<u32>,
@@ -54,7 +54,7 @@ impl HttpError {
         HttpError { param: Some(name.clone()), ..Self::bad(format!("{name}: {what}")) }
     }
 
-    /// The server is at fault.
+    /// The server failed.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", message)
     }

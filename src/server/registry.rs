@@ -101,7 +101,7 @@ fn entry(place: &ModelRef) -> Result<Entry> {
             None => by_type.push((tensor.bytes(), name)),
         }
     }
-    // The built-in model has the age of the program.
+    // The built-in model has the executable's time.
     let program = || std::env::current_exe().ok();
     let (name, file) = match place {
         ModelRef::BuiltIn => (demo::NAME.to_string(), program()),

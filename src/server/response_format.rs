@@ -48,7 +48,7 @@ pub fn response_format(fields: &mut Fields) -> Result<ResponseFormat, HttpError>
     }
 }
 
-/// Whether two formats are equal, whatever their fields.
+/// Whether two formats are equal, regardless of the fields that they came from.
 fn same(a: &ResponseFormat, b: &ResponseFormat) -> bool {
     match (a, b) {
         (ResponseFormat::JsonSchema(_, a), ResponseFormat::JsonSchema(_, b)) => a == b,

@@ -1,4 +1,4 @@
-//! OpenAI's responses, without memory: every request carries its whole conversation.
+//! OpenAI's Responses API, stateless: every request carries its whole conversation.
 
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -28,7 +28,7 @@ struct CreateRequest {
     tool_choice: Option<Value>,
     /// Whether an answer may hold several calls.
     parallel: bool,
-    /// The text's form as it was asked for, and as it is held.
+    /// The text's format as requested, and as enforced.
     text: Option<Value>,
     format: ResponseFormat,
     reasoning: Option<Value>,
@@ -37,7 +37,7 @@ struct CreateRequest {
 
 impl CreateRequest {
     fn read(mut fields: Fields) -> Result<Self, HttpError> {
-        // What the limit is called in chats.
+        // The limit's name in chat completions.
         let (chats, older) = (fields.limit("max_completion_tokens")?, fields.limit("max_tokens")?);
         let request = CreateRequest {
             model: fields.text("model")?.unwrap_or_default(),
@@ -123,14 +123,14 @@ impl CreateRequest {
     }
 }
 
-/// Adds what an item of the conversation says, in the shape of chat messages.
+/// Adds an item of the conversation in the form of chat messages.
 fn read_item(item: &Value, said: &mut Vec<Value>) -> Result<(), String> {
     match item["type"].as_str().unwrap_or("message") {
         "message" => said.push(json!({ "role": item["role"], "content": item["content"] })),
         "function_call" => {
             let call = json!({ "id": item["call_id"], "type": "function", "function": {
                 "name": item["name"], "arguments": item["arguments"] } });
-            // Calls one after another are of one message.
+            // Consecutive calls belong to one message.
             match said.last_mut().filter(|last| last["role"] == "assistant") {
                 Some(last) => match last["tool_calls"].as_array_mut() {
                     Some(calls) => calls.push(call),
@@ -174,14 +174,14 @@ pub async fn create(State(server): State<Server>, request: Request) -> Result<Re
         return stream(answer, events).await;
     }
     let mut answer = answer.await?;
-    // The same items, without telling of each.
+    // The same items, without an event for each.
     while let Some((choice, part)) = answer.next().await? {
         events.part(answer.usage, choice, part);
     }
     Ok(answer.json(&events.response(answer.usage)))
 }
 
-/// What a response repeats of its request.
+/// The fields that a response repeats from its request.
 struct Shown {
     id: String,
     created: u64,
@@ -198,7 +198,7 @@ enum Item {
 
 struct Events {
     shown: Shown,
-    /// Items that are complete, or the last of them open.
+    /// Items; the last one may be open, the others are complete.
     items: Vec<Value>,
     open: Option<Item>,
     /// Text of the open item.

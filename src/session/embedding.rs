@@ -22,7 +22,7 @@ pub struct TextEmbedding {
     read: usize,
 }
 
-/// What a text's hidden states become.
+/// How the hidden states of a text are pooled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pooling {
     /// Their mean.

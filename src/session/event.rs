@@ -6,7 +6,7 @@ use crate::sampler::{Sampling, TokenLogprobs};
 use crate::send::BoxFnMutRef;
 use crate::setters::setters;
 
-/// What to generate.
+/// A request for an answer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -84,7 +84,7 @@ pub struct Timings {
     pub decode_seconds: f64,
 }
 
-/// What happens to a request, in order.
+/// An event of a request, in order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Event {

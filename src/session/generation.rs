@@ -50,7 +50,7 @@ impl Answer {
             started: Clock::now(),
             first_token: None,
         };
-        // What a resumed answer held back, of a character or a stop string, is held back again.
+        // A resumed answer again holds back the beginning of a character or of a stop string.
         for token in &answer.request.tokens[answer.prompt..] {
             answer.stop.push(&answer.stream.push(*token));
         }

@@ -38,7 +38,7 @@ pub enum Task {
 pub struct StepPlan {
     /// Its rows.
     pub rows: Vec<Row>,
-    /// What is read of the output rows.
+    /// The outputs that are read.
     pub output: StepOutput,
     /// The sequence and request of each output row.
     pub tickets: Vec<(usize, RequestId)>,

@@ -18,7 +18,7 @@ pub struct Stream {
     len: u64,
 }
 
-/// What a tensor holds.
+/// The values of a tensor.
 #[derive(Clone, Debug)]
 pub enum Values {
     /// Bell-shaped around `mean` with standard deviation `std`.

@@ -72,7 +72,7 @@ fn is_tag(text: &str, word: &str) -> bool {
     rest.is_some_and(|t| t.strip_prefix(['-', '+']).unwrap_or(t).starts_with("%}"))
 }
 
-/// What is between the marks of the tag at `open` (white-space control excluded), and where the tag ends. Marks inside
+/// The text between the marks of the tag at `open` (without white-space control), and where the tag ends. Marks inside
 /// strings and brackets do not count.
 fn tag_end(source: &str, open: usize) -> Option<(Range<usize>, usize)> {
     let bytes = source.as_bytes();

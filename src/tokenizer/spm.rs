@@ -48,7 +48,7 @@ pub(super) fn characters(vocab: &Vocab, text: &str) -> Vec<Symbol> {
         .collect()
 }
 
-/// Appends the symbols' tokens; what is no token becomes `<0xNN>` tokens, one a byte.
+/// Appends the symbols' tokens; a symbol that is not a token becomes `<0xNN>` tokens, one a byte.
 pub(super) fn push_symbols(vocab: &Vocab, text: &str, symbols: &[Symbol], out: &mut Vec<u32>) -> Result<()> {
     for symbol in symbols {
         if symbol.id != NONE {

@@ -6,14 +6,14 @@ use wasm_bindgen::JsValue;
 
 use crate::Error;
 
-/// An error on its way to JavaScript.
+/// An error for JavaScript.
 #[derive(Clone, Debug, Serialize)]
 pub struct JsError {
     code: &'static str,
     message: String,
 }
 
-/// What was being done; it decides what some errors mean.
+/// The operation that failed; the meaning of some errors depends on it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
     /// Settings, device, buffers.

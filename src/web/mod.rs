@@ -210,7 +210,7 @@ impl WebEngine {
         events
     }
 
-    /// The failure of a step: after a lost device, another one than after anything else.
+    /// The error of a failed step; a lost device has a separate one.
     fn failure(&self, error: &Error) -> JsError {
         JsError::new(if self.handle.control().is_lost() { Moment::Lost } else { Moment::Run }, error)
     }

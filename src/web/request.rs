@@ -33,9 +33,9 @@ pub struct OpenOptions {
     tier: Option<String>,
     sequences: Option<u32>,
     run_ahead: Option<u32>,
-    /// Whether a device that is not known is measured; by default a real GPU is, if what is found can be kept.
+    /// Whether an unknown device is measured; by default a real GPU is, if the result can be kept.
     tune: Option<bool>,
-    /// What was found about devices before, if it is kept.
+    /// Earlier results about devices, if they are kept.
     pub devices: Option<BTreeMap<String, String>>,
 }
 
@@ -235,7 +235,7 @@ fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T> {
     serde_json::from_str(json).map_err(|error| Error::Usage(format!("an option is of the wrong kind: {error}")))
 }
 
-/// Every text is tokenized: what is too long for the context is found then.
+/// Texts of every length are tokenized; their length in tokens is checked then.
 fn fits(_: &str) -> Result<()> {
     Ok(())
 }

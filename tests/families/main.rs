@@ -34,8 +34,8 @@ const WIDTH: usize = 320;
 
 /// The folder of the published templates, if it exists. In CI it must exist.
 fn published() -> Option<PathBuf> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    let folder = std::env::var_os("FIRELIGHT_SHARED").map_or_else(beside, PathBuf::from).join("data/templates");
+    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let folder = std::env::var_os("FIRELIGHT_SHARED").map_or_else(default, PathBuf::from).join("data/templates");
     if folder.is_dir() {
         return Some(folder);
     }

@@ -45,8 +45,8 @@ pub fn command(args: &[&str]) -> Command {
 
 /// The trained model, or `None` (with a note; a failure in CI) where it is missing.
 pub fn stories() -> Option<PathBuf> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    let root = std::env::var_os("FIRELIGHT_SHARED").map_or_else(beside, PathBuf::from);
+    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let root = std::env::var_os("FIRELIGHT_SHARED").map_or_else(default, PathBuf::from);
     let path = root.join("data/models/stories260K.gguf");
     if path.exists() {
         return Some(path);

@@ -35,7 +35,7 @@ pub struct DeltaNetSpec {
     pub qkv: LinearSpec,
     /// The short convolution over them: (channels, kernel).
     pub conv: VectorSpec,
-    /// What decay and write strength of each head and row are computed from.
+    /// The projections from which decay and write strength of each head and row are computed.
     pub rates: DeltaRates,
     /// a of each head, then dt of each head: parameters of the decay.
     pub decay: [VectorSpec; 2],

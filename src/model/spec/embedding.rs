@@ -69,7 +69,7 @@ impl PerLayerSpec {
             size,
             table: tensors.weight(name, vocab, cols)?,
             projection: tensors.linear("per_layer_model_proj", cols, hidden)?,
-            // Projections should be divided by sqrt(hidden). A norm does not care, but for its epsilon.
+            // Projections should be divided by sqrt(hidden). The norm cancels that factor, except in its epsilon.
             norm: NormSpec { eps: norm.eps * hidden as f32, ..norm },
         }))
     }

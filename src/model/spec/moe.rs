@@ -7,7 +7,7 @@ use crate::model::arch::Arch;
 use crate::model::keys::{Keys, in_range};
 use crate::{Error, Result};
 
-/// What keys say of a mixture of experts.
+/// The metadata keys of a mixture of experts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct MoeConfig {

@@ -27,7 +27,7 @@ struct ChatRequest {
     logprobs: Option<u32>,
     reasoning_effort: Option<String>,
     chat_template_kwargs: Option<Map<String, Value>>,
-    /// vLLM's words for what an answer behind a last message of the assistant is: more of that, or another message.
+    /// vLLM's fields that decide whether an answer after a last message of the assistant continues it.
     continue_final_message: Option<bool>,
     add_generation_prompt: Option<bool>,
 }

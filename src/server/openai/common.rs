@@ -129,7 +129,7 @@ pub fn finish_reason(end: &AnswerEnd) -> &'static str {
     }
 }
 
-/// A token, and the most likely in its place.
+/// A token and its most likely alternatives.
 pub fn likely((token, top): &Logprobs) -> Value {
     let one =
         |t: &AnswerToken| json!({ "token": String::from_utf8_lossy(&t.bytes), "logprob": t.logprob, "bytes": t.bytes });

@@ -21,7 +21,7 @@ pub(super) fn write(shape: &Shape, recipe: QuantRecipe, out: &mut dyn Write) -> 
     contents.pieces.iter().try_for_each(|piece| out.write_all(&piece.bytes))
 }
 
-/// What a file holds.
+/// The contents of a file.
 struct Contents<'a> {
     shape: &'a Shape,
     recipe: QuantRecipe,

@@ -70,8 +70,8 @@ async function talk(context, page) {
   await drop(page, context.site().url("model.gguf"), "stories.gguf");
   await opened(page, "stories.gguf");
   await say(page, "Once");
-  const told = await until("story", async () => (await kept(page)).find((c) => finished(c, 8)));
-  assert.match(told.nodes[7].stats.model, /stories260K/);
+  const stored = await until("story", async () => (await kept(page)).find((c) => finished(c, 8)));
+  assert.match(stored.nodes[7].stats.model, /stories260K/);
   await page.reload();
   await opened(page, "BuiltIn");
 }

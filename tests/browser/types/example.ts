@@ -163,13 +163,13 @@ export async function main(file: File, signal: AbortSignal): Promise<void> {
 
 // @ts-expect-error: models are loaded, not made
 new Firelight();
-// @ts-expect-error: there is no such place
+// @ts-expect-error: not a value of `where`
 Firelight.load(null, { where: "elsewhere" });
 // @ts-expect-error: a message has a role
 (model: Firelight) => model.chat([{ content: "Hello" }]);
 // @ts-expect-error: a typing error in a message is found
 (model: Firelight) => model.chat([{ role: "user", contents: "Hello" }]);
-// @ts-expect-error: a schema is wanted
+// @ts-expect-error: a schema is required
 (model: Firelight) => model.complete("Hello", { responseFormat: { type: "json_schema" } });
-// @ts-expect-error: what is streamed has no choices of its own
+// @ts-expect-error: a stream has no choices
 (client: OpenAI) => client.chat.completions.create({ messages: [], stream: true }).then((answer) => answer.choices);
