@@ -14,7 +14,7 @@ use firelight::checkpoint::{Checkpoint, GgufWriter, Source};
 use firelight::gpu::{Caps, Gpu, GpuOptions, Tier, Tuning};
 use firelight::memory_plan::plan_memory;
 use firelight::model::Model;
-use firelight::model::spec::ModelSpec;
+use firelight::model::spec::{Ffn, ModelSpec};
 use firelight::ops::{KvType, PAGE};
 use firelight::sampler::{Sampling, TokenLogprobs};
 use firelight::session::{Event, FinishReason, Request, Session, SessionOptions};
@@ -457,6 +457,21 @@ fn expert_offload_does_not_change_a_bit() {
         println!("{shape}: {needed} bytes or at least {least}, {read:?} experts read");
         assert!(read.is_sorted() && read[0] < read[2], "{shape}: {read:?}");
     }
+}
+
+/// Offloaded experts are read from the file that their spec names, and from no other.
+#[test]
+fn offloaded_experts_are_read_from_their_own_file() {
+    let mut model = tiny("tiny-qwen3moe");
+    for layer in &mut model.spec.layers {
+        let Some(Ffn::Moe(moe)) = &mut layer.ffn else { panic!("every layer has experts") };
+        moe.stacks.iter_mut().for_each(|stack| stack.tensor.source = 1);
+    }
+    let options = exact(64);
+    let needed = plan_memory(&model, gpu().caps(), &options).unwrap().dispatch_list.bytes().total();
+    let mut session = open(&model, &options.memory(needed - 1));
+    let error = block_on(session.prefill_logits(&prompt(21, 5), |_, _| ())).unwrap_err().to_string();
+    assert!(error.contains("_exps.weight is not open"), "{error}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::checkpoint::Checkpoint;
 use crate::gpu::{Buffer, Submission};
 use crate::graph::{Rows, TensorId};
 use crate::model::expert_slots::OffloadedLayer;
+use crate::model::load;
 use crate::ops::StepSizes;
 use crate::plan::Plan;
 
@@ -32,7 +33,8 @@ pub struct ExpertReads {
 
 /// The resident experts of all layers. See the module.
 pub struct ExpertCache {
-    checkpoint: Arc<Checkpoint>,
+    /// The opened files; see [`load::load`].
+    sources: Vec<Arc<Checkpoint>>,
     layers: Vec<ExpertLayer>,
     stacks: Vec<SharedStacks>,
     staging: Buffer,
@@ -76,7 +78,7 @@ impl SharedStacks {
 
 impl ExpertCache {
     /// No expert is resident. `None` if the plan offloads none.
-    pub fn new(plan: &Plan, checkpoint: &Arc<Checkpoint>, offloaded: Vec<OffloadedLayer>) -> Option<Self> {
+    pub fn new(plan: &Plan, sources: Vec<Arc<Checkpoint>>, offloaded: Vec<OffloadedLayer>) -> Option<Self> {
         let (graph, capacity) = (&plan.dispatch_list().graph, plan.dispatch_list().capacity);
         let mut stacks: Vec<SharedStacks> = Vec::new();
         let mut layers = Vec::new();
@@ -93,8 +95,7 @@ impl ExpertCache {
         }
         let most = layers.iter().map(|layer| layer.used * capacity.rows).max()?;
         let staging = plan.gpu().staging(u64::from(most) * 4);
-        let checkpoint = checkpoint.clone();
-        Some(ExpertCache { checkpoint, layers, stacks, staging, clock: 0, reads: ExpertReads::default() })
+        Some(ExpertCache { sources, layers, stacks, staging, clock: 0, reads: ExpertReads::default() })
     }
 
     /// Runs a step up to node `end`; `copy` as in [`Plan::submit`].
@@ -168,8 +169,7 @@ impl ExpertCache {
         let OffloadedLayer { stacks, parts, .. } = &self.layers[layer].offloaded;
         let mut read = 0;
         for (stack, part) in stacks.iter().zip(parts) {
-            let tensor = self.checkpoint.tensor(&part.tensor.name)?;
-            let bytes = self.checkpoint.read(tensor, part.expert_bytes(expert)).await?;
+            let bytes = load::read_expert(&self.sources, part, expert).await?;
             plan.write_rows(*stack, slot * part.rows(), &bytes);
             read += bytes.len() as u64;
         }

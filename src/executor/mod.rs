@@ -122,14 +122,15 @@ impl Executor {
     ) -> Result<Self> {
         let MemoryPlan { dispatch_list, logits, hidden, context, offloaded, notices } =
             memory_plan::plan_memory(model, gpu.caps(), options)?;
-        let fill = async |memory: &PlanMemory| load::load(memory, &[&model.checkpoint], on_progress).await;
+        let sources = vec![model.checkpoint.clone()];
+        let fill = async |memory: &PlanMemory| load::load(memory, &sources, on_progress).await;
         let plan = Plan::compile_while(gpu, dispatch_list, fill).await?;
         let (graph, capacity) = (&plan.dispatch_list().graph, plan.dispatch_list().capacity);
         let node_of_hidden = graph.nodes.iter().position(|node| node.writes(hidden));
         let run_ahead = options.run_ahead.clamp(1, MAX_RUN_AHEAD) as usize;
         Ok(Executor {
             cache: KvCache::new(&capacity, plan.input(StepInput::SlidingPages).is_some(), graph.recurrent()),
-            experts: ExpertCache::new(&plan, &model.checkpoint, offloaded),
+            experts: ExpertCache::new(&plan, sources, offloaded),
             throttle: SubmitThrottle {
                 flops_per_row: memory_plan::flops_per_row(graph),
                 rows_per_second: None,

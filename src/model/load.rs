@@ -4,8 +4,9 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
 
-use super::spec::read_vector;
+use super::spec::{WeightSpec, read_vector};
 use crate::checkpoint::{Checkpoint, TensorInfo};
 use crate::gpu;
 use crate::graph::{TensorId, TensorKind, TensorRef};
@@ -44,11 +45,9 @@ enum LoadKind {
 }
 
 impl<'a> LoadItem<'a> {
-    fn new(id: TensorId, tensor: &TensorRef, kind: LoadKind, sources: &[&'a Checkpoint]) -> Result<Self> {
-        let TensorRef { source, name, rows } = tensor.clone();
-        let checkpoint = sources.get(source as usize).copied();
-        let checkpoint = checkpoint.ok_or_else(|| Error::Usage(format!("the file of tensor {name} is not open")))?;
-        Ok(LoadItem { id, source, info: checkpoint.tensor(&name)?, checkpoint, rows, kind })
+    fn new(id: TensorId, tensor: &TensorRef, kind: LoadKind, sources: &'a [Arc<Checkpoint>]) -> Result<Self> {
+        let (checkpoint, info) = find(sources, tensor)?;
+        Ok(LoadItem { id, source: tensor.source, info, checkpoint, rows: tensor.rows.clone(), kind })
     }
 
     /// Bytes to read.
@@ -60,8 +59,24 @@ impl<'a> LoadItem<'a> {
     }
 }
 
+/// The file that holds a tensor, and the file's entry of it.
+fn find<'a>(sources: &'a [Arc<Checkpoint>], tensor: &TensorRef) -> Result<(&'a Checkpoint, &'a TensorInfo)> {
+    let missing = || Error::Usage(format!("the file of tensor {} is not open", tensor.name));
+    let checkpoint = sources.get(tensor.source as usize).ok_or_else(missing)?;
+    Ok((checkpoint, checkpoint.tensor(&tensor.name)?))
+}
+
+/// Reads one matrix of a stack. `sources` as in [`load`].
+///
+/// # Errors
+/// If the file is not open, or reading fails.
+pub async fn read_expert(sources: &[Arc<Checkpoint>], stack: &WeightSpec, expert: u32) -> Result<Vec<u8>> {
+    let (checkpoint, tensor) = find(sources, &stack.tensor)?;
+    checkpoint.read(tensor, stack.expert_bytes(expert)).await
+}
+
 /// All weights and vectors that a plan uses, in the files' order.
-fn items<'a>(memory: &PlanMemory, sources: &[&'a Checkpoint]) -> Result<Vec<LoadItem<'a>>> {
+fn items<'a>(memory: &PlanMemory, sources: &'a [Arc<Checkpoint>]) -> Result<Vec<LoadItem<'a>>> {
     let graph = &memory.dispatch_list().graph;
     let mut items = Vec::new();
     for id in memory.dispatch_list().used() {
@@ -83,7 +98,7 @@ fn items<'a>(memory: &PlanMemory, sources: &[&'a Checkpoint]) -> Result<Vec<Load
 ///
 /// # Errors
 /// If reading fails or the device is lost.
-pub async fn load(memory: &PlanMemory, sources: &[&Checkpoint], mut progress: impl FnMut(Progress)) -> Result<()> {
+pub async fn load(memory: &PlanMemory, sources: &[Arc<Checkpoint>], mut progress: impl FnMut(Progress)) -> Result<()> {
     let items = items(memory, sources)?;
     let total = items.iter().map(LoadItem::bytes).sum();
     let mut done = 0;
@@ -138,4 +153,36 @@ pub async fn load(memory: &PlanMemory, sources: &[&Checkpoint], mut progress: im
 
 fn to_usize(range: &Range<u32>) -> Range<usize> {
     range.start as usize..range.end as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::{GgufWriter, Metadata, Source};
+    use crate::dtype::DType;
+    use pollster::block_on;
+
+    /// A file with a stack of two matrices of 3 rows and 2 columns; the value of row `n` is `first + n`.
+    fn file(first: f32) -> Arc<Checkpoint> {
+        let mut writer = GgufWriter::new(Metadata::new()).unwrap();
+        writer.tensor("experts", &[2, 3, 2], DType::F32).unwrap();
+        let rows: Vec<f32> = (0..6).flat_map(|row| [first + row as f32; 2]).collect();
+        let mut bytes = Vec::new();
+        writer.write(&mut bytes, |_, out| out.write_all(bytemuck::cast_slice(&rows))).unwrap();
+        Arc::new(block_on(Checkpoint::from_sources(vec![Source::bytes("test", bytes)])).unwrap())
+    }
+
+    #[test]
+    fn experts_come_from_the_file_that_the_spec_names() {
+        let sources = [file(0.0), file(100.0)];
+        let read = |source, expert| {
+            let tensor = TensorRef { source, ..TensorRef::new("experts", 1..3) };
+            let stack = WeightSpec { tensor, experts: 2, file_rows: 3, cols: 2, dtype: DType::F32 };
+            block_on(read_expert(&sources, &stack, expert)).map(|bytes| bytemuck::pod_collect_to_vec::<u8, f32>(&bytes))
+        };
+        assert_eq!(read(0, 0).unwrap(), [1.0, 1.0, 2.0, 2.0]);
+        assert_eq!(read(0, 1).unwrap(), [4.0, 4.0, 5.0, 5.0]);
+        assert_eq!(read(1, 1).unwrap(), [104.0, 104.0, 105.0, 105.0]);
+        assert!(read(2, 1).unwrap_err().to_string().contains("not open"));
+    }
 }
