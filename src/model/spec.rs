@@ -100,7 +100,9 @@ pub enum Mixer {
     ShortConv(ShortConvSpec),
 }
 
-/// A model's output, computed from hidden states.
+/// A model's output, computed from hidden states. A graph can be recorded without it
+/// ([`SessionOptions::output_head`](crate::session::SessionOptions::output_head)): it then ends with the hidden states,
+/// from which the session pools embeddings.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum OutputHead {
