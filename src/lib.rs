@@ -47,6 +47,7 @@
 //! | `chat` | the chat window |
 
 #![warn(missing_docs)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod checkpoint;
 pub mod conversation;
