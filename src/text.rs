@@ -1,5 +1,7 @@
 //! Text as other programs write it: UTF-8 or UTF-16, with or without a byte order mark; dates.
 
+use chrono::DateTime;
+
 use crate::{Error, Result};
 
 /// The byte order mark. It identifies the encoding at the start of a text; elsewhere it is an ordinary character.
@@ -10,11 +12,13 @@ pub fn without_mark(text: &str) -> &str {
     text.strip_prefix(MARK).unwrap_or(text)
 }
 
+/// The last second of the year 9999; later dates have no common form.
+const LAST_SECOND: u64 = 253_402_300_799;
+
 /// `2025-01-31T12:34:56`: a number of seconds since 1970, in UTC.
-#[cfg(any(feature = "cli", feature = "chat"))]
 pub fn date_time(seconds: u64) -> String {
-    let time = i64::try_from(seconds).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
-    time.unwrap_or(jiff::Timestamp::MAX).strftime("%Y-%m-%dT%H:%M:%S").to_string()
+    let time = DateTime::from_timestamp(seconds.min(LAST_SECOND) as i64, 0).unwrap_or_default();
+    time.format("%Y-%m-%dT%H:%M:%S").to_string()
 }
 
 /// The length in bytes of the longest suffix of `text` that is a proper prefix of `mark`: it is held back while a text
@@ -113,7 +117,6 @@ mod tests {
         }
     }
 
-    #[cfg(any(feature = "cli", feature = "chat"))]
     #[test]
     fn dates_are_gregorian() {
         assert_eq!(date_time(0), "1970-01-01T00:00:00");
@@ -121,5 +124,6 @@ mod tests {
         assert_eq!(date_time(951_782_400), "2000-02-29T00:00:00");
         assert_eq!(date_time(1_735_689_599), "2024-12-31T23:59:59");
         assert_eq!(date_time(4_107_542_400), "2100-03-01T00:00:00");
+        assert_eq!(date_time(u64::MAX), "9999-12-31T23:59:59");
     }
 }

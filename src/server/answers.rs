@@ -9,6 +9,7 @@ use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::Response;
 use firelight::conversation::{AnswerEnd, AnswerEvent, AnswerToken, complete_members};
 use futures_util::Stream;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -164,11 +165,13 @@ const CHANGES: HeaderName = HeaderName::from_static("x-firelight-template-change
 /// The most items in such a header.
 const MOST_NAMED: usize = 32;
 
+/// What is percent-encoded in a list's items, beside what is not ASCII.
+const HIDDEN: &AsciiSet = &CONTROLS.add(b' ').add(b',').add(b'%');
+
 /// A list in a header: all but visible ASCII is percent-encoded.
 fn listed(items: &[String]) -> String {
-    let visible = |byte: u8| byte.is_ascii_graphic() && byte != b',' && byte != b'%';
-    let encode = |byte: u8| if visible(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
-    let mut named: Vec<String> = items.iter().take(MOST_NAMED).map(|item| item.bytes().map(encode).collect()).collect();
+    let encode = |item: &String| utf8_percent_encode(item, HIDDEN).to_string();
+    let mut named: Vec<String> = items.iter().take(MOST_NAMED).map(encode).collect();
     if items.len() > MOST_NAMED {
         named.push(format!("and {} more", items.len() - MOST_NAMED));
     }

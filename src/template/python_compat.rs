@@ -5,6 +5,8 @@
 
 use std::fmt::Write;
 
+use chrono::NaiveDateTime;
+use chrono::format::StrftimeItems;
 use minijinja::value::{Kwargs, Rest, ValueKind, from_args};
 use minijinja::{Environment, Error, ErrorKind, Output, State, Value};
 use minijinja_contrib::pycompat;
@@ -304,104 +306,17 @@ fn is_tame(format: &str) -> bool {
     })
 }
 
-/// The function `strftime_now(format)` at a fixed time (`YYYY-MM-DD`, optionally with `THH:MM:SS`).
+/// The function `strftime_now(format)` at a fixed time (`YYYY-MM-DD`, optionally with `THH:MM:SS`), in UTC.
 pub(super) fn strftime_now(date: &str) -> CrateResult<Value> {
-    let now =
-        CivilTime::parse(date).ok_or_else(|| crate::Error::Usage(format!("{date:?} is not a date (YYYY-MM-DD)")))?;
-    Ok(Value::from_function(move |format: String, _: Rest<Value>, _: Kwargs| now.format(&format)))
-}
-
-/// A civil date and time.
-#[derive(Clone, Copy, Debug)]
-struct CivilTime {
-    year: i64,
-    month: usize,
-    day: i64,
-    hour: i64,
-    minute: i64,
-    second: i64,
-}
-
-const MONTHS: [&str; 12] = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-];
-const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
-
-impl CivilTime {
-    fn parse(text: &str) -> Option<Self> {
-        let (date, time) = text.split_once(['T', ' ']).unwrap_or((text, "00:00:00"));
-        let number = |part: Option<&str>| part.filter(|p| p.len() <= 4)?.parse::<u16>().ok().map(i64::from);
-        let mut parts = date.splitn(3, '-');
-        let (year, month, day) = (number(parts.next())?, number(parts.next())? as usize, number(parts.next())?);
-        let mut parts = time.splitn(3, ':');
-        let (hour, minute, second) = (number(parts.next())?, number(parts.next())?, number(parts.next())?);
-        let fits = (1..=12).contains(&month) && (1..=31).contains(&day) && hour < 24 && minute < 60 && second < 61;
-        fits.then_some(CivilTime { year, month, day, hour, minute, second })
-    }
-
-    /// Days since 0000-03-01 in the Gregorian calendar; only differences and the weekday are used.
-    fn days(year: i64, month: usize, day: i64) -> i64 {
-        let (year, month) = if month < 3 { (year - 1, month as i64 + 9) } else { (year, month as i64 - 3) };
-        365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + (153 * month + 2) / 5 + day - 1
-    }
-
-    /// C's `strftime` in the C locale, for the codes of dates and times.
-    fn format(&self, format: &str) -> Result<String, Error> {
-        let today = Self::days(self.year, self.month, self.day);
-        let weekday = DAYS[(today + 2).rem_euclid(7) as usize];
-        let month = MONTHS[self.month - 1];
-        let hour12 = (self.hour + 11) % 12 + 1;
-        let mut out = String::new();
-        let mut chars = format.chars();
-        while let Some(c) = chars.next() {
-            if c != '%' {
-                out.push(c);
-                continue;
-            }
-            let mut code = chars.next();
-            let bare = code == Some('-');
-            if bare {
-                code = chars.next();
-            }
-            let number = |value: i64, width: usize| if bare { value.to_string() } else { format!("{value:0width$}") };
-            match code {
-                Some('Y') => out += &self.year.to_string(),
-                Some('y') => out += &number(self.year % 100, 2),
-                Some('m') => out += &number(self.month as i64, 2),
-                Some('d') => out += &number(self.day, 2),
-                Some('e') => out += &format!("{:2}", self.day),
-                Some('H') => out += &number(self.hour, 2),
-                Some('I') => out += &number(hour12, 2),
-                Some('M') => out += &number(self.minute, 2),
-                Some('S') => out += &number(self.second, 2),
-                Some('j') => out += &number(today - Self::days(self.year, 1, 1) + 1, 3),
-                Some('p') => out += if self.hour < 12 { "AM" } else { "PM" },
-                Some('A') => out += weekday,
-                Some('a') => out += &weekday[..3],
-                Some('B') => out += month,
-                Some('b' | 'h') => out += &month[..3],
-                Some('F') => out += &self.format("%Y-%m-%d")?,
-                Some('T') => out += &self.format("%H:%M:%S")?,
-                Some('D') => out += &self.format("%m/%d/%y")?,
-                Some('Z') => out += "UTC",
-                Some('z') => out += "+0000",
-                Some('%') => out.push('%'),
-                other => return Err(invalid(format!("strftime_now: the code {other:?} is not supported"))),
-            }
-        }
-        Ok(out)
-    }
+    let wrong = |_| crate::Error::Usage(format!("{date:?} is not a date (YYYY-MM-DD)"));
+    let time = if date.contains(['T', ' ']) { date.replacen(' ', "T", 1) } else { format!("{date}T00:00:00") };
+    let now = time.parse::<NaiveDateTime>().map_err(wrong)?.and_utc();
+    let written = move |format: String, _: Rest<Value>, _: Kwargs| {
+        let items = StrftimeItems::new(&format).parse();
+        let items = items.map_err(|_| invalid(format!("strftime_now: {format:?} has an unsupported code")))?;
+        Ok(now.format_with_items(items.iter()).to_string())
+    };
+    Ok(Value::from_function(written))
 }
 
 #[cfg(test)]
@@ -410,11 +325,20 @@ mod tests {
 
     #[test]
     fn dates_are_written_as_c_writes_them() {
-        let now = CivilTime::parse("2026-11-02T15:04:05").unwrap();
-        let text = now.format("%A %a %d %-d %e %B %b %Y %y %H:%I %M %S %p %j %F").unwrap();
-        assert_eq!(text, "Monday Mon 02 2  2 November Nov 2026 26 15:03 04 05 PM 306 2026-11-02");
-        assert_eq!(CivilTime::parse("2024-02-29").unwrap().format("%a %j").unwrap(), "Thu 060");
-        assert!(CivilTime::parse("2026-13-01").is_none());
+        let written = |date: &str, format: &str| {
+            let mut env = Environment::new();
+            env.add_global("strftime_now", strftime_now(date).map_err(|e| e.to_string())?);
+            let code = format!("strftime_now({format:?})");
+            let compiled = env.compile_expression(&code).map_err(|e| e.to_string())?;
+            compiled.eval(()).map(|text| text.to_string()).map_err(|e| e.to_string())
+        };
+        let text = written("2026-11-02T15:04:05", "%A %a %d %-d %e %B %b %h %Y %y %H:%I %M %S %p %j %F %T %D %Z %z%%");
+        let wanted =
+            "Monday Mon 02 2  2 November Nov Nov 2026 26 15:03 04 05 PM 306 2026-11-02 15:04:05 11/02/26 UTC +0000%";
+        assert_eq!(text.unwrap(), wanted);
+        assert_eq!(written("2024-02-29", "%a %j %H").unwrap(), "Thu 060 00");
+        assert!(written("2026-13-01", "%Y").unwrap_err().contains("is not a date"));
+        assert!(written("2026-11-02", "%!").unwrap_err().contains("strftime_now"));
     }
 
     #[test]

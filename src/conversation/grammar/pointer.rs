@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
 /// A schema within a schema.
@@ -104,7 +105,7 @@ impl<'a> Places<'a> {
     /// If the target is not in this document.
     pub fn find(&self, keyword: &str, reference: &str, base: &str) -> Result<Option<Subschema<'a>>, String> {
         let (uri, fragment) = reference.split_once('#').unwrap_or((reference, ""));
-        let fragment = percent_decoded(fragment);
+        let fragment = percent_decode_str(fragment).decode_utf8_lossy();
         let uri = resolve(base, uri);
         let Some(resource) = self.named.get(&uri).or_else(|| self.named.get("").filter(|_| uri == self.root)) else {
             return Ok(None);
@@ -122,7 +123,7 @@ impl<'a> Places<'a> {
         }
         // The outermost anchor of this name is meant where the reference is dynamic.
         let outer = self.named.get(&format!("{}#{fragment}", self.root));
-        let outer = outer.filter(|t| keyword == "$dynamicRef" && t.schema["$dynamicAnchor"] == fragment.as_str());
+        let outer = outer.filter(|t| keyword == "$dynamicRef" && t.schema["$dynamicAnchor"] == *fragment);
         let found = outer.or_else(|| self.named.get(&format!("{uri}#{fragment}")));
         found.cloned().map(Some).ok_or_else(missing)
     }
@@ -167,23 +168,4 @@ fn resolve(base: &str, reference: &str) -> String {
     }
     let folder = base[path..].rfind('/').map_or(path, |at| path + at + 1);
     format!("{}{}", &base[..folder], reference.strip_prefix("./").unwrap_or(reference))
-}
-
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let hex = after.get(..2).and_then(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok());
-        match hex.filter(|_| *first == b'%') {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
