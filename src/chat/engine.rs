@@ -291,7 +291,7 @@ mod tests {
     use crate::sampler::Sampling;
     use crate::session::FinishReason;
 
-    /// What the window hears; the device is lost with the fourth token of an answer, if there is a control.
+    /// The events of the window; the device is lost with the fourth token of an answer, if there is a control.
     #[derive(Default)]
     struct Window {
         events: Mutex<Vec<EngineEvent>>,
@@ -299,7 +299,7 @@ mod tests {
     }
 
     impl Window {
-        fn hear(&self, event: EngineEvent) {
+        fn receive(&self, event: EngineEvent) {
             let mut events = self.events.lock().unwrap();
             events.push(event);
             let is_token = |e: &&EngineEvent| matches!(e, EngineEvent::Answer(_, AnswerEvent::Token { .. }, _));
@@ -308,7 +308,7 @@ mod tests {
             }
         }
 
-        /// The answer that it was told since the last look.
+        /// The text of the answer since the last call.
         fn answer(&self) -> String {
             let mut text = String::new();
             for event in self.events.lock().unwrap().drain(..) {
@@ -332,7 +332,7 @@ mod tests {
         let window = Arc::new(Window::default());
         let emit: BoxFn<EngineEvent, ()> = Box::new({
             let window = window.clone();
-            move |event| window.hear(event)
+            move |event| window.receive(event)
         });
         let inbox = Inbox { receiver, waiting: VecDeque::new(), stop: false, closed: false };
         let mut backend = Backend { inbox: Arc::new(Mutex::new(inbox)), emit: Arc::new(emit), gpu: None, open: None };

@@ -1,4 +1,4 @@
-//! Acts on an engine from outside while it works.
+//! Controls an engine from another task while it works.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};

@@ -1,14 +1,14 @@
-//! Opens a device again that was lost.
+//! Reopens a lost device.
 
 use crate::Result;
 use crate::gpu::{self, Clock, Gpu, GpuOptions};
 
-/// A device may be reported lost only after what waits for it has failed: at most this many seconds later.
+/// A device may be reported lost only after a wait for it has failed, at most this many seconds later.
 const LATE: f64 = 1.0;
 /// After a crash there may be no adapter for a moment: how often it is asked for, and the milliseconds between.
 const REOPEN: (u32, i32) = (10, 500);
 
-/// Opens a device again that was lost.
+/// Reopens a lost device.
 pub async fn reopen(options: &GpuOptions) -> Result<Gpu> {
     let (times, pause) = REOPEN;
     for _ in 1..times {

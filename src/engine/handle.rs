@@ -1,8 +1,8 @@
 //! An engine that many tasks and threads use at once.
 //!
-//! [`Engine::into_loop`] divides an engine in two. Whoever wants answers has a clone of the [`EngineHandle`]; the
-//! [`EngineLoop`] owns the engine and is awaited in one place: on a thread of its own natively, because waiting for a
-//! GPU blocks there, or on the event loop of a page.
+//! [`Engine::into_loop`] divides an engine in two. Callers have clones of the [`EngineHandle`]; the [`EngineLoop`] owns
+//! the engine and is awaited in one place: natively on a dedicated thread, because waiting for a GPU blocks there, or
+//! on the event loop of a page.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -105,7 +105,7 @@ impl EngineHandle {
         self.messages.is_closed()
     }
 
-    /// Compiles what an answer is constrained to, on the caller's thread. The first call reads the vocabulary, which
+    /// Compiles an answer's constraint on the caller's thread. The first call reads the vocabulary, which
     /// takes up to a second.
     ///
     /// # Errors
@@ -200,7 +200,7 @@ impl EngineLoop {
     }
 
     fn take(&mut self, message: Message) {
-        // Who has gone away need not be told of an error.
+        // An error for a dropped stream is discarded.
         match message {
             Message::Answer(job, listener) => match self.engine.submit(*job) {
                 Ok(id) => drop(self.answers.insert(id, listener)),
@@ -240,7 +240,7 @@ impl EngineLoop {
     }
 
     fn fail(&mut self, error: &Error) {
-        // Before anybody is told: who then comes again sees that the loop has ended.
+        // Close first: a caller that gets the error and tries again then sees that the loop has ended.
         self.messages.close();
         let error = || Error::Gpu(error.to_string());
         for (_, listener) in self.answers.drain() {

@@ -1,13 +1,13 @@
-//! The engine: a device, a model on it, and the answers that it gives. Every front end uses this one.
+//! The engine: a device, a model on it, and answers. Every front end uses this module.
 //!
-//! [`Engine`] adds to a [`Session`] what front ends would each do for themselves: it parses answers into
-//! [`AnswerEvent`]s, compiles their grammars, and survives a lost device: it opens the device again, loads the weights,
-//! and resumes each answer after the tokens that it has emitted. There are three ways to use it:
+//! [`Engine`] adds the common parts of front ends to a [`Session`]: it parses answers into [`AnswerEvent`]s, compiles
+//! their grammars, and recovers from a lost device: it opens the device again, loads the weights, and resumes each
+//! answer after the tokens that it has emitted. There are three ways to use it:
 //!
 //! * [`Engine::answer`] generates one answer, for a caller that owns the engine.
 //! * [`Engine::into_loop`] is for many callers: each has an [`EngineHandle`], and a thread or a page awaits the
 //!   [`EngineLoop`].
-//! * [`Engine::submit`], [`Engine::step`] and [`Engine::try_next`] are what both are made of.
+//! * [`Engine::submit`], [`Engine::step`] and [`Engine::try_next`] are the parts of both.
 //!
 //! [`EngineControl`] acts on an engine from elsewhere while it works.
 
@@ -299,7 +299,7 @@ impl Engine {
     /// the answers resumed.
     ///
     /// # Errors
-    /// If the device is lost and cannot be replaced, or a step fails otherwise. The engine is then of no more use.
+    /// If the device is lost and cannot be replaced, or a step fails otherwise. The engine cannot be used after that.
     pub async fn step(&mut self) -> Result<bool> {
         let stepped = self.session_mut()?.step().await;
         if self.control.is_closed() {

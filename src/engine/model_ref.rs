@@ -29,7 +29,7 @@ impl ModelRef {
     /// Opens the model's files.
     ///
     /// # Errors
-    /// If they cannot be read, or are no model.
+    /// If they cannot be read, or are not a model.
     pub async fn open(&self) -> Result<Checkpoint> {
         match self {
             ModelRef::BuiltIn => Checkpoint::from_sources(vec![demo::source()]).await,

@@ -20,7 +20,7 @@ use super::response_format::response_format;
 struct MessagesRequest {
     model: String,
     messages: Vec<Message>,
-    /// Whether there is a `max_tokens`. The API demands one; counting tokens needs none.
+    /// Whether there is a `max_tokens`. Messages require it; counting tokens does not.
     limited: bool,
     max_tokens: Option<usize>,
     system: Value,
@@ -103,7 +103,7 @@ impl MessagesRequest {
         Ok(())
     }
 
-    /// Whether an answer may hold but one call.
+    /// Whether an answer may hold only one call.
     fn one_call(&self) -> Result<bool, HttpError> {
         match self.tool_choice.as_ref().and_then(|choice| choice.get("disable_parallel_tool_use")) {
             None | Some(Value::Null) => Ok(false),
@@ -130,8 +130,8 @@ impl MessagesRequest {
     }
 }
 
-/// A message as templates want it. Results of tools, which here are parts of what the user says, are messages of their
-/// own there.
+/// A message in the form that templates expect. Results of tools, which are parts of the user's message here, become
+/// separate messages.
 fn translate(message: &Message) -> Result<Vec<Value>, String> {
     if !["user", "assistant"].contains(&message.role.as_str()) {
         return Err(format!("the role {:?} is neither user nor assistant", message.role));
@@ -218,7 +218,7 @@ fn usage(usage: Usage) -> Value {
     })
 }
 
-/// The signature that a client sends back with thoughts, to show whose they are: a hash of their text.
+/// The signature that a client sends back with thoughts: a hash of their text, which shows that they are this server's.
 fn signature(thought: Sha256) -> String {
     thought.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -254,7 +254,7 @@ enum Block {
 struct Events {
     id: String,
     model: String,
-    /// The block that is being written, of those so far.
+    /// The block that is being written, and the number of blocks so far.
     open: Option<Block>,
     blocks: usize,
     /// The thoughts of the block that is being written.
@@ -394,7 +394,7 @@ mod tests {
         );
         let function = json!({ "name": "weather", "arguments": { "place": "Rome" } });
         assert_eq!(called.unwrap()[0]["tool_calls"][0]["function"], function);
-        // A failure stays in the tool's own words; a plain text document is text.
+        // The text of a tool's failure is unchanged; a plain text document is text.
         let failed = json!([{ "type": "tool_result", "tool_use_id": "t1", "is_error": true, "content": "no town" }]);
         assert_eq!(read("user", failed).unwrap()[0]["content"], "no town");
         let silent = json!([{ "type": "tool_result", "tool_use_id": "t1", "is_error": true }]);

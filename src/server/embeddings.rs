@@ -14,7 +14,7 @@ use super::ollama;
 use super::openai::{MISSING, prompts};
 use firelight::conversation::Prompt;
 
-/// The texts that a client wants embedded.
+/// A request to embed texts.
 #[derive(Debug)]
 pub struct Texts {
     pub prompts: Vec<Prompt>,

@@ -90,7 +90,7 @@ impl ServerEngine {
         .await?
     }
 
-    /// Generates all answers to a prompt. When the first has read it, the others start, and share its cache.
+    /// Generates all answers to a prompt. The others start after the prefill of the first, and share its prefix cache.
     async fn group(&self, model: &LoadedModel, group: Group, events: &UnboundedSender<AnswerMessage>) {
         let mut answers = group.into_iter();
         let Some((choice, first)) = answers.next() else { return };
@@ -130,7 +130,7 @@ impl ServerEngine {
                 _ => {}
             }
             if tells {
-                // Whether the client has disconnected is looked at in `answer`.
+                // `answer` checks whether the client has disconnected.
                 let _ = events.send(event.map(|event| (choice, event)).map_err(HttpError::from));
             }
             if over {
@@ -140,8 +140,8 @@ impl ServerEngine {
         let _ = events.send(Err(stopped()));
     }
 
-    /// Embeds texts. Only a few of them are with the engine at a time: half of its sequences, so that an answer that
-    /// starts finds one, and conversations keep their cache.
+    /// Embeds texts, of which few are submitted at a time, for half of the engine's sequences: a new answer finds an
+    /// idle one, and conversations keep their cache.
     pub async fn embed(&self, model: &str, texts: Texts) -> Result<Embedded, HttpError> {
         let ticket = self.admit()?;
         let embedded = async {

@@ -1,4 +1,4 @@
-//! A device that is lost in the middle of a streamed answer: its client notices nothing.
+//! A device that is lost in the middle of a streamed answer: the stream goes on without an error.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};

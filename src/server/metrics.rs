@@ -1,4 +1,4 @@
-//! The server's counters, in Prometheus' text format. Numbers only: nothing of prompts and answers.
+//! The server's counters, in Prometheus' text format. Numbers only: no text of prompts or answers.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -43,7 +43,7 @@ impl Metrics {
         RunningAnswer(&self.running)
     }
 
-    /// All of them.
+    /// All metrics as text.
     pub fn text(&self) -> String {
         let mut out = String::new();
         let head = |out: &mut String, name: &str, kind: &str, help: &str| {
@@ -91,7 +91,7 @@ impl Drop for RunningAnswer<'_> {
     }
 }
 
-/// A request's place in the queue. Dropping it gives the place back; a request that is not finished by then counts as
+/// A request's place in the queue. Dropping it frees the place; a request that is not finished by then counts as
 /// cancelled.
 pub struct Ticket {
     metrics: Arc<Metrics>,

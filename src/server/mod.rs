@@ -2,9 +2,9 @@
 //!
 //! A request of any dialect (`openai`, `responses`, `ollama`, `anthropic`) becomes a [`request::AnswerRequest`]. It
 //! waits for its model (`residency`), is prepared on a thread for that (`prepare`), and is sent to the library's
-//! engine, which runs on another (`engine`). Its events come back (`protocol`), and the dialect writes them as JSON,
-//! whole or as a stream (`answers`). All else runs on one thread. `auth` decides which requests are admitted;
-//! `metrics` counts. Prompts and answers are never logged, and no name in a request becomes a path.
+//! engine, which runs on another (`engine`). The dialect writes its events (`protocol`) as JSON, whole or as a stream
+//! (`answers`). The rest of the server runs on one thread. `auth` decides which requests are admitted; `metrics`
+//! counts. Prompts and answers are never logged, and no name in a request becomes a path.
 
 mod answers;
 mod anthropic;
@@ -194,7 +194,7 @@ fn router(server: Server) -> Router {
         .with_state(server)
 }
 
-/// The same for paths with double or trailing slashes, which clients make of a base address and a path.
+/// The same for paths with double or trailing slashes, which clients build from a base address and a path.
 fn forgiving(router: Router) -> Router {
     Router::new().fallback_service(router).layer(axum::middleware::map_request(plain_path))
 }

@@ -1,4 +1,4 @@
-//! Ollama's API: chat, generate, embed, and what it tells about models. Streams are lines of JSON.
+//! Ollama's API: chat, generate, embed, and information about models. Streams are lines of JSON.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,7 +21,7 @@ use super::request::{AnswerRequest, sampling};
 use super::response_format::response_format;
 use super::{Server, now};
 
-/// The version of the API that this resembles; clients look at it to know what they may ask.
+/// The version of the API that this resembles; clients decide by it which features they use.
 const VERSION: &str = "0.12.0";
 
 struct OllamaParams {
@@ -33,7 +33,7 @@ struct OllamaParams {
     stream: bool,
     think: Option<bool>,
     keep_alive: Option<Duration>,
-    /// Whether an answer may hold but one call.
+    /// Whether an answer may hold only one call.
     one_call: bool,
 }
 
@@ -41,7 +41,7 @@ struct ChatRequest {
     common: OllamaParams,
     messages: Vec<Value>,
     tools: Vec<Value>,
-    /// Not in Ollama's API; libraries that speak several send it all the same.
+    /// Not in Ollama's API; libraries for several APIs send it anyway.
     tool_choice: Option<Value>,
 }
 
@@ -68,7 +68,7 @@ impl ChatRequest {
 
 impl OllamaParams {
     fn read(fields: &mut Fields) -> Result<Self, HttpError> {
-        // What else there may be (`num_ctx`, `num_gpu` ...) is the server's to choose, and is passed over.
+        // The server chooses the other options (`num_ctx`, `num_gpu` ...); those of a request are ignored.
         let mut options = fields.inner("options", "options.")?;
         let logprobs = likeliest("top_logprobs", fields.count("top_logprobs")?.unwrap_or(0))?;
         let logprobs = fields.flag("logprobs")?.unwrap_or(false).then_some(logprobs);
@@ -107,7 +107,7 @@ impl OllamaParams {
     }
 }
 
-/// How hard a model may be told to think.
+/// The levels of reasoning effort.
 const EFFORTS: [&str; 6] = ["none", "minimal", "low", "medium", "high", "max"];
 
 /// Reads how long a model stays loaded.
@@ -244,7 +244,7 @@ impl Lines {
         line
     }
 
-    /// The same, without what waits for text.
+    /// The same, without the log-probabilities that wait for text.
     fn plain_line(&self, said: Value) -> Value {
         let mut line = json!({ "model": self.model, "created_at": rfc3339(SystemTime::now()), "done": false });
         if let (Value::Object(line), Value::Object(said)) = (&mut line, said) {
@@ -401,9 +401,9 @@ pub async fn show(State(server): State<Server>, request: Request) -> Result<Resp
     let (model, name) = (fields.text("model")?, fields.text("name")?);
     let entry = &server.registry.entries()[server.registry.find(&model.or(name).unwrap_or_default())?];
     if fields.flag("verbose")? == Some(true) {
-        return Err(fields.wrong("verbose", "the lists in a model's header are not told"));
+        return Err(fields.wrong("verbose", "the lists in a model's header are not available"));
     }
-    // Not "embedding", though vectors can be had: Ollama's program would do nothing else with the model.
+    // Not "embedding", although embeddings are available: Ollama's program would then use the model only for them.
     let mut capabilities = vec!["completion", "tools"];
     if entry.template.contains("<think>") {
         capabilities.push("thinking");
@@ -434,7 +434,7 @@ pub async fn show(State(server): State<Server>, request: Request) -> Result<Resp
     Ok(json_response(&told))
 }
 
-/// How tokens are chosen when a request does not say it, a line for each option.
+/// The default sampling parameters, a line for each option.
 fn parameters() -> String {
     let d = Sampling::default();
     format!(

@@ -1,5 +1,5 @@
-//! From the requests of HTTP to jobs of the engine: templates, tokens, grammars. This takes processor time and may take
-//! much stack, so it runs on threads of its own, beside the engine and HTTP.
+//! Turns HTTP requests into jobs of the engine: templates, tokens, grammars. This takes CPU time and may take much
+//! stack, so it runs on separate threads, concurrently with the engine and HTTP.
 
 use axum::http::StatusCode;
 use firelight::conversation::{Prepared, Prompt, ResponseFormat};
@@ -10,7 +10,7 @@ use super::http_error::HttpError;
 use super::protocol::AnswerHead;
 use super::request::AnswerRequest;
 
-/// The bytes of text for which a token of a vocabulary of short tokens may stand, such as one for unknown text.
+/// The bytes of text that one token of a vocabulary of short tokens may represent, such as that for unknown text.
 const SHORTEST: usize = 16;
 
 /// The model that is loaded.
@@ -94,7 +94,7 @@ impl LoadedModel {
     fn text(&self, prompt: &Prompt, truncate: bool) -> Result<Vec<u32>, HttpError> {
         let context = self.engine.context();
         let mut tokens = match prompt {
-            // What is cut is not tokenized, either.
+            // Text that is truncated is not tokenized, either.
             Prompt::Text(text) if truncate => {
                 let end = text.floor_char_boundary(self.longest.saturating_mul(context + 1));
                 self.prompt(&Prompt::Text(text[..end].into()), &ResponseFormat::Text)?.tokens

@@ -9,7 +9,7 @@ use super::http_error::HttpError;
 /// An event, with the number of its answer. After a failure there are no more.
 pub type AnswerMessage = Result<(usize, AnswerEvent), HttpError>;
 
-/// What is known of a request's answers when all its prompts are accepted.
+/// The information about a request's answers once all its prompts are accepted.
 #[derive(Clone, Debug)]
 pub struct AnswerHead {
     /// Tokens of each prompt.
@@ -51,7 +51,7 @@ impl AnswerSender {
 
     /// Accepts the request.
     pub fn start(self, head: AnswerHead) -> UnboundedSender<AnswerMessage> {
-        // A client that has disconnected need not be told; nor below.
+        // If the client has disconnected, nothing is sent; nor below.
         let _ = self.head.send(Ok(head));
         self.events
     }
@@ -62,7 +62,7 @@ impl AnswerSender {
     }
 }
 
-/// The failure of a request whose engine is gone; the next one starts another.
+/// The error of a request whose engine has ended; the next request starts another engine.
 pub fn stopped() -> HttpError {
     HttpError::internal("the engine has stopped; send the request again")
 }

@@ -1,7 +1,7 @@
-//! Which model is loaded. One is at a time: when the next request is for another, the running ones are finished first,
+//! The loaded model. There is one at a time: when the next request is for another, the running ones are finished first,
 //! and none starts meanwhile. A model that is idle for long is unloaded.
 //!
-//! The library's engine runs one model; that there are several, of which one has the GPU, is the server's own concern.
+//! The library's engine runs one model; the server switches between several, of which one is on the GPU.
 
 use std::ops::Deref;
 use std::sync::atomic::Ordering;
@@ -38,7 +38,7 @@ pub struct Setup {
     pub on_warning: fn(&str),
 }
 
-/// What clients are told of the loaded model.
+/// The information for clients about the loaded model.
 #[derive(Clone, Debug)]
 pub struct Resident {
     /// Its index in the registry.
@@ -47,7 +47,7 @@ pub struct Resident {
     pub context: usize,
     /// When it is unloaded without further requests; `None` for never.
     pub until: Option<SystemTime>,
-    /// How long it stays after the last request, and the time of that.
+    /// How long it stays after the last request, and the time of that request.
     keep: Option<Duration>,
     used: Instant,
 }
@@ -59,10 +59,10 @@ impl Resident {
     }
 }
 
-/// What is on the GPU.
+/// The contents of the GPU.
 #[derive(Default)]
 struct Slot {
-    /// The device of no model; that of a loaded one is its engine's.
+    /// A device without a model; that of a loaded one is its engine's.
     gpu: Option<Gpu>,
     model: Option<LoadedModel>,
     thread: Option<JoinHandle<()>>,
@@ -84,7 +84,7 @@ pub struct Residency {
     /// Read by the requests that use the model.
     slot: Arc<RwLock<Slot>>,
     resident: Mutex<Option<Resident>>,
-    /// Told when a model is used or not used any more.
+    /// Notified when the use of a model begins or ends.
     used: Notify,
 }
 
@@ -93,7 +93,7 @@ pub struct Lease {
     slot: OwnedRwLockReadGuard<Slot, LoadedModel>,
     /// Seconds that loading it took, if it was not there.
     pub load_seconds: f64,
-    // Dropped after the guard: whoever is told finds the lock free.
+    // Dropped after the guard, so that the lock is free when the notification arrives.
     touch: Touch,
 }
 
@@ -126,7 +126,7 @@ impl Drop for Touch {
     }
 }
 
-/// A step of texts to be embedded has as many rows as have logits in this many bytes: they share the buffer.
+/// The bytes of logits that decide how many rows a step for embeddings has: hidden states and logits share a buffer.
 const EMBEDDED_BYTES: u32 = 16 << 20;
 /// The fewest rows of such a step.
 const LEAST_EMBEDDED: u32 = 16;
@@ -286,7 +286,7 @@ impl Residency {
     }
 }
 
-/// Runs what takes processor time on a thread where it delays neither HTTP nor the engine.
+/// Runs CPU-bound work on a thread where it delays neither HTTP nor the engine.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, HttpError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| HttpError::internal(format!("the request failed: {error}")))
