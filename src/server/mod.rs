@@ -29,9 +29,9 @@ mod residency;
 mod response_format;
 mod responses;
 mod unsupported;
-mod write_timeout;
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,14 +46,14 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutWriter;
 
 pub use auth::Auth;
 use http_error::{HttpError, json_response};
 pub use registry::Registry;
 pub use residency::Setup;
-use write_timeout::WriteTimeout;
 
 /// The most connections at once; others wait to be accepted.
 const CONNECTIONS: usize = 512;
@@ -158,12 +158,19 @@ async fn accept(listener: TcpListener, router: Router) {
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIME)
                 .max_buf_size(HEADER_BYTES)
-                .serve_connection(TokioIo::new(WriteTimeout::new(stream, WRITE_TIME)), service);
+                .serve_connection(TokioIo::new(limited(stream, WRITE_TIME)), service);
             // A client may break its connection in any way.
             let _ = connection.await;
             drop(place);
         });
     }
+}
+
+/// A connection that fails when its client does not read for so long: a few such clients would occupy all connections.
+fn limited(stream: TcpStream, time: Duration) -> Pin<Box<TimeoutWriter<TcpStream>>> {
+    let mut limited = TimeoutWriter::new(stream);
+    limited.set_timeout(Some(time));
+    Box::pin(limited)
 }
 
 /// Every path and its handler.
@@ -252,4 +259,31 @@ async fn nothing(uri: Uri) -> HttpError {
 async fn wrong_method(uri: Uri) -> HttpError {
     let message = format!("method not allowed for {}", uri.path());
     HttpError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use tokio::io::AsyncWrite;
+
+    use super::*;
+
+    #[test]
+    fn a_client_that_does_not_read_is_disconnected() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let error = runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let mut stream = limited(listener.accept().await.unwrap().0, Duration::from_millis(20));
+            let bytes = vec![0; 1 << 20];
+            loop {
+                // The system's buffers take a few of them.
+                if let Err(error) = std::future::poll_fn(|cx| stream.as_mut().poll_write(cx, &bytes)).await {
+                    break error;
+                }
+            }
+        });
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+    }
 }
