@@ -479,7 +479,12 @@ fn models_are_swapped_and_unloaded() {
             });
         }
     });
-    let reply = server.post("/api/generate", &json!({ "model": "tiny", "keep_alive": 0 }));
+    // Only the named model is unloaded.
+    assert_eq!(ask("tiny", 4).status, 200);
+    let unload = |model: &str| server.post("/api/generate", &json!({ "model": model, "keep_alive": 0 }));
+    assert_eq!(unload("stories260K").status, 200);
+    assert_eq!(loaded(), "tiny");
+    let reply = unload("tiny");
     assert_eq!(reply.json()["done_reason"], "unload", "{reply:?}");
     assert_eq!((loaded(), server.metric("gpu_bytes")), (Value::Null, 0.0));
     assert_eq!(

@@ -213,6 +213,8 @@ impl Residency {
 
     /// Frees the model's memory.
     fn clear(&self, slot: &mut Slot) {
+        *self.resident_mut() = None;
+        self.metrics.gpu_bytes.store(0, Ordering::Relaxed);
         let Some(model) = slot.model.take() else { return };
         // After a failure the device may be broken: the next request opens another one.
         slot.gpu = (!model.engine.has_ended()).then(|| model.engine.gpu());
@@ -221,8 +223,6 @@ impl Residency {
         if slot.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the engine's thread panicked");
         }
-        *self.resident_mut() = None;
-        self.metrics.gpu_bytes.store(0, Ordering::Relaxed);
         if let Some(gpu) = &slot.gpu {
             // Buffers are freed at the next poll; a lost device is noticed later.
             let _ = block_on(gpu.flush());
