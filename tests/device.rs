@@ -159,9 +159,12 @@ fn models_and_sessions_move_between_threads() {
     shared::<firelight::checkpoint::Checkpoint>();
     shared::<firelight::tokenizer::Tokenizer>();
     shared::<firelight::Error>();
+    shared::<firelight::engine::EngineHandle>();
     fn moves<T: Send + 'static>() {}
     moves::<Session>();
     moves::<firelight::session::Constraint>();
+    moves::<firelight::engine::EngineLoop>();
+    moves::<firelight::engine::AnswerStream>();
 
     let task = async {
         let gpu = Gpu::open(&untuned()).await?;

@@ -57,10 +57,11 @@ impl Engine {
     /// Divides the engine into a handle to be cloned and a loop to be awaited.
     ///
     /// ```no_run
-    /// # fn talk(engine: firelight::engine::Engine) {
-    /// let (handle, engine_loop) = engine.into_loop();
+    /// # fn talk(engine: firelight::engine::Engine) -> firelight::Result<()> {
+    /// let (handle, engine_loop) = engine.into_loop()?;
     /// let thread = std::thread::spawn(move || pollster::block_on(engine_loop.run()));
     /// # let _ = (handle, thread);
+    /// # Ok(())
     /// # }
     /// ```
     ///
