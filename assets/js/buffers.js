@@ -9,6 +9,9 @@ export const CHUNK = 8 << 20;
 const SPARE = 3;
 const spare = [];
 
+/** Readers with a read on its way: Chromium 156 collects the stream of a Blob during a read unless a global holds it. */
+const busy = new Set();
+
 /** A buffer for a chunk. */
 export const take = () => spare.pop() ?? new ArrayBuffer(CHUNK);
 
@@ -87,7 +90,15 @@ export class Reader {
   }
 
   async #timely(reading) {
-    if (this.#patience === Infinity) return reading;
+    busy.add(this);
+    try {
+      return await (this.#patience === Infinity ? reading : this.#withTimeout(reading));
+    } finally {
+      busy.delete(this);
+    }
+  }
+
+  async #withTimeout(reading) {
     let timer;
     const late = new Promise((_, reject) => {
       const seconds = this.#patience / 1000;

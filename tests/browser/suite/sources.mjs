@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
+import { launch } from "../browsers.mjs";
 import { spread, split } from "../gguf.mjs";
 import { watchMemory } from "../memory.mjs";
 import { stories, tellsStories } from "./stories.mjs";
@@ -15,6 +16,31 @@ async function refuses(context, code, faults, { name = "model.gguf", origin, opt
   assert.equal(error.code, code, JSON.stringify(error));
   assert.ok(error.message.includes(name), `the message names the file: ${error.message}`);
   assert.match(error.hint, hint ?? /\w{3}/);
+}
+
+/** Reads a Blob again and again in a worker, and collects garbage during each read. */
+async function readsDespiteCollection() {
+  const script = `
+    import { Reader, give } from "${location.origin}/dist/buffers.js";
+    onmessage = async ({ data: blob }) => {
+      for (let i = 0; i < 20; i++) {
+        const reading = new Reader(blob.slice(i).stream()).fill(blob.size - i);
+        Promise.resolve().then(gc);
+        setTimeout(gc);
+        const bytes = await reading;
+        if (bytes.length !== blob.size - i) throw new Error(bytes.length + " bytes of read " + i);
+        give(bytes);
+      }
+      postMessage("all read");
+    };`;
+  const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
+  const worker = new Worker(url, { type: "module" });
+  return new Promise((resolve) => {
+    worker.onmessage = ({ data }) => resolve(data);
+    worker.onerror = ({ message }) => resolve(message);
+    setTimeout(() => resolve("a read does not end"), 20_000);
+    worker.postMessage(new Blob([new Uint8Array(1_000_000)]));
+  });
 }
 
 const row = (name, run, rest = {}) => ({ name, run, ...rest });
@@ -102,6 +128,20 @@ export default [
       assert.equal(info.bytes, 1054432);
       await tellsStories(context, page);
     }),
+  ),
+  row(
+    "garbage collection during a read",
+    async (context) => {
+      const browser = await launch("chromium", { args: ["--js-flags=--expose-gc"] });
+      try {
+        const page = context.watched(await browser.newPage());
+        await context.open(page);
+        assert.equal(await page.evaluate(readsDespiteCollection), "all read");
+      } finally {
+        await browser.close();
+      }
+    },
+    { browsers: ["chromium"] },
   ),
   row("a split model finds its parts", async (context) => {
     const page = await context.page();
