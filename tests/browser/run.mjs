@@ -1,10 +1,12 @@
 // Runs the table of tests in each browser and exits with 1 if any fails, or if a browser is missing.
 //
-//   node run.mjs [--browser chromium|firefox] [--only REGEX] [--dist FOLDER] [--chat FOLDER]
+//   node run.mjs [--browser chromium|firefox] [--only REGEX] [--jobs N] [--dist FOLDER] [--chat FOLDER]
+//
+// `jobs` browsers run at a time, each with its own tests: one browser keeps one core busy.
 
 import { existsSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
-import { homedir } from "node:os";
+import { availableParallelism, homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -19,6 +21,7 @@ const { values } = parseArgs({
   options: {
     browser: { type: "string", multiple: true, default: NAMES },
     only: { type: "string", default: "" },
+    jobs: { type: "string", default: String(Math.min(4, availableParallelism())) },
     dist: { type: "string", default: join(root, "dist/web") },
     chat: { type: "string", default: join(root, "dist/chat") },
   },
@@ -55,25 +58,32 @@ const only = new RegExp(values.only);
 const failures = [];
 let count = 0;
 
-for (const name of values.browser) {
-  const tests = TESTS.filter((test) => only.test(test.name) && (test.browsers ?? NAMES).includes(name));
-  if (tests.length === 0) continue;
-  let browser = await launch(name).catch((error) => fail(name, "starts", error));
-  if (!browser) continue;
-  console.log(`\n${name}: ${await browser.version()}`);
-  let pool = {};
-  for (const test of tests) {
-    // After a failure, later tests get a new browser or a new shared page.
-    if (!browser.connected) browser = await launch(name);
-    if (!(await run(name, browser, test, pool))) pool = await drain(pool);
-  }
-  await browser.close();
-}
+const queue = values.browser.flatMap((name) =>
+  TESTS.filter((test) => only.test(test.name) && (test.browsers ?? NAMES).includes(name)).map((test) => ({ name, test })),
+);
+await Promise.all(Array.from({ length: Number(values.jobs) }, job));
 server.close();
 
 console.log(`\n${count - failures.length} of ${count} passed`);
 for (const failure of failures) console.log(`FAILED ${failure}`);
 process.exit(failures.length > 0 || count === 0 ? 1 : 0);
+
+/** Runs the next test of the queue until none is left, in one browser at a time. */
+async function job() {
+  let [browser, name, pool] = [null, null, {}];
+  for (let next; (next = queue.shift()); ) {
+    // After a failure, later tests get a new browser or a new shared page.
+    if (name !== next.name || !browser?.connected) {
+      await browser?.close().catch(() => {});
+      ({ name } = next);
+      browser = await launch(name).catch((error) => fail(name, "starts", error));
+      pool = {};
+      if (!browser) continue;
+    }
+    if (!(await run(name, browser, next.test, pool))) pool = await drain(pool);
+  }
+  await browser?.close();
+}
 
 async function drain({ page }) {
   await page?.close().catch(() => {});
@@ -90,10 +100,10 @@ async function run(name, browser, test, pool) {
     context.check();
     if (result?.skipped) {
       count -= 1;
-      console.log(`  skipped: ${test.name}: ${result.skipped}`);
+      console.log(`  skipped ${name}: ${test.name}: ${result.skipped}`);
       return true;
     }
-    console.log(`  ok      ${test.name} (${seconds()})`);
+    console.log(`  ok      ${name}: ${test.name} (${seconds()})`);
     return true;
   } catch (error) {
     count -= 1;
@@ -108,7 +118,7 @@ async function run(name, browser, test, pool) {
 function fail(browser, test, error, after = "") {
   count += 1;
   failures.push(`${browser}: ${test}`);
-  console.log(`  FAILED  ${test} ${after}`);
+  console.log(`  FAILED  ${browser}: ${test} ${after}`);
   for (let each = error; each; each = each.cause) console.log(String(each.stack ?? each).replace(/^/gm, "          "));
 }
 
