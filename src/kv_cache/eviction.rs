@@ -6,9 +6,9 @@ use super::{CachedSequence, KvCache};
 use crate::ops::PAGE;
 
 impl KvCache {
-    /// Gives `tokens` to the idle sequence with the fewest cached positions and evicts these. Returns the sequence, or
+    /// Evicts the idle sequence with the fewest cached positions, and starts it with `tokens`. Returns the sequence, or
     /// `None` if none is idle.
-    pub fn start_uncached(&mut self, idle: &[usize], tokens: Vec<u32>) -> Option<usize> {
+    pub fn evict_idle(&mut self, idle: &[usize], tokens: Vec<u32>) -> Option<usize> {
         let sequence = idle.iter().copied().min_by_key(|sequence| self.len(*sequence))?;
         self.clear(sequence);
         self.sequences[sequence].tokens = tokens;

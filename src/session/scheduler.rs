@@ -128,7 +128,7 @@ impl Scheduler {
                 answer.reused = reused;
                 sequence
             }
-            Task::Embedding(embedding) => cache.start_uncached(&idle, std::mem::take(&mut embedding.tokens))?,
+            Task::Embedding(embedding) => cache.evict_idle(&idle, std::mem::take(&mut embedding.tokens))?,
         };
         self.running[sequence] = Some(task);
         Some(sequence)
