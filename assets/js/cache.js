@@ -58,19 +58,15 @@ export class Entry {
     this.#manifest = manifest;
   }
 
-  /** The entry of a URL; empty if it is new. Null if the browser has no file system. */
+  /** The entry of a URL; empty if it is new. Rejects if the browser has no file system, or no room in it. */
   static async open(url) {
-    if (!available()) return null;
-    try {
-      const key = (await sha256(new TextEncoder().encode(url))).slice(0, 32);
-      const directory = await (await folder(true)).getDirectoryHandle(key, { create: true });
-      const entry = new Entry(key, directory, null);
-      const manifest = await readManifest(directory);
-      entry.#manifest = manifest?.url === url ? manifest : null;
-      return entry;
-    } catch {
-      return null;
-    }
+    if (!available()) throw new Error("this browser has no private file system here");
+    const key = (await sha256(new TextEncoder().encode(url))).slice(0, 32);
+    const directory = await (await folder(true)).getDirectoryHandle(key, { create: true });
+    const entry = new Entry(key, directory, null);
+    const manifest = await readManifest(directory);
+    entry.#manifest = manifest?.url === url ? manifest : null;
+    return entry;
   }
 
   /** Whether there is any chunk. */

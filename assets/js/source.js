@@ -89,8 +89,11 @@ class Remote {
     file.#options = options;
     file.#tell = tell;
     file.#all = all;
-    file.#entry = options.cache ? await Entry.open(url) : null;
-    if (options.cache && !file.#entry) tell.notice("This browser has no private file system here: nothing is cached.");
+    const uncached = (error) => {
+      tell.notice(`${file.name} will not be cached: ${error.message}`);
+      return null;
+    };
+    file.#entry = options.cache ? await Entry.open(url).catch(uncached) : null;
     await file.#begin();
     return file;
   }

@@ -150,10 +150,13 @@ export default [
     name: "the browser enforces a small quota: nothing is cached, and a notice",
     browsers: ["chromium"],
     async run(context) {
-      const page = await context.page();
+      const { page } = await stories(context);
       const session = await page.createCDPSession();
       await session.send("Storage.overrideQuotaForOrigin", { origin: context.server.origin, quotaSize: 500_000 });
       try {
+        // The quota is full already; then there is some room, but too little.
+        await refusedSpace(context, page, {});
+        await page.evaluate(() => t.cache.clear());
         await refusedSpace(context, page, {});
       } finally {
         await session.send("Storage.overrideQuotaForOrigin", { origin: context.server.origin });
