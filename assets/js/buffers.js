@@ -9,7 +9,7 @@ export const CHUNK = 8 << 20;
 const SPARE = 3;
 const spare = [];
 
-/** Readers with a read on its way: Chromium 156 collects the stream of a Blob during a read unless a global holds it. */
+/** Readers with a pending read. Chromium 156 collects the stream of a Blob during a read unless a global refers to it. */
 const busy = new Set();
 
 /** A buffer for a chunk. */

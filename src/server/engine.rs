@@ -116,11 +116,11 @@ impl ServerEngine {
         let _running = self.metrics.run();
         let mut answer = model.engine.answer(job);
         while let Some(event) = answer.next().await {
-            let (mut tells, mut over) = (true, false);
+            let (mut forwarded, mut over) = (true, false);
             match &event {
                 Ok(AnswerEvent::Token { .. }) => {
                     drop(prompt_read.take());
-                    tells = logprobs;
+                    forwarded = logprobs;
                 }
                 Ok(AnswerEvent::Finished(end)) => {
                     count(end, &self.metrics);
@@ -129,7 +129,7 @@ impl ServerEngine {
                 Err(_) => over = true,
                 _ => {}
             }
-            if tells {
+            if forwarded {
                 // `answer` checks whether the client has disconnected.
                 let _ = events.send(event.map(|event| (choice, event)).map_err(HttpError::from));
             }
@@ -140,8 +140,8 @@ impl ServerEngine {
         let _ = events.send(Err(stopped()));
     }
 
-    /// Embeds texts, of which few are submitted at a time, for half of the engine's sequences: a new answer finds an
-    /// idle one, and conversations keep their cache.
+    /// Embeds texts in at most half of the engine's sequences, so that a new answer finds an idle one and conversations
+    /// keep their cache.
     pub async fn embed(&self, model: &str, texts: Texts) -> Result<Embedded, HttpError> {
         let ticket = self.admit()?;
         let embedded = async {
