@@ -1,6 +1,9 @@
 //! Mixture of experts on the GPU compared with the CPU references, op by op: the reference of each op reads the inputs
 //! that the GPU computed, so that rounding cannot send a row to another expert.
 
+mod common;
+
+use common::types;
 use firelight::dtype::DType;
 use firelight::gpu::{Gpu, GpuOptions, Tier, Tuning};
 use firelight::graph::{
@@ -277,7 +280,9 @@ fn every_op_equals_its_reference() {
         (8,       2,  true,  IQ1S,  256, 512,   3,  0),
         (8,       2,  true,  TQ1_0, 256, 256,   3,  0),
     ];
-    for (i, (experts, used, norm, dtype, d, n, shard, favour)) in cases.into_iter().enumerate() {
+    let is_tested = |dtype| dtype == F32 || types().any(|some| some == dtype);
+    let cases = cases.into_iter().enumerate().filter(|(_, case)| is_tested(case.3));
+    for (i, (experts, used, norm, dtype, d, n, shard, favour)) in cases {
         // Kernels for real GPUs are correct on software adapters, too, only slow; cases alternate between both kinds.
         for (tier, software) in [(Tier::Baseline, i % 2 == 0), (Tier::Subgroups, i % 2 == 1)] {
             if tier > gpu.caps().tier {

@@ -278,8 +278,10 @@ fn batch_invariance() {
         let mut together = open(&model, &exact(96).sequences(8));
         let want: Vec<Answer> = requests.iter().map(|r| fresh(&mut alone, r)).collect();
         let mut sure = 0;
-        // All sampled on the CPU, all on the GPU, and alternating.
-        for (every, offset) in [(1, 0), (9, 8), (2, 0), (2, 1)] {
+        // Alternating between the CPU and the GPU, all on the CPU, and all on the GPU.
+        let samplers = [(2, 0), (2, 1), (1, 0), (9, 8)];
+        let samplers = if engine::few() { &samplers[..1] } else { &samplers };
+        for &(every, offset) in samplers {
             let by_cpu = |i: usize| i % every == offset;
             let asked = requests.iter().enumerate().map(|(i, r)| if by_cpu(i) { on_cpu(r.clone()) } else { r.clone() });
             let got = answers(&mut together, asked.collect());
@@ -289,7 +291,7 @@ fn batch_invariance() {
                     same_answer(&format!("{shape}, request {i}, every {every}th from {offset} on the CPU"), got, want);
             }
         }
-        assert!(sure > 4 * 8 * 15, "{shape}: only {sure} tokens were compared");
+        assert!(sure > samplers.len() * 8 * 15, "{shape}: only {sure} tokens were compared");
     }
 }
 

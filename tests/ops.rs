@@ -118,6 +118,9 @@ fn setups(case: &Case) -> Vec<(Caps, Fuse)> {
         for tier in Tier::ALL.into_iter().filter(|tier| *tier < adapter.tier) {
             out.extend([false, true].map(|software| (caps(tier, software), Fuse::ALL)));
         }
+    }
+    // How work is divided and fused does not depend on the adapter.
+    if case.coverage == Coverage::All && !common::few() {
         // The two most different tuning configurations.
         for (lanes, threads, rows, span) in [(64, 256, 4, 16), (32, 64, 1, 8)] {
             let measured = Some(TuneConfig {

@@ -23,10 +23,14 @@ pub fn gpu() -> &'static Gpu {
     })
 }
 
-/// The weight types to test: all, or with FIRELIGHT_TESTS=few one of each kind of layout, because compiling is slow on
-/// some adapters.
+/// Whether only what depends on the adapter is tested (FIRELIGHT_TESTS=few), because compiling is slow on some.
+pub fn few() -> bool {
+    std::env::var_os("FIRELIGHT_TESTS").is_some_and(|tests| tests == "few")
+}
+
+/// The weight types to test: all, or with [`few`] one of each kind of layout.
 pub fn types() -> impl Iterator<Item = DType> {
-    let few = std::env::var_os("FIRELIGHT_TESTS").is_some_and(|tests| tests == "few");
+    let few = few();
     let some = [DType::F16, DType::Q4_0, DType::Q4K, DType::Q6K, DType::IQ3S];
     DType::ALL.into_iter().filter(move |dtype| !few || some.contains(dtype))
 }

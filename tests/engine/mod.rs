@@ -59,6 +59,11 @@ pub const FEW: [&str; 11] = [
     "tiny-deepseek3",
 ];
 
+/// Whether only what depends on the adapter is tested (FIRELIGHT_TESTS=few), because compiling is slow on some.
+pub fn few() -> bool {
+    std::env::var_os("FIRELIGHT_TESTS").is_some_and(|tests| tests == "few")
+}
+
 /// Whether every property is tested on every shape (FIRELIGHT_TESTS=all), not only on [`FEW`].
 pub fn all() -> bool {
     std::env::var_os("FIRELIGHT_TESTS").is_some_and(|tests| tests == "all")
