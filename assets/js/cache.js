@@ -14,7 +14,8 @@ const sha256 = async (bytes) => hex(await crypto.subtle.digest("SHA-256", bytes)
 const chunkName = (index) => String(index).padStart(6, "0");
 
 /** Whether this browser supports the cache. */
-export const available = () => typeof navigator.storage?.getDirectory === "function" && Boolean(globalThis.crypto?.subtle);
+export const available = () =>
+  typeof globalThis.navigator?.storage?.getDirectory === "function" && Boolean(globalThis.crypto?.subtle);
 
 async function folder(create) {
   const top = await navigator.storage.getDirectory();
@@ -222,7 +223,7 @@ export const cache = {
   /** The bytes that models take, and the origin's quota. */
   async size() {
     const models = await this.list();
-    const { quota = 0 } = (await navigator.storage?.estimate?.()) ?? {};
+    const { quota = 0 } = (await globalThis.navigator?.storage?.estimate?.()) ?? {};
     return { used: models.reduce((sum, model) => sum + model.loaded, 0), quota };
   },
 

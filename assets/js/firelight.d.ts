@@ -1,7 +1,12 @@
 // The public interface of Firelight for the web. Names that are not declared here are not public.
 
-/** Where a model comes from. An array contains the parts of a split model, in order. For the URL of one part of a split
- *  model (`...-00001-of-00003.gguf`), the other parts are found automatically. */
+/// <reference lib="esnext.disposable" />
+
+/** Where a model comes from: an address, a file, its bytes, or a text:
+ *  * `"demo"`, the demo model, beside the package's files.
+ *
+ *  An array contains the parts of a split model, in order. For the URL of one part of a split model
+ *  (`...-00001-of-00003.gguf`), the other parts are found automatically. */
 export type Source = string | URL | File | Blob | ArrayBuffer | (string | URL | File | Blob)[];
 
 /** The progress of loading. */
@@ -132,8 +137,11 @@ export interface Tool {
   function: {
     name: string;
     description?: string;
-    /** A JSON schema of the arguments. */
+    /** A JSON schema of the arguments. A call that the choice requires conforms to it; a call that the model decided on
+     *  need not. */
     parameters?: object;
+    /** Changes nothing. */
+    strict?: boolean | null;
   };
 }
 
@@ -283,7 +291,8 @@ export interface Support {
 /** A model on a GPU. */
 export class Firelight {
   private constructor();
-  /** Loads a model. Without a source: the demo model, `demo.gguf` in this package. */
+  /** Loads a model. Without a source: the demo model, `demo.gguf` beside the package's files. Bundlers do not copy it;
+   *  there, pass the default export of "firelight/demo". */
   static load(source?: Source | null, options?: LoadOptions): Promise<Firelight>;
   /** What this browser can do. Never rejects. */
   static support(): Promise<Support>;
@@ -348,7 +357,7 @@ export type ErrorCode =
 
 /** Every error except for aborts, which reject with the signal's reason, as fetch does. */
 export class FirelightError extends Error {
-  constructor(code: ErrorCode, message: string, hint?: string, options?: ErrorOptions);
+  constructor(code: ErrorCode, message: string, hint?: string, options?: { cause?: unknown });
   readonly code: ErrorCode;
   /** What to do next. */
   readonly hint: string;
@@ -362,7 +371,8 @@ export interface RequestOptions {
 }
 
 /** The parameters of both kinds of requests. Names and meanings are OpenAI's; `top_k`, `min_p`,
- *  `repetition_penalty` and `ignore_eos` are the usual additions. */
+ *  `repetition_penalty` and `ignore_eos` are the usual additions. Parameters that change nothing in an answer (`user`,
+ *  `metadata`, `store`, `service_tier` ...) are accepted; all others are "bad-argument" errors. */
 export interface SamplingParams {
   model?: string;
   temperature?: number | null;
@@ -382,8 +392,32 @@ export interface SamplingParams {
   user?: string;
 }
 
-/** A message in OpenAI's format. */
-export type ChatCompletionMessageParam = Message;
+/** A part of a message's content in OpenAI's format. Those that are not text are "bad-argument" errors. */
+export type ChatCompletionContentPart =
+  | TextPart
+  | { type: "refusal"; refusal: string }
+  | { type: "image_url"; image_url: object }
+  | { type: "input_audio"; input_audio: object }
+  | { type: "file"; file: object };
+
+/** A message in OpenAI's format, as wide as in the `openai` package. */
+export type ChatCompletionMessageParam =
+  | {
+      role: "system" | "developer" | "user" | "tool" | "function";
+      content: string | ChatCompletionContentPart[] | null;
+      name?: string;
+      tool_call_id?: string;
+    }
+  | {
+      role: "assistant";
+      content?: string | ChatCompletionContentPart[] | null;
+      reasoning_content?: string;
+      refusal?: string | null;
+      tool_calls?: (ToolCall | { id: string; type: "custom"; custom: object })[];
+      function_call?: { name: string; arguments: string } | null;
+      audio?: object | null;
+      name?: string;
+    };
 
 /** The body of a chat request. */
 export interface ChatCompletionParams extends SamplingParams {
@@ -392,14 +426,25 @@ export interface ChatCompletionParams extends SamplingParams {
   max_completion_tokens?: number | null;
   logprobs?: boolean | null;
   top_logprobs?: number | null;
-  tools?: Tool[] | null;
-  tool_choice?: "none" | "auto" | "required" | { type: "function"; function: { name: string } } | null;
+  /** Custom tools are "bad-argument" errors. */
+  tools?: (Tool | { type: "custom"; custom: object })[] | null;
+  tool_choice?:
+    | "none"
+    | "auto"
+    | "required"
+    | { type: "function"; function: { name: string } }
+    | { type: "allowed_tools"; allowed_tools: { mode: "auto" | "required"; tools: object[] } }
+    | { type: "custom"; custom: object }
+    | null;
   /** false: only the first call of an answer is given. */
   parallel_tool_calls?: boolean | null;
   response_format?:
     | { type: "text" }
     | { type: "json_object" }
-    | { type: "json_schema"; json_schema: { name?: string; strict?: boolean | null; schema: object } }
+    | {
+        type: "json_schema";
+        json_schema: { name?: string; strict?: boolean | null; description?: string; schema?: object };
+      }
     | null;
   /** "none" turns reasoning off, if the model's template has a switch for that; anything else turns it on. */
   reasoning_effort?: string | null;
@@ -450,7 +495,7 @@ export interface ChatCompletion {
       tool_calls?: ToolCall[];
     };
     finish_reason: FinishReason;
-    logprobs: { content: TokenLogprob[] } | null;
+    logprobs: { content: TokenLogprob[]; refusal: null } | null;
   }[];
   usage: Usage;
 }
@@ -475,7 +520,7 @@ export interface ChatCompletionChunk {
       }[];
     };
     finish_reason: FinishReason | null;
-    logprobs: { content: TokenLogprob[] } | null;
+    logprobs: { content: TokenLogprob[]; refusal: null } | null;
   }[];
   usage?: Usage | null;
 }
@@ -563,7 +608,8 @@ export interface LanguageModelExpected {
 
 /** The options of `availability`. */
 export interface LanguageModelCoreOptions {
-  /** A loaded model, or a source to load it from. Default: the demo model. Sessions of one source share the model. */
+  /** A loaded model, or a source of {@link Firelight.load}. Default: the demo model. Sessions of one source share the
+   *  model. */
   model?: Firelight | Source | null;
   /** How to load it, if it is not loaded. */
   load?: LoadOptions;

@@ -1,5 +1,6 @@
 // Connections to the engine: chooses where it runs, sends commands and receives their results.
 
+import { foreignWorker, isForeign } from "./address.js";
 import { FirelightError, fromWire } from "./errors.js";
 
 // The three places share one shape: {where, send(message), close()}; `receive` is called with the engine's messages.
@@ -21,14 +22,10 @@ function inWorker(receive, failed) {
 }
 
 function newWorker() {
-  // Bundlers must see only the second form: Vite would turn the first into a data URL.
-  const here = import.meta.url;
-  const url = new URL("./worker.js", here);
-  if (url.origin === globalThis.location.origin) {
-    return new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "firelight" });
-  }
+  // Bundlers recognize this form.
+  if (!isForeign) return new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "firelight" });
   // A worker's script must have the page's origin; its imports need not.
-  const shim = new Blob([`import ${JSON.stringify(url.href)};`], { type: "text/javascript" });
+  const shim = new Blob([`import ${JSON.stringify(foreignWorker())};`], { type: "text/javascript" });
   const address = URL.createObjectURL(shim);
   const worker = new Worker(address, { type: "module", name: "firelight" });
   setTimeout(() => URL.revokeObjectURL(address), 60_000);
@@ -56,8 +53,7 @@ async function inSharedWorker(receive, failed) {
 
 /** The places to try, in order, and the notice if one does not work. */
 export function places(where, notice) {
-  const foreign = new URL(import.meta.url).origin !== globalThis.location?.origin;
-  const shared = typeof SharedWorker === "function" && !foreign;
+  const shared = typeof SharedWorker === "function" && !isForeign;
   if (where === "shared" && !shared) notice("This page cannot have a shared worker: the tab uses its own worker.");
   const all = [
     ["shared", inSharedWorker, "shared workers have no GPU in this browser: the tab uses its own worker"],
@@ -115,7 +111,8 @@ class Link {
     if (this.#broken) return;
     this.#broken = error;
     this.#connection?.close();
-    const wire = { event: "error", error: { code: error.code ?? "internal", message: error.message, hint: error.hint } };
+    const { code = "internal", message, hint } = error;
+    const wire = { event: "error", error: { code, message, hint } };
     for (const listener of [...this.#listeners.values()]) listener(wire);
     this.#listeners.clear();
   }

@@ -1,21 +1,20 @@
 // A loaded model: starts the engine and sends it commands. firelight.d.ts documents all types and options.
 
+import { base, demo } from "./address.js";
 import { Answer } from "./answer.js";
 import { available } from "./cache.js";
 import { FirelightError } from "./errors.js";
 import { loadAt, places } from "./link.js";
 import { OpenAI } from "./openai.js";
 
-const here = () => globalThis.document?.baseURI ?? globalThis.location?.href;
-
 /** The host's form of a source: absolute URLs and Blobs, in order. */
 function filesOf(source) {
-  if (source == null) return [new URL("demo.gguf", import.meta.url).href];
+  if (source == null || source === "demo") return [demo()];
   const file = (part) => {
     if (part instanceof Blob) return part;
     if (part instanceof ArrayBuffer || ArrayBuffer.isView(part)) return new Blob([part]);
     if (typeof part === "string" || part instanceof URL) {
-      if (URL.canParse(part, here())) return new URL(part, here()).href;
+      if (URL.canParse(part, base())) return new URL(part, base()).href;
     }
     throw new FirelightError("bad-argument", `A source must be a URL, File, Blob or ArrayBuffer, not ${String(part)}.`);
   };
@@ -43,8 +42,8 @@ export class Firelight {
   static async load(source = null, options = {}) {
     const { signal, onProgress, onNotice, where = "worker", cache = true, headers = {}, ...engine } = options;
     signal?.throwIfAborted();
+    if (!gpu()) throw new FirelightError("no-webgpu", noWebGpu());
     const files = filesOf(source);
-    if (!navigator.gpu) throw new FirelightError("no-webgpu", noWebGpu());
     const notices = [];
     const notice = (text) => {
       notices.push(text);
@@ -66,7 +65,7 @@ export class Firelight {
         return new Firelight(SECRET, link, facts, notices);
       } catch (error) {
         const elsewhere = error.code === "no-webgpu" || (place === "shared" && error.code === "no-adapter");
-        if (place === "main" || !elsewhere) throw error;
+        if (place === "main" || !elsewhere) throw withoutDemo(error, files);
         notice(otherwise);
       }
     }
@@ -75,8 +74,8 @@ export class Firelight {
   static async support() {
     const opfs = available();
     try {
-      if (!navigator.gpu) return { webgpu: false, reason: noWebGpu(), opfs };
-      const adapter = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
+      if (!gpu()) return { webgpu: false, reason: noWebGpu(), opfs };
+      const adapter = await gpu().requestAdapter({ powerPreference: "high-performance" });
       if (!adapter) return { webgpu: false, reason: "The browser has WebGPU, but no usable GPU.", opfs };
       const { description, vendor, architecture } = adapter.info ?? {};
       const name = description || `${vendor ?? ""} ${architecture ?? ""}`.trim() || "the browser's GPU";
@@ -136,10 +135,20 @@ export class Firelight {
   }
 }
 
+const gpu = () => globalThis.navigator?.gpu;
+
 function noWebGpu() {
+  if (!globalThis.location) return "There is no WebGPU outside of browsers.";
   return globalThis.isSecureContext === false
     ? "WebGPU is only for pages served by https, or from localhost."
     : "This browser has no WebGPU, or it is turned off.";
+}
+
+/** The error of a load; if it was the demo's, which is not where it was looked for, with the way to get it. */
+function withoutDemo(error, [file]) {
+  if (file !== demo() || !["http", "network", "bad-file"].includes(error.code)) return error;
+  const hint = 'In a bundle, pass its address: `import demo from "firelight/demo"`, `Firelight.load(demo)`.';
+  return new FirelightError(error.code, error.message, hint, { cause: error });
 }
 
 /** The date, for chat templates that include it. */

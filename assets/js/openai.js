@@ -67,6 +67,7 @@ const CHAT = {
   },
   logprobs: () => (tokens) => ({
     content: tokens.map((token) => ({ ...chatLogprob(token), top_logprobs: token.top.map(chatLogprob) })),
+    refusal: null,
   }),
 };
 

@@ -2,6 +2,7 @@
 // caches prefixes, so a prompt costs only its new tokens. Errors are DOMExceptions with the names of the specification
 // (webmachinelearning.github.io/prompt-api).
 
+import { demo } from "./address.js";
 import { cache } from "./cache.js";
 import { FirelightError } from "./errors.js";
 import { Firelight } from "./model.js";
@@ -319,7 +320,7 @@ function samplingOf({ topK, temperature, samplingMode }) {
 
 /** The key of a source: absolute URLs, or the file itself. */
 function sourceOf(model) {
-  if (model == null) return new URL("demo.gguf", import.meta.url).href;
+  if (model == null || model === "demo") return demo();
   return typeof model === "string" || model instanceof URL ? new URL(model, location.href).href : model;
 }
 

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 
@@ -27,6 +28,23 @@ async function native({ name, paths }, prompt) {
 }
 
 export default [
+  {
+    name: "the demo model's name; where it is missing, the error says how to get it",
+    async run(context) {
+      const { dist } = context.paths;
+      const names = (await readdir(dist)).filter((name) => /\.(js|wasm)$/.test(name));
+      const site = context.site({}, Object.fromEntries(names.map((name) => [name, join(dist, name)])));
+      const page = await context.page();
+      const errors = await page.evaluate(async (site) => {
+        const { Firelight } = await import(`${site}index.js`);
+        return [await t.error(() => Firelight.load()), await t.error(() => Firelight.load("demo"))];
+      }, site.url(""));
+      for (const { code, hint } of errors) {
+        assert.equal(code, "http");
+        assert.match(hint, /import demo from "firelight\/demo"/);
+      }
+    },
+  },
   {
     name: "the demo model's answers equal native Firelight's",
     seconds: 600,

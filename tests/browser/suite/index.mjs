@@ -3,6 +3,7 @@
 
 import answers from "./answers.mjs";
 import apis from "./apis.mjs";
+import bundlers from "./bundlers.mjs";
 import cache from "./cache.mjs";
 import chat from "./chat.mjs";
 import checkpoints from "./checkpoints.mjs";
@@ -17,6 +18,7 @@ import sources from "./sources.mjs";
 export const TESTS = [
   ...package_,
   ...install,
+  ...bundlers,
   ...answers,
   ...demo,
   ...checkpoints,

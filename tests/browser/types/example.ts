@@ -3,7 +3,7 @@
 import {
   Firelight, FirelightError, LanguageModel, OpenAI, cache,
   type Answer, type AnswerEvent, type AssistantMessage, type Availability, type CachedModel, type ChatCompletion, type ChatCompletionChunk,
-  type ChatCompletionMessageParam, type ChatCompletionParams, type ChatOptions, type Completion, type CompletionLogprobs,
+  type ChatCompletionContentPart, type ChatCompletionMessageParam, type ChatCompletionParams, type ChatOptions, type Completion, type CompletionLogprobs,
   type CompletionParams, type ContentPart, type ErrorCode, type FinishReason, type GenerateOptions, type LanguageModelCoreOptions,
   type LanguageModelCreateOptions, type LanguageModelExpected, type LanguageModelMessage, type LanguageModelPrompt,
   type LanguageModelPromptOptions, type LoadOptions, type Message, type MessageContent, type ModelEntry, type ModelInfo, type Progress,
@@ -11,11 +11,12 @@ import {
   type SystemMessage, type TextPart, type TokenEvent, type TokenLogprob, type Tool, type ToolCall, type ToolChoice,
   type ToolMessage, type Usage, type UserMessage,
 } from "firelight";
+import demo from "firelight/demo";
 
 const bar = (p: Progress): string => `${p.stage}: ${p.loaded} of ${p.total}, ${p.rate} B/s`;
 
 async function load(file: File, blob: Blob, buffer: ArrayBuffer, signal: AbortSignal): Promise<Firelight> {
-  const sources: (Source | null | undefined)[] = ["model.gguf", new URL("https://host.example/m.gguf"), file, blob, buffer, [file, file], null, undefined];
+  const sources: (Source | null | undefined)[] = ["model.gguf", demo, new URL("https://host.example/m.gguf"), file, blob, buffer, [file, file], null, undefined];
   const options: LoadOptions = {
     onProgress: (p) => console.log(bar(p)), onNotice: (text: string) => console.log(text), signal,
     where: "shared", context: 2048, kv: "f16", tier: "cooperative", tune: false, sequences: 2, runAhead: 8, cache: false,
@@ -91,7 +92,8 @@ function show(event: AnswerEvent): void {
 async function openai(model: Firelight): Promise<void> {
   const client: OpenAI = new OpenAI(model);
   const parts: TextPart[] = [{ type: "text", text: "Hello" }];
-  const messages: ChatCompletionMessageParam[] = [{ role: "developer", content: "Be brief." }, { role: "user", content: parts }];
+  const part: ChatCompletionContentPart = { type: "refusal", refusal: "No." };
+  const messages: ChatCompletionMessageParam[] = [{ role: "assistant", content: [part] }, { role: "developer", content: "Be brief." }, { role: "user", content: parts }];
   const sampling: SamplingParams = { temperature: 0, top_p: 1, max_tokens: 5, seed: 1, stop: "\n", n: 2, logit_bias: { "13": 1 } };
   const options: RequestOptions = { signal: AbortSignal.timeout(1000) };
   const whole: ChatCompletion = await client.chat.completions.create({ ...sampling, messages }, options);

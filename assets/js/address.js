@@ -1,0 +1,18 @@
+// Where the package's files are. Bundlers move modules, so only this one uses its address; the others write
+// `new URL("./FILE", import.meta.url)`, and bundlers copy that file and insert its new address.
+
+/** This module's address. In a bundle, Vite makes it the bundle's, webpack that of a file where it was built. */
+const here = import.meta.url;
+
+/** Whether this module comes from another origin than the page. A worker's script must not. */
+export const isForeign = /^https?:/.test(here) && new URL(here).origin !== globalThis.location?.origin;
+
+/** The worker's script of a package from another origin. */
+export const foreignWorker = () => new URL("./worker.js", here).href;
+
+/** The address that relative ones are relative to. */
+export const base = () => globalThis.document?.baseURI ?? globalThis.location?.href;
+
+/** The demo model: beside this module, or beside the page if this module has no address. Bundlers do not recognize this
+ *  form, so they copy the model only for programs that import demo.js. */
+export const demo = () => new URL("demo.gguf", here.startsWith("file:") ? base() : here).href;
