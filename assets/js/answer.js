@@ -1,6 +1,6 @@
 // A streamed answer: the engine's events, as text, reasoning and tool calls.
 
-import { FirelightError, fromWire } from "./errors.js";
+import { fromWire } from "./errors.js";
 
 /** An unfinished answer; see firelight.d.ts. */
 export class Answer {
@@ -12,10 +12,12 @@ export class Answer {
   #cancel = () => {};
   #whole;
 
-  constructor(link, request, { signal, onToken, onReasoning, stop, seed, ...options }) {
+  /** `ask` checks the options and returns what is asked. */
+  constructor(link, options, ask) {
+    const { signal, onToken, onReasoning, ...how } = options ?? {};
     this.stats = new Promise((resolve, reject) => {
       this.#whole = new Promise((all, failed) => {
-        this.#start(link, { ...request, ...options, stop, seed }, signal, { onToken, onReasoning }, {
+        this.#start(link, () => requestOf({ ...how, ...ask() }), signal, { onToken, onReasoning }, {
           finished: (stats) => {
             resolve(stats);
             all(this.#message);
@@ -67,8 +69,9 @@ export class Answer {
     };
     let sent;
     try {
+      const asked = request();
       signal?.throwIfAborted();
-      sent = link.send({ command: "submit", request: requestOf(request) }, listener);
+      sent = link.send({ command: "submit", request: asked }, listener);
       this.#cancel = () => link.send({ command: "cancel", target: sent.id });
       signal?.addEventListener("abort", abort);
     } catch (error) {
@@ -145,18 +148,12 @@ export class Answer {
   }
 }
 
-/** The engine's form of a request. JSON has neither NaN nor undefined, so this checks for them. */
+/** The engine's form of a request. */
 function requestOf({ stop, seed, ...rest }) {
-  const request = {
-    ...rest,
+  const given = Object.entries(rest).filter(([, value]) => value != null);
+  return {
+    ...Object.fromEntries(given),
     stop: stop == null ? [] : [stop].flat(),
     seed: seed ?? crypto.getRandomValues(new Uint32Array(1))[0],
   };
-  for (const [name, value] of Object.entries(request)) {
-    if (typeof value === "number" && !Number.isFinite(value)) {
-      throw new FirelightError("bad-argument", `${name} is ${value}; it must be a number.`);
-    }
-    if (value === undefined) delete request[name];
-  }
-  return request;
 }

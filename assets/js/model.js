@@ -6,6 +6,7 @@ import { available } from "./cache.js";
 import { FirelightError } from "./errors.js";
 import { loadAt, places } from "./link.js";
 import { OpenAI } from "./openai.js";
+import { check, refuse } from "./options.js";
 
 /** The host's form of a source: absolute URLs and Blobs, in order. */
 function filesOf(source) {
@@ -23,6 +24,44 @@ function filesOf(source) {
   return files;
 }
 
+/** The engine's options. */
+const ENGINE = { context: "count", kv: "text", tier: "text", tune: "flag", sequences: "count", runAhead: "count" };
+const LOAD = {
+  ...ENGINE,
+  onProgress: "function",
+  onNotice: "function",
+  signal: "signal",
+  where: "text",
+  cache: "flag",
+  headers: "object",
+};
+const COMPLETE = {
+  signal: "signal",
+  temperature: "number",
+  topK: "count",
+  topP: "number",
+  minP: "number",
+  repetitionPenalty: "number",
+  frequencyPenalty: "number",
+  presencePenalty: "number",
+  seed: "count",
+  maxTokens: "count",
+  stop: "texts",
+  logitBias: "object",
+  logprobs: "count",
+  ignoreEnd: "flag",
+  responseFormat: "object",
+  onToken: "function",
+};
+const CHAT = {
+  ...COMPLETE,
+  tools: "list",
+  toolChoice: "any",
+  reasoning: "flag",
+  onReasoning: "function",
+  templateVariables: "object",
+};
+
 const SECRET = Symbol();
 
 /** A model on a GPU; see firelight.d.ts. */
@@ -39,8 +78,9 @@ export class Firelight {
     this.info = Object.freeze({ ...info, where: link.where });
   }
 
-  static async load(source = null, options = {}) {
-    const { signal, onProgress, onNotice, where = "worker", cache = true, headers = {}, ...engine } = options;
+  static async load(source, options) {
+    const given = check("load", options, LOAD);
+    const { signal, onProgress, onNotice, where = "worker", cache = true, headers = {}, ...engine } = given;
     signal?.throwIfAborted();
     if (!gpu()) throw new FirelightError("no-webgpu", noWebGpu());
     const files = filesOf(source);
@@ -95,21 +135,29 @@ export class Firelight {
     return (this.#client ??= new OpenAI(this));
   }
 
-  chat(messages, options = {}) {
-    const { tools, toolChoice, ...rest } = options;
-    // Tools that must not be called are not described to the model.
-    const called = toolChoice === "none" ? {} : { tools, toolChoice };
-    return new Answer(this.#link, { messages, ...called, date: today() }, rest);
+  chat(messages, options) {
+    return new Answer(this.#link, options, () => {
+      check("chat", options, CHAT);
+      // Tools that must not be called are not described to the model.
+      const none = options?.toolChoice === "none" && { tools: null, toolChoice: null };
+      return { messages: conversation(messages), date: today(), ...none };
+    });
   }
 
-  complete(prompt, options = {}) {
-    return new Answer(this.#link, { prompt }, options);
+  complete(prompt, options) {
+    return new Answer(this.#link, options, () => {
+      check("complete", options, COMPLETE);
+      if (typeof prompt !== "string") refuse(`The prompt must be a text, not ${String(prompt)}.`);
+      return { prompt };
+    });
   }
 
-  async tokenize(input, { special, tools, addGenerationPrompt } = {}) {
-    const chat = { messages: input, tools, addGenerationPrompt, date: today() };
-    const request = typeof input === "string" ? { prompt: input, special } : chat;
-    return this.#link.ask({ command: "tokenize", request });
+  async tokenize(input, options) {
+    const isText = typeof input === "string";
+    const known = isText ? { special: "flag" } : { tools: "list", addGenerationPrompt: "flag" };
+    const given = check("tokenize", options, known);
+    const request = isText ? { prompt: input } : { messages: conversation(input), date: today() };
+    return this.#link.ask({ command: "tokenize", request: { ...request, ...given } });
   }
 
   async detokenize(tokens) {
@@ -149,6 +197,15 @@ function withoutDemo(error, [file]) {
   if (file !== demo() || !["http", "network", "bad-file"].includes(error.code)) return error;
   const hint = 'In a bundle, pass its address: `import demo from "firelight/demo"`, `Firelight.load(demo)`.';
   return new FirelightError(error.code, error.message, hint, { cause: error });
+}
+
+function conversation(messages) {
+  const example = 'Pass [{ role: "user", content: "..." }].';
+  if (!Array.isArray(messages)) refuse("messages must be a list of messages.", example);
+  if (messages.length === 0) refuse("messages is an empty list.", example);
+  const isEmpty = (message) => ["system", "developer", "user"].includes(message?.role) && message.content == null;
+  if (messages.some(isEmpty)) refuse(`messages[${messages.findIndex(isEmpty)}] has no content.`, example);
+  return messages;
 }
 
 /** The date, for chat templates that include it. */

@@ -1,7 +1,8 @@
-// OpenAI's interface over one model: requests become `chat` and `complete`, answers become objects and chunks of the
-// shapes that OpenAI documents. Unsupported parameters are "bad-argument" errors; none is ignored silently.
+// OpenAI's interface over one model: requests become `chat` and `complete`, answers become objects and chunks
+// of the shapes that OpenAI documents.
 
-import { FirelightError } from "./errors.js";
+import { refuse } from "./options.js";
+import { chatOptionsOf, checkRequest, samplingOf } from "./openai-request.js";
 
 /** A client with OpenAI's interface; see firelight.d.ts. */
 export class OpenAI {
@@ -12,8 +13,7 @@ export class OpenAI {
     this.models = {
       list: async () => ({ object: "list", data: [entry()] }),
       retrieve: async (id) => {
-        if (id !== model.info.name)
-          refuse(`there is no model ${JSON.stringify(id)} here`, `ask for ${model.info.name}`);
+        if (id !== model.info.name) refuse(`There is no model ${JSON.stringify(id)}.`, `Ask for ${model.info.name}.`);
         return entry();
       },
     };
@@ -23,24 +23,11 @@ export class OpenAI {
 // The two kinds of request differ in how they start and in how text and log-probabilities are wrapped.
 
 const CHAT = {
+  name: "chat.completions.create",
   prefix: "chatcmpl",
   object: "chat.completion",
   chunkObject: "chat.completion.chunk",
-  check(body) {
-    if (!Array.isArray(body.messages)) refuse("messages is not an array", 'pass [{ role: "user", content: "..." }]');
-    if (body.top_logprobs != null && !body.logprobs) refuse("top_logprobs without logprobs", "set logprobs: true");
-  },
-  start: (model, body, options) =>
-    model.chat(body.messages, {
-      ...options,
-      maxTokens: body.max_completion_tokens ?? options.maxTokens,
-      logprobs: body.logprobs ? (body.top_logprobs ?? 0) : undefined,
-      tools: body.tools,
-      toolChoice: toolChoice(body.tool_choice),
-      reasoning: body.reasoning_effort == null ? undefined : body.reasoning_effort !== "none",
-      responseFormat: responseFormat(body.response_format),
-      templateVariables: body.chat_template_kwargs,
-    }),
+  start: (model, body, options) => model.chat(body.messages, { ...options, ...chatOptionsOf(body) }),
   first: (index) => [choice(index, { delta: { role: "assistant", content: "" } })],
   delta: (event, body) => {
     if (event.index > 0 && body.parallel_tool_calls === false) return null;
@@ -72,17 +59,15 @@ const CHAT = {
 };
 
 const TEXT = {
+  name: "completions.create",
   prefix: "cmpl",
   object: "text_completion",
   chunkObject: "text_completion",
-  check(body) {
-    if (typeof body.prompt !== "string")
-      refuse("prompt is not a string", "pass one text; for several, send several requests");
-    if (body.echo && body.logprobs != null)
-      refuse("echo with logprobs: the prompt's are not computed", "leave one out");
-    if (body.suffix) refuse("suffix: text cannot be inserted", "leave it out");
+  start(model, body, options) {
+    if (typeof body.prompt !== "string") refuse("prompt must be a text.", "For several, send several requests.");
+    if (body.echo && body.logprobs != null) refuse("echo excludes logprobs: the prompt's are not computed.");
+    return model.complete(body.prompt, { ...options, logprobs: body.logprobs ?? undefined });
   },
-  start: (model, body, options) => model.complete(body.prompt, { ...options, logprobs: body.logprobs ?? undefined }),
   first: (index, body) => (body.echo ? [choice(index, { text: body.prompt })] : []),
   delta: (event) => (event.type === "content" ? { text: event.text } : null),
   last: () => ({ text: "" }),
@@ -98,14 +83,15 @@ const TEXT = {
   },
 };
 
-async function create(model, kind, body, { signal } = {}) {
-  check(kind, body);
+async function create(model, kind, body, options = {}) {
+  checkRequest(kind.name, body, options);
+  const signal = options?.signal;
   signal?.throwIfAborted();
   const controller = new AbortController();
   const signals = signal ? AbortSignal.any([signal, controller.signal]) : controller.signal;
-  const options = { ...sampling(body), signal: signals };
+  const how = { ...samplingOf(body), signal: signals };
   const head = { id: `${kind.prefix}-${randomId()}`, created: Math.floor(Date.now() / 1000), model: model.info.name };
-  const runs = Array.from({ length: body.n ?? 1 }, (_, index) => run(model, kind, body, options, index));
+  const runs = Array.from({ length: body.n ?? 1 }, (_, index) => run(model, kind, body, how, index));
   if (body.stream) return new Stream(chunks(kind, body, head, runs, controller), controller);
   return await whole(kind, body, head, runs, controller);
 }
@@ -228,52 +214,6 @@ function usage(all) {
   };
 }
 
-function check(kind, body) {
-  if (body === null || typeof body !== "object") refuse("the request is not an object", "pass { messages: [...] }");
-  kind.check(body);
-  if (body.functions || body.function_call) refuse("functions are deprecated", "use tools");
-  if (body.n != null && !(Number.isInteger(body.n) && body.n >= 1 && body.n <= 128)) {
-    refuse(`n is ${body.n}`, "use an integer from 1 to 128");
-  }
-}
-
-function sampling(body) {
-  const of = (value) => value ?? undefined;
-  return {
-    temperature: of(body.temperature),
-    topP: of(body.top_p),
-    topK: of(body.top_k),
-    minP: of(body.min_p),
-    repetitionPenalty: of(body.repetition_penalty),
-    frequencyPenalty: of(body.frequency_penalty),
-    presencePenalty: of(body.presence_penalty),
-    seed: of(body.seed),
-    maxTokens: of(body.max_tokens),
-    stop: of(body.stop),
-    logitBias: of(body.logit_bias),
-    ignoreEnd: of(body.ignore_eos),
-  };
-}
-
-function toolChoice(choice) {
-  if (choice == null || typeof choice === "string") return choice ?? undefined;
-  return { name: choice.function?.name ?? refuse("tool_choice names no function", 'pass "auto" or a function') };
-}
-
-function responseFormat(format) {
-  if (format == null) return undefined;
-  if (format.type === "text" || format.type === "json_object") return { type: format.type };
-  if (format.type !== "json_schema")
-    refuse(`response_format is ${format.type}`, "use text, json_object or json_schema");
-  const schema = format.json_schema?.schema;
-  if (schema == null) refuse("response_format has no json_schema.schema", "pass a JSON schema");
-  return { type: "json_schema", schema };
-}
-
 const chatLogprob = ({ text, logprob }) => ({ token: text, logprob, bytes: [...new TextEncoder().encode(text)] });
 
 const randomId = () => crypto.randomUUID().replaceAll("-", "");
-
-function refuse(message, hint) {
-  throw new FirelightError("bad-argument", message, hint);
-}

@@ -6,6 +6,7 @@ import { demo } from "./address.js";
 import { cache } from "./cache.js";
 import { FirelightError } from "./errors.js";
 import { Firelight } from "./model.js";
+import { check } from "./options.js";
 
 const DEFAULTS = { defaultTopK: 40, maxTopK: 1024, defaultTemperature: 0.8, maxTemperature: 2 };
 const MODES = {
@@ -14,6 +15,26 @@ const MODES = {
   balanced: { temperature: 0.8, topK: 40 },
   creative: { temperature: 1, topK: 100 },
   "most-creative": { temperature: 1.3, topK: 0 },
+};
+const CREATE = {
+  model: "any",
+  load: "object",
+  topK: "any",
+  temperature: "any",
+  samplingMode: "any",
+  expectedInputs: "list",
+  expectedOutputs: "list",
+  tools: "list",
+  signal: "signal",
+  monitor: "function",
+  initialPrompts: "any",
+};
+const PROMPT = {
+  signal: "signal",
+  responseConstraint: "any",
+  omitResponseConstraintInput: "flag",
+  maxTokens: "count",
+  seed: "count",
 };
 /** The fraction of the context that is kept free for an answer when old exchanges are dropped. */
 const ANSWER_SHARE = 0.25;
@@ -35,6 +56,7 @@ export class LanguageModel extends EventTarget {
   onquotaoverflow = null;
 
   static async availability(options = {}) {
+    checked("availability", options, CREATE);
     if (!understands(options)) return "unavailable";
     if (options.model instanceof Firelight) return "available";
     if (!(await Firelight.support()).webgpu) return "unavailable";
@@ -50,6 +72,7 @@ export class LanguageModel extends EventTarget {
   }
 
   static async create(options = {}) {
+    checked("create", options, CREATE);
     options.signal?.throwIfAborted();
     if (!understands(options)) fail("NotSupportedError", "only text input and output are supported, without tools");
     const sampling = samplingOf(options);
@@ -161,6 +184,7 @@ export class LanguageModel extends EventTarget {
 
   /** The pieces of the answer to `input`. Only a complete answer becomes part of the conversation. */
   async *#answer(input, options = {}) {
+    checked("prompt", options, PROMPT);
     const { responseConstraint, maxTokens, seed } = options;
     const responseFormat = formatOf(responseConstraint);
     const added = messagesOf(input, this.#messages.length > 0);
@@ -322,6 +346,15 @@ function samplingOf({ topK, temperature, samplingMode }) {
 function sourceOf(model) {
   if (model == null || model === "demo") return demo();
   return typeof model === "string" || model instanceof URL ? new URL(model, location.href).href : model;
+}
+
+/** Checks options, with the errors of Web interfaces. */
+function checked(what, options, known) {
+  try {
+    check(what, options, known);
+  } catch (error) {
+    throw new TypeError(`${error.message} ${error.hint}`, { cause: error });
+  }
 }
 
 /** A loaded model and the function that releases it; `release.again()` is for another session of the model. */

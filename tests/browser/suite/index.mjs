@@ -10,6 +10,7 @@ import checkpoints from "./checkpoints.mjs";
 import demo from "./demo.mjs";
 import device from "./device.mjs";
 import install from "./install.mjs";
+import options from "./options.mjs";
 import page from "./page.mjs";
 import package_ from "./package.mjs";
 import shared from "./shared.mjs";
@@ -27,6 +28,7 @@ export const TESTS = [
   ...shared,
   ...device,
   ...apis,
+  ...options,
   ...page,
   ...chat,
 ];
