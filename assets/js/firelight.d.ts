@@ -3,6 +3,8 @@
 /// <reference lib="esnext.disposable" />
 
 /** Where a model comes from: an address, a file, its bytes, or a text:
+ *  * `"hf:ORG/REPO:Q4_K_M"`, a model of the Hugging Face hub. A file's name may stand in the quantization's place;
+ *    without either, Q4_K_M or the next best is taken. The address of a repository's or a file's page works, too.
  *  * `"demo"`, the demo model, beside the package's files.
  *
  *  An array contains the parts of a split model, in order. For the URL of one part of a split model
@@ -50,6 +52,8 @@ export interface LoadOptions {
   cache?: boolean;
   /** Headers for the model's host. */
   headers?: Record<string, string>;
+  /** The address of the hub for names that begin with `hf:`. Default: "https://huggingface.co". */
+  hub?: string;
 }
 
 /** A loaded model and its device. */

@@ -1,28 +1,13 @@
 // A loaded model: starts the engine and sends it commands. firelight.d.ts documents all types and options.
 
-import { base, demo } from "./address.js";
+import { demo } from "./address.js";
 import { Answer } from "./answer.js";
 import { available } from "./cache.js";
 import { FirelightError } from "./errors.js";
+import { filesOf } from "./files.js";
 import { loadAt, places } from "./link.js";
 import { OpenAI } from "./openai.js";
 import { check, refuse } from "./options.js";
-
-/** The host's form of a source: absolute URLs and Blobs, in order. */
-function filesOf(source) {
-  if (source == null || source === "demo") return [demo()];
-  const file = (part) => {
-    if (part instanceof Blob) return part;
-    if (part instanceof ArrayBuffer || ArrayBuffer.isView(part)) return new Blob([part]);
-    if (typeof part === "string" || part instanceof URL) {
-      if (URL.canParse(part, base())) return new URL(part, base()).href;
-    }
-    throw new FirelightError("bad-argument", `A source must be a URL, File, Blob or ArrayBuffer, not ${String(part)}.`);
-  };
-  const files = Array.isArray(source) ? source.map(file) : [file(source)];
-  if (files.length === 0) throw new FirelightError("bad-argument", "The source is an empty list.");
-  return files;
-}
 
 /** The engine's options. */
 const ENGINE = { context: "count", kv: "text", tier: "text", tune: "flag", sequences: "count", runAhead: "count" };
@@ -34,6 +19,7 @@ const LOAD = {
   where: "text",
   cache: "flag",
   headers: "object",
+  hub: "text",
 };
 const COMPLETE = {
   signal: "signal",
@@ -80,10 +66,10 @@ export class Firelight {
 
   static async load(source, options) {
     const given = check("load", options, LOAD);
-    const { signal, onProgress, onNotice, where = "worker", cache = true, headers = {}, ...engine } = given;
+    const { signal, onProgress, onNotice, where = "worker", cache = true, headers = {}, hub, ...engine } = given;
     signal?.throwIfAborted();
     if (!gpu()) throw new FirelightError("no-webgpu", noWebGpu());
-    const files = filesOf(source);
+    const files = await filesOf(source, { hub, headers, signal });
     const notices = [];
     const notice = (text) => {
       notices.push(text);

@@ -2,9 +2,10 @@
 // caches prefixes, so a prompt costs only its new tokens. Errors are DOMExceptions with the names of the specification
 // (webmachinelearning.github.io/prompt-api).
 
-import { demo } from "./address.js";
 import { cache } from "./cache.js";
 import { FirelightError } from "./errors.js";
+import { absolute } from "./files.js";
+import { onHub } from "./hub.js";
 import { Firelight } from "./model.js";
 import { check } from "./options.js";
 
@@ -63,7 +64,8 @@ export class LanguageModel extends EventTarget {
     const source = sourceOf(options.model);
     if (shared.has(source)) return shared.get(source).ready ? "available" : "downloading";
     if (typeof source !== "string") return "available";
-    const kept = (await cache.list().catch(() => [])).find((model) => model.url === source);
+    const url = await onHub(source, { ...options.load, offline: true }).catch(() => null);
+    const kept = (await cache.list().catch(() => [])).find((model) => model.url === (url ?? source));
     return kept?.complete ? "available" : "downloadable";
   }
 
@@ -342,11 +344,8 @@ function samplingOf({ topK, temperature, samplingMode }) {
   };
 }
 
-/** The key of a source: absolute URLs, or the file itself. */
-function sourceOf(model) {
-  if (model == null || model === "demo") return demo();
-  return typeof model === "string" || model instanceof URL ? new URL(model, location.href).href : model;
-}
+/** The key of a source: an address, a name on the hub, or the file itself. */
+const sourceOf = (model) => (model instanceof ArrayBuffer || Array.isArray(model) ? model : absolute(model));
 
 /** Checks options, with the errors of Web interfaces. */
 function checked(what, options, known) {

@@ -81,7 +81,7 @@ async function sizeDemo() {
   const answer = await fetch("demo.gguf", { method: "HEAD" }).catch(() => null);
   const size = Number(answer?.headers.get("content-length"));
   $("demo").disabled = !answer?.ok;
-  if (!answer?.ok) $("demo-size").textContent = "is not part of this page";
+  if (!answer?.ok) $("demo-size").textContent = "not included here";
   else if (size > 0) $("demo-size").textContent = `${bytes(size)}, comes with this page`;
 }
 
@@ -199,7 +199,7 @@ async function send(text) {
     const answer = model.chat([...before, ...conversation], {
       signal: stop.signal,
       temperature: $("temperature").valueAsNumber || 0,
-      maxTokens: $("longest").valueAsNumber || undefined,
+      maxTokens: $("max-tokens").valueAsNumber || undefined,
       onToken: speed.count,
       onReasoning: (text) => keepDown(() => thought(shown).append(text)),
     });
@@ -247,7 +247,7 @@ function meter() {
 }
 
 const ENDS = {
-  length: "the longest answer was reached",
+  length: "the limit of Max tokens was reached",
   context: "the conversation fills the context: start a new chat",
   cancelled: "stopped",
 };

@@ -35,10 +35,13 @@ export default [
       const names = (await readdir(dist)).filter((name) => /\.(js|wasm)$/.test(name));
       const site = context.site({}, Object.fromEntries(names.map((name) => [name, join(dist, name)])));
       const page = await context.page();
-      const errors = await page.evaluate(async (site) => {
+      const { named, unnamed, errors } = await page.evaluate(async (site) => {
+        const { absolute } = await import(`${site}files.js`);
         const { Firelight } = await import(`${site}index.js`);
-        return [await t.error(() => Firelight.load()), await t.error(() => Firelight.load("demo"))];
+        const errors = [await t.error(() => Firelight.load()), await t.error(() => Firelight.load("demo"))];
+        return { named: absolute("demo"), unnamed: absolute(null), errors };
       }, site.url(""));
+      assert.deepEqual([named, unnamed], Array(2).fill(site.url("demo.gguf")));
       for (const { code, hint } of errors) {
         assert.equal(code, "http");
         assert.match(hint, /import demo from "firelight\/demo"/);

@@ -9,6 +9,7 @@ import chat from "./chat.mjs";
 import checkpoints from "./checkpoints.mjs";
 import demo from "./demo.mjs";
 import device from "./device.mjs";
+import hub from "./hub.mjs";
 import install from "./install.mjs";
 import options from "./options.mjs";
 import page from "./page.mjs";
@@ -24,6 +25,7 @@ export const TESTS = [
   ...demo,
   ...checkpoints,
   ...sources,
+  ...hub,
   ...cache,
   ...shared,
   ...device,

@@ -47,7 +47,7 @@ export default [
       assert.match(await textOf(page, "#status"), /tier (baseline|subgroups)/);
       await page.type("#input", "Once upon a time");
       await page.click("summary");
-      await page.$eval("#longest", (input) => (input.value = 60));
+      await page.$eval("#max-tokens", (input) => (input.value = 60));
       await page.$eval("#temperature", (input) => (input.value = 0));
       await page.focus("#input");
       await page.keyboard.press("Enter");
@@ -57,7 +57,7 @@ export default [
       assert.match(await textOf(page, ".count"), /\d+ tokens · [\d.]+ tokens\/s · first after/);
       await page.click("summary");
       await picture(context, page, "chat");
-      await page.$eval("#longest", (input) => (input.value = ""));
+      await page.$eval("#max-tokens", (input) => (input.value = ""));
       await page.$eval("#temperature", (input) => (input.value = 1));
       await page.type("#input", "Tell me more");
       await page.click("#send");
@@ -99,7 +99,7 @@ export default [
       await (await page.$("#file")).uploadFile(context.storiesFile);
       await visible(page, "#chat");
       await page.type("#input", "Tell me a very long story");
-      await page.$eval("#longest", (input) => (input.value = 300));
+      await page.$eval("#max-tokens", (input) => (input.value = 300));
       await page.focus("#input");
       await page.keyboard.press("Enter");
       await visible(page, ".count");

@@ -16,11 +16,11 @@ import demo from "firelight/demo";
 const bar = (p: Progress): string => `${p.stage}: ${p.loaded} of ${p.total}, ${p.rate} B/s`;
 
 async function load(file: File, blob: Blob, buffer: ArrayBuffer, signal: AbortSignal): Promise<Firelight> {
-  const sources: (Source | null | undefined)[] = ["model.gguf", demo, new URL("https://host.example/m.gguf"), file, blob, buffer, [file, file], null, undefined];
+  const sources: (Source | null | undefined)[] = ["model.gguf", "hf:org/repo:Q4_K_M", demo, new URL("https://host.example/m.gguf"), file, blob, buffer, [file, file], null, undefined];
   const options: LoadOptions = {
     onProgress: (p) => console.log(bar(p)), onNotice: (text: string) => console.log(text), signal,
     where: "shared", context: 2048, kv: "f16", tier: "cooperative", tune: false, sequences: 2, runAhead: 8, cache: false,
-    headers: { authorization: "Bearer x" },
+    headers: { authorization: "Bearer x" }, hub: "https://hub.example",
   };
   const support: Support = await Firelight.support();
   if (!support.webgpu) throw new FirelightError("no-webgpu", support.reason ?? "no GPU", "take another browser");
