@@ -13,8 +13,9 @@ export type Source = string | URL | File | Blob | ArrayBuffer | (string | URL | 
 
 /** The progress of loading. */
 export interface Progress {
-  /** The current stage: bytes are downloaded, read from the cache, or loaded onto the GPU, or kernels are compiled. */
-  stage: "download" | "cache" | "load" | "compile";
+  /** The current stage: bytes are downloaded, read from the cache, or loaded onto the GPU, or kernels are compiled. The
+   *  last report is "ready". */
+  stage: "download" | "cache" | "load" | "compile" | "ready";
   /** Bytes that are loaded. */
   loaded: number;
   /** Bytes of the file. */
@@ -278,6 +279,14 @@ export interface Answer extends AsyncIterable<string> {
   readonly stats: Promise<Stats>;
 }
 
+/** A text as a vector. */
+export interface Embedding {
+  /** Of length 1, so that the dot product of two is the cosine of their angle. */
+  vector: Float32Array;
+  /** The number of the text's tokens. */
+  tokens: number;
+}
+
 /** What this browser can do. */
 export interface Support {
   /** Whether a model can run. */
@@ -307,6 +316,10 @@ export class Firelight {
   chat(messages: Message[], options?: ChatOptions): Answer;
   /** Continues a text. */
   complete(prompt: string, options?: GenerateOptions): Answer;
+  /** The vectors of texts, for search and comparison. Use an embedding model: vectors of other models compare worse. A
+   *  text may be a list of tokens. */
+  embed(input: string | number[], options?: { signal?: AbortSignal }): Promise<Embedding>;
+  embed(input: string[] | number[][], options?: { signal?: AbortSignal }): Promise<Embedding[]>;
   /** The tokens of a text, or of a conversation up to where the answer begins. `special`: whether special tokens are
    *  added and read in the text (default: true). */
   tokenize(input: string, options?: { special?: boolean }): Promise<number[]>;
@@ -463,6 +476,25 @@ export interface CompletionParams extends SamplingParams {
   echo?: boolean | null;
 }
 
+/** The body of an embedding request. */
+export interface EmbeddingCreateParams {
+  model?: string;
+  /** Texts, or lists of tokens. */
+  input: string | string[] | number[] | number[][];
+  encoding_format?: "float" | "base64";
+  /** Only the model's own number is supported. */
+  dimensions?: number;
+  user?: string;
+}
+
+/** The answer to an embedding request. In the format "base64" a vector is a text. */
+export interface CreateEmbeddingResponse {
+  object: "list";
+  data: { object: "embedding"; index: number; embedding: number[] }[];
+  model: string;
+  usage: { prompt_tokens: number; total_tokens: number };
+}
+
 /** Tokens of a request. */
 export interface Usage {
   prompt_tokens: number;
@@ -580,6 +612,9 @@ export class OpenAI {
     create(body: CompletionParams & { stream: true }, options?: RequestOptions): Promise<Stream<Completion>>;
     create(body: CompletionParams & { stream?: false | null }, options?: RequestOptions): Promise<Completion>;
     create(body: CompletionParams, options?: RequestOptions): Promise<Completion | Stream<Completion>>;
+  };
+  readonly embeddings: {
+    create(body: EmbeddingCreateParams, options?: RequestOptions): Promise<CreateEmbeddingResponse>;
   };
   readonly models: {
     list(): Promise<{ object: "list"; data: ModelEntry[] }>;

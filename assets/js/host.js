@@ -69,8 +69,8 @@ class Meter {
     this.#tell({ stage, loaded: Math.min(loaded, this.#total), total: this.#total, rate });
   }
 
-  done(stage) {
-    this.say(stage, this.#total);
+  done() {
+    this.say("ready", this.#total);
   }
 }
 
@@ -99,9 +99,8 @@ class Running {
     await engineReady();
     if (!navigator.gpu) throw new FirelightError("no-webgpu", "There is no WebGPU here.");
     const meter = new Meter((progress) => this.#broadcast({ event: "progress", progress }));
-    let stage = "load";
     const tell = {
-      bytes: (kind, count) => meter.add((stage = kind), count),
+      bytes: (stage, count) => meter.add(stage, count),
       notice: (text) => this.#broadcast({ event: "notice", text }),
     };
     const sources = await openFiles(files, { ...options, signal: this.#stop.signal }, tell);
@@ -129,7 +128,7 @@ class Running {
       this.#engine.destroy();
       this.#stop.signal.throwIfAborted();
     }
-    meter.done(stage);
+    meter.done();
     return this.info();
   }
 
@@ -144,14 +143,23 @@ class Running {
 
   /** Starts an answer; `tell` is called with its events. Returns its number. */
   submit(ask, tell) {
-    const number = call(() => this.#open().submit(JSON.stringify(ask)));
+    return this.#add(call(() => this.#open().submit(JSON.stringify(ask))), tell);
+  }
+
+  /** Starts an embedding, in the same way. Its one event is the result. */
+  embed(ask, tell) {
+    return this.#add(call(() => this.#open().embed(JSON.stringify(ask))), tell);
+  }
+
+  #add(number, tell) {
     this.#answers.set(number, tell);
     this.#pump();
     return number;
   }
 
+  /** Ends an answer, whose last event says so, or an embedding, which has no event then. */
   cancel(number) {
-    if (this.#answers.has(number)) this.#engine?.cancel(number);
+    if (this.#answers.has(number) && this.#engine?.cancel(number)) this.#answers.delete(number);
   }
 
   tokenize(ask) {
@@ -181,13 +189,14 @@ class Running {
     }
   }
 
-  #hand({ id, piece, token, finished, error }) {
+  #hand({ id, piece, token, finished, vector, tokens, error }) {
     const tell = this.#answers.get(id);
     if (!tell) return;
-    if (finished || error) this.#answers.delete(id);
+    if (finished || vector || error) this.#answers.delete(id);
     if (piece) tell({ event: "answer", piece });
     else if (token) tell({ event: "token", token });
     else if (finished) tell({ event: "finished", stats: finished });
+    else if (vector) tell({ event: "result", value: { vector: Float32Array.from(vector), tokens } });
     else tell({ event: "error", error: toWire(new FirelightError(error.code, error.message)) });
   }
 
@@ -263,7 +272,8 @@ export class Connection {
       case "load":
         return this.#load(id, rest);
       case "submit":
-        return this.#submit(id, rest.request);
+      case "embed":
+        return this.#submit(command, id, rest.request);
       case "cancel":
         this.#here().cancel(this.#answers.get(rest.target));
         return undefined;
@@ -299,12 +309,12 @@ export class Connection {
     return model.info();
   }
 
-  #submit(id, request) {
+  #submit(command, id, request) {
     const tell = (event) => {
-      if (event.event === "finished" || event.event === "error") this.#answers.delete(id);
+      if (["finished", "result", "error"].includes(event.event)) this.#answers.delete(id);
       this.#send({ id, ...event });
     };
-    this.#answers.set(id, this.#here().submit(request, tell));
+    this.#answers.set(id, this.#here()[command](request, tell));
     return undefined;
   }
 

@@ -94,15 +94,23 @@ class Link {
     return { id, done: () => this.#listeners.delete(id) };
   }
 
-  /** Sends a command and waits for its result. */
-  ask(command, other = () => {}) {
+  /** Sends a command and waits for its result. An abort cancels it. */
+  ask(command, { other = () => {}, signal } = {}) {
     return new Promise((resolve, reject) => {
+      signal?.throwIfAborted();
+      const abort = () => {
+        this.send({ command: "cancel", target: sent.id });
+        sent.done();
+        reject(signal.reason);
+      };
       const sent = this.send(command, (message) => {
         if (message.event === "result") resolve(message.value);
         else if (message.event === "error") reject(fromWire(message.error));
         else return other(message);
+        signal?.removeEventListener("abort", abort);
         if (command.command !== "load") sent.done();
       });
+      signal?.addEventListener("abort", abort);
     });
   }
 
@@ -128,7 +136,7 @@ export async function loadAt(start, command, signal, listener) {
     if (signal?.aborted) stop();
   });
   try {
-    return { link, info: await Promise.race([link.ask(command, listener), aborted]) };
+    return { link, info: await Promise.race([link.ask(command, { other: listener }), aborted]) };
   } catch (error) {
     aborted.catch(() => {});
     link.send({ command: "destroy" });

@@ -138,6 +138,18 @@ export class Firelight {
     });
   }
 
+  async embed(input, options) {
+    const { signal } = check("embed", options, { signal: "signal" });
+    const isTokens = (value) => Array.isArray(value) && value.length > 0 && value.every(Number.isInteger);
+    const embed = (text) => {
+      if (typeof text !== "string" && !isTokens(text)) refuse("embed takes a text, or a list of texts.");
+      const request = typeof text === "string" ? { prompt: text } : { tokens: text };
+      return this.#link.ask({ command: "embed", request }, { signal });
+    };
+    if (!Array.isArray(input) || isTokens(input)) return embed(input);
+    return Promise.all(input.map(embed));
+  }
+
   async tokenize(input, options) {
     const isText = typeof input === "string";
     const known = isText ? { special: "flag" } : { tools: "list", addGenerationPrompt: "flag" };

@@ -51,6 +51,7 @@ const FIELDS = {
     verbosity: "text",
   },
   "completions.create": { ...SAMPLING, prompt: "any", logprobs: "count", echo: "flag", best_of: "count" },
+  "embeddings.create": { ...NEUTRAL, input: "any", encoding_format: "text", dimensions: "count" },
 };
 /** Fields of OpenAI's that ask for what there is not, and what to do instead. */
 const UNSUPPORTED = {

@@ -1,4 +1,4 @@
-// OpenAI's interface over one model: requests become `chat` and `complete`, answers become objects and chunks
+// OpenAI's interface over one model: requests become `chat`, `complete` and `embed`, answers become objects and chunks
 // of the shapes that OpenAI documents.
 
 import { refuse } from "./options.js";
@@ -9,6 +9,7 @@ export class OpenAI {
   constructor(model) {
     this.chat = { completions: { create: (body, options) => create(model, CHAT, body, options) } };
     this.completions = { create: (body, options) => create(model, TEXT, body, options) };
+    this.embeddings = { create: (body, options) => embed(model, body, options) };
     const entry = () => ({ id: model.info.name, object: "model", created: 0, owned_by: "firelight" });
     this.models = {
       list: async () => ({ object: "list", data: [entry()] }),
@@ -217,3 +218,28 @@ function usage(all) {
 const chatLogprob = ({ text, logprob }) => ({ token: text, logprob, bytes: [...new TextEncoder().encode(text)] });
 
 const randomId = () => crypto.randomUUID().replaceAll("-", "");
+
+async function embed(model, body, options = {}) {
+  checkRequest("embeddings.create", body, options);
+  const { input, encoding_format: format = "float", dimensions } = body;
+  if (!["float", "base64"].includes(format)) refuse(`encoding_format cannot be ${format}.`, "Use float or base64.");
+  const isList = Array.isArray(input) && typeof input[0] !== "number";
+  const embedded = await model.embed(isList ? input : [input], { signal: options?.signal });
+  const [{ vector: { length } } = { vector: [] }] = embedded;
+  if (dimensions != null && dimensions !== length) {
+    refuse(`dimensions cannot be ${dimensions}: this model makes vectors of ${length} numbers.`, "Leave it out.");
+  }
+  const tokens = embedded.reduce((sum, each) => sum + each.tokens, 0);
+  return {
+    object: "list",
+    data: embedded.map(({ vector }, index) => ({
+      object: "embedding",
+      index,
+      embedding: format === "base64" ? base64(vector) : Array.from(vector),
+    })),
+    model: model.info.name,
+    usage: { prompt_tokens: tokens, total_tokens: tokens },
+  };
+}
+
+const base64 = ({ buffer }) => btoa(Array.from(new Uint8Array(buffer), (byte) => String.fromCharCode(byte)).join(""));

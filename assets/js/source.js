@@ -467,7 +467,7 @@ class Remote {
     this.#storing = before.then(() => entry.write(index, bytes)).catch((error) => {
       if (!this.#entry) return;
       this.#entry = null;
-      this.#tell.notice(`The browser caches no more of ${this.name} (${error.message}): loading continues without it.`);
+      this.#tell.notice(`${this.name} will not be cached (${error.message}). Loading continues.`);
     });
     await before;
     return bytes;

@@ -117,6 +117,7 @@ const STAGES = {
   cache: "Reading from the cache",
   load: "Loading",
   compile: "Preparing the GPU",
+  ready: "Ready",
 };
 
 function showProgress({ stage, loaded, total, rate }) {

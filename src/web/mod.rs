@@ -11,8 +11,11 @@ mod source;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use js_sys::Function;
 use serde_json::{Value, json};
@@ -44,11 +47,19 @@ pub struct WebEngine {
     engine_loop: RefCell<Option<EngineLoop>>,
     /// Answers that are not complete, by their numbers.
     answers: RefCell<BTreeMap<u64, AnswerStream>>,
+    /// Embeddings that are not complete, by their numbers, which no answer has.
+    embeddings: RefCell<BTreeMap<u64, PendingEmbedding>>,
     last_id: Cell<u64>,
     source_error: SourceError,
     info: RefCell<Value>,
     /// Whether the device is another one than `info` describes.
     reloaded: Rc<Cell<bool>>,
+}
+
+/// A text that is being embedded. Dropping it cancels it.
+struct PendingEmbedding {
+    tokens: usize,
+    vector: Pin<Box<dyn Future<Output = crate::Result<Vec<f32>>>>>,
 }
 
 #[wasm_bindgen(js_class = Engine)]
@@ -98,6 +109,7 @@ impl WebEngine {
             bytes,
             engine_loop: RefCell::new(Some(engine_loop)),
             answers: RefCell::default(),
+            embeddings: RefCell::default(),
             last_id: Cell::new(0),
             source_error,
             info: RefCell::new(info),
@@ -116,23 +128,39 @@ impl WebEngine {
     /// JSON `{code, message}` if the request or its schema makes no sense, or the template refuses it.
     pub fn submit(&self, request: &str) -> Result<f64, JsValue> {
         let answer = self.answer(request).map_err(|error| JsError::new(Moment::Submit, &error))?;
-        let id = self.last_id.get() + 1;
-        self.last_id.set(id);
+        let id = self.new_id();
         self.answers.borrow_mut().insert(id, answer);
         Ok(id as f64)
     }
 
-    /// Ends an answer; its last event says so.
-    pub fn cancel(&self, id: f64) {
+    /// Queues a text to be embedded, `prompt` or `tokens` of a [`GenerateRequest`]; [`WebEngine::next`] gives its
+    /// vector under the number returned.
+    ///
+    /// # Errors
+    /// JSON `{code, message}` if the request makes no sense.
+    pub fn embed(&self, request: &str) -> Result<f64, JsValue> {
+        let tokens = self.tokenize(request)?;
+        let (handle, id) = (self.handle.clone(), self.new_id());
+        let pending =
+            PendingEmbedding { tokens: tokens.len(), vector: Box::pin(async move { handle.embed(tokens).await }) };
+        self.embeddings.borrow_mut().insert(id, pending);
+        Ok(id as f64)
+    }
+
+    /// Ends an answer, whose last event says so, or an embedding, which has no event then. Returns whether it was an
+    /// embedding.
+    pub fn cancel(&self, id: f64) -> bool {
         if let Some(answer) = self.answers.borrow().get(&(id as u64)) {
             answer.cancel();
         }
+        self.embeddings.borrow_mut().remove(&(id as u64)).is_some()
     }
 
-    /// The next events of all answers, as a JSON array; `undefined` when all are complete. Call it again until then.
+    /// The next events of all answers and embeddings, as a JSON array; `undefined` when all are complete. Call it again
+    /// until then.
     ///
     /// # Errors
-    /// JSON `{code, message}`, or the value that a source threw. All answers have failed then.
+    /// JSON `{code, message}`, or the value that a source threw. All answers and embeddings have failed then.
     pub async fn next(&self) -> Result<Option<String>, JsValue> {
         let Some(mut engine_loop) = self.engine_loop.take() else {
             return Err(JsError::internal("next() was called while it was waiting, or after a failure").into());
@@ -149,7 +177,7 @@ impl WebEngine {
             {
                 self.info.replace(info);
             }
-            if !events.is_empty() || self.answers.borrow().is_empty() {
+            if !events.is_empty() || (self.answers.borrow().is_empty() && self.embeddings.borrow().is_empty()) {
                 self.engine_loop.replace(Some(engine_loop));
                 return Ok((!events.is_empty()).then(|| Value::Array(events).to_string()));
             }
@@ -183,17 +211,23 @@ impl WebEngine {
         self.handle.control().close();
         self.engine_loop.take();
         self.answers.borrow_mut().clear();
+        self.embeddings.borrow_mut().clear();
     }
 }
 
 impl WebEngine {
+    fn new_id(&self) -> u64 {
+        self.last_id.set(self.last_id.get() + 1);
+        self.last_id.get()
+    }
+
     fn answer(&self, request: &str) -> crate::Result<AnswerStream> {
         let mut job = GenerateRequest::parse(request)?.job(self.handle.model())?;
         job.grammar = job.prompt.rules.as_ref().map(|rules| self.handle.compile(rules)).transpose()?;
         Ok(self.handle.answer(job))
     }
 
-    /// The events that have come, of all answers.
+    /// The events that have come, of all answers and embeddings.
     fn gather(&self) -> Vec<Value> {
         let mut events = Vec::new();
         self.answers.borrow_mut().retain(|id, answer| {
@@ -206,6 +240,15 @@ impl WebEngine {
                 });
             }
             !over
+        });
+        self.embeddings.borrow_mut().retain(|id, pending| {
+            let polled = pending.vector.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            let Poll::Ready(vector) = polled else { return true };
+            events.push(match vector {
+                Ok(vector) => request::embedded(*id, &vector, pending.tokens),
+                Err(error) => request::failed(*id, &JsError::new(Moment::Submit, &error)),
+            });
+            false
         });
         events
     }

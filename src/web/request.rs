@@ -260,7 +260,12 @@ pub fn event(id: u64, event: AnswerEvent) -> Option<Value> {
     })
 }
 
-/// The failure of an answer as JavaScript gets it.
+/// The vector of a text of so many tokens as JavaScript gets it.
+pub fn embedded(id: u64, vector: &[f32], tokens: usize) -> Value {
+    json!({"id": id, "vector": vector, "tokens": tokens})
+}
+
+/// The failure of an answer or an embedding as JavaScript gets it.
 pub fn failed(id: u64, failure: &JsError) -> Value {
     json!({"id": id, "error": failure})
 }

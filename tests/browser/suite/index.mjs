@@ -9,6 +9,7 @@ import chat from "./chat.mjs";
 import checkpoints from "./checkpoints.mjs";
 import demo from "./demo.mjs";
 import device from "./device.mjs";
+import embeddings from "./embeddings.mjs";
 import hub from "./hub.mjs";
 import install from "./install.mjs";
 import options from "./options.mjs";
@@ -31,6 +32,7 @@ export const TESTS = [
   ...device,
   ...apis,
   ...options,
+  ...embeddings,
   ...page,
   ...chat,
 ];

@@ -18,6 +18,7 @@ const REFUSED = {
   content: [() => t.model.chat([{ role: "user", contents: "x" }]).text(), /messages\[0\] has no content/],
   prompt: [() => t.model.complete(undefined).text(), /prompt must be a text, not undefined/],
   tokenize: [() => t.model.tokenize("x", { tools: [] }), /tokenize has no option tools/],
+  embed: [() => t.model.embed("x", { dimension: 3 }), /embed has no option dimension/],
   openai: [() => create({ messages: user, max_token: 3 }), /chat\.completions\.create has no option max_token; did you mean max_tokens\?/],
   request: [() => create({ messages: user }, { timeout: 3 }), /has no option timeout/],
   stream: [() => create({ messages: user, stream_options: { usage: true } }), /stream_options has no option usage/],
@@ -30,6 +31,7 @@ const REFUSED = {
   choices: [() => create({ messages: user, n: 200 }), /n cannot be 200/],
   best: [() => t.model.client.completions.create({ prompt: "x", best_of: 3 }), /best_of cannot be 3/],
   suffix: [() => t.model.client.completions.create({ prompt: "x", suffix: "y" }), /suffix is not supported/],
+  dimensions: [() => t.model.client.embeddings.create({ input: "x", dimensions: 3 }), /dimensions cannot be 3/],
 };
 /** Of the Prompt API, with TypeErrors. */
 const PROMPT_API = {

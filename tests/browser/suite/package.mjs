@@ -122,7 +122,7 @@ export default [
       const text = await page.evaluate(() => document.body.innerText.trim());
       assert.ok(text.length > 20, `it says: ${text}`);
       assert.ok(
-        context.log.some((line) => /download 1$/.test(line)),
+        / ready 1$/.test(context.log.at(-1)),
         `it reported the progress: ${context.log}`,
       );
     },

@@ -4,7 +4,7 @@ import {
   Firelight, FirelightError, LanguageModel, OpenAI, cache,
   type Answer, type AnswerEvent, type AssistantMessage, type Availability, type CachedModel, type ChatCompletion, type ChatCompletionChunk,
   type ChatCompletionContentPart, type ChatCompletionMessageParam, type ChatCompletionParams, type ChatOptions, type Completion, type CompletionLogprobs,
-  type CompletionParams, type ContentPart, type ErrorCode, type FinishReason, type GenerateOptions, type LanguageModelCoreOptions,
+  type CompletionParams, type ContentPart, type CreateEmbeddingResponse, type Embedding, type EmbeddingCreateParams, type ErrorCode, type FinishReason, type GenerateOptions, type LanguageModelCoreOptions,
   type LanguageModelCreateOptions, type LanguageModelExpected, type LanguageModelMessage, type LanguageModelPrompt,
   type LanguageModelPromptOptions, type LoadOptions, type Message, type MessageContent, type ModelEntry, type ModelInfo, type Progress,
   type RequestOptions, type ResponseFormat, type SamplingMode, type SamplingParams, type Source, type Stats, type Stream, type Support,
@@ -118,6 +118,14 @@ async function openai(model: Firelight): Promise<void> {
   console.log(details?.text_offset, entry.owned_by, (await client.models.retrieve(entry.id)).object);
 }
 
+async function embed(model: Firelight): Promise<number> {
+  const one: Embedding = await model.embed("Hello", { signal: AbortSignal.timeout(1000) });
+  const [two, three]: Embedding[] = [...(await model.embed(["Hello", "there"])), await model.embed([1, 2, 3])];
+  const body: EmbeddingCreateParams = { input: ["Hello", "there"], encoding_format: "float" };
+  const answer: CreateEmbeddingResponse = await model.client.embeddings.create(body);
+  return one.vector[0] * two.vector[0] + three.tokens + answer.data[0].embedding[0] + answer.usage.total_tokens;
+}
+
 async function promptApi(model: Firelight): Promise<void> {
   const expected: LanguageModelExpected = { type: "text", languages: ["en"] };
   const mode: SamplingMode = "predictable";
@@ -153,7 +161,7 @@ async function kept(): Promise<void> {
 export async function main(file: File, signal: AbortSignal): Promise<void> {
   await using model = await load(file, file, await file.arrayBuffer(), signal);
   try {
-    await Promise.all([answer(model), tools(model), openai(model), promptApi(model), kept()]);
+    await Promise.all([answer(model), tools(model), openai(model), embed(model), promptApi(model), kept()]);
   } catch (error) {
     if (!(error instanceof FirelightError)) throw error;
     const code: ErrorCode = error.code;
