@@ -4,6 +4,7 @@ import { demo } from "./address.js";
 import { Answer } from "./answer.js";
 import { available } from "./cache.js";
 import { FirelightError } from "./errors.js";
+import { fetchOver } from "./fetch.js";
 import { filesOf } from "./files.js";
 import { loadAt, places } from "./link.js";
 import { OpenAI } from "./openai.js";
@@ -55,6 +56,7 @@ export class Firelight {
   #link;
   #notices;
   #client;
+  #fetch;
   #closing = null;
 
   constructor(secret, link, info, notices) {
@@ -119,6 +121,11 @@ export class Firelight {
   /** The model behind OpenAI's interface. */
   get client() {
     return (this.#client ??= new OpenAI(this));
+  }
+
+  /** OpenAI's interface over HTTP, without HTTP: for libraries that take a `fetch`. */
+  get fetch() {
+    return (this.#fetch ??= fetchOver(this.client));
   }
 
   chat(messages, options) {

@@ -7,6 +7,7 @@ import bundlers from "./bundlers.mjs";
 import cache from "./cache.mjs";
 import chat from "./chat.mjs";
 import checkpoints from "./checkpoints.mjs";
+import clients from "./clients.mjs";
 import demo from "./demo.mjs";
 import device from "./device.mjs";
 import embeddings from "./embeddings.mjs";
@@ -22,6 +23,7 @@ export const TESTS = [
   ...package_,
   ...install,
   ...bundlers,
+  ...clients,
   ...answers,
   ...demo,
   ...checkpoints,

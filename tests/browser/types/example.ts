@@ -123,7 +123,8 @@ async function embed(model: Firelight): Promise<number> {
   const [two, three]: Embedding[] = [...(await model.embed(["Hello", "there"])), await model.embed([1, 2, 3])];
   const body: EmbeddingCreateParams = { input: ["Hello", "there"], encoding_format: "float" };
   const answer: CreateEmbeddingResponse = await model.client.embeddings.create(body);
-  return one.vector[0] * two.vector[0] + three.tokens + answer.data[0].embedding[0] + answer.usage.total_tokens;
+  const response: Response = await model.fetch("http://localhost/v1/models", { method: "GET" });
+  return one.vector[0] * two.vector[0] + three.tokens + answer.data[0].embedding[0] + answer.usage.total_tokens + response.status;
 }
 
 async function promptApi(model: Firelight): Promise<void> {

@@ -10,9 +10,10 @@ export async function fits(
   body: Official.Chat.ChatCompletionCreateParamsNonStreaming,
   streaming: Official.Chat.ChatCompletionCreateParamsStreaming,
   completion: Official.CompletionCreateParamsNonStreaming & { prompt: string },
+  embedding: Official.EmbeddingCreateParams,
   tools: Official.Chat.ChatCompletionTool[],
 ): Promise<void> {
-  const { chat, completions } = model.client;
+  const { chat, completions, embeddings } = model.client;
   const choice = { tools, tool_choice: "required" } as const;
   const whole: Official.Chat.ChatCompletion = await chat.completions.create({ messages, ...choice });
   const again: Official.Chat.ChatCompletion = await chat.completions.create(body);
@@ -22,5 +23,8 @@ export async function fits(
     console.log(piece.choices[0].delta.tool_calls, again.usage?.total_tokens);
   }
   const text = await completions.create(completion);
-  console.log(text.choices[0].text);
+  const vectors: Official.CreateEmbeddingResponse = await embeddings.create(embedding);
+  console.log(text.choices[0].text, vectors.data[0].embedding);
+  const client = new Official({ fetch: model.fetch, baseURL: "http://localhost/v1", apiKey: "-" });
+  await client.chat.completions.create(body);
 }
