@@ -1,10 +1,10 @@
-// Where the package's files are. Bundlers move modules, so only this one uses its address; the others write
-// `new URL("./FILE", import.meta.url)`, and bundlers copy that file and insert its new address.
+// Where the package's files are. Bundlers move modules, so only this one uses its own address. The others write
+// `new URL("./FILE", import.meta.url)`, which bundlers recognize: they copy the file and insert its new address.
 
 /** This module's address. In a bundle, Vite makes it the bundle's, webpack that of a file where it was built. */
 const here = import.meta.url;
 
-/** Whether this module comes from another origin than the page. A worker's script must not. */
+/** Whether this module comes from another origin than the page. Browsers start no worker from there. */
 export const isForeign = /^https?:/.test(here) && new URL(here).origin !== globalThis.location?.origin;
 
 /** The worker's script of a package from another origin. */

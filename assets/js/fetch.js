@@ -1,9 +1,9 @@
-// OpenAI's interface over HTTP, without HTTP: a function with the shape of `fetch` that answers from a client.
-// Libraries that take a `fetch` (the `openai` package, the AI SDK, LangChain.js) talk to the model through it.
+// OpenAI's HTTP interface, answered in the page: a function with the shape of `fetch` over a client. Libraries that take
+// a `fetch` (the `openai` package, the AI SDK, LangChain.js) talk to the model through it.
 
 import { FirelightError } from "./errors.js";
 
-/** Method, path and what answers it: a function of the client, the path's match, the body and the options. */
+/** Method, path, and the call that answers: of the client, the path's match, the body and the options. */
 const ROUTES = [
   ["POST", /\/chat\/completions$/, (client, _, body, options) => client.chat.completions.create(body, options)],
   ["POST", /\/completions$/, (client, _, body, options) => client.completions.create(body, options)],

@@ -328,8 +328,8 @@ export class Firelight {
   detokenize(tokens: number[]): Promise<string>;
   /** The model behind OpenAI's interface. */
   readonly client: OpenAI;
-  /** OpenAI's interface over HTTP, without HTTP: pass it to a library that takes a `fetch`. The end of an address
-   *  decides: `/chat/completions`, `/completions`, `/embeddings`, `/models`. No host is contacted. */
+  /** OpenAI's HTTP interface, answered in the page: pass it to a library that takes a `fetch`. Only the end of an address
+   *  matters: `/chat/completions`, `/completions`, `/embeddings`, `/models`. No host is contacted. */
   readonly fetch: (input: RequestInfo | URL, init?: RequestInit) => Promise<Response>;
   /** Frees the GPU's memory and ends the worker. Unfinished answers reject. */
   destroy(): Promise<void>;

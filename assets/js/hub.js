@@ -9,15 +9,15 @@ const HOSTS = ["huggingface.co", "www.huggingface.co", "hf.co"];
 const SCHEME = /^(hf|huggingface):(\/\/)?/i;
 /** ORG/REPO, a revision, and what is wanted of the repository. */
 const NAME = /^([\w.-]+\/[\w.-]+)(?:@([^:/]+))?(?:[:/](.+))?$/;
-/** The first part of paths that are not models'. */
+/** The first segment of paths that do not name models. */
 const ELSEWHERE = /^(api|blog|collections|datasets|docs|join|login|models|papers|settings|spaces)$/;
-/** The quantization if none is wanted: the first of these that there is, or the smallest. */
+/** If no quantization is wanted: the first of these that the repository has, or else its smallest file. */
 const USUAL = ["Q4_K_M", "Q4_K_S", "Q4_0", "IQ4_XS", "Q5_K_M", "Q8_0"];
 const QUANT = /^((Q|IQ|TQ)\d\w*_\w+|MXFP4(_\w+)?|BF16|F16|F32|FP16)$/;
 const PART = /-(\d{5})-of-(\d{5})\.gguf$/i;
 
-/** The address of the model that a text names, that of its first file if it is split. Null if the text is neither a
- *  name on the hub nor the address of a page there. Without the hub, or if `offline`, it is chosen among cached files. */
+/** The address of the model that a text names; for a split model, of its first file. Null if the text is neither a name
+ *  on the hub nor the address of a page there. If the hub cannot be reached, or `offline`, chooses among cached files. */
 export async function onHub(text, { hub = HUB, headers, signal, offline = false } = {}) {
   hub = hub.replace(/\/$/, "");
   const named = SCHEME.test(text) ? name(text.replace(SCHEME, "")) : page(text, hub);
@@ -42,7 +42,7 @@ function name(text) {
   return { repo, revision, wanted: wanted === "latest" ? undefined : wanted };
 }
 
-/** What a page of the hub shows. The address of a file itself, `.../resolve/...`, is none. */
+/** What a page of the hub shows; null for other addresses, and for those of files (`.../resolve/...`). */
 function page(text, hub) {
   const { host, pathname, searchParams } = new URL(text);
   const own = new URL(hub);
@@ -86,7 +86,7 @@ async function cached(root) {
 /** The name of the wanted model among a repository's files. */
 function pick(repo, files, wanted) {
   const all = offers(files);
-  if (all.length === 0) refuse(`${repo} has no GGUF file.`, "Search the hub for the model's name with GGUF behind it.");
+  if (all.length === 0) refuse(`${repo} has no GGUF file.`, "Search the hub for the model's name and GGUF.");
   const ranks = all.map(({ name }) => (wanted === undefined ? 0 : rank(name, wanted)));
   const best = Math.min(...ranks);
   const found = all.filter((_, i) => ranks[i] === best && best >= 0 && best < Infinity);
@@ -98,7 +98,7 @@ function pick(repo, files, wanted) {
   return (usual ?? found.reduce((a, b) => (b.size < a.size ? b : a))).name;
 }
 
-/** The models among files, by their first parts. Projectors and importance matrices are none. */
+/** The models among files: the first part of each, without projectors and importance matrices. */
 function offers(files) {
   const isModel = ({ name }) => /\.gguf$/i.test(name) && !/(mmproj|imatrix)[^/]*$/i.test(name);
   const isFirst = ({ name }) => (PART.exec(name)?.[1] ?? "00001") === "00001";
@@ -108,7 +108,7 @@ function offers(files) {
 const stem = (name) => name.replace(PART, "").replace(/\.gguf$/i, "");
 const quantOf = (name) => stem(name).split("/").at(-1).toUpperCase().split(/[-.]/).findLast((word) => QUANT.test(word));
 
-/** How well a file is what is wanted: a path, a folder, a file's name, the end of one, a quantization. 0 is best. */
+/** How well a file matches a path or folder, a file's name, the end of one, or a quantization. 0 is best. */
 function rank(file, wanted) {
   const [lower, name] = [file.toLowerCase(), wanted.replace(PART, "-00001-of-$2.gguf").toLowerCase()];
   const ends = stem(lower).endsWith(name) && "-_./".includes(stem(lower).at(-name.length - 1));

@@ -123,7 +123,7 @@ export class Firelight {
     return (this.#client ??= new OpenAI(this));
   }
 
-  /** OpenAI's interface over HTTP, without HTTP: for libraries that take a `fetch`. */
+  /** OpenAI's HTTP interface, answered in the page: for libraries that take a `fetch`. */
   get fetch() {
     return (this.#fetch ??= fetchOver(this.client));
   }
@@ -197,7 +197,7 @@ function noWebGpu() {
     : "This browser has no WebGPU, or it is turned off.";
 }
 
-/** The error of a load; if it was the demo's, which is not where it was looked for, with the way to get it. */
+/** The error of a load. If the demo model was not found, its hint says how to get it into a bundle. */
 function withoutDemo(error, [file]) {
   if (file !== demo() || !["http", "network", "bad-file"].includes(error.code)) return error;
   const hint = 'In a bundle, pass its address: `import demo from "firelight/demo"`, `Firelight.load(demo)`.';

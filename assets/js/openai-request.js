@@ -53,10 +53,10 @@ const FIELDS = {
   "completions.create": { ...SAMPLING, prompt: "any", logprobs: "count", echo: "flag", best_of: "count" },
   "embeddings.create": { ...NEUTRAL, input: "any", encoding_format: "text", dimensions: "count" },
 };
-/** Fields of OpenAI's that ask for what there is not, and what to do instead. */
+/** Fields that ask for something unsupported, and what to do instead. */
 const UNSUPPORTED = {
   audio: "Answers are text.",
-  web_search_options: "Nothing is searched; pass tools.",
+  web_search_options: "Pass tools.",
   functions: "Pass tools.",
   function_call: "Pass tool_choice.",
   moderation: "Answers are not moderated.",

@@ -12,7 +12,7 @@ function built(context, example, ...tools) {
   return project(context, join(context.paths.root, "examples/js", example), build);
 }
 
-/** Checks that a build has the right files and answers, by the stories model, or without `model` by its own. */
+/** Checks that a build has the right files and answers: with the stories model, or its own if `model` is null. */
 async function answers(context, build, { model = "model.gguf", demo = 0 } = {}) {
   const site = context.site({}, { ...build, "model.gguf": context.storiesFile });
   const names = Object.keys(site.files);
@@ -25,7 +25,7 @@ async function answers(context, build, { model = "model.gguf", demo = 0 } = {}) 
   assert.deepEqual(
     site.requests.filter(({ name }) => !names.includes(name)),
     [],
-    "all that is asked for is there",
+    "every requested file exists",
   );
 }
 

@@ -16,7 +16,7 @@ async function open(context) {
   return { page, outside };
 }
 
-/** What a client returns, checked for what is the same of all. */
+/** What a client returns, after checks that are the same for all clients. */
 async function ask(context, client) {
   const { page, outside } = await open(context);
   const direct = await page.evaluate(() => window.direct());

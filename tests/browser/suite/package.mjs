@@ -43,7 +43,7 @@ export default [
       const [{ files, name }] = JSON.parse(stdout);
       assert.equal(name, "firelight");
       const names = files.map((file) => file.path);
-      // The page of dist/web is for nobody who has installed the package.
+      // dist/web also has the page, which users of the package do not need.
       const own = await readdir(join(root, "assets/js"));
       const made = ["engine.js", "firelight.wasm", "demo.gguf", "LICENSE-MIT", "LICENSE-APACHE"];
       assert.deepEqual(names.sort(), [...own, ...made].sort());
