@@ -13,6 +13,9 @@ export const foreignWorker = () => new URL("./worker.js", here).href;
 /** The address that relative ones are relative to. */
 export const base = () => globalThis.document?.baseURI ?? globalThis.location?.href;
 
-/** The demo model: beside this module, or beside the page if this module has no address. Bundlers do not recognize this
- *  form, so they copy the model only for programs that import demo.js. */
-export const demo = () => new URL("demo.gguf", here.startsWith("file:") ? base() : here).href;
+/** Whether files can be beside this module. webpack's `file:` addresses say nothing about the page. */
+const hasNeighbours = () => !/^(blob|data|file):/.test(here) || (here.startsWith("file:") && base()?.startsWith("file:"));
+
+/** The demo model: beside this module, or else beside the page. Bundlers do not recognize this form, so they copy the
+ *  model only for programs that import demo.js. */
+export const demo = () => new URL("demo.gguf", hasNeighbours() ? here : base()).href;

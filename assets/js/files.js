@@ -4,9 +4,12 @@ import { base, demo } from "./address.js";
 import { onHub } from "./hub.js";
 import { refuse } from "./options.js";
 
+/** Whether a source means the demo model. */
+export const isDemo = (source) => source == null || source === "demo";
+
 /** A source without names: absolute URLs, Blobs, names on the hub; the demo model for none. */
 export function absolute(source) {
-  if (source == null || source === "demo") return demo();
+  if (isDemo(source)) return demo();
   if (source instanceof Blob) return source;
   if (source instanceof ArrayBuffer || ArrayBuffer.isView(source)) return new Blob([source]);
   const isAddress = (typeof source === "string" && source !== "") || source instanceof URL;

@@ -1,11 +1,10 @@
 // A loaded model: starts the engine and sends it commands. firelight.d.ts documents all types and options.
 
-import { demo } from "./address.js";
 import { Answer } from "./answer.js";
 import { available } from "./cache.js";
 import { FirelightError } from "./errors.js";
 import { fetchOver } from "./fetch.js";
-import { filesOf } from "./files.js";
+import { filesOf, isDemo } from "./files.js";
 import { loadAt, places } from "./link.js";
 import { OpenAI } from "./openai.js";
 import { check, refuse } from "./options.js";
@@ -93,7 +92,7 @@ export class Firelight {
         return new Firelight(SECRET, link, facts, notices);
       } catch (error) {
         const elsewhere = error.code === "no-webgpu" || (place === "shared" && error.code === "no-adapter");
-        if (place === "main" || !elsewhere) throw withoutDemo(error, files);
+        if (place === "main" || !elsewhere) throw isDemo(source) ? withoutDemo(error) : error;
         notice(otherwise);
       }
     }
@@ -197,9 +196,9 @@ function noWebGpu() {
     : "This browser has no WebGPU, or it is turned off.";
 }
 
-/** The error of a load. If the demo model was not found, its hint says how to get it into a bundle. */
-function withoutDemo(error, [file]) {
-  if (file !== demo() || !["http", "network", "bad-file"].includes(error.code)) return error;
+/** The error of loading the demo model. If it was not found, the hint says how to get it into a bundle. */
+function withoutDemo(error) {
+  if (!["http", "network", "bad-file"].includes(error.code)) return error;
   const hint = 'In a bundle, pass its address: `import demo from "firelight/demo"`, `Firelight.load(demo)`.';
   return new FirelightError(error.code, error.message, hint, { cause: error });
 }
