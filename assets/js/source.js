@@ -90,7 +90,7 @@ class Remote {
     file.#tell = tell;
     file.#all = all;
     const uncached = (error) => {
-      tell.notice(`${file.name} will not be cached: ${error.message}`);
+      tell.notice(`${file.name} will not be cached (${error.message}). Loading continues.`);
       return null;
     };
     file.#entry = options.cache ? await Entry.open(url).catch(uncached) : null;
