@@ -22,6 +22,8 @@ export interface Progress {
   total: number;
   /** Bytes per second, over the last seconds. */
   rate: number;
+  /** While kernels are compiled: how many are, of how many. */
+  kernels?: { done: number; total: number };
 }
 
 /** Options of {@link Firelight.load}. */
@@ -287,6 +289,26 @@ export interface Embedding {
   tokens: number;
 }
 
+/** Options of {@link Firelight.fit}, as in {@link LoadOptions}. */
+export type FitOptions = Pick<LoadOptions, "context" | "kv" | "sequences" | "signal" | "cache" | "headers" | "hub">;
+
+/** Whether a model fits the GPU. Browsers do not tell how much memory is free: compare `gpuBytes` with what you know. */
+export type Fit =
+  | {
+      fits: true;
+      /** Tokens of a conversation. */
+      context: number;
+      /** Bytes that the model would allocate on the GPU. */
+      gpuBytes: number;
+      /** What would be smaller or slower than usual. */
+      notices: string[];
+    }
+  | {
+      fits: false;
+      /** What is too large, and what would help. */
+      reason: string;
+    };
+
 /** What this browser can do. */
 export interface Support {
   /** Whether a model can run. */
@@ -307,6 +329,8 @@ export class Firelight {
   /** Loads a model. Without a source: the demo model, `demo.gguf` beside the package's files. Bundlers do not copy it;
    *  there, pass the default export of "firelight/demo". */
   static load(source?: Source | null, options?: LoadOptions): Promise<Firelight>;
+  /** Whether a model fits the GPU, from its header alone. The bytes that are read stay in the cache. */
+  static fit(source?: Source | null, options?: FitOptions): Promise<Fit>;
   /** What this browser can do. Never rejects. */
   static support(): Promise<Support>;
   readonly info: ModelInfo;

@@ -1,7 +1,7 @@
 // Owns engines: in a worker, in a shared worker, or in the page itself. Commands come in as plain objects
 // {id, command, ...}, events go out as {id, event, ...}; they are the same in all three places.
 
-import init, { Engine, onPanic } from "./engine.js";
+import init, { Engine, fit, onPanic } from "./engine.js";
 import { devices, keepDevices } from "./cache.js";
 import { FirelightError, fromEngine, toWire } from "./errors.js";
 import { openFiles } from "./source.js";
@@ -60,13 +60,14 @@ class Meter {
     if (now - this.#told >= TELL) this.say(stage);
   }
 
-  say(stage, loaded = this.#loaded) {
+  say(stage, loaded = this.#loaded, kernels = undefined) {
     const now = performance.now();
     this.#told = now;
     const bytes = this.#recent.reduce((sum, [, bytes]) => sum + bytes, 0);
     const seconds = this.#recent.length > 1 ? (now - this.#recent[0][0]) / 1000 : 0;
     const rate = seconds > 0 ? bytes / seconds : 0;
-    this.#tell({ stage, loaded: Math.min(loaded, this.#total), total: this.#total, rate });
+    const report = { stage, loaded: Math.min(loaded, this.#total), total: this.#total, rate };
+    this.#tell(kernels ? { ...report, kernels } : report);
   }
 
   done() {
@@ -107,8 +108,8 @@ class Running {
     meter.total = sources.reduce((sum, source) => sum + source.length, 0);
     let keeping;
     const report = (json) => {
-      const { compiling, notice, devices } = JSON.parse(json);
-      if (compiling) meter.say("compile");
+      const { compiling, kernels, notice, devices } = JSON.parse(json);
+      if (compiling || kernels) meter.say("compile", undefined, kernels);
       if (notice) tell.notice(notice);
       if (devices && options.cache) keeping = keepDevices(devices);
     };
@@ -242,6 +243,21 @@ function call(work) {
   }
 }
 
+/** Whether a model fits the GPU, from its header. */
+async function fitOf({ files, options }) {
+  await engineReady();
+  if (!navigator.gpu) throw new FirelightError("no-webgpu", "There is no WebGPU here.");
+  const { signal } = new AbortController();
+  const sources = await openFiles(files, { ...options, signal }, { bytes: () => {}, notice: () => {} });
+  try {
+    return JSON.parse(await unlessPanic(fit(sources, JSON.stringify(options.engine))));
+  } catch (thrown) {
+    const error = fromEngine(thrown);
+    if (error.code === "bad-file") await Promise.all(sources.map((source) => source.forget?.()));
+    throw error;
+  }
+}
+
 /** The loaded models by key; pages that load the same model share it. */
 const models = new Map();
 
@@ -271,6 +287,8 @@ export class Connection {
     switch (command) {
       case "load":
         return this.#load(id, rest);
+      case "fit":
+        return fitOf(rest);
       case "submit":
       case "embed":
         return this.#submit(command, id, rest.request);

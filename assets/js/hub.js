@@ -34,6 +34,25 @@ export async function onHub(text, { hub = HUB, headers, signal, offline = false 
   return root + encoded(pick(repo, files, wanted));
 }
 
+/** The models of a repository, `{name, size, quant, url}`; of a split model, its first file, with the size of all. */
+export async function modelsOf(repo, { hub = HUB, headers, signal } = {}) {
+  hub = hub.replace(/\/$/, "");
+  const files = await listed(hub, repo, "main", { headers, signal });
+  const total = ({ name }) => files.filter((file) => stem(file.name) === stem(name)).reduce((sum, { size }) => sum + size, 0);
+  const url = (name) => `${hub}/${repo}/resolve/main/${encoded(name)}`;
+  return offers(files).map((file) => ({ name: file.name, size: total(file), quant: quantOf(file.name), url: url(file.name) }));
+}
+
+/** The repositories with GGUF files that a text finds, the most downloaded first: `{repo, downloads, license}`. */
+export async function searchHub(text, { hub = HUB, signal, limit = 12 } = {}) {
+  hub = hub.replace(/\/$/, "");
+  const query = new URLSearchParams({ search: text, filter: "gguf", sort: "downloads", direction: "-1", limit });
+  const found = await asked(`${hub}/api/models?${query}`, { signal });
+  if (!found.ok) throw new FirelightError("http", `${new URL(hub).host} answered the search with ${found.status}.`);
+  const license = ({ tags = [] }) => tags.find((tag) => tag.startsWith("license:"))?.slice(8);
+  return (await found.json()).map((model) => ({ repo: model.id, downloads: model.downloads, license: license(model) }));
+}
+
 const encoded = (path) => path.split("/").map(encodeURIComponent).join("/");
 
 function name(text) {
@@ -61,20 +80,25 @@ function page(text, hub) {
 /** The files of a repository, `{name, size}`. */
 async function listed(hub, repo, revision, { headers, signal }) {
   const url = `${hub}/api/models/${repo}/revision/${encodeURIComponent(revision)}?blobs=true`;
-  const { host } = new URL(hub);
-  let response;
-  try {
-    response = await fetch(url, { headers, signal });
-  } catch (error) {
-    signal?.throwIfAborted();
-    throw new FirelightError("network", `${host} cannot be reached: ${error.message}.`, undefined, { cause: error });
-  }
+  const response = await asked(url, { headers, signal });
   if (!response.ok) {
+    const { host } = new URL(hub);
     const hint = "Check the name; if the model needs a login, pass `headers: {Authorization: ...}`.";
     throw new FirelightError("http", `${host} has no public model ${repo}@${revision}: ${response.status}.`, hint);
   }
   const { siblings = [] } = await response.json();
   return siblings.map(({ rfilename, size, lfs }) => ({ name: rfilename, size: lfs?.size ?? size ?? 0 }));
+}
+
+/** @throws "network" */
+async function asked(url, { headers, signal }) {
+  try {
+    return await fetch(url, { headers, signal });
+  } catch (error) {
+    signal?.throwIfAborted();
+    const message = `${new URL(url).host} cannot be reached: ${error.message}.`;
+    throw new FirelightError("network", message, undefined, { cause: error });
+  }
 }
 
 /** The files below an address that are in the cache. */

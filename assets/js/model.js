@@ -21,6 +21,7 @@ const LOAD = {
   headers: "object",
   hub: "text",
 };
+const FIT = { context: "count", kv: "text", sequences: "count", signal: "signal", cache: "flag", headers: "object", hub: "text" };
 const COMPLETE = {
   signal: "signal",
   temperature: "number",
@@ -94,6 +95,23 @@ export class Firelight {
         const elsewhere = error.code === "no-webgpu" || (place === "shared" && error.code === "no-adapter");
         if (place === "main" || !elsewhere) throw isDemo(source) ? withoutDemo(error) : error;
         notice(otherwise);
+      }
+    }
+  }
+
+  static async fit(source, options) {
+    const { signal, cache = true, headers = {}, hub, ...engine } = check("fit", options, FIT);
+    signal?.throwIfAborted();
+    if (!gpu()) throw new FirelightError("no-webgpu", noWebGpu());
+    const files = await filesOf(source, { hub, headers, signal });
+    const command = { command: "fit", files, options: { cache, headers, engine } };
+    for (const [place, start] of places("worker", () => {})) {
+      try {
+        const { link, info } = await loadAt(start, command, signal, () => {});
+        link.close(new FirelightError("destroyed", "The question was answered."));
+        return info;
+      } catch (error) {
+        if (place === "main" || error.code !== "no-webgpu") throw error;
       }
     }
   }

@@ -184,6 +184,12 @@ impl Gpu {
         &self.pipelines
     }
 
+    /// How many pipelines had to be compiled on this device so far, including those that are being compiled.
+    #[doc(hidden)]
+    pub fn pipelines_requested(&self) -> u64 {
+        self.pipelines.requested()
+    }
+
     /// How many pipelines were compiled on this device so far. A second session of a model compiles none.
     #[doc(hidden)]
     pub fn pipelines_compiled(&self) -> u64 {

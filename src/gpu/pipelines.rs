@@ -20,6 +20,7 @@ pub(crate) struct Pipeline {
 #[derive(Clone, Default)]
 pub(crate) struct Pipelines {
     entries: Arc<Mutex<HashMap<String, Entry>>>,
+    requested: Arc<AtomicU64>,
     compiled: Arc<AtomicU64>,
     /// Counts uses, to evict the least recently used pipeline.
     clock: Arc<AtomicU64>,
@@ -66,9 +67,15 @@ impl Pipelines {
             }
             None => {
                 entries.insert(key.into(), Entry::Compiling(Vec::new()));
+                self.requested.fetch_add(1, Ordering::Relaxed);
                 Lookup::Missing(Vacancy { pipelines: self.clone(), key: Some(key.into()) })
             }
         }
+    }
+
+    /// How many pipelines had to be compiled so far, including those that are being compiled.
+    pub fn requested(&self) -> u64 {
+        self.requested.load(Ordering::Relaxed)
     }
 
     /// How many pipelines were compiled so far.

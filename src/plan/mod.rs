@@ -16,7 +16,10 @@ mod step;
 pub mod suballocation;
 pub mod tune;
 
+use std::future::{Future, poll_fn};
 use std::ops::{Deref, Range};
+use std::pin::pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::dtype::DType;
@@ -297,9 +300,8 @@ impl Plan {
         let memory = PlanMemory::allocate(gpu, dispatch_list).await?;
         let kernels = &memory.dispatch_list().kernels;
         let building = pipelines::build(gpu, &kernels.iter().map(|(_, kernel)| kernel).collect::<Vec<_>>());
-        let filled = fill(&memory).await;
-        // Wait in any case, so that no thread is still inside a driver after an error.
-        let built = building.await;
+        // Both are awaited in any case, so that no thread is still inside a driver after an error.
+        let (filled, built) = both(fill(&memory), building).await;
         filled?;
         let bind = |((node, kernel), pipeline): (&(usize, Kernel), Pipeline)| {
             pipelines::bind(gpu, pipeline, (*node, kernel), &memory.step, &memory.ranges)
@@ -427,6 +429,35 @@ pub fn runs(kernel: &Kernel, sizes: &StepSizes) -> bool {
 }
 
 /// All of them in one pass.
+/// Awaits two futures at the same time.
+async fn both<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) -> (A, B) {
+    let (mut a, mut b) = (pin!(a), pin!(b));
+    let (mut of_a, mut of_b) = (None, None);
+    poll_fn(|context: &mut Context<'_>| {
+        if of_a.is_none() {
+            of_a = ready(a.as_mut().poll(context));
+        }
+        if of_b.is_none() {
+            of_b = ready(b.as_mut().poll(context));
+        }
+        match (of_a.take(), of_b.take()) {
+            (Some(a), Some(b)) => Poll::Ready((a, b)),
+            unfinished => {
+                (of_a, of_b) = unfinished;
+                Poll::Pending
+            }
+        }
+    })
+    .await
+}
+
+fn ready<T>(polled: Poll<T>) -> Option<T> {
+    match polled {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
+}
+
 fn encode(gpu: &Gpu, dispatches: &[&Dispatch], sizes: &StepSizes) -> wgpu::CommandEncoder {
     let mut encoder = gpu.encoder();
     let mut pass = encoder.begin_compute_pass(&Default::default());

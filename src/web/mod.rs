@@ -5,14 +5,15 @@
 //! [`EngineLoop`] out of the cell for as long as it works.
 
 mod info;
+mod inspect;
 mod js_error;
 mod request;
 mod source;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -95,9 +96,9 @@ impl WebEngine {
         let gpu = Gpu::open(&device).await.map_err(at(Moment::Open))?;
         let session = options.session(gpu.caps());
         let reloaded = Rc::new(Cell::new(false));
-        let report = report(tell, cached, reloaded.clone());
-        let engine = Engine::load(gpu.clone(), model, EngineOptions { gpu: device, session }, report).await;
-        let engine = engine.map_err(|error| {
+        let report = report(tell.clone(), cached, reloaded.clone());
+        let loading = Engine::load(gpu.clone(), model, EngineOptions { gpu: device, session }, report);
+        let engine = reporting_kernels(&gpu, &tell, loading).await.map_err(|error| {
             gpu.destroy();
             JsError::new(Moment::Open, &error)
         })?;
@@ -277,6 +278,22 @@ fn report(tell: Function, mut cached: Option<BTreeMap<String, String>>, reloaded
         };
         say(&tell, &what);
     })
+}
+
+/// Tells JavaScript how many kernels are compiled, whenever that changes while `work` runs.
+async fn reporting_kernels<T>(gpu: &Gpu, tell: &Function, work: impl Future<Output = T>) -> T {
+    let earlier = gpu.pipelines_compiled();
+    let (mut work, mut reported) = (pin!(work), 0);
+    poll_fn(|context| {
+        let polled = work.as_mut().poll(context);
+        let done = gpu.pipelines_compiled() - earlier;
+        if done != reported {
+            reported = done;
+            say(tell, &json!({"kernels": {"done": done, "total": gpu.pipelines_requested() - earlier}}));
+        }
+        polled
+    })
+    .await
 }
 
 fn say(tell: &Function, what: &Value) {

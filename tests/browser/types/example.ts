@@ -4,7 +4,7 @@ import {
   Firelight, FirelightError, LanguageModel, OpenAI, cache,
   type Answer, type AnswerEvent, type AssistantMessage, type Availability, type CachedModel, type ChatCompletion, type ChatCompletionChunk,
   type ChatCompletionContentPart, type ChatCompletionMessageParam, type ChatCompletionParams, type ChatOptions, type Completion, type CompletionLogprobs,
-  type CompletionParams, type ContentPart, type CreateEmbeddingResponse, type Embedding, type EmbeddingCreateParams, type ErrorCode, type FinishReason, type GenerateOptions, type LanguageModelCoreOptions,
+  type CompletionParams, type ContentPart, type CreateEmbeddingResponse, type Embedding, type EmbeddingCreateParams, type ErrorCode, type FinishReason, type Fit, type FitOptions, type GenerateOptions, type LanguageModelCoreOptions,
   type LanguageModelCreateOptions, type LanguageModelExpected, type LanguageModelMessage, type LanguageModelPrompt,
   type LanguageModelPromptOptions, type LoadOptions, type Message, type MessageContent, type ModelEntry, type ModelInfo, type Progress,
   type RequestOptions, type ResponseFormat, type SamplingMode, type SamplingParams, type Source, type Stats, type Stream, type Support,
@@ -23,6 +23,9 @@ async function load(file: File, blob: Blob, buffer: ArrayBuffer, signal: AbortSi
     headers: { authorization: "Bearer x" }, hub: "https://hub.example",
   };
   const support: Support = await Firelight.support();
+  const fitOptions: FitOptions = { context: 2048, kv: "q8_0", sequences: 2, cache: false };
+  const fit: Fit = await Firelight.fit("model.gguf", fitOptions);
+  console.log(fit.fits ? fit.gpuBytes + fit.context : fit.reason);
   if (!support.webgpu) throw new FirelightError("no-webgpu", support.reason ?? "no GPU", "take another browser");
   return Firelight.load(sources[0], options);
 }
