@@ -33,6 +33,18 @@ export default [
       assert.deepEqual(panics, []);
     },
   },
+  {
+    name: "the chat window in a tab says if WebGPU cannot draw, and points to the page",
+    browsers: ["chromium"],
+    async run(context) {
+      // Without the flags, headless Chromium computes with WebGPU, but shows no canvas.
+      const page = await context.page({ path: "/chat/index.html" });
+      await page.waitForSelector("#wait a:not([hidden])", { visible: true, timeout: 30_000 });
+      const text = await page.$eval("#wait span", (element) => element.textContent);
+      assert.match(text, /^Firelight cannot start: this browser's WebGPU cannot draw on a canvas/);
+      assert.equal(await page.$eval("#page", (link) => new URL(link.href).pathname), "/web/");
+    },
+  },
 ];
 
 async function talk(context, page) {
