@@ -22,6 +22,7 @@ sed -i 's/engine_bg\.wasm/firelight.wasm/' $OUT/engine.js
 
 say "copying the package"
 cp assets/js/* LICENSE-MIT LICENSE-APACHE assets/demo/demo.gguf $OUT/
-cp -r assets/web/* $OUT/
+
+scripts/page.sh
 
 say "done: $OUT, $(gzip -9c $OUT/firelight.wasm | wc -c) bytes of wasm when compressed"

@@ -14,6 +14,9 @@ const TYPES = {
   ".css": "text/css",
   ".wasm": "application/wasm",
   ".json": "application/json",
+  ".png": "image/png",
+  ".svg": "image/svg+xml",
+  ".webmanifest": "application/manifest+json",
 };
 const PIECE = 64 * 1024;
 

@@ -15,6 +15,11 @@ import hub from "./hub.mjs";
 import install from "./install.mjs";
 import options from "./options.mjs";
 import page from "./page.mjs";
+import pageBench from "./page-bench.mjs";
+import pageChat from "./page-chat.mjs";
+import pageMarkdown from "./page-markdown.mjs";
+import pageOffline from "./page-offline.mjs";
+import pagePictures from "./page-pictures.mjs";
 import package_ from "./package.mjs";
 import shared from "./shared.mjs";
 import sources from "./sources.mjs";
@@ -36,5 +41,10 @@ export const TESTS = [
   ...options,
   ...embeddings,
   ...page,
+  ...pageMarkdown,
+  ...pageChat,
+  ...pageBench,
+  ...pagePictures,
+  ...pageOffline,
   ...chat,
 ];
