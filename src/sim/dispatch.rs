@@ -1,0 +1,185 @@
+//! Runs a dispatch: its workgroups one after another, the subgroups of a workgroup interleaved.
+//!
+//! With a seed, subgroups are preempted at accesses of memory and go on in random order, the same for the same seed:
+//! what a race changes then differs from seed to seed. Without, each runs until it waits, which is fastest.
+
+use super::execute::DispatchState;
+use super::lanes::{Subgroup, SubgroupState, lanes_of};
+use super::memory::{BoundRange, VariablePlaces};
+use super::profile::{DispatchProfile, Profiler};
+use super::program::{BuiltinInput, Program};
+use super::sanitizer::{Finding, FindingKind, Sanitizer};
+
+/// Instructions of a workgroup after which it is taken to be endless.
+const MOST_INSTRUCTIONS: u64 = 1 << 32;
+/// Fills workgroup memory before a workgroup begins: NaN, in 32 bits and in 16.
+const GARBAGE: u32 = 0xffff_ffff;
+
+/// How a dispatch runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SimulationOptions {
+    /// Decides in which order subgroups run; see the module.
+    pub seed: Option<u64>,
+    /// Look for what must not be.
+    pub sanitize: bool,
+    /// Count operations and accesses.
+    pub profile: bool,
+    /// Run no more workgroups than these; the others are left out, from the end.
+    pub most_workgroups: Option<u32>,
+}
+
+/// What the instruments saw.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SimulationReport {
+    /// By line; none without [`SimulationOptions::sanitize`].
+    pub findings: Vec<Finding>,
+    /// Zeros without [`SimulationOptions::profile`].
+    pub profile: DispatchProfile,
+    /// Instructions of subgroups, times the lanes of a subgroup.
+    pub lane_operations: u64,
+}
+
+/// Runs `workgroups` workgroups of a program in each dimension. `bindings` has the range of each binding number.
+///
+/// # Errors
+/// If a binding is missing.
+pub fn dispatch(
+    program: &Program,
+    buffers: &mut [Vec<u32>],
+    bindings: &[BoundRange],
+    workgroups: [u32; 3],
+    options: SimulationOptions,
+) -> Result<SimulationReport, String> {
+    let places = VariablePlaces::new(program, bindings)?;
+    let state = DispatchState {
+        program,
+        buffers,
+        workgroup_memory: vec![GARBAGE; places.workgroup_words],
+        places,
+        sanitizer: options.sanitize.then(|| Sanitizer::new(program)),
+        profile: options.profile.then(|| Profiler::new(program)),
+        pc: 0,
+        storage_barrier: false,
+    };
+    let subgroups = (0..program.subgroups()).map(|number| Subgroup::new(program, number)).collect();
+    let mut running = RunningDispatch { state, subgroups, random: options.seed, workgroups };
+    let count = workgroups.iter().product::<u32>().min(options.most_workgroups.unwrap_or(u32::MAX));
+    let mut instructions = 0;
+    for number in 0..count {
+        instructions += running.workgroup(number);
+    }
+    let DispatchState { sanitizer, profile, .. } = running.state;
+    Ok(SimulationReport {
+        findings: sanitizer.map(Sanitizer::findings).unwrap_or_default(),
+        profile: profile.map(Profiler::finish).unwrap_or_default(),
+        lane_operations: instructions * u64::from(program.width),
+    })
+}
+
+struct RunningDispatch<'a> {
+    state: DispatchState<'a>,
+    subgroups: Vec<Subgroup>,
+    /// The state of the random numbers.
+    random: Option<u64>,
+    workgroups: [u32; 3],
+}
+
+impl RunningDispatch<'_> {
+    /// Runs a workgroup, x first; the instructions that it took.
+    fn workgroup(&mut self, number: u32) -> u64 {
+        let [x, y, _] = self.workgroups;
+        let id = [number % x, number / x % y, number / x / y];
+        self.state.workgroup_memory.fill(GARBAGE);
+        if let Some(sanitizer) = &mut self.state.sanitizer {
+            sanitizer.begin_workgroup();
+        }
+        if let Some(profile) = &mut self.state.profile {
+            profile.workgroups += 1;
+        }
+        for i in 0..self.subgroups.len() {
+            self.subgroups[i].restart();
+            self.set_inputs(i, id);
+        }
+        let mut instructions = 0;
+        while let Some(next) = self.next() {
+            let patience = if self.random.is_some() { self.random_below(16) } else { u32::MAX };
+            instructions += self.state.run(&mut self.subgroups[next], patience);
+            if instructions > MOST_INSTRUCTIONS {
+                self.state.found(FindingKind::EndlessLoop, || format!("workgroup {id:?}"));
+                break;
+            }
+        }
+        instructions
+    }
+
+    /// A subgroup that can go on; if all wait, they pass the barrier.
+    fn next(&mut self) -> Option<usize> {
+        let ready = |subgroup: &Subgroup| subgroup.state == SubgroupState::Ready;
+        if !self.subgroups.iter().any(ready) {
+            self.pass_barrier();
+        }
+        let all: Vec<usize> = (0..self.subgroups.len()).filter(|i| ready(&self.subgroups[*i])).collect();
+        match all.len() as u32 {
+            0 => None,
+            _ if self.random.is_none() => Some(all[0]),
+            count => Some(all[self.random_below(count) as usize]),
+        }
+    }
+
+    fn pass_barrier(&mut self) {
+        let waiting = |subgroup: &&mut Subgroup| subgroup.state == SubgroupState::AtBarrier;
+        let Some(first) = self.subgroups.iter_mut().find(waiting).map(|subgroup| subgroup.pc) else { return };
+        if let Some(other) = self.subgroups.iter().find(|subgroup| subgroup.pc != first) {
+            let (pc, number) = (first - 1, other.number);
+            self.state.pc = pc;
+            self.state.found(FindingKind::DivergentBarrier, || format!("subgroup {number} does not reach it"));
+        }
+        self.subgroups.iter_mut().filter(waiting).for_each(|subgroup| subgroup.state = SubgroupState::Ready);
+        let storage = std::mem::take(&mut self.state.storage_barrier);
+        if let Some(sanitizer) = &mut self.state.sanitizer {
+            sanitizer.barrier(storage);
+        }
+        if let Some(profile) = &mut self.state.profile {
+            profile.barriers += 1;
+        }
+    }
+
+    /// Tells a subgroup's invocations who they are.
+    fn set_inputs(&self, subgroup: usize, workgroup: [u32; 3]) {
+        let program = self.state.program;
+        let (size, subgroup) = (program.workgroup_size, &self.subgroups[subgroup]);
+        let local = |invocation: u32, component: u8| match component {
+            0 => invocation % size[0],
+            1 => invocation / size[0] % size[1],
+            _ => invocation / size[0] / size[1],
+        };
+        for (register, input) in &program.inputs {
+            for lane in lanes_of(subgroup.lanes) {
+                let invocation = subgroup.invocation(lane);
+                let bits = match *input {
+                    BuiltinInput::LocalInvocationIndex => invocation,
+                    BuiltinInput::LocalInvocationId(i) => local(invocation, i),
+                    BuiltinInput::GlobalInvocationId(i) => {
+                        workgroup[i as usize] * size[i as usize] + local(invocation, i)
+                    }
+                    BuiltinInput::WorkgroupId(i) => workgroup[i as usize],
+                    BuiltinInput::WorkgroupCount(i) => self.workgroups[i as usize],
+                    BuiltinInput::SubgroupId => subgroup.number,
+                    BuiltinInput::SubgroupSize => program.width,
+                    BuiltinInput::SubgroupCount => program.subgroups(),
+                    BuiltinInput::SubgroupInvocationId => lane as u32,
+                };
+                subgroup.set(*register, lane, bits);
+            }
+        }
+    }
+
+    /// A random number below `n`, of a small generator (splitmix64).
+    fn random_below(&mut self, n: u32) -> u32 {
+        let state = self.random.get_or_insert(0);
+        *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (*state ^ (*state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z >> 32) % u64::from(n)) as u32
+    }
+}

@@ -1,0 +1,120 @@
+//! Built-in functions.
+
+use naga::MathFunction;
+
+use super::super::arithmetic::{BinaryOp, FmaOp, NumberKind, UnaryOp};
+use super::super::program::{Instruction, Register};
+use super::{Lowered, Lowering};
+
+impl Lowering<'_> {
+    /// What a function makes of its arguments, whose scalars are of `kind`.
+    pub fn math(&mut self, fun: MathFunction, kind: NumberKind, args: &[Vec<Register>]) -> Lowered<Vec<Register>> {
+        if let Some(op) = unary_op(fun) {
+            return Ok(args[0].iter().map(|a| self.unary(op, kind, *a)).collect());
+        }
+        let binary = match fun {
+            MathFunction::Min => Some(BinaryOp::Min),
+            MathFunction::Max => Some(BinaryOp::Max),
+            MathFunction::Pow => Some(BinaryOp::Power),
+            _ => None,
+        };
+        if let Some(op) = binary {
+            return Ok(self.each2(op, kind, &args[0], &args[1]));
+        }
+        match fun {
+            MathFunction::Clamp => {
+                let at_least = self.each2(BinaryOp::Max, kind, &args[0], &args[1]);
+                Ok(self.each2(BinaryOp::Min, kind, &at_least, &args[2]))
+            }
+            MathFunction::Fma => {
+                let each = args[0].iter().zip(&args[1]).zip(&args[2]);
+                Ok(each.map(|((a, b), c)| self.fma(kind, *a, *b, *c)).collect())
+            }
+            MathFunction::Dot => Ok(vec![self.dot(kind, &args[0], &args[1])]),
+            MathFunction::Dot4I8Packed | MathFunction::Dot4U8Packed => {
+                let (signed, dst) = (fun == MathFunction::Dot4I8Packed, self.register());
+                self.emit(Instruction::DotPacked { signed, dst, a: args[0][0], b: args[1][0] });
+                Ok(vec![dst])
+            }
+            MathFunction::Unpack4xU8 => Ok(self.unpack(UnpackTo::Unsigned, args[0][0])),
+            MathFunction::Unpack4xI8 => Ok(self.unpack(UnpackTo::Signed, args[0][0])),
+            MathFunction::Unpack2x16float => Ok(self.unpack(UnpackTo::Half, args[0][0])),
+            MathFunction::Pack4xU8 | MathFunction::Pack4xI8 => {
+                let dst = self.register();
+                self.emit(Instruction::PackBytes { dst, parts: std::array::from_fn(|i| args[0][i]) });
+                Ok(vec![dst])
+            }
+            MathFunction::Pack2x16float => {
+                let dst = self.register();
+                self.emit(Instruction::PackHalves { dst, parts: [args[0][0], args[0][1]] });
+                Ok(vec![dst])
+            }
+            other => Err(format!("the simulator has no {other:?}")),
+        }
+    }
+
+    fn fma(&mut self, kind: NumberKind, a: Register, b: Register, c: Register) -> Register {
+        let dst = self.register();
+        self.emit(Instruction::Fma { op: FmaOp::Add, kind, dst, a, b, c });
+        dst
+    }
+
+    fn dot(&mut self, kind: NumberKind, a: &[Register], b: &[Register]) -> Register {
+        let mut sum = self.binary(BinaryOp::Multiply, kind, a[0], b[0]);
+        for (a, b) in a.iter().zip(b).skip(1) {
+            sum = match kind.is_float() {
+                true => self.fma(kind, *a, *b, sum),
+                false => {
+                    let product = self.binary(BinaryOp::Multiply, kind, *a, *b);
+                    self.binary(BinaryOp::Add, kind, sum, product)
+                }
+            };
+        }
+        sum
+    }
+
+    fn unpack(&mut self, to: UnpackTo, a: Register) -> Vec<Register> {
+        let (count, kind) = match to {
+            UnpackTo::Half => (2, NumberKind::Float),
+            UnpackTo::Signed => (4, NumberKind::Signed),
+            UnpackTo::Unsigned => (4, NumberKind::Unsigned),
+        };
+        let op = |n| match to {
+            UnpackTo::Half => UnaryOp::UnpackHalf(n),
+            UnpackTo::Signed => UnaryOp::UnpackSigned(n),
+            UnpackTo::Unsigned => UnaryOp::UnpackUnsigned(n),
+        };
+        (0..count).map(|n| self.unary(op(n), kind, a)).collect()
+    }
+}
+
+#[derive(Clone, Copy)]
+enum UnpackTo {
+    Half,
+    Signed,
+    Unsigned,
+}
+
+fn unary_op(fun: MathFunction) -> Option<UnaryOp> {
+    Some(match fun {
+        MathFunction::Abs => UnaryOp::Abs,
+        MathFunction::Sign => UnaryOp::Sign,
+        MathFunction::Floor => UnaryOp::Floor,
+        MathFunction::Ceil => UnaryOp::Ceil,
+        MathFunction::Round => UnaryOp::Round,
+        MathFunction::Trunc => UnaryOp::Trunc,
+        MathFunction::Sqrt => UnaryOp::Sqrt,
+        MathFunction::InverseSqrt => UnaryOp::InverseSqrt,
+        MathFunction::Exp => UnaryOp::Exp,
+        MathFunction::Exp2 => UnaryOp::Exp2,
+        MathFunction::Log => UnaryOp::Log,
+        MathFunction::Log2 => UnaryOp::Log2,
+        MathFunction::Sin => UnaryOp::Sin,
+        MathFunction::Cos => UnaryOp::Cos,
+        MathFunction::Tanh => UnaryOp::Tanh,
+        MathFunction::CountOneBits => UnaryOp::CountOneBits,
+        MathFunction::CountLeadingZeros => UnaryOp::CountLeadingZeros,
+        MathFunction::CountTrailingZeros => UnaryOp::CountTrailingZeros,
+        _ => return None,
+    })
+}

@@ -1,0 +1,168 @@
+//! Memory: the buffers that a dispatch binds, workgroup memory, and how lanes read and write them.
+
+use half::f16;
+
+use super::arithmetic::{self, NumberKind};
+use super::execute::DispatchState;
+use super::lanes::{Subgroup, lanes_of};
+use super::program::{AtomicOp, ElementCount, MemoryAccess, Program, Register, VariableSpace};
+use super::sanitizer::AccessKind;
+
+/// The bytes of a buffer that a binding shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BoundRange {
+    /// Which buffer.
+    pub buffer: usize,
+    /// The first byte, a multiple of 4.
+    pub offset: u64,
+    /// How many, a multiple of 4.
+    pub bytes: u64,
+}
+
+/// Where the words of a program's variables are.
+pub(super) struct VariablePlaces {
+    places: Vec<VariablePlace>,
+    /// Words of the workgroup's memory.
+    pub workgroup_words: usize,
+}
+
+#[derive(Clone, Copy)]
+struct VariablePlace {
+    /// Nothing for workgroup memory.
+    buffer: Option<usize>,
+    first_word: usize,
+    words: usize,
+}
+
+impl VariablePlaces {
+    /// `bindings` has the range of each binding number.
+    ///
+    /// # Errors
+    /// If a binding is missing.
+    pub fn new(program: &Program, bindings: &[BoundRange]) -> Result<Self, String> {
+        let mut workgroup_words = 0;
+        let mut place = |variable: &super::SimulatedVariable| match variable.space {
+            VariableSpace::Workgroup => {
+                let (first_word, words) = (workgroup_words, variable.bytes.next_multiple_of(16) as usize / 4);
+                workgroup_words += words;
+                Ok(VariablePlace { buffer: None, first_word, words })
+            }
+            VariableSpace::Binding(number, _) => {
+                let range = bindings.get(number as usize).ok_or(format!("nothing is bound to {}", variable.name))?;
+                let (first_word, words) = ((range.offset / 4) as usize, (range.bytes / 4) as usize);
+                Ok(VariablePlace { buffer: Some(range.buffer), first_word, words })
+            }
+        };
+        let places: Result<Vec<_>, String> = program.variables.iter().map(&mut place).collect();
+        Ok(VariablePlaces { places: places?, workgroup_words })
+    }
+}
+
+fn read_scalar(words: &[u32], kind: NumberKind, address: u32) -> u32 {
+    let word = words.get(address as usize / 4).copied().unwrap_or(0);
+    match kind {
+        NumberKind::Half => f16::from_bits((word >> (8 * (address & 2))) as u16).to_f32().to_bits(),
+        _ => word,
+    }
+}
+
+fn write_scalar(words: &mut [u32], kind: NumberKind, address: u32, bits: u32) {
+    let Some(word) = words.get_mut(address as usize / 4) else { return };
+    *word = match kind {
+        NumberKind::Half => {
+            let (half, shift) = (u32::from(f16::from_f32(f32::from_bits(bits)).to_bits()), 8 * (address & 2));
+            *word & !(0xffff << shift) | half << shift
+        }
+        _ => bits,
+    };
+}
+
+impl DispatchState<'_> {
+    fn words(&mut self, variable: u16) -> &mut [u32] {
+        let VariablePlace { buffer, first_word, words } = self.places.places[variable as usize];
+        let all = match buffer {
+            Some(buffer) => &mut self.buffers[buffer],
+            None => &mut self.workgroup_memory,
+        };
+        let end = (first_word + words).min(all.len());
+        &mut all[first_word.min(end)..end]
+    }
+
+    /// How many elements an array has.
+    pub fn element_count(&self, count: ElementCount, stride: u32) -> u32 {
+        match count {
+            ElementCount::Fixed(n) => n,
+            ElementCount::Runtime { variable, offset } => {
+                (self.places.places[variable as usize].words as u32 * 4).saturating_sub(offset) / stride
+            }
+        }
+    }
+
+    /// Tells the instruments of an access: the addresses of a subgroup's lanes.
+    fn observe(&mut self, subgroup: &Subgroup, access: &MemoryAccess, how: AccessKind) {
+        if let Some(profile) = &mut self.profile {
+            let addresses = lanes_of(subgroup.mask).map(|lane| subgroup.get(access.address, lane) + access.offset);
+            profile.access(access, how, addresses);
+        }
+        if let Some(sanitizer) = &mut self.sanitizer {
+            for lane in lanes_of(subgroup.mask) {
+                let address = subgroup.get(access.address, lane) + access.offset;
+                sanitizer.access(self.pc, access, how, address, subgroup.invocation(lane));
+            }
+        }
+    }
+
+    pub fn load(&mut self, subgroup: &Subgroup, access: &MemoryAccess, dst: &[Register; 4]) {
+        self.observe(subgroup, access, AccessKind::Read);
+        let words = self.words(access.variable);
+        for lane in lanes_of(subgroup.mask) {
+            let address = subgroup.get(access.address, lane) + access.offset;
+            for (dst, i) in dst.iter().zip(0..access.components.into()) {
+                let bits = read_scalar(words, access.kind, address + i * access.kind.bytes());
+                subgroup.set(*dst, lane, bits);
+            }
+        }
+    }
+
+    pub fn store(&mut self, subgroup: &Subgroup, access: &MemoryAccess, src: &[Register; 4]) {
+        self.observe(subgroup, access, AccessKind::Write);
+        let words = self.words(access.variable);
+        for lane in lanes_of(subgroup.mask) {
+            let address = subgroup.get(access.address, lane) + access.offset;
+            for (src, i) in src.iter().zip(0..access.components.into()) {
+                write_scalar(words, access.kind, address + i * access.kind.bytes(), subgroup.get(*src, lane));
+            }
+        }
+    }
+
+    /// The lanes take turns.
+    pub fn atomic(&mut self, subgroup: &Subgroup, op: AtomicOp, access: &MemoryAccess, [dst, operand]: [Register; 2]) {
+        let how = match op {
+            AtomicOp::Exchange => AccessKind::AtomicStore,
+            AtomicOp::Load | AtomicOp::Combine(_) => AccessKind::Atomic,
+        };
+        self.observe(subgroup, access, how);
+        let words = self.words(access.variable);
+        for lane in lanes_of(subgroup.mask) {
+            let address = subgroup.get(access.address, lane) + access.offset;
+            let old = read_scalar(words, access.kind, address);
+            let operand = subgroup.get(operand, lane);
+            let new = match op {
+                AtomicOp::Load => old,
+                AtomicOp::Exchange => operand,
+                AtomicOp::Combine(op) => arithmetic::binary_of_two(op, access.kind, old, operand),
+            };
+            write_scalar(words, access.kind, address, new);
+            subgroup.set(dst, lane, old);
+        }
+    }
+
+    /// One scalar of a variable, for a cooperative matrix; `lane` holds it.
+    pub fn load_scalar(&mut self, access: &MemoryAccess, address: u32) -> u32 {
+        read_scalar(self.words(access.variable), access.kind, address)
+    }
+
+    pub fn store_scalar(&mut self, access: &MemoryAccess, address: u32, bits: u32) {
+        write_scalar(self.words(access.variable), access.kind, address, bits);
+    }
+}

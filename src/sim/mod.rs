@@ -1,0 +1,35 @@
+//! A simulator of WGSL kernels: runs any kernel of the catalog, with its real bindings, on a machine without a GPU, and
+//! shows what a GPU would see of it.
+//!
+//! ```text
+//! WGSL text -> naga IR -> lower -> optimize -> allocate -> Program           one for each width of subgroups
+//! Program, buffers, grid -> dispatch -> execute (lanes, arithmetic, memory, cooperative)
+//!                                        |-> sanitizer   races, unwritten memory, bounds, divergence, shifts, NaNs
+//!                                        |-> profile     operations, sectors and lines, bank conflicts, lanes
+//! ```
+//!
+//! The lanes of a subgroup run in lockstep under an execution mask; the subgroups of a workgroup are interleaved by a
+//! seeded scheduler; workgroups run one after another. So the interpreter's own work is done once for each subgroup and
+//! instruction, not for each lane. Subgroups have 4 to 128 lanes, whatever the GPU to come has.
+//!
+//! Counts are exact for the text, not for a driver's code: constants are folded and products joined with sums, but
+//! nothing is hoisted or unrolled, and loads are not joined. There are no caches and no time here.
+
+mod allocate;
+mod arithmetic;
+mod cooperative;
+mod dispatch;
+mod execute;
+mod lanes;
+mod lower;
+mod memory;
+mod optimize;
+mod profile;
+mod program;
+mod sanitizer;
+
+pub use dispatch::{SimulationOptions, SimulationReport, dispatch};
+pub use memory::BoundRange;
+pub use profile::{AccessCounts, DispatchProfile, OperationClass, OperationCounts};
+pub use program::{Program, SimulatedVariable, VariableSpace};
+pub use sanitizer::{AccessKind, Finding, FindingKind};
