@@ -91,6 +91,9 @@ pub mod plan;
 pub mod quant_recipe;
 #[doc(hidden)]
 pub mod shader;
+#[cfg(feature = "simulate")]
+#[doc(hidden)]
+pub mod sim;
 #[doc(hidden)]
 pub mod synth;
 #[doc(hidden)]

@@ -22,6 +22,7 @@ const LAYERS: [&[&str]; 10] = [
         "synth",
         "demo",
         "quant_recipe",
+        "sim",
     ],
     &["session", "hub"],
     &["conversation"],

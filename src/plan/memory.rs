@@ -6,14 +6,13 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::num::NonZero;
-use std::ops::Range;
 
 use super::DispatchList;
 use super::suballocation::Suballocation;
-use crate::dtype::DType;
+use super::weights::ShardRows;
 use crate::gpu::{Buffer, Gpu, Submission};
 use crate::graph::{StepInput, TensorId, TensorKind};
-use crate::ops::{Shard, StepSizes};
+use crate::ops::StepSizes;
 use crate::{Error, Result};
 
 /// The buffers of a dispatch list's tensors, on a device.
@@ -121,8 +120,8 @@ impl PlanMemory {
 
     /// Fills rows of a weight with rows in the layout of a file, repacked. `row` is even unless these are its last.
     pub fn write_rows(&self, id: TensorId, row: u32, data: &[u8]) {
-        for part in self.rows(id, row, data.len()) {
-            part.fill(&self.gpu, data);
+        for part in &self.rows(id, row, data.len()) {
+            fill(&self.gpu, part, data);
         }
     }
 
@@ -136,28 +135,15 @@ impl PlanMemory {
     ) -> impl Future<Output = Submission> + use<> {
         let (gpu, parts) = (self.gpu.clone(), self.rows(id, row, data.len()));
         self.gpu.spawn_blocking(move || {
-            parts.iter().for_each(|part| part.fill(&gpu, &data));
+            parts.iter().for_each(|part| fill(&gpu, part, &data));
             gpu.queue().submit([])
         })
     }
 
-    /// The ranges that `bytes` bytes of rows go to, from `row` on: a weight may be in shards.
-    fn rows(&self, id: TensorId, row: u32, bytes: usize) -> Vec<SomeRows> {
-        let t = self.dispatch_list.graph.tensor(id);
-        let TensorKind::Weight { dtype, .. } = t.kind else { panic!("{} is no weight", t.name) };
-        let row_bytes = dtype.row_bytes(t.cols.into()).expect("whole blocks") as usize;
-        let end = row + (bytes / row_bytes) as u32;
-        let part = |(shard, place): (&Shard, &BufferRange)| {
-            let (from, to) = (row.max(shard.row0), end.min(shard.row0 + shard.rows));
-            (from < to).then(|| SomeRows {
-                place: place.clone(),
-                dtype,
-                shape: (shard.rows, t.cols),
-                row: from - shard.row0,
-                bytes: (from - row) as usize * row_bytes..(to - row) as usize * row_bytes,
-            })
-        };
-        self.dispatch_list.shards(id).iter().zip(&self.ranges[&id]).filter_map(part).collect()
+    /// The ranges that `bytes` bytes of rows go to, from `row` on.
+    fn rows(&self, id: TensorId, row: u32, bytes: usize) -> Vec<(BufferRange, ShardRows)> {
+        let parts = self.dispatch_list.shard_rows(id, row, bytes);
+        parts.into_iter().map(|part| (self.ranges[&id][part.shard].clone(), part)).collect()
     }
 
     /// Reads a tensor back, as many bytes as asked for.
@@ -167,31 +153,10 @@ impl PlanMemory {
     }
 }
 
-/// A part of some rows, and where it goes.
-struct SomeRows {
-    /// The shard.
-    place: BufferRange,
-    dtype: DType,
-    /// Rows and columns of the shard.
-    shape: (u32, u32),
-    /// The first row of the shard that is filled.
-    row: u32,
-    /// The bytes, of those given, that go there.
-    bytes: Range<usize>,
-}
-
-impl SomeRows {
-    fn fill(&self, gpu: &Gpu, data: &[u8]) {
-        let SomeRows { place, dtype, shape: (rows, cols), row, bytes } = self;
-        let mut planes = vec![Vec::new(); dtype.planes().len()];
-        dtype.pack_rows(&data[bytes.clone()], *cols as usize, &mut planes);
-        let first_group = u64::from(*row) * u64::from(cols.div_ceil(32));
-        for ((plane, layout), start) in planes.iter_mut().zip(dtype.planes()).zip(dtype.plane_offsets(*rows, *cols)) {
-            let at = first_group / u64::from(layout.groups) * u64::from(layout.bytes);
-            assert!(at.is_multiple_of(4), "a chunk of {dtype} begins within a word");
-            plane.resize(plane.len().next_multiple_of(4), 0);
-            place.write(gpu, start + at, plane);
-        }
+/// Fills a part of a shard with rows in the layout of a file.
+fn fill(gpu: &Gpu, (range, rows): &(BufferRange, ShardRows), data: &[u8]) {
+    for (offset, plane) in rows.planes(data) {
+        range.write(gpu, offset, &plane);
     }
 }
 
@@ -222,11 +187,7 @@ fn ranges(dispatch_list: &DispatchList, buffers: &[Buffer]) -> BTreeMap<TensorId
 
 /// Writes the tables that follow the planes of some weight types.
 fn write_tables(memory: &PlanMemory) {
-    let PlanMemory { gpu, dispatch_list, ranges, .. } = memory;
-    for (id, dtype) in dispatch_list.weights().into_iter().filter(|(_, dtype)| !dtype.table().is_empty()) {
-        for (shard, place) in dispatch_list.shards(id).into_iter().zip(&ranges[&id]) {
-            let end = dtype.gpu_bytes(shard.rows, dispatch_list.graph.cols(id));
-            place.write(gpu, end - dtype.table().len() as u64, dtype.table());
-        }
+    for (id, shard, offset, table) in memory.dispatch_list.tables() {
+        memory.ranges[&id][shard].write(&memory.gpu, offset, table);
     }
 }

@@ -15,6 +15,7 @@ mod pipelines;
 mod step;
 pub mod suballocation;
 pub mod tune;
+pub mod weights;
 
 use std::future::{Future, poll_fn};
 use std::ops::{Deref, Range};

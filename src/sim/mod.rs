@@ -24,12 +24,14 @@ mod lanes;
 mod lower;
 mod memory;
 mod optimize;
+mod plan;
 mod profile;
 mod program;
 mod sanitizer;
 
 pub use dispatch::{SimulationOptions, SimulationReport, dispatch};
 pub use memory::BoundRange;
+pub use plan::{SimulatedDispatch, SimulatedPlan};
 pub use profile::{AccessCounts, DispatchProfile, OperationClass, OperationCounts};
 pub use program::{Program, SimulatedVariable, VariableSpace};
 pub use sanitizer::{AccessKind, Finding, FindingKind};

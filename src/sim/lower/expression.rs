@@ -266,7 +266,7 @@ impl<'a> Lowering<'a> {
     }
 
     fn multiply_add(&mut self, scope: &mut FunctionScope<'a>, abc: [Handle<Expression>; 3]) -> Lowered<Vec<Register>> {
-        let mut shape = |handle| match self.type_of(scope, handle) {
+        let shape = |handle| match self.type_of(scope, handle) {
             TypeInner::CooperativeMatrix { rows, columns, .. } => Ok((*rows as u32, *columns as u32)),
             other => Err(format!("{other:?} is no cooperative matrix")),
         };

@@ -61,19 +61,26 @@ impl<'a> Lowering<'a> {
     pub fn function_body(&mut self, scope: &mut FunctionScope<'a>) -> Lowered<()> {
         for (handle, local) in scope.function.local_variables.iter() {
             let count = self.layouts.registers(&self.module.types[local.ty].inner)?;
-            let registers = self.registers(count);
             let first = match local.init {
                 Some(init) => self.value(scope, init)?,
                 None => vec![self.constant(0); count as usize],
             };
-            for (dst, src) in registers.iter().zip(first) {
-                self.emit(Instruction::Assign { dst: *dst, src });
-            }
+            let registers = self.variable_registers(first);
             scope.locals.insert(handle, registers);
         }
         let function = scope.function;
         self.block(scope, &function.body)?;
         Ok(())
+    }
+
+    /// Registers that change. They are set where they come to be, so that their life begins there, outside of the loops
+    /// that write them.
+    fn variable_registers(&mut self, value: Vec<Register>) -> Vec<Register> {
+        let registers = self.registers(value.len() as u32);
+        for (dst, src) in registers.iter().zip(value) {
+            self.emit(Instruction::Assign { dst: *dst, src });
+        }
+        registers
     }
 
     /// Calls a function: its statements, once more.
@@ -83,7 +90,8 @@ impl<'a> Lowering<'a> {
         if scope.returns_early {
             if let Some(result) = &callee.result {
                 let count = self.layouts.registers(&self.module.types[result.ty].inner)?;
-                scope.result = self.registers(count);
+                let zeros = vec![self.constant(0); count as usize];
+                scope.result = self.variable_registers(zeros);
             }
             self.emit(Instruction::Call);
         }

@@ -1,0 +1,153 @@
+//! A plan on the simulator: the memory of a [`DispatchList`], and its dispatches, as [`Plan`](crate::plan::Plan) has them
+//! on a device.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::{BoundRange, Program, SimulationOptions, SimulationReport, dispatch};
+use crate::graph::{StepInput, TensorId, TensorKind};
+use crate::ops::{Kernel, StepSizes};
+use crate::plan::suballocation::Suballocation;
+use crate::plan::{DispatchList, runs};
+use crate::shader::{ShaderLanguage, assemble};
+
+/// What a kernel did in a step.
+#[derive(Clone, Debug)]
+pub struct SimulatedDispatch {
+    /// Index of the kernel in the dispatch list.
+    pub kernel: usize,
+    /// What the instruments saw of it.
+    pub report: SimulationReport,
+}
+
+/// A dispatch list with its buffers.
+pub struct SimulatedPlan {
+    dispatch_list: DispatchList,
+    buffers: Vec<Vec<u32>>,
+    ranges: BTreeMap<TensorId, Vec<BoundRange>>,
+    programs: HashMap<String, Arc<Program>>,
+    /// Lanes of a subgroup.
+    width: u32,
+}
+
+impl SimulatedPlan {
+    /// Allocates every buffer, filled with zeros, and writes the constants. Subgroups have `width` lanes.
+    pub fn new(dispatch_list: DispatchList, width: u32) -> Self {
+        let words = |bytes: &u64| vec![0; bytes.div_ceil(4) as usize];
+        let shared = &dispatch_list.shared;
+        let mut buffers: Vec<Vec<u32>> = shared.bytes.iter().map(words).collect();
+        let mut ranges: BTreeMap<TensorId, Vec<BoundRange>> = BTreeMap::new();
+        for (id, parts) in &shared.of {
+            let range = |part: &Suballocation| BoundRange {
+                buffer: part.buffer,
+                offset: part.offset,
+                bytes: part.bytes,
+            };
+            ranges.insert(*id, parts.iter().map(range).collect());
+        }
+        for (id, slot) in &dispatch_list.slots.of {
+            let range =
+                BoundRange { buffer: buffers.len() + slot, offset: 0, bytes: dispatch_list.slots.bytes[*slot] };
+            ranges.insert(*id, vec![range]);
+        }
+        buffers.extend(dispatch_list.slots.bytes.iter().map(words));
+        buffers.push(words(&(size_of::<StepSizes>() as u64)));
+        let mut plan = SimulatedPlan { dispatch_list, buffers, ranges, programs: HashMap::new(), width };
+        plan.write_constants();
+        plan
+    }
+
+    fn write_constants(&mut self) {
+        for (id, shard, offset, table) in self.dispatch_list.tables() {
+            self.write_range(self.ranges[&id][shard], offset, table);
+        }
+        for id in self.dispatch_list.used() {
+            if let TensorKind::Constant(values) = &self.dispatch_list.graph.tensor(id).kind {
+                let bytes = bytemuck::cast_slice(values).to_vec();
+                self.write(id, 0, &bytes);
+            }
+        }
+    }
+
+    /// What it holds.
+    pub fn dispatch_list(&self) -> &DispatchList {
+        &self.dispatch_list
+    }
+
+    fn write_range(&mut self, range: BoundRange, offset: u64, data: &[u8]) {
+        let buffer: &mut [u8] = bytemuck::cast_slice_mut(&mut self.buffers[range.buffer]);
+        buffer[(range.offset + offset) as usize..][..data.len()].copy_from_slice(data);
+    }
+
+    /// Writes `data` at byte `offset` of a tensor that is not a weight.
+    pub fn write(&mut self, id: TensorId, offset: u64, data: &[u8]) {
+        self.write_range(self.ranges[&id][0], offset, data);
+    }
+
+    /// Writes one of the engine's inputs; does nothing if the graph does not use it.
+    pub fn write_input(&mut self, input: StepInput, offset: u64, data: &[u8]) {
+        let tensors = &self.dispatch_list.graph.tensors;
+        let id = tensors.iter().position(|t| t.kind == TensorKind::StepInput(input)).map(TensorId);
+        if let Some(id) = id.filter(|id| self.ranges.contains_key(id)) {
+            self.write(id, offset, data);
+        }
+    }
+
+    /// Fills rows of a weight with rows in the layout of a file, repacked.
+    pub fn write_rows(&mut self, id: TensorId, row: u32, data: &[u8]) {
+        for rows in self.dispatch_list.shard_rows(id, row, data.len()) {
+            for (offset, plane) in rows.planes(data) {
+                self.write_range(self.ranges[&id][rows.shard], offset, &plane);
+            }
+        }
+    }
+
+    /// The first `bytes` bytes of a tensor.
+    pub fn read(&self, id: TensorId, bytes: u64) -> Vec<u8> {
+        let range = self.ranges[&id][0];
+        let buffer: &[u8] = bytemuck::cast_slice(&self.buffers[range.buffer]);
+        buffer[range.offset as usize..][..bytes as usize].to_vec()
+    }
+
+    /// Runs a step.
+    ///
+    /// # Errors
+    /// If a kernel has something that the simulator has not.
+    pub fn run(&mut self, sizes: &StepSizes, options: SimulationOptions) -> Result<Vec<SimulatedDispatch>, String> {
+        let step = self.buffers.len() - 1;
+        self.buffers[step].copy_from_slice(bytemuck::cast_slice(bytemuck::bytes_of(sizes)));
+        let running: Vec<usize> = (0..self.dispatch_list.kernels.len())
+            .filter(|kernel| runs(&self.dispatch_list.kernels[*kernel].1, sizes))
+            .collect();
+        let run = |kernel| Ok(SimulatedDispatch { kernel, report: self.run_kernel(kernel, sizes, options)? });
+        running.into_iter().map(run).collect()
+    }
+
+    fn run_kernel(
+        &mut self,
+        kernel: usize,
+        sizes: &StepSizes,
+        options: SimulationOptions,
+    ) -> Result<SimulationReport, String> {
+        let program = self.program(kernel)?;
+        let step = BoundRange { buffer: self.buffers.len() - 1, offset: 0, bytes: size_of::<StepSizes>() as u64 };
+        let Kernel { source, bindings, .. } = &self.dispatch_list.kernels[kernel].1;
+        let bound = bindings.iter().map(|binding| self.ranges[&binding.tensor][binding.shard]);
+        let ranges: Vec<BoundRange> = std::iter::once(step).chain(bound).collect();
+        let workgroups = self.dispatch_list.kernels[kernel].1.workgroups(sizes);
+        dispatch(&program, &mut self.buffers, &ranges, workgroups, options).map_err(|e| format!("{}: {e}", source.file))
+    }
+
+    /// A kernel's program, compiled when it is first asked for.
+    fn program(&mut self, kernel: usize) -> Result<Arc<Program>, String> {
+        let source = &self.dispatch_list.kernels[kernel].1.source;
+        let text = assemble(source, ShaderLanguage::Native);
+        if let Some(program) = self.programs.get(&text) {
+            return Ok(program.clone());
+        }
+        let program = Program::compile(&text, self.width).map_err(|e| format!("{}: {e}", source.file))?;
+        let program = Arc::new(program);
+        self.programs.insert(text, program.clone());
+        Ok(program)
+    }
+}
