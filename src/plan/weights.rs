@@ -65,7 +65,9 @@ impl ShardRows {
         dtype.pack_rows(&data[bytes.clone()], *cols as usize, &mut planes);
         let first_group = u64::from(*row) * u64::from(cols.div_ceil(32));
         let mut placed = Vec::new();
-        for ((mut plane, layout), start) in planes.into_iter().zip(dtype.planes()).zip(dtype.plane_offsets(*rows, *cols)) {
+        for ((mut plane, layout), start) in
+            planes.into_iter().zip(dtype.planes()).zip(dtype.plane_offsets(*rows, *cols))
+        {
             let at = first_group / u64::from(layout.groups) * u64::from(layout.bytes);
             assert!(at.is_multiple_of(4), "a chunk of {dtype} begins within a word");
             plane.resize(plane.len().next_multiple_of(4), 0);

@@ -296,7 +296,9 @@ pub(super) fn convert(from: NumberKind, to: NumberKind, dst: Lanes, a: Lanes) {
 pub(super) fn dot_packed(signed: bool, dst: Lanes, a: Lanes, b: Lanes) {
     let products = |a: u32, b: u32| a.to_le_bytes().into_iter().zip(b.to_le_bytes());
     if signed {
-        map2(dst, a, b, |a, b| products(a, b).map(|(a, b)| i32::from(a as i8) * i32::from(b as i8)).sum::<i32>() as u32);
+        map2(dst, a, b, |a, b| {
+            products(a, b).map(|(a, b)| i32::from(a as i8) * i32::from(b as i8)).sum::<i32>() as u32
+        });
     } else {
         map2(dst, a, b, |a, b| products(a, b).map(|(a, b)| u32::from(a) * u32::from(b)).sum());
     }

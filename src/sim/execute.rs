@@ -127,13 +127,7 @@ impl DispatchState<'_> {
         }
     }
 
-    fn index(
-        &mut self,
-        subgroup: &Subgroup,
-        [dst, base, index]: [Register; 3],
-        stride: u32,
-        count: ElementCount,
-    ) {
+    fn index(&mut self, subgroup: &Subgroup, [dst, base, index]: [Register; 3], stride: u32, count: ElementCount) {
         let count = self.element_count(count, stride);
         let [to, base, from] = [dst, base, index].map(|register| subgroup.register(register));
         let most = count.saturating_sub(1);

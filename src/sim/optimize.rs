@@ -135,7 +135,8 @@ fn remove_unused(program: &mut Program) {
     let mut reads = count_reads(program);
     for instruction in program.instructions.iter_mut().rev() {
         let mut unused = instruction.is_pure();
-        instruction.registers(&mut |register, how| unused &= how == RegisterUse::Read || reads[*register as usize] == 0);
+        instruction
+            .registers(&mut |register, how| unused &= how == RegisterUse::Read || reads[*register as usize] == 0);
         if unused {
             instruction
                 .registers(&mut |register, how| reads[*register as usize] -= u32::from(how == RegisterUse::Read));

@@ -38,16 +38,12 @@ impl SimulatedPlan {
         let mut buffers: Vec<Vec<u32>> = shared.bytes.iter().map(words).collect();
         let mut ranges: BTreeMap<TensorId, Vec<BoundRange>> = BTreeMap::new();
         for (id, parts) in &shared.of {
-            let range = |part: &Suballocation| BoundRange {
-                buffer: part.buffer,
-                offset: part.offset,
-                bytes: part.bytes,
-            };
+            let range =
+                |part: &Suballocation| BoundRange { buffer: part.buffer, offset: part.offset, bytes: part.bytes };
             ranges.insert(*id, parts.iter().map(range).collect());
         }
         for (id, slot) in &dispatch_list.slots.of {
-            let range =
-                BoundRange { buffer: buffers.len() + slot, offset: 0, bytes: dispatch_list.slots.bytes[*slot] };
+            let range = BoundRange { buffer: buffers.len() + slot, offset: 0, bytes: dispatch_list.slots.bytes[*slot] };
             ranges.insert(*id, vec![range]);
         }
         buffers.extend(dispatch_list.slots.bytes.iter().map(words));

@@ -161,7 +161,9 @@ impl<'a> Profiler<'a> {
             }
             VariableSpace::Workgroup => {
                 let (mut banks, mut last) = ([0; BANKS as usize], None);
-                for word in self.scratch.iter().map(|address| address / 4).filter(|word| last.replace(*word) != Some(*word)) {
+                for word in
+                    self.scratch.iter().map(|address| address / 4).filter(|word| last.replace(*word) != Some(*word))
+                {
                     banks[(word % BANKS) as usize] += 1;
                 }
                 let (words, most) = (banks.iter().sum::<u64>(), banks.into_iter().max().unwrap_or(0));

@@ -350,8 +350,20 @@ impl Instruction {
                 result.iter_mut().for_each(|r| f(r, Write));
             }
             If { condition, .. } | BreakIf { condition } => f(condition, Read),
-            Barrier { .. } | Else { .. } | EndIf { .. } | Loop | Continuing { .. } | Repeat { .. } | EndLoop { .. }
-            | Break | Continue | Return | Call | EndCall | End | Nothing => {}
+            Barrier { .. }
+            | Else { .. }
+            | EndIf { .. }
+            | Loop
+            | Continuing { .. }
+            | Repeat { .. }
+            | EndLoop { .. }
+            | Break
+            | Continue
+            | Return
+            | Call
+            | EndCall
+            | End
+            | Nothing => {}
         }
     }
 

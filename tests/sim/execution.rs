@@ -35,16 +35,20 @@ fn branches_and_early_returns() {
         i if i > 40 => 2 * i,
         i => i,
     });
-    check_each("var x = i; if (i < 10u) { x += 100u; } else if (i < 20u) { x += 200u; } else { x = 5u; } return x;", |i| {
-        match i {
+    check_each(
+        "var x = i; if (i < 10u) { x += 100u; } else if (i < 20u) { x += 200u; } else { x = 5u; } return x;",
+        |i| match i {
             ..10 => i + 100,
             10..20 => i + 200,
             _ => 5,
-        }
-    });
-    check_each("return select(1u, 2u, i > 3u && i < 9u || i == 60u);", |i| {
-        if i > 3 && i < 9 || i == 60 { 2 } else { 1 }
-    });
+        },
+    );
+    check_each(
+        "return select(1u, 2u, i > 3u && i < 9u || i == 60u);",
+        |i| {
+            if i > 3 && i < 9 || i == 60 { 2 } else { 1 }
+        },
+    );
 }
 
 #[test]
@@ -87,18 +91,15 @@ fn loops_that_lanes_leave_at_different_times() {
             steps
         },
     );
-    check_each(
-        "var n = 0u; loop { n += i; continuing { n += 1u; break if n > 30u; } } return n;",
-        |i| {
-            let mut n = 0;
-            loop {
-                n += i + 1;
-                if n > 30 {
-                    return n;
-                }
+    check_each("var n = 0u; loop { n += i; continuing { n += 1u; break if n > 30u; } } return n;", |i| {
+        let mut n = 0;
+        loop {
+            n += i + 1;
+            if n > 30 {
+                return n;
             }
-        },
-    );
+        }
+    });
 }
 
 #[test]

@@ -41,9 +41,8 @@ fn races_in_workgroup_memory() {
     let neighbour = |between: &str| format!("{begin} s[i] = i; {between} y[64u * wg.x + i] = s[63u - i];");
     check(FindingKind::DataRace, &neighbour(""), &neighbour("workgroupBarrier();"));
     // What is read may not be written before all have read it.
-    let again = |between: &str| {
-        format!("s[i] = i; workgroupBarrier(); y[64u * wg.x + i] = s[63u - i]; {between} s[i] = 2u;")
-    };
+    let again =
+        |between: &str| format!("s[i] = i; workgroupBarrier(); y[64u * wg.x + i] = s[63u - i]; {between} s[i] = 2u;");
     check(FindingKind::DataRace, &again(""), &again("workgroupBarrier();"));
     check(FindingKind::DataRace, "s[i / 2u] = i;", "if (i % 2u == 0u) { s[i / 2u] = i; }");
     check(FindingKind::DataRace, "s[0] = i;", "atomicStore(&a[0], i); atomicAdd(&a[0], 1u);");
