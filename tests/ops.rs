@@ -4,7 +4,8 @@
 mod common;
 
 use common::cpu::Cpu;
-use common::{Data, EMBEDDINGS, Step, compare, gpu, random, types};
+use common::test_plan::{TestPlan, caps};
+use common::{Data, EMBEDDINGS, Step, compare, random, types};
 use firelight::dtype::DType;
 use firelight::gpu::{Caps, Tier, TuneConfig};
 use firelight::graph::{
@@ -15,7 +16,7 @@ use firelight::graph::{
 use firelight::ops::catalog::catalog;
 use firelight::ops::{Capacity, KvType, SlidingPages};
 use firelight::plan::fuse::{self, Fuse};
-use firelight::plan::{DispatchList, Plan, PlanOptions};
+use firelight::plan::{DispatchList, PlanOptions};
 use half::f16;
 use std::collections::BTreeSet;
 
@@ -107,7 +108,7 @@ fn expected(case: &Case, data: &Data) -> Vec<Vec<Vec<f32>>> {
 
 /// The configurations in which the adapter runs a case.
 fn setups(case: &Case) -> Vec<(Caps, Fuse)> {
-    let adapter = gpu().caps();
+    let adapter = caps();
     let max_binding = case.max_binding.unwrap_or(adapter.max_binding);
     let caps = |tier, software| adapter.clone().tier(tier).software(software).max_binding(max_binding);
     let mut out = vec![(caps(adapter.tier, false), Fuse::ALL)];
@@ -148,8 +149,8 @@ fn run(case: &Case, data: &Data, want: &[Vec<Vec<f32>>], caps: &Caps, fuse: Fuse
         let split = dispatch_list.weights().iter().all(|(id, _)| dispatch_list.shards(*id).len() > 1);
         assert!(split, "{}: not every weight is split", case.name);
     }
-    let plan = pollster::block_on(Plan::compile(gpu(), dispatch_list)).map_err(|e| e.to_string())?;
-    fill(&plan, case, data);
+    let mut plan = TestPlan::new(dispatch_list)?;
+    fill(&mut plan, case, data);
     let mut worst = 0f64;
     for (step, want) in case.steps.iter().zip(want) {
         let tile = plan.dispatch_list().query_tile();
@@ -161,9 +162,9 @@ fn run(case: &Case, data: &Data, want: &[Vec<Vec<f32>>], caps: &Caps, fuse: Fuse
         for (id, want) in outputs.iter().zip(want) {
             plan.write(*id, 0, &vec![0xff; 4 * want.len()]);
         }
-        pollster::block_on(plan.run(&step.sizes(tile))).map_err(|e| e.to_string())?;
+        plan.run(&step.sizes(tile))?;
         for (id, want) in outputs.iter().zip(want).filter(|(_, want)| !want.is_empty()) {
-            let got = pollster::block_on(plan.read(*id, 4 * want.len() as u64)).map_err(|e| e.to_string())?;
+            let got = plan.read(*id, 4 * want.len() as u64)?;
             let difference = compare(&bytemuck::pod_collect_to_vec(&got), want, case.tolerance).map_err(|e| {
                 let (tensor, rows) = (&case.graph.tensor(*id).name, step.rows.len());
                 format!("{tensor} of a step of {rows} rows: {e} ({} values a row)", case.graph.cols(*id))
@@ -175,7 +176,7 @@ fn run(case: &Case, data: &Data, want: &[Vec<Vec<f32>>], caps: &Caps, fuse: Fuse
 }
 
 /// Writes weights, vectors and page tables, and fills caches with NaN.
-fn fill(plan: &Plan, case: &Case, data: &Data) {
+fn fill(plan: &mut TestPlan, case: &Case, data: &Data) {
     for id in plan.dispatch_list().used() {
         for (vector, start) in plan.dispatch_list().graph.vectors(id) {
             plan.write(id, u64::from(start) * 4, bytemuck::cast_slice(&data.vectors[&vector]));
@@ -403,7 +404,7 @@ fn int8_rounds_only_x() {
         let (exact, want) = (expected(&case, &data), expected(&case, &with_x(&data, &case.graph, rounded_to_int8)));
         // With the kernels for software adapters and for GPUs; on GPUs, steps of up to four sequences are exact.
         for software in [true, false] {
-            let caps = gpu().caps().clone().tier(Tier::Int8).software(software);
+            let caps = caps().clone().tier(Tier::Int8).software(software);
             let run = |want: &[Vec<Vec<f32>>]| run(&case, &data, want, &caps, Fuse::ALL);
             println!(
                 "{}, software {software}: {:.1e}",
@@ -417,14 +418,10 @@ fn int8_rounds_only_x() {
 
 /// Whether the adapter has cooperative matrices; with FIRELIGHT_COOPERATIVE it must.
 fn has_cooperative_matrices() -> bool {
-    let has = gpu().caps().cooperative != 0;
-    assert!(
-        has || std::env::var_os("FIRELIGHT_COOPERATIVE").is_none(),
-        "{} has no cooperative matrices",
-        gpu().adapter().name
-    );
+    let has = caps().cooperative != 0;
+    assert!(has || std::env::var_os("FIRELIGHT_COOPERATIVE").is_none(), "the adapter has no cooperative matrices");
     if !has {
-        eprintln!("skipped: {} has no cooperative matrices", gpu().adapter().name);
+        eprintln!("skipped: the adapter has no cooperative matrices");
     }
     has
 }
@@ -467,7 +464,7 @@ fn cooperative_matmuls_round_only_weights_and_x() {
         // Compiling takes seconds on a software adapter.
         for side in if dtype == DType::Q4K { vec![64, 128] } else { vec![64] } {
             let measured = Some(TuneConfig { f16_tile_rows: side, ..TuneConfig::untuned(false) });
-            let caps = gpu().caps().clone().tier(Tier::Cooperative).tuned(measured);
+            let caps = caps().clone().tier(Tier::Cooperative).tuned(measured);
             let run = |want: &[Vec<Vec<f32>>]| run(&case, &data, want, &caps, Fuse::ALL);
             println!(
                 "{}, {side}: {:.1e}",
@@ -481,10 +478,10 @@ fn cooperative_matmuls_round_only_weights_and_x() {
 
 /// Whether the adapter has f16 arithmetic; with FIRELIGHT_COOPERATIVE it must.
 fn has_f16() -> bool {
-    let has = gpu().caps().f16;
-    assert!(has || std::env::var_os("FIRELIGHT_COOPERATIVE").is_none(), "{} has no f16", gpu().adapter().name);
+    let has = caps().f16;
+    assert!(has || std::env::var_os("FIRELIGHT_COOPERATIVE").is_none(), "the adapter has no f16");
     if !has {
-        eprintln!("skipped: {} has no f16 arithmetic", gpu().adapter().name);
+        eprintln!("skipped: the adapter has no f16 arithmetic");
     }
     has
 }
@@ -512,7 +509,7 @@ fn f16_matmuls_have_small_errors() {
             let want = expected(&case, &data);
             for side in [64, 128] {
                 let measured = Some(TuneConfig { f16_tile_rows: side, ..TuneConfig::untuned(false) });
-                let caps = gpu().caps().clone().tier(Tier::F16).tuned(measured);
+                let caps = caps().clone().tier(Tier::F16).tuned(measured);
                 let error =
                     run(&case, &data, &want, &caps, Fuse::ALL).unwrap_or_else(|e| panic!("{name}, {what}: {e}"));
                 println!("{}, {what}, {side}: {error:.1e}", case.name);
@@ -527,7 +524,7 @@ fn f16_matmuls_have_small_errors() {
 fn f16_tiers_take_large_values_and_decode_exactly() {
     let has = [has_f16(), has_cooperative_matrices()];
     let tiers = Tier::F16_TIERS.into_iter().zip(has).filter(|(_, has)| *has);
-    tiers.for_each(|(tier, _)| large_values_and_decodes(&gpu().caps().clone().tier(tier)));
+    tiers.for_each(|(tier, _)| large_values_and_decodes(&caps().clone().tier(tier)));
 }
 
 fn large_values_and_decodes(caps: &Caps) {
@@ -841,7 +838,7 @@ fn cooperative_attention_has_small_errors() {
     ] {
         let case = Case { kv, ..Case::new(name, graph, conversation(300), tolerance) };
         let data = Data::random(&case.graph, 1);
-        let caps = gpu().caps().clone().tier(Tier::Cooperative);
+        let caps = caps().clone().tier(Tier::Cooperative);
         let error =
             run(&case, &data, &expected(&case, &data), &caps, Fuse::ALL).unwrap_or_else(|e| panic!("{name}: {e}"));
         println!("cooperative attention, {name}: {error:.1e}");
@@ -876,7 +873,7 @@ fn attention_over_the_rows_of_a_step() {
         let mask = MaskKind::SymmetricWindow(40);
         for op in [Attention { mask, ..op(4, 2, 64) }, Attention { mask: MaskKind::Bidirectional, ..op(2, 1, 32) }] {
             let case = Case::new("attention over rows", encodes(op, true), steps.clone(), 4e-3);
-            let (data, caps) = (Data::random(&case.graph, 1), gpu().caps().clone().tier(Tier::Cooperative));
+            let (data, caps) = (Data::random(&case.graph, 1), caps().clone().tier(Tier::Cooperative));
             let error = run(&case, &data, &expected(&case, &data), &caps, Fuse::ALL).unwrap_or_else(|e| panic!("{e}"));
             assert!(error > 5e-5, "nothing was rounded");
         }
@@ -1110,7 +1107,7 @@ fn tight(case: &Case, caps: &Caps) -> Caps {
 fn check_folded(case: Case) -> BTreeSet<&'static str> {
     let (data, mut folded) = (Data::random(&case.graph, 1), BTreeSet::new());
     let want = expected(&case, &data);
-    let adapter = gpu().caps();
+    let adapter = caps();
     let rounds = |tier: &Tier| case.coverage == Coverage::All && !tier.exact() && adapter.lacks(*tier).is_none();
     let rounds = Tier::ALL.into_iter().filter(rounds);
     let setups = [(adapter.tier, false), (Tier::Baseline, false), (adapter.tier, true)];
@@ -1177,7 +1174,7 @@ fn folded_grids() {
 
     // Other files test the kernels of experts and sampling; the sort is one workgroup.
     let elsewhere = ["router", "expert_sort", "expert_sum", "sample_scan", "sample_candidates", "sample_pick"];
-    let lacks = |tier| gpu().caps().lacks(tier).is_some();
+    let lacks = |tier| caps().lacks(tier).is_some();
     let mut all: BTreeSet<&str> = catalog().into_iter().map(|(_, source)| source.file).collect();
     all.retain(|file| !elsewhere.contains(file));
     all.retain(|file| !(file.ends_with("_cooperative") && lacks(Tier::Cooperative)));

@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub mod cpu;
+pub mod test_plan;
 
 use firelight::dtype::DType;
 use firelight::gpu::{Gpu, GpuOptions, Tuning};

@@ -1,0 +1,118 @@
+//! What op tests run on: the adapter, or the simulator of kernels.
+//!
+//! `FIRELIGHT_SIMULATE=32` chooses the simulator, with subgroups of 32 lanes (4 to 128). It has every tier, runs
+//! subgroups in random order, and fails a test whose kernels do what its sanitizer looks for.
+
+use super::gpu;
+use firelight::gpu::{Caps, Tier};
+use firelight::graph::{StepInput, TensorId};
+use firelight::ops::StepSizes;
+use firelight::plan::{DispatchList, Plan};
+use std::sync::OnceLock;
+
+/// Lanes of the simulator's subgroups, if tests run there.
+fn simulated_width() -> Option<u32> {
+    let width = std::env::var("FIRELIGHT_SIMULATE").ok()?;
+    Some(width.parse().expect("FIRELIGHT_SIMULATE is a number of lanes"))
+}
+
+/// What the tests' device can do.
+pub fn caps() -> &'static Caps {
+    static CAPS: OnceLock<Caps> = OnceLock::new();
+    CAPS.get_or_init(|| match simulated_width() {
+        None => gpu().caps().clone(),
+        Some(width) => {
+            // As `gpu` has it: workgroups of four subgroups have at most 256 invocations.
+            let cooperative = if width > 64 { 0 } else { 8 };
+            let caps = Caps::baseline().tier(Tier::Subgroups).subgroup((width, width));
+            caps.f16(true).cooperative(cooperative).workgroup_bytes(32 << 10)
+        }
+    })
+}
+
+/// A dispatch list on the tests' device.
+pub enum TestPlan {
+    Device(Box<Plan>),
+    #[cfg(feature = "simulate")]
+    Simulated(Box<firelight::sim::SimulatedPlan>),
+}
+
+#[cfg(feature = "simulate")]
+fn simulated(dispatch_list: DispatchList, width: u32) -> Result<TestPlan, String> {
+    Ok(TestPlan::Simulated(Box::new(firelight::sim::SimulatedPlan::new(dispatch_list, width))))
+}
+
+#[cfg(not(feature = "simulate"))]
+fn simulated(_: DispatchList, _: u32) -> Result<TestPlan, String> {
+    Err("FIRELIGHT_SIMULATE needs the feature simulate".into())
+}
+
+impl TestPlan {
+    pub fn new(dispatch_list: DispatchList) -> Result<Self, String> {
+        match simulated_width() {
+            Some(width) => simulated(dispatch_list, width),
+            None => match pollster::block_on(Plan::compile(gpu(), dispatch_list)) {
+                Ok(plan) => Ok(TestPlan::Device(Box::new(plan))),
+                Err(e) => Err(e.to_string()),
+            },
+        }
+    }
+
+    pub fn dispatch_list(&self) -> &DispatchList {
+        match self {
+            TestPlan::Device(plan) => plan.dispatch_list(),
+            #[cfg(feature = "simulate")]
+            TestPlan::Simulated(plan) => plan.dispatch_list(),
+        }
+    }
+
+    pub fn write(&mut self, id: TensorId, offset: u64, data: &[u8]) {
+        match self {
+            TestPlan::Device(plan) => plan.write(id, offset, data),
+            #[cfg(feature = "simulate")]
+            TestPlan::Simulated(plan) => plan.write(id, offset, data),
+        }
+    }
+
+    pub fn write_input(&mut self, input: StepInput, offset: u64, data: &[u8]) {
+        match self {
+            TestPlan::Device(plan) => plan.write_input(input, offset, data),
+            #[cfg(feature = "simulate")]
+            TestPlan::Simulated(plan) => plan.write_input(input, offset, data),
+        }
+    }
+
+    pub fn write_rows(&mut self, id: TensorId, row: u32, data: &[u8]) {
+        match self {
+            TestPlan::Device(plan) => plan.write_rows(id, row, data),
+            #[cfg(feature = "simulate")]
+            TestPlan::Simulated(plan) => plan.write_rows(id, row, data),
+        }
+    }
+
+    pub fn read(&self, id: TensorId, bytes: u64) -> Result<Vec<u8>, String> {
+        match self {
+            TestPlan::Device(plan) => pollster::block_on(plan.read(id, bytes)).map_err(|e| e.to_string()),
+            #[cfg(feature = "simulate")]
+            TestPlan::Simulated(plan) => Ok(plan.read(id, bytes)),
+        }
+    }
+
+    /// Runs a step; whatever the sanitizer finds is an error.
+    pub fn run(&mut self, sizes: &StepSizes) -> Result<(), String> {
+        match self {
+            TestPlan::Device(plan) => pollster::block_on(plan.run(sizes)).map_err(|e| e.to_string()),
+            #[cfg(feature = "simulate")]
+            TestPlan::Simulated(plan) => {
+                let options = firelight::sim::SimulationOptions { seed: Some(1), sanitize: true, ..Default::default() };
+                for dispatch in plan.run(sizes, options)? {
+                    if let Some(finding) = dispatch.report.findings.first() {
+                        let file = plan.dispatch_list().kernels[dispatch.kernel].1.source.file;
+                        return Err(format!("{file}: {finding:?}"));
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
