@@ -43,6 +43,7 @@
 //! | `grammar` | answers that follow a JSON schema, a regular expression or a grammar |
 //! | `hub` | downloads models by name (native only) |
 //! | `demo` | a small built-in model, 5.4 MiB |
+//! | `simulate` | a simulator of kernels, for tests and profiles |
 //! | `cli` | the program, with its OpenAI-compatible server: `cargo install firelight --features cli` |
 //! | `chat` | the chat window |
 

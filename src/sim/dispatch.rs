@@ -24,7 +24,7 @@ pub struct SimulationOptions {
     pub sanitize: bool,
     /// Count operations and accesses.
     pub profile: bool,
-    /// Run no more workgroups than these; the others are left out, from the end.
+    /// Run no more workgroups than these, at equal distances; counts are of those.
     pub most_workgroups: Option<u32>,
 }
 
@@ -63,10 +63,11 @@ pub fn dispatch(
     };
     let subgroups = (0..program.subgroups()).map(|number| Subgroup::new(program, number)).collect();
     let mut running = RunningDispatch { state, subgroups, random: options.seed, workgroups };
-    let count = workgroups.iter().product::<u32>().min(options.most_workgroups.unwrap_or(u32::MAX));
+    let all = u64::from(workgroups.iter().product::<u32>());
+    let count = options.most_workgroups.map_or(all, |most| all.min(most.into()));
     let mut instructions = 0;
-    for number in 0..count {
-        instructions += running.workgroup(number);
+    for i in 0..count {
+        instructions += running.workgroup((i * all / count) as u32);
     }
     let DispatchState { sanitizer, profile, .. } = running.state;
     Ok(SimulationReport {

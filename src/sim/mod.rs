@@ -28,6 +28,7 @@ mod plan;
 mod profile;
 mod program;
 mod sanitizer;
+mod step;
 
 pub use dispatch::{SimulationOptions, SimulationReport, dispatch};
 pub use memory::BoundRange;
@@ -35,3 +36,4 @@ pub use plan::{SimulatedDispatch, SimulatedPlan};
 pub use profile::{AccessCounts, DispatchProfile, OperationClass, OperationCounts};
 pub use program::{Program, SimulatedVariable, VariableSpace};
 pub use sanitizer::{AccessKind, Finding, FindingKind};
+pub use step::KernelProfile;

@@ -25,14 +25,38 @@ pub struct SimulatedPlan {
     dispatch_list: DispatchList,
     buffers: Vec<Vec<u32>>,
     ranges: BTreeMap<TensorId, Vec<BoundRange>>,
-    programs: HashMap<String, Arc<Program>>,
-    /// Lanes of a subgroup.
-    width: u32,
+    programs: HashMap<(String, u32), Arc<Program>>,
+    /// The fewest and the most lanes of a subgroup.
+    subgroup: (u32, u32),
 }
 
 impl SimulatedPlan {
-    /// Allocates every buffer, filled with zeros, and writes the constants. Subgroups have `width` lanes.
-    pub fn new(dispatch_list: DispatchList, width: u32) -> Self {
+    /// Allocates every buffer, filled with zeros, and writes the constants. Where subgroups may have
+    /// different numbers of lanes, the kernels take turns with them, as drivers choose for each.
+    pub fn new(dispatch_list: DispatchList, subgroup: (u32, u32)) -> Self {
+        let mut plan = Self::unwritten(dispatch_list, subgroup);
+        plan.write_constants();
+        plan
+    }
+
+    /// The same without the bytes of weights and caches, which read as zeros: enough to count what a step does, as
+    /// kernels do the same whatever weights are.
+    pub fn without_weights(dispatch_list: DispatchList, subgroup: (u32, u32)) -> Self {
+        let mut plan = Self::unwritten(dispatch_list, subgroup);
+        let graph = &plan.dispatch_list.graph;
+        let large = |id: &TensorId| {
+            let kind = &graph.tensor(*id).kind;
+            matches!(kind, TensorKind::Weight { .. } | TensorKind::KvCache { .. } | TensorKind::State { .. })
+        };
+        for (_, ranges) in plan.ranges.iter().filter(|(id, _)| large(id)) {
+            // Caches and weights share buffers only with their like.
+            ranges.iter().for_each(|range| plan.buffers[range.buffer] = Vec::new());
+        }
+        plan.write_vectors();
+        plan
+    }
+
+    fn unwritten(dispatch_list: DispatchList, subgroup: (u32, u32)) -> Self {
         let words = |bytes: &u64| vec![0; bytes.div_ceil(4) as usize];
         let shared = &dispatch_list.shared;
         let mut buffers: Vec<Vec<u32>> = shared.bytes.iter().map(words).collect();
@@ -48,15 +72,18 @@ impl SimulatedPlan {
         }
         buffers.extend(dispatch_list.slots.bytes.iter().map(words));
         buffers.push(words(&(size_of::<StepSizes>() as u64)));
-        let mut plan = SimulatedPlan { dispatch_list, buffers, ranges, programs: HashMap::new(), width };
-        plan.write_constants();
-        plan
+        SimulatedPlan { dispatch_list, buffers, ranges, programs: HashMap::new(), subgroup }
     }
 
     fn write_constants(&mut self) {
         for (id, shard, offset, table) in self.dispatch_list.tables() {
             self.write_range(self.ranges[&id][shard], offset, table);
         }
+        self.write_vectors();
+    }
+
+    /// Writes the constants of the graph.
+    fn write_vectors(&mut self) {
         for id in self.dispatch_list.used() {
             if let TensorKind::Constant(values) = &self.dispatch_list.graph.tensor(id).kind {
                 let bytes = bytemuck::cast_slice(values).to_vec();
@@ -134,16 +161,23 @@ impl SimulatedPlan {
         dispatch(&program, &mut self.buffers, &ranges, workgroups, options).map_err(|e| format!("{}: {e}", source.file))
     }
 
+    /// Lanes of a kernel's subgroups.
+    fn width(&self, kernel: usize) -> u32 {
+        let (min, max) = self.subgroup;
+        let widths = (max / min).ilog2() as usize + 1;
+        max >> (kernel % widths)
+    }
+
     /// A kernel's program, compiled when it is first asked for.
     fn program(&mut self, kernel: usize) -> Result<Arc<Program>, String> {
         let source = &self.dispatch_list.kernels[kernel].1.source;
-        let text = assemble(source, ShaderLanguage::Native);
-        if let Some(program) = self.programs.get(&text) {
+        let key = (assemble(source, ShaderLanguage::Native), self.width(kernel));
+        if let Some(program) = self.programs.get(&key) {
             return Ok(program.clone());
         }
-        let program = Program::compile(&text, self.width).map_err(|e| format!("{}: {e}", source.file))?;
+        let program = Program::compile(&key.0, key.1).map_err(|e| format!("{}: {e}", source.file))?;
         let program = Arc::new(program);
-        self.programs.insert(text, program.clone());
+        self.programs.insert(key, program.clone());
         Ok(program)
     }
 }

@@ -103,6 +103,36 @@ pub struct DispatchProfile {
 }
 
 impl DispatchProfile {
+    /// The counts of all workgroups, where those of some were counted.
+    pub fn scaled_to(mut self, workgroups: u64) -> Self {
+        let counted = self.workgroups.max(1);
+        let scale =
+            |count: &mut u64| *count = (u128::from(*count) * u128::from(workgroups) / u128::from(counted)) as u64;
+        self.operations.0.iter_mut().for_each(scale);
+        for (_, _, counts) in &mut self.accesses {
+            let AccessCounts { requests, sectors, lines, ideal_lines, useful_bytes, wavefronts, conflicts } = counts;
+            [requests, sectors, lines, ideal_lines, useful_bytes, wavefronts, conflicts].map(scale);
+        }
+        [&mut self.instructions, &mut self.active_lanes, &mut self.lanes, &mut self.barriers].map(scale);
+        self.workgroups = workgroups;
+        self
+    }
+
+    /// The counts of all accesses together.
+    pub fn all_accesses(&self) -> AccessCounts {
+        let mut sum = AccessCounts::default();
+        for (_, _, counts) in &self.accesses {
+            sum.requests += counts.requests;
+            sum.sectors += counts.sectors;
+            sum.lines += counts.lines;
+            sum.ideal_lines += counts.ideal_lines;
+            sum.useful_bytes += counts.useful_bytes;
+            sum.wavefronts += counts.wavefronts;
+            sum.conflicts += counts.conflicts;
+        }
+        sum
+    }
+
     /// The counts of a variable's accesses of one kind.
     pub fn access(&self, variable: &str, how: AccessKind) -> AccessCounts {
         let found = self.accesses.iter().find(|(name, kind, _)| name == variable && *kind == how);

@@ -1,7 +1,8 @@
 //! What op tests run on: the adapter, or the simulator of kernels.
 //!
-//! `FIRELIGHT_SIMULATE=32` chooses the simulator, with subgroups of 32 lanes (4 to 128). It has every tier, runs
-//! subgroups in random order, and fails a test whose kernels do what its sanitizer looks for.
+//! `FIRELIGHT_SIMULATE=32` chooses the simulator, with subgroups of 32 lanes (4 to 128); `8-32` has kernels take turns
+//! with 32, 16 and 8. It has every tier, runs subgroups in random order, and fails a test whose kernels do what its
+//! sanitizer looks for.
 
 use super::gpu;
 use firelight::gpu::{Caps, Tier};
@@ -10,21 +11,23 @@ use firelight::ops::StepSizes;
 use firelight::plan::{DispatchList, Plan};
 use std::sync::OnceLock;
 
-/// Lanes of the simulator's subgroups, if tests run there.
-fn simulated_width() -> Option<u32> {
-    let width = std::env::var("FIRELIGHT_SIMULATE").ok()?;
-    Some(width.parse().expect("FIRELIGHT_SIMULATE is a number of lanes"))
+/// The fewest and the most lanes of the simulator's subgroups, if tests run there.
+fn simulated_subgroup() -> Option<(u32, u32)> {
+    let lanes = std::env::var("FIRELIGHT_SIMULATE").ok()?;
+    let number = |text: &str| text.parse().unwrap_or_else(|_| panic!("FIRELIGHT_SIMULATE={lanes}: lanes, or MIN-MAX"));
+    let (min, max) = lanes.split_once('-').unwrap_or((&lanes, &lanes));
+    Some((number(min), number(max)))
 }
 
 /// What the tests' device can do.
 pub fn caps() -> &'static Caps {
     static CAPS: OnceLock<Caps> = OnceLock::new();
-    CAPS.get_or_init(|| match simulated_width() {
+    CAPS.get_or_init(|| match simulated_subgroup() {
         None => gpu().caps().clone(),
-        Some(width) => {
+        Some(subgroup) => {
             // As `gpu` has it: workgroups of four subgroups have at most 256 invocations.
-            let cooperative = if width > 64 { 0 } else { 8 };
-            let caps = Caps::baseline().tier(Tier::Subgroups).subgroup((width, width));
+            let cooperative = if subgroup.1 > 64 { 0 } else { 8 };
+            let caps = Caps::baseline().tier(Tier::Subgroups).subgroup(subgroup);
             caps.f16(true).cooperative(cooperative).workgroup_bytes(32 << 10)
         }
     })
@@ -38,19 +41,19 @@ pub enum TestPlan {
 }
 
 #[cfg(feature = "simulate")]
-fn simulated(dispatch_list: DispatchList, width: u32) -> Result<TestPlan, String> {
-    Ok(TestPlan::Simulated(Box::new(firelight::sim::SimulatedPlan::new(dispatch_list, width))))
+fn simulated(dispatch_list: DispatchList, subgroup: (u32, u32)) -> Result<TestPlan, String> {
+    Ok(TestPlan::Simulated(Box::new(firelight::sim::SimulatedPlan::new(dispatch_list, subgroup))))
 }
 
 #[cfg(not(feature = "simulate"))]
-fn simulated(_: DispatchList, _: u32) -> Result<TestPlan, String> {
+fn simulated(_: DispatchList, _: (u32, u32)) -> Result<TestPlan, String> {
     Err("FIRELIGHT_SIMULATE needs the feature simulate".into())
 }
 
 impl TestPlan {
     pub fn new(dispatch_list: DispatchList) -> Result<Self, String> {
-        match simulated_width() {
-            Some(width) => simulated(dispatch_list, width),
+        match simulated_subgroup() {
+            Some(subgroup) => simulated(dispatch_list, subgroup),
             None => match pollster::block_on(Plan::compile(gpu(), dispatch_list)) {
                 Ok(plan) => Ok(TestPlan::Device(Box::new(plan))),
                 Err(e) => Err(e.to_string()),

@@ -1,5 +1,6 @@
 //! The simulator of kernels: what it computes, what its sanitizer finds, and what its profiler counts.
 
+mod catalog;
 mod execution;
 mod profile;
 mod sanitizer;

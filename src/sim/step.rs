@@ -1,0 +1,53 @@
+//! What the kernels of one step do: counts of every dispatch, from some of its workgroups.
+
+use super::{DispatchProfile, SimulatedPlan, SimulationOptions};
+use crate::graph::StepInput;
+use crate::ops::StepSizes;
+
+/// Workgroups of a dispatch that are run. The workgroups of a kernel do nearly the same.
+const SAMPLE: u32 = 16;
+
+/// The counts of a kernel in a step.
+#[derive(Clone, Debug)]
+pub struct KernelProfile {
+    /// Index of the kernel in the dispatch list.
+    pub kernel: usize,
+    /// The counts of all its workgroups.
+    pub profile: DispatchProfile,
+}
+
+impl SimulatedPlan {
+    /// Writes the tables of a step of `rows` rows of one sequence, the first at `position`; the step's sizes.
+    pub fn write_step(&mut self, rows: u32, position: u32) -> StepSizes {
+        let sizes = self.dispatch_list().step(rows, position);
+        let tile = self.dispatch_list().query_tile();
+        let pages: Vec<u32> = (0..self.dispatch_list().capacity.pages_per_sequence).collect();
+        let table: Vec<[u32; 4]> = (0..rows).map(|row| [0, position + row, 0, 0]).collect();
+        let tiles: Vec<[u32; 4]> =
+            (0..rows).step_by(tile as usize).map(|row| [row, tile.min(rows - row), 0, rows]).collect();
+        self.write_input(StepInput::Rows, 0, bytemuck::cast_slice(&table));
+        self.write_input(StepInput::QueryTiles, 0, bytemuck::cast_slice(&tiles));
+        self.write_input(StepInput::LogitRows, 0, bytemuck::cast_slice(&[rows - 1]));
+        self.write_input(StepInput::Segments, 0, bytemuck::cast_slice(&[0, rows, 0, 0]));
+        for pages_of in [StepInput::Pages, StepInput::SlidingPages] {
+            self.write_input(pages_of, 0, bytemuck::cast_slice(&pages));
+        }
+        sizes
+    }
+
+    /// The counts of every dispatch of such a step.
+    ///
+    /// # Errors
+    /// If a kernel has something that the simulator has not.
+    pub fn profile_step(&mut self, rows: u32, position: u32) -> Result<Vec<KernelProfile>, String> {
+        let sizes = self.write_step(rows, position);
+        let options = SimulationOptions { profile: true, most_workgroups: Some(SAMPLE), ..Default::default() };
+        let dispatches = self.run(&sizes, options)?;
+        let profile = |dispatch: super::SimulatedDispatch| {
+            let kernel = &self.dispatch_list().kernels[dispatch.kernel].1;
+            let all = kernel.workgroups(&sizes).iter().map(|n| u64::from(*n)).product();
+            KernelProfile { kernel: dispatch.kernel, profile: dispatch.report.profile.scaled_to(all) }
+        };
+        Ok(dispatches.into_iter().map(profile).collect())
+    }
+}
