@@ -55,6 +55,7 @@ fn main(
         let row = rows[tile.x];
         tile_s = tile;
         work = vec4<u32>(tile.x + skipped, min(tile.y - skipped, TILE), row.z, row.y + skipped);
+        atomicStore(&moved, 0u);
     }
     // naga requires uniform control flow where matrices are multiplied.
     let all = workgroupUniformLoad(&work);

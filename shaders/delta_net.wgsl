@@ -34,8 +34,8 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     let q_at = select(head % KEY_HEADS, head / PER_KEY, GROUPED) * D4;
     let k_at = KEY_HEADS * D4 + q_at;
     var s = array<vec4<f32>, D4>();
-    if (segment.reads != NO_STATE) {
-        let at = (segment.reads * HEADS + head) * D * D + j;
+    if (segment.reads != NO_STATE && column < D) {
+        let at = (segment.reads * HEADS + head) * D * D + column;
         //#unroll i D4
         s[i].x = state[at + 4u * i * D];
         s[i].y = state[at + (4u * i + 1u) * D];

@@ -25,38 +25,32 @@ impl CooperativeAccess {
 
 impl DispatchState<'_> {
     pub fn cooperative_load(&mut self, subgroup: &Subgroup, access: &CooperativeAccess) {
-        self.observe_matrix(subgroup, access, AccessKind::Read);
+        self.count_matrix(subgroup, access, AccessKind::Read);
         for element in 0..access.elements() {
-            let bits = self.load_scalar(&access.memory, access.address(subgroup, element));
             let (register, lane) = (element / self.program.width, element % self.program.width);
+            let (address, invocation) = (access.address(subgroup, element), subgroup.invocation(lane as usize));
+            let bits = self.load_scalar(&access.memory, address, invocation);
             subgroup.set(access.registers[register as usize], lane as usize, bits);
         }
     }
 
     pub fn cooperative_store(&mut self, subgroup: &Subgroup, access: &CooperativeAccess) {
-        self.observe_matrix(subgroup, access, AccessKind::Write);
+        self.count_matrix(subgroup, access, AccessKind::Write);
         for element in 0..access.elements() {
             let (register, lane) = (element / self.program.width, element % self.program.width);
             let bits = subgroup.get(access.registers[register as usize], lane as usize);
-            self.store_scalar(&access.memory, access.address(subgroup, element), bits);
+            let (address, invocation) = (access.address(subgroup, element), subgroup.invocation(lane as usize));
+            self.store_scalar(&access.memory, address, invocation, bits);
         }
     }
 
-    /// Tells the instruments: one request for each register, whose lanes have neighbouring elements.
-    fn observe_matrix(&mut self, subgroup: &Subgroup, access: &CooperativeAccess, how: AccessKind) {
+    /// Counts one request for each register, whose lanes have neighbouring elements.
+    fn count_matrix(&mut self, subgroup: &Subgroup, access: &CooperativeAccess, how: AccessKind) {
+        let Some(profile) = &mut self.profile else { return };
         let width = self.program.width;
-        if let Some(profile) = &mut self.profile {
-            for first in (0..access.elements()).step_by(width as usize) {
-                let elements = first..(first + width).min(access.elements());
-                profile.access(&access.memory, how, elements.map(|element| access.address(subgroup, element)));
-            }
-        }
-        if let Some(sanitizer) = &mut self.sanitizer {
-            for element in 0..access.elements() {
-                let invocation = subgroup.invocation((element % width) as usize);
-                let address = access.address(subgroup, element);
-                sanitizer.access(self.pc, &access.memory, how, address, invocation);
-            }
+        for first in (0..access.elements()).step_by(width as usize) {
+            let elements = first..(first + width).min(access.elements());
+            profile.access(&access.memory, how, elements.map(|element| access.address(subgroup, element)));
         }
     }
 }

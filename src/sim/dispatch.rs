@@ -24,7 +24,7 @@ pub struct SimulationOptions {
     pub sanitize: bool,
     /// Count operations and accesses.
     pub profile: bool,
-    /// Run no more workgroups than these, at equal distances; counts are of those.
+    /// Run no more workgroups than these, from all over the grid; counts are of those.
     pub most_workgroups: Option<u32>,
 }
 
@@ -67,7 +67,7 @@ pub fn dispatch(
     let count = options.most_workgroups.map_or(all, |most| all.min(most.into()));
     let mut instructions = 0;
     for i in 0..count {
-        instructions += running.workgroup((i * all / count) as u32);
+        instructions += running.workgroup(sampled_workgroup(i, count, all));
     }
     let DispatchState { sanitizer, profile, .. } = running.state;
     Ok(SimulationReport {
@@ -75,6 +75,13 @@ pub fn dispatch(
         profile: profile.map(Profiler::finish).unwrap_or_default(),
         lane_operations: instructions * u64::from(program.width),
     })
+}
+
+/// Number `i` of `count` workgroups among `all`: each from its own part of them, and not at equal distances, which a
+/// dimension of the grid might have too.
+fn sampled_workgroup(i: u64, count: u64, all: u64) -> u32 {
+    let (first, end) = (i * all / count, (i + 1) * all / count);
+    (first + i * 0x9E37_79B9 % (end - first)) as u32
 }
 
 struct RunningDispatch<'a> {

@@ -77,17 +77,20 @@ fn write_scalar(words: &mut [u32], kind: NumberKind, address: u32, bits: u32) {
     };
 }
 
-impl DispatchState<'_> {
-    fn words(&mut self, variable: u16) -> &mut [u32] {
-        let VariablePlace { buffer, first_word, words } = self.places.places[variable as usize];
+impl VariablePlaces {
+    /// The words of a variable.
+    pub fn words<'m>(&self, variable: u16, buffers: &'m mut [Vec<u32>], workgroup: &'m mut [u32]) -> &'m mut [u32] {
+        let VariablePlace { buffer, first_word, words } = self.places[variable as usize];
         let all = match buffer {
-            Some(buffer) => &mut self.buffers[buffer],
-            None => &mut self.workgroup_memory,
+            Some(buffer) => &mut buffers[buffer],
+            None => workgroup,
         };
         let end = (first_word + words).min(all.len());
         &mut all[first_word.min(end)..end]
     }
+}
 
+impl DispatchState<'_> {
     /// How many elements an array has.
     pub fn element_count(&self, count: ElementCount, stride: u32) -> u32 {
         match count {
@@ -98,39 +101,32 @@ impl DispatchState<'_> {
         }
     }
 
-    /// Tells the instruments of an access: the addresses of a subgroup's lanes.
-    fn observe(&mut self, subgroup: &Subgroup, access: &MemoryAccess, how: AccessKind) {
+    /// Counts an access.
+    fn count(&mut self, subgroup: &Subgroup, access: &MemoryAccess, how: AccessKind) {
         if let Some(profile) = &mut self.profile {
             let addresses = lanes_of(subgroup.mask).map(|lane| subgroup.get(access.address, lane) + access.offset);
             profile.access(access, how, addresses);
         }
-        if let Some(sanitizer) = &mut self.sanitizer {
-            for lane in lanes_of(subgroup.mask) {
-                let address = subgroup.get(access.address, lane) + access.offset;
-                sanitizer.access(self.pc, access, how, address, subgroup.invocation(lane));
-            }
-        }
     }
 
     pub fn load(&mut self, subgroup: &Subgroup, access: &MemoryAccess, dst: &[Register; 4]) {
-        self.observe(subgroup, access, AccessKind::Read);
-        let words = self.words(access.variable);
+        self.count(subgroup, access, AccessKind::Read);
         for lane in lanes_of(subgroup.mask) {
             let address = subgroup.get(access.address, lane) + access.offset;
             for (dst, i) in dst.iter().zip(0..access.components.into()) {
-                let bits = read_scalar(words, access.kind, address + i * access.kind.bytes());
+                let bits = self.load_scalar(access, address + i * access.kind.bytes(), subgroup.invocation(lane));
                 subgroup.set(*dst, lane, bits);
             }
         }
     }
 
     pub fn store(&mut self, subgroup: &Subgroup, access: &MemoryAccess, src: &[Register; 4]) {
-        self.observe(subgroup, access, AccessKind::Write);
-        let words = self.words(access.variable);
+        self.count(subgroup, access, AccessKind::Write);
         for lane in lanes_of(subgroup.mask) {
             let address = subgroup.get(access.address, lane) + access.offset;
             for (src, i) in src.iter().zip(0..access.components.into()) {
-                write_scalar(words, access.kind, address + i * access.kind.bytes(), subgroup.get(*src, lane));
+                let (address, bits) = (address + i * access.kind.bytes(), subgroup.get(*src, lane));
+                self.store_scalar(access, address, subgroup.invocation(lane), bits);
             }
         }
     }
@@ -141,12 +137,14 @@ impl DispatchState<'_> {
             AtomicOp::Exchange => AccessKind::AtomicStore,
             AtomicOp::Load | AtomicOp::Combine(_) => AccessKind::Atomic,
         };
-        self.observe(subgroup, access, how);
-        let words = self.words(access.variable);
+        self.count(subgroup, access, how);
         for lane in lanes_of(subgroup.mask) {
             let address = subgroup.get(access.address, lane) + access.offset;
-            let old = read_scalar(words, access.kind, address);
-            let operand = subgroup.get(operand, lane);
+            if let Some(sanitizer) = &mut self.sanitizer {
+                sanitizer.atomic(self.pc, access.variable, how, address, subgroup.invocation(lane));
+            }
+            let words = self.places.words(access.variable, self.buffers, &mut self.workgroup_memory);
+            let (old, operand) = (read_scalar(words, access.kind, address), subgroup.get(operand, lane));
             let new = match op {
                 AtomicOp::Load => old,
                 AtomicOp::Exchange => operand,
@@ -157,12 +155,23 @@ impl DispatchState<'_> {
         }
     }
 
-    /// One scalar of a variable, for a cooperative matrix; `lane` holds it.
-    pub fn load_scalar(&mut self, access: &MemoryAccess, address: u32) -> u32 {
-        read_scalar(self.words(access.variable), access.kind, address)
+    /// Loads a scalar for an invocation.
+    pub fn load_scalar(&mut self, access: &MemoryAccess, address: u32, invocation: u32) -> u32 {
+        if let Some(sanitizer) = &mut self.sanitizer {
+            sanitizer.read(self.pc, access.variable, address, invocation);
+        }
+        let words = self.places.words(access.variable, self.buffers, &mut self.workgroup_memory);
+        read_scalar(words, access.kind, address)
     }
 
-    pub fn store_scalar(&mut self, access: &MemoryAccess, address: u32, bits: u32) {
-        write_scalar(self.words(access.variable), access.kind, address, bits);
+    /// Stores a scalar for an invocation.
+    pub fn store_scalar(&mut self, access: &MemoryAccess, address: u32, invocation: u32, bits: u32) {
+        let words = self.places.words(access.variable, self.buffers, &mut self.workgroup_memory);
+        let before = read_scalar(words, access.kind, address);
+        write_scalar(words, access.kind, address, bits);
+        if let Some(sanitizer) = &mut self.sanitizer {
+            let same = before == read_scalar(words, access.kind, address);
+            sanitizer.write(self.pc, access.variable, same, address, invocation);
+        }
     }
 }

@@ -111,9 +111,11 @@ impl DispatchProfile {
         self.operations.0.iter_mut().for_each(scale);
         for (_, _, counts) in &mut self.accesses {
             let AccessCounts { requests, sectors, lines, ideal_lines, useful_bytes, wavefronts, conflicts } = counts;
-            [requests, sectors, lines, ideal_lines, useful_bytes, wavefronts, conflicts].map(scale);
+            [requests, sectors, lines, ideal_lines, useful_bytes, wavefronts, conflicts].into_iter().for_each(scale);
         }
-        [&mut self.instructions, &mut self.active_lanes, &mut self.lanes, &mut self.barriers].map(scale);
+        [&mut self.instructions, &mut self.active_lanes, &mut self.lanes, &mut self.barriers]
+            .into_iter()
+            .for_each(scale);
         self.workgroups = workgroups;
         self
     }

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use super::program::{MemoryAccess, Program, VariableSpace};
+use super::program::{Program, VariableSpace};
 
 /// How memory is accessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +28,8 @@ pub enum AccessKind {
 pub enum FindingKind {
     /// Two invocations access a place, and one writes it.
     DataRace,
+    /// Two invocations write the same value to a place: a data race too, but harmless on any GPU.
+    RedundantWrite,
     /// Workgroup memory is read that nobody wrote.
     UnwrittenRead,
     /// An index is not below the number of elements.
@@ -102,12 +104,19 @@ impl Shadow {
         now.concurrent(self.writer, self.write_epoch).then_some(self.writer)
     }
 
-    fn write(&mut self, now: Moment) -> Option<u32> {
-        let writer = now.concurrent(self.writer, self.write_epoch).then_some(self.writer);
-        let reader = now.concurrent(self.reader, self.read_epoch) || self.read_by_others;
+    /// Records a write; the invocation that it races with.
+    fn write(&mut self, now: Moment) -> Option<Other> {
+        let writer = now.concurrent(self.writer, self.write_epoch).then_some(Other::Writer(self.writer));
+        let read = now.concurrent(self.reader, self.read_epoch) || self.read_by_others;
         (self.writer, self.write_epoch) = (now.invocation, now.epoch);
-        writer.or(reader.then_some(self.reader))
+        read.then_some(Other::Reader(self.reader)).or(writer)
     }
+}
+
+/// The other invocation of a race, and what it did.
+enum Other {
+    Reader(u32),
+    Writer(u32),
 }
 
 const PAGE: usize = 1024;
@@ -184,49 +193,66 @@ impl<'a> Sanitizer<'a> {
         self.findings.entry((pc, kind)).or_insert_with(|| (0, detail())).0 += 1;
     }
 
-    /// An invocation's access of `address`.
-    pub fn access(&mut self, pc: usize, access: &MemoryAccess, how: AccessKind, address: u32, invocation: u32) {
-        for component in 0..access.components.into() {
-            self.access_scalar(pc, access, how, address + component * access.kind.bytes(), invocation);
+    /// An invocation reads the scalar at `address`.
+    pub fn read(&mut self, pc: usize, variable: u16, address: u32, invocation: u32) {
+        let Some((shadow, now)) = self.shadow(variable, address, invocation) else { return };
+        let unwritten = !now.shared && shadow.write_epoch < now.first_epoch;
+        if let Some(writer) = shadow.read(now) {
+            self.race(pc, FindingKind::DataRace, variable, address, [invocation, writer]);
+        }
+        if unwritten {
+            self.unwritten(pc, variable, address, invocation);
         }
     }
 
-    fn access_scalar(&mut self, pc: usize, access: &MemoryAccess, how: AccessKind, address: u32, invocation: u32) {
-        let Some(variable) = &mut self.shadows[access.variable as usize] else { return };
-        let shared = variable.shared;
-        let own = self.workgroup * self.program.invocations() + invocation;
-        let now = Moment {
-            invocation: own,
-            epoch: if shared { self.storage_epoch } else { self.workgroup_epoch },
-            first_epoch: self.first_epoch,
-            shared,
-        };
-        let shadow = variable.at(address);
-        let unwritten = !shared && shadow.write_epoch < self.first_epoch && how != AccessKind::Write;
-        let other = match how {
-            AccessKind::Read => shadow.read(now),
-            AccessKind::Write => shadow.write(now),
-            AccessKind::Atomic => None,
-            // An epoch that is over, so that it races with nothing.
-            AccessKind::AtomicStore => {
-                shadow.write_epoch = self.first_epoch;
-                shadow.writer = own;
-                None
+    /// An invocation writes the scalar at `address`; `same` if it has the same value as before.
+    pub fn write(&mut self, pc: usize, variable: u16, same: bool, address: u32, invocation: u32) {
+        let Some((shadow, now)) = self.shadow(variable, address, invocation) else { return };
+        match shadow.write(now) {
+            Some(Other::Writer(other)) if same => {
+                self.race(pc, FindingKind::RedundantWrite, variable, address, [invocation, other]);
             }
+            Some(Other::Writer(other) | Other::Reader(other)) => {
+                self.race(pc, FindingKind::DataRace, variable, address, [invocation, other]);
+            }
+            None => {}
+        }
+    }
+
+    /// An invocation accesses the scalar at `address` atomically.
+    pub fn atomic(&mut self, pc: usize, variable: u16, how: AccessKind, address: u32, invocation: u32) {
+        let Some((shadow, now)) = self.shadow(variable, address, invocation) else { return };
+        let unwritten = !now.shared && shadow.write_epoch < now.first_epoch;
+        shadow.write_epoch = now.first_epoch;
+        if unwritten && how == AccessKind::Atomic {
+            self.unwritten(pc, variable, address, invocation);
+        }
+    }
+
+    fn shadow(&mut self, variable: u16, address: u32, invocation: u32) -> Option<(&mut Shadow, Moment)> {
+        let variable = self.shadows[variable as usize].as_mut()?;
+        let now = Moment {
+            invocation: self.workgroup * self.program.invocations() + invocation,
+            epoch: if variable.shared { self.storage_epoch } else { self.workgroup_epoch },
+            first_epoch: self.first_epoch,
+            shared: variable.shared,
         };
-        let name = &self.program.variables[access.variable as usize].name;
-        if let Some(other) = other {
-            let others = match other {
-                MANY => "others".to_string(),
-                other => format!("invocation {}", self.invocation_of(other)),
-            };
-            let detail = || format!("byte {address} of {name}: invocation {invocation} {how:?}s, as {others}");
-            self.found(pc, FindingKind::DataRace, detail);
-        }
-        let name = &self.program.variables[access.variable as usize].name;
-        if unwritten && how != AccessKind::AtomicStore {
-            self.found(pc, FindingKind::UnwrittenRead, || format!("byte {address} of {name}, invocation {invocation}"));
-        }
+        Some((variable.at(address), now))
+    }
+
+    fn race(&mut self, pc: usize, kind: FindingKind, variable: u16, address: u32, [invocation, other]: [u32; 2]) {
+        let name = &self.program.variables[variable as usize].name;
+        let other = match other {
+            MANY => "others".to_string(),
+            other => self.invocation_of(other),
+        };
+        let detail = || format!("byte {address} of {name}: invocations {invocation} and {other}");
+        self.found(pc, kind, detail);
+    }
+
+    fn unwritten(&mut self, pc: usize, variable: u16, address: u32, invocation: u32) {
+        let name = &self.program.variables[variable as usize].name;
+        self.found(pc, FindingKind::UnwrittenRead, || format!("byte {address} of {name}, invocation {invocation}"));
     }
 
     /// The number of an invocation in its workgroup, and which workgroup if it is another.

@@ -49,6 +49,12 @@ fn races_in_workgroup_memory() {
 }
 
 #[test]
+fn writes_of_the_same_value() {
+    check(FindingKind::RedundantWrite, "s[i / 2u] = 7u;", "if (i % 2u == 0u) { s[i / 2u] = 7u; }");
+    check(FindingKind::RedundantWrite, "y[i] = i;", "y[64u * wg.x + i] = i;");
+}
+
+#[test]
 fn races_in_storage_memory() {
     check(
         FindingKind::DataRace,
@@ -56,7 +62,7 @@ fn races_in_storage_memory() {
         "y[64u * wg.x + i] = i; storageBarrier(); s[i] = y[64u * wg.x + 63u - i];",
     );
     // Between workgroups nothing helps.
-    check(FindingKind::DataRace, "y[i] = i;", "y[64u * wg.x + i] = i;");
+    check(FindingKind::DataRace, "y[i] = i + wg.x;", "y[64u * wg.x + i] = i;");
     check(
         FindingKind::DataRace,
         "s[i] = y[64u * (1u - wg.x) + i]; storageBarrier(); y[64u * wg.x + i] = i;",
