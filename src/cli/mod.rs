@@ -24,6 +24,7 @@ mod run;
 mod score;
 mod serve;
 mod shaders;
+mod simulate;
 mod synth;
 mod term;
 mod text;

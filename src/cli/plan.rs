@@ -10,10 +10,11 @@ use firelight::model::Model;
 use firelight::ops::{Kernel, PAGE, SlidingPages, StepSizes};
 use firelight::plan::{DispatchList, runs};
 use firelight::session::SessionOptions;
-use firelight::sim::{KernelProfile, OperationClass, SimulatedPlan};
+use firelight::sim::GpuModel;
 
 use super::Result;
 use super::args::{DeviceArgs, EngineArgs, ModelArg};
+use super::simulate;
 use super::term::{self, Failure};
 
 #[derive(clap::Args)]
@@ -35,6 +36,9 @@ pub struct PlanArgs {
     /// Show what each kernel does instead, counted by a simulator: operations, lines of memory, bank conflicts, lanes
     #[arg(long, conflicts_with = "fit")]
     simulate: bool,
+    /// With --simulate: plan for a GPU that is not here, and forecast how long its dispatches take
+    #[arg(long, value_name = "GPU", value_parser = simulate::gpu_model(), requires = "simulate", conflicts_with = "device")]
+    on: Option<&'static GpuModel>,
     #[command(flatten)]
     engine: EngineArgs,
     #[command(flatten)]
@@ -46,14 +50,7 @@ pub async fn run(args: PlanArgs) -> Result {
     let options = args.engine.options();
     let chunk = options.chunk.max(args.rows);
     let options = options.chunk(chunk);
-    let (name, caps) = match args.device.open().await {
-        Ok(gpu) => (gpu.adapter().name.clone(), gpu.caps().clone()),
-        Err(failure) if args.device.device.is_some() || args.device.tier.is_some() => return Err(failure),
-        Err(_) => {
-            term::note("no GPU found: planning for WebGPU's guaranteed limits");
-            ("WebGPU's guaranteed limits".to_string(), Caps::baseline())
-        }
-    };
+    let (name, caps) = device(&args).await?;
     if args.fit {
         return show_fit(&model, &name, &caps, &options);
     }
@@ -68,7 +65,7 @@ pub async fn run(args: PlanArgs) -> Result {
     }
     let MemoryPlan { dispatch_list, .. } = fitted;
     if args.simulate {
-        return show_simulated(dispatch_list, &name, &caps, (args.rows, args.position));
+        return simulate::show(dispatch_list, (&name, &caps), (args.rows, args.position), args.on);
     }
     // `run` samples with filters by default.
     let sizes = StepSizes { filtered: 1, ..dispatch_list.step(args.rows, args.position) };
@@ -93,51 +90,21 @@ pub async fn run(args: PlanArgs) -> Result {
     Ok(write!(out, "\n{}", totals(&dispatch_list))?)
 }
 
-/// What each kernel of a step does.
-fn show_simulated(dispatch_list: DispatchList, name: &str, caps: &Caps, (rows, position): (u32, u32)) -> Result {
-    let width = if caps.subgroup == (0, 0) { 32 } else { caps.subgroup.1.clamp(4, 128) };
-    let mut plan = SimulatedPlan::without_weights(dispatch_list, (width, width));
-    let profiles = plan.profile_step(rows, position).map_err(Failure::usage)?;
-    let mut out = io::stdout().lock();
-    let title = format!("{rows} rows at position {position} on {name}, {} tier, subgroups of {width}", caps.tier);
-    writeln!(out, "{}\n", term::printable(&title))?;
-    let table: Vec<Vec<String>> = profiles.iter().map(|of| simulated_row(plan.dispatch_list(), of)).collect();
-    let header = [
-        "#",
-        "<op",
-        "<shader",
-        "workgroups",
-        "operations",
-        "matrix",
-        "active",
-        "requests",
-        "lines",
-        "of ideal",
-        "conflicts",
-        "barriers",
-    ];
-    Ok(write!(out, "{}", term::table(&header, &table))?)
-}
-
-fn simulated_row(dispatch_list: &DispatchList, KernelProfile { kernel, profile }: &KernelProfile) -> Vec<String> {
-    let (node, source) = (dispatch_list.kernels[*kernel].0, &dispatch_list.kernels[*kernel].1.source);
-    let memory = profile.all_accesses();
-    let percent = |part: u64, whole: u64| format!("{} %", (100 * part).checked_div(whole).unwrap_or(0));
-    let ideal = memory.lines as f64 / memory.ideal_lines.max(1) as f64;
-    vec![
-        kernel.to_string(),
-        dispatch_list.graph.nodes[node].name().to_string(),
-        source.file.to_string(),
-        profile.workgroups.to_string(),
-        profile.operations.scalar().to_string(),
-        profile.operations.of(OperationClass::Matrix).to_string(),
-        percent(profile.active_lanes, profile.lanes),
-        memory.requests.to_string(),
-        memory.lines.to_string(),
-        format!("x {ideal:.1}"),
-        percent(memory.conflicts, memory.wavefronts),
-        profile.barriers.to_string(),
-    ]
+/// The device to plan for.
+async fn device(args: &PlanArgs) -> Result<(String, Caps)> {
+    if let Some(gpu) = args.on {
+        let caps = gpu.caps();
+        let tier = args.device.tier.unwrap_or(caps.tier);
+        return Ok((gpu.name.to_string(), caps.tier(tier)));
+    }
+    match args.device.open().await {
+        Ok(gpu) => Ok((gpu.adapter().name.clone(), gpu.caps().clone())),
+        Err(failure) if args.device.device.is_some() || args.device.tier.is_some() => Err(failure),
+        Err(_) => {
+            term::note("no GPU found: planning for WebGPU's guaranteed limits");
+            Ok(("WebGPU's guaranteed limits".to_string(), Caps::baseline()))
+        }
+    }
 }
 
 /// The available memory, the planned use of it, and the options.

@@ -6,6 +6,7 @@
 //! Program, buffers, grid -> dispatch -> execute (lanes, arithmetic, memory, cooperative)
 //!                                        |-> sanitizer   races, unwritten memory, bounds, divergence, shifts, NaNs
 //!                                        |-> profile     operations, sectors and lines, bank conflicts, lanes
+//! DispatchList -> plan (memory, dispatches) -> step (counts of a step) -> roofline (a forecast for a GPU)
 //! ```
 //!
 //! The lanes of a subgroup run in lockstep under an execution mask; the subgroups of a workgroup are interleaved by a
@@ -27,6 +28,7 @@ mod optimize;
 mod plan;
 mod profile;
 mod program;
+mod roofline;
 mod sanitizer;
 mod step;
 
@@ -35,5 +37,6 @@ pub use memory::BoundRange;
 pub use plan::{SimulatedDispatch, SimulatedPlan};
 pub use profile::{AccessCounts, DispatchProfile, OperationClass, OperationCounts};
 pub use program::{Program, SimulatedVariable, VariableSpace};
+pub use roofline::{BoundBy, Forecast, GPU_MODELS, GpuModel};
 pub use sanitizer::{AccessKind, Finding, FindingKind};
 pub use step::KernelProfile;

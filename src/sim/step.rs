@@ -1,8 +1,8 @@
 //! What the kernels of one step do: counts of every dispatch, from some of its workgroups.
 
 use super::{DispatchProfile, SimulatedPlan, SimulationOptions};
-use crate::graph::StepInput;
-use crate::ops::StepSizes;
+use crate::graph::{StepInput, TensorKind};
+use crate::ops::{Binding, Capacity, Kernel, StepSizes};
 
 /// Workgroups of a dispatch that are run. The workgroups of a kernel do nearly the same.
 const SAMPLE: u32 = 16;
@@ -14,6 +14,8 @@ pub struct KernelProfile {
     pub kernel: usize,
     /// The counts of all its workgroups.
     pub profile: DispatchProfile,
+    /// Bytes that must be moved at least: each tensor once, and the cached positions.
+    pub bytes: u64,
 }
 
 impl SimulatedPlan {
@@ -46,8 +48,22 @@ impl SimulatedPlan {
         let profile = |dispatch: super::SimulatedDispatch| {
             let kernel = &self.dispatch_list().kernels[dispatch.kernel].1;
             let all = kernel.workgroups(&sizes).iter().map(|n| u64::from(*n)).product();
-            KernelProfile { kernel: dispatch.kernel, profile: dispatch.report.profile.scaled_to(all) }
+            let bytes = self.dispatch_list().traffic(kernel, &sizes) + self.cached_bytes(kernel, position + rows);
+            KernelProfile { kernel: dispatch.kernel, profile: dispatch.report.profile.scaled_to(all), bytes }
         };
         Ok(dispatches.into_iter().map(profile).collect())
+    }
+
+    /// Bytes of the keys and values that an attention kernel reads.
+    fn cached_bytes(&self, kernel: &Kernel, positions: u32) -> u64 {
+        let Capacity { kv, sliding, .. } = self.dispatch_list().capacity;
+        let cached = |binding: &Binding| match self.dispatch_list().graph.tensor(binding.tensor).kind {
+            TensorKind::KvCache { heads, head_dim, sliding: near } if !binding.write => {
+                let seen = sliding.filter(|_| near).map_or(positions, |sliding| positions.min(sliding.window));
+                kv.bytes(heads, head_dim) * u64::from(seen)
+            }
+            _ => 0,
+        };
+        kernel.bindings.iter().map(cached).sum()
     }
 }

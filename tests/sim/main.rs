@@ -3,6 +3,7 @@
 mod catalog;
 mod execution;
 mod profile;
+mod roofline;
 mod sanitizer;
 
 use firelight::sim::{BoundRange, Program, SimulationOptions, SimulationReport, dispatch};
