@@ -3,9 +3,10 @@
 
 mod common;
 
+use common::test_plan::{TestPlan, caps};
 use common::types;
 use firelight::dtype::DType;
-use firelight::gpu::{Gpu, GpuOptions, Tier, Tuning};
+use firelight::gpu::Tier;
 use firelight::graph::{
     Activation, ExpertEpilogue, ExpertLinear, ExpertSort, ExpertSum, ExpertWeights, Graph, Op, Router, RouterGroups,
     RoutingWeights, Rows, Scoring, TensorId, TensorKind,
@@ -13,8 +14,7 @@ use firelight::graph::{
 use firelight::ops::linear::MATMUL_TILE;
 use firelight::ops::{Capacity, DECODE_ROWS, KvType, StepSizes};
 use firelight::plan::fuse::Fuse;
-use firelight::plan::{DispatchList, Plan, PlanOptions};
-use pollster::block_on;
+use firelight::plan::{DispatchList, PlanOptions};
 use std::collections::BTreeSet;
 
 const MAX_ROWS: u32 = 300;
@@ -29,18 +29,6 @@ const CAPACITY: Capacity = Capacity {
     sliding: None,
     kv: KvType::F32,
 };
-
-/// The adapter. Without one, GPU tests are skipped, except in CI.
-fn open_gpu() -> Option<Gpu> {
-    match block_on(Gpu::open(&GpuOptions::default().tuning(Tuning::Off))) {
-        Ok(gpu) => Some(gpu),
-        Err(error) => {
-            assert!(std::env::var_os("CI").is_none(), "{error}");
-            println!("skipped: {error}");
-            None
-        }
-    }
-}
 
 fn random(mut state: u64) -> impl FnMut() -> u32 {
     move || {
@@ -68,8 +56,8 @@ fn constant(graph: &mut Graph, name: &str, values: &[f32], cols: u32) -> TensorI
     graph.add(name, rows, cols, TensorKind::Constant(values.to_vec()))
 }
 
-fn read<T: bytemuck::Pod>(plan: &Plan, id: TensorId, n: usize) -> Vec<T> {
-    bytemuck::pod_collect_to_vec(&block_on(plan.read(id, 4 * n as u64)).unwrap()[..4 * n])
+fn read<T: bytemuck::Pod>(plan: &TestPlan, id: TensorId, n: usize) -> Vec<T> {
+    bytemuck::pod_collect_to_vec(&plan.read(id, 4 * n as u64).unwrap()[..4 * n])
 }
 
 /// An error unless values differ by at most 1e-5 of their root mean square.
@@ -123,7 +111,7 @@ struct Case {
 /// A compiled chain of expert ops, its inputs, and its tensors.
 struct Chain {
     case: Case,
-    plan: Plan,
+    plan: TestPlan,
     x: Vec<f32>,
     logits: Vec<f32>,
     expert_scales: Vec<f32>,
@@ -148,7 +136,7 @@ impl Case {
 
 impl Chain {
     /// The last `favour` experts get large logits in all rows, so that routing is uneven and some experts have no rows.
-    fn new(gpu: &Gpu, case: Case, favour: u32) -> Self {
+    fn new(case: Case, favour: u32) -> Self {
         let Case { experts, used, dressed, dtype, d, n, spare, .. } = case;
         let mut graph = Graph::default();
         let x = normal(1, (MAX_ROWS * d) as usize);
@@ -184,8 +172,7 @@ impl Chain {
         let y = graph.sum(x_id, y);
         let keep = vec![ids, shares, sorted.0, sorted.1, upped, downed, y];
         let one = dtype.gpu_bytes(n, d).max(dtype.gpu_bytes(d, n)) + 16 * u64::from(n + d);
-        let caps = gpu
-            .caps()
+        let caps = caps()
             .clone()
             .tier(case.tier)
             .software(case.software)
@@ -196,7 +183,7 @@ impl Chain {
         let Some(Op::ExpertSum(_, sum)) = dispatch_list.graph.nodes.last() else { panic!("no sum") };
         assert!(sum.residual.is_some());
         assert!(spare > 0 || (dispatch_list.shards(up_id).len() > 1) == (case.shard < experts), "{case:?}");
-        let plan = block_on(Plan::compile(gpu, dispatch_list)).unwrap();
+        let mut plan = TestPlan::new(dispatch_list).unwrap();
         for (id, bytes, rows) in [(up_id, &up_bytes, n), (down_id, &down_bytes, d)] {
             let experts = bytes.chunks_exact(bytes.len() / experts as usize);
             slot_table.iter().zip(experts).for_each(|(place, expert)| plan.write_rows(id, place * rows, expert));
@@ -218,9 +205,9 @@ impl Chain {
     }
 
     /// Runs a step of `rows` rows and compares each op's output with its reference on the same inputs.
-    fn check(&self, rows: u32) -> Result<(), String> {
+    fn check(&mut self, rows: u32) -> Result<(), String> {
         let Case { experts, used, dressed, d, n, .. } = self.case;
-        block_on(self.plan.run(&StepSizes { rows, ..Default::default() })).unwrap();
+        self.plan.run(&StepSizes { rows, ..Default::default() }).unwrap();
         let slots = (rows * used) as usize;
         let (d, n, rows_) = (d as usize, n as usize, rows as usize);
         let [ids, shares, sorted, tiles, upped, downed, y] = self.ids;
@@ -258,7 +245,6 @@ const ROWS: [u32; 6] = [1, 3, 8, 9, 40, MAX_ROWS];
 
 #[test]
 fn every_op_equals_its_reference() {
-    let Some(gpu) = open_gpu() else { return };
     use DType::*;
     #[rustfmt::skip]
     let cases = [
@@ -285,7 +271,7 @@ fn every_op_equals_its_reference() {
     for (i, (experts, used, norm, dtype, d, n, shard, favour)) in cases {
         // Kernels for real GPUs are correct on software adapters, too, only slow; cases alternate between both kinds.
         for (tier, software) in [(Tier::Baseline, i % 2 == 0), (Tier::Subgroups, i % 2 == 1)] {
-            if tier > gpu.caps().tier {
+            if tier > caps().tier {
                 continue;
             }
             let dressed = i % 3 == 1;
@@ -293,7 +279,7 @@ fn every_op_equals_its_reference() {
             let spare = if i % 4 < 2 { 0 } else { 1 + u32::from((experts + 1) % 11 == 0) };
             let case =
                 Case { experts, used, norm, dressed, dtype, d, n, shard, spare, tier, software, max_workgroups: 65535 };
-            let chain = Chain::new(&gpu, case, favour);
+            let mut chain = Chain::new(case, favour);
             for rows in ROWS {
                 chain.check(rows).unwrap_or_else(|e| panic!("{case:?}, {rows} rows: {e}"));
             }
@@ -319,12 +305,11 @@ const SMALL: Case = Case {
 /// Grids that exceed an adapter's workgroups per dimension.
 #[test]
 fn folded_grids() {
-    let Some(gpu) = open_gpu() else { return };
     let mut folded = BTreeSet::new();
-    for (tier, software) in [(Tier::Baseline, true), (Tier::Baseline, false), (gpu.caps().tier, false)] {
+    for (tier, software) in [(Tier::Baseline, true), (Tier::Baseline, false), (caps().tier, false)] {
         // The largest grid has 13 x 32 workgroups, less than 8^3.
         let case = Case { used: 4, experts: 16, shard: 7, n: 100, tier, software, max_workgroups: 8, ..SMALL };
-        let chain = Chain::new(&gpu, case, 0);
+        let mut chain = Chain::new(case, 0);
         for rows in ROWS {
             chain.check(rows).unwrap_or_else(|e| panic!("{case:?}, {rows} rows: {e}"));
         }
@@ -336,22 +321,20 @@ fn folded_grids() {
 
 #[test]
 fn the_comparison_detects_one_changed_weight() {
-    let Some(gpu) = open_gpu() else { return };
     for rows in [1, 40] {
-        let mut chain = Chain::new(&gpu, SMALL, 2);
+        let mut chain = Chain::new(SMALL, 2);
         chain.check(rows).unwrap();
         // The last expert is favoured, so that every row uses it.
         chain.up[3 * 32 * 32 + 5] += 0.001;
         assert!(chain.check(rows).unwrap_err().starts_with("up"));
     }
-    let mut chain = Chain::new(&gpu, SMALL, 1);
+    let mut chain = Chain::new(SMALL, 1);
     chain.logits[3] = -20.0;
     assert!(chain.check(1).unwrap_err().starts_with("ids"));
 }
 
 #[test]
 fn ties_infinities_and_nan_still_make_a_permutation() {
-    let Some(gpu) = open_gpu() else { return };
     let rows: [[f32; 4]; 5] = [
         [1.0, 1.0, 1.0, 1.0],
         [-2.0, 3.0, -2.0, 3.0],
@@ -365,9 +348,9 @@ fn ties_infinities_and_nan_still_make_a_permutation() {
     let router = Router::plain(4, 4);
     let (ids, weights) = graph.router(logits, None, None, router);
     let options = PlanOptions { fuse: Fuse::ALL, keep: vec![ids, weights] };
-    let dispatch_list = DispatchList::new(graph, gpu.caps(), CAPACITY, &options);
-    let plan = block_on(Plan::compile(&gpu, dispatch_list)).unwrap();
-    block_on(plan.run(&StepSizes { rows: 5, ..Default::default() })).unwrap();
+    let dispatch_list = DispatchList::new(graph, caps(), CAPACITY, &options);
+    let mut plan = TestPlan::new(dispatch_list).unwrap();
+    plan.run(&StepSizes { rows: 5, ..Default::default() }).unwrap();
     assert_eq!(read::<u32>(&plan, ids, 20), want.as_flattened());
     assert_eq!(router.reference(rows.as_flattened(), &[], &[]).0, want.as_flattened());
     let weights = read::<f32>(&plan, weights, 8);
@@ -378,7 +361,6 @@ fn ties_infinities_and_nan_still_make_a_permutation() {
 /// Experts are selected with a bias, by groups, or both, with whole groups selected and with NaN.
 #[test]
 fn selection_by_bias_and_groups() {
-    let Some(gpu) = open_gpu() else { return };
     let sigmoid = |experts, used| Router { scoring: Scoring::Sigmoid, scale: 2.5, ..Router::plain(experts, used) };
     let groups = |count, used, top2_sum| Some(RouterGroups { count, used, top2_sum });
     for (biased, router) in [
@@ -392,16 +374,16 @@ fn selection_by_bias_and_groups() {
         let mut logits = normal(7, (MAX_ROWS * experts) as usize);
         logits[experts as usize + 2] = f32::NAN;
         let bias: Vec<f32> = normal(8, experts as usize).iter().map(|b| 0.2 * b).collect();
-        for tier in [Tier::Baseline, Tier::Subgroups].into_iter().filter(|tier| *tier <= gpu.caps().tier) {
+        for tier in [Tier::Baseline, Tier::Subgroups].into_iter().filter(|tier| *tier <= caps().tier) {
             let mut graph = Graph::default();
             let logits_id = constant(&mut graph, "logits", &logits, experts);
             let bias_id = biased.then(|| constant(&mut graph, "bias", &bias, experts));
             let (ids, weights) = graph.router(logits_id, bias_id, None, router);
-            let caps = gpu.caps().clone().tier(tier);
+            let caps = caps().clone().tier(tier);
             let dispatch_list =
                 DispatchList::new(graph, &caps, CAPACITY, &PlanOptions { fuse: Fuse::ALL, keep: vec![ids, weights] });
-            let plan = block_on(Plan::compile(&gpu, dispatch_list)).unwrap();
-            block_on(plan.run(&StepSizes { rows: MAX_ROWS, ..Default::default() })).unwrap();
+            let mut plan = TestPlan::new(dispatch_list).unwrap();
+            plan.run(&StepSizes { rows: MAX_ROWS, ..Default::default() }).unwrap();
             let want = router.reference(&logits, if biased { &bias } else { &[] }, &[]);
             let (got, shares) = (read::<u32>(&plan, ids, want.0.len()), read::<f32>(&plan, weights, want.1.len()));
             // Even with NaN, the second row has distinct, valid experts.
@@ -420,7 +402,6 @@ fn selection_by_bias_and_groups() {
 
 #[test]
 fn expert_ffn_equals_its_ops_in_sequence() {
-    let Some(gpu) = open_gpu() else { return };
     let (experts, used, d, n) = (8, 2, 64, 96);
     let mut graph = Graph::default();
     let x = normal(1, (MAX_ROWS * d) as usize);
@@ -438,9 +419,9 @@ fn expert_ffn_equals_its_ops_in_sequence() {
     };
     let router = Router::plain(experts, used);
     let (y, _) = graph.expert_ffn(x_id, logits, weights, router, Activation::Silu, RoutingWeights::OnOutputs);
-    let dispatch_list = DispatchList::new(graph, gpu.caps(), CAPACITY, &PlanOptions { fuse: Fuse::ALL, keep: vec![y] });
-    let plan = block_on(Plan::compile(&gpu, dispatch_list)).unwrap();
-    let load = |id: TensorId, dtype, rows, cols| {
+    let dispatch_list = DispatchList::new(graph, caps(), CAPACITY, &PlanOptions { fuse: Fuse::ALL, keep: vec![y] });
+    let mut plan = TestPlan::new(dispatch_list).unwrap();
+    let mut load = |id: TensorId, dtype, rows, cols| {
         let (bytes, values) = weight(dtype, id.0 as u64, rows, cols);
         plan.write_rows(id, 0, &bytes);
         values
@@ -450,7 +431,7 @@ fn expert_ffn_equals_its_ops_in_sequence() {
     let up = load(weights.up, DType::Q8_0, experts * n, d);
     let down = load(weights.down, DType::F32, experts * d, n);
     for rows in [1, 8, 40] {
-        block_on(plan.run(&StepSizes { rows, ..Default::default() })).unwrap();
+        plan.run(&StepSizes { rows, ..Default::default() }).unwrap();
         let x = &x[..(rows * d) as usize];
         let every = ExpertLinear { experts: 1, used: 1, from_slots: true };
         let logits = every.reference(x, &gate_inp, &vec![0; rows as usize], d as usize, None);

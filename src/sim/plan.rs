@@ -109,11 +109,16 @@ impl SimulatedPlan {
 
     /// Writes one of the engine's inputs; does nothing if the graph does not use it.
     pub fn write_input(&mut self, input: StepInput, offset: u64, data: &[u8]) {
-        let tensors = &self.dispatch_list.graph.tensors;
-        let id = tensors.iter().position(|t| t.kind == TensorKind::StepInput(input)).map(TensorId);
-        if let Some(id) = id.filter(|id| self.ranges.contains_key(id)) {
+        if let Some(id) = self.input(input) {
             self.write(id, offset, data);
         }
+    }
+
+    /// The tensor of one of the engine's inputs, if the graph uses it.
+    pub fn input(&self, input: StepInput) -> Option<TensorId> {
+        let tensors = &self.dispatch_list.graph.tensors;
+        let id = tensors.iter().position(|t| t.kind == TensorKind::StepInput(input)).map(TensorId);
+        id.filter(|id| self.ranges.contains_key(id))
     }
 
     /// Fills rows of a weight with rows in the layout of a file, repacked.

@@ -61,6 +61,15 @@ impl TestPlan {
         }
     }
 
+    /// The tensor of one of the engine's inputs, if the graph uses it.
+    pub fn input(&self, input: StepInput) -> Option<TensorId> {
+        match self {
+            TestPlan::Device(plan) => plan.input(input),
+            #[cfg(feature = "simulate")]
+            TestPlan::Simulated(plan) => plan.input(input),
+        }
+    }
+
     pub fn dispatch_list(&self) -> &DispatchList {
         match self {
             TestPlan::Device(plan) => plan.dispatch_list(),

@@ -5,6 +5,7 @@ mod execution;
 mod profile;
 mod roofline;
 mod sanitizer;
+mod step;
 
 use firelight::sim::{BoundRange, Program, SimulationOptions, SimulationReport, dispatch};
 
