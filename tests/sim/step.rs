@@ -10,7 +10,7 @@ use firelight::synth;
 fn model(shape: &str) -> Model {
     let mut file = Vec::new();
     synth::write(shape, "Q4_0", &mut file).expect("a model");
-    pollster::block_on(Model::open(Source::from(file))).expect("a model")
+    pollster::block_on(Model::from_sources(vec![Source::bytes(shape, file)])).expect("a model")
 }
 
 fn step(model: &Model, gpu: &GpuModel, (rows, position): (u32, u32)) -> Vec<KernelProfile> {
