@@ -203,6 +203,29 @@ fn subgroup_operations() {
     }
 }
 
+#[test]
+fn scans_shuffles_and_ballots() {
+    let text = "
+        @group(0) @binding(0) var<storage, read_write> y: array<vec4<u32>>;
+        @compute @workgroup_size(128) fn main(
+            @builtin(local_invocation_index) i: u32,
+            @builtin(subgroup_invocation_id) lane: u32,
+        ) {
+            let third = subgroupBallot(i % 3u == 0u).x;
+            y[i] = vec4<u32>(subgroupInclusiveAdd(i), subgroupShuffleXor(i, 1u), subgroupShuffle(i, lane / 2u), third);
+        }";
+    for width in WIDTHS {
+        let mut buffers = [vec![0; 512]];
+        run((text, width), &mut buffers, [1, 1, 1], Default::default());
+        for i in 0..128 {
+            let (first, lane) = (i / width * width, i % width);
+            let third = (0..width.min(32)).map(|lane| u32::from((first + lane) % 3 == 0) << lane).sum();
+            let want = [(first..=i).sum(), i ^ 1, first + lane / 2, third];
+            assert_eq!(buffers[0][4 * i as usize..][..4], want, "subgroups of {width}, invocation {i}");
+        }
+    }
+}
+
 /// The product of two matrices, by cooperative matrices of 8 or 16, against the product by hand.
 #[test]
 fn cooperative_matrices() {
