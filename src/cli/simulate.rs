@@ -1,4 +1,4 @@
-//! `plan --simulate`: what each kernel of a step does, and how long it would take on a GPU that is not here.
+//! `plan --simulate`: counts of each kernel of a step, and a forecast for another GPU.
 
 use std::io::{self, Write};
 

@@ -43,7 +43,8 @@ impl DispatchList {
         self.shards(id).iter().enumerate().filter_map(part).collect()
     }
 
-    /// The tables that follow the planes of some weight types: of each shard that has one, its first byte and its bytes.
+    /// The tables that follow the planes of some weight types: for each shard that has one, its first byte and its
+    /// bytes.
     pub fn tables(&self) -> Vec<(TensorId, usize, u64, &'static [u8])> {
         let with_table = self.weights().into_iter().filter(|(_, dtype)| !dtype.table().is_empty());
         let of_weight = |(id, dtype): (TensorId, DType)| {

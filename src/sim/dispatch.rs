@@ -1,7 +1,7 @@
 //! Runs a dispatch: its workgroups one after another, the subgroups of a workgroup interleaved.
 //!
-//! With a seed, subgroups are preempted at accesses of memory and go on in random order, the same for the same seed:
-//! what a race changes then differs from seed to seed. Without, each runs until it waits, which is fastest.
+//! With a seed, subgroups are preempted at memory accesses and continue in a random order that depends on the seed only,
+//! so that the effect of a race varies with the seed. Without a seed, each runs until it waits, which is fastest.
 
 use super::execute::DispatchState;
 use super::lanes::{Subgroup, SubgroupState, lanes_of};
@@ -10,7 +10,7 @@ use super::profile::{DispatchProfile, Profiler};
 use super::program::{BuiltinInput, Program};
 use super::sanitizer::{Finding, FindingKind, Sanitizer};
 
-/// Instructions of a workgroup after which it is taken to be endless.
+/// A workgroup that executes more instructions is reported as endless.
 const MOST_INSTRUCTIONS: u64 = 1 << 32;
 /// Fills workgroup memory before a workgroup begins: NaN, in 32 bits and in 16.
 const GARBAGE: u32 = 0xffff_ffff;
@@ -18,17 +18,17 @@ const GARBAGE: u32 = 0xffff_ffff;
 /// How a dispatch runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SimulationOptions {
-    /// Decides in which order subgroups run; see the module.
+    /// The order of subgroups; see the module.
     pub seed: Option<u64>,
-    /// Look for what must not be.
+    /// Run the sanitizer.
     pub sanitize: bool,
     /// Count operations and accesses.
     pub profile: bool,
-    /// Run no more workgroups than these, from all over the grid; counts are of those.
+    /// Run at most this many workgroups, spread over the grid; only they are counted.
     pub most_workgroups: Option<u32>,
 }
 
-/// What the instruments saw.
+/// The results of the instruments.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SimulationReport {
     /// By line; none without [`SimulationOptions::sanitize`].
@@ -77,8 +77,8 @@ pub fn dispatch(
     })
 }
 
-/// Number `i` of `count` workgroups among `all`: each from its own part of them, and not at equal distances, which a
-/// dimension of the grid might have too.
+/// Workgroup `i` of a sample of `count` out of `all`: one from each part of the grid, at uneven distances, so that the
+/// sample does not align with a dimension of the grid.
 fn sampled_workgroup(i: u64, count: u64, all: u64) -> u32 {
     let (first, end) = (i * all / count, (i + 1) * all / count);
     (first + i * 0x9E37_79B9 % (end - first)) as u32
@@ -120,7 +120,7 @@ impl RunningDispatch<'_> {
         instructions
     }
 
-    /// A subgroup that can go on; if all wait, they pass the barrier.
+    /// A subgroup that is ready; if all wait, the barrier is passed first.
     fn next(&mut self) -> Option<usize> {
         let ready = |subgroup: &Subgroup| subgroup.state == SubgroupState::Ready;
         if !self.subgroups.iter().any(ready) {
@@ -152,7 +152,7 @@ impl RunningDispatch<'_> {
         }
     }
 
-    /// Tells a subgroup's invocations who they are.
+    /// Sets the built-in inputs of a subgroup.
     fn set_inputs(&self, subgroup: usize, workgroup: [u32; 3]) {
         let program = self.state.program;
         let (size, subgroup) = (program.workgroup_size, &self.subgroups[subgroup]);

@@ -1,4 +1,4 @@
-//! Executes a subgroup: one instruction after another, until it waits, ends, or must let others go on.
+//! Executes a subgroup, one instruction after another, until it waits, ends, or is preempted.
 
 use super::arithmetic::{self, BinaryOp};
 use super::cooperative;
@@ -147,7 +147,7 @@ impl DispatchState<'_> {
         }
     }
 
-    /// Looks at what an instruction did.
+    /// Runs the sanitizer's checks on an executed instruction.
     fn check(&mut self, subgroup: &Subgroup, instruction: &Instruction) {
         match instruction {
             Instruction::Barrier { .. } => self.check_converged(subgroup, FindingKind::DivergentBarrier),

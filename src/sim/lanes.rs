@@ -1,4 +1,4 @@
-//! A subgroup: its registers, and the execution mask with what branches and loops keep of it.
+//! A subgroup: its registers, its execution mask, and the stack of masks that branches, loops and calls restore.
 
 use std::cell::Cell;
 
@@ -18,7 +18,7 @@ pub(super) fn lanes_of(mask: LaneMask) -> impl Iterator<Item = usize> {
     })
 }
 
-/// What a branch, a loop or a call keeps while it runs.
+/// The masks of an open branch, loop or call.
 struct MaskFrame {
     kind: FrameKind,
     /// The lanes that go on after it.

@@ -1,5 +1,5 @@
-//! A simulator of WGSL kernels: runs any kernel of the catalog, with its real bindings, on a machine without a GPU, and
-//! shows what a GPU would see of it.
+//! A simulator of WGSL kernels: runs any kernel of the catalog with its real bindings on the CPU, checks it for races
+//! and other errors, and counts its operations and memory accesses.
 //!
 //! ```text
 //! WGSL text -> naga IR -> lower -> optimize -> allocate -> Program           one for each width of subgroups
@@ -10,8 +10,8 @@
 //! ```
 //!
 //! The lanes of a subgroup run in lockstep under an execution mask; the subgroups of a workgroup are interleaved by a
-//! seeded scheduler; workgroups run one after another. So the interpreter's own work is done once for each subgroup and
-//! instruction, not for each lane. Subgroups have 4 to 128 lanes, whatever the GPU to come has.
+//! seeded scheduler; workgroups run one after another. Decoding an instruction therefore costs once per subgroup, not
+//! once per lane. Subgroups have 4 to 128 lanes.
 //!
 //! Counts are exact for the text, not for a driver's code: constants are folded and products joined with sums, but
 //! nothing is hoisted or unrolled, and loads are not joined. There are no caches and no time here.

@@ -1,5 +1,5 @@
-//! Removes what a driver's compiler would remove too: products and sums become one operation, copies of variables that
-//! nothing writes meanwhile are left out, and so is what nothing reads.
+//! Optimizations that every driver makes too: a product and a sum become one multiply-add, copies of variables that do
+//! not change meanwhile are removed, and so are unused results.
 //!
 //! It works on a program in which every register but those of variables is written by one instruction.
 

@@ -1,5 +1,5 @@
-//! A plan on the simulator: the memory of a [`DispatchList`], and its dispatches, as [`Plan`](crate::plan::Plan) has them
-//! on a device.
+//! A plan on the simulator: the memory of a [`DispatchList`], and its dispatches, as [`Plan`](crate::plan::Plan) has
+//! them on a device.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use crate::plan::suballocation::Suballocation;
 use crate::plan::{DispatchList, runs};
 use crate::shader::{ShaderLanguage, assemble};
 
-/// What a kernel did in a step.
+/// A dispatch of a step.
 #[derive(Clone, Debug)]
 pub struct SimulatedDispatch {
     /// Index of the kernel in the dispatch list.
     pub kernel: usize,
-    /// What the instruments saw of it.
+    /// The results of the instruments.
     pub report: SimulationReport,
 }
 

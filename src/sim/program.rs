@@ -1,12 +1,12 @@
-//! What a subgroup executes: instructions over lanes.
+//! Programs: the instructions that a subgroup executes.
 //!
 //! A *register* holds one 32-bit scalar of every lane of a subgroup. Vectors, structs, arrays and cooperative matrices
 //! are lists of registers, so that taking them apart and putting them together costs nothing. Values of 16 bits are
 //! held as the f32 of the same value and rounded after each operation; booleans are 0 or 1.
 //!
-//! Control flow is structured and works on the *execution mask*, the set of lanes that take part: a branch whose mask
-//! is empty is jumped over. Only what has an effect looks at the mask; arithmetic works on all lanes, because nothing
-//! reads what it makes of the others.
+//! Control flow is structured and works on the *execution mask*, the set of active lanes: a branch whose mask is empty
+//! is skipped. Only instructions with effects look at the mask; arithmetic computes all lanes, because nothing reads the
+//! results of inactive ones.
 
 use super::arithmetic::{BinaryOp, FmaOp, NumberKind, UnaryOp};
 

@@ -1,26 +1,25 @@
-//! How long a step would take on a GPU that is not here: a roofline over what the profiler counts.
+//! Forecasts how long a step takes on a GPU that is not available: a roofline over the profiler's counts.
 //!
-//! A dispatch takes as long as the busiest part of the GPU, and a constant more: memory, the caches' lines, lanes, banks
-//! of workgroup memory, or matrix units. Every compute unit is taken to look up one line of 128 bytes and to serve one
-//! wavefront of workgroup memory in a clock; a dispatch of few workgroups has as many units. Latencies, occupancy, cache
-//! misses beyond the first, and what drivers make of the text are not modelled. So this is a forecast of what bounds a
-//! kernel, not a measurement.
+//! The time of a dispatch is that of the busiest part of the GPU (memory, cache lines, lanes, banks of workgroup memory,
+//! or matrix units) plus a constant overhead. The model assumes that a compute unit looks up one line of 128 bytes and
+//! serves one wavefront of workgroup memory per clock, and that each workgroup occupies one unit. It ignores latency,
+//! occupancy, repeated cache misses, and the driver's optimizations: it says what bounds a kernel, and measures nothing.
 
 use super::{DispatchProfile, OperationClass};
 use crate::caps::{Caps, Tier};
 
-/// A GPU, by published figures. `source` says where they are from; `overhead` is an estimate.
+/// A GPU's published figures, with their source. `overhead` is an estimate.
 #[derive(Clone, Copy, Debug)]
 pub struct GpuModel {
-    /// As `--on` takes it.
+    /// The name that `--on` takes.
     pub name: &'static str,
     /// The fewest and the most lanes of a subgroup.
     pub subgroup: (u32, u32),
     /// Compute units: SMs, CUs, Xe cores, cores.
     pub units: u32,
-    /// Operations of f32 that a unit begins in a clock.
+    /// f32 operations per unit and clock.
     pub lanes: u32,
-    /// Products of f16 that a unit's matrix units add in a clock; 0 if WGSL cannot use them.
+    /// f16 multiply-adds per unit and clock in matrix units; 0 if WGSL cannot use them.
     pub matrix: u32,
     /// GHz.
     pub clock: f64,
@@ -91,7 +90,7 @@ pub const GPU_MODELS: [GpuModel; 5] = [
     },
 ];
 
-/// What a dispatch waits for.
+/// The part of the GPU that limits a dispatch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BoundBy {
     /// Bytes of memory.
@@ -109,7 +108,7 @@ pub enum BoundBy {
 }
 
 impl BoundBy {
-    /// In a word.
+    /// The name in tables.
     pub fn name(self) -> &'static str {
         match self {
             BoundBy::Memory => "memory",
@@ -122,12 +121,12 @@ impl BoundBy {
     }
 }
 
-/// How long a dispatch would take.
+/// The forecast of a dispatch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Forecast {
     /// Seconds.
     pub seconds: f64,
-    /// What takes longest.
+    /// What limits it.
     pub bound_by: BoundBy,
 }
 
@@ -137,19 +136,19 @@ impl GpuModel {
         GPU_MODELS.iter().find(|gpu| gpu.name == name)
     }
 
-    /// What kernels may use on it.
+    /// The capabilities that plans assume.
     pub fn caps(&self) -> Caps {
         let caps = Caps::baseline().tier(Tier::Subgroups).subgroup(self.subgroup).f16(true);
         let cooperative = if self.matrix == 0 { 0 } else { 16 };
         caps.cooperative(cooperative).workgroup_bytes(32 << 10).max_binding(2 << 30).max_buffer(2 << 30)
     }
 
-    /// How long a dispatch would take that moves `bytes` bytes.
+    /// The forecast of a dispatch that moves at least `bytes` bytes.
     pub fn forecast(&self, profile: &DispatchProfile, bytes: u64) -> Forecast {
         let units = f64::from(self.units).min(profile.workgroups as f64).max(1.0);
         let clocks = units * self.clock * 1e9;
         let accesses = profile.all_accesses();
-        // Lanes that do not take part cost as much as those that do.
+        // Inactive lanes cost as much as active ones.
         let idle = profile.lanes as f64 / profile.active_lanes.max(1) as f64;
         let operations = profile.operations.scalar() as f64 * idle;
         let products = profile.operations.of(OperationClass::Matrix) as f64;

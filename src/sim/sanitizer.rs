@@ -1,10 +1,9 @@
-//! Finds what WGSL leaves undefined or what is hardly ever meant: data races, reads of workgroup memory that nobody
-//! wrote, indices out of bounds, barriers and subgroup operations that not all invocations reach, shifts by 32 and more,
-//! and NaNs made of finite numbers.
+//! Finds undefined and suspicious behaviour: data races, reads of uninitialized workgroup memory, indices out of bounds,
+//! barriers and subgroup operations in divergent control flow, shifts by 32 or more, and NaNs from finite operands.
 //!
 //! A data race is two accesses of one place by different invocations, at least one of which writes, without a barrier
 //! between them. Atomic accesses are exempt. `workgroupBarrier` orders workgroup memory, `storageBarrier` storage
-//! memory; nothing orders different workgroups. For each place the last writer and the last reader are remembered.
+//! memory; nothing orders accesses of different workgroups. For each address, the last writer and reader are recorded.
 
 use std::collections::BTreeMap;
 
@@ -23,33 +22,33 @@ pub enum AccessKind {
     AtomicStore,
 }
 
-/// What the sanitizer finds.
+/// A kind of finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FindingKind {
-    /// Two invocations access a place, and one writes it.
+    /// Unordered accesses of an address by two invocations, one of which writes.
     DataRace,
-    /// Two invocations write the same value to a place: a data race too, but harmless on any GPU.
+    /// Two invocations write the same value to an address: a data race too, but harmless on any GPU.
     RedundantWrite,
-    /// Workgroup memory is read that nobody wrote.
+    /// A read of workgroup memory that no invocation has written.
     UnwrittenRead,
-    /// An index is not below the number of elements.
+    /// An index beyond the last element.
     OutOfBounds,
-    /// Only some invocations reach a barrier.
+    /// A barrier that only some invocations reach.
     DivergentBarrier,
-    /// Only some lanes reach a subgroup operation.
+    /// A subgroup operation that only some lanes reach.
     DivergentSubgroupOperation,
     /// A shift by 32 or more.
     LongShift,
     /// A NaN from finite operands.
     NewNan,
-    /// A workgroup does not end.
+    /// A workgroup that does not terminate.
     EndlessLoop,
 }
 
-/// Something found at one place of the text.
+/// What was found at one line of the shader.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {
-    /// What.
+    /// The kind.
     pub kind: FindingKind,
     /// The number of the line.
     pub line: u32,
@@ -57,14 +56,14 @@ pub struct Finding {
     pub text: String,
     /// How often.
     pub count: u64,
-    /// The first time.
+    /// The first occurrence.
     pub detail: String,
 }
 
 /// Several readers.
 const MANY: u32 = u32::MAX;
 
-/// Who accessed a place last. An epoch is the time between two barriers of a workgroup; all epochs have different
+/// The last accesses of an address. An epoch is the time between two barriers of a workgroup; all epochs have different
 /// numbers, from 1 on.
 #[derive(Clone, Copy, Default)]
 struct Shadow {
@@ -76,7 +75,7 @@ struct Shadow {
     read_by_others: bool,
 }
 
-/// Who accesses, and when.
+/// The invocation that accesses, and the epoch.
 #[derive(Clone, Copy)]
 struct Moment {
     invocation: u32,
@@ -88,7 +87,7 @@ struct Moment {
 }
 
 impl Moment {
-    /// Whether another access, which was not atomic, was not before this one.
+    /// Whether no barrier orders another access before this one.
     fn concurrent(&self, invocation: u32, epoch: u32) -> bool {
         let other_workgroup = self.shared && epoch != 0 && epoch < self.first_epoch;
         other_workgroup || (epoch == self.epoch && invocation != self.invocation)
@@ -121,7 +120,7 @@ enum Other {
 
 const PAGE: usize = 1024;
 
-/// The shadows of a variable; pages are made when they are first used.
+/// The shadow memory of a variable; pages are allocated on first use.
 struct VariableShadow {
     granule: u32,
     shared: bool,
@@ -141,7 +140,7 @@ impl VariableShadow {
 /// See the module.
 pub(super) struct Sanitizer<'a> {
     program: &'a Program,
-    /// Nothing for variables that nobody can write.
+    /// `None` for read-only variables.
     shadows: Vec<Option<VariableShadow>>,
     findings: BTreeMap<(usize, FindingKind), (u64, String)>,
     /// Counts workgroups.
@@ -188,7 +187,7 @@ impl<'a> Sanitizer<'a> {
         }
     }
 
-    /// Records a finding; `detail` is asked for the first.
+    /// Records a finding; `detail` describes the first occurrence.
     pub fn found(&mut self, pc: usize, kind: FindingKind, detail: impl FnOnce() -> String) {
         self.findings.entry((pc, kind)).or_insert_with(|| (0, detail())).0 += 1;
     }

@@ -1,10 +1,10 @@
-//! What the kernels of one step do: counts of every dispatch, from some of its workgroups.
+//! Profiles a step: the counts of each of its dispatches, extrapolated from a sample of workgroups.
 
 use super::{DispatchProfile, SimulatedPlan, SimulationOptions};
 use crate::graph::{StepInput, TensorKind};
 use crate::ops::{Binding, Capacity, Kernel, StepSizes};
 
-/// Workgroups of a dispatch that are run. The workgroups of a kernel do nearly the same.
+/// Workgroups of a dispatch that are run; those of a kernel do nearly the same work.
 const SAMPLE: u32 = 16;
 
 /// The counts of a kernel in a step.

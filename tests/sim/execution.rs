@@ -291,9 +291,8 @@ fn builtins_of_several_workgroups_and_uniforms() {
     }
 }
 
-/// Whatever cannot be run is an error that says what.
 #[test]
-fn what_is_missing_is_said() {
+fn invalid_and_unsupported_texts_are_errors() {
     let error = |text: &str| Program::compile(text, 8).expect_err("an error");
     assert!(error("@compute @workgroup_size(1) fn main() { let x: u32 = 1.0; }").contains("error"));
     let switch = "@group(0) @binding(0) var<storage, read_write> y: array<u32>;

@@ -7,7 +7,7 @@ use super::super::program::{Instruction, Register};
 use super::{Lowered, Lowering};
 
 impl Lowering<'_> {
-    /// What a function makes of its arguments, whose scalars are of `kind`.
+    /// Calls a built-in function; the scalars of its first argument are of `kind`.
     pub fn math(&mut self, fun: MathFunction, kind: NumberKind, args: &[Vec<Register>]) -> Lowered<Vec<Register>> {
         if let Some(op) = unary_op(fun) {
             return Ok(args[0].iter().map(|a| self.unary(op, kind, *a)).collect());

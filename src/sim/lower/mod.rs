@@ -1,8 +1,7 @@
 //! From WGSL to a [`Program`]: naga parses and validates the text; its functions become one list of instructions.
 //!
-//! Calls are inlined. Every expression gets registers of its own here; `optimize` and `allocate` make them few. What is
-//! known here is calculated here, as any driver does: otherwise indices into registers, which unrolled loops make, would
-//! be loads from a table.
+//! Calls are inlined. Every expression gets new registers; `optimize` and `allocate` reduce them. Constants are folded,
+//! as every driver does: otherwise the indices of unrolled loops would select registers at run time.
 
 mod expression;
 mod layout;
@@ -23,7 +22,7 @@ use expression::Operand;
 use layout::TypeLayouts;
 use statement::FunctionScope;
 
-/// What is not supported, or not valid, is told in words.
+/// Errors say what is invalid or unsupported.
 type Lowered<T> = Result<T, String>;
 
 impl Program {
