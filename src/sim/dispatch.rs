@@ -1,7 +1,7 @@
 //! Runs a dispatch: its workgroups one after another, the subgroups of a workgroup interleaved.
 //!
-//! With a seed, subgroups are preempted at memory accesses and continue in a random order that depends on the seed only,
-//! so that the effect of a race varies with the seed. Without a seed, each runs until it waits, which is fastest.
+//! With a seed, subgroups are preempted at memory accesses and continue in a random order that depends on the seed
+//! only, so that the effect of a race varies with the seed. Without a seed, each runs until it waits, which is fastest.
 
 use super::execute::DispatchState;
 use super::lanes::{Subgroup, SubgroupState, lanes_of};

@@ -5,8 +5,8 @@
 //! held as the f32 of the same value and rounded after each operation; booleans are 0 or 1.
 //!
 //! Control flow is structured and works on the *execution mask*, the set of active lanes: a branch whose mask is empty
-//! is skipped. Only instructions with effects look at the mask; arithmetic computes all lanes, because nothing reads the
-//! results of inactive ones.
+//! is skipped. Only instructions with effects look at the mask; arithmetic computes all lanes, because nothing reads
+//! the results of inactive ones.
 
 use super::arithmetic::{BinaryOp, FmaOp, NumberKind, UnaryOp};
 

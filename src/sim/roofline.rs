@@ -1,9 +1,10 @@
 //! Forecasts how long a step takes on a GPU that is not available: a roofline over the profiler's counts.
 //!
-//! The time of a dispatch is that of the busiest part of the GPU (memory, cache lines, lanes, banks of workgroup memory,
-//! or matrix units) plus a constant overhead. The model assumes that a compute unit looks up one line of 128 bytes and
-//! serves one wavefront of workgroup memory per clock, and that each workgroup occupies one unit. It ignores latency,
-//! occupancy, repeated cache misses, and the driver's optimizations: it says what bounds a kernel, and measures nothing.
+//! The time of a dispatch is that of the busiest part of the GPU (memory, cache lines, lanes, banks of workgroup
+//! memory, or matrix units) plus a constant overhead. The model assumes that a compute unit looks up one line of 128
+//! bytes and serves one wavefront of workgroup memory per clock, and that each workgroup occupies one unit. It ignores
+//! latency, occupancy, repeated cache misses, and the driver's optimizations: it says what bounds a kernel, and
+//! measures nothing.
 
 use super::{DispatchProfile, OperationClass};
 use crate::caps::{Caps, Tier};

@@ -1,5 +1,6 @@
-//! Finds undefined and suspicious behaviour: data races, reads of uninitialized workgroup memory, indices out of bounds,
-//! barriers and subgroup operations in divergent control flow, shifts by 32 or more, and NaNs from finite operands.
+//! Finds undefined and suspicious behaviour: data races, reads of uninitialized workgroup memory, indices out of
+//! bounds, barriers and subgroup operations in divergent control flow, shifts by 32 or more, and NaNs from finite
+//! operands.
 //!
 //! A data race is two accesses of one place by different invocations, at least one of which writes, without a barrier
 //! between them. Atomic accesses are exempt. `workgroupBarrier` orders workgroup memory, `storageBarrier` storage
