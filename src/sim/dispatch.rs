@@ -10,7 +10,7 @@ use super::profile::{DispatchProfile, Profiler};
 use super::program::{BuiltinInput, Program};
 use super::sanitizer::{Finding, FindingKind, Sanitizer};
 
-/// A workgroup that executes more instructions is reported as endless.
+/// The default of [`SimulationOptions::most_instructions`].
 const MOST_INSTRUCTIONS: u64 = 1 << 32;
 /// Fills workgroup memory before a workgroup begins: NaN, in 32 bits and in 16.
 const GARBAGE: u32 = 0xffff_ffff;
@@ -26,6 +26,8 @@ pub struct SimulationOptions {
     pub profile: bool,
     /// Run at most this many workgroups, spread over the grid; only they are counted.
     pub most_workgroups: Option<u32>,
+    /// A workgroup that executes more instructions is stopped and reported as endless; `None` is 2^32.
+    pub most_instructions: Option<u64>,
 }
 
 /// The results of the instruments.
@@ -62,7 +64,8 @@ pub fn dispatch(
         storage_barrier: false,
     };
     let subgroups = (0..program.subgroups()).map(|number| Subgroup::new(program, number)).collect();
-    let mut running = RunningDispatch { state, subgroups, random: options.seed, workgroups };
+    let most_instructions = options.most_instructions.unwrap_or(MOST_INSTRUCTIONS);
+    let mut running = RunningDispatch { state, subgroups, random: options.seed, workgroups, most_instructions };
     let all = u64::from(workgroups.iter().product::<u32>());
     let count = options.most_workgroups.map_or(all, |most| all.min(most.into()));
     let mut instructions = 0;
@@ -90,6 +93,7 @@ struct RunningDispatch<'a> {
     /// The state of the random numbers.
     random: Option<u64>,
     workgroups: [u32; 3],
+    most_instructions: u64,
 }
 
 impl RunningDispatch<'_> {
@@ -112,7 +116,7 @@ impl RunningDispatch<'_> {
         while let Some(next) = self.next() {
             let patience = if self.random.is_some() { self.random_below(16) } else { u32::MAX };
             instructions += self.state.run(&mut self.subgroups[next], patience);
-            if instructions > MOST_INSTRUCTIONS {
+            if instructions > self.most_instructions {
                 self.state.found(FindingKind::EndlessLoop, || format!("workgroup {id:?}"));
                 break;
             }

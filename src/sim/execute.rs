@@ -8,6 +8,9 @@ use super::profile::Profiler;
 use super::program::{ElementCount, Instruction, Program, Register};
 use super::sanitizer::{FindingKind, Sanitizer};
 
+/// A subgroup is preempted after this many instructions at the latest.
+const SLICE: u64 = 1 << 14;
+
 /// What all subgroups of a dispatch share.
 pub(super) struct DispatchState<'a> {
     pub program: &'a Program,
@@ -23,11 +26,11 @@ pub(super) struct DispatchState<'a> {
 }
 
 impl DispatchState<'_> {
-    /// Executes a subgroup until it waits or ends, or has accessed memory `patience` times; how many instructions that
-    /// took.
+    /// Executes a subgroup until it waits or ends, has accessed memory `patience` times, or its time slice is over; the
+    /// number of instructions that it executed.
     pub fn run(&mut self, subgroup: &mut Subgroup, patience: u32) -> u64 {
         let (mut accesses, mut executed) = (0, 0);
-        while subgroup.state == SubgroupState::Ready {
+        while subgroup.state == SubgroupState::Ready && executed < SLICE {
             self.pc = subgroup.pc;
             let instruction = &self.program.instructions[self.pc];
             if touches_memory(instruction) {

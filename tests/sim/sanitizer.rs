@@ -17,7 +17,8 @@ const DECLARATIONS: &str = "
 fn findings(body: &str, width: u32) -> Vec<Finding> {
     let text = format!("{DECLARATIONS}\n{body}\n}}");
     let mut buffers = [vec![0; 256], (0..256).collect()];
-    let options = SimulationOptions { sanitize: true, seed: Some(1), ..Default::default() };
+    let options =
+        SimulationOptions { sanitize: true, seed: Some(1), most_instructions: Some(1 << 16), ..Default::default() };
     run((&text, width), &mut buffers, [2, 1, 1], options).findings
 }
 
@@ -140,6 +141,12 @@ fn nans_of_finite_numbers() {
         "y[64u * wg.x + i] = bitcast<u32>(log(-1.0 - f32(x[i])));",
         "y[64u * wg.x + i] = bitcast<u32>(bitcast<f32>(x[i] | 0x7fc00000u) + 1.0);",
     );
+}
+
+#[test]
+fn endless_loops() {
+    let count_to = |step: &str| format!("for (var n = 0u; n < x[i]; n += {step}) {{ s[i] = n; }}");
+    check(FindingKind::EndlessLoop, &count_to("x[0]"), &count_to("x[1]"));
 }
 
 /// A finding says where.
