@@ -19,12 +19,13 @@ pub use mla::MlaShape;
 pub use shape::{Convs, Experts, Global, Key, Norms, QkNorm, RopeScaling, Routing, Shape};
 pub use shapes::SHAPES;
 
-use crate::checkpoint::{GgufValue, GgufWriter, Metadata};
+use crate::checkpoint::{GgufValue, GgufWriter, Metadata, ReadFuture, Source};
 use crate::dtype::DType;
 use crate::quant_recipe::{ModelShape, QuantRecipe};
 use crate::{Error, Result};
 use random::{Stream, Values};
 use std::io::Write;
+use std::ops::Range;
 
 /// Writes the GGUF file of the shape called `shape`, with weights of type `types`: a plain type such as `Q4_0` for
 /// every matrix, or a recipe such as `Q4_K_M` (see [`crate::quant_recipe`]).
@@ -36,17 +37,37 @@ use std::io::Write;
 /// If there is no such shape or type, or `out` fails.
 pub fn write(shape: &str, types: &str, out: &mut dyn Write) -> Result<()> {
     let shape = find(shape)?;
-    let recipe = parse(types)?;
     let tensors = tensors(shape);
-    let mut writer = GgufWriter::new(metadata(shape, recipe))?;
-    for t in &tensors {
-        writer.tensor(&t.name, &t.dims, recipe.of(model_shape(shape), &t.name, &t.dims))?;
-    }
     let mut rest = tensors.iter();
-    writer.write(out, |info, out| match rest.next() {
+    writer(shape, types, &tensors)?.write(out, |info, out| match rest.next() {
         Some(t) => t.stream(shape, info.dtype).write(0..info.bytes(), out),
         None => Ok(()),
     })
+}
+
+/// The file of [`write`], but every word of its weights is 1.0 in f32 (factors of rotary frequencies must be positive),
+/// and they take no memory: enough to plan a model of any size.
+///
+/// # Errors
+/// If there is no such shape or type.
+pub fn without_weights(shape: &str, types: &str) -> Result<Source> {
+    let found = find(shape)?;
+    let (header, len) = writer(found, types, &tensors(found))?.header()?;
+    let read = move |range: Range<u64>| -> ReadFuture {
+        let one = 1f32.to_le_bytes();
+        let byte = |at: u64| header.get(at as usize).copied().unwrap_or(one[at as usize % 4]);
+        Box::pin(std::future::ready(Ok(range.map(byte).collect())))
+    };
+    Ok(Source::new(format!("{shape}.gguf"), len, read))
+}
+
+fn writer(shape: &Shape, types: &str, tensors: &[SynthTensor]) -> Result<GgufWriter> {
+    let recipe = parse(types)?;
+    let mut writer = GgufWriter::new(metadata(shape, recipe))?;
+    for t in tensors {
+        writer.tensor(&t.name, &t.dims, recipe.of(model_shape(shape), &t.name, &t.dims))?;
+    }
+    Ok(writer)
 }
 
 /// A tensor's name and dimensions.

@@ -33,11 +33,11 @@ pub struct PlanArgs {
     /// Show the largest context that fits this GPU instead, with its KV cache type and its memory use
     #[arg(long, conflicts_with_all = ["rows", "position"])]
     fit: bool,
-    /// Simulate the kernels and count operations, lines of memory, bank conflicts and active lanes
+    /// Simulate the kernels and count operations, cache lines, bank conflicts and active lanes
     #[arg(long, conflicts_with = "fit")]
     simulate: bool,
-    /// With --simulate: plan for another GPU, and forecast how long each dispatch takes there
-    #[arg(long, value_name = "GPU", value_parser = simulate::gpu_model(), requires = "simulate", conflicts_with = "device")]
+    /// Plan for a GPU that is not here; with --simulate, forecast how long each dispatch takes on it
+    #[arg(long, value_name = "GPU", value_parser = simulate::gpu_model(), conflicts_with = "device")]
     on: Option<&'static GpuModel>,
     #[command(flatten)]
     engine: EngineArgs,

@@ -1,4 +1,4 @@
-//! `plan --simulate`: counts of each kernel of a step, and a forecast for another GPU.
+//! `plan --simulate`: the counts of each kernel of a step, and a forecast for another GPU.
 
 use std::io::{self, Write};
 
@@ -28,23 +28,23 @@ pub fn show(
     let mut out = io::stdout().lock();
     let title = format!("{rows} rows at position {position} on {name}, {} tier, subgroups of {width}", caps.tier);
     writeln!(out, "{}\n", term::printable(&title))?;
-    let table: Vec<Vec<String>> = profiles.iter().map(|of| row(plan.dispatch_list(), of, on)).collect();
+    let groups = KernelProfile::grouped(&profiles);
+    let table: Vec<Vec<String>> =
+        groups.into_iter().map(|(count, of)| row(plan.dispatch_list(), count, of, on)).collect();
     let mut header = vec![
-        "#",
+        "times",
         "<op",
         "<shader",
         "workgroups",
         "operations",
         "matrix",
         "active",
-        "requests",
         "lines",
         "of ideal",
         "conflicts",
-        "barriers",
     ];
     if on.is_some() {
-        header.extend(["us", "<bound by"]);
+        header.extend(["us", "of light", "<bound by"]);
     }
     write!(out, "{}", term::table(&header, &table))?;
     if let Some(gpu) = on {
@@ -53,29 +53,29 @@ pub fn show(
     Ok(())
 }
 
-fn row(dispatch_list: &DispatchList, of: &KernelProfile, on: Option<&GpuModel>) -> Vec<String> {
+/// The counts of one dispatch, of which there are `count`.
+fn row(dispatch_list: &DispatchList, count: usize, of: &KernelProfile, on: Option<&GpuModel>) -> Vec<String> {
     let KernelProfile { kernel, profile, bytes } = of;
     let (node, source) = (dispatch_list.kernels[*kernel].0, &dispatch_list.kernels[*kernel].1.source);
     let memory = profile.all_accesses();
     let percent = |part: u64, whole: u64| format!("{} %", (100 * part).checked_div(whole).unwrap_or(0));
     let ideal = memory.lines as f64 / memory.ideal_lines.max(1) as f64;
     let mut row = vec![
-        kernel.to_string(),
+        count.to_string(),
         dispatch_list.graph.nodes[node].name().to_string(),
         source.file.to_string(),
         profile.workgroups.to_string(),
         profile.operations.scalar().to_string(),
         profile.operations.of(OperationClass::Matrix).to_string(),
         percent(profile.active_lanes, profile.lanes),
-        memory.requests.to_string(),
         memory.lines.to_string(),
         format!("x {ideal:.1}"),
         percent(memory.conflicts, memory.wavefronts),
-        profile.barriers.to_string(),
     ];
     if let Some(gpu) = on {
         let forecast = gpu.forecast(profile, *bytes);
-        row.extend([format!("{:.1}", forecast.seconds * 1e6), forecast.bound_by.name().to_string()]);
+        let light = format!("{:.0} %", 100.0 * gpu.memory_seconds(*bytes) / forecast.seconds);
+        row.extend([format!("{:.1}", forecast.seconds * 1e6), light, forecast.bound_by.name().to_string()]);
     }
     row
 }
@@ -84,12 +84,11 @@ fn row(dispatch_list: &DispatchList, of: &KernelProfile, on: Option<&GpuModel>) 
 fn total(gpu: &GpuModel, profiles: &[KernelProfile]) -> String {
     let seconds: f64 = profiles.iter().map(|of| gpu.forecast(&of.profile, of.bytes).seconds).sum();
     let bytes: u64 = profiles.iter().map(|of| of.bytes).sum();
-    let least = bytes as f64 / (gpu.bandwidth * 1e9);
     format!(
-        "forecast: {:.2} ms, {:.0} steps a second, {:.0} % of the speed of light ({} at {} GB/s); figures from {}",
+        "forecast: {:.2} ms, {:.0} steps per second, {:.0} % of the speed of light ({} at {} GB/s)\nfigures from {}",
         seconds * 1e3,
         1.0 / seconds,
-        100.0 * least / seconds,
+        100.0 * gpu.memory_seconds(bytes) / seconds,
         term::bytes(bytes),
         gpu.bandwidth,
         gpu.source

@@ -1,4 +1,4 @@
-//! Where the rows of a weight go: into which shards, and into which bytes of each plane.
+//! The location of a weight's rows: their shards, and their bytes in each plane.
 
 use std::ops::Range;
 
@@ -7,24 +7,24 @@ use crate::dtype::DType;
 use crate::graph::{TensorId, TensorKind};
 use crate::ops::Shard;
 
-/// Some rows of a weight that go to one shard.
+/// The part of some rows of a weight that one shard holds.
 pub struct ShardRows {
     /// The number of the shard.
     pub shard: usize,
     dtype: DType,
     /// Rows and columns of the shard.
     shape: (u32, u32),
-    /// The first of its rows that are filled.
+    /// The first row, counted in the shard.
     row: u32,
-    /// With these of the rows' bytes.
+    /// The range of their bytes in the data.
     bytes: Range<usize>,
 }
 
 impl DispatchList {
-    /// The shards that `bytes` bytes of rows of a weight go to, from `row` on.
+    /// Divides `bytes` bytes of rows, the first of which is `row`, among the shards of a weight.
     ///
     /// # Panics
-    /// If the tensor is no weight.
+    /// If the tensor is not a weight.
     pub fn shard_rows(&self, id: TensorId, row: u32, bytes: usize) -> Vec<ShardRows> {
         let t = self.graph.tensor(id);
         let TensorKind::Weight { dtype, .. } = t.kind else { panic!("{} is no weight", t.name) };
@@ -43,8 +43,7 @@ impl DispatchList {
         self.shards(id).iter().enumerate().filter_map(part).collect()
     }
 
-    /// The tables that follow the planes of some weight types: for each shard that has one, its first byte and its
-    /// bytes.
+    /// The tables that follow the planes of some weight types: (weight, shard, first byte, table).
     pub fn tables(&self) -> Vec<(TensorId, usize, u64, &'static [u8])> {
         let with_table = self.weights().into_iter().filter(|(_, dtype)| !dtype.table().is_empty());
         let of_weight = |(id, dtype): (TensorId, DType)| {
@@ -59,7 +58,7 @@ impl DispatchList {
 }
 
 impl ShardRows {
-    /// The bytes that each plane gets of `data`, rows in the layout of a file, and where in the shard they go.
+    /// Repacks `data`, rows in the layout of a file: for each plane, the first byte in the shard and the bytes.
     pub fn planes(&self, data: &[u8]) -> Vec<(u64, Vec<u8>)> {
         let ShardRows { dtype, shape: (rows, cols), row, bytes, .. } = self;
         let mut planes = vec![Vec::new(); dtype.planes().len()];

@@ -1,8 +1,7 @@
-//! Register allocation by linear scan: values that are not needed at the same time share a register.
+//! Register allocation by linear scan: values with disjoint lifetimes share a register.
 //!
-//! Arithmetic writes all lanes, those outside the execution mask too. That is safe, because a value is only read where
-//! the instruction that wrote it has run for the same lanes, and a value that a loop's next round needs is kept to the
-//! loop's end.
+//! Arithmetic writes all lanes, including inactive ones. That is safe: a value is read only by lanes for which its
+//! instruction was executed, and a value that the next iteration of a loop reads lives until the end of the loop.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
@@ -17,7 +16,7 @@ struct Lifetime {
     last: usize,
 }
 
-/// Renames the registers of a program, so that it needs few.
+/// Renames the registers of a program to use as few as possible.
 pub(super) fn allocate(program: &mut Program) {
     let lifetimes = lifetimes(program);
     let names = assign(program, &lifetimes);
@@ -31,7 +30,7 @@ pub(super) fn allocate(program: &mut Program) {
     program.register_count = names.iter().copied().filter(|name| *name != Register::MAX).max().map_or(0, |n| n + 1);
 }
 
-/// What is set before the program begins is kept to its end, so that it can begin again.
+/// Constants and inputs live throughout, because the program runs once per workgroup.
 fn lifetimes(program: &mut Program) -> Vec<Option<Lifetime>> {
     let (loops, end) = (loops(program), program.instructions.len());
     let preset: HashSet<Register> = {
@@ -55,7 +54,7 @@ fn lifetimes(program: &mut Program) -> Vec<Option<Lifetime>> {
     lifetimes
 }
 
-/// A name for each register that is used.
+/// The new name of each used register.
 fn assign(program: &Program, lifetimes: &[Option<Lifetime>]) -> Vec<Register> {
     let mut starts: Vec<(usize, Register)> =
         (0..).zip(lifetimes).filter_map(|(register, lifetime)| Some(((*lifetime)?.first, register))).collect();

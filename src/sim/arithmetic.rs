@@ -1,13 +1,13 @@
-//! Arithmetic over lanes: what each operation makes of 32-bit values, as WGSL defines it.
+//! Arithmetic over the lanes of a subgroup, as WGSL defines it.
 //!
-//! Operands are slices of [`Cell`]s, because a result may go where an operand is. Halves are f32 whose values fit in 16
-//! bits: after an operation they are rounded.
+//! Operands are slices of [`Cell`]s, because a result may overwrite an operand. An f16 is held as an f32 that is
+//! rounded after every operation.
 
 use std::cell::Cell;
 
 use half::f16;
 
-/// How a scalar's bits are to be read.
+/// The type of a scalar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum NumberKind {
     Float,
@@ -47,15 +47,22 @@ pub(super) enum UnaryOp {
     Log2,
     Sin,
     Cos,
+    Tan,
+    Asin,
+    Acos,
+    Atan,
+    Sinh,
+    Cosh,
     Tanh,
     CountOneBits,
     CountLeadingZeros,
     CountTrailingZeros,
-    /// Byte number n, without a sign.
+    ReverseBits,
+    /// Byte n, zero-extended.
     UnpackUnsigned(u8),
-    /// Byte number n, with its sign.
+    /// Byte n, sign-extended.
     UnpackSigned(u8),
-    /// Half number n.
+    /// The f16 in half n of the word.
     UnpackHalf(u8),
 }
 
@@ -69,6 +76,7 @@ pub(super) enum BinaryOp {
     Min,
     Max,
     Power,
+    Atan2,
     Equal,
     NotEqual,
     Less,
@@ -82,7 +90,7 @@ pub(super) enum BinaryOp {
     ShiftRight,
 }
 
-/// Which of the product and the addend is negated.
+/// The signs of a multiply-add.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum FmaOp {
     /// a * b + c
@@ -165,10 +173,17 @@ pub(super) fn unary(op: UnaryOp, kind: NumberKind, dst: Lanes, a: Lanes) {
         (Log2, _) => map_float(dst, a, f32::log2),
         (Sin, _) => map_float(dst, a, f32::sin),
         (Cos, _) => map_float(dst, a, f32::cos),
+        (Tan, _) => map_float(dst, a, f32::tan),
+        (Asin, _) => map_float(dst, a, f32::asin),
+        (Acos, _) => map_float(dst, a, f32::acos),
+        (Atan, _) => map_float(dst, a, f32::atan),
+        (Sinh, _) => map_float(dst, a, f32::sinh),
+        (Cosh, _) => map_float(dst, a, f32::cosh),
         (Tanh, _) => map_float(dst, a, f32::tanh),
         (CountOneBits, _) => map(dst, a, u32::count_ones),
         (CountLeadingZeros, _) => map(dst, a, u32::leading_zeros),
         (CountTrailingZeros, _) => map(dst, a, u32::trailing_zeros),
+        (ReverseBits, _) => map(dst, a, u32::reverse_bits),
         (UnpackUnsigned(n), _) => map(dst, a, |a| u32::from(a.to_le_bytes()[n as usize])),
         (UnpackSigned(n), _) => map(dst, a, |a| i32::from(a.to_le_bytes()[n as usize] as i8) as u32),
         (UnpackHalf(n), _) => map(dst, a, |a| f16::from_bits((a >> (16 * n)) as u16).to_f32().to_bits()),
@@ -204,6 +219,7 @@ fn float(op: BinaryOp, dst: Lanes, a: Lanes, b: Lanes) {
         Min => map_float2(dst, a, b, f32::min),
         Max => map_float2(dst, a, b, f32::max),
         Power => map_float2(dst, a, b, f32::powf),
+        Atan2 => map_float2(dst, a, b, f32::atan2),
         Equal => compare_float(dst, a, b, |a, b| a == b),
         NotEqual => compare_float(dst, a, b, |a, b| a != b),
         Less => compare_float(dst, a, b, |a, b| a < b),
@@ -252,11 +268,11 @@ fn unsigned(op: BinaryOp, dst: Lanes, a: Lanes, b: Lanes) {
         Xor => map2(dst, a, b, |a, b| a ^ b),
         ShiftLeft => map2(dst, a, b, |a, b| a << (b & 31)),
         ShiftRight => map2(dst, a, b, |a, b| a >> (b & 31)),
-        Power => unreachable!("WGSL has no {op:?} of integers"),
+        Power | Atan2 => unreachable!("WGSL has no {op:?} of integers"),
     }
 }
 
-/// A product and a sum, each rounded, which WGSL allows; the count of operations has them as one.
+/// A product and a sum, each rounded, as WGSL allows.
 pub(super) fn fma(op: FmaOp, kind: NumberKind, dst: Lanes, [a, b, c]: [Lanes; 3]) {
     let each = |f: fn(f32, f32) -> f32| {
         for (((dst, a), b), c) in dst.iter().zip(a).zip(b).zip(c) {
@@ -313,6 +329,15 @@ pub(super) fn pack_bytes(dst: Lanes, parts: [Lanes; 4]) {
 pub(super) fn pack_halves(dst: Lanes, [low, high]: [Lanes; 2]) {
     let bits = |v| u32::from(f16::from_f32(f32::from_bits(v)).to_bits());
     map2(dst, low, high, |low, high| bits(low) | bits(high) << 16);
+}
+
+/// The identity of an associative operation.
+pub(super) fn identity(op: BinaryOp, kind: NumberKind) -> u32 {
+    match (op, kind.is_float()) {
+        (BinaryOp::Multiply, true) => 1f32.to_bits(),
+        (BinaryOp::Multiply, false) => 1,
+        _ => 0,
+    }
 }
 
 /// An operation on two values.

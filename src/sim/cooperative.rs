@@ -1,6 +1,7 @@
-//! Cooperative matrices and what else the lanes of a subgroup do together.
+//! Cooperative matrices and subgroup operations.
 //!
-//! A matrix's elements are spread over the lanes row by row. Real drivers spread them otherwise; no kernel can tell.
+//! A matrix's elements are distributed over the lanes row by row. Drivers distribute them differently; kernels cannot
+//! observe it.
 
 use super::arithmetic;
 use super::arithmetic::{BinaryOp, NumberKind};
@@ -75,7 +76,7 @@ pub(super) fn multiply_add(subgroup: &Subgroup, product: &CooperativeProduct) {
     lanes.zip(&sums).for_each(|(lane, sum)| lane.set(sum.to_bits()));
 }
 
-/// An operation of the lanes that take part.
+/// An operation of the active lanes.
 pub(super) fn subgroup_operation(
     subgroup: &Subgroup,
     op: SubgroupOp,
@@ -83,25 +84,30 @@ pub(super) fn subgroup_operation(
     [dst, a, lane_number]: [Register; 3],
 ) {
     let other = |lane: usize| subgroup.get(a, lane % subgroup.register(a).len());
+    let n = |lane| subgroup.get(lane_number, lane) as usize;
     match op {
         SubgroupOp::Reduce(op) => {
             let all = lanes_of(subgroup.mask).map(|lane| subgroup.get(a, lane));
             let all = all.reduce(|a, b| arithmetic::binary_of_two(op, kind, a, b)).unwrap_or(0);
             subgroup.fill(dst, all);
         }
-        SubgroupOp::InclusiveScan(op) => scan(subgroup, op, kind, dst, a),
-        SubgroupOp::Shuffle => each(subgroup, dst, |lane| other(subgroup.get(lane_number, lane) as usize)),
-        SubgroupOp::ShuffleXor => each(subgroup, dst, |lane| other(lane ^ subgroup.get(lane_number, lane) as usize)),
+        SubgroupOp::InclusiveScan(op) => scan(subgroup, op, kind, [dst, a], true),
+        SubgroupOp::ExclusiveScan(op) => scan(subgroup, op, kind, [dst, a], false),
+        SubgroupOp::BroadcastFirst => each(subgroup, dst, |_| other(subgroup.mask.trailing_zeros() as usize)),
+        SubgroupOp::Shuffle => each(subgroup, dst, |lane| other(n(lane))),
+        SubgroupOp::ShuffleXor => each(subgroup, dst, |lane| other(lane ^ n(lane))),
+        SubgroupOp::ShuffleUp => each(subgroup, dst, |lane| other(lane.wrapping_sub(n(lane)))),
+        SubgroupOp::ShuffleDown => each(subgroup, dst, |lane| other(lane.wrapping_add(n(lane)))),
+        SubgroupOp::QuadBroadcast => each(subgroup, dst, |lane| other(lane / 4 * 4 + n(lane) % 4)),
     }
 }
 
-fn scan(subgroup: &Subgroup, op: BinaryOp, kind: NumberKind, dst: Register, a: Register) {
-    let mut sum = None;
+fn scan(subgroup: &Subgroup, op: BinaryOp, kind: NumberKind, [dst, a]: [Register; 2], inclusive: bool) {
+    let mut before = arithmetic::identity(op, kind);
     for lane in lanes_of(subgroup.mask) {
-        let own = subgroup.get(a, lane);
-        let so_far = sum.map_or(own, |sum| arithmetic::binary_of_two(op, kind, sum, own));
-        subgroup.set(dst, lane, so_far);
-        sum = Some(so_far);
+        let after = arithmetic::binary_of_two(op, kind, before, subgroup.get(a, lane));
+        subgroup.set(dst, lane, if inclusive { after } else { before });
+        before = after;
     }
 }
 

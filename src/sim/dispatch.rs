@@ -1,50 +1,53 @@
 //! Runs a dispatch: its workgroups one after another, the subgroups of a workgroup interleaved.
 //!
-//! With a seed, subgroups are preempted at memory accesses and continue in a random order that depends on the seed
-//! only, so that the effect of a race varies with the seed. Without a seed, each runs until it waits, which is fastest.
+//! With a seed, subgroups are preempted at memory accesses and resumed in a pseudo-random order, so the outcome of a
+//! race varies with the seed, and a run can be repeated. Without a seed, each subgroup runs until it waits, which is
+//! fastest.
 
 use super::execute::DispatchState;
 use super::lanes::{Subgroup, SubgroupState, lanes_of};
 use super::memory::{BoundRange, VariablePlaces};
 use super::profile::{DispatchProfile, Profiler};
-use super::program::{BuiltinInput, Program};
+use super::program::{BuiltinInput, Instruction, Program};
 use super::sanitizer::{Finding, FindingKind, Sanitizer};
 
-/// The default of [`SimulationOptions::most_instructions`].
-const MOST_INSTRUCTIONS: u64 = 1 << 32;
-/// Fills workgroup memory before a workgroup begins: NaN, in 32 bits and in 16.
+/// The most workgroups in a dimension of a grid: the limit that WebGPU guarantees, which most devices have.
+const MAX_GRID: u32 = 65_535;
+/// The default of [`SimulationOptions::max_instructions`].
+const MAX_INSTRUCTIONS: u64 = 1 << 32;
+/// The initial contents of workgroup memory: NaN as f32 and as f16.
 const GARBAGE: u32 = 0xffff_ffff;
 
 /// How a dispatch runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SimulationOptions {
-    /// The order of subgroups; see the module.
+    /// Seed of the order of subgroups; `None` runs each until it waits.
     pub seed: Option<u64>,
     /// Run the sanitizer.
     pub sanitize: bool,
     /// Count operations and accesses.
     pub profile: bool,
-    /// Run at most this many workgroups, spread over the grid; only they are counted.
-    pub most_workgroups: Option<u32>,
-    /// A workgroup that executes more instructions is stopped and reported as endless; `None` is 2^32.
-    pub most_instructions: Option<u64>,
+    /// Run at most this many workgroups, sampled from the whole grid.
+    pub max_workgroups: Option<u32>,
+    /// Stop a workgroup that executes more instructions, and report an infinite loop; `None` is 2^32.
+    pub max_instructions: Option<u64>,
 }
 
-/// The results of the instruments.
+/// The results of a dispatch.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SimulationReport {
-    /// By line; none without [`SimulationOptions::sanitize`].
+    /// Sorted by line; empty without [`SimulationOptions::sanitize`].
     pub findings: Vec<Finding>,
-    /// Zeros without [`SimulationOptions::profile`].
+    /// All zero without [`SimulationOptions::profile`].
     pub profile: DispatchProfile,
-    /// Instructions of subgroups, times the lanes of a subgroup.
+    /// Executed instructions times the lanes of a subgroup.
     pub lane_operations: u64,
 }
 
-/// Runs `workgroups` workgroups of a program in each dimension. `bindings` has the range of each binding number.
+/// Runs a grid of workgroups. `bindings` has the range of each binding number.
 ///
 /// # Errors
-/// If a binding is missing.
+/// If a binding is missing, or the grid exceeds 65,535 workgroups in a dimension, as most devices allow.
 pub fn dispatch(
     program: &Program,
     buffers: &mut [Vec<u32>],
@@ -52,6 +55,9 @@ pub fn dispatch(
     workgroups: [u32; 3],
     options: SimulationOptions,
 ) -> Result<SimulationReport, String> {
+    if workgroups.iter().any(|count| *count > MAX_GRID) {
+        return Err(format!("a grid of {workgroups:?} workgroups: devices allow {MAX_GRID} in a dimension"));
+    }
     let places = VariablePlaces::new(program, bindings)?;
     let state = DispatchState {
         program,
@@ -61,13 +67,12 @@ pub fn dispatch(
         sanitizer: options.sanitize.then(|| Sanitizer::new(program)),
         profile: options.profile.then(|| Profiler::new(program)),
         pc: 0,
-        storage_barrier: false,
     };
     let subgroups = (0..program.subgroups()).map(|number| Subgroup::new(program, number)).collect();
-    let most_instructions = options.most_instructions.unwrap_or(MOST_INSTRUCTIONS);
-    let mut running = RunningDispatch { state, subgroups, random: options.seed, workgroups, most_instructions };
+    let max_instructions = options.max_instructions.unwrap_or(MAX_INSTRUCTIONS);
+    let mut running = RunningDispatch { state, subgroups, random: options.seed, workgroups, max_instructions };
     let all = u64::from(workgroups.iter().product::<u32>());
-    let count = options.most_workgroups.map_or(all, |most| all.min(most.into()));
+    let count = options.max_workgroups.map_or(all, |most| all.min(most.into()));
     let mut instructions = 0;
     for i in 0..count {
         instructions += running.workgroup(sampled_workgroup(i, count, all));
@@ -80,8 +85,8 @@ pub fn dispatch(
     })
 }
 
-/// Workgroup `i` of a sample of `count` out of `all`: one from each part of the grid, at uneven distances, so that the
-/// sample does not align with a dimension of the grid.
+/// Workgroup `i` of a sample of `count` out of `all`: one of each section of the grid, at uneven distances, so that the
+/// sample is not aligned with a dimension of the grid.
 fn sampled_workgroup(i: u64, count: u64, all: u64) -> u32 {
     let (first, end) = (i * all / count, (i + 1) * all / count);
     (first + i * 0x9E37_79B9 % (end - first)) as u32
@@ -90,14 +95,14 @@ fn sampled_workgroup(i: u64, count: u64, all: u64) -> u32 {
 struct RunningDispatch<'a> {
     state: DispatchState<'a>,
     subgroups: Vec<Subgroup>,
-    /// The state of the random numbers.
+    /// State of the random number generator.
     random: Option<u64>,
     workgroups: [u32; 3],
-    most_instructions: u64,
+    max_instructions: u64,
 }
 
 impl RunningDispatch<'_> {
-    /// Runs a workgroup, x first; the instructions that it took.
+    /// Runs a workgroup; returns the number of executed instructions.
     fn workgroup(&mut self, number: u32) -> u64 {
         let [x, y, _] = self.workgroups;
         let id = [number % x, number / x % y, number / x / y];
@@ -114,17 +119,17 @@ impl RunningDispatch<'_> {
         }
         let mut instructions = 0;
         while let Some(next) = self.next() {
-            let patience = if self.random.is_some() { self.random_below(16) } else { u32::MAX };
-            instructions += self.state.run(&mut self.subgroups[next], patience);
-            if instructions > self.most_instructions {
-                self.state.found(FindingKind::EndlessLoop, || format!("workgroup {id:?}"));
+            let max_accesses = if self.random.is_some() { self.random_below(16) } else { u32::MAX };
+            instructions += self.state.run(&mut self.subgroups[next], max_accesses);
+            if instructions > self.max_instructions {
+                self.state.found(FindingKind::InfiniteLoop, || format!("workgroup {id:?}"));
                 break;
             }
         }
         instructions
     }
 
-    /// A subgroup that is ready; if all wait, the barrier is passed first.
+    /// A subgroup that can run; if all wait, they first pass the barrier.
     fn next(&mut self) -> Option<usize> {
         let ready = |subgroup: &Subgroup| subgroup.state == SubgroupState::Ready;
         if !self.subgroups.iter().any(ready) {
@@ -147,9 +152,10 @@ impl RunningDispatch<'_> {
             self.state.found(FindingKind::DivergentBarrier, || format!("subgroup {number} does not reach it"));
         }
         self.subgroups.iter_mut().filter(waiting).for_each(|subgroup| subgroup.state = SubgroupState::Ready);
-        let storage = std::mem::take(&mut self.state.storage_barrier);
-        if let Some(sanitizer) = &mut self.state.sanitizer {
-            sanitizer.barrier(storage);
+        if let (Some(sanitizer), Instruction::Barrier { workgroup, storage }) =
+            (&mut self.state.sanitizer, &self.state.program.instructions[first - 1])
+        {
+            sanitizer.barrier(*workgroup, *storage);
         }
         if let Some(profile) = &mut self.state.profile {
             profile.barriers += 1;

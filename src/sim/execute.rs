@@ -11,7 +11,7 @@ use super::sanitizer::{FindingKind, Sanitizer};
 /// A subgroup is preempted after this many instructions at the latest.
 const SLICE: u64 = 1 << 14;
 
-/// What all subgroups of a dispatch share.
+/// The state that the subgroups of a dispatch share.
 pub(super) struct DispatchState<'a> {
     pub program: &'a Program,
     pub buffers: &'a mut [Vec<u32>],
@@ -19,22 +19,20 @@ pub(super) struct DispatchState<'a> {
     pub workgroup_memory: Vec<u32>,
     pub sanitizer: Option<Sanitizer<'a>>,
     pub profile: Option<Profiler<'a>>,
-    /// The instruction that is executed.
+    /// The current instruction.
     pub pc: usize,
-    /// Whether the barrier at which subgroups wait orders storage memory too.
-    pub storage_barrier: bool,
 }
 
 impl DispatchState<'_> {
-    /// Executes a subgroup until it waits or ends, has accessed memory `patience` times, or its time slice is over; the
-    /// number of instructions that it executed.
-    pub fn run(&mut self, subgroup: &mut Subgroup, patience: u32) -> u64 {
+    /// Executes a subgroup until it waits, ends, has accessed memory `max_accesses` times, or has used up its time
+    /// slice; returns the number of executed instructions.
+    pub fn run(&mut self, subgroup: &mut Subgroup, max_accesses: u32) -> u64 {
         let (mut accesses, mut executed) = (0, 0);
         while subgroup.state == SubgroupState::Ready && executed < SLICE {
             self.pc = subgroup.pc;
             let instruction = &self.program.instructions[self.pc];
             if touches_memory(instruction) {
-                if accesses == patience {
+                if accesses == max_accesses {
                     break;
                 }
                 accesses += 1;
@@ -96,9 +94,14 @@ impl DispatchState<'_> {
             Instruction::Index { dst, base, index, stride, count } => {
                 self.index(subgroup, [*dst, *base, *index], *stride, *count);
             }
+            Instruction::ArrayLength { dst, stride, count } => {
+                subgroup.fill(*dst, self.element_count(*count, *stride));
+            }
             Instruction::Load { access, dst } => self.load(subgroup, access, dst),
             Instruction::Store { access, src } => self.store(subgroup, access, src),
-            Instruction::Atomic { op, access, dst, operand } => self.atomic(subgroup, *op, access, [*dst, *operand]),
+            Instruction::Atomic { op, access, dst, operand, compare } => {
+                self.atomic(subgroup, *op, access, [*dst, *operand, *compare]);
+            }
             Instruction::Subgroup { op, kind, dst, a, lane } => {
                 cooperative::subgroup_operation(subgroup, *op, *kind, [*dst, *a, *lane]);
             }
@@ -106,27 +109,25 @@ impl DispatchState<'_> {
             Instruction::CooperativeLoad(access) => self.cooperative_load(subgroup, access),
             Instruction::CooperativeStore(access) => self.cooperative_store(subgroup, access),
             Instruction::CooperativeMultiplyAdd(product) => cooperative::multiply_add(subgroup, product),
-            Instruction::Barrier { storage } => {
-                self.storage_barrier |= storage;
-                subgroup.state = SubgroupState::AtBarrier;
-            }
+            Instruction::Barrier { .. } => subgroup.state = SubgroupState::AtBarrier,
             Instruction::If { condition, otherwise } => subgroup.branch(*condition, *otherwise),
             Instruction::Else { end } => subgroup.otherwise(*end),
-            Instruction::EndIf { end_of_block } | Instruction::EndLoop { end_of_block } => {
-                subgroup.rejoin(*end_of_block);
-            }
+            Instruction::EndIf { end_of_block }
+            | Instruction::EndSwitch { end_of_block }
+            | Instruction::EndLoop { end_of_block } => subgroup.rejoin(*end_of_block),
+            Instruction::Switch => subgroup.begin_switch(),
             Instruction::Loop => subgroup.begin_loop(),
             Instruction::Continuing { end } => subgroup.continuing(*end),
             Instruction::BreakIf { condition } => subgroup.break_if(*condition),
             Instruction::Repeat { start } => subgroup.repeat(*start),
-            Instruction::Break => subgroup.leave_loop(),
+            Instruction::Break => subgroup.leave_loop_or_switch(),
             Instruction::Continue => subgroup.continue_loop(),
             Instruction::Return => subgroup.leave_call(),
             Instruction::Call => subgroup.begin_call(),
-            // A call ends with all lanes that began it.
+            // All lanes that entered a call leave it together.
             Instruction::EndCall => subgroup.rejoin(subgroup.pc as u32),
             Instruction::End => subgroup.state = SubgroupState::Done,
-            Instruction::Nothing => {}
+            Instruction::Nop => {}
         }
     }
 
@@ -192,14 +193,14 @@ impl DispatchState<'_> {
         if let Some(lane) = lanes_of(subgroup.mask).find(new) {
             let operands: Vec<f32> = operands.iter().map(|operand| value(*operand, lane)).collect();
             let invocation = subgroup.invocation(lane);
-            self.found(FindingKind::NewNan, || format!("of {operands:?}, invocation {invocation}"));
+            self.found(FindingKind::NanFromFinite, || format!("of {operands:?}, invocation {invocation}"));
         }
     }
 
     fn check_shift(&mut self, subgroup: &Subgroup, by: Register) {
         if let Some(lane) = lanes_of(subgroup.mask).find(|lane| subgroup.get(by, *lane) >= 32) {
             let (by, invocation) = (subgroup.get(by, lane), subgroup.invocation(lane));
-            self.found(FindingKind::LongShift, || format!("by {by}, invocation {invocation}"));
+            self.found(FindingKind::OversizedShift, || format!("by {by}, invocation {invocation}"));
         }
     }
 

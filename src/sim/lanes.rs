@@ -1,4 +1,5 @@
-//! A subgroup: its registers, its execution mask, and the stack of masks that branches, loops and calls restore.
+//! A subgroup: its registers, its execution mask, and the stack of masks that the ends of branches, loops, switches and
+//! calls restore.
 
 use std::cell::Cell;
 
@@ -18,12 +19,12 @@ pub(super) fn lanes_of(mask: LaneMask) -> impl Iterator<Item = usize> {
     })
 }
 
-/// The masks of an open branch, loop or call.
+/// The masks of an open branch, loop, switch or call.
 struct MaskFrame {
     kind: FrameKind,
-    /// The lanes that go on after it.
+    /// The lanes that continue after it.
     after: LaneMask,
-    /// Of a branch: those for which the condition does not hold. Of a loop: those that continued.
+    /// Of a branch: the lanes whose condition does not hold. Of a loop: the lanes that executed `continue`.
     waiting: LaneMask,
 }
 
@@ -31,10 +32,11 @@ struct MaskFrame {
 enum FrameKind {
     Branch,
     Loop,
+    Switch,
     Call,
 }
 
-/// What a subgroup does next.
+/// Whether a subgroup can run.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum SubgroupState {
     Ready,
@@ -46,11 +48,11 @@ pub(super) enum SubgroupState {
 pub(super) struct Subgroup {
     registers: Vec<Cell<u32>>,
     width: usize,
-    /// Which of the workgroup's subgroups.
+    /// Its number in the workgroup.
     pub number: u32,
-    /// The lanes that exist: the workgroup may end within the subgroup.
+    /// The existing lanes: the last subgroup of a workgroup may have fewer.
     pub lanes: LaneMask,
-    /// The lanes that take part.
+    /// The active lanes.
     pub mask: LaneMask,
     frames: Vec<MaskFrame>,
     pub pc: usize,
@@ -58,7 +60,7 @@ pub(super) struct Subgroup {
 }
 
 impl Subgroup {
-    /// A subgroup with its constants.
+    /// A subgroup with its constant registers set.
     pub fn new(program: &Program, number: u32) -> Self {
         let width = program.width as usize;
         let count = (program.invocations() - number * program.width).min(program.width);
@@ -72,7 +74,7 @@ impl Subgroup {
         subgroup
     }
 
-    /// Goes to the beginning of the program.
+    /// Restarts the program.
     pub fn restart(&mut self) {
         (self.mask, self.pc, self.state) = (self.lanes, 0, SubgroupState::Ready);
         self.frames.clear();
@@ -102,19 +104,19 @@ impl Subgroup {
         self.number * self.width as u32 + lane as u32
     }
 
-    /// Whether all lanes take part.
+    /// Whether all lanes are active.
     pub fn converged(&self) -> bool {
         self.mask == self.lanes
     }
 
-    /// The lanes for which a condition holds.
+    /// The active lanes whose condition holds.
     fn holds(&self, condition: Register) -> LaneMask {
         let conditions = self.register(condition).iter().enumerate();
         let all = conditions.fold(0, |mask, (lane, holds)| mask | LaneMask::from(holds.get() != 0) << lane);
         all & self.mask
     }
 
-    /// Copies a register for the lanes that take part.
+    /// Copies a register for the active lanes.
     pub fn assign(&self, dst: Register, src: Register) {
         let (dst, src) = (self.register(dst), self.register(src));
         if self.mask.count_ones() as usize == self.width {
@@ -129,7 +131,7 @@ impl Subgroup {
     }
 
     fn pop(&mut self) -> MaskFrame {
-        self.frames.pop().expect("what is closed was opened")
+        self.frames.pop().expect("control flow is nested")
     }
 
     fn jump_if_empty(&mut self, target: u32) {
@@ -138,7 +140,7 @@ impl Subgroup {
         }
     }
 
-    /// `If`: goes on with those for which the condition holds.
+    /// `If`: continues with the lanes whose condition holds.
     pub fn branch(&mut self, condition: Register, otherwise: u32) {
         let accept = self.holds(condition);
         self.push(FrameKind::Branch, self.mask & !accept);
@@ -146,17 +148,21 @@ impl Subgroup {
         self.jump_if_empty(otherwise);
     }
 
-    /// `Else`: goes on with the others.
+    /// `Else`: continues with the other lanes.
     pub fn otherwise(&mut self, end: u32) {
         let frame = self.frames.last_mut().expect("a branch is open");
         self.mask = std::mem::take(&mut frame.waiting);
         self.jump_if_empty(end);
     }
 
-    /// `EndIf`, `EndLoop` and `EndCall`.
+    /// `EndIf`, `EndSwitch`, `EndLoop` and `EndCall`.
     pub fn rejoin(&mut self, end_of_block: u32) {
         self.mask = self.pop().after;
         self.jump_if_empty(end_of_block);
+    }
+
+    pub fn begin_switch(&mut self) {
+        self.push(FrameKind::Switch, 0);
     }
 
     pub fn begin_loop(&mut self) {
@@ -167,7 +173,7 @@ impl Subgroup {
         self.push(FrameKind::Call, 0);
     }
 
-    /// `Continuing`: those that continued join those that reached the end of the body.
+    /// `Continuing`: the lanes that executed `continue` join those that reached the end of the body.
     pub fn continuing(&mut self, end: u32) {
         let frame = self.frames.last_mut().expect("a loop is open");
         self.mask |= std::mem::take(&mut frame.waiting);
@@ -184,30 +190,30 @@ impl Subgroup {
         }
     }
 
-    /// `Break`: the lanes go on after the innermost loop.
-    pub fn leave_loop(&mut self) {
-        self.leave(FrameKind::Loop);
+    /// `Break`: the lanes continue after the innermost loop or switch.
+    pub fn leave_loop_or_switch(&mut self) {
+        self.leave(&[FrameKind::Loop, FrameKind::Switch]);
         self.mask = 0;
     }
 
     /// `Continue`: the lanes wait for the end of the loop's body.
     pub fn continue_loop(&mut self) {
-        self.leave(FrameKind::Loop);
+        self.leave(&[FrameKind::Loop]);
         let frame = self.frames.iter_mut().rev().find(|frame| frame.kind == FrameKind::Loop);
         frame.expect("a loop is open").waiting |= self.mask;
         self.mask = 0;
     }
 
-    /// `Return`: the lanes go on after the innermost call.
+    /// `Return`: the lanes continue after the innermost call.
     pub fn leave_call(&mut self) {
-        self.leave(FrameKind::Call);
+        self.leave(&[FrameKind::Call]);
         self.mask = 0;
     }
 
-    /// Takes the lanes out of everything that is inside the innermost frame of a kind.
-    fn leave(&mut self, kind: FrameKind) {
+    /// Removes the active lanes from the frames inside the innermost one of these kinds.
+    fn leave(&mut self, kinds: &[FrameKind]) {
         let mask = self.mask;
-        for frame in self.frames.iter_mut().rev().take_while(|frame| frame.kind != kind) {
+        for frame in self.frames.iter_mut().rev().take_while(|frame| !kinds.contains(&frame.kind)) {
             frame.after &= !mask;
             frame.waiting &= !mask;
         }

@@ -1,4 +1,4 @@
-//! Memory: the buffers that a dispatch binds, workgroup memory, and how lanes read and write them.
+//! Memory: the buffers that a dispatch binds, workgroup memory, and their loads, stores and atomic operations.
 
 use half::f16;
 
@@ -8,27 +8,27 @@ use super::lanes::{Subgroup, lanes_of};
 use super::program::{AtomicOp, ElementCount, MemoryAccess, Program, Register, VariableSpace};
 use super::sanitizer::AccessKind;
 
-/// The bytes of a buffer that a binding shows.
+/// The range of a buffer that is bound to a variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BoundRange {
-    /// Which buffer.
+    /// Index of the buffer.
     pub buffer: usize,
     /// The first byte, a multiple of 4.
     pub offset: u64,
-    /// How many, a multiple of 4.
+    /// Its length in bytes, a multiple of 4.
     pub bytes: u64,
 }
 
-/// Where the words of a program's variables are.
+/// The location of each variable.
 pub(super) struct VariablePlaces {
     places: Vec<VariablePlace>,
-    /// Words of the workgroup's memory.
+    /// Words of workgroup memory.
     pub workgroup_words: usize,
 }
 
 #[derive(Clone, Copy)]
 struct VariablePlace {
-    /// Nothing for workgroup memory.
+    /// `None` for workgroup memory.
     buffer: Option<usize>,
     first_word: usize,
     words: usize,
@@ -41,7 +41,7 @@ impl VariablePlaces {
     /// If a binding is missing.
     pub fn new(program: &Program, bindings: &[BoundRange]) -> Result<Self, String> {
         let mut workgroup_words = 0;
-        let mut place = |variable: &super::SimulatedVariable| match variable.space {
+        let mut place = |variable: &super::program::Variable| match variable.space {
             VariableSpace::Workgroup => {
                 let (first_word, words) = (workgroup_words, variable.bytes.next_multiple_of(16) as usize / 4);
                 workgroup_words += words;
@@ -91,7 +91,7 @@ impl VariablePlaces {
 }
 
 impl DispatchState<'_> {
-    /// How many elements an array has.
+    /// The number of elements of an array.
     pub fn element_count(&self, count: ElementCount, stride: u32) -> u32 {
         match count {
             ElementCount::Fixed(n) => n,
@@ -131,11 +131,17 @@ impl DispatchState<'_> {
         }
     }
 
-    /// The lanes take turns.
-    pub fn atomic(&mut self, subgroup: &Subgroup, op: AtomicOp, access: &MemoryAccess, [dst, operand]: [Register; 2]) {
+    /// An atomic operation of each active lane, in order.
+    pub fn atomic(
+        &mut self,
+        subgroup: &Subgroup,
+        op: AtomicOp,
+        access: &MemoryAccess,
+        [dst, operand, compare]: [Register; 3],
+    ) {
         let how = match op {
             AtomicOp::Exchange => AccessKind::AtomicStore,
-            AtomicOp::Load | AtomicOp::Combine(_) => AccessKind::Atomic,
+            AtomicOp::Load | AtomicOp::Combine(_) | AtomicOp::CompareExchange => AccessKind::Atomic,
         };
         self.count(subgroup, access, how);
         for lane in lanes_of(subgroup.mask) {
@@ -148,6 +154,8 @@ impl DispatchState<'_> {
             let new = match op {
                 AtomicOp::Load => old,
                 AtomicOp::Exchange => operand,
+                AtomicOp::CompareExchange if old == subgroup.get(compare, lane) => operand,
+                AtomicOp::CompareExchange => old,
                 AtomicOp::Combine(op) => arithmetic::binary_of_two(op, access.kind, old, operand),
             };
             write_scalar(words, access.kind, address, new);

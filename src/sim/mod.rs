@@ -2,25 +2,27 @@
 //! and other errors, and counts its operations and memory accesses.
 //!
 //! ```text
-//! WGSL text -> naga IR -> lower -> optimize -> allocate -> Program           one for each width of subgroups
+//! WGSL text -> naga IR -> lower -> optimize -> allocate -> Program           one for each subgroup size
 //! Program, buffers, grid -> dispatch -> execute (lanes, arithmetic, memory, cooperative)
-//!                                        |-> sanitizer   races, unwritten memory, bounds, divergence, shifts, NaNs
+//!                                        |-> sanitizer   races, uninitialized memory, bounds, divergence, NaNs
 //!                                        |-> profile     operations, sectors and lines, bank conflicts, lanes
-//! DispatchList -> plan (memory, dispatches) -> step (counts of a step) -> roofline (a forecast for a GPU)
+//! DispatchList -> plan (buffers, dispatches) -> step (counts of a step) -> roofline (forecast for one of gpus)
 //! ```
 //!
-//! The lanes of a subgroup run in lockstep under an execution mask; the subgroups of a workgroup are interleaved by a
-//! seeded scheduler; workgroups run one after another. Decoding an instruction therefore costs once per subgroup, not
-//! once per lane. Subgroups have 4 to 128 lanes.
+//! The lanes of a subgroup run in lockstep under an execution mask; the subgroups of a workgroup are interleaved in an
+//! order that depends on a seed; workgroups run one after another. An instruction is decoded once per subgroup, not
+//! once per lane.
 //!
-//! Counts are exact for the text, not for a driver's code: constants are folded and products joined with sums, but
-//! nothing is hoisted or unrolled, and loads are not joined. There are no caches and no time here.
+//! Counts are exact for the text, not for a driver's code: constants are folded and multiply-adds contracted, but
+//! nothing is hoisted or unrolled, and loads are not joined. There are no caches and no latencies. No plan, tier or
+//! kernel parameter may depend on the simulator.
 
 mod allocate;
 mod arithmetic;
 mod cooperative;
 mod dispatch;
 mod execute;
+mod gpus;
 mod lanes;
 mod lower;
 mod memory;
@@ -33,10 +35,11 @@ mod sanitizer;
 mod step;
 
 pub use dispatch::{SimulationOptions, SimulationReport, dispatch};
+pub use gpus::{GPU_MODELS, GpuModel, OperationRates};
 pub use memory::BoundRange;
 pub use plan::{SimulatedDispatch, SimulatedPlan};
 pub use profile::{AccessCounts, DispatchProfile, OperationClass, OperationCounts};
-pub use program::{Program, SimulatedVariable, VariableSpace};
-pub use roofline::{BoundBy, Forecast, GPU_MODELS, GpuModel};
+pub use program::Program;
+pub use roofline::{BoundBy, Forecast};
 pub use sanitizer::{AccessKind, Finding, FindingKind};
 pub use step::KernelProfile;

@@ -1,22 +1,22 @@
-//! Optimizations that every driver makes too: a product and a sum become one multiply-add, copies of variables that do
-//! not change meanwhile are removed, and so are unused results.
+//! Optimizations that every driver performs: contracts products and sums into multiply-adds, and removes copies of
+//! unchanged variables and unused results.
 //!
-//! It works on a program in which every register but those of variables is written by one instruction.
+//! The input is a program in which each register is written by one instruction, except for those of variables.
 
 use std::collections::HashMap;
 
 use super::arithmetic::{BinaryOp, FmaOp};
 use super::program::{Instruction, Program, Register, RegisterUse};
 
-/// Improves a program that was just lowered.
+/// Optimizes a newly lowered program.
 pub(super) fn optimize(program: &mut Program) {
     join_products_and_sums(program);
     Copies::new(program).remove(program);
     remove_unused(program);
-    close_gaps(program);
+    remove_nops(program);
 }
 
-/// How often each register is read.
+/// The number of reads of each register.
 fn count_reads(program: &mut Program) -> Vec<u32> {
     let mut reads = vec![0; program.register_count as usize];
     for instruction in &mut program.instructions {
@@ -25,7 +25,7 @@ fn count_reads(program: &mut Program) -> Vec<u32> {
     reads
 }
 
-/// Makes a product that only one sum or difference reads a part of it.
+/// Contracts a product into the only sum or difference that reads it.
 fn join_products_and_sums(program: &mut Program) {
     let reads = count_reads(program);
     let mut products: HashMap<Register, [Register; 2]> = HashMap::new();
@@ -58,7 +58,7 @@ fn join_products_and_sums(program: &mut Program) {
     }
 }
 
-/// The spans of instructions that loops cover, from `Loop` to `EndLoop`.
+/// The ranges of loops, from `Loop` to `EndLoop`.
 pub(super) fn loops(program: &Program) -> Vec<(usize, usize)> {
     let (mut open, mut all) = (Vec::new(), Vec::new());
     for (at, instruction) in program.instructions.iter().enumerate() {
@@ -71,18 +71,18 @@ pub(super) fn loops(program: &Program) -> Vec<(usize, usize)> {
     all
 }
 
-/// The last instruction for which a value must be kept that is written at `write` and read at `read`: a loop between
-/// them reads it again in each round.
+/// The last instruction that may read a value written at `write` and read at `read`: if a loop begins between them,
+/// each of its iterations reads the value.
 pub(super) fn kept_until(loops: &[(usize, usize)], write: usize, read: usize) -> usize {
     let repeats = loops.iter().filter(|(start, end)| write < *start && (*start..*end).contains(&read));
     repeats.map(|(_, end)| *end).max().unwrap_or(read)
 }
 
-/// Where variables are copied, read and written.
+/// Reads and writes of variables and their copies.
 struct Copies {
     /// The instructions that write each variable.
     writes: HashMap<Register, Vec<usize>>,
-    /// The last instruction that reads each register, or at which it must still be kept.
+    /// The last instruction that may read each register.
     last_reads: Vec<usize>,
 }
 
@@ -105,11 +105,11 @@ impl Copies {
         Copies { writes, last_reads }
     }
 
-    /// Whether a variable that is copied at `at` stays the same as long as the copy is read.
-    fn needless(&self, at: usize, dst: Register, src: Register) -> bool {
+    /// Whether the variable `src`, copied to `dst` at `at`, keeps its value while the copy is in use.
+    fn removable(&self, at: usize, dst: Register, src: Register) -> bool {
         let Some(writes) = self.writes.get(&src) else { return true };
         let next = writes.get(writes.partition_point(|write| *write < at));
-        // The last reader may write the variable itself: it reads first.
+        // The last reader may write the variable: instructions read before they write.
         next.is_none_or(|next| *next >= self.last_reads[dst as usize])
     }
 
@@ -122,10 +122,10 @@ impl Copies {
                 }
             });
             if let Instruction::Copy { dst, src } = *instruction
-                && self.needless(at, dst, src)
+                && self.removable(at, dst, src)
             {
                 same.insert(dst, src);
-                *instruction = Instruction::Nothing;
+                *instruction = Instruction::Nop;
             }
         }
     }
@@ -140,23 +140,23 @@ fn remove_unused(program: &mut Program) {
         if unused {
             instruction
                 .registers(&mut |register, how| reads[*register as usize] -= u32::from(how == RegisterUse::Read));
-            *instruction = Instruction::Nothing;
+            *instruction = Instruction::Nop;
         }
     }
 }
 
-/// Removes instructions that do nothing.
-fn close_gaps(program: &mut Program) {
+/// Deletes `Nop`s and adjusts jumps.
+fn remove_nops(program: &mut Program) {
     let mut places = Vec::with_capacity(program.instructions.len());
     let mut count = 0;
     for instruction in &program.instructions {
         places.push(count);
-        count += u32::from(!matches!(instruction, Instruction::Nothing));
+        count += u32::from(!matches!(instruction, Instruction::Nop));
     }
-    let kept = |at: &usize| !matches!(program.instructions[*at], Instruction::Nothing);
+    let kept = |at: &usize| !matches!(program.instructions[*at], Instruction::Nop);
     let kept: Vec<usize> = (0..program.instructions.len()).filter(kept).collect();
     program.lines = kept.iter().map(|at| program.lines[*at]).collect();
-    program.instructions.retain(|instruction| !matches!(instruction, Instruction::Nothing));
+    program.instructions.retain(|instruction| !matches!(instruction, Instruction::Nop));
     for instruction in &mut program.instructions {
         if let Some(target) = instruction.target() {
             *target = places[*target as usize];

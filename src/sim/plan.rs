@@ -1,5 +1,5 @@
-//! A plan on the simulator: the memory of a [`DispatchList`], and its dispatches, as [`Plan`](crate::plan::Plan) has
-//! them on a device.
+//! A [`DispatchList`] on the simulator: its buffers and dispatches, as [`Plan`](crate::plan::Plan) has them on a
+//! device.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::shader::{ShaderLanguage, assemble};
 pub struct SimulatedDispatch {
     /// Index of the kernel in the dispatch list.
     pub kernel: usize,
-    /// The results of the instruments.
+    /// Findings and counts.
     pub report: SimulationReport,
 }
 
@@ -31,16 +31,16 @@ pub struct SimulatedPlan {
 }
 
 impl SimulatedPlan {
-    /// Allocates every buffer, filled with zeros, and writes the constants. Where subgroups may have
-    /// different numbers of lanes, the kernels take turns with them, as drivers choose for each.
+    /// Allocates every buffer, filled with zeros, and writes the constants. `subgroup` is the range of lanes of a
+    /// subgroup; if it has several sizes, kernels use them in turn, because drivers choose a size per kernel.
     pub fn new(dispatch_list: DispatchList, subgroup: (u32, u32)) -> Self {
         let mut plan = Self::unwritten(dispatch_list, subgroup);
         plan.write_constants();
         plan
     }
 
-    /// The same without the bytes of weights and caches, which read as zeros: enough to count what a step does, as
-    /// kernels do the same whatever weights are.
+    /// The same without memory for weights and caches, which read as zeros: enough to profile a step, because the work
+    /// of kernels does not depend on weights.
     pub fn without_weights(dispatch_list: DispatchList, subgroup: (u32, u32)) -> Self {
         let mut plan = Self::unwritten(dispatch_list, subgroup);
         let graph = &plan.dispatch_list.graph;
@@ -49,7 +49,7 @@ impl SimulatedPlan {
             matches!(kind, TensorKind::Weight { .. } | TensorKind::KvCache { .. } | TensorKind::State { .. })
         };
         for (_, ranges) in plan.ranges.iter().filter(|(id, _)| large(id)) {
-            // Caches and weights share buffers only with their like.
+            // Weights and caches share buffers only with other weights and caches.
             ranges.iter().for_each(|range| plan.buffers[range.buffer] = Vec::new());
         }
         plan.write_vectors();
@@ -92,7 +92,7 @@ impl SimulatedPlan {
         }
     }
 
-    /// What it holds.
+    /// The dispatch list.
     pub fn dispatch_list(&self) -> &DispatchList {
         &self.dispatch_list
     }
@@ -140,18 +140,22 @@ impl SimulatedPlan {
     /// Runs a step.
     ///
     /// # Errors
-    /// If a kernel has something that the simulator has not.
+    /// If a kernel uses a feature that the simulator does not support, or its grid is too large.
     pub fn run(&mut self, sizes: &StepSizes, options: SimulationOptions) -> Result<Vec<SimulatedDispatch>, String> {
-        let step = self.buffers.len() - 1;
-        self.buffers[step].copy_from_slice(bytemuck::cast_slice(bytemuck::bytes_of(sizes)));
-        let running: Vec<usize> = (0..self.dispatch_list.kernels.len())
-            .filter(|kernel| runs(&self.dispatch_list.kernels[*kernel].1, sizes))
-            .collect();
+        let kernels = self.begin_step(sizes);
         let run = |kernel| Ok(SimulatedDispatch { kernel, report: self.run_kernel(kernel, sizes, options)? });
-        running.into_iter().map(run).collect()
+        kernels.into_iter().map(run).collect()
     }
 
-    fn run_kernel(
+    /// Writes the sizes of a step; returns the indices of the kernels that run.
+    pub(super) fn begin_step(&mut self, sizes: &StepSizes) -> Vec<usize> {
+        let step = self.buffers.len() - 1;
+        self.buffers[step].copy_from_slice(bytemuck::cast_slice(bytemuck::bytes_of(sizes)));
+        let kernels = self.dispatch_list.kernels.iter().enumerate();
+        kernels.filter(|(_, (_, kernel))| runs(kernel, sizes)).map(|(index, _)| index).collect()
+    }
+
+    pub(super) fn run_kernel(
         &mut self,
         kernel: usize,
         sizes: &StepSizes,
@@ -166,14 +170,14 @@ impl SimulatedPlan {
         dispatch(&program, &mut self.buffers, &ranges, workgroups, options).map_err(|e| format!("{}: {e}", source.file))
     }
 
-    /// Lanes of a kernel's subgroups.
+    /// The subgroup size of a kernel.
     fn width(&self, kernel: usize) -> u32 {
         let (min, max) = self.subgroup;
         let widths = (max / min).ilog2() as usize + 1;
         max >> (kernel % widths)
     }
 
-    /// A kernel's program, compiled when it is first asked for.
+    /// A kernel's program, compiled on first use.
     fn program(&mut self, kernel: usize) -> Result<Arc<Program>, String> {
         let source = &self.dispatch_list.kernels[kernel].1.source;
         let key = (assemble(source, ShaderLanguage::Native), self.width(kernel));

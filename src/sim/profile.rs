@@ -1,13 +1,13 @@
-//! Counts what a GPU would have to do: operations by class, and what memory sees of each access.
+//! Counts the work of a dispatch: operations by class, and the memory traffic of each access.
 //!
-//! A *request* is one load, store or atomic operation of a subgroup. In buffers it touches *lines* of 128 bytes, and of
-//! each some *sectors* of 32; *useful* bytes are those that some lane asked for. Workgroup memory has 32 *banks* of 4
-//! bytes, each of which gives one word at a time: a request takes as many *wavefronts* as some bank has different words
-//! to give, and those beyond the fewest possible are *conflicts*.
+//! A *request* is one load, store or atomic operation of a subgroup. In a buffer it touches *lines* of 128 bytes, and
+//! *sectors* of 32 bytes in them; the *useful* bytes are those that some lane asked for. Workgroup memory has 32
+//! *banks* of 4 bytes, each of which serves one word per *wavefront*: a request takes as many wavefronts as the busiest
+//! bank has distinct words, and those beyond the fewest possible are *conflicts*.
 
 use super::arithmetic::{BinaryOp, NumberKind, UnaryOp, is_comparison};
 use super::lanes::LaneMask;
-use super::program::{Instruction, MemoryAccess, Program, VariableSpace};
+use super::program::{Instruction, MemoryAccess, Program, SubgroupOp, VariableSpace};
 use super::sanitizer::AccessKind;
 
 /// Bytes of a sector, and of a line.
@@ -16,32 +16,32 @@ const LINE: u32 = 128;
 /// Banks of workgroup memory.
 const BANKS: u32 = 32;
 
-/// A class of operations. Each is one lane's, of one scalar.
+/// A class of operations; the unit is one operation of one lane on one scalar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum OperationClass {
-    /// A product and a sum of f32.
+    /// f32 multiply-adds.
     Fma,
-    /// A product of f32.
+    /// f32 products.
     Multiply,
-    /// A sum, a difference, a minimum or the like of f32.
+    /// f32 sums, differences, minima and the like.
     Add,
-    /// Any operation of f16.
+    /// f16 arithmetic.
     Half,
-    /// Integers, and conditions of all kinds.
+    /// Integer arithmetic, comparisons and selections.
     Integer,
-    /// The address of an element.
+    /// Addresses of array elements.
     Address,
-    /// Between kinds of numbers.
+    /// Conversions between types.
     Convert,
-    /// Takes words apart, or puts them together.
+    /// Packing and unpacking of words.
     Pack,
-    /// Four products of bytes and their sum.
+    /// Dot products of four bytes.
     PackedDot,
-    /// A quotient, a root, an exponential and the like.
+    /// Quotients, roots, exponentials and the like.
     Transcendental,
-    /// Another lane's value.
+    /// Exchanges between lanes; a reduction or scan over n lanes takes log2(n).
     Subgroup,
-    /// A product and a sum of a cooperative matrix.
+    /// Multiply-adds of cooperative matrices.
     Matrix,
 }
 
@@ -58,13 +58,19 @@ impl OperationCounts {
         self.0[class as usize]
     }
 
+    /// Integer operations of all kinds: those of integers, addresses, packing, and dot products of bytes.
+    pub fn integer(&self) -> u64 {
+        use OperationClass::{Address, Integer, Pack, PackedDot};
+        [Integer, Address, Pack, PackedDot].into_iter().map(|class| self.of(class)).sum()
+    }
+
     /// Operations of all classes but [`OperationClass::Matrix`].
     pub fn scalar(&self) -> u64 {
         self.0[..OperationClass::Matrix as usize].iter().sum()
     }
 }
 
-/// What memory sees of the accesses of one kind to one variable.
+/// The memory traffic of the accesses of one kind to one variable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccessCounts {
     /// Loads, stores or atomic operations of a subgroup.
@@ -73,11 +79,11 @@ pub struct AccessCounts {
     pub sectors: u64,
     /// Lines of 128 bytes that they touch.
     pub lines: u64,
-    /// The fewest lines that hold as many bytes.
+    /// The fewest lines that could hold the bytes of each request.
     pub ideal_lines: u64,
-    /// Different bytes that lanes asked for.
+    /// Distinct bytes that the lanes of a request asked for.
     pub useful_bytes: u64,
-    /// In workgroup memory: times that the banks work.
+    /// In workgroup memory: cycles of the banks.
     pub wavefronts: u64,
     /// Those beyond the fewest possible.
     pub conflicts: u64,
@@ -86,24 +92,24 @@ pub struct AccessCounts {
 /// The counts of a dispatch.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DispatchProfile {
-    /// Operations of lanes that take part.
+    /// Operations of active lanes.
     pub operations: OperationCounts,
-    /// Accesses by variable and kind, those that there are.
+    /// Accesses by variable and kind.
     pub accesses: Vec<(String, AccessKind, AccessCounts)>,
-    /// Instructions that subgroups execute.
+    /// Instructions executed by subgroups.
     pub instructions: u64,
-    /// Lanes that take part in them.
+    /// Active lanes, summed over instructions.
     pub active_lanes: u64,
-    /// Lanes that there are, in all instructions.
+    /// Lanes, active or not, summed over instructions.
     pub lanes: u64,
-    /// Barriers that workgroups pass.
+    /// Barriers passed by workgroups.
     pub barriers: u64,
     /// Workgroups.
     pub workgroups: u64,
 }
 
 impl DispatchProfile {
-    /// The counts of all workgroups, where those of some were counted.
+    /// Extrapolates the counts of a sample to this many workgroups.
     pub fn scaled_to(mut self, workgroups: u64) -> Self {
         let counted = self.workgroups.max(1);
         let scale =
@@ -145,9 +151,9 @@ impl DispatchProfile {
 /// Counts while a dispatch runs.
 pub(super) struct Profiler<'a> {
     program: &'a Program,
-    /// For each instruction: how often it was executed, and by how many lanes in all.
+    /// For each instruction: its executions, and their active lanes.
     executed: Vec<(u64, u64)>,
-    /// For each variable and kind of access.
+    /// By variable and kind of access.
     accesses: Vec<[AccessCounts; 4]>,
     pub barriers: u64,
     pub workgroups: u64,
@@ -172,7 +178,7 @@ impl<'a> Profiler<'a> {
         *lanes += u64::from(mask.count_ones());
     }
 
-    /// One request, of lanes with these addresses.
+    /// Counts a request whose active lanes have these addresses.
     pub fn access(&mut self, access: &MemoryAccess, how: AccessKind, addresses: impl Iterator<Item = u32>) {
         let counts = &mut self.accesses[access.variable as usize][how as usize];
         let (scalar, bytes) = (access.kind.bytes(), access.kind.bytes() * u32::from(access.components));
@@ -227,13 +233,12 @@ impl<'a> Profiler<'a> {
     }
 }
 
-/// How many different units of `size` bytes sorted addresses are in.
+/// The number of units of `size` bytes that sorted addresses touch.
 fn count_different(addresses: &[u32], size: u32) -> u64 {
     addresses.chunk_by(|a, b| a / size == b / size).count() as u64
 }
 
-/// The class of an instruction's operations, and how many of them each lane does; nothing for those that only move
-/// values or control the flow.
+/// The class of an instruction's operations and their number per lane; `None` for moves and control flow.
 fn operation(instruction: &Instruction, width: u32) -> Option<(OperationClass, u64)> {
     let class = match instruction {
         Instruction::Unary { op, kind, .. } => unary_class(*op, *kind),
@@ -245,7 +250,12 @@ fn operation(instruction: &Instruction, width: u32) -> Option<(OperationClass, u
         Instruction::DotPacked { .. } => OperationClass::PackedDot,
         Instruction::PackBytes { .. } | Instruction::PackHalves { .. } => OperationClass::Pack,
         Instruction::Pick { .. } | Instruction::Put { .. } | Instruction::Index { .. } => OperationClass::Address,
-        Instruction::Subgroup { .. } | Instruction::Ballot { .. } => OperationClass::Subgroup,
+        Instruction::Subgroup { op, .. } => {
+            use SubgroupOp::{ExclusiveScan, InclusiveScan, Reduce};
+            let combines = matches!(op, Reduce(_) | InclusiveScan(_) | ExclusiveScan(_));
+            return Some((OperationClass::Subgroup, if combines { u64::from(width.ilog2()) } else { 1 }));
+        }
+        Instruction::Ballot { .. } => OperationClass::Subgroup,
         Instruction::CooperativeMultiplyAdd(product) => {
             let all = u64::from(product.rows * product.inner * product.columns);
             return Some((OperationClass::Matrix, all / u64::from(width)));
@@ -259,7 +269,9 @@ fn unary_class(op: UnaryOp, kind: NumberKind) -> OperationClass {
     use UnaryOp::*;
     match op {
         UnpackUnsigned(_) | UnpackSigned(_) | UnpackHalf(_) => OperationClass::Pack,
-        Sqrt | InverseSqrt | Exp | Exp2 | Log | Log2 | Sin | Cos | Tanh => OperationClass::Transcendental,
+        Sqrt | InverseSqrt | Exp | Exp2 | Log | Log2 | Sin | Cos | Tan | Asin | Acos | Atan | Sinh | Cosh | Tanh => {
+            OperationClass::Transcendental
+        }
         _ if kind == NumberKind::Half => OperationClass::Half,
         _ if kind == NumberKind::Float => OperationClass::Add,
         _ => OperationClass::Integer,
@@ -268,9 +280,10 @@ fn unary_class(op: UnaryOp, kind: NumberKind) -> OperationClass {
 
 fn binary_class(op: BinaryOp, kind: NumberKind) -> OperationClass {
     match (op, kind) {
-        (BinaryOp::Divide | BinaryOp::Remainder | BinaryOp::Power, NumberKind::Float | NumberKind::Half) => {
-            OperationClass::Transcendental
-        }
+        (
+            BinaryOp::Divide | BinaryOp::Remainder | BinaryOp::Power | BinaryOp::Atan2,
+            NumberKind::Float | NumberKind::Half,
+        ) => OperationClass::Transcendental,
         (_, NumberKind::Half) => OperationClass::Half,
         (BinaryOp::Multiply, NumberKind::Float) => OperationClass::Multiply,
         (_, NumberKind::Float) if !is_comparison(op) => OperationClass::Add,

@@ -1,12 +1,12 @@
 //! Programs: the instructions that a subgroup executes.
 //!
-//! A *register* holds one 32-bit scalar of every lane of a subgroup. Vectors, structs, arrays and cooperative matrices
-//! are lists of registers, so that taking them apart and putting them together costs nothing. Values of 16 bits are
-//! held as the f32 of the same value and rounded after each operation; booleans are 0 or 1.
+//! A *register* holds one 32-bit scalar for every lane of a subgroup. Vectors, structs, arrays and cooperative matrices
+//! are lists of registers, so accessing a member costs nothing. An f16 is held as an f32 and rounded after each
+//! operation; a boolean is 0 or 1.
 //!
 //! Control flow is structured and works on the *execution mask*, the set of active lanes: a branch whose mask is empty
-//! is skipped. Only instructions with effects look at the mask; arithmetic computes all lanes, because nothing reads
-//! the results of inactive ones.
+//! is skipped. Only instructions with side effects respect the mask; arithmetic computes all lanes, because nothing
+//! reads the results of inactive lanes.
 
 use super::arithmetic::{BinaryOp, FmaOp, NumberKind, UnaryOp};
 
@@ -17,7 +17,7 @@ pub(super) type Target = u32;
 
 /// Where a variable is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum VariableSpace {
+pub(super) enum VariableSpace {
     /// Workgroup memory.
     Workgroup,
     /// A storage or uniform buffer: its binding number, and whether the shader may write to it.
@@ -26,38 +26,37 @@ pub enum VariableSpace {
 
 /// A variable of the module.
 #[derive(Clone, Debug)]
-pub struct SimulatedVariable {
-    /// As the text has it.
+pub(super) struct Variable {
+    /// Its name in the shader.
     pub name: String,
     /// Where it is.
     pub space: VariableSpace,
-    /// Bytes, if its type says how many.
+    /// Its size in bytes; that of one element if it is a runtime-sized array.
     pub bytes: u32,
-    /// Bytes of its smallest scalar.
+    /// The size in bytes of its smallest scalar: the unit in which the sanitizer tracks accesses.
     pub granule: u32,
 }
 
 /// How many elements an array has.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ElementCount {
-    /// As its type says.
+    /// Known from its type.
     Fixed(u32),
-    /// As many as the binding of this variable has bytes for, which begin at `offset`.
+    /// A runtime-sized array, which begins `offset` bytes into the variable: as many as its binding holds.
     Runtime { variable: u16, offset: u32 },
 }
 
-/// A place in memory that each lane reads or writes: up to four scalars side by side.
+/// What each lane loads or stores: up to four adjacent scalars.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MemoryAccess {
-    /// Which variable.
+    /// The number of the variable.
     pub variable: u16,
-    /// What its scalars are.
+    /// The type of the scalars.
     pub kind: NumberKind,
-    /// How many.
+    /// The number of scalars.
     pub components: u8,
-    /// Bytes from the variable's beginning.
+    /// The first byte is `address + offset` of the variable.
     pub address: Register,
-    /// Bytes more.
     pub offset: u32,
 }
 
@@ -68,21 +67,33 @@ pub(super) enum AtomicOp {
     Combine(BinaryOp),
     /// The operand.
     Exchange,
+    /// The operand, where the old value equals `compare`.
+    CompareExchange,
     /// Nothing.
     Load,
 }
 
-/// Which lanes' values a subgroup operation gives to a lane.
+/// The value that a subgroup operation gives to a lane.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum SubgroupOp {
-    /// Those of all lanes, combined.
+    /// The values of all lanes combined.
     Reduce(BinaryOp),
-    /// Those of the lanes up to its own, combined.
+    /// The values of the lanes up to and including its own combined.
     InclusiveScan(BinaryOp),
-    /// That of the lane whose number is in a register.
+    /// The values of the lanes before its own combined.
+    ExclusiveScan(BinaryOp),
+    /// The value of the first active lane.
+    BroadcastFirst,
+    /// The value of lane n, where n is in a register.
     Shuffle,
-    /// That of the lane whose number is its own with the bits of a register flipped.
+    /// The value of lane own ^ n.
     ShuffleXor,
+    /// The value of lane own - n.
+    ShuffleUp,
+    /// The value of lane own + n.
+    ShuffleDown,
+    /// The value of lane n of its four lanes.
+    QuadBroadcast,
 }
 
 /// Elements of a cooperative matrix in memory.
@@ -90,9 +101,8 @@ pub(super) enum SubgroupOp {
 pub(super) struct CooperativeAccess {
     /// The first element.
     pub memory: MemoryAccess,
-    /// Elements from a row to the next (`row_major`), or from a column to the next.
+    /// Elements from one row to the next (`row_major`), or from one column to the next.
     pub stride: Register,
-    /// Which.
     pub row_major: bool,
     /// Rows and columns.
     pub shape: (u32, u32),
@@ -112,7 +122,7 @@ pub(super) struct CooperativeProduct {
     pub c: Box<[Register]>,
 }
 
-/// See the module. Registers are read before they are written.
+/// An instruction; it reads its operands before it writes its results.
 #[derive(Clone, Debug)]
 pub(super) enum Instruction {
     Unary {
@@ -128,7 +138,7 @@ pub(super) enum Instruction {
         a: Register,
         b: Register,
     },
-    /// A product and a sum, as drivers join them.
+    /// A multiply-add, into which drivers contract a product and a sum.
     Fma {
         op: FmaOp,
         kind: NumberKind,
@@ -149,7 +159,7 @@ pub(super) enum Instruction {
         dst: Register,
         a: Register,
     },
-    /// The sum of `c` and the products of four bytes each.
+    /// The sum of the products of four bytes.
     DotPacked {
         signed: bool,
         dst: Register,
@@ -164,23 +174,23 @@ pub(super) enum Instruction {
         dst: Register,
         parts: [Register; 2],
     },
-    /// Reads a variable of the function.
+    /// Reads a local variable.
     Copy {
         dst: Register,
         src: Register,
     },
-    /// Writes a variable of the function.
+    /// Writes a local variable.
     Assign {
         dst: Register,
         src: Register,
     },
-    /// Reads the register that `index` says.
+    /// Reads element `index` of an array in registers.
     Pick {
         dst: Register,
         choices: Box<[Register]>,
         index: Register,
     },
-    /// Writes the register that `index` says.
+    /// Writes element `index` of an array in registers.
     Put {
         choices: Box<[Register]>,
         index: Register,
@@ -191,6 +201,11 @@ pub(super) enum Instruction {
         dst: Register,
         base: Register,
         index: Register,
+        stride: u32,
+        count: ElementCount,
+    },
+    ArrayLength {
+        dst: Register,
         stride: u32,
         count: ElementCount,
     },
@@ -207,12 +222,15 @@ pub(super) enum Instruction {
         access: MemoryAccess,
         dst: Register,
         operand: Register,
+        /// Read by `AtomicOp::CompareExchange`.
+        compare: Register,
     },
     Subgroup {
         op: SubgroupOp,
         kind: NumberKind,
         dst: Register,
         a: Register,
+        /// The n of shuffles.
         lane: Register,
     },
     Ballot {
@@ -222,25 +240,30 @@ pub(super) enum Instruction {
     CooperativeLoad(Box<CooperativeAccess>),
     CooperativeStore(Box<CooperativeAccess>),
     CooperativeMultiplyAdd(Box<CooperativeProduct>),
-    /// Waits for the workgroup; `storage` says whether it orders storage memory too.
+    /// Waits for the workgroup and orders accesses of workgroup memory, storage memory, or both.
     Barrier {
+        workgroup: bool,
         storage: bool,
     },
-    /// Goes on with the lanes for which the condition holds, or at `otherwise` if there are none.
+    /// Continues with the lanes whose condition holds, or at `otherwise` if there are none.
     If {
         condition: Register,
         otherwise: Target,
     },
-    /// Goes on with the others, or at `end` if there are none.
+    /// Continues with the other lanes, or at `end` if there are none.
     Else {
         end: Target,
     },
-    /// Goes on with both, or at the end of the block around it if all of them have left.
+    /// Continues with both, or at the end of the enclosing block if all of them have left it.
     EndIf {
         end_of_block: Target,
     },
+    Switch,
+    EndSwitch {
+        end_of_block: Target,
+    },
     Loop,
-    /// Ends a loop's body; what follows is for those that reach it and those that continued, if any.
+    /// Ends a loop's body; the lanes that reached it and those that continued execute what follows.
     Continuing {
         end: Target,
     },
@@ -253,28 +276,29 @@ pub(super) enum Instruction {
     EndLoop {
         end_of_block: Target,
     },
+    /// Leaves the innermost loop or switch.
     Break,
     Continue,
     Return,
     Call,
     EndCall,
     End,
-    /// What a removed instruction leaves behind until the gaps are closed.
-    Nothing,
+    /// Replaces a removed instruction until `optimize` deletes it.
+    Nop,
 }
 
 /// How an instruction uses a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RegisterUse {
     Read,
-    /// Of all lanes.
+    /// Writes all lanes.
     Write,
-    /// Of some lanes.
+    /// Writes some lanes.
     Update,
 }
 
 impl Instruction {
-    /// Calls `f` with every register, those that are read first.
+    /// Calls `f` with every register: first those that it reads, then those that it writes.
     pub fn registers(&mut self, f: &mut impl FnMut(&mut Register, RegisterUse)) {
         use Instruction::*;
         use RegisterUse::{Read, Update, Write};
@@ -316,6 +340,7 @@ impl Instruction {
                 [base, index].into_iter().for_each(|r| f(r, Read));
                 f(dst, Write);
             }
+            ArrayLength { dst, .. } => f(dst, Write),
             Load { access, dst } => {
                 f(&mut access.address, Read);
                 dst[..access.components as usize].iter_mut().for_each(|r| f(r, Write));
@@ -324,8 +349,8 @@ impl Instruction {
                 f(&mut access.address, Read);
                 src[..access.components as usize].iter_mut().for_each(|r| f(r, Read));
             }
-            Atomic { access, dst, operand, .. } => {
-                [&mut access.address, operand].into_iter().for_each(|r| f(r, Read));
+            Atomic { access, dst, operand, compare, .. } => {
+                [&mut access.address, operand, compare].into_iter().for_each(|r| f(r, Read));
                 f(dst, Write);
             }
             Subgroup { dst, a, lane, .. } => {
@@ -353,6 +378,8 @@ impl Instruction {
             Barrier { .. }
             | Else { .. }
             | EndIf { .. }
+            | Switch
+            | EndSwitch { .. }
             | Loop
             | Continuing { .. }
             | Repeat { .. }
@@ -363,17 +390,18 @@ impl Instruction {
             | Call
             | EndCall
             | End
-            | Nothing => {}
+            | Nop => {}
         }
     }
 
-    /// Where it may jump to.
+    /// The instruction to which it may jump.
     pub fn target(&mut self) -> Option<&mut Target> {
         use Instruction::*;
         match self {
             If { otherwise: target, .. }
             | Else { end: target }
             | EndIf { end_of_block: target }
+            | EndSwitch { end_of_block: target }
             | Continuing { end: target }
             | Repeat { start: target }
             | EndLoop { end_of_block: target } => Some(target),
@@ -381,7 +409,7 @@ impl Instruction {
         }
     }
 
-    /// Whether it does nothing but write its result.
+    /// Whether its only effect is its result.
     pub fn is_pure(&self) -> bool {
         use Instruction::*;
         matches!(
@@ -397,11 +425,12 @@ impl Instruction {
                 | Copy { .. }
                 | Pick { .. }
                 | Index { .. }
+                | ArrayLength { .. }
         )
     }
 }
 
-/// Something that each invocation or workgroup is told when it begins.
+/// A built-in input of an invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BuiltinInput {
     LocalInvocationIndex,
@@ -419,14 +448,14 @@ pub(super) enum BuiltinInput {
 #[derive(Clone, Debug)]
 pub struct Program {
     pub(super) instructions: Vec<Instruction>,
-    /// The line of the text that each instruction is from.
+    /// The line of the shader that each instruction comes from.
     pub(super) lines: Vec<u32>,
-    /// Registers of a subgroup.
+    /// The number of registers of a subgroup.
     pub(super) register_count: u32,
-    /// Registers that keep one value.
+    /// Registers with a constant value.
     pub(super) constants: Vec<(Register, u32)>,
     pub(super) inputs: Vec<(Register, BuiltinInput)>,
-    pub(super) variables: Vec<SimulatedVariable>,
+    pub(super) variables: Vec<Variable>,
     pub(super) workgroup_size: [u32; 3],
     /// Lanes of a subgroup.
     pub(super) width: u32,
@@ -434,22 +463,17 @@ pub struct Program {
 }
 
 impl Program {
-    /// Its variables.
-    pub fn variables(&self) -> &[SimulatedVariable] {
-        &self.variables
-    }
-
-    /// Invocations of a workgroup.
+    /// The number of invocations of a workgroup.
     pub fn invocations(&self) -> u32 {
         self.workgroup_size.iter().product()
     }
 
-    /// Subgroups of a workgroup.
+    /// The number of subgroups of a workgroup.
     pub(super) fn subgroups(&self) -> u32 {
         self.invocations().div_ceil(self.width)
     }
 
-    /// The line of the text that an instruction is from, without its indentation.
+    /// The line of the shader that an instruction comes from, without its indentation.
     pub(super) fn line(&self, pc: usize) -> (u32, &str) {
         let number = self.lines[pc];
         (number, self.text.lines().nth((number as usize).saturating_sub(1)).unwrap_or_default().trim())

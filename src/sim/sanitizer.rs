@@ -2,7 +2,7 @@
 //! bounds, barriers and subgroup operations in divergent control flow, shifts by 32 or more, and NaNs from finite
 //! operands.
 //!
-//! A data race is two accesses of one place by different invocations, at least one of which writes, without a barrier
+//! A data race is two accesses of one address by different invocations, at least one of them a write, with no barrier
 //! between them. Atomic accesses are exempt. `workgroupBarrier` orders workgroup memory, `storageBarrier` storage
 //! memory; nothing orders accesses of different workgroups. For each address, the last writer and reader are recorded.
 
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::program::{Program, VariableSpace};
 
-/// How memory is accessed.
+/// A kind of memory access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AccessKind {
     /// A load.
@@ -31,7 +31,7 @@ pub enum FindingKind {
     /// Two invocations write the same value to an address: a data race too, but harmless on any GPU.
     RedundantWrite,
     /// A read of workgroup memory that no invocation has written.
-    UnwrittenRead,
+    UninitializedRead,
     /// An index beyond the last element.
     OutOfBounds,
     /// A barrier that only some invocations reach.
@@ -39,40 +39,40 @@ pub enum FindingKind {
     /// A subgroup operation that only some lanes reach.
     DivergentSubgroupOperation,
     /// A shift by 32 or more.
-    LongShift,
+    OversizedShift,
     /// A NaN from finite operands.
-    NewNan,
+    NanFromFinite,
     /// A workgroup that does not terminate.
-    EndlessLoop,
+    InfiniteLoop,
 }
 
-/// What was found at one line of the shader.
+/// The findings of one kind at one line of the shader.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {
     /// The kind.
     pub kind: FindingKind,
-    /// The number of the line.
+    /// The line number.
     pub line: u32,
-    /// The line.
+    /// The text of the line.
     pub text: String,
-    /// How often.
+    /// The number of occurrences.
     pub count: u64,
     /// The first occurrence.
     pub detail: String,
 }
 
-/// Several readers.
+/// Stands for several readers.
 const MANY: u32 = u32::MAX;
 
-/// The last accesses of an address. An epoch is the time between two barriers of a workgroup; all epochs have different
-/// numbers, from 1 on.
+/// The last accesses of an address. An epoch is the time between two barriers of a workgroup; epochs are numbered from
+/// 1 across all workgroups.
 #[derive(Clone, Copy, Default)]
 struct Shadow {
     writer: u32,
     write_epoch: u32,
     reader: u32,
     read_epoch: u32,
-    /// Invocations of another workgroup have read it.
+    /// Whether another workgroup has read it.
     read_by_others: bool,
 }
 
@@ -88,7 +88,7 @@ struct Moment {
 }
 
 impl Moment {
-    /// Whether no barrier orders another access before this one.
+    /// Whether no barrier separates an earlier access from this one.
     fn concurrent(&self, invocation: u32, epoch: u32) -> bool {
         let other_workgroup = self.shared && epoch != 0 && epoch < self.first_epoch;
         other_workgroup || (epoch == self.epoch && invocation != self.invocation)
@@ -96,7 +96,7 @@ impl Moment {
 }
 
 impl Shadow {
-    /// Records a read; the invocation that it races with.
+    /// Records a read; returns the invocation with which it races.
     fn read(&mut self, now: Moment) -> Option<u32> {
         self.read_by_others |= now.shared && self.read_epoch != 0 && self.read_epoch < now.first_epoch;
         let several = self.read_epoch == now.epoch && self.reader != now.invocation;
@@ -104,7 +104,7 @@ impl Shadow {
         now.concurrent(self.writer, self.write_epoch).then_some(self.writer)
     }
 
-    /// Records a write; the invocation that it races with.
+    /// Records a write; returns the invocation with which it races.
     fn write(&mut self, now: Moment) -> Option<Other> {
         let writer = now.concurrent(self.writer, self.write_epoch).then_some(Other::Writer(self.writer));
         let read = now.concurrent(self.reader, self.read_epoch) || self.read_by_others;
@@ -113,7 +113,7 @@ impl Shadow {
     }
 }
 
-/// The other invocation of a race, and what it did.
+/// The other invocation of a race.
 enum Other {
     Reader(u32),
     Writer(u32),
@@ -138,16 +138,16 @@ impl VariableShadow {
     }
 }
 
-/// See the module.
+/// The sanitizer of a dispatch.
 pub(super) struct Sanitizer<'a> {
     program: &'a Program,
     /// `None` for read-only variables.
     shadows: Vec<Option<VariableShadow>>,
     findings: BTreeMap<(usize, FindingKind), (u64, String)>,
-    /// Counts workgroups.
+    /// The number of the current workgroup, from 1.
     workgroup: u32,
     first_epoch: u32,
-    /// The last epoch that began, and those of workgroup memory and of storage memory.
+    /// The latest epoch, and the current epochs of workgroup memory and of storage memory.
     epoch: u32,
     workgroup_epoch: u32,
     storage_epoch: u32,
@@ -155,7 +155,7 @@ pub(super) struct Sanitizer<'a> {
 
 impl<'a> Sanitizer<'a> {
     pub fn new(program: &'a Program) -> Self {
-        let shadow = |variable: &super::SimulatedVariable| {
+        let shadow = |variable: &super::program::Variable| {
             let shared = variable.space != VariableSpace::Workgroup;
             let written = !matches!(variable.space, VariableSpace::Binding(_, false));
             written.then_some(VariableShadow { granule: variable.granule, shared, pages: Vec::new() })
@@ -172,17 +172,19 @@ impl<'a> Sanitizer<'a> {
         }
     }
 
-    /// The next workgroup begins.
+    /// Starts the next workgroup.
     pub fn begin_workgroup(&mut self) {
         self.workgroup += 1;
         self.epoch += 1;
         (self.first_epoch, self.workgroup_epoch, self.storage_epoch) = (self.epoch, self.epoch, self.epoch);
     }
 
-    /// The workgroup has passed a barrier.
-    pub fn barrier(&mut self, storage: bool) {
+    /// The workgroup has passed a barrier that orders workgroup memory, storage memory, or both.
+    pub fn barrier(&mut self, workgroup: bool, storage: bool) {
         self.epoch += 1;
-        self.workgroup_epoch = self.epoch;
+        if workgroup {
+            self.workgroup_epoch = self.epoch;
+        }
         if storage {
             self.storage_epoch = self.epoch;
         }
@@ -205,7 +207,7 @@ impl<'a> Sanitizer<'a> {
         }
     }
 
-    /// An invocation writes the scalar at `address`; `same` if it has the same value as before.
+    /// An invocation writes the scalar at `address`; `same`: the value it already had.
     pub fn write(&mut self, pc: usize, variable: u16, same: bool, address: u32, invocation: u32) {
         let Some((shadow, now)) = self.shadow(variable, address, invocation) else { return };
         match shadow.write(now) {
@@ -252,16 +254,16 @@ impl<'a> Sanitizer<'a> {
 
     fn unwritten(&mut self, pc: usize, variable: u16, address: u32, invocation: u32) {
         let name = &self.program.variables[variable as usize].name;
-        self.found(pc, FindingKind::UnwrittenRead, || format!("byte {address} of {name}, invocation {invocation}"));
+        self.found(pc, FindingKind::UninitializedRead, || format!("byte {address} of {name}, invocation {invocation}"));
     }
 
-    /// The number of an invocation in its workgroup, and which workgroup if it is another.
+    /// Describes an invocation by its number in its workgroup.
     fn invocation_of(&self, number: u32) -> String {
         let (workgroup, invocation) = (number / self.program.invocations(), number % self.program.invocations());
         if workgroup == self.workgroup { invocation.to_string() } else { format!("{invocation} of another workgroup") }
     }
 
-    /// What was found, by line.
+    /// The findings, sorted by line.
     pub fn findings(self) -> Vec<Finding> {
         let finding = |((pc, kind), (count, detail)): ((usize, FindingKind), (u64, String))| {
             let (line, text) = self.program.line(pc);

@@ -1,8 +1,8 @@
-//! What op tests run on: the adapter, or the simulator of kernels.
+//! The device of op tests: the adapter, or the simulator of kernels.
 //!
-//! `FIRELIGHT_SIMULATE=32` chooses the simulator, with subgroups of 32 lanes (4 to 128); `8-32` has kernels take turns
-//! with 32, 16 and 8. It has every tier, runs subgroups in random order, and fails a test whose kernels do what its
-//! sanitizer looks for.
+//! `FIRELIGHT_SIMULATE=32` selects the simulator with subgroups of 32 lanes (4 to 128); with `8-32`, kernels use 32, 16
+//! and 8 in turn. The simulator has every tier and interleaves subgroups at random; a finding of its sanitizer fails the
+//! test.
 
 use super::gpu;
 use firelight::gpu::{Caps, Tier};
@@ -11,7 +11,7 @@ use firelight::ops::StepSizes;
 use firelight::plan::{DispatchList, Plan};
 use std::sync::OnceLock;
 
-/// The fewest and the most lanes of the simulator's subgroups, if tests run there.
+/// The range of lanes of the simulator's subgroups, if tests run on it.
 fn simulated_subgroup() -> Option<(u32, u32)> {
     let lanes = std::env::var("FIRELIGHT_SIMULATE").ok()?;
     let number = |text: &str| text.parse().unwrap_or_else(|_| panic!("FIRELIGHT_SIMULATE={lanes}: lanes, or MIN-MAX"));
@@ -19,13 +19,13 @@ fn simulated_subgroup() -> Option<(u32, u32)> {
     Some((number(min), number(max)))
 }
 
-/// What the tests' device can do.
+/// The capabilities of the tests' device.
 pub fn caps() -> &'static Caps {
     static CAPS: OnceLock<Caps> = OnceLock::new();
     CAPS.get_or_init(|| match simulated_subgroup() {
         None => gpu().caps().clone(),
         Some(subgroup) => {
-            // As `gpu` has it: workgroups of four subgroups have at most 256 invocations.
+            // Cooperative kernels have four subgroups in a workgroup, which may have 256 invocations.
             let cooperative = if subgroup.1 > 64 { 0 } else { 8 };
             let caps = Caps::baseline().tier(Tier::Subgroups).subgroup(subgroup);
             caps.f16(true).cooperative(cooperative).workgroup_bytes(32 << 10)

@@ -1,9 +1,9 @@
-//! What kernels compute, at every width of subgroups and in every order.
+//! Results of kernels, at every subgroup size and in several orders of execution.
 
 use super::{WIDTHS, bits, floats, run};
-use firelight::sim::{Program, SimulationOptions};
+use firelight::sim::{Program, SimulationOptions, dispatch};
 
-/// What a kernel of one workgroup leaves in its first buffer, at every width, in order and in three other orders.
+/// Compares the first buffer of a kernel of one workgroup, at every subgroup size and in four orders of execution.
 fn check(text: &str, buffers: &[Vec<u32>], want: &[u32]) {
     for width in WIDTHS {
         for seed in [None, Some(1), Some(2), Some(3)] {
@@ -14,7 +14,7 @@ fn check(text: &str, buffers: &[Vec<u32>], want: &[u32]) {
     }
 }
 
-/// A kernel of 64 invocations that sets `y[i]` to what `body` makes of `i`.
+/// A kernel of 64 invocations that sets `y[i]` to the result of `body`.
 fn each(body: &str) -> String {
     format!(
         "enable f16;
@@ -103,6 +103,60 @@ fn loops_that_lanes_leave_at_different_times() {
 }
 
 #[test]
+fn switches() {
+    check_each(
+        "var n = 0u;
+        for (var j = 0u; j < 6u; j += 1u) {
+            switch (i + j) % 5u {
+                case 0u, 3u: { n += 1u; }
+                case 1u: { if (j > i) { break; } n += 10u; }
+                case 2u: { if (i > 40u) { continue; } if (i > 30u) { return n; } n += 100u; }
+                default: { n += 1000u; }
+            }
+            n += 10000u;
+        }
+        return n;",
+        |i| {
+            let mut n = 0;
+            for j in 0..6 {
+                match (i + j) % 5 {
+                    0 | 3 => n += 1,
+                    1 if j > i => {}
+                    1 => n += 10,
+                    2 if i > 40 => continue,
+                    2 if i > 30 => return n,
+                    2 => n += 100,
+                    _ => n += 1000,
+                }
+                n += 10000;
+            }
+            n
+        },
+    );
+    // The default comes first, and the selector is constant or negative.
+    check_each("switch i32(i) - 2 { default: { return 7u; } case -1: { return 8u; } }", |i| if i == 1 { 8 } else { 7 });
+    check_each("switch 3u { case 3u: { return i; } default: { return 0u; } }", |i| i);
+}
+
+#[test]
+fn private_variables_and_array_lengths() {
+    let text = "
+        struct Rows { count: u32, values: array<vec2<u32>> }
+        @group(0) @binding(0) var<storage, read_write> y: array<u32>;
+        @group(0) @binding(1) var<storage, read> rows: Rows;
+        var<private> sum: u32 = 5u;
+        var<private> last: array<u32, 2>;
+        fn add(n: u32) { sum += n; last[n % 2u] = n; }
+        @compute @workgroup_size(64) fn main(@builtin(local_invocation_index) i: u32) {
+            add(i);
+            add(i + 1u);
+            y[i] = sum * 1000000u + last[0] * 10000u + arrayLength(&y) * 100u + arrayLength(&rows.values);
+        }";
+    let want = |i: u32| (2 * i + 6) * 1_000_000 + (i + i % 2) * 10_000 + 64 * 100 + 3;
+    check(text, &[vec![0; 64], vec![0; 8]], &(0..64).map(want).collect::<Vec<_>>());
+}
+
+#[test]
 fn arrays_of_variables_and_values() {
     check_each(
         "var a: array<vec4<u32>, 3>;
@@ -158,6 +212,57 @@ const TREE: &str = "
 fn workgroup_memory_and_barriers() {
     let sum = (0..64).map(|i| i * i).sum::<u32>();
     check(TREE, &[vec![0; 64]], &(0..64).map(|i| sum + i).collect::<Vec<_>>());
+}
+
+#[test]
+fn functions_of_floats() {
+    let close = |body: &str, want: fn(f32) -> f32| {
+        let text = each(&format!("let x = f32(i) / 16.0; return bitcast<u32>({body});"));
+        for width in WIDTHS {
+            let mut buffers = [vec![0; 64]];
+            run((&text, width), &mut buffers, [1, 1, 1], Default::default());
+            for (i, got) in floats(&buffers[0]).into_iter().enumerate() {
+                let want = want(i as f32 / 16.0);
+                assert!((got - want).abs() <= 1e-6 * want.abs().max(1.0), "{body} of {i}: {got}, not {want}");
+            }
+        }
+    };
+    close("saturate(x - 1.0)", |x| (x - 1.0).clamp(0.0, 1.0));
+    close("fract(x) + step(2.0, x)", |x| x.fract() + if x >= 2.0 { 1.0 } else { 0.0 });
+    close("mix(x, 2.0, 0.25)", |x| 0.75 * x + 0.5);
+    close("smoothstep(1.0, 3.0, x)", |x| {
+        let t = ((x - 1.0) / 2.0).clamp(0.0, 1.0);
+        t * t * (3.0 - 2.0 * t)
+    });
+    close("length(vec2<f32>(x, 3.0))", |x| x.hypot(3.0));
+    close("distance(vec3<f32>(x, 1.0, 2.0), vec3<f32>(0.0, 1.0, 0.0))", |x| x.hypot(2.0));
+    close("normalize(vec2<f32>(x, 1.0)).x", |x| x / x.hypot(1.0));
+    close("dot(cross(vec3<f32>(x, 1.0, 2.0), vec3<f32>(3.0, x, 1.0)), vec3<f32>(1.0, 10.0, 100.0))", |x| {
+        (1.0 - 2.0 * x) + 10.0 * (6.0 - x) + 100.0 * (x * x - 3.0)
+    });
+    close("atan2(x, 2.0) + tan(x / 4.0) + asin(x / 8.0) + acos(x / 8.0) + atan(x)", |x| {
+        x.atan2(2.0) + (x / 4.0).tan() + (x / 8.0).asin() + (x / 8.0).acos() + x.atan()
+    });
+    close("sinh(x) - cosh(x) + degrees(x) * radians(x)", |x| x.sinh() - x.cosh() + x.to_degrees() * x.to_radians());
+    close("quantizeToF16(x * 0.3)", |x| half::f16::from_f32(x * 0.3).to_f32());
+    check_each("return reverseBits(i) >> 26u;", |i| i.reverse_bits() >> 26);
+}
+
+#[test]
+fn compare_and_exchange() {
+    let text = "
+        @group(0) @binding(0) var<storage, read_write> y: array<atomic<u32>>;
+        @compute @workgroup_size(64) fn main(@builtin(local_invocation_index) i: u32) {
+            // One invocation finds 0.
+            let first = atomicCompareExchangeWeak(&y[0], 0u, 7u);
+            if (first.exchanged) { atomicAdd(&y[1], first.old_value + 1u); }
+            // Each adds 1 in a loop.
+            for (;;) {
+                let old = atomicLoad(&y[2]);
+                if (atomicCompareExchangeWeak(&y[2], old, old + 1u).exchanged) { break; }
+            }
+        }";
+    check(text, &[vec![0; 3]], &[7, 1, 64]);
 }
 
 #[test]
@@ -226,7 +331,34 @@ fn scans_shuffles_and_ballots() {
     }
 }
 
-/// The product of two matrices, by cooperative matrices of 8 or 16, against the product by hand.
+#[test]
+fn exclusive_scans_quads_and_relative_shuffles() {
+    let text = "
+        @group(0) @binding(0) var<storage, read_write> y: array<vec4<u32>>;
+        @compute @workgroup_size(128) fn main(
+            @builtin(local_invocation_index) i: u32,
+            @builtin(subgroup_invocation_id) lane: u32,
+        ) {
+            let up = select(0u, subgroupShuffleUp(i, 1u), lane >= 1u);
+            let down = subgroupShuffleDown(i, lane % 2u);
+            let quad = quadBroadcast(i, 2u) * 1000u + quadSwapX(i) * 100u + quadSwapDiagonal(i);
+            y[i] = vec4<u32>(subgroupExclusiveAdd(i), up * 1000u + subgroupBroadcastFirst(i), quad, 0u);
+            if (down < 128u) { y[i].w = subgroupExclusiveMul(select(1u, 3u, lane < 2u)); }
+        }";
+    for width in WIDTHS {
+        let mut buffers = [vec![0; 512]];
+        run((text, width), &mut buffers, [1, 1, 1], Default::default());
+        for i in 0..128 {
+            let (first, lane) = (i / width * width, i % width);
+            let up = if lane > 0 { i - 1 } else { 0 };
+            let quad = (i / 4 * 4 + 2) * 1000 + (i ^ 1) * 100 + (i ^ 3);
+            let want = [(first..i).sum(), up * 1000 + first, quad, [1, 3, 9][lane.min(2) as usize]];
+            assert_eq!(buffers[0][4 * i as usize..][..4], want, "subgroups of {width}, invocation {i}");
+        }
+    }
+}
+
+/// Products of cooperative matrices of 8 and 16, compared with sums by hand.
 #[test]
 fn cooperative_matrices() {
     for side in [8usize, 16] {
@@ -295,7 +427,18 @@ fn builtins_of_several_workgroups_and_uniforms() {
 fn invalid_and_unsupported_texts_are_errors() {
     let error = |text: &str| Program::compile(text, 8).expect_err("an error");
     assert!(error("@compute @workgroup_size(1) fn main() { let x: u32 = 1.0; }").contains("error"));
-    let switch = "@group(0) @binding(0) var<storage, read_write> y: array<u32>;
-        @compute @workgroup_size(1) fn main() { switch (y[0]) { case 1u: { y[1] = 2u; } default: {} } }";
-    assert!(error(switch).contains("Switch"));
+    let bits = "@group(0) @binding(0) var<storage, read_write> y: array<u32>;
+        @compute @workgroup_size(1) fn main() { y[1] = extractBits(y[0], 3u, 4u); }";
+    assert!(error(bits).contains("does not support ExtractBits"));
+}
+
+/// A grid that a device rejects.
+#[test]
+fn large_grids_are_errors() {
+    let text = "@compute @workgroup_size(1) fn main() {}";
+    let program = Program::compile(text, 8).expect("it is valid");
+    let options = SimulationOptions { max_workgroups: Some(1), ..Default::default() };
+    assert!(dispatch(&program, &mut [], &[], [65_535, 65_535, 1], options).is_ok());
+    let error = dispatch(&program, &mut [], &[], [1, 65_536, 1], options).expect_err("too large");
+    assert!(error.contains("devices allow 65535"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! What the profiler counts, against counts by hand.
+//! Counts of the profiler, compared with counts by hand.
 
 use super::run;
 use firelight::sim::{AccessCounts, AccessKind, DispatchProfile, OperationClass, SimulationOptions};
@@ -9,7 +9,7 @@ fn profile(text: &str, width: u32, words: usize, workgroups: [u32; 3]) -> Dispat
     run((text, width), &mut buffers, workgroups, options).profile
 }
 
-/// Copies x to y, of `element`s; an invocation takes element number `at` of its own `i`.
+/// Copies elements of x to y; invocation i reads element `at`.
 fn copy(element: &str, at: &str) -> String {
     format!(
         "@group(0) @binding(0) var<storage, read_write> y: array<{element}>;
@@ -104,7 +104,21 @@ fn operations_by_class_and_lanes_that_take_part() {
     assert_eq!((count(OperationClass::Add), count(OperationClass::Transcendental)), (16, 16));
     // One comparison of all; the elements of x and y.
     assert_eq!((count(OperationClass::Integer), count(OperationClass::Address)), (64, 2 * 16));
-    // Half of the first subgroup takes part behind the branch, and nobody of the second.
+    // After the branch, half of the first subgroup is active, and no lane of the second.
     assert!(seen.active_lanes < seen.lanes * 3 / 4);
     assert_eq!(seen.access("x", AccessKind::Read), buffer(1, 8, 2, 2, 256));
+}
+
+/// A reduction over 32 lanes takes five exchanges, a shuffle one.
+#[test]
+fn subgroup_operations() {
+    let text = "
+        @group(0) @binding(0) var<storage, read_write> y: array<u32>;
+        @compute @workgroup_size(64) fn main(@builtin(local_invocation_index) i: u32) {
+            y[i] = subgroupAdd(i) + subgroupShuffle(i, 0u);
+        }";
+    for (width, exchanges) in [(8, 3), (32, 5), (64, 6)] {
+        let seen = profile(text, width, 64, [1, 1, 1]);
+        assert_eq!(seen.operations.of(OperationClass::Subgroup), 64 * (exchanges + 1), "subgroups of {width}");
+    }
 }

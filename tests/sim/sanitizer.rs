@@ -1,4 +1,4 @@
-//! Each check of the sanitizer: a kernel that must be caught, and its twin that must not.
+//! Each check of the sanitizer: a kernel with the error, and a variant without it.
 
 use super::{WIDTHS, run};
 use firelight::sim::{Finding, FindingKind, SimulationOptions};
@@ -13,16 +13,16 @@ const DECLARATIONS: &str = "
         @builtin(workgroup_id) wg: vec3<u32>,
     ) {";
 
-/// What is found in a kernel of two workgroups of 64 invocations, whose x counts from 0 and whose y is zeros.
+/// The findings in a kernel of two workgroups of 64 invocations; `x[i]` is i, and y is zero.
 fn findings(body: &str, width: u32) -> Vec<Finding> {
     let text = format!("{DECLARATIONS}\n{body}\n}}");
     let mut buffers = [vec![0; 256], (0..256).collect()];
     let options =
-        SimulationOptions { sanitize: true, seed: Some(1), most_instructions: Some(1 << 16), ..Default::default() };
+        SimulationOptions { sanitize: true, seed: Some(1), max_instructions: Some(1 << 16), ..Default::default() };
     run((&text, width), &mut buffers, [2, 1, 1], options).findings
 }
 
-/// At every width, the first kernel has one finding, of this kind, and the second none.
+/// At every subgroup size, all findings in the first kernel are of this kind, and there are none in the second.
 fn check(kind: FindingKind, caught: &str, clean: &str) {
     check_at(&WIDTHS, kind, caught, clean);
 }
@@ -41,7 +41,7 @@ fn races_in_workgroup_memory() {
     let begin = "s[i] = 0u; workgroupBarrier();";
     let neighbour = |between: &str| format!("{begin} s[i] = i; {between} y[64u * wg.x + i] = s[63u - i];");
     check(FindingKind::DataRace, &neighbour(""), &neighbour("workgroupBarrier();"));
-    // What is read may not be written before all have read it.
+    // A write after a read needs a barrier, too.
     let again =
         |between: &str| format!("s[i] = i; workgroupBarrier(); y[64u * wg.x + i] = s[63u - i]; {between} s[i] = 2u;");
     check(FindingKind::DataRace, &again(""), &again("workgroupBarrier();"));
@@ -62,7 +62,13 @@ fn races_in_storage_memory() {
         "y[64u * wg.x + i] = i; workgroupBarrier(); s[i] = y[64u * wg.x + 63u - i];",
         "y[64u * wg.x + i] = i; storageBarrier(); s[i] = y[64u * wg.x + 63u - i];",
     );
-    // Between workgroups nothing helps.
+    // Each barrier orders only its own address space.
+    check(
+        FindingKind::DataRace,
+        "s[i] = i; storageBarrier(); y[64u * wg.x + i] = s[63u - i];",
+        "s[i] = i; workgroupBarrier(); y[64u * wg.x + i] = s[63u - i];",
+    );
+    // No barrier orders accesses of two workgroups.
     check(FindingKind::DataRace, "y[i] = i + wg.x;", "y[64u * wg.x + i] = i;");
     check(
         FindingKind::DataRace,
@@ -72,14 +78,14 @@ fn races_in_storage_memory() {
 }
 
 #[test]
-fn workgroup_memory_that_nobody_wrote() {
+fn uninitialized_workgroup_memory() {
     check(
-        FindingKind::UnwrittenRead,
+        FindingKind::UninitializedRead,
         "if (i < 63u) { s[i] = i; } workgroupBarrier(); y[64u * wg.x + i] = s[i];",
         "s[i] = i; workgroupBarrier(); y[64u * wg.x + i] = s[i];",
     );
     check(
-        FindingKind::UnwrittenRead,
+        FindingKind::UninitializedRead,
         "y[64u * wg.x + i] = atomicAdd(&a[1], 1u);",
         "if (i == 0u) { atomicStore(&a[1], 0u); } workgroupBarrier(); y[64u * wg.x + i] = atomicAdd(&a[1], 1u);",
     );
@@ -120,36 +126,35 @@ fn barriers_in_divergent_control_flow() {
 fn subgroup_operations_in_divergent_control_flow() {
     let sum = |condition: &str| format!("if ({condition}) {{ y[64u * wg.x + i] = subgroupAdd(i); }}");
     check(FindingKind::DivergentSubgroupOperation, &sum("x[i] % 4u == 0u"), &sum("x[0] % 4u == 0u"));
-    // Of whole subgroups, some may.
+    // Some subgroups may skip it as a whole.
     check_at(&[4, 8, 16, 32], FindingKind::DivergentSubgroupOperation, &sum("x[i] < 33u"), &sum("x[i] < 32u"));
 }
 
 #[test]
-fn long_shifts() {
-    check(FindingKind::LongShift, "y[64u * wg.x + i] = 1u << x[i];", "y[64u * wg.x + i] = 1u << (x[i] & 31u);");
+fn shifts_by_32_and_more() {
+    check(FindingKind::OversizedShift, "y[64u * wg.x + i] = 1u << x[i];", "y[64u * wg.x + i] = 1u << (x[i] & 31u);");
 }
 
 #[test]
 fn nans_of_finite_numbers() {
     let root = |of: &str| format!("y[64u * wg.x + i] = bitcast<u32>(sqrt({of}));");
-    check(FindingKind::NewNan, &root("f32(x[i]) - 1.0"), &root("f32(x[i])"));
+    check(FindingKind::NanFromFinite, &root("f32(x[i]) - 1.0"), &root("f32(x[i])"));
     let quotient = |by: &str| format!("y[64u * wg.x + i] = bitcast<u32>(f32(x[i]) / {by});");
-    check(FindingKind::NewNan, &quotient("f32(x[i])"), &quotient("f32(x[i] + 1u)"));
-    // A NaN that was there before is no new one.
+    check(FindingKind::NanFromFinite, &quotient("f32(x[i])"), &quotient("f32(x[i] + 1u)"));
+    // A NaN operand is not reported again.
     check(
-        FindingKind::NewNan,
+        FindingKind::NanFromFinite,
         "y[64u * wg.x + i] = bitcast<u32>(log(-1.0 - f32(x[i])));",
         "y[64u * wg.x + i] = bitcast<u32>(bitcast<f32>(x[i] | 0x7fc00000u) + 1.0);",
     );
 }
 
 #[test]
-fn endless_loops() {
+fn infinite_loops() {
     let count_to = |step: &str| format!("for (var n = 0u; n < x[i]; n += {step}) {{ s[i] = n; }}");
-    check(FindingKind::EndlessLoop, &count_to("x[0]"), &count_to("x[1]"));
+    check(FindingKind::InfiniteLoop, &count_to("x[0]"), &count_to("x[1]"));
 }
 
-/// A finding says where.
 #[test]
 fn findings_name_the_line() {
     let found = findings("let five = 5u;\n    s[i / 2u] = five;", 32);

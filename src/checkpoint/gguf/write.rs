@@ -73,6 +73,15 @@ impl GgufWriter {
         out.flush().map_err(failed)
     }
 
+    /// The bytes before the weights, and the length of the whole file.
+    pub(crate) fn header(&self) -> Result<(Vec<u8>, u64)> {
+        let mut out = CountingWriter { out: Vec::new(), bytes: 0 };
+        let failed = |error| Error::io("cannot write the header", error);
+        self.write_header(&mut out).map_err(failed)?;
+        pad(&mut out, self.alignment).map_err(failed)?;
+        Ok((out.out, out.bytes + self.end))
+    }
+
     fn write_header(&self, out: &mut impl Write) -> io::Result<()> {
         out.write_all(MAGIC)?;
         out.write_all(&3u32.to_le_bytes())?;

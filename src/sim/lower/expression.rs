@@ -9,7 +9,7 @@ use super::place::Place;
 use super::statement::FunctionScope;
 use super::{Lowered, Lowering};
 
-/// What an expression is.
+/// An expression after lowering.
 #[derive(Clone)]
 pub(super) enum Operand {
     Value(Vec<Register>),
@@ -22,13 +22,14 @@ impl<'a> Lowering<'a> {
         scope.info[handle].ty.inner_with(&self.module.types)
     }
 
-    /// How the scalars of an expression are to be read.
+    /// The type of the scalars of an expression.
     pub fn kind_of(&self, scope: &FunctionScope<'a>, handle: Handle<Expression>) -> Lowered<NumberKind> {
         let ty = self.type_of(scope, handle);
-        number_kind(ty.scalar().ok_or_else(|| format!("{ty:?} is no number"))?)
+        number_kind(ty.scalar().ok_or_else(|| format!("{ty:?} is not numeric"))?)
     }
 
-    /// What an expression is; constants, arguments and variables are lowered when they are first used.
+    /// Lowers an expression, or returns its earlier result; constants, arguments and variables are lowered on first
+    /// use.
     pub fn operand(&mut self, scope: &mut FunctionScope<'a>, handle: Handle<Expression>) -> Lowered<Operand> {
         if let Some(operand) = scope.operands.get(&handle) {
             return Ok(operand.clone());
@@ -38,7 +39,7 @@ impl<'a> Lowering<'a> {
         Ok(operand)
     }
 
-    /// The registers of an expression that is no pointer.
+    /// The registers of an expression that is not a pointer.
     pub fn value(&mut self, scope: &mut FunctionScope<'a>, handle: Handle<Expression>) -> Lowered<Vec<Register>> {
         match self.operand(scope, handle)? {
             Operand::Value(registers) => Ok(registers),
@@ -64,6 +65,9 @@ impl<'a> Lowering<'a> {
             Expression::FunctionArgument(i) => return Ok(scope.arguments[*i as usize].clone()),
             Expression::GlobalVariable(variable) => {
                 let ty = self.module.types[self.module.global_variables[*variable].ty].inner.clone();
+                if let Some(registers) = self.private_variables.get(variable) {
+                    return pointer(Place::Local { choices: vec![registers.clone()], index: None, ty });
+                }
                 let (variable, address) = (self.variable(*variable)?, self.constant(0));
                 return pointer(Place::Memory { variable, address, offset: 0, ty });
             }
@@ -84,6 +88,10 @@ impl<'a> Lowering<'a> {
                     return pointer(self.element_place(place, index)?);
                 }
                 self.element_of_value(scope, *base, index)?
+            }
+            Expression::ArrayLength(array) => {
+                let place = self.place(scope, *array)?;
+                vec![self.array_length(&place)?]
             }
             Expression::Load { pointer } => {
                 let place = self.place(scope, *pointer)?;
@@ -127,7 +135,7 @@ impl<'a> Lowering<'a> {
                 let op = match fun {
                     RelationalFunction::All => BinaryOp::And,
                     RelationalFunction::Any => BinaryOp::Or,
-                    other => return Err(format!("the simulator has no {other:?}")),
+                    other => return Err(format!("the simulator does not support {other:?}")),
                 };
                 let all = a.into_iter().reduce(|a, b| self.binary(op, NumberKind::Bool, a, b));
                 all.into_iter().collect()
@@ -164,7 +172,7 @@ impl<'a> Lowering<'a> {
         Ok(Operand::Value(value))
     }
 
-    /// An expression that a function and the module may both have.
+    /// An expression that may be part of a function or of the module.
     fn constant_expression(
         &mut self,
         expression: &Expression,
@@ -185,11 +193,11 @@ impl<'a> Lowering<'a> {
                 }
                 all
             }
-            other => return Err(format!("the simulator has no {other:?}")),
+            other => return Err(format!("the simulator does not support {other:?}")),
         })
     }
 
-    fn global_expression(&mut self, handle: Handle<Expression>) -> Lowered<Vec<Register>> {
+    pub fn global_expression(&mut self, handle: Handle<Expression>) -> Lowered<Vec<Register>> {
         let module = self.module;
         self.constant_expression(&module.global_expressions[handle], |lowering, handle| {
             lowering.global_expression(handle)
@@ -203,7 +211,7 @@ impl<'a> Lowering<'a> {
             Literal::U32(v) => v,
             Literal::I32(v) => v as u32,
             Literal::Bool(v) => v.into(),
-            other => return Err(format!("the simulator has no {other:?}")),
+            other => return Err(format!("the simulator does not support {other:?}")),
         };
         Ok(self.constant(bits))
     }
@@ -241,7 +249,7 @@ impl<'a> Lowering<'a> {
         Ok((0..each).map(pick).collect())
     }
 
-    /// An operation on each component; a scalar goes with every component of a vector.
+    /// An operation on each pair of components; a scalar is paired with every component of a vector.
     pub fn each2(&mut self, op: BinaryOp, kind: NumberKind, a: &[Register], b: &[Register]) -> Vec<Register> {
         let count = a.len().max(b.len());
         let pairs = a.iter().cycle().zip(b.iter().cycle()).take(count);
@@ -257,7 +265,7 @@ impl<'a> Lowering<'a> {
     ) -> Lowered<Vec<Register>> {
         let Some(width) = convert else {
             return match from {
-                NumberKind::Half => Err("the simulator does not reinterpret halves".into()),
+                NumberKind::Half => Err("the simulator does not support bitcasts of f16".into()),
                 _ => Ok(a),
             };
         };
@@ -268,7 +276,7 @@ impl<'a> Lowering<'a> {
     fn multiply_add(&mut self, scope: &mut FunctionScope<'a>, abc: [Handle<Expression>; 3]) -> Lowered<Vec<Register>> {
         let shape = |handle| match self.type_of(scope, handle) {
             TypeInner::CooperativeMatrix { rows, columns, .. } => Ok((*rows as u32, *columns as u32)),
-            other => Err(format!("{other:?} is no cooperative matrix")),
+            other => Err(format!("{other:?} is not a cooperative matrix")),
         };
         let ((rows, inner), (_, columns)) = (shape(abc[0])?, shape(abc[1])?);
         let [a, b, c] = abc.map(|handle| self.value(scope, handle));
@@ -289,7 +297,7 @@ impl<'a> Lowering<'a> {
 }
 
 fn binary_op(op: BinaryOperator) -> BinaryOp {
-    let op = match op {
+    match op {
         BinaryOperator::Add => BinaryOp::Add,
         BinaryOperator::Subtract => BinaryOp::Subtract,
         BinaryOperator::Multiply => BinaryOp::Multiply,
@@ -306,6 +314,5 @@ fn binary_op(op: BinaryOperator) -> BinaryOp {
         BinaryOperator::ExclusiveOr => BinaryOp::Xor,
         BinaryOperator::ShiftLeft => BinaryOp::ShiftLeft,
         BinaryOperator::ShiftRight => BinaryOp::ShiftRight,
-    };
-    op
+    }
 }

@@ -1,42 +1,42 @@
-//! How types are laid out: in memory as WGSL says, and in registers as one register for each scalar, without gaps.
+//! How types are laid out: in memory as WGSL specifies, in registers as one register per scalar without padding.
 
 use naga::{ArraySize, Handle, Module, Scalar, ScalarKind, Type, TypeInner};
 
 use super::super::arithmetic::NumberKind;
 use super::Lowered;
 
-/// A module's types, for subgroups of some width.
+/// The types of a module; subgroups of `width` lanes hold cooperative matrices.
 pub(super) struct TypeLayouts<'a> {
     pub module: &'a Module,
     pub width: u32,
 }
 
-/// Up to four scalars side by side in memory.
+/// Up to four adjacent scalars in memory.
 pub(super) struct Leaf {
-    /// Bytes from the beginning.
+    /// The first byte.
     pub offset: u32,
     pub kind: NumberKind,
     pub components: u8,
     pub atomic: bool,
 }
 
-/// The elements of a composite that has equal ones.
+/// The elements of an array or a vector.
 pub(super) struct Elements {
     pub ty: TypeInner,
-    /// Nothing if only the binding's size says it.
+    /// `None` for a runtime-sized array.
     pub count: Option<u32>,
-    /// Registers of each.
+    /// Registers of an element.
     pub registers: u32,
-    /// Bytes from one to the next.
+    /// Bytes from one element to the next.
     pub stride: u32,
 }
 
 /// A member of a composite.
 pub(super) struct Member {
     pub ty: TypeInner,
-    /// Registers before it.
+    /// The first of its registers.
     pub register: u32,
-    /// Bytes before it.
+    /// Its first byte.
     pub offset: u32,
 }
 
@@ -47,7 +47,7 @@ pub(super) fn number_kind(scalar: Scalar) -> Lowered<NumberKind> {
         (ScalarKind::Sint, 4) => Ok(NumberKind::Signed),
         (ScalarKind::Uint, 4) => Ok(NumberKind::Unsigned),
         (ScalarKind::Bool, _) => Ok(NumberKind::Bool),
-        _ => Err(format!("the simulator has no scalars of {scalar:?}")),
+        _ => Err(format!("the simulator does not support {scalar:?}")),
     }
 }
 
@@ -56,7 +56,7 @@ impl TypeLayouts<'_> {
         &self.module.types[ty].inner
     }
 
-    /// Registers of a value.
+    /// The number of registers of a value.
     pub fn registers(&self, ty: &TypeInner) -> Lowered<u32> {
         match ty {
             TypeInner::Scalar(_) | TypeInner::Atomic(_) => Ok(1),
@@ -68,11 +68,11 @@ impl TypeLayouts<'_> {
             TypeInner::CooperativeMatrix { columns, rows, .. } => {
                 Ok((*columns as u32 * *rows as u32).div_ceil(self.width))
             }
-            _ => Err(format!("the simulator has no values of {ty:?}")),
+            _ => Err(format!("the simulator does not support values of {ty:?}")),
         }
     }
 
-    /// What a value consists of in memory.
+    /// The scalars and vectors that a value consists of in memory.
     pub fn leaves(&self, ty: &TypeInner) -> Lowered<Vec<Leaf>> {
         let mut out = Vec::new();
         self.add_leaves(ty, 0, &mut out)?;
@@ -97,12 +97,12 @@ impl TypeLayouts<'_> {
                     self.add_leaves(self.inner(member.ty), offset + member.offset, out)?;
                 }
             }
-            _ => return Err(format!("the simulator has no {ty:?} in memory")),
+            _ => return Err(format!("the simulator does not support {ty:?} in memory")),
         }
         Ok(())
     }
 
-    /// Bytes of the smallest scalar.
+    /// The size in bytes of the smallest scalar.
     pub fn granule(&self, ty: &TypeInner) -> u32 {
         match ty {
             TypeInner::Scalar(scalar) | TypeInner::Vector { scalar, .. } => scalar.width.into(),
@@ -128,7 +128,7 @@ impl TypeLayouts<'_> {
                 let count = match size {
                     ArraySize::Constant(n) => Some(n.get()),
                     ArraySize::Dynamic => None,
-                    ArraySize::Pending(_) => return Err("the simulator has no overrides".into()),
+                    ArraySize::Pending(_) => return Err("the simulator does not support overrides".into()),
                 };
                 Ok(Elements { registers: self.registers(&ty)?, ty, count, stride: *stride })
             }
@@ -136,7 +136,7 @@ impl TypeLayouts<'_> {
         }
     }
 
-    /// A member of a struct, or an element whose number is known.
+    /// A member of a struct, or an element with a constant index.
     pub fn member(&self, ty: &TypeInner, index: u32) -> Lowered<Member> {
         let TypeInner::Struct { members, .. } = ty else {
             let Elements { ty, registers, stride, .. } = self.elements(ty)?;

@@ -1,4 +1,4 @@
-//! Built-in functions.
+//! Built-in functions: each is one instruction, or is composed of several.
 
 use naga::MathFunction;
 
@@ -16,16 +16,14 @@ impl Lowering<'_> {
             MathFunction::Min => Some(BinaryOp::Min),
             MathFunction::Max => Some(BinaryOp::Max),
             MathFunction::Pow => Some(BinaryOp::Power),
+            MathFunction::Atan2 => Some(BinaryOp::Atan2),
             _ => None,
         };
         if let Some(op) = binary {
             return Ok(self.each2(op, kind, &args[0], &args[1]));
         }
         match fun {
-            MathFunction::Clamp => {
-                let at_least = self.each2(BinaryOp::Max, kind, &args[0], &args[1]);
-                Ok(self.each2(BinaryOp::Min, kind, &at_least, &args[2]))
-            }
+            MathFunction::Clamp => Ok(self.clamp(kind, &args[0], &args[1], &args[2])),
             MathFunction::Fma => {
                 let each = args[0].iter().zip(&args[1]).zip(&args[2]);
                 Ok(each.map(|((a, b), c)| self.fma(kind, *a, *b, *c)).collect())
@@ -49,8 +47,88 @@ impl Lowering<'_> {
                 self.emit(Instruction::PackHalves { dst, parts: [args[0][0], args[0][1]] });
                 Ok(vec![dst])
             }
-            other => Err(format!("the simulator has no {other:?}")),
+            other => self.float_function(other, kind, args),
         }
+    }
+
+    /// A function of floats that is composed of several instructions.
+    fn float_function(
+        &mut self,
+        fun: MathFunction,
+        kind: NumberKind,
+        args: &[Vec<Register>],
+    ) -> Lowered<Vec<Register>> {
+        use BinaryOp::{Add, Divide, Multiply, Subtract};
+        let (a, one) = (&args[0], [self.number(1.0)]);
+        match fun {
+            MathFunction::Saturate => {
+                let zero = [self.number(0.0)];
+                Ok(self.clamp(kind, a, &zero, &one))
+            }
+            MathFunction::Radians | MathFunction::Degrees => {
+                let factor = if fun == MathFunction::Radians { 1f32.to_radians() } else { 1f32.to_degrees() };
+                let factor = [self.number(factor)];
+                Ok(self.each2(Multiply, kind, a, &factor))
+            }
+            MathFunction::Fract => {
+                let floors: Vec<Register> = a.iter().map(|a| self.unary(UnaryOp::Floor, kind, *a)).collect();
+                Ok(self.each2(Subtract, kind, a, &floors))
+            }
+            MathFunction::Step => {
+                let zero = self.number(0.0);
+                let reached = self.each2(BinaryOp::LessEqual, kind, a, &args[1]);
+                Ok(reached.into_iter().map(|reached| self.select(reached, one[0], zero)).collect())
+            }
+            MathFunction::Mix => {
+                let rest = self.each2(Subtract, kind, &one, &args[2]);
+                let (a, b) = (self.each2(Multiply, kind, a, &rest), self.each2(Multiply, kind, &args[1], &args[2]));
+                Ok(self.each2(Add, kind, &a, &b))
+            }
+            MathFunction::SmoothStep => {
+                let (part, whole) = (self.each2(Subtract, kind, &args[2], a), self.each2(Subtract, kind, &args[1], a));
+                let (quotient, zero) = (self.each2(Divide, kind, &part, &whole), [self.number(0.0)]);
+                let t = self.clamp(kind, &quotient, &zero, &one);
+                let (two, three) = ([self.number(2.0)], [self.number(3.0)]);
+                let (square, twice) = (self.each2(Multiply, kind, &t, &t), self.each2(Multiply, kind, &two, &t));
+                let rest = self.each2(Subtract, kind, &three, &twice);
+                Ok(self.each2(Multiply, kind, &square, &rest))
+            }
+            MathFunction::Length => Ok(vec![self.length(kind, a)]),
+            MathFunction::Distance => {
+                let difference = self.each2(Subtract, kind, a, &args[1]);
+                Ok(vec![self.length(kind, &difference)])
+            }
+            MathFunction::Normalize => {
+                let length = [self.length(kind, a)];
+                Ok(self.each2(Divide, kind, a, &length))
+            }
+            MathFunction::Cross => {
+                let rotated =
+                    |v: &[Register], by: usize| -> Vec<Register> { (0..3).map(|i| v[(i + by) % 3]).collect() };
+                let b = &args[1];
+                let plus = self.each2(Multiply, kind, &rotated(a, 1), &rotated(b, 2));
+                let minus = self.each2(Multiply, kind, &rotated(a, 2), &rotated(b, 1));
+                Ok(self.each2(Subtract, kind, &plus, &minus))
+            }
+            MathFunction::QuantizeToF16 => {
+                Ok(a.iter().map(|a| self.convert(NumberKind::Float, NumberKind::Half, *a)).collect())
+            }
+            other => Err(format!("the simulator does not support {other:?}")),
+        }
+    }
+
+    fn number(&mut self, value: f32) -> Register {
+        self.constant(value.to_bits())
+    }
+
+    fn clamp(&mut self, kind: NumberKind, a: &[Register], low: &[Register], high: &[Register]) -> Vec<Register> {
+        let at_least = self.each2(BinaryOp::Max, kind, a, low);
+        self.each2(BinaryOp::Min, kind, &at_least, high)
+    }
+
+    fn length(&mut self, kind: NumberKind, a: &[Register]) -> Register {
+        let square = self.dot(kind, a, a);
+        self.unary(UnaryOp::Sqrt, kind, square)
     }
 
     fn fma(&mut self, kind: NumberKind, a: Register, b: Register, c: Register) -> Register {
@@ -111,10 +189,17 @@ fn unary_op(fun: MathFunction) -> Option<UnaryOp> {
         MathFunction::Log2 => UnaryOp::Log2,
         MathFunction::Sin => UnaryOp::Sin,
         MathFunction::Cos => UnaryOp::Cos,
+        MathFunction::Tan => UnaryOp::Tan,
+        MathFunction::Asin => UnaryOp::Asin,
+        MathFunction::Acos => UnaryOp::Acos,
+        MathFunction::Atan => UnaryOp::Atan,
+        MathFunction::Sinh => UnaryOp::Sinh,
+        MathFunction::Cosh => UnaryOp::Cosh,
         MathFunction::Tanh => UnaryOp::Tanh,
         MathFunction::CountOneBits => UnaryOp::CountOneBits,
         MathFunction::CountLeadingZeros => UnaryOp::CountLeadingZeros,
         MathFunction::CountTrailingZeros => UnaryOp::CountTrailingZeros,
+        MathFunction::ReverseBits => UnaryOp::ReverseBits,
         _ => return None,
     })
 }

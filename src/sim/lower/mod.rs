@@ -1,4 +1,4 @@
-//! From WGSL to a [`Program`]: naga parses and validates the text; its functions become one list of instructions.
+//! Lowers WGSL to a [`Program`]: naga parses and validates the text; its functions become one list of instructions.
 //!
 //! Calls are inlined. Every expression gets new registers; `optimize` and `allocate` reduce them. Constants are folded,
 //! as every driver does: otherwise the indices of unrolled loops would select registers at run time.
@@ -16,7 +16,7 @@ use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, BuiltIn, GlobalVariable, Handle, Module, Span};
 
 use super::arithmetic::{self, BinaryOp, NumberKind, UnaryOp};
-use super::program::{BuiltinInput, Instruction, Program, Register, SimulatedVariable, Target, VariableSpace};
+use super::program::{BuiltinInput, Instruction, Program, Register, Target, Variable, VariableSpace};
 use super::{allocate, optimize};
 use expression::Operand;
 use layout::TypeLayouts;
@@ -26,10 +26,13 @@ use statement::FunctionScope;
 type Lowered<T> = Result<T, String>;
 
 impl Program {
-    /// Compiles the entry point `main` of a WGSL text for subgroups of `width` lanes: a power of two from 4 to 128.
+    /// Compiles the first entry point of a WGSL text for subgroups of `width` lanes.
+    ///
+    /// # Panics
+    /// Unless `width` is a power of two from 4 to 128.
     ///
     /// # Errors
-    /// If the text is invalid, or has something that the simulator has not; the error says what.
+    /// If the text is invalid or uses a feature that the simulator does not support.
     pub fn compile(text: &str, width: u32) -> Result<Self, String> {
         assert!(width.is_power_of_two() && (4..=128).contains(&width), "subgroups of {width} lanes");
         let module = naga::front::wgsl::parse_str(text).map_err(|e| e.emit_to_string(text))?;
@@ -64,13 +67,15 @@ struct Lowering<'a> {
     line_starts: Vec<u32>,
     instructions: Vec<Instruction>,
     lines: Vec<u32>,
-    /// The line of what is lowered.
+    /// The current line.
     line: u32,
     next_register: Register,
     registers_of_constants: HashMap<u32, Register>,
     constants: HashMap<Register, u32>,
-    variables: Vec<SimulatedVariable>,
+    variables: Vec<Variable>,
     variable_numbers: HashMap<Handle<GlobalVariable>, u16>,
+    /// The registers of variables in the private address space.
+    private_variables: HashMap<Handle<GlobalVariable>, Vec<Register>>,
     /// For each open block, the instructions that jump to its end.
     open_blocks: Vec<Vec<usize>>,
 }
@@ -91,11 +96,12 @@ impl<'a> Lowering<'a> {
             constants: HashMap::new(),
             variables: Vec::new(),
             variable_numbers: HashMap::new(),
+            private_variables: HashMap::new(),
             open_blocks: Vec::new(),
         }
     }
 
-    /// Lowers `main`; the registers that its arguments are expected in.
+    /// Lowers the entry point; returns the registers of its built-in inputs.
     fn entry_point(&mut self) -> Lowered<Vec<(Register, BuiltinInput)>> {
         let module = self.module;
         let entry = module.entry_points.first().ok_or("the text has no entry point")?;
@@ -103,7 +109,7 @@ impl<'a> Lowering<'a> {
         let mut arguments = Vec::new();
         for argument in &entry.function.arguments {
             let Some(naga::Binding::BuiltIn(builtin)) = argument.binding else {
-                return Err(format!("the argument {:?} is no builtin", argument.name));
+                return Err(format!("the argument {:?} is not a builtin", argument.name));
             };
             let count = self.layouts.registers(&module.types[argument.ty].inner)?;
             let registers = self.registers(count);
@@ -113,6 +119,7 @@ impl<'a> Lowering<'a> {
             arguments.push(Operand::Value(registers));
         }
         self.open_blocks.push(Vec::new());
+        self.initialize_private_variables()?;
         let mut scope = FunctionScope::new(&entry.function, self.info.get_entry_point(0), arguments);
         self.function_body(&mut scope)?;
         self.end_block();
@@ -120,7 +127,22 @@ impl<'a> Lowering<'a> {
         Ok(inputs)
     }
 
-    /// `n` registers that nothing uses yet.
+    fn initialize_private_variables(&mut self) -> Lowered<()> {
+        let module = self.module;
+        let all = module.global_variables.iter();
+        for (handle, variable) in all.filter(|(_, variable)| variable.space == AddressSpace::Private) {
+            let count = self.layouts.registers(&module.types[variable.ty].inner)?;
+            let first = match variable.init {
+                Some(init) => self.global_expression(init)?,
+                None => vec![self.constant(0); count as usize],
+            };
+            let registers = self.variable_registers(first);
+            self.private_variables.insert(handle, registers);
+        }
+        Ok(())
+    }
+
+    /// `n` new registers.
     fn registers(&mut self, n: u32) -> Vec<Register> {
         let first = self.next_register;
         self.next_register += n;
@@ -131,7 +153,7 @@ impl<'a> Lowering<'a> {
         self.registers(1)[0]
     }
 
-    /// A register that keeps these bits.
+    /// A register with a constant value.
     fn constant(&mut self, bits: u32) -> Register {
         if let Some(register) = self.registers_of_constants.get(&bits) {
             return *register;
@@ -142,7 +164,7 @@ impl<'a> Lowering<'a> {
         register
     }
 
-    /// What a register keeps, if it is constant.
+    /// The value of a constant register.
     fn known(&self, register: Register) -> Option<u32> {
         self.constants.get(&register).copied()
     }
@@ -157,7 +179,7 @@ impl<'a> Lowering<'a> {
         self.instructions.len() as Target
     }
 
-    /// Sets the target of a jump that was emitted before.
+    /// Makes an earlier jump go to the next instruction.
     fn jump_here(&mut self, jump: usize) {
         let here = self.here();
         if let Some(target) = self.instructions[jump].target() {
@@ -176,7 +198,7 @@ impl<'a> Lowering<'a> {
         self.open_blocks.last_mut().expect("a block is open").push(jump);
     }
 
-    /// What is emitted from here on is from this place of the text.
+    /// Sets the current line.
     fn at(&mut self, span: Span) {
         if let Some(range) = span.to_range() {
             self.line = self.line_starts.partition_point(|start| *start as usize <= range.start) as u32;
@@ -197,11 +219,11 @@ impl<'a> Lowering<'a> {
             AddressSpace::WorkGroup => VariableSpace::Workgroup,
             AddressSpace::Uniform => binding(false)?,
             AddressSpace::Storage { access } => binding(access.contains(naga::StorageAccess::STORE))?,
-            other => return Err(format!("the simulator has no variables in {other:?}")),
+            other => return Err(format!("the simulator does not support variables in {other:?}")),
         };
         let number = self.variables.len() as u16;
         self.variable_numbers.insert(handle, number);
-        self.variables.push(SimulatedVariable {
+        self.variables.push(Variable {
             name: variable.name.clone().unwrap_or_default(),
             space,
             bytes: ty.size(self.module.to_ctx()),
@@ -235,7 +257,7 @@ impl<'a> Lowering<'a> {
         dst
     }
 
-    /// An operand, if an operation on integers does not change it.
+    /// The result of an integer operation that needs no instruction.
     fn simplified(&mut self, op: BinaryOp, kind: NumberKind, a: Register, b: Register) -> Option<Register> {
         use BinaryOp::*;
         if kind.is_float() {
@@ -290,6 +312,6 @@ fn builtin_input(builtin: BuiltIn, component: u8) -> Lowered<BuiltinInput> {
         BuiltIn::SubgroupSize => BuiltinInput::SubgroupSize,
         BuiltIn::NumSubgroups => BuiltinInput::SubgroupCount,
         BuiltIn::SubgroupInvocationId => BuiltinInput::SubgroupInvocationId,
-        other => return Err(format!("the simulator has no builtin {other:?}")),
+        other => return Err(format!("the simulator does not support the builtin {other:?}")),
     })
 }

@@ -1,4 +1,4 @@
-//! Places: what pointers point to. A pointer is never in a register; where it points is known here, but for indices.
+//! Places: the targets of pointers. Pointers exist only during lowering; at run time only their indices are computed.
 
 use naga::TypeInner;
 
@@ -9,9 +9,9 @@ use super::{Lowered, Lowering};
 
 #[derive(Clone)]
 pub(super) enum Place {
-    /// Registers of a variable of the function: the only choice, or that whose number is in `index`.
+    /// The registers of a local variable; of an array, those of each element, selected by `index`.
     Local { choices: Vec<Vec<Register>>, index: Option<Register>, ty: TypeInner },
-    /// Memory, `address + offset` bytes from the beginning of a variable of the module.
+    /// Byte `address + offset` of a variable of the module.
     Memory { variable: u16, address: Register, offset: u32, ty: TypeInner },
 }
 
@@ -24,11 +24,11 @@ impl Place {
 }
 
 impl Lowering<'_> {
-    /// A member of a place, or an element whose number is known.
+    /// A member of a place, or an element with a constant index.
     pub fn member_place(&mut self, place: Place, index: u32) -> Lowered<Place> {
         let member = self.layouts.member(place.ty(), index)?;
         let count = match member.ty {
-            // Only in memory, where registers do not matter.
+            // Only memory has runtime-sized arrays.
             TypeInner::Array { size: naga::ArraySize::Dynamic, .. } => 0,
             _ => self.layouts.registers(&member.ty)?,
         };
@@ -44,7 +44,7 @@ impl Lowering<'_> {
         })
     }
 
-    /// The element of a place whose number is in a register.
+    /// An element of a place.
     pub fn element_place(&mut self, place: Place, index: Register) -> Lowered<Place> {
         let elements = self.layouts.elements(place.ty())?;
         if let (Some(index), Some(count)) = (self.known(index), elements.count) {
@@ -77,7 +77,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// An index that is not known, as no more than it may be, times `stride`.
+    /// A dynamic index, clamped to the last element, times `stride`.
     pub fn index(&mut self, index: Register, stride: u32, count: ElementCount) -> Register {
         let zero = self.constant(0);
         self.index_from(zero, index, stride, count)
@@ -87,6 +87,18 @@ impl Lowering<'_> {
         let dst = self.register();
         self.emit(Instruction::Index { dst, base, index, stride, count });
         dst
+    }
+
+    /// The number of elements of a runtime-sized array.
+    pub fn array_length(&mut self, place: &Place) -> Lowered<Register> {
+        let (Place::Memory { variable, offset, .. }, Elements { stride, .. }) =
+            (place, self.layouts.elements(place.ty())?)
+        else {
+            return Err(format!("{:?} has no length", place.ty()));
+        };
+        let (dst, count) = (self.register(), ElementCount::Runtime { variable: *variable, offset: *offset });
+        self.emit(Instruction::ArrayLength { dst, stride, count });
+        Ok(dst)
     }
 
     /// The value of a place.
@@ -116,7 +128,7 @@ impl Lowering<'_> {
                     let access = access((*variable, *address, *offset), &leaf);
                     let (dst, operand) = (registers[0], *address);
                     self.emit(match leaf.atomic {
-                        true => Instruction::Atomic { op: AtomicOp::Load, access, dst, operand },
+                        true => Instruction::Atomic { op: AtomicOp::Load, access, dst, operand, compare: operand },
                         false => Instruction::Load { access, dst: four(&registers) },
                     });
                     value.extend(registers);
@@ -146,8 +158,8 @@ impl Lowering<'_> {
                     let (src, after) = rest.split_at(leaf.components.into());
                     let access = access((*variable, *address, *offset), &leaf);
                     if leaf.atomic {
-                        let dst = self.register();
-                        self.emit(Instruction::Atomic { op: AtomicOp::Exchange, access, dst, operand: src[0] });
+                        let (op, dst, operand) = (AtomicOp::Exchange, self.register(), src[0]);
+                        self.emit(Instruction::Atomic { op, access, dst, operand, compare: operand });
                     } else {
                         self.emit(Instruction::Store { access, src: four(src) });
                     }
@@ -158,10 +170,10 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// A scalar in memory.
+    /// The access of a scalar in memory.
     pub fn scalar_access(&mut self, place: &Place) -> Lowered<MemoryAccess> {
         let Place::Memory { variable, address, offset, ty } = place else {
-            return Err("the simulator has atomics and cooperative matrices only in memory".into());
+            return Err("the simulator supports atomics and cooperative matrices only in memory".into());
         };
         let leaves = self.layouts.leaves(ty)?;
         Ok(access((*variable, *address, *offset), &leaves[0]))
@@ -172,7 +184,7 @@ fn access((variable, address, offset): (u16, Register, u32), leaf: &Leaf) -> Mem
     MemoryAccess { variable, kind: leaf.kind, components: leaf.components, address, offset: offset + leaf.offset }
 }
 
-/// The registers, and any for those that are too few.
+/// The registers, padded to four.
 fn four(registers: &[Register]) -> [Register; 4] {
     std::array::from_fn(|i| registers.get(i).copied().unwrap_or(registers[0]))
 }

@@ -1,28 +1,28 @@
-//! Statements: control flow, stores, calls, and what subgroups and workgroups do together.
+//! Statements: control flow, stores, calls, barriers, atomics and subgroup operations.
 
 use std::collections::HashMap;
 
 use naga::valid::FunctionInfo;
 use naga::{
     AtomicFunction, Barrier, Block, CollectiveOperation, Expression, Function, GatherMode, Handle, LocalVariable,
-    Statement, SubgroupOperation,
+    Statement, SubgroupOperation, SwitchCase, SwitchValue,
 };
 
-use super::super::arithmetic::{BinaryOp, NumberKind};
+use super::super::arithmetic::{BinaryOp, NumberKind, UnaryOp};
 use super::super::program::{AtomicOp, CooperativeAccess, Instruction, Register, SubgroupOp};
 use super::expression::Operand;
 use super::{Lowered, Lowering};
 
-/// A function while it is lowered; each call has its own.
+/// A function that is being lowered; each call has its own scope.
 pub(super) struct FunctionScope<'a> {
     pub function: &'a Function,
     pub info: &'a FunctionInfo,
     pub arguments: Vec<Operand>,
     pub locals: HashMap<Handle<LocalVariable>, Vec<Register>>,
     pub operands: HashMap<Handle<Expression>, Operand>,
-    /// What the function returns.
+    /// The value that the function returns.
     result: Vec<Register>,
-    /// Whether lanes return at different places, so that they wait for each other.
+    /// Whether lanes may return at different places, so that early ones wait for the others.
     returns_early: bool,
 }
 
@@ -44,12 +44,13 @@ fn ends_with_return(block: &Block) -> bool {
     matches!(block.last(), Some(Statement::Return { .. }))
 }
 
-/// How many return statements a block has.
+/// The number of return statements in a block.
 fn returns(block: &Block) -> usize {
     let of = |statement: &Statement| match statement {
         Statement::Return { .. } => 1,
         Statement::Block(block) => returns(block),
         Statement::If { accept, reject, .. } => returns(accept) + returns(reject),
+        Statement::Switch { cases, .. } => cases.iter().map(|case| returns(&case.body)).sum(),
         Statement::Loop { body, continuing, .. } => returns(body) + returns(continuing),
         _ => 0,
     };
@@ -73,9 +74,8 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
-    /// Registers that change. They are set where they come to be, so that their life begins there, outside of the loops
-    /// that write them.
-    fn variable_registers(&mut self, value: Vec<Register>) -> Vec<Register> {
+    /// Registers of a variable, initialized here: their lifetime must begin outside the loops that write them.
+    pub fn variable_registers(&mut self, value: Vec<Register>) -> Vec<Register> {
         let registers = self.registers(value.len() as u32);
         for (dst, src) in registers.iter().zip(value) {
             self.emit(Instruction::Assign { dst: *dst, src });
@@ -83,7 +83,7 @@ impl<'a> Lowering<'a> {
         registers
     }
 
-    /// Calls a function: its statements, once more.
+    /// Inlines a call.
     fn call(&mut self, function: Handle<naga::Function>, arguments: Vec<Operand>) -> Lowered<Vec<Register>> {
         let (line, callee) = (self.line, &self.module.functions[function]);
         let mut scope = FunctionScope::new(callee, &self.info[function], arguments);
@@ -105,7 +105,7 @@ impl<'a> Lowering<'a> {
         Ok(scope.result)
     }
 
-    /// A block's statements, up to one after which nothing follows; whether there is such a one.
+    /// A block's statements, up to one that always leaves the block; whether there is such a statement.
     fn block(&mut self, scope: &mut FunctionScope<'a>, block: &'a Block) -> Lowered<bool> {
         for (statement, span) in block.span_iter() {
             self.at(*span);
@@ -116,7 +116,7 @@ impl<'a> Lowering<'a> {
         Ok(false)
     }
 
-    /// A block that jumps can leave; its end is what is emitted next.
+    /// A nested block; the next instruction is the target of jumps to its end.
     fn inner_block(&mut self, scope: &mut FunctionScope<'a>, block: &'a Block) -> Lowered<()> {
         self.open_blocks.push(Vec::new());
         self.block(scope, block)?;
@@ -124,7 +124,7 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
-    /// One statement; whether control never goes on behind it.
+    /// One statement; whether it always leaves the block.
     fn statement(&mut self, scope: &mut FunctionScope<'a>, statement: &'a Statement) -> Lowered<bool> {
         match statement {
             Statement::Emit(range) => {
@@ -139,8 +139,12 @@ impl<'a> Lowering<'a> {
                 match self.known(condition) {
                     Some(0) => return self.block(scope, reject),
                     Some(_) => return self.block(scope, accept),
-                    None => self.branch(scope, condition, [accept, reject])?,
+                    None => self.branch(scope, condition, accept, Some(reject).filter(|block| !block.is_empty()))?,
                 }
+            }
+            Statement::Switch { selector, cases } => {
+                let selector = self.scalar(scope, *selector)?;
+                self.switch(scope, selector, cases)?;
             }
             Statement::Loop { body, continuing, break_if } => self.repeat(scope, [body, continuing], *break_if)?,
             Statement::Break => {
@@ -155,8 +159,17 @@ impl<'a> Lowering<'a> {
                 self.return_value(scope, *value)?;
                 return Ok(true);
             }
-            Statement::ControlBarrier(barrier) => {
-                self.emit(Instruction::Barrier { storage: barrier.contains(Barrier::STORAGE) });
+            other => self.memory_statement(scope, other)?,
+        }
+        Ok(false)
+    }
+
+    /// Barriers, stores, atomics and calls.
+    fn memory_statement(&mut self, scope: &mut FunctionScope<'a>, statement: &'a Statement) -> Lowered<()> {
+        match statement {
+            Statement::ControlBarrier(barrier) if barrier.intersects(Barrier::WORK_GROUP | Barrier::STORAGE) => {
+                let [workgroup, storage] = [Barrier::WORK_GROUP, Barrier::STORAGE].map(|b| barrier.contains(b));
+                self.emit(Instruction::Barrier { workgroup, storage });
             }
             Statement::Store { pointer, value } => {
                 let (place, value) = (self.place(scope, *pointer)?, self.value(scope, *value)?);
@@ -173,33 +186,43 @@ impl<'a> Lowering<'a> {
             Statement::Atomic { pointer, fun, value, result } => {
                 let place = self.place(scope, *pointer)?;
                 let (access, operand) = (self.scalar_access(&place)?, self.scalar(scope, *value)?);
-                let (op, dst) = (atomic_op(fun)?, self.register());
-                self.emit(Instruction::Atomic { op, access, dst, operand });
+                let (op, dst) = (atomic_op(fun), self.register());
+                let mut value = vec![dst];
+                let mut compare = operand;
+                if let AtomicFunction::Exchange { compare: Some(expected) } = fun {
+                    compare = self.scalar(scope, *expected)?;
+                }
+                self.emit(Instruction::Atomic { op, access, dst, operand, compare });
+                if op == AtomicOp::CompareExchange {
+                    value.push(self.binary(BinaryOp::Equal, access.kind, dst, compare));
+                }
                 if let Some(result) = result {
-                    scope.operands.insert(*result, Operand::Value(vec![dst]));
+                    scope.operands.insert(*result, Operand::Value(value));
                 }
             }
             Statement::WorkGroupUniformLoad { pointer, result } => {
                 let place = self.place(scope, *pointer)?;
-                self.emit(Instruction::Barrier { storage: false });
+                self.emit(Instruction::Barrier { workgroup: true, storage: false });
                 let value = self.load(&place)?;
-                self.emit(Instruction::Barrier { storage: false });
+                self.emit(Instruction::Barrier { workgroup: true, storage: false });
                 scope.operands.insert(*result, Operand::Value(value));
             }
+            other => self.subgroup_statement(scope, other)?,
+        }
+        Ok(())
+    }
+
+    fn subgroup_statement(&mut self, scope: &mut FunctionScope<'a>, statement: &'a Statement) -> Lowered<()> {
+        match statement {
             Statement::SubgroupCollectiveOperation { op, collective_op, argument, result } => {
                 let kind = self.kind_of(scope, *argument)?;
-                let (op, a) = (collective(*op, *collective_op)?, self.value(scope, *argument)?);
+                let (op, a) = (collective(*op, *collective_op), self.value(scope, *argument)?);
                 let value = a.into_iter().map(|a| self.subgroup(op, kind, a, a)).collect();
                 scope.operands.insert(*result, Operand::Value(value));
             }
             Statement::SubgroupGather { mode, argument, result } => {
-                let (op, lane) = match mode {
-                    GatherMode::Broadcast(lane) | GatherMode::Shuffle(lane) => (SubgroupOp::Shuffle, *lane),
-                    GatherMode::ShuffleXor(lane) => (SubgroupOp::ShuffleXor, *lane),
-                    other => return Err(format!("the simulator has no {other:?}")),
-                };
-                let (kind, lane) = (self.kind_of(scope, *argument)?, self.scalar(scope, lane)?);
-                let a = self.value(scope, *argument)?;
+                let (op, lane) = self.gather(scope, *mode)?;
+                let (kind, a) = (self.kind_of(scope, *argument)?, self.value(scope, *argument)?);
                 let value = a.into_iter().map(|a| self.subgroup(op, kind, a, lane)).collect();
                 scope.operands.insert(*result, Operand::Value(value));
             }
@@ -215,7 +238,7 @@ impl<'a> Lowering<'a> {
             Statement::CooperativeStore { target, data } => {
                 let place = self.place(scope, data.pointer)?;
                 let naga::TypeInner::CooperativeMatrix { rows, columns, .. } = self.type_of(scope, *target) else {
-                    return Err("what is stored is no cooperative matrix".into());
+                    return Err("the stored value is not a cooperative matrix".into());
                 };
                 let access = CooperativeAccess {
                     memory: self.scalar_access(&place)?,
@@ -226,20 +249,21 @@ impl<'a> Lowering<'a> {
                 };
                 self.emit(Instruction::CooperativeStore(Box::new(access)));
             }
-            other => return Err(format!("the simulator has no {other:?}")),
+            other => return Err(format!("the simulator does not support {other:?}")),
         }
-        Ok(false)
+        Ok(())
     }
 
     fn branch(
         &mut self,
         scope: &mut FunctionScope<'a>,
         condition: Register,
-        [accept, reject]: [&'a Block; 2],
+        accept: &'a Block,
+        reject: Option<&'a Block>,
     ) -> Lowered<()> {
         let branch = self.emit(Instruction::If { condition, otherwise: 0 });
         self.inner_block(scope, accept)?;
-        if !reject.is_empty() {
+        if let Some(reject) = reject {
             let other = self.emit(Instruction::Else { end: 0 });
             self.jump_here(branch);
             // Lanes for which the condition does not hold arrive at the `Else` itself.
@@ -252,6 +276,55 @@ impl<'a> Lowering<'a> {
         let end = self.emit(Instruction::EndIf { end_of_block: 0 });
         self.jump_to_end_of_block(end);
         Ok(())
+    }
+
+    /// Lowers to one branch per case. A case with several values is several cases, all but the last of them empty.
+    fn switch(&mut self, scope: &mut FunctionScope<'a>, selector: Register, cases: &'a [SwitchCase]) -> Lowered<()> {
+        let (mut conditions, mut any) = (Vec::new(), self.constant(0));
+        for case in cases {
+            let value = match case.value {
+                SwitchValue::I32(value) => Some(value as u32),
+                SwitchValue::U32(value) => Some(value),
+                SwitchValue::Default => None,
+            };
+            let matches = value.map(|value| {
+                let value = self.constant(value);
+                self.binary(BinaryOp::Equal, NumberKind::Unsigned, selector, value)
+            });
+            any = matches.map_or(any, |matches| self.binary(BinaryOp::Or, NumberKind::Bool, any, matches));
+            conditions.push(matches);
+        }
+        let default = self.unary(UnaryOp::LogicalNot, NumberKind::Bool, any);
+        self.emit(Instruction::Switch);
+        self.open_blocks.push(Vec::new());
+        let mut condition = self.constant(0);
+        for (case, matches) in cases.iter().zip(conditions) {
+            condition = self.binary(BinaryOp::Or, NumberKind::Bool, condition, matches.unwrap_or(default));
+            if !case.fall_through {
+                self.branch(scope, condition, &case.body, None)?;
+                condition = self.constant(0);
+            }
+        }
+        self.end_block();
+        let end = self.emit(Instruction::EndSwitch { end_of_block: 0 });
+        self.jump_to_end_of_block(end);
+        Ok(())
+    }
+
+    /// The operation of a gather, and the number of the lane that it needs.
+    fn gather(&mut self, scope: &mut FunctionScope<'a>, mode: GatherMode) -> Lowered<(SubgroupOp, Register)> {
+        let (op, lane) = match mode {
+            GatherMode::BroadcastFirst => return Ok((SubgroupOp::BroadcastFirst, self.constant(0))),
+            GatherMode::QuadSwap(direction) => {
+                return Ok((SubgroupOp::ShuffleXor, self.constant(direction as u32 + 1)));
+            }
+            GatherMode::Broadcast(lane) | GatherMode::Shuffle(lane) => (SubgroupOp::Shuffle, lane),
+            GatherMode::ShuffleXor(lane) => (SubgroupOp::ShuffleXor, lane),
+            GatherMode::ShuffleUp(lane) => (SubgroupOp::ShuffleUp, lane),
+            GatherMode::ShuffleDown(lane) => (SubgroupOp::ShuffleDown, lane),
+            GatherMode::QuadBroadcast(lane) => (SubgroupOp::QuadBroadcast, lane),
+        };
+        Ok((op, self.scalar(scope, lane)?))
     }
 
     fn repeat(
@@ -296,8 +369,8 @@ impl<'a> Lowering<'a> {
     }
 }
 
-fn atomic_op(fun: &AtomicFunction) -> Lowered<AtomicOp> {
-    Ok(match fun {
+fn atomic_op(fun: &AtomicFunction) -> AtomicOp {
+    match fun {
         AtomicFunction::Add => AtomicOp::Combine(BinaryOp::Add),
         AtomicFunction::Subtract => AtomicOp::Combine(BinaryOp::Subtract),
         AtomicFunction::And => AtomicOp::Combine(BinaryOp::And),
@@ -306,11 +379,11 @@ fn atomic_op(fun: &AtomicFunction) -> Lowered<AtomicOp> {
         AtomicFunction::Min => AtomicOp::Combine(BinaryOp::Min),
         AtomicFunction::Max => AtomicOp::Combine(BinaryOp::Max),
         AtomicFunction::Exchange { compare: None } => AtomicOp::Exchange,
-        other => return Err(format!("the simulator has no atomic {other:?}")),
-    })
+        AtomicFunction::Exchange { compare: Some(_) } => AtomicOp::CompareExchange,
+    }
 }
 
-fn collective(op: SubgroupOperation, collective_op: CollectiveOperation) -> Lowered<SubgroupOp> {
+fn collective(op: SubgroupOperation, collective_op: CollectiveOperation) -> SubgroupOp {
     let op = match op {
         SubgroupOperation::All | SubgroupOperation::And => BinaryOp::And,
         SubgroupOperation::Any | SubgroupOperation::Or => BinaryOp::Or,
@@ -321,8 +394,8 @@ fn collective(op: SubgroupOperation, collective_op: CollectiveOperation) -> Lowe
         SubgroupOperation::Xor => BinaryOp::Xor,
     };
     match collective_op {
-        CollectiveOperation::Reduce => Ok(SubgroupOp::Reduce(op)),
-        CollectiveOperation::InclusiveScan => Ok(SubgroupOp::InclusiveScan(op)),
-        CollectiveOperation::ExclusiveScan => Err("the simulator has no exclusive scans".into()),
+        CollectiveOperation::Reduce => SubgroupOp::Reduce(op),
+        CollectiveOperation::InclusiveScan => SubgroupOp::InclusiveScan(op),
+        CollectiveOperation::ExclusiveScan => SubgroupOp::ExclusiveScan(op),
     }
 }
