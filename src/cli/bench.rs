@@ -196,13 +196,12 @@ pub async fn run(args: BenchArgs) -> Result {
         let rows: Vec<_> = results.iter().map(|r| row(r, copy)).collect();
         let title = ["<test", "tok/s", "min .. max", "GB/s", "% of copy", "first token, ms"];
         write!(out, "{}", term::table(&title, &rows))?;
-        let gb_s = |seconds: f64| weights.bytes as f64 / seconds / 1e9;
         writeln!(
             out,
-            "\nloading {} and compiling kernels took {open_seconds:.2} s: {:.2} GB/s; a plain read reaches {:.2} GB/s",
+            "\nloading {} and compiling kernels took {open_seconds:.2} s: {}; a plain read reaches {}",
             term::bytes(weights.bytes),
-            gb_s(open_seconds),
-            gb_s(weights.seconds)
+            rate(weights.bytes as f64 / open_seconds),
+            rate(weights.bytes as f64 / weights.seconds)
         )?;
         writeln!(
             out,
@@ -222,6 +221,14 @@ pub async fn run(args: BenchArgs) -> Result {
         write!(io::stderr(), "\n{}", profile::decode(&gpu, &mut session, position).await?)?;
     }
     Ok(())
+}
+
+/// `3.21 GB/s`, `4.5 MB/s`.
+fn rate(bytes_per_second: f64) -> String {
+    match bytes_per_second / 1e9 {
+        gb @ 0.1.. => format!("{gb:.2} GB/s"),
+        gb => format!("{:.1} MB/s", 1e3 * gb),
+    }
 }
 
 /// The weights in a model's files, and the time that a plain read of them takes.

@@ -16,7 +16,7 @@ use super::term::{self, Failure};
 #[command(after_help = "\
 Without a quantization, the largest file that fits this GPU is taken. Models are kept where Hugging Face's own tools keep \
 them (HF_HOME, HF_HUB_CACHE). HF_TOKEN opens gated models, HF_ENDPOINT names another hub. A pull that was interrupted \
-goes on where it was.
+resumes.
 
 Examples:
   firelight pull Qwen/Qwen3-0.6B-GGUF

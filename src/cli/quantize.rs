@@ -28,7 +28,7 @@ TYPE is a recipe of published files (Q4_K_M, Q5_K_M, Q6_K, Q8_0, Q3_K_M, Q2_K, I
 or, with --pure, a type for every matrix. Norms, biases and routers stay F32. OUT.gguf may not be a file of MODEL; it \
 gets its name when it is complete.
 
-Example:
+Examples:
   firelight quantize llama-f16.gguf llama-q4_k_m.gguf Q4_K_M
   firelight quantize qwen3-folder/ qwen3-q8_0.gguf Q8_0")]
 pub struct QuantizeArgs {

@@ -75,7 +75,7 @@ impl Client {
         }
         let refusal = |message: String, again| FetchFailure { error: Error::network(message), again };
         let response = request.call().map_err(|e| FetchFailure {
-            error: Error::network(format!("{} cannot be reached: {e}", host(url))).caused_by(e),
+            error: Error::network(format!("{} cannot be reached (is there a network?): {e}", host(url))).caused_by(e),
             again: true,
         })?;
         let status = response.status().as_u16();
