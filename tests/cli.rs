@@ -149,11 +149,81 @@ fn wrong_calls_get_usage_and_code_2() {
 }
 
 #[test]
+fn mistyped_commands_get_a_suggestion() {
+    for (typed, meant) in
+        [("rnu", "run"), ("models", "list"), ("ps", "devices"), ("quantise", "quantize"), ("dev", "devices")]
+    {
+        bad(&[typed], 2, &[&format!("'{typed}'"), &format!("'{meant}'")]);
+    }
+    assert!(!run(&["frobnicate"]).err.contains("similar"));
+}
+
+#[test]
+fn completions_and_manual_pages_describe_the_commands() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let script = good(&["completions", shell]);
+        assert!(script.contains("quantize") && script.contains("repeat-penalty"), "{shell}: {script}");
+    }
+    bad(&["completions", "tcsh"], 2, &["bash"]);
+    let page = good(&["man"]);
+    assert!(page.starts_with(".ie") && page.contains(".TH") && page.contains("quantize"), "{page}");
+    assert!(good(&["man", "run"]).contains("repeat\\-penalty"));
+    bad(&["man", "nonsense"], 1, &["nonsense"]);
+    assert!(!good(&["--help"]).contains("\n  man "));
+}
+
+#[test]
+fn doctor_checks_the_machine() {
+    let report = good(&["doctor"]);
+    for check in ["adapters", "device", "limits", "tier", "tuning", "kernels", "model", "models", "disk"] {
+        let line = report.lines().find(|line| line.split_whitespace().nth(1) == Some(check)).expect(check);
+        assert!(line.starts_with("ok ") || line.starts_with("note "), "{report}");
+    }
+    assert!(report.contains("prefill and decode differ by") && report.ends_with("Everything works.\n"), "{report}");
+    // Without a driver it says what to install.
+    let mut command = firelight(&["doctor"]);
+    command.env("WGPU_BACKEND", "vulkan").env("VK_DRIVER_FILES", "/nonexistent").env_remove("WGPU_ADAPTER_NAME");
+    let run: Run = command.env("VK_ICD_FILENAMES", "/nonexistent").output().expect("the program starts").into();
+    assert!(run.code == Some(1) && run.out.contains("FAULT  adapters     no GPU adapter found: install"), "{run:?}");
+    assert!(run.err.contains("1 check failed"), "{run:?}");
+}
+
+#[test]
+fn answers_are_json_of_a_schema() {
+    let dir = folder();
+    let ask = |format: &str| -> Value {
+        let answer = good(&["run", "demo", "--greedy", "--format", format, "-n", "200", "What is 2 + 2?"]);
+        serde_json::from_str(&answer).expect("JSON")
+    };
+    let schema = r#"{"type": "object", "properties": {"sum": {"enum": [4, 5]}}, "required": ["sum"], "additionalProperties": false}"#;
+    assert!(ask(schema)["sum"].is_number());
+    assert!(ask(&format!("@{}", file(&dir, "schema.json", schema.as_bytes())))["sum"].is_number());
+}
+
+#[test]
+fn a_switch_that_the_model_does_not_have_is_named() {
+    let run = run(&["run", "demo", "--think", "on", "-n", "1", "Hello"]);
+    assert!(run.code == Some(0) && run.err.contains("no switch for reasoning"), "{run:?}");
+}
+
+#[test]
 fn every_command_is_in_the_help() {
     let help = good(&["--help"]);
-    for command in
-        ["run", "info", "devices", "bench", "plan", "logits", "perplexity", "tokenize", "template", "shaders", "synth"]
-    {
+    for command in [
+        "run",
+        "info",
+        "devices",
+        "doctor",
+        "bench",
+        "plan",
+        "logits",
+        "perplexity",
+        "tokenize",
+        "template",
+        "shaders",
+        "synth",
+        "completions",
+    ] {
         assert!(help.contains(&format!("\n  {command} ")), "{command}: {help}");
         assert!(good(&[command, "--help"]).contains("Usage: firelight"), "{command}");
     }
@@ -240,7 +310,9 @@ fn invalid_arguments_are_errors_with_a_next_step() {
     for (args, words) in [
         (&["run", &model, "--context", "16", &long][..], &["16", "larger context"][..]),
         (&["run", &model, "--context", "4000000000", "hi"], &["--context"]),
-        (&["run", &model], &["stdin is empty"]),
+        (&["run", &model], &["no prompt: pass one as an argument or on stdin"]),
+        (&["run", &model, "--format", "yaml", "hi"], &["no JSON schema", "@FILE"]),
+        (&["run", &model, "--format", r#"{"type": 5}"#, "hi"], &["--format"]),
         (&["run", &model, "--device", "99", "hi"], &["\"99\"", "there are 0:"]),
         (&["run", &model, "--device", "no such GPU", "hi"], &["no such GPU"]),
         (&["run", &model, "--temperature", "-1", "hi"], &["temperature is -1"]),
@@ -284,7 +356,7 @@ fn a_raw_run_prints_exactly_the_continuation() {
     let (Some(model), Some(cases)) = (stories(), greedy()) else { return };
     assert!(cases.len() >= 4);
     for (prompt, ids, text) in &cases {
-        let run = run(&["run", &model, "--raw", "--greedy", "-n", "200", prompt]);
+        let run = run(&["run", &model, "--raw", "--greedy", "--stats", "-n", "200", prompt]);
         assert!(run.code == Some(0) && run.out == *text, "{prompt:?}: want {text:?}\n{run:?}");
         let stats = format!("prompt {} token", ids.len());
         assert!(run.err.starts_with(&stats) && run.err.contains("answer 200 tokens at "), "{run:?}");
@@ -313,7 +385,7 @@ fn sampling_options_reach_the_sampler() {
     assert!(greedy.contains('.') && !say(&["--greedy", "--logit-bias", "426=-1000"]).contains('.'));
     assert_eq!(say(&["--greedy", "--stop", " named"]), greedy[..greedy.find(" named").expect("the stop text")]);
     assert_ne!(say(&["--greedy", "--repeat-penalty", "2"]), greedy);
-    let run = run(&["run", &model, "--raw", "--greedy", "-n", "2", "--logprobs", "3", "Once upon a time"]);
+    let run = run(&["run", &model, "--raw", "--greedy", "--stats", "-n", "2", "--logprobs", "3", "Once upon a time"]);
     let lines: Vec<&str> = run.err.lines().collect();
     assert!(lines.len() == 3 && lines[0].matches(", ").count() == 2 && lines[0].contains("-0."), "{run:?}");
 }
@@ -375,8 +447,11 @@ fn text_from_stdin_precedes_the_argument() {
 fn a_piped_message_is_the_same_as_an_argument() {
     let dir = folder();
     let model = synth(&dir, "tiny-qwen3", "Q8_0");
-    let args = ["run", &model, "--greedy", "-n", "5"];
-    let tokens = |run: &Run| run.err.split(" at ").next().map(str::to_string);
+    let args = ["run", &model, "--greedy", "--stats", "-n", "5"];
+    let tokens = |run: &Run| {
+        let line = run.err.lines().find(|line| line.starts_with("prompt ")).expect("the tokens of the prompt");
+        line.split(" at ").next().map(str::to_string)
+    };
     let want = run(&[&args[..], &["the"]].concat());
     for text in [&b"the"[..], b"the\n", b"the\r\n", b"\xef\xbb\xbfthe\n", b"\xff\xfet\0h\0e\0\r\0\n\0"] {
         let run = piped(&args, text);
@@ -469,9 +544,9 @@ fn spawn(command: &mut Command) -> Child {
 fn without_raw_the_chat_template_is_used_and_output_ends_with_a_newline() {
     let dir = folder();
     let model = synth(&dir, "tiny-qwen3", "Q8_0");
-    let run = run(&["run", &model, "the", "--system", "in", "--greedy", "-n", "5", "--profile"]);
+    let run = run(&["run", &model, "the", "--system", "in", "--greedy", "-n", "5", "--stats", "--profile"]);
     // S system \n in E \n S user \n " the" E \n S assistant \n: one token per letter, except for "in" and "he".
-    assert!(run.err.contains("prompt 32 tokens"), "{run:?}");
+    assert!(run.err.contains("prompt 32 tokens") && run.err.contains("note: stopped at 5 tokens\n"), "{run:?}");
     assert!(run.code == Some(0) && run.out.ends_with('\n'), "{run:?}");
     assert!(run.err.contains("attention") && run.err.contains("% of copy"), "{run:?}");
 }
@@ -917,7 +992,8 @@ fn interrupt(child: &Child) {
 #[test]
 fn an_interrupt_exits_with_130_during_an_answer_and_before() {
     let Some(model) = stories() else { return };
-    let mut child = spawn(&mut firelight(&["run", &model, "--raw", "--greedy", "--context", "100000", "Once"]));
+    let mut child =
+        spawn(&mut firelight(&["run", &model, "--raw", "--greedy", "--stats", "--context", "100000", "Once"]));
     let mut first = [0];
     child.stdout.as_mut().expect("a pipe").read_exact(&mut first).expect("the answer begins");
     interrupt(&child);
@@ -972,9 +1048,9 @@ fn a_chat_answers_obeys_commands_and_survives_an_interrupt() {
     let saved = text_of(&dir.path().join("chat.json"));
     let program = env!("CARGO_BIN_EXE_firelight");
     // `exec`, because a shell that waits for the program would receive Ctrl-C, too, and exit with 130.
-    let line = format!("exec {program} run {model} --greedy --context 4000 --system Brief.");
+    let line = format!("exec {program} run {model} --greedy --stats --context 4000 --system Brief.");
     let mut script = Command::new("timeout");
-    script.args(["60", "script", "-qec", &line, "/dev/null"]).env("TERM", "dumb");
+    script.args(["60", "script", "-qec", &line, "/dev/null"]).env("TERM", "dumb").env("XDG_DATA_HOME", dir.path());
     let mut child = spawn(&mut script);
     let mut keys = child.stdin.take().expect("a pipe");
     let mut screen = child.stdout.take().expect("a pipe");
@@ -994,8 +1070,8 @@ fn a_chat_answers_obeys_commands_and_survives_an_interrupt() {
         seen.extend(unread.drain(..end));
     };
     step("", "> ");
-    step("/help\r", "Ctrl-C ends an answer.");
-    step("/nonsense\r", "/nonsense is no command");
+    step("/help\r", "End a line with");
+    step("/nonsense\r", "unknown command /nonsense");
     step("/system\r", "Brief.");
     step("Tell me a story\r", ". ");
     step("\u{3}", "[stopped]");
@@ -1003,7 +1079,7 @@ fn a_chat_answers_obeys_commands_and_survives_an_interrupt() {
     step("", "> ");
     step("/stats\r", "of 4000 positions are filled");
     step(&format!("/save {model}\r"), "it is read");
-    step(&format!("/save {saved}\r"), "3 messages are in");
+    step(&format!("/save {saved}\r"), "Saved 3 messages to");
     step("\"\"\"two\rlines\"\"\"\r", ". ");
     step("\u{3}", "[stopped]");
     step("", "from the cache");

@@ -1,7 +1,7 @@
 //! Options that several commands share, and the devices, models and sessions that they open.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::value_parser;
@@ -15,7 +15,8 @@ use firelight::session::{Session, SessionOptions};
 
 use super::Result;
 use super::hub;
-use super::term;
+use super::term::{self, Spinner};
+use super::terminal::Quiet;
 
 /// Which GPU, and which kernels.
 #[derive(clap::Args)]
@@ -219,17 +220,40 @@ pub async fn open_session(gpu: &Gpu, model: &Model, options: &SessionOptions) ->
     Ok(session)
 }
 
-/// Loads a model into an engine, with a bar while the weights are loaded, and prints its warnings.
+/// Loads a model into an engine and prints its warnings. Meanwhile a bar shows how much of the weights is loaded, and a
+/// spinner that kernels are compiled.
 pub async fn open_engine(gpu: Gpu, model: Arc<Model>, device: &DeviceArgs, session: SessionOptions) -> Result<Engine> {
-    let mut bar = term::bytes_bar("loading");
-    let report: Report = Box::new(move |status| match status {
-        Status::Compiling => bar = term::bytes_bar("loading"),
-        Status::Loading(progress) => bar(progress),
-        Status::Warning(warning) => term::note(&warning),
-        _ => {}
+    let compiling = || Some(Spinner::begin("compiling kernels".into()));
+    // What is shown, until the engine is loaded: after a lost device, nobody would take the spinner away.
+    let shown = Arc::new(Mutex::new(Some(None)));
+    let (within, mut bar) = (shown.clone(), term::bytes_bar("loading"));
+    let report: Report = Box::new(move |status| {
+        let show = |spinner| {
+            if let Some(shown) = &mut *within.lock().unwrap_or_else(PoisonError::into_inner) {
+                *shown = spinner;
+            }
+        };
+        match status {
+            Status::Compiling => {
+                bar = term::bytes_bar("loading");
+                show(compiling());
+            }
+            Status::Loading(progress) => {
+                show(None);
+                bar(progress);
+                if progress.done >= progress.total {
+                    show(compiling());
+                }
+            }
+            Status::Warning(warning) => term::note(&warning),
+            _ => {}
+        }
     });
+    let _quiet = Quiet::begin();
     let options = EngineOptions::default().gpu(device.options()).session(session);
-    let engine = Engine::load(gpu, model, options, report).await?;
+    let loaded = Engine::load(gpu, model, options, report).await;
+    drop(shown.lock().unwrap_or_else(PoisonError::into_inner).take());
+    let engine = loaded?;
     engine.session()?.notices().iter().for_each(|n| term::note(n));
     Ok(engine)
 }

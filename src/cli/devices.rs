@@ -16,6 +16,10 @@ pub struct DevicesArgs {
     tune: Option<String>,
 }
 
+/// The error if there is no adapter.
+pub const NO_ADAPTER: &str = "no GPU adapter found: install a Vulkan driver (on Debian or Ubuntu without a GPU: \
+                              mesa-vulkan-drivers), or unset WGPU_BACKEND";
+
 pub async fn run(args: DevicesArgs) -> Result {
     match args.tune {
         Some(name) => measure(Some(name).filter(|name| !name.is_empty())).await,
@@ -77,9 +81,7 @@ fn matmul_config(card: &AdapterInfo) -> String {
 async fn list() -> Result {
     let cards = Gpu::list().await;
     if cards.is_empty() {
-        let message = "no GPU adapter found: install a Vulkan driver (on Debian or Ubuntu without a GPU: \
-                       mesa-vulkan-drivers), or unset WGPU_BACKEND";
-        return Err(Error::Gpu(message.into()).into());
+        return Err(Error::Gpu(NO_ADAPTER.into()).into());
     }
     let mut out = io::stdout().lock();
     cards.iter().enumerate().try_for_each(|(i, card)| write!(out, "{i}  {}", describe(card)))?;

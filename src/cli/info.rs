@@ -167,7 +167,7 @@ impl Facts {
     }
 }
 
-fn licence(metadata: &Metadata) -> Option<String> {
+pub fn licence(metadata: &Metadata) -> Option<String> {
     let key = |key| metadata.get_str(key).ok().flatten().map(str::to_string);
     let name = key("general.license").or_else(|| key("general.license.name"))?;
     Some(key("general.license.link").map_or(name.clone(), |link| format!("{name}, {link}")))

@@ -4,13 +4,16 @@
 //! Answers go to stdout, everything else to stderr. Exit codes: 0 success, 1 failure, 2 usage error, 130 interrupted.
 //! Commands read arguments, call the library, and print; they compute nothing.
 
+mod answer;
 mod args;
 mod bench;
 mod bench_ops;
 mod chat;
 #[cfg(feature = "chat")]
 mod chat_window;
+mod complete;
 mod devices;
+mod doctor;
 #[cfg(target_os = "linux")]
 mod drivers;
 pub mod hub;
@@ -22,16 +25,20 @@ mod profile;
 mod quantize;
 mod run;
 mod score;
+mod screen;
 mod serve;
+mod settings;
 mod shaders;
 mod simulate;
+mod suggest;
 mod synth;
 mod term;
+mod terminal;
 mod text;
 
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use term::Failure;
 
@@ -48,6 +55,7 @@ Examples:
   firelight info model.gguf                         describe a file and its memory needs
   firelight devices                                 list GPUs
   firelight bench model.gguf                        measure speed
+  firelight doctor                                  check this machine
 
 `firelight help COMMAND` describes a command.
 The environment variables WGPU_BACKEND (vulkan, metal, dx12, gl) and WGPU_ADAPTER_NAME also select a \
@@ -71,11 +79,19 @@ enum CliCommand {
     /// Open the chat window
     #[cfg(feature = "chat")]
     Chat(chat_window::ChatWindowArgs),
+    /// Open the chat window, which this build does not have
+    #[cfg(not(feature = "chat"))]
+    #[command(hide = true)]
+    Chat {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        ignored: Vec<std::ffi::OsString>,
+    },
     /// Serve models to programs that speak OpenAI's, Ollama's or Anthropic's API
     Serve(serve::ServeArgs),
     /// Download a model from the hub
     Pull(hub::PullArgs),
     /// List downloaded models
+    #[command(visible_alias = "ls")]
     List(hub::ListArgs),
     /// Delete a downloaded model
     Rm(hub::RmArgs),
@@ -84,6 +100,8 @@ enum CliCommand {
     Info(info::InfoArgs),
     /// List GPUs with their kernel tiers and limits, or autotune one
     Devices(devices::DevicesArgs),
+    /// Check driver, GPU, kernels, caches and disk, and say what to repair
+    Doctor(doctor::DoctorArgs),
     /// Measure how fast a model runs
     Bench(bench::BenchArgs),
     /// Show the dispatches of a model's step and a map of its memory
@@ -102,27 +120,69 @@ enum CliCommand {
     Shaders(shaders::ShadersArgs),
     /// Write a random but valid model for tests and benchmarks
     Synth(synth::SynthArgs),
+    /// Print a script that completes commands and options in a shell
+    Completions(complete::CompletionsArgs),
+    /// Print a manual page
+    #[command(hide = true)]
+    Man(complete::ManArgs),
 }
 
 /// Runs the program.
 pub fn main() -> ExitCode {
     #[cfg(target_os = "linux")]
     drivers::prepare();
+    terminal::remember();
     term::install_panic_message();
     term::catch_interrupts();
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| with_suggestions(error).exit());
     term::install_log(cli.verbose);
-    match pollster::block_on(run(cli.command)) {
+    match pollster::block_on(run(cli.command, cli.verbose > 0)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
 }
 
-async fn run(command: CliCommand) -> Result {
+/// Commands of other programs, and ours that do the same.
+const ELSEWHERE: [(&str, &str); 9] = [
+    ("models", "list"),
+    ("ps", "devices"),
+    ("gpus", "devices"),
+    ("download", "pull"),
+    ("fetch", "pull"),
+    ("remove", "rm"),
+    ("delete", "rm"),
+    ("generate", "run"),
+    ("start", "serve"),
+];
+
+/// Adds what was probably meant to the error about an unknown command.
+fn with_suggestions(mut error: clap::Error) -> clap::Error {
+    let typed = match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(typed)) => typed.clone(),
+        _ => return error,
+    };
+    let cli = Cli::command();
+    let commands = cli.get_subcommands().filter(|command| !command.is_hide_set()).map(clap::Command::get_name);
+    let meant: Vec<String> = match ELSEWHERE.iter().find(|(other, _)| *other == typed) {
+        Some((_, ours)) => vec![ours.to_string()],
+        None => suggest::similar(&typed, commands).into_iter().map(str::to_string).collect(),
+    };
+    if !meant.is_empty() {
+        error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(meant));
+    }
+    error
+}
+
+async fn run(command: CliCommand, verbose: bool) -> Result {
     match command {
-        CliCommand::Run(args) => run::run(args).await,
+        CliCommand::Run(args) => run::run(args, verbose).await,
         #[cfg(feature = "chat")]
         CliCommand::Chat(args) => chat_window::run(args).await,
+        #[cfg(not(feature = "chat"))]
+        CliCommand::Chat { .. } => Err(Failure::usage(
+            "this build has no chat window. Install one that has: cargo install firelight --features cli,chat. `firelight \
+             run` chats in the terminal",
+        )),
         CliCommand::Serve(args) => serve::run(args),
         CliCommand::Pull(args) => hub::pull(args).await,
         CliCommand::List(args) => hub::list(args),
@@ -138,6 +198,9 @@ async fn run(command: CliCommand) -> Result {
         CliCommand::Template(args) => text::template(args).await,
         CliCommand::Shaders(args) => shaders::run(args),
         CliCommand::Synth(args) => synth::run(args),
+        CliCommand::Doctor(args) => doctor::run(args).await,
+        CliCommand::Completions(args) => complete::completions(args, Cli::command()),
+        CliCommand::Man(args) => complete::man(args, Cli::command()),
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use firelight::gpu::AdapterInfo;
 use firelight::model::load::Progress;
@@ -12,6 +13,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use super::screen::wrap;
+use super::terminal;
 
 /// Exit code after Ctrl-C, by the shells' convention (128 + SIGINT).
 const INTERRUPTED_CODE: u8 = 130;
@@ -44,6 +48,11 @@ impl Failure {
         firelight::Error::Usage(message.to_string()).into()
     }
 
+    /// Prints the error; the program goes on.
+    pub fn print(self) {
+        let _ = self.report();
+    }
+
     /// Prints the error and returns the exit code. A closed output pipe is not an error.
     pub fn report(self) -> ExitCode {
         match self {
@@ -74,8 +83,24 @@ pub fn say_software(card: &AdapterInfo) {
 }
 
 fn complain(kind: &str, message: &str) {
+    say(&format!("{kind}: {}", printable(message)));
+}
+
+/// Prints a line to stderr; a terminal's are wrapped.
+pub fn say(line: &str) {
     // There is nowhere to report that stderr is closed.
-    let _ = writeln!(io::stderr(), "{kind}: {}", printable(message));
+    let _ = writeln!(io::stderr(), "{}", wrapped(line));
+}
+
+/// Prints a line about an answer to stderr, dimly.
+pub fn aside(line: &str) {
+    let (on, off) = if colours(&io::stderr()) { (DIM, PLAIN) } else { ("", "") };
+    let _ = writeln!(io::stderr(), "{on}{}{off}", wrapped(line));
+}
+
+fn wrapped(line: &str) -> String {
+    let columns = if io::stderr().is_terminal() { terminal::columns() } else { None };
+    columns.map_or_else(|| line.to_string(), |columns| wrap::fill(line, columns))
 }
 
 /// The text without control characters: a name in a file may contain escape sequences.
@@ -91,6 +116,7 @@ pub fn printable(text: &str) -> String {
 /// Turns a panic, which is always a bug in Firelight, into a message for the user.
 pub fn install_panic_message() {
     std::panic::set_hook(Box::new(|panic| {
+        terminal::restore();
         let place = panic.location().map(|l| format!("{}:{}", l.file(), l.line())).unwrap_or_default();
         let what = panic.payload_as_str().unwrap_or("unknown");
         complain("error", &format!("this is a bug in Firelight; please report it: {what} ({place})"));
@@ -108,9 +134,10 @@ pub fn install_log(verbose: u8) {
     let _ = tracing_subscriber::registry().with(targets).with(lines.without_time()).try_init();
 }
 
-/// Whether a stream may be coloured: it is a terminal, and NO_COLOR (<https://no-color.org>) is unset.
+/// Whether a stream may be coloured: it is a terminal that can, and NO_COLOR (<https://no-color.org>) is unset.
 pub fn colours(stream: &impl IsTerminal) -> bool {
-    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    stream.is_terminal() && !dumb && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }
 
 /// Escape sequences that start and end dimmed text.
@@ -129,6 +156,7 @@ pub fn catch_interrupts() {
     let handler = || {
         if STATE.compare_exchange(ANSWERING, INTERRUPTED, Ordering::SeqCst, Ordering::SeqCst).is_err() {
             discard_unfinished();
+            terminal::restore();
             std::process::exit(INTERRUPTED_CODE.into());
         }
     };
@@ -172,6 +200,32 @@ pub fn bytes_bar(what: &'static str) -> impl FnMut(Progress) {
         if progress.done >= progress.total {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// A sign on stderr that something goes on, if stderr is a terminal. Dropping it removes it.
+pub struct Spinner(ProgressBar);
+
+impl Spinner {
+    pub fn begin(what: String) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+            bar.set_style(style);
+        }
+        bar.set_message(what);
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Spinner(bar)
+    }
+
+    /// Says something else.
+    pub fn set(&self, what: String) {
+        self.0.set_message(what);
+    }
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
     }
 }
 

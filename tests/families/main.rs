@@ -340,8 +340,8 @@ fn a_chat_dims_reasoning_and_does_not_send_it_again() {
         let program = env!("CARGO_BIN_EXE_firelight");
         let line = format!("exec {program} run {} --greedy --context 2048 --max-tokens 40", path.display());
         let mut script = Command::new("timeout");
-        script.args(["60", "script", "-qec", &line, "/dev/null"]).env("TERM", "dumb").env_remove("NO_COLOR");
-        script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        script.args(["60", "script", "-qec", &line, "/dev/null"]).env("TERM", "xterm").env_remove("NO_COLOR");
+        script.env("XDG_DATA_HOME", dir.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut chat = script.spawn().expect("it runs");
         let mut keys = chat.stdin.take().expect("a pipe");
         let keyed = ["Hi\r", "And?\r", &format!("/save {}\r", saved.display()), "/quit\r"].concat();
@@ -351,7 +351,8 @@ fn a_chat_dims_reasoning_and_does_not_send_it_again() {
         assert!(chat.wait().expect("it ends").success(), "{}: {screen}", family.name);
         let plain = screen.replace("\u{1b}[2m", "").replace("\u{1b}[0m", "");
         let shown = family.shown.replace('\n', "\r\n");
-        for (text, screen) in [("\u{1b}[2m<think>", &screen), ("\u{1b}[0mYes.", &screen), (&shown, &plain)] {
+        for (text, screen) in [("\u{1b}[2m<think>", &screen), ("\u{1b}[2m</think>\u{1b}[0m", &screen), (&shown, &plain)]
+        {
             assert_eq!(screen.matches(text).count(), 2, "{}: {text:?} is not twice in {screen:?}", family.name);
         }
         let saved: Value = serde_json::from_str(&read_to_string(&saved).expect("a file")).expect("JSON");
