@@ -508,7 +508,10 @@ fn paths_without_a_model_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let failure = |path: PathBuf| block_on(Checkpoint::open(&path)).unwrap_err().to_string();
     assert!(failure(folder.path().join("absent.gguf")).contains("cannot open"));
-    assert!(failure(folder.path().into()).contains("holds no config.json; name a GGUF file or a Hugging Face folder"));
+    assert!(
+        failure(folder.path().into())
+            .contains("is not a model folder: it has no config.json; give a GGUF file or a Hugging Face folder")
+    );
     std::fs::write(folder.path().join("tiny.gguf"), small()).unwrap();
     assert!(failure(folder.path().into()).contains("tiny.gguf"));
     assert!(Source::file(folder.path()).is_err());

@@ -76,8 +76,8 @@ pub fn run(args: ServeArgs) -> Result {
     let key = given.filter(|key| !key.is_empty());
     if !args.host.is_loopback() && key.is_none() && !args.insecure {
         let message = format!(
-            "on {} everyone who can reach this machine could use the model: require an --api-key KEY (or allow it with \
-             {KEY_VARIABLE}), or say --insecure",
+            "{} can be reached from other machines: require a key with --api-key KEY or {KEY_VARIABLE}, or allow access \
+             without one with --insecure",
             args.host
         );
         return Err(Failure::usage(message));

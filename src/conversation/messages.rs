@@ -19,7 +19,7 @@ pub fn read_messages(messages: Vec<Value>) -> Result<Vec<Value>> {
 }
 
 fn message(message: Value) -> Result<Value, String> {
-    let Value::Object(mut message) = message else { return Err("it is no object".into()) };
+    let Value::Object(mut message) = message else { return Err("it is not an object".into()) };
     let role = message.get("role").and_then(Value::as_str).ok_or("it has no role")?;
     let known = match role {
         "system" | "user" | "assistant" | "tool" => role,

@@ -82,11 +82,11 @@ impl Client {
         let message = match status {
             200..300 => return Ok(response),
             401 | 403 if self.token.is_none() => format!(
-                "{url}: the hub wants to know who asks (HTTP {status}). If the model exists and is gated, accept its terms \
-                 on its page, make a token there, and set HF_TOKEN"
+                "{url}: the hub requires a login (HTTP {status}). If the model exists and is gated, accept its terms \
+                 on its page, create a token there, and set HF_TOKEN"
             ),
             401 | 403 => format!(
-                "{url}: the hub refuses your token (HTTP {status}); accept the model's terms on its page, or make a new \
+                "{url}: the hub refuses your token (HTTP {status}); accept the model's terms on its page, or create a new \
                  HF_TOKEN"
             ),
             404 => format!("{url}: there is no such model or file (HTTP 404); check the spelling of its name"),

@@ -74,7 +74,7 @@ fn read(name: &'static str, value: &Value, given: &mut Vec<(&'static str, Respon
             _ => return Err(wrong(name, "it is neither \"json\" nor a JSON schema")),
         },
         "structured_outputs" => {
-            for (key, value) in value.as_object().ok_or_else(|| wrong(name, "it is no object"))? {
+            for (key, value) in value.as_object().ok_or_else(|| wrong(name, "it is not an object"))? {
                 let (field, asked) = (format!("{name}.{key}"), !value.is_null() && value != false);
                 let form = match key.as_str() {
                     _ if !asked => continue,
@@ -158,7 +158,7 @@ fn schema(name: &str, value: &Value) -> Result<ResponseFormat, HttpError> {
 fn regex(name: &str, value: &Value) -> Result<ResponseFormat, HttpError> {
     match value.as_str() {
         Some(expression) if !expression.is_empty() => Ok(ResponseFormat::Regex(name.into(), expression.into())),
-        _ => Err(wrong(name, "it is no regular expression")),
+        _ => Err(wrong(name, "it is not a regular expression")),
     }
 }
 
@@ -167,7 +167,7 @@ fn choice(name: &str, value: &Value) -> Result<ResponseFormat, HttpError> {
         value.as_array().and_then(|list| list.iter().map(|text| Some(text.as_str()?.to_string())).collect());
     match texts.filter(|texts| !texts.is_empty()) {
         Some(texts) => Ok(ResponseFormat::Choice(texts)),
-        None => Err(wrong(name, "it is no list of texts")),
+        None => Err(wrong(name, "it is not a list of texts")),
     }
 }
 
@@ -177,7 +177,7 @@ fn grammar(name: &str, value: &Value) -> Result<ResponseFormat, HttpError> {
             Err(wrong(name, "GBNF and EBNF are not supported; write the grammar as Lark does, or send a JSON schema"))
         }
         Some(grammar) if !grammar.trim().is_empty() => Ok(ResponseFormat::Lark(name.into(), grammar.into())),
-        _ => Err(wrong(name, "it is no grammar")),
+        _ => Err(wrong(name, "it is not a grammar")),
     }
 }
 

@@ -48,7 +48,9 @@ pub(super) fn files(path: &Path) -> Result<Vec<Source>> {
         let path = path.display();
         let message = match paths.iter().find(|path| ends_in(path, &["gguf"])) {
             Some(file) => format!("{path} is a folder; name a file in it, for example {}", file.display()),
-            None => format!("{path} holds no {CONFIG}; name a GGUF file or a Hugging Face folder"),
+            None => {
+                format!("{path} is not a model folder: it has no {CONFIG}; give a GGUF file or a Hugging Face folder")
+            }
         };
         return Err(Error::Usage(message));
     }

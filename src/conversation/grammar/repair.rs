@@ -63,7 +63,7 @@ impl Fault {
 
     fn message(&self) -> String {
         let why = match self.why.as_str() {
-            why if why.starts_with("regex parse error") => "a pattern is no regular expression",
+            why if why.starts_with("regex parse error") => "a pattern is not a regular expression",
             why if why.starts_with("NoExtension") => "nothing fits it",
             why => why,
         };

@@ -160,7 +160,7 @@ impl<'a> SchemaWriter<'a> {
             }
             match key.as_str() {
                 "$ref" | "$dynamicRef" | "$recursiveRef" => {
-                    let reference = value.as_str().ok_or_else(|| format!("{place} is no text"))?;
+                    let reference = value.as_str().ok_or_else(|| format!("{place} is not a text"))?;
                     match self.places.find(key, reference, &base) {
                         Ok(Some(target)) => self.refer(target, &mut out),
                         Ok(None) => self.plain.unenforced.push(place),
@@ -172,7 +172,7 @@ impl<'a> SchemaWriter<'a> {
                         Value::Object(named) => named.iter().collect(),
                         // PHP's form of an empty object.
                         Value::Array(list) if list.is_empty() => vec![],
-                        _ => return Err(format!("{place} is no object")),
+                        _ => return Err(format!("{place} is not an object")),
                     };
                     let mut written = Map::new();
                     for (name, schema) in named {
@@ -239,7 +239,7 @@ impl<'a> SchemaWriter<'a> {
     }
 
     fn list(&mut self, value: &'a Value, base: &str, at: &str) -> Result<Vec<Value>, String> {
-        let options = value.as_array().ok_or_else(|| format!("{at} is no list"))?;
+        let options = value.as_array().ok_or_else(|| format!("{at} is not a list"))?;
         let target = |(i, schema)| Subschema { schema, base: base.into(), at: step(at, &format!("{i}")) };
         options.iter().enumerate().map(|option| self.write(target(option))).collect()
     }
@@ -327,7 +327,7 @@ fn check_types(schema: &Map<String, Value>, at: &str) -> Result<(), String> {
         Some(one) => std::slice::from_ref(one),
     };
     match types.iter().find(|t| !t.as_str().is_some_and(|t| TYPES.contains(&t))) {
-        Some(wrong) => Err(format!("{at}/type: {wrong} is no type")),
+        Some(wrong) => Err(format!("{at}/type: {wrong} is not a type")),
         None => Ok(()),
     }
 }

@@ -118,7 +118,9 @@ fn choose_continuing(
     let wanted = continues == Some(true) || generation == Some(false);
     chat.new_turn = continues == Some(false) || generation == Some(true);
     match wanted && !chat.continues() {
-        true => Err(HttpError::field(name, "the last message is no text of the assistant, and cannot be continued")),
+        true => {
+            Err(HttpError::field(name, "the last message is not a text of the assistant, so it cannot be continued"))
+        }
         false => Ok(()),
     }
 }
