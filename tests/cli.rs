@@ -151,11 +151,34 @@ fn wrong_calls_get_usage_and_code_2() {
 #[test]
 fn mistyped_commands_get_a_suggestion() {
     for (typed, meant) in
-        [("rnu", "run"), ("models", "list"), ("ps", "devices"), ("quantise", "quantize"), ("dev", "devices")]
+        [("rnu", "run"), ("models", "list"), ("ps", "list"), ("quantise", "quantize"), ("dev", "devices")]
     {
         bad(&[typed], 2, &[&format!("'{typed}'"), &format!("'{meant}'")]);
+        bad(&["help", typed], 2, &[&format!("'{typed}'"), &format!("'{meant}'")]);
     }
+    bad(&["model.gguf"], 2, &["firelight run model.gguf"]);
+    bad(&["ORG/REPO"], 2, &["firelight run ORG/REPO"]);
+    bad(&["Why is the sky blue?"], 2, &["firelight run demo \"Why is the sky blue?\""]);
     assert!(!run(&["frobnicate"]).err.contains("similar"));
+}
+
+#[test]
+fn mistyped_models_get_a_suggestion() {
+    let dir = folder();
+    file(&dir, "model.gguf", b"");
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    bad(&["run", "dmeo", "hi"], 1, &["dmeo: no such file. Did you mean demo?"]);
+    bad(&["info", &path("modle.gguf")], 1, &[&format!("Did you mean {}?", path("model.gguf"))]);
+    bad(&["run", "nonsense", "hi"], 1, &["nonsense: no such file. Give a GGUF file", "`demo`"]);
+}
+
+#[cfg(not(feature = "chat"))]
+#[test]
+fn a_build_without_the_window_says_so() {
+    for args in [&["chat"][..], &["chat", "model.gguf", "--context", "5"]] {
+        bad(args, 1, &["this build has no chat window", "--features cli,chat", "`firelight run`"]);
+    }
+    assert!(!good(&["--help"]).contains("\n  chat "));
 }
 
 #[test]
@@ -175,17 +198,19 @@ fn completions_and_manual_pages_describe_the_commands() {
 #[test]
 fn doctor_checks_the_machine() {
     let report = good(&["doctor"]);
-    for check in ["adapters", "device", "limits", "tier", "tuning", "kernels", "model", "models", "disk"] {
+    for check in ["adapters", "device", "limits", "tier", "tuning", "kernels", "model", "cache", "downloads", "disk"] {
         let line = report.lines().find(|line| line.split_whitespace().nth(1) == Some(check)).expect(check);
         assert!(line.starts_with("ok ") || line.starts_with("note "), "{report}");
     }
     assert!(report.contains("prefill and decode differ by") && report.ends_with("Everything works.\n"), "{report}");
-    // Without a driver it says what to install.
+    // Without a driver it says what to install, and without a place for models what to set.
     let mut command = firelight(&["doctor"]);
     command.env("WGPU_BACKEND", "vulkan").env("VK_DRIVER_FILES", "/nonexistent").env_remove("WGPU_ADAPTER_NAME");
-    let run: Run = command.env("VK_ICD_FILENAMES", "/nonexistent").output().expect("the program starts").into();
+    command.env("VK_ICD_FILENAMES", "/nonexistent").env("HF_HUB_CACHE", "/proc/hub");
+    let run: Run = command.output().expect("the program starts").into();
     assert!(run.code == Some(1) && run.out.contains("FAULT  adapters     no GPU adapter found: install"), "{run:?}");
-    assert!(run.err.contains("1 check failed"), "{run:?}");
+    assert!(run.out.contains("FAULT  downloads    /proc/hub is not writable"), "{run:?}");
+    assert!(run.err.contains("2 checks failed"), "{run:?}");
 }
 
 #[test]
@@ -198,6 +223,14 @@ fn answers_are_json_of_a_schema() {
     let schema = r#"{"type": "object", "properties": {"sum": {"enum": [4, 5]}}, "required": ["sum"], "additionalProperties": false}"#;
     assert!(ask(schema)["sum"].is_number());
     assert!(ask(&format!("@{}", file(&dir, "schema.json", schema.as_bytes())))["sum"].is_number());
+}
+
+#[test]
+fn an_answer_in_json_is_an_object() {
+    // This model does not end it.
+    let args = ["run", "demo", "--greedy", "--format", "json", "-n", "8"];
+    assert!(good(&[&args[..], &["What is 2 + 2?"]].concat()).starts_with('{'));
+    assert!(good(&[&args[..], &["--raw", "The sum of 2 and 2 is"]].concat()).starts_with('{'));
 }
 
 #[test]
@@ -311,8 +344,11 @@ fn invalid_arguments_are_errors_with_a_next_step() {
         (&["run", &model, "--context", "16", &long][..], &["16", "larger context"][..]),
         (&["run", &model, "--context", "4000000000", "hi"], &["--context"]),
         (&["run", &model], &["no prompt: pass one as an argument or on stdin"]),
-        (&["run", &model, "--format", "yaml", "hi"], &["no JSON schema", "@FILE"]),
-        (&["run", &model, "--format", r#"{"type": 5}"#, "hi"], &["--format"]),
+        (&["run", &model, "--format", "yaml", "hi"], &["yaml is not a JSON schema", "@FILE"]),
+        (&["run", &model, "--format", "[]", "hi"], &["[] is not a JSON object", "@FILE"]),
+        (&["run", &model, "--format", "@/nonexistent", "hi"], &["cannot read /nonexistent"]),
+        (&["run", &model, "--format", r#"{"type": 5}"#, "hi"], &["--format: ", "#/type: 5 is not a type"]),
+        (&["run", &model, "--format", r#"{"pattern": "("}"#, "--raw", "hi"], &["not a regular expression"]),
         (&["run", &model, "--device", "99", "hi"], &["\"99\"", "there are 0:"]),
         (&["run", &model, "--device", "no such GPU", "hi"], &["no such GPU"]),
         (&["run", &model, "--temperature", "-1", "hi"], &["temperature is -1"]),
@@ -324,7 +360,7 @@ fn invalid_arguments_are_errors_with_a_next_step() {
         (&["perplexity", &model, &bytes], &["UTF-8"]),
         (&["perplexity", &model, &nowhere], &["cannot read"]),
         (&["tokenize", &model, "--file", &nowhere], &["cannot read"]),
-        (&["template", &model, "--input", &empty], &["no input for a template"]),
+        (&["template", &model, "--input", &empty], &["not an input for a template"]),
         (&["bench", &model, "-p", "0", "-n", "0"], &["nothing to measure"]),
         (&["plan", &model, "--rows", "8", "--position", "510"], &["larger --context"]),
         (&["synth", "gpt-9", "F16", &nowhere], &["gpt-9", "smollm2-135m"]),
@@ -1077,10 +1113,11 @@ fn a_chat_answers_obeys_commands_and_survives_an_interrupt() {
     step("\u{3}", "[stopped]");
     step("", ", seed ");
     step("", "> ");
-    step("/stats\r", "of 4000 positions are filled");
+    step("/stats\r", "of 4000 tokens of the context are used");
     step(&format!("/save {model}\r"), "it is read");
     step(&format!("/save {saved}\r"), "Saved 3 messages to");
-    step("\"\"\"two\rlines\"\"\"\r", ". ");
+    step("\"\"\"two\r", "... ");
+    step("lines\"\"\"\r", ". ");
     step("\u{3}", "[stopped]");
     step("", "from the cache");
     step("", "> ");

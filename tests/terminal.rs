@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_firelight");
 const COLUMNS: u16 = 80;
 const ROWS: u16 = 24;
 /// Rows of the screen that the tests read: nothing scrolls out of sight.
@@ -45,10 +46,22 @@ fn home() -> TempDir {
     tempfile::tempdir().expect("a folder")
 }
 
+/// The program on a terminal with colours.
+fn firelight(args: &[&str]) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.args(args).env("TERM", "xterm-256color").env_remove("NO_COLOR");
+    command
+}
+
 impl Terminal {
+    /// `firelight` with these arguments.
     fn start(home: &TempDir, args: &[&str]) -> Self {
+        Self::open(home, COLUMNS, firelight(args))
+    }
+
+    fn open(home: &TempDir, columns: u16, mut command: Command) -> Self {
         let (mut master, mut slave) = (-1, -1);
-        let mut size = libc::winsize { ws_row: ROWS, ws_col: COLUMNS, ws_xpixel: 0, ws_ypixel: 0 };
+        let mut size = libc::winsize { ws_row: ROWS, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         // SAFETY: `openpty` writes two file descriptors, which nobody else owns.
         let (master, slave) = unsafe {
             let made = libc::openpty(
@@ -62,9 +75,8 @@ impl Terminal {
             (File::from_raw_fd(master), OwnedFd::from_raw_fd(slave))
         };
         let stdio = || Stdio::from(slave.try_clone().expect("a file descriptor"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_firelight"));
-        command.args(args).env("TERM", "xterm-256color").env("XDG_DATA_HOME", home.path()).env_remove("NO_COLOR");
-        command.env_remove("XDG_RUNTIME_DIR").stdin(stdio()).stdout(stdio()).stderr(stdio());
+        command.env("XDG_DATA_HOME", home.path()).env_remove("XDG_RUNTIME_DIR");
+        command.stdin(stdio()).stdout(stdio()).stderr(stdio());
         // SAFETY: both functions may be called between fork and exec.
         unsafe {
             command.pre_exec(|| {
@@ -74,7 +86,7 @@ impl Terminal {
             });
         }
         let child = command.spawn().expect("the program starts");
-        let screen = vt100::Parser::new(KEPT_ROWS, COLUMNS, 0);
+        let screen = vt100::Parser::new(KEPT_ROWS, columns, 0);
         let seen = Arc::new(Mutex::new(Seen { screen, bytes: Vec::new() }));
         let (mut reader, shared) = (master.try_clone().expect("a file descriptor"), seen.clone());
         thread::spawn(move || {
@@ -160,16 +172,26 @@ impl Terminal {
         assert_eq!(unsafe { libc::ioctl(self.master.as_raw_fd(), libc::TIOCSWINSZ as _, &raw const size) }, 0);
     }
 
-    /// Whether the terminal echoes what is typed, line by line, as it did at the start.
-    fn is_restored(&self) -> bool {
+    fn modes(&self) -> libc::termios {
         // SAFETY: an all-zero `termios` is valid, and the file descriptor is open.
-        let modes = unsafe {
+        unsafe {
             let mut modes: libc::termios = std::mem::zeroed();
             assert_eq!(libc::tcgetattr(self.slave.as_raw_fd(), &raw mut modes), 0);
-            modes.c_lflag
-        };
+            modes
+        }
+    }
+
+    /// Whether the terminal echoes what is typed, line by line, as it did at the start.
+    fn is_restored(&self) -> bool {
         let wanted = libc::ECHO | libc::ICANON | libc::ISIG;
-        modes & wanted == wanted
+        self.modes().c_lflag & wanted == wanted
+    }
+
+    fn set_echo(&self) {
+        let mut modes = self.modes();
+        modes.c_lflag |= libc::ECHO;
+        // SAFETY: the file descriptor is open, and the modes are valid.
+        assert_eq!(unsafe { libc::tcsetattr(self.slave.as_raw_fd(), libc::TCSANOW, &raw const modes) }, 0);
     }
 
     fn signal(&self, signal: i32) {
@@ -209,7 +231,7 @@ const STORY: &str = "Tell me a story about a dog.";
 
 /// The answer in a pipe, which is not wrapped.
 fn piped(question: &str) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_firelight"));
+    let mut command = Command::new(PROGRAM);
     command.args(["run", "demo", "--greedy", question]).env_remove("XDG_RUNTIME_DIR").stdin(Stdio::null());
     String::from_utf8(command.output().expect("the program starts").stdout).expect("UTF-8")
 }
@@ -220,7 +242,7 @@ fn words(text: &str) -> Vec<&str> {
 
 /// Arguments with which the model never ends an answer: its end tokens are ruled out.
 fn endless() -> Vec<String> {
-    let output = Command::new(env!("CARGO_BIN_EXE_firelight")).args(["info", "demo"]).output().expect("it starts");
+    let output = Command::new(PROGRAM).args(["info", "demo"]).output().expect("it starts");
     let info = String::from_utf8(output.stdout).expect("UTF-8");
     let line = info.lines().find_map(|line| line.strip_prefix("end tokens")).expect("end tokens");
     let ids = line.split(", ").filter_map(|token| token.split_whitespace().next());
@@ -267,7 +289,7 @@ fn typing_and_ctrl_c_leave_no_trace_in_an_answer() {
     assert!(rows.iter().all(|row| !row.contains("xyz") && !row.contains("^C")), "{rows:?}");
     // Ctrl-C twice at the prompt ends the program.
     terminal.keys(CTRL_C);
-    terminal.wait("Ctrl-C once more");
+    terminal.wait("press Ctrl-C again");
     terminal.keys(CTRL_C);
     assert_eq!(terminal.ended().code(), Some(130));
     assert!(terminal.is_restored());
@@ -311,7 +333,7 @@ fn loading_and_reading_are_shown_and_leave_nothing_behind() {
 fn a_full_context_drops_the_oldest_turns() {
     let home = home();
     let mut terminal = Terminal::chat(&home, &["--context", "160"]);
-    let dropped = |rows: &[String]| rows.join(" ").contains("not sent to the model any more");
+    let dropped = |rows: &[String]| rows.join(" ").contains("no longer sent to the model");
     let mut turns = 0;
     loop {
         turns += 1;
@@ -348,13 +370,13 @@ fn commands_answer_with_a_confirmation() {
     for (line, wanted) in [
         ("/save", "/save needs a file, e.g. /save chat.json"),
         (&format!("/save {saved}"), "Saved 2 messages to"),
-        ("/undo", "Took back \"What is 2 + 2?\" and its answer."),
-        ("/undo", "there is nothing to take back"),
+        ("/undo", "Removed \"What is 2 + 2?\" and its answer."),
+        ("/undo", "there is nothing to undo"),
         ("/regen", "there is no message to answer again"),
         (&format!("/LOAD {saved}"), "Loaded 2 messages from"),
         ("/load nowhere.json", "cannot read nowhere.json"),
         ("/regen", "2 + 2"),
-        (&format!("/read {notes}"), "goes before your next message."),
+        (&format!("/read {notes}"), "to your next message."),
         ("/system", "No system prompt is set."),
         ("/set system Be brief.", "System prompt set."),
         ("/show system", "Be brief."),
@@ -362,21 +384,26 @@ fn commands_answer_with_a_confirmation() {
         ("/seed", "/seed needs a whole number, e.g. /seed 42"),
         ("/seed 42", "Set seed 42."),
         ("/set parameter temperature 0.5", "Set temperature 0.5."),
-        ("/set temperature hot", "is not a number"),
+        ("/set temperature hot", "\"hot\" is not a valid number"),
         ("/set parameter nonsense 1", "there is no parameter \"nonsense\"; there are temperature"),
         ("/set nonsense", "there is no setting nonsense"),
+        ("/set temprature 1", "did you mean /set temperature?"),
         ("/show parameters", "temperature 0.5"),
         ("/set verbose", "Speed and seed are printed"),
         ("/set nomarkdown", "shown as it is written"),
         ("/set nowordwrap", "where the terminal ends"),
         ("/set nohistory", "not kept"),
         ("/set think", "this model has no switch for reasoning"),
+        ("/set format yaml", "yaml is not a JSON schema"),
+        ("/set format {\"type\": 5}", "5 is not a type"),
+        ("/set format @nowhere.json", "cannot read nowhere.json"),
         ("/set format json", "Answers are JSON."),
         ("/set noformat", "Answers are text."),
-        ("/show", "demo on "),
+        ("/show", "2 messages in the conversation"),
+        ("/show info", "parameters"),
         ("/show license", "MIT OR Apache-2.0"),
         ("/show template", "messages"),
-        ("/stats", "positions are filled"),
+        ("/stats", "tokens of the context are used"),
         ("/model", "demo on "),
         ("/model nowhere.gguf", "nowhere.gguf: no such file"),
         ("/load demo", "Now demo on "),
@@ -439,6 +466,127 @@ fn several_lines_are_one_message() {
     let saved: serde_json::Value = serde_json::from_str(&fs::read_to_string(saved).expect("the file")).expect("JSON");
     assert_eq!(saved["messages"][0]["content"], "one\ntwo");
     assert_eq!(saved["messages"][2]["content"], "three \nfour");
+    terminal.quit();
+}
+
+#[test]
+fn lines_typed_during_an_answer_are_read_after_it() {
+    let home = home();
+    let args = [endless(), vec!["-n".into(), "40".into()]].concat();
+    let mut terminal = Terminal::chat(&home, &args.iter().map(String::as_str).collect::<Vec<_>>());
+    terminal.keys(&format!("{STORY}\r"));
+    terminal.wait_answer();
+    terminal.keys("/seed 7\r/seed 8\r");
+    terminal.wait("Set seed 7.");
+    terminal.wait("Set seed 8.");
+    terminal.wait_prompt();
+    assert!(terminal.text().contains("[stopped at 40 tokens]"), "{}", terminal.text());
+    terminal.quit();
+}
+
+/// A shell changes the modes while the program is stopped.
+#[test]
+fn an_answer_that_was_suspended_continues_without_echo() {
+    let (home, endless) = (home(), endless());
+    let mut terminal = Terminal::chat(&home, &endless.iter().map(String::as_str).collect::<Vec<_>>());
+    terminal.keys(&format!("{STORY}\r"));
+    terminal.wait_answer();
+    terminal.signal(libc::SIGSTOP);
+    terminal.set_echo();
+    terminal.signal(libc::SIGCONT);
+    terminal.wait_until("echo off", |terminal| !terminal.is_restored());
+    terminal.keys(CTRL_C);
+    terminal.wait("[stopped]");
+    terminal.wait_prompt();
+    terminal.quit();
+}
+
+/// A pager on the other side of a pipe has its own modes.
+#[test]
+fn a_pipeline_keeps_the_modes_of_the_terminal() {
+    let home = home();
+    let program = format!("exec {PROGRAM} run demo --greedy {} '{STORY}' | cat", endless().join(" "));
+    let mut command = Command::new("sh");
+    command.args(["-c", &program]).env("TERM", "xterm-256color");
+    let mut terminal = Terminal::open(&home, COLUMNS, command);
+    while !terminal.text().contains("dog") {
+        assert!(terminal.is_restored(), "echo is off:\n{}", terminal.text());
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(terminal.is_restored(), "echo is off:\n{}", terminal.text());
+    terminal.keys(CTRL_C);
+    terminal.ended();
+}
+
+#[test]
+fn control_characters_of_models_and_templates_do_not_reach_the_terminal() {
+    let home = home();
+    let output = Command::new(PROGRAM).args(["tokenize", "demo", "--no-special", "\x1b"]).output().expect("it starts");
+    let ids: Vec<u32> = serde_json::from_slice(&output.stdout).expect("tokens");
+    let bias = format!("--logit-bias={}=1000", ids.last().expect("a token"));
+    let args = ["run", "demo", "--greedy", "-n", "4", &bias, "Hi"];
+    let mut terminal = Terminal::start(&home, &args);
+    assert!(terminal.ended().success());
+    terminal.wait("\\u{1b}\\u{1b}\\u{1b}\\u{1b}");
+    assert!(!terminal.written().contains("\x1b\x1b"), "{:?}", terminal.written());
+    // A pipe gets the text as it is.
+    let piped = Command::new(PROGRAM).args(args).stdin(Stdio::null()).output().expect("it starts");
+    assert_eq!(piped.stdout, b"\x1b\x1b\x1b\x1b\n");
+    let path = |name: &str, text: &str| {
+        fs::write(home.path().join(name), text).expect("a file");
+        home.path().join(name).display().to_string()
+    };
+    let (template, case) = (path("evil.jinja", "\x1b[2Jevil"), path("case.json", r#"{"messages": []}"#));
+    let mut terminal = Terminal::start(&home, &["template", "demo", "--input", &case, "--template", &template]);
+    assert!(terminal.ended().success());
+    terminal.wait("\\u{1b}[2Jevil");
+}
+
+#[test]
+fn terminals_without_colours_get_none() {
+    let home = home();
+    let run = |name: &str, value: &str| {
+        let mut command = firelight(&["run", "demo", "--greedy", "--stats", "-n", "8", STORY]);
+        command.env(name, value);
+        let mut terminal = Terminal::open(&home, COLUMNS, command);
+        assert!(terminal.ended().success());
+        terminal.wait(" tok/s");
+        terminal.written()
+    };
+    let colours = run("TERM", "xterm");
+    assert!(colours.contains("\x1b[2m"), "{colours:?}");
+    // The spinner still erases itself.
+    let plain = run("NO_COLOR", "1");
+    assert!(!plain.contains("\x1b[2m") && !plain.contains("\x1b[0m"), "{plain:?}");
+    let dumb = run("TERM", "dumb");
+    assert!(!dumb.contains('\x1b'), "{dumb:?}");
+}
+
+/// A narrow and low terminal.
+#[test]
+fn a_small_terminal_is_enough() {
+    let home = home();
+    let mut terminal = Terminal::open(&home, 20, firelight(&["run", "demo", "--greedy", "-n", "24"]));
+    terminal.wait_prompt();
+    let answer = terminal.say("What can you do?");
+    assert!(answer.iter().all(|row| row.len() <= 20) && answer.len() > 3, "{answer:?}");
+    assert!(words(&answer.join("\n")).contains(&"Firelight,"), "{answer:?}");
+    let help = terminal.say("/?");
+    assert!(help.iter().all(|row| row.len() <= 20) && help.iter().any(|row| row == "    conversation"), "{help:?}");
+    terminal.quit();
+}
+
+#[test]
+fn a_paste_of_many_lines_is_one_message() {
+    let home = home();
+    let mut terminal = Terminal::chat(&home, &["-n", "4", "--context", "256"]);
+    let paste: Vec<String> = (0..90).map(|n| format!("line {n} of a long paste")).collect();
+    terminal.keys(&format!("\x1b[200~{}\x1b[201~", paste.join("\r\n")));
+    terminal.wait("line 89 of a long paste");
+    terminal.keys("\r");
+    terminal.wait("your message is too long");
+    terminal.wait_prompt();
+    terminal.say("What is 2 + 2?");
     terminal.quit();
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use firelight::Error;
 use firelight::conversation::AnswerEvent;
 use firelight::engine::{AnswerJob, Engine};
 use firelight::session::{FinishReason, Timings};
@@ -9,7 +10,7 @@ use firelight::session::{FinishReason, Timings};
 use super::Result;
 use super::screen::Screen;
 use super::term::{self, Answering, Spinner};
-use super::terminal::{self, Quiet};
+use super::tty::{self, Quiet};
 
 /// How an answer is shown on a terminal.
 #[derive(Clone, Copy)]
@@ -66,7 +67,7 @@ pub async fn answer(engine: &mut Engine, job: AnswerJob, view: View) -> Result<P
             answer.cancel();
         }
     }
-    Err(firelight::Error::Gpu("the answer has no end".into()).into())
+    Err(Error::Gpu("the answer has no end".into()).into())
 }
 
 fn reading_text(count: usize) -> String {
@@ -84,7 +85,7 @@ impl Page {
     fn new(view: View) -> Self {
         let screen = io::stdout().is_terminal().then(|| {
             let styles = term::colours(&io::stdout());
-            let columns = if view.wrap { terminal::columns() } else { None };
+            let columns = if view.wrap { tty::columns() } else { None };
             Screen::new(columns, styles, view.markdown && styles)
         });
         Page { text: String::new(), screen }
@@ -95,7 +96,7 @@ impl Page {
         let mut out = io::stdout().lock();
         match &mut self.screen {
             Some(screen) => {
-                terminal::columns().into_iter().for_each(|columns| screen.resize(columns));
+                tty::columns().into_iter().for_each(|columns| screen.resize(columns));
                 out.write_all(screen.push(text).as_bytes())?;
             }
             None => out.write_all(text.as_bytes())?,
@@ -117,13 +118,13 @@ impl Page {
 }
 
 impl PrintedAnswer {
-    /// Why the answer ended before the model ended it.
-    pub fn cut(&self, context: usize) -> Option<String> {
+    /// Why the answer ended before the model ended it. `larger` is the option for a larger context.
+    pub fn cut(&self, context: usize, larger: &str) -> Option<String> {
         match self.reason {
             FinishReason::Cancelled => Some("stopped".into()),
             FinishReason::MaxTokens => Some(format!("stopped at {}", tokens(self.timings.generated_tokens))),
             FinishReason::ContextFull => {
-                Some(format!("stopped: the context of {context} tokens is full; a larger --context takes more"))
+                Some(format!("stopped: the context of {context} tokens is full; {larger} enlarges it"))
             }
             _ => None,
         }

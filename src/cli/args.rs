@@ -16,7 +16,7 @@ use firelight::session::{Session, SessionOptions};
 use super::Result;
 use super::hub;
 use super::term::{self, Spinner};
-use super::terminal::Quiet;
+use super::tty::Quiet;
 
 /// Which GPU, and which kernels.
 #[derive(clap::Args)]

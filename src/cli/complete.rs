@@ -21,7 +21,7 @@ pub struct CompletionsArgs {
 }
 
 pub fn completions(args: CompletionsArgs, mut cli: Command) -> Result {
-    // Written at once: a closed pipe is no panic then.
+    // clap_complete would panic at a closed pipe.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut cli, "firelight", &mut script);
     Ok(io::stdout().write_all(&script)?)

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use firelight::Error;
-use firelight::gpu::{AdapterInfo, Gpu, GpuOptions, Tier, TuneConfig, TuneOutcome, Tuning};
+use firelight::gpu::{AdapterInfo, Gpu, GpuOptions, NO_ADAPTER, Tier, TuneConfig, TuneOutcome, Tuning};
 use firelight::plan::tune::{self, Trial};
 
 use super::{Result, term};
@@ -15,10 +15,6 @@ pub struct DevicesArgs {
     #[arg(long, value_name = "NAME|INDEX", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     tune: Option<String>,
 }
-
-/// The error if there is no adapter.
-pub const NO_ADAPTER: &str = "no GPU adapter found: install a Vulkan driver (on Debian or Ubuntu without a GPU: \
-                              mesa-vulkan-drivers), or unset WGPU_BACKEND";
 
 pub async fn run(args: DevicesArgs) -> Result {
     match args.tune {

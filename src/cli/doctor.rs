@@ -1,23 +1,24 @@
 //! `doctor`: checks what Firelight needs on this machine, and says what to do about what is missing.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{fs, process};
 
 use firelight::engine::ModelRef;
-use firelight::gpu::{Gpu, Tuning};
+use firelight::gpu::{self, Gpu, NO_ADAPTER, Tuning};
 use firelight::graph::Attention;
 use firelight::hub;
-use firelight::plan::tune::{self, TuneSizes};
+use firelight::plan::tune::{self, Trial, TuneSizes};
 use firelight::session::SessionOptions;
 use firelight::tokenizer::Special;
 
+use super::Result;
 use super::args::{self, DeviceArgs};
 use super::term::{self, Failure, Spinner};
-use super::{Result, devices};
 
 #[derive(clap::Args)]
-#[command(after_help = "The exit code is 1 if something has to be repaired, and 0 otherwise.")]
+#[command(after_help = "The exit code is 1 if a check finds a FAULT, and 0 otherwise.")]
 pub struct DoctorArgs {
     #[command(flatten)]
     device: DeviceArgs,
@@ -27,16 +28,17 @@ pub struct DoctorArgs {
 const LITTLE_SPACE: u64 = 2 << 30;
 /// How far the logits of prefill and decode may differ, relative to their root mean square: a key in f16 is rounded.
 const TOLERANCE: f32 = 2e-2;
-/// A text for the self-test, which fills more than one page of the KV cache.
-const TEXT: &str = "Once upon a time there was a machine without a driver. It computed everything on its processor, slowly, and \
-                    waited. One day somebody installed a driver, and from then on each answer came in a moment.";
+/// The text of the model check, which fills more than one page of the KV cache.
+const TEXT: &str = "Once upon a time there was a machine without a driver. It computed everything on its processor, \
+                    slowly, and waited. One day somebody installed a driver, and from then on each answer came in a \
+                    moment.";
 
 /// The result of a check.
 enum Outcome {
     Fine(String),
     /// Worth knowing; everything works.
     Note(String),
-    /// Something does not work; what to do about it.
+    /// Something does not work; the text says what to do.
     Fault(String),
 }
 
@@ -67,25 +69,26 @@ pub async fn run(args: DoctorArgs) -> Result {
         report.add("kernels", kernels(&gpu).await)?;
         report.add("model", model(&gpu).await)?;
     }
-    report.add("models", models())?;
+    report.add("cache", cache())?;
+    report.add("downloads", downloads())?;
     report.add("disk", disk())?;
     match report.faults {
         0 => Ok(writeln!(io::stdout(), "\nEverything works.")?),
-        1 => Err(Failure::usage("1 check failed; what to do is said above")),
-        n => Err(Failure::usage(format!("{n} checks failed; what to do is said above"))),
+        1 => Err(Failure::usage("1 check failed: the line marked FAULT says what to do")),
+        n => Err(Failure::usage(format!("{n} checks failed: the lines marked FAULT say what to do"))),
     }
 }
 
-/// Adapters, the device, its limits and whether it is tuned.
+/// The adapters, and the device with its driver, limits, tier and tuning.
 async fn device(args: &DeviceArgs, report: &mut Report) -> Result<Option<Gpu>> {
     let cards = Gpu::list().await;
     let Some(first) = cards.first() else {
-        report.add("adapters", Fault(devices::NO_ADAPTER.into()))?;
+        report.add("adapters", Fault(NO_ADAPTER.into()))?;
         return Ok(None);
     };
-    report.add("adapters", Fine(format!("{}; `firelight devices` lists them", cards.len())))?;
+    report.add("adapters", Fine(format!("{} found; `firelight devices` lists them", cards.len())))?;
     if let Some(why) = first.unusable.as_ref().filter(|_| args.device.is_none()) {
-        report.add("adapter", Note(format!("{} cannot be used: {why}", first.name)))?;
+        report.add("adapters", Note(format!("{} cannot be used: {why}", first.name)))?;
     }
     let gpu = match Gpu::open(&args.options().tuning(Tuning::Cached)).await {
         Ok(gpu) => gpu,
@@ -96,33 +99,26 @@ async fn device(args: &DeviceArgs, report: &mut Report) -> Result<Option<Gpu>> {
     };
     let (card, caps) = (gpu.adapter(), gpu.caps());
     let name = format!("{} ({}, {}), driver {}", card.name, card.backend, card.kind, card.driver);
-    report.add("device", match caps.software {
-        true => Note(format!(
-            "{name}: no GPU, the CPU computes, many times slower. If this machine has a GPU, install its Vulkan driver."
-        )),
-        false => Fine(name),
-    })?;
+    let slow =
+        "it computes on the CPU, many times slower than a GPU. If this machine has a GPU, install its Vulkan driver.";
+    report.add("device", if caps.software { Note(format!("{name}: {slow}")) } else { Fine(name) })?;
     let (binding, buffer) = (term::bytes(caps.max_binding), term::bytes(caps.max_buffer));
     report.add("limits", Fine(format!("largest binding {binding}, largest buffer {buffer}")))?;
-    report.add(
-        "tier",
-        match card.why_not_higher.as_str() {
-            "" => Fine(format!("{}, the highest exact one", caps.tier)),
-            why => Note(format!("{}, because of {why}", caps.tier)),
-        },
-    )?;
-    report.add(
-        "tuning",
-        match (&card.tuning, caps.software) {
-            (Some(_), _) => Fine("the kernels are tuned for this device".into()),
-            (None, true) => Fine("not needed: software adapters use the default".into()),
-            (None, false) => Note("not yet; the first run does it, or `firelight devices --tune`".into()),
-        },
-    )?;
+    let tier = match card.why_not_higher.as_str() {
+        "" => Fine(format!("{}, the highest exact one", caps.tier)),
+        why => Note(format!("{}, not {why}", caps.tier)),
+    };
+    report.add("tier", tier)?;
+    let tuning = match card.tuning {
+        Some(_) => Fine("the kernels are tuned for this device".into()),
+        None if caps.software => Fine("not needed on the CPU".into()),
+        None => Note("not done yet: the first run does it, or `firelight devices --tune`".into()),
+    };
+    report.add("tuning", tuning)?;
     Ok(Some(gpu))
 }
 
-/// Compares matrix products and attention in every configuration that tuning tries with the CPU's results.
+/// Compares kernels with the CPU's results: in every configuration that tuning would try on a GPU.
 async fn kernels(gpu: &Gpu) -> Outcome {
     let _spinner = Spinner::begin("checking kernels".into());
     let sizes = TuneSizes {
@@ -132,22 +128,27 @@ async fn kernels(gpu: &Gpu) -> Outcome {
         rows: 100,
         first: 40,
     };
-    let trials = match tune::trials(gpu, gpu.caps(), &sizes).await {
-        Ok(trials) => trials,
-        Err(error) => return Fault(format!("they do not run: {error}. Update the graphics driver.")),
+    let trials = match gpu.caps().software {
+        true => tune::default_trials(gpu, &sizes).await,
+        false => tune::trials(gpu, gpu.caps(), &sizes).await,
     };
-    let wrong: Vec<_> = trials.iter().filter(|trial| trial.seconds.is_none()).collect();
-    if tune::tune_result(&trials).is_none() {
-        let what = "every kernel computes wrong results: update the graphics driver, or choose another --device";
-        return Fault(what.into());
+    match trials {
+        Ok(trials) => judge(&trials),
+        Err(error) => Fault(format!("they do not run: {error}. Update the graphics driver.")),
     }
+}
+
+fn judge(trials: &[Trial]) -> Outcome {
+    let (all, wrong) = (trials.len(), trials.iter().filter(|trial| trial.seconds.is_none()).collect::<Vec<_>>());
     match wrong.first() {
-        None => Fine(format!("{} configurations compute what the CPU computes", trials.len())),
+        None => Fine(format!("all {all} configurations give the CPU's results")),
+        Some(_) if tune::tune_result(trials).is_none() => {
+            Fault("all results are wrong: update the graphics driver, or choose another --device".into())
+        }
         Some(first) => Note(format!(
-            "{} of {} configurations compute wrong results and are not used (the first in tier {}); a newer graphics \
+            "{} of {all} configurations give wrong results and are not used (the first in tier {}); a newer graphics \
              driver may be faster",
             wrong.len(),
-            trials.len(),
             first.tier
         )),
     }
@@ -168,7 +169,7 @@ async fn model(gpu: &Gpu) -> Outcome {
     }
 }
 
-/// The largest difference of logits, relative to their root mean square. Numbers that are none differ infinitely.
+/// The largest difference of logits, relative to their root mean square; infinity if some are NaN or infinite.
 async fn logits_differ(gpu: &Gpu) -> Result<f32> {
     let model = Arc::new(args::open_model(&ModelRef::BuiltIn).await?);
     let tokens = model.tokenizer.encode(TEXT, Special::PARSE)?;
@@ -183,32 +184,92 @@ async fn logits_differ(gpu: &Gpu) -> Result<f32> {
     Ok(if prefill.iter().chain(&decode).all(|x| x.is_finite()) && rms > 0.0 { difference } else { f32::INFINITY })
 }
 
-/// The models that are downloaded.
-fn models() -> Outcome {
-    let cache = match hub::cache::folder() {
-        Ok(cache) => cache,
+/// The folder of compiled pipelines and tuning results.
+fn cache() -> Outcome {
+    let again = "kernels are compiled and tuned again in each run";
+    match gpu::cache_folder() {
+        None => Note(format!("there is no home folder: {again}")),
+        Some(folder) => match check_writable(&folder) {
+            Ok(()) => Fine(format!("{} is writable", folder.display())),
+            Err(error) => Note(format!("{} is not writable ({error}): {again}", folder.display())),
+        },
+    }
+}
+
+/// The folder of downloaded models.
+fn downloads() -> Outcome {
+    let folder = match hub::cache::folder() {
+        Ok(folder) => folder,
         Err(error) => return Fault(error.to_string()),
     };
-    let kept = hub::cache::list(&cache);
-    let bytes = term::bytes(kept.iter().map(|model| model.bytes).sum());
-    match kept.len() {
-        0 => Fine(format!("none in {}; `firelight pull ORG/REPO` downloads one", cache.display())),
-        1 => Fine(format!("1, {bytes}, in {}", cache.display())),
-        n => Fine(format!("{n}, {bytes}, in {}", cache.display())),
+    let shown = folder.display();
+    if let Err(error) = check_writable(&folder) {
+        return Fault(format!("{shown} is not writable ({error}): set HF_HOME to a folder that is"));
+    }
+    let models = hub::cache::list(&folder);
+    let bytes = term::bytes(models.iter().map(|model| model.bytes).sum());
+    match models.len() {
+        0 => Fine(format!("no models in {shown}; `firelight pull ORG/REPO` downloads one")),
+        1 => Fine(format!("1 model, {bytes}, in {shown}")),
+        n => Fine(format!("{n} models, {bytes}, in {shown}")),
     }
 }
 
 /// Room for more models.
 fn disk() -> Outcome {
-    let Ok(cache) = hub::cache::folder() else { return Note("unknown".into()) };
-    let exists = cache.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
-    match fs4::available_space(exists) {
+    let Ok(folder) = hub::cache::folder() else { return Note("unknown".into()) };
+    let folder = existing(&folder);
+    let shown = folder.display();
+    match fs4::available_space(&folder) {
         Ok(free) if free < LITTLE_SPACE => Note(format!(
-            "only {} are free in {}: remove models with `firelight rm`, or set HF_HOME to a folder on another disk",
-            term::bytes(free),
-            exists.display()
+            "only {} free in {shown}: remove models with `firelight rm`, or set HF_HOME to a folder on another disk",
+            term::bytes(free)
         )),
-        Ok(free) => Fine(format!("{} are free in {}", term::bytes(free), exists.display())),
-        Err(error) => Note(format!("the free space of {} is unknown: {error}", exists.display())),
+        Ok(free) => Fine(format!("{} free in {shown}", term::bytes(free))),
+        Err(error) => Note(format!("the free space of {shown} is unknown: {error}")),
+    }
+}
+
+/// Writes a file and removes it: in the folder or, if it is missing, where it would be created.
+fn check_writable(folder: &Path) -> io::Result<()> {
+    let file = existing(folder).join(format!(".firelight-doctor-{}", process::id()));
+    fs::write(&file, "")?;
+    fs::remove_file(&file)
+}
+
+/// The folder, or the nearest one above it that exists.
+fn existing(folder: &Path) -> PathBuf {
+    folder.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new(".")).to_path_buf()
+}
+
+#[cfg(test)]
+mod tests {
+    use firelight::gpu::{Tier, TuneConfig};
+
+    use super::*;
+
+    #[test]
+    fn wrong_kernels_are_a_note_and_only_wrong_kernels_a_fault() {
+        let trial = |rows, seconds: Option<f64>| Trial {
+            tier: Tier::Baseline,
+            layout: TuneConfig::untuned(true),
+            attends: false,
+            rows,
+            error: if seconds.is_some() { 0.0 } else { 1.0 },
+            seconds,
+        };
+        assert!(matches!(judge(&[trial(1, Some(1.0)), trial(9, Some(1.0))]), Fine(_)));
+        assert!(matches!(judge(&[trial(1, None), trial(9, Some(1.0))]), Note(text) if text.starts_with("1 of 2 ")));
+        assert!(matches!(judge(&[trial(1, Some(1.0)), trial(9, None)]), Fault(_)));
+    }
+
+    #[test]
+    fn folders_are_checked_before_they_exist() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(check_writable(&dir.path().join("a/b")).is_ok());
+        assert!(fs::read_dir(dir.path()).unwrap().next().is_none(), "nothing is left behind");
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert_eq!(existing(&file.join("x")), dir.path());
     }
 }

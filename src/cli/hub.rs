@@ -1,8 +1,10 @@
 //! `pull`, `list` and `rm`, and how the command line resolves a model's name.
 
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use firelight::Error;
 use firelight::demo;
 use firelight::engine::ModelRef;
 use firelight::gpu::{Gpu, GpuOptions, Tuning};
@@ -10,6 +12,7 @@ use firelight::hub::{self, DownloadProgress, Hub, Name, RepoFile};
 use firelight::model::load::Progress;
 
 use super::Result;
+use super::suggest::similar;
 use super::term::{self, Failure};
 
 #[derive(clap::Args)]
@@ -61,7 +64,7 @@ pub async fn find(name: &Path, offline: bool) -> Result<ModelRef> {
             let hub = Hub::from_env(offline)?;
             match hub.kept(&name)? {
                 Some(kept) => Ok(ModelRef::Path(kept.path)),
-                None => Ok(ModelRef::Path(fetch(&hub, &name).await?)),
+                None => Ok(ModelRef::Path(fetch(&hub, &name).await.map_err(name_downloaded)?)),
             }
         }
         Err(error) if is_address => Err(error.into()),
@@ -69,15 +72,43 @@ pub async fn find(name: &Path, offline: bool) -> Result<ModelRef> {
     }
 }
 
+/// Adds to the error of a broken or missing connection what works without it.
+fn name_downloaded(failure: Failure) -> Failure {
+    match failure {
+        Failure::Error(Error::Network { message, source: source @ Some(_) }) => {
+            let message = format!("{message}. `firelight list` shows the models that are downloaded");
+            Failure::Error(Error::Network { message, source })
+        }
+        failure => failure,
+    }
+}
+
 fn no_such(name: &str) -> Failure {
     let demo = demo::NAME;
-    Failure::usage(match name.contains(' ') {
-        true => format!("{name:?}: no such file. To send this to the built-in model: firelight run {demo} {name:?}"),
-        false => format!(
+    Failure::usage(match (name.contains(' '), meant(name)) {
+        (true, _) => {
+            format!("{name:?}: no such file. To send this to the built-in model: firelight run {demo} {name:?}")
+        }
+        (false, Some(meant)) => format!("{name}: no such file. Did you mean {meant}?"),
+        (false, None) => format!(
             "{name}: no such file. Give a GGUF file, a Hugging Face folder, the name of a model on Hugging Face (ORG/REPO, \
              ORG/REPO:QUANT, or its page's address), or `{demo}`, the built-in model"
         ),
     })
+}
+
+/// What a mistyped name probably means: `demo`, a downloaded model, or a GGUF file in the same folder.
+fn meant(name: &str) -> Option<String> {
+    let cached = hub::cache::folder().map(|cache| hub::cache::list(&cache)).unwrap_or_default();
+    let folder = Path::new(name).parent().unwrap_or(Path::new(""));
+    let read = if folder == Path::new("") { Path::new(".") } else { folder };
+    let files = fs::read_dir(read).into_iter().flatten().flatten().map(|file| folder.join(file.file_name()));
+    let files = files.filter(|file| file.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf")));
+    let names = [demo::NAME.to_string()].into_iter().chain(cached.iter().map(ToString::to_string));
+    let names: Vec<String> = names.chain(files.map(|file| file.display().to_string())).collect();
+    let lower = name.to_lowercase();
+    let part = || names.iter().find(|known| name.len() > 3 && known.to_lowercase().contains(&lower)).cloned();
+    similar(name, names.iter().map(String::as_str)).first().map(ToString::to_string).or_else(part)
 }
 
 pub async fn pull(args: PullArgs) -> Result {
@@ -156,7 +187,7 @@ pub fn list(args: ListArgs) -> Result {
         term::note(&format!("no models in {}; `firelight pull ORG/REPO` downloads one", cache.display()));
         return Ok(());
     }
-    let row = |k: &hub::CachedModel| vec![k.to_string(), term::bytes(k.bytes)];
+    let row = |k: &hub::CachedModel| vec![term::printable(&k.to_string()), term::bytes(k.bytes)];
     let rows: Vec<_> = kept.iter().map(row).collect();
     Ok(write!(io::stdout(), "{}", term::table(&["<model", "size"], &rows))?)
 }

@@ -167,6 +167,14 @@ impl Facts {
     }
 }
 
+/// What a file says about its model, as lines.
+pub fn general(checkpoint: &Checkpoint) -> Result<String> {
+    let (mut facts, mut lines) = (Facts(Vec::new()), Vec::new());
+    facts.general(checkpoint)?;
+    facts.print(&mut lines)?;
+    Ok(String::from_utf8_lossy(&lines).into_owned())
+}
+
 pub fn licence(metadata: &Metadata) -> Option<String> {
     let key = |key| metadata.get_str(key).ok().flatten().map(str::to_string);
     let name = key("general.license").or_else(|| key("general.license.name"))?;

@@ -1,5 +1,5 @@
 //! The command-line program: one file per command. `args` holds the options that several commands share, `term`
-//! everything that concerns the terminal.
+//! messages, progress and Ctrl-C, `tty` the terminal's modes.
 //!
 //! Answers go to stdout, everything else to stderr. Exit codes: 0 success, 1 failure, 2 usage error, 130 interrupted.
 //! Commands read arguments, call the library, and print; they compute nothing.
@@ -33,13 +33,14 @@ mod simulate;
 mod suggest;
 mod synth;
 mod term;
-mod terminal;
 mod text;
+mod tty;
 
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
+use firelight::demo;
 use term::Failure;
 
 /// The result of a command.
@@ -65,7 +66,7 @@ GPU.";
 #[derive(Parser)]
 #[command(name = "firelight", version, propagate_version = true, after_help = EXAMPLES, max_term_width = 110)]
 struct Cli {
-    /// Log what happens; twice for every detail
+    /// Log what happens; repeat for more detail
     #[arg(short, long, global = true, action = ArgAction::Count, display_order = 900)]
     verbose: u8,
     #[command(subcommand)]
@@ -131,7 +132,6 @@ enum CliCommand {
 pub fn main() -> ExitCode {
     #[cfg(target_os = "linux")]
     drivers::prepare();
-    terminal::remember();
     term::install_panic_message();
     term::catch_interrupts();
     let cli = Cli::try_parse().unwrap_or_else(|error| with_suggestions(error).exit());
@@ -142,10 +142,10 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Commands of other programs, and ours that do the same.
+/// Commands of other programs, and those that do the same here.
 const ELSEWHERE: [(&str, &str); 9] = [
     ("models", "list"),
-    ("ps", "devices"),
+    ("ps", "list"),
     ("gpus", "devices"),
     ("download", "pull"),
     ("fetch", "pull"),
@@ -167,7 +167,11 @@ fn with_suggestions(mut error: clap::Error) -> clap::Error {
         Some((_, ours)) => vec![ours.to_string()],
         None => suggest::similar(&typed, commands).into_iter().map(str::to_string).collect(),
     };
-    if !meant.is_empty() {
+    if typed.contains([' ', '.', '/']) {
+        let call = if typed.contains(' ') { format!("{} {typed:?}", demo::NAME) } else { typed };
+        let tip = format!("to run a model: firelight run {call}").into();
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+    } else if !meant.is_empty() {
         error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(meant));
     }
     error
@@ -180,8 +184,8 @@ async fn run(command: CliCommand, verbose: bool) -> Result {
         CliCommand::Chat(args) => chat_window::run(args).await,
         #[cfg(not(feature = "chat"))]
         CliCommand::Chat { .. } => Err(Failure::usage(
-            "this build has no chat window. Install one that has: cargo install firelight --features cli,chat. `firelight \
-             run` chats in the terminal",
+            "this build has no chat window. `firelight run` chats in the terminal. A build with the window: cargo install \
+             firelight --features cli,chat",
         )),
         CliCommand::Serve(args) => serve::run(args),
         CliCommand::Pull(args) => hub::pull(args).await,

@@ -17,6 +17,7 @@ use super::chat::{self, Opener};
 use super::input::Stdin;
 use super::settings::{Settings, message, response_format};
 use super::term::{self, Failure};
+use super::tty::{self, Quiet};
 use super::{Result, hub, profile, wrong_call};
 
 const EXAMPLES: &str = "\
@@ -24,9 +25,11 @@ Without a PROMPT a chat begins; type /? in it.
 
 On a terminal, Markdown is rendered, and lines end between words; a pipe gets exactly the text.
 
-If stdin is not a terminal, its text is read too: it comes before PROMPT, with a blank line between, or is the prompt by \
-itself. UTF-8 and UTF-16 are read; a byte order mark is left out. A stdin that stays open and silent is given up 10 \
-seconds after the model is loaded if there is a PROMPT; in a loop that reads lines from stdin, add < /dev/null.
+If stdin is not a terminal, it is read as the prompt. With PROMPT, its text comes first, then a blank line, then PROMPT. \
+UTF-8 and UTF-16 are read; a byte order mark is left out. If there is a PROMPT and nothing arrives on stdin, the answer \
+begins 10 seconds after the model is loaded; in a loop that reads lines from stdin, add < /dev/null.
+
+With --format, reasoning is off unless --think on asks for it.
 
 Examples:
   firelight run
@@ -85,6 +88,8 @@ enum Switch {
 
 pub async fn run(args: RunArgs, verbose: bool) -> Result {
     let settings = settings(&args, verbose)?;
+    tty::remember();
+    let loading = Quiet::begin();
     let stdin = Stdin::begin();
     let place = hub::find(&args.model, args.offline.offline).await?;
     let model = Arc::new(args::open_model(&place).await?);
@@ -101,12 +106,14 @@ pub async fn run(args: RunArgs, verbose: bool) -> Result {
         args::say_template(&model);
         settings.check_think(&model)?;
     }
+    settings.check_format(&model)?;
     let gpu = args.device.open().await?;
     if args.profile {
         profile::check(&gpu)?;
     }
     let mut engine = args::open_engine(gpu, model, &args.device, args.engine.options()).await?;
     if chats {
+        drop(loading);
         let opener = Opener { device: args.device, session: args.engine.options(), offline: args.offline };
         let (engine, position) = chat::run(engine, place, settings, args.system, opener).await?;
         return if args.profile { show_profile(engine, position).await } else { Ok(()) };
@@ -165,7 +172,7 @@ async fn once(engine: &mut Engine, args: &RunArgs, settings: &Settings, prompt: 
         writeln!(io::stdout())?;
     }
     // Only a limit ends a continuation: models that continue texts never do.
-    if let Some(why) = answer.cut(engine.session()?.context()).filter(|_| !args.raw) {
+    if let Some(why) = answer.cut(engine.session()?.context(), "--context").filter(|_| !args.raw) {
         term::note(&why);
     }
     answer.report(settings.sampling.seed, settings.stats);

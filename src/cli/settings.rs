@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use firelight::Error;
+use firelight::conversation::grammar::GrammarCompiler;
 use firelight::conversation::{Conversation, Prepared, Prompt, ResponseFormat};
 use firelight::engine::{AnswerJob, Engine};
 use firelight::model::Model;
@@ -43,6 +45,18 @@ impl Settings {
         Ok(AnswerJob::new(prompt).sampling(sampling).stop(stop).max_tokens(self.max_tokens).grammar(grammar))
     }
 
+    /// Fails if no answer can have the format, and prints what of its schema is not enforced. Called before the model
+    /// is loaded, which takes longer.
+    pub fn check_format(&self, model: &Model) -> Result {
+        let Some(rules) = self.prepare(&Prompt::Text(String::new()), model)?.rules else { return Ok(()) };
+        let compiler = GrammarCompiler::new(&model.tokenizer).map_err(Error::Unsupported)?;
+        let unenforced = rules.compile(&compiler).map_err(Error::Usage)?.unenforced;
+        if !unenforced.is_empty() {
+            term::note(&format!("answers may not follow these parts of the schema: {}", unenforced.join(", ")));
+        }
+        Ok(())
+    }
+
     /// How an answer is shown: JSON as it is.
     pub fn view(&self) -> View {
         match self.format {
@@ -60,7 +74,7 @@ impl Settings {
         };
         if tokens(true)? == tokens(false)? {
             let switch = if think { "on" } else { "off" };
-            term::note(&format!("this model has no switch for reasoning: \"{switch}\" changes nothing"));
+            term::note(&format!("this model has no switch for reasoning: turning it {switch} has no effect"));
         }
         Ok(())
     }
@@ -70,23 +84,23 @@ fn conversation(messages: Vec<Value>, think: Option<bool>) -> Prompt {
     Prompt::Conversation(Conversation::new(messages).reasoning(think).date(Some(text::today())))
 }
 
-/// A message as templates want it.
+/// A message in the format of chat templates.
 pub fn message(role: &str, text: &str) -> Value {
     json!({ "role": role, "content": text })
 }
 
-/// The format that a text asks for: `json`, a JSON schema, or `@` and a file with one.
+/// Reads a response format: `json`, a JSON schema, or `@` and a file with one.
 pub fn response_format(text: &str) -> Result<ResponseFormat> {
-    let wrong = |why: String| Failure::usage(format!("{why}. Give json, a JSON schema, or @FILE with one"));
-    let schema = match text.strip_prefix('@') {
-        Some(path) => read_text(Path::new(path))?,
-        None if text.eq_ignore_ascii_case("json") => r#"{"type": "object"}"#.into(),
-        None => text.into(),
+    let (schema, of) = match text.strip_prefix('@') {
+        Some(path) => (read_text(Path::new(path))?, path),
+        None if text.eq_ignore_ascii_case("json") => (r#"{"type": "object"}"#.into(), text),
+        None => (text.into(), text),
     };
+    let wrong = |why: String| Failure::usage(format!("{of} is not {why}. Give json, a JSON schema, or @FILE with one"));
     match serde_json::from_str(&schema) {
         Ok(schema @ Value::Object(_)) => Ok(ResponseFormat::JsonSchema("--format".into(), schema)),
-        Ok(_) => Err(wrong("the format is no JSON object".into())),
-        Err(error) => Err(wrong(format!("the format is no JSON schema: {error}"))),
+        Ok(_) => Err(wrong("a JSON object".into())),
+        Err(error) => Err(wrong(format!("a JSON schema: {error}"))),
     }
 }
 

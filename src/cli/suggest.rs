@@ -1,11 +1,16 @@
 //! "Did you mean": the word of a list that was probably meant.
 
-/// The words that differ from a mistyped one by a letter or two, or that it begins, most similar first.
+/// The words that differ from a mistyped one by a letter or two, or that begin with it, most similar first. Upper and
+/// lower case are the same.
 pub fn similar<'a>(typed: &str, words: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     let typed = typed.to_lowercase();
     let far = (typed.chars().count() / 3).clamp(1, 2);
-    let mut found: Vec<(usize, &str)> = words.into_iter().map(|word| (distance(&typed, word), word)).collect();
-    found.retain(|(distance, word)| *distance <= far || typed.len() > 1 && word.starts_with(&typed));
+    let compare = |word: &'a str| {
+        let lower = word.to_lowercase();
+        let distance = distance(&typed, &lower);
+        (distance <= far || typed.len() > 1 && lower.starts_with(&typed)).then_some((distance, word))
+    };
+    let mut found: Vec<(usize, &str)> = words.into_iter().filter_map(compare).collect();
     found.sort_by_key(|(distance, _)| *distance);
     found.into_iter().map(|(_, word)| word).collect()
 }
@@ -37,7 +42,7 @@ mod tests {
     fn mistyped_words_are_recognised() {
         let words = ["run", "serve", "list", "devices", "quantize", "plan"];
         for (typed, meant) in
-            [("rnu", "run"), ("ru", "run"), ("servr", "serve"), ("quantise", "quantize"), ("dev", "devices")]
+            [("rnu", "run"), ("RU", "run"), ("servr", "serve"), ("quantise", "quantize"), ("dev", "devices")]
         {
             assert_eq!(similar(typed, words), [meant], "{typed}");
         }

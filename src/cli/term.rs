@@ -15,7 +15,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::screen::wrap;
-use super::terminal;
+use super::tty;
 
 /// Exit code after Ctrl-C, by the shells' convention (128 + SIGINT).
 const INTERRUPTED_CODE: u8 = 130;
@@ -83,24 +83,28 @@ pub fn say_software(card: &AdapterInfo) {
 }
 
 fn complain(kind: &str, message: &str) {
-    say(&format!("{kind}: {}", printable(message)));
+    say(&format!("{kind}: {message}"));
 }
 
-/// Prints a line to stderr; a terminal's are wrapped.
+/// Prints a text to stderr, without control characters; on a terminal it is wrapped.
 pub fn say(line: &str) {
     // There is nowhere to report that stderr is closed.
     let _ = writeln!(io::stderr(), "{}", wrapped(line));
 }
 
-/// Prints a line about an answer to stderr, dimly.
+/// Like [`say`], but dim: what is neither the answer nor a problem.
 pub fn aside(line: &str) {
     let (on, off) = if colours(&io::stderr()) { (DIM, PLAIN) } else { ("", "") };
     let _ = writeln!(io::stderr(), "{on}{}{off}", wrapped(line));
 }
 
 fn wrapped(line: &str) -> String {
-    let columns = if io::stderr().is_terminal() { terminal::columns() } else { None };
-    columns.map_or_else(|| line.to_string(), |columns| wrap::fill(line, columns))
+    let line = printable(line);
+    let columns = if io::stderr().is_terminal() { tty::columns() } else { None };
+    match columns {
+        Some(columns) => wrap::fill(&line, columns),
+        None => line,
+    }
 }
 
 /// The text without control characters: a name in a file may contain escape sequences.
@@ -116,7 +120,7 @@ pub fn printable(text: &str) -> String {
 /// Turns a panic, which is always a bug in Firelight, into a message for the user.
 pub fn install_panic_message() {
     std::panic::set_hook(Box::new(|panic| {
-        terminal::restore();
+        tty::restore();
         let place = panic.location().map(|l| format!("{}:{}", l.file(), l.line())).unwrap_or_default();
         let what = panic.payload_as_str().unwrap_or("unknown");
         complain("error", &format!("this is a bug in Firelight; please report it: {what} ({place})"));
@@ -156,7 +160,11 @@ pub fn catch_interrupts() {
     let handler = || {
         if STATE.compare_exchange(ANSWERING, INTERRUPTED, Ordering::SeqCst, Ordering::SeqCst).is_err() {
             discard_unfinished();
-            terminal::restore();
+            tty::restore();
+            if io::stderr().is_terminal() {
+                // The shell's prompt goes below a progress bar or an answer.
+                let _ = writeln!(io::stderr());
+            }
             std::process::exit(INTERRUPTED_CODE.into());
         }
     };

@@ -76,18 +76,18 @@ pub async fn template(args: TemplateArgs) -> Result {
     };
     let prompt = template.render(&input)?;
     let mut out = io::stdout().lock();
-    out.write_all(prompt.as_bytes())?;
-    // A pipe receives exactly the prompt.
-    if out.is_terminal() && !prompt.ends_with('\n') {
-        writeln!(out)?;
+    // A pipe receives exactly the prompt. A terminal must not: a template may contain escape sequences.
+    if !out.is_terminal() {
+        return Ok(out.write_all(prompt.as_bytes())?);
     }
-    Ok(())
+    let end = if prompt.ends_with('\n') { "" } else { "\n" };
+    Ok(write!(out, "{}{end}", term::printable(&prompt))?)
 }
 
 /// The template's variables. BOS, EOS and the date default to the model's tokens and today.
 fn read_case(path: &Path, tokenizer: &Tokenizer) -> Result<TemplateInput> {
     let shown = path.display();
-    let wrong = |what: String| Failure::usage(format!("{shown} is no input for a template: {what}"));
+    let wrong = |what: String| Failure::usage(format!("{shown} is not an input for a template: {what}"));
     let mut case: Value = serde_json::from_str(&read_text(path)?).map_err(|e| wrong(e.to_string()))?;
     let Some(object) = case.as_object_mut() else { return Err(wrong("it is not a JSON object".into())) };
     if !object.contains_key("messages") {

@@ -22,7 +22,9 @@ pub use adapter::AdapterInfo;
 pub(crate) use device::PendingRead;
 pub use device::{Gpu, GpuOptions, Tuning};
 pub(crate) use pipelines::{Lookup, Pipeline, Vacancy};
-pub use platform::Clock;
+#[cfg(not(target_arch = "wasm32"))]
+pub use platform::cache_folder;
+pub use platform::{Clock, NO_ADAPTER};
 pub(crate) use platform::{pause, processors};
 #[cfg(all(target_arch = "wasm32", feature = "web"))]
 pub(crate) use web::{cached_entries, restore_cache};

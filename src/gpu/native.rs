@@ -32,8 +32,8 @@ pub fn store_cached(key: &str, text: &str) {
     replace(&file, &serde_json::to_vec_pretty(&all).expect("text"));
 }
 
-/// `~/.cache/firelight` on Linux, and the usual place elsewhere.
-fn cache_folder() -> Option<PathBuf> {
+/// The folder of tuning results and compiled pipelines: `~/.cache/firelight` on Linux, and the usual place elsewhere.
+pub fn cache_folder() -> Option<PathBuf> {
     Some(choose_native_strategy().ok()?.cache_dir().join("firelight"))
 }
 

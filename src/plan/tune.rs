@@ -148,6 +148,21 @@ pub async fn trials(gpu: &Gpu, caps: &Caps, sizes: &TuneSizes) -> Result<Vec<Tri
     Ok(trials)
 }
 
+/// Tries the default parameters of the exact tiers. A software adapter runs no others unless asked; it compiles slowly.
+///
+/// # Errors
+/// As [`trials`].
+pub async fn default_trials(gpu: &Gpu, sizes: &TuneSizes) -> Result<Vec<Trial>> {
+    let (one, many) = (Expected::product(sizes.matrix), Expected::product(sizes.prompts_matrix));
+    let mut trials = Vec::new();
+    for tier in [Tier::Baseline, Tier::Subgroups].into_iter().filter(|tier| gpu.caps().lacks(*tier).is_none()) {
+        let caps = Caps { tier, tuned: None, ..gpu.caps().clone() };
+        trials.push(trial(gpu, &caps, &one, 1).await?);
+        trials.push(trial(gpu, &caps, &many, sizes.rows).await?);
+    }
+    Ok(trials)
+}
+
 /// The tuning result of the trials: the highest correct exact tier with its fastest GEMV and GEMM parameters, the
 /// outcome of each f16 prefill tier, and whether cooperative attention is faster.
 pub fn tune_result(trials: &[Trial]) -> Option<TuneResult> {

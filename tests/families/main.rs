@@ -351,8 +351,7 @@ fn a_chat_dims_reasoning_and_does_not_send_it_again() {
         assert!(chat.wait().expect("it ends").success(), "{}: {screen}", family.name);
         let plain = screen.replace("\u{1b}[2m", "").replace("\u{1b}[0m", "");
         let shown = family.shown.replace('\n', "\r\n");
-        for (text, screen) in [("\u{1b}[2m<think>", &screen), ("\u{1b}[2m</think>\u{1b}[0m", &screen), (&shown, &plain)]
-        {
+        for (text, screen) in [("\u{1b}[2m<think>", &screen), ("</think>\u{1b}[0m", &screen), (&shown, &plain)] {
             assert_eq!(screen.matches(text).count(), 2, "{}: {text:?} is not twice in {screen:?}", family.name);
         }
         let saved: Value = serde_json::from_str(&read_to_string(&saved).expect("a file")).expect("JSON");

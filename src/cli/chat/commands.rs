@@ -48,7 +48,7 @@ const SETTINGS: [(&[&str], &str, &str); 8] = [
     (&["parameter"], "NAME VALUE", "one of the parameters below"),
     (&["system"], "TEXT", "the system prompt"),
     (&["think", "nothink"], "", "turn reasoning on or off, if the model supports it"),
-    (&["format", "noformat"], "json|@FILE", "answer in JSON, or in JSON of the file's schema"),
+    (&["format", "noformat"], "json|SCHEMA|@FILE", "answer in JSON, or in JSON of a schema"),
     (&["markdown", "nomarkdown"], "", "render Markdown, or show it as it is written"),
     (&["wordwrap", "nowordwrap"], "", "end lines between words, or anywhere"),
     (&["verbose", "quiet"], "", "print each answer's speed and seed, or nothing"),
@@ -72,9 +72,9 @@ pub const COMMANDS: [SlashCommand; 14] = [
     command(SlashAction::Help, &["?", "help"], Argument::Text, "[set]", "this list, or what can be set"),
     command(SlashAction::Quit, &["bye", "quit", "exit"], Argument::Text, "", "end the chat; so does Ctrl-D"),
     command(SlashAction::Clear, &["clear", "reset", "new"], Argument::Text, "", "forget the conversation"),
-    command(SlashAction::Undo, &["undo"], Argument::Text, "", "take back your last message and its answer"),
+    command(SlashAction::Undo, &["undo"], Argument::Text, "", "remove your last message and its answer"),
     command(SlashAction::Regenerate, &["regen", "retry"], Argument::Text, "", "answer your last message again"),
-    command(SlashAction::Read, &["read"], Argument::File, "FILE", "put a text file before your next message"),
+    command(SlashAction::Read, &["read"], Argument::File, "FILE", "add a text file to your next message"),
     command(
         SlashAction::System,
         &["system"],
@@ -90,7 +90,7 @@ pub const COMMANDS: [SlashCommand; 14] = [
         "[WHAT]",
         "the model, parameters, system, template or license",
     ),
-    command(SlashAction::Model, &["model"], Argument::File, "[NAME]", "go on with another model, or name this one"),
+    command(SlashAction::Model, &["model"], Argument::File, "[NAME]", "change the model, or show its name"),
     command(SlashAction::Save, &["save"], Argument::File, "FILE", "save the conversation as JSON"),
     command(SlashAction::Load, &["load"], Argument::File, "FILE", "load a saved conversation, or a model"),
     command(SlashAction::Seed, &["seed"], Argument::Text, "N", "use this random seed from now on"),
@@ -99,7 +99,7 @@ pub const COMMANDS: [SlashCommand; 14] = [
         &["stats"],
         Argument::Text,
         "",
-        "how long the last answer took, and how full the context is",
+        "the speed of the last answer, and how full the context is",
     ),
 ];
 
@@ -124,13 +124,13 @@ impl<'a> Input<'a> {
     /// Reads a line. A path (`/etc/hosts`) or a comment (`//`) is a message, although it begins with a slash.
     pub fn parse(line: &'a str) -> Self {
         let line = line.trim();
-        let (first, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        let (first, rest) = first_word(line);
         match first.strip_prefix('/') {
             _ if line.is_empty() => Input::Nothing,
             Some(name) if !name.contains('/') => {
                 let name = name.to_lowercase();
                 match COMMANDS.iter().find(|command| command.names.contains(&name.as_str())) {
-                    Some(command) => Input::Command(command.action, rest.trim()),
+                    Some(command) => Input::Command(command.action, rest),
                     None => Input::Unknown(first),
                 }
             }
@@ -139,13 +139,32 @@ impl<'a> Input<'a> {
     }
 }
 
+/// The first word of a text, and what follows it.
+pub fn first_word(text: &str) -> (&str, &str) {
+    let (first, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    (first, rest.trim())
+}
+
+/// A text without the quotes around it.
+pub fn unquoted(text: &str) -> &str {
+    text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text)
+}
+
 /// What to say about an unknown command.
 pub fn unknown(command: &str) -> String {
     let names = COMMANDS.iter().flat_map(|command| command.names);
-    let meant = similar(command.trim_start_matches('/'), names.copied());
-    match meant.first() {
+    match similar(command.trim_start_matches('/'), names.copied()).first() {
         Some(name) => format!("unknown command {command}: did you mean /{name}?"),
         None => format!("unknown command {command}: try /?"),
+    }
+}
+
+/// What to say about an unknown setting.
+pub fn unknown_setting(name: &str) -> String {
+    let settings = SETTINGS.iter().flat_map(|(names, ..)| *names).copied();
+    match similar(name, settings.chain(parameters::names())).first() {
+        Some(meant) => format!("there is no setting {name}: did you mean /set {meant}?"),
+        None => format!("there is no setting {name}; /? set lists them"),
     }
 }
 
@@ -185,25 +204,33 @@ fn find(name: &str) -> Option<&'static SlashCommand> {
     COMMANDS.iter().find(|command| command.names.contains(&name))
 }
 
+/// Names and what they mean, side by side or, on a narrow terminal, below one another.
+fn table(rows: &[(String, String)], columns: usize) -> String {
+    const NARROWEST: usize = 30;
+    let widest = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let beside = columns >= widest + 2 + NARROWEST;
+    let indent = " ".repeat(if beside { widest + 2 } else { 4 });
+    let row = |(name, what): &(String, String)| {
+        let what = fill(what, columns.saturating_sub(indent.len())).replace('\n', &format!("\n{indent}"));
+        match beside {
+            true => format!("{name:<widest$}  {what}\n"),
+            false => format!("{name}\n{indent}{what}\n"),
+        }
+    };
+    rows.iter().map(row).collect()
+}
+
 /// The list of commands, or with `set` of what can be set.
 pub fn help(of: &str, columns: usize) -> String {
-    let table = |rows: Vec<(String, String)>| {
-        let widest = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-        let indent = " ".repeat(widest + 2);
-        let row = |(name, what): &(String, String)| {
-            let what = fill(what, columns.saturating_sub(indent.len()).max(20)).replace('\n', &format!("\n{indent}"));
-            format!("{name:<widest$}  {what}\n")
-        };
-        rows.iter().map(row).collect::<String>()
-    };
     if of.eq_ignore_ascii_case("set") {
         let setting = |(names, usage, what): &(&[&str], &str, &str)| {
             (format!("/set {} {usage}", names.join(", ")).trim_end().to_string(), what.to_string())
         };
-        let settings = SETTINGS.iter().map(setting).collect();
+        let settings: Vec<_> = SETTINGS.iter().map(setting).collect();
         let parameters = PARAMETERS.iter().map(|p| (format!("  {}", p.name), p.help.to_string()));
         let context = (format!("  {}", CONTEXT[0]), "context size in tokens; loads the model again".to_string());
-        return table(settings) + "\nParameters:\n" + table(parameters.chain([context]).collect()).trim_end();
+        let parameters: Vec<_> = parameters.chain([context]).collect();
+        return table(&settings, columns) + "\nParameters:\n" + table(&parameters, columns).trim_end();
     }
     let row = |command: &SlashCommand| {
         let others: Vec<String> = command.names[1..].iter().map(|name| format!("/{name}")).collect();
@@ -215,7 +242,8 @@ pub fn help(of: &str, columns: usize) -> String {
     };
     let end = "End a line with \\ to continue on the next one, or put several lines between \"\"\" marks. Ctrl-C stops an \
                answer.";
-    table(COMMANDS.iter().map(row).collect()) + &fill(end, columns)
+    let commands: Vec<_> = COMMANDS.iter().map(row).collect();
+    table(&commands, columns) + &fill(end, columns)
 }
 
 #[cfg(test)]
@@ -250,6 +278,8 @@ mod tests {
         }
         assert_eq!(unknown("/claer"), "unknown command /claer: did you mean /clear?");
         assert_eq!(unknown("/frobnicate"), "unknown command /frobnicate: try /?");
+        assert_eq!(unknown_setting("temprature"), "there is no setting temprature: did you mean /set temperature?");
+        assert_eq!(unknown_setting("nonsense"), "there is no setting nonsense; /? set lists them");
     }
 
     #[test]
@@ -264,6 +294,8 @@ mod tests {
         let help = super::help("set", 80);
         assert!(SETTINGS.iter().all(|(names, ..)| names.iter().all(|name| help.contains(name))), "{help}");
         assert!(help.lines().all(|line| line.len() <= 80), "{help}");
+        let narrow = super::help("", 20);
+        assert!(narrow.lines().all(|line| line.len() <= 20), "{narrow}");
     }
 
     #[test]

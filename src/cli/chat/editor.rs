@@ -6,7 +6,7 @@ use std::io;
 use std::path::PathBuf;
 
 use etcetera::base_strategy::{BaseStrategy, choose_native_strategy};
-use rustyline::completion::{Completer, FilenameCompleter};
+use rustyline::completion::{Completer, FilenameCompleter, unescape};
 use rustyline::config::{CompletionType, Config};
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
@@ -17,7 +17,7 @@ use rustyline::{Context, Editor};
 
 use super::commands;
 use crate::cli::term::{self, Failure};
-use crate::cli::{Result, terminal};
+use crate::cli::{Result, tty};
 
 const PROMPT: &str = "> ";
 /// The prompt of a message's further lines.
@@ -40,8 +40,10 @@ pub enum Line {
 /// Reads lines.
 pub struct LineEditor {
     editor: Editor<Assistant, DefaultHistory>,
-    /// The file of the history; `None` to keep none.
+    /// The file of the history, if this machine has a place for it.
     history: Option<PathBuf>,
+    /// Whether what is typed goes into the history.
+    pub keeps_history: bool,
 }
 
 impl LineEditor {
@@ -56,56 +58,66 @@ impl LineEditor {
         let mut editor = Editor::with_config(config).map_err(failed)?;
         let colours = term::colours(&io::stdout());
         editor.set_helper(Some(Assistant { colours, files: FilenameCompleter::new() }));
-        let mut editor = LineEditor { editor, history: None };
-        editor.keep_history(true);
-        Ok(editor)
-    }
-
-    /// Keeps what is typed for later chats, or not.
-    pub fn keep_history(&mut self, keep: bool) {
-        self.history = if keep { history_file() } else { None };
-        if let Some(file) = &self.history {
-            // There is none yet in the first chat.
-            let _ = self.editor.load_history(file);
+        let history = history_file();
+        if let Some(file) = &history {
+            // In the first chat there is none yet.
+            let _ = editor.load_history(file);
         }
+        Ok(LineEditor { editor, history, keeps_history: true })
     }
 
     /// Reads a line, or several: up to the closing `"""`, or while they end in a backslash.
     pub fn read(&mut self) -> Result<Line> {
         let mut text = match self.read_line(PROMPT)? {
-            Some(Line::Text { text, .. }) => text,
-            other => return Ok(other.unwrap_or(Line::End)),
+            Line::Text { text, .. } => text,
+            other => return Ok(other),
         };
         while goes_on(&text) {
             match self.read_line(FURTHER)? {
-                Some(Line::Text { text: more, .. }) => text = text + "\n" + &more,
-                // The message is given up.
+                Line::Text { text: more, .. } => text = text + "\n" + &more,
+                // Ctrl-C and Ctrl-D give up the message, not the chat.
                 _ => return Ok(Line::Text { text: String::new(), quoted: false }),
             }
         }
-        self.add_history(&text);
+        if self.keeps_history {
+            self.add_history(&text);
+        }
         let (text, quoted) = join(&text);
         Ok(Line::Text { text: text.into_owned(), quoted })
     }
 
-    fn read_line(&mut self, prompt: &str) -> Result<Option<Line>> {
+    fn read_line(&mut self, prompt: &str) -> Result<Line> {
         match self.editor.readline(prompt) {
-            Ok(text) => Ok(Some(Line::Text { text, quoted: false })),
-            Err(ReadlineError::Eof) => Ok(None),
-            Err(ReadlineError::Interrupted) => Ok(Some(Line::Interrupt)),
+            Ok(text) => Ok(Line::Text { text, quoted: false }),
+            Err(ReadlineError::Eof) => Ok(Line::End),
+            Err(ReadlineError::Interrupted) => Ok(Line::Interrupt),
             Err(error) => Err(failed(error)),
         }
     }
 
     fn add_history(&mut self, text: &str) {
-        // Only a history that may not grow refuses.
+        // Only a history in a database fails.
         let _ = self.editor.add_history_entry(text.trim_end());
         let Some(file) = &self.history else { return };
         let folder = file.parent().map_or(Ok(()), fs::create_dir_all);
-        // Only its owner may read the file: rustyline sees to that.
+        // rustyline makes the file readable for its owner only.
         if let Err(error) = folder.map_err(ReadlineError::from).and_then(|()| self.editor.append_history(file)) {
             tracing::info!("the history cannot be kept in {}: {error}", file.display());
         }
+    }
+}
+
+/// The file that was typed: without quotes and the backslashes that completion puts before blanks, and with the home
+/// folder for `~`.
+pub fn file_name(typed: &str) -> String {
+    let quoted = ['"', '\''].iter().find_map(|quote| typed.strip_prefix(*quote)?.strip_suffix(*quote));
+    if let Some(name) = quoted {
+        return name.to_string();
+    }
+    let name = unescape(typed, cfg!(unix).then_some('\\'));
+    match (name.strip_prefix("~/"), etcetera::home_dir()) {
+        (Some(rest), Ok(home)) => home.join(rest).display().to_string(),
+        _ => name.into_owned(),
     }
 }
 
@@ -169,7 +181,7 @@ impl Hinter for Assistant {
 
     fn hint(&self, line: &str, _: usize, _: &Context<'_>) -> Option<Placeholder> {
         // Without colours it would look typed; on a narrow terminal it would not fit.
-        let fits = || terminal::columns().is_some_and(|columns| columns > PROMPT.len() + PLACEHOLDER.len());
+        let fits = || tty::columns().is_some_and(|columns| columns > PROMPT.len() + PLACEHOLDER.len());
         (self.colours && line.is_empty() && fits()).then_some(Placeholder)
     }
 }
@@ -198,5 +210,17 @@ mod tests {
         assert_eq!(join("one \\\ntwo"), "one \ntwo");
         assert_eq!(join("\"\"\"\none\n\n two\n\"\"\""), "one\n\n two");
         assert_eq!(join(" \"quoted\" "), "\"quoted\"");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn file_names_are_typed_as_in_a_shell() {
+        assert_eq!(file_name("a.json"), "a.json");
+        assert_eq!(file_name(r"my\ chat.json"), "my chat.json");
+        assert_eq!(file_name("\"my chat.json\""), "my chat.json");
+        assert_eq!(file_name("'it\\s'"), "it\\s");
+        let home = etcetera::home_dir().unwrap();
+        assert_eq!(file_name("~/a b"), home.join("a b").display().to_string());
+        assert_eq!(file_name("~"), "~");
     }
 }

@@ -15,10 +15,10 @@ use firelight::session::SessionOptions;
 use super::args::{DeviceArgs, OfflineArg};
 use super::settings::{Settings, response_format};
 use super::term::{self, Failure};
-use super::{Result, info, terminal};
-use commands::{Input, SlashAction};
-use editor::{Line, LineEditor};
-use parameters::{CONTEXT, PARAMETERS};
+use super::{Result, info, tty};
+use commands::{Input, SlashAction, first_word, unquoted};
+use editor::{Line, LineEditor, file_name};
+use parameters::PARAMETERS;
 use session::Chat;
 
 /// How another model is opened.
@@ -47,7 +47,7 @@ pub async fn run(
             Line::End => break,
             // Pressed a moment after an answer has ended, it was not meant for the conversation.
             Line::Interrupt if !interrupted => {
-                term::note("Ctrl-C once more, or Ctrl-D, ends the chat");
+                term::note("press Ctrl-C again, or Ctrl-D, to end the chat");
                 interrupted = true;
                 continue;
             }
@@ -68,22 +68,22 @@ pub async fn run(
 async fn command(chat: &mut Chat, editor: &mut LineEditor, action: SlashAction, rest: &str) -> Result {
     match action {
         SlashAction::Quit => {}
-        SlashAction::Help => term::say(&commands::help(rest, terminal::columns().unwrap_or(80))),
+        SlashAction::Help => term::say(&commands::help(rest, tty::columns().unwrap_or(80))),
         SlashAction::Clear => chat.clear(),
         SlashAction::Undo => chat.undo(),
         SlashAction::Regenerate => chat.regenerate().await?,
         SlashAction::Read if rest.is_empty() => term::note("/read needs a file, e.g. /read notes.txt"),
-        SlashAction::Read => chat.read(rest),
-        SlashAction::System if rest.is_empty() => term::say(&system(chat)),
+        SlashAction::Read => chat.read(&file_name(rest)),
+        SlashAction::System if rest.is_empty() => term::say(system(chat)),
         SlashAction::System => set_system(chat, rest),
         SlashAction::Set => set(chat, editor, rest).await?,
-        SlashAction::Show => show(chat, rest)?,
+        SlashAction::Show => term::say(&show(chat, rest)?),
         SlashAction::Model if rest.is_empty() => term::say(&chat.describe()?),
-        SlashAction::Model => chat.change_model(rest).await?,
+        SlashAction::Model => chat.change_model(&file_name(rest)).await?,
         SlashAction::Save if rest.is_empty() => term::note("/save needs a file, e.g. /save chat.json"),
-        SlashAction::Save => chat.save(rest),
+        SlashAction::Save => chat.save(&file_name(rest)),
         SlashAction::Load if rest.is_empty() => term::note("/load needs a file, e.g. /load chat.json"),
-        SlashAction::Load => chat.load(rest).await?,
+        SlashAction::Load => chat.load(&file_name(rest)).await?,
         SlashAction::Seed if rest.is_empty() => term::note("/seed needs a whole number, e.g. /seed 42"),
         SlashAction::Seed => set_parameter(chat, "seed", rest).await?,
         SlashAction::Stats => term::say(&chat.stats()?),
@@ -91,41 +91,47 @@ async fn command(chat: &mut Chat, editor: &mut LineEditor, action: SlashAction, 
     Ok(())
 }
 
-fn system(chat: &Chat) -> String {
-    chat.system.as_deref().map_or("No system prompt is set.".into(), term::printable)
+fn system(chat: &Chat) -> &str {
+    chat.system.as_deref().unwrap_or("No system prompt is set.")
 }
 
 fn set_system(chat: &mut Chat, text: &str) {
-    let text = text.trim_matches('"');
+    let text = unquoted(text);
     chat.system = (!text.is_empty()).then(|| text.to_string());
     term::aside(if chat.system.is_some() { "System prompt set." } else { "System prompt removed." });
 }
 
 /// `/set NAME [VALUE]`.
 async fn set(chat: &mut Chat, editor: &mut LineEditor, rest: &str) -> Result {
-    let (name, value) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-    let (name, value) = (name.to_lowercase(), value.trim());
-    let settings = &mut chat.settings;
-    let done = match name.as_str() {
-        "" => return Ok(term::say(&commands::help("set", terminal::columns().unwrap_or(80)))),
+    let (name, value) = first_word(rest);
+    let name = name.to_lowercase();
+    match name.as_str() {
+        "" => term::say(&commands::help("set", tty::columns().unwrap_or(80))),
         "parameter" => {
-            let (name, value) = value.split_once(char::is_whitespace).unwrap_or((value, ""));
-            return set_parameter(chat, name, value.trim()).await;
+            let (name, value) = first_word(value);
+            set_parameter(chat, name, value).await?;
         }
-        "system" => return Ok(set_system(chat, value)),
+        "system" => set_system(chat, value),
+        "format" => set_format(chat, if value.is_empty() { "json" } else { value })?,
+        // `/set temperature 0.5`, too.
+        _ if parameters::is_known(&name) => set_parameter(chat, &name, value).await?,
+        _ => match switch(chat, editor, &name)? {
+            Some(done) => term::aside(&done),
+            None => term::note(&commands::unknown_setting(&name)),
+        },
+    }
+    Ok(())
+}
+
+/// `/set NAME` of what is on or off. Returns what to say; `None` if there is no such setting.
+fn switch(chat: &mut Chat, editor: &mut LineEditor, name: &str) -> Result<Option<String>> {
+    let settings = &mut chat.settings;
+    Ok(Some(match name {
         "think" | "nothink" => {
             settings.think = Some(name == "think");
-            let on = if name == "think" { "on" } else { "off" };
             chat.settings.check_think(chat.engine()?.model())?;
-            format!("Reasoning is {on}.")
+            format!("Reasoning is {}.", if name == "think" { "on" } else { "off" })
         }
-        "format" => match response_format(if value.is_empty() { "json" } else { value }) {
-            Ok(format) => {
-                settings.format = format;
-                "Answers are JSON.".into()
-            }
-            Err(failure) => return Ok(failure.print()),
-        },
         "noformat" => {
             settings.format = ResponseFormat::Text;
             "Answers are text.".into()
@@ -143,54 +149,69 @@ async fn set(chat: &mut Chat, editor: &mut LineEditor, rest: &str) -> Result {
             format!("Speed and seed are {} after each answer.", if settings.stats { "printed" } else { "not printed" })
         }
         "history" | "nohistory" => {
-            editor.keep_history(name == "history");
-            format!("What you type is {}.", if name == "history" { "kept for later chats" } else { "not kept" })
+            editor.keeps_history = name == "history";
+            format!("What you type is {}.", if editor.keeps_history { "kept for later chats" } else { "not kept" })
         }
-        // `/set temperature 0.5`, too.
-        _ if parameters::find(&name).is_some() || CONTEXT.contains(&parameters::normal(&name).as_str()) => {
-            return set_parameter(chat, &name, value).await;
+        _ => return Ok(None),
+    }))
+}
+
+/// `/set format FORMAT`. A format that no answer can have changes nothing.
+fn set_format(chat: &mut Chat, text: &str) -> Result {
+    let before = chat.settings.format.clone();
+    let model = chat.engine()?.model().clone();
+    let checked = response_format(text).and_then(|format| {
+        chat.settings.format = format;
+        chat.settings.check_format(&model)
+    });
+    match checked {
+        Ok(()) => term::aside("Answers are JSON."),
+        Err(failure) => {
+            chat.settings.format = before;
+            failure.print();
         }
-        _ => return Ok(term::note(&format!("there is no setting {name}; /? set lists them"))),
-    };
-    term::aside(&done);
+    }
     Ok(())
 }
 
 async fn set_parameter(chat: &mut Chat, name: &str, value: &str) -> Result {
-    if CONTEXT.contains(&parameters::normal(name).as_str()) {
-        return match value.parse() {
-            Ok(context) if context > 0 => chat.change_context(context).await,
-            _ => Ok(term::note("the context needs a whole number, e.g. /set parameter num_ctx 8192")),
-        };
+    if parameters::is_context(name) {
+        match value.parse() {
+            Ok(context) if context > 0 => chat.change_context(context).await?,
+            _ => term::note("the context needs a whole number, e.g. /set parameter num_ctx 8192"),
+        }
+        return Ok(());
     }
-    let Some(parameter) = parameters::find(name) else {
-        let names = parameters::names().join(", ");
-        return Ok(term::note(&format!("there is no parameter {name:?}; there are {names}")));
-    };
-    match parameter.set(&mut chat.settings, value) {
-        Ok(()) => term::aside(&format!("Set {}.", parameter.show(&chat.settings))),
-        Err(why) => term::note(&format!("{why}: {}", parameter.help)),
+    match parameters::find(name) {
+        Some(parameter) => match parameter.set(&mut chat.settings, value) {
+            Ok(()) => term::aside(&format!("Set {}.", parameter.show(&chat.settings))),
+            Err(why) => term::note(&format!("{why}. {}: {}", parameter.name, parameter.help)),
+        },
+        None => {
+            let names = parameters::names().join(", ");
+            term::note(&format!("there is no parameter {name:?}; there are {names}"));
+        }
     }
     Ok(())
 }
 
 /// `/show [WHAT]`.
-fn show(chat: &Chat, what: &str) -> Result {
-    let metadata = &chat.engine()?.model().checkpoint.metadata;
-    let lines = match what.to_lowercase().as_str() {
+fn show(chat: &Chat, what: &str) -> Result<String> {
+    let checkpoint = &chat.engine()?.model().checkpoint;
+    Ok(match what.to_lowercase().as_str() {
         "" | "info" => {
-            let count = chat.messages();
-            let system = format!("System prompt: {}", chat.system.as_deref().unwrap_or("none"));
-            format!("{}\n{count} messages in the conversation\n{system}", chat.describe()?)
+            let (facts, system) = (info::general(checkpoint)?, chat.system.as_deref().unwrap_or("none"));
+            format!("{}\n{facts}{} in the conversation\nsystem prompt: {system}", chat.describe()?, chat.length())
         }
         "parameters" | "parameter" => PARAMETERS.iter().map(|p| p.show(&chat.settings)).collect::<Vec<_>>().join("\n"),
-        "system" => system(chat),
+        "system" => system(chat).to_string(),
         "template" => {
-            metadata.get_str("tokenizer.chat_template")?.unwrap_or("The file has no chat template.").to_string()
+            let template = checkpoint.metadata.get_str("tokenizer.chat_template")?;
+            template.unwrap_or("The file has no chat template.").to_string()
         }
-        "license" | "licence" => info::licence(metadata).unwrap_or_else(|| "The file states no license.".into()),
+        "license" | "licence" => {
+            info::licence(&checkpoint.metadata).unwrap_or_else(|| "The file states no license.".into())
+        }
         other => format!("/show knows {}; not {other}", commands::SHOWN.join(", ")),
-    };
-    term::say(&term::printable(&lines));
-    Ok(())
+    })
 }

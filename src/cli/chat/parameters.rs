@@ -1,5 +1,6 @@
 //! The parameters that `/set parameter` changes, under the names of Ollama and of llama.cpp.
 
+use super::commands::unquoted;
 use crate::cli::settings::Settings;
 
 pub struct Parameter {
@@ -11,7 +12,7 @@ pub struct Parameter {
     set: fn(&mut Settings, &str) -> Result<(), String>,
 }
 
-/// The one that needs the model to be loaded again.
+/// The names of the context's size. To change it, the model is loaded again.
 pub const CONTEXT: [&str; 5] = ["num_ctx", "context", "ctx_size", "context_length", "n_ctx"];
 
 macro_rules! number {
@@ -22,7 +23,7 @@ macro_rules! number {
             help: $help,
             get: |settings| settings.sampling.$field.to_string(),
             set: |settings, text| {
-                settings.sampling.$field = text.parse().map_err(|_| number_wanted(text))?;
+                settings.sampling.$field = text.parse().map_err(|_| not_a_number(text))?;
                 Ok(())
             },
         }
@@ -31,9 +32,9 @@ macro_rules! number {
 
 pub const PARAMETERS: [Parameter; 10] = [
     number!("temperature", ["temp"], "lower is more predictable; 0 always takes the most likely token", temperature),
-    number!("top_k", [], "sample from the K most likely tokens; 0 for all", top_k),
-    number!("top_p", [], "sample from the most likely tokens whose probabilities add up to P", top_p),
-    number!("min_p", [], "sample from tokens at least P times as likely as the most likely one", min_p),
+    number!("top_k", [], "sample from the N most likely tokens; 0 for all", top_k),
+    number!("top_p", [], "sample from the most likely tokens that together have this probability", top_p),
+    number!("min_p", [], "ignore tokens less likely than this fraction of the most likely one", min_p),
     number!(
         "repeat_penalty",
         ["repetition_penalty"],
@@ -53,7 +54,7 @@ pub const PARAMETERS: [Parameter; 10] = [
                 Ok(..0) => None,
                 Ok(0) => return Err("an answer has at least one token".into()),
                 Ok(n) => usize::try_from(n).ok(),
-                Err(_) => return Err(number_wanted(text)),
+                Err(_) => return Err(not_a_number(text)),
             };
             Ok(())
         },
@@ -64,7 +65,7 @@ pub const PARAMETERS: [Parameter; 10] = [
         help: "stop before this text; \"\" removes all such texts",
         get: |settings| format!("{:?}", settings.stop),
         set: |settings, text| {
-            match text.trim_matches('"') {
+            match unquoted(text) {
                 "" => settings.stop.clear(),
                 text => settings.stop.push(text.to_string()),
             }
@@ -73,8 +74,8 @@ pub const PARAMETERS: [Parameter; 10] = [
     },
 ];
 
-fn number_wanted(text: &str) -> String {
-    format!("{text:?} is not a number that fits here")
+fn not_a_number(text: &str) -> String {
+    format!("{text:?} is not a valid number")
 }
 
 /// The names, for completion.
@@ -88,8 +89,18 @@ pub fn find(name: &str) -> Option<&'static Parameter> {
     PARAMETERS.iter().find(|parameter| parameter.name == name || parameter.aliases.contains(&name.as_str()))
 }
 
+/// Whether a name is one of [`CONTEXT`].
+pub fn is_context(name: &str) -> bool {
+    CONTEXT.contains(&normal(name).as_str())
+}
+
+/// Whether something can be set under this name.
+pub fn is_known(name: &str) -> bool {
+    is_context(name) || find(name).is_some()
+}
+
 /// A name as the table has it.
-pub fn normal(name: &str) -> String {
+fn normal(name: &str) -> String {
     name.trim_start_matches('-').replace('-', "_").to_lowercase()
 }
 

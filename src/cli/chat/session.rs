@@ -1,4 +1,4 @@
-//! The conversation: messages, answers, and what is done to them. A full context drops the oldest turns.
+//! The conversation: its messages and its model, and what commands do to them. A full context drops the oldest turns.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -7,11 +7,13 @@ use std::sync::Arc;
 use firelight::Error;
 use firelight::conversation::{Prepared, read_messages};
 use firelight::engine::{Engine, ModelRef};
-use firelight::session::Timings;
+use firelight::model::Model;
+use firelight::session::{SessionOptions, Timings};
 use serde_json::{Value, json};
 
 use super::Opener;
 use crate::cli::answer::{answer, speed};
+use crate::cli::input::read_text;
 use crate::cli::output::{self, Content};
 use crate::cli::settings::{Settings, message};
 use crate::cli::term::{self, Failure};
@@ -51,11 +53,11 @@ impl Chat {
     /// The engine, and how many positions are filled.
     pub fn end(self) -> Result<(Engine, usize)> {
         let filled = self.filled();
-        Ok((self.engine.ok_or_else(gone)?, filled))
+        Ok((self.engine.ok_or_else(unloaded)?, filled))
     }
 
     pub fn engine(&self) -> Result<&Engine> {
-        Ok(self.engine.as_ref().ok_or_else(gone)?)
+        self.engine.as_ref().ok_or_else(unloaded)
     }
 
     fn context(&self) -> Result<usize> {
@@ -74,13 +76,13 @@ impl Chat {
             ModelRef::Path(path) => path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
         };
         let (gpu, context) = (self.engine()?.gpu(), self.context()?);
-        Ok(term::printable(&format!("{name} on {}, context {context} tokens", gpu.adapter().name)))
+        Ok(format!("{name} on {}, context {context} tokens", gpu.adapter().name))
     }
 
     /// How long the last answer took, and how full the context is.
     pub fn stats(&self) -> Result<String> {
-        let filled = format!("{} of {} positions are filled", self.filled(), self.context()?);
-        Ok(self.last.map_or(filled.clone(), |timings| format!("{}\n{filled}", speed(&timings))))
+        let used = format!("{} of {} tokens of the context are used", self.filled(), self.context()?);
+        Ok(self.last.map_or(used.clone(), |timings| format!("{}\n{used}", speed(&timings))))
     }
 
     /// One turn.
@@ -100,6 +102,9 @@ impl Chat {
             term::note("there is no message to answer again");
             return Ok(());
         };
+        if self.settings.sampling.temperature == 0.0 {
+            term::note("the temperature is 0, so the answer is the same; /set parameter temperature 0.8 varies it");
+        }
         let before = self.messages.split_off(last + 1);
         self.settings.sampling.seed = self.settings.sampling.seed.wrapping_add(1);
         if !self.answer().await? {
@@ -108,71 +113,67 @@ impl Chat {
         Ok(())
     }
 
-    /// Answers the last message. Returns whether it did; what was wrong is printed. Only a lost device ends the chat.
+    /// Answers the last message. Returns whether it did: an error that the user can correct is printed. Others, such as
+    /// a lost device, end the chat.
     async fn answer(&mut self) -> Result<bool> {
-        let Some(prompt) = self.prompt()? else { return Ok(false) };
-        let context = self.context()?;
-        let engine = self.engine.as_mut().ok_or_else(gone)?;
-        let answered = match self.settings.job(engine, prompt) {
-            Ok(job) => answer(engine, job, self.settings.view()).await,
-            Err(failure) => Err(failure),
-        };
-        let answer = match answered {
-            Err(Failure::Error(error @ (Error::Usage(_) | Error::Unsupported(_) | Error::Text { .. }))) => {
+        let before = self.first;
+        match self.try_answer().await {
+            Err(Failure::Error(
+                error @ (Error::ContextFull { .. } | Error::Text { .. } | Error::Unsupported(_) | Error::Usage(_)),
+            )) => {
+                self.first = before;
                 term::note(&format!("{error}. Your message was not sent."));
-                return Ok(false);
+                Ok(false)
             }
-            answered => answered?,
-        };
+            answered => answered.map(|()| true),
+        }
+    }
+
+    async fn try_answer(&mut self) -> Result {
+        let (prompt, context) = (self.prompt()?, self.context()?);
+        let engine = self.engine.as_mut().ok_or_else(unloaded)?;
+        let job = self.settings.job(engine, prompt)?;
+        let answer = answer(engine, job, self.settings.view()).await?;
         if !answer.ends_line {
             writeln!(io::stdout())?;
         }
-        answer.cut(context).into_iter().for_each(|why| term::aside(&format!("[{why}]")));
+        let larger = "/set parameter num_ctx";
+        answer.cut(context, larger).into_iter().for_each(|why| term::aside(&format!("[{why}]")));
         answer.report(self.settings.sampling.seed, self.settings.stats);
         self.last = Some(answer.timings);
-        self.messages.push(message("assistant", without_thoughts(&answer.text)));
-        Ok(true)
+        self.messages.push(message("assistant", without_reasoning(&answer.text)));
+        Ok(())
     }
 
     /// The prompt of the last message, with as much of the conversation before it as leaves room for an answer.
-    fn prompt(&mut self) -> Result<Option<Prepared>> {
+    fn prompt(&mut self) -> Result<Prepared> {
         let (context, before) = (self.context()?, self.first);
         let room = self.settings.max_tokens.map_or(context / 4, |n| n.min(context / 4)).max(1);
-        loop {
-            let prompt = match self.settings.prompt(self.engine()?.model(), self.sent()) {
-                Err(Failure::Error(error @ Error::Text { .. })) => {
-                    self.first = before;
-                    term::note(&format!("{error}. Your message was not sent."));
-                    return Ok(None);
-                }
-                prompt => prompt?,
-            };
+        let prompt = loop {
+            let prompt = self.settings.prompt(self.engine()?.model(), self.sent())?;
             let tokens = prompt.tokens.len();
-            // Half of the context is freed at once: what remains is read again.
+            // Half of the context is freed at once, because what remains is read again.
             let most = if self.first == before { context - room } else { (context / 2).min(context - room) };
             match self.next_turn(self.first) {
                 Some(next) if tokens > most => self.first = next,
                 _ if tokens >= context => {
-                    self.first = before;
-                    term::note(&format!(
+                    return Err(Failure::usage(format!(
                         "your message is too long: with the system prompt it has {tokens} tokens, and the context \
-                         {context}. It was not sent. Shorten it, or take a larger context: /set parameter num_ctx {}",
+                         {context}. Shorten it, or enlarge the context: /set parameter num_ctx {}",
                         (tokens + room).next_power_of_two()
-                    ));
-                    return Ok(None);
+                    )));
                 }
-                _ => {
-                    if self.first > before {
-                        let turns = self.messages[before..self.first].iter().filter(|m| m["role"] == "user").count();
-                        let turns = if turns == 1 { "turn is" } else { &format!("{turns} turns are") };
-                        term::note(&format!(
-                            "the context of {context} tokens is full: the oldest {turns} not sent to the model any more"
-                        ));
-                    }
-                    return Ok(Some(prompt));
-                }
+                _ => break prompt,
             }
+        };
+        let dropped = self.messages[before..self.first].iter().filter(|m| m["role"] == "user").count();
+        if dropped > 0 {
+            let turns = if dropped == 1 { "turn is" } else { &format!("{dropped} turns are") };
+            term::note(&format!(
+                "the context of {context} tokens is full: the oldest {turns} no longer sent to the model"
+            ));
         }
+        Ok(prompt)
     }
 
     /// The messages that the model gets.
@@ -201,22 +202,22 @@ impl Chat {
         term::aside("Conversation cleared.");
     }
 
-    /// Takes back the last message and its answer.
+    /// Removes the last message and its answer.
     pub fn undo(&mut self) {
-        let Some(last) = self.last_user() else { return term::note("there is nothing to take back") };
+        let Some(last) = self.last_user() else { return term::note("there is nothing to undo") };
         let start: String = self.messages[last]["content"].as_str().unwrap_or_default().chars().take(40).collect();
         self.messages.truncate(last);
         self.first = self.first.min(self.last_user().unwrap_or(0));
         self.last = None;
-        term::aside(&format!("Took back {start:?} and its answer."));
+        term::aside(&format!("Removed {start:?} and its answer."));
     }
 
-    /// Puts a text file before the next message.
+    /// Adds a text file to the next message.
     pub fn read(&mut self, path: &str) {
-        match crate::cli::input::read_text(Path::new(path)) {
+        match read_text(Path::new(path)) {
             Ok(text) => {
                 self.attached += &format!("{}\n\n", text.trim_end());
-                term::aside(&format!("{path} goes before your next message."));
+                term::aside(&format!("Added {path} to your next message."));
             }
             Err(failure) => failure.print(),
         }
@@ -245,7 +246,7 @@ impl Chat {
         }
         match read_conversation(name) {
             Ok((system, messages)) => {
-                self.clear_for(system, messages);
+                (self.system, self.messages, self.first, self.last) = (system, messages, 0, None);
                 term::aside(&format!("Loaded {} from {name}.", count(self.messages.len())));
             }
             Err(failure) => failure.print(),
@@ -253,28 +254,28 @@ impl Chat {
         Ok(())
     }
 
-    fn clear_for(&mut self, system: Option<String>, messages: Vec<Value>) {
-        (self.system, self.messages, self.first, self.last) = (system, messages, 0, None);
-    }
-
-    /// Goes on with another model. If it cannot be loaded, the old one is loaded again.
+    /// Continues with another model. If it cannot be loaded, the old one is loaded again.
     pub async fn change_model(&mut self, name: &str) -> Result {
-        let place = match hub::find(Path::new(name), self.opener.offline.offline).await {
-            Ok(place) => place,
-            Err(failure) => return Ok(failure.print()),
+        let (place, model) = match self.find_model(name).await {
+            Ok(found) => found,
+            Err(failure) => {
+                failure.print();
+                return Ok(());
+            }
         };
-        let model = match args::open_model(&place).await {
-            Ok(model) => Arc::new(model),
-            Err(failure) => return Ok(failure.print()),
-        };
-        let session = self.opener.session.clone();
-        if self.open(model, session).await? {
+        if self.open(model, self.opener.session.clone()).await? {
             self.place = place;
-            args::say_template(self.engine()?.model());
-            self.settings.check_think(self.engine()?.model())?;
             term::aside(&format!("Now {}.", self.describe()?));
         }
         Ok(())
+    }
+
+    async fn find_model(&self, name: &str) -> Result<(ModelRef, Arc<Model>)> {
+        let place = hub::find(Path::new(name), self.opener.offline.offline).await?;
+        let model = Arc::new(args::open_model(&place).await?);
+        args::say_template(&model);
+        self.settings.check_think(&model)?;
+        Ok((place, model))
     }
 
     /// Loads the model again with another context.
@@ -289,12 +290,8 @@ impl Chat {
     }
 
     /// Loads a model in place of the current one, which is loaded again if that fails. Returns whether it was loaded.
-    async fn open(
-        &mut self,
-        model: Arc<firelight::model::Model>,
-        session: firelight::session::SessionOptions,
-    ) -> Result<bool> {
-        let engine = self.engine.take().ok_or_else(gone)?;
+    async fn open(&mut self, model: Arc<Model>, session: SessionOptions) -> Result<bool> {
+        let engine = self.engine.take().ok_or_else(unloaded)?;
         let (gpu, old_model) = (engine.gpu(), engine.model().clone());
         let old_context = u32::try_from(engine.session()?.context()).ok();
         // Both may not fit.
@@ -309,19 +306,20 @@ impl Chat {
             Err(failure) => {
                 failure.print();
                 self.engine = Some(args::open_engine(gpu, old_model, device, session.context(old_context)).await?);
-                term::note(&format!("going on with {}", self.describe()?));
+                term::note(&format!("continuing with {}", self.describe()?));
                 Ok(false)
             }
         }
     }
 
-    pub fn messages(&self) -> usize {
-        self.messages.len()
+    /// `3 messages`
+    pub fn length(&self) -> String {
+        count(self.messages.len())
     }
 }
 
-fn gone() -> Failure {
-    Failure::from(Error::Gpu("there is no model any more; start again".into()))
+fn unloaded() -> Failure {
+    Failure::from(Error::Gpu("no model is loaded".into()))
 }
 
 fn count(messages: usize) -> String {
@@ -330,8 +328,8 @@ fn count(messages: usize) -> String {
 
 /// The system prompt and the messages of a file: an object with `messages`, or a list of them.
 fn read_conversation(path: &str) -> Result<(Option<String>, Vec<Value>)> {
-    let wrong = |why: String| Failure::usage(format!("{path} is no saved conversation: {why}"));
-    let text = crate::cli::input::read_text(Path::new(path))?;
+    let wrong = |why: String| Failure::usage(format!("{path} is not a saved conversation: {why}"));
+    let text = read_text(Path::new(path))?;
     let mut file: Value = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
     let messages = if file.is_array() { file } else { file["messages"].take() };
     let Value::Array(messages) = messages else { return Err(wrong("it has no \"messages\"".into())) };
@@ -341,9 +339,8 @@ fn read_conversation(path: &str) -> Result<(Option<String>, Vec<Value>)> {
     Ok((system, messages))
 }
 
-/// An answer as later turns tell it: models are not shown again what they thought before it, even if they were stopped
-/// within their thoughts.
-fn without_thoughts(text: &str) -> &str {
+/// An answer in the prompts of later turns: without its reasoning, even if the reasoning is incomplete.
+fn without_reasoning(text: &str) -> &str {
     match text.split_once("</think>") {
         Some((_, answer)) => answer.trim_start(),
         None if text.trim_start().starts_with("<think>") => "",
@@ -358,10 +355,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn thoughts_are_not_told_again() {
-        assert_eq!(without_thoughts("<think>\nHm.\n</think>\n\nYes. "), "Yes. ");
-        assert_eq!(without_thoughts(" Yes."), " Yes.");
-        assert_eq!(without_thoughts("<think>\nHm."), "");
+    fn reasoning_is_not_sent_again() {
+        assert_eq!(without_reasoning("<think>\nHm.\n</think>\n\nYes. "), "Yes. ");
+        assert_eq!(without_reasoning(" Yes."), " Yes.");
+        assert_eq!(without_reasoning("<think>\nHm."), "");
     }
 
     #[test]

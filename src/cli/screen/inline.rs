@@ -5,7 +5,7 @@
 
 use super::wrap::{Style, Styled};
 
-/// Characters that are held back at most: text after an opening mark must not wait for ever.
+/// Characters that are held back at most: what follows an opening mark must be shown in time.
 const HELD: usize = 300;
 
 /// Reads the characters of one line.
@@ -15,9 +15,6 @@ pub struct Inline {
     held: Vec<char>,
     before: char,
 }
-
-/// The beginning of the held text: its length, and what it becomes. `None` if the next characters decide.
-type Read = Option<(usize, Styled)>;
 
 impl Inline {
     pub fn new(base: Style) -> Self {
@@ -57,7 +54,8 @@ pub fn line(text: &str, base: Style) -> Styled {
 }
 
 /// Reads the beginning of `text`, which is not empty; `before` is the character before it. If `ended`, no more follows.
-fn read(text: &[char], before: char, style: Style, ended: bool) -> Read {
+/// Returns how much was read, and what it becomes; `None` if the next characters decide.
+fn read(text: &[char], before: char, style: Style, ended: bool) -> Option<(usize, Styled)> {
     let plain = |n: usize| Some((n, text[..n].iter().map(|c| (*c, style)).collect()));
     match text[0] {
         '\\' => match text.get(1) {

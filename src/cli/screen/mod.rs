@@ -127,11 +127,16 @@ mod tests {
         text + &screen.finish()
     }
 
-    /// The text without escape sequences.
-    fn plain(text: &str) -> String {
+    /// The characters, each with the codes of its style.
+    fn cells(text: &str) -> Vec<(char, &str)> {
         let mut pieces = text.split("\x1b[");
-        let first = pieces.next().unwrap_or_default().to_string();
-        first + &pieces.map(|piece| piece.split_once('m').map_or("", |(_, text)| text)).collect::<String>()
+        let first = pieces.next().unwrap_or_default().chars().map(|c| (c, "0")).collect::<Vec<_>>();
+        let styled = pieces.filter_map(|piece| piece.split_once('m'));
+        first.into_iter().chain(styled.flat_map(|(codes, text)| text.chars().map(move |c| (c, codes)))).collect()
+    }
+
+    fn plain(text: &str) -> String {
+        cells(text).into_iter().map(|(c, _)| c).collect()
     }
 
     #[test]
@@ -139,14 +144,24 @@ mod tests {
         for markdown in [true, false] {
             for columns in [20, 40, 80] {
                 let whole = shown(&[ANSWER], columns, markdown);
-                for (at, _) in ANSWER.char_indices() {
-                    let (one, two) = ANSWER.split_at(at);
-                    assert_eq!(shown(&[one, two], columns, markdown), whole, "{one:?}");
-                }
+                let same = |pieces: &[&str]| {
+                    let divided = shown(pieces, columns, markdown);
+                    assert_eq!(cells(&divided), cells(&whole), "{pieces:?}");
+                };
+                ANSWER.char_indices().map(|(at, _)| ANSWER.split_at(at)).for_each(|(one, two)| same(&[one, two]));
                 let letters: Vec<String> = ANSWER.chars().map(String::from).collect();
-                let letters: Vec<&str> = letters.iter().map(String::as_str).collect();
-                assert_eq!(shown(&letters, columns, markdown), whole);
+                same(&letters.iter().map(String::as_str).collect::<Vec<_>>());
             }
+        }
+    }
+
+    /// The program may be interrupted between any two.
+    #[test]
+    fn each_piece_leaves_the_terminal_plain() {
+        let mut screen = Screen::new(Some(20), true, true);
+        for c in ANSWER.chars() {
+            let piece = screen.push(&c.to_string());
+            assert!(piece.rfind("\x1b[").is_none_or(|at| piece[at..].starts_with("\x1b[0m")), "{piece:?}");
         }
     }
 

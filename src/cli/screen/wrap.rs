@@ -81,7 +81,6 @@ pub struct Wrap {
     has_words: bool,
     blanks: Styled,
     word: Styled,
-    style: Style,
     out: Styled,
 }
 
@@ -96,7 +95,6 @@ impl Wrap {
             has_words: false,
             blanks: Styled::new(),
             word: Styled::new(),
-            style: Style::PLAIN,
             out: Styled::new(),
         }
     }
@@ -154,23 +152,26 @@ impl Wrap {
         self.used == 0 && self.word.is_empty() && self.blanks.is_empty()
     }
 
-    /// Completes the last word. Returns what is to be written, up to the plain style.
+    /// Completes the last word. Returns what is to be written.
     pub fn finish(&mut self) -> String {
         self.end_word();
         let blanks = std::mem::take(&mut self.blanks);
         self.write(&blanks);
-        let mut out = self.take();
-        self.switch(Style::PLAIN, &mut out);
-        out
+        self.take()
     }
 
-    /// What is to be written.
+    /// What is to be written. It ends in the plain style, because the program may be interrupted before it writes more.
     pub fn take(&mut self) -> String {
-        let mut out = String::new();
-        for (c, style) in std::mem::take(&mut self.out) {
-            self.switch(style, &mut out);
+        let (mut out, mut current) = (String::new(), Style::PLAIN);
+        for (c, style) in std::mem::take(&mut self.out).into_iter().chain([('\0', Style::PLAIN)]) {
+            if style != current && self.styles {
+                out.push_str(if current == Style::PLAIN { "" } else { "\x1b[0m" });
+                out.push_str(&style.escape());
+                current = style;
+            }
             out.push(c);
         }
+        out.pop();
         out
     }
 
@@ -226,17 +227,6 @@ impl Wrap {
     fn write(&mut self, text: &[(char, Style)]) {
         self.out.extend_from_slice(text);
         self.used += width_of(text);
-    }
-
-    fn switch(&mut self, style: Style, out: &mut String) {
-        if style == self.style || !self.styles {
-            return;
-        }
-        if self.style != Style::PLAIN {
-            out.push_str("\x1b[0m");
-        }
-        out.push_str(&style.escape());
-        self.style = style;
     }
 }
 
