@@ -97,7 +97,7 @@ fn no_such(name: &str) -> Failure {
     })
 }
 
-/// What a mistyped name probably means: `demo`, a downloaded model, or a GGUF file in the same folder.
+/// The likely meaning of a mistyped name: `demo`, a downloaded model, or a GGUF file in the same folder.
 fn meant(name: &str) -> Option<String> {
     let cached = hub::cache::folder().map(|cache| hub::cache::list(&cache)).unwrap_or_default();
     let folder = Path::new(name).parent().unwrap_or(Path::new(""));

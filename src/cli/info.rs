@@ -167,7 +167,7 @@ impl Facts {
     }
 }
 
-/// What a file says about its model, as lines.
+/// The metadata of a model file, as lines.
 pub fn general(checkpoint: &Checkpoint) -> Result<String> {
     let (mut facts, mut lines) = (Facts(Vec::new()), Vec::new());
     facts.general(checkpoint)?;

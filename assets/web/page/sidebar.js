@@ -97,7 +97,7 @@ export class Sidebar {
     await this.refresh();
     if (id !== this.#chat.conversation.id || this.#chat.answering) return;
     const kept = await this.#store.load(id);
-    // What is shown stays: the other tab may be at another version.
+    // The versions on screen stay selected: the other tab may show others.
     if (kept) this.#chat.merge(kept.messages);
   }
 }

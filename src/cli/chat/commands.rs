@@ -4,7 +4,7 @@ use super::parameters::{self, CONTEXT, PARAMETERS};
 use crate::cli::screen::wrap::fill;
 use crate::cli::suggest::similar;
 
-/// What a command does.
+/// The action of a slash command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlashAction {
     Help,
@@ -110,7 +110,7 @@ impl SlashCommand {
     }
 }
 
-/// What a line is.
+/// A parsed line of input.
 #[derive(Debug, PartialEq)]
 pub enum Input<'a> {
     Nothing,

@@ -27,7 +27,7 @@ enum Line {
     Code,
 }
 
-/// What a line is.
+/// The kind of a line of Markdown.
 #[derive(Debug, PartialEq)]
 enum Kind {
     Blank,
@@ -171,7 +171,7 @@ impl Markdown {
     }
 }
 
-/// What the line after a fence is, if its beginning `head` decides. `complete` if that is the whole line.
+/// The kind of the line after a fence, if its beginning `head` decides it. `complete` if that is the whole line.
 fn kind_in_code(head: &str, fence: &str, complete: bool) -> Option<Kind> {
     let marks = head.trim();
     match fence.chars().next().is_some_and(|mark| marks.chars().all(|c| c == mark)) {
