@@ -20,7 +20,8 @@ pub fn show(
     last: bool,
     out: &mut Actions,
 ) {
-    let WindowState { conversations, current, editing, answering, now, waiting, .. } = state;
+    let waits = waits(state, node);
+    let WindowState { conversations, current, editing, answering, now, .. } = state;
     let Some(conversation) = conversations.iter().find(|c| c.id == *current) else { return };
     let Some(message) = conversation.nodes.get(node) else { return };
     if let Some((edited, text)) = editing
@@ -33,13 +34,11 @@ pub fn show(
     }
     let answering = answering.as_ref().filter(|a| a.conversation == *current && a.node == node);
     match message.role {
-        Role::User => {
-            user(ui, message);
-            if last && waiting.as_ref() == Some(current) {
-                widgets::quiet(ui, "Waiting for the model…");
-            }
-        }
+        Role::User => user(ui, message),
         Role::Assistant => answer(ui, markdown, message, node, answering, *now),
+    }
+    if let Some(waits) = waits {
+        widgets::quiet(ui, waits);
     }
     if answering.is_none() {
         ui.add_space(2.0);
@@ -47,6 +46,17 @@ pub fn show(
             *editing = Some((node, begin));
         }
     }
+}
+
+/// What a message waits for, if it does.
+fn waits(state: &WindowState, node: usize) -> Option<String> {
+    state.waiting_here().filter(|waiting| waiting.node == node)?;
+    let other = state.answering.as_ref().and_then(|a| state.conversations.iter().find(|c| c.id == a.conversation));
+    Some(match other {
+        Some(other) if other.id == state.current => "Waiting for the other answer to end…".to_string(),
+        Some(other) => format!("Waiting for the answer in “{}” to end…", other.title),
+        None => "Waiting for the model…".to_string(),
+    })
 }
 
 /// A text in visual word order.
