@@ -16,6 +16,7 @@
 //! A source that imports [`FOLD`] is changed in one more way: `main` first finds its place in the grid (`unfold`).
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 /// A constant of the header.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,6 +27,16 @@ pub enum Const {
     F32(f32),
     /// `const NAME = true;`
     Bool(bool),
+}
+
+impl fmt::Display for Const {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Const::U32(v) => write!(f, "{v}"),
+            Const::F32(v) => write!(f, "{v:?}"),
+            Const::Bool(v) => write!(f, "{v}"),
+        }
+    }
 }
 
 impl From<u32> for Const {
@@ -55,6 +66,20 @@ pub struct ShaderSource {
     pub imports: Vec<(&'static str, &'static str)>,
     /// Header constants.
     pub consts: Vec<(&'static str, Const)>,
+}
+
+impl ShaderSource {
+    /// The file and what it imports, without folders: `matvec reduce_subgroup exact q8_0`.
+    pub fn name(&self) -> String {
+        let imports = self.imports.iter().map(|(_, file)| file.rsplit('/').next().unwrap_or(file));
+        [self.file].into_iter().chain(imports).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The name and the constants: `matvec reduce_subgroup exact q8_0, GROUPS = 32, TILE = 1`.
+    pub fn label(&self) -> String {
+        let consts = self.consts.iter().map(|(name, value)| format!(", {name} = {value}"));
+        self.name() + &consts.collect::<String>()
+    }
 }
 
 /// The import of kernels whose grid is folded; see `ops/grid.rs`.

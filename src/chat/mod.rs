@@ -10,7 +10,6 @@ mod bidi;
 mod engine;
 mod facts;
 mod icons;
-mod merge;
 mod platform;
 mod protocol;
 mod state;
@@ -26,7 +25,5 @@ pub use platform::open;
 pub use platform::start;
 pub use platform::{Fetched, Link, Storage, start_engine};
 pub use protocol::*;
-pub use state::{
-    Action, Dialog, EngineState, Fetching, ModelEntry, Panel, PendingAnswer, Toast, Waiting, WindowState, XRay,
-};
+pub use state::{Action, Dialog, EngineState, Fetching, ModelEntry, Panel, PendingAnswer, Toast, WindowState, XRay};
 pub use store::{ConversationSettings, MessageNode, Preferences, Role, SavedConversation, Stats};

@@ -1,7 +1,5 @@
 //! The window's state, and the actions that views return. Views read the state; only `app` changes it.
 
-use std::collections::HashMap;
-
 use super::platform::Fetched;
 use super::protocol::{Device, Facts, Loaded, OpTime, Place};
 use super::store::{ConversationSettings, Preferences, SavedConversation};
@@ -62,15 +60,6 @@ pub struct PendingAnswer {
     pub stopping: bool,
     /// The time when it was last saved.
     pub kept: f64,
-}
-
-/// A message that waits for the engine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Waiting {
-    /// The id of the conversation.
-    pub conversation: String,
-    /// The user's message to be answered, or the answer to be continued.
-    pub node: usize,
 }
 
 /// A side panel.
@@ -183,8 +172,6 @@ pub struct WindowState {
     pub search: String,
     /// The text in the composer.
     pub draft: String,
-    /// The texts in the composers of other conversations, by their ids.
-    pub drafts: HashMap<String, String>,
     /// A message being edited, with its new text.
     pub editing: Option<(usize, String)>,
     /// See [`EngineState`].
@@ -201,11 +188,8 @@ pub struct WindowState {
     pub fetch_failed: Option<String>,
     /// The answer in progress.
     pub answering: Option<PendingAnswer>,
-    /// What will be answered next, once a model is loaded and no other answer is in progress. At most one of each
-    /// conversation.
-    pub waiting: Vec<Waiting>,
-    /// Files of conversations that cannot be read.
-    pub unreadable: Vec<String>,
+    /// The conversation whose last message will be answered once a model is loaded.
+    pub waiting: Option<String>,
     /// The conversation whose last answer failed, and why.
     pub failed: Option<(String, String)>,
     /// Whether the list of conversations is visible.
@@ -248,28 +232,9 @@ impl WindowState {
         self.conversations.iter_mut().find(|c| c.id == self.current)
     }
 
-    /// Shows another conversation, with its own text in the composer.
-    pub fn switch(&mut self, id: String) {
-        if id != self.current {
-            let theirs = self.drafts.remove(&id).unwrap_or_default();
-            let (left, draft) = (std::mem::replace(&mut self.current, id), std::mem::replace(&mut self.draft, theirs));
-            self.drafts.insert(left, draft);
-        }
-    }
-
     /// The answer in progress in the current conversation.
     pub fn answering_here(&self) -> Option<&PendingAnswer> {
         self.answering.as_ref().filter(|a| a.conversation == self.current)
-    }
-
-    /// What waits in the current conversation.
-    pub fn waiting_here(&self) -> Option<&Waiting> {
-        self.waiting.iter().find(|w| w.conversation == self.current)
-    }
-
-    /// Whether the current conversation is answered, or waits for that.
-    pub fn busy_here(&self) -> bool {
-        self.answering_here().is_some() || self.waiting_here().is_some()
     }
 }
 
@@ -288,10 +253,8 @@ pub enum Action {
     Send,
     /// Send this text.
     Say(String),
-    /// Stop the answer in the current conversation, or take back the message that waits for one.
+    /// Stop the answer, or the loading of a model.
     Stop,
-    /// Stop the loading of a model.
-    StopLoading,
     /// Generate another answer as a sibling of this one.
     Again(usize),
     /// Answer this message.

@@ -145,14 +145,12 @@ fn show_fit(model: &Model, name: &str, caps: &Caps, options: &SessionOptions) ->
 fn row(dispatch_list: &DispatchList, i: usize, node: usize, kernel: &Kernel, sizes: &StepSizes) -> Vec<String> {
     let node = &dispatch_list.graph.nodes[node];
     let output = node.outputs().first().copied().unwrap_or(TensorId(0));
-    let imports = kernel.source.imports.iter().map(|(_, file)| file.rsplit('/').next().unwrap_or(file));
-    let shader: Vec<&str> = [kernel.source.file].into_iter().chain(imports).collect();
     let [x, y, z] = kernel.workgroups(sizes);
     vec![
         i.to_string(),
         node.name().to_string(),
         term::printable(&dispatch_list.graph.tensor(output).name),
-        shader.join(" "),
+        kernel.source.name(),
         format!("{x} x {y} x {z}"),
         dispatch_list.slots.of.get(&output).map_or("-".to_string(), usize::to_string),
         dispatch_list.traffic(kernel, sizes).to_string(),

@@ -59,9 +59,7 @@ pub fn catalog() -> Vec<(String, ShaderSource)> {
 
 /// Tier, file, and what is imported for each role.
 fn stem(tier: Tier, source: &ShaderSource) -> String {
-    let last = |path: &'static str| path.rsplit('/').next().unwrap_or(path);
-    let imports = source.imports.iter().map(|(_, file)| format!(".{}", last(file)));
-    format!("{tier}/{}{}", source.file, imports.collect::<String>())
+    format!("{tier}/{}", source.name().replace(' ', "."))
 }
 
 /// Adapters of each kind, the baseline first: real and software ones, subgroups of one size and of several, and kernels

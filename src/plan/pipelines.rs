@@ -108,7 +108,7 @@ fn compile(
 ) -> impl Future<Output = Result<(usize, Pipeline)>> + wgpu::WasmNotSend + use<> {
     let text = shader::assemble(&source, dialect(gpu));
     let scope = gpu.error_scope();
-    let pipeline = pipeline(gpu, source.file, &text, &writes);
+    let pipeline = pipeline(gpu, &source, &text, &writes);
     let outcome = scope.finish();
     async move {
         outcome.await?;
@@ -117,13 +117,13 @@ fn compile(
     }
 }
 
-fn pipeline(gpu: &Gpu, file: &'static str, text: &str, writes: &[bool]) -> Pipeline {
-    let (label, layout) = (Some(file), layout(gpu, writes));
-    let source = wgpu::ShaderSource::Wgsl(text.into());
+fn pipeline(gpu: &Gpu, source: &ShaderSource, text: &str, writes: &[bool]) -> Pipeline {
+    let (name, layout) = (source.label(), layout(gpu, writes));
+    let label = Some(name.as_str());
     // A count of each loop's rounds keeps drivers from unrolling it, and is not needed where loops count anyway.
-    let sampler = file.starts_with("sample");
+    let sampler = source.file.starts_with("sample");
     let checks = wgpu::ShaderRuntimeChecks { force_loop_bounding: sampler, ..wgpu::ShaderRuntimeChecks::checked() };
-    let descriptor = wgpu::ShaderModuleDescriptor { label, source };
+    let descriptor = wgpu::ShaderModuleDescriptor { label, source: wgpu::ShaderSource::Wgsl(text.into()) };
     // SAFETY: all other checks are made. `tests/shaders.rs` finds loops, except the sampler's, that do not count to an
     // end.
     let module = unsafe { gpu.counted_device().create_shader_module_trusted(descriptor, checks) };

@@ -68,6 +68,25 @@ pub const SHAPES: &[Shape] = &[
         ..QWEN3
     },
     Shape {
+        name: "gemma-3-1b",
+        arch: "gemma3",
+        hf_class: "Gemma3ForConditionalGeneration",
+        layers: 26,
+        hidden: 1152,
+        heads: 4,
+        kv_heads: 1,
+        head_dim: 256,
+        ff: 6912,
+        vocab: 262_144,
+        context: 32768,
+        rope_base: 1e6,
+        tied: true,
+        qk_norm: QkNorm::Heads,
+        norms: Norms::Around,
+        keys: &[("attention.sliding_window", Key::U32(512))],
+        ..LLAMA
+    },
+    Shape {
         name: "qwen3-30b-a3b",
         layers: 48,
         hidden: 2048,

@@ -19,7 +19,6 @@ impl App {
         while let Some(event) = self.link.poll() {
             self.take(ctx, event);
         }
-        self.answer_next();
     }
 
     pub(super) fn take(&mut self, ctx: &Context, event: EngineEvent) {
@@ -36,16 +35,14 @@ impl App {
             EngineEvent::Loading(at, done, total) => self.loading(at, done, total),
             EngineEvent::Loaded(loaded) => {
                 let place = loaded.place.clone();
-                let (device, context) = (self.state.remembered.device.clone(), self.state.remembered.context);
-                self.remember(|remembered| {
-                    (remembered.device, remembered.context) = (device, context);
-                    remembered.recent.retain(|p| *p != place);
-                    remembered.recent.insert(0, place);
-                    remembered.recent.truncate(RECENT);
-                });
+                self.state.remembered.recent.retain(|p| *p != place);
+                self.state.remembered.recent.insert(0, place);
+                self.state.remembered.recent.truncate(RECENT);
+                self.store.remember(&self.state.remembered);
                 self.state.engine = EngineState::Ready(loaded);
                 self.state.xray = XRay::default();
                 self.list_models();
+                self.answer_waiting();
             }
             EngineEvent::LoadFailed(place, why) => {
                 let current = matches!(&self.state.engine, EngineState::Loading { place: p, .. } if *p == place);
@@ -95,6 +92,15 @@ impl App {
     pub(super) fn lost(&mut self, why: String) {
         let place = self.state.engine.loaded().map(|l| l.place.clone());
         self.state.engine = EngineState::Failed(place, why);
+    }
+
+    /// Answers a message that was sent before a model was loaded.
+    pub(super) fn answer_waiting(&mut self) {
+        let Some(id) = self.state.waiting.take() else { return };
+        let shown = std::mem::replace(&mut self.state.current, id);
+        let leaf = self.state.conversation().and_then(|c| c.leaf);
+        self.ask(leaf);
+        self.state.current = shown;
     }
 
     /// The message to which an answer's events belong.

@@ -3,7 +3,6 @@
 mod answers;
 mod events;
 mod fetch;
-mod sharing;
 
 use std::sync::mpsc;
 
@@ -13,7 +12,7 @@ use egui_commonmark::CommonMarkCache;
 use crate::chat::platform::{self, Chosen, Link, Storage};
 use crate::chat::protocol::{Command, Opening, Place};
 use crate::chat::state::{Action, Dialog, EngineState, ModelEntry, Panel, Toast, WindowState, XRay};
-use crate::chat::store::{self, Preferences, Role, SavedConversation, Store};
+use crate::chat::store::{self, Role, SavedConversation, Store};
 use crate::chat::{theme, view};
 
 /// How often an answer in progress is saved, in seconds: a crash loses no more than that.
@@ -53,11 +52,10 @@ impl App {
         let link = start(ctx);
         let mut app = App {
             state: WindowState {
-                conversations: Vec::new(),
+                conversations: store.conversations(),
                 current: String::new(),
                 search: String::new(),
                 draft: String::new(),
-                drafts: Default::default(),
                 editing: None,
                 engine: EngineState::Empty,
                 devices: Vec::new(),
@@ -66,8 +64,7 @@ impl App {
                 fetching: None,
                 fetch_failed: None,
                 answering: None,
-                waiting: Vec::new(),
-                unreadable: Vec::new(),
+                waiting: None,
                 failed: None,
                 list: true,
                 narrow: false,
@@ -94,7 +91,6 @@ impl App {
             seconds: Vec::new(),
         };
         app.set_dark(ctx, app.state.remembered.dark);
-        app.look_for_changes();
         match app.state.conversations.first() {
             Some(last) => app.state.current = last.id.clone(),
             None => app.act(ctx, Action::New),
@@ -138,9 +134,6 @@ impl App {
         if let Some(failure) = self.store.failure() {
             self.toast(failure, true);
         }
-        if ctx.input(|i| i.events.contains(&egui::Event::WindowFocused(true))) {
-            self.look_for_changes();
-        }
         if let Some(toast) = &self.state.toast {
             match toast.until > now {
                 true => ctx.request_repaint_after_secs((toast.until - now) as f32),
@@ -163,21 +156,9 @@ impl App {
         }
     }
 
-    /// Waits until everything is saved.
-    pub fn flush(&self) {
-        self.store.flush();
-    }
-
     fn toast(&mut self, text: impl Into<String>, bad: bool) {
         let until = self.state.now + if bad { 8.0 } else { 2.5 };
         self.state.toast = Some(Toast { text: text.into(), bad, until });
-    }
-
-    /// Changes and saves the preferences. Adapter and context stay this window's until a model was opened with them.
-    fn remember(&mut self, change: impl FnOnce(&mut Preferences)) {
-        let mine = self.state.remembered.clone();
-        let saved = self.store.remember(change);
-        self.state.remembered = Preferences { device: mine.device, context: mine.context, ..saved };
     }
 
     fn keep(&self, id: &str) {
@@ -220,19 +201,19 @@ impl App {
             Action::Delete(id) => self.delete(ctx, &id),
             Action::Send => {
                 let text = self.state.draft.trim().to_string();
-                if !text.is_empty() && !self.state.busy_here() {
+                if !text.is_empty() && self.state.answering.is_none() && self.state.waiting.is_none() {
                     self.state.draft.clear();
                     self.say(text);
                 }
             }
             Action::Say(text) => self.say(text),
             Action::Stop => self.stop(),
-            Action::StopLoading => self.link.send(Command::Stop),
             Action::Again(node) => {
                 let parent = self.state.conversation().and_then(|c| c.nodes.get(node)?.parent);
-                parent.into_iter().for_each(|parent| self.ask(parent));
+                self.ask(parent);
             }
-            Action::Resend(node) | Action::Continue(node) => self.ask(node),
+            Action::Resend(node) => self.ask(Some(node)),
+            Action::Continue(node) => self.continue_answer(node),
             Action::Edit(node, text) => self.edit(node, text),
             Action::Show(node) => {
                 if let Some(conversation) = self.state.conversation_mut() {
@@ -252,9 +233,10 @@ impl App {
                 self.save_current();
             }
             Action::KeepSettings => {
-                if let Some(settings) = self.state.conversation().map(|c| c.settings.clone()) {
-                    self.remember(|remembered| remembered.settings = settings);
+                if let Some(conversation) = self.state.conversation() {
+                    self.state.remembered.settings = conversation.settings.clone();
                 }
+                self.store.remember(&self.state.remembered);
                 self.toast("New conversations will begin like this one", false);
             }
             Action::Load(place) => {
@@ -282,7 +264,8 @@ impl App {
             Action::Measure => self.measure(),
             Action::Dark(dark) => {
                 self.set_dark(ctx, dark);
-                self.remember(|remembered| remembered.dark = dark);
+                self.state.remembered.dark = dark;
+                self.store.remember(&self.state.remembered);
             }
             Action::Dismiss => self.state.failed = None,
         }
@@ -309,19 +292,19 @@ impl App {
         (self.state.focus, self.state.editing, self.state.drawer) = (true, None, false);
         // One empty conversation is enough.
         if let Some(empty) = self.state.conversations.iter().find(|c| c.nodes.is_empty()) {
-            self.state.switch(empty.id.clone());
+            self.state.current = empty.id.clone();
             return;
         }
         let now = platform::now();
         let id = format!("{now:x}-{:x}", platform::any_seed());
         let conversation = SavedConversation::new(id.clone(), now, self.state.remembered.settings.clone());
         self.state.conversations.insert(0, conversation);
-        self.state.switch(id);
+        self.state.current = id;
     }
 
     fn open(&mut self, id: String) {
         (self.state.focus, self.state.to_end, self.state.editing, self.state.drawer) = (true, true, None, false);
-        self.state.switch(id);
+        self.state.current = id;
     }
 
     fn rename(&mut self, id: &str, title: String) {
@@ -341,7 +324,7 @@ impl App {
             self.link.send(Command::Stop);
             self.state.answering = None;
         }
-        self.state.waiting.retain(|waiting| waiting.conversation != id);
+        self.state.waiting.take_if(|waiting| waiting == id);
         self.state.conversations.retain(|c| c.id != id);
         self.store.remove(id);
         if self.state.current == id {
@@ -420,7 +403,8 @@ fn shortcuts(ctx: &Context, state: &WindowState, actions: &mut Vec<Action>) {
         actions.push(Action::Again(leaf));
     }
     let escape = KeyboardShortcut::new(Modifiers::NONE, Key::Escape);
-    if state.dialog.is_none() && state.editing.is_none() && state.busy_here() && pressed(&escape) {
+    let busy = state.answering.is_some() || state.waiting.is_some();
+    if state.dialog.is_none() && state.editing.is_none() && busy && pressed(&escape) {
         actions.push(Action::Stop);
     }
 }
@@ -439,7 +423,7 @@ impl eframe::App for App {
         if let Some(answering) = &self.state.answering {
             self.keep(&answering.conversation);
         }
-        self.flush();
+        self.store.flush();
     }
 
     #[cfg(target_arch = "wasm32")]

@@ -19,9 +19,6 @@ pub use web::*;
 
 use super::protocol::{Command, EngineEvent, Place};
 
-/// Joins a saved text with one that is about to replace it.
-pub type Combine = fn(kept: &str, ours: String) -> String;
-
 /// The window's connection to a running engine. Dropping it ends the engine.
 pub struct Link {
     send: Box<dyn Fn(Command)>,

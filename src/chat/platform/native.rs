@@ -6,7 +6,6 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -16,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use etcetera::BaseStrategy;
 use etcetera::base_strategy::choose_native_strategy;
 
-use super::{Chosen, Combine, Link};
+use super::{Chosen, Link};
 use crate::chat::engine;
 use crate::chat::protocol::{Command, EngineEvent, Place};
 use crate::checkpoint::{self, Source};
@@ -122,7 +121,7 @@ pub fn any_seed() -> u64 {
     RandomState::new().hash_one(now()) % 1_000_000_000
 }
 
-/// Text files in one folder, which several windows share. A thread writes them in order, each atomically.
+/// Text files in one folder. A thread writes them in order, each atomically.
 pub struct Storage {
     root: PathBuf,
     jobs: Option<mpsc::Sender<Job>>,
@@ -131,7 +130,7 @@ pub struct Storage {
 }
 
 enum Job {
-    Write(PathBuf, String, Combine),
+    Write(PathBuf, String),
     Remove(PathBuf),
     Flush(mpsc::Sender<()>),
 }
@@ -178,16 +177,9 @@ impl Storage {
         decode(fs::read(self.path(name)).ok()?, name).ok()
     }
 
-    /// A number that changes with a text; `None` if there is no such text.
-    pub fn stamp(&self, name: &str) -> Option<u64> {
-        let facts = fs::metadata(self.path(name)).ok()?;
-        let time = facts.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
-        Some((time.as_nanos() as u64).rotate_left(20) ^ facts.len())
-    }
-
-    /// Saves a text, in the background. `combine` joins it with the saved one, which another window may have written.
-    pub fn write(&self, name: &str, text: String, combine: Combine) {
-        self.job(Job::Write(self.path(name), text, combine));
+    /// Saves a text, in the background.
+    pub fn write(&self, name: &str, text: String) {
+        self.job(Job::Write(self.path(name), text));
     }
 
     /// Removes a text, in the background.
@@ -219,8 +211,8 @@ impl Drop for Storage {
 
 fn do_job(job: Job) -> Result<(), String> {
     match job {
-        Job::Write(path, text, combine) => {
-            save(&path, text, combine).map_err(|e| format!("{} cannot be written: {e}", path.display()))
+        Job::Write(path, text) => {
+            write_whole(&path, text.as_bytes()).map_err(|e| format!("{} cannot be written: {e}", path.display()))
         }
         Job::Remove(path) => match fs::remove_file(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(format!("{} cannot be removed: {e}", path.display())),
@@ -233,31 +225,16 @@ fn do_job(job: Job) -> Result<(), String> {
     }
 }
 
-/// Combines a text with the saved one and writes it, while no other window does.
-fn save(path: &Path, text: String, combine: Combine) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
-    let lock = File::create(folder.join("lock"))?;
-    // Some network file systems have no locks. The file is still replaced as a whole.
-    let _ = lock.lock();
-    let text = match fs::read(path).ok().and_then(|kept| String::from_utf8(kept).ok()) {
-        Some(kept) => combine(&kept, text),
-        None => text,
-    };
-    write_whole(path, text.as_bytes())
-}
-
-/// Writes a temporary file, syncs it to disk, and renames it: a crash leaves the old file or the new one. The temporary
-/// file belongs to this process, in case there are no locks.
+/// Writes a temporary file, syncs it to disk, and renames it: a crash leaves the old file or the new one.
 fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension(format!("{}.tmp", process::id()));
-    let write = || {
-        let mut file = File::create(&beside)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&beside, path)
-    };
-    write().inspect_err(|_| drop(fs::remove_file(&beside)))
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let beside = path.with_extension("tmp");
+    let mut file = File::create(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)
 }
 
 /// Shows a file dialog for a model; `tell` receives the result.

@@ -3,7 +3,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{DedicatedWorkerGlobalScope, ErrorEvent, MessageEvent, Worker, WorkerOptions, WorkerType};
 
-use super::{Chosen, Combine, Link};
+use super::{Chosen, Link};
 use crate::chat::engine;
 use crate::chat::protocol::{Command, EngineEvent, Place};
 use crate::checkpoint::{ReadFuture, Source};
@@ -256,20 +255,9 @@ impl Storage {
         self.storage.as_ref()?.get_item(&format!("{KEY}{name}")).ok().flatten()
     }
 
-    /// A number that changes with a text; `None` if there is no such text.
-    pub fn stamp(&self, name: &str) -> Option<u64> {
-        let mut hasher = DefaultHasher::new();
-        self.read(name)?.hash(&mut hasher);
-        Some(hasher.finish())
-    }
-
-    /// Saves a text. `combine` joins it with the saved one, which another tab may have written.
-    pub fn write(&self, name: &str, text: String, combine: Combine) {
+    /// Saves a text.
+    pub fn write(&self, name: &str, text: String) {
         let Some(storage) = &self.storage else { return };
-        let text = match self.read(name) {
-            Some(kept) => combine(&kept, text),
-            None => text,
-        };
         if storage.set_item(&format!("{KEY}{name}"), &text).is_err() {
             let why = "The browser's storage is full: delete conversations to keep new ones.";
             self.failure.set(Some(why.into()));

@@ -17,7 +17,7 @@ pub fn show(ui: &mut Ui, state: &mut WindowState, out: &mut Actions) {
     // The panel would clip the frame's border.
     ui.add_space(theme::GAP);
     failure(ui, state, out);
-    let busy = state.busy_here();
+    let busy = state.answering.is_some() || state.waiting.is_some();
     let frame =
         Frame::new().fill(theme::raised(ui)).stroke(Stroke::new(1.0, colours.line)).corner_radius(theme::RADIUS + 4);
     frame.inner_margin(Margin { left: 16, right: 8, top: 7, bottom: 7 }).show(ui, |ui| {
@@ -115,11 +115,9 @@ fn failure(ui: &mut Ui, state: &WindowState, out: &mut Actions) {
 }
 
 fn hint(ui: &mut Ui, state: &WindowState) {
-    let text = match &state.engine {
-        EngineState::Loading { .. } if state.waiting_here().is_some() => {
-            "Your message is answered as soon as the model is loaded."
-        }
-        EngineState::Ready(loaded) if loaded.device.software => {
+    let text = match (&state.engine, &state.waiting) {
+        (EngineState::Loading { .. }, Some(_)) => "Your message is answered as soon as the model is loaded.",
+        (EngineState::Ready(loaded), _) if loaded.device.software => {
             "No GPU found: the CPU computes, slowly. Everything stays on this machine."
         }
         _ => "Everything stays on this machine. Models make mistakes.",

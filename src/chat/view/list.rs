@@ -37,12 +37,6 @@ pub fn show(ui: &mut Ui, state: &mut WindowState, out: &mut Actions) {
         });
     });
     ui.add_space(theme::GAP);
-    if !state.unreadable.is_empty() {
-        let text = format!("{} cannot be read", format::plural(state.unreadable.len(), "conversation"));
-        let text = RichText::new(format!("{}  {text}", icons::WARNING)).small().color(colours.warn);
-        let files = state.unreadable.iter().map(|name| format!("\n{name}.json")).collect::<String>();
-        ui.label(text).on_hover_text(format!("The files stay where they are:{files}"));
-    }
     ScrollArea::vertical().id_salt("list").auto_shrink(false).show(ui, |ui| rows(ui, state, out));
 }
 
@@ -51,7 +45,7 @@ fn rows(ui: &mut Ui, state: &WindowState, out: &mut Actions) {
     let mut all: Vec<&SavedConversation> = state.conversations.iter().filter(|c| c.contains(&needle)).collect();
     all.sort_by_key(|c| std::cmp::Reverse(c.changed));
     if all.is_empty() {
-        widgets::quiet(ui, format!("No conversations match “{}”.", state.search.trim()));
+        widgets::quiet(ui, format!("Nothing has “{}”.", state.search.trim()));
     }
     let mut age = "";
     ui.spacing_mut().item_spacing.y = 1.0;

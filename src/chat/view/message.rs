@@ -20,8 +20,7 @@ pub fn show(
     last: bool,
     out: &mut Actions,
 ) {
-    let waits = waits(state, node);
-    let WindowState { conversations, current, editing, answering, now, .. } = state;
+    let WindowState { conversations, current, editing, answering, now, waiting, .. } = state;
     let Some(conversation) = conversations.iter().find(|c| c.id == *current) else { return };
     let Some(message) = conversation.nodes.get(node) else { return };
     if let Some((edited, text)) = editing
@@ -34,11 +33,13 @@ pub fn show(
     }
     let answering = answering.as_ref().filter(|a| a.conversation == *current && a.node == node);
     match message.role {
-        Role::User => user(ui, message),
+        Role::User => {
+            user(ui, message);
+            if last && waiting.as_ref() == Some(current) {
+                widgets::quiet(ui, "Waiting for the model…");
+            }
+        }
         Role::Assistant => answer(ui, markdown, message, node, answering, *now),
-    }
-    if let Some(waits) = waits {
-        widgets::quiet(ui, waits);
     }
     if answering.is_none() {
         ui.add_space(2.0);
@@ -46,17 +47,6 @@ pub fn show(
             *editing = Some((node, begin));
         }
     }
-}
-
-/// What a message waits for, if it does.
-fn waits(state: &WindowState, node: usize) -> Option<String> {
-    state.waiting_here().filter(|waiting| waiting.node == node)?;
-    let other = state.answering.as_ref().and_then(|a| state.conversations.iter().find(|c| c.id == a.conversation));
-    Some(match other {
-        Some(other) if other.id == state.current => "Waiting for the other answer to end…".to_string(),
-        Some(other) => format!("Waiting for the answer in “{}” to end…", other.title),
-        None => "Waiting for the model…".to_string(),
-    })
 }
 
 /// A text in visual word order.

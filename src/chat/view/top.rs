@@ -71,7 +71,7 @@ fn model(ui: &mut Ui, state: &WindowState, out: &mut Actions) {
         let width = if state.narrow { 48.0 } else { 110.0 };
         ui.add(egui::ProgressBar::new(part).desired_width(width).desired_height(5.0).fill(colours.accent));
         if widgets::small_icon_button(ui, icons::CLOSE, "Stop loading").clicked() {
-            out.push(Action::StopLoading);
+            out.push(Action::Stop);
         }
     }
 }
