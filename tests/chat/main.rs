@@ -6,7 +6,6 @@ mod frames;
 #[cfg(target_os = "linux")]
 mod namespace;
 mod offline;
-mod sharing;
 mod views;
 
 use std::cell::RefCell;
