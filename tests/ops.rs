@@ -112,16 +112,19 @@ fn setups(case: &Case) -> Vec<(Caps, Fuse)> {
     let max_binding = case.max_binding.unwrap_or(adapter.max_binding);
     let caps = |tier, software| adapter.clone().tier(tier).software(software).max_binding(max_binding);
     let mut out = vec![(caps(adapter.tier, false), Fuse::ALL)];
-    if case.coverage != Coverage::One {
+    // Both layouts in each tier. Where few are tested, lower tiers have the layout that the highest does not have.
+    let few = common::few();
+    if case.coverage != Coverage::One && !few {
         out.push((caps(adapter.tier, true), Fuse::ALL));
     }
     if case.coverage == Coverage::All {
         for tier in Tier::ALL.into_iter().filter(|tier| *tier < adapter.tier) {
-            out.extend([false, true].map(|software| (caps(tier, software), Fuse::ALL)));
+            let layouts = [true, false].into_iter().take(if few { 1 } else { 2 });
+            out.extend(layouts.map(|software| (caps(tier, software), Fuse::ALL)));
         }
     }
     // How work is divided and fused does not depend on the adapter.
-    if case.coverage == Coverage::All && !common::few() {
+    if case.coverage == Coverage::All && !few {
         // The two most different tuning configurations.
         for (lanes, threads, rows, span) in [(64, 256, 4, 16), (32, 64, 1, 8)] {
             let measured = Some(TuneConfig {
