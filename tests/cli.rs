@@ -111,6 +111,31 @@ fn a_software_adapter_is_named_once_on_stderr() {
     }
 }
 
+/// A report has what an issue needs, and nothing that names a person or a machine.
+#[test]
+fn devices_prints_a_report_to_paste() {
+    let report = good(&["devices", "--report"]);
+    let name = report.lines().nth(3).and_then(|line| line.strip_prefix("0  ")).expect("the first adapter");
+    for part in [
+        concat!("### Firelight ", env!("CARGO_PKG_VERSION"), " on "),
+        &format!("#### {name}"),
+        "driver",
+        "tier",
+        "largest binding",
+        "* kernels: ok: ",
+        "* model: ok: ",
+        " GB/s, arithmetic in f32 ",
+        "difference",
+    ] {
+        assert!(report.contains(part), "no {part:?} in {report}");
+    }
+    assert_eq!(report.matches("```").count(), 4);
+    for secret in ["HOME", "USER", "HOSTNAME"].into_iter().filter_map(|key| std::env::var(key).ok()) {
+        assert!(secret.len() < 2 || !report.contains(&secret), "{secret} is in {report}");
+    }
+    bad(&["devices", "--report=nosuch"], 1, &["nosuch"]);
+}
+
 /// Without a runtime directory, Mesa's libraries would write to stderr.
 #[test]
 fn libraries_do_not_warn_about_a_missing_runtime_directory() {

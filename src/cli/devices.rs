@@ -6,7 +6,7 @@ use firelight::Error;
 use firelight::gpu::{AdapterInfo, Gpu, GpuOptions, NO_ADAPTER, Tier, TuneConfig, TuneOutcome, Tuning};
 use firelight::plan::tune::{self, Trial};
 
-use super::{Result, term};
+use super::{Result, report, term};
 
 #[derive(clap::Args)]
 pub struct DevicesArgs {
@@ -14,19 +14,39 @@ pub struct DevicesArgs {
     /// save the fastest correct ones; happens automatically when a real GPU is first used
     #[arg(long, value_name = "NAME|INDEX", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     tune: Option<String>,
+    /// Print a report to paste into an issue: adapters, self-test, speeds and kernel times of a GPU (default: the best
+    /// one). It has no names of files, users or machines
+    #[arg(long, value_name = "NAME|INDEX", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    #[arg(conflicts_with = "tune")]
+    report: Option<String>,
 }
 
 pub async fn run(args: DevicesArgs) -> Result {
-    match args.tune {
-        Some(name) => measure(Some(name).filter(|name| !name.is_empty())).await,
-        None => list().await,
+    let named = |name: String| Some(name).filter(|name| !name.is_empty());
+    match (args.tune, args.report) {
+        (Some(name), _) => measure(named(name)).await,
+        (_, Some(name)) => report::run(named(name)).await,
+        (None, None) => list().await,
     }
 }
 
 async fn measure(device: Option<String>) -> Result {
     let gpu = Gpu::open(&GpuOptions::default().device(device).tuning(Tuning::Off)).await?;
     let (gpu, trials) = tune::tune(gpu).await?;
-    let (card, layout, mut out) = (gpu.adapter(), gpu.caps().tune_config(), io::stdout().lock());
+    let (card, mut out) = (gpu.adapter(), io::stdout().lock());
+    writeln!(
+        out,
+        "matmul and attention kernels on {} ({}); {}\n",
+        term::printable(&card.name),
+        card.backend,
+        matmul_config(card)
+    )?;
+    Ok(write!(out, "{}", trial_table(&gpu, &trials))?)
+}
+
+/// A table of trials; "kept" marks those whose parameters the device uses.
+pub(super) fn trial_table(gpu: &Gpu, trials: &[Trial]) -> String {
+    let (card, layout) = (gpu.adapter(), gpu.caps().tune_config());
     let kept = |trial: &Trial| {
         if trial.attends {
             return trial.seconds.is_some() && (trial.tier == Tier::Cooperative) == layout.cooperative_attention;
@@ -42,14 +62,7 @@ async fn measure(device: Option<String>) -> Result {
     };
     let rows: Vec<Vec<String>> = trials.iter().map(|trial| row(trial, kept(trial))).collect();
     let title = ["<of", "<tier", "rows", "lanes", "threads", "rows a thread", "span", "side", "difference", "us", "<"];
-    writeln!(
-        out,
-        "matmul and attention kernels on {} ({}); {}\n",
-        term::printable(&card.name),
-        card.backend,
-        matmul_config(card)
-    )?;
-    Ok(write!(out, "{}", term::table(&title, &rows))?)
+    term::table(&title, &rows)
 }
 
 /// A row of the table.
@@ -101,7 +114,7 @@ fn f16_tier(card: &AdapterInfo, tier: Tier) -> String {
     format!("tier {tier} {says}")
 }
 
-fn describe(card: &AdapterInfo) -> String {
+pub(super) fn describe(card: &AdapterInfo) -> String {
     let caps = &card.caps;
     let mut lines = vec![term::printable(&card.name)];
     lines.push(term::printable(format!("{}, {}, driver {}", card.backend, card.kind, card.driver).trim()));

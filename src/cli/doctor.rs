@@ -34,7 +34,7 @@ const TEXT: &str = "Once upon a time there was a machine without a driver. It co
                     moment.";
 
 /// The result of a check.
-enum Outcome {
+pub(super) enum Outcome {
     Fine(String),
     /// Worth knowing; everything works.
     Note(String),
@@ -44,6 +44,17 @@ enum Outcome {
 
 use Outcome::{Fault, Fine, Note};
 
+impl Outcome {
+    /// The mark before the text, and the text.
+    pub(super) fn shown(self) -> (&'static str, String) {
+        match self {
+            Fine(text) => ("ok", text),
+            Note(text) => ("note", text),
+            Fault(text) => ("FAULT", text),
+        }
+    }
+}
+
 /// Prints results, and counts faults.
 #[derive(Default)]
 struct Report {
@@ -52,13 +63,9 @@ struct Report {
 
 impl Report {
     fn add(&mut self, name: &str, outcome: Outcome) -> Result {
-        let (mark, text) = match &outcome {
-            Fine(text) => ("ok", text),
-            Note(text) => ("note", text),
-            Fault(text) => ("FAULT", text),
-        };
+        let (mark, text) = outcome.shown();
         self.faults += usize::from(mark == "FAULT");
-        Ok(writeln!(io::stdout(), "{mark:<6} {name:<12} {}", term::printable(text))?)
+        Ok(writeln!(io::stdout(), "{mark:<6} {name:<12} {}", term::printable(&text))?)
     }
 }
 
@@ -119,7 +126,7 @@ async fn device(args: &DeviceArgs, report: &mut Report) -> Result<Option<Gpu>> {
 }
 
 /// Compares kernels with the CPU's results: in every configuration that tuning would try on a GPU.
-async fn kernels(gpu: &Gpu) -> Outcome {
+pub(super) async fn kernels(gpu: &Gpu) -> Outcome {
     let _spinner = Spinner::begin("checking kernels".into());
     let sizes = TuneSizes {
         matrix: (256, 512),
@@ -155,7 +162,7 @@ fn judge(trials: &[Trial]) -> Outcome {
 }
 
 /// Whether prefill and decode of the built-in model, which use different kernels, give the same logits.
-async fn model(gpu: &Gpu) -> Outcome {
+pub(super) async fn model(gpu: &Gpu) -> Outcome {
     match logits_differ(gpu).await {
         Ok(difference) if difference <= TOLERANCE => {
             Fine(format!("the built-in model runs; prefill and decode differ by {difference:.0e}"))

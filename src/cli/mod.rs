@@ -23,6 +23,7 @@ mod output;
 mod plan;
 mod profile;
 mod quantize;
+mod report;
 mod run;
 mod score;
 mod screen;
@@ -101,7 +102,7 @@ enum CliCommand {
     Info(info::InfoArgs),
     /// List GPUs with their kernel tiers and limits, or autotune one
     Devices(devices::DevicesArgs),
-    /// Check driver, GPU, kernels, caches and disk, and say what to repair
+    /// Check driver, GPU, kernels, caches and disk, and say what to fix
     Doctor(doctor::DoctorArgs),
     /// Measure how fast a model runs
     Bench(bench::BenchArgs),

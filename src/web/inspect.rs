@@ -45,9 +45,9 @@ async fn fit_of(sources: &[JsValue], options: &str, source_error: &SourceError) 
     })
 }
 
-/// Opens the GPU, compares its kernels with the CPU, and measures its memory. JSON: the adapter, its limits, GB/s of a
-/// copy, and for each kernel variant `{kernel, tier, rows, error, seconds}`, without seconds if it computes wrong
-/// results. It takes a few seconds.
+/// Opens the GPU, compares its kernels with the CPU, and measures its memory. JSON: Firelight's version, the adapter, its
+/// limits, GB/s of a copy, GFLOP/s of arithmetic in f32, and for each kernel variant `{kernel, tier, rows, error,
+/// seconds}`, without seconds if it computes wrong results. It takes a few seconds.
 ///
 /// # Errors
 /// JSON `{code, message}` if there is no GPU, or it is lost.
@@ -68,6 +68,7 @@ async fn measure(gpu: &Gpu) -> Result<Value> {
     let (adapter, caps) = (gpu.adapter(), gpu.caps());
     let copied = if caps.software { COPIED_SOFTWARE } else { COPIED };
     let copy = plan::copy_bandwidth(gpu, copied).await?;
+    let rate = plan::arithmetic_rate(gpu).await?;
     let trials = tune::trials(gpu, caps, &tune::TuneSizes::usual(caps)).await?;
     let kernels = trials.iter().map(|trial| {
         json!({
@@ -90,6 +91,8 @@ async fn measure(gpu: &Gpu) -> Result<Value> {
         "workgroupBytes": caps.workgroup_bytes,
         "maxWorkgroups": caps.max_workgroups,
         "copyGBs": copy,
+        "gflops": rate,
+        "firelight": env!("CARGO_PKG_VERSION"),
         "kernels": kernels.collect::<Vec<_>>(),
     }))
 }

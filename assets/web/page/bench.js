@@ -133,7 +133,8 @@ function rows({ when, browser, gpu, model }) {
   out.push(["Kernel tier", gpu.tier], ["Subgroups", gpu.subgroup[1] > 0 ? gpu.subgroup.join(" to ") : "none"]);
   out.push(["f16 arithmetic", gpu.f16 ? "yes" : "no"]);
   out.push(["Largest binding, buffer", `${bytes(gpu.maxBinding)}, ${bytes(gpu.maxBuffer)}`]);
-  out.push(["Memory copy", `${gpu.copyGBs.toFixed(1)} GB/s`], ["Tested", when.slice(0, 16).replace("T", " ")]);
+  out.push(["Memory copy", `${gpu.copyGBs.toFixed(1)} GB/s`], ["f32 arithmetic", `${gpu.gflops.toFixed(0)} GFLOP/s`]);
+  out.push(["Firelight", gpu.firelight], ["Tested", when.slice(0, 16).replace("T", " ")]);
   out.push("Kernels");
   for (const { name, variants, wrong, error, seconds } of kernelsOf(gpu)) {
     const verdict = wrong === 0 ? `right (${variants} of ${variants})` : `WRONG: ${wrong} of ${variants}`;

@@ -15,6 +15,7 @@ export default [
       const text = await textOf(page, "#results");
       assert.equal(await page.$eval("#problem", (problem) => problem.hidden), true, await textOf(page, "#problem"));
       assert.match(text, /Memory copy[\d.]+ GB\/s/);
+      assert.match(text, /f32 arithmetic[1-9]\d* GFLOP\/s/);
       assert.match(text, /matmul, 1 row, (baseline|subgroups)right \(\d+ of \d+\)/);
       assert.doesNotMatch(text, /WRONG/);
       assert.match(text, /Decode, \d+ tokens[\d.]+ tokens\/s/);
