@@ -14,9 +14,9 @@ use futures_channel::mpsc::{TryRecvError, UnboundedReceiver};
 
 use super::facts;
 use super::platform;
-use super::protocol::{Ask, Command, EngineEvent, Loaded, Memory, OpTime, Opening, Place};
+use super::protocol::{Ask, Command, EngineEvent, EngineFailure, Loaded, Memory, OpTime, Opening, Place, Remedy};
 use crate::checkpoint::{ReadFuture, Source};
-use crate::conversation::{Conversation, Prompt, ResponseFormat};
+use crate::conversation::{AnswerEvent, Conversation, Prompt, ResponseFormat};
 use crate::engine::{AnswerJob, Engine, EngineOptions, Report, Status};
 use crate::gpu::{Clock, Gpu, GpuOptions};
 use crate::ops::StepSizes;
@@ -25,8 +25,11 @@ use crate::session::SessionOptions;
 use crate::tokenizer::Special;
 use crate::{Error, Model, Result};
 
-/// Rows of a prefill step on software adapters: a step cannot be interrupted, and there it takes seconds.
-const SOFTWARE_CHUNK: u32 = 32;
+/// Rows of a prefill step: a step cannot be interrupted. On software adapters it takes seconds.
+const CHUNK: u32 = 256;
+const SOFTWARE_CHUNK: u32 = 16;
+/// Steps in flight on software adapters: none is queued that Stop would have to wait for.
+const SOFTWARE_RUN_AHEAD: u32 = 1;
 /// The number of alternatives reported for each token.
 const TOP: u32 = 10;
 
@@ -67,12 +70,35 @@ struct Backend {
     /// The device, and the name by which it was requested.
     gpu: Option<(Option<String>, Gpu)>,
     open: Option<Engine>,
+    /// Rows of its prefill steps.
+    chunk: usize,
+}
+
+/// How much of a prompt was read, counted in steps.
+struct Prefill {
+    total: usize,
+    chunk: usize,
+    read: usize,
+    writing: bool,
+}
+
+impl Prefill {
+    /// After a step with these events: the tokens read so far, while the prompt is read.
+    fn step(&mut self, events: &[AnswerEvent]) -> Option<usize> {
+        match events.first() {
+            Some(AnswerEvent::Started { reused_tokens }) => self.read = *reused_tokens,
+            Some(_) => self.writing = true,
+            None => self.read += self.chunk,
+        }
+        self.read = self.read.min(self.total);
+        (!self.writing).then_some(self.read)
+    }
 }
 
 /// Serves commands until their sender is gone. `emit` hands events to the window.
 pub async fn run(receiver: UnboundedReceiver<Command>, emit: Arc<BoxFn<EngineEvent, ()>>) {
     let inbox = Inbox { receiver, waiting: VecDeque::new(), stop: false, closed: false };
-    let mut server = Backend { inbox: Arc::new(Mutex::new(inbox)), emit, gpu: None, open: None };
+    let mut server = Backend { inbox: Arc::new(Mutex::new(inbox)), emit, gpu: None, open: None, chunk: 0 };
     while let Some(command) = server.next().await {
         server.serve(command).await;
     }
@@ -108,9 +134,12 @@ impl Backend {
                 Ok(loaded) => (self.emit)(EngineEvent::Loaded(Box::new(loaded))),
                 Err(error) => {
                     let stopped = lock(&self.inbox).look();
-                    let why = if stopped { "Loading was stopped.".to_string() } else { error.to_string() };
+                    let failure = match stopped {
+                        true => EngineFailure::new("Loading was stopped.", Remedy::None),
+                        false => EngineFailure::from(&error),
+                    };
                     self.forget_lost();
-                    (self.emit)(EngineEvent::LoadFailed(place, why));
+                    (self.emit)(EngineEvent::LoadFailed(place, failure));
                 }
             },
             Command::Answer(ask) => {
@@ -121,7 +150,7 @@ impl Backend {
                     *gpu = engine.gpu();
                 }
                 if let Err(error) = answered {
-                    (self.emit)(EngineEvent::AnswerFailed(id, error.to_string()));
+                    (self.emit)(EngineEvent::AnswerFailed(id, EngineFailure::from(&error)));
                     self.tell_lost();
                 }
             }
@@ -180,8 +209,11 @@ impl Backend {
         let gpu = self.gpu(opening.device.clone()).await?;
         let sources = platform::sources(place).await?.into_iter().map(|s| stoppable(s, self.inbox.clone()));
         let model = Arc::new(Model::from_sources(sources.collect()).await?);
-        let chunk = if gpu.caps().software { SOFTWARE_CHUNK } else { SessionOptions::default().chunk };
-        let session = SessionOptions { context: opening.context, chunk, ..SessionOptions::default() };
+        let mut session = SessionOptions { context: opening.context, chunk: CHUNK, ..SessionOptions::default() };
+        if gpu.caps().software {
+            (session.chunk, session.run_ahead) = (SOFTWARE_CHUNK, SOFTWARE_RUN_AHEAD);
+        }
+        self.chunk = session.chunk as usize;
         let options = EngineOptions { gpu: gpu_options(opening.device), session };
         let (emit, at) = (self.emit.clone(), place.clone());
         let report: Report = Box::new(move |status| {
@@ -208,9 +240,13 @@ impl Backend {
         sampling.logprobs = ask.probabilities.then_some(TOP);
         let (max_tokens, stop, since) = (ask.max_tokens, Vec::new(), Clock::now());
         (self.emit)(EngineEvent::Started { id: ask.id, prompt: prompt.tokens.len(), thinking });
+        let mut prefill = Prefill { total: prompt.tokens.len(), chunk: self.chunk, read: 0, writing: false };
         let mut answer =
             engine.answer(AnswerJob { prompt, sampling, stop, max_tokens, ignore_end: false, grammar: None })?;
         while let Some(events) = answer.next().await? {
+            if let Some(read) = prefill.step(&events) {
+                (self.emit)(EngineEvent::Read(ask.id, read));
+            }
             events.into_iter().for_each(|event| (self.emit)(EngineEvent::Answer(ask.id, event, since.seconds())));
             if lock(&self.inbox).look() {
                 answer.cancel();
@@ -286,7 +322,6 @@ fn stoppable(source: Source, inbox: Arc<Mutex<Inbox>>) -> Source {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conversation::AnswerEvent;
     use crate::engine::EngineControl;
     use crate::sampler::Sampling;
     use crate::session::FinishReason;
@@ -318,12 +353,21 @@ mod tests {
                         assert_eq!(end.reason, FinishReason::MaxTokens);
                         text += " finished";
                     }
-                    EngineEvent::AnswerFailed(_, why) | EngineEvent::Lost(why) => panic!("{why}"),
+                    EngineEvent::AnswerFailed(_, EngineFailure { why, .. }) | EngineEvent::Lost(why) => panic!("{why}"),
                     _ => {}
                 }
             }
             text
         }
+    }
+
+    #[test]
+    fn a_prompt_is_counted_while_it_is_read() {
+        let mut prefill = Prefill { total: 100, chunk: 40, read: 0, writing: false };
+        assert_eq!(prefill.step(&[AnswerEvent::Started { reused_tokens: 30 }]), Some(30));
+        assert_eq!((prefill.step(&[]), prefill.step(&[])), (Some(70), Some(100)));
+        assert_eq!(prefill.step(&[AnswerEvent::Content("Hi".into())]), None);
+        assert_eq!(prefill.step(&[]), None);
     }
 
     #[test]
@@ -335,7 +379,8 @@ mod tests {
             move |event| window.receive(event)
         });
         let inbox = Inbox { receiver, waiting: VecDeque::new(), stop: false, closed: false };
-        let mut backend = Backend { inbox: Arc::new(Mutex::new(inbox)), emit: Arc::new(emit), gpu: None, open: None };
+        let mut backend =
+            Backend { inbox: Arc::new(Mutex::new(inbox)), emit: Arc::new(emit), gpu: None, open: None, chunk: 0 };
         pollster::block_on(async {
             let opening = Opening { context: Some(256), ..Opening::default() };
             backend.serve(Command::Load(Place::BuiltIn, opening)).await;

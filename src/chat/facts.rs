@@ -62,9 +62,14 @@ pub fn of(checkpoint: &Checkpoint, place: &Place) -> Facts {
         parameters = parameters.saturating_add(weights);
     }
     let dtype = types.into_iter().max_by_key(|(_, bytes)| *bytes).map_or("", |(name, _)| name).to_string();
-    let file = place.to_string();
+    let title = text("general.name").filter(|name| !name.trim().is_empty());
+    let name = match (place, &title) {
+        (Place::BuiltIn, Some(title)) => title.clone(),
+        _ => place.stem(),
+    };
     Facts {
-        name: text("general.name").filter(|n| !n.trim().is_empty()).unwrap_or_else(|| file.clone()),
+        title: title.filter(|title| *title != name),
+        name,
         architecture: text("general.architecture").unwrap_or_default(),
         dtype,
         parameters,

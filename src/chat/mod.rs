@@ -7,9 +7,11 @@
 
 mod app;
 mod bidi;
+mod catalogue;
 mod engine;
 mod facts;
 mod icons;
+mod merge;
 mod platform;
 mod protocol;
 mod state;
@@ -19,11 +21,14 @@ mod theme;
 mod view;
 
 pub use app::App;
+pub use catalogue::{FitAnswer, ModelOffer};
 #[cfg(not(target_arch = "wasm32"))]
 pub use platform::open;
 #[cfg(target_arch = "wasm32")]
 pub use platform::start;
 pub use platform::{Fetched, Link, Storage, start_engine};
 pub use protocol::*;
-pub use state::{Action, Dialog, EngineState, Fetching, ModelEntry, Panel, PendingAnswer, Toast, WindowState, XRay};
+pub use state::{
+    Action, Dialog, EngineState, Fetching, ModelEntry, Panel, PendingAnswer, Scroll, Toast, Waiting, WindowState, XRay,
+};
 pub use store::{ConversationSettings, MessageNode, Preferences, Role, SavedConversation, Stats};

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Error;
 use crate::conversation::AnswerEvent;
 use crate::sampler::Sampling;
 
@@ -22,6 +23,17 @@ impl fmt::Display for Place {
         match self {
             Place::BuiltIn => f.write_str(crate::demo::NAME),
             Place::File(path) => f.write_str(&called(path)),
+        }
+    }
+}
+
+impl Place {
+    /// The name without the ending and part number of a file.
+    pub fn stem(&self) -> String {
+        let name = self.to_string();
+        match (crate::checkpoint::split_name(&name), name.strip_suffix(".gguf")) {
+            (Some((stem, ..)), _) | (None, Some(stem)) => stem.to_string(),
+            (None, None) => name,
         }
     }
 }
@@ -148,11 +160,54 @@ pub enum Fit {
     Unknown,
 }
 
+/// A failure of the engine, and what helps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineFailure {
+    /// What is wrong.
+    pub why: String,
+    /// What the window offers, besides to try again.
+    pub remedy: Remedy,
+}
+
+/// What helps against a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Remedy {
+    /// Nothing in particular.
+    None,
+    /// A larger context.
+    LargerContext,
+    /// A smaller context.
+    SmallerContext,
+    /// Another model: this one cannot be opened.
+    OtherModel,
+}
+
+impl EngineFailure {
+    /// A failure.
+    pub fn new(why: impl Into<String>, remedy: Remedy) -> Self {
+        EngineFailure { why: why.into(), remedy }
+    }
+}
+
+impl From<&Error> for EngineFailure {
+    fn from(error: &Error) -> Self {
+        let remedy = match error {
+            Error::ContextFull { .. } => Remedy::LargerContext,
+            Error::DoesNotFit { .. } | Error::Memory(_) => Remedy::SmallerContext,
+            Error::Io { .. } | Error::Format { .. } | Error::Unsupported(_) => Remedy::OtherModel,
+            _ => Remedy::None,
+        };
+        EngineFailure::new(error.to_string(), remedy)
+    }
+}
+
 /// Facts from a model's header.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
-    /// The model's name, or the file's.
+    /// The name of its file or repository, without `.gguf`.
     pub name: String,
+    /// `general.name`, if it says something else.
+    pub title: Option<String>,
     /// `general.architecture`.
     pub architecture: String,
     /// The weight type with the most bytes.
@@ -215,7 +270,7 @@ pub enum EngineEvent {
     /// A model is open.
     Loaded(Box<Loaded>),
     /// A model could not be opened; none is open now.
-    LoadFailed(Place, String),
+    LoadFailed(Place, EngineFailure),
     /// The prompt is being read.
     Started {
         /// The answer.
@@ -225,10 +280,12 @@ pub enum EngineEvent {
         /// Whether the template has opened the model's reasoning.
         thinking: bool,
     },
+    /// So many tokens of an answer's prompt are read.
+    Read(u64, usize),
     /// More of an answer, and the seconds since it was requested.
     Answer(u64, AnswerEvent, f64),
     /// An answer could not be given or completed.
-    AnswerFailed(u64, String),
+    AnswerFailed(u64, EngineFailure),
     /// A step was timed.
     Measured(Vec<OpTime>),
     /// A step could not be timed.
@@ -250,5 +307,7 @@ mod tests {
         assert_eq!(named("/hub/models--Qwen--Qwen3-GGUF/snapshots/0123/q4.gguf"), "q4.gguf");
         assert_eq!(named(r"C:\models\a.gguf"), "a.gguf");
         assert_eq!(Place::BuiltIn.to_string(), "demo");
+        assert_eq!(Place::File("/hub/q4-00001-of-00003.gguf".into()).stem(), "q4");
+        assert_eq!(Place::File("/hub/SmolLM2-135M-Instruct.Q4_1.gguf".into()).stem(), "SmolLM2-135M-Instruct.Q4_1");
     }
 }

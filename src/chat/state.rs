@@ -1,7 +1,10 @@
 //! The window's state, and the actions that views return. Views read the state; only `app` changes it.
 
+use std::collections::HashMap;
+
+use super::catalogue::ModelOffer;
 use super::platform::Fetched;
-use super::protocol::{Device, Facts, Loaded, OpTime, Place};
+use super::protocol::{Device, EngineFailure, Facts, Loaded, OpTime, Place};
 use super::store::{ConversationSettings, Preferences, SavedConversation};
 use crate::conversation::AnswerToken;
 
@@ -24,7 +27,7 @@ pub enum EngineState {
     /// A model is open.
     Ready(Box<Loaded>),
     /// Loading failed, or the model was lost.
-    Failed(Option<Place>, String),
+    Failed(Option<Place>, EngineFailure),
 }
 
 impl EngineState {
@@ -52,6 +55,8 @@ pub struct PendingAnswer {
     pub first: Option<f64>,
     /// The number of prompt tokens, once known.
     pub prompt: usize,
+    /// The number of prompt tokens that were read.
+    pub read: usize,
     /// The number of generated tokens.
     pub tokens: usize,
     /// Whether the chat template opened a reasoning block.
@@ -60,6 +65,15 @@ pub struct PendingAnswer {
     pub stopping: bool,
     /// The time when it was last saved.
     pub kept: f64,
+}
+
+/// A message that waits for the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// The id of the conversation.
+    pub conversation: String,
+    /// The user's message to be answered, or the answer to be continued.
+    pub node: usize,
 }
 
 /// A side panel.
@@ -114,6 +128,17 @@ pub struct XRay {
     pub filled: usize,
 }
 
+/// How far a key scrolls the transcript.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Scroll {
+    /// By so many heights of the view.
+    Pages(f32),
+    /// By so many points.
+    Points(f32),
+    /// To the first message.
+    Start,
+}
+
 /// A model in the picker.
 #[derive(Clone, Debug)]
 pub struct ModelEntry {
@@ -160,6 +185,10 @@ pub enum Dialog {
     Rename(String, String),
     /// A confirmation to delete a conversation, by its id.
     Delete(String),
+    /// A confirmation to delete a downloaded model.
+    DeleteModel(Place),
+    /// A path for a text to be saved, where there is no file dialog.
+    SaveAs(String, String),
 }
 
 /// The state of the window.
@@ -172,6 +201,8 @@ pub struct WindowState {
     pub search: String,
     /// The text in the composer.
     pub draft: String,
+    /// The texts in the composers of other conversations, by their ids.
+    pub drafts: HashMap<String, String>,
     /// A message being edited, with its new text.
     pub editing: Option<(usize, String)>,
     /// See [`EngineState`].
@@ -180,18 +211,27 @@ pub struct WindowState {
     pub devices: Vec<Device>,
     /// The picker's models.
     pub models: Vec<ModelEntry>,
-    /// The text in the picker's field for models on the hub.
+    /// The text in the picker's field: words to search for, a name on the hub, or a path.
     pub wanted: String,
+    /// Models that can be downloaded: the short list, or what a search found.
+    pub offers: Vec<ModelOffer>,
+    /// The text that was searched for.
+    pub searched: Option<String>,
+    /// Whether a search is in progress.
+    pub searching: bool,
     /// The download in progress.
     pub fetching: Option<Fetching>,
-    /// Why the last download failed.
+    /// Why the last search or download failed, or a typed path cannot be opened.
     pub fetch_failed: Option<String>,
     /// The answer in progress.
     pub answering: Option<PendingAnswer>,
-    /// The conversation whose last message will be answered once a model is loaded.
-    pub waiting: Option<String>,
+    /// What will be answered next, once a model is loaded and no other answer is in progress. At most one of each
+    /// conversation.
+    pub waiting: Vec<Waiting>,
+    /// Files of conversations that cannot be read.
+    pub unreadable: Vec<String>,
     /// The conversation whose last answer failed, and why.
-    pub failed: Option<(String, String)>,
+    pub failed: Option<(String, EngineFailure)>,
     /// Whether the list of conversations is visible.
     pub list: bool,
     /// Whether the window is too narrow for list and conversation side by side.
@@ -214,6 +254,12 @@ pub struct WindowState {
     pub time: u64,
     /// Whether the composer requests focus in the next frame.
     pub focus: bool,
+    /// Whether the search field requests focus in the next frame.
+    pub focus_search: bool,
+    /// A message that the transcript scrolls to.
+    pub reveal: Option<usize>,
+    /// How far a key scrolls the transcript in the next frame.
+    pub scroll: Option<Scroll>,
     /// Whether the transcript scrolls to its end in the next frame.
     pub to_end: bool,
     /// Whether the window is cleared to the background colour before drawing. The views then do not fill the
@@ -232,9 +278,43 @@ impl WindowState {
         self.conversations.iter_mut().find(|c| c.id == self.current)
     }
 
+    /// The conversations that match the search, the last changed first.
+    pub fn listed(&self) -> Vec<&SavedConversation> {
+        let needle = self.search.trim().to_lowercase();
+        let mut all: Vec<_> = self.conversations.iter().filter(|c| c.contains(&needle)).collect();
+        all.sort_by_key(|c| std::cmp::Reverse(c.changed));
+        all
+    }
+
+    /// Shows another conversation, with its own text in the composer.
+    pub fn switch(&mut self, id: String) {
+        if id != self.current {
+            let theirs = self.drafts.remove(&id).unwrap_or_default();
+            let (left, draft) = (std::mem::replace(&mut self.current, id), std::mem::replace(&mut self.draft, theirs));
+            self.drafts.insert(left, draft);
+        }
+    }
+
     /// The answer in progress in the current conversation.
     pub fn answering_here(&self) -> Option<&PendingAnswer> {
         self.answering.as_ref().filter(|a| a.conversation == self.current)
+    }
+
+    /// Twice the open model's context, at most the trained one; `None` if it has that.
+    pub fn larger_context(&self) -> Option<u32> {
+        let loaded = self.engine.loaded()?;
+        let larger = (2 * loaded.context as u32).min(loaded.facts.trained.unwrap_or(u32::MAX));
+        (larger as usize > loaded.context).then_some(larger)
+    }
+
+    /// What waits in the current conversation.
+    pub fn waiting_here(&self) -> Option<&Waiting> {
+        self.waiting.iter().find(|w| w.conversation == self.current)
+    }
+
+    /// Whether the current conversation is answered, or waits for that.
+    pub fn busy_here(&self) -> bool {
+        self.answering_here().is_some() || self.waiting_here().is_some()
     }
 }
 
@@ -253,8 +333,10 @@ pub enum Action {
     Send,
     /// Send this text.
     Say(String),
-    /// Stop the answer, or the loading of a model.
+    /// Stop the answer in the current conversation, or take back the message that waits for one.
     Stop,
+    /// Stop the loading of a model.
+    StopLoading,
     /// Generate another answer as a sibling of this one.
     Again(usize),
     /// Answer this message.
@@ -277,8 +359,20 @@ pub enum Action {
     Load(Place),
     /// Show a file dialog for a model.
     Choose,
+    /// Open the path, download the model or search for the words that the user typed.
+    Find(String),
+    /// Show the short list again.
+    EndSearch,
+    /// Read a model's header on the hub, to know whether it fits.
+    AskFit(String),
     /// Download a model from the hub.
     Fetch(String),
+    /// Remove a model from the list.
+    Forget(Place),
+    /// Delete a downloaded model.
+    DeleteModel(Place),
+    /// Save a text at a path.
+    SaveAs(String, String),
     /// Cancel the download.
     EndFetch,
     /// Reload the model on this adapter with this context size.
@@ -295,4 +389,10 @@ pub enum Action {
     Dark(Option<bool>),
     /// Dismiss the last failure.
     Dismiss,
+    /// Edit a message.
+    BeginEdit(usize),
+    /// Put the cursor into the search field.
+    Search,
+    /// Show the conversation that many rows below in the list.
+    Neighbour(isize),
 }

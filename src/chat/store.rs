@@ -3,8 +3,13 @@
 //! Editing a message or answering again adds a sibling and never overwrites; the conversation shows one path through
 //! the tree. `platform` moves bytes to the disk or the browser; nothing here draws or computes.
 
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
+use super::merge;
 use super::platform::Storage;
 use super::protocol::ChatMessage;
 use crate::sampler::Sampling;
@@ -110,12 +115,12 @@ impl SavedConversation {
 
     /// The messages of the visible path, first to last.
     pub fn path(&self) -> Vec<usize> {
-        let mut path = Vec::new();
-        let mut at = self.leaf;
-        while let Some(node) = at {
-            path.push(node);
-            at = self.nodes[node].parent;
-        }
+        self.path_to(self.leaf)
+    }
+
+    /// The messages up to `last`, first to last.
+    fn path_to(&self, last: Option<usize>) -> Vec<usize> {
+        let mut path: Vec<usize> = std::iter::successors(last, |node| self.nodes[*node].parent).collect();
         path.reverse();
         path
     }
@@ -146,16 +151,14 @@ impl SavedConversation {
         self.leaf = Some(leaf);
     }
 
-    /// The path up to and including `last` as a prompt: the system prompt first, answers without their reasoning.
+    /// The messages up to and including `last` as a prompt: the system prompt first, answers without their reasoning.
     pub fn messages(&self, last: Option<usize>) -> Vec<ChatMessage> {
         let mut messages = Vec::new();
         if !self.settings.system.trim().is_empty() {
             messages.push(ChatMessage { role: "system".into(), content: self.settings.system.clone() });
         }
-        let path = self.path();
-        let end = last.and_then(|last| path.iter().position(|n| *n == last)).map_or(0, |i| i + 1);
-        messages.extend(path[..end].iter().map(|node| {
-            let node = &self.nodes[*node];
+        messages.extend(self.path_to(last).into_iter().map(|node| {
+            let node = &self.nodes[node];
             let content = match node.role {
                 Role::User => node.text.clone(),
                 Role::Assistant => super::text::split(&node.text, false).answer.to_string(),
@@ -193,6 +196,11 @@ fn title(text: &str) -> String {
     }
 }
 
+/// Loads the preferences.
+pub fn preferences(storage: &Storage) -> Preferences {
+    storage.read(REMEMBERED).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+}
+
 /// Preferences and recent models.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -205,6 +213,8 @@ pub struct Preferences {
     pub device: Option<String>,
     /// The selected context size.
     pub context: Option<u32>,
+    /// The window's width and height in points, and whether it was maximized.
+    pub window: Option<(f32, f32, bool)>,
     /// The settings of new conversations.
     pub settings: ConversationSettings,
 }
@@ -212,30 +222,60 @@ pub struct Preferences {
 const REMEMBERED: &str = "settings";
 const PREFIX: &str = "conversation-";
 
-/// The saved conversations, on disk or in the browser.
+/// The saved conversations, on disk or in the browser. Other windows may change them at any time.
 pub struct Store {
     storage: Storage,
+    /// The stamp of each file when it was last read.
+    read: RefCell<HashMap<String, u64>>,
+}
+
+/// What other windows did since the last look.
+#[derive(Default)]
+pub struct Changes {
+    /// Conversations that are new or longer.
+    pub changed: Vec<SavedConversation>,
+    /// Ids of conversations that were deleted.
+    pub deleted: Vec<String>,
+    /// Files that hold no conversation. They stay in place.
+    pub unreadable: Vec<String>,
 }
 
 impl Store {
     /// A store over a storage.
     pub fn new(storage: Storage) -> Self {
-        Store { storage }
+        Store { storage, read: RefCell::default() }
     }
 
-    /// All conversations, the last changed first. Unreadable files are skipped and left in place.
-    pub fn conversations(&self) -> Vec<SavedConversation> {
-        let names = self.storage.names();
-        let names = names.iter().filter(|name| name.starts_with(PREFIX));
-        let mut all: Vec<_> = names.filter_map(|n| SavedConversation::parse(&self.storage.read(n)?)).collect();
-        all.sort_by_key(|c| std::cmp::Reverse(c.changed));
-        all
+    /// What changed since the last call; everything at first.
+    pub fn changes(&self) -> Changes {
+        self.storage.flush();
+        let mut read = self.read.borrow_mut();
+        let mut found = Changes::default();
+        let names = self.storage.names().into_iter().filter(|name| name.starts_with(PREFIX));
+        let stamped = |name: String| self.storage.stamp(&name).map(|stamp| (name, stamp));
+        let names: Vec<(String, u64)> = names.filter_map(stamped).collect();
+        let gone: Vec<String> = read.keys().filter(|name| names.iter().all(|(n, _)| n != *name)).cloned().collect();
+        for name in gone {
+            read.remove(&name);
+            found.deleted.push(name[PREFIX.len()..].to_string());
+        }
+        for (name, stamp) in names {
+            if read.insert(name.clone(), stamp) == Some(stamp) {
+                continue;
+            }
+            match self.storage.read(&name).and_then(|text| SavedConversation::parse(&text)) {
+                Some(conversation) => found.changed.push(conversation),
+                None => found.unreadable.push(name),
+            }
+        }
+        found.changed.sort_by_key(|c| Reverse(c.changed));
+        found
     }
 
-    /// Saves a conversation.
+    /// Saves a conversation, with what other windows added to it.
     pub fn save(&self, conversation: &SavedConversation) {
         if let Ok(text) = serde_json::to_string(conversation) {
-            self.storage.write(&format!("{PREFIX}{}", conversation.id), text);
+            self.storage.write(&format!("{PREFIX}{}", conversation.id), text, merge::texts);
         }
     }
 
@@ -246,14 +286,18 @@ impl Store {
 
     /// Loads the preferences.
     pub fn remembered(&self) -> Preferences {
-        self.storage.read(REMEMBERED).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+        preferences(&self.storage)
     }
 
-    /// Saves the preferences.
-    pub fn remember(&self, remembered: &Preferences) {
-        if let Ok(text) = serde_json::to_string(remembered) {
-            self.storage.write(REMEMBERED, text);
+    /// Changes the preferences as they are saved, and returns them: another window may have changed others.
+    pub fn remember(&self, change: impl FnOnce(&mut Preferences)) -> Preferences {
+        self.storage.flush();
+        let mut remembered = self.remembered();
+        change(&mut remembered);
+        if let Ok(text) = serde_json::to_string(&remembered) {
+            self.storage.write(REMEMBERED, text, |_, ours| ours);
         }
+        remembered
     }
 
     /// Waits until everything is saved. Returns what could not be saved.

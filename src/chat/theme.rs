@@ -26,6 +26,10 @@ pub const GAP: f32 = 8.0;
 pub const WIDE_GAP: f32 = 16.0;
 pub const MESSAGE_GAP: f32 = 22.0;
 
+/// What remains in view when a key scrolls by a page, and how far an arrow key scrolls.
+pub const SCROLL_OVERLAP: f32 = 48.0;
+pub const SCROLL_STEP: f32 = 60.0;
+
 const BODY: f32 = 15.0;
 
 /// Headings and names.

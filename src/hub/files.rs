@@ -17,6 +17,27 @@ pub struct RepoFiles {
     pub card: Option<ModelCard>,
 }
 
+/// A repository that a search found.
+#[derive(Clone, Debug, Deserialize)]
+#[non_exhaustive]
+pub struct FoundRepo {
+    /// `org/name`.
+    pub id: String,
+    /// How often it was downloaded in the last month.
+    #[serde(default)]
+    pub downloads: u64,
+    /// Tags, among them the licence.
+    #[serde(default)]
+    tags: Vec<String>,
+}
+
+impl FoundRepo {
+    /// The licence's short name, if the repository states one.
+    pub fn license(&self) -> Option<&str> {
+        self.tags.iter().find_map(|tag| tag.strip_prefix("license:"))
+    }
+}
+
 /// The model card's metadata.
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]

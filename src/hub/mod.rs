@@ -11,7 +11,7 @@ mod pick;
 
 pub use cache::CachedModel;
 pub use fetch::DownloadProgress;
-pub use files::{Offer, RepoFile, RepoFiles, offers};
+pub use files::{FoundRepo, Offer, RepoFile, RepoFiles, offers};
 pub use name::Name;
 pub use pick::{PickedModel, pick};
 
@@ -122,6 +122,21 @@ impl Hub {
         let part = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(['\\', ':', '\0']);
         listing.siblings.retain(|f| f.name.split('/').all(part) && f.hash().is_some_and(|hash| plain(&hash)));
         Ok(listing)
+    }
+
+    /// Searches the hub for repositories with GGUF files, the most downloaded first.
+    ///
+    /// # Errors
+    /// As [`Hub::listing`].
+    pub fn search(&self, text: &str) -> Result<Vec<FoundRepo>> {
+        if self.offline {
+            return Err(Error::network("the hub cannot be searched while offline"));
+        }
+        let text = utf8_percent_encode(text, NON_ALPHANUMERIC);
+        let query = format!("search={text}&filter=gguf&sort=downloads&direction=-1&limit=12");
+        let url = format!("{}/api/models?{query}", self.endpoint);
+        let answer = self.client.text(&url, LISTING_BYTES)?;
+        serde_json::from_str(&answer).map_err(|e| Error::network(format!("{url} is not a model hub: {e}")).caused_by(e))
     }
 
     fn online(&self, what: &str) -> Result<()> {

@@ -36,13 +36,13 @@ fn the_real_engine_answers_and_never_blocks_the_window() {
 
     // Stop ends an answer at once; closing the window during an answer is clean.
     let leaf = conversation.leaf.expect("an answer");
-    harness.get_all_by_label("Answer again").last().expect("a button").click();
+    harness.get_all_by_label("Regenerate").last().expect("a button").click();
     draw_until(&mut harness, "a token", |s| s.answering.as_ref().is_some_and(|a| a.tokens > 2));
     harness.key_press(egui::Key::Escape);
     draw_until(&mut harness, "stopping", |s| s.answering.is_none());
     let conversation = harness.state().state.conversation().expect("one");
     assert_eq!(conversation.siblings(leaf).len(), 2);
-    harness.get_all_by_label("Answer again").last().expect("a button").click();
+    harness.get_all_by_label("Regenerate").last().expect("a button").click();
     draw_until(&mut harness, "a token", |s| s.answering.as_ref().is_some_and(|a| a.tokens > 2));
     drop(harness);
 }
@@ -69,7 +69,7 @@ fn the_demo_model_answers_for_the_readmes_pictures() {
     picture(&mut harness, "chat-light");
     harness.get_by_label("X-ray").click();
     harness.run_steps(2);
-    harness.get_all_by_label("Answer again").last().expect("a button").click();
+    harness.get_all_by_label("Regenerate").last().expect("a button").click();
     harness.run_steps(2);
     draw_until(&mut harness, "probabilities and times", |s| s.answering.is_none() && s.xray.ops.is_some());
     let xray = &harness.state().state.xray;
@@ -122,7 +122,7 @@ fn a_file_that_is_not_a_model_is_reported() {
     std::fs::write(&story, "Once upon a time").expect("a file");
     let mut harness = real(&folder.path().join("kept"), file(&story), true);
     draw_until(&mut harness, "a refusal", |s| matches!(s.engine, EngineState::Failed(..)));
-    let EngineState::Failed(_, why) = &harness.state().state.engine else { unreachable!() };
+    let EngineState::Failed(_, EngineFailure { why, .. }) = &harness.state().state.engine else { unreachable!() };
     assert!(why.contains("story.gguf"), "{why}");
 }
 

@@ -2,10 +2,13 @@
 
 mod engine;
 mod frames;
+mod keyboard;
+mod models;
 #[path = "../namespace/mod.rs"]
 #[cfg(target_os = "linux")]
 mod namespace;
 mod offline;
+mod sharing;
 mod views;
 
 use std::cell::RefCell;
@@ -183,6 +186,7 @@ fn loaded() -> Loaded {
 fn facts(name: &str, dtype: &str, fit: Fit) -> Facts {
     Facts {
         name: name.into(),
+        title: None,
         architecture: "llama".into(),
         dtype: dtype.into(),
         parameters: 15_000_000,

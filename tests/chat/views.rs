@@ -93,9 +93,9 @@ fn edits_and_new_answers_are_branches() {
     window.steps(2);
     assert_eq!(window.texts(), ["Blue?", "Like the sea."]);
     window.shows("2/2");
-    window.click("Version before");
+    window.click("Previous version");
     assert_eq!(window.texts(), ["Red?", "Like a rose."]);
-    window.click("Answer again");
+    window.click("Regenerate");
     let ask = window.script.asked();
     window.script.words(ask.id, "Like wine.");
     window.script.finish(ask.id, FinishReason::End, 2);
@@ -197,7 +197,7 @@ fn the_picker_shows_which_models_fit() {
         window.script.send(EngineEvent::Inspected(file(name), facts));
     }
     window.steps(2);
-    for text in ["fits", "1024 positions", "does not fit", "unreadable", "broken.gguf is no GGUF file"] {
+    for text in ["fits", "context 1024", "does not fit", "cannot be read", "broken.gguf is no GGUF file"] {
         window.shows(text);
     }
     window.harness.snapshot("chat_models");
@@ -214,7 +214,7 @@ fn settings_change_the_requests() {
     window.harness.snapshot("chat_settings");
     window.click("Precise");
     assert_eq!(window.conversation().settings.sampling.temperature, 0.3);
-    window.click("Same again");
+    window.click("Deterministic");
     let Some(conversation) = window.harness.state_mut().state.conversation_mut() else { panic!("none") };
     conversation.settings.system = "Be brief.".into();
     let ask = window.say("Hello");
@@ -226,15 +226,30 @@ fn settings_change_the_requests() {
 fn failures_are_shown_with_a_remedy() {
     let mut window = window(1100.0, 740.0, true);
     let ask = window.say("A very long question");
-    let why = "the prompt has 5000 tokens, the context holds 1024 with room for an answer";
-    window.script.send(EngineEvent::AnswerFailed(ask.id, why.into()));
+    // A full context: the same prompt does not fit a second time, a larger context helps.
+    let full = EngineFailure::new("5000 tokens leave no room in a context of 1024 positions", Remedy::LargerContext);
+    let mut small = loaded();
+    (small.context, small.facts.trained) = (1024, Some(8192));
+    window.script.send(EngineEvent::Loaded(Box::new(small.clone())));
+    window.script.send(EngineEvent::AnswerFailed(ask.id, full));
     window.steps(2);
-    window.shows("the prompt has 5000 tokens");
+    window.shows("5000 tokens leave no room");
+    assert!(!window.has("Try again"));
     assert_eq!(window.texts(), ["A very long question"]);
+    window.script.commands();
+    window.click("Open with a context of 2048");
+    let larger = Opening { context: Some(2048), ..Opening::default() };
+    assert!(window.script.commands().contains(&Command::Load(Place::BuiltIn, larger)));
+    small.context = 2048;
+    window.script.send(EngineEvent::Loaded(Box::new(small)));
+    window.steps(2);
+    let ask = window.script.asked();
+    window.script.send(EngineEvent::AnswerFailed(ask.id, EngineFailure::new("out of luck", Remedy::None)));
+    window.steps(2);
     window.click("Try again");
     let ask = window.script.asked();
     window.script.words(ask.id, "half an ");
-    window.script.send(EngineEvent::AnswerFailed(ask.id, "the device was lost".into()));
+    window.script.send(EngineEvent::AnswerFailed(ask.id, EngineFailure::new("the device was lost", Remedy::None)));
     window.script.send(EngineEvent::Lost("The GPU was lost.".into()));
     window.steps(2);
     window.shows("The GPU was lost.");
@@ -242,8 +257,14 @@ fn failures_are_shown_with_a_remedy() {
     assert_eq!(window.texts(), ["A very long question", "half an "]);
     window.script.commands();
     window.click("With a smaller context");
-    let smaller = Opening { context: Some(2048), ..Opening::default() };
+    let smaller = Opening { context: Some(1024), ..Opening::default() };
     assert!(window.script.commands().contains(&Command::Load(Place::BuiltIn, smaller)));
+    // A file that cannot be opened does not become smaller by that.
+    let missing = EngineFailure::new("a.gguf: no such file", Remedy::OtherModel);
+    window.script.send(EngineEvent::LoadFailed(Place::BuiltIn, missing));
+    window.steps(2);
+    window.shows("Another model…");
+    assert!(!window.has("With a smaller context"));
     // An engine that panicked is restarted.
     window.script.send(EngineEvent::Crashed("a bug".into()));
     window.steps(2);
@@ -272,7 +293,7 @@ fn the_xray_shows_alternative_tokens() {
     let ops = vec![op("linear", 43, 0.0102), op("attention", 6, 0.0034), op("rms_norm", 13, 0.0008)];
     window.script.send(EngineEvent::Measured(ops));
     window.steps(2);
-    for text in ["Next token", "␣ones: 62.0 %, chosen", "linear: 70.8 %", "11 of 1024 positions", "Dispatches"] {
+    for text in ["Next token", "␣ones: 62.0 %, chosen", "linear: 70.8 %", "11 of 1024", "Dispatches"] {
         window.shows(text);
     }
     window.harness.snapshot("chat_xray");
@@ -302,30 +323,4 @@ fn it_looks_right_in_light_and_dark_narrow_and_wide() {
     device.steps(3);
     device.shows("Keyboard shortcuts");
     results.add(device.harness.try_snapshot("chat_help"));
-}
-
-#[test]
-fn models_are_fetched_by_name() {
-    let mut window = window(1100.0, 740.0, false);
-    window.click("Model: Firelight demo");
-    window.script.send(EngineEvent::Inspected(Place::BuiltIn, Ok(loaded().facts)));
-    window.harness.state_mut().state.wanted = "no name".into();
-    window.steps(1);
-    window.click("Fetch");
-    draw_until(&mut window.harness, "a refusal", |s| s.fetch_failed.is_some());
-    window.steps(1);
-    window.shows("names no repository");
-    // The refusal takes two lines; the dialog is centred again a frame after they are gone.
-    window.harness.state_mut().state.fetch_failed = None;
-    window.steps(2);
-    let state = &mut window.harness.state_mut().state;
-    let step = Fetched { name: "Qwen3-0.6B-Q8_0.gguf".into(), done: 320_000_000, total: 640_000_000, checking: false };
-    let wanted = "Qwen/Qwen3-0.6B-GGUF".to_string();
-    state.fetching = Some(Fetching { wanted, step: Some(step), since: state.now - 10.0, before: 0 });
-    window.steps(1);
-    window.shows("320 MB of 640 MB · 31.");
-    window.harness.snapshot("chat_fetch");
-    window.click("End the fetch; what came so far is kept");
-    assert!(window.harness.state().state.fetching.is_none());
-    window.shows("Open a file…");
 }

@@ -1,9 +1,10 @@
-//! Messages and answers: send, edit, answer again, continue and stop.
+//! Messages and answers: send, edit, answer again, continue and stop. One conversation is answered at a time; others
+//! wait for their turn.
 
 use super::App;
 use crate::chat::platform;
 use crate::chat::protocol::{Ask, Command};
-use crate::chat::state::{Panel, PendingAnswer};
+use crate::chat::state::{Panel, PendingAnswer, Waiting};
 use crate::chat::store::{Role, Stats};
 use crate::chat::view;
 
@@ -13,7 +14,7 @@ impl App {
         let time = self.state.time;
         let Some(conversation) = self.state.conversation_mut() else { return };
         let node = conversation.add(conversation.leaf, Role::User, text, time);
-        self.ask(Some(node));
+        self.ask(node);
     }
 
     pub(super) fn edit(&mut self, node: usize, text: String) {
@@ -25,55 +26,59 @@ impl App {
         let new = conversation.add(parent, role, text, time);
         conversation.nodes[new].stats = stats;
         match role {
-            Role::User => self.ask(Some(new)),
+            Role::User => self.ask(new),
             Role::Assistant => self.save_current(),
         }
     }
 
-    /// Requests an answer to a user message.
-    pub(super) fn ask(&mut self, parent: Option<usize>) {
-        let Some(parent) = parent else { return };
-        if self.state.answering.is_some() {
-            return;
-        }
+    /// Queues the answer to a user's message of the current conversation, or the rest of an answer.
+    pub(super) fn ask(&mut self, node: usize) {
+        let Some(conversation) = self.state.conversation_mut().filter(|c| node < c.nodes.len()) else { return };
+        conversation.leaf = Some(node);
+        let waiting = Waiting { conversation: conversation.id.clone(), node };
+        self.state.waiting.retain(|w| w.conversation != waiting.conversation);
+        self.state.waiting.push(waiting);
         (self.state.to_end, self.state.failed) = (true, None);
-        let current = self.state.current.clone();
-        let Some(loaded) = self.state.engine.loaded() else {
-            // It is answered once a model is loaded.
-            if let Some(conversation) = self.state.conversation_mut() {
-                conversation.show(parent);
-                conversation.leaf = Some(parent);
-            }
-            self.state.waiting = Some(current);
-            self.save_current();
-            return;
-        };
-        let stats = Stats { model: loaded.facts.name.clone(), context: loaded.context, ..Stats::default() };
-        let time = self.state.time;
-        let Some(conversation) = self.state.conversation_mut() else { return };
-        let node = conversation.add(Some(parent), Role::Assistant, String::new(), time);
-        conversation.nodes[node].stats = Some(stats);
-        self.request(node, String::new());
+        self.save_current();
+        self.answer_next();
     }
 
-    pub(super) fn continue_answer(&mut self, node: usize) {
-        if self.state.answering.is_some() || self.state.engine.loaded().is_none() {
+    /// Starts the next answer that waits, if the engine is free.
+    pub(super) fn answer_next(&mut self) {
+        if self.state.answering.is_some() || self.state.waiting.is_empty() {
             return;
         }
-        let Some(conversation) = self.state.conversation_mut() else { return };
-        let begun = conversation.nodes[node].text.clone();
-        if let Some(stats) = &mut conversation.nodes[node].stats {
-            stats.finish = None;
+        let Some(loaded) = self.state.engine.loaded() else { return };
+        let stats = Stats { model: loaded.facts.name.clone(), context: loaded.context, ..Stats::default() };
+        let Waiting { conversation: id, node } = self.state.waiting.remove(0);
+        let time = self.state.time;
+        let Some(conversation) = self.state.conversations.iter_mut().find(|c| c.id == id) else { return };
+        match conversation.nodes[node].role {
+            Role::User => {
+                let visible = conversation.leaf == Some(node);
+                let (leaf, answer) =
+                    (conversation.leaf, conversation.add(Some(node), Role::Assistant, String::new(), time));
+                if !visible {
+                    conversation.leaf = leaf;
+                }
+                conversation.nodes[answer].stats = Some(stats);
+                self.request(&id, answer, String::new());
+            }
+            Role::Assistant => {
+                let begun = conversation.nodes[node].text.clone();
+                if let Some(stats) = &mut conversation.nodes[node].stats {
+                    stats.finish = None;
+                }
+                self.request(&id, node, begun);
+            }
         }
-        self.state.failed = None;
-        self.request(node, begun);
     }
 
     /// Sends the request whose answer goes to `node`.
-    pub(super) fn request(&mut self, node: usize, begun: String) {
+    fn request(&mut self, id: &str, node: usize, begun: String) {
+        let probabilities = self.state.panel == Some(Panel::XRay);
+        let Some(conversation) = self.state.conversations.iter_mut().find(|c| c.id == id) else { return };
         self.answers += 1;
-        let (id, probabilities) = (self.answers, self.state.panel == Some(Panel::XRay));
-        let Some(conversation) = self.state.conversation_mut() else { return };
         let settings = conversation.settings.clone();
         let mut sampling = settings.sampling;
         if !settings.fixed_seed {
@@ -83,39 +88,41 @@ impl App {
             stats.seed = sampling.seed;
         }
         let ask = Ask {
-            id,
+            id: self.answers,
             messages: conversation.messages(conversation.nodes[node].parent),
             begun,
             sampling,
             max_tokens: (settings.max_tokens > 0).then_some(settings.max_tokens),
             probabilities,
-            date: Some(view::date(conversation.changed)),
+            date: Some(view::format::date(conversation.changed)),
         };
-        let conversation = conversation.id.clone();
         self.seconds.clear();
         (self.state.xray.rates, self.state.xray.tokens) = (Vec::new(), Vec::new());
         let now = self.state.now;
         self.state.answering = Some(PendingAnswer {
-            id,
-            conversation,
+            id: self.answers,
+            conversation: id.to_string(),
             node,
             since: now,
             first: None,
             prompt: 0,
+            read: 0,
             tokens: 0,
             opened: false,
             stopping: false,
             kept: now,
         });
         self.link.send(Command::Answer(ask));
-        self.save_current();
+        self.keep(id);
     }
 
+    /// Stops the answer in the current conversation, or takes back the message that waits for one.
     pub(super) fn stop(&mut self) {
-        self.state.waiting = None;
-        if let Some(answering) = &mut self.state.answering {
+        let current = &self.state.current;
+        self.state.waiting.retain(|waiting| waiting.conversation != *current);
+        if let Some(answering) = self.state.answering.as_mut().filter(|a| a.conversation == *current) {
             answering.stopping = true;
+            self.link.send(Command::Stop);
         }
-        self.link.send(Command::Stop);
     }
 }

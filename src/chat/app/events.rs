@@ -3,7 +3,7 @@
 use egui::Context;
 
 use super::App;
-use crate::chat::protocol::{Command, EngineEvent, Place};
+use crate::chat::protocol::{Command, EngineEvent, EngineFailure, Place, Remedy};
 use crate::chat::state::{EngineState, Panel, TokenAlternatives, XRay};
 use crate::chat::store;
 use crate::conversation::AnswerEvent;
@@ -19,6 +19,7 @@ impl App {
         while let Some(event) = self.link.poll() {
             self.take(ctx, event);
         }
+        self.answer_next();
     }
 
     pub(super) fn take(&mut self, ctx: &Context, event: EngineEvent) {
@@ -35,14 +36,16 @@ impl App {
             EngineEvent::Loading(at, done, total) => self.loading(at, done, total),
             EngineEvent::Loaded(loaded) => {
                 let place = loaded.place.clone();
-                self.state.remembered.recent.retain(|p| *p != place);
-                self.state.remembered.recent.insert(0, place);
-                self.state.remembered.recent.truncate(RECENT);
-                self.store.remember(&self.state.remembered);
+                let (device, context) = (self.state.remembered.device.clone(), self.state.remembered.context);
+                self.remember(|remembered| {
+                    (remembered.device, remembered.context) = (device, context);
+                    remembered.recent.retain(|p| *p != place);
+                    remembered.recent.insert(0, place);
+                    remembered.recent.truncate(RECENT);
+                });
                 self.state.engine = EngineState::Ready(loaded);
                 self.state.xray = XRay::default();
                 self.list_models();
-                self.answer_waiting();
             }
             EngineEvent::LoadFailed(place, why) => {
                 let current = matches!(&self.state.engine, EngineState::Loading { place: p, .. } if *p == place);
@@ -59,6 +62,11 @@ impl App {
                     self.append(id, "<think>\n");
                 }
             }
+            EngineEvent::Read(id, tokens) => {
+                if let Some(answering) = self.state.answering.as_mut().filter(|a| a.id == id) {
+                    answering.read = tokens;
+                }
+            }
             EngineEvent::Answer(id, event, seconds) => self.answer_event(id, event, seconds),
             EngineEvent::AnswerFailed(id, why) => self.answer_failed(id, why),
             EngineEvent::Measured(ops) => (self.state.xray.ops, self.state.xray.measuring) = (Some(Ok(ops)), false),
@@ -67,10 +75,11 @@ impl App {
             }
             EngineEvent::Lost(why) => self.lost(why),
             EngineEvent::Crashed(why) => {
+                let why = format!("The engine stopped: {why}");
                 if let Some(answering) = &self.state.answering {
-                    self.answer_failed(answering.id, format!("The engine stopped: {why}"));
+                    self.answer_failed(answering.id, EngineFailure::new(&why, Remedy::None));
                 }
-                self.lost(format!("The engine stopped: {why}"));
+                self.lost(why);
                 self.link = (self.start)(ctx);
                 self.link.send(Command::Devices);
             }
@@ -91,16 +100,7 @@ impl App {
 
     pub(super) fn lost(&mut self, why: String) {
         let place = self.state.engine.loaded().map(|l| l.place.clone());
-        self.state.engine = EngineState::Failed(place, why);
-    }
-
-    /// Answers a message that was sent before a model was loaded.
-    pub(super) fn answer_waiting(&mut self) {
-        let Some(id) = self.state.waiting.take() else { return };
-        let shown = std::mem::replace(&mut self.state.current, id);
-        let leaf = self.state.conversation().and_then(|c| c.leaf);
-        self.ask(leaf);
-        self.state.current = shown;
+        self.state.engine = EngineState::Failed(place, EngineFailure::new(why, Remedy::SmallerContext));
     }
 
     /// The message to which an answer's events belong.
@@ -161,7 +161,7 @@ impl App {
         }
     }
 
-    pub(super) fn answer_failed(&mut self, id: u64, why: String) {
+    pub(super) fn answer_failed(&mut self, id: u64, why: EngineFailure) {
         let Some(answering) = self.state.answering.clone().filter(|a| a.id == id) else { return };
         if let Some(node) = self.node(id) {
             let nothing = node.text.is_empty();

@@ -3,16 +3,19 @@
 mod answers;
 mod events;
 mod fetch;
+mod keyboard;
+mod sharing;
 
 use std::sync::mpsc;
 
-use egui::{Context, Key, KeyboardShortcut, Modifiers, Ui};
+use egui::{Context, Ui};
 use egui_commonmark::CommonMarkCache;
 
+use crate::chat::catalogue;
 use crate::chat::platform::{self, Chosen, Link, Storage};
 use crate::chat::protocol::{Command, Opening, Place};
-use crate::chat::state::{Action, Dialog, EngineState, ModelEntry, Panel, Toast, WindowState, XRay};
-use crate::chat::store::{self, Role, SavedConversation, Store};
+use crate::chat::state::{Action, Dialog, EngineState, ModelEntry, Toast, WindowState, XRay};
+use crate::chat::store::{self, Preferences, SavedConversation, Store};
 use crate::chat::{theme, view};
 
 /// How often an answer in progress is saved, in seconds: a crash loses no more than that.
@@ -31,6 +34,8 @@ pub struct App {
     fetch: Option<platform::FetchHandle>,
     answers: u64,
     seconds: Vec<f64>,
+    /// See [`Preferences::window`].
+    size: Option<(f32, f32, bool)>,
 }
 
 impl App {
@@ -52,19 +57,24 @@ impl App {
         let link = start(ctx);
         let mut app = App {
             state: WindowState {
-                conversations: store.conversations(),
+                conversations: Vec::new(),
                 current: String::new(),
                 search: String::new(),
                 draft: String::new(),
+                drafts: Default::default(),
                 editing: None,
                 engine: EngineState::Empty,
                 devices: Vec::new(),
                 models: Vec::new(),
                 wanted: String::new(),
+                offers: catalogue::good_models(),
+                searched: None,
+                searching: false,
                 fetching: None,
                 fetch_failed: None,
                 answering: None,
-                waiting: None,
+                waiting: Vec::new(),
+                unreadable: Vec::new(),
                 failed: None,
                 list: true,
                 narrow: false,
@@ -77,6 +87,9 @@ impl App {
                 now: 0.0,
                 time: platform::now(),
                 focus: true,
+                focus_search: false,
+                reveal: None,
+                scroll: None,
                 to_end: true,
                 cleared: false,
             },
@@ -89,14 +102,17 @@ impl App {
             fetch: None,
             answers: 0,
             seconds: Vec::new(),
+            size: None,
         };
         app.set_dark(ctx, app.state.remembered.dark);
+        app.look_for_changes();
         match app.state.conversations.first() {
             Some(last) => app.state.current = last.id.clone(),
             None => app.act(ctx, Action::New),
         }
-        app.state.remembered.recent.retain(platform::remains);
         let place = place.or_else(|| app.state.remembered.recent.first().cloned()).unwrap_or(Place::BuiltIn);
+        // The last model is opened even if it is gone, to say so.
+        app.state.remembered.recent.retain(|recent| *recent == place || platform::remains(recent));
         app.list_models();
         app.load(place);
         app.link.send(Command::Devices);
@@ -120,7 +136,12 @@ impl App {
         self.drain(&ctx);
         let mut actions = Vec::new();
         self.take_dropped(&ctx, &mut actions);
-        shortcuts(&ctx, &self.state, &mut actions);
+        keyboard::read(&ctx, &mut self.state, &mut actions);
+        self.size = match (window_size(&ctx), self.size) {
+            (Some((.., true)), Some((width, height, _))) => Some((width, height, true)),
+            (Some((.., true)), None) => self.state.remembered.window.map(|(width, height, _)| (width, height, true)),
+            (now, before) => now.or(before),
+        };
         view::show(ui, &mut self.state, &mut self.markdown, &mut self.heights, &mut actions);
         for action in actions {
             self.act(&ctx, action);
@@ -133,6 +154,9 @@ impl App {
         let now = self.state.now;
         if let Some(failure) = self.store.failure() {
             self.toast(failure, true);
+        }
+        if ctx.input(|i| i.events.contains(&egui::Event::WindowFocused(true))) {
+            self.look_for_changes();
         }
         if let Some(toast) = &self.state.toast {
             match toast.until > now {
@@ -156,9 +180,21 @@ impl App {
         }
     }
 
+    /// Waits until everything is saved.
+    pub fn flush(&self) {
+        self.store.flush();
+    }
+
     fn toast(&mut self, text: impl Into<String>, bad: bool) {
         let until = self.state.now + if bad { 8.0 } else { 2.5 };
         self.state.toast = Some(Toast { text: text.into(), bad, until });
+    }
+
+    /// Changes and saves the preferences. Adapter and context stay this window's until a model was opened with them.
+    fn remember(&mut self, change: impl FnOnce(&mut Preferences)) {
+        let mine = self.state.remembered.clone();
+        let saved = self.store.remember(change);
+        self.state.remembered = Preferences { device: mine.device, context: mine.context, ..saved };
     }
 
     fn keep(&self, id: &str) {
@@ -188,6 +224,9 @@ impl App {
                 Chosen::Saved(Err(why)) => self.toast(format!("Not saved: {why}"), true),
                 Chosen::Fetching(step) => self.fetching(step),
                 Chosen::Fetched(done) => self.fetched(done, actions),
+                Chosen::Searched(text, found) => self.found(&text, found),
+                Chosen::Fit(name, answer) => self.fit(&name, answer),
+                Chosen::NoDialog(save) => self.no_dialog(save),
             }
         }
     }
@@ -201,19 +240,19 @@ impl App {
             Action::Delete(id) => self.delete(ctx, &id),
             Action::Send => {
                 let text = self.state.draft.trim().to_string();
-                if !text.is_empty() && self.state.answering.is_none() && self.state.waiting.is_none() {
+                if !text.is_empty() && !self.state.busy_here() {
                     self.state.draft.clear();
                     self.say(text);
                 }
             }
             Action::Say(text) => self.say(text),
             Action::Stop => self.stop(),
+            Action::StopLoading => self.link.send(Command::Stop),
             Action::Again(node) => {
                 let parent = self.state.conversation().and_then(|c| c.nodes.get(node)?.parent);
-                self.ask(parent);
+                parent.into_iter().for_each(|parent| self.ask(parent));
             }
-            Action::Resend(node) => self.ask(Some(node)),
-            Action::Continue(node) => self.continue_answer(node),
+            Action::Resend(node) | Action::Continue(node) => self.ask(node),
             Action::Edit(node, text) => self.edit(node, text),
             Action::Show(node) => {
                 if let Some(conversation) = self.state.conversation_mut() {
@@ -233,10 +272,9 @@ impl App {
                 self.save_current();
             }
             Action::KeepSettings => {
-                if let Some(conversation) = self.state.conversation() {
-                    self.state.remembered.settings = conversation.settings.clone();
+                if let Some(settings) = self.state.conversation().map(|c| c.settings.clone()) {
+                    self.remember(|remembered| remembered.settings = settings);
                 }
-                self.store.remember(&self.state.remembered);
                 self.toast("New conversations will begin like this one", false);
             }
             Action::Load(place) => {
@@ -244,6 +282,20 @@ impl App {
                 self.load(place);
             }
             Action::Choose => platform::choose_model(ctx, self.chosen.0.clone()),
+            Action::Find(text) => {
+                let mut more = Vec::new();
+                self.find(ctx, &text, &mut more);
+                more.into_iter().for_each(|action| self.act(ctx, action));
+            }
+            Action::EndSearch => self.end_search(),
+            Action::AskFit(name) => self.ask_fit(ctx, &name),
+            Action::Forget(place) => self.forget(&place),
+            Action::DeleteModel(place) => self.delete_model(&place),
+            Action::SaveAs(path, text) => {
+                self.state.dialog = None;
+                let done = platform::save_at(&path, &text).map_err(|e| e.to_string());
+                let _ = self.chosen.0.send(Chosen::Saved(done));
+            }
             Action::Fetch(name) => self.fetch(ctx, name),
             Action::EndFetch => (self.fetch, self.state.fetching) = (None, None),
             Action::Reopen(device, context) => {
@@ -264,10 +316,17 @@ impl App {
             Action::Measure => self.measure(),
             Action::Dark(dark) => {
                 self.set_dark(ctx, dark);
-                self.state.remembered.dark = dark;
-                self.store.remember(&self.state.remembered);
+                self.remember(|remembered| remembered.dark = dark);
             }
             Action::Dismiss => self.state.failed = None,
+            Action::BeginEdit(node) => {
+                let text = self.state.conversation().and_then(|c| c.nodes.get(node)).map(|n| n.text.clone());
+                (self.state.editing, self.state.reveal) = (text.map(|text| (node, text)), Some(node));
+            }
+            Action::Search => {
+                (self.state.list, self.state.drawer, self.state.focus_search) = (true, self.state.narrow, true);
+            }
+            Action::Neighbour(step) => self.neighbour(step),
         }
     }
 
@@ -292,19 +351,28 @@ impl App {
         (self.state.focus, self.state.editing, self.state.drawer) = (true, None, false);
         // One empty conversation is enough.
         if let Some(empty) = self.state.conversations.iter().find(|c| c.nodes.is_empty()) {
-            self.state.current = empty.id.clone();
+            self.state.switch(empty.id.clone());
             return;
         }
         let now = platform::now();
         let id = format!("{now:x}-{:x}", platform::any_seed());
         let conversation = SavedConversation::new(id.clone(), now, self.state.remembered.settings.clone());
         self.state.conversations.insert(0, conversation);
-        self.state.current = id;
+        self.state.switch(id);
     }
 
     fn open(&mut self, id: String) {
         (self.state.focus, self.state.to_end, self.state.editing, self.state.drawer) = (true, true, None, false);
-        self.state.current = id;
+        self.state.switch(id);
+    }
+
+    /// Shows the conversation that many rows below the current one in the list.
+    fn neighbour(&mut self, step: isize) {
+        let ids: Vec<String> = self.state.listed().iter().map(|c| c.id.clone()).collect();
+        let at = ids.iter().position(|id| *id == self.state.current);
+        if let Some(id) = at.and_then(|at| ids.get(at.checked_add_signed(step)?)) {
+            self.open(id.clone());
+        }
     }
 
     fn rename(&mut self, id: &str, title: String) {
@@ -324,7 +392,7 @@ impl App {
             self.link.send(Command::Stop);
             self.state.answering = None;
         }
-        self.state.waiting.take_if(|waiting| waiting == id);
+        self.state.waiting.retain(|waiting| waiting.conversation != id);
         self.state.conversations.retain(|c| c.id != id);
         self.store.remove(id);
         if self.state.current == id {
@@ -380,33 +448,13 @@ impl App {
     }
 }
 
-/// Global keyboard shortcuts. `view::help` lists them.
-fn shortcuts(ctx: &Context, state: &WindowState, actions: &mut Vec<Action>) {
-    let command = |key| KeyboardShortcut::new(Modifiers::COMMAND, key);
-    let pressed = |shortcut: &KeyboardShortcut| ctx.input_mut(|i| i.consume_shortcut(shortcut));
-    let table = [
-        (command(Key::N), Action::New),
-        (command(Key::B), Action::List),
-        (command(Key::M), Action::Dialog(Some(Dialog::Models))),
-        (command(Key::Comma), Action::Panel(Panel::Settings)),
-        (command(Key::D), Action::Panel(Panel::Device)),
-        (command(Key::J), Action::Panel(Panel::XRay)),
-        (command(Key::O), Action::Choose),
-        (command(Key::S), Action::Export(false)),
-        (KeyboardShortcut::new(Modifiers::NONE, Key::F1), Action::Dialog(Some(Dialog::Help))),
-    ];
-    actions.extend(table.into_iter().filter(|(shortcut, _)| pressed(shortcut)).map(|(_, action)| action));
-    let last = state.conversation().and_then(|c| Some((c.leaf?, c.nodes.get(c.leaf?)?.role)));
-    if let Some((leaf, Role::Assistant)) = last
-        && pressed(&command(Key::R))
-    {
-        actions.push(Action::Again(leaf));
-    }
-    let escape = KeyboardShortcut::new(Modifiers::NONE, Key::Escape);
-    let busy = state.answering.is_some() || state.waiting.is_some();
-    if state.dialog.is_none() && state.editing.is_none() && busy && pressed(&escape) {
-        actions.push(Action::Stop);
-    }
+/// The window's size in points, and whether it is maximized. A maximized window keeps the size that it had before.
+fn window_size(ctx: &Context) -> Option<(f32, f32, bool)> {
+    ctx.input(|i| {
+        let (viewport, size) = (i.viewport(), i.viewport().inner_rect?.size());
+        let maximized = viewport.maximized.unwrap_or(false) || viewport.fullscreen.unwrap_or(false);
+        Some((size.x, size.y, maximized))
+    })
 }
 
 impl eframe::App for App {
@@ -423,7 +471,10 @@ impl eframe::App for App {
         if let Some(answering) = &self.state.answering {
             self.keep(&answering.conversation);
         }
-        self.store.flush();
+        if let Some(size) = self.size {
+            self.remember(|remembered| remembered.window = Some(size));
+        }
+        self.flush();
     }
 
     #[cfg(target_arch = "wasm32")]

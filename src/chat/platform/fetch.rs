@@ -1,13 +1,17 @@
-//! Downloads a model from the hub, on a thread, so that the window stays responsive.
+//! Models of the hub: search, whether they fit, download, delete. Connections are opened on threads, so that the window
+//! stays responsive.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use super::{Chosen, Fetched};
-use crate::chat::protocol::Place;
+use crate::chat::catalogue::{FitAnswer, ModelOffer};
+use crate::chat::facts;
+use crate::chat::protocol::{Fit, Place};
 use crate::gpu::Caps;
-use crate::hub::{self, DownloadProgress, Hub, Name};
+use crate::hub::{self, DownloadProgress, FoundRepo, Hub, Name};
 use crate::{Error, Gpu, Result};
 
 /// Whether this platform can download models.
@@ -37,6 +41,93 @@ pub fn fetch(ctx: &egui::Context, name: &str, device: Option<&str>, tell: mpsc::
         }
     });
     FetchHandle { _alive: alive }
+}
+
+/// Searches the hub; `tell` receives what it has.
+pub fn search(ctx: &egui::Context, text: &str, tell: mpsc::Sender<Chosen>) {
+    let (ctx, text) = (ctx.clone(), text.to_string());
+    thread::spawn(move || {
+        let found = Hub::from_env(false).and_then(|hub| find(&hub, &text)).map_err(|e| e.to_string());
+        let _ = tell.send(Chosen::Searched(text, found));
+        ctx.request_repaint();
+    });
+}
+
+fn find(hub: &Hub, text: &str) -> Result<Vec<ModelOffer>> {
+    let offer = |repo: FoundRepo| ModelOffer {
+        name: repo.id.clone(),
+        about: format!("{} downloads", repo.downloads),
+        licence: repo.license().map(str::to_string),
+        wanted: repo.id,
+        ..ModelOffer::default()
+    };
+    Ok(hub.search(text)?.into_iter().map(offer).collect())
+}
+
+/// Reads a model's header on the hub; `tell` receives whether it fits the adapter `device`.
+pub fn ask_fit(ctx: &egui::Context, name: &str, device: Option<&str>, tell: mpsc::Sender<Chosen>) {
+    let (ctx, name, device) = (ctx.clone(), name.to_string(), device.map(str::to_string));
+    thread::spawn(move || {
+        let hub = Hub::from_env(false);
+        let answer = hub.and_then(|hub| fit(&hub, &Name::parse(&name)?, caps(device.as_deref())));
+        let answer = answer.unwrap_or_else(|e| FitAnswer::Failed(e.to_string()));
+        let _ = tell.send(Chosen::Fit(name, answer));
+        ctx.request_repaint();
+    });
+}
+
+fn fit(hub: &Hub, name: &Name, caps: Option<Caps>) -> Result<FitAnswer> {
+    let listing = hub.listing(&name.repo)?;
+    let pick = hub::pick(hub, &name.repo, &listing, name.wanted.as_deref(), caps.as_ref());
+    let offer = match pollster::block_on(pick) {
+        Ok(picked) => picked.offer,
+        Err(Error::DoesNotFit { message, needed, .. }) => {
+            return Ok(FitAnswer::Known(name.to_string(), needed, Fit::No(message)));
+        }
+        Err(error) => return Err(error),
+    };
+    let sources = offer.files.iter().map(|file| hub.source(&name.repo, &listing, file)).collect();
+    let place = Place::File(offer.name.clone());
+    let facts = pollster::block_on(facts::read(&place, sources, caps.as_ref()))?;
+    Ok(FitAnswer::Known(place.to_string(), offer.bytes(), facts.fit))
+}
+
+/// Whether a model is in the cache of downloads, and so can be deleted.
+pub fn is_download(place: &Place) -> bool {
+    let Place::File(path) = place else { return false };
+    hub::cache::folder().is_ok_and(|cache| Path::new(path).starts_with(cache))
+}
+
+/// Deletes a downloaded model. Returns the number of bytes freed.
+///
+/// # Errors
+/// If a file cannot be removed.
+pub fn delete(place: &Place) -> Result<u64> {
+    let Place::File(path) = place else { return Ok(0) };
+    delete_from(&hub::cache::folder()?, Path::new(path))
+}
+
+fn delete_from(cache: &Path, path: &Path) -> Result<u64> {
+    match hub::cache::list(cache).iter().find(|kept| kept.path == path) {
+        Some(kept) => hub::cache::remove(cache, kept),
+        None => Ok(0),
+    }
+}
+
+/// The model at a path that the user typed.
+///
+/// # Errors
+/// If nothing is there.
+pub fn typed(path: &str) -> Result<Place> {
+    let home = std::env::home_dir().unwrap_or_default();
+    let full = match path.strip_prefix('~') {
+        Some(rest) => home.join(rest.trim_start_matches(['/', '\\'])),
+        None => PathBuf::from(path),
+    };
+    match full.exists() {
+        true => Ok(Place::File(full.display().to_string())),
+        false => Err(Error::Usage(format!("{}: no such file", full.display()))),
+    }
 }
 
 /// The adapter's capabilities, if there is one.
@@ -88,6 +179,10 @@ mod tests {
             }
         }
         let mut out = &stream;
+        if path.starts_with("/api/models?search=tiny%20model") {
+            let body = r#"[{"id": "some/Tiny", "downloads": 7, "tags": ["gguf", "license:mit"]}]"#;
+            return write!(out, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+        }
         if path.starts_with("/api/") {
             let sha256: String = Sha256::digest(file).iter().map(|byte| format!("{byte:02x}")).collect();
             let lfs = serde_json::json!({ "sha256": sha256, "size": file.len() });
@@ -120,6 +215,9 @@ mod tests {
         });
         let folder = tempfile::tempdir().expect("a folder");
         let hub = Hub::at(&endpoint, folder.path().to_path_buf());
+        let found = find(&hub, "tiny model").expect("an answer");
+        let facts = found.iter().map(|f| (f.wanted.as_str(), f.about.as_str(), f.licence.as_deref()));
+        assert_eq!(facts.collect::<Vec<_>>(), [("some/Tiny", "7 downloads", Some("mit"))]);
         let alive = RefCell::new(Some(Arc::new(())));
         let wanted = alive.borrow().as_ref().map(Arc::downgrade).expect("it");
         let end = |chosen| {
@@ -143,7 +241,7 @@ mod tests {
         };
         let place = get(&hub, &name("some/Tiny:Q8_0"), None, &Arc::downgrade(&alive), &note).expect("a model");
         let Place::File(path) = place else { panic!("{place:?}") };
-        assert!(std::fs::read(path).expect("the file") == **file);
+        assert!(std::fs::read(&path).expect("the file") == **file);
         let steps = steps.borrow();
         assert_eq!((steps[0].name.as_str(), steps[0].total), ("tiny-Q8_0.gguf", 20_000_000));
         assert!(steps.last().expect("a step").checking);
@@ -152,5 +250,9 @@ mod tests {
         let gone = Hub::at("http://127.0.0.1:1", folder.path().to_path_buf());
         assert!(get(&gone, &name("some/Tiny"), None, &Arc::downgrade(&alive), &note).is_ok());
         assert!(get(&gone, &name("some/Other"), None, &Arc::downgrade(&alive), &note).is_err());
+        assert!(matches!(fit(&gone, &name("some/Other"), None), Err(Error::Network { .. })));
+        assert_eq!(delete_from(folder.path(), Path::new("/other.gguf")).expect("nothing"), 0);
+        assert_eq!(delete_from(folder.path(), Path::new(&path)).expect("it goes"), 20_000_000);
+        assert!(hub::cache::list(folder.path()).is_empty());
     }
 }

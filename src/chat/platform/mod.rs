@@ -17,7 +17,11 @@ pub use native::*;
 #[cfg(target_arch = "wasm32")]
 pub use web::*;
 
+use super::catalogue::{FitAnswer, ModelOffer};
 use super::protocol::{Command, EngineEvent, Place};
+
+/// Joins a saved text with one that is about to replace it.
+pub type Combine = fn(kept: &str, ours: String) -> String;
 
 /// The window's connection to a running engine. Dropping it ends the engine.
 pub struct Link {
@@ -53,6 +57,12 @@ pub enum Chosen {
     Fetching(Fetched),
     /// A model was downloaded, or the error.
     Fetched(Result<Place, String>),
+    /// What the hub has for a search text, or the error.
+    Searched(String, Result<Vec<ModelOffer>, String>),
+    /// Whether the model of this name fits.
+    Fit(String, FitAnswer),
+    /// No file dialog can be shown; the text would have been saved under this name.
+    NoDialog(Option<(String, String)>),
 }
 
 /// The progress of a download.

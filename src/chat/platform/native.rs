@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
+use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -15,9 +16,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use etcetera::BaseStrategy;
 use etcetera::base_strategy::choose_native_strategy;
 
-use super::{Chosen, Link};
+use super::{Chosen, Combine, Link};
 use crate::chat::engine;
 use crate::chat::protocol::{Command, EngineEvent, Place};
+use crate::chat::store::preferences;
 use crate::checkpoint::{self, Source};
 use crate::output::{Content, Output};
 use crate::send::BoxFn;
@@ -106,9 +108,12 @@ pub fn find_models() -> Vec<(Place, u64)> {
     kept.iter().map(|kept| (Place::File(kept.path.display().to_string()), kept.bytes)).collect()
 }
 
-/// Whether a recent model may still exist: paths persist.
-pub fn remains(_place: &Place) -> bool {
-    true
+/// Whether a recent model still exists.
+pub fn remains(place: &Place) -> bool {
+    match place {
+        Place::BuiltIn => true,
+        Place::File(path) => Path::new(path).exists(),
+    }
 }
 
 /// Milliseconds since 1970.
@@ -121,7 +126,7 @@ pub fn any_seed() -> u64 {
     RandomState::new().hash_one(now()) % 1_000_000_000
 }
 
-/// Text files in one folder. A thread writes them in order, each atomically.
+/// Text files in one folder, which several windows share. A thread writes them in order, each atomically.
 pub struct Storage {
     root: PathBuf,
     jobs: Option<mpsc::Sender<Job>>,
@@ -130,7 +135,7 @@ pub struct Storage {
 }
 
 enum Job {
-    Write(PathBuf, String),
+    Write(PathBuf, String, Combine),
     Remove(PathBuf),
     Flush(mpsc::Sender<()>),
 }
@@ -177,9 +182,16 @@ impl Storage {
         decode(fs::read(self.path(name)).ok()?, name).ok()
     }
 
-    /// Saves a text, in the background.
-    pub fn write(&self, name: &str, text: String) {
-        self.job(Job::Write(self.path(name), text));
+    /// A number that changes with a text; `None` if there is no such text.
+    pub fn stamp(&self, name: &str) -> Option<u64> {
+        let facts = fs::metadata(self.path(name)).ok()?;
+        let time = facts.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+        Some((time.as_nanos() as u64).rotate_left(20) ^ facts.len())
+    }
+
+    /// Saves a text, in the background. `combine` joins it with the saved one, which another window may have written.
+    pub fn write(&self, name: &str, text: String, combine: Combine) {
+        self.job(Job::Write(self.path(name), text, combine));
     }
 
     /// Removes a text, in the background.
@@ -211,8 +223,8 @@ impl Drop for Storage {
 
 fn do_job(job: Job) -> Result<(), String> {
     match job {
-        Job::Write(path, text) => {
-            write_whole(&path, text.as_bytes()).map_err(|e| format!("{} cannot be written: {e}", path.display()))
+        Job::Write(path, text, combine) => {
+            save(&path, text, combine).map_err(|e| format!("{} cannot be written: {e}", path.display()))
         }
         Job::Remove(path) => match fs::remove_file(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(format!("{} cannot be removed: {e}", path.display())),
@@ -225,27 +237,50 @@ fn do_job(job: Job) -> Result<(), String> {
     }
 }
 
-/// Writes a temporary file, syncs it to disk, and renames it: a crash leaves the old file or the new one.
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    let beside = path.with_extension("tmp");
-    let mut file = File::create(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)
+/// Combines a text with the saved one and writes it, while no other window does.
+fn save(path: &Path, text: String, combine: Combine) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let lock = File::create(folder.join("lock"))?;
+    // Some network file systems have no locks. The file is still replaced as a whole.
+    let _ = lock.lock();
+    let text = match fs::read(path).ok().and_then(|kept| String::from_utf8(kept).ok()) {
+        Some(kept) => combine(&kept, text),
+        None => text,
+    };
+    write_whole(path, text.as_bytes())
 }
+
+/// Writes a temporary file, syncs it to disk, and renames it: a crash leaves the old file or the new one. The temporary
+/// file belongs to this process, in case there are no locks.
+fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let beside = path.with_extension(format!("{}.tmp", process::id()));
+    let write = || {
+        let mut file = File::create(&beside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)
+    };
+    write().inspect_err(|_| drop(fs::remove_file(&beside)))
+}
+
+/// A file dialog that ends sooner than this was never shown: there is neither a desktop portal nor zenity. Nobody cancels
+/// so quickly.
+const UNSEEN: Duration = Duration::from_millis(400);
 
 /// Shows a file dialog for a model; `tell` receives the result.
 pub fn choose_model(ctx: &egui::Context, tell: mpsc::Sender<Chosen>) {
     let ctx = ctx.clone();
     thread::spawn(move || {
         let dialog = rfd::FileDialog::new().set_title("Open a model").add_filter("GGUF models", &["gguf"]);
-        if let Some(path) = dialog.pick_file() {
-            let _ = tell.send(Chosen::Model(Place::File(path.display().to_string())));
-            ctx.request_repaint();
-        }
+        let begun = Instant::now();
+        let chosen = match dialog.pick_file() {
+            Some(path) => Chosen::Model(Place::File(path.display().to_string())),
+            None if begun.elapsed() < UNSEEN => Chosen::NoDialog(None),
+            None => return,
+        };
+        let _ = tell.send(chosen);
+        ctx.request_repaint();
     });
 }
 
@@ -253,17 +288,29 @@ pub fn choose_model(ctx: &egui::Context, tell: mpsc::Sender<Chosen>) {
 pub fn save_text(ctx: &egui::Context, name: &str, text: String, tell: mpsc::Sender<Chosen>) {
     let (ctx, name) = (ctx.clone(), name.to_string());
     thread::spawn(move || {
-        if let Some(path) = rfd::FileDialog::new().set_file_name(name).save_file() {
-            let shown = path.display().to_string();
-            let written = Output::create(&path, Content::Other, None).and_then(|mut out| {
-                out.write_all(text.as_bytes()).map_err(|e| Error::io(format!("cannot write {shown}"), e))?;
-                out.finish()
-            });
-            let done = written.map(|()| shown).map_err(|e| e.to_string());
-            let _ = tell.send(Chosen::Saved(done));
-            ctx.request_repaint();
-        }
+        let begun = Instant::now();
+        let chosen = match rfd::FileDialog::new().set_file_name(&name).save_file() {
+            Some(path) => Chosen::Saved(save_at(&path.display().to_string(), &text).map_err(|e| e.to_string())),
+            None if begun.elapsed() < UNSEEN => {
+                let folder = std::env::home_dir().unwrap_or_default();
+                Chosen::NoDialog(Some((folder.join(name).display().to_string(), text)))
+            }
+            None => return,
+        };
+        let _ = tell.send(chosen);
+        ctx.request_repaint();
     });
+}
+
+/// Writes a text to a path. Returns the path.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn save_at(path: &str, text: &str) -> Result<String> {
+    let mut out = Output::create(Path::new(path), Content::Other, None)?;
+    out.write_all(text.as_bytes()).map_err(|e| Error::io(format!("cannot write {path}"), e))?;
+    out.finish()?;
+    Ok(path.to_string())
 }
 
 /// The location of a dropped file.
@@ -271,23 +318,29 @@ pub fn dropped(file: &egui::DroppedFileHandle) -> Option<Place> {
     Some(Place::File(file.path().display().to_string()))
 }
 
+/// The smallest size of the window in points.
+const SMALLEST: [f32; 2] = [360.0, 420.0];
+
 /// Opens the window and returns when it is closed.
 ///
 /// # Errors
 /// If there is no display, or no adapter that can draw.
 pub fn open(place: Option<Place>) -> std::result::Result<(), String> {
+    let storage = Storage::open();
+    let (width, height, maximized) = preferences(&storage).window.unwrap_or((1180.0, 780.0, false));
     let icon = eframe::icon_data::from_png_bytes(include_bytes!("../../../assets/chat/icon.png")).unwrap_or_default();
     let viewport = egui::ViewportBuilder::default()
         .with_title("Firelight")
         .with_app_id("firelight")
         .with_icon(icon)
-        .with_inner_size([1180.0, 780.0])
-        .with_min_inner_size([360.0, 420.0])
+        .with_inner_size([width.max(SMALLEST[0]), height.max(SMALLEST[1])])
+        .with_maximized(maximized)
+        .with_min_inner_size(SMALLEST)
         .with_drag_and_drop(true);
     // On a software rasterizer, dithering costs a tenth of a frame, and the window has no gradients.
     let options = eframe::NativeOptions { viewport, dithering: false, ..Default::default() };
     let create = move |cc: &eframe::CreationContext<'_>| -> std::result::Result<Box<dyn eframe::App>, _> {
-        Ok(Box::new(crate::chat::App::for_window(cc, Storage::open(), place)))
+        Ok(Box::new(crate::chat::App::for_window(cc, storage, place)))
     };
     eframe::run_native("firelight", options, Box::new(create)).map_err(|e| {
         format!("the window cannot be opened: {e}; without a display, `firelight run` talks in the terminal")

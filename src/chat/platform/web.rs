@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{DedicatedWorkerGlobalScope, ErrorEvent, MessageEvent, Worker, WorkerOptions, WorkerType};
 
-use super::{Chosen, Link};
+use super::{Chosen, Combine, Link};
 use crate::chat::engine;
 use crate::chat::protocol::{Command, EngineEvent, Place};
 use crate::checkpoint::{ReadFuture, Source};
@@ -203,6 +204,41 @@ pub fn fetch(_ctx: &egui::Context, _name: &str, _device: Option<&str>, _tell: mp
     FetchHandle
 }
 
+/// Does nothing, as [`fetch`].
+pub fn search(_ctx: &egui::Context, _text: &str, _tell: mpsc::Sender<Chosen>) {}
+
+/// Does nothing, as [`fetch`].
+pub fn ask_fit(_ctx: &egui::Context, _name: &str, _device: Option<&str>, _tell: mpsc::Sender<Chosen>) {}
+
+/// No model is a download.
+pub fn is_download(_place: &Place) -> bool {
+    false
+}
+
+/// Deletes nothing: a page has no downloads.
+///
+/// # Errors
+/// Never.
+pub fn delete(_place: &Place) -> Result<u64> {
+    Ok(0)
+}
+
+/// Refuses: a page has no paths.
+///
+/// # Errors
+/// Always.
+pub fn typed(path: &str) -> Result<Place> {
+    Err(Error::Usage(format!("{path}: a page cannot open paths")))
+}
+
+/// Refuses, as [`typed`].
+///
+/// # Errors
+/// Always.
+pub fn save_at(path: &str, _text: &str) -> Result<String> {
+    Err(Error::Usage(format!("{path}: a page cannot write paths")))
+}
+
 /// None: a page can access only files that the user opens.
 pub fn find_models() -> Vec<(Place, u64)> {
     Vec::new()
@@ -255,9 +291,20 @@ impl Storage {
         self.storage.as_ref()?.get_item(&format!("{KEY}{name}")).ok().flatten()
     }
 
-    /// Saves a text.
-    pub fn write(&self, name: &str, text: String) {
+    /// A number that changes with a text; `None` if there is no such text.
+    pub fn stamp(&self, name: &str) -> Option<u64> {
+        let mut hasher = DefaultHasher::new();
+        self.read(name)?.hash(&mut hasher);
+        Some(hasher.finish())
+    }
+
+    /// Saves a text. `combine` joins it with the saved one, which another tab may have written.
+    pub fn write(&self, name: &str, text: String, combine: Combine) {
         let Some(storage) = &self.storage else { return };
+        let text = match self.read(name) {
+            Some(kept) => combine(&kept, text),
+            None => text,
+        };
         if storage.set_item(&format!("{KEY}{name}"), &text).is_err() {
             let why = "The browser's storage is full: delete conversations to keep new ones.";
             self.failure.set(Some(why.into()));

@@ -2,18 +2,12 @@
 
 use crate::text::date_time;
 
-/// `1.2 GB`.
+/// `1.2 GiB`, as the command line has it.
 pub fn bytes(n: u64) -> String {
-    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
-    let mut value = n as f64 / 1e3;
-    let mut unit = 0;
-    while value >= 999.5 && unit + 1 < UNITS.len() {
-        value /= 1e3;
-        unit += 1;
-    }
-    match value {
-        v if v >= 99.5 || unit == 0 => format!("{v:.0} {}", UNITS[unit]),
-        v => format!("{v:.1} {}", UNITS[unit]),
+    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    match units.into_iter().find(|(bits, _)| n >> bits > 0) {
+        Some((bits, unit)) => format!("{:.1} {unit}", n as f64 / (1u64 << bits) as f64),
+        None => format!("{n} B"),
     }
 }
 
@@ -83,17 +77,18 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
-        assert_eq!(bytes(1_054_432), "1.1 MB");
-        assert_eq!(bytes(640_000_000), "640 MB");
-        assert_eq!(bytes(4_400_000_000), "4.4 GB");
-        assert_eq!(bytes(999_600_000), "1.0 GB");
+        assert_eq!(bytes(5_604_432), "5.3 MiB");
+        assert_eq!(bytes(128 << 20), "128.0 MiB");
+        assert_eq!(bytes(4_400_000_000), "4.1 GiB");
+        assert_eq!(bytes(500), "500 B");
         assert_eq!(count(1_240_000_000), "1.2 B");
         assert_eq!(count(260_000), "260 K");
         assert_eq!(seconds(0.42), "420 ms");
         assert_eq!(seconds(200.0), "3 min 20 s");
         assert_eq!(rate(10, 4.0), "2.5 tok/s");
-        assert_eq!(progress(1_000_000, 3_000_000, 0, 0.5), "1.0 MB of 3.0 MB");
-        assert_eq!(progress(2_000_000, 3_000_000, 1_000_000, 2.0), "2.0 MB of 3.0 MB · 500 kB/s · 2.0 s left");
+        assert_eq!(progress(1 << 20, 3 << 20, 0, 0.5), "1.0 MiB of 3.0 MiB");
+        let line = "2.0 MiB of 3.0 MiB · 512.0 KiB/s · 2.0 s left";
+        assert_eq!(progress(2 << 20, 3 << 20, 1 << 20, 2.0), line);
     }
 
     #[test]

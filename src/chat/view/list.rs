@@ -33,19 +33,27 @@ pub fn show(ui: &mut Ui, state: &mut WindowState, out: &mut Actions) {
             ui.label(RichText::new(icons::SEARCH).color(colours.quiet));
             let search = TextEdit::singleline(&mut state.search).hint_text("Search").frame(Frame::NONE);
             let search = search.align(egui::Align2::LEFT_CENTER).margin(0.0);
-            ui.add(search.desired_width(f32::INFINITY));
+            let response = ui.add(search.desired_width(f32::INFINITY));
+            widgets::labelled(&response, "Search conversations");
+            if std::mem::take(&mut state.focus_search) {
+                response.request_focus();
+            }
         });
     });
     ui.add_space(theme::GAP);
+    if !state.unreadable.is_empty() {
+        let text = format!("{} cannot be read", format::plural(state.unreadable.len(), "conversation"));
+        let text = RichText::new(format!("{}  {text}", icons::WARNING)).small().color(colours.warn);
+        let files = state.unreadable.iter().map(|name| format!("\n{name}.json")).collect::<String>();
+        ui.label(text).on_hover_text(format!("The files stay where they are:{files}"));
+    }
     ScrollArea::vertical().id_salt("list").auto_shrink(false).show(ui, |ui| rows(ui, state, out));
 }
 
 fn rows(ui: &mut Ui, state: &WindowState, out: &mut Actions) {
-    let needle = state.search.trim().to_lowercase();
-    let mut all: Vec<&SavedConversation> = state.conversations.iter().filter(|c| c.contains(&needle)).collect();
-    all.sort_by_key(|c| std::cmp::Reverse(c.changed));
+    let all = state.listed();
     if all.is_empty() {
-        widgets::quiet(ui, format!("Nothing has “{}”.", state.search.trim()));
+        widgets::quiet(ui, format!("No conversations match “{}”.", state.search.trim()));
     }
     let mut age = "";
     ui.spacing_mut().item_spacing.y = 1.0;
@@ -94,8 +102,8 @@ fn row(ui: &mut Ui, state: &WindowState, conversation: &SavedConversation, out: 
             // A visible menu button, since users do not discover context menus.
             let end = egui::Rect::from_center_size(response.rect.right_center() - vec2(17.0, 0.0), vec2(26.0, 26.0));
             let mut child = ui.new_child(egui::UiBuilder::new().max_rect(end));
-            child.spacing_mut().button_padding = vec2(4.0, 2.0);
-            let more = Button::new(RichText::new(icons::MORE).size(16.0)).fill(fill);
+            child.spacing_mut().button_padding = vec2(4.0, 0.0);
+            let more = Button::new(RichText::new(icons::MORE).size(16.0)).fill(fill).min_size(end.size());
             let (response, _) = egui::containers::menu::MenuButton::from_button(more).ui(&mut child, |ui| {
                 if ui.button("Rename…").clicked() {
                     rename(conversation, out);

@@ -20,7 +20,8 @@ pub fn show(
     last: bool,
     out: &mut Actions,
 ) {
-    let WindowState { conversations, current, editing, answering, now, waiting, .. } = state;
+    let waits = waits(state, node);
+    let WindowState { conversations, current, editing, answering, now, .. } = state;
     let Some(conversation) = conversations.iter().find(|c| c.id == *current) else { return };
     let Some(message) = conversation.nodes.get(node) else { return };
     if let Some((edited, text)) = editing
@@ -33,13 +34,11 @@ pub fn show(
     }
     let answering = answering.as_ref().filter(|a| a.conversation == *current && a.node == node);
     match message.role {
-        Role::User => {
-            user(ui, message);
-            if last && waiting.as_ref() == Some(current) {
-                widgets::quiet(ui, "Waiting for the model…");
-            }
-        }
+        Role::User => user(ui, message),
         Role::Assistant => answer(ui, markdown, message, node, answering, *now),
+    }
+    if let Some(waits) = waits {
+        widgets::quiet(ui, waits);
     }
     if answering.is_none() {
         ui.add_space(2.0);
@@ -49,8 +48,19 @@ pub fn show(
     }
 }
 
+/// What a message waits for, if it does.
+fn waits(state: &WindowState, node: usize) -> Option<String> {
+    state.waiting_here().filter(|waiting| waiting.node == node)?;
+    let other = state.answering.as_ref().and_then(|a| state.conversations.iter().find(|c| c.id == a.conversation));
+    Some(match other {
+        Some(other) if other.id == state.current => "Waiting for the other answer to end…".to_string(),
+        Some(other) => format!("Waiting for the answer in “{}” to end…", other.title),
+        None => "Waiting for the model…".to_string(),
+    })
+}
+
 /// A text in visual word order.
-fn in_order<'a>(ui: &Ui, text: &'a str, width: f32, line_end: &str) -> Cow<'a, str> {
+pub fn in_order<'a>(ui: &Ui, text: &'a str, width: f32, line_end: &str) -> Cow<'a, str> {
     let font = egui::TextStyle::Body.resolve(ui.style());
     let measure =
         |word: &str| ui.painter().layout_no_wrap(word.to_string(), font.clone(), egui::Color32::PLACEHOLDER).size().x;
@@ -144,7 +154,9 @@ fn progress(ui: &mut Ui, answering: &PendingAnswer, now: f64, silent: bool) {
             match (answering.stopping, answering.first) {
                 (true, _) => "Stopping…".to_string(),
                 (_, None) if answering.prompt > 0 => {
-                    format!("Reading {} · {}", format::plural(answering.prompt, "token"), format::seconds(waited))
+                    let all = format::plural(answering.prompt, "token");
+                    let part = if answering.read > 0 { format!("{} of {all}", answering.read) } else { all };
+                    format!("Reading {part} · {}", format::seconds(waited))
                 }
                 (_, None) => format!("Waiting · {}", format::seconds(waited)),
                 (_, Some(_)) if silent => "Writing…".to_string(),
@@ -182,7 +194,7 @@ fn actions(
             begin = Some(message.text.clone());
         }
         if !user {
-            if widgets::small_icon_button(ui, icons::AGAIN, "Answer again").clicked() {
+            if widgets::small_icon_button(ui, icons::AGAIN, "Regenerate").clicked() {
                 out.push(Action::Again(node));
             }
             let finish = message.stats.as_ref().and_then(|s| s.finish.as_ref());
@@ -196,7 +208,7 @@ fn actions(
                 ui.add_space(6.0);
                 numbers(ui, stats);
             }
-        } else if last && widgets::small_icon_button(ui, icons::AGAIN, "Answer this").clicked() {
+        } else if last && widgets::small_icon_button(ui, icons::AGAIN, "Send again").clicked() {
             out.push(Action::Resend(node));
         }
     });
@@ -219,20 +231,23 @@ fn branches(ui: &mut Ui, conversation: &SavedConversation, node: usize, out: &mu
     let counter = format!("{}/{}", at + 1, siblings.len());
     // The row under a user message is laid out from the right.
     match turned {
-        false => step(ui, icons::LEFT, "Version before", before),
-        true => step(ui, icons::RIGHT, "Version after", after),
+        false => step(ui, icons::LEFT, "Previous version", before),
+        true => step(ui, icons::RIGHT, "Next version", after),
     }
     widgets::quiet(ui, counter);
     match turned {
-        false => step(ui, icons::RIGHT, "Version after", after),
-        true => step(ui, icons::LEFT, "Version before", before),
+        false => step(ui, icons::RIGHT, "Next version", after),
+        true => step(ui, icons::LEFT, "Previous version", before),
     }
 }
 
-/// Tokens, speed, time to first token, context.
+/// The model, tokens, speed, time to first token, context.
 fn numbers(ui: &mut Ui, stats: &Stats) {
     let t = &stats.timings;
     let mut parts = Vec::new();
+    if !stats.model.is_empty() {
+        parts.push(stats.model.clone());
+    }
     if t.generated_tokens > 0 {
         parts.push(format::plural(t.generated_tokens, "token"));
     }
@@ -257,8 +272,12 @@ fn numbers(ui: &mut Ui, stats: &Stats) {
         0 => String::new(),
         n => format!(", {n} of them from the cache"),
     };
-    let more =
-        format!("{}\nPrompt: {}{reused}\nSeed: {}", stats.model, format::plural(t.prompt_tokens, "token"), stats.seed);
+    let more = format!(
+        "Model: {}\nPrompt: {}{reused}\nSeed: {}",
+        stats.model,
+        format::plural(t.prompt_tokens, "token"),
+        stats.seed
+    );
     let colour = theme::colours(ui).quiet;
     let label = egui::Label::new(RichText::new(parts.join(" · ")).small().color(colour)).truncate();
     ui.add(label).on_hover_text(more);
@@ -290,7 +309,7 @@ fn edit(ui: &mut Ui, node: usize, role: Role, text: &mut String, out: &mut Actio
             if ui.button("Cancel").clicked() || escape {
                 end = true;
             }
-            widgets::quiet(ui, "The old version stays beside the new one.");
+            widgets::quiet(ui, "The old version is kept.");
         });
     });
     end

@@ -1,12 +1,13 @@
 //! The views: functions of the state that return actions. They never wait, compute or touch files.
 
-mod composer;
+pub mod composer;
 mod device;
 mod dialogs;
-mod format;
+pub mod format;
 mod list;
 mod message;
 mod models;
+mod offers;
 mod settings;
 mod top;
 mod transcript;
@@ -19,7 +20,6 @@ use egui_commonmark::CommonMarkCache;
 use super::state::{Action, Dialog, Panel, WindowState};
 use super::theme;
 
-pub use format::date;
 pub use transcript::Heights;
 
 /// The actions of a frame, in order.
@@ -59,10 +59,23 @@ pub fn show(
         Some(Dialog::Help) => dialogs::help(ui, out),
         Some(Dialog::Rename(..)) => dialogs::rename(ui, state, out),
         Some(Dialog::Delete(..)) => dialogs::delete(ui, state, out),
+        Some(Dialog::DeleteModel(..)) => dialogs::delete_model(ui, state, out),
+        Some(Dialog::SaveAs(..)) => dialogs::save_as(ui, state, out),
         None => {}
     }
+    focus_ring(ui);
     toast(ui, state);
     drop_hint(ui);
+}
+
+/// A ring around the button or field that the keyboard has reached. The composer has its cursor.
+fn focus_ring(ui: &Ui) {
+    let ctx = ui.ctx();
+    let focused = ctx.memory(|m| m.focused()).filter(|id| *id != egui::Id::unique(composer::FIELD));
+    let Some(response) = focused.and_then(|id| ctx.read_response(id)) else { return };
+    let painter = ctx.layer_painter(response.layer_id).with_clip_rect(response.interact_rect.expand(3.0));
+    let stroke = egui::Stroke::new(2.0, theme::colours(ui).accent);
+    painter.rect_stroke(response.rect, theme::SMALL_RADIUS, stroke, egui::StrokeKind::Middle);
 }
 
 /// The conversation: top bar, messages, composer.

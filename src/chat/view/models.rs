@@ -1,20 +1,19 @@
 //! The model picker: available models, their sizes, and whether they fit.
 
-use egui::{
-    Align, Button, Color32, Frame, Key, Label, Layout, Margin, ProgressBar, RichText, ScrollArea, Sense, TextEdit,
-};
-use egui::{Ui, vec2};
+use egui::containers::menu::MenuButton;
+use egui::vec2;
+use egui::{Align, Button, Color32, Frame, Label, Layout, Margin, Rect, RichText, ScrollArea, Sense, Ui, UiBuilder};
 
-use super::{Actions, dialogs, format, widgets};
-use crate::chat::platform::FETCHES;
+use super::{Actions, dialogs, format, offers, widgets};
+use crate::chat::platform::{self, FETCHES};
 use crate::chat::protocol::{Facts, Fit, Place};
-use crate::chat::state::{Action, EngineState, Fetching, ModelEntry, WindowState};
+use crate::chat::state::{Action, Dialog, EngineState, ModelEntry, WindowState};
 use crate::chat::{icons, theme};
 
 pub fn show(ui: &mut Ui, state: &mut WindowState, out: &mut Actions) {
     let size = ui.ctx().content_rect().size();
     let modal = dialogs::modal(ui, "models").show(ui.ctx(), |ui| {
-        ui.set_width((size.x - 80.0).min(600.0));
+        ui.set_width((size.x - 80.0).min(620.0));
         ui.horizontal(|ui| {
             widgets::title(ui, "Models");
             widgets::right(ui, |ui| {
@@ -23,87 +22,48 @@ pub fn show(ui: &mut Ui, state: &mut WindowState, out: &mut Actions) {
                 }
             });
         });
-        widgets::quiet(ui, "Choose one, or drop a GGUF file anywhere on the window.");
         ui.add_space(theme::GAP);
-        let height = (size.y - if FETCHES { 330.0 } else { 260.0 }).clamp(120.0, 420.0);
+        match FETCHES {
+            true => offers::field(ui, state, out),
+            false => {
+                widgets::quiet(ui, "Choose one, or drop a GGUF file anywhere on the window.");
+                ui.add_space(theme::GAP);
+                if widgets::main_button(ui, "Open a file…").clicked() {
+                    out.push(Action::Choose);
+                }
+            }
+        }
+        ui.add_space(theme::GAP);
+        let height = (size.y - 230.0).clamp(120.0, 520.0);
         ScrollArea::vertical().max_height(height).min_scrolled_height(height).auto_shrink([false, true]).show(
             ui,
             |ui| {
+                if FETCHES && state.searched.is_some() {
+                    return offers::list(ui, state, out);
+                }
+                if FETCHES {
+                    heading(ui, "On this computer");
+                }
                 for entry in &state.models {
                     row(ui, state, entry, out);
                 }
+                if FETCHES {
+                    ui.add_space(theme::GAP);
+                    heading(ui, "To download");
+                    offers::list(ui, state, out);
+                }
             },
         );
-        ui.add_space(theme::GAP);
-        if FETCHES {
-            hub(ui, state, out);
-        } else if widgets::main_button(ui, "Open a file…").clicked() {
-            out.push(Action::Choose);
-        }
     });
     if modal.should_close() {
         out.push(Action::Dialog(None));
     }
 }
 
-/// The field for a model's name on Hugging Face, the progress of a download, and the button to open a file.
-fn hub(ui: &mut Ui, state: &mut WindowState, out: &mut Actions) {
-    let colours = theme::colours(ui);
-    if let Some(fetching) = &state.fetching {
-        return self::fetching(ui, fetching, state.now, out);
-    }
-    ui.horizontal(|ui| {
-        let name = state.wanted.trim().to_string();
-        let edit = TextEdit::singleline(&mut state.wanted).hint_text("Hugging Face: ORG/REPO or ORG/REPO:QUANT");
-        let width = ui.available_width() - 190.0;
-        let response = ui.add(edit.desired_width(width).margin(Margin::symmetric(10, 7)));
-        widgets::labelled(&response, "Model on Hugging Face");
-        let enter = response.lost_focus() && ui.input(|i| i.key_pressed(Key::Enter));
-        let fetch = ui.add_enabled_ui(!name.is_empty(), |ui| widgets::main_button(ui, "Fetch")).inner;
-        let fetch = fetch.on_hover_text("Without a quantization, the largest file that fits your GPU is taken.");
-        if !name.is_empty() && (enter || fetch.clicked()) {
-            out.push(Action::Fetch(name));
-        }
-        widgets::right(ui, |ui| {
-            if ui.add(Button::new("Open a file…").min_size(vec2(0.0, 30.0))).clicked() {
-                out.push(Action::Choose);
-            }
-        });
-    });
-    if let Some(why) = &state.fetch_failed {
-        ui.label(RichText::new(why).small().color(colours.bad));
-    }
-}
-
-fn fetching(ui: &mut Ui, fetching: &Fetching, now: f64, out: &mut Actions) {
-    let colours = theme::colours(ui);
-    let step = fetching.step.as_ref();
-    let name = step.map_or(fetching.wanted.as_str(), |step| step.name.as_str());
-    let (part, line) = match step {
-        None => (0.0, "asking what there is…".to_string()),
-        Some(step) => {
-            let part = step.done as f32 / step.total.max(1) as f32;
-            let line = match step.checking {
-                true => "checking…".to_string(),
-                false => format::progress(step.done, step.total, fetching.before, now - fetching.since),
-            };
-            (part, line)
-        }
-    };
-    ui.horizontal(|ui| {
-        widgets::right(ui, |ui| {
-            if widgets::icon_button(ui, icons::CLOSE, "End the fetch; what came so far is kept").clicked() {
-                out.push(Action::EndFetch);
-            }
-            ui.with_layout(Layout::top_down(Align::Min), |ui| {
-                ui.horizontal(|ui| {
-                    ui.add(Label::new(RichText::new(name).font(theme::strong(13.5))).truncate());
-                    widgets::right(ui, |ui| widgets::quiet(ui, line));
-                });
-                ui.add(ProgressBar::new(part).desired_height(5.0).fill(colours.accent));
-            });
-        });
-    });
+fn heading(ui: &mut Ui, text: &str) {
+    let text = RichText::new(text).small().color(theme::colours(ui).quiet);
+    ui.add(Label::new(text).selectable(false));
+    ui.add_space(2.0);
 }
 
 fn row(ui: &mut Ui, state: &WindowState, entry: &ModelEntry, out: &mut Actions) {
@@ -124,6 +84,8 @@ fn row(ui: &mut Ui, state: &WindowState, entry: &ModelEntry, out: &mut Actions) 
         ui.horizontal(|ui| {
             ui.label(RichText::new(icons::MODEL).size(20.0).color(if open { colours.accent } else { colours.quiet }));
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+                // The menu's place; all badges end in one line.
+                ui.add_space(26.0);
                 badge(ui, entry, state.now);
                 ui.with_layout(Layout::top_down(Align::Min), |ui| {
                     ui.spacing_mut().item_spacing.y = 1.0;
@@ -138,16 +100,39 @@ fn row(ui: &mut Ui, state: &WindowState, entry: &ModelEntry, out: &mut Actions) 
     });
     let response = ui.interact(inner.response.rect, id, Sense::click());
     widgets::named(&response, &format!("Open {name}"));
-    ui.ctx().data_mut(|d| d.insert_temp(id, response.hovered()));
-    let response = match &entry.place {
-        Place::File(path) => response.on_hover_text(path),
-        Place::BuiltIn => response.on_hover_text("The small model that comes with Firelight"),
-    };
+    let lit = response.hovered() || response.has_focus();
+    ui.ctx().data_mut(|d| d.insert_temp(id, lit));
     let idle = !matches!(&state.engine, EngineState::Loading { place, .. } if *place == entry.place);
     if response.clicked() && idle {
         out.push(Action::Load(entry.place.clone()));
     }
+    if !open && entry.place != Place::BuiltIn {
+        menu(ui, inner.response.rect, &entry.place, &name, out);
+    }
     ui.add_space(2.0);
+}
+
+/// The menu at the right end of a model's row.
+fn menu(ui: &mut Ui, row: Rect, place: &Place, name: &str, out: &mut Actions) {
+    let end = Rect::from_center_size(row.right_center() - vec2(20.0, 0.0), vec2(26.0, 26.0));
+    let mut child = ui.new_child(UiBuilder::new().id_salt(place).max_rect(end));
+    child.spacing_mut().button_padding = vec2(4.0, 0.0);
+    let more = Button::new(RichText::new(icons::MORE).size(16.0)).frame_when_inactive(false).min_size(end.size());
+    let (response, _) = MenuButton::from_button(more).ui(&mut child, |ui| {
+        if let Place::File(path) = place
+            && ui.button("Copy path").clicked()
+        {
+            out.push(Action::Copy(path.clone()));
+        }
+        if platform::is_download(place) {
+            if ui.button("Delete from this computer…").clicked() {
+                out.push(Action::Dialog(Some(Dialog::DeleteModel(place.clone()))));
+            }
+        } else if ui.button("Remove from the list").clicked() {
+            out.push(Action::Forget(place.clone()));
+        }
+    });
+    widgets::named(&response, &format!("More about {name}"));
 }
 
 /// Weight type, parameters, architecture, size, licence.
@@ -162,6 +147,7 @@ fn line(entry: &ModelEntry, facts: Option<&Facts>) -> String {
     let built_in = (entry.place == Place::BuiltIn).then(|| "built in".to_string());
     let all = [
         built_in,
+        f.title.clone(),
         Some(f.dtype.clone()),
         Some(format::count(f.parameters)),
         Some(f.architecture.clone()),
@@ -176,17 +162,27 @@ fn badge(ui: &mut Ui, entry: &ModelEntry, now: f64) {
     let colours = theme::colours(ui);
     let (icon, colour, text, why) = match &entry.facts {
         None => return widgets::working(ui, now),
-        Some(Err(why)) => (icons::UNFIT, colours.bad, "unreadable".to_string(), why.clone()),
-        Some(Ok(facts)) => match &facts.fit {
-            Fit::Fits(context, bytes) => {
-                let why = format!("Needs {} with a context of {context}.", format::bytes(*bytes));
-                (icons::FITS, colours.good, "fits".into(), why)
-            }
-            Fit::Less(context, why) => (icons::WARNING, colours.warn, format!("{context} positions"), why.clone()),
-            Fit::No(why) => (icons::UNFIT, colours.bad, "does not fit".into(), why.clone()),
-            Fit::Unknown => (icons::INFO, colours.quiet, "not known".into(), "No GPU was found to ask.".into()),
-        },
+        Some(Err(why)) => (icons::UNFIT, colours.bad, "cannot be read".to_string(), why.clone()),
+        Some(Ok(facts)) => verdict(&colours, &facts.fit),
     };
+    pill(ui, icon, colour, &text, &why);
+}
+
+/// An icon, its colour, a word, and an explanation.
+pub fn verdict(colours: &theme::Colours, fit: &Fit) -> (&'static str, Color32, String, String) {
+    match fit {
+        Fit::Fits(context, bytes) => {
+            let why = format!("Needs {} with a context of {context} tokens.", format::bytes(*bytes));
+            (icons::FITS, colours.good, "fits".into(), why)
+        }
+        Fit::Less(context, why) => (icons::WARNING, colours.warn, format!("context {context}"), why.clone()),
+        Fit::No(why) => (icons::UNFIT, colours.bad, "does not fit".into(), why.clone()),
+        Fit::Unknown => (icons::INFO, colours.quiet, "unknown".into(), "No GPU was found.".into()),
+    }
+}
+
+/// A coloured word with an explanation.
+pub fn pill(ui: &mut Ui, icon: &str, colour: Color32, text: &str, why: &str) {
     let text = RichText::new(format!("{icon}  {text}")).size(12.5).color(colour);
     let fill = colour.gamma_multiply(0.13);
     let button = Button::new(text).fill(fill).corner_radius(10).sense(Sense::hover()).min_size(vec2(0.0, 22.0));

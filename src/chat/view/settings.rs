@@ -23,7 +23,7 @@ fn presets() -> [(&'static str, &'static str, Sampling); 4] {
             "For stories and ideas: unlikely words have a chance.",
             Sampling { temperature: 1.1, top_k: 0, top_p: 0.98, min_p: 0.04, repetition_penalty: 1.05, ..base },
         ),
-        ("Same again", "Always the most likely word: the same question gets the same answer.", Sampling::greedy()),
+        ("Deterministic", "Always the most likely word: the same question gets the same answer.", Sampling::greedy()),
     ]
 }
 
@@ -96,7 +96,7 @@ fn sampling(ui: &mut Ui, s: &mut Sampling) {
     slider(
         ui,
         "Repetition",
-        "Makes words that occurred before less likely. 1 is off; large values make answers odd.",
+        "Makes repeated words less likely. 1 is off; large values make answers odd.",
         Slider::new(&mut s.repetition_penalty, 1.0..=1.5).step_by(0.01).fixed_decimals(2),
     );
     slider(
@@ -124,7 +124,7 @@ fn length(ui: &mut Ui, settings: &mut ConversationSettings) {
     let what = "The maximum number of tokens in an answer. 0: until the model stops or the context is full.";
     let most = Slider::new(&mut settings.max_tokens, 0..=8192).logarithmic(true).smallest_positive(8.0);
     let text = |v: f64, _: std::ops::RangeInclusive<usize>| match v {
-        0.0 => "any".to_string(),
+        0.0 => "no limit".to_string(),
         v => format!("{v:.0}"),
     };
     slider(ui, "Longest answer", what, most.custom_formatter(text));

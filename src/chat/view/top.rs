@@ -1,6 +1,6 @@
 //! The bar above the conversation: list toggle, model button, panel toggles.
 
-use egui::{Button, Label, RichText, Ui, vec2};
+use egui::{Button, Label, RichText, Role, Ui, WidgetInfo, vec2};
 
 use super::{Actions, format, widgets};
 use crate::chat::state::{Action, Dialog, EngineState, Panel, WindowState};
@@ -20,7 +20,7 @@ pub fn show(ui: &mut Ui, state: &mut WindowState, out: &mut Actions) {
         model(ui, state, out);
         widgets::right(ui, |ui| {
             ui.spacing_mut().item_spacing.x = 2.0;
-            menu(ui, out);
+            menu(ui, state, out);
             let panels = [
                 (Panel::XRay, icons::XRAY, "X-ray"),
                 (Panel::Device, icons::DEVICE, "Device"),
@@ -71,7 +71,7 @@ fn model(ui: &mut Ui, state: &WindowState, out: &mut Actions) {
         let width = if state.narrow { 48.0 } else { 110.0 };
         ui.add(egui::ProgressBar::new(part).desired_width(width).desired_height(5.0).fill(colours.accent));
         if widgets::small_icon_button(ui, icons::CLOSE, "Stop loading").clicked() {
-            out.push(Action::Stop);
+            out.push(Action::StopLoading);
         }
     }
 }
@@ -80,30 +80,38 @@ fn loading(done: u64, total: u64, seconds: f64) -> String {
     if total == 0 { "preparing…".into() } else { format::progress(done, total, 0, seconds) }
 }
 
-fn menu(ui: &mut Ui, out: &mut Actions) {
+fn menu(ui: &mut Ui, state: &WindowState, out: &mut Actions) {
     let quiet = theme::colours(ui).quiet;
     ui.spacing_mut().button_padding = vec2(6.0, 0.0);
     let button = Button::new(RichText::new(icons::MORE).size(18.0).color(quiet)).frame_when_inactive(false);
     let button = button.min_size(vec2(theme::ICON, theme::ICON));
     let (response, _) = egui::containers::menu::MenuButton::from_button(button).ui(ui, |ui| {
         ui.set_min_width(210.0);
-        ui.add(Label::new(RichText::new("This conversation").small().weak()).selectable(false));
-        let rows = [
-            ("Export as Markdown…", Action::Export(false)),
-            ("Export as JSON…", Action::Export(true)),
-            ("Keyboard shortcuts", Action::Dialog(Some(Dialog::Help))),
-        ];
-        for (text, action) in rows {
+        let heading =
+            |ui: &mut Ui, text: &str| drop(ui.add(Label::new(RichText::new(text).small().weak()).selectable(false)));
+        heading(ui, "This conversation");
+        for (text, action) in
+            [("Export as Markdown…", Action::Export(false)), ("Export as JSON…", Action::Export(true))]
+        {
             if ui.button(text).clicked() {
                 out.push(action);
             }
         }
         ui.separator();
-        ui.add(Label::new(RichText::new("Appearance").small().weak()).selectable(false));
-        for (text, dark) in [("As the system", None), ("Light", Some(false)), ("Dark", Some(true))] {
-            if ui.button(text).clicked() {
+        heading(ui, "Appearance");
+        for (text, dark) in [("Match the system", None), ("Light", Some(false)), ("Dark", Some(true))] {
+            let mark = if state.remembered.dark == dark { icons::CHECK } else { "" };
+            let button = Button::new(text).right_text(RichText::new(mark).color(theme::colours(ui).accent));
+            let response = ui.add(button);
+            let on = state.remembered.dark == dark;
+            response.widget_info(|| WidgetInfo::selected(Role::RadioButton, true, on, text));
+            if response.clicked() {
                 out.push(Action::Dark(dark));
             }
+        }
+        ui.separator();
+        if ui.button("Keyboard shortcuts").clicked() {
+            out.push(Action::Dialog(Some(Dialog::Help)));
         }
     });
     widgets::named(&response, "More");

@@ -3,12 +3,13 @@
 
 use std::collections::HashMap;
 
+use egui::style::ScrollAnimation;
 use egui::{Align, Align2, Button, Id, Rect, RichText, ScrollArea, Sense, Ui, UiBuilder, pos2, vec2};
 use egui_commonmark::CommonMarkCache;
 
 use super::{Actions, message, widgets};
 use crate::chat::protocol::Place;
-use crate::chat::state::{Action, EngineState, WindowState};
+use crate::chat::state::{Action, EngineState, Scroll, WindowState};
 use crate::chat::{icons, theme};
 
 /// Measured heights of messages.
@@ -56,11 +57,20 @@ pub fn show(
     let id = Id::unique(("transcript", &state.current));
     let view = ui.max_rect();
     let mut area = ScrollArea::vertical().id_salt(id).auto_shrink(false).stick_to_bottom(true);
+    let by = match state.scroll.take() {
+        Some(Scroll::Pages(pages)) => pages * (view.height() - theme::SCROLL_OVERLAP),
+        Some(Scroll::Points(points)) => points,
+        Some(Scroll::Start) => -1e6,
+        None => 0.0,
+    };
     if let Some(old) = last_offset(ui, id).filter(|_| heights.shift != 0.0) {
         area = area.vertical_scroll_offset(old + heights.shift);
     }
     heights.shift = 0.0;
     let output = area.show_viewport(ui, |ui, port| {
+        if by != 0.0 {
+            ui.scroll_with_delta_animation(vec2(0.0, -by), ScrollAnimation::none());
+        }
         let width = (ui.available_width() - 32.0).min(theme::COLUMN);
         heights.renew(&state.current, width);
         let origin = ui.max_rect().min;
@@ -70,6 +80,13 @@ pub fn show(
             let text = state.conversation().and_then(|c| c.nodes.get(node)).map_or("", |n| n.text.as_str());
             let guess = heights.guess(node, text);
             let near = y + guess >= port.min.y - AROUND && y <= port.max.y + AROUND;
+            if state.reveal == Some(node) {
+                let rect = Rect::from_min_size(pos2(origin.x, origin.y + y - theme::WIDE_GAP), vec2(1.0, guess));
+                ui.scroll_to_rect_animation(rect, Some(Align::Min), ScrollAnimation::none());
+                // Until its place is laid out, its place is an estimate.
+                state.reveal.take_if(|_| near);
+                ui.ctx().request_repaint();
+            }
             let measured = heights.known.contains_key(&node);
             if near || (!measured && spare > 0) {
                 spare -= usize::from(!near);
@@ -93,7 +110,7 @@ pub fn show(
         ui.allocate_rect(whole, Sense::hover());
         if std::mem::take(&mut state.to_end) {
             let end = Rect::from_min_size(pos2(origin.x, whole.max.y - 1.0), vec2(1.0, 1.0));
-            ui.scroll_to_rect_animation(end, Some(Align::Max), egui::style::ScrollAnimation::none());
+            ui.scroll_to_rect_animation(end, Some(Align::Max), ScrollAnimation::none());
         }
         whole.max.y - view.max.y
     });
@@ -148,6 +165,7 @@ fn welcome(ui: &mut Ui, state: &WindowState, out: &mut Actions) {
         ui.label(RichText::new(icons::FLAME).size(52.0).color(colours.accent));
         ui.add_space(theme::GAP);
         let title = RichText::new("What would you like to know?").font(theme::strong(24.0));
+        ui.set_max_width(ui.available_width() - 2.0 * theme::WIDE_GAP);
         ui.label(title.color(ui.visuals().strong_text_color()));
         let line = match &state.engine {
             EngineState::Ready(l) => format!("{} is ready, on {}.", l.facts.name, l.device.name),

@@ -60,7 +60,10 @@ fn row(ui: &mut Ui, name: &str, share: f32, chosen: bool) {
     let room = rect.with_min_x(rect.left() + label).with_max_x(rect.right() - value).shrink2(vec2(0.0, 5.0));
     painter.rect_filled(room, 3.0, ui.visuals().extreme_bg_color);
     painter.rect_filled(room.with_max_x(room.left() + room.width() * share.clamp(0.0, 1.0)), 3.0, colour);
-    let percent = format!("{:.1} %", share * 100.0);
+    let percent = match share * 100.0 {
+        percent if percent > 0.0 && percent < 0.1 => "< 0.1 %".to_string(),
+        percent => format!("{percent:.1} %"),
+    };
     painter.text(rect.right_center(), Align2::RIGHT_CENTER, &percent, FontId::proportional(12.0), ink);
     let mark = if chosen { ", chosen" } else { "" };
     response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Label, true, format!("{name}: {percent}{mark}")));
@@ -71,8 +74,9 @@ fn context(ui: &mut Ui, state: &WindowState, loaded: &Loaded) {
     let (filled, all) = (state.xray.filled, loaded.context);
     let colours = theme::colours(ui);
     widgets::bar(ui, &[(filled as f64, colours.accent)], all as f64, 10.0);
-    let pages = format!("{} of {} pages of {PAGE}", filled.div_ceil(PAGE), all.div_ceil(PAGE));
-    widgets::legend(ui, None, &format!("{filled} of {all} positions"), &pages);
+    widgets::legend(ui, None, "Tokens", &format!("{filled} of {all}"));
+    let pages = format!("{} of {}", filled.div_ceil(PAGE), all.div_ceil(PAGE));
+    widgets::legend(ui, None, &format!("Pages of {PAGE} tokens"), &pages);
     let kv = loaded.memory.kv as f64 * filled.div_ceil(PAGE) as f64 / all.div_ceil(PAGE).max(1) as f64;
     let used = format!("{} of {}", format::bytes(kv as u64), format::bytes(loaded.memory.kv));
     widgets::legend(ui, None, "KV cache in use", &used);
@@ -85,7 +89,7 @@ fn speed(ui: &mut Ui, state: &WindowState) {
 
 fn plot(ui: &mut Ui, state: &WindowState) {
     if state.xray.rates.len() < 2 {
-        widgets::quiet(ui, "Tokens a second, over the positions of the context.");
+        widgets::quiet(ui, "Tokens per second, by tokens in the context.");
         return;
     }
     let colours = theme::colours(ui);
@@ -96,13 +100,13 @@ fn plot(ui: &mut Ui, state: &WindowState) {
     let plot = plot.allow_drag(false).allow_zoom(false).allow_scroll(false).allow_boxed_zoom(false);
     let plot = plot.label_formatter(|at| match at {
         HoverPosition::NearDataPoint { position, .. } => {
-            Some(format!("{:.1} tok/s at position {:.0}", position.y, position.x))
+            Some(format!("{:.1} tok/s after {:.0} tokens", position.y, position.x))
         }
         HoverPosition::Elsewhere { .. } => None,
     });
     ui.style_mut().text_styles.insert(egui::TextStyle::Body, FontId::proportional(11.0));
     plot.show(ui, |plot| plot.line(Line::new("tok/s", points).color(colours.accent).width(1.6)));
-    widgets::quiet(ui, "tok/s over the position");
+    widgets::quiet(ui, "Tokens per second, by tokens in the context");
 }
 
 fn times(ui: &mut Ui, state: &WindowState, loaded: &Loaded, out: &mut Actions) {
