@@ -11,12 +11,17 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_channel::mpsc::{TryRecvError, UnboundedReceiver};
+use serde_json::{Value, json};
 
 use super::facts;
 use super::platform;
-use super::protocol::{Ask, Command, EngineEvent, EngineFailure, Loaded, Memory, OpTime, Opening, Place, Remedy};
+use super::protocol::{
+    Ask, ChatMessage, Command, EngineEvent, EngineFailure, Loaded, Memory, OpTime, Opening, Place, Remedy,
+};
+use super::text;
+use super::tools::SavedToolCall;
 use crate::checkpoint::{ReadFuture, Source};
-use crate::conversation::{AnswerEvent, Conversation, Prompt, ResponseFormat};
+use crate::conversation::{AnswerEvent, Conversation, Prompt, ResponseFormat, complete_members};
 use crate::engine::{AnswerJob, Engine, EngineOptions, Report, Status};
 use crate::gpu::{Clock, Gpu, GpuOptions};
 use crate::ops::StepSizes;
@@ -232,9 +237,18 @@ impl Backend {
             return Err(Error::Usage("No model is open: choose one first.".into()));
         };
         let model = engine.model().clone();
-        let mut prompt = conversation(&ask).prepare(&model, &ResponseFormat::Text, |_| Ok::<_, Error>(()))?.unparsed();
+        let prompt = conversation(&ask).prepare(&model, &ResponseFormat::Text, |_| Ok::<_, Error>(()))?;
+        // Without tools the window shows the text as the model writes it.
+        let mut marks = ReasoningMarks::new(!ask.tools.is_empty());
+        let mut prompt = if ask.tools.is_empty() { prompt.unparsed() } else { prompt };
         let prefill = std::mem::take(&mut prompt.prefill);
         let thinking = ask.begun.is_empty() && !prefill.is_empty();
+        marks.inside = thinking || text::split(&ask.begun, false).thinking;
+        // The parser goes on within the begun answer, whose opening mark the template may have written.
+        if !ask.tools.is_empty() {
+            let opened = prompt.parser.is_reasoning();
+            prompt.parser.push(if opened { ask.begun.trim_start_matches("<think>") } else { &ask.begun });
+        }
         prompt.tokens.extend(model.tokenizer.encode(&ask.begun, Special::NONE)?);
         let mut sampling = ask.sampling;
         sampling.logprobs = ask.probabilities.then_some(TOP);
@@ -247,7 +261,9 @@ impl Backend {
             if let Some(read) = prefill.step(&events) {
                 (self.emit)(EngineEvent::Read(ask.id, read));
             }
-            events.into_iter().for_each(|event| (self.emit)(EngineEvent::Answer(ask.id, event, since.seconds())));
+            for event in events.into_iter().flat_map(|event| marks.mark(event)) {
+                (self.emit)(EngineEvent::Answer(ask.id, event, since.seconds()));
+            }
             if lock(&self.inbox).look() {
                 answer.cancel();
             }
@@ -275,10 +291,52 @@ impl Backend {
     }
 }
 
+/// Puts the reasoning of a parsed answer back between the marks with which models write it: the window keeps an answer
+/// as one text.
+struct ReasoningMarks {
+    parsed: bool,
+    inside: bool,
+}
+
+impl ReasoningMarks {
+    fn new(parsed: bool) -> Self {
+        ReasoningMarks { parsed, inside: false }
+    }
+
+    fn mark(&mut self, event: AnswerEvent) -> Vec<AnswerEvent> {
+        let reasoning = match &event {
+            _ if !self.parsed => return vec![event],
+            AnswerEvent::Reasoning(_) => true,
+            AnswerEvent::Content(_) | AnswerEvent::ToolCall { .. } => false,
+            _ => return vec![event],
+        };
+        let turned = std::mem::replace(&mut self.inside, reasoning) != reasoning;
+        let mark = turned.then(|| AnswerEvent::Content(if reasoning { "<think>\n" } else { "\n</think>\n\n" }.into()));
+        let event = if let AnswerEvent::Reasoning(text) = event { AnswerEvent::Content(text) } else { event };
+        mark.into_iter().chain([event]).collect()
+    }
+}
+
 fn conversation(ask: &Ask) -> Prompt {
-    let value = |m: &super::protocol::ChatMessage| serde_json::json!({ "role": m.role, "content": m.content });
-    let (messages, date) = (ask.messages.iter().map(value).collect(), ask.date.clone());
-    Prompt::Conversation(Conversation { messages, date, new_turn: true, ..Default::default() })
+    let (messages, date) = (ask.messages.iter().map(message).collect(), ask.date.clone());
+    let tools = ask.tools.clone();
+    Prompt::Conversation(Conversation { messages, tools, date, new_turn: true, ..Default::default() })
+}
+
+/// A message for a chat template.
+fn message(message: &ChatMessage) -> Value {
+    let mut value = json!({ "role": message.role, "content": message.content });
+    if !message.tool_calls.is_empty() {
+        let call = |call: &SavedToolCall| {
+            let arguments = complete_members(&call.arguments);
+            json!({ "id": call.id, "type": "function", "function": { "name": call.name, "arguments": arguments } })
+        };
+        value["tool_calls"] = message.tool_calls.iter().map(call).collect();
+    }
+    if let Some(id) = &message.tool_call_id {
+        value["tool_call_id"] = id.as_str().into();
+    }
+    value
 }
 
 fn gpu_options(device: Option<String>) -> GpuOptions {
@@ -384,11 +442,11 @@ mod tests {
         pollster::block_on(async {
             let opening = Opening { context: Some(256), ..Opening::default() };
             backend.serve(Command::Load(Place::BuiltIn, opening)).await;
-            let message =
-                super::super::protocol::ChatMessage { role: "user".into(), content: "What can you do?".into() };
+            let message = ChatMessage::new("user", "What can you do?");
             let ask = Command::Answer(Ask {
                 id: 1,
                 messages: vec![message],
+                tools: Vec::new(),
                 begun: String::new(),
                 sampling: Sampling::greedy(),
                 max_tokens: Some(12),

@@ -27,3 +27,4 @@ pub const CONTINUE: &str = "\u{e6a6}";
 pub const FITS: &str = "\u{e184}";
 pub const UNFIT: &str = "\u{e4f8}";
 pub const DICE: &str = "\u{e1ee}";
+pub const TOOL: &str = "\u{e5d4}";

@@ -67,7 +67,14 @@ impl SavedConversation {
             mine.text.clone_from(&node.text);
             mine.stats.clone_from(&node.stats);
         }
-        longer
+        // Calls and their results are only added, too.
+        let steps =
+            |node: &MessageNode| node.calls.iter().map(|call| 1 + usize::from(call.result.is_some())).sum::<usize>();
+        let called = steps(node) > steps(mine);
+        if called {
+            mine.calls.clone_from(&node.calls);
+        }
+        longer || called
     }
 
     /// A message and those before it, last to first.
@@ -85,6 +92,7 @@ fn is_void(conversation: &SavedConversation, node: usize) -> bool {
     let message = &conversation.nodes[node];
     message.role == Role::Assistant
         && message.text.is_empty()
+        && message.calls.is_empty()
         && conversation.nodes.iter().all(|other| other.parent != Some(node))
 }
 

@@ -4,7 +4,9 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use super::tools::SavedToolCall;
 use crate::Error;
 use crate::conversation::AnswerEvent;
 use crate::sampler::Sampling;
@@ -49,12 +51,23 @@ fn called(path: &str) -> String {
 }
 
 /// A message in the format of chat templates.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChatMessage {
-    /// `system`, `user` or `assistant`.
+    /// `system`, `user`, `assistant` or `tool`.
     pub role: String,
     /// Its text.
     pub content: String,
+    /// The calls of an assistant's message.
+    pub tool_calls: Vec<SavedToolCall>,
+    /// The call whose result a tool's message is.
+    pub tool_call_id: Option<String>,
+}
+
+impl ChatMessage {
+    /// A text.
+    pub fn new(role: &str, content: impl Into<String>) -> Self {
+        ChatMessage { role: role.into(), content: content.into(), ..ChatMessage::default() }
+    }
 }
 
 /// The options for opening a model.
@@ -73,6 +86,8 @@ pub struct Ask {
     pub id: u64,
     /// The conversation, oldest first.
     pub messages: Vec<ChatMessage>,
+    /// The tools that the model may call, in the format of chat templates.
+    pub tools: Vec<Value>,
     /// The beginning of an answer to be continued.
     pub begun: String,
     /// The sampling parameters.

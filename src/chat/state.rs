@@ -1,11 +1,14 @@
 //! The window's state, and the actions that views return. Views read the state; only `app` changes it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::{Map, Value};
 
 use super::catalogue::ModelOffer;
 use super::platform::Fetched;
 use super::protocol::{Device, EngineFailure, Facts, Loaded, OpTime, Place};
 use super::store::{ConversationSettings, Preferences, SavedConversation};
+use super::tools::{McpConfig, ServerState};
 use crate::conversation::AnswerToken;
 
 /// The state of the engine.
@@ -76,11 +79,67 @@ pub struct Waiting {
     pub node: usize,
 }
 
+/// A call of a tool that the user is asked about, or that runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PendingCall {
+    /// The id of the conversation, the index of the answer in it, and the index of the call in the answer.
+    pub conversation: String,
+    /// See `conversation`.
+    pub node: usize,
+    /// See `conversation`.
+    pub call: usize,
+    /// The server.
+    pub server: String,
+    /// The tool, as the server names it.
+    pub tool: String,
+    /// The arguments.
+    pub arguments: Map<String, Value>,
+    /// The number of the running call; `None` while the user is asked.
+    pub running: Option<u64>,
+}
+
+/// The user's answer to the question before a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consent {
+    /// Run this call.
+    Once,
+    /// Run this tool in this conversation without asking again.
+    Always,
+    /// Do not run it.
+    Refuse,
+}
+
+/// The fields for a new server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerForm {
+    /// Its name; empty for one that is derived from `text`.
+    pub name: String,
+    /// A command, an address, or JSON.
+    pub text: String,
+    /// Why `text` was not accepted.
+    pub error: Option<String>,
+}
+
+/// MCP servers and their tools.
+#[derive(Clone, Debug, Default)]
+pub struct ToolsState {
+    /// The servers that the user has set up.
+    pub config: McpConfig,
+    /// Those that are switched on.
+    pub servers: BTreeMap<String, ServerState>,
+    /// The pending calls, at most one of each conversation.
+    pub calls: Vec<PendingCall>,
+    /// The fields for a new server.
+    pub form: ServerForm,
+}
+
 /// A side panel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Panel {
     /// System prompt and sampling.
     Settings,
+    /// MCP servers.
+    Tools,
     /// Adapter and memory.
     Device,
     /// Times and probabilities.
@@ -246,6 +305,8 @@ pub struct WindowState {
     pub toast: Option<Toast>,
     /// See [`XRay`].
     pub xray: XRay,
+    /// See [`ToolsState`].
+    pub tools: ToolsState,
     /// Preferences that persist.
     pub remembered: Preferences,
     /// The window's clock, in seconds.
@@ -312,9 +373,19 @@ impl WindowState {
         self.waiting.iter().find(|w| w.conversation == self.current)
     }
 
-    /// Whether the current conversation is answered, or waits for that.
+    /// Whether the current conversation is answered, or waits for that or for a tool.
     pub fn busy_here(&self) -> bool {
-        self.answering_here().is_some() || self.waiting_here().is_some()
+        self.answering_here().is_some() || self.waiting_here().is_some() || self.pending_call().is_some()
+    }
+
+    /// The call in the current conversation that is asked about or runs.
+    pub fn pending_call(&self) -> Option<&PendingCall> {
+        self.tools.calls.iter().find(|call| call.conversation == self.current)
+    }
+
+    /// The call in the current conversation that the user is asked about.
+    pub fn asking(&self) -> Option<&PendingCall> {
+        self.pending_call().filter(|call| call.running.is_none())
     }
 }
 
@@ -395,4 +466,16 @@ pub enum Action {
     Search,
     /// Show the conversation that many rows below in the list.
     Neighbour(isize),
+    /// Answer the question before a call.
+    Consent(Consent),
+    /// Add the server in the panel's fields.
+    AddServer,
+    /// Put a server into the panel's fields.
+    EditServer(String),
+    /// Remove a server.
+    RemoveServer(String),
+    /// Switch a server on or off.
+    SwitchServer(String, bool),
+    /// Show a server's tool to the model, or hide it.
+    SwitchTool(String, String, bool),
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::merge;
 use super::platform::Storage;
 use super::protocol::ChatMessage;
+use super::tools::{McpConfig, SavedToolCall};
 use crate::sampler::Sampling;
 use crate::session::{FinishReason, Timings};
 
@@ -67,6 +68,27 @@ pub struct MessageNode {
     /// For answers: how it was generated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stats: Option<Stats>,
+    /// For answers: the calls at its end, with their results.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<SavedToolCall>,
+}
+
+impl MessageNode {
+    /// The messages of a prompt: its text without reasoning, its calls, and their results.
+    fn messages(&self) -> Vec<ChatMessage> {
+        let content = match self.role {
+            Role::User => self.text.as_str(),
+            Role::Assistant => super::text::split(&self.text, false).answer,
+        };
+        let ended = self.calls.iter().filter(|call| call.result.is_some());
+        let mut said = ChatMessage::new(self.role.name(), content);
+        said.tool_calls = ended.clone().cloned().collect();
+        let results = ended.map(|call| ChatMessage {
+            tool_call_id: Some(call.id.clone()),
+            ..ChatMessage::new("tool", call.result.as_deref().unwrap_or_default())
+        });
+        std::iter::once(said).chain(results).collect()
+    }
 }
 
 /// A conversation's generation settings.
@@ -95,6 +117,9 @@ pub struct SavedConversation {
     pub named: bool,
     /// The time of the last change, in milliseconds since 1970.
     pub changed: u64,
+    /// Tools that run without a question: server and name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed_tools: Vec<(String, String)>,
     /// See [`ConversationSettings`].
     #[serde(default)]
     pub settings: ConversationSettings,
@@ -130,7 +155,7 @@ impl SavedConversation {
         if !self.named && self.nodes.is_empty() {
             self.title = title(&text);
         }
-        self.nodes.push(MessageNode { parent, role, text, time, stats: None });
+        self.nodes.push(MessageNode { parent, role, text, time, stats: None, calls: Vec::new() });
         let node = self.nodes.len() - 1;
         (self.leaf, self.changed) = (Some(node), time);
         node
@@ -155,17 +180,25 @@ impl SavedConversation {
     pub fn messages(&self, last: Option<usize>) -> Vec<ChatMessage> {
         let mut messages = Vec::new();
         if !self.settings.system.trim().is_empty() {
-            messages.push(ChatMessage { role: "system".into(), content: self.settings.system.clone() });
+            messages.push(ChatMessage::new("system", &self.settings.system));
         }
-        messages.extend(self.path_to(last).into_iter().map(|node| {
-            let node = &self.nodes[node];
-            let content = match node.role {
-                Role::User => node.text.clone(),
-                Role::Assistant => super::text::split(&node.text, false).answer.to_string(),
-            };
-            ChatMessage { role: node.role.name().into(), content }
-        }));
+        messages.extend(self.path_to(last).into_iter().flat_map(|node| self.nodes[node].messages()));
         messages
+    }
+
+    /// The number of answers with calls, up to `node`, since the user's last message.
+    pub fn rounds(&self, node: usize) -> usize {
+        let answers = std::iter::successors(Some(node), |node| self.nodes[*node].parent);
+        let answers = answers.map(|node| &self.nodes[node]).take_while(|node| node.role == Role::Assistant);
+        answers.filter(|node| !node.calls.is_empty()).count()
+    }
+
+    /// Ends the calls of an answer that have no result.
+    pub fn stop_calls(&mut self, node: usize) {
+        let calls = self.nodes.get_mut(node).into_iter().flat_map(|node| &mut node.calls);
+        calls
+            .filter(|call| call.result.is_none())
+            .for_each(|call| call.end(Err("The user stopped before this ran.".into())));
     }
 
     /// Whether the title or a message contains `needle`, which must be lower-case.
@@ -220,6 +253,7 @@ pub struct Preferences {
 }
 
 const REMEMBERED: &str = "settings";
+const SERVERS: &str = "mcp";
 const PREFIX: &str = "conversation-";
 
 /// The saved conversations, on disk or in the browser. Other windows may change them at any time.
@@ -300,6 +334,18 @@ impl Store {
         remembered
     }
 
+    /// Loads the MCP servers.
+    pub fn servers(&self) -> McpConfig {
+        self.storage.read(SERVERS).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+    }
+
+    /// Saves the MCP servers.
+    pub fn save_servers(&self, servers: &McpConfig) {
+        if let Ok(text) = serde_json::to_string_pretty(servers) {
+            self.storage.write(SERVERS, text, |_, ours| ours);
+        }
+    }
+
     /// Waits until everything is saved. Returns what could not be saved.
     pub fn flush(&self) {
         self.storage.flush();
@@ -309,6 +355,13 @@ impl Store {
     pub fn failure(&self) -> Option<String> {
         self.storage.failure()
     }
+}
+
+/// A text as a block of code, whatever fences are in it.
+pub fn fenced(language: &str, text: &str) -> String {
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(3.max(longest + 1));
+    format!("{fence}{language}\n{}\n{fence}\n", text.trim_end())
 }
 
 /// The visible path as Markdown.
@@ -325,6 +378,10 @@ pub fn markdown(conversation: &SavedConversation) -> String {
             (Role::Assistant, _) => "Assistant".to_string(),
         };
         out += &format!("\n## {who}\n\n{}\n", super::text::split(&node.text, false).answer.trim());
+        for call in &node.calls {
+            let (arguments, result) = (fenced("json", &call.arguments), call.result.as_deref().unwrap_or_default());
+            out += &format!("\n**Tool {}**\n\n{arguments}\n{}", call.name, fenced("", result));
+        }
     }
     out
 }

@@ -133,6 +133,8 @@ pub fn install_log(verbose: u8) {
     let level = [LevelFilter::ERROR, LevelFilter::INFO, LevelFilter::DEBUG][usize::from(verbose.min(2))];
     let drivers = if verbose == 0 { LevelFilter::OFF } else { level };
     let targets = Targets::new().with_default(level).with_target("wgpu_hal", drivers);
+    // The window shows what goes wrong with tools; rmcp's log would repeat what they are sent.
+    let targets = targets.with_target("rmcp", LevelFilter::OFF);
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(colours(&io::stderr()));
     // Fails only if a logger is already installed.
     let _ = tracing_subscriber::registry().with(targets).with(lines.without_time()).try_init();

@@ -9,6 +9,7 @@ mod models;
 mod namespace;
 mod offline;
 mod sharing;
+mod tools;
 mod views;
 
 use std::cell::RefCell;
@@ -22,6 +23,7 @@ use egui_kittest::{Harness, SnapshotResults};
 use firelight::chat::*;
 use firelight::conversation::{AnswerEnd, AnswerEvent, AnswerToken};
 use firelight::session::{FinishReason, Timings};
+use serde_json::Value;
 
 /// A scripted engine: the test reads the window's commands and sends events.
 #[derive(Clone, Default)]

@@ -6,6 +6,7 @@ use crate::chat::platform;
 use crate::chat::protocol::{Ask, Command};
 use crate::chat::state::{Panel, PendingAnswer, Waiting};
 use crate::chat::store::{Role, Stats};
+use crate::chat::tools::OfferedTool;
 use crate::chat::view;
 
 impl App {
@@ -31,8 +32,19 @@ impl App {
         }
     }
 
+    /// Continues an answer: its calls that have not run, or else its text.
+    pub(super) fn continue_answer(&mut self, node: usize) {
+        let Some(conversation) = self.state.conversation() else { return };
+        let calls = conversation.nodes.get(node).map(|node| node.calls.as_slice()).unwrap_or_default();
+        match calls.iter().any(|call| call.result.is_none()) {
+            true => self.next_call(&conversation.id.clone(), node),
+            false => self.ask(node),
+        }
+    }
+
     /// Queues the answer to a user's message of the current conversation, or the rest of an answer.
     pub(super) fn ask(&mut self, node: usize) {
+        self.stop_calls(&self.state.current.clone());
         let Some(conversation) = self.state.conversation_mut().filter(|c| node < c.nodes.len()) else { return };
         conversation.leaf = Some(node);
         let waiting = Waiting { conversation: conversation.id.clone(), node };
@@ -53,30 +65,30 @@ impl App {
         let Waiting { conversation: id, node } = self.state.waiting.remove(0);
         let time = self.state.time;
         let Some(conversation) = self.state.conversations.iter_mut().find(|c| c.id == id) else { return };
-        match conversation.nodes[node].role {
-            Role::User => {
-                let visible = conversation.leaf == Some(node);
-                let (leaf, answer) =
-                    (conversation.leaf, conversation.add(Some(node), Role::Assistant, String::new(), time));
-                if !visible {
-                    conversation.leaf = leaf;
-                }
-                conversation.nodes[answer].stats = Some(stats);
-                self.request(&id, answer, String::new());
+        let begun = &conversation.nodes[node];
+        // What follows calls is a new message.
+        if begun.role == Role::User || !begun.calls.is_empty() {
+            let visible = conversation.leaf == Some(node);
+            let (leaf, answer) =
+                (conversation.leaf, conversation.add(Some(node), Role::Assistant, String::new(), time));
+            if !visible {
+                conversation.leaf = leaf;
             }
-            Role::Assistant => {
-                let begun = conversation.nodes[node].text.clone();
-                if let Some(stats) = &mut conversation.nodes[node].stats {
-                    stats.finish = None;
-                }
-                self.request(&id, node, begun);
+            conversation.nodes[answer].stats = Some(stats);
+            self.request(&id, answer, String::new());
+        } else {
+            let begun = begun.text.clone();
+            if let Some(stats) = &mut conversation.nodes[node].stats {
+                stats.finish = None;
             }
+            self.request(&id, node, begun);
         }
     }
 
     /// Sends the request whose answer goes to `node`.
     fn request(&mut self, id: &str, node: usize, begun: String) {
         let probabilities = self.state.panel == Some(Panel::XRay);
+        let tools = self.offered_tools().iter().map(OfferedTool::function).collect();
         let Some(conversation) = self.state.conversations.iter_mut().find(|c| c.id == id) else { return };
         self.answers += 1;
         let settings = conversation.settings.clone();
@@ -90,6 +102,7 @@ impl App {
         let ask = Ask {
             id: self.answers,
             messages: conversation.messages(conversation.nodes[node].parent),
+            tools,
             begun,
             sampling,
             max_tokens: (settings.max_tokens > 0).then_some(settings.max_tokens),
@@ -124,5 +137,6 @@ impl App {
             answering.stopping = true;
             self.link.send(Command::Stop);
         }
+        self.stop_calls(&self.state.current.clone());
     }
 }

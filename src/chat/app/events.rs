@@ -4,8 +4,9 @@ use egui::Context;
 
 use super::App;
 use crate::chat::protocol::{Command, EngineEvent, EngineFailure, Place, Remedy};
-use crate::chat::state::{EngineState, Panel, TokenAlternatives, XRay};
+use crate::chat::state::{EngineState, Panel, PendingAnswer, TokenAlternatives, XRay};
 use crate::chat::store;
+use crate::chat::tools::SavedToolCall;
 use crate::conversation::AnswerEvent;
 use crate::session::{FinishReason, Timings};
 
@@ -126,11 +127,20 @@ impl App {
     fn answer_event(&mut self, id: u64, event: AnswerEvent, seconds: f64) {
         match event {
             AnswerEvent::Content(text) => self.append(id, &text),
+            AnswerEvent::ToolCall { id: call, name } => {
+                if let Some(node) = self.node(id) {
+                    node.calls.push(SavedToolCall { id: call, name, ..SavedToolCall::default() });
+                }
+            }
+            AnswerEvent::Arguments(text) => {
+                if let Some(call) = self.node(id).and_then(|node| node.calls.last_mut()) {
+                    call.arguments += &text;
+                }
+            }
             AnswerEvent::Token { token, top } => {
                 self.token(id, TokenAlternatives::new(&token, top.as_deref(), seconds))
             }
             AnswerEvent::Finished(end) => self.finished(id, end.reason, end.timings),
-            // The window shows the text as the model writes it: the engine does not parse it.
             _ => {}
         }
     }
@@ -155,7 +165,11 @@ impl App {
         if let Some(stats) = self.node(id).and_then(|n| n.stats.as_mut()) {
             (stats.finish, stats.timings) = (Some(reason), timings);
         }
+        let called = self.state.answering.clone().filter(|a| a.id == id);
         self.end_answer(id);
+        if let Some(PendingAnswer { conversation, node, .. }) = called {
+            self.run_tools(&conversation, node);
+        }
         if self.state.panel == Some(Panel::XRay) {
             self.measure();
         }
@@ -164,7 +178,7 @@ impl App {
     pub(super) fn answer_failed(&mut self, id: u64, why: EngineFailure) {
         let Some(answering) = self.state.answering.clone().filter(|a| a.id == id) else { return };
         if let Some(node) = self.node(id) {
-            let nothing = node.text.is_empty();
+            let nothing = node.text.is_empty() && node.calls.is_empty();
             if let Some(stats) = &mut node.stats {
                 stats.finish = Some(FinishReason::Cancelled);
             }

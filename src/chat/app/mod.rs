@@ -5,6 +5,7 @@ mod events;
 mod fetch;
 mod keyboard;
 mod sharing;
+mod tools;
 
 use std::sync::mpsc;
 
@@ -14,8 +15,9 @@ use egui_commonmark::CommonMarkCache;
 use crate::chat::catalogue;
 use crate::chat::platform::{self, Chosen, Link, Storage};
 use crate::chat::protocol::{Command, Opening, Place};
-use crate::chat::state::{Action, Dialog, EngineState, ModelEntry, Toast, WindowState, XRay};
+use crate::chat::state::{Action, Dialog, EngineState, ModelEntry, Toast, ToolsState, WindowState, XRay};
 use crate::chat::store::{self, Preferences, SavedConversation, Store};
+use crate::chat::tools::{ToolCommand, ToolEvent};
 use crate::chat::{theme, view};
 
 /// How often an answer in progress is saved, in seconds: a crash loses no more than that.
@@ -36,7 +38,13 @@ pub struct App {
     seconds: Vec<f64>,
     /// See [`Preferences::window`].
     size: Option<(f32, f32, bool)>,
+    /// The thread of MCP servers, once one was switched on.
+    tools: Option<ToolLink>,
+    start_tools: fn(&Context) -> ToolLink,
+    calls: u64,
 }
+
+type ToolLink = Link<ToolCommand, ToolEvent>;
 
 impl App {
     /// An app with the real engine. It opens `place`, or the model that was open last, or the built-in one.
@@ -83,6 +91,7 @@ impl App {
                 dialog: None,
                 toast: None,
                 xray: XRay::default(),
+                tools: ToolsState::default(),
                 remembered,
                 now: 0.0,
                 time: platform::now(),
@@ -103,6 +112,9 @@ impl App {
             answers: 0,
             seconds: Vec::new(),
             size: None,
+            tools: None,
+            start_tools: platform::start_tools,
+            calls: 0,
         };
         app.set_dark(ctx, app.state.remembered.dark);
         app.look_for_changes();
@@ -117,7 +129,13 @@ impl App {
         app.load(place);
         app.link.send(Command::Devices);
         app.link.send(Command::Find);
+        app.start_servers(ctx);
         app
+    }
+
+    /// Replaces the thread of MCP servers: for tests.
+    pub fn set_tools(&mut self, link: Link<ToolCommand, ToolEvent>) {
+        self.tools = Some(link);
     }
 
     /// The app for eframe, which clears the window to [`theme::back`] before drawing.
@@ -134,6 +152,7 @@ impl App {
         self.state.now = ctx.input(|i| i.time);
         self.state.time = platform::now();
         self.drain(&ctx);
+        self.drain_tools();
         let mut actions = Vec::new();
         self.take_dropped(&ctx, &mut actions);
         keyboard::read(&ctx, &mut self.state, &mut actions);
@@ -252,7 +271,8 @@ impl App {
                 let parent = self.state.conversation().and_then(|c| c.nodes.get(node)?.parent);
                 parent.into_iter().for_each(|parent| self.ask(parent));
             }
-            Action::Resend(node) | Action::Continue(node) => self.ask(node),
+            Action::Resend(node) => self.ask(node),
+            Action::Continue(node) => self.continue_answer(node),
             Action::Edit(node, text) => self.edit(node, text),
             Action::Show(node) => {
                 if let Some(conversation) = self.state.conversation_mut() {
@@ -327,6 +347,12 @@ impl App {
                 (self.state.list, self.state.drawer, self.state.focus_search) = (true, self.state.narrow, true);
             }
             Action::Neighbour(step) => self.neighbour(step),
+            Action::Consent(consent) => self.consent(consent),
+            Action::AddServer => self.add_server(),
+            Action::EditServer(name) => self.edit_server(&name),
+            Action::RemoveServer(name) => self.remove_server(&name),
+            Action::SwitchServer(name, on) => self.switch_server(ctx, &name, on),
+            Action::SwitchTool(server, tool, on) => self.switch_tool(&server, &tool, on),
         }
     }
 
@@ -392,6 +418,7 @@ impl App {
             self.link.send(Command::Stop);
             self.state.answering = None;
         }
+        self.stop_calls(id);
         self.state.waiting.retain(|waiting| waiting.conversation != id);
         self.state.conversations.retain(|c| c.id != id);
         self.store.remove(id);

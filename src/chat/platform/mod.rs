@@ -23,25 +23,25 @@ use super::protocol::{Command, EngineEvent, Place};
 /// Joins a saved text with one that is about to replace it.
 pub type Combine = fn(kept: &str, ours: String) -> String;
 
-/// The window's connection to a running engine. Dropping it ends the engine.
-pub struct Link {
-    send: Box<dyn Fn(Command)>,
-    events: mpsc::Receiver<EngineEvent>,
+/// The window's connection to a running engine, or to the thread of tools. Dropping it ends them.
+pub struct Link<C = Command, E = EngineEvent> {
+    send: Box<dyn Fn(C)>,
+    events: mpsc::Receiver<E>,
 }
 
-impl Link {
+impl<C, E> Link<C, E> {
     /// From a function that sends commands, and a receiver of events.
-    pub fn new(send: impl Fn(Command) + 'static, events: mpsc::Receiver<EngineEvent>) -> Self {
+    pub fn new(send: impl Fn(C) + 'static, events: mpsc::Receiver<E>) -> Self {
         Link { send: Box::new(send), events }
     }
 
     /// Sends a command.
-    pub fn send(&self, command: Command) {
+    pub fn send(&self, command: C) {
         (self.send)(command);
     }
 
     /// The next pending event, if any.
-    pub fn poll(&self) -> Option<EngineEvent> {
+    pub fn poll(&self) -> Option<E> {
         self.events.try_recv().ok()
     }
 }

@@ -31,18 +31,31 @@ use crate::{Error, Result, hub};
 const WAKE: Duration = Duration::from_millis(16);
 const SOFTWARE_WAKE: Duration = Duration::from_millis(120);
 
-/// The thread of an engine. Dropping it ends the thread.
-struct EngineThread {
-    /// Taken on drop, so that the engine sees that the window is gone.
-    commands: Option<futures_channel::mpsc::UnboundedSender<Command>>,
+/// A thread that takes commands. Dropping it ends the thread.
+pub struct Worker<S> {
+    /// Taken on drop, so that the thread sees that the window is gone.
+    commands: Option<S>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
-/// The maximum time that a closing window waits for its engine. A step takes milliseconds, but drivers crash if the
+impl<S> Worker<S> {
+    /// Starts a thread that takes the commands sent to `commands`.
+    pub fn start(name: &str, commands: S, run: impl FnOnce() + Send + 'static) -> Self {
+        let thread = thread::Builder::new().name(name.into()).spawn(run).ok();
+        Worker { commands: Some(commands), thread }
+    }
+
+    /// The sender of commands.
+    pub fn commands(&self) -> Option<&S> {
+        self.commands.as_ref()
+    }
+}
+
+/// The maximum time that a closing window waits for a thread. A step takes milliseconds, but drivers crash if the
 /// program ends while a thread uses them.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-impl Drop for EngineThread {
+impl<S> Drop for Worker<S> {
     fn drop(&mut self) {
         self.commands = None;
         let closed = Instant::now();
@@ -58,7 +71,7 @@ pub fn start_engine(ctx: &egui::Context) -> Link {
     let (commands, receiver) = futures_channel::mpsc::unbounded::<Command>();
     let (sender, events) = mpsc::channel();
     let ctx = ctx.clone();
-    let spawned = thread::Builder::new().name("firelight engine".into()).spawn(move || {
+    let engine = Worker::start("firelight engine", commands, move || {
         let software = AtomicBool::new(false);
         let emit: BoxFn<EngineEvent, ()> = Box::new(move |event| {
             if let EngineEvent::Loaded(loaded) = &event {
@@ -74,10 +87,9 @@ pub fn start_engine(ctx: &egui::Context) -> Link {
             emit(EngineEvent::Crashed(message(&*panic)));
         }
     });
-    let engine = EngineThread { commands: Some(commands), thread: spawned.ok() };
     Link::new(
         move |command| {
-            if let Some(commands) = &engine.commands {
+            if let Some(commands) = engine.commands() {
                 // An engine that ended has reported the reason.
                 let _ = commands.unbounded_send(command);
             }
@@ -90,6 +102,11 @@ fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|s| s.to_string());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a bug".into())
 }
+
+/// Whether this platform can start programs.
+pub const TOOLS: bool = true;
+
+pub use crate::chat::tools::start_tools;
 
 /// The bytes of a model.
 ///
@@ -256,7 +273,7 @@ fn save(path: &Path, text: String, combine: Combine) -> io::Result<()> {
 fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let beside = path.with_extension(format!("{}.tmp", process::id()));
     let write = || {
-        let mut file = File::create(&beside)?;
+        let mut file = private(&beside)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&beside, path)
@@ -264,8 +281,17 @@ fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write().inspect_err(|_| drop(fs::remove_file(&beside)))
 }
 
-/// A file dialog that ends sooner than this was never shown: there is neither a desktop portal nor zenity. Nobody cancels
-/// so quickly.
+/// A new file that only this user can read: conversations are private, and servers' settings hold secrets.
+fn private(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// A file dialog that ends sooner than this was never shown: there is neither a desktop portal nor zenity. Nobody
+/// cancels so quickly.
 const UNSEEN: Duration = Duration::from_millis(400);
 
 /// Shows a file dialog for a model; `tell` receives the result.

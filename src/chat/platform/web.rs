@@ -15,6 +15,7 @@ use web_sys::{DedicatedWorkerGlobalScope, ErrorEvent, MessageEvent, Worker, Work
 use super::{Chosen, Combine, Link};
 use crate::chat::engine;
 use crate::chat::protocol::{Command, EngineEvent, Place};
+use crate::chat::tools::{ToolCommand, ToolEvent};
 use crate::checkpoint::{ReadFuture, Source};
 use crate::send::BoxFn;
 use crate::{Error, Result};
@@ -129,6 +130,14 @@ pub fn start_engine(ctx: &egui::Context) -> Link {
     worker.set_onerror(Some(fail.as_ref().unchecked_ref()));
     let engine = Engine { worker, _hear: hear, _fail: fail };
     Link::new(move |command| engine.send(&command), events)
+}
+
+/// Whether this platform can start programs: a page cannot.
+pub const TOOLS: bool = false;
+
+/// A thread that does not exist in a page, where no server can be switched on.
+pub fn start_tools(_ctx: &egui::Context) -> Link<ToolCommand, ToolEvent> {
+    Link::new(|_| {}, mpsc::channel().1)
 }
 
 /// A worker and its listeners. Dropping it ends the worker.

@@ -24,6 +24,7 @@ pub fn show(ui: &mut Ui, state: &mut WindowState, out: &mut Actions) {
     // The panel would clip the frame's border.
     ui.add_space(theme::GAP);
     failure(ui, state, out);
+    super::calls::question(ui, state, out);
     let busy = state.busy_here();
     let frame =
         Frame::new().fill(theme::raised(ui)).stroke(Stroke::new(1.0, colours.line)).corner_radius(theme::RADIUS + 4);

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use egui::{Align, CollapsingHeader, Frame, Key, KeyboardShortcut, Layout, Margin, Modifiers, RichText, TextEdit, Ui};
 use egui_commonmark::{CommonMarkCache, CommonMarkViewer};
 
-use super::{Actions, format, widgets};
+use super::{Actions, calls, format, widgets};
 use crate::chat::state::{Action, PendingAnswer, WindowState};
 use crate::chat::store::{MessageNode, Role, SavedConversation, Stats};
 use crate::chat::{bidi, icons, text, theme};
@@ -21,7 +21,7 @@ pub fn show(
     out: &mut Actions,
 ) {
     let waits = waits(state, node);
-    let WindowState { conversations, current, editing, answering, now, .. } = state;
+    let WindowState { conversations, current, editing, answering, now, tools, .. } = state;
     let Some(conversation) = conversations.iter().find(|c| c.id == *current) else { return };
     let Some(message) = conversation.nodes.get(node) else { return };
     if let Some((edited, text)) = editing
@@ -35,12 +35,19 @@ pub fn show(
     let answering = answering.as_ref().filter(|a| a.conversation == *current && a.node == node);
     match message.role {
         Role::User => user(ui, message),
-        Role::Assistant => answer(ui, markdown, message, node, answering, *now),
+        Role::Assistant => {
+            answer(ui, markdown, message, node, answering, *now);
+            let pending = tools.calls.iter().find(|call| call.conversation == *current);
+            calls::record(ui, &message.calls, node, pending);
+        }
     }
     if let Some(waits) = waits {
         widgets::quiet(ui, waits);
     }
-    if answering.is_none() {
+    // The answer after the calls has the buttons.
+    let waits_for_call = tools.calls.iter().any(|call| call.conversation == *current && call.node == node);
+    let goes_on = waits_for_call || (!message.calls.is_empty() && !last);
+    if answering.is_none() && !goes_on {
         ui.add_space(2.0);
         if let Some(begin) = actions(ui, conversation, node, last, out) {
             *editing = Some((node, begin));
@@ -198,7 +205,8 @@ fn actions(
                 out.push(Action::Again(node));
             }
             let finish = message.stats.as_ref().and_then(|s| s.finish.as_ref());
-            if last && !matches!(finish, Some(FinishReason::End | FinishReason::ContextFull)) {
+            let complete = matches!(finish, Some(FinishReason::End | FinishReason::ContextFull));
+            if last && (!complete || !message.calls.is_empty()) {
                 let response = widgets::small_icon_button(ui, icons::CONTINUE, "Continue");
                 if response.clicked() {
                     out.push(Action::Continue(node));

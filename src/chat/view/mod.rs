@@ -1,5 +1,6 @@
 //! The views: functions of the state that return actions. They never wait, compute or touch files.
 
+mod calls;
 pub mod composer;
 mod device;
 mod dialogs;
@@ -9,6 +10,7 @@ mod message;
 mod models;
 mod offers;
 mod settings;
+mod tools;
 mod top;
 mod transcript;
 mod widgets;
@@ -98,6 +100,7 @@ fn talk(
 fn side_panel(ui: &mut Ui, panel: Panel, state: &mut WindowState, out: &mut Actions) {
     let title = match panel {
         Panel::Settings => "Settings",
+        Panel::Tools => "Tools",
         Panel::Device => "Device",
         Panel::XRay => "X-ray",
     };
@@ -114,6 +117,7 @@ fn side_panel(ui: &mut Ui, panel: Panel, state: &mut WindowState, out: &mut Acti
         ui.set_max_width(ui.available_width());
         match panel {
             Panel::Settings => settings::show(ui, state, out),
+            Panel::Tools => tools::show(ui, state, out),
             Panel::Device => device::show(ui, state, out),
             Panel::XRay => xray::show(ui, state, out),
         }

@@ -24,6 +24,7 @@ pub fn show(ui: &mut Ui, state: &mut WindowState, out: &mut Actions) {
             let panels = [
                 (Panel::XRay, icons::XRAY, "X-ray"),
                 (Panel::Device, icons::DEVICE, "Device"),
+                (Panel::Tools, icons::TOOL, "Tools"),
                 (Panel::Settings, icons::SETTINGS, "Settings"),
             ];
             for (panel, icon, name) in panels {
