@@ -45,8 +45,8 @@ async fn fit_of(sources: &[JsValue], options: &str, source_error: &SourceError) 
     })
 }
 
-/// Opens the GPU, compares its kernels with the CPU, and measures its memory. JSON: Firelight's version, the adapter, its
-/// limits, GB/s of a copy, GFLOP/s of arithmetic in f32, and for each kernel variant `{kernel, tier, rows, error,
+/// Opens the GPU, compares its kernels with the CPU, and measures its memory. JSON: Firelight's version, the adapter,
+/// its limits, GB/s of a copy, GFLOP/s of arithmetic in f32, and for each kernel variant `{kernel, tier, rows, error,
 /// seconds}`, without seconds if it computes wrong results. It takes a few seconds.
 ///
 /// # Errors
