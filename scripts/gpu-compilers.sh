@@ -20,10 +20,10 @@ RUN="$CACHE/run"
 
 die() { printf 'gpu-compilers: %s\n' "$*" >&2; exit 1; }
 
-# The drivers are those of scripts/newer-mesa.sh, and the shims those of the same Mesa, but for Intel's, which Debian does
-# not build: it is compiled from the source of trixie's Mesa.
+# The drivers are those of scripts/newer-mesa.sh, and the shims those of the same Mesa. Debian does not build Intel's:
+# it is compiled from the source of trixie's Mesa.
 build() {
-  printf '\n== fetching the compilers of real GPUs (Mesa, 90 MB)\n' >&2
+  printf '\n== fetching the compilers of real GPUs (160 MB)\n' >&2
   local new="$CACHE.new" from suite; rm -rf "$new"
   mkdir -p "$new"/{lists/partial,archives/partial,shims,drivers,source,headers,stub/dev,stub/common}
   from=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null |
@@ -45,11 +45,12 @@ Acquire::Retries "3";
 EOF
   export APT_CONFIG="$new/apt.conf"
   apt-get update -qq >&2
-  (cd "$new/archives" && apt-get download -qq mesa-drm-shim/trixie-backports libvulkan-dev libdrm-dev >&2)
+  (cd "$new/archives" && apt-get download -qq mesa-drm-shim/trixie-backports libvulkan-dev libdrm-dev spirv-tools >&2)
   (cd "$new/source" && apt-get source -qq --download-only mesa/trixie >&2)
   local package; for package in "$new"/archives/*.deb; do dpkg-deb -x "$package" "$new/headers"; done
   mv "$new"/headers/usr/lib/x86_64-linux-gnu/*_noop_drm_shim.so "$new/shims"
   build_intel_shim "$new"
+  add_validators "$new"
   gcc -O1 -Wall -fPIC -shared -I"$new/headers/usr/include" gpu-compilers/pipeline_stats.c -o "$new/libpipeline_stats.so"
   cat > "$new/pipeline_stats.json" <<EOF
 { "file_format_version": "1.1.2", "layer": { "name": "VK_LAYER_FIRELIGHT_pipeline_stats", "type": "GLOBAL",
@@ -87,6 +88,19 @@ EOF
     -DHAVE_FUNC_ATTRIBUTE_VISIBILITY -DNDEBUG \
     drm-shim/device.c drm-shim/drm_shim.c $util intel/tools/intel_noop_drm_shim.c -ldl -lpthread -lm \
     -Wl,-z,defs,--gc-sections -o "$1/shims/libintel_noop_drm_shim.so")
+}
+
+# spirv-val, and Direct3D's compiler of HLSL: a Python package has it as a library for Linux.
+add_validators() { # FOLDER
+  mv "$1/headers/usr/bin/spirv-val" "$1/spirv-val-unwrapped"
+  printf '#!/bin/sh\nexec "%s" --library-path "%s" "%s" "$@"\n' "$MESA/usr/lib64/ld-linux-x86-64.so.2" "$LIBRARIES" \
+    "$CACHE/spirv-val-unwrapped" > "$1/spirv-val"
+  chmod +x "$1/spirv-val"
+  python3 -m venv "$1/source/venv"
+  "$1/source/venv/bin/pip" --quiet download --no-deps --no-binary :all: --dest "$1/source" compushady==0.17.5 >&2
+  tar xf "$1"/source/compushady-*.tar.gz -C "$1/source" --strip-components=3 --wildcards '*/backends/*'
+  mv "$1"/source/libdxcompiler_x86_64.so.* "$1/libdxcompiler.so"
+  g++ -O1 -w -fms-extensions -I"$1/source" gpu-compilers/hlsl.cpp -ldl -o "$1/hlsl"
 }
 
 write_run() {

@@ -813,6 +813,10 @@ fn plan_lists_dispatches_for_decode_and_prefill() {
 #[test]
 fn devices_and_bench_report_measurements() {
     assert!(good(&["devices"]).starts_with("0  "));
+    let absent = good(&["devices", "--on", "adreno740"]);
+    assert!(absent.contains("tier f16 unavailable") && absent.contains("largest binding 128.0 MiB"), "{absent}");
+    assert!(absent.contains("subgroup size 64 to 128") && absent.contains("shared with the CPU"), "{absent}");
+    assert!(good(&["devices", "--on", "rtx4090"]).contains("memory 24.0 GiB"));
     let Some(model) = stories() else { return };
     let args = ["bench", &model, "-p", "32", "-n", "8", "-d", "0,40", "-r", "2"];
     let report: Value = serde_json::from_str(&good(&[&args[..], &["--json"]].concat())).expect("JSON");

@@ -3,7 +3,7 @@
 //
 //   {"name": "matvec q4_k", "ms": 12.5, "subgroup": 64, "VGPRs": 48, ...}
 //
-// The names of the statistics are the driver's. wgpu names its pipelines if WGPU_DEBUG=1; others are left out. The layer
+// The names of the statistics are the driver's. wgpu names its pipelines if WGPU_DEBUG=1; others are left out. It
 // serves one instance, and one device at a time. It must not change what the driver is given, except for the flag that
 // keeps statistics.
 #include <pthread.h>

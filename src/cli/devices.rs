@@ -3,10 +3,13 @@
 use std::io::{self, Write};
 
 use firelight::Error;
-use firelight::gpu::{AdapterInfo, Gpu, GpuOptions, NO_ADAPTER, Tier, TuneConfig, TuneOutcome, Tuning};
+use firelight::gpu::{
+    AdapterInfo, Caps, Gpu, GpuOptions, NO_ADAPTER, Tier, TuneConfig, TuneOutcome, TuneResult, Tuning,
+};
 use firelight::plan::tune::{self, Trial};
+use firelight::sim::GpuModel;
 
-use super::{Result, report, term};
+use super::{Result, report, simulate, term};
 
 #[derive(clap::Args)]
 pub struct DevicesArgs {
@@ -19,9 +22,15 @@ pub struct DevicesArgs {
     #[arg(long, value_name = "NAME|INDEX", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     #[arg(conflicts_with = "tune")]
     report: Option<String>,
+    /// Show what is known of a GPU that is not here, as `plan --on` assumes it
+    #[arg(long, value_name = "GPU", value_parser = simulate::gpu_model(), conflicts_with_all = ["tune", "report"])]
+    on: Option<&'static GpuModel>,
 }
 
 pub async fn run(args: DevicesArgs) -> Result {
+    if let Some(gpu) = args.on {
+        return Ok(io::stdout().lock().write_all(describe_model(gpu).as_bytes())?);
+    }
     let named = |name: String| Some(name).filter(|name| !name.is_empty());
     match (args.tune, args.report) {
         (Some(name), _) => measure(named(name)).await,
@@ -98,10 +107,10 @@ async fn list() -> Result {
 }
 
 /// Whether a 16-bit prefill tier is used, and why not.
-fn f16_tier(card: &AdapterInfo, tier: Tier) -> String {
-    let found = card.tuning.map_or(TuneOutcome::None, |tune_result| tune_result.of(tier));
-    let fastest = card.tuning.is_some_and(|tune_result| tune_result.fastest() == tier);
-    let says = match (card.caps.lacks(tier), found) {
+fn f16_tier(caps: &Caps, tuning: Option<TuneResult>, tier: Tier) -> String {
+    let found = tuning.map_or(TuneOutcome::None, |tune_result| tune_result.of(tier));
+    let fastest = tuning.is_some_and(|tune_result| tune_result.fastest() == tier);
+    let says = match (caps.lacks(tier), found) {
         (_, TuneOutcome::Wrong) => "disabled: its kernels computed wrong results during tuning",
         (Some(why), _) => &format!("unavailable: {why}"),
         (None, TuneOutcome::None) => "on request only: it rounds activations to f16 for prefill",
@@ -126,16 +135,39 @@ pub(super) fn describe(card: &AdapterInfo) -> String {
         "" => format!("tier {}, the highest exact one", caps.tier),
         why => format!("tier {}, not {why}", caps.tier),
     });
-    lines.push("tier int8 on request only: it rounds activations to 8 bits".to_string());
-    lines.extend(Tier::F16_TIERS.map(|tier| f16_tier(card, tier)));
+    lines.extend(rounding_tiers(caps, card.tuning));
+    lines.push(limits(caps));
+    lines.push(matmul_config(card));
+    lines.push(format!("timestamps (for --profile): {}", if caps.timestamps { "yes" } else { "no" }));
+    lines.join("\n   ") + "\n"
+}
+
+/// A GPU that is not here. Its memory and limits are those that plans assume.
+fn describe_model(gpu: &GpuModel) -> String {
+    let caps = gpu.caps();
+    let mut lines = vec![format!("{}, which is not here: figures from {}", gpu.name, gpu.source)];
+    lines.push(format!("tier {}, the highest exact one", caps.tier));
+    lines.extend(rounding_tiers(&caps, None));
+    lines.push(limits(&caps));
+    lines.push(match caps.memory {
+        Some(bytes) => format!("memory {}, {} GB/s", term::bytes(bytes), gpu.bandwidth),
+        None => format!("memory shared with the CPU, {} GB/s", gpu.bandwidth),
+    });
+    lines.push(format!("{} compute units at {} GHz", gpu.units, gpu.clock));
+    lines.join("\n   ") + "\n"
+}
+
+fn rounding_tiers(caps: &Caps, tuning: Option<TuneResult>) -> Vec<String> {
+    let int8 = "tier int8 on request only: it rounds activations to 8 bits".to_string();
+    [int8].into_iter().chain(Tier::F16_TIERS.map(|tier| f16_tier(caps, tuning, tier))).collect()
+}
+
+fn limits(caps: &Caps) -> String {
     let subgroups = match caps.subgroup {
         (0, 0) => String::new(),
         (min, max) if min == max => format!(", subgroup size {min}"),
         (min, max) => format!(", subgroup size {min} to {max}"),
     };
     let (binding, buffer) = (term::bytes(caps.max_binding), term::bytes(caps.max_buffer));
-    lines.push(format!("largest binding {binding}, largest buffer {buffer}{subgroups}"));
-    lines.push(matmul_config(card));
-    lines.push(format!("timestamps (for --profile): {}", if caps.timestamps { "yes" } else { "no" }));
-    lines.join("\n   ") + "\n"
+    format!("largest binding {binding}, largest buffer {buffer}{subgroups}")
 }

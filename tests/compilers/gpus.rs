@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
-use firelight::gpu::{Gpu, GpuOptions, Tier, TuneConfig, Tuning};
+use firelight::gpu::{Caps, Gpu, GpuOptions, Tier, TuneConfig, Tuning};
 use firelight::memory_plan;
 use firelight::model::Model;
 use firelight::ops::StepSizes;
 use firelight::plan::Plan;
 use firelight::session::SessionOptions;
+use firelight::sim::GpuModel;
 use firelight::synth;
 use pollster::block_on;
 
@@ -33,6 +34,9 @@ const GPUS: [(&str, &str); 10] = [
     ("fd660", "Adreno 660"),
     ("m1", "Apple M1"),
 ];
+
+/// GPUs of the script that `firelight plan --on` knows, too, by its name.
+const PROFILES: [(&str, &str); 3] = [("navi31", "rx7900xtx"), ("dg2", "a770"), ("fd740", "adreno740")];
 
 /// Kernels that spill: the GPU, the file, and why it may.
 const SPILLS: [(&str, &str, &str); 5] = [
@@ -54,7 +58,7 @@ const TABLE_CONSTS: [&str; 2] = ["GROUPS", "TILE"];
 const STRUCTURE: [&str; 6] = ["HEAD_DIM", "HEAD_DIM4", "ROWS_PER_LANE", "TILE", "TILE_THREADS", "WG"];
 
 /// The script's command; `None` where it cannot run. In CI it must.
-fn compilers() -> Option<String> {
+pub fn compilers() -> Option<String> {
     let command = std::env::var("GPU_COMPILERS").ok();
     assert!(command.is_some() || std::env::var_os("CI").is_none(), "set GPU_COMPILERS: see scripts/gpu-compilers.sh");
     if command.is_none() {
@@ -115,6 +119,7 @@ fn compile_on(command: &str, gpu: &str) -> Result<Report, String> {
         .arg(gpu)
         .arg(std::env::current_exe().expect("this test's path"))
         .args(["--exact", "gpus::child_compiles_on_the_gpu_of_its_driver", "--ignored", "--nocapture"])
+        .env("FIRELIGHT_GPUS", gpu)
         .env("PIPELINE_STATS", files.pipelines())
         .env("WGPU_VALIDATION_INDIRECT_CALL", "0")
         .stdin(Stdio::null())
@@ -162,7 +167,7 @@ fn unexpected_spills(gpu: &str, report: &Report) -> Vec<String> {
 #[test]
 fn gpus_compile_every_kernel_as_well_as_before() {
     let Some(command) = compilers() else { return };
-    let (mut table, mut faults, mut total) = (Table::default(), Vec::new(), 0);
+    let (mut table, mut compiled, mut faults, mut total) = (Table::default(), Vec::new(), Vec::new(), 0);
     let gpus = gpus();
     for ((gpu, name), report) in gpus.iter().zip(compile_on_all(&command, &gpus)) {
         let report = match report {
@@ -176,10 +181,11 @@ fn gpus_compile_every_kernel_as_well_as_before() {
         assert!(in_table > 50 && others > 100, "{gpu} compiled only {in_table} and {others} kernels");
         total += in_table + others;
         faults.extend(unexpected_spills(gpu, &report));
-        for compiled in &report.in_table {
-            let row = table.rows.entry(summary(&compiled.name, &TABLE_CONSTS)).or_default();
-            row.insert((*name).into(), compiled.cell());
+        for pipeline in &report.in_table {
+            let row = table.rows.entry(summary(&pipeline.name, &TABLE_CONSTS)).or_default();
+            row.insert((*name).into(), pipeline.cell());
         }
+        compiled.push(*name);
         table.mesa = report.mesa;
     }
     println!("{total} pipelines on {} GPUs, Mesa {}", gpus.len(), table.mesa);
@@ -188,7 +194,7 @@ fn gpus_compile_every_kernel_as_well_as_before() {
         std::fs::write(&path, table.render(IN_TABLE, &GPUS.map(|(_, name)| name))).expect("the table is written");
     } else {
         let mut before = Table::parse(&std::fs::read_to_string(&path).expect("benches/compilers.md"));
-        before.keep(|name| gpus.iter().any(|(_, kept)| *kept == name));
+        before.keep(|name| compiled.contains(&name));
         if before.mesa == table.mesa {
             faults.extend(table.regressions(&before));
         } else {
@@ -246,6 +252,12 @@ fn child_compiles_on_the_gpu_of_its_driver() {
         let gpu = open(Tier::Subgroups);
         (gpu.caps().clone(), gpu.adapter().driver.clone())
     };
+    if let Some((_, name)) = PROFILES.iter().find(|(gpu, _)| gpus()[0].0 == *gpu) {
+        let profile = GpuModel::find(name).expect("a profile").caps();
+        let facts =
+            |caps: &Caps| (caps.tier, caps.subgroup, caps.f16, caps.cooperative, caps.max_binding.div_ceil(1 << 20));
+        assert_eq!(facts(&profile), facts(&caps), "the profile of {name} is wrong");
+    }
     let mesa = driver.rsplit("Mesa ").next().and_then(|rest| rest.split(['-', ' ']).next());
     std::fs::write(files.mesa(), mesa.unwrap_or_default()).expect("the version is written");
 

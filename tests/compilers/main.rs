@@ -4,3 +4,4 @@
 mod engine;
 mod gpus;
 mod table;
+mod translators;
