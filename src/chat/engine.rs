@@ -159,6 +159,11 @@ impl Backend {
                     self.tell_lost();
                 }
             }
+            Command::Count(id, text) => {
+                let tokenizer = self.open.as_ref().map(|engine| engine.model().tokenizer.clone());
+                let tokens = tokenizer.and_then(|tokenizer| tokenizer.encode(&text, Special::NONE).ok());
+                (self.emit)(EngineEvent::Counted(id, tokens.map(|tokens| tokens.len())));
+            }
             Command::Stop => {}
             Command::Measure(position) => match self.measure(position).await {
                 Ok(ops) => (self.emit)(EngineEvent::Measured(ops)),

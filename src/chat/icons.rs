@@ -28,3 +28,4 @@ pub const FITS: &str = "\u{e184}";
 pub const UNFIT: &str = "\u{e4f8}";
 pub const DICE: &str = "\u{e1ee}";
 pub const TOOL: &str = "\u{e5d4}";
+pub const ATTACH: &str = "\u{e39a}";

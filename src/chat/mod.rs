@@ -7,6 +7,7 @@
 //! servers (`tools`) that the user has switched on.
 
 mod app;
+mod attach;
 mod bidi;
 mod catalogue;
 mod engine;
@@ -23,6 +24,7 @@ mod tools;
 mod view;
 
 pub use app::App;
+pub use attach::AttachedFile;
 pub use catalogue::{FitAnswer, ModelOffer};
 #[cfg(not(target_arch = "wasm32"))]
 pub use platform::open;
@@ -31,8 +33,8 @@ pub use platform::start;
 pub use platform::{Fetched, Link, Storage, start_engine, start_tools};
 pub use protocol::*;
 pub use state::{
-    Action, Consent, Dialog, EngineState, Fetching, ModelEntry, Panel, PendingAnswer, PendingCall, Scroll, ServerForm,
-    Toast, ToolsState, Waiting, WindowState, XRay,
+    Action, Attachment, Consent, Dialog, EngineState, Fetching, ModelEntry, Panel, PendingAnswer, PendingCall, Scroll,
+    ServerForm, Toast, ToolsState, Waiting, WindowState, XRay,
 };
 pub use store::{ConversationSettings, MessageNode, Preferences, Role, SavedConversation, Stats};
 pub use tools::{McpConfig, McpServer, McpTool, SavedToolCall, ServerState, ToolCommand, ToolEvent};

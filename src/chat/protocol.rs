@@ -113,6 +113,8 @@ pub enum Command {
     Load(Place, Opening),
     /// Answer.
     Answer(Ask),
+    /// Count the tokens of a text; the number returns with the count.
+    Count(u64, String),
     /// Stop the current answer or loading.
     Stop,
     /// Time each op of a decode step at this position.
@@ -286,6 +288,8 @@ pub enum EngineEvent {
     Loaded(Box<Loaded>),
     /// A model could not be opened; none is open now.
     LoadFailed(Place, EngineFailure),
+    /// A text has been counted, if a model is open.
+    Counted(u64, Option<usize>),
     /// The prompt is being read.
     Started {
         /// The answer.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Map, Value};
 
+use super::attach::AttachedFile;
 use super::catalogue::ModelOffer;
 use super::platform::Fetched;
 use super::protocol::{Device, EngineFailure, Facts, Loaded, OpTime, Place};
@@ -131,6 +132,19 @@ pub struct ToolsState {
     pub calls: Vec<PendingCall>,
     /// The fields for a new server.
     pub form: ServerForm,
+}
+
+/// A file that will be sent with the next message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attachment {
+    /// The file.
+    pub file: AttachedFile,
+    /// The conversation.
+    pub conversation: String,
+    /// The number of its count.
+    pub id: u64,
+    /// Its tokens, once they are counted.
+    pub tokens: Option<usize>,
 }
 
 /// A side panel.
@@ -262,6 +276,8 @@ pub struct WindowState {
     pub draft: String,
     /// The texts in the composers of other conversations, by their ids.
     pub drafts: HashMap<String, String>,
+    /// The files in the composers.
+    pub attached: Vec<Attachment>,
     /// A message being edited, with its new text.
     pub editing: Option<(usize, String)>,
     /// See [`EngineState`].
@@ -368,6 +384,11 @@ impl WindowState {
         (larger as usize > loaded.context).then_some(larger)
     }
 
+    /// The files in the composer.
+    pub fn attached_here(&self) -> impl Iterator<Item = &Attachment> {
+        self.attached.iter().filter(|attachment| attachment.conversation == self.current)
+    }
+
     /// What waits in the current conversation.
     pub fn waiting_here(&self) -> Option<&Waiting> {
         self.waiting.iter().find(|w| w.conversation == self.current)
@@ -466,6 +487,10 @@ pub enum Action {
     Search,
     /// Show the conversation that many rows below in the list.
     Neighbour(isize),
+    /// Show a file dialog for files to attach.
+    Attach,
+    /// Take back an attached file, by its number.
+    Detach(u64),
     /// Answer the question before a call.
     Consent(Consent),
     /// Add the server in the panel's fields.

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::attach::{AttachedFile, with_files};
 use super::merge;
 use super::platform::Storage;
 use super::protocol::ChatMessage;
@@ -68,17 +69,25 @@ pub struct MessageNode {
     /// For answers: how it was generated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stats: Option<Stats>,
+    /// Files that were sent with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<AttachedFile>,
     /// For answers: the calls at its end, with their results.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<SavedToolCall>,
 }
 
 impl MessageNode {
+    /// The text after its files, as the model reads them.
+    fn with_files(&self) -> String {
+        with_files(&self.files, &self.text)
+    }
+
     /// The messages of a prompt: its text without reasoning, its calls, and their results.
     fn messages(&self) -> Vec<ChatMessage> {
         let content = match self.role {
-            Role::User => self.text.as_str(),
-            Role::Assistant => super::text::split(&self.text, false).answer,
+            Role::User => self.with_files(),
+            Role::Assistant => super::text::split(&self.text, false).answer.to_string(),
         };
         let ended = self.calls.iter().filter(|call| call.result.is_some());
         let mut said = ChatMessage::new(self.role.name(), content);
@@ -155,7 +164,7 @@ impl SavedConversation {
         if !self.named && self.nodes.is_empty() {
             self.title = title(&text);
         }
-        self.nodes.push(MessageNode { parent, role, text, time, stats: None, calls: Vec::new() });
+        self.nodes.push(MessageNode { parent, role, text, time, stats: None, files: Vec::new(), calls: Vec::new() });
         let node = self.nodes.len() - 1;
         (self.leaf, self.changed) = (Some(node), time);
         node
@@ -377,7 +386,7 @@ pub fn markdown(conversation: &SavedConversation) -> String {
             (Role::Assistant, Some(stats)) if !stats.model.is_empty() => stats.model.clone(),
             (Role::Assistant, _) => "Assistant".to_string(),
         };
-        out += &format!("\n## {who}\n\n{}\n", super::text::split(&node.text, false).answer.trim());
+        out += &format!("\n## {who}\n\n{}\n", super::text::split(&node.with_files(), false).answer.trim());
         for call in &node.calls {
             let (arguments, result) = (fenced("json", &call.arguments), call.result.as_deref().unwrap_or_default());
             out += &format!("\n**Tool {}**\n\n{arguments}\n{}", call.name, fenced("", result));

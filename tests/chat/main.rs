@@ -1,5 +1,6 @@
 //! The chat window with a scripted engine (`views`), and with the real one (`engine`, `frames`, `offline`).
 
+mod attach;
 mod engine;
 mod frames;
 mod keyboard;

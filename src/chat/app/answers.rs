@@ -13,8 +13,10 @@ impl App {
     /// Adds the user's message and requests an answer.
     pub(super) fn say(&mut self, text: String) {
         let time = self.state.time;
+        let files = self.take_attached();
         let Some(conversation) = self.state.conversation_mut() else { return };
         let node = conversation.add(conversation.leaf, Role::User, text, time);
+        conversation.nodes[node].files = files;
         self.ask(node);
     }
 
@@ -23,9 +25,9 @@ impl App {
         let time = self.state.time;
         let Some(conversation) = self.state.conversation_mut() else { return };
         let Some(old) = conversation.nodes.get(node) else { return };
-        let (parent, role, stats) = (old.parent, old.role, old.stats.clone());
+        let (parent, role, stats, files) = (old.parent, old.role, old.stats.clone(), old.files.clone());
         let new = conversation.add(parent, role, text, time);
-        conversation.nodes[new].stats = stats;
+        (conversation.nodes[new].stats, conversation.nodes[new].files) = (stats, files);
         match role {
             Role::User => self.ask(new),
             Role::Assistant => self.save_current(),

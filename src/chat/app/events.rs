@@ -54,6 +54,7 @@ impl App {
                     self.state.engine = EngineState::Failed(Some(place), why);
                 }
             }
+            EngineEvent::Counted(id, tokens) => self.counted(id, tokens),
             EngineEvent::Started { id, prompt, thinking } => {
                 if let Some(answering) = self.state.answering.as_mut().filter(|a| a.id == id) {
                     (answering.prompt, answering.opened) = (prompt, thinking);

@@ -1,6 +1,7 @@
 //! The window's app: drains the engine's events, draws the views, and performs their actions.
 
 mod answers;
+mod attach;
 mod events;
 mod fetch;
 mod keyboard;
@@ -42,6 +43,7 @@ pub struct App {
     tools: Option<ToolLink>,
     start_tools: fn(&Context) -> ToolLink,
     calls: u64,
+    counts: u64,
 }
 
 type ToolLink = Link<ToolCommand, ToolEvent>;
@@ -70,6 +72,7 @@ impl App {
                 search: String::new(),
                 draft: String::new(),
                 drafts: Default::default(),
+                attached: Vec::new(),
                 editing: None,
                 engine: EngineState::Empty,
                 devices: Vec::new(),
@@ -115,6 +118,7 @@ impl App {
             tools: None,
             start_tools: platform::start_tools,
             calls: 0,
+            counts: 0,
         };
         app.set_dark(ctx, app.state.remembered.dark);
         app.look_for_changes();
@@ -155,6 +159,7 @@ impl App {
         self.drain_tools();
         let mut actions = Vec::new();
         self.take_dropped(&ctx, &mut actions);
+        self.take_chosen(&mut actions);
         keyboard::read(&ctx, &mut self.state, &mut actions);
         self.size = match (window_size(&ctx), self.size) {
             (Some((.., true)), Some((width, height, _))) => Some((width, height, true)),
@@ -229,16 +234,11 @@ impl App {
         self.keep(&self.state.current);
     }
 
-    fn take_dropped(&mut self, ctx: &Context, actions: &mut Vec<Action>) {
-        let files = ctx.input(|i| i.raw.dropped_files.clone());
-        match files.iter().find_map(platform::dropped) {
-            Some(place) => actions.push(Action::Load(place)),
-            None if !files.is_empty() => self.toast("This is no model file: drop a GGUF file.", true),
-            None => {}
-        }
+    fn take_chosen(&mut self, actions: &mut Vec<Action>) {
         while let Ok(chosen) = self.chosen.1.try_recv() {
             match chosen {
                 Chosen::Model(place) => actions.push(Action::Load(place)),
+                Chosen::Attached(file) => self.attach(file),
                 Chosen::Saved(Ok(name)) => self.toast(format!("Saved {name}"), false),
                 Chosen::Saved(Err(why)) => self.toast(format!("Not saved: {why}"), true),
                 Chosen::Fetching(step) => self.fetching(step),
@@ -347,6 +347,8 @@ impl App {
                 (self.state.list, self.state.drawer, self.state.focus_search) = (true, self.state.narrow, true);
             }
             Action::Neighbour(step) => self.neighbour(step),
+            Action::Attach => platform::choose_files(ctx, self.chosen.0.clone()),
+            Action::Detach(id) => self.state.attached.retain(|attachment| attachment.id != id),
             Action::Consent(consent) => self.consent(consent),
             Action::AddServer => self.add_server(),
             Action::EditServer(name) => self.edit_server(&name),

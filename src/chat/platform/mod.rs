@@ -8,6 +8,7 @@ mod native;
 #[cfg(target_arch = "wasm32")]
 mod web;
 
+use std::path::Path;
 use std::sync::mpsc;
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -46,11 +47,18 @@ impl<C, E> Link<C, E> {
     }
 }
 
+/// Whether a file's name is that of a model.
+fn is_model(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"))
+}
+
 /// The result of a file dialog or a download. A tab does not download.
 #[cfg_attr(target_arch = "wasm32", allow(dead_code))]
 pub enum Chosen {
     /// A model to open.
     Model(Place),
+    /// The name and bytes of a file to attach, or why it cannot be read.
+    Attached(Result<(String, Vec<u8>), String>),
     /// A file was written, or the error.
     Saved(Result<String, String>),
     /// The progress of a download.

@@ -16,7 +16,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use etcetera::BaseStrategy;
 use etcetera::base_strategy::choose_native_strategy;
 
-use super::{Chosen, Combine, Link};
+use super::{Chosen, Combine, Link, is_model};
+use crate::chat::attach::{AttachedFile, LARGEST};
 use crate::chat::engine;
 use crate::chat::protocol::{Command, EngineEvent, Place};
 use crate::chat::store::preferences;
@@ -339,9 +340,44 @@ pub fn save_at(path: &str, text: &str) -> Result<String> {
     Ok(path.to_string())
 }
 
-/// The location of a dropped file.
+/// The location of a dropped file, if it may be a model: a folder, or a file that says so.
 pub fn dropped(file: &egui::DroppedFileHandle) -> Option<Place> {
-    Some(Place::File(file.path().display().to_string()))
+    let path = file.path();
+    (path.is_dir() || is_model(path)).then(|| Place::File(path.display().to_string()))
+}
+
+/// Reads a dropped file.
+pub fn read_dropped(ctx: &egui::Context, file: &egui::DroppedFileHandle, tell: mpsc::Sender<Chosen>) {
+    let (ctx, path) = (ctx.clone(), file.path().to_path_buf());
+    thread::spawn(move || attach(&ctx, &path, &tell));
+}
+
+/// Shows a file dialog for files to attach.
+pub fn choose_files(ctx: &egui::Context, tell: mpsc::Sender<Chosen>) {
+    let ctx = ctx.clone();
+    thread::spawn(move || {
+        let begun = Instant::now();
+        match rfd::FileDialog::new().set_title("Attach text files").pick_files() {
+            Some(paths) => paths.iter().for_each(|path| attach(&ctx, path, &tell)),
+            None if begun.elapsed() < UNSEEN => {
+                let why = "No file dialog can be shown here: drop the files on the window.";
+                let _ = tell.send(Chosen::Attached(Err(why.into())));
+                ctx.request_repaint();
+            }
+            None => {}
+        }
+    });
+}
+
+fn attach(ctx: &egui::Context, path: &Path, tell: &mpsc::Sender<Chosen>) {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let read = || match fs::metadata(path)?.len() {
+        large if large > LARGEST => Ok(Err(AttachedFile::too_large(&name, large))),
+        _ => fs::read(path).map(Ok),
+    };
+    let bytes = read().unwrap_or_else(|e: io::Error| Err(format!("{name} cannot be read: {e}.")));
+    let _ = tell.send(Chosen::Attached(bytes.map(|bytes| (name, bytes))));
+    ctx.request_repaint();
 }
 
 /// The smallest size of the window in points.

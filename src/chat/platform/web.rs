@@ -12,7 +12,8 @@ use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{DedicatedWorkerGlobalScope, ErrorEvent, MessageEvent, Worker, WorkerOptions, WorkerType};
 
-use super::{Chosen, Combine, Link};
+use super::{Chosen, Combine, Link, is_model};
+use crate::chat::attach::{AttachedFile, LARGEST};
 use crate::chat::engine;
 use crate::chat::protocol::{Command, EngineEvent, Place};
 use crate::chat::tools::{ToolCommand, ToolEvent};
@@ -372,7 +373,39 @@ fn download(name: &str, text: &str) -> std::result::Result<(), JsValue> {
     web_sys::Url::revoke_object_url(&url)
 }
 
-/// The location of a dropped file.
+/// The location of a dropped file, if its name is that of a model.
 pub fn dropped(file: &egui::DroppedFileHandle) -> Option<Place> {
-    file.web_file().cloned().map(remember)
+    is_model(file.path()).then(|| file.web_file().cloned().map(remember)).flatten()
+}
+
+/// Reads a dropped file.
+pub fn read_dropped(ctx: &egui::Context, file: &egui::DroppedFileHandle, tell: mpsc::Sender<Chosen>) {
+    if let Some(file) = file.web_file().cloned() {
+        let ctx = ctx.clone();
+        spawn_local(async move { attach(&ctx, file, &tell).await });
+    }
+}
+
+/// Shows a file dialog for files to attach.
+pub fn choose_files(ctx: &egui::Context, tell: mpsc::Sender<Chosen>) {
+    let ctx = ctx.clone();
+    spawn_local(async move {
+        for file in rfd::AsyncFileDialog::new().pick_files().await.unwrap_or_default() {
+            attach(&ctx, file.inner().clone(), &tell).await;
+        }
+    });
+}
+
+async fn attach(ctx: &egui::Context, file: web_sys::File, tell: &mpsc::Sender<Chosen>) {
+    let (name, size) = (file.name(), file.size() as u64);
+    let bytes = match size > LARGEST {
+        true => Err(AttachedFile::too_large(&name, size)),
+        false => {
+            let buffer = JsFuture::from(file.array_buffer()).await;
+            let failed = |e: JsValue| format!("{name} cannot be read: {}.", text_of(&e));
+            buffer.map(|buffer| Uint8Array::new(&buffer).to_vec()).map_err(failed)
+        }
+    };
+    let _ = tell.send(Chosen::Attached(bytes.map(|bytes| (name, bytes))));
+    ctx.request_repaint();
 }

@@ -4,7 +4,7 @@ use egui::{
     Align, Button, Event, Frame, Id, Key, KeyboardShortcut, Label, Layout, Margin, Modifiers, Rect, RichText,
     ScrollArea, Stroke,
 };
-use egui::{TextEdit, Ui, pos2, vec2};
+use egui::{TextEdit, Ui, UiBuilder, pos2, vec2};
 
 use super::{Actions, message, widgets};
 use crate::chat::protocol::{EngineFailure, Remedy};
@@ -31,12 +31,20 @@ pub fn show(ui: &mut Ui, state: &mut WindowState, out: &mut Actions) {
     frame.inner_margin(Margin { left: 16, right: 8, top: 7, bottom: 7 }).show(ui, |ui| {
         let right = ui.max_rect().right();
         ui.set_width(ui.available_width());
+        super::attach::chips(ui, state, out);
         let text = ui.scope(|ui| {
-            ui.set_max_width(ui.available_width() - BUTTON - theme::GAP);
+            ui.set_max_width(ui.available_width() - 2.0 * BUTTON - theme::GAP);
             ScrollArea::vertical().max_height(HEIGHT).auto_shrink([false, true]).show(ui, |ui| input(ui, state)).inner
         });
         let corner = pos2(right, text.response.rect.bottom());
         let rect = Rect::from_min_max(corner - vec2(BUTTON, BUTTON), corner);
+        let beside = Rect::from_min_size(rect.min - vec2(BUTTON, -2.0), vec2(theme::ICON, theme::ICON));
+        let attach = ui.scope_builder(UiBuilder::new().max_rect(beside), |ui| {
+            widgets::icon_button(ui, icons::ATTACH, "Attach text files")
+        });
+        if attach.inner.clicked() {
+            out.push(Action::Attach);
+        }
         if text.inner && !busy {
             out.push(Action::Send);
         }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use egui::{Align, CollapsingHeader, Frame, Key, KeyboardShortcut, Layout, Margin, Modifiers, RichText, TextEdit, Ui};
 use egui_commonmark::{CommonMarkCache, CommonMarkViewer};
 
-use super::{Actions, calls, format, widgets};
+use super::{Actions, attach, calls, format, widgets};
 use crate::chat::state::{Action, PendingAnswer, WindowState};
 use crate::chat::store::{MessageNode, Role, SavedConversation, Stats};
 use crate::chat::{bidi, icons, text, theme};
@@ -34,7 +34,17 @@ pub fn show(
     }
     let answering = answering.as_ref().filter(|a| a.conversation == *current && a.node == node);
     match message.role {
-        Role::User => user(ui, message),
+        Role::User => {
+            if !message.files.is_empty() {
+                ui.with_layout(Layout::right_to_left(Align::Min).with_main_wrap(true), |ui| {
+                    for file in &message.files {
+                        attach::chip(ui, file, "", false);
+                    }
+                });
+                ui.add_space(2.0);
+            }
+            user(ui, message);
+        }
         Role::Assistant => {
             answer(ui, markdown, message, node, answering, *now);
             let pending = tools.calls.iter().find(|call| call.conversation == *current);

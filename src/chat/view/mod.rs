@@ -1,5 +1,6 @@
 //! The views: functions of the state that return actions. They never wait, compute or touch files.
 
+mod attach;
 mod calls;
 pub mod composer;
 mod device;
@@ -156,7 +157,7 @@ fn drop_hint(ui: &Ui) {
             |ui| {
                 ui.vertical_centered(|ui| {
                     ui.label(egui::RichText::new(super::icons::MODEL).size(34.0).color(colours.accent));
-                    ui.label("Drop a GGUF file to open it");
+                    ui.label("Drop a GGUF file to open it, or text files to attach them");
                 });
             },
         );
