@@ -36,5 +36,5 @@ pub use state::{
     Action, Attachment, Consent, Dialog, EngineState, Fetching, ModelEntry, Panel, PendingAnswer, PendingCall, Scroll,
     ServerForm, Toast, ToolsState, Waiting, WindowState, XRay,
 };
-pub use store::{ConversationSettings, MessageNode, Preferences, Role, SavedConversation, Stats};
+pub use store::{ConversationSettings, MessageNode, Preferences, Preset, Role, SavedConversation, Stats};
 pub use tools::{McpConfig, McpServer, McpTool, SavedToolCall, ServerState, ToolCommand, ToolEvent};

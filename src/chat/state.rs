@@ -8,7 +8,7 @@ use super::attach::AttachedFile;
 use super::catalogue::ModelOffer;
 use super::platform::Fetched;
 use super::protocol::{Device, EngineFailure, Facts, Loaded, OpTime, Place};
-use super::store::{ConversationSettings, Preferences, SavedConversation};
+use super::store::{ConversationSettings, Preferences, Preset, SavedConversation};
 use super::tools::{McpConfig, ServerState};
 use crate::conversation::AnswerToken;
 
@@ -321,6 +321,12 @@ pub struct WindowState {
     pub toast: Option<Toast>,
     /// See [`XRay`].
     pub xray: XRay,
+    /// The presets, by name.
+    pub presets: Vec<Preset>,
+    /// The name in the field for a new preset.
+    pub preset_name: String,
+    /// The preset that is being renamed, with its new name.
+    pub renaming: Option<(String, String)>,
     /// See [`ToolsState`].
     pub tools: ToolsState,
     /// Preferences that persist.
@@ -487,6 +493,14 @@ pub enum Action {
     Search,
     /// Show the conversation that many rows below in the list.
     Neighbour(isize),
+    /// Save the conversation's settings as the preset of this name.
+    SavePreset(String),
+    /// Begin a conversation with a preset.
+    UsePreset(String),
+    /// Rename a preset.
+    RenamePreset(String, String),
+    /// Delete a preset.
+    DeletePreset(String),
     /// Show a file dialog for files to attach.
     Attach,
     /// Take back an attached file, by its number.

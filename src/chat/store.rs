@@ -114,6 +114,16 @@ pub struct ConversationSettings {
     pub max_tokens: usize,
 }
 
+/// Settings with a name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Preset {
+    /// The name in the panel; no other preset has it.
+    pub name: String,
+    /// The settings.
+    pub settings: ConversationSettings,
+}
+
 /// A conversation. `leaf` is the last message of the visible path.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SavedConversation {
@@ -263,6 +273,7 @@ pub struct Preferences {
 
 const REMEMBERED: &str = "settings";
 const SERVERS: &str = "mcp";
+const PRESETS: &str = "presets";
 const PREFIX: &str = "conversation-";
 
 /// The saved conversations, on disk or in the browser. Other windows may change them at any time.
@@ -352,6 +363,18 @@ impl Store {
     pub fn save_servers(&self, servers: &McpConfig) {
         if let Ok(text) = serde_json::to_string_pretty(servers) {
             self.storage.write(SERVERS, text, |_, ours| ours);
+        }
+    }
+
+    /// Loads the presets.
+    pub fn presets(&self) -> Vec<Preset> {
+        self.storage.read(PRESETS).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+    }
+
+    /// Saves the presets.
+    pub fn save_presets(&self, presets: &[Preset]) {
+        if let Ok(text) = serde_json::to_string_pretty(presets) {
+            self.storage.write(PRESETS, text, |_, ours| ours);
         }
     }
 

@@ -9,6 +9,7 @@ mod models;
 #[cfg(target_os = "linux")]
 mod namespace;
 mod offline;
+mod presets;
 mod sharing;
 mod tools;
 mod views;

@@ -5,6 +5,7 @@ mod attach;
 mod events;
 mod fetch;
 mod keyboard;
+mod presets;
 mod sharing;
 mod tools;
 
@@ -94,6 +95,9 @@ impl App {
                 dialog: None,
                 toast: None,
                 xray: XRay::default(),
+                presets: Vec::new(),
+                preset_name: String::new(),
+                renaming: None,
                 tools: ToolsState::default(),
                 remembered,
                 now: 0.0,
@@ -133,6 +137,7 @@ impl App {
         app.load(place);
         app.link.send(Command::Devices);
         app.link.send(Command::Find);
+        app.state.presets = app.store.presets();
         app.start_servers(ctx);
         app
     }
@@ -347,6 +352,10 @@ impl App {
                 (self.state.list, self.state.drawer, self.state.focus_search) = (true, self.state.narrow, true);
             }
             Action::Neighbour(step) => self.neighbour(step),
+            Action::SavePreset(name) => self.save_preset(&name),
+            Action::UsePreset(name) => self.use_preset(ctx, &name),
+            Action::RenamePreset(old, new) => self.rename_preset(&old, &new),
+            Action::DeletePreset(name) => self.delete_preset(&name),
             Action::Attach => platform::choose_files(ctx, self.chosen.0.clone()),
             Action::Detach(id) => self.state.attached.retain(|attachment| attachment.id != id),
             Action::Consent(consent) => self.consent(consent),

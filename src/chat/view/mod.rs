@@ -10,6 +10,7 @@ mod list;
 mod message;
 mod models;
 mod offers;
+mod presets;
 mod settings;
 mod tools;
 mod top;
@@ -117,7 +118,10 @@ fn side_panel(ui: &mut Ui, panel: Panel, state: &mut WindowState, out: &mut Acti
     egui::ScrollArea::vertical().id_salt(title).auto_shrink(false).show(ui, |ui| {
         ui.set_max_width(ui.available_width());
         match panel {
-            Panel::Settings => settings::show(ui, state, out),
+            Panel::Settings => {
+                settings::show(ui, state, out);
+                presets::show(ui, state, out);
+            }
             Panel::Tools => tools::show(ui, state, out),
             Panel::Device => device::show(ui, state, out),
             Panel::XRay => xray::show(ui, state, out),
