@@ -1,4 +1,5 @@
-//! `devices --report`: what a bug report about a GPU needs, as Markdown. It must not print paths, user or machine names.
+//! `devices --report`: what a bug report about a GPU needs, as Markdown. It must not print paths, user or machine
+//! names.
 
 use std::env::consts::{ARCH, OS};
 use std::io::{self, Write};
