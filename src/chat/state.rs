@@ -339,6 +339,8 @@ pub struct WindowState {
     pub focus: bool,
     /// Whether the search field requests focus in the next frame.
     pub focus_search: bool,
+    /// The message of the current conversation that the search has found. It is marked.
+    pub found: Option<usize>,
     /// A message that the transcript scrolls to.
     pub reveal: Option<usize>,
     /// How far a key scrolls the transcript in the next frame.
@@ -369,12 +371,27 @@ impl WindowState {
         all
     }
 
+    /// Goes to the next message of the current conversation that contains the search text. Returns whether one does.
+    pub fn find_next(&mut self) -> bool {
+        let needle = self.search.trim().to_lowercase();
+        let hit = |c: &SavedConversation, node: &usize| c.nodes[*node].text.to_lowercase().contains(&needle);
+        let hits: Vec<usize> = match self.conversation() {
+            Some(c) if !needle.is_empty() => c.path().into_iter().filter(|node| hit(c, node)).collect(),
+            _ => Vec::new(),
+        };
+        let next = hits.iter().position(|node| Some(*node) == self.found).map_or(0, |at| (at + 1) % hits.len());
+        self.found = hits.get(next).copied();
+        self.reveal = self.found;
+        self.found.is_some()
+    }
+
     /// Shows another conversation, with its own text in the composer.
     pub fn switch(&mut self, id: String) {
         if id != self.current {
             let theirs = self.drafts.remove(&id).unwrap_or_default();
             let (left, draft) = (std::mem::replace(&mut self.current, id), std::mem::replace(&mut self.draft, theirs));
             self.drafts.insert(left, draft);
+            self.found = None;
         }
     }
 

@@ -36,7 +36,7 @@ pub fn split(text: &str, opened: bool) -> AnswerParts<'_> {
 /// Adapts Markdown to the window's renderer: `\(x\)` and `\[x\]` become `$x$` and `$$x$$`, and fenced code gets the
 /// language name that the highlighter expects. Code itself is unchanged.
 pub fn prepare(markdown: &str) -> Cow<'_, str> {
-    if !["```", "~~~", "\\(", "\\["].iter().any(|mark| markdown.contains(mark)) {
+    if !["```", "~~~", "\\(", "\\[", "$", "!["].iter().any(|mark| markdown.contains(mark)) {
         return Cow::Borrowed(markdown);
     }
     let mut out = String::with_capacity(markdown.len());
@@ -88,6 +88,7 @@ fn fence(line: &str) -> String {
     }
 }
 
+/// Marks mathematics in a line outside code, and turns images into links: they are not loaded.
 fn math_marks(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
     for (i, part) in line.split('`').enumerate() {
@@ -98,10 +99,57 @@ fn math_marks(line: &str) -> String {
             out += part;
             continue;
         }
+        let part = prices(&part.replace("![", "["));
         let part = part.replace("\\[", "$$").replace("\\]", "$$");
-        out += &part.replace("\\( ", "$").replace(" \\)", "$").replace("\\(", "$").replace("\\)", "$");
+        out += &inline(&part);
     }
     out
+}
+
+/// Turns `\(x\)` into `$x$` where the mark is closed and holds mathematics: `\(x86\)` is a word in brackets.
+fn inline(text: &str) -> String {
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some((before, after)) = rest.split_once("\\(") {
+        out += before;
+        let Some((tex, end)) = after.split_once("\\)") else {
+            out += "\\(";
+            rest = after;
+            continue;
+        };
+        let tex = tex.trim();
+        let word = tex.len() > 1 && tex.chars().all(|c| c.is_alphanumeric()) && tex.chars().any(char::is_alphabetic);
+        out += &if word { format!("({tex})") } else { format!("${tex}$") };
+        rest = end;
+    }
+    out + rest
+}
+
+/// Escapes the dollar of prices: a dollar before a digit, unless a formula ends later in the line as it began.
+fn prices(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let (mut open, mut before) = (false, ' ');
+    let chars: Vec<char> = text.chars().collect();
+    for (i, c) in chars.iter().copied().enumerate() {
+        let digit = chars.get(i + 1).is_some_and(char::is_ascii_digit);
+        if c == '$' && before != '\\' {
+            let price = !open && digit && before != '$' && !closes(&chars[i + 1..]);
+            if price {
+                out.push('\\');
+            } else {
+                open = !open;
+            }
+        }
+        out.push(c);
+        before = c;
+    }
+    out
+}
+
+/// Whether a formula that begins here ends: at a dollar that follows no space and precedes no letter or digit.
+fn closes(rest: &[char]) -> bool {
+    let Some(at) = rest.iter().position(|c| *c == '$') else { return false };
+    let after = rest.get(at + 1).is_some_and(|c| c.is_alphanumeric());
+    at > 0 && !rest[at - 1].is_whitespace() && !after
 }
 
 /// Converts LaTeX to Unicode: Greek letters, operators, fractions, superscripts and subscripts. Unknown commands stay
@@ -109,7 +157,9 @@ fn math_marks(line: &str) -> String {
 pub fn latex(tex: &str) -> String {
     let mut chars = tex.trim().chars().peekable();
     let out = sequence(&mut chars, false, 0);
-    out.split_whitespace().collect::<Vec<_>>().join(" ")
+    let line = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let lines: Vec<String> = out.split('\n').map(line).filter(|line| !line.is_empty()).collect();
+    lines.join("\n")
 }
 
 type Chars<'a> = std::iter::Peekable<std::str::Chars<'a>>;
@@ -175,7 +225,8 @@ fn command(chars: &mut Chars, depth: usize) -> String {
             argument(chars, depth)
         }
         "left" | "right" | "displaystyle" | "limits" | "big" | "Big" | "bigl" | "bigr" => String::new(),
-        "begin" | "end" => {
+        "begin" => environment(chars, depth),
+        "end" => {
             argument(chars, depth);
             String::new()
         }
@@ -187,6 +238,35 @@ fn command(chars: &mut Chars, depth: usize) -> String {
             None => format!("{name} "),
         },
     }
+}
+
+/// An environment. A matrix keeps its rows: `[a b; c d]`, as many programs write it; others keep their lines.
+fn environment(chars: &mut Chars, depth: usize) -> String {
+    let name = argument(chars, depth);
+    let (open, close) = match name.trim_end_matches('*') {
+        "matrix" | "smallmatrix" | "bmatrix" | "array" => ('[', ']'),
+        "pmatrix" => ('(', ')'),
+        "vmatrix" => ('|', '|'),
+        "Bmatrix" => ('{', '}'),
+        "cases" => ('{', ' '),
+        _ => return String::new(),
+    };
+    if name == "array" {
+        argument(chars, depth);
+    }
+    let mut body = String::new();
+    while let Some(c) = chars.next() {
+        body.push(c);
+        if body.ends_with("\\end") {
+            argument(chars, depth);
+            body.truncate(body.len() - "\\end".len());
+            break;
+        }
+    }
+    let inner = if depth < DEPTH { sequence(&mut body.chars().peekable(), false, depth + 1) } else { body };
+    let row = |row: &str| row.split_whitespace().collect::<Vec<_>>().join(" ");
+    let rows: Vec<String> = inner.split('\n').map(row).filter(|row| !row.is_empty()).collect();
+    format!("{open}{}{close}", rows.join("; "))
 }
 
 /// Parenthesizes a text of more than one term.
@@ -389,12 +469,17 @@ mod tests {
             (r"\int_0^\infty", "∫₀^∞"),
             (r"\left( \text{if } x \right)", "( if x )"),
             (r"\unknown{y", "unknown y"),
+            (r"A = \begin{pmatrix} a & b \\ c & d \end{pmatrix} x", "A = (a b; c d) x"),
+            (r"\begin{array}{cc} 1 & 2 \\ 3 & 4 \end{array}", "[1 2; 3 4]"),
+            (r"\begin{aligned} x &= 1 \\ y &= 2 \end{aligned}", "x = 1\ny = 2"),
+            (r"\begin{pmatrix} a", "(a)"),
         ];
         for (tex, letters) in rows {
             assert_eq!(latex(tex), letters, "{tex}");
         }
         latex(&"{".repeat(100_000));
         latex(&r"\frac".repeat(10_000));
+        latex(&r"\begin{matrix}".repeat(2_000));
     }
 
     #[test]
@@ -402,6 +487,9 @@ mod tests {
         let rows = [
             ("plain *text*", "plain *text*"),
             ("a \\(x\\) `\\(y\\)`", "a $x$ `\\(y\\)`"),
+            ("Costs $5 or $6 on \\(x86\\), \\(open", "Costs \\$5 or \\$6 on (x86), \\(open"),
+            ("$2x$ and $$3$$ and $10", "$2x$ and $$3$$ and \\$10"),
+            ("![a cat](cat.png)", "[a cat](cat.png)"),
             ("```\n\\[z\\]\n```\n\\[w\\]", "```\n\\[z\\]\n```\n$$w$$"),
             ("```Rust\nrust\n```\n", "```rs\nrust\n```\n"),
             ("~~~ toml\nx\n~~~", "~~~ toml\nx\n~~~"),

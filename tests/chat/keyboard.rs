@@ -81,3 +81,33 @@ fn the_windows_size_is_kept() {
     eframe::App::on_exit(window.harness.state_mut());
     assert_eq!(window.harness.state().state.remembered.window, Some((900.0, 500.0, false)));
 }
+
+#[test]
+fn the_reading_place_is_kept_and_a_search_leads_to_its_message() {
+    let mut window = window(1180.0, 700.0, true);
+    let conversation = window.harness.state_mut().state.conversation_mut().expect("one");
+    for i in 0..30 {
+        let question = conversation.add(conversation.leaf, Role::User, format!("Question {i}"), 1);
+        conversation.add(Some(question), Role::Assistant, format!("Answer {i}.\n\n{POEM}"), 1);
+    }
+    window.harness.state_mut().state.to_end = true;
+    window.steps(20);
+    // The search goes to the message that it found, and again to the next one.
+    window.harness.state_mut().state.search = "answer 12.".into();
+    window.harness.key_press_modifiers(Modifiers::COMMAND, Key::F);
+    window.steps(2);
+    window.harness.key_press(Key::Enter);
+    window.steps(12);
+    assert_eq!(window.harness.state().state.found, Some(25));
+    window.shows("Answer 12.");
+    // A panel makes the text narrower; the message stays at its place.
+    let top = |window: &Window| window.harness.get_by_label_contains("Answer 12.").rect().top();
+    let before = top(&window);
+    window.click("Device");
+    window.steps(12);
+    let beside = top(&window);
+    window.click("Close panel");
+    window.steps(12);
+    let after = top(&window);
+    assert!((before - beside).abs() < 40.0 && (before - after).abs() < 40.0, "{before} {beside} {after}");
+}

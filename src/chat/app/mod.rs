@@ -104,6 +104,7 @@ impl App {
                 time: platform::now(),
                 focus: true,
                 focus_search: false,
+                found: None,
                 reveal: None,
                 scroll: None,
                 to_end: true,
@@ -401,6 +402,7 @@ impl App {
     fn open(&mut self, id: String) {
         (self.state.focus, self.state.to_end, self.state.editing, self.state.drawer) = (true, true, None, false);
         self.state.switch(id);
+        self.state.to_end = !self.state.find_next();
     }
 
     /// Shows the conversation that many rows below the current one in the list.

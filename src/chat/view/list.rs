@@ -1,6 +1,6 @@
 //! The list of conversations, with search, rename and delete.
 
-use egui::{Button, Frame, Label, Margin, RichText, ScrollArea, TextEdit, Ui, vec2};
+use egui::{Button, Frame, Key, Label, Margin, RichText, ScrollArea, TextEdit, Ui, vec2};
 
 use super::{Actions, format, widgets};
 use crate::chat::state::{Action, Dialog, WindowState};
@@ -37,6 +37,13 @@ pub fn show(ui: &mut Ui, state: &mut WindowState, out: &mut Actions) {
             widgets::labelled(&response, "Search conversations");
             if std::mem::take(&mut state.focus_search) {
                 response.request_focus();
+            }
+            if response.lost_focus() && ui.input(|i| i.key_pressed(Key::Enter)) {
+                // The first match, then the next message of it.
+                let listed = state.listed();
+                let shown = listed.iter().find(|c| c.id == state.current).or(listed.first());
+                out.extend(shown.map(|c| Action::Open(c.id.clone())));
+                state.focus_search = true;
             }
         });
     });

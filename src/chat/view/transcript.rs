@@ -20,19 +20,36 @@ pub struct Heights {
     known: HashMap<usize, f32>,
     /// How much the messages above the view grew since their heights were estimated.
     shift: f32,
+    /// The message at the top of the view, and the part of it that is above; `None` at the end of the conversation.
+    top: Option<(usize, f32)>,
+    /// The frames for which `top` is held, after a change of the width.
+    held: u8,
 }
 
 /// The number of invisible messages measured per frame.
 const MEASURED: usize = 2;
+/// The frames in which the heights settle after a change of the width.
+const SETTLING: u8 = 4;
 /// The margin above and below the view that is laid out, too.
 const AROUND: f32 = 200.0;
 
 impl Heights {
     /// Clears the heights if the conversation or the width changed.
     fn renew(&mut self, conversation: &str, width: f32) {
+        let top = self.top.filter(|_| self.conversation == conversation);
         if self.conversation != conversation || (self.width - width).abs() > 0.5 {
-            *self = Heights { width, conversation: conversation.to_string(), ..Default::default() };
+            let held = if top.is_some() { SETTLING } else { 0 };
+            *self = Heights { width, conversation: conversation.to_string(), top, held, ..Default::default() };
         }
+    }
+
+    /// The scroll position at which the held message is where it was.
+    fn held_offset(&mut self, path: &[usize], text: impl Fn(usize) -> String) -> Option<f32> {
+        self.held = self.held.checked_sub(1)?;
+        let (top, part) = self.top?;
+        let before = path.iter().take_while(|node| **node != top);
+        let above: f32 = before.map(|node| self.guess(*node, &text(*node)) + theme::MESSAGE_GAP).sum();
+        Some(theme::WIDE_GAP + above + part * self.guess(top, &text(top)))
     }
 
     /// A message's height, or an estimate.
@@ -57,22 +74,26 @@ pub fn show(
     let id = Id::unique(("transcript", &state.current));
     let view = ui.max_rect();
     let mut area = ScrollArea::vertical().id_salt(id).auto_shrink(false).stick_to_bottom(true);
+    let width = (ui.available_width() - 32.0).min(theme::COLUMN);
+    heights.renew(&state.current, width);
+    let text = |node: usize| state.conversation().and_then(|c| Some(c.nodes.get(node)?.text.clone()));
+    let held = heights.held_offset(&path, |node| text(node).unwrap_or_default());
     let by = match state.scroll.take() {
         Some(Scroll::Pages(pages)) => pages * (view.height() - theme::SCROLL_OVERLAP),
         Some(Scroll::Points(points)) => points,
         Some(Scroll::Start) => -1e6,
         None => 0.0,
     };
-    if let Some(old) = last_offset(ui, id).filter(|_| heights.shift != 0.0) {
-        area = area.vertical_scroll_offset(old + heights.shift);
+    let shifted = last_offset(ui, id).filter(|_| heights.shift != 0.0).map(|old| old + heights.shift);
+    if let Some(offset) = held.or(shifted) {
+        area = area.vertical_scroll_offset(offset);
     }
     heights.shift = 0.0;
+    let mut top = None;
     let output = area.show_viewport(ui, |ui, port| {
         if by != 0.0 {
             ui.scroll_with_delta_animation(vec2(0.0, -by), ScrollAnimation::none());
         }
-        let width = (ui.available_width() - 32.0).min(theme::COLUMN);
-        heights.renew(&state.current, width);
         let origin = ui.max_rect().min;
         let left = origin.x + ((ui.available_width() - width) / 2.0).floor();
         let (mut y, mut spare) = (theme::WIDE_GAP, MEASURED);
@@ -94,16 +115,23 @@ pub fn show(
                 let mut child = ui.new_child(UiBuilder::new().id_salt(("message", node)).max_rect(rect));
                 message::show(&mut child, state, markdown, node, place + 1 == path.len(), out);
                 let height = child.min_rect().height();
+                if state.found == Some(node) {
+                    let mark = Rect::from_min_size(rect.min - vec2(12.0, 0.0), vec2(3.0, height));
+                    ui.painter().rect_filled(mark, 2.0, theme::colours(ui).accent);
+                }
                 if y + guess <= port.min.y {
                     heights.shift += height - guess;
                 }
                 heights.known.insert(node, height);
+                if top.is_none() && y + height > port.min.y {
+                    top = Some((node, (port.min.y - y) / height.max(1.0)));
+                }
                 y += height + theme::MESSAGE_GAP;
             } else {
                 y += guess + theme::MESSAGE_GAP;
             }
         }
-        if spare < MEASURED || heights.shift != 0.0 {
+        if spare < MEASURED || heights.shift != 0.0 || heights.held > 0 {
             ui.ctx().request_repaint();
         }
         let whole = Rect::from_min_size(origin, vec2(ui.available_width(), y));
@@ -114,6 +142,9 @@ pub fn show(
         }
         whole.max.y - view.max.y
     });
+    if heights.held == 0 {
+        heights.top = top.filter(|_| output.inner > 1.0);
+    }
     keep_offset(ui, id, output.state.clamped_offset().y);
     if output.inner > 80.0 {
         to_end_button(ui, view, state);
