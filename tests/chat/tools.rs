@@ -8,22 +8,28 @@ use super::*;
 
 /// Scripted servers: the test reads the window's commands and sends events.
 #[derive(Clone, Default)]
-struct Servers(Rc<RefCell<(Vec<ToolCommand>, Option<mpsc::Sender<ToolEvent>>)>>);
+struct Servers(Rc<RefCell<ServerEnds>>);
+
+#[derive(Default)]
+struct ServerEnds {
+    commands: Vec<ToolCommand>,
+    events: Option<mpsc::Sender<ToolEvent>>,
+}
 
 impl Servers {
     fn link(&self) -> Link<ToolCommand, ToolEvent> {
         let (sender, events) = mpsc::channel();
-        self.0.borrow_mut().1 = Some(sender);
+        self.0.borrow_mut().events = Some(sender);
         let ends = self.0.clone();
-        Link::new(move |command| ends.borrow_mut().0.push(command), events)
+        Link::new(move |command| ends.borrow_mut().commands.push(command), events)
     }
 
     fn send(&self, event: ToolEvent) {
-        self.0.borrow().1.as_ref().expect("servers").send(event).expect("a window");
+        self.0.borrow().events.as_ref().expect("servers").send(event).expect("a window");
     }
 
     fn commands(&self) -> Vec<ToolCommand> {
-        std::mem::take(&mut self.0.borrow_mut().0)
+        std::mem::take(&mut self.0.borrow_mut().commands)
     }
 
     /// The number, tool and arguments of the call that the window makes.

@@ -101,7 +101,7 @@ async fn serve(mut commands: UnboundedReceiver<ToolCommand>, emit: Emit) {
                 let (cancel, cancelled) = oneshot::channel();
                 cancels.insert(id, cancel);
                 let call = Call { id, tool, arguments, cancelled };
-                if !servers.get(&server).is_some_and(|server| server.calls.send(call).is_ok()) {
+                if servers.get(&server).is_none_or(|server| server.calls.send(call).is_err()) {
                     emit(ToolEvent::Returned(id, Err(format!("The server {server} does not run."))));
                 }
             }
