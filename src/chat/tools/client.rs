@@ -248,7 +248,7 @@ mod tests {
         for (text, why) in [
             ("no-such-program --x", "“no-such-program” was not found"),
             ("ftp://example.org", "must begin with http:// or https://"),
-            ("http://127.0.0.1:9/mcp", "refused"),
+            ("http://127.0.0.1:9/mcp", "cannot be reached"),
         ] {
             let refusal = refusal(text, 20.0);
             assert!(refusal.contains(why), "{text}: {refusal}");

@@ -127,8 +127,9 @@ const COMMON: [&str; 6] = ["mcp-server-", "server-", "mcp-", "-mcp-server", "-se
 pub fn server_name(server: &McpServer) -> String {
     let host = server.url.split("://").nth(1).and_then(|rest| rest.split(['/', ':', '?']).next());
     let words = std::iter::once(&server.command).chain(&server.args);
-    let mut words =
-        words.filter(|word| !word.starts_with('-') && !["npx", "uvx", "node", "python"].contains(&&***word));
+    let mut words = words.filter(|word| {
+        !word.is_empty() && !word.starts_with('-') && !["npx", "uvx", "node", "python"].contains(&&***word)
+    });
     let word = host.or_else(|| words.next().map(String::as_str)).unwrap_or("server");
     let mut name = word.rsplit(['/', '\\']).next().unwrap_or(word);
     name = name.rsplit_once('@').filter(|(name, _)| host.is_none() && !name.is_empty()).map_or(name, |(name, _)| name);

@@ -106,11 +106,19 @@ fn http(server: &McpServer) -> Result<StreamableHttpClientTransportConfig, Strin
 
 /// Why an address does not answer.
 fn unreachable(error: &ClientInitializeError) -> String {
-    match deepest(error) {
-        why if why.contains("Auth required") || why.contains("401") => {
-            "The server wants to know who you are (HTTP 401): give it an \"Authorization\" header.".into()
+    let all = error.to_string();
+    if all.contains("Auth required") || all.contains("401") {
+        return "The server wants to know who you are (HTTP 401): give it an \"Authorization\" header.".into();
+    }
+    // What reqwest says of a refused connection, an unknown host, or a failed handshake.
+    if all.contains("error sending request") {
+        return "The address cannot be reached. Is it right, and does the server run?".into();
+    }
+    match error {
+        ClientInitializeError::TransportError { error, .. } => {
+            format!("The address does not answer as an MCP server: {}.", deepest(&*error.error))
         }
-        why => format!("The address does not answer as an MCP server: {why}."),
+        other => format!("The address does not answer as an MCP server: {}.", deepest(other)),
     }
 }
 
