@@ -72,14 +72,20 @@ impl Terminal {
                 &raw mut size,
             );
             assert_eq!(made, 0, "no pseudo-terminal");
+            // Programs that other tests start must not keep this terminal open.
+            for end in [master, slave] {
+                assert_eq!(libc::fcntl(end, libc::F_SETFD, libc::FD_CLOEXEC), 0);
+            }
             (File::from_raw_fd(master), OwnedFd::from_raw_fd(slave))
         };
         let stdio = || Stdio::from(slave.try_clone().expect("a file descriptor"));
         command.env("XDG_DATA_HOME", home.path()).env_remove("XDG_RUNTIME_DIR");
         command.stdin(stdio()).stdout(stdio()).stderr(stdio());
-        // SAFETY: both functions may be called between fork and exec.
+        // SAFETY: these functions may be called between fork and exec.
         unsafe {
             command.pre_exec(|| {
+                // Under nohup, the program would ignore it.
+                libc::signal(libc::SIGHUP, libc::SIG_DFL);
                 libc::setsid();
                 libc::ioctl(0, libc::TIOCSCTTY as _, 0);
                 Ok(())
