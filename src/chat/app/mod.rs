@@ -131,8 +131,10 @@ impl App {
             Some(last) => app.state.current = last.id.clone(),
             None => app.act(ctx, Action::New),
         }
-        let place = place.or_else(|| app.state.remembered.recent.first().cloned()).unwrap_or(Place::BuiltIn);
-        // The last model is opened even if it is gone, to say so.
+        // The last model is opened even if it is gone, to say so; but a page cannot keep access to a file.
+        let opens = |last: &&Place| cfg!(not(target_arch = "wasm32")) || platform::remains(last);
+        let last = app.state.remembered.recent.first().filter(opens).cloned();
+        let place = place.or(last).unwrap_or(Place::BuiltIn);
         app.state.remembered.recent.retain(|recent| *recent == place || platform::remains(recent));
         app.list_models();
         app.load(place);
