@@ -87,7 +87,7 @@ const KINDS: [(&[u8], &str); 22] = [
     (b"\x1aE\xdf\xa3", "a Matroska or WebM video"),
 ];
 
-/// What a file that is not text is, if its first bytes tell.
+/// The kind of a binary file by its first bytes, if they identify it.
 fn kind(bytes: &[u8]) -> Option<&'static str> {
     let inner = |at: usize, mark: &[u8]| bytes.get(at..).is_some_and(|rest| rest.starts_with(mark));
     match () {

@@ -58,7 +58,7 @@ pub fn good_models() -> Vec<ModelOffer> {
     list.into_iter().map(offer).collect()
 }
 
-/// What the text in the picker's field means.
+/// The text in the picker's field: a path, a name on the hub, or words to search for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// The path of a file or folder.
@@ -69,7 +69,7 @@ pub enum Wanted {
     Search,
 }
 
-/// What a text means, by its form.
+/// Tells paths, names on the hub and words apart by their form.
 pub fn meaning(text: &str) -> Wanted {
     let is_path = text.starts_with(['/', '.', '~', '\\']) || text.contains('\\');
     let is_file = text.to_lowercase().ends_with(".gguf") && !text.contains(':');

@@ -182,7 +182,7 @@ pub enum Fit {
 pub struct EngineFailure {
     /// What is wrong.
     pub why: String,
-    /// What the window offers, besides to try again.
+    /// The remedy that the window offers in addition to trying again.
     pub remedy: Remedy,
 }
 

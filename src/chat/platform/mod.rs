@@ -65,7 +65,7 @@ pub enum Chosen {
     Fetching(Fetched),
     /// A model was downloaded, or the error.
     Fetched(Result<Place, String>),
-    /// What the hub has for a search text, or the error.
+    /// The models that the hub found for a search text, or the error.
     Searched(String, Result<Vec<ModelOffer>, String>),
     /// Whether the model of this name fits.
     Fit(String, FitAnswer),

@@ -171,7 +171,7 @@ fn tool(tool: model::Tool) -> McpTool {
     McpTool { name: tool.name.into_owned(), description, parameters: (*tool.input_schema).clone() }
 }
 
-/// Calls a tool and emits its result, unless the call is cancelled: then the server is told.
+/// Calls a tool and emits its result. If the call is cancelled, it notifies the server instead.
 async fn answer(peer: Peer<RoleClient>, call: Call, emit: Emit) {
     let request = CallToolRequestParams::new(call.tool).with_arguments(call.arguments);
     tokio::select! {
@@ -201,7 +201,7 @@ fn failure(error: &ServiceError) -> String {
     }
 }
 
-/// A result as text. What is not text is named.
+/// A result as text, with the names of the parts that are not text.
 fn text(result: CallToolResult) -> String {
     let parts: Vec<String> = result.content.into_iter().map(part).collect();
     match result.structured_content {

@@ -35,7 +35,7 @@ pub struct SavedToolCall {
     pub name: String,
     /// The arguments: a JSON object, as the model wrote it.
     pub arguments: String,
-    /// What the model is told; `None` until the call has ended.
+    /// The result that the model gets; `None` until the call has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<String>,
     /// Whether it failed or was refused; `result` then says why.
